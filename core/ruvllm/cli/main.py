@@ -1,0 +1,60 @@
+"""The `ruvllm` command and the one place where an error becomes a line on stderr."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ruvllm import RuvllmError, __version__
+from ruvllm.cli.agents import agents
+from ruvllm.cli.bench import bench
+from ruvllm.cli.console import fail
+from ruvllm.cli.evaluate import evaluate
+from ruvllm.cli.info import info
+from ruvllm.cli.route import feedback, route
+
+__all__ = ["main"]
+
+
+class _Group(click.Group):
+    """A group whose commands may raise any RuvllmError."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a person never sees a traceback for a mistake that has a fix."""
+        try:
+            return super().invoke(ctx)
+        except RuvllmError as error:
+            fail(str(error))
+            ctx.exit(2)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ruvllm")
+@click.option(
+    "--state",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="RUVLLM_STATE",
+    metavar="PATH",
+    help="The file that keeps feedback, for every command that reads or writes it.  [env: RUVLLM_STATE]",
+)
+@click.pass_context
+def main(ctx: click.Context, state: Path | None) -> None:
+    """Route a developer's task to the best agent, offline, and learn from feedback.
+
+    \b
+    Examples:
+      ruvllm route "write unit tests for the parser"
+      ruvllm route --explain "why is checkout slow?"
+      ruvllm feedback "check the contract terms" reviewer
+      ruvllm agents lint .claude/agents
+      ruvllm info
+    """
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
+
+
+for _command in (route, feedback, agents, evaluate, bench, info):
+    main.add_command(_command)

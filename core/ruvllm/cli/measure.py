@@ -1,0 +1,134 @@
+"""What `ruvllm bench` measures, run as a process of its own: `python -m ruvllm.cli.measure SECONDS`.
+
+A process of its own, because the number of BLAS threads is settled when numpy is imported.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+from statistics import median
+from time import perf_counter, perf_counter_ns
+
+import ruvllm
+from ruvllm import Agent, RuvLLM
+from ruvllm.agents.catalog import builtin_agents
+
+__all__ = ["AGENTS", "MANY", "Measured", "code_bytes", "cold_start_ms", "measure"]
+
+AGENTS = 76
+MANY = 2_000
+_STARTS = 5
+_COLD = "import ruvllm; ruvllm.RuvLLM(encoder='static').route('add tests')"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Medians of one run.
+
+    Attributes:
+        few_p50_us: static with `agents` agents that have no examples, what `many_p50_us` is to be compared with.
+    """
+
+    agents: int
+    many_agents: int
+    static_p50_us: float
+    minilm_p50_us: float | None
+    cached_p50_us: float
+    few_p50_us: float
+    many_p50_us: float
+    cold_ms: float
+    size_bytes: int
+
+    @property
+    def many_ratio(self) -> float:
+        """How much more many agents cost than few."""
+        return round(self.many_p50_us / self.few_p50_us, 2)
+
+
+def measure(seconds: float) -> Measured:
+    """Everything, each latency for about `seconds`."""
+    agents = builtin_agents()[:AGENTS]
+    asked = [example for agent in agents for example in agent.examples] or ["write unit tests for the parser"]
+    with RuvLLM(agents, encoder="static") as llm:
+        static, cached = _distinct_p50(llm, asked, seconds), _cached_p50(llm, asked[0], seconds)
+    minilm = None
+    if find_spec("onnxruntime") is not None:
+        with RuvLLM(agents, encoder="minilm") as llm:
+            minilm = _distinct_p50(llm, asked, seconds)
+    few, many = (_bare_p50(size, asked, seconds) for size in (len(agents), MANY))
+    return Measured(len(agents), MANY, static, minilm, cached, few, many, cold_start_ms(), code_bytes())
+
+
+def _bare_p50(size: int, asked: Sequence[str], seconds: float) -> float:
+    with RuvLLM(_without_examples(size), encoder="static") as llm:
+        return _distinct_p50(llm, asked, seconds)
+
+
+def _without_examples(size: int) -> list[Agent]:
+    """The built-in agents over and over, each round for a domain of its own."""
+    builtin = builtin_agents()
+    agents = []
+    for i in range(size):
+        agent, domain = builtin[i % len(builtin)], f"domain {i // len(builtin) + 1}"
+        name, description = f"{agent.name} {domain}", f"{agent.description} Works for {domain}."
+        agents.append(replace(agent, name=name, description=description, examples=()))
+    return agents
+
+
+def _distinct(asked: Sequence[str]) -> Iterator[str]:
+    """Endless prompts of which no two are alike."""
+    for ticket in count(1):
+        for text in asked:
+            yield f"{text} for ticket {ticket}"
+
+
+def _distinct_p50(llm: RuvLLM, asked: Sequence[str], seconds: float) -> float:
+    prompts = _distinct(asked)
+    for _ in range(30):
+        llm.route(next(prompts))
+    return _p50(llm, prompts, seconds)
+
+
+def _cached_p50(llm: RuvLLM, text: str, seconds: float) -> float:
+    llm.route(text)
+    return _p50(llm, (text for _ in count()), min(seconds, 0.5))
+
+
+def _p50(llm: RuvLLM, prompts: Iterator[str], seconds: float) -> float:
+    micros, end = list[float](), perf_counter() + seconds
+    while not micros or perf_counter() < end:
+        text = next(prompts)
+        began = perf_counter_ns()
+        llm.route(text)
+        micros.append((perf_counter_ns() - began) / 1000)
+    return round(median(micros), 2)
+
+
+def cold_start_ms() -> float:
+    """From nothing to a first answer, over what Python itself takes to start."""
+    _start(_COLD)  # writes the bytecode and fills the file cache
+    pairs = [(_start(_COLD), _start("pass")) for _ in range(_STARTS)]
+    return round(median(full for full, _ in pairs) - median(empty for _, empty in pairs), 1)
+
+
+def _start(code: str) -> float:
+    began = perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True, stdin=subprocess.DEVNULL)
+    return (perf_counter() - began) * 1000
+
+
+def code_bytes() -> int:
+    """Size of the installed core package, as shipped."""
+    files = (path for path in Path(ruvllm.__file__).parent.rglob("*") if "__pycache__" not in path.parts)
+    return sum(path.stat().st_size for path in files if path.is_file())
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(measure(float(sys.argv[1])))))

@@ -1,0 +1,176 @@
+"""What an evaluation measures, as pure functions of what was answered."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ruvllm.routing.calibration import auroc, ece
+
+__all__ = [
+    "AgentScores",
+    "Answer",
+    "IntentRun",
+    "IntentScores",
+    "confused",
+    "percentile",
+    "score_agents",
+    "score_intents",
+]
+
+SURE = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One prompt, as routed.
+
+    Attributes:
+        rank: of the right agent, from 1.
+        raw: the confidence before calibration, where it was asked for.
+        micros: None when the answer came from the cache, which must not flatter the timing.
+    """
+
+    right: str
+    chosen: str
+    confidence: float
+    rank: int
+    micros: float | None
+    raw: float = 0.0
+
+    @property
+    def correct(self) -> bool:
+        """Whether the right agent was named."""
+        return self.right == self.chosen
+
+
+@dataclass(frozen=True, slots=True)
+class AgentScores:
+    """How well agents were told apart."""
+
+    n: int
+    top1: float
+    top3: float
+    top5: float
+    mrr: float
+    ece: float
+    coverage: float
+    precision: float | None
+    p50_us: float | None
+    p95_us: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The keys that `ruvllm eval agents --json` prints."""
+        return {
+            "n": self.n,
+            "top1": self.top1,
+            "top3": self.top3,
+            "top5": self.top5,
+            "mrr": self.mrr,
+            "ece": self.ece,
+            f"coverage_at_{SURE}": self.coverage,
+            f"precision_at_{SURE}": self.precision,
+            "p50_us": self.p50_us,
+            "p95_us": self.p95_us,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class IntentRun:
+    """One seed's answers.
+
+    Attributes:
+        inside, outside: out_of_scope of the test prompts, and of those that no label fits.
+    """
+
+    answers: tuple[Answer, ...]
+    inside: tuple[float, ...]
+    outside: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IntentScores:
+    """How well intents were told apart, as means over seeds."""
+
+    n: int
+    shots: int
+    seeds: int
+    accuracy: float
+    oos_auroc: float | None
+    ece: float
+    ece_calibrated: float
+    p50_us: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The keys that `ruvllm eval intents --json` prints."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def score_agents(answers: Sequence[Answer]) -> AgentScores:
+    """Scores of at least one answer."""
+    ranks = np.array([answer.rank for answer in answers])
+    confidences, correct = _reliability(answers)
+    sure = confidences >= SURE
+    return AgentScores(
+        n=len(answers),
+        top1=_rounded((ranks <= 1).mean()),
+        top3=_rounded((ranks <= 3).mean()),
+        top5=_rounded((ranks <= 5).mean()),
+        mrr=_rounded((1 / ranks).mean()),
+        ece=_rounded(ece(confidences, correct)),
+        coverage=_rounded(sure.mean()),
+        precision=_rounded(correct[sure].mean()) if sure.any() else None,
+        p50_us=percentile([answer.micros for answer in answers], 50),
+        p95_us=percentile([answer.micros for answer in answers], 95),
+    )
+
+
+def score_intents(runs: Sequence[IntentRun], shots: int) -> IntentScores:
+    """Means over the runs of at least one seed."""
+    micros = [answer.micros for run in runs for answer in run.answers]
+    aurocs = [_auroc_inside(run) for run in runs if run.outside]
+    return IntentScores(
+        n=len(runs[0].answers),
+        shots=shots,
+        seeds=len(runs),
+        accuracy=_mean([float(_reliability(run.answers)[1].mean()) for run in runs]),
+        oos_auroc=_mean(aurocs) if aurocs else None,
+        ece=_mean([ece(np.array([a.raw for a in run.answers]), _reliability(run.answers)[1]) for run in runs]),
+        ece_calibrated=_mean([ece(*_reliability(run.answers)) for run in runs]),
+        p50_us=percentile(micros, 50),
+    )
+
+
+def confused(answers: Sequence[Answer], count: int = 10) -> list[tuple[str, str, int]]:
+    """(right, chosen, how often) of the commonest mistakes, most frequent first."""
+    pairs = Counter((answer.right, answer.chosen) for answer in answers if not answer.correct)
+    ordered = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))
+    return [(right, chosen, times) for (right, chosen), times in ordered[:count]]
+
+
+def percentile(micros: Sequence[float | None], percent: float) -> float | None:
+    """Of those that were measured, to a tenth."""
+    measured = [value for value in micros if value is not None]
+    return round(float(np.percentile(measured, percent)), 1) if measured else None
+
+
+def _auroc_inside(run: IntentRun) -> float:
+    """P(a prompt that some label fits looks more in scope than one that none fits)."""
+    return auroc(1 - np.array(run.outside), 1 - np.array(run.inside))
+
+
+def _reliability(answers: Sequence[Answer]) -> tuple[Any, Any]:
+    confidences = np.array([answer.confidence for answer in answers], np.float64)
+    return confidences, np.array([answer.correct for answer in answers], np.float64)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return _rounded(sum(values) / len(values))
+
+
+def _rounded(value: Any) -> float:
+    return round(float(value), 4)

@@ -1,0 +1,52 @@
+"""Options that several commands share, and how they become a RuvLLM."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ruvllm import RuvLLM
+from ruvllm.cli.console import warn
+
+__all__ = ["agents_option", "default_state", "encoder_option", "json_option", "open_llm", "state_of", "state_option"]
+
+agents_option = click.option(
+    "--agents",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="A folder of Claude Code agents (.claude/agents) or an agents file (.json, .toml, .yaml); "
+    "the built-in catalog when left out.",
+)
+encoder_option = click.option(
+    "--encoder",
+    type=click.Choice(["static", "minilm", "cascade"]),
+    help="What reads the text: static (microseconds), minilm (more exact), cascade (minilm only when static is "
+    "unsure). Cascade where onnxruntime is installed, else static.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+state_option = click.option(
+    "--state",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="PATH",
+    help="The file that keeps feedback; RUVLLM_STATE or the user's application folder when left out.",
+)
+
+
+def default_state() -> Path:
+    """Where feedback is kept when nobody says otherwise."""
+    return Path(click.get_app_dir("ruvllm")) / "state.db"
+
+
+def state_of(ctx: click.Context, own: Path | None) -> Path | None:
+    """The state file somebody asked for: the command's own option, else the group's or RUVLLM_STATE."""
+    named: Path | None = ctx.find_root().params.get("state")
+    return own or named
+
+
+def open_llm(agents: Path | None, encoder: str | None, state: Path | None = None) -> RuvLLM:
+    """A RuvLLM for one command; agent files that had to be skipped are mentioned, not fatal."""
+    llm = RuvLLM(agents, encoder=encoder, state=state)
+    if llm.problems:
+        warn(f"skipped {len(llm.problems)} agent file(s); `ruvllm agents lint {agents}` names each line")
+    return llm

@@ -1,0 +1,59 @@
+"""MiniLM behind a host's ONNX session: ids in, sentence vectors out, projected into the shared space."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ruvllm.encoders.protocol import Vectors, unit_rows
+from ruvllm.errors import EncoderError
+from ruvllm.text.wordpiece import WordPiece
+
+__all__ = ["OnnxEncoder", "Session"]
+
+# What a host brings: int64 (1, tokens) ids -> float32 (1, width), at once or awaited.
+Session = Callable[[NDArray[np.int64]], NDArray[np.float32] | Awaitable[Any]]
+
+_MAX_TOKENS = 256  # all-MiniLM-L6-v2 was trained up to here
+
+
+class OnnxEncoder:
+    """A transformer sentence encoder.
+
+    Texts run one at a time: dynamic int8 quantises activations per tensor, so a neighbour in
+    a batch would change a text's vector (cosine down to 0.984 in our study).
+
+    Args:
+        name: "minilm".
+        tokenizer: WordPiece with the model's vocabulary.
+        session: the host's runner of the graph.
+        projection: float32 (width, dim), orthonormal columns into the shared space.
+    """
+
+    def __init__(self, name: str, tokenizer: WordPiece, session: Session, projection: NDArray[np.float32]) -> None:
+        self.name, self.tokenizer, self._session, self.projection = name, tokenizer, session, projection
+        self.dim = int(projection.shape[1])
+
+    async def encode(self, texts: Sequence[str]) -> Vectors:
+        """float32 (len(texts), dim), unit rows.
+
+        Raises:
+            EncoderError: the session gave another shape than the projection takes.
+        """
+        raw = np.zeros((len(texts), self.projection.shape[0]), np.float32)
+        for row, text in zip(raw, texts, strict=True):
+            ids = np.array([self.tokenizer.encode(text, _MAX_TOKENS)], np.int64)
+            result = self._session(ids)
+            vector = np.asarray(await result if inspect.isawaitable(result) else result)
+            if vector.size != row.size:
+                raise EncoderError(
+                    f"the ONNX session gave shape {vector.shape}, not (1, {row.size})",
+                    field="minilm-int8.onnx",
+                    fix="use the model file that belongs to this version of ruvllm-models",
+                )
+            row[:] = vector.reshape(-1)
+        return unit_rows(raw @ self.projection)

@@ -1,0 +1,50 @@
+"""What the rest of ruvllm asks of an encoder, and how a synchronous caller asks it."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ruvllm.errors import EncoderError
+
+__all__ = ["Encoder", "Vectors", "run_now", "unit_rows"]
+
+Vectors = NDArray[np.float32]
+T = TypeVar("T")
+
+
+class Encoder(Protocol):
+    """Texts to unit vectors in the shared space (every encoder of one set lands in the same one)."""
+
+    name: str
+    dim: int
+
+    async def encode(self, texts: Sequence[str]) -> Vectors:
+        """float32 (len(texts), dim), rows of unit L2 norm."""
+        ...
+
+
+def unit_rows(x: NDArray[Any]) -> Vectors:
+    """Rows scaled to unit L2 norm; a zero row stays zero (wasm raises no floating-point warning)."""
+    norms = np.sqrt(np.einsum("ij,ij->i", x, x))[:, None]
+    return np.asarray(x / np.where(norms > 0, norms, 1), np.float32)
+
+
+def run_now(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that never really waits, with no event loop (about 1 µs).
+
+    Raises:
+        EncoderError: it waits for its host (onnxruntime-web): await the async method instead.
+    """
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    coroutine.close()
+    raise EncoderError(
+        "this host's encoder is asynchronous", field="encoder", fix="await the async form of the method (`aroute`, …)"
+    )

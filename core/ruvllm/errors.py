@@ -1,0 +1,51 @@
+"""Every error ruvllm raises on purpose: each names the field at fault and the fix."""
+
+from __future__ import annotations
+
+__all__ = [
+    "AgentFileError",
+    "ArtifactError",
+    "ConfigError",
+    "EncoderError",
+    "InputError",
+    "RuvllmError",
+    "StoreError",
+]
+
+
+class RuvllmError(Exception):
+    """Base of all ruvllm errors.
+
+    Args:
+        message: what went wrong, in one sentence.
+        field: the name of the argument, file or key at fault.
+        fix: what the caller can do about it.
+    """
+
+    def __init__(self, message: str, *, field: str = "", fix: str = "") -> None:
+        self.message, self.field, self.fix = message, field, fix
+        super().__init__(". ".join(part.rstrip(".") for part in (message, fix) if part))
+
+
+class InputError(RuvllmError, ValueError):
+    """A value the caller gave cannot be used (empty text, unknown agent, bad shape)."""
+
+
+class ConfigError(RuvllmError, ValueError):
+    """A configuration value is missing or out of range."""
+
+
+class AgentFileError(RuvllmError, ValueError):
+    """An agent file cannot be read; `field` is `path:line`."""
+
+
+class ArtifactError(RuvllmError):
+    """A model artifact is missing, truncated or not the one the manifest names."""
+
+
+class EncoderError(RuvllmError):
+    """An encoder cannot run on this host."""
+
+
+class StoreError(RuvllmError):
+    """The state file cannot be opened, read or written."""

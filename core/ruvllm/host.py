@@ -1,0 +1,126 @@
+"""Where this process runs: how artifacts are found and ONNX graphs are run. One implementation per host.
+
+The native one is here, since it needs nothing beyond the standard library until a session is
+asked for; the browser's lives with the web worker.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from functools import cached_property
+from hashlib import sha256
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ruvllm.encoders.onnx import Session
+from ruvllm.errors import ArtifactError, EncoderError
+
+__all__ = ["Host", "NativeHost", "load_npz"]
+
+_GET = "pip install ruvllm-models (or run `make models`, or point RUVLLM_MODELS at a folder of artifacts)"
+
+
+class Host(Protocol):
+    """What the runtime asks of the place it runs in."""
+
+    def artifact(self, name: str) -> bytes:
+        """A verified artifact. Raises ArtifactError when it is missing or not what the manifest names."""
+        ...
+
+    def session(self, name: str) -> Session:
+        """A runner for an ONNX artifact. Raises EncoderError where the host has none."""
+        ...
+
+    def has_sessions(self) -> bool:
+        """Whether `session` can work here."""
+        ...
+
+
+class NativeHost:
+    """CPython on a machine: files, and onnxruntime where it is installed.
+
+    Args:
+        folder: of artifacts; by default RUVLLM_MODELS, else the installed ruvllm_models package.
+        threads: of an ONNX session; one is fastest for short prompts.
+    """
+
+    def __init__(self, folder: str | Path | None = None, threads: int = 1) -> None:
+        self._folder, self.threads = folder or os.environ.get("RUVLLM_MODELS"), threads
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where the artifacts lie."""
+        if self._folder:
+            return Path(self._folder)
+        spec = find_spec("ruvllm_models")
+        if spec is None or not spec.submodule_search_locations:
+            raise ArtifactError("the model artifacts are not installed", field="ruvllm_models", fix=_GET)
+        return Path(next(iter(spec.submodule_search_locations))) / "data"
+
+    @cached_property
+    def manifest(self) -> dict[str, dict[str, Any]]:
+        """What each artifact must be: name -> {sha256, bytes, …}."""
+        try:
+            entries = json.loads((self.folder / "manifest.json").read_text("utf-8"))["artifacts"]
+            return {str(name): dict(entry) for name, entry in entries.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            path = self.folder / "manifest.json"
+            raise ArtifactError(f"{path} is missing or unreadable", field=str(path), fix=_GET) from None
+
+    def artifact(self, name: str) -> bytes:
+        """The file's bytes, checked against the manifest's size and SHA-256."""
+        path = self.folder / name
+        entry = self.manifest.get(name)
+        if entry is None:
+            raise ArtifactError(f"the manifest knows no artifact {name}", field=name, fix=_GET)
+        try:
+            data = path.read_bytes()
+        except OSError:
+            raise ArtifactError(f"{path} is missing", field=name, fix=_GET) from None
+        if len(data) != entry.get("bytes"):
+            raise ArtifactError(
+                f"{path} has {len(data)} bytes, not {entry.get('bytes')}: truncated", field=name, fix=_GET
+            )
+        if sha256(data).hexdigest() != entry.get("sha256"):
+            raise ArtifactError(
+                f"{path} is not the file that the manifest names: its SHA-256 differs", field=name, fix=_GET
+            )
+        return data
+
+    def has_sessions(self) -> bool:
+        """Whether onnxruntime is installed."""
+        return find_spec("onnxruntime") is not None
+
+    def session(self, name: str) -> Session:
+        """An onnxruntime session, (1, tokens) int64 -> (1, width) float32."""
+        if not self.has_sessions():
+            raise EncoderError("onnxruntime is not installed", field="encoder", fix="pip install 'ruvllm[onnx]'")
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = self.threads
+        options.log_severity_level = 3
+        graph = onnxruntime.InferenceSession(self.artifact(name), options, providers=["CPUExecutionProvider"])
+
+        def run(ids: NDArray[np.int64]) -> NDArray[np.float32]:
+            outputs: list[NDArray[np.float32]] = graph.run(
+                None, {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+            )
+            return outputs[0]
+
+        return run
+
+
+def load_npz(data: bytes, name: str) -> dict[str, NDArray[Any]]:
+    """The arrays of an npz artifact; pickles are refused."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except (ValueError, OSError, EOFError, KeyError) as error:
+        raise ArtifactError(f"{name} cannot be read: {error}", field=name, fix=_GET) from None

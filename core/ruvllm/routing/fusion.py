@@ -1,0 +1,112 @@
+"""Zero-shot scores: how well a text fits agents that nothing was trained on.
+
+Four views of (text, agent), each standardised over the agents of the set so that the trained
+weights carry over to sets of any size: cosine of the adapted vectors, of text and card, of text
+and name, and BM25 on the agent's words.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ruvllm.agents.catalog import spoken_name
+from ruvllm.encoders.protocol import Vectors, unit_rows
+from ruvllm.text.lexical import Bm25, content, stems
+from ruvllm.types import Agent
+
+__all__ = ["FEATURES", "Adapter", "AgentVectors", "Stage", "lexicon", "standardise"]
+
+FEATURES = ("adapted", "card", "name", "bm25")
+_NAME_COUNT, _KEYWORD_COUNT = 3.0, 2.0  # a word of the name weighs three times one of the description
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A low-rank residual map on each side (Hu et al. 2021), trained with InfoNCE on (task, agent) pairs.
+
+    Attributes:
+        query_down, card_down: float32 (dim, rank).
+        query_up, card_up: float32 (rank, dim).
+    """
+
+    query_down: NDArray[np.float32]
+    query_up: NDArray[np.float32]
+    card_down: NDArray[np.float32]
+    card_up: NDArray[np.float32]
+
+    def query(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(dim,) to (dim,), unit norm."""
+        out = vector + (vector @ self.query_down) @ self.query_up
+        return np.asarray(out / max(float(np.sqrt(out @ out)), 1e-9), np.float32)
+
+    def cards(self, vectors: Vectors) -> Vectors:
+        """(n, dim) to (n, dim), unit rows."""
+        return unit_rows(vectors + (vectors @ self.card_down) @ self.card_up)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentVectors:
+    """The agents of a set under one encoder, ready to be scored.
+
+    Attributes:
+        cards, names, adapted: float32 (agents, dim), unit rows.
+    """
+
+    cards: Vectors
+    names: Vectors
+    adapted: Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The trained weights of one encoder's zero-shot scores.
+
+    Attributes:
+        weights: float32 (len(FEATURES),).
+    """
+
+    weights: NDArray[np.float32]
+
+    def features(
+        self, vector: NDArray[np.float32], agents: AgentVectors, adapter: Adapter, bm25: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Raw features of one text: float32 (len(FEATURES), agents)."""
+        out = np.empty((len(FEATURES), len(bm25)), np.float32)
+        np.matmul(agents.adapted, adapter.query(vector), out=out[0])
+        np.matmul(agents.cards, vector, out=out[1])
+        np.matmul(agents.names, vector, out=out[2])
+        out[3] = bm25
+        return out
+
+    def logits(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(agents,) from (len(FEATURES), agents)."""
+        return np.asarray(self.weights @ standardise(features), np.float32)
+
+
+def standardise(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each feature to zero mean and unit variance over the agents (last axis)."""
+    centred = features - features.mean(-1, keepdims=True)
+    spread = np.sqrt(np.einsum("...i,...i->...", centred, centred) / features.shape[-1])
+    return np.asarray(centred / (spread[..., None] + 1e-3), np.float32)
+
+
+def lexicon(agents: Sequence[Agent]) -> Bm25:
+    """BM25 over names, keywords and descriptions."""
+    documents = []
+    for agent in agents:
+        words: Counter[str] = Counter()
+        for text, count in (
+            (agent.description, 1.0),
+            (spoken_name(agent.name), _NAME_COUNT),
+            (" ".join(agent.keywords), _KEYWORD_COUNT),
+        ):
+            found = stems(text)
+            for word in content(found):
+                words[word] += count * found.count(word)  # type: ignore[assignment]
+        documents.append(dict(words))
+    return Bm25(documents)

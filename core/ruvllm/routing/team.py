@@ -1,0 +1,89 @@
+"""Teams for compound tasks: which parts a task has, and which agent takes each (FEATURES.md R7, R8).
+
+A part is either a clause of its own ("…, add tests and document it") or a facet that the text
+names in passing ("with auth"). Each part is phrased as a task and routed like any other, so the
+members are whatever agents the user has.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ruvllm.routing.facets import FACETS
+from ruvllm.routing.router import Router
+from ruvllm.routing.tiers import tier_for
+from ruvllm.types import Decision, Team, TeamMember, Tier
+
+__all__ = ["build_team", "parts"]
+
+_MAX_MEMBERS = 8
+_MAX_CHARS = 4_000
+
+
+_BUILD = re.compile(r"\b(?:build|create|develop|make|implement|launch|set up|write)\b", re.IGNORECASE)
+_PRODUCT = re.compile(
+    r"\b(?:full[- ]?stack|apps?|application|platform|saas|product|web ?site|web ?shop|shop|store|marketplace|portal"
+    r"|system|mvp|from scratch|end[- ]to[- ]end)\b",
+    re.IGNORECASE,
+)
+_NARROW = re.compile(r"\b(?:tests?|docs?|documentation|bug|readme|component|function|endpoint|script)\b", re.IGNORECASE)
+_CLAUSES = re.compile(
+    r"\s*(?:[;\n]|,\s*(?:and\s+)?(?:then\s+)?|\.\s+|\b(?:and then|then|and also|and)\b)\s*", re.IGNORECASE
+)
+_VERB = re.compile(
+    r"^(?:please\s+)?(?:add|build|check|create|debug|deploy|design|document|estimate|fix|implement|investigate|make"
+    r"|migrate|optimi[sz]e|plan|refactor|release|research|review|secure|set up|test|train|update|write|audit|compare"
+    r"|configure|profile|speed up|clean up)\b",
+    re.IGNORECASE,
+)
+_LEAD = re.compile(
+    r"^(?:please\s+)?(?:(?:can|could) you\s+)?(?:build|create|develop|make|implement|launch|set up|write|add)\s+",
+    re.IGNORECASE,
+)
+
+
+def parts(text: str) -> list[tuple[str, str]]:
+    """(role, task) of each part of a compound task, in working order; one part for a simple task."""
+    text = " ".join(text[:_MAX_CHARS].split())
+    clauses = [clause for clause in _CLAUSES.split(text) if clause]
+    ordered = [clause for clause in clauses if _VERB.match(clause)]
+    if len(ordered) >= 2 and len(ordered) == len(clauses):
+        return [(_role(clause), _anchored(clause, ordered[0])) for clause in ordered][:_MAX_MEMBERS]
+    subject = _LEAD.sub("", text).rstrip(".!? ") or text
+    whole = bool(_BUILD.search(text) and _PRODUCT.search(text)) and not _NARROW.search(text)
+    wanted = [facet for facet in FACETS if facet.cue.search(text) or (whole and facet.builds)]
+    if len(wanted) < 2:
+        return [(wanted[0].role if wanted else "main", text)]
+    return [(facet.role, facet.task.format(subject)) for facet in wanted][:_MAX_MEMBERS]
+
+
+def _role(clause: str) -> str:
+    """The facet of a clause: the one whose cue comes first."""
+    found = [(match.start(), facet.role) for facet in FACETS if (match := facet.cue.search(clause))]
+    return min(found)[1] if found else "main"
+
+
+def _anchored(clause: str, first: str) -> str:
+    """A later clause with "it" gets the first one's subject."""
+    subject = _VERB.sub("", first).strip()
+    return re.sub(r"\b(?:it|them|that|this)\b\.?$", subject, clause) if subject and clause != first else clause
+
+
+async def build_team(text: str, router: Router) -> Team:
+    """The agents for a task's parts; a simple task gets a team of one.
+
+    Two parts that fall to one agent become one member with both roles.
+    """
+    members: dict[str, TeamMember] = {}
+    tier = Tier.BOOSTER
+    agents = {agent.name: agent for agent in router.agents}
+    for role, task in parts(text):
+        decision: Decision = await router.route(task)
+        tier = max(tier, tier_for(agents[decision.agent], task))
+        held = members.get(decision.agent)
+        if held is None:
+            members[decision.agent] = TeamMember(decision.agent, role, task, decision.confidence)
+        else:
+            roles, tasks = f"{held.role} + {role}", f"{held.task}; {task}"
+            members[decision.agent] = TeamMember(held.agent, roles, tasks, max(held.confidence, decision.confidence))
+    return Team(tuple(members.values()), tier)

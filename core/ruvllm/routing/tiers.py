@@ -1,0 +1,48 @@
+"""Which strength of model a task needs, and what to do with a decision of a given confidence."""
+
+from __future__ import annotations
+
+import re
+from math import exp, log1p
+
+from ruvllm.types import Action, Agent, Tier
+
+__all__ = ["action_for", "difficulty", "tier_for"]
+
+USE_ABOVE, CONFIRM_FROM = 0.9, 0.7  # FEATURES.md R9
+_LARGE_FROM = 0.5
+
+# Words that open design space or risk, against words of small, local edits.
+_HARD = re.compile(
+    r"\b(architect\w*|design\w*|distributed|scal\w+|migrat\w+|concurren\w+|security|threat|consensus|trade-?offs?"
+    r"|strategy|from scratch|end-to-end|entire|whole|complex|prove|optimi[sz]e|deadlock|race condition|microservices?"
+    r"|compliance|roadmap|refactor the)\b",
+    re.IGNORECASE,
+)
+_EASY = re.compile(
+    r"\b(typo|rename|comment|format|bump|log line|console\.log|sort|spelling|one-?liner|regex|import|label|colou?r"
+    r"|button|simple|quick|small|minor|tiny)\b",
+    re.IGNORECASE,
+)
+_CLAUSE = re.compile(r"[,;]|\b(?:and|then|with|while|after|including)\b", re.IGNORECASE)
+
+
+def difficulty(text: str) -> float:
+    """A first estimate of P(a small LLM fails), from words and length alone."""
+    score = -1.4 + 1.1 * len(_HARD.findall(text)) - 1.0 * len(_EASY.findall(text))
+    score += 0.35 * len(_CLAUSE.findall(text)) + 0.25 * log1p(len(text.split()) / 20)
+    return 1 / (1 + exp(-max(min(score, 30.0), -30.0)))
+
+
+def tier_for(agent: Agent, text: str) -> Tier:
+    """The agent's own tier wins; otherwise the task's difficulty decides."""
+    if agent.tier is not None:
+        return agent.tier
+    return Tier.LARGE if difficulty(text[:20_000]) >= _LARGE_FROM else Tier.SMALL
+
+
+def action_for(confidence: float) -> str:
+    """Use, confirm or escalate."""
+    if confidence > USE_ABOVE:
+        return Action.USE
+    return Action.CONFIRM if confidence >= CONFIRM_FROM else Action.ESCALATE

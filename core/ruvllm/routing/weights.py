@@ -1,0 +1,79 @@
+"""The router's trained weights: one npz file, checked on the way in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ruvllm.errors import ArtifactError
+from ruvllm.routing.confidence import CONFIDENCE_FEATURES, SCOPE_FEATURES
+from ruvllm.routing.fusion import FEATURES, Adapter, Stage
+
+__all__ = ["RouterWeights"]
+
+_ARRAYS = {
+    "query_down": 2,
+    "query_up": 2,
+    "card_down": 2,
+    "card_up": 2,
+    "static": 1,
+    "minilm": 1,
+    "confidence_static": 1,
+    "confidence_minilm": 1,
+    "confidence_both": 1,
+    "scope_static": 1,
+    "scope_minilm": 1,
+    "scope_energy": 1,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RouterWeights:
+    """Adapters, fusion, confidence and scope weights (models/recipes/router.py trains them).
+
+    Attributes:
+        stages: by encoder name.
+        confidence: by stage name ("static", "minilm", "both"), float32 (CONFIDENCE_FEATURES + 1,).
+        scopes: P(out of scope) by encoder name, for agents without examples, (SCOPE_FEATURES + 1,).
+        energy_scope: P(out of scope) from the standardised energy, for agents with examples, (2,).
+    """
+
+    adapter: Adapter
+    stages: Mapping[str, Stage]
+    confidence: Mapping[str, NDArray[np.float32]]
+    scopes: Mapping[str, NDArray[np.float32]]
+    energy_scope: NDArray[np.float32]
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], name: str = "router.npz") -> RouterWeights:
+        """Raises ArtifactError when an array is missing, not float32, or of another shape."""
+        for key, ndim in _ARRAYS.items():
+            value = arrays.get(key)
+            if value is None or value.dtype != np.float32 or value.ndim != ndim or not np.isfinite(value).all():
+                raise ArtifactError(
+                    f"{name}: array {key!r} is missing or malformed", field=key, fix="run `make models`"
+                )
+        adapter = Adapter(
+            *(np.ascontiguousarray(arrays[k]) for k in ("query_down", "query_up", "card_down", "card_up"))
+        )
+        sizes = {
+            "static": len(FEATURES),
+            "minilm": len(FEATURES),
+            "scope_energy": 2,
+            **{f"confidence_{stage}": len(CONFIDENCE_FEATURES) + 1 for stage in ("static", "minilm", "both")},
+            **{f"scope_{stage}": len(SCOPE_FEATURES) + 1 for stage in ("static", "minilm")},
+        }
+        for key, size in sizes.items():
+            if len(arrays[key]) != size:
+                raise ArtifactError(f"{name}: {key!r} has {len(arrays[key])} weights, not {size}", field=key)
+        return cls(
+            adapter=adapter,
+            stages={key: Stage(arrays[key]) for key in ("static", "minilm")},
+            confidence={key: arrays[f"confidence_{key}"] for key in ("static", "minilm", "both")},
+            scopes={key: arrays[f"scope_{key}"] for key in ("static", "minilm")},
+            energy_scope=arrays["scope_energy"],
+        )

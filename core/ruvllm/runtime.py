@@ -1,0 +1,212 @@
+"""RuvLLM: one object that routes and learns, asynchronous inside, with a synchronous face."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ruvllm.agents.catalog import builtin_agents, builtin_digest
+from ruvllm.agents.readers import read_agents
+from ruvllm.encoders.cache import CachedEncoder
+from ruvllm.encoders.onnx import OnnxEncoder
+from ruvllm.encoders.protocol import Encoder, Vectors, run_now
+from ruvllm.encoders.static import StaticEncoder
+from ruvllm.errors import AgentFileError, ArtifactError, InputError
+from ruvllm.host import Host, NativeHost, load_npz
+from ruvllm.memory.store import Store
+from ruvllm.routing.lint import Finding, lint_agents
+from ruvllm.routing.router import MODES, Router, checked_text
+from ruvllm.routing.scorer import Calibration, Scorer
+from ruvllm.routing.team import build_team
+from ruvllm.routing.weights import RouterWeights
+from ruvllm.text.wordpiece import WordPiece
+from ruvllm.types import Agent, Decision, Feedback, Team
+
+__all__ = ["RuvLLM"]
+
+
+class RuvLLM:
+    """Routes tasks to agents, offline, and learns from every feedback.
+
+    Every method has an async form (`aroute`, …) for hosts whose encoder must be awaited.
+
+    Args:
+        agents: agents to route among: a folder of Claude Code agents, an agents file, or Agent
+            objects; the built-in catalog when None.
+        encoder: "cascade", "minilm" or "static"; None takes "cascade" where MiniLM can run.
+        state: the SQLite file that keeps what is learnt; None keeps nothing.
+        host: where this runs; the native host when None.
+
+    Attributes:
+        problems: agent files that were skipped, each naming its line.
+
+    Raises:
+        ArtifactError: a model artifact is missing or damaged.
+        AgentFileError: `agents` does not exist.
+        InputError: `agents` holds no usable agent.
+    """
+
+    def __init__(
+        self,
+        agents: str | Path | Iterable[Agent] | None = None,
+        *,
+        encoder: str | None = None,
+        state: str | Path | None = None,
+        host: Host | None = None,
+    ) -> None:
+        self.host: Host = host or NativeHost()
+        if encoder is not None and encoder not in MODES:
+            raise InputError(f"encoder is {encoder!r}", field="encoder", fix=f"use one of {', '.join(MODES)}")
+        self.problems: list[AgentFileError] = []
+        chosen = self._read(agents)
+        vocabulary = self.host.artifact("vocab.txt").decode("utf-8").splitlines()
+        self._tokenizer = WordPiece(vocabulary)
+        table = load_npz(self.host.artifact("static.npz"), "static.npz")
+        try:
+            self.static = StaticEncoder(self._tokenizer, table["table"], table["scale"])
+        except KeyError as missing:
+            raise ArtifactError(
+                f"static.npz has no array {missing}", field="static.npz", fix="run `make models`"
+            ) from None
+        self.weights = RouterWeights.from_arrays(load_npz(self.host.artifact("router.npz"), "router.npz"))
+        self.mode = encoder or ("cascade" if self.host.has_sessions() else "static")
+        self.minilm: Encoder | None = None if self.mode == "static" else _LazyMiniLM(self.host, self._tokenizer)
+        self.store = Store(state) if state is not None else Store()
+        self.router = self._make_router(chosen)
+        for feedback in self.store.feedback():
+            if feedback.agent in {agent.name for agent in self.agents}:
+                self.router.note(feedback)
+
+    @property
+    def agents(self) -> tuple[Agent, ...]:
+        """The agents routed among."""
+        return self.router.agents
+
+    def route(self, text: str, top: int = 3) -> Decision:
+        """The agent, confidence and tier for a task.
+
+        Args:
+            text: the task as a person would type it.
+            top: how many alternatives to name.
+
+        Raises:
+            InputError: the text is empty or far too large.
+        """
+        return run_now(self.aroute(text, top))
+
+    async def aroute(self, text: str, top: int = 3) -> Decision:
+        """`route`, awaited."""
+        return await self.router.route(text, top)
+
+    def route_complex(self, text: str) -> Team:
+        """The agents that take a compound task together, each with a role."""
+        return run_now(self.aroute_complex(text))
+
+    async def aroute_complex(self, text: str) -> Team:
+        """`route_complex`, awaited."""
+        return await build_team(checked_text(text), self.router)
+
+    def feedback(self, text: str, agent: str, weight: float = 1.0) -> None:
+        """This text belongs to this agent: kept on disk first, then learnt at once.
+
+        Args:
+            weight: how much it counts, 0 < weight <= 10.
+
+        Raises:
+            InputError: an unknown agent, an empty text or a weight out of range.
+            StoreError: it could not be kept.
+        """
+        run_now(self.afeedback(text, agent, weight))
+
+    async def afeedback(self, text: str, agent: str, weight: float = 1.0) -> None:
+        """`feedback`, awaited."""
+        if not isinstance(weight, int | float) or not 0 < weight <= 10:
+            raise InputError(f"weight is {weight!r}", field="weight", fix="use a number above 0, up to 10")
+        feedback = Feedback(checked_text(text), agent, float(weight))
+        self.router.check(feedback)
+        self.store.add_feedback(feedback)
+        await self.router.learn(feedback)
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors in the shared space: float32 (len(texts), dim), by MiniLM unless the mode is static."""
+        return run_now(self.aembed(texts))
+
+    async def aembed(self, texts: Sequence[str]) -> Vectors:
+        """`embed`, awaited."""
+        encoder: Encoder = self.minilm or self.static
+        return await encoder.encode([checked_text(text) for text in texts])
+
+    def lint(self) -> list[Finding]:
+        """What to change about these agents: confusable, duplicated, empty ones."""
+        return lint_agents(self.agents, self.static)
+
+    def raw_confidence(self, text: str) -> float:
+        """The top softmax probability before calibration (`ruvllm eval` shows both)."""
+        return run_now(self.router.raw_confidence(text))
+
+    def stats(self) -> dict[str, Any]:
+        """What this object holds and has done."""
+        return {"agents": len(self.agents), "encoder": self.mode, "state": self.store.path, **self.router.stats}
+
+    def close(self) -> None:
+        """Release the state file."""
+        self.store.close()
+
+    def __enter__(self) -> RuvLLM:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _read(self, agents: str | Path | Iterable[Agent] | None) -> list[Agent] | None:
+        if agents is None:
+            return None
+        if not isinstance(agents, str | os.PathLike):
+            return list(agents)
+        found, self.problems = read_agents(agents)
+        if not found:
+            first = f" ({self.problems[0].message})" if self.problems else ""
+            raise InputError(f"{agents} holds no usable agent{first}", field="agents", fix="see `ruvllm agents lint`")
+        return found
+
+    def _make_router(self, chosen: list[Agent] | None) -> Router:
+        agents = builtin_agents() if chosen is None else chosen
+        compiled: dict[str, Scorer] = {}
+        calibrations: dict[str, Calibration] = {}
+        if chosen is None:
+            arrays = load_npz(self.host.artifact("builtin.npz"), "builtin.npz")
+            if str(arrays.get("digest")) == builtin_digest():
+                compiled, calibrations = Router.unpack(arrays, self.weights)
+        return Router(
+            agents,
+            self.static,
+            self.minilm,
+            self.weights,
+            mode=self.mode,
+            compiled=compiled,
+            calibrations=calibrations,
+        )
+
+
+class _LazyMiniLM:
+    """MiniLM, whose session is opened when the first text needs it."""
+
+    name = "minilm"
+
+    def __init__(self, host: Host, tokenizer: WordPiece) -> None:
+        self._host, self._tokenizer = host, tokenizer
+        projection = load_npz(host.artifact("space.npz"), "space.npz").get("projection")
+        if projection is None or projection.ndim != 2:
+            raise ArtifactError("space.npz has no projection", field="space.npz", fix="run `make models`")
+        self._projection = projection
+        self.dim = int(projection.shape[1])
+        self._encoder: Encoder | None = None
+
+    async def encode(self, texts: Sequence[str]) -> Vectors:
+        """float32 (len(texts), dim), unit rows."""
+        if self._encoder is None:
+            session = self._host.session("minilm-int8.onnx")
+            self._encoder = CachedEncoder(OnnxEncoder(self.name, self._tokenizer, session, self._projection))
+        return await self._encoder.encode(texts)

@@ -1,0 +1,223 @@
+"""Sparse lexical scores: stemmed words, BM25 over agents, hashed TF-IDF features for the learned head."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Bm25", "HashedTfidf", "content", "spelled", "stems"]
+
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_WORD = re.compile(r"[^\W_]+[+#]*")
+_SUFFIXES = ("ations", "ation", "ings", "ing", "ers", "er", "ies", "ied", "ed", "es", "s", "ly", "e")
+_STOP = frozenset(
+    [
+        "a",
+        "an",
+        "the",
+        "and",
+        "or",
+        "of",
+        "to",
+        "in",
+        "for",
+        "on",
+        "with",
+        "is",
+        "are",
+        "be",
+        "this",
+        "that",
+        "it",
+        "i",
+        "you",
+        "my",
+        "we",
+        "our",
+        "your",
+        "can",
+        "help",
+        "me",
+        "need",
+        "want",
+        "how",
+        "what",
+        "when",
+        "do",
+        "does",
+        "have",
+        "has",
+        "from",
+        "at",
+        "as",
+        "by",
+        "if",
+        "use",
+        "used",
+        "should",
+        "not",
+        "all",
+        "any",
+        "will",
+        "please",
+        "could",
+        "would",
+        "let",
+        "us",
+        "into",
+        "about",
+        "there",
+        "some",
+        "so",
+        "just",
+        "agent",
+    ]
+)
+MAX_CHARS = 20_000  # lexical evidence past this is noise, and a megabyte of text must stay cheap
+
+
+@lru_cache(maxsize=50_000)
+def _stem(word: str) -> str:
+    """Strip one English suffix: "tests", "testing" and "tested" meet in "test"."""
+    for suffix in _SUFFIXES:
+        if word.endswith(suffix) and len(word) - len(suffix) >= 3:
+            word = word[: -len(suffix)]
+            break
+    return word[:-1] if len(word) > 3 and word[-1] == word[-2] else word
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(_CAMEL.sub(" ", text[:MAX_CHARS]).lower())
+
+
+def stems(text: str) -> list[str]:
+    """Lower-cased word stems in order; camelCase and snake_case fall into their words."""
+    return [_stem(word) for word in _words(text)]
+
+
+def spelled(text: str, wanted: Iterable[str]) -> tuple[str, ...]:
+    """The words of `text` as written (lower case) behind the stems `wanted`, in that order."""
+    written = {_stem(word): word for word in _words(text)}
+    return tuple(written[stem] for stem in wanted if stem in written)
+
+
+_STOP_STEMS = frozenset(map(_stem, _STOP)) | _STOP
+
+
+def content(words: Iterable[str]) -> list[str]:
+    """The stems that carry meaning: stop words left out, each once, in order."""
+    return [word for word in dict.fromkeys(words) if word not in _STOP_STEMS]
+
+
+class Bm25:
+    """Okapi BM25 over a small set of documents (Robertson & Zaragoza 2009), postings by term.
+
+    Args:
+        documents: one mapping of stem to (weighted) count per document.
+        k1: saturation of repeated terms.
+        b: strength of the length normalisation.
+    """
+
+    def __init__(self, documents: Sequence[Mapping[str, float]], k1: float = 1.2, b: float = 0.5) -> None:
+        self.size = len(documents)
+        lengths = np.array([sum(document.values()) for document in documents], np.float64)
+        norm = k1 * (1 - b + b * lengths / max(lengths.mean() if self.size else 1.0, 1.0))
+        rows: dict[str, list[tuple[int, float]]] = {}
+        for i, document in enumerate(documents):
+            for term, count in document.items():
+                rows.setdefault(term, []).append((i, count * (k1 + 1) / (count + norm[i])))
+        self._postings: dict[str, tuple[NDArray[np.intp], NDArray[np.float32]]] = {}
+        for term, row in rows.items():
+            idf = math.log(1 + (self.size - len(row) + 0.5) / (len(row) + 0.5))
+            ids, weights = zip(*row, strict=True)
+            self._postings[term] = (np.array(ids, np.intp), np.array(weights, np.float32) * np.float32(idf))
+
+    def scores(self, terms: Iterable[str]) -> NDArray[np.float32]:
+        """BM25 of each document for distinct `terms`: float32 (documents,)."""
+        out = np.zeros(self.size, np.float32)
+        for term in terms:
+            posting = self._postings.get(term)
+            if posting is not None:
+                out[posting[0]] += posting[1]
+        return out
+
+    def matches(self, terms: Iterable[str], document: int) -> list[tuple[str, float]]:
+        """Which of `terms` the document holds, with their share of its score, strongest first."""
+        found = []
+        for term in terms:
+            ids, weights = self._postings.get(term, _NO_POSTING)
+            place = int(np.searchsorted(ids, document))
+            if place < len(ids) and ids[place] == document:
+                found.append((term, float(weights[place])))
+        return sorted(found, key=lambda match: -match[1])
+
+
+_NO_POSTING = (np.zeros(0, np.intp), np.zeros(0, np.float32))
+
+
+@lru_cache(maxsize=50_000)
+def _hash(stem: str) -> int:
+    return crc32(stem.encode())
+
+
+def _term_hashes(words: Sequence[str]) -> Counter[int]:
+    """Hashes of the unigrams and bigrams of `words`, counted."""
+    single = [_hash(word) for word in words]
+    pairs = [(a * 31 + b * 17 + 7) & 0xFFFFFFFF for a, b in pairwise(single)]
+    return Counter(single + pairs)
+
+
+class HashedTfidf:
+    """Signed feature hashing (Weinberger et al. 2009) of TF-IDF over stems and their bigrams.
+
+    Terms that no training text held are dropped, so a collision cannot invent evidence.
+    """
+
+    def __init__(self, idf: dict[int, float], width: int = 1024) -> None:
+        self.idf, self.width = idf, width
+
+    @classmethod
+    def fit(cls, texts: Iterable[Sequence[str]], width: int = 1024) -> HashedTfidf:
+        """From the stems of the training texts."""
+        counts: Counter[int] = Counter()
+        total = 0
+        for words in texts:
+            counts.update(_term_hashes(words).keys())
+            total += 1
+        return cls({term: math.log((1 + total) / (1 + n)) + 1 for term, n in counts.items()}, width)
+
+    def admit(self, words: Sequence[str]) -> None:
+        """Know the terms of one more text, as rare ones."""
+        rare = max(self.idf.values(), default=1.0)
+        for term in _term_hashes(words):
+            self.idf.setdefault(term, rare)
+
+    def sparse(self, words: Sequence[str]) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        """(buckets, values) of one text, its values of unit L2 norm; a bucket may come twice."""
+        buckets: list[int] = []
+        values: list[float] = []
+        for term, count in _term_hashes(words).items():
+            idf = self.idf.get(term)
+            if idf is not None:
+                weight = idf if count == 1 else idf * (1 + math.log(count))
+                buckets.append(term % self.width)
+                values.append(weight if term >> 31 else -weight)
+        out = np.array(values, np.float32)
+        norm = math.sqrt(sum(v * v for v in values))
+        return np.array(buckets, np.intp), out / np.float32(norm) if norm else out
+
+    def dense(self, texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
+        """Features of many texts: float32 (len(texts), width)."""
+        out = np.zeros((len(texts), self.width), np.float32)
+        for row, words in zip(out, texts, strict=True):
+            buckets, values = self.sparse(words)
+            np.add.at(row, buckets, values)
+        return out

@@ -1,0 +1,112 @@
+"""The nouns that cross rooms. Frozen dataclasses, no behaviour beyond their own data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from enum import IntEnum
+from typing import Any
+
+__all__ = ["Action", "Agent", "Candidate", "Decision", "Evidence", "Feedback", "Team", "TeamMember", "Tier"]
+
+
+class Tier(IntEnum):
+    """How strong a model a task needs."""
+
+    BOOSTER = 1  # no LLM at all: an edit a program can do
+    SMALL = 2  # a small, cheap LLM
+    LARGE = 3  # a large LLM
+
+
+class Action:
+    """What to do with a decision, by its confidence (FEATURES.md R9)."""
+
+    USE = "use"  # confidence > 0.9
+    CONFIRM = "confirm"  # 0.7 to 0.9: let a person confirm
+    ESCALATE = "escalate"  # < 0.7: ask a stronger model or a person
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """A specialised agent that tasks can be routed to.
+
+    `examples` are tasks that belong to this agent. `tier` (or `model`, e.g. "haiku",
+    "sonnet", "opus") pins the model tier; with neither, the task's difficulty decides.
+    """
+
+    name: str
+    description: str = ""
+    category: str = "custom"
+    keywords: tuple[str, ...] = ()
+    examples: tuple[str, ...] = ()
+    tier: Tier | None = None
+    model: str | None = None
+    tools: tuple[str, ...] = ()
+    source: str = ""  # the file it was read from, "" when built in or made in code
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One agent with the calibrated probability that it is the right one."""
+
+    agent: str
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Why a decision came out as it did."""
+
+    keywords: tuple[str, ...] = ()  # words of the task that match the agent's own
+    examples: tuple[tuple[str, float], ...] = ()  # (the agent's nearest examples, cosine)
+    scores: dict[str, float] = field(default_factory=dict)  # feature name -> value for the chosen agent
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer to one task."""
+
+    agent: str
+    confidence: float  # calibrated P(agent is right), 0..1
+    tier: Tier
+    action: str  # one of Action's values
+    out_of_scope: float  # calibrated P(no agent fits), 0..1
+    alternatives: tuple[Candidate, ...]  # the next best, best first
+    encoder: str  # what decided: "static", "minilm", or "cascade" (both together)
+    evidence: Evidence
+    timings_us: dict[str, float]  # stage -> microseconds
+    cached: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, the shape every host returns."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class TeamMember:
+    """One part of a compound task and the agent that takes it."""
+
+    agent: str
+    role: str
+    task: str  # the part of the text this member answers
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """The agents that take a compound task together, in working order."""
+
+    members: tuple[TeamMember, ...]
+    tier: Tier
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, the shape every host returns."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What a person said about a decision: this text belongs to this agent."""
+
+    text: str
+    agent: str
+    weight: float = 1.0

