@@ -174,11 +174,11 @@ class RuvLLM:
     def _make_router(self, chosen: list[Agent] | None) -> Router:
         agents = builtin_agents() if chosen is None else chosen
         compiled: dict[str, Scorer] = {}
-        calibrations: dict[str, Calibration] = {}
+        both: Calibration | None = None
         if chosen is None:
             arrays = load_npz(self.host.artifact("builtin.npz"), "builtin.npz")
             if str(arrays.get("digest")) == builtin_digest():
-                compiled, calibrations = Router.unpack(arrays, self.weights)
+                compiled, both = Router.unpack(arrays, self.weights)
         return Router(
             agents,
             self.static,
@@ -186,7 +186,7 @@ class RuvLLM:
             self.weights,
             mode=self.mode,
             compiled=compiled,
-            calibrations=calibrations,
+            both=both,
         )
 
 

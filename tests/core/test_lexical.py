@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 
-from ruvllm.text.lexical import MAX_CHARS, Bm25, HashedTfidf, content, spelled, stems
+from ruvllm.text.lexical import MAX_CHARS, Bm25, HashedTfidf, content, stems
 
 
 def test_inflections_and_spellings_meet_in_one_stem():
@@ -12,10 +12,6 @@ def test_inflections_and_spellings_meet_in_one_stem():
 
 def test_content_drops_stop_words_and_repeats():
     assert content(stems("please help me with the parser and the parser")) == stems("parser")
-
-
-def test_spelled_gives_the_words_as_written():
-    assert spelled("Adding tests for Parsers", stems("parser test")) == ("parsers", "tests")
 
 
 def test_bm25_is_okapi():

@@ -83,20 +83,21 @@ def show(name: str, agents: Path | None, as_json: bool) -> None:
 
 
 @agents.command()
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
 @json_option
 @click.pass_context
-def lint(ctx: click.Context, directory: Path, as_json: bool) -> None:
+def lint(ctx: click.Context, directory: Path | None, as_json: bool) -> None:
     """Check the agents in DIR (or an agents file): which collide, say too little, or cannot be read.
 
-    The exit code is 1 when there is something to change, so that a build can ask for clean agents.
+    Without DIR the built-in agents are checked. The exit code is 1 when there is something to change, so that
+    a build can ask for clean agents.
 
     \b
     Examples:
       ruvllm agents lint .claude/agents
       ruvllm agents lint agents.toml --json
     """
-    found, problems = read_agents(directory)
+    found, problems = read_agents(directory) if directory else (list(builtin_agents()), [])
     findings: list[Finding] = []
     if found:
         with RuvLLM(found, encoder="static") as llm:

@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
@@ -64,20 +64,16 @@ def show_table(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=SIMPLE_HEAD,
-        show_edge=False,
-        show_header=any(columns),
-    )
+    # Only a column with a ratio in a table that expands leaves the others their full width.
+    table = Table(box=SIMPLE_HEAD, show_edge=False, show_header=any(columns), expand=bool(cut))
     for column in columns:
-        is_number = column in right
-        table.add_column(column, justify="right" if is_number else "left", no_wrap=is_number or column == cut)
+        is_number, is_cut = column in right, column == cut and bool(cut)
+        justify: Literal["left", "right"] = "right" if is_number else "left"
+        table.add_column(column, justify=justify, no_wrap=is_number or is_cut, ratio=1 if is_cut else None)
     for row in rows:
         table.add_row(*(Text(plain(cell)) for cell in row))
-    _console().print(table, "", sep="\n")
+    # A title of the table's own would be wrapped to the table's width.
+    _console().print(Text(plain(title), style="bold"), table, "", sep="\n")
 
 
 def _console(stderr: bool = False) -> Console:

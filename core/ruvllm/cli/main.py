@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from ruvllm import RuvllmError, __version__
 from ruvllm.cli.agents import agents
 from ruvllm.cli.bench import bench
 from ruvllm.cli.console import fail
+from ruvllm.cli.demo import demo
 from ruvllm.cli.evaluate import evaluate
 from ruvllm.cli.info import info
 from ruvllm.cli.route import feedback, route
@@ -54,7 +57,10 @@ def main(ctx: click.Context, state: Path | None) -> None:
     """
     if os.environ.get("NO_COLOR"):
         ctx.color = False
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a name that the terminal's encoding lacks must not end the command
+            stream.reconfigure(errors="backslashreplace")
 
 
-for _command in (route, feedback, agents, evaluate, bench, info):
+for _command in (route, feedback, agents, evaluate, bench, info, demo):
     main.add_command(_command)

@@ -35,7 +35,7 @@ def check_plot(path: Path | None) -> None:
     if path is None:
         return
     if find_spec("matplotlib") is None:
-        raise ConfigError("--plot needs matplotlib", field="plot", fix="pip install matplotlib, or drop --plot")
+        raise ConfigError("--plot needs matplotlib", field="plot", fix="pip install 'ruvllm[cli]', or drop --plot")
     if path.suffix.lower() != ".png":
         raise InputError(f"--plot {path} is no PNG", field="plot", fix="end the name in .png")
     if not path.absolute().parent.is_dir():
@@ -50,8 +50,8 @@ def save_report(path: Path, title: str, answers: Sequence[Answer]) -> None:
     """
     from matplotlib.figure import Figure  # without pyplot: no display, no global state
 
-    figure = Figure(figsize=(13, 5.6), dpi=130, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.15, h_pad=0.1)  # type: ignore[union-attr, call-arg]
+    figure = Figure(figsize=(13, 5.6), dpi=130)
+    figure.set_layout_engine("constrained", w_pad=0.15, h_pad=0.1)
     figure.suptitle(plain(title), color=_INK, fontsize=14, fontweight="bold", parse_math=False)
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
     _draw_reliability(left, answers)
@@ -83,9 +83,15 @@ def _draw_reliability(axes: Axes, answers: Sequence[Answer]) -> None:
             ha="center",
             fontsize=8,
             color=_INK,
+            zorder=4,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8},
         )
-    axes.plot((0, 1), (0, 1), color=_SOFT, linestyle="--", linewidth=1.2, zorder=3, label="perfectly calibrated")
-    axes.set(xlim=(0, 1), ylim=(0, 1.08), xlabel="Confidence", ylabel="Share that was right")
+    axes.plot(
+        (0, 1), (0, 1), color=_INK, alpha=0.7, linestyle="--", linewidth=1.1, zorder=3, label="perfectly calibrated"
+    )
+    axes.set(
+        xlim=(0, 1), ylim=(0, 1.2), yticks=np.linspace(0, 1, 6), xlabel="Confidence", ylabel="Share that was right"
+    )
     error = ece(confidences, correct, _BINS)
     axes.set_title(f"Reliability (ECE {error:.3f}; number of prompts on each bar)", fontsize=11)
     axes.legend(loc="upper left", frameon=False, fontsize=9)

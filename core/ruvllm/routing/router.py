@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
@@ -15,13 +15,13 @@ from ruvllm.encoders.cache import LruCache
 from ruvllm.encoders.protocol import Encoder
 from ruvllm.encoders.static import StaticEncoder
 from ruvllm.errors import EncoderError, InputError
-from ruvllm.routing.calibration import log_sum_exp, softmax
-from ruvllm.routing.confidence import confidence_row, logistic, scope_row
+from ruvllm.routing.calibration import softmax
 from ruvllm.routing.fusion import FEATURES, lexicon
+from ruvllm.routing.judge import Outcome, judge
 from ruvllm.routing.scorer import Calibration, Scorer, TaskView
 from ruvllm.routing.tiers import USE_ABOVE, action_for, tier_for
 from ruvllm.routing.weights import RouterWeights
-from ruvllm.text.lexical import content, spelled, stems
+from ruvllm.text.lexical import content, spoken, stem_all, stems
 from ruvllm.types import Agent, Candidate, Decision, Evidence, Feedback
 
 __all__ = ["MODES", "Router", "checked_text"]
@@ -32,31 +32,6 @@ _TOP_EVIDENCE = 3
 _MAX_TEXT = 4_000_000  # characters; past this it is no task but a file
 
 Array = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """Probabilities of one stage.
-
-    Attributes:
-        stage: "static", "minilm" or "both".
-        probabilities: float32 (agents,), calibrated, their sum is at most 1 - out_of_scope.
-        details: raw features and the head's part, for the evidence.
-    """
-
-    stage: str
-    probabilities: Array
-    out_of_scope: float
-    features: Array
-    head: Array
-
-    @property
-    def top(self) -> int:
-        return int(self.probabilities.argmax())
-
-    @property
-    def confidence(self) -> float:
-        return float(self.probabilities.max())
 
 
 def checked_text(text: object, field: str = "text") -> str:
@@ -84,7 +59,7 @@ class Router:
         weights: trained weights.
         mode: "cascade" (static first, MiniLM when unsure), "static" or "minilm".
         compiled: scorers by encoder name that were built before for just these agents.
-        calibrations: calibration of the fused "both" stage that belongs to `compiled`.
+        both: calibration of the fused stage that belongs to `compiled`.
         cache_size: whole decisions remembered.
     """
 
@@ -97,7 +72,7 @@ class Router:
         *,
         mode: str = "cascade",
         compiled: Mapping[str, Scorer] | None = None,
-        calibrations: Mapping[str, Calibration] | None = None,
+        both: Calibration | None = None,
         cache_size: int = 10_000,
     ) -> None:
         if mode not in MODES:
@@ -112,7 +87,7 @@ class Router:
         self._number = {agent.name: i for i, agent in enumerate(self.agents)}
         self._lexicon = lexicon(self.agents)
         self._scorers: dict[str, Scorer] = dict(compiled or {})
-        self._calibrations: dict[str, Calibration] = dict(calibrations or {})
+        self._both = both
         self._learnt: list[Feedback] = []
         self._behind: dict[str, int] = {}  # scorer name -> how many of _learnt it has taken in
         self._cache: LruCache[tuple[str, int], Decision] = LruCache(cache_size)
@@ -130,10 +105,14 @@ class Router:
         """
         cached = self._cache.get((text, top)) if isinstance(text, str) else None
         if cached is not None:
+            if not cached.cached:
+                cached = replace(cached, cached=True)
+                self._cache.put((text, top), cached)
             return cached
         started = perf_counter()
         text = checked_text(text)
-        words = stems(text)
+        spelled = spoken(text)
+        words = stem_all(spelled)
         terms = content(words)
         view = TaskView(words, self._lexicon.scores(terms))
         lexical = perf_counter()
@@ -149,11 +128,23 @@ class Router:
             outcome = await self._ask_minilm(text, static, view, timings)
         assert outcome is not None
         before = perf_counter()
-        decision = self._decide(text, terms, static, outcome, top)
-        timings["decide"] = perf_counter() - before
-        timings["total"] = perf_counter() - started
-        decision = replace(decision, timings_us={stage: round(s * 1e6, 1) for stage, s in timings.items()})
-        self._cache.put((text, top), replace(decision, cached=True))
+        evidence = self._evidence(outcome, dict(zip(words, spelled, strict=True)), terms, static)
+        alternatives = self._alternatives(outcome, top)
+        agent, confidence = self.agents[outcome.top], round(outcome.confidence, 4)
+        tier, ended = tier_for(agent, text), perf_counter()
+        timings |= {"decide": ended - before, "total": ended - started}
+        decision = Decision(
+            agent=agent.name,
+            confidence=confidence,
+            tier=tier,
+            action=action_for(confidence),
+            out_of_scope=round(outcome.out_of_scope, 4),
+            alternatives=alternatives,
+            encoder="cascade" if outcome.stage == "both" else outcome.stage,
+            evidence=evidence,
+            timings_us={stage: round(seconds * 1e6, 1) for stage, seconds in timings.items()},
+        )
+        self._cache.put((text, top), decision)
         return decision
 
     async def learn(self, feedback: Feedback) -> None:
@@ -196,19 +187,21 @@ class Router:
         out: dict[str, NDArray[Any]] = {}
         for name in ("static", "minilm"):
             out |= {f"{name}.{key}": value for key, value in (await self.scorer(name)).arrays().items()}
-        both = self._calibrations["both"]
-        return out | {"both": np.array([both.temperature, both.energy_mean, both.energy_std])}
+        if self._both is None:
+            return out
+        return out | {"both": np.array([self._both.temperature, self._both.energy_mean, self._both.energy_std])}
 
     @staticmethod
     def unpack(
         arrays: Mapping[str, NDArray[Any]], weights: RouterWeights
-    ) -> tuple[dict[str, Scorer], dict[str, Calibration]]:
-        """(compiled, calibrations) for `Router` from `pack`'s arrays."""
+    ) -> tuple[dict[str, Scorer], Calibration | None]:
+        """(compiled, both) for `Router` from `pack`'s arrays."""
         scorers = {}
         for name in ("static", "minilm"):
             own = {key.partition(".")[2]: value for key, value in arrays.items() if key.startswith(f"{name}.")}
             scorers[name] = Scorer.from_arrays(own, weights.stages[name], weights.adapter)
-        return scorers, {"both": Calibration(*(float(value) for value in arrays["both"]))}
+        both = arrays.get("both")
+        return scorers, None if both is None else Calibration(*(float(value) for value in both))
 
     @property
     def stats(self) -> dict[str, int]:
@@ -220,17 +213,9 @@ class Router:
         if name not in self._scorers:
             stage, adapter = self.weights.stages[name], self.weights.adapter
             self._scorers[name] = await Scorer.build(self.agents, self._lexicon, self._encoder(name), stage, adapter)
-            calibration = self._scorers[name].calibration
-            both = self._both_calibration()
-            self._calibrations |= ({name: calibration} if calibration else {}) | ({"both": both} if both else {})
+            self._both = self._both or self._measure_both()
         await self._catch_up(name)
         return self._scorers[name]
-
-    def calibration(self, stage: str) -> Calibration | None:
-        """Of "static", "minilm" or "both", where examples gave one."""
-        if stage == "both":
-            return self._calibrations.get("both")
-        return self._scorers[stage].calibration if stage in self._scorers else None
 
     def _encoder(self, name: str) -> Encoder:
         encoder = self._static if name == "static" else self._minilm
@@ -251,19 +236,19 @@ class Router:
             _, zero = scorer.zero_shot(vector, self._lexicon.scores(content(words)))
             scorer.head.learn(vector, words, zero, self._number[feedback.agent], feedback.weight)
 
-    def _both_calibration(self) -> Calibration | None:
+    def _measure_both(self) -> Calibration | None:
         """Of the fused stage, when both scorers have just measured their held-out logits."""
         held = [self._scorers[name].held_out for name in ("static", "minilm") if name in self._scorers]
         if len(held) < 2 or held[0] is None or held[1] is None:
             return None
         (static, labels), (minilm, _) = held[0], held[1]
-        return Calibration.measure(minilm + np.float32(STATIC_SHARE) * static, labels, np.inf)
+        return Calibration.measure(minilm + np.float32(STATIC_SHARE) * static, labels)
 
     async def _score(self, name: str, vector: Array, view: TaskView) -> tuple[Array, Array, Array]:
         scorer = await self.scorer(name)
         return scorer.score(vector, view)
 
-    async def _ask_minilm(self, text: str, static: Array, view: TaskView, timings: dict[str, float]) -> _Outcome:
+    async def _ask_minilm(self, text: str, static: Array, view: TaskView, timings: dict[str, float]) -> Outcome:
         began = perf_counter()
         vector = (await self._encoder("minilm").encode([text]))[0]
         encoded = perf_counter()
@@ -277,61 +262,23 @@ class Router:
         timings |= {"encode_minilm": encoded - began, "score_minilm": perf_counter() - encoded}
         return outcome
 
-    def _judge(self, stage: str, scored: tuple[Array, Array, Array]) -> _Outcome:
-        """Logits to calibrated probabilities."""
-        features, zero, logits = scored
-        calibration = self.calibration(stage)
-        if calibration is not None:
-            energy = (float(log_sum_exp(logits)) - calibration.energy_mean) / calibration.energy_std
-            outside = logistic(np.array([energy], np.float32), self.weights.energy_scope)
-            probabilities = softmax(logits / np.float32(calibration.temperature))
-        else:
-            outside = logistic(scope_row(features), self.weights.scopes["static" if stage == "static" else "minilm"])
-            probabilities = self._margins(stage, logits, features)
-        return _Outcome(stage, probabilities * np.float32(1 - outside), outside, features, logits - zero)
+    def _judge(self, stage: str, scored: tuple[Array, Array, Array]) -> Outcome:
+        calibration = self._both if stage == "both" else self._scorers[stage].calibration
+        return judge(stage, *scored, calibration, self.weights)
 
-    def _margins(self, stage: str, logits: Array, features: Array) -> Array:
-        """Probabilities where no examples can calibrate: the top one from the margins, the rest in proportion."""
-        raw = softmax(logits)
-        if len(raw) == 1:
-            return raw
-        confidence = logistic(confidence_row(logits, raw, features), self.weights.confidence[stage])
-        top = int(raw.argmax())
-        confidence = max(confidence, 1 / len(raw))
-        rest = float(raw.sum() - raw[top])
-        out = raw * np.float32((1 - confidence) / max(rest, 1e-9))
-        # The runner-up never overtakes: a low confidence is shared out evenly rather than reversed.
-        out = np.minimum(out, np.float32(confidence))
-        out[top] = confidence
-        return np.asarray(out, np.float32)
-
-    def _decide(self, text: str, terms: list[str], static: Array, outcome: _Outcome, top: int) -> Decision:
-        probabilities = outcome.probabilities
-        best = outcome.top
+    def _alternatives(self, outcome: Outcome, top: int) -> tuple[Candidate, ...]:
+        """The `top` next best agents, best first."""
+        probabilities, best = outcome.probabilities, outcome.top
         count = min(top + 1, len(probabilities))
         order = np.argpartition(-probabilities, count - 1)[:count]
         order = order[np.argsort(-probabilities[order], kind="stable")]
-        others = tuple(
-            Candidate(self.agents[i].name, round(float(probabilities[i]), 4)) for i in order.tolist() if i != best
-        )[:top]
-        agent = self.agents[best]
-        confidence = round(outcome.confidence, 4)
-        return Decision(
-            agent=agent.name,
-            confidence=confidence,
-            tier=tier_for(agent, text),
-            action=action_for(confidence),
-            out_of_scope=round(outcome.out_of_scope, 4),
-            alternatives=others,
-            encoder={"both": "cascade"}.get(outcome.stage, outcome.stage),
-            evidence=self._evidence(text, terms, static, outcome),
-            timings_us={},
-        )
+        others = [i for i in order.tolist() if i != best][:top]
+        return tuple(Candidate(self.agents[i].name, round(float(probabilities[i]), 4)) for i in others)
 
-    def _evidence(self, text: str, terms: list[str], static: Array, outcome: _Outcome) -> Evidence:
+    def _evidence(self, outcome: Outcome, spelled: dict[str, str], terms: list[str], static: Array) -> Evidence:
         best = outcome.top
-        keywords = spelled(text, (term for term, _ in self._lexicon.matches(terms, best)[:6]))
-        scores = dict(zip(FEATURES, (round(float(v), 4) for v in outcome.features[:, best]), strict=True))
+        keywords = tuple(spelled[term] for term, _ in self._lexicon.matches(terms, best)[:6])
+        scores = dict(zip(FEATURES, (round(v, 4) for v in outcome.features[:, best].tolist()), strict=True))
         scores["head"] = round(float(outcome.head[best]), 4)
         return Evidence(keywords, self._nearest_examples(best, static), scores)
 

@@ -43,10 +43,8 @@ class Calibration:
     energy_std: float
 
     @classmethod
-    def measure(cls, logits: NDArray[np.float32], labels: NDArray[np.int64], per_agent: float) -> Calibration | None:
-        """None where the examples are too few to say: then the margins must (see `Router`)."""
-        if per_agent < _ENOUGH_EXAMPLES:
-            return None
+    def measure(cls, logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Calibration:
+        """From logits (n, agents) of texts that belong to `labels` (n,)."""
         temperature = fit_temperature(logits, labels)
         energy = log_sum_exp(logits)
         return cls(temperature, float(energy.mean()), max(float(energy.std()), 1e-3))
@@ -56,7 +54,9 @@ class Scorer:
     """Scores tasks for every agent of a set from one encoder's vectors.
 
     Attributes:
-        held_out: (logits of examples by a head that did not see them, labels), to calibrate on.
+        held_out: (logits of examples by a head that did not see them, labels), to calibrate on; None where the
+            examples are too few, and then the margins must tell how sure to be (see `Router`).
+        calibration: what was measured on them.
     """
 
     def __init__(self, vectors: AgentVectors, head: Head, stage: Stage, adapter: Adapter) -> None:
@@ -87,11 +87,10 @@ class Scorer:
         )
         examples = Examples(encoded, words, labels, offsets, np.ones(len(texts), np.float32))
         scorer.head = Head.fit(examples)
-        per_agent = len(texts) / len(agents)
-        if per_agent >= _ENOUGH_EXAMPLES:
+        if len(texts) >= _ENOUGH_EXAMPLES * len(agents):
             logits, filled = held_out_logits(examples)
             scorer.held_out = logits[filled], labels[filled]
-            scorer.calibration = Calibration.measure(*scorer.held_out, per_agent)
+            scorer.calibration = Calibration.measure(*scorer.held_out)
         return scorer
 
     def zero_shot(

@@ -13,7 +13,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Bm25", "HashedTfidf", "content", "spelled", "stems"]
+__all__ = ["Bm25", "HashedTfidf", "content", "spoken", "stem_all", "stems"]
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _WORD = re.compile(r"[^\W_]+[+#]*")
@@ -94,19 +94,19 @@ def _stem(word: str) -> str:
     return word[:-1] if len(word) > 3 and word[-1] == word[-2] else word
 
 
-def _words(text: str) -> list[str]:
+def spoken(text: str) -> list[str]:
+    """Lower-cased words in order; camelCase and snake_case fall into their words."""
     return _WORD.findall(_CAMEL.sub(" ", text[:MAX_CHARS]).lower())
 
 
 def stems(text: str) -> list[str]:
-    """Lower-cased word stems in order; camelCase and snake_case fall into their words."""
-    return [_stem(word) for word in _words(text)]
+    """The stem of each word of `text`, in order."""
+    return [_stem(word) for word in spoken(text)]
 
 
-def spelled(text: str, wanted: Iterable[str]) -> tuple[str, ...]:
-    """The words of `text` as written (lower case) behind the stems `wanted`, in that order."""
-    written = {_stem(word): word for word in _words(text)}
-    return tuple(written[stem] for stem in wanted if stem in written)
+def stem_all(words: Iterable[str]) -> list[str]:
+    """The stem of each word."""
+    return [_stem(word) for word in words]
 
 
 _STOP_STEMS = frozenset(map(_stem, _STOP)) | _STOP
@@ -131,6 +131,7 @@ class Bm25:
         lengths = np.array([sum(document.values()) for document in documents], np.float64)
         norm = k1 * (1 - b + b * lengths / max(lengths.mean() if self.size else 1.0, 1.0))
         rows: dict[str, list[tuple[int, float]]] = {}
+        self._shares: list[dict[str, float]] = [{} for _ in documents]
         for i, document in enumerate(documents):
             for term, count in document.items():
                 rows.setdefault(term, []).append((i, count * (k1 + 1) / (count + norm[i])))
@@ -138,6 +139,8 @@ class Bm25:
         for term, row in rows.items():
             idf = math.log(1 + (self.size - len(row) + 0.5) / (len(row) + 0.5))
             ids, weights = zip(*row, strict=True)
+            for i, weight in row:
+                self._shares[i][term] = weight * idf
             self._postings[term] = (np.array(ids, np.intp), np.array(weights, np.float32) * np.float32(idf))
 
     def scores(self, terms: Iterable[str]) -> NDArray[np.float32]:
@@ -151,16 +154,8 @@ class Bm25:
 
     def matches(self, terms: Iterable[str], document: int) -> list[tuple[str, float]]:
         """Which of `terms` the document holds, with their share of its score, strongest first."""
-        found = []
-        for term in terms:
-            ids, weights = self._postings.get(term, _NO_POSTING)
-            place = int(np.searchsorted(ids, document))
-            if place < len(ids) and ids[place] == document:
-                found.append((term, float(weights[place])))
-        return sorted(found, key=lambda match: -match[1])
-
-
-_NO_POSTING = (np.zeros(0, np.intp), np.zeros(0, np.float32))
+        shares = self._shares[document]
+        return sorted(((term, shares[term]) for term in terms if term in shares), key=lambda match: -match[1])
 
 
 @lru_cache(maxsize=50_000)
@@ -168,17 +163,20 @@ def _hash(stem: str) -> int:
     return crc32(stem.encode())
 
 
-def _term_hashes(words: Sequence[str]) -> Counter[int]:
-    """Hashes of the unigrams and bigrams of `words`, counted."""
+def _term_hashes(words: Sequence[str]) -> list[int]:
+    """Hashes of the unigrams and bigrams of `words`, in order, repeats kept."""
     single = [_hash(word) for word in words]
-    pairs = [(a * 31 + b * 17 + 7) & 0xFFFFFFFF for a, b in pairwise(single)]
-    return Counter(single + pairs)
+    return single + [(a * 31 + b * 17 + 7) & 0xFFFFFFFF for a, b in pairwise(single)]
 
 
 class HashedTfidf:
     """Signed feature hashing (Weinberger et al. 2009) of TF-IDF over stems and their bigrams.
 
     Terms that no training text held are dropped, so a collision cannot invent evidence.
+
+    Args:
+        idf: by term hash.
+        width: buckets.
     """
 
     def __init__(self, idf: dict[int, float], width: int = 1024) -> None:
@@ -190,7 +188,7 @@ class HashedTfidf:
         counts: Counter[int] = Counter()
         total = 0
         for words in texts:
-            counts.update(_term_hashes(words).keys())
+            counts.update(set(_term_hashes(words)))
             total += 1
         return cls({term: math.log((1 + total) / (1 + n)) + 1 for term, n in counts.items()}, width)
 
@@ -202,17 +200,15 @@ class HashedTfidf:
 
     def sparse(self, words: Sequence[str]) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
         """(buckets, values) of one text, its values of unit L2 norm; a bucket may come twice."""
-        buckets: list[int] = []
-        values: list[float] = []
-        for term, count in _term_hashes(words).items():
-            idf = self.idf.get(term)
-            if idf is not None:
-                weight = idf if count == 1 else idf * (1 + math.log(count))
-                buckets.append(term % self.width)
-                values.append(weight if term >> 31 else -weight)
-        out = np.array(values, np.float32)
-        norm = math.sqrt(sum(v * v for v in values))
-        return np.array(buckets, np.intp), out / np.float32(norm) if norm else out
+        idf = self.idf
+        terms = [term for term in _term_hashes(words) if term in idf]
+        counts = dict.fromkeys(terms, 1)
+        if len(counts) < len(terms):
+            counts = Counter(terms)
+        values = [(idf[term] if n == 1 else idf[term] * (1 + math.log(n))) for term, n in counts.items()]
+        scale = 1 / math.sqrt(sum(v * v for v in values)) if values else 0.0
+        signed = [v * scale if term >> 31 else -v * scale for term, v in zip(counts, values, strict=True)]
+        return np.array([term % self.width for term in counts], np.intp), np.array(signed, np.float32)
 
     def dense(self, texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
         """Features of many texts: float32 (len(texts), width)."""
