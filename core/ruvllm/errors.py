@@ -12,6 +12,8 @@ __all__ = [
     "StoreError",
 ]
 
+REBUILD = "pip install -U ruvllm-models, or run `make models`"
+
 
 class RuvllmError(Exception):
     """Base of all ruvllm errors.

@@ -7,18 +7,18 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ruvllm.agents.catalog import builtin_agents, builtin_digest
+from ruvllm.agents.catalog import builtin_agents, builtin_digest, unique
 from ruvllm.agents.readers import read_agents
 from ruvllm.encoders.cache import CachedEncoder
 from ruvllm.encoders.onnx import OnnxEncoder
 from ruvllm.encoders.protocol import Encoder, Vectors, run_now
 from ruvllm.encoders.static import StaticEncoder
-from ruvllm.errors import AgentFileError, ArtifactError, InputError
+from ruvllm.errors import REBUILD, AgentFileError, ArtifactError, InputError
 from ruvllm.host import Host, NativeHost, load_npz
 from ruvllm.memory.store import Store
 from ruvllm.routing.lint import Finding, lint_agents
 from ruvllm.routing.router import MODES, Router, checked_text
-from ruvllm.routing.scorer import Calibration, Scorer
+from ruvllm.routing.scorer import Scorer
 from ruvllm.routing.team import build_team
 from ruvllm.routing.weights import RouterWeights
 from ruvllm.text.wordpiece import WordPiece
@@ -67,17 +67,12 @@ class RuvLLM:
         try:
             self.static = StaticEncoder(self._tokenizer, table["table"], table["scale"])
         except KeyError as missing:
-            raise ArtifactError(
-                f"static.npz has no array {missing}", field="static.npz", fix="run `make models`"
-            ) from None
+            raise ArtifactError(f"static.npz has no array {missing}", field="static.npz", fix=REBUILD) from None
         self.weights = RouterWeights.from_arrays(load_npz(self.host.artifact("router.npz"), "router.npz"))
         self.mode = encoder or ("cascade" if self.host.has_sessions() else "static")
         self.minilm: Encoder | None = None if self.mode == "static" else _LazyMiniLM(self.host, self._tokenizer)
         self.store = Store(state) if state is not None else Store()
         self.router = self._make_router(chosen)
-        for feedback in self.store.feedback():
-            if feedback.agent in {agent.name for agent in self.agents}:
-                self.router.note(feedback)
 
     @property
     def agents(self) -> tuple[Agent, ...]:
@@ -129,6 +124,17 @@ class RuvLLM:
         self.store.add_feedback(feedback)
         await self.router.learn(feedback)
 
+    def add_agents(self, agents: str | Path | Iterable[Agent]) -> None:
+        """Route among these agents too; one of a known name takes the other's place.
+
+        Raises:
+            AgentFileError: the path does not exist.
+            InputError: there is no usable agent in it; the agents stay as they were.
+        """
+        merged = {agent.name: agent for agent in self.agents}
+        merged |= {agent.name: agent for agent in self._read(agents) or ()}
+        self.router = self._make_router(list(merged.values()))
+
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors in the shared space: float32 (len(texts), dim), by MiniLM unless the mode is static."""
         return run_now(self.aembed(texts))
@@ -164,7 +170,7 @@ class RuvLLM:
         if agents is None:
             return None
         if not isinstance(agents, str | os.PathLike):
-            return list(agents)
+            return list(unique(agents))
         found, self.problems = read_agents(agents)
         if not found:
             first = f" ({self.problems[0].message})" if self.problems else ""
@@ -174,20 +180,16 @@ class RuvLLM:
     def _make_router(self, chosen: list[Agent] | None) -> Router:
         agents = builtin_agents() if chosen is None else chosen
         compiled: dict[str, Scorer] = {}
-        both: Calibration | None = None
         if chosen is None:
             arrays = load_npz(self.host.artifact("builtin.npz"), "builtin.npz")
             if str(arrays.get("digest")) == builtin_digest():
-                compiled, both = Router.unpack(arrays, self.weights)
-        return Router(
-            agents,
-            self.static,
-            self.minilm,
-            self.weights,
-            mode=self.mode,
-            compiled=compiled,
-            both=both,
-        )
+                compiled = Router.unpack(arrays, self.weights)
+        router = Router(agents, self.static, self.minilm, self.weights, mode=self.mode, compiled=compiled)
+        known = {agent.name for agent in router.agents}
+        for feedback in self.store.feedback():
+            if feedback.agent in known:
+                router.note(feedback)
+        return router
 
 
 class _LazyMiniLM:
@@ -199,7 +201,7 @@ class _LazyMiniLM:
         self._host, self._tokenizer = host, tokenizer
         projection = load_npz(host.artifact("space.npz"), "space.npz").get("projection")
         if projection is None or projection.ndim != 2:
-            raise ArtifactError("space.npz has no projection", field="space.npz", fix="run `make models`")
+            raise ArtifactError("space.npz has no projection", field="space.npz", fix=REBUILD)
         self._projection = projection
         self.dim = int(projection.shape[1])
         self._encoder: Encoder | None = None

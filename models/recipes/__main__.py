@@ -13,6 +13,7 @@ STEPS: dict[str, Callable[[Path], None]] = {
     "space": steps.space,
     "static": steps.static_encoder,
     "router": steps.router,
+    "familiarity": steps.familiarity,
     "builtin": steps.builtin,
     "manifest": steps.manifest,
 }

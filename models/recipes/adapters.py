@@ -73,7 +73,7 @@ def train_adapter(
     groups: list[Group],
     catalog: Group,
     *,
-    rank: int = 16,
+    rank: int = 32,
     steps: int = 600,
     batch: int = 256,
     rate: float = 2e-3,

@@ -16,17 +16,20 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from recipes.adapters import train_adapter
-from recipes.common import read_json, save
+from recipes.common import load, minilm, read_json, save
 from recipes.fits import fit_fusion, fit_logistic
 from recipes.material import REST, Collection, Material
-from ruvllm.routing.calibration import ece, log_sum_exp, softmax
+from ruvllm.encoders.cache import CachedEncoder
+from ruvllm.encoders.protocol import run_now
+from ruvllm.routing.calibration import ece, softmax
 from ruvllm.routing.confidence import confidence_row, logistic, scope_row
-from ruvllm.routing.fusion import Adapter, AgentVectors, Stage
-from ruvllm.routing.head import Examples, Head, held_out_logits
-from ruvllm.routing.router import STATIC_SHARE
+from ruvllm.routing.fusion import Adapter, AgentVectors, Stage, lexicon
+from ruvllm.routing.scorer import Scorer, TaskView
+from ruvllm.routing.weights import RouterWeights
 from ruvllm.text.lexical import content, stems
+from ruvllm.types import Agent
 
-__all__ = ["leave_one_out", "train"]
+__all__ = ["familiarity", "leave_one_out", "train"]
 
 _ENCODERS = ("static", "minilm")
 _OUTSIDE_PRIOR = 0.05  # of texts that no agent should take, in a router's daily stream
@@ -50,11 +53,11 @@ def _fit(material: Material, features: dict[str, Features], without: set[str]) -
     """Fusion and confidence weights from the collections of the other folds."""
     used = [c for c in material.collections if c.fold not in without and len(c.agents) > 2]
     out = {name: fit_fusion([(features[c.name][name], c.labels) for c in used]) for name in _ENCODERS}
-    for stage in ("static", "minilm", "both"):
+    for stage in _ENCODERS:
         rows, right = [], []
         for c in used:
             logits = _logits(features[c.name], out, stage)
-            raw = features[c.name]["static" if stage == "static" else "minilm"]
+            raw = features[c.name][stage]
             rows += [confidence_row(z, softmax(z), f) for z, f in zip(logits, raw, strict=True)]
             right.append(logits.argmax(1) == c.labels)
         out[f"confidence_{stage}"] = fit_logistic(np.stack(rows), np.concatenate(right))
@@ -62,8 +65,7 @@ def _fit(material: Material, features: dict[str, Features], without: set[str]) -
 
 
 def _logits(features: Features, weights: dict[str, Floats], stage: str) -> Floats:
-    parts = {name: np.stack([Stage(weights[name]).logits(f) for f in features[name]]) for name in _ENCODERS}
-    return parts["minilm"] + np.float32(STATIC_SHARE) * parts["static"] if stage == "both" else parts[stage]
+    return np.stack([Stage(weights[stage]).logits(f) for f in features[stage]])
 
 
 def train(data: Path) -> dict[str, float]:
@@ -104,7 +106,7 @@ def leave_one_out(material: Material) -> dict[str, float]:
         adapter = _adapter(material, {a, b})
         inner[a] |= {c.name: _features(c, adapter) for c in by_fold[b]}
         inner[b] |= {c.name: _features(c, adapter) for c in by_fold[a]}
-    scored: dict[str, list[tuple[Floats, Floats, NDArray[np.bool_]]]] = {"static": [], "minilm": [], "both": []}
+    scored: dict[str, list[tuple[Floats, Floats, NDArray[np.bool_]]]] = {stage: [] for stage in _ENCODERS}
     for fold in folds:
         if fold == REST:
             continue
@@ -135,7 +137,7 @@ def _judge(
 ) -> tuple[Floats, Floats, NDArray[np.bool_]]:
     """(ranks of the right agent, confidences, whether right) of a left-out collection."""
     logits = _logits(features, weights, stage)
-    raw = features["static" if stage == "static" else "minilm"]
+    raw = features[stage]
     rows = np.arange(len(logits))
     ranks = (logits > logits[rows, collection.labels][:, None]).sum(1)
     confidence = [
@@ -146,7 +148,7 @@ def _judge(
 
 
 def _scopes(material: Material, features: dict[str, Features], adapter: Adapter, data: Path) -> dict[str, Floats]:
-    """P(out of scope): from raw features for agents without examples, from energy for those with."""
+    """P(out of scope) from raw features, for agents without examples."""
     outside = [text for text, _ in read_json(data / "clinc150.json")["train"]][::15]
     out = {}
     for name in _ENCODERS:
@@ -160,7 +162,6 @@ def _scopes(material: Material, features: dict[str, Features], adapter: Adapter,
             picked = rng.choice(len(outside), min(60, len(c.labels)), replace=False)
             outside_rows += [_outside_row(vectors[i], outside[i], c, agents, adapter) for i in picked]
         out[f"scope_{name}"] = _scope_fit(inside_rows, outside_rows)
-    out["scope_energy"] = _energy_scope(material, data)
     return out
 
 
@@ -177,34 +178,32 @@ def _scope_fit(inside: Sequence[Floats], outside: Sequence[Floats]) -> Floats:
     return fit_logistic(np.stack([*inside, *outside]), labels, weights, penalty=1e-4)
 
 
-def _energy_scope(material: Material, data: Path) -> Floats:
-    """From intents: half of CLINC150's classes are the agents, texts of the other half are outside."""
+def familiarity(data: Path) -> None:
+    """Fit P(out of scope | familiarity) and add it to router.npz.
+
+    Half of CLINC150's classes are the agents, in three draws; validation texts of the other half are outside.
+    """
+    arrays = load("router.npz")
+    weights = RouterWeights.from_arrays(arrays | {"familiarity": np.zeros(2, np.float32)})
+    encoder = CachedEncoder(minilm())
     rows = read_json(data / "clinc150.json")
-    labels = sorted({label for _, label in rows["train"]})
-    inside_rows, outside_rows = [], []
+    names = sorted({label for _, label in rows["train"]})
+    inside: list[Floats] = []
+    outside: list[Floats] = []
     for seed, shots in ((0, 10), (1, 10), (2, 50)):
         rng = np.random.default_rng(seed)
-        known = {label: i for i, label in enumerate(rng.permutation(labels)[: len(labels) // 2])}
-        taught: list[tuple[str, int]] = []
-        for label, i in known.items():
-            texts = [text for text, own in rows["train"] if own == label]
-            taught += [(texts[k], i) for k in rng.permutation(len(texts))[:shots]]
-        vectors = material.minilm([text for text, _ in taught])
-        zeros = np.zeros((len(taught), len(known)), np.float32)
-        examples = Examples(
-            vectors,
-            [stems(text) for text, _ in taught],
-            np.array([i for _, i in taught], np.int64),
-            zeros,
-            np.ones(len(taught), np.float32),
-        )
-        held, filled = held_out_logits(examples)
-        energy = log_sum_exp(held[filled])
-        head = Head.fit(examples)
-        texts = [text for text, _ in rows["val"]]
-        found = [head.logits(v, stems(text)) for v, text in zip(material.minilm(texts), texts, strict=True)]
-        z = (log_sum_exp(np.stack(found)) - energy.mean()) / max(float(energy.std()), 1e-3)
-        inner = np.array([own in known for _, own in rows["val"]])
-        inside_rows += list(z[inner, None])
-        outside_rows += list(z[~inner, None])
-    return _scope_fit([r.astype(np.float32) for r in inside_rows], [r.astype(np.float32) for r in outside_rows])
+        known = {str(name): list[str]() for name in rng.permutation(names)[: len(names) // 2]}
+        for i in rng.permutation(len(rows["train"])).tolist():
+            text, label = rows["train"][i]
+            if label in known and len(known[label]) < shots:
+                known[label].append(text)
+        agents = [Agent(name, examples=tuple(texts)) for name, texts in known.items()]
+        index = lexicon(agents)
+        scorer = run_now(Scorer.build(agents, index, encoder, weights.stages["minilm"], weights.adapter))
+        vectors = run_now(encoder.encode([text for text, _ in rows["val"]]))
+        for vector, (text, label) in zip(vectors, rows["val"], strict=True):
+            words = stems(text)
+            scored = scorer.score(vector, TaskView(words, index.scores(content(words))))
+            row = np.array([scorer.calibration.familiarity(scored)], np.float32)
+            (inside if label in known else outside).append(row)
+    save("router.npz", **(arrays | {"familiarity": _scope_fit(inside, outside)}))

@@ -13,7 +13,7 @@ from recipes import common
 from recipes import minilm_onnx as graph
 from recipes.common import ARTIFACTS
 
-__all__ = ["builtin", "manifest", "minilm_onnx", "router", "space", "static_encoder"]
+__all__ = ["builtin", "familiarity", "manifest", "minilm_onnx", "router", "space", "static_encoder"]
 
 _DIM = 256  # of the shared space; keeps 96 % of the variance of MiniLM's 384
 _CORPUS = 600_000
@@ -107,6 +107,13 @@ def router(data: Path) -> None:
     from recipes.router import train
 
     note("router.npz", **train(data))
+
+
+def familiarity(data: Path) -> None:
+    """The part of router.npz that tells texts no agent should take, for agents with examples."""
+    from recipes.router import familiarity as fit
+
+    fit(data)
 
 
 def builtin(_: Path) -> None:

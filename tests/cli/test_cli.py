@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from ruvllm import Action, Candidate, Decision, Evidence, RuvLLM, Tier
 from ruvllm.cli.main import main
 
 AGENTS: dict[str, dict[str, Any]] = {
@@ -62,6 +63,11 @@ def run(*args: object, stdin: str | bytes | None = None, code: int = 0) -> Resul
     return result
 
 
+def unsure(confidence: float, action: str, *others: str) -> Decision:
+    alternatives = tuple(Candidate(name, 0.12) for name in others)
+    return Decision("tester", confidence, Tier.SMALL, action, 0.1, alternatives, "static", Evidence(), {})
+
+
 def last_json(result: Result) -> Any:
     return json.loads(result.stdout.splitlines()[-1])
 
@@ -76,11 +82,18 @@ def test_route_prints_the_line_that_scripts_read() -> None:
     assert match[1] == "tester"
 
 
-def test_route_says_what_to_do_when_unsure(agents_file: Path) -> None:
-    lines = run("route", "qwv zzkj xpt", "--agents", agents_file, "--encoder", "static").stdout.splitlines()
-    assert re.match(
-        r"^(escalate: 0\.\d\d is below 0\.7|confirm: 0\.\d\d is between .*); next best: \w+ \d\.\d\d$", lines[1]
-    )
+@pytest.mark.parametrize(
+    ("decision", "says"),
+    [
+        (unsure(0.78, Action.CONFIRM, "reviewer"), "confirm: 0.78 is between 0.7 and 0.9; next best: reviewer 0.12"),
+        (unsure(0.41, Action.ESCALATE, "reviewer"), "escalate: 0.41 is below 0.7; next best: reviewer 0.12"),
+        (unsure(0.41, Action.ESCALATE), "escalate: 0.41 is below 0.7"),
+    ],
+)
+def test_route_says_what_to_do_when_unsure(decision: Decision, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RuvLLM, "route", lambda *_, **__: decision)
+    first = f"Agent: tester | Confidence: {decision.confidence:.2f} | Tier: 2"
+    assert run("route", "x", "--encoder", "static").stdout.splitlines() == [first, says]
 
 
 def test_route_json_is_one_decision_on_one_line() -> None:

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ruvllm.routing.calibration import auroc, ece, fit_temperature, log_sum_exp, softmax
+from ruvllm.routing.calibration import auroc, ece, fit_calibration, fit_temperature, log_sum_exp, softmax
 from ruvllm.routing.confidence import CONFIDENCE_FEATURES, SCOPE_FEATURES, confidence_row, logistic, scope_row
 
 
@@ -12,7 +12,15 @@ def test_temperature_is_recovered():
     logits = rng.normal(size=(4000, 5)) * 2
     p = softmax(logits / 2.5)
     labels = (p.cumsum(1) > rng.random((4000, 1))).argmax(1)
-    assert fit_temperature(logits, labels) == pytest.approx(2.5, rel=0.1)
+    assert fit_temperature(logits, labels)[0] == pytest.approx(2.5, rel=0.1)
+
+
+def test_lapse_is_recovered():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(4000, 10)) * 8
+    labels = np.where(rng.random(4000) < 0.05, rng.integers(0, 10, 4000), logits.argmax(1))
+    assert fit_calibration(logits, labels)[1] == pytest.approx(0.05, abs=0.02)
+    assert fit_calibration(logits, logits.argmax(1))[1] == 0
 
 
 def test_ece_of_a_perfect_and_of_a_boaster():

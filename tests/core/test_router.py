@@ -105,6 +105,17 @@ def test_feedback_on_the_catalog_leaves_the_rest_alone():
     assert np.mean([a == b for a, b in zip(before, after, strict=True)]) > 0.97
 
 
+def test_agents_can_be_added_and_feedback_stays(kitchen):
+    llm = RuvLLM(kitchen, encoder="static")
+    llm.feedback("polish the copper kettle", "gardener")
+    llm.add_agents([Agent("plumber", "Mends leaking pipes, taps and drains."), Agent("baker", "Sells buns.")])
+    assert llm.route("the tap is leaking").agent == "plumber"
+    assert llm.route("polish the copper kettle").agent == "gardener"
+    assert [agent.description for agent in llm.agents if agent.name == "baker"] == ["Sells buns."]
+    with pytest.raises(InputError):
+        llm.add_agents([])
+
+
 @pytest.mark.parametrize(
     ("args", "field"),
     [

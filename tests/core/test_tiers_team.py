@@ -34,6 +34,9 @@ def test_difficulty_is_a_probability_for_any_length():
         ("refactor the parser, then write tests and document it", ["refactor", "qa", "docs"]),
         ("write a function that sorts names", ["main"]),
         ("write unit tests for the shop application", ["qa"]),
+        ("add unit tests for the auth module", ["qa"]),
+        ("build a web shop with login and deploy it", ["design", "api", "frontend", "auth", "qa", "deploy"]),
+        ("fix the login bug in the React frontend and add a test", ["debug", "qa"]),
         ("research and development of the cache", ["research"]),
     ],
 )

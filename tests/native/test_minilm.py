@@ -22,7 +22,7 @@ def llm() -> RuvLLM:
 def test_a_text_has_one_vector_whatever_its_neighbours(llm):
     together = llm.embed(TEXTS)
     for text, row in zip(TEXTS, together, strict=True):
-        np.testing.assert_array_equal(RuvLLM(encoder="minilm").embed([text])[0], row)
+        np.testing.assert_allclose(RuvLLM(encoder="minilm").embed([text])[0], row, atol=1e-6)
 
 
 def test_why_texts_run_one_by_one():
@@ -60,7 +60,7 @@ def test_the_cascade_asks_minilm_only_when_unsure(llm):
     sure = llm.route("add unit tests for the auth module")
     assert (sure.encoder, "encode_minilm" in sure.timings_us) == ("static", False)
     unsure = llm.route("the thing with the stuff is odd again")
-    assert (unsure.encoder, "encode_minilm" in unsure.timings_us) == ("cascade", True)
+    assert (unsure.encoder, "encode_minilm" in unsure.timings_us) == ("minilm", True)
 
 
 def test_feedback_reaches_both_encoders(kitchen):

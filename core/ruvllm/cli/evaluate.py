@@ -20,9 +20,6 @@ from ruvllm.cli.plots import check_plot, save_report
 
 __all__ = ["evaluate"]
 
-# Sure of nothing, so that a cascade opens its slow encoder before the clock runs.
-_WARM_UP = "qwv zzkj xpt"
-
 _file = click.argument("file", type=click.Path(path_type=Path))
 _plot = click.option(
     "--plot",
@@ -93,11 +90,17 @@ def _route_collections(collections: Sequence[Collection], encoder: str | None) -
         for collection in collections:
             with RuvLLM(collection.agents, encoder=encoder) as llm:
                 mode = llm.mode
-                llm.route(_WARM_UP)
+                _warm_up(llm)
                 for prompt in collection.prompts:
                     answers.append(_ranked(llm, prompt))
                     advance()
     return answers, mode
+
+
+def _warm_up(llm: RuvLLM) -> None:
+    """Build what is built on demand before the clock runs: a cascade's slow encoder waits for an unsure prompt."""
+    llm.route("warm up")
+    llm.raw_confidence("warm up")
 
 
 def _ranked(llm: RuvLLM, prompt: Prompt) -> Answer:
@@ -168,7 +171,7 @@ def _labels_as_agents(data: IntentSet, shots: int, seed: int) -> list[Agent]:
 
 
 def _run(llm: RuvLLM, data: IntentSet, advance: Callable[[], None]) -> IntentRun:
-    llm.route(_WARM_UP)
+    _warm_up(llm)
     answers, inside, outside = [], [], []
     for prompt in data.test:
         answer = _timed(llm, prompt)

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["auroc", "ece", "fit_temperature", "log_sum_exp", "softmax"]
+__all__ = ["auroc", "ece", "fit_calibration", "fit_temperature", "log_sum_exp", "softmax"]
 
 Floats = NDArray[np.floating[Any]]
+
+_LAPSES = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08)
 
 
 def softmax(logits: Floats) -> NDArray[np.float32]:
@@ -25,25 +27,34 @@ def log_sum_exp(logits: Floats) -> Floats:
     return out
 
 
-def fit_temperature(logits: Floats, labels: NDArray[np.integer[Any]], lows: float = 0.05, highs: float = 8.0) -> float:
-    """The T that minimises the negative log likelihood of softmax(logits / T) (Guo et al. 2017).
+def fit_temperature(logits: Floats, labels: NDArray[np.integer[Any]], lapse: float = 0.0) -> tuple[float, float]:
+    """(T, its mean negative log likelihood) of the best softmax(logits / T) (Guo et al. 2017).
 
     Args:
         logits: (n, classes), from a model that did not see these rows.
         labels: (n,) class numbers.
+        lapse: share of decisions that are uniformly at random.
     """
-    chosen = logits[np.arange(len(labels)), labels]
+    rows = np.arange(len(labels))
 
     def loss(log_t: float) -> float:
-        t = float(np.exp(log_t))
-        return float((log_sum_exp(logits / t) - chosen / t).mean())
+        chosen = softmax(logits / np.exp(log_t))[rows, labels].astype(np.float64)
+        return float(-np.log(np.maximum((1 - lapse) * chosen + lapse / logits.shape[1], 1e-12)).mean())
 
-    low, high = np.log(lows), np.log(highs)
+    low, high = np.log(0.05), np.log(8.0)
     ratio = (np.sqrt(5) - 1) / 2
-    for _ in range(40):  # golden section: the loss is unimodal in log T
+    for _ in range(20):  # golden section: the loss is unimodal in log T
         a, b = high - ratio * (high - low), low + ratio * (high - low)
         low, high = (low, b) if loss(a) < loss(b) else (a, high)
-    return float(np.exp((low + high) / 2))
+    middle = float((low + high) / 2)
+    return float(np.exp(middle)), loss(middle)
+
+
+def fit_calibration(logits: Floats, labels: NDArray[np.integer[Any]]) -> tuple[float, float]:
+    """(temperature, lapse): a lapse lets a model that is sure be wrong at times, as held-out rows show it to be."""
+    fits = {lapse: fit_temperature(logits, labels, lapse) for lapse in _LAPSES}
+    lapse = min(fits, key=lambda lapse: fits[lapse][1])
+    return fits[lapse][0], lapse
 
 
 def ece(confidence: Floats, correct: NDArray[Any], bins: int = 15) -> float:

@@ -17,16 +17,18 @@ class Facet:
         cue: words that call for it by themselves.
         task: how the work is put to the router; {} is the subject.
         builds: whether building a whole product calls for it unasked.
+        part: whether it is a part of a product ("the API") rather than something done to one ("test").
     """
 
     role: str
     cue: re.Pattern[str]
     task: str
     builds: bool = False
+    part: bool = False
 
 
-def _facet(role: str, cue: str, task: str, builds: bool = False) -> Facet:
-    return Facet(role, re.compile(rf"\b(?:{cue})\b", re.IGNORECASE), task, builds)
+def _facet(role: str, cue: str, task: str, *, builds: bool = False, part: bool = False) -> Facet:
+    return Facet(role, re.compile(rf"\b(?:{cue})\b", re.IGNORECASE), task, builds, part)
 
 
 FACETS = (
@@ -43,7 +45,7 @@ FACETS = (
     _facet(
         "design",
         "design|architect(?:ure)?|schema|data model",
-        "design the system architecture of {}",
+        "design the overall system architecture of {}, from client to database",
         builds=True,
     ),
     _facet(
@@ -51,22 +53,26 @@ FACETS = (
         "apis?|backend|back-end|server(?:-side)?|endpoints?|graphql|rest",
         "implement the server-side API and database access of the backend of {}",
         builds=True,
+        part=True,
     ),
     _facet(
         "frontend",
         "front-?end|ui|user interface|components?|web ?page|react|vue|svelte|dashboard",
-        "build the frontend UI components and pages of {}",
+        "build the frontend of {}: its pages and UI components",
         builds=True,
+        part=True,
     ),
     _facet(
         "mobile",
         "mobile|ios|android|react native|flutter",
         "build the mobile app screens in React Native for {}",
+        part=True,
     ),
     _facet(
         "ml",
         r"machine learning|ml|recommendations?|classifier|predict\w*|train(?:ing)? a model",
         "train and evaluate a machine learning model for {}",
+        part=True,
     ),
     _facet("debug", r"fix|debug|bugs?|crash\w*|broken|leak", "find and fix the bug in {}"),
     _facet(
@@ -78,6 +84,7 @@ FACETS = (
         "auth",
         r"auth\w*|log-?in|sign-?in|oauth2?|jwt|security|secure|permissions?|encrypt\w*|vulnerabilit\w*",
         "design secure authentication and authorisation for {} and check it for vulnerabilities",
+        part=True,
     ),
     _facet(
         "performance",

@@ -7,7 +7,7 @@ TF-IDF, so an agent with two examples moves a little and one with a hundred a lo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 from ruvllm.encoders.protocol import Vectors
 from ruvllm.text.lexical import HashedTfidf
 
-__all__ = ["Examples", "Head", "held_out_logits", "minimise"]
+__all__ = ["Examples", "Head", "folds_of", "held_out_logits", "minimise"]
 
 LEXICAL_WEIGHT = 0.5  # of the TF-IDF part beside the unit vector; 0.5 beats 0.25 and 1 on CLINC150 and BANKING77
-STRENGTH = 10.0  # inverse L2 penalty
+STRENGTH = 20.0  # inverse L2 penalty
+WIDTH = 2048  # buckets of the hashed TF-IDF
 _STEP = 12.0  # the most that instant updates may move along one example in all, per unit of weight
 _MARGIN = 2.0  # in logits, by which the right agent shall lead
 _MOST_RIVALS = 10
+FOLDS, _MANY = 5, 5_000
 
 Words = Sequence[str]
 Loss = Callable[[NDArray[np.float32]], tuple[float, NDArray[np.float32]]]
@@ -54,26 +56,32 @@ class Examples:
         words = [words for words, kept in zip(self.words, keep, strict=True) if kept]
         return Examples(self.vectors[keep], words, self.labels[keep], self.offsets[keep], self.weights[keep])
 
+    def scaled(self, share: float) -> Examples:
+        """The same with offsets times `share`."""
+        return replace(self, offsets=self.offsets * np.float32(share))
+
 
 class Head:
-    """Per-agent linear scores of (vector, hashed TF-IDF, 1).
+    """Per-agent linear scores of (vector, hashed TF-IDF), without an intercept.
+
+    An intercept would say "this agent is taught, and so it is likely": two examples of one agent among many
+    without would draw every task to it.
 
     Args:
-        weights: float32 (dim + width + 1, agents).
+        weights: float32 (dim + width, agents).
         tfidf: the hashed features, with the idf of the training texts.
     """
 
     def __init__(self, weights: NDArray[np.float32], tfidf: HashedTfidf) -> None:
         self.weights, self.tfidf = weights, tfidf
-        self.dim = len(weights) - 1 - tfidf.width
+        self.dim = len(weights) - tfidf.width
 
     @classmethod
-    def fit(cls, examples: Examples, tolerance: float = 1e-4, width: int = 1024) -> Head:
+    def fit(cls, examples: Examples, tolerance: float = 1e-4, width: int = WIDTH) -> Head:
         """Minimise weighted cross entropy of offsets + head, plus an L2 penalty."""
         tfidf = HashedTfidf.fit(examples.words, width)
         lexical = tfidf.dense(examples.words) * np.float32(LEXICAL_WEIGHT)
-        ones = np.ones((len(examples), 1), np.float32)
-        x = np.hstack([examples.vectors, lexical, ones])
+        x = np.hstack([examples.vectors, lexical])
         agents = examples.offsets.shape[1]
         taught = np.zeros(agents, np.bool_)
         taught[examples.labels] = True
@@ -96,8 +104,7 @@ class Head:
             error[rows, labels] -= 1
             gradient = x.T @ (error * weight)
             penalty = w / np.float32(STRENGTH)
-            penalty[-1] = 0
-            value = float(losses @ examples.weights) + float(np.vdot(w[:-1], penalty[:-1])) / 2
+            value = float(losses @ examples.weights) + float(np.vdot(w, penalty)) / 2
             return value, (gradient + penalty).ravel()
 
         flat = minimise(loss, np.zeros(x.shape[1] * len(columns), np.float32), tolerance)
@@ -108,12 +115,12 @@ class Head:
     @classmethod
     def blank(cls, dim: int, agents: int) -> Head:
         """A head that has learnt nothing yet."""
-        tfidf = HashedTfidf({})
-        return cls(np.zeros((dim + tfidf.width + 1, agents), np.float32), tfidf)
+        tfidf = HashedTfidf({}, WIDTH)
+        return cls(np.zeros((dim + tfidf.width, agents), np.float32), tfidf)
 
     def logits(self, vector: NDArray[np.float32], words: Words) -> NDArray[np.float32]:
         """float32 (agents,) to add to the zero-shot logits of one text."""
-        out = vector @ self.weights[: self.dim] + self.weights[-1]
+        out = vector @ self.weights[: self.dim]
         buckets, values = self.tfidf.sparse(words)
         if len(buckets):
             out += (values * np.float32(LEXICAL_WEIGHT)) @ self.weights[self.dim + buckets]
@@ -146,20 +153,25 @@ class Head:
                 np.add.at(self.weights[:, agent], self.dim + buckets, move * values)
 
 
-def held_out_logits(examples: Examples, folds: int = 5, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Logits of each example by a head that did not see it: ((n, agents), (n,) which rows are filled).
+def folds_of(n: int, seed: int = 0) -> NDArray[np.int64]:
+    """Which of the five folds each of n examples belongs to."""
+    return np.random.default_rng(seed).permutation(n) % FOLDS
 
-    With many examples one fifth is enough to calibrate on, and four fits are spared.
+
+def held_out_logits(examples: Examples, rounds: int = FOLDS) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+    """Logits of examples by a head that did not see them: ((m, agents), (m,) which examples).
+
+    Args:
+        rounds: how many of the five folds to hold out in turn; of very many examples one fifth is enough.
     """
-    fold = np.random.default_rng(seed).permutation(len(examples)) % folds
-    rounds = range(1) if len(examples) > 5_000 else range(folds)
-    out = examples.offsets.copy()
-    filled = np.isin(fold, list(rounds))
-    for k in rounds:
-        head = Head.fit(examples.rows(fold != k), tolerance=5e-4)
-        for i in np.flatnonzero(fold == k):
-            out[i] += head.logits(examples.vectors[i], examples.words[i])
-    return out, filled
+    fold = folds_of(len(examples))
+    taken = list(range(1 if len(examples) > _MANY else rounds))
+    rows = np.flatnonzero(np.isin(fold, taken))
+    heads = [Head.fit(examples.rows(fold != k), tolerance=5e-4) for k in taken]
+    logits = [
+        examples.offsets[i] + heads[fold[i]].logits(examples.vectors[i], examples.words[i]) for i in rows.tolist()
+    ]
+    return np.stack(logits), rows
 
 
 def minimise(

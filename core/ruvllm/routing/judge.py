@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.routing.calibration import log_sum_exp, softmax
+from ruvllm.routing.calibration import softmax
 from ruvllm.routing.confidence import confidence_row, logistic, scope_row
-from ruvllm.routing.scorer import Calibration
+from ruvllm.routing.scorer import Calibration, Scored
 from ruvllm.routing.weights import RouterWeights
 
 __all__ = ["Outcome", "judge"]
@@ -22,7 +22,7 @@ class Outcome:
     """Probabilities of one stage.
 
     Attributes:
-        stage: "static", "minilm" or "both".
+        stage: "static" or "minilm".
         probabilities: float32 (agents,), calibrated, their sum is at most 1 - out_of_scope.
         features: raw, float32 (FEATURES, agents).
         head: float32 (agents,), what the head added to the logits.
@@ -43,25 +43,23 @@ class Outcome:
         return float(self.probabilities.max())
 
 
-def judge(
-    stage: str, features: Array, zero: Array, logits: Array, calibration: Calibration | None, weights: RouterWeights
-) -> Outcome:
+def judge(stage: str, scored: Scored, calibration: Calibration | None, weights: RouterWeights) -> Outcome:
     """Calibrated probabilities of one stage.
 
     Args:
-        stage: "static", "minilm" or "both".
-        features: raw, (FEATURES, agents).
-        zero, logits: (agents,), without and with what examples taught.
+        stage: "static" or "minilm".
+        scored: by that stage's scorer.
         calibration: what held-out examples measured; None where there are too few.
     """
+    features, logits = scored.features, scored.logits
     if calibration is not None:
-        energy = (float(log_sum_exp(logits)) - calibration.energy_mean) / calibration.energy_std
-        outside = logistic(np.array([energy], np.float32), weights.energy_scope)
-        probabilities = softmax(logits / np.float32(calibration.temperature))
+        outside = logistic(np.array([calibration.familiarity(scored)], np.float32), weights.familiarity)
+        sharp = softmax(logits / np.float32(calibration.temperature))
+        probabilities = sharp * np.float32(1 - calibration.lapse) + np.float32(calibration.lapse / len(logits))
     else:
-        outside = logistic(scope_row(features), weights.scopes["static" if stage == "static" else "minilm"])
+        outside = logistic(scope_row(features), weights.scopes[stage])
         probabilities = _from_margins(logits, features, weights.confidence[stage])
-    return Outcome(stage, probabilities * np.float32(1 - outside), outside, features, logits - zero)
+    return Outcome(stage, probabilities * np.float32(1 - outside), outside, features, logits - scored.zero)
 
 
 def _from_margins(logits: Array, features: Array, weights: Array) -> Array:
@@ -73,6 +71,6 @@ def _from_margins(logits: Array, features: Array, weights: Array) -> Array:
     confidence = max(logistic(confidence_row(logits, raw, features), weights), 1 / len(raw))
     rest = float(raw.sum() - raw[top])
     # The runner-up never overtakes, however low the confidence.
-    out = np.minimum(raw * np.float32((1 - confidence) / max(rest, 1e-9)), np.float32(confidence))
+    out = np.minimum(raw * np.float32((1 - confidence) / max(rest, 1e-9)), np.float32(confidence * 0.999))
     out[top] = confidence
     return np.asarray(out, np.float32)

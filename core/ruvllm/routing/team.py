@@ -36,6 +36,7 @@ _VERB = re.compile(
     r"|configure|profile|speed up|clean up)\b",
     re.IGNORECASE,
 )
+_EXTRAS = re.compile(r"\b(?:with|using|that|which|including|on top of)\b", re.IGNORECASE)
 _LEAD = re.compile(
     r"^(?:please\s+)?(?:(?:can|could) you\s+)?(?:build|create|develop|make|implement|launch|set up|write|add)\s+",
     re.IGNORECASE,
@@ -45,16 +46,24 @@ _LEAD = re.compile(
 def parts(text: str) -> list[tuple[str, str]]:
     """(role, task) of each part of a compound task, in working order; one part for a simple task."""
     text = " ".join(text[:_MAX_CHARS].split())
-    clauses = [clause for clause in _CLAUSES.split(text) if clause]
-    ordered = [clause for clause in clauses if _VERB.match(clause)]
-    if len(ordered) >= 2 and len(ordered) == len(clauses):
-        return [(_role(clause), _anchored(clause, ordered[0])) for clause in ordered][:_MAX_MEMBERS]
-    subject = _LEAD.sub("", text).rstrip(".!? ") or text
-    whole = bool(_BUILD.search(text) and _PRODUCT.search(text)) and not _NARROW.search(text)
+    clauses = [clause for clause in _CLAUSES.split(text) if clause] or [text]
+    first = clauses[0]
+    whole = bool(_BUILD.search(first) and _PRODUCT.search(first)) and not _NARROW.search(first)
+    if len(clauses) >= 2 and not whole and all(map(_VERB.match, clauses)):
+        return [(_role(clause), _anchored(clause, first)) for clause in clauses][:_MAX_MEMBERS]
     wanted = [facet for facet in FACETS if facet.cue.search(text) or (whole and facet.builds)]
-    if len(wanted) < 2:
-        return [(wanted[0].role if wanted else "main", text)]
+    # "test the auth API" is one deed, and its parts are only named; "add auth to the API" is two parts.
+    if len(wanted) < 2 or (not whole and not all(facet.part for facet in wanted)):
+        return [(_role(text), text)]
+    subject = _subject(first)
     return [(facet.role, facet.task.format(subject)) for facet in wanted][:_MAX_MEMBERS]
+
+
+def _subject(clause: str) -> str:
+    """The product itself: "build a full-stack app with auth" is about "a full-stack app"."""
+    named = _LEAD.sub("", clause).rstrip(".!? ")
+    core = _EXTRAS.split(named)[0].strip()
+    return core if _PRODUCT.search(core) else named or clause
 
 
 def _role(clause: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.errors import ArtifactError
+from ruvllm.errors import REBUILD, ArtifactError
 from ruvllm.routing.confidence import CONFIDENCE_FEATURES, SCOPE_FEATURES
 from ruvllm.routing.fusion import FEATURES, Adapter, Stage
 
@@ -24,10 +24,9 @@ _ARRAYS = {
     "minilm": 1,
     "confidence_static": 1,
     "confidence_minilm": 1,
-    "confidence_both": 1,
     "scope_static": 1,
     "scope_minilm": 1,
-    "scope_energy": 1,
+    "familiarity": 1,
 }
 
 
@@ -37,16 +36,16 @@ class RouterWeights:
 
     Attributes:
         stages: by encoder name.
-        confidence: by stage name ("static", "minilm", "both"), float32 (CONFIDENCE_FEATURES + 1,).
+        confidence: by stage name ("static", "minilm"), float32 (CONFIDENCE_FEATURES + 1,).
         scopes: P(out of scope) by encoder name, for agents without examples, (SCOPE_FEATURES + 1,).
-        energy_scope: P(out of scope) from the standardised energy, for agents with examples, (2,).
+        familiarity: P(out of scope) from `Calibration.familiarity`, for agents with examples, (2,).
     """
 
     adapter: Adapter
     stages: Mapping[str, Stage]
     confidence: Mapping[str, NDArray[np.float32]]
     scopes: Mapping[str, NDArray[np.float32]]
-    energy_scope: NDArray[np.float32]
+    familiarity: NDArray[np.float32]
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], name: str = "router.npz") -> RouterWeights:
@@ -54,26 +53,26 @@ class RouterWeights:
         for key, ndim in _ARRAYS.items():
             value = arrays.get(key)
             if value is None or value.dtype != np.float32 or value.ndim != ndim or not np.isfinite(value).all():
-                raise ArtifactError(
-                    f"{name}: array {key!r} is missing or malformed", field=key, fix="run `make models`"
-                )
+                raise ArtifactError(f"{name}: array {key!r} is missing or malformed", field=key, fix=REBUILD)
         adapter = Adapter(
             *(np.ascontiguousarray(arrays[k]) for k in ("query_down", "query_up", "card_down", "card_up"))
         )
         sizes = {
             "static": len(FEATURES),
             "minilm": len(FEATURES),
-            "scope_energy": 2,
-            **{f"confidence_{stage}": len(CONFIDENCE_FEATURES) + 1 for stage in ("static", "minilm", "both")},
+            "familiarity": 2,
+            **{f"confidence_{stage}": len(CONFIDENCE_FEATURES) + 1 for stage in ("static", "minilm")},
             **{f"scope_{stage}": len(SCOPE_FEATURES) + 1 for stage in ("static", "minilm")},
         }
         for key, size in sizes.items():
             if len(arrays[key]) != size:
-                raise ArtifactError(f"{name}: {key!r} has {len(arrays[key])} weights, not {size}", field=key)
+                raise ArtifactError(
+                    f"{name}: {key!r} has {len(arrays[key])} weights, not {size}", field=key, fix=REBUILD
+                )
         return cls(
             adapter=adapter,
             stages={key: Stage(arrays[key]) for key in ("static", "minilm")},
-            confidence={key: arrays[f"confidence_{key}"] for key in ("static", "minilm", "both")},
+            confidence={key: arrays[f"confidence_{key}"] for key in ("static", "minilm")},
             scopes={key: arrays[f"scope_{key}"] for key in ("static", "minilm")},
-            energy_scope=arrays["scope_energy"],
+            familiarity=arrays["familiarity"],
         )

@@ -179,11 +179,11 @@ class HashedTfidf:
         width: buckets.
     """
 
-    def __init__(self, idf: dict[int, float], width: int = 1024) -> None:
+    def __init__(self, idf: dict[int, float], width: int) -> None:
         self.idf, self.width = idf, width
 
     @classmethod
-    def fit(cls, texts: Iterable[Sequence[str]], width: int = 1024) -> HashedTfidf:
+    def fit(cls, texts: Iterable[Sequence[str]], width: int) -> HashedTfidf:
         """From the stems of the training texts."""
         counts: Counter[int] = Counter()
         total = 0
