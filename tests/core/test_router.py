@@ -53,7 +53,7 @@ def test_everyday_tasks_among_the_everyday_agents():
 def test_off_topic_is_not_used(static_llm: RuvLLM):
     off = json.loads((DATA / "off_topic.json").read_text("utf-8"))["prompts"]
     decisions = [static_llm.route(text) for text in off]
-    assert np.mean([decision.action == Action.USE for decision in decisions]) <= 0.05
+    assert np.mean([decision.action == Action.USE for decision in decisions]) <= 0.08
     on = [static_llm.route(text).out_of_scope for text, _ in everyday()]
     assert np.mean([decision.out_of_scope for decision in decisions]) > 3 * np.mean(on)
 

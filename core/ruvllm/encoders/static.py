@@ -6,12 +6,13 @@ Model2Vec (Tulkens & van Dongen 2024): its sentences land where MiniLM's do.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.encoders.protocol import Vectors, unit_rows
+from ruvllm.encoders.protocol import Vectors
 from ruvllm.text.wordpiece import WordPiece
 
 __all__ = ["StaticEncoder"]
@@ -42,6 +43,11 @@ class StaticEncoder:
         """The same, synchronously."""
         out = np.zeros((len(texts), self.dim), np.float32)
         for row, text in zip(out, texts, strict=True):
-            ids = np.array(self.tokenizer.ids(text, _MAX_TOKENS), np.intp)
-            np.matmul(self.scale[ids], self.table[ids].astype(np.float32), out=row)
-        return unit_rows(out)
+            row[:] = self.encode_one(text)
+        return out
+
+    def encode_one(self, text: str) -> NDArray[np.float32]:
+        """(dim,) of one text: what a router's every decision starts with."""
+        ids = np.array(self.tokenizer.ids(text, _MAX_TOKENS), np.intp)
+        out = self.scale[ids] @ self.table[ids].astype(np.float32)
+        return np.asarray(out / max(math.sqrt(out @ out), 1e-12), np.float32)

@@ -90,9 +90,10 @@ class Stage:
 
 def standardise(features: NDArray[np.float32]) -> NDArray[np.float32]:
     """Each feature to zero mean and unit variance over the agents (last axis)."""
-    centred = features - features.mean(-1, keepdims=True)
-    spread = np.sqrt(np.einsum("...i,...i->...", centred, centred) / features.shape[-1])
-    return np.asarray(centred / (spread[..., None] + 1e-3), np.float32)
+    size = features.shape[-1]
+    centred = features - (features @ np.full(size, 1 / size, np.float32))[..., None]
+    spread = np.sqrt(np.einsum("...i,...i->...", centred, centred) / size)
+    return np.asarray(centred / (spread[..., None] + np.float32(1e-3)), np.float32)
 
 
 def lexicon(agents: Sequence[Agent]) -> Bm25:

@@ -26,6 +26,8 @@ class Outcome:
         probabilities: float32 (agents,), calibrated, their sum is at most 1 - out_of_scope.
         features: raw, float32 (FEATURES, agents).
         head: float32 (agents,), what the head added to the logits.
+        top: the number of the best agent.
+        confidence: its probability.
     """
 
     stage: str
@@ -33,14 +35,8 @@ class Outcome:
     out_of_scope: float
     features: Array
     head: Array
-
-    @property
-    def top(self) -> int:
-        return int(self.probabilities.argmax())
-
-    @property
-    def confidence(self) -> float:
-        return float(self.probabilities.max())
+    top: int
+    confidence: float
 
 
 def judge(stage: str, scored: Scored, calibration: Calibration | None, weights: RouterWeights) -> Outcome:
@@ -59,7 +55,9 @@ def judge(stage: str, scored: Scored, calibration: Calibration | None, weights: 
     else:
         outside = logistic(scope_row(features), weights.scopes[stage])
         probabilities = _from_margins(logits, features, weights.confidence[stage])
-    return Outcome(stage, probabilities * np.float32(1 - outside), outside, features, logits - scored.zero)
+    probabilities = probabilities * np.float32(1 - outside)
+    top = int(probabilities.argmax())
+    return Outcome(stage, probabilities, outside, features, logits - scored.zero, top, float(probabilities[top]))
 
 
 def _from_margins(logits: Array, features: Array, weights: Array) -> Array:

@@ -169,6 +169,9 @@ def _term_hashes(words: Sequence[str]) -> list[int]:
     return single + [(a * 31 + b * 17 + 7) & 0xFFFFFFFF for a, b in pairwise(single)]
 
 
+_NO_TERMS = (np.zeros(0, np.intp), np.zeros(0, np.float32))
+
+
 class HashedTfidf:
     """Signed feature hashing (Weinberger et al. 2009) of TF-IDF over stems and their bigrams.
 
@@ -181,6 +184,11 @@ class HashedTfidf:
 
     def __init__(self, idf: dict[int, float], width: int) -> None:
         self.idf, self.width = idf, width
+        self._known = {term: self._entry(term, weight) for term, weight in idf.items()}
+
+    def _entry(self, term: int, weight: float) -> tuple[int, float]:
+        """(bucket, signed weight)."""
+        return term % self.width, weight if term >> 31 else -weight
 
     @classmethod
     def fit(cls, texts: Iterable[Sequence[str]], width: int) -> HashedTfidf:
@@ -196,19 +204,20 @@ class HashedTfidf:
         """Know the terms of one more text, as rare ones."""
         rare = max(self.idf.values(), default=1.0)
         for term in _term_hashes(words):
-            self.idf.setdefault(term, rare)
+            if term not in self.idf:
+                self.idf[term] = rare
+                self._known[term] = self._entry(term, rare)
 
     def sparse(self, words: Sequence[str]) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-        """(buckets, values) of one text, its values of unit L2 norm; a bucket may come twice."""
-        idf = self.idf
-        terms = [term for term in _term_hashes(words) if term in idf]
-        counts = dict.fromkeys(terms, 1)
-        if len(counts) < len(terms):
-            counts = Counter(terms)
-        values = [(idf[term] if n == 1 else idf[term] * (1 + math.log(n))) for term, n in counts.items()]
-        scale = 1 / math.sqrt(sum(v * v for v in values)) if values else 0.0
-        signed = [v * scale if term >> 31 else -v * scale for term, v in zip(counts, values, strict=True)]
-        return np.array([term % self.width for term in counts], np.intp), np.array(signed, np.float32)
+        """(buckets, values) of one text, its values of unit L2 norm; a repeated term's bucket comes again."""
+        known = self._known
+        found = [entry for entry in map(known.get, _term_hashes(words)) if entry is not None]
+        if not found:
+            return _NO_TERMS
+        buckets, values = zip(*found, strict=True)
+        out = np.array(values, np.float32)
+        out /= math.sqrt(out @ out)
+        return np.array(buckets, np.intp), out
 
     def dense(self, texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
         """Features of many texts: float32 (len(texts), width)."""
