@@ -32,7 +32,7 @@ from ruvllm.types import Agent
 __all__ = ["familiarity", "leave_one_out", "train"]
 
 _ENCODERS = ("static", "minilm")
-_OUTSIDE_PRIOR = 0.05  # of texts that no agent should take, in a router's daily stream
+_OUTSIDE_PRIOR = 0.05  # share of texts that no agent should take, in a router's daily stream
 
 Floats = NDArray[np.float32]
 Features = dict[str, Floats]  # encoder -> (prompts, FEATURES, agents)
@@ -42,7 +42,7 @@ def _features(collection: Collection, adapter: Adapter) -> Features:
     out = {}
     for name in _ENCODERS:
         prompts, cards, names = collection.vectors[name]
-        agents = AgentVectors(cards, names, adapter.cards(cards))
+        agents = AgentVectors(cards, names, adapter)
         stage = Stage(np.zeros(4, np.float32))
         rows = [stage.features(v, agents, adapter, b) for v, b in zip(prompts, collection.bm25, strict=True)]
         out[name] = np.stack(rows)
@@ -158,7 +158,7 @@ def _scopes(material: Material, features: dict[str, Features], adapter: Adapter,
         for c in material.collections:
             inside_rows += [scope_row(f) for f in features[c.name][name]]
             _, cards, names = c.vectors[name]
-            agents = AgentVectors(cards, names, adapter.cards(cards))
+            agents = AgentVectors(cards, names, adapter)
             picked = rng.choice(len(outside), min(60, len(c.labels)), replace=False)
             outside_rows += [_outside_row(vectors[i], outside[i], c, agents, adapter) for i in picked]
         out[f"scope_{name}"] = _scope_fit(inside_rows, outside_rows)
@@ -171,10 +171,9 @@ def _outside_row(vector: Floats, text: str, c: Collection, agents: AgentVectors,
 
 
 def _scope_fit(inside: Sequence[Floats], outside: Sequence[Floats]) -> Floats:
-    weights = np.concatenate(
-        [np.full(len(inside), (1 - _OUTSIDE_PRIOR) / len(inside)), np.full(len(outside), _OUTSIDE_PRIOR / len(outside))]
-    ).astype(np.float32)
-    labels = np.repeat([False, True], [len(inside), len(outside)])
+    sizes = (len(inside), len(outside))
+    weights = np.repeat(np.array([(1 - _OUTSIDE_PRIOR) / sizes[0], _OUTSIDE_PRIOR / sizes[1]], np.float32), sizes)
+    labels = np.repeat([False, True], sizes)
     return fit_logistic(np.stack([*inside, *outside]), labels, weights, penalty=1e-4)
 
 

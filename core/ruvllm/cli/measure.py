@@ -86,7 +86,7 @@ def _distinct(asked: Sequence[str]) -> Iterator[str]:
     """Endless prompts of which no two are alike."""
     for ticket in count(1):
         for text in asked:
-            yield f"{text} for ticket {ticket}"
+            yield f"{text} #{ticket}"
 
 
 def _distinct_p50(llm: RuvLLM, asked: Sequence[str], seconds: float) -> float:

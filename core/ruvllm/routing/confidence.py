@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from math import log, log1p
+from math import exp, log, log1p
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CONFIDENCE_FEATURES", "SCOPE_FEATURES", "confidence_row", "logistic", "scope_row"]
+__all__ = ["CONFIDENCE_FEATURES", "SCOPE_FEATURES", "confidence_row", "logistic", "scope_row", "sigmoid"]
 
 CONFIDENCE_FEATURES = ("top_logit", "margin", "second_margin", "entropy", "log_agents", "adapted", "bm25", "agreement")
 SCOPE_FEATURES = ("adapted", "card", "name", "bm25", "log_agents")
@@ -57,6 +57,10 @@ def scope_row(features: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def logistic(row: NDArray[np.float32], weights: NDArray[np.float32]) -> float:
-    """σ(row · weights[:-1] + weights[-1]), safe from overflow."""
-    score = float(row @ weights[:-1] + weights[-1])
-    return 1 / (1 + float(np.exp(-min(max(score, -30.0), 30.0))))
+    """σ(row · weights[:-1] + weights[-1])."""
+    return sigmoid(float(row @ weights[:-1] + weights[-1]))
+
+
+def sigmoid(score: float) -> float:
+    """σ, safe from overflow."""
+    return 1 / (1 + exp(-min(max(score, -30.0), 30.0)))

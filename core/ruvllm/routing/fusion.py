@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,6 @@ class Adapter:
         return unit_rows(vectors + (vectors @ self.card_down) @ self.card_up)
 
 
-@dataclass(frozen=True, slots=True)
 class AgentVectors:
     """The agents of a set under one encoder, ready to be scored.
 
@@ -57,9 +57,14 @@ class AgentVectors:
         cards, names, adapted: float32 (agents, dim), unit rows.
     """
 
-    cards: Vectors
-    names: Vectors
-    adapted: Vectors
+    def __init__(self, cards: Vectors, names: Vectors, adapter: Adapter) -> None:
+        self._plain = np.concatenate([cards, names])  # one product gives both cosines
+        self.cards, self.names = self._plain[: len(cards)], self._plain[len(cards) :]
+        self.adapted = adapter.cards(cards)
+
+    def cosines(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Of a text with each card and each name: float32 (2, agents)."""
+        return (self._plain @ vector).reshape(2, -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +83,7 @@ class Stage:
         """Raw features of one text: float32 (len(FEATURES), agents)."""
         out = np.empty((len(FEATURES), len(bm25)), np.float32)
         np.matmul(agents.adapted, adapter.query(vector), out=out[0])
-        np.matmul(agents.cards, vector, out=out[1])
-        np.matmul(agents.names, vector, out=out[2])
+        out[1:3] = agents.cosines(vector)
         out[3] = bm25
         return out
 
@@ -90,10 +94,17 @@ class Stage:
 
 def standardise(features: NDArray[np.float32]) -> NDArray[np.float32]:
     """Each feature to zero mean and unit variance over the agents (last axis)."""
-    size = features.shape[-1]
-    centred = features - (features @ np.full(size, 1 / size, np.float32))[..., None]
-    spread = np.sqrt(np.einsum("...i,...i->...", centred, centred) / size)
-    return np.asarray(centred / (spread[..., None] + np.float32(1e-3)), np.float32)
+    mean = _averager(features.shape[-1])
+    centred = features - (features @ mean)[..., None]
+    spread = np.sqrt((centred * centred) @ mean)
+    spread += np.float32(1e-3)
+    centred /= spread[..., None]
+    return centred
+
+
+@lru_cache(maxsize=8)
+def _averager(size: int) -> NDArray[np.float32]:
+    return np.full(size, 1 / size, np.float32)
 
 
 def lexicon(agents: Sequence[Agent]) -> Bm25:

@@ -19,7 +19,7 @@ from ruvllm.text.lexical import HashedTfidf
 __all__ = ["Examples", "Head", "folds_of", "held_out_logits", "minimise"]
 
 LEXICAL_WEIGHT = 0.5  # of the TF-IDF part beside the unit vector; 0.5 beats 0.25 and 1 on CLINC150 and BANKING77
-STRENGTH = 20.0  # inverse L2 penalty
+STRENGTH = 25.0  # inverse L2 penalty
 WIDTH = 2048  # buckets of the hashed TF-IDF
 _STEP = 12.0  # the most that instant updates may move along one example in all, per unit of weight
 _MARGIN = 2.0  # in logits, by which the right agent shall lead

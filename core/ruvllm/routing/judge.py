@@ -8,13 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.routing.calibration import softmax
-from ruvllm.routing.confidence import confidence_row, logistic, scope_row
+from ruvllm.routing.confidence import confidence_row, logistic, scope_row, sigmoid
 from ruvllm.routing.scorer import Calibration, Scored
 from ruvllm.routing.weights import RouterWeights
 
 __all__ = ["Outcome", "judge"]
 
 Array = NDArray[np.float32]
+
+
+_EVERYDAY_DOUBT = 0.05  # P(out of scope) up to the prior share says nothing against a text
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +52,15 @@ def judge(stage: str, scored: Scored, calibration: Calibration | None, weights: 
     """
     features, logits = scored.features, scored.logits
     if calibration is not None:
-        outside = logistic(np.array([calibration.familiarity(scored)], np.float32), weights.familiarity)
-        sharp = softmax(logits / np.float32(calibration.temperature))
-        probabilities = sharp * np.float32(1 - calibration.lapse) + np.float32(calibration.lapse / len(logits))
+        slope, intercept = weights.familiarity.tolist()
+        outside = sigmoid(slope * calibration.familiarity(scored) + intercept)
+        probabilities = np.exp((logits - logits.max()) / np.float32(calibration.temperature))
+        probabilities *= np.float32((1 - calibration.lapse) / float(probabilities.sum()))
+        probabilities += np.float32(calibration.lapse / len(logits))
     else:
         outside = logistic(scope_row(features), weights.scopes[stage])
         probabilities = _from_margins(logits, features, weights.confidence[stage])
-    probabilities = probabilities * np.float32(1 - outside)
+    probabilities *= np.float32(min(1.0, (1 - outside) / (1 - _EVERYDAY_DOUBT)))
     top = int(probabilities.argmax())
     return Outcome(stage, probabilities, outside, features, logits - scored.zero, top, float(probabilities[top]))
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ruvllm.agents.catalog import card, spoken_name
 from ruvllm.encoders.protocol import Encoder, Vectors, unit_rows
-from ruvllm.routing.calibration import fit_calibration, fit_temperature, log_sum_exp
+from ruvllm.routing.calibration import energy, fit_calibration, fit_temperature, log_sum_exp
 from ruvllm.routing.fusion import Adapter, AgentVectors, Stage
 from ruvllm.routing.head import Examples, Head, folds_of, held_out_logits
 from ruvllm.routing.neighbours import MOST, Neighbours
@@ -72,14 +72,16 @@ class Calibration:
         cls, logits: NDArray[np.float32], labels: NDArray[np.int64], closeness: NDArray[np.float32]
     ) -> Calibration:
         """From logits (n, agents) of texts that belong to `labels` (n,), and their closeness (m,)."""
-        energy = log_sum_exp(logits)
-        spread = [(float(x.mean()), max(float(x.std()), 1e-3)) for x in (energy, closeness)]
+        spread = [(float(x.mean()), max(float(x.std()), 1e-3)) for x in (log_sum_exp(logits), closeness)]
         return cls(*fit_calibration(logits, labels), *spread[0], *spread[1])
 
     def familiarity(self, scored: Scored) -> float:
-        """Energy and closeness together, in standard deviations from where in-scope texts lie."""
-        energy = (float(log_sum_exp(scored.logits)) - self.energy_mean) / self.energy_std
-        return energy + (scored.closeness - self.closeness_mean) / self.closeness_std
+        """Energy and closeness together, in standard deviations from where in-scope texts lie.
+
+        Closeness counts more: AUROC on off-topic texts 0.936 (energy alone), 0.985 (static, built-in catalog).
+        """
+        away = (energy(scored.logits) - self.energy_mean) / self.energy_std
+        return away + 1.5 * (scored.closeness - self.closeness_mean) / self.closeness_std
 
 
 def _trial(examples: Examples) -> float:
@@ -128,7 +130,7 @@ class Scorer:
         """
         cards = await encoder.encode([card(agent) for agent in agents])
         names = await encoder.encode([spoken_name(agent.name) for agent in agents])
-        vectors = AgentVectors(cards, names, adapter.cards(cards))
+        vectors = AgentVectors(cards, names, adapter)
         scorer = cls(vectors, Head.blank(encoder.dim, len(agents)), stage, adapter)
         texts = [text for agent in agents for text in agent.examples]
         if texts:
@@ -202,7 +204,7 @@ class Scorer:
         cards: Vectors = arrays["cards"].astype(np.float32)
         idf = dict(zip(arrays["terms"].tolist(), arrays["idf"].tolist(), strict=True))
         head = Head(arrays["head"].astype(np.float32), HashedTfidf(idf, int(arrays["width"].item())))
-        vectors = AgentVectors(cards, arrays["names"].astype(np.float32), adapter.cards(cards))
+        vectors = AgentVectors(cards, arrays["names"].astype(np.float32), adapter)
         scorer = cls(vectors, head, stage, adapter)
         scorer.share = np.float32(arrays["share"].item())
         scorer.centroids = arrays["centroids"].astype(np.float32)
