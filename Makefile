@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= ../shared/data
 
-.PHONY: setup run test check bench models eval clean
+.PHONY: setup run test check web web-test bench models eval clean
 
 $(VENV)/.ready: pyproject.toml core/pyproject.toml models/pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ruvllm needs Python 3.11 or newer: make PYTHON=python3.12")'
@@ -24,8 +24,18 @@ check: setup  ## lint, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: setup check  ## everything that CI runs
+test: setup check web-test  ## everything that CI runs
 	$(BIN)/pytest
+
+web/node_modules/.ready: web/package.json web/package-lock.json
+	cd web && npm ci --no-audit --no-fund
+	touch $@
+
+web: setup web/node_modules/.ready  ## web/dist: the page, the element and the library, for any static host
+	$(BIN)/python build/web.py
+
+web-test: web  ## the library in Node against web/dist
+	cd web && npm test
 
 bench: setup  ## speed, against the bars of the issues
 	$(BIN)/ruvllm bench route

@@ -1,0 +1,156 @@
+"""Assembles web/dist, which any static host can serve, and prints every byte that a first visit loads.
+
+python build/web.py [--models FOLDER] [--wheels FOLDER] [--out FOLDER] [--source] [--skip-vite]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from runtime import ORT, PYODIDE, compiled, copy_folder, core_caches, core_wheel, install, packages
+from webfiles import COMPRESSED, Sizes, compress, digest, table
+
+ROOT = Path(__file__).parent.parent
+WEB = ROOT / "web"
+BAR = 14_000_000  # brotli bytes up to the first static route
+INDEX = "ruvllm.json"
+NODE, TYPES = "node.js", "types/"  # for Node and for compilers: no page loads them
+PAGE = "page"  # the stage of what no progress is told of: it brings the progress
+# An artifact with one of these in its name is for MiniLM, and fetched behind the first route.
+LATER = ("minilm", "space")
+STAGES = (PAGE, "python", "packages", "static", "minilm")
+
+
+def main() -> None:
+    """Build everything into a fresh folder, then put it in the place of the old one."""
+    options = _options()
+    out: Path = options.out.resolve()
+    fresh = out.with_name(out.name + ".new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    stages: dict[str, str] = {}
+    index = _runtime(fresh, options, stages) | {"artifacts": _artifacts(fresh, options.models, stages)}
+    if not options.skip_vite:
+        _vite(fresh)
+    index["worker"] = _worker(fresh, stages)
+    index["version"] = json.loads((WEB / "package.json").read_text("utf-8"))["version"]
+    sizes = _finish(fresh, index, stages)
+    shutil.rmtree(out, ignore_errors=True)
+    fresh.rename(out)
+    print(table(_rows(out, sizes, stages), BAR))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=Path, default=ROOT / "models/ruvllm_models/data", help="folder of artifacts")
+    parser.add_argument("--wheels", type=Path, default=ROOT / "build/wheels", help="numpy and scipy for Pyodide")
+    parser.add_argument("--out", type=Path, default=WEB / "dist")
+    parser.add_argument("--source", action="store_true", help="leave the standard library and numpy as source, whole")
+    parser.add_argument("--skip-vite", action="store_true", help="only the runtime and the models, no JavaScript")
+    return parser.parse_args()
+
+
+def _runtime(out: Path, options: argparse.Namespace, stages: dict[str, str]) -> dict[str, Any]:
+    """Pyodide, the wheels and onnxruntime-web."""
+    modules = WEB / "node_modules"
+    python, onnx = modules / "pyodide", modules / "onnxruntime-web" / "dist"
+    bytecode = {} if options.source else compiled(python, options.wheels)
+    core = {name: (python / name).read_bytes() for name in PYODIDE}
+    pyodide = copy_folder(out, "pyodide", core | {name: bytecode[name] for name in PYODIDE if name in bytecode})
+    ort = copy_folder(out, "ort", {name: (onnx / name).read_bytes() for name in ORT})
+    wheel = core_wheel(ROOT / "core")
+    lock, wheels = packages(out, python, options.wheels, wheel, bytecode)
+    first = [wheels["numpy"], wheels["ruvllm"]]
+    if not options.source:
+        first.append(install(out, "ruvllm-bytecode.zip", core_caches(python, wheel)))
+    stages |= {pyodide + name: "python" for name in PYODIDE} | {lock: "python"}
+    stages |= dict.fromkeys(first, "packages")
+    stages |= {ort + name: "minilm" for name in ORT}
+    module, mjs, wasm = (ort + name for name in ORT)
+    return {"pyodide": pyodide, "lock": lock, "packages": first, "ort": {"module": module, "mjs": mjs, "wasm": wasm}}
+
+
+def _artifacts(out: Path, models: Path, stages: dict[str, str]) -> dict[str, str]:
+    """The model artifacts, checked against their manifest, under hashed names."""
+    manifest = json.loads((models / "manifest.json").read_text("utf-8"))["artifacts"]
+    (out / "models").mkdir()
+    files: dict[str, str] = {}
+    for name, entry in manifest.items():
+        data = (models / name).read_bytes()
+        if digest(data) != entry["sha256"]:
+            raise SystemExit(f"{models / name} is not the file that its manifest names: run `make models`")
+        path = Path(name)
+        files[name] = f"models/{path.stem}-{digest(data)[:10]}{path.suffix}"
+        (out / files[name]).write_bytes(data)
+        stages[files[name]] = "minilm" if any(word in name for word in LATER) else "static"
+    return files
+
+
+def _vite(out: Path) -> None:
+    """The library, its types, and the page where there is one."""
+    subprocess.run(["npm", "run", "--silent", "check"], cwd=WEB, check=True)
+    builds = (
+        ["vite.config.ts", "vite.page.config.ts"]
+        if (WEB / "playground" / "index.html").exists()
+        else ["vite.config.ts"]
+    )
+    for config in builds:
+        command = ["npx", "vite", "build", "--config", config, "--outDir", str(out), "--logLevel", "warn"]
+        subprocess.run(command, cwd=WEB, check=True)
+    subprocess.run(["npx", "tsc", "-p", "tsconfig.types.json", "--outDir", str(out / "types")], cwd=WEB, check=True)
+
+
+def _worker(out: Path, stages: dict[str, str]) -> str:
+    """The worker's file; it, the page (or the bare library) and the chunks they name make the first stage."""
+    workers = [file.name for file in out.glob("worker-*.js")]
+    if len(workers) != 1:
+        return ""
+    reached, queue = set[str](), [workers[0], "index.html" if (out / "index.html").exists() else "ruvllm.js"]
+    while queue:
+        name = queue.pop()
+        if name not in reached:
+            reached.add(name)
+            text = (out / name).read_text("utf-8")
+            queue += [
+                file.name for file in out.glob("*.*") if re.search(rf"""["'`]\./{re.escape(file.name)}["'`]""", text)
+            ]
+    stages |= dict.fromkeys(sorted(reached), PAGE)
+    return workers[0]
+
+
+def _finish(out: Path, index: dict[str, Any], stages: dict[str, str]) -> dict[str, Sizes]:
+    """Compress all, and write the index of it."""
+    names = sorted(file.relative_to(out).as_posix() for file in out.rglob("*") if file.is_file())
+    names = [name for name in names if name != NODE and not name.startswith(TYPES)]
+    with ThreadPoolExecutor(2) as pool:  # brotli works without Python's lock
+        sizes = dict(zip(names, pool.map(lambda name: compress(out / name), names), strict=True))
+    index["files"] = {
+        name: {"bytes": sizes[name].raw, "sha256": digest((out / name).read_bytes())}
+        | ({"stage": stages[name]} if stages.get(name, PAGE) != PAGE else {})
+        for name in names
+    }
+    index["build"] = digest(json.dumps(index, sort_keys=True).encode())[:16]
+    (out / INDEX).write_text(json.dumps(index, indent=1, sort_keys=True), "utf-8")
+    sizes[INDEX] = compress(out / INDEX)
+    stages[INDEX] = PAGE
+    return sizes
+
+
+def _rows(out: Path, sizes: dict[str, Sizes], stages: dict[str, str]) -> Iterator[tuple[str, str, Sizes]]:
+    assert not any(name.endswith(COMPRESSED) for name in sizes), out
+    for stage in STAGES:
+        for name in sorted(sizes):
+            if stages.get(name) == stage:
+                yield stage, name, sizes[name]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+/** What the page knows, and who wants to hear when it changes. */
+import { RuvLLM } from "../src/client.js";
+import type { Added, Agent, AgentFile, Decision, LoadProgress, Router, Stage } from "../src/types.js";
+
+/** A decision with the task it answers and the milliseconds to the worker and back. */
+export interface Routed {
+  task: string;
+  decision: Decision;
+  trip: number;
+}
+
+export interface Taught {
+  text: string;
+  agent: string;
+}
+
+interface Events {
+  task: string;
+  routed: Routed | null;
+  busy: boolean;
+  progress: LoadProgress;
+  ready: Router;
+  agents: Agent[];
+  taught: Taught;
+  state: undefined; // what was learnt has been replaced
+  problem: Error | null;
+}
+
+type Listener<K extends keyof Events> = (value: Events[K]) => void;
+
+/** One per page. */
+export class App {
+  task = "";
+  routed: Routed | null = null;
+  router: Router | null = null;
+  agents: Agent[] = [];
+  /** Whether there are agents that a fresh router would not have. */
+  own = false;
+  readonly taught: Taught[] = [];
+  readonly progress = new Map<Stage, LoadProgress>();
+  readonly baseURL: URL;
+  #opening: Promise<Router> | null = null;
+  #listeners = new Map<keyof Events, Set<(value: never) => void>>();
+  #turn = 0;
+
+  constructor(baseURL: URL) {
+    this.baseURL = baseURL;
+  }
+
+  on<K extends keyof Events>(type: K, listener: Listener<K>): void {
+    const all = this.#listeners.get(type) ?? new Set();
+    this.#listeners.set(type, all.add(listener));
+  }
+
+  emit<K extends keyof Events>(type: K, value: Events[K]): void {
+    this.#listeners.get(type)?.forEach((listener) => (listener as Listener<K>)(value));
+  }
+
+  /** The router, loaded once; a failed load can be tried again. */
+  open(): Promise<Router> {
+    this.#opening ??= this.#load().catch((error: unknown) => {
+      this.#opening = null;
+      this.emit("problem", asError(error));
+      throw error;
+    });
+    return this.#opening;
+  }
+
+  async #load(): Promise<Router> {
+    this.progress.clear();
+    const router = await RuvLLM.load({
+      baseURL: this.baseURL,
+      onProgress: (progress) => {
+        this.progress.set(progress.stage, progress);
+        this.emit("progress", progress);
+      },
+    });
+    this.router = router;
+    this.emit("problem", null);
+    this.emit("ready", router);
+    await this.refreshAgents();
+    return router;
+  }
+
+  async refreshAgents(): Promise<void> {
+    const router = this.router ?? (await this.open());
+    this.agents = await router.agents();
+    this.emit("agents", this.agents);
+  }
+
+  agent(name: string): Agent | undefined {
+    return this.agents.find((agent) => agent.name === name);
+  }
+
+  /** Changes the task without routing it. */
+  say(task: string): void {
+    if (task === this.task) return;
+    this.task = task;
+    this.emit("task", task);
+  }
+
+  /** Routes the task; a newer call overtakes an older one. */
+  async route(task = this.task): Promise<Routed | null> {
+    this.say(task);
+    const text = task.trim();
+    const turn = ++this.#turn;
+    if (!text) {
+      this.routed = null;
+      this.emit("busy", false);
+      this.emit("routed", null);
+      return null;
+    }
+    this.emit("busy", true);
+    try {
+      const router = await this.open();
+      const began = performance.now();
+      const decision = await router.route(text, { top: 4 });
+      const trip = performance.now() - began;
+      if (turn !== this.#turn) return null;
+      this.routed = { task: text, decision, trip };
+      this.emit("problem", null);
+      this.emit("routed", this.routed);
+      return this.routed;
+    } catch (error) {
+      if (turn === this.#turn) this.emit("problem", asError(error));
+      return null;
+    } finally {
+      if (turn === this.#turn) this.emit("busy", false);
+    }
+  }
+
+  /** Teaches, then routes again so that the page shows what it changed. */
+  async teach(text: string, agent: string): Promise<void> {
+    const router = await this.open();
+    await router.feedback(text, agent);
+    this.taught.unshift({ text, agent });
+    this.emit("taught", { text, agent });
+    if (text === this.routed?.task) await this.route();
+  }
+
+  async addFiles(files: AgentFile[]): Promise<Added> {
+    const router = await this.open();
+    const added = await router.addAgents(files);
+    this.own = true;
+    await this.refreshAgents();
+    if (this.routed) await this.route();
+    return added;
+  }
+
+  /** Replaces what was learnt. */
+  async restore(bytes: Uint8Array): Promise<void> {
+    const router = await this.open();
+    await router.import(bytes);
+    this.taught.length = 0;
+    await this.refreshAgents();
+    this.emit("state", undefined);
+    if (this.routed) await this.route();
+  }
+}
+
+export function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
+}

@@ -1,0 +1,70 @@
+/** The playground: builds the page, opens the router, and routes. */
+import { h, put } from "../src/element/dom.js";
+import { explain, sentence } from "../src/element/words.js";
+import { App } from "./app.js";
+import { badges } from "./badges.js";
+import { TASKS } from "./samples.js";
+import { readHash, Tabs } from "./tabs.js";
+import { taskBox } from "./taskbox.js";
+import { agentsView } from "./views/agents.js";
+import { benchView } from "./views/bench.js";
+import { bootBoard } from "./views/boot.js";
+import { decisionCard } from "./views/decision.js";
+import { embedView } from "./views/embed.js";
+import { learntView } from "./views/learnt.js";
+import { mapView } from "./views/map.js";
+import { teamView } from "./views/team.js";
+import { timingPanel } from "./views/timing.js";
+import { whyPanel } from "./views/why.js";
+
+/** A failed load is on the page already. */
+const told = (): void => undefined;
+const app = new App(new URL("./", document.baseURI));
+const slot = (id: string): HTMLElement => document.getElementById(id) ?? document.body;
+
+put(slot("badges"), ...badges(app));
+const { box, input } = taskBox(app);
+put(slot("taskbox"), box);
+
+const shows = (id: string) => () => tabs.current === id;
+const answer = [decisionCard(app), whyPanel(app), timingPanel(app)];
+const decision = h("section", { class: "decide" }, bootBoard(app), ...answer);
+const team = teamView(app, shows("team"));
+const map = mapView(app, shows("map"));
+const learnt = learntView(app, shows("learnt"));
+
+const tabs: Tabs = new Tabs([
+  { id: "decision", title: "Decision", panel: decision },
+  { id: "team", title: "Team", ...team },
+  { id: "agents", title: "Agents", panel: agentsView(app) },
+  { id: "map", title: "Map", ...map },
+  { id: "benchmark", title: "Benchmark", panel: benchView(app) },
+  { id: "learnt", title: "Learnt", ...learnt },
+  { id: "embed", title: "Embed", panel: embedView(app) },
+]);
+put(slot("tabs"), tabs.list, ...tabs.panels);
+
+const reveal = (shown: boolean) => answer.forEach((card) => (card.hidden = !shown));
+reveal(false);
+app.on("routed", (routed) => {
+  reveal(routed !== null);
+  if (routed) put(slot("spoken"), sentence(routed.decision));
+});
+app.on("problem", (problem) => {
+  const again = h("button", { type: "button", class: "go", onclick: () => void app.open().then(() => app.route(), told) }, "Try again");
+  put(slot("problem"), problem && h("div", { class: "card trouble" }, h("p", {}, explain(problem)), app.router ? null : again));
+});
+app.on("ready", () => put(slot("spoken"), "Ready to route."));
+
+// Read before the tabs make the address their own.
+const wish = readHash().task;
+tabs.start();
+
+// A task in the address is routed at once; else a sample shows what an answer looks like.
+app.say(wish || TASKS[1] || "");
+void app.open().then(() => app.routed ?? app.route(), told);
+addEventListener("hashchange", () => {
+  const { task } = readHash();
+  if (task) void app.route(task);
+});
+if (matchMedia("(pointer: fine)").matches) input.focus({ preventScroll: true });

@@ -1,0 +1,86 @@
+/** The place to drop a folder of agents on. */
+import { h, put } from "../../src/element/dom.js";
+import { explain } from "../../src/element/words.js";
+import type { App } from "../app.js";
+import { fromDrop, fromInput } from "../files.js";
+import type { Gathered } from "../files.js";
+import { count } from "../format.js";
+import type { Problem } from "../../src/types.js";
+
+export function dropZone(app: App): HTMLElement {
+  const report = h("div", { class: "report", role: "status" });
+  const folder = h("input", { type: "file", webkitdirectory: true, multiple: true, class: "spoken", tabindex: -1, "aria-label": "Folder of agent files" });
+  const single = h("input", { type: "file", accept: ".md,.json,.toml", multiple: true, class: "spoken", tabindex: -1, "aria-label": "Agent files" });
+  const zone = h(
+    "div",
+    { class: "drop" },
+    h("p", {}, h("b", {}, "Bring your own agents"), h("span", {}, "Drop a folder of .claude/agents here, or a .json or .toml file.")),
+    h(
+      "div",
+      { class: "buttons" },
+      h("button", { type: "button", onclick: () => folder.click() }, "Choose a folder"),
+      h("button", { type: "button", onclick: () => single.click() }, "Choose files"),
+    ),
+    folder,
+    single,
+  );
+  for (const input of [folder, single]) {
+    input.addEventListener("change", () => {
+      if (input.files?.length) void take(fromInput(input.files));
+      input.value = "";
+    });
+  }
+  let depth = 0;
+  const over = (change: number) => {
+    depth = Math.max(0, depth + change);
+    zone.classList.toggle("over", depth > 0);
+  };
+  zone.addEventListener("dragenter", (event) => {
+    event.preventDefault();
+    over(1);
+  });
+  zone.addEventListener("dragleave", () => over(-1));
+  zone.addEventListener("dragover", (event) => event.preventDefault());
+  zone.addEventListener("drop", (event) => {
+    event.preventDefault();
+    over(-depth);
+    if (event.dataTransfer) void take(fromDrop(event.dataTransfer));
+  });
+
+  async function take(gathering: Promise<Gathered>): Promise<void> {
+    put(report, h("p", { class: "note" }, "Reading and learning these agents; many of them take some seconds…"));
+    try {
+      const { files, problems } = await gathering;
+      const before = new Set(app.agents.map((agent) => agent.name));
+      const added = files.length ? await app.addFiles(files) : { agents: before.size, problems: [] };
+      const fresh = app.agents.filter((agent) => !before.has(agent.name)).length;
+      put(report, ...told(fresh, files.length, added.agents, [...problems, ...added.problems]));
+    } catch (error) {
+      put(report, h("p", { class: "bad" }, explain(error)));
+    }
+  }
+  return h("div", {}, zone, report);
+}
+
+function told(fresh: number, files: number, total: number, problems: Problem[]): Node[] {
+  const out: Node[] = [];
+  if (files) {
+    const what = `${count(fresh, "new agent")} from ${count(files, "file")}`;
+    out.push(h("p", { class: "good" }, `${what}; ${total.toLocaleString("en")} to route among.`));
+  }
+  if (!problems.length) return out;
+  const rows = problems.map(({ field, message, fix }) =>
+    h("li", {}, h("code", {}, field), ` ${plain(field, message)}.`, fix ? h("span", { class: "fix" }, ` ${upper(fix)}.`) : null),
+  );
+  return [...out, h("p", { class: "bad" }, `${count(problems.length, "problem")}, each skipped:`), h("ul", { class: "problems" }, ...rows)];
+}
+
+/** The core's message names the file again; once is enough. */
+function plain(field: string, message: string): string {
+  const bare = message.startsWith(`${field}:`) ? message.slice(field.length + 1).trim() : message;
+  return bare.replace(/\.$/, "");
+}
+
+function upper(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1).replace(/\.$/, "");
+}

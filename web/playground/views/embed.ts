@@ -1,0 +1,52 @@
+/** The element, live, with the lines that put it into another page. */
+import { h, put } from "../../src/element/dom.js";
+import "../../src/element.js";
+import type { App } from "../app.js";
+
+const SNIPPET = `<script type="module" src="/ruvllm/element.js"></script>
+
+<ruvllm-router live
+  agents="/my-agents.json"
+  placeholder="What should be done?">
+</ruvllm-router>`;
+
+const LISTEN = `document.querySelector("ruvllm-router")
+  .addEventListener("route", (event) => {
+    const { agent, confidence, action } = event.detail;
+    if (action === "use") start(agent);
+  });`;
+
+export function embedView(app: App): HTMLElement {
+  const element = h("ruvllm-router", { live: true, label: "Try it here", placeholder: "Describe a task" });
+  const heard = h("p", { class: "note", role: "status" }, "Its events appear here.");
+  app.on("ready", (router) => (element.router = router));
+  element.addEventListener("route", (event) => {
+    const { agent, confidence } = (event as CustomEvent<{ agent: string; confidence: number }>).detail;
+    put(heard, `route: { agent: "${agent}", confidence: ${confidence} … }`);
+  });
+  element.addEventListener("feedback", (event) => {
+    const { text, agent } = (event as CustomEvent<{ text: string; agent: string }>).detail;
+    put(heard, `feedback: { text: "${text}", agent: "${agent}" }`);
+    app.taught.unshift({ text, agent });
+    app.emit("taught", { text, agent });
+  });
+  return h(
+    "section",
+    { class: "card" },
+    h("h2", {}, "Embed"),
+    h("p", { class: "note" }, "The same router as one element, for any page: in the page itself, or asking an edge server."),
+    h("div", { class: "pair" }, h("div", {}, element, heard), h("div", {}, code(SNIPPET), code(LISTEN))),
+  );
+}
+
+function code(text: string): HTMLElement {
+  const button = h("button", { type: "button", class: "copy" }, "Copy");
+  button.addEventListener("click", () => {
+    navigator.clipboard.writeText(text).then(
+      () => put(button, "Copied"),
+      () => put(button, "Select it by hand"),
+    );
+    setTimeout(() => put(button, "Copy"), 2000);
+  });
+  return h("div", { class: "code" }, h("pre", { tabindex: 0 }, h("code", {}, text)), button);
+}

@@ -1,0 +1,124 @@
+/** What was learnt: see it, take it along, bring it back. */
+import { h, put } from "../../src/element/dom.js";
+import { encoderWords, explain } from "../../src/element/words.js";
+import type { App } from "../app.js";
+import { bytes, count } from "../format.js";
+import type { Stats } from "../../src/types.js";
+
+const LABELS: Record<string, string> = {
+  agents: "Agents",
+  encoder: "Routes by",
+  minilm: "MiniLM",
+  feedback: "Learnt",
+  cache_hits: "Answers remembered",
+  cache_misses: "Answers worked out",
+  store: "Kept in",
+  version: "Version",
+  build: "Build",
+  minilm_error: "MiniLM's trouble",
+};
+
+const STORES: Record<string, string> = {
+  opfs: "this browser, a private file",
+  indexeddb: "this browser, IndexedDB",
+  memory: "this visit only",
+};
+
+export function learntView(app: App, visible: () => boolean): { panel: HTMLElement; onShow: () => void } {
+  const stats = h("dl", { class: "facts wide" });
+  const note = h("p", { class: "note", role: "status" });
+  const list = h("ul", { class: "taught" });
+  const file = h("input", { type: "file", accept: ".sqlite,.sqlite3,.db,.ruvllm", class: "spoken", tabindex: -1, "aria-label": "Exported file" });
+  const sure = h("div", { class: "sure-row", hidden: true });
+
+  async function refresh(): Promise<void> {
+    if (!app.router || !visible()) return;
+    try {
+      put(stats, ...rows(await app.router.stats()));
+    } catch (error) {
+      put(note, explain(error));
+    }
+  }
+
+  async function save(): Promise<void> {
+    try {
+      const data = await (await app.open()).export();
+      const url = URL.createObjectURL(new Blob([data as Uint8Array<ArrayBuffer>], { type: "application/vnd.sqlite3" }));
+      h("a", { href: url, download: "ruvllm-learnt.sqlite" }).click();
+      setTimeout(() => URL.revokeObjectURL(url), 60_000);
+      put(note, `Saved ${bytes(data.length)}. The same file opens in Python and on an edge server.`);
+    } catch (error) {
+      put(note, explain(error));
+    }
+  }
+
+  async function load(chosen: File): Promise<void> {
+    put(note, `Reading ${chosen.name}…`);
+    try {
+      await app.restore(new Uint8Array(await chosen.arrayBuffer()));
+      put(note, `${chosen.name} is now what this page has learnt.`);
+    } catch (error) {
+      put(note, explain(error));
+    }
+    await refresh();
+  }
+
+  file.addEventListener("change", () => {
+    const chosen = file.files?.[0];
+    file.value = "";
+    if (!chosen) return;
+    const close = () => (sure.hidden = true);
+    const yes = h("button", { type: "button", class: "go", onclick: () => (close(), void load(chosen)) }, "Replace");
+    const no = h("button", { type: "button", onclick: close }, "Keep what is here");
+    put(sure, h("p", {}, `Replace everything learnt here by ${chosen.name} (${bytes(chosen.size)})?`), yes, no);
+    sure.hidden = false;
+    yes.focus();
+  });
+  const fresh = () => {
+    put(
+      list,
+      ...app.taught.map(({ text, agent }) => h("li", {}, h("span", {}, text), h("b", {}, agent))),
+      app.taught.length ? null : h("li", { class: "empty" }, "Nothing yet in this visit. Thumbs up or down on a decision teach it."),
+    );
+    void refresh();
+  };
+  app.on("taught", fresh);
+  for (const type of ["ready", "agents", "routed", "state"] as const) app.on(type, fresh);
+  fresh();
+  const panel = h(
+    "section",
+    { class: "card" },
+    h("h2", {}, "Learnt"),
+    h("p", { class: "note" }, "Every thumb is kept in this browser at once and changes the next decision. Nothing is sent anywhere."),
+    stats,
+    h(
+      "div",
+      { class: "buttons" },
+      h("button", { type: "button", class: "go", onclick: () => void save() }, "Export to a file"),
+      h("button", { type: "button", onclick: () => file.click() }, "Import a file"),
+      file,
+    ),
+    sure,
+    note,
+    h("h3", {}, "Taught in this visit"),
+    list,
+  );
+  return { panel, onShow: () => void refresh() };
+}
+
+/** Those a person can read; what is empty or has no name of its own here is left out. */
+function rows(stats: Stats): HTMLElement[] {
+  return Object.entries(LABELS).flatMap(([name, label]) => {
+    const value = stats[name];
+    if ((typeof value !== "string" && typeof value !== "number") || value === "") return [];
+    return [h("div", {}, h("dt", {}, label), h("dd", {}, said(name, value)))];
+  });
+}
+
+function said(name: string, value: string | number): string {
+  if (name === "feedback" && typeof value === "number") return count(value, "lesson");
+  if (name === "encoder") return encoderWords(String(value));
+  if (name === "build") return String(value).slice(0, 8);
+  if (name === "store") return STORES[String(value)] ?? String(value);
+  return typeof value === "number" ? value.toLocaleString("en") : value;
+}

@@ -1,0 +1,83 @@
+/** Compound tasks: who takes which part, in working order. */
+import { h, put } from "../../src/element/dom.js";
+import { explain, percent, tierWords } from "../../src/element/words.js";
+import type { App } from "../app.js";
+import { count } from "../format.js";
+import { TEAM_TASKS } from "../samples.js";
+import type { Team, TeamMember } from "../../src/types.js";
+
+export function teamView(app: App, visible: () => boolean): { panel: HTMLElement; onShow: () => void } {
+  const body = h("div", { class: "team-body", "aria-live": "polite" });
+  const samples = h(
+    "ul",
+    { class: "chips", "aria-label": "Sample compound tasks" },
+    ...TEAM_TASKS.map((task) => h("li", {}, h("button", { type: "button", onclick: () => void app.route(task) }, task))),
+  );
+  let shown = "";
+  let turn = 0;
+  const panel = h(
+    "section",
+    { class: "card team" },
+    h("h2", {}, "Team"),
+    h("p", { class: "note" }, "A task with several parts gets several agents, each with a role, in working order."),
+    samples,
+    body,
+  );
+
+  async function show(): Promise<void> {
+    const task = app.task.trim();
+    if (!visible() || task === shown) return;
+    const mine = ++turn;
+    if (!task) {
+      shown = "";
+      return put(body, h("p", { class: "empty" }, "Type a task above, or take a sample."));
+    }
+    try {
+      const team = await (await app.open()).routeComplex(task);
+      if (mine !== turn) return;
+      shown = task;
+      put(body, ...content(task, team));
+    } catch (error) {
+      if (mine === turn) put(body, h("p", { class: "empty" }, explain(error)));
+    }
+  }
+  const again = () => {
+    shown = "";
+    void show();
+  };
+  app.on("routed", again);
+  return { panel, onShow: () => void show() };
+}
+
+function content(task: string, team: Team): Node[] {
+  const { members, tier } = team;
+  return [
+    h("p", { class: "quote" }, task),
+    h("ol", { class: "line" }, ...members.map((member, i) => stop(member, i))),
+    h(
+      "p",
+      { class: "note" },
+      members.length === 1
+        ? "One agent can take all of this."
+        : `${count(members.length, "agent")}; the hardest part wants tier ${tier}, ${tierWords(tier)}.`,
+    ),
+  ];
+}
+
+function stop({ agent, role, task, confidence }: TeamMember, at: number): HTMLElement {
+  const fill = h("i");
+  fill.style.width = `${confidence * 100}%`;
+  return h(
+    "li",
+    {},
+    h("span", { class: "station", "aria-hidden": "true" }, at + 1),
+    h(
+      "div",
+      {},
+      h("p", { class: "role" }, role),
+      h("h3", {}, agent),
+      ...task.split("; ").map((part) => h("p", { class: "part" }, part)),
+    ),
+    h("div", { class: "sure" }, h("span", { class: "bar", "aria-hidden": "true" }, fill), h("span", { class: "number" }, percent(confidence))),
+  );
+}

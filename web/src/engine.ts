@@ -1,0 +1,256 @@
+/** The router itself, host-neutral: Python, the artifacts in it, and MiniLM when it has come. */
+import { RuvllmError, toRuvllmError } from "./errors.js";
+import { openSession, type Session } from "./onnx.js";
+import { bootPython, type Bridge, installPackages, open, openBridge, pythonDigest } from "./python.js";
+import { type Digest, type Ledger, readChecked, type Site } from "./site.js";
+import type { StateChange, StateStore } from "./state.js";
+import type { Added, Agent, AgentFile, Decision, Embeddings, LoadOptions, Router, Stage, Stats, Team } from "./types.js";
+
+const MODES: readonly string[] = ["cascade", "static", "minilm"];
+
+/** What a host brings. */
+export interface Surroundings {
+  site: Site;
+  ledger: Ledger;
+  /** Where what is learnt stays; none keeps it in memory. */
+  store?: StateStore | undefined;
+  /** Reads onnxruntime's binary where it cannot be fetched (Node). */
+  ortBinary?: () => Promise<Uint8Array<ArrayBuffer>>;
+}
+
+/** What is kept from before; a store that cannot be read is left alone, and this visit keeps nothing. */
+async function loadState(around: Surroundings): Promise<Uint8Array | null> {
+  try {
+    return (await around.store?.load()) ?? null;
+  } catch {
+    around.store = undefined;
+    return null;
+  }
+}
+
+/** The artifacts of a stage of loading, by name. */
+async function readArtifacts(site: Site, stage: Stage, byHand: () => Promise<Digest>): Promise<Map<string, Uint8Array>> {
+  const found = Object.entries(site.index.artifacts).filter(([, file]) => site.index.files[file]?.stage === stage);
+  return new Map(
+    await Promise.all(found.map(async ([name, file]) => [name, await readChecked(site, file, byHand)] as const)),
+  );
+}
+
+/** An argument as JSON for Python. */
+function json(value: unknown, field: string): string {
+  let text: string | undefined;
+  try {
+    text = JSON.stringify(value);
+  } catch {
+    // a cycle or a BigInt: told below
+  }
+  if (text !== undefined) return text;
+  throw new RuvllmError(`${field} cannot be written as JSON`, { name: "InputError", field, fix: "pass plain data" });
+}
+
+export interface EngineOptions {
+  agents?: LoadOptions["agents"] | undefined;
+  encoder?: LoadOptions["encoder"] | undefined;
+  snapshot?: boolean | undefined;
+}
+
+/** Routes in this thread. */
+export class Engine implements Router {
+  readonly #around: Surroundings;
+  readonly #bridge: Bridge;
+  readonly #mode: string;
+  readonly #from: string;
+  readonly #byHand: () => Promise<Digest>;
+  #dim = 0;
+  #session: Session | undefined;
+  #minilm: "off" | "loading" | "ready" | "failed" = "off";
+  #minilmError = "";
+  #queue: Promise<unknown> = Promise.resolve();
+  #closed = false;
+
+  private constructor(around: Surroundings, bridge: Bridge, mode: string, from: string, byHand: () => Promise<Digest>) {
+    this.#around = around;
+    this.#from = from;
+    this.#byHand = byHand;
+    this.#bridge = bridge;
+    this.#mode = mode;
+  }
+
+  /** Python, the packages and the table at once; resolves when it routes, while MiniLM still loads. */
+  static async boot(around: Surroundings, options: EngineOptions): Promise<Engine> {
+    const { site, ledger } = around;
+    const mode = options.encoder ?? "cascade";
+    if (!MODES.includes(mode)) {
+      const fix = `use one of ${MODES.join(", ")}`;
+      throw new RuvllmError(`encoder is ${String(mode)}`, { name: "InputError", field: "encoder", fix });
+    }
+    ledger.open(site.index.files);
+    const booting = bootPython(site, options.snapshot ?? true);
+    const byHand = async (): Promise<Digest> => pythonDigest((await booting).python);
+    const packages = Promise.all(site.index.packages.map((file) => readChecked(site, file, byHand)));
+    const bridged = Promise.all([booting, packages]).then(([{ python }, read]) => {
+      ledger.finish("python");
+      installPackages(python, read.map((data, i) => [site.index.packages[i] ?? "", data]));
+      ledger.finish("packages");
+      return openBridge(python, mode);
+    });
+    const artifacts = readArtifacts(site, "static", byHand);
+    try {
+      const [bridge, table, saved] = await Promise.all([bridged, artifacts, loadState(around)]);
+      const engine = new Engine(around, bridge, mode, (await booting).from, byHand);
+      for (const [name, data] of table) bridge.host.put(name, data);
+      ledger.finish("static");
+      await engine.#start(options.agents, saved);
+      ledger.finish("ready");
+      around.store?.listen((change) => engine.#follow(change));
+      return engine;
+    } catch (error) {
+      throw toRuvllmError(error, "baseURL");
+    }
+  }
+
+  async #start(agents: LoadOptions["agents"], saved: Uint8Array | null): Promise<void> {
+    if (this.#mode === "minilm") await this.#fetchMiniLM();
+    const rows = agents === undefined ? undefined : json(agents, "agents");
+    const { dim, lost } = await open<{ dim: number; lost: boolean }>(this.#bridge.start(rows, saved ?? undefined));
+    this.#dim = dim;
+    if (lost && saved) await this.#around.store?.setAside(saved);
+    if (this.#mode === "minilm") this.#around.ledger.finish("minilm");
+    if (this.#mode === "cascade") void this.#bringMiniLM();
+  }
+
+  /** Fetch MiniLM and change over to it; a failure leaves the table in charge and is told by `stats`. */
+  async #bringMiniLM(): Promise<void> {
+    for (const wait of [2_000, 10_000, 60_000, 0]) {
+      try {
+        await this.#fetchMiniLM();
+        await this.#upgrade();
+        this.#around.ledger.finish("minilm");
+        return;
+      } catch (error) {
+        if (this.#closed) return;
+        this.#minilmError = toRuvllmError(error).message;
+        if (wait === 0) break;
+        await new Promise((resolve) => setTimeout(resolve, wait));
+      }
+    }
+    this.#minilm = "failed";
+  }
+
+  async #fetchMiniLM(): Promise<void> {
+    if (this.#session) return;
+    this.#minilm = "loading";
+    const { site, ortBinary } = this.#around;
+    const [artifacts, binary] = await Promise.all([readArtifacts(site, "minilm", this.#byHand), ortBinary?.()]);
+    const [model = ""] = [...artifacts.keys()].filter((name) => name.endsWith(".onnx"));
+    const session = await openSession(site, artifacts.get(model) ?? new Uint8Array(), binary);
+    this.#session = session;
+    for (const [name, data] of artifacts) if (name !== model) this.#bridge.host.put(name, data);
+    this.#bridge.host.connect((ids) => session.run(ids));
+  }
+
+  async #upgrade(): Promise<void> {
+    if (!this.#session || this.#mode !== "cascade") return;
+    await open<string>(this.#bridge.upgrade());
+    this.#minilm = "ready";
+  }
+
+  /** Changes go one after the other; routes do not wait for them. */
+  #change<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.#queue.then(work);
+    this.#queue = turn.catch(() => undefined);
+    return turn;
+  }
+
+  /** Keep the state where it survives a reload, and tell the other tabs what changed. */
+  async #keep(change: StateChange): Promise<void> {
+    const { store } = this.#around;
+    if (!store) return;
+    await store.save(await open<Uint8Array>(this.#bridge.dump()));
+    store.tell(change);
+  }
+
+  /** Another tab has learnt something and kept it. */
+  #follow(change: StateChange): void {
+    void this.#change(async () => {
+      if (this.#closed) return;
+      if (change.kind === "feedback") await open(this.#bridge.observe(change.text, change.agent, change.weight));
+      else await this.#restore((await this.#around.store?.load()) ?? null);
+    }).catch(() => undefined); // what this tab's agents cannot take
+  }
+
+  async #restore(bytes: Uint8Array | null): Promise<void> {
+    if (bytes) await open(this.#live.restore(bytes));
+    void this.#upgrade().catch((error: unknown) => (this.#minilmError = toRuvllmError(error).message));
+  }
+
+  async route(text: string, options: { top?: number } = {}): Promise<Decision> {
+    return open<Decision>(this.#live.route(text, options.top ?? 3));
+  }
+
+  async routeComplex(text: string): Promise<Team> {
+    return open<Team>(this.#live.route_complex(text));
+  }
+
+  async embed(texts: string[]): Promise<Embeddings> {
+    return { dim: this.#dim, data: await open<Float32Array>(this.#live.embed(json(texts, "texts"))) };
+  }
+
+  async addAgents(agents: Agent[] | AgentFile[]): Promise<Added> {
+    return this.#change(async () => {
+      const added = await open<Added>(this.#live.add_agents(json(agents, "agents")));
+      void this.#upgrade().catch((error: unknown) => (this.#minilmError = toRuvllmError(error).message));
+      return added;
+    });
+  }
+
+  async agents(): Promise<Agent[]> {
+    return open<Agent[]>(this.#live.agents());
+  }
+
+  async feedback(text: string, agent: string, weight = 1): Promise<void> {
+    return this.#change(async () => {
+      await open(this.#live.feedback(text, agent, weight));
+      await this.#keep({ kind: "feedback", text, agent, weight });
+    });
+  }
+
+  async export(): Promise<Uint8Array> {
+    return this.#change(() => open<Uint8Array>(this.#live.dump()));
+  }
+
+  async import(bytes: Uint8Array): Promise<void> {
+    return this.#change(async () => {
+      await this.#restore(bytes);
+      await this.#keep({ kind: "import" });
+    });
+  }
+
+  async stats(): Promise<Stats> {
+    const told = await open<Stats>(this.#live.stats());
+    const { index } = this.#around.site;
+    return {
+      ...told,
+      minilm: this.#minilm,
+      minilm_error: this.#minilmError,
+      store: this.#around.store?.kind ?? "memory",
+      started_from: this.#from,
+      version: index.version,
+      build: index.build,
+    };
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    await this.#queue;
+    this.#closed = true;
+    this.#around.store?.close();
+    this.#bridge.close();
+    await this.#session?.close();
+  }
+
+  get #live(): Bridge {
+    if (!this.#closed) return this.#bridge;
+    throw new RuvllmError("this router is closed", { name: "ClosedError", field: "close", fix: "load a new one" });
+  }
+}

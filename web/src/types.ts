@@ -1,0 +1,155 @@
+/**
+ * The shapes that cross from the core to a page. They are those of Python (`ruvllm.types`)
+ * and of the HTTP API; names inside a result keep Python's spelling.
+ */
+
+/** 1: no LLM at all; 2: a small LLM; 3: a large one. */
+export type Tier = 1 | 2 | 3;
+
+/** What to do with a decision: take it, let a person confirm it, or ask someone stronger. */
+export type Action = "use" | "confirm" | "escalate";
+
+/** A specialised agent that tasks can be routed to. */
+export interface Agent {
+  name: string;
+  description?: string;
+  category?: string;
+  keywords?: string[];
+  /** Tasks that belong to this agent. */
+  examples?: string[];
+  /** Pins the model tier; with neither `tier` nor `model`, the task's difficulty decides. */
+  tier?: Tier | null;
+  model?: string | null;
+  tools?: string[];
+}
+
+/** A file as a person dropped it: `agents/reviewer.md` and its text. */
+export interface AgentFile {
+  path: string;
+  text: string;
+}
+
+/** One agent with the calibrated probability that it is the right one. */
+export interface Candidate {
+  agent: string;
+  confidence: number;
+}
+
+/** Why a decision came out as it did. */
+export interface Evidence {
+  /** Words of the task that match the agent's own. */
+  keywords: string[];
+  /** The agent's nearest examples, each with its cosine. */
+  examples: [string, number][];
+  /** Feature name to value for the chosen agent. */
+  scores: Record<string, number>;
+}
+
+/** The answer to one task. */
+export interface Decision {
+  agent: string;
+  /** Calibrated probability that the agent is right. */
+  confidence: number;
+  tier: Tier;
+  action: Action;
+  /** Calibrated probability that no agent fits. */
+  out_of_scope: number;
+  /** The next best, best first. */
+  alternatives: Candidate[];
+  /** What decided: "static", "minilm" or "cascade" (both together). */
+  encoder: string;
+  evidence: Evidence;
+  /** Stage to microseconds. */
+  timings_us: Record<string, number>;
+  cached: boolean;
+}
+
+/** One part of a compound task and the agent that takes it. */
+export interface TeamMember {
+  agent: string;
+  role: string;
+  task: string;
+  confidence: number;
+}
+
+/** The agents that take a compound task together, in working order. */
+export interface Team {
+  members: TeamMember[];
+  tier: Tier;
+}
+
+/** What a router holds and has done. */
+export interface Stats {
+  agents: number;
+  /** The mode at this moment: "static" until MiniLM has arrived, then "cascade". */
+  encoder: string;
+  [name: string]: unknown;
+}
+
+/** An agent file that was skipped, and how to mend it. */
+export interface Problem {
+  field: string;
+  message: string;
+  fix: string;
+}
+
+/** The result of `addAgents`. */
+export interface Added {
+  /** How many agents there are now. */
+  agents: number;
+  problems: Problem[];
+}
+
+/** Rows of unit vectors, `data.length / dim` of them, one after the other. */
+export interface Embeddings {
+  dim: number;
+  data: Float32Array;
+}
+
+/** A stage of loading: "ready" means that it routes; "minilm" goes on behind it. */
+export type Stage = "python" | "packages" | "static" | "ready" | "minilm";
+
+/** How far a stage has come. */
+export interface LoadProgress {
+  stage: Stage;
+  /** Bytes so far. */
+  loaded: number;
+  /** Bytes in all. */
+  total: number;
+}
+
+/** What `RuvLLM.load` takes. */
+export interface LoadOptions {
+  /** The folder that `make web` built; by default the one this module was loaded from. */
+  baseURL?: string | URL;
+  /** Agents, or agent files, to route among; the built-in catalog by default. */
+  agents?: Agent[] | AgentFile[];
+  /** "cascade" (default) answers by the table and asks MiniLM when that is unsure. */
+  encoder?: "cascade" | "static" | "minilm";
+  onProgress?: (progress: LoadProgress) => void;
+  /** "persistent" (default) keeps what is learnt in this browser; "memory" forgets it. */
+  state?: "persistent" | "memory";
+  /** Whether a later visit may start from a memory snapshot that the first one keeps (30 MB); true by default. */
+  snapshot?: boolean;
+}
+
+/** Routes tasks to agents and learns from feedback, wherever it runs. */
+export interface Router {
+  /** The agent, confidence and tier for a task. */
+  route(text: string, options?: { top?: number }): Promise<Decision>;
+  /** The agents that take a compound task together. */
+  routeComplex(text: string): Promise<Team>;
+  /** Unit vectors in the shared space. */
+  embed(texts: string[]): Promise<Embeddings>;
+  /** More agents; one of the same name is replaced. */
+  addAgents(agents: Agent[] | AgentFile[]): Promise<Added>;
+  agents(): Promise<Agent[]>;
+  /** This text belongs to this agent (weight above 0, up to 10). */
+  feedback(text: string, agent: string, weight?: number): Promise<void>;
+  /** Everything learnt, as one SQLite file that opens on every host. */
+  export(): Promise<Uint8Array>;
+  /** Replace everything learnt by an exported file. */
+  import(bytes: Uint8Array): Promise<void>;
+  stats(): Promise<Stats>;
+  close(): Promise<void>;
+}

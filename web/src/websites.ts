@@ -1,0 +1,68 @@
+/** The built folder on a server, seen from a page or a worker. */
+import { RuvllmError } from "./errors.js";
+import { type Ledger, parseIndex, type Site, type SiteIndex } from "./site.js";
+
+const FIX = "check the connection, and that all of the built folder is served";
+
+/** Fetch or say what could not be fetched. */
+async function fetched(url: URL, init?: RequestInit): Promise<Response> {
+  let response: Response;
+  try {
+    response = await fetch(url, init);
+  } catch (cause) {
+    throw new RuvllmError(`${url.href} cannot be reached`, { name: "FetchError", field: "baseURL", fix: FIX, cause });
+  }
+  if (response.ok) return response;
+  throw new RuvllmError(`${url.href}: ${response.status}`, { name: "FetchError", field: "baseURL", fix: FIX });
+}
+
+/** The folder's index; its name never changes, so the cache is asked whether it is still the same. */
+export async function fetchIndex(base: URL): Promise<SiteIndex> {
+  const url = new URL("ruvllm.json", base);
+  return parseIndex(await (await fetched(url, { cache: "no-cache" })).text(), url.href);
+}
+
+/** The built folder under a URL. */
+export class WebSite implements Site {
+  readonly index: SiteIndex;
+  readonly #base: URL;
+
+  constructor(base: URL, index: SiteIndex) {
+    this.#base = base;
+    this.index = index;
+  }
+
+  module(file: string): string {
+    return new URL(file, this.#base).href;
+  }
+
+  place(file: string): string {
+    return this.module(file);
+  }
+
+  async read(file: string): Promise<Uint8Array<ArrayBuffer>> {
+    return new Uint8Array(await (await fetched(new URL(file, this.#base))).arrayBuffer());
+  }
+}
+
+/**
+ * Let this worker's `fetch` count what it loads of the folder, Pyodide's own loading included.
+ * A `.wasm` response stays as it is: the browser keeps compiled code only for a response of its own.
+ */
+export function countFetches(base: URL, ledger: Ledger): void {
+  const plain = globalThis.fetch.bind(globalThis);
+  globalThis.fetch = async (input, init) => {
+    const response = await plain(input, init);
+    const url = input instanceof Request ? input.url : String(input);
+    const file = url.startsWith(base.href) ? url.slice(base.href.length) : "";
+    if (!ledger.knows(file) || file.endsWith(".wasm") || !response.ok || !response.body) return response;
+    const counter = new TransformStream<Uint8Array, Uint8Array>({
+      transform(chunk, controller) {
+        ledger.add(file, chunk.length);
+        controller.enqueue(chunk);
+      },
+    });
+    const { status, statusText, headers } = response;
+    return new Response(response.body.pipeThrough(counter), { status, statusText, headers });
+  };
+}

@@ -1,0 +1,188 @@
+// The built folder in Node, with the very files that a page gets: node --test (after build/web.py).
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+
+const { RuvLLM, RuvllmError } = await import("../dist/node.js");
+
+const TASK = "add unit tests for the auth module";
+const UNSURE = "water the plants while I am on holiday";
+const agents = [
+  { name: "gardener", description: "Looks after plants, gardens and lawns", examples: ["mow the lawn", "prune the roses"] },
+  { name: "cook", description: "Plans meals and cooks them", examples: ["make a soup", "bake bread for six"] },
+];
+const file = (path, name) => ({ path, text: `---\nname: ${name}\ndescription: ${name} things\n---\nYou are ${name}.\n` });
+
+/** Waits until MiniLM has taken over. */
+async function minilm(llm) {
+  for (;;) {
+    const stats = await llm.stats();
+    if (stats.encoder !== "static" || stats.minilm === "failed") return stats;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+/** The RuvllmError of a promise that must reject; a Pyodide error is never shown whole, it has a megabyte. */
+async function rejected(promise) {
+  const error = await promise.then(() => assert.fail("nothing was thrown"), (reason) => reason);
+  assert.ok(error instanceof RuvllmError, String(error?.message).slice(0, 300));
+  assert.ok(error.message && error.field && error.fix, JSON.stringify(error));
+  return error;
+}
+
+describe("the built-in agents", () => {
+  const progress = [];
+  let taught = "";
+  let llm;
+  before(async () => {
+    llm = await RuvLLM.load({ onProgress: (step) => progress.push(step) });
+  });
+  after(() => llm.close());
+
+  test("route by the table before MiniLM has come", async () => {
+    assert.equal((await llm.stats()).encoder, "static");
+    const decision = await llm.route(TASK);
+    assert.equal(decision.agent, "tester");
+    assert.equal(decision.encoder, "static");
+    assert.equal(decision.action, "use");
+    assert.ok(decision.confidence > 0.9, `confidence ${decision.confidence}`);
+    assert.ok(decision.evidence.keywords.includes("tests"));
+    assert.equal(decision.alternatives.length, 3);
+    assert.equal((await llm.route(TASK, { top: 1 })).alternatives.length, 1);
+    assert.equal((await llm.route(TASK)).cached, true);
+  });
+
+  test("progress counts every stage up to its total, and never back", () => {
+    for (const stage of ["python", "packages", "static", "ready"]) {
+      const steps = progress.filter((step) => step.stage === stage);
+      assert.ok(steps.length > 0, stage);
+      assert.equal(steps.at(-1).loaded, steps.at(-1).total, stage);
+      for (const [i, step] of steps.entries()) assert.ok(i === 0 || step.loaded >= steps[i - 1].loaded, stage);
+    }
+  });
+
+  test("MiniLM takes over for what the table is unsure of, and only then", async () => {
+    let worst = 0;
+    while ((await llm.stats()).encoder === "static") {
+      const started = performance.now();
+      await llm.route(`${UNSURE} ${started}`);
+      worst = Math.max(worst, performance.now() - started);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    assert.equal((await minilm(llm)).encoder, "cascade");
+    const decision = await llm.route(UNSURE);
+    assert.notEqual(decision.encoder, "static");
+    assert.ok(decision.timings_us.encode_minilm > 0);
+    assert.equal((await llm.route(`${TASK} please`)).encoder, "static");
+    assert.equal(progress.at(-1).stage, "minilm");
+    assert.equal(progress.at(-1).loaded, progress.at(-1).total);
+    console.log(`longest route while MiniLM came: ${worst.toFixed(0)} ms`);
+  });
+
+  test("embed gives unit rows that mean something", async () => {
+    const { dim, data } = await llm.embed(["a cat sat", "a cat was sitting", "the stock market fell"]);
+    assert.equal(data.length, 3 * dim);
+    const dot = (a, b) => data.subarray(a * dim, a * dim + dim).reduce((sum, x, i) => sum + x * data[b * dim + i], 0);
+    assert.ok(Math.abs(dot(0, 0) - 1) < 1e-4);
+    assert.ok(dot(0, 1) > dot(0, 2) + 0.3);
+  });
+
+  test("teams for a compound task", async () => {
+    const team = await llm.routeComplex("write the code, then test it, then document it");
+    assert.ok(team.members.length >= 2);
+    assert.ok(team.members.every((member) => member.agent && member.role && member.task));
+  });
+
+  test("feedback changes a later decision; export and import carry it", async () => {
+    taught = (await llm.route(UNSURE)).agent === "tester" ? "documenter" : "tester";
+    for (let i = 0; i < 3; i++) await llm.feedback(UNSURE, taught);
+    assert.equal((await llm.route(UNSURE)).agent, taught);
+    const bytes = await llm.export();
+    assert.equal(new TextDecoder().decode(bytes.subarray(0, 15)), "SQLite format 3");
+    const other = await RuvLLM.load({ encoder: "static" });
+    try {
+      await other.import(bytes);
+      assert.equal((await other.stats()).feedback, 3);
+      assert.equal((await other.route(UNSURE)).agent, taught);
+      assert.deepEqual(await other.export(), bytes);
+    } finally {
+      await other.close();
+    }
+  });
+
+  test("a file that is no state, or a damaged one, replaces nothing", async () => {
+    const held = (await llm.stats()).feedback;
+    const bytes = await llm.export();
+    const cut = bytes.slice(0, bytes.length >> 1);
+    const noise = bytes.map((byte, i) => (i > 100 && i < 6000 ? byte ^ 0x5a : byte));
+    for (const bad of [new Uint8Array(0), new TextEncoder().encode("hello"), cut, noise]) {
+      const error = await rejected(llm.import(bad));
+      assert.equal(error.name, "StoreError");
+      assert.equal((await llm.stats()).feedback, held);
+    }
+    assert.equal((await llm.route(UNSURE)).agent, taught);
+  });
+
+  test("what cannot be routed or learnt is told by field and fix", async () => {
+    for (const text of ["", " \n", undefined, null, 7, {}]) {
+      assert.equal((await rejected(llm.route(text))).field, "text");
+    }
+    assert.equal((await rejected(llm.feedback(TASK, "nobody"))).field, "agent");
+    assert.equal((await rejected(llm.feedback(TASK, "tester", 0))).field, "weight");
+    const cycle = [];
+    cycle.push(cycle);
+    assert.equal((await rejected(llm.embed(cycle))).field, "texts");
+    assert.equal((await rejected(llm.addAgents(undefined))).field, "agents");
+    assert.equal((await rejected(llm.addAgents("tester"))).field, "agents");
+    assert.equal((await rejected(llm.import(undefined))).field, "state");
+    assert.equal((await rejected(RuvLLM.load({ encoder: "bert" }))).field, "encoder");
+    assert.equal((await llm.route("\ud800 add tests \u0000 for <b>auth</b>")).agent, "tester");
+  });
+});
+
+describe("agents of one's own", () => {
+  test("objects; more can be added, broken ones are told", async () => {
+    const llm = await RuvLLM.load({ agents, encoder: "static" });
+    try {
+      assert.equal((await llm.route("the roses need pruning")).agent, "gardener");
+      const mended = [{ name: "cook", description: "Cooks" }, { name: "" }, { name: "x", tier: 9 }, { name: "driver" }];
+      const added = await llm.addAgents(mended);
+      assert.equal(added.agents, 3);
+      assert.deepEqual(added.problems.map((problem) => problem.field.split(":")[0]), ["agents[1]", "agents[2]"]);
+      const all = await llm.agents();
+      assert.deepEqual(all.map((agent) => agent.name), ["gardener", "cook", "driver"]);
+      assert.equal(all[1].description, "Cooks");
+    } finally {
+      await llm.close();
+    }
+    assert.equal((await rejected(llm.route("x"))).name, "ClosedError");
+  });
+
+  test("files, whatever their paths look like", async () => {
+    const bad = { path: "a/broken.md", text: "no front matter" };
+    const files = [file("../../etc/one.md", "one"), file("C:\\x\\two.md", "two"), bad, file("again.md", "two")];
+    const llm = await RuvLLM.load({ agents: files, encoder: "static" });
+    try {
+      const stats = await llm.stats();
+      assert.equal(stats.agents, 2);
+      assert.deepEqual(stats.problems.map((problem) => problem.field.split(":")[0]), ["a/broken.md", "again.md"]);
+      assert.ok(stats.problems.every((problem) => !problem.message.includes("/tmp/")));
+    } finally {
+      await llm.close();
+    }
+  });
+
+  test("none that can be used is an error of `load`", async () => {
+    assert.equal((await rejected(RuvLLM.load({ agents: [] }))).field, "agents");
+    assert.match((await rejected(RuvLLM.load({ agents: [{ name: "" }] }))).message, /no usable agent/);
+    assert.equal((await rejected(RuvLLM.load({ baseURL: "/nowhere/at/all" }))).name, "ArtifactError");
+  });
+
+  test("MiniLM alone, from the first route on", async () => {
+    const llm = await RuvLLM.load({ agents, encoder: "minilm" });
+    try {
+      assert.equal((await llm.route("cut the grass behind the house")).encoder, "minilm");
+    } finally {
+      await llm.close();
+    }
+  });
+});

@@ -1,0 +1,24 @@
+/** The library: modules for pages (ruvllm.js, element.js), for Node (node.js), and the worker. */
+import { defineConfig } from "vite";
+
+export default defineConfig({
+  publicDir: false,
+  build: {
+    target: "es2022",
+    outDir: "dist",
+    emptyOutDir: false, // build/web.py keeps the runtime and the models there
+    sourcemap: false,
+    minify: true,
+    lib: {
+      formats: ["es"],
+      entry: { ruvllm: "src/index.ts", element: "src/element.ts", node: "src/node.ts", worker: "src/worker.ts" },
+    },
+    rolldownOptions: {
+      external: [/^node:/],
+      output: {
+        entryFileNames: (chunk) => (chunk.name === "worker" ? "worker-[hash].js" : "[name].js"),
+        chunkFileNames: "[name]-[hash].js",
+      },
+    },
+  },
+});
