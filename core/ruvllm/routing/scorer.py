@@ -23,7 +23,7 @@ __all__ = ["Calibration", "Scored", "Scorer", "TaskView"]
 _ENOUGH_EACH, _ENOUGH_IN_ALL = 3, 30
 # How far the zero-shot scores are believed beside a head that examples taught: full for agents well described,
 # little where a name is all there is. Held-out examples choose.
-_SHARES = (0.15, 0.4, 1.0)
+_SHARES = (0.05, 0.15, 0.4, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
