@@ -27,7 +27,7 @@ from ruvllm.types import Agent, Candidate, Decision, Evidence, Feedback
 __all__ = ["MODES", "Router", "checked_text"]
 
 MODES = ("cascade", "minilm", "static")
-_SETTLED = 0.95  # a static answer as sure as this stands; asking from 0.9 up costs 0.15 points of AUROC on CLINC150
+_SETTLED = 0.98  # a static answer as sure as this stands; at 0.95 CLINC150 loses 0.1 points of accuracy and of AUROC
 _TOP_EVIDENCE = 3
 _MAX_TEXT = 4_000_000  # characters; past this it is no task but a file
 

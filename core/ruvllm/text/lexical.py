@@ -96,7 +96,8 @@ def _stem(word: str) -> str:
 
 def spoken(text: str) -> list[str]:
     """Lower-cased words in order; camelCase and snake_case fall into their words."""
-    return _WORD.findall(_CAMEL.sub(" ", text[:MAX_CHARS]).lower())
+    text = text[:MAX_CHARS]
+    return _WORD.findall(text if text.islower() else _CAMEL.sub(" ", text).lower())
 
 
 def stems(text: str) -> list[str]:
