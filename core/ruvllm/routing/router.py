@@ -278,6 +278,6 @@ class Router:
         vectors = self._example_vectors.get(agent)
         if vectors is None:
             vectors = self._example_vectors[agent] = self._static.encode_now(examples)
-        cosines = vectors @ static
-        nearest = np.argsort(-cosines)[:_TOP_EVIDENCE].tolist()
-        return tuple((examples[i], round(float(cosines[i]), 3)) for i in nearest)
+        cosines = (vectors @ static).tolist()  # a few dozen: Python sorts them sooner than numpy wakes up
+        nearest = sorted(range(len(cosines)), key=cosines.__getitem__, reverse=True)[:_TOP_EVIDENCE]
+        return tuple((examples[i], cosines[i]) for i in nearest)
