@@ -78,7 +78,7 @@ class Calibration:
     def familiarity(self, scored: Scored) -> float:
         """Energy and closeness together, in standard deviations from where in-scope texts lie.
 
-        Closeness counts more: AUROC on off-topic texts 0.936 (energy alone), 0.985 (static, built-in catalog).
+        Closeness counts more: a head is sure of its words in any text, while no example is near an off-topic one.
         """
         away = (energy(scored.logits) - self.energy_mean) / self.energy_std
         return away + 1.5 * (scored.closeness - self.closeness_mean) / self.closeness_std
