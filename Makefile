@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= ../shared/data
 
-.PHONY: setup run test check web web-test bench models eval clean
+.PHONY: setup run test check web web-test pyodide-test bench models eval clean
 
 $(VENV)/.ready: pyproject.toml core/pyproject.toml models/pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ruvllm needs Python 3.11 or newer: make PYTHON=python3.12")'
@@ -24,8 +24,12 @@ check: setup  ## lint, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: setup check web-test  ## everything that CI runs
+test: setup check web-test pyodide-test $(VENV)/.browser  ## everything that CI runs
 	$(BIN)/pytest
+
+$(VENV)/.browser: $(VENV)/.ready build/browser.py
+	$(BIN)/python build/browser.py
+	touch $@
 
 web/node_modules/.ready: web/package.json web/package-lock.json
 	cd web && npm ci --no-audit --no-fund
@@ -36,6 +40,9 @@ web: setup web/node_modules/.ready  ## web/dist: the page, the element and the l
 
 web-test: web  ## the library in Node against web/dist
 	cd web && npm test
+
+pyodide-test: setup web/node_modules/.ready  ## tests/core inside Pyodide under Node, against CPython
+	$(BIN)/python tests/pyodide/run.py
 
 bench: setup  ## speed, against the bars of the issues
 	$(BIN)/ruvllm bench route

@@ -119,7 +119,11 @@ def test_our_toml_and_json(tmp_path: Path):
         ("a.json", '{"agents": \n oops}', r":2: not JSON"),
         ("a.toml", "[[agent]]\nname = \n", r":2: not TOML"),
         ("a.json", "[1, 2]", "holds no agents"),
-        ("a.json", "[" * 100_000, "nested|JSON"),
+        ("a.json", "[" * 100_000, "nested too deeply"),
+        ("a.json", '{"agents": ' + "[{}, " * 200 + "0", "nested too deeply"),
+        ("a.toml", "x = " + "[" * 5_000, "nested too deeply|not TOML"),
+        ("a.yaml", "[" * 5_000, "nested too deeply"),
+        ("a.json", '{"x": "' + "[" * 200 + '\\"["}', "holds no agents"),  # brackets in a string nest nothing
         ("a.json", '{"agents": [{"name": 3}]}', "agent 1"),
         ("a.txt", "x", "unknown kind"),
     ],

@@ -20,6 +20,8 @@ from ruvllm.types import Agent
 __all__ = ["parse_claude_agent", "read_agents"]
 
 _MAX_BYTES = 2_000_000
+_MAX_DEPTH = 100  # of brackets in a JSON file; an agents file has four
+_STRING = re.compile(r'"(?:[^"\\]|\\.?)*(?:"|\Z)', re.DOTALL)
 _KEY = re.compile(r"^([A-Za-z_][\w-]*):(?:\s+(.*)|\s*)$")
 _EXAMPLE_BLOCK = re.compile(r"<example>.*?(?:</example>|\Z)", re.DOTALL | re.IGNORECASE)
 _COMMENTARY = re.compile(r"<commentary>.*?(?:</commentary>|\Z)", re.DOTALL | re.IGNORECASE)
@@ -85,6 +87,7 @@ def _parse(text: str, file: Path) -> Any:
     suffix = file.suffix.lower()
     try:
         if suffix == ".json":
+            _check_depth(text)
             return json.loads(text)
         if suffix == ".toml":
             return {"agents": parse_toml_agents(text)}
@@ -98,6 +101,15 @@ def _parse(text: str, file: Path) -> Any:
     except RecursionError:
         raise _problem(file, 1, "nested too deeply", "an agents file is a flat list") from None
     raise _problem(file, 1, f"unknown kind of file {suffix!r}", "use .md, .json, .toml or .yaml")
+
+
+def _check_depth(text: str) -> None:
+    """RecursionError as json itself would raise it: in a browser the stack ends, and Python with it, before it does."""
+    depth = 0
+    for bracket in re.findall(r"[\[\]{}]", _STRING.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
+        if depth > _MAX_DEPTH:
+            raise RecursionError
 
 
 def _parse_yaml(text: str, file: Path) -> Any:
