@@ -1,0 +1,108 @@
+"""Finds a Chromium for the end-to-end tests, or installs one.
+
+python build/browser.py
+
+Order: $RUVLLM_BROWSER, a Chromium or Chrome of this machine, Playwright's own; then Debian's package (as root),
+then Playwright's download.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+VARIABLE = "RUVLLM_BROWSER"
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
+PLACES = (
+    "/usr/bin/chromium",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+)
+# Containers have no user namespaces for the sandbox, and no display adapter.
+ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
+MISSING = (
+    "No Chromium for the end-to-end tests. Install one (Debian: apt-get install chromium; elsewhere: "
+    f"python -m playwright install --with-deps chromium) or set {VARIABLE} to the path of a Chromium or Chrome."
+)
+
+
+class BrowserError(Exception):
+    """There is no browser, or the one that was named does not start."""
+
+
+def find() -> Path | None:
+    """The path of a browser that starts, or None. Raises BrowserError if the one that was named does not."""
+    if named := os.environ.get(VARIABLE):
+        if starts(path := Path(named)):
+            return path
+        raise BrowserError(f"{VARIABLE} is {named}, which does not start: name a Chromium, or unset it")
+    return next((path for path in _candidates() if starts(path)), None)
+
+
+def starts(path: Path) -> bool:
+    """Whether it tells its version: a package may be no more than a pointer to another store."""
+    try:
+        told = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return told.returncode == 0 and any(digit in told.stdout for digit in "0123456789")
+
+
+def ensure() -> Path:
+    """A browser, installed first if need be. Raises BrowserError if none can be had."""
+    if found := find():
+        return found
+    for install in (_from_debian, _from_playwright):
+        if install() and (found := find()):
+            return found
+    raise BrowserError(MISSING)
+
+
+def _candidates() -> Iterator[Path]:
+    yield from (Path(found) for name in NAMES if (found := shutil.which(name)))
+    yield from (Path(place) for place in PLACES)
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        return
+    with sync_playwright() as playwright:
+        yield Path(playwright.chromium.executable_path)
+
+
+def _from_debian() -> bool:
+    apt = shutil.which("apt-get")
+    if apt is None or os.geteuid() != 0:
+        return False
+    quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    install = ("install", "-y", "-qq", "--no-install-recommends", "chromium", "fonts-dejavu-core")
+    return _succeeds([apt, "update", "-qq"], 180, quiet) and _succeeds([apt, *install], 480, quiet)
+
+
+def _from_playwright() -> bool:
+    return _succeeds([sys.executable, "-m", "playwright", "install", "chromium"], 300)
+
+
+def _succeeds(command: list[str], seconds: int, environment: dict[str, str] | None = None) -> bool:
+    """Whether it ends well in time; its own words are shown."""
+    print("+", *command, file=sys.stderr, flush=True)
+    try:
+        return subprocess.run(command, env=environment, timeout=seconds, check=False).returncode == 0
+    except (OSError, subprocess.TimeoutExpired) as error:
+        print(error, file=sys.stderr)
+        return False
+
+
+def main() -> None:
+    """Ensure and tell it."""
+    try:
+        print(ensure())
+    except BrowserError as error:
+        raise SystemExit(str(error)) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""What the tests do on a page: the library by its client, and the playground by its roles."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from hosting import Site
+from playwright.sync_api import Page, expect
+
+QUICK = {"encoder": "static", "state": "memory", "snapshot": False}
+UNSURE = "water the plants while I am on holiday"
+SURE = "add unit tests for the auth module"
+
+_LOAD = """async ([base, options]) => {
+  const { RuvLLM } = await import(`${base}ruvllm.js`);
+  window.progress = [];
+  window.settled = new Promise((resolve) => {
+    options.onProgress = (step) => {
+      window.progress.push(step);
+      if (step.stage === "minilm" && step.loaded === step.total) resolve();
+    };
+  });
+  window.llm = await RuvLLM.load(options);
+}"""
+
+
+def load(page: Page, site: Site, **options: Any) -> None:
+    """Open a blank page of the site and a router on it."""
+    page.goto(f"{site.url}blank.html")
+    page.evaluate(_LOAD, [site.url, options])
+
+
+def ask(page: Page, method: str, *args: Any) -> Any:
+    """What a method of the router answers."""
+    return page.evaluate("([method, args]) => window.llm[method](...args)", [method, list(args)])
+
+
+def refused(page: Page, method: str, *args: Any) -> dict[str, str]:
+    """The error of a method that must fail."""
+    told = page.evaluate(
+        """async ([method, args]) => {
+          try { await window.llm[method](...args); } catch (error) { return error.toJSON(); }
+        }""",
+        [method, list(args)],
+    )
+    assert told is not None, f"{method} did not fail"
+    return told
+
+
+def settled(page: Page) -> None:
+    """MiniLM has taken over."""
+    page.evaluate("() => window.settled")
+
+
+def until(page: Page, script: str, patience: float = 120) -> Any:
+    """The first answer of a script that is true; for what tells nobody when it happens."""
+    deadline = time.monotonic() + patience
+    while not (answer := page.evaluate(script)):
+        assert time.monotonic() < deadline, f"never: {script}"
+        page.wait_for_timeout(50)
+    return answer
+
+
+def snapshot_kept(page: Page) -> None:
+    """This page has kept Python's memory for the next visit."""
+    until(page, "async () => (await (await caches.open('ruvllm-snapshot')).keys()).length > 0")
+
+
+def open_playground(page: Page, site: Site, task: str = SURE, *, minilm: bool = False) -> None:
+    """The page with a task in its address, once it shows the decision."""
+    page.goto(f"{site.url}#decision/{task}")
+    expect(page.get_by_role("article", name="Decision").get_by_role("heading")).to_be_visible()
+    if minilm:
+        expect(page.locator("#loading")).to_have_text("Ready, with MiniLM")
+
+
+def route(page: Page, task: str) -> None:
+    """Type a task and press Enter; returns when its decision is shown."""
+    page.get_by_role("textbox", name="Task").fill(task)
+    page.keyboard.press("Enter")
+    expect(page.locator(".decision .from p")).to_have_text(task)
+    expect(page.locator(".decision")).to_have_attribute("aria-busy", "false")
+
+
+def agent(page: Page) -> str:
+    """The agent of the decision that is shown."""
+    return page.locator(".decision h2.agent").inner_text()
