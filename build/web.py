@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 WEB = ROOT / "web"
 BAR = 14_000_000  # brotli bytes up to the first static route
 INDEX = "ruvllm.json"
+SERVICE_WORKER, BUILD = "sw.js", "%RUVLLM_BUILD%"
 NODE, TYPES = "node.js", "types/"  # for Node and for compilers: no page loads them
 PAGE = "page"  # the stage of what no progress is told of: it brings the progress
 # An artifact with one of these in its name is for MiniLM, and fetched behind the first route.
@@ -95,14 +96,9 @@ def _artifacts(out: Path, models: Path, stages: dict[str, str]) -> dict[str, str
 
 
 def _vite(out: Path) -> None:
-    """The library, its types, and the page where there is one."""
+    """The library, its types, the page and the service worker."""
     subprocess.run(["npm", "run", "--silent", "check"], cwd=WEB, check=True)
-    builds = (
-        ["vite.config.ts", "vite.page.config.ts"]
-        if (WEB / "playground" / "index.html").exists()
-        else ["vite.config.ts"]
-    )
-    for config in builds:
+    for config in ("vite.config.ts", "vite.page.config.ts", "vite.sw.config.ts"):
         command = ["npx", "vite", "build", "--config", config, "--outDir", str(out), "--logLevel", "warn"]
         subprocess.run(command, cwd=WEB, check=True)
     subprocess.run(["npx", "tsc", "-p", "tsconfig.types.json", "--outDir", str(out / "types")], cwd=WEB, check=True)
@@ -127,9 +123,9 @@ def _worker(out: Path, stages: dict[str, str]) -> str:
 
 
 def _finish(out: Path, index: dict[str, Any], stages: dict[str, str]) -> dict[str, Sizes]:
-    """Compress all, and write the index of it."""
+    """Compress all, write the index of it, and name the build in the service worker, which no index can list."""
     names = sorted(file.relative_to(out).as_posix() for file in out.rglob("*") if file.is_file())
-    names = [name for name in names if name != NODE and not name.startswith(TYPES)]
+    names = [name for name in names if name not in (NODE, SERVICE_WORKER) and not name.startswith(TYPES)]
     with ThreadPoolExecutor(2) as pool:  # brotli works without Python's lock
         sizes = dict(zip(names, pool.map(lambda name: compress(out / name), names), strict=True))
     index["files"] = {
@@ -137,7 +133,13 @@ def _finish(out: Path, index: dict[str, Any], stages: dict[str, str]) -> dict[st
         | ({"stage": stages[name]} if stages.get(name, PAGE) != PAGE else {})
         for name in names
     }
-    index["build"] = digest(json.dumps(index, sort_keys=True).encode())[:16]
+    worker = out / SERVICE_WORKER
+    script = worker.read_text("utf-8") if worker.exists() else ""
+    index["build"] = digest((json.dumps(index, sort_keys=True) + script).encode())[:16]
+    if script:
+        assert script.count(BUILD) == 1, worker
+        worker.write_text(script.replace(BUILD, index["build"]), "utf-8")
+        sizes[SERVICE_WORKER] = compress(worker)
     (out / INDEX).write_text(json.dumps(index, indent=1, sort_keys=True), "utf-8")
     sizes[INDEX] = compress(out / INDEX)
     stages[INDEX] = PAGE

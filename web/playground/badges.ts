@@ -3,6 +3,7 @@ import { h, icon, put } from "../src/element/dom.js";
 import { stageWords } from "../src/element/words.js";
 import type { App } from "./app.js";
 import { bytes } from "./format.js";
+import { network } from "./network.js";
 import type { LoadProgress } from "../src/types.js";
 
 const LOOK = 5_000; // ms
@@ -14,7 +15,7 @@ const ICONS = {
 };
 
 export function badges(app: App): HTMLElement[] {
-  return [loading(app), network(), theme()];
+  return [loading(app), network(app), theme()];
 }
 
 function loading(app: App): HTMLElement {
@@ -57,25 +58,6 @@ function loading(app: App): HTMLElement {
   app.on("problem", (problem) => {
     if (problem && !ready) say("Not loaded");
   });
-  return out;
-}
-
-function network(): HTMLElement {
-  const out = h("div", { class: "badge network", id: "network", role: "status" });
-  let kept = false;
-  const show = () => {
-    const online = navigator.onLine;
-    out.classList.toggle("off", !online);
-    put(out, online ? (kept ? "Online, and works offline" : "Online") : "Offline, still routing");
-  };
-  addEventListener("online", show);
-  addEventListener("offline", show);
-  const worker = "serviceWorker" in navigator ? navigator.serviceWorker : undefined;
-  void worker?.ready.then(() => {
-    kept = true;
-    show();
-  });
-  show();
   return out;
 }
 

@@ -6,7 +6,7 @@ import type { SiteIndex } from "./site.js";
 import type {
   Added, Agent, AgentFile, Decision, Embeddings, LoadOptions, LoadProgress, Router, Stats, Team,
 } from "./types.js";
-import { fetchIndex } from "./websites.js";
+import { fetchIndex, folder } from "./websites.js";
 
 /** Asking again does no harm after the worker has died; anything else the caller must decide on. */
 const REPEATABLE: ReadonlySet<Method> = new Set(["route", "routeComplex", "embed", "agents", "export", "stats"]);
@@ -16,8 +16,8 @@ export class RuvLLM implements Router {
   readonly #base: URL;
   readonly #index: SiteIndex;
   readonly #options: LoadOptions;
-  /** What `addAgents` was given, for a worker that has to start again. */
-  readonly #added: (Agent[] | AgentFile[])[] = [];
+  /** What `addAgents` was given and this browser does not keep, for a worker that has to start again. */
+  #added: (Agent[] | AgentFile[])[] = [];
   #life: Promise<Life> | undefined;
   #closed = false;
 
@@ -53,8 +53,14 @@ export class RuvLLM implements Router {
 
   async addAgents(agents: Agent[] | AgentFile[]): Promise<Added> {
     const added = await this.#call<Added>("addAgents", [agents]);
-    this.#added.push(agents);
+    if (!added.kept) this.#added.push(agents);
     return added;
+  }
+
+  async resetAgents(): Promise<Added> {
+    const reset = await this.#call<Added>("resetAgents", []);
+    this.#added = [];
+    return reset;
   }
 
   agents(): Promise<Agent[]> {
@@ -231,12 +237,4 @@ function startWorker(url: URL): Worker {
   } finally {
     setTimeout(() => URL.revokeObjectURL(address), 60_000);
   }
-}
-
-/** A folder's URL ends with a slash. */
-function folder(base: string | URL): URL {
-  const url = new URL(base, globalThis.document?.baseURI ?? globalThis.location?.href);
-  if (!url.pathname.endsWith("/")) url.pathname += "/";
-  url.search = url.hash = "";
-  return url;
 }

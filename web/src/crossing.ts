@@ -1,6 +1,6 @@
 /** What the page and its worker say to each other. */
 import type { SiteIndex } from "./site.js";
-import type { LoadOptions, LoadProgress, Router } from "./types.js";
+import type { LoadOptions, LoadProgress, Router, StateKind } from "./types.js";
 
 /** A result, or the RuvllmError's fields: an error's own fields do not survive a structured clone. */
 export type Outcome<T> = { value: T } | { error: { name: string; message: string; field: string; fix: string } };
@@ -11,7 +11,7 @@ export interface WorkerOptions {
   index: SiteIndex;
   agents?: LoadOptions["agents"];
   encoder?: LoadOptions["encoder"];
-  state: "persistent" | "memory";
+  state: StateKind;
   snapshot: boolean;
   /** The name of a Web Lock that the worker holds as long as it lives. */
   life: string;

@@ -1,7 +1,7 @@
 /** The router itself, host-neutral: Python, the artifacts in it, and MiniLM when it has come. */
 import { RuvllmError, toRuvllmError } from "./errors.js";
 import { openSession, type Session } from "./onnx.js";
-import { bootPython, type Bridge, installPackages, open, openBridge, pythonDigest } from "./python.js";
+import { type Answer, bootPython, type Bridge, installPackages, open, openBridge, pythonDigest } from "./python.js";
 import { type Digest, type Ledger, readChecked, type Site } from "./site.js";
 import type { StateChange, StateStore } from "./state.js";
 import type { Added, Agent, AgentFile, Decision, Embeddings, LoadOptions, Router, Stage, Stats, Team } from "./types.js";
@@ -63,10 +63,13 @@ export class Engine implements Router {
   readonly #byHand: () => Promise<Digest>;
   #dim = 0;
   #session: Session | undefined;
-  #minilm: "off" | "loading" | "ready" | "failed" = "off";
+  /** "warming": it has come, and reads the agents before it is asked. */
+  #minilm: "off" | "loading" | "warming" | "ready" | "failed" = "off";
   #minilmError = "";
   #queue: Promise<unknown> = Promise.resolve();
   #closed = false;
+  /** A page that names its agents decides on them at each visit. */
+  #keepsAgents = false;
 
   private constructor(around: Surroundings, bridge: Bridge, mode: string, from: string, byHand: () => Promise<Digest>) {
     this.#around = around;
@@ -112,10 +115,14 @@ export class Engine implements Router {
   async #start(agents: LoadOptions["agents"], saved: Uint8Array | null): Promise<void> {
     if (this.#mode === "minilm") await this.#fetchMiniLM();
     const rows = agents === undefined ? undefined : json(agents, "agents");
+    this.#keepsAgents = rows === undefined && this.#around.store !== undefined;
     const { dim, lost } = await open<{ dim: number; lost: boolean }>(this.#bridge.start(rows, saved ?? undefined));
     this.#dim = dim;
     if (lost && saved) await this.#around.store?.setAside(saved);
-    if (this.#mode === "minilm") this.#around.ledger.finish("minilm");
+    if (this.#mode === "minilm") {
+      this.#minilm = "ready";
+      this.#around.ledger.finish("minilm");
+    }
     if (this.#mode === "cascade") void this.#bringMiniLM();
   }
 
@@ -149,10 +156,20 @@ export class Engine implements Router {
     this.#bridge.host.connect((ids) => session.run(ids));
   }
 
+  /** Change over to MiniLM. One that is on its way takes in what changed meanwhile; a second call need not wait. */
   async #upgrade(): Promise<void> {
     if (!this.#session || this.#mode !== "cascade") return;
-    await open<string>(this.#bridge.upgrade());
-    this.#minilm = "ready";
+    this.#minilm = "warming";
+    const asked = await open<string>(this.#bridge.upgrade());
+    if (asked === this.#mode) this.#minilm = "ready";
+  }
+
+  /** The agents or the state are new: MiniLM has to read them. */
+  #upgradeBehind(): void {
+    void this.#upgrade().catch((error: unknown) => {
+      this.#minilmError = toRuvllmError(error).message;
+      this.#minilm = "failed";
+    });
   }
 
   /** Changes go one after the other; routes do not wait for them. */
@@ -180,8 +197,11 @@ export class Engine implements Router {
   }
 
   async #restore(bytes: Uint8Array | null): Promise<void> {
-    if (bytes) await open(this.#live.restore(bytes));
-    void this.#upgrade().catch((error: unknown) => (this.#minilmError = toRuvllmError(error).message));
+    try {
+      if (bytes) await open(this.#live.restore(bytes));
+    } finally {
+      this.#upgradeBehind(); // what was there before comes back without it, too
+    }
   }
 
   async route(text: string, options: { top?: number } = {}): Promise<Decision> {
@@ -197,10 +217,25 @@ export class Engine implements Router {
   }
 
   async addAgents(agents: Agent[] | AgentFile[]): Promise<Added> {
+    return this.#changeAgents(() => this.#live.add_agents(json(agents, "agents")));
+  }
+
+  async resetAgents(): Promise<Added> {
+    return this.#changeAgents(() => this.#live.reset_agents());
+  }
+
+  /** What cannot be kept is a problem of later visits: this one has the agents. */
+  async #changeAgents(work: () => Answer): Promise<Added> {
     return this.#change(async () => {
-      const added = await open<Added>(this.#live.add_agents(json(agents, "agents")));
-      void this.#upgrade().catch((error: unknown) => (this.#minilmError = toRuvllmError(error).message));
-      return added;
+      const added = await open<Added>(work());
+      this.#upgradeBehind();
+      if (!this.#keepsAgents) return { ...added, kept: false };
+      try {
+        await this.#keep({ kind: "state" });
+        return { ...added, kept: true };
+      } catch (error) {
+        return { ...added, kept: false, problems: [...added.problems, toRuvllmError(error, "state").toJSON()] };
+      }
     });
   }
 
@@ -222,7 +257,7 @@ export class Engine implements Router {
   async import(bytes: Uint8Array): Promise<void> {
     return this.#change(async () => {
       await this.#restore(bytes);
-      await this.#keep({ kind: "import" });
+      await this.#keep({ kind: "state" });
     });
   }
 

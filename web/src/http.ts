@@ -46,6 +46,11 @@ export class HttpRouter implements Router {
     return this.#ask("PUT", "agents", files ? { files: agents } : { agents }, isAdded);
   }
 
+  resetAgents(): Promise<Added> {
+    const fix = "change the agents on the server";
+    return Promise.reject(new RuvllmError("a server's agents cannot be reset from a page", { field: "endpoint", fix }));
+  }
+
   async agents(): Promise<Agent[]> {
     const data = await this.#ask("GET", "agents", undefined, isAgents);
     return Array.isArray(data) ? data : data.agents;

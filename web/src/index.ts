@@ -1,4 +1,5 @@
 export { RuvLLM } from "./client.js";
 export { RuvllmError } from "./errors.js";
 export { HttpRouter } from "./http.js";
+export { keepOffline, type Offline, type OfflineOptions, type OfflineState } from "./offline.js";
 export type * from "./types.js";

@@ -88,6 +88,10 @@ export class RuvLLM implements Router {
     return this.#engine.addAgents(agents);
   }
 
+  resetAgents(): Promise<Added> {
+    return this.#engine.resetAgents();
+  }
+
   agents(): Promise<Agent[]> {
     return this.#engine.agents();
   }

@@ -3,6 +3,7 @@ import type { loadPyodide, PyodideInterface } from "pyodide";
 import { RuvllmError } from "./errors.js";
 import AGENT_FILES from "./python/agentfiles.py?raw";
 import BRIDGE from "./python/bridge.py?raw";
+import STATE_FILE from "./python/statefile.py?raw";
 import WEB_HOST from "./python/webhost.py?raw";
 import type { Digest, Site } from "./site.js";
 import { dropSnapshot, lacksSnapshot, loadSnapshot, makeSnapshot, type SnapshotOptions } from "./snapshot.js";
@@ -10,7 +11,7 @@ import { dropSnapshot, lacksSnapshot, loadSnapshot, makeSnapshot, type SnapshotO
 const FOLDER = "/home/pyodide/ruvllm_web";
 
 /** A bridge method's result before it is opened: JSON, a typed array, or a promise of one of them. */
-type Answer = string | Float32Array | Uint8Array | (PromiseLike<string | Float32Array | Uint8Array> & Proxied);
+export type Answer = string | Float32Array | Uint8Array | (PromiseLike<string | Float32Array | Uint8Array> & Proxied);
 
 /** A Python object in JavaScript: it has to be let go. */
 interface Proxied {
@@ -25,6 +26,7 @@ export interface Bridge {
   route_complex(text: string): Answer;
   embed(texts: string): Answer;
   add_agents(agents: string): Answer;
+  reset_agents(): Answer;
   agents(): Answer;
   feedback(text: string, agent: string, weight: number): Answer;
   observe(text: string, agent: string, weight: number): Answer;
@@ -104,6 +106,7 @@ export function openBridge(python: PyodideInterface, mode: string): Bridge {
   python.FS.mkdirTree(FOLDER);
   python.FS.writeFile(`${FOLDER}/agentfiles.py`, AGENT_FILES);
   python.FS.writeFile(`${FOLDER}/bridge.py`, BRIDGE);
+  python.FS.writeFile(`${FOLDER}/statefile.py`, STATE_FILE);
   python.FS.writeFile(`${FOLDER}/webhost.py`, WEB_HOST);
   const module = python.pyimport("ruvllm_web.bridge") as { Bridge(mode: string): Bridge } & Proxied;
   try {

@@ -1,8 +1,9 @@
 /** Where what is learnt stays between visits: a file of this origin (OPFS), or IndexedDB where that cannot be written. */
 import { RuvllmError } from "./errors.js";
+import type { StateKind } from "./types.js";
 
-/** What one tab tells the others, once it is kept. */
-export type StateChange = { kind: "feedback"; text: string; agent: string; weight: number } | { kind: "import" };
+/** What one tab tells the others, once it is kept; "state" is any change that they take in by reading all of it again. */
+export type StateChange = { kind: "feedback"; text: string; agent: string; weight: number } | { kind: "state" };
 
 /** Keeps the bytes of one SQLite file, which all tabs of an origin share. */
 export interface StateStore {
@@ -21,10 +22,19 @@ export interface StateStore {
 
 const NAME = "ruvllm.sqlite";
 const BROKEN = "ruvllm.broken.sqlite";
+const TABLE = "files"; // IndexedDB's object store
 
-/** The best store that this browser has. */
-export async function openStateStore(): Promise<StateStore | undefined> {
-  const database = (): StateStore | undefined => ("indexedDB" in globalThis ? new DatabaseStore() : undefined);
+const KINDS: readonly string[] = ["persistent", "indexeddb", "memory"] satisfies StateKind[];
+
+/** The best store of that kind that this browser has; none keeps it in memory. */
+export async function openStateStore(kind: StateKind): Promise<StateStore | undefined> {
+  if (!KINDS.includes(kind)) {
+    const fix = `use one of ${KINDS.join(", ")}`;
+    throw new RuvllmError(`state is ${String(kind)}`, { name: "InputError", field: "state", fix });
+  }
+  const database = (): StateStore | undefined => (globalThis.indexedDB ? new DatabaseStore() : undefined);
+  if (kind === "memory") return undefined;
+  if (kind === "indexeddb") return database();
   try {
     const root = await navigator.storage.getDirectory();
     if ("createWritable" in FileSystemFileHandle.prototype) return new FileStore(root, database);
@@ -84,9 +94,13 @@ class FileStore extends Shared implements StateStore {
 
   async #fromBefore(): Promise<Uint8Array | null> {
     const before = this.#before();
-    const bytes = (await before?.load()) ?? null;
-    before?.close();
-    return bytes;
+    try {
+      return (await before?.load()) ?? null;
+    } catch {
+      return null; // it cannot be read; this store still works
+    } finally {
+      before?.close();
+    }
   }
 
   save(bytes: Uint8Array): Promise<void> {
@@ -115,20 +129,15 @@ class DatabaseStore extends Shared implements StateStore {
   #opening: Promise<IDBDatabase> | undefined;
 
   #open(): Promise<IDBDatabase> {
-    this.#opening ??= new Promise((resolve, reject) => {
-      const request = indexedDB.open("ruvllm", 1);
-      request.onupgradeneeded = () => request.result.createObjectStore("files");
-      request.onsuccess = () => resolve(request.result);
-      request.onerror = () => reject(request.error);
-    });
+    this.#opening ??= openDatabase(() => (this.#opening = undefined));
     return this.#opening;
   }
 
   async load(): Promise<Uint8Array | null> {
     const database = await this.#open();
     return new Promise((resolve, reject) => {
-      const request = database.transaction("files").objectStore("files").get(NAME);
-      request.onsuccess = () => resolve((request.result as Uint8Array | undefined) ?? null);
+      const request = database.transaction(TABLE).objectStore(TABLE).get(NAME);
+      request.onsuccess = () => resolve(request.result instanceof Uint8Array ? request.result : null);
       request.onerror = () => reject(request.error);
     });
   }
@@ -141,17 +150,44 @@ class DatabaseStore extends Shared implements StateStore {
     return this.#write(BROKEN, bytes);
   }
 
+  override close(): void {
+    super.close();
+    void this.#opening?.then((database) => database.close(), () => undefined);
+    this.#opening = undefined;
+  }
+
   async #write(name: string, bytes: Uint8Array): Promise<void> {
     try {
       const database = await this.#open();
       await new Promise<void>((resolve, reject) => {
-        const transaction = database.transaction("files", "readwrite", { durability: "strict" });
-        transaction.objectStore("files").put(bytes, name);
+        const transaction = database.transaction(TABLE, "readwrite", { durability: "strict" });
+        transaction.objectStore(TABLE).put(bytes, name);
         transaction.oncomplete = () => resolve();
-        transaction.onerror = transaction.onabort = () => reject(transaction.error);
+        transaction.onabort = () => reject(transaction.error); // only now does it say why; every error ends here
       });
     } catch (error) {
       throw saveError(error);
     }
   }
+}
+
+/** The database, made when missing; `gone` is called when it has to be opened anew. */
+function openDatabase(gone: () => void): Promise<IDBDatabase> {
+  return new Promise((resolve, reject) => {
+    const request = indexedDB.open("ruvllm", 1);
+    request.onupgradeneeded = () => request.result.createObjectStore(TABLE);
+    request.onsuccess = () => {
+      const database = request.result;
+      database.onclose = gone; // the browser has cleared its storage
+      database.onversionchange = () => {
+        database.close(); // or deleting the database would wait for this page to go
+        gone();
+      };
+      resolve(database);
+    };
+    request.onerror = () => {
+      gone();
+      reject(request.error);
+    };
+  });
 }

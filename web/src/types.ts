@@ -81,7 +81,7 @@ export interface Team {
 /** What a router holds and has done. */
 export interface Stats {
   agents: number;
-  /** The mode at this moment: "static" until MiniLM has arrived, then "cascade". */
+  /** The mode at this moment: "static" until MiniLM has arrived and read the agents, then "cascade". */
   encoder: string;
   [name: string]: unknown;
 }
@@ -93,11 +93,13 @@ export interface Problem {
   fix: string;
 }
 
-/** The result of `addAgents`. */
+/** The result of `addAgents` and `resetAgents`. */
 export interface Added {
   /** How many agents there are now. */
   agents: number;
   problems: Problem[];
+  /** Whether this browser has kept that for later visits; a server does not say. */
+  kept?: boolean;
 }
 
 /** Rows of unit vectors, `data.length / dim` of them, one after the other. */
@@ -118,6 +120,9 @@ export interface LoadProgress {
   total: number;
 }
 
+/** Where what is learnt stays. */
+export type StateKind = "persistent" | "indexeddb" | "memory";
+
 /** What `RuvLLM.load` takes. */
 export interface LoadOptions {
   /** The folder that `make web` built; by default the one this module was loaded from. */
@@ -127,8 +132,11 @@ export interface LoadOptions {
   /** "cascade" (default) answers by the table and asks MiniLM when that is unsure. */
   encoder?: "cascade" | "static" | "minilm";
   onProgress?: (progress: LoadProgress) => void;
-  /** "persistent" (default) keeps what is learnt in this browser; "memory" forgets it. */
-  state?: "persistent" | "memory";
+  /**
+   * "persistent" (default) keeps what is learnt, and agents added to the built-in ones, in this browser: in a private
+   * file where it has such, else in IndexedDB. "indexeddb" takes that in any case; "memory" forgets with the page.
+   */
+  state?: StateKind;
   /** Whether a later visit may start from a memory snapshot that the first one keeps (30 MB); true by default. */
   snapshot?: boolean;
 }
@@ -141,14 +149,16 @@ export interface Router {
   routeComplex(text: string): Promise<Team>;
   /** Unit vectors in the shared space. */
   embed(texts: string[]): Promise<Embeddings>;
-  /** More agents; one of the same name is replaced. */
+  /** More agents; one of the same name is replaced. Added to the built-in ones, they are there again at the next visit. */
   addAgents(agents: Agent[] | AgentFile[]): Promise<Added>;
+  /** Forget the added ones: back to those it was loaded with. */
+  resetAgents(): Promise<Added>;
   agents(): Promise<Agent[]>;
   /** This text belongs to this agent (weight above 0, up to 10). */
   feedback(text: string, agent: string, weight?: number): Promise<void>;
-  /** Everything learnt, as one SQLite file that opens on every host. */
+  /** Everything learnt and the agents added to the built-in ones, as one SQLite file that opens on every host. */
   export(): Promise<Uint8Array>;
-  /** Replace everything learnt by an exported file. */
+  /** Replace all of that by an exported file; one that says nothing of agents leaves them as they are. */
   import(bytes: Uint8Array): Promise<void>;
   stats(): Promise<Stats>;
   close(): Promise<void>;

@@ -16,6 +16,14 @@ async function fetched(url: URL, init?: RequestInit): Promise<Response> {
   throw new RuvllmError(`${url.href}: ${response.status}`, { name: "FetchError", field: "baseURL", fix: FIX });
 }
 
+/** A folder's URL ends with a slash. */
+export function folder(base: string | URL): URL {
+  const url = new URL(base, globalThis.document?.baseURI ?? globalThis.location?.href);
+  if (!url.pathname.endsWith("/")) url.pathname += "/";
+  url.search = url.hash = "";
+  return url;
+}
+
 /** The folder's index; its name never changes, so the cache is asked whether it is still the same. */
 export async function fetchIndex(base: URL): Promise<SiteIndex> {
   const url = new URL("ruvllm.json", base);

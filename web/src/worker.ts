@@ -31,7 +31,7 @@ const remote: RemoteRouter = {
       const base = new URL(options.base);
       const ledger = new Ledger(onProgress && ((progress) => onProgress(progress)));
       countFetches(base, ledger);
-      const store = options.state === "persistent" ? await openStateStore() : undefined;
+      const store = await openStateStore(options.state);
       const site = new WebSite(base, options.index);
       engine = await Engine.boot({ site, ledger, store }, options);
       return { value: null };

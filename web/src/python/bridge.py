@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
 from collections.abc import Awaitable, Coroutine
 from dataclasses import asdict
 from pathlib import Path
@@ -17,10 +16,11 @@ from typing import Any
 import numpy as np
 from pyodide.ffi import to_js
 from ruvllm_web.agentfiles import problem_row, read_input
+from ruvllm_web.statefile import check_state, keep_agents, kept_agents, read_state, write_state
 from ruvllm_web.webhost import WebHost
 
 from ruvllm import Agent, Feedback, InputError, RuvLLM, RuvllmError, StoreError
-from ruvllm.memory.store import Store
+from ruvllm.agents.catalog import builtin_agents
 
 __all__ = ["Bridge"]
 
@@ -37,7 +37,8 @@ class Bridge:
     def __init__(self, mode: str) -> None:
         self.host = WebHost()
         self._mode = mode
-        self._agents: list[Agent] | None = None  # None: the built-in catalog
+        self._base: list[Agent] | None = None  # what it was loaded with; None: the built-in catalog
+        self._own: dict[str, Agent] = {}  # what was added since, on this visit or an earlier one
         self._llm: RuvLLM | None = None
         self._next: RuvLLM | None = None  # the one that is warming up behind it
         self._changes = 0  # of agents or state; whoever warms up for older ones starts again
@@ -62,6 +63,10 @@ class Bridge:
     def add_agents(self, agents: str) -> Any:
         """Agents or files as JSON; one of the same name is replaced."""
         return _answer(self._add(agents))
+
+    def reset_agents(self) -> Any:
+        """Forget the added ones: back to those that it was loaded with."""
+        return _answer(self._reset())
 
     def agents(self) -> Any:
         """All of them."""
@@ -103,13 +108,13 @@ class Bridge:
             raise InputError("it has not been started", field="state", fix="await RuvLLM.load()")
         return self._llm
 
-    def _build(self, agents: list[Agent] | None, mode: str) -> RuvLLM:
-        """A router on the current state."""
-        return RuvLLM(agents, encoder=mode, state=_STATE, host=self.host)
+    def _build(self, own: dict[str, Agent], mode: str) -> RuvLLM:
+        """A router on the current state, with these agents of the user's."""
+        return RuvLLM(self._together(own), encoder=mode, state=_STATE, host=self.host)
 
-    async def _ready(self, agents: list[Agent] | None) -> RuvLLM:
+    async def _ready(self, own: dict[str, Agent]) -> RuvLLM:
         """A router that can answer at once: without MiniLM, unless it was asked for alone."""
-        llm = self._build(agents, "minilm" if self._mode == "minilm" else "static")
+        llm = self._build(own, "minilm" if self._mode == "minilm" else "static")
         try:
             await _warm(llm)
         except BaseException:
@@ -117,21 +122,35 @@ class Bridge:
             raise
         return llm
 
+    @property
+    def _keeps(self) -> bool:
+        """Whether added agents are kept for later visits: a page that names its agents decides on them each time."""
+        return self._base is None
+
+    def _together(self, own: dict[str, Agent]) -> list[Agent] | None:
+        """Those it was loaded with and these; None is the built-in catalog alone, which is compiled."""
+        if not own:
+            return self._base
+        base = builtin_agents() if self._base is None else self._base
+        return list(({agent.name: agent for agent in base} | own).values())
+
     async def _start(self, agents: str | None, state: Any) -> Any:
         if agents is not None:
-            self._agents, self._problems = read_input(json.loads(agents))
-            if not self._agents:
+            self._base, self._problems = read_input(json.loads(agents))
+            if not self._base:
                 why = f" ({self._problems[0]['message']})" if self._problems else ""
                 raise InputError(f"no usable agent{why}", field="agents", fix="give at least one agent with a name")
         lost = False
         if state is not None:
             try:
-                _check_state(saved := state.to_bytes())
-                _write_state(_STATE, saved)
+                check_state(saved := state.to_bytes(), _STATE)
+                write_state(_STATE, saved)
+                if self._keeps:
+                    self._own = kept_agents(_STATE) or {}
             except StoreError as error:
                 self._problems.append(problem_row(error))
                 lost = True
-        self._llm = await self._ready(self._agents)
+        self._llm = await self._ready(self._own)
         return {"dim": self._llm.static.dim, "lost": lost}
 
     async def _embed(self, texts: str) -> Any:
@@ -140,11 +159,24 @@ class Bridge:
     async def _add(self, agents: str) -> Any:
         new, problems = read_input(json.loads(agents))
         if new:
-            together = {agent.name: agent for agent in (*self._now.agents, *new)}
-            llm = await self._ready(list(together.values()))
-            self._agents = list(together.values())
-            self._change(llm)
+            await self._exchange(self._own | {agent.name: agent for agent in new})
         return {"agents": len(self._now.agents), "problems": problems}
+
+    async def _reset(self) -> Any:
+        await self._exchange({})
+        return {"agents": len(self._now.agents), "problems": []}
+
+    async def _exchange(self, own: dict[str, Agent]) -> None:
+        """Route among these of the user's, and have them in the state file if they belong there."""
+        llm = await self._ready(own)
+        if self._keeps:
+            try:
+                keep_agents(_STATE, own.values())
+            except StoreError:
+                llm.close()
+                raise
+        self._own = own
+        self._change(llm)
 
     def _change(self, llm: RuvLLM) -> None:
         self._changes += 1
@@ -167,7 +199,7 @@ class Bridge:
     async def _upgrade(self) -> str:
         """Until no change has overtaken it, so that the router it leaves knows everything."""
         while self._next is None and self._now.mode != self._mode:
-            changes, self._next = self._changes, self._build(self._agents, self._mode)
+            changes, self._next = self._changes, self._build(self._own, self._mode)
             try:
                 await _warm(self._next)
                 if changes == self._changes:
@@ -180,22 +212,33 @@ class Bridge:
         return self._now.mode
 
     async def _dump(self) -> Any:
-        return to_js(_read_state())
+        return to_js(read_state(_STATE))
 
     async def _restore(self, saved: Any) -> None:
-        _check_state(data := saved.to_bytes())
-        before = _read_state()
+        check_state(data := saved.to_bytes(), _STATE)
+        before, own = read_state(_STATE), self._own
         for llm in (self._next, self._llm):
             if llm is not None:
                 llm.close()  # now: closing it later would delete the new file's journal
         try:
-            _write_state(_STATE, data)
-            llm = await self._ready(self._agents)
+            write_state(_STATE, data)
+            if self._keeps:
+                self._own = self._imported(own)
+            llm = await self._ready(self._own)
         except BaseException:
-            _write_state(_STATE, before)
-            self._change(await self._ready(self._agents))
+            write_state(_STATE, before)
+            self._own = own
+            self._change(await self._ready(own))
             raise
         self._change(llm)
+
+    def _imported(self, own: dict[str, Agent]) -> dict[str, Agent]:
+        """The agents of the file that has just come; one that says nothing of agents leaves those here alone."""
+        if (kept := kept_agents(_STATE)) is not None:
+            return kept
+        if own:
+            keep_agents(_STATE, own.values())
+        return own
 
 
 async def _warm(llm: RuvLLM) -> None:
@@ -203,49 +246,6 @@ async def _warm(llm: RuvLLM) -> None:
     for name in ("static", "minilm"):
         if llm.mode in (name, "cascade"):
             await llm.router.scorer(name)
-
-
-def _read_state() -> bytes:
-    """The state file with what is still in its journal."""
-    connection = sqlite3.connect(_STATE)
-    try:
-        return connection.serialize()
-    finally:
-        connection.close()
-
-
-def _check_state(data: bytes) -> None:
-    """Raise StoreError unless the bytes are a whole state file; nothing else is touched."""
-    fix = "choose a file that `export` gave"
-    trial = _STATE.with_suffix(".trial")
-    if not data.startswith(b"SQLite format 3\0"):
-        raise StoreError("this is no SQLite file", field="state", fix=fix)
-    try:
-        _write_state(trial, data)
-        store = Store(trial)
-        try:
-            connection = sqlite3.connect(trial)
-            (verdict,) = connection.execute("PRAGMA integrity_check").fetchone()
-            connection.close()
-            if verdict != "ok":
-                raise StoreError(f"the file is damaged: {verdict}", field="state", fix=fix)
-            store.feedback()
-        finally:
-            store.close()
-    except sqlite3.Error as error:
-        raise StoreError(f"the file is damaged: {error}", field="state", fix=fix) from None
-    except StoreError as error:
-        raise StoreError(error.message.replace(str(trial), "the file"), field="state", fix=fix) from None
-    finally:
-        _write_state(trial, None)
-
-
-def _write_state(path: Path, data: bytes | None) -> None:
-    """A file of these bytes, or none, without the journals of the one before."""
-    for end in ("", "-wal", "-shm"):
-        path.with_name(path.name + end).unlink(missing_ok=True)
-    if data is not None:
-        path.write_bytes(data)
 
 
 async def _plain(work: Awaitable[Any]) -> Any:
