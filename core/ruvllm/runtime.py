@@ -11,14 +11,15 @@ from ruvllm.agents.catalog import builtin_agents, builtin_digest, unique
 from ruvllm.agents.readers import read_agents
 from ruvllm.encoders.cache import CachedEncoder
 from ruvllm.encoders.onnx import OnnxEncoder
-from ruvllm.encoders.protocol import Encoder, Vectors, run_now
+from ruvllm.encoders.protocol import Encoder, Vectors, pause, run_now
 from ruvllm.encoders.static import StaticEncoder
 from ruvllm.errors import REBUILD, AgentFileError, ArtifactError, InputError
 from ruvllm.host import Host, NativeHost, load_npz
 from ruvllm.memory.store import Store
+from ruvllm.routing.compiled import Compiled
+from ruvllm.routing.extend import places
 from ruvllm.routing.lint import Finding, lint_agents
 from ruvllm.routing.router import MODES, Router, checked_text
-from ruvllm.routing.scorer import Scorer
 from ruvllm.routing.team import build_team
 from ruvllm.routing.weights import RouterWeights
 from ruvllm.text.wordpiece import WordPiece
@@ -72,7 +73,7 @@ class RuvLLM:
         self.mode = encoder or ("cascade" if self.host.has_sessions() else "static")
         self.minilm: Encoder | None = None if self.mode == "static" else _LazyMiniLM(self.host, self._tokenizer)
         self.store = Store(state) if state is not None else Store()
-        self.router = self._make_router(chosen)
+        self._take_over(self._make_router(builtin_agents() if chosen is None else chosen))
 
     @property
     def agents(self) -> tuple[Agent, ...]:
@@ -131,9 +132,22 @@ class RuvLLM:
             AgentFileError: the path does not exist.
             InputError: there is no usable agent in it; the agents stay as they were.
         """
-        merged = {agent.name: agent for agent in self.agents}
-        merged |= {agent.name: agent for agent in self._read(agents) or ()}
-        self.router = self._make_router(list(merged.values()))
+        self._take_over(self._with(self._read(agents) or ()))
+
+    async def aadd_agents(self, agents: str | Path | Iterable[Agent]) -> None:
+        """`add_agents`, awaited: all is learnt before it returns, while tasks go on being routed among the old ones."""
+        added = self._read(agents) or ()
+        while True:
+            before, router = self.router, self._with(added)
+            await router.warm(pause)
+            if self.router is before:  # nothing else was added meanwhile
+                break
+        self._take_over(router)
+
+    def _with(self, added: Iterable[Agent]) -> Router:
+        """A router for today's agents and these."""
+        merged = {agent.name: agent for agent in (*self.agents, *added)}
+        return self._make_router(list(merged.values()))
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors in the shared space: float32 (len(texts), dim), by MiniLM unless the mode is static."""
@@ -177,19 +191,25 @@ class RuvLLM:
             raise InputError(f"{agents} holds no usable agent{first}", field="agents", fix="see `ruvllm agents lint`")
         return found
 
-    def _make_router(self, chosen: list[Agent] | None) -> Router:
-        agents = builtin_agents() if chosen is None else chosen
-        compiled: dict[str, Scorer] = {}
-        if chosen is None:
-            arrays = load_npz(self.host.artifact("builtin.npz"), "builtin.npz")
-            if str(arrays.get("digest")) == builtin_digest():
-                compiled = Router.unpack(arrays, self.weights)
-        router = Router(agents, self.static, self.minilm, self.weights, mode=self.mode, compiled=compiled)
+    def _make_router(self, agents: Sequence[Agent]) -> Router:
+        return Router(agents, self.static, self.minilm, self.weights, mode=self.mode, compiled=self._compiled(agents))
+
+    def _compiled(self, agents: Sequence[Agent]) -> Compiled | None:
+        """builtin.npz, where the agents are the built-in ones or little else."""
+        if places(agents, builtin_agents()) is None:
+            return None
+        arrays = load_npz(self.host.artifact("builtin.npz"), "builtin.npz")
+        if str(arrays.get("digest")) != builtin_digest():
+            return None
+        return Compiled.unpack(builtin_agents(), arrays, self.weights)
+
+    def _take_over(self, router: Router) -> None:
+        """Teach a router all feedback that is for its agents, and let it answer from now on."""
         known = {agent.name for agent in router.agents}
         for feedback in self.store.feedback():
             if feedback.agent in known:
                 router.note(feedback)
-        return router
+        self.router = router
 
 
 class _LazyMiniLM:

@@ -203,6 +203,6 @@ def familiarity(data: Path) -> None:
         for vector, (text, label) in zip(vectors, rows["val"], strict=True):
             words = stems(text)
             scored = scorer.score(vector, TaskView(words, index.scores(content(words))))
-            row = np.array([scorer.calibration.familiarity(scored)], np.float32)
+            row = np.array([scorer.taught.calibration.familiarity(scored.logits, scored.closeness)], np.float32)
             (inside if label in known else outside).append(row)
     save("router.npz", **(arrays | {"familiarity": _scope_fit(inside, outside)}))

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
-from ruvllm.encoders.protocol import unit_rows
-from ruvllm.routing.head import Examples, Head, held_out_logits, minimise
+from ruvllm.encoders.protocol import no_pause, run_now, unit_rows
+from ruvllm.routing.head import Design, Examples, Head
+from ruvllm.routing.lbfgs import minimise
+from ruvllm.routing.teaching import Fold, folds_of
 from ruvllm.text.lexical import stems
 
 
@@ -27,9 +29,20 @@ def test_minimise_finds_the_minimum_of_a_stretched_bowl():
 
 
 def test_fit_separates_held_out_examples():
-    held, rows = held_out_logits(make_examples(offsets=1.0))
-    assert rows.tolist() == list(range(60))
-    assert (held.argmax(1) == make_examples().labels).mean() > 0.9
+    examples = make_examples(offsets=1.0)
+    fold = folds_of(len(examples))
+    assert np.bincount(fold).tolist() == [12] * 5
+    for k in range(5):
+        held = run_now(Fold(examples, fold == k).logits(1.0, no_pause))
+        assert (held.argmax(1) == examples.labels[fold == k]).mean() > 0.9
+
+
+def test_a_fit_ends_at_the_same_place_from_wherever_it_starts():
+    design = Design(make_examples(offsets=1.0))
+    cold = run_now(design.fit(no_pause, tolerance=1e-7)).weights
+    start = cold + np.random.default_rng(1).normal(size=cold.shape).astype(np.float32) * np.float32(0.01)
+    warm = run_now(design.fit(no_pause, tolerance=1e-7, start=start)).weights
+    np.testing.assert_allclose(design.x @ warm, design.x @ cold, atol=0.15)
 
 
 def test_fit_corrects_wrong_offsets():

@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 
 from ruvllm import Action, Agent, InputError, RuvLLM
+from ruvllm.encoders.protocol import run_now
 from ruvllm.routing.calibration import ece
+from ruvllm.routing.router import Router
+from ruvllm.routing.scorer import Scorer
 from ruvllm.text.lexical import stems
 
 DATA = Path(__file__).parents[1] / "data"
@@ -177,21 +180,18 @@ def test_one_agent_and_two_agents():
 
 def test_the_compiled_catalog_decides_like_a_fresh_one(static_llm: RuvLLM):
     """builtin.npz is only a cache: building from the TOML gives the same decisions."""
-    fresh = RuvLLM(list(static_llm.agents), encoder="static")
+    fresh = Router(static_llm.agents, static_llm.static, None, static_llm.weights, mode="static")
     for prompt, _ in everyday()[::20]:
-        one, other = static_llm.route(prompt), fresh.route(prompt)
+        one, other = static_llm.route(prompt), run_now(fresh.route(prompt))
         assert one.agent == other.agent
         assert one.confidence == pytest.approx(other.confidence, abs=0.02)
 
 
 def test_scorer_arrays_round_trip(kitchen):
-    from ruvllm.encoders.protocol import run_now
-    from ruvllm.routing.scorer import Scorer
-
     llm = RuvLLM(kitchen, encoder="static")
     built = run_now(llm.router.scorer("static"))
     loaded = Scorer.from_arrays(built.arrays(), built.stage, built.adapter)
     vector = llm.embed(["bake a cake"])[0]
-    a = built.head.logits(vector, stems("prune the roses"))
-    b = loaded.head.logits(vector, stems("prune the roses"))
+    a = built.taught.head.logits(vector, stems("prune the roses"))
+    b = loaded.taught.head.logits(vector, stems("prune the roses"))
     np.testing.assert_allclose(a, b, atol=1e-2)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 
 from ruvllm.errors import EncoderError
 
-__all__ = ["Encoder", "Vectors", "run_now", "unit_rows"]
+__all__ = ["Encoder", "Pause", "Vectors", "no_pause", "pause", "run_now", "unit_rows"]
 
 Vectors = NDArray[np.float32]
+Pause = Callable[[], Awaitable[None]]  # awaited between the slices of long work
 T = TypeVar("T")
 
 
@@ -31,6 +33,16 @@ def unit_rows(x: NDArray[Any]) -> Vectors:
     """Rows scaled to unit L2 norm; a zero row stays zero (wasm raises no floating-point warning)."""
     norms = np.sqrt(np.einsum("ij,ij->i", x, x))[:, None]
     return np.asarray(x / np.where(norms > 0, norms, 1), np.float32)
+
+
+@types.coroutine
+def pause() -> Generator[None, None, None]:
+    """Give the event loop a turn, as asyncio.sleep(0) does."""
+    yield
+
+
+async def no_pause() -> None:
+    """Go on at once: what a synchronous caller wants."""
 
 
 def run_now(coroutine: Coroutine[Any, Any, T]) -> T:

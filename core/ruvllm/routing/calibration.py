@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["auroc", "ece", "energy", "fit_calibration", "fit_temperature", "log_sum_exp", "softmax"]
+__all__ = ["Calibration", "auroc", "ece", "energy", "fit_calibration", "fit_temperature", "log_sum_exp", "softmax"]
 
 Floats = NDArray[np.floating[Any]]
 
@@ -81,3 +82,31 @@ def auroc(negative: Floats, positive: Floats) -> float:
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
     n, m = len(negative), len(positive)
     return float((ranks[n:].sum() - m * (m + 1) / 2) / (n * m)) if n and m else float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Measured on examples held out from the head: temperature and lapse, and how familiar texts look."""
+
+    temperature: float
+    lapse: float
+    energy_mean: float
+    energy_std: float
+    closeness_mean: float
+    closeness_std: float
+
+    @classmethod
+    def measure(
+        cls, logits: NDArray[np.float32], labels: NDArray[np.int64], closeness: NDArray[np.float32]
+    ) -> Calibration:
+        """From logits (n, agents) of texts that belong to `labels` (n,), and their closeness (m,)."""
+        spread = [(float(x.mean()), max(float(x.std()), 1e-3)) for x in (log_sum_exp(logits), closeness)]
+        return cls(*fit_calibration(logits, labels), *spread[0], *spread[1])
+
+    def familiarity(self, logits: NDArray[np.float32], closeness: float) -> float:
+        """Energy and closeness together, in standard deviations from where in-scope texts lie.
+
+        Closeness counts more: a head is sure of its words in any text, while no example is near an off-topic one.
+        """
+        away = (energy(logits) - self.energy_mean) / self.energy_std
+        return away + 1.5 * (closeness - self.closeness_mean) / self.closeness_std

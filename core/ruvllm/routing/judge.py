@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.routing.calibration import softmax
+from ruvllm.routing.calibration import Calibration, softmax
 from ruvllm.routing.confidence import confidence_row, logistic, scope_row, sigmoid
-from ruvllm.routing.scorer import Calibration, Scored
+from ruvllm.routing.scorer import Scored
 from ruvllm.routing.weights import RouterWeights
 
 __all__ = ["Outcome", "judge"]
@@ -53,7 +53,7 @@ def judge(stage: str, scored: Scored, calibration: Calibration | None, weights: 
     features, logits = scored.features, scored.logits
     if calibration is not None:
         slope, intercept = weights.familiarity.tolist()
-        outside = sigmoid(slope * calibration.familiarity(scored) + intercept)
+        outside = sigmoid(slope * calibration.familiarity(logits, scored.closeness) + intercept)
         probabilities = np.exp((logits - logits.max()) / np.float32(calibration.temperature))
         probabilities *= np.float32((1 - calibration.lapse) / float(probabilities.sum()))
         probabilities += np.float32(calibration.lapse / len(logits))

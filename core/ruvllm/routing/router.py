@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from time import perf_counter
 from typing import Any
@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 
 from ruvllm.agents.catalog import unique
 from ruvllm.encoders.cache import LruCache
-from ruvllm.encoders.protocol import Encoder
+from ruvllm.encoders.protocol import Encoder, Pause, no_pause
 from ruvllm.encoders.static import StaticEncoder
-from ruvllm.errors import REBUILD, ArtifactError, EncoderError, InputError
-from ruvllm.routing.calibration import softmax
+from ruvllm.errors import EncoderError, InputError
+from ruvllm.routing.calibration import Calibration, softmax
+from ruvllm.routing.compiled import Compiled
+from ruvllm.routing.extend import places
 from ruvllm.routing.fusion import FEATURES, lexicon
 from ruvllm.routing.judge import Outcome, judge
-from ruvllm.routing.scorer import Scored, Scorer, TaskView
+from ruvllm.routing.scorer import Basis, Scored, Scorer, TaskView
 from ruvllm.routing.tiers import action_for, tier_for
 from ruvllm.routing.weights import RouterWeights
 from ruvllm.text.lexical import content, spoken, stem_all, stems
@@ -58,7 +60,7 @@ class Router:
         minilm: the encoder asked when the first answer is unsure; None where the host has none.
         weights: trained weights.
         mode: "cascade" (static first, MiniLM when unsure), "static" or "minilm".
-        compiled: scorers by encoder name that were built before for just these agents.
+        compiled: scorers that were built before, for these agents or nearly these.
         cache_size: whole decisions remembered.
     """
 
@@ -70,7 +72,7 @@ class Router:
         weights: RouterWeights,
         *,
         mode: str = "cascade",
-        compiled: Mapping[str, Scorer] | None = None,
+        compiled: Compiled | None = None,
         cache_size: int = 10_000,
     ) -> None:
         if mode not in MODES:
@@ -84,8 +86,8 @@ class Router:
         self._static, self._minilm = static, minilm
         self._number = {agent.name: i for i, agent in enumerate(self.agents)}
         self._lexicon = lexicon(self.agents)
-        usable = {"static"} | ({"minilm"} if minilm is not None else set())
-        self._scorers = {name: scorer for name, scorer in (compiled or {}).items() if name in usable}
+        self._bases = self._from(compiled) if compiled else {}
+        self._scorers = {name: basis.scorer for name, basis in self._bases.items() if basis.moves.none}
         self._learnt: list[Feedback] = []
         self._behind: dict[str, int] = {}  # scorer name -> how many of _learnt it has taken in
         self._cache: LruCache[tuple[str, int], Decision] = LruCache(cache_size)
@@ -180,45 +182,51 @@ class Router:
         return float(softmax((await self._score(name, vector, view)).logits).max())
 
     async def pack(self) -> dict[str, NDArray[Any]]:
-        """Both scorers as arrays, for `unpack`."""
+        """Both scorers as arrays, for `Compiled.unpack`."""
         out: dict[str, NDArray[Any]] = {}
         for name in ("static", "minilm"):
             out |= {f"{name}.{key}": value for key, value in (await self.scorer(name)).arrays().items()}
         return out
-
-    @staticmethod
-    def unpack(arrays: Mapping[str, NDArray[Any]], weights: RouterWeights) -> dict[str, Scorer]:
-        """The `compiled` of `Router` from `pack`'s arrays."""
-        scorers = {}
-        for name in ("static", "minilm"):
-            own = {key.partition(".")[2]: value for key, value in arrays.items() if key.startswith(f"{name}.")}
-            try:
-                scorers[name] = Scorer.from_arrays(own, weights.stages[name], weights.adapter)
-            except KeyError as missing:
-                raise ArtifactError(f"builtin.npz has no array {missing}", field="builtin.npz", fix=REBUILD) from None
-        return scorers
 
     @property
     def stats(self) -> dict[str, int]:
         """Counts of the decision cache and of what was learnt."""
         return {"cache_hits": self._cache.hits, "cache_misses": self._cache.misses, "feedback": len(self._learnt)}
 
-    async def scorer(self, name: str) -> Scorer:
+    async def warm(self, pause: Pause = no_pause) -> None:
+        """Build all that a route would have to wait for.
+
+        Args:
+            pause: awaited between slices of the work.
+        """
+        for name in ("static", "minilm"):
+            if self.mode in (name, "cascade") and (name == "static" or self._minilm is not None):
+                await self.scorer(name, pause)
+
+    async def scorer(self, name: str, pause: Pause = no_pause) -> Scorer:
         """The scorer of an encoder, built when first asked for, with all feedback taken in."""
         if name not in self._scorers:
-            stage, adapter = self.weights.stages[name], self.weights.adapter
-            self._scorers[name] = await Scorer.build(self.agents, self._lexicon, self._encoder(name), stage, adapter)
+            stage, adapter, basis = self.weights.stages[name], self.weights.adapter, self._bases.get(name)
+            self._scorers[name] = await Scorer.build(
+                self.agents, self._lexicon, self._encoder(name), stage, adapter, basis=basis, pause=pause
+            )
         await self._catch_up(name)
         return self._scorers[name]
+
+    def _from(self, compiled: Compiled) -> dict[str, Basis]:
+        """By encoder name, what was built before for agents close enough to these."""
+        moves = places(self.agents, compiled.agents)
+        usable = {"static"} | ({"minilm"} if self._minilm is not None else set())
+        if moves is None:
+            return {}
+        return {name: Basis(scorer, moves) for name, scorer in compiled.scorers.items() if name in usable}
 
     def _settled(self, outcome: Outcome | None) -> bool:
         """Whether the static answer stands: it is sure, and examples have shown what its sureness is worth.
 
         On agents without examples the static encoder's 0.9 holds in 87 % only (manifest.json, router.npz).
         """
-        return (
-            outcome is not None and outcome.confidence >= _SETTLED and self._scorers["static"].calibration is not None
-        )
+        return outcome is not None and outcome.confidence >= _SETTLED and self._calibration("static") is not None
 
     def _encoder(self, name: str) -> Encoder:
         encoder = self._static if name == "static" else self._minilm
@@ -237,8 +245,9 @@ class Router:
         for feedback, vector in zip(news, vectors, strict=True):
             words = stems(feedback.text)
             scored = scorer.score(vector, TaskView(words, self._lexicon.scores(content(words))))
-            offsets = scored.logits - scorer.head.logits(vector, words)
-            scorer.head.learn(vector, words, offsets, self._number[feedback.agent], feedback.weight)
+            head = scorer.taught.head
+            offsets = scored.logits - head.logits(vector, words)
+            head.learn(vector, words, offsets, self._number[feedback.agent], feedback.weight)
 
     async def _score(self, name: str, vector: Array, view: TaskView) -> Scored:
         scorer = await self.scorer(name)
@@ -252,8 +261,11 @@ class Router:
         timings |= {"encode_minilm": encoded - began, "score_minilm": perf_counter() - encoded}
         return outcome
 
+    def _calibration(self, name: str) -> Calibration | None:
+        return self._scorers[name].taught.calibration
+
     def _judge(self, stage: str, scored: Scored) -> Outcome:
-        return judge(stage, scored, self._scorers[stage].calibration, self.weights)
+        return judge(stage, scored, self._calibration(stage), self.weights)
 
     def _alternatives(self, outcome: Outcome, top: int) -> tuple[Candidate, ...]:
         """The `top` next best agents, best first."""

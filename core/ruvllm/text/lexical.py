@@ -221,7 +221,14 @@ class HashedTfidf:
     def dense(self, texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
         """Features of many texts: float32 (len(texts), width)."""
         out = np.zeros((len(texts), self.width), np.float32)
-        for row, words in zip(out, texts, strict=True):
-            buckets, values = self.sparse(words)
-            np.add.at(row, buckets, values)
+        self.fill(out, texts)
         return out
+
+    def fill(self, out: NDArray[np.float32], texts: Sequence[Sequence[str]], weight: float = 1.0) -> None:
+        """Add the features of many texts, times `weight`, to `out` (len(texts), width)."""
+        found = [self.sparse(words) for words in texts]
+        if not found:
+            return
+        rows = np.repeat(np.arange(len(found)), [len(buckets) for buckets, _ in found])
+        values = np.concatenate([values for _, values in found]) * np.float32(weight)
+        np.add.at(out, (rows, np.concatenate([buckets for buckets, _ in found])), values)

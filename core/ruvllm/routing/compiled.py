@@ -1,0 +1,40 @@
+"""Scorers that were built before, so that a start need not learn them again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ruvllm.errors import REBUILD, ArtifactError
+from ruvllm.routing.scorer import Scorer
+from ruvllm.routing.weights import RouterWeights
+from ruvllm.types import Agent
+
+__all__ = ["Compiled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """The scorers of one set, by encoder name."""
+
+    agents: tuple[Agent, ...]
+    scorers: dict[str, Scorer]
+
+    @classmethod
+    def unpack(cls, agents: tuple[Agent, ...], arrays: Mapping[str, NDArray[Any]], weights: RouterWeights) -> Compiled:
+        """From the arrays of `Router.pack`, which were made for `agents`.
+
+        Raises:
+            ArtifactError: an array is missing.
+        """
+        scorers = {}
+        for name in ("static", "minilm"):
+            own = {key.partition(".")[2]: value for key, value in arrays.items() if key.startswith(f"{name}.")}
+            try:
+                scorers[name] = Scorer.from_arrays(own, weights.stages[name], weights.adapter)
+            except KeyError as missing:
+                raise ArtifactError(f"builtin.npz has no array {missing}", field="builtin.npz", fix=REBUILD) from None
+        return cls(agents, scorers)

@@ -1,0 +1,118 @@
+"""What a set's examples teach: the head, how far to believe the zero-shot scores beside it, the calibration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ruvllm.encoders.protocol import Pause, Vectors, no_pause, unit_rows
+from ruvllm.routing.calibration import Calibration, fit_temperature
+from ruvllm.routing.head import Design, Examples, Head
+from ruvllm.routing.neighbours import MOST, Neighbours
+
+__all__ = ["FOLDS", "Fold", "Taught", "centroids_of", "folds_of", "teach"]
+
+# From how many examples on (a mean of 3 an agent, and 30 in all) held-out ones calibrate better than margins do.
+_ENOUGH_EACH, _ENOUGH_IN_ALL = 3, 30
+# How far the zero-shot scores are believed beside a head that examples taught: full for agents well described,
+# little where a name is all there is. Held-out examples choose.
+_SHARES = (0.05, 0.15, 0.4, 1.0)
+FOLDS, _MANY = 5, 5_000
+_TRIALS = 2  # folds that choose the share
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """What the examples of a set gave.
+
+    Attributes:
+        share: how far the zero-shot logits are believed beside the head.
+        neighbours: scores from the nearest examples, where they help.
+        centroids: float32 (taught agents, dim), unit rows; empty where the examples are too few to calibrate with.
+        calibration: measured on held-out examples; None where they are too few, and then the margins must tell
+            how sure to be (see `judge`).
+    """
+
+    head: Head
+    share: np.float32
+    neighbours: Neighbours | None
+    centroids: NDArray[np.float32]
+    calibration: Calibration | None
+
+    @classmethod
+    def uncalibrated(cls, head: Head) -> Taught:
+        """A head alone."""
+        return cls(head, np.float32(1), None, np.zeros((0, head.dim), np.float32), None)
+
+
+class Fold:
+    """Some of the examples held out, the others ready to teach heads."""
+
+    def __init__(self, examples: Examples, out: NDArray[np.bool_]) -> None:
+        self._design = Design(examples.rows(~out))
+        held = examples.rows(out)
+        self._x, self._offsets = self._design.features(held), held.offsets
+
+    async def logits(self, share: float, pause: Pause) -> NDArray[np.float32]:
+        """Of the examples held out, by a head that did not see them: float32 (m, agents)."""
+        head = await self._design.fit(pause, share, tolerance=5e-4)
+        out: NDArray[np.float32] = self._offsets * np.float32(share) + self._x @ head.weights
+        return out
+
+
+async def teach(examples: Examples, *, neighbours: bool, pause: Pause = no_pause) -> Taught:
+    """Choose the share, calibrate on held-out examples, fit the head on all.
+
+    Args:
+        neighbours: whether scores from the nearest examples may be added; they cost time at every task.
+        pause: awaited between steps.
+    """
+    if len(examples) < max(_ENOUGH_EACH * examples.offsets.shape[1], _ENOUGH_IN_ALL):
+        return Taught.uncalibrated(await Design(examples).fit(pause))
+    share, logits, rows = await _held_out(examples, pause)
+    near = None
+    if neighbours and len(examples) <= MOST:
+        near = Neighbours(examples.vectors, examples.labels, logits.shape[1])
+        near, logits = near.weighed(logits, rows, folds_of(len(examples)))
+    centroids, closeness = centroids_of(examples)
+    calibration = Calibration.measure(logits, examples.labels[rows], closeness)
+    head = await Design(examples).fit(pause, share)
+    return Taught(head, np.float32(share), near if near and near.weight else None, centroids, calibration)
+
+
+def folds_of(n: int, seed: int = 0) -> NDArray[np.int64]:
+    """Which of the five folds each of n examples belongs to."""
+    return np.random.default_rng(seed).permutation(n) % FOLDS
+
+
+async def _held_out(examples: Examples, pause: Pause) -> tuple[float, NDArray[np.float32], NDArray[np.intp]]:
+    """(the best share, logits (m, agents) by heads that did not see these examples, which they are (m,)).
+
+    Of very many examples one fold is enough.
+    """
+    fold = folds_of(len(examples))
+    taken = range(1 if len(examples) > _MANY else FOLDS)
+    tried: dict[float, list[NDArray[np.float32]]] = {share: [] for share in _SHARES}
+    for k in taken[:_TRIALS]:
+        part = Fold(examples, fold == k)
+        for share, found in tried.items():
+            found.append(await part.logits(share, pause))
+    labels = np.concatenate([examples.labels[fold == k] for k in taken[:_TRIALS]])
+    best = min(tried, key=lambda share: fit_temperature(np.concatenate(tried[share]), labels)[1])
+    rest = [await Fold(examples, fold == k).logits(best, pause) for k in taken[_TRIALS:]]
+    rows = np.concatenate([np.flatnonzero(fold == k) for k in taken])
+    return best, np.concatenate([*tried[best], *rest]), rows
+
+
+def centroids_of(examples: Examples) -> tuple[Vectors, NDArray[np.float32]]:
+    """(the mean example of each agent that has any, closeness of each example to them, itself left out of its own)."""
+    known, place = np.unique(examples.labels, return_inverse=True)
+    sums = np.zeros((len(known), examples.vectors.shape[1]), np.float32)
+    np.add.at(sums, place, examples.vectors)
+    centroids = unit_rows(sums)
+    cosines = examples.vectors @ centroids.T
+    own = unit_rows(sums[place] - examples.vectors)
+    cosines[np.arange(len(place)), place] = np.einsum("ij,ij->i", own, examples.vectors)
+    return centroids, cosines.max(1)

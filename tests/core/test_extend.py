@@ -1,0 +1,140 @@
+"""A set that differs little from the compiled catalog starts from it: nearly the decisions of a whole build."""
+
+import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ruvllm import Agent, Decision, RuvLLM
+from ruvllm.encoders.protocol import run_now, unit_rows
+from ruvllm.routing.extend import Places, places, widen
+from ruvllm.routing.head import Head
+from ruvllm.routing.neighbours import Neighbours
+from ruvllm.routing.router import Router
+from ruvllm.routing.teaching import Taught
+
+DATA = Path(__file__).parents[1] / "data"
+PROMPTS = [row["prompt"] for row in json.loads((DATA / "everyday_tasks.json").read_text("utf-8"))["prompts"]]
+EXAMPLES = ("the tap in the bathroom is dripping", "unblock the kitchen drain", "fit a new valve to the boiler")
+PLUMBER = Agent("plumber", "Mends leaking pipes, taps, drains and boilers.", examples=EXAMPLES)
+PLUMBING = ["our tap is dripping again", "the drain in the shower is blocked", "replace the valve of that boiler"]
+
+
+def decisions(router: Router) -> list[Decision]:
+    return [run_now(router.route(text)) for text in (*PROMPTS, *PLUMBING)]
+
+
+def alike(some: list[Decision], others: list[Decision]) -> tuple[float, float]:
+    """(share of tasks for the same agent, mean distance of the confidences)."""
+    pairs = list(zip(some, others, strict=True))
+    same = np.mean([one.agent == other.agent for one, other in pairs])
+    return float(same), float(np.mean([abs(one.confidence - other.confidence) for one, other in pairs]))
+
+
+def one_more(agents: tuple[Agent, ...]) -> list[Agent]:
+    return [*agents, PLUMBER]
+
+
+def one_without_examples(agents: tuple[Agent, ...]) -> list[Agent]:
+    return [replace(PLUMBER, examples=()), *agents]
+
+
+def one_less_and_one_changed(agents: tuple[Agent, ...]) -> list[Agent]:
+    return [replace(agents[1], description="Draws up the plans of others."), *agents[2:]]
+
+
+@pytest.mark.parametrize(
+    ("change", "distance"), [(one_more, 0.005), (one_without_examples, 0.01), (one_less_and_one_changed, 0.01)]
+)
+def test_a_little_change_decides_like_a_whole_build(static_llm: RuvLLM, change, distance):
+    agents = change(static_llm.agents)
+    assert places(agents, static_llm.agents) is not None
+    whole = decisions(Router(agents, static_llm.static, None, static_llm.weights, mode="static"))
+    changed = decisions(RuvLLM(agents, encoder="static").router)
+    same, apart = alike(changed, whole)
+    assert same >= 0.99
+    assert apart <= distance
+
+
+@pytest.mark.parametrize("examples", [EXAMPLES, ()])
+def test_an_added_agent_takes_its_tasks_and_no_others(static_llm: RuvLLM, examples):
+    llm = RuvLLM(encoder="static")
+    llm.add_agents([replace(PLUMBER, examples=examples)])
+    before, after = decisions(static_llm.router), decisions(llm.router)
+    n = len(PROMPTS)
+    same, apart = alike(before[:n], after[:n])
+    assert same >= 0.99
+    assert apart <= 0.01
+    assert [decision.agent for decision in after[n:]] == ["plumber"] * len(PLUMBING)
+    if examples:
+        assert llm.route("our tap is dripping").confidence > 0.7
+
+
+def test_a_change_starts_from_the_compiled_catalog(static_llm: RuvLLM):
+    """No head is fitted for an agent without examples: the others' columns are the compiled ones."""
+    llm = RuvLLM([Agent("plumber", "Mends pipes."), *static_llm.agents], encoder="static")
+    old, new = (run_now(one.router.scorer("static")).taught for one in (static_llm, llm))
+    np.testing.assert_array_equal(new.head.weights[:, 1:], old.head.weights)
+    assert not new.head.weights[:, 0].any()
+    assert new.calibration == old.calibration
+    llm.feedback("polish the copper pipes", "plumber")
+    assert llm.route("polish these copper pipes").agent == "plumber"
+
+
+def test_places_tell_who_stood_where():
+    before = [Agent(name, examples=(f"{name} it",)) for name in "abcdefgh"]
+    moves = places([Agent("new"), *reversed(before)], before)
+    assert moves is not None
+    assert moves.before.tolist() == [-1, 7, 6, 5, 4, 3, 2, 1, 0]
+    assert moves.same_examples
+    assert not moves.none
+    only_tier = places([replace(agent, model="opus") for agent in before], before)
+    assert only_tier is not None
+    assert only_tier.none
+    told = places([replace(before[0], examples=("other",)), *before[1:]], before)
+    assert told is not None
+    assert told.before.tolist() == [-1, 1, 2, 3, 4, 5, 6, 7]
+    assert not told.same_examples
+    assert places([*before, *map(Agent, "xyz")], before) is None
+    assert places(before[:3], before) is None
+
+
+def test_widening_keeps_every_agents_scores():
+    rng = np.random.default_rng(0)
+    vectors = unit_rows(rng.normal(size=(6, 4)))
+    near = Neighbours(vectors, np.array([0, 0, 1, 1, 2, 2]), 3)
+    head = Head.blank(4, 3)
+    head.weights += rng.normal(size=head.weights.shape).astype(np.float32)
+    taught = replace(Taught.uncalibrated(head), neighbours=near)
+    moves = Places(np.array([2, -1, 0, 1]), 3, True)
+    wide = widen(taught, moves)
+    assert wide.neighbours is not None
+    text = vectors[3]
+    np.testing.assert_allclose(wide.neighbours.scores(text)[[2, 3, 0]], near.scores(text), rtol=1e-5)
+    np.testing.assert_allclose(wide.head.logits(text, [])[[2, 3, 0]], head.logits(text, []), rtol=1e-5)
+    assert wide.head.logits(text, [])[1] == 0
+    wide.head.learn(text, ["word"], np.zeros(4, np.float32), 1)
+    assert taught.head.tfidf.idf == {}  # the two learn apart from now on
+
+
+def test_tasks_are_routed_while_agents_are_added():
+    async def all_at_once() -> tuple[RuvLLM, list[str]]:
+        llm = RuvLLM(encoder="static")
+        adding = [asyncio.create_task(llm.aadd_agents([agent])) for agent in (PLUMBER, Agent("baker", "Bakes bread."))]
+        routed: list[str] = []
+        while not all(task.done() for task in adding):
+            routed.append((await llm.aroute(f"write test number {len(routed)} for the parser")).agent)
+            if len(routed) == 3:
+                await llm.afeedback("shave the yak", "planner")
+            await asyncio.sleep(0)
+        return llm, routed
+
+    llm, routed = asyncio.run(all_at_once())
+    assert len(routed) > 20
+    assert set(routed) == {"tester"}
+    assert {"plumber", "baker"} <= {agent.name for agent in llm.agents}
+    assert llm.route(PLUMBING[0]).agent == "plumber"
+    assert llm.route("shave this yak").agent == "planner"  # learnt by the old router while the new one was built
