@@ -1,0 +1,123 @@
+"""What every vector index offers, and what a search returns."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ruvllm.errors import InputError
+from ruvllm.index.rows import Mask
+
+__all__ = ["METRICS", "Hits", "Index", "checked_queries", "pad"]
+
+METRICS = ("cosine", "dot")
+
+
+class Hits(NamedTuple):
+    """Ids and scores, best first.
+
+    One query gives arrays of at most k; a batch gives (queries, k), short rows filled with
+    id -1 and score -inf.
+    """
+
+    ids: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+
+class Index(Protocol):
+    """Vectors in, ids and scores out.
+
+    Attributes:
+        dim: width of the vectors.
+        metric: "cosine" (stored and asked vectors are scaled to unit length) or "dot".
+        recall: recall@k that a search aims at when it names none; 1.0 means exact.
+    """
+
+    dim: int
+    metric: str
+    recall: float
+
+    def __len__(self) -> int:
+        """How many vectors can be found."""
+        ...
+
+    def add(self, ids: ArrayLike, vectors: ArrayLike) -> None:
+        """Add vectors, float32 (n, dim) under int64 (n,) ids; an id that is there is replaced.
+
+        Raises:
+            InputError: shapes that do not fit, an id twice, a vector that is not finite (or is zero, for cosine).
+        """
+        ...
+
+    def remove(self, ids: ArrayLike) -> int:
+        """Forget these ids; returns how many there were. Unknown ones are passed over."""
+        ...
+
+    def mask(self, ids: ArrayLike) -> Mask:
+        """A filter that lets these ids through, ready for many searches; a change of the index outdates it."""
+        ...
+
+    def search(
+        self, queries: ArrayLike, k: int = 10, *, filter: Mask | ArrayLike | None = None, recall: float | None = None
+    ) -> Hits:
+        """The k nearest to each of float32 (dim,) or (queries, dim).
+
+        Args:
+            filter: ids that may be found, or a `mask` of them.
+            recall: the share of the true k nearest to be found on average, 0 < recall <= 1.
+
+        Raises:
+            InputError: a query of another width or not finite, k below 1, a recall out of range, an outdated mask.
+        """
+        ...
+
+    def stats(self) -> dict[str, Any]:
+        """What it holds and how it searches."""
+        ...
+
+
+def checked_queries(queries: ArrayLike, dim: int, k: int, recall: float, *, unit: bool) -> NDArray[np.float32]:
+    """Queries as contiguous float32, (dim,) or (queries, dim), scaled to length one where `unit` is set.
+
+    Raises:
+        InputError: what cannot be asked.
+    """
+    array = np.ascontiguousarray(queries, np.float32)
+    if array.ndim not in (1, 2) or array.shape[-1] != dim:
+        fix = f"give float32 ({dim},) or (queries, {dim})"
+        raise InputError(f"queries have shape {array.shape}", field="queries", fix=fix)
+    if k < 1:
+        raise InputError(f"k is {k}", field="k", fix="ask for at least one neighbour")
+    if not 0 < recall <= 1:
+        raise InputError(f"recall is {recall}", field="recall", fix="use a number above 0, up to 1")
+    return _measured(array, unit)
+
+
+def _measured(array: NDArray[np.float32], unit: bool) -> NDArray[np.float32]:
+    if array.ndim == 1:
+        square = float(array.dot(array))
+        lowest = highest = square
+        length: Any = math.sqrt(square) if square >= 0 else 1.0
+    else:
+        squares = np.einsum("ij,ij->i", array, array)
+        lowest, highest = (float(squares.min()), float(squares.sum())) if len(array) else (1.0, 1.0)
+        length = np.sqrt(squares)[:, None]
+    if not math.isfinite(highest):
+        raise InputError("a query is not finite", field="queries", fix="replace NaN and infinity before searching")
+    if not unit:
+        return array
+    if lowest == 0:
+        raise InputError("a query is zero", field="queries", fix="a zero vector has no direction: leave it out")
+    return array / length if array.ndim > 1 else array * np.float32(1 / length)
+
+
+def pad(found: list[Hits], k: int) -> Hits:
+    """Answers of single queries as one (queries, k) answer."""
+    ids = np.full((len(found), k), -1, np.int64)
+    scores = np.full((len(found), k), -np.inf, np.float32)
+    for row, hits in enumerate(found):
+        ids[row, : len(hits.ids)], scores[row, : len(hits.ids)] = hits.ids, hits.scores
+    return Hits(ids, scores)
