@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ class RuvLLM:
         encoder: "cascade", "minilm" or "static"; None takes "cascade" where MiniLM can run.
         state: the SQLite file that keeps what is learnt; None keeps nothing.
         host: where this runs; the native host when None.
+        like: another one, whose host and models this one shall use too: they are read once.
 
     Attributes:
         problems: agent files that were skipped, each naming its line.
@@ -56,22 +58,17 @@ class RuvLLM:
         encoder: str | None = None,
         state: str | Path | None = None,
         host: Host | None = None,
+        like: RuvLLM | None = None,
     ) -> None:
-        self.host: Host = host or NativeHost()
+        self.host: Host = like.host if like is not None else host or NativeHost()
         if encoder is not None and encoder not in MODES:
             raise InputError(f"encoder is {encoder!r}", field="encoder", fix=f"use one of {', '.join(MODES)}")
         self.problems: list[AgentFileError] = []
         chosen = self._read(agents)
-        vocabulary = self.host.artifact("vocab.txt").decode("utf-8").splitlines()
-        self._tokenizer = WordPiece(vocabulary)
-        table = load_npz(self.host.artifact("static.npz"), "static.npz")
-        try:
-            self.static = StaticEncoder(self._tokenizer, table["table"], table["scale"])
-        except KeyError as missing:
-            raise ArtifactError(f"static.npz has no array {missing}", field="static.npz", fix=REBUILD) from None
-        self.weights = RouterWeights.from_arrays(load_npz(self.host.artifact("router.npz"), "router.npz"))
+        self._models: _Models = like._models if like is not None else _Models(self.host)
+        self.static, self.weights = self._models.static, self._models.weights
         self.mode = encoder or ("cascade" if self.host.has_sessions() else "static")
-        self.minilm: Encoder | None = None if self.mode == "static" else _LazyMiniLM(self.host, self._tokenizer)
+        self.minilm: Encoder | None = None if self.mode == "static" else self._models.minilm
         self.store = Store(state) if state is not None else Store()
         self._take_over(self._make_router(builtin_agents() if chosen is None else chosen))
 
@@ -210,6 +207,25 @@ class RuvLLM:
             if feedback.agent in known:
                 router.note(feedback)
         self.router = router
+
+
+class _Models:
+    """The models of a host, read once however many routers use them."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._tokenizer = WordPiece(host.artifact("vocab.txt").decode("utf-8").splitlines())
+        table = load_npz(host.artifact("static.npz"), "static.npz")
+        try:
+            self.static = StaticEncoder(self._tokenizer, table["table"], table["scale"])
+        except KeyError as missing:
+            raise ArtifactError(f"static.npz has no array {missing}", field="static.npz", fix=REBUILD) from None
+        self.weights = RouterWeights.from_arrays(load_npz(host.artifact("router.npz"), "router.npz"))
+
+    @cached_property
+    def minilm(self) -> _LazyMiniLM:
+        """MiniLM with its cache of vectors."""
+        return _LazyMiniLM(self._host, self._tokenizer)
 
 
 class _LazyMiniLM:

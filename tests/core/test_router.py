@@ -119,6 +119,18 @@ def test_agents_can_be_added_and_feedback_stays(kitchen):
         llm.add_agents([])
 
 
+def test_one_like_another_shares_its_models_and_nothing_learnt(kitchen, static_llm: RuvLLM):
+    llm = RuvLLM(kitchen, encoder="static", like=static_llm)
+    assert llm.static is static_llm.static
+    assert llm.host is static_llm.host
+    task = "polish the copper kettle"
+    first = llm.route(task).agent
+    taught = next(agent.name for agent in kitchen if agent.name != first)
+    llm.feedback(task, taught)
+    assert llm.route(task).agent == taught
+    assert RuvLLM(kitchen, encoder="static", like=llm).route(task).agent == first
+
+
 @pytest.mark.parametrize(
     ("args", "field"),
     [

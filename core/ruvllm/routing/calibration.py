@@ -51,9 +51,17 @@ def fit_temperature(logits: Floats, labels: NDArray[np.integer[Any]], lapse: flo
 
     low, high = np.log(0.05), np.log(8.0)
     ratio = (np.sqrt(5) - 1) / 2
+    a, b = high - ratio * (high - low), low + ratio * (high - low)
+    at_a, at_b = loss(a), loss(b)
     for _ in range(20):  # golden section: the loss is unimodal in log T
-        a, b = high - ratio * (high - low), low + ratio * (high - low)
-        low, high = (low, b) if loss(a) < loss(b) else (a, high)
+        if at_a < at_b:
+            high, b, at_b = b, a, at_a
+            a = high - ratio * (high - low)
+            at_a = loss(a)
+        else:
+            low, a, at_a = a, b, at_b
+            b = low + ratio * (high - low)
+            at_b = loss(b)
     middle = float((low + high) / 2)
     return float(np.exp(middle)), loss(middle)
 

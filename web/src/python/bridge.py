@@ -21,6 +21,7 @@ from ruvllm_web.webhost import WebHost
 
 from ruvllm import Agent, Feedback, InputError, RuvLLM, RuvllmError, StoreError
 from ruvllm.agents.catalog import builtin_agents
+from ruvllm.encoders.protocol import pause
 
 __all__ = ["Bridge"]
 
@@ -86,7 +87,8 @@ class Bridge:
 
     def stats(self) -> Any:
         """What the core says, and what was skipped."""
-        return _answer(_value({**self._now.stats(), "problems": self._problems}))
+        added = {"own_agents": len(self._own), "problems": self._problems}
+        return _answer(_value({**self._now.stats(), **added}))
 
     def dump(self) -> Any:
         """Everything learnt: the SQLite file as a Uint8Array."""
@@ -110,7 +112,7 @@ class Bridge:
 
     def _build(self, own: dict[str, Agent], mode: str) -> RuvLLM:
         """A router on the current state, with these agents of the user's."""
-        return RuvLLM(self._together(own), encoder=mode, state=_STATE, host=self.host)
+        return RuvLLM(self._together(own), encoder=mode, state=_STATE, host=self.host, like=self._llm)
 
     async def _ready(self, own: dict[str, Agent]) -> RuvLLM:
         """A router that can answer at once: without MiniLM, unless it was asked for alone."""
@@ -242,10 +244,8 @@ class Bridge:
 
 
 async def _warm(llm: RuvLLM) -> None:
-    """Build all that its first route would have to wait for; the page has its turn between MiniLM's texts."""
-    for name in ("static", "minilm"):
-        if llm.mode in (name, "cascade"):
-            await llm.router.scorer(name)
+    """Build all that its first route would have to wait for; the page has its turn meanwhile."""
+    await llm.router.warm(pause)
 
 
 async def _plain(work: Awaitable[Any]) -> Any:
