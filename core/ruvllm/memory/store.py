@@ -1,90 +1,177 @@
 """The one durable file: SQLite, opened by every host alike.
 
-Issue A keeps the feedback log here; memories, edges and learnt weights join it.
+By default nothing that was acknowledged can be lost: every write is on disk when its call returns. With
+`batch` writes share a transaction, and a crash loses at most that many, or what came within `interval`.
 """
 
 from __future__ import annotations
 
 import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
+from time import monotonic
+from typing import Any
 
-from ruvllm.errors import StoreError
+from ruvllm.errors import InputError, StoreError
+from ruvllm.memory.schema import APPLICATION_ID, SCHEMA_VERSION, prepare
 from ruvllm.types import Feedback
 
 __all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "Store"]
 
-APPLICATION_ID = 0x72757631  # "ruv1"
-SCHEMA_VERSION = 1
-
-_SCHEMA = """
-CREATE TABLE feedback (
-    id INTEGER PRIMARY KEY,
-    text TEXT NOT NULL,
-    agent TEXT NOT NULL,
-    weight REAL NOT NULL,
-    created REAL NOT NULL DEFAULT ((julianday('now') - 2440587.5) * 86400.0)
-) STRICT;
-"""
+_PATIENCE_MS = 2_000  # how long a writer waits for another process's transaction
+_BUSY = ("database is locked", "database table is locked")
 
 
 class Store:
-    """What the system has been told, kept across processes.
+    """What the system has been told and has learnt, kept across processes.
 
     Args:
         path: the file, made when missing; ":memory:" keeps nothing.
+        batch: writes that may share a transaction; 1 commits each.
+        interval: seconds after which an open transaction is committed by the next write or `tick`.
+        clock: seconds that never run backwards.
 
     Raises:
         StoreError: the file is not a ruvllm state file, is damaged, or cannot be opened.
     """
 
-    def __init__(self, path: str | Path = ":memory:") -> None:
-        self.path = str(path)
-        fix = "give a writable path to a ruvllm state file, or a new one"
+    def __init__(
+        self,
+        path: str | Path = ":memory:",
+        *,
+        batch: int = 1,
+        interval: float = 1.0,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        if batch < 1:
+            raise InputError(f"batch is {batch}", field="batch", fix="use 1 to commit every write, or more")
+        self.path, self.batch, self.interval = str(path), batch, interval
+        self._clock, self._lock = clock, threading.RLock()
+        self._open, self._since = 0, 0.0  # writes in the open transaction, and when it began
+        fix = "give a writable path to a ruvllm state file, or try `ruvllm memory check --repair`"
         try:
             if self.path != ":memory:":
                 Path(self.path).parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
-            self._prepare(fix)
+            self._db = sqlite3.connect(
+                self.path, timeout=_PATIENCE_MS / 1000, isolation_level=None, check_same_thread=False
+            )
+            try:
+                prepare(self._db, self.path)
+            except BaseException:
+                self._db.close()
+                raise
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"{self.path} cannot be opened: {error}", field="state", fix=fix) from None
 
-    def _prepare(self, fix: str) -> None:
-        (application,) = self._db.execute("PRAGMA application_id").fetchone()
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if tables and application != APPLICATION_ID:
-            raise StoreError(f"{self.path} is another program's database", field="state", fix=fix)
-        if version > SCHEMA_VERSION:
-            raise StoreError(f"{self.path} was written by a newer ruvllm", field="state", fix="pip install -U ruvllm")
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.execute("PRAGMA busy_timeout = 2000")
-        if not tables:
-            self._db.executescript(
-                f"BEGIN; {_SCHEMA} PRAGMA application_id = {APPLICATION_ID};"
-                f" PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-            )
+    def read(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """All rows of a query. Raises StoreError when the file cannot be read."""
+        with self._lock:
+            try:
+                return self._db.execute(sql, values).fetchall()
+            except sqlite3.Error as error:
+                fix = "`ruvllm memory check --repair` saves what it can, or restore a copy"
+                raise StoreError(f"{self.path} cannot be read: {error}", field="state", fix=fix) from None
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """A transaction, whole or not at all; durable on leaving unless writes are batched.
+
+        Raises:
+            StoreError: it could not be kept: another process is writing, the disk is full or read-only.
+        """
+        with self._lock:
+            try:
+                if not self._open:
+                    self._db.execute("BEGIN IMMEDIATE")
+                    self._since = self._clock()
+                self._db.execute("SAVEPOINT one")
+            except sqlite3.Error as error:
+                raise self._failure(error) from None
+            self._open += 1
+            try:
+                yield self._db
+                self._db.execute("RELEASE one")
+            except BaseException as error:
+                self._undo()
+                if isinstance(error, sqlite3.Error | UnicodeEncodeError):
+                    raise self._failure(error) from None
+                raise
+            if self._open >= self.batch or self._clock() - self._since >= self.interval:
+                self.flush()
+
+    def flush(self) -> None:
+        """Put everything acknowledged on disk."""
+        with self._lock:
+            if not self._open:
+                return
+            try:
+                self._db.execute("COMMIT")
+            except sqlite3.Error as error:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise self._failure(error) from None
+            finally:
+                self._open = 0
+
+    def tick(self) -> None:
+        """For a host's timer: commit a transaction that has been open for long."""
+        if self._open and self._clock() - self._since >= self.interval:
+            self.flush()
 
     def add_feedback(self, feedback: Feedback) -> None:
         """Keep it; once this returns it is on disk."""
         row = (feedback.text, feedback.agent, feedback.weight)
-        try:
-            self._db.execute("INSERT INTO feedback (text, agent, weight) VALUES (?, ?, ?)", row)
-        except (sqlite3.Error, UnicodeEncodeError) as error:
-            raise StoreError(
-                f"the feedback could not be kept: {error}", field="state", fix="check disk and rights"
-            ) from None
+        with self.write() as db:
+            db.execute("INSERT INTO feedback (text, agent, weight) VALUES (?, ?, ?)", row)
 
     def feedback(self) -> list[Feedback]:
         """All of it, oldest first."""
-        try:
-            rows = self._db.execute("SELECT text, agent, weight FROM feedback ORDER BY id").fetchall()
-        except sqlite3.Error as error:
-            raise StoreError(
-                f"{self.path} cannot be read: {error}", field="state", fix="restore a copy of it"
-            ) from None
-        return [Feedback(*row) for row in rows]
+        return [Feedback(*row) for row in self.read("SELECT text, agent, weight FROM feedback ORDER BY id")]
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Keep learnt weights under a name, in the place of what was there."""
+        with self.write() as db:
+            db.execute(
+                "INSERT INTO learnt (name, data, sha256) VALUES (?, ?, ?) ON CONFLICT (name)"
+                " DO UPDATE SET data = excluded.data, sha256 = excluded.sha256, changed = excluded.changed",
+                (name, data, sha256(data).hexdigest()),
+            )
+
+    def kept(self, name: str) -> bytes | None:
+        """Learnt weights, None when there are none. Raises StoreError when they are damaged."""
+        rows = self.read("SELECT data, sha256 FROM learnt WHERE name = ?", (name,))
+        if not rows:
+            return None
+        data, digest = rows[0]
+        if sha256(data).hexdigest() != digest:
+            fix = "`ruvllm memory check --repair` drops them; they are learnt again"
+            raise StoreError(f"the learnt weights {name} are damaged", field="state", fix=fix)
+        return bytes(data)
 
     def close(self) -> None:
         """Release the file; what was added stays."""
-        self._db.close()
+        with self._lock:
+            try:
+                self.flush()
+            finally:
+                self._db.close()
+
+    def _undo(self) -> None:
+        """Take back the write at hand; of a batch, what went before stays, unless SQLite dropped it all."""
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK TO one")
+            self._db.execute("RELEASE one")
+            self._open -= 1
+            if not self._open:
+                self._db.execute("ROLLBACK")
+        else:
+            self._open = 0
+
+    def _failure(self, error: Exception) -> StoreError:
+        if str(error) in _BUSY:
+            fix = "wait for it, or let one process do the writing (`ruvllm serve`)"
+            return StoreError(f"another process is writing to {self.path}", field="state", fix=fix)
+        return StoreError(f"it could not be kept: {error}", field="state", fix="check free disk space and rights")

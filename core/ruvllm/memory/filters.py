@@ -1,0 +1,108 @@
+"""Metadata filters as SQL: {"agentId": "a1"}, {"cost": {"$lt": 3}}, {"$or": [{…}, {…}]}."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ruvllm.errors import InputError
+
+__all__ = ["Filter", "compile_filter"]
+
+Filter = Mapping[str, Any]
+
+_COMPARE = {"$eq": "=", "$ne": "<>", "$lt": "<", "$lte": "<=", "$gt": ">", "$gte": ">="}
+_KEY = re.compile(r"[^\"\\\x00-\x1f.]+(\.[^\"\\\x00-\x1f.]+)*")
+_DEEPEST = 16
+_MOST_VALUES = 1_000
+
+
+def compile_filter(filter: Filter, depth: int = 0) -> tuple[str, list[Any]]:
+    """A WHERE expression over the column `metadata`, and its values.
+
+    A key is a metadata key, or a path with dots. Its condition is a value (equality) or an object of
+    $eq, $ne, $lt, $lte, $gt, $gte, $in, $nin, $exists; all of them must hold. "$and" and "$or" take
+    lists of filters, "$not" takes one. A missing key fulfils only $ne, $nin and {"$exists": false}.
+
+    Raises:
+        InputError: what cannot be understood, with its key as the field.
+    """
+    if not isinstance(filter, Mapping):
+        raise _error("filter", f"a filter is {type(filter).__name__}", 'give an object such as {"agentId": "a1"}')
+    if depth > _DEEPEST:
+        raise _error("filter", "the filter is nested too deeply", f"nest at most {_DEEPEST} levels")
+    parts, values = list[str](), list[Any]()
+    for key, condition in filter.items():
+        sql, more = _logic(key, condition, depth) if str(key).startswith("$") else _key(key, condition)
+        parts.append(sql)
+        values += more
+    return " AND ".join(parts) or "1", values
+
+
+def _logic(key: str, condition: Any, depth: int) -> tuple[str, list[Any]]:
+    if key == "$not":
+        sql, values = compile_filter(condition, depth + 1)
+        return f"NOT ({sql})", values
+    if key not in ("$and", "$or"):
+        raise _error(key, f"{key} is no logical operator", "use $and, $or or $not")
+    if not isinstance(condition, list | tuple) or not condition:
+        raise _error(key, f"{key} takes a list of filters", f'write {{"{key}": [{{…}}, {{…}}]}}')
+    compiled = [compile_filter(part, depth + 1) for part in condition]
+    joined = f" {key[1:].upper()} ".join(f"({sql})" for sql, _ in compiled)
+    return f"({joined})", [value for _, values in compiled for value in values]
+
+
+def _key(key: Any, condition: Any) -> tuple[str, list[Any]]:
+    if not isinstance(key, str) or not _KEY.fullmatch(key):
+        raise _error(str(key)[:80], f"{key!r} is no metadata key", "use text without quotes and backslashes")
+    path = "$" + "".join(f'."{part}"' for part in key.split("."))
+    if not isinstance(condition, Mapping):
+        condition = {"$eq": condition}
+    if not condition:
+        raise _error(key, "an empty condition", 'give a value, or an operator such as {"$gt": 3}')
+    parts, values = list[str](), list[Any]()
+    for operator, operand in condition.items():
+        sql, more = _compare(key, path, operator, operand)
+        parts.append(sql)
+        values += more
+    return " AND ".join(parts), values
+
+
+def _compare(key: str, path: str, operator: str, operand: Any) -> tuple[str, list[Any]]:
+    found = "json_extract(metadata, ?)"
+    if operator == "$exists":
+        if not isinstance(operand, bool):
+            raise _error(key, "$exists takes true or false", f'write {{"{key}": {{"$exists": true}}}}')
+        return f"json_type(metadata, ?) IS {'NOT ' if operand else ''}NULL", [path]
+    if operator in ("$in", "$nin"):
+        if not isinstance(operand, list | tuple) or len(operand) > _MOST_VALUES:
+            raise _error(key, f"{operator} takes a list", f"give up to {_MOST_VALUES} values")
+        chosen = [_value(key, value) for value in operand]
+        inside = f"coalesce({found} IN ({', '.join('?' * len(chosen))}), 0)"
+        return (inside if operator == "$in" else f"NOT {inside}"), [path, *chosen]
+    if operator not in _COMPARE:
+        known = ", ".join([*_COMPARE, "$in", "$nin", "$exists"])
+        raise _error(key, f"{operator!r} is no comparison", f"use one of {known}")
+    if operand is None:
+        if operator not in ("$eq", "$ne"):
+            raise _error(key, f"{operator} cannot compare with null", "use $eq, $ne or $exists")
+        return f"{found} IS {'NOT ' if operator == '$ne' else ''}NULL", [path]
+    value = _value(key, operand)
+    if operator in ("$eq", "$ne"):
+        return f"coalesce({found} = ?, 0) = {int(operator == '$eq')}", [path, value]
+    # Numbers only compare with numbers, text with text: SQLite would put every text above every number.
+    kinds = "'integer', 'real', 'true', 'false'" if isinstance(value, int | float) else "'text'"
+    return f"coalesce(json_type(metadata, ?) IN ({kinds}) AND {found} {_COMPARE[operator]} ?, 0)", [path, path, value]
+
+
+def _value(key: str, value: Any) -> str | int | float:
+    if isinstance(value, bool):
+        return int(value)  # as json_extract gives it
+    if isinstance(value, str | float) or (isinstance(value, int) and abs(value) < 2**63):
+        return value
+    raise _error(key, f"{type(value).__name__} cannot be compared", "use text, a number, true, false or null")
+
+
+def _error(field: str, message: str, fix: str) -> InputError:
+    return InputError(message, field=f"filter.{field}" if field != "filter" else field, fix=fix)

@@ -1,0 +1,233 @@
+"""Memories in the state file: text, metadata, vector, quality, how often they were used."""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ruvllm.errors import InputError, StoreError
+from ruvllm.memory.filters import Filter, compile_filter
+from ruvllm.memory.store import Store
+
+__all__ = ["NODE_KINDS", "Memory", "Records", "checksum"]
+
+NODE_KINDS = ("Query", "Document", "QAPair", "AgentStep", "Fact", "Concept")  # FEATURES.md M3
+LITTLE = np.dtype("<f4")
+_COLUMNS = "id, collection, kind, text, metadata, quality, accesses, created, accessed, archived"
+_MOST_TEXT = 1_000_000
+_CHUNK = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """One thing remembered.
+
+    Attributes:
+        id: given by the store; 0 before that.
+        kind: one of NODE_KINDS.
+        quality: 0 to 1, how good it proved to be.
+        accesses: how often a search returned it.
+        created, accessed: seconds since 1970, UTC.
+        archived: out of the index, reachable by its id and through its concept.
+    """
+
+    text: str
+    kind: str = "Document"
+    collection: str = "default"
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    quality: float = 1.0
+    id: int = 0
+    accesses: int = 0
+    created: float = 0.0
+    accessed: float = 0.0
+    archived: bool = False
+
+
+def checksum(text: str, metadata: str, vector: bytes) -> int:
+    """CRC-32 over what a memory says."""
+    return zlib.crc32(vector, zlib.crc32(metadata.encode(), zlib.crc32(text.encode())))
+
+
+class Records:
+    """Memories of a store, their vectors beside them (float32, little-endian).
+
+    Args:
+        store: where they are kept.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._touched: Counter[int] = Counter()
+
+    def add(self, memories: Sequence[Memory], vectors: NDArray[np.float32], space: str) -> list[int]:
+        """Keep memories with the vectors (n, dim) of an encoder's space; returns their ids.
+
+        Raises:
+            InputError: a text, metadata, kind or quality that cannot be kept.
+            StoreError: the file cannot be written; none was kept then.
+        """
+        rows = [_row(memory) for memory in memories]
+        blobs = [row.tobytes() for row in np.ascontiguousarray(vectors, LITTLE)]
+        if len(blobs) != len(rows):
+            raise InputError(f"{len(blobs)} vectors for {len(rows)} memories", field="vectors", fix="give one each")
+        ids = list[int]()
+        with self.store.write() as db:
+            revision = self._next(db)
+            for row, blob in zip(rows, blobs, strict=True):
+                crc = checksum(row[2], row[3], blob)
+                cursor = db.execute(
+                    "INSERT INTO memories (collection, kind, text, metadata, quality, revision, crc)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (*row, revision, crc),
+                )
+                assert cursor.lastrowid is not None
+                ids.append(cursor.lastrowid)
+            db.executemany("INSERT INTO vectors VALUES (?, ?, ?)", zip(ids, [space] * len(ids), blobs, strict=True))
+        return ids
+
+    def get(self, ids: Sequence[int]) -> list[Memory]:
+        """Those of these ids that are there, in the order asked."""
+        found = self.store.read(
+            f"SELECT {_COLUMNS} FROM memories WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(list(ids)),)
+        )
+        by_id = {row[0]: self._memory(row) for row in found}
+        return [by_id[i] for i in ids if i in by_id]
+
+    def vectors(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """float32 (n, dim) in the order asked. Raises StoreError when one is missing or of another width."""
+        found = dict(
+            self.store.read(
+                "SELECT id, data FROM vectors WHERE id IN (SELECT value FROM json_each(?))",
+                (json.dumps(ids.tolist()),),
+            )
+        )
+        try:
+            joined = np.frombuffer(b"".join([found[i] for i in ids.tolist()]), LITTLE).reshape(len(ids), -1)
+        except (KeyError, ValueError):
+            fix = "run `ruvllm memory check --repair`"
+            raise StoreError("a vector is missing or damaged", field="state", fix=fix) from None
+        return joined.astype(np.float32, copy=False)
+
+    def matching(self, collection: str, filter: Filter | None = None) -> NDArray[np.int64]:
+        """int64 ids of a collection's memories in the index whose metadata fulfils a filter, rising."""
+        sql, values = compile_filter(filter or {})
+        found = self.store.read(
+            f"SELECT id FROM memories WHERE collection = ? AND NOT archived AND {sql} ORDER BY id",
+            (collection, *values),
+        )
+        return np.fromiter((row[0] for row in found), np.int64, len(found))
+
+    def chunks(self, collection: str, space: str, after: int = 0) -> Iterator[tuple[NDArray[np.int64], bytes]]:
+        """Ids and joined vector bytes of a collection in rising id, a few thousand at a time."""
+        while True:
+            rows = self.store.read(
+                "SELECT m.id, v.data FROM memories m JOIN vectors v USING (id)"
+                " WHERE m.collection = ? AND NOT m.archived AND v.space = ? AND m.id > ? ORDER BY m.id LIMIT ?",
+                (collection, space, after, _CHUNK),
+            )
+            if not rows:
+                return
+            yield np.fromiter((row[0] for row in rows), np.int64, len(rows)), b"".join([row[1] for row in rows])
+            after = rows[-1][0]
+
+    def revision(self) -> int:
+        """The number of the last change, this process's or another's."""
+        return int(self.store.read("SELECT revision FROM clock")[0][0])
+
+    def changed(self, since: int) -> tuple[list[tuple[int, str, bool]], list[int]]:
+        """What changed after a revision: (id, collection, archived) of those there, and ids that are gone."""
+        there = self.store.read("SELECT id, collection, archived FROM memories WHERE revision > ?", (since,))
+        gone = self.store.read("SELECT id FROM removed WHERE revision > ?", (since,))
+        return [(i, collection, bool(archived)) for i, collection, archived in there], [row[0] for row in gone]
+
+    def remove(self, ids: Sequence[int]) -> int:
+        """Forget memories with their vectors and edges; returns how many there were."""
+        with self.store.write() as db:
+            revision, chosen = self._next(db), json.dumps(list(ids))
+            db.execute(
+                "INSERT OR REPLACE INTO removed"
+                " SELECT id, ? FROM memories WHERE id IN (SELECT value FROM json_each(?))",
+                (revision, chosen),
+            )
+            return db.execute("DELETE FROM memories WHERE id IN (SELECT value FROM json_each(?))", (chosen,)).rowcount
+
+    def archive(self, ids: Sequence[int]) -> None:
+        """Take memories out of the index; they stay reachable by id and by their edges."""
+        with self.store.write() as db:
+            db.execute(
+                "UPDATE memories SET archived = 1, revision = ? WHERE id IN (SELECT value FROM json_each(?))",
+                (self._next(db), json.dumps(list(ids))),
+            )
+
+    def rate(self, changes: Mapping[int, float]) -> None:
+        """Move the quality of memories by so much, within 0 and 1."""
+        with self.store.write() as db:
+            revision = self._next(db)
+            db.executemany(
+                "UPDATE memories SET quality = max(0, min(1, quality + ?)), revision = ? WHERE id = ?",
+                [(change, revision, i) for i, change in changes.items()],
+            )
+
+    def touch(self, ids: Sequence[int]) -> None:
+        """Count an access of each; written down with the next `flush`."""
+        self._touched.update(ids)
+
+    def flush(self) -> None:
+        """Write down accesses and what else waits."""
+        touched, self._touched = self._touched, Counter()
+        if touched:
+            with self.store.write() as db:
+                db.executemany(
+                    "UPDATE memories SET accesses = accesses + ?,"
+                    " accessed = (julianday('now') - 2440587.5) * 86400.0 WHERE id = ?",
+                    [(count, i) for i, count in touched.items()],
+                )
+        self.store.flush()
+
+    def counts(self) -> dict[str, int]:
+        """Collection -> memories in the index."""
+        found = self.store.read("SELECT collection, count(*) FROM memories WHERE NOT archived GROUP BY collection")
+        return dict(found)
+
+    @staticmethod
+    def _next(db: Any) -> int:
+        (revision,) = db.execute("UPDATE clock SET revision = revision + 1 RETURNING revision").fetchone()
+        return int(revision)
+
+    @staticmethod
+    def _memory(row: tuple[Any, ...]) -> Memory:
+        i, collection, kind, text, metadata, quality, accesses, created, accessed, archived = row
+        try:
+            known = json.loads(metadata)
+        except ValueError:
+            raise StoreError(
+                f"the metadata of memory {i} are damaged", field="state", fix="run `ruvllm memory check --repair`"
+            ) from None
+        return Memory(text, kind, collection, known, quality, i, accesses, created, accessed, bool(archived))
+
+
+def _row(memory: Memory) -> tuple[str, str, str, str, float]:
+    if not isinstance(memory.text, str) or not memory.text.strip() or len(memory.text) > _MOST_TEXT:
+        raise InputError("a memory has no usable text", field="text", fix=f"give 1 to {_MOST_TEXT:,} characters")
+    if memory.kind not in NODE_KINDS:
+        raise InputError(f"kind is {memory.kind!r}", field="kind", fix=f"use one of {', '.join(NODE_KINDS)}")
+    if not memory.collection or len(memory.collection) > 200:
+        raise InputError(f"collection is {memory.collection!r}"[:120], field="collection", fix="give a short name")
+    quality = float(memory.quality)
+    if not (math.isfinite(quality) and 0 <= quality <= 1):
+        raise InputError(f"quality is {quality}", field="quality", fix="use a number from 0 to 1")
+    try:
+        metadata = json.dumps(dict(memory.metadata), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        metadata.encode(), memory.text.encode(), memory.collection.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        fix = "give an object of text, finite numbers, booleans, lists and objects"
+        raise InputError(f"it cannot be kept as JSON: {error}"[:200], field="metadata", fix=fix) from None
+    return memory.collection, memory.kind, memory.text, metadata, quality
