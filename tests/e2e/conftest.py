@@ -17,7 +17,7 @@ import browser as browsers  # noqa: E402
 from hosting import Site, hosted  # noqa: E402
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright  # noqa: E402
 
-PATIENCE = 60_000  # ms: a slow machine is no failure
+PATIENCE = 15_000  # ms: a slow machine is no failure
 ARTIFACTS = Path(__file__).parent / "artifacts"
 
 

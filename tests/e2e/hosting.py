@@ -34,7 +34,7 @@ class Site:
 
     folder: Path
     url: str = ""
-    pages: dict[str, str] = field(default_factory=lambda: {"/blank.html": BLANK})
+    pages: dict[str, str] = field(default_factory=lambda: {"/blank.html": BLANK, "/favicon.ico": ""})
     sent: list[Sent] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     down: bool = False
@@ -113,8 +113,8 @@ def hosted(
     server = serve.serve(folder, port, isolated=isolated, any_origin=any_origin)
     site = Site(folder, f"http://127.0.0.1:{server.server_address[1]}/")
     extra = dict(server.RequestHandlerClass.keywords["extra"])
-    policy = extra.pop("Content-Security-Policy") if policy is None else policy
-    if policy:
+    strict = extra.pop("Content-Security-Policy")
+    if policy := strict if policy is None else policy:
         extra["Content-Security-Policy"] = f"{policy}; report-uri {REPORTS}"
     server.RequestHandlerClass = partial(Recorder, directory=str(folder), extra=extra, quiet=True, site=site)
     thread = Thread(target=server.serve_forever, args=(0.05,), daemon=True)
