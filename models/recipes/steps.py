@@ -26,11 +26,12 @@ def minilm_onnx(_: Path) -> None:
     ARTIFACTS.mkdir(parents=True, exist_ok=True)
     folder = graph.source_folder()
     (ARTIFACTS / "vocab.txt").write_text((folder / "vocab.txt").read_text("utf-8"), "utf-8")
-    small = graph.build(folder, int8=True).SerializeToString(deterministic=True)
+    words = common.tokenizer()
+    reaches = graph.reaches(folder, [np.array([words.encode(text)], np.int64) for text in _sentences(seed=7)])
+    small = graph.build(folder, reaches=reaches).SerializeToString(deterministic=True)
     (ARTIFACTS / "minilm-int8.onnx").write_bytes(small)
     full = common.session(graph.build(folder, int8=False).SerializeToString())
     quantised = common.session(small)
-    words = common.tokenizer()
     cosines = []
     for text in _probe_sentences():
         ids = np.array([words.encode(text)], np.int64)
@@ -44,9 +45,13 @@ def minilm_onnx(_: Path) -> None:
 
 
 def _probe_sentences() -> list[str]:
+    return _sentences(seed=99)
+
+
+def _sentences(seed: int) -> list[str]:
     from recipes.conversation import sentences
 
-    return sentences(500, seed=99)
+    return sentences(500, seed=seed)
 
 
 def space(data: Path) -> None:
