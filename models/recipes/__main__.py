@@ -14,6 +14,7 @@ STEPS: dict[str, Callable[[Path], None]] = {
     "static": steps.static_encoder,
     "router": steps.router,
     "familiarity": steps.familiarity,
+    "recollection": steps.recollection,
     "builtin": steps.builtin,
     "manifest": steps.manifest,
 }

@@ -183,7 +183,8 @@ def familiarity(data: Path) -> None:
     Half of CLINC150's classes are the agents, in three draws; validation texts of the other half are outside.
     """
     arrays = load("router.npz")
-    weights = RouterWeights.from_arrays(arrays | {"familiarity": np.zeros(2, np.float32)})
+    blank = {"familiarity": np.zeros(2, np.float32), "recollection": np.zeros(2, np.float32)}
+    weights = RouterWeights.from_arrays(blank | arrays)
     encoder = CachedEncoder(minilm())
     rows = read_json(data / "clinc150.json")
     names = sorted({label for _, label in rows["train"]})

@@ -13,7 +13,7 @@ from recipes import common
 from recipes import minilm_onnx as graph
 from recipes.common import ARTIFACTS
 
-__all__ = ["builtin", "familiarity", "manifest", "minilm_onnx", "router", "space", "static_encoder"]
+__all__ = ["builtin", "familiarity", "manifest", "minilm_onnx", "recollection", "router", "space", "static_encoder"]
 
 _DIM = 256  # of the shared space; keeps 96 % of the variance of MiniLM's 384
 _CORPUS = 600_000
@@ -121,6 +121,13 @@ def familiarity(data: Path) -> None:
     fit(data)
 
 
+def recollection(data: Path) -> None:
+    """The part of router.npz that tells when a confirmed task answers for a new one."""
+    from recipes.recollection import fit
+
+    note("router.npz", **fit(data))
+
+
 def builtin(_: Path) -> None:
     """builtin.npz: the built-in catalog's vectors, heads and calibration."""
     from ruvllm.agents.catalog import builtin_agents, builtin_digest
@@ -137,7 +144,7 @@ def note(name: str, **measured: float) -> None:
     """Keep what a step measured for the manifest."""
     print(name, measured)
     quality = json.loads(_QUALITY.read_text()) if _QUALITY.exists() else {}
-    quality[name] = measured
+    quality[name] = quality.get(name, {}) | measured
     _QUALITY.write_text(json.dumps(quality, indent=2, sort_keys=True) + "\n")
 
 

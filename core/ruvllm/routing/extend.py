@@ -35,7 +35,7 @@ class Places:
     same_examples: bool
 
     @property
-    def none(self) -> bool:
+    def identity(self) -> bool:
         """Whether the sets are the same, in the same order."""
         return np.array_equal(self.before, np.arange(self.count))
 

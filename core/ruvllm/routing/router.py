@@ -20,6 +20,7 @@ from ruvllm.routing.compiled import Compiled
 from ruvllm.routing.extend import places
 from ruvllm.routing.fusion import FEATURES, lexicon
 from ruvllm.routing.judge import Outcome, judge
+from ruvllm.routing.recollection import Recollected, Recollection
 from ruvllm.routing.scorer import Basis, Scored, Scorer, TaskView
 from ruvllm.routing.tiers import action_for, tier_for
 from ruvllm.routing.weights import RouterWeights
@@ -87,8 +88,10 @@ class Router:
         self._number = {agent.name: i for i, agent in enumerate(self.agents)}
         self._lexicon = lexicon(self.agents)
         self._bases = self._from(compiled) if compiled else {}
-        self._scorers = {name: basis.scorer for name, basis in self._bases.items() if basis.moves.none}
+        self._scorers = {name: basis.scorer for name, basis in self._bases.items() if basis.moves.identity}
         self._learnt: list[Feedback] = []
+        self._recollection = Recollection(static.dim, weights.recollection)
+        self._recalled = 0  # how many of _learnt it has taken in
         self._behind: dict[str, int] = {}  # scorer name -> how many of _learnt it has taken in
         self._cache: LruCache[tuple[str, int], Decision] = LruCache(cache_size)
         self._example_vectors: dict[int, Array] = {}
@@ -111,18 +114,22 @@ class Router:
             return cached
         started = perf_counter()
         text = checked_text(text)
+        static = self._static.encode_one(text)
+        encoded = perf_counter()
+        recollected = self._recollect(static)
+        if recollected is not None:
+            timings = {"encode_static": encoded - started, "recall": perf_counter() - encoded}
+            return self._remembered(text, top, recollected, timings)
         spelled = spoken(text)
         words = stem_all(spelled)
         terms = content(words)
         view = TaskView(words, self._lexicon.scores(terms))
         lexical = perf_counter()
-        static = self._static.encode_one(text)
-        encoded = perf_counter()
         outcome = None
         if self.mode != "minilm":
             outcome = self._judge("static", await self._score("static", static, view))
         scored = perf_counter()
-        timings = {"lexical": lexical - started, "encode_static": encoded - lexical, "score": scored - encoded}
+        timings = {"encode_static": encoded - started, "lexical": lexical - encoded, "score": scored - lexical}
         if self.mode != "static" and self._minilm is not None and not self._settled(outcome):
             outcome = await self._ask_minilm(text, view, timings)
         assert outcome is not None
@@ -131,7 +138,7 @@ class Router:
         alternatives = self._alternatives(outcome, top)
         agent, confidence = self.agents[outcome.top], round(outcome.confidence, 4)
         tier, ended = tier_for(agent, text), perf_counter()
-        timings |= {"decide": ended - before, "total": ended - started}
+        timings |= {"decide": ended - before}
         decision = Decision(
             agent=agent.name,
             confidence=confidence,
@@ -141,7 +148,7 @@ class Router:
             alternatives=alternatives,
             encoder=outcome.stage,
             evidence=evidence,
-            timings_us={stage: seconds * 1e6 for stage, seconds in timings.items()},
+            timings_us=_micros(timings),
         )
         self._cache.put((text, top), decision)
         return decision
@@ -212,6 +219,35 @@ class Router:
             )
         await self._catch_up(name)
         return self._scorers[name]
+
+    def _recollect(self, static: Array) -> Recollected | None:
+        """What memory answers to a static vector; confirmed tasks are taken in first."""
+        if len(self._learnt) > self._recalled:
+            news, self._recalled = self._learnt[self._recalled :], len(self._learnt)
+            texts = [feedback.text for feedback in news]
+            agents = [self._number[feedback.agent] for feedback in news]
+            self._recollection.add(texts, agents, [f.weight for f in news], self._static.encode_now(texts))
+        return self._recollection.find(static)
+
+    def _remembered(self, text: str, top: int, found: Recollected, timings: dict[str, float]) -> Decision:
+        """The decision that a confirmed task gives to one like it."""
+        began = perf_counter()
+        agent, confidence = self.agents[found.agent], round(found.confidence, 4)
+        tier = tier_for(agent, text)
+        timings["decide"] = perf_counter() - began
+        decision = Decision(
+            agent=agent.name,
+            confidence=confidence,
+            tier=tier,
+            action=action_for(confidence),
+            out_of_scope=0.0,
+            alternatives=(),
+            encoder="static",
+            evidence=Evidence(examples=found.near, scores={"memory": found.near[0][1]}),
+            timings_us=_micros(timings),
+        )
+        self._cache.put((text, top), decision)
+        return decision
 
     def _from(self, compiled: Compiled) -> dict[str, Basis]:
         """By encoder name, what was built before for agents close enough to these."""
@@ -293,3 +329,8 @@ class Router:
         cosines = (vectors @ static).tolist()  # a few dozen: Python sorts them sooner than numpy wakes up
         nearest = sorted(range(len(cosines)), key=cosines.__getitem__, reverse=True)[:_TOP_EVIDENCE]
         return tuple((examples[i], cosines[i]) for i in nearest)
+
+
+def _micros(timings: dict[str, float]) -> dict[str, float]:
+    """Seconds of each stage as microseconds, with their total."""
+    return {stage: seconds * 1e6 for stage, seconds in timings.items()} | {"total": sum(timings.values()) * 1e6}

@@ -27,6 +27,7 @@ _ARRAYS = {
     "scope_static": 1,
     "scope_minilm": 1,
     "familiarity": 1,
+    "recollection": 1,
 }
 
 
@@ -39,6 +40,7 @@ class RouterWeights:
         confidence: by stage name ("static", "minilm"), float32 (CONFIDENCE_FEATURES + 1,).
         scopes: P(out of scope) by encoder name, for agents without examples, (SCOPE_FEATURES + 1,).
         familiarity: P(out of scope) from `Calibration.familiarity`, for agents with examples, (2,).
+        recollection: P(same agent) from the cosine to a confirmed task, static encoder, (2,).
     """
 
     adapter: Adapter
@@ -46,6 +48,7 @@ class RouterWeights:
     confidence: Mapping[str, NDArray[np.float32]]
     scopes: Mapping[str, NDArray[np.float32]]
     familiarity: NDArray[np.float32]
+    recollection: NDArray[np.float32]
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], name: str = "router.npz") -> RouterWeights:
@@ -61,6 +64,7 @@ class RouterWeights:
             "static": len(FEATURES),
             "minilm": len(FEATURES),
             "familiarity": 2,
+            "recollection": 2,
             **{f"confidence_{stage}": len(CONFIDENCE_FEATURES) + 1 for stage in ("static", "minilm")},
             **{f"scope_{stage}": len(SCOPE_FEATURES) + 1 for stage in ("static", "minilm")},
         }
@@ -75,4 +79,5 @@ class RouterWeights:
             confidence={key: arrays[f"confidence_{key}"] for key in ("static", "minilm")},
             scopes={key: arrays[f"scope_{key}"] for key in ("static", "minilm")},
             familiarity=arrays["familiarity"],
+            recollection=arrays["recollection"],
         )

@@ -1,0 +1,219 @@
+"""What the rest of ruvllm remembers with: texts in, the most similar ones out, kept in the state file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ruvllm.encoders.protocol import Encoder, run_now
+from ruvllm.errors import InputError
+from ruvllm.index import AutoIndex, Mask
+from ruvllm.memory.filters import Filter
+from ruvllm.memory.records import Memory, Records
+from ruvllm.memory.store import Store
+
+__all__ = ["Found", "MemoryStore"]
+
+_MASKS = 64  # filters kept ready
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A memory that a search came upon.
+
+    Attributes:
+        score: cosine to the query.
+        hops: edges away from the nearest direct hit; 0 is a direct one.
+    """
+
+    memory: Memory
+    score: float
+    hops: int = 0
+
+
+class MemoryStore:
+    """Remembers texts by meaning.
+
+    Args:
+        encoder: turns texts into vectors; memories of another encoder's space are kept, but not searched.
+        store: the state file.
+        recall: recall@k of a search that names none.
+        background: runs long index work, see `AutoIndex`.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        store: Store,
+        *,
+        recall: float = 0.95,
+        background: Callable[[Callable[[], None]], Any] | None = None,
+    ) -> None:
+        self.encoder, self.store, self.recall = encoder, store, recall
+        self.records = Records(store)
+        self.space = f"{encoder.name}-{encoder.dim}"
+        self._background = background
+        self._shelves: dict[str, AutoIndex] = {}
+        self._masks: dict[tuple[str, str], Mask] = {}
+        self._revision = self.records.revision()
+
+    def add(self, memories: str | Memory | Iterable[str | Memory], **about: Any) -> list[int]:
+        """Remember texts; returns their ids, all on disk (see `Store` for batched writing).
+
+        Args:
+            about: fields of `Memory` for those given as plain text: collection, kind, metadata, quality.
+
+        Raises:
+            InputError: a text or field that cannot be kept.
+            StoreError: the file cannot be written.
+        """
+        return run_now(self.aadd(memories, **about))
+
+    async def aadd(self, memories: str | Memory | Iterable[str | Memory], **about: Any) -> list[int]:
+        """`add`, awaited."""
+        given = [memories] if isinstance(memories, str | Memory) else list(memories)
+        new = [replace(m, **about) if isinstance(m, Memory) else Memory(m, **about) for m in given]
+        if not new:
+            return []
+        vectors = await self.encoder.encode([memory.text for memory in new])
+        return self.add_encoded(new, vectors)
+
+    def add_encoded(self, memories: Sequence[Memory], vectors: NDArray[np.float32]) -> list[int]:
+        """Remember what is encoded already, float32 (n, dim)."""
+        self._refresh()
+        ids = self.records.add(memories, vectors, self.space)
+        self._revision = self.records.revision()
+        for collection in {memory.collection for memory in memories}:
+            shelf = self._shelves.get(collection)
+            rows = [i for i, memory in enumerate(memories) if memory.collection == collection]
+            if shelf is not None:
+                shelf.add(np.array([ids[i] for i in rows], np.int64), vectors[rows])
+        return ids
+
+    def search(
+        self,
+        query: str | NDArray[np.float32],
+        k: int = 10,
+        *,
+        collection: str = "default",
+        filter: Filter | None = None,
+        recall: float | None = None,
+    ) -> list[Found]:
+        """The k memories of a collection nearest to a text or a vector (dim,), best first.
+
+        Args:
+            filter: what their metadata must fulfil, e.g. {"agentId": "a1"}; see `filters.compile_filter`.
+            recall: the share of the true nearest to be found.
+
+        Raises:
+            InputError: an empty query, a filter that cannot be understood, k or recall out of range.
+            StoreError: the file cannot be read.
+        """
+        return run_now(self.asearch(query, k, collection=collection, filter=filter, recall=recall))
+
+    async def asearch(
+        self,
+        query: str | NDArray[np.float32],
+        k: int = 10,
+        *,
+        collection: str = "default",
+        filter: Filter | None = None,
+        recall: float | None = None,
+    ) -> list[Found]:
+        """`search`, awaited."""
+        vector = await self.vector(query)
+        self._refresh()
+        shelf = self._shelf(collection)
+        hits = shelf.search(vector, k, filter=self._mask(collection, shelf, filter), recall=recall)
+        ids, scores = hits.ids.tolist(), hits.scores.tolist()
+        self.records.touch(ids)
+        score_of = dict(zip(ids, scores, strict=True))
+        return [Found(memory, score_of[memory.id]) for memory in self.records.get(ids)]
+
+    async def vector(self, query: str | NDArray[np.float32]) -> NDArray[np.float32]:
+        """A query as float32 (dim,)."""
+        if not isinstance(query, str):
+            return query
+        if not query.strip():
+            raise InputError("the query is empty", field="query", fix="say what to look for")
+        return (await self.encoder.encode([query]))[0]
+
+    def forget(self, ids: Iterable[int]) -> int:
+        """Remove memories for good; returns how many there were."""
+        chosen = list(ids)
+        self._refresh()
+        gone = self.records.remove(chosen)
+        self._drop(chosen)
+        self._revision = self.records.revision()
+        return gone
+
+    def archive(self, ids: Iterable[int]) -> None:
+        """Take memories out of the search; they stay reachable by id."""
+        chosen = list(ids)
+        self._refresh()
+        self.records.archive(chosen)
+        self._drop(chosen)
+        self._revision = self.records.revision()
+
+    def stats(self) -> dict[str, Any]:
+        """Memories of each collection, and how the open ones are searched."""
+        shelves = {name: shelf.stats() for name, shelf in self._shelves.items()}
+        return {"space": self.space, "collections": self.records.counts(), "indexes": shelves}
+
+    def flush(self) -> None:
+        """Write down everything that waits."""
+        self.records.flush()
+        self._revision = self.records.revision()
+
+    def _drop(self, ids: list[int]) -> None:
+        for shelf in self._shelves.values():
+            shelf.remove(np.array(ids, np.int64))
+
+    def _shelf(self, collection: str) -> AutoIndex:
+        """A collection's index, read from the file when first asked."""
+        shelf = self._shelves.get(collection)
+        if shelf is None:
+            shelf = AutoIndex(self.encoder.dim, recall=self.recall, background=self._background)
+            self._read(shelf, collection)
+            self._shelves[collection] = shelf
+        return shelf
+
+    def _read(self, shelf: AutoIndex, collection: str) -> None:
+        for ids, joined in self.records.chunks(collection, self.space):
+            shelf.add(ids, np.frombuffer(joined, "<f4").reshape(len(ids), -1))
+
+    def _mask(self, collection: str, shelf: AutoIndex, filter: Filter | None) -> Mask | None:
+        """A filter's mask; the last few are kept as long as nothing changes."""
+        if not filter:
+            return None
+        try:
+            key = (collection, json.dumps(filter, sort_keys=True))
+        except (TypeError, ValueError, RecursionError):
+            key = (collection, "")
+        mask = self._masks.get(key) if key[1] else None
+        if mask is None or mask.version != shelf.rows.version:
+            mask = shelf.mask(self.records.matching(collection, filter))
+            if len(self._masks) >= _MASKS:
+                self._masks.pop(next(iter(self._masks)))
+            self._masks[key] = mask
+        return mask
+
+    def _refresh(self) -> None:
+        """Take in what another process, or another object on the same file, has changed."""
+        revision = self.records.revision()
+        if revision == self._revision:
+            return
+        there, gone = self.records.changed(self._revision)
+        self._revision = revision
+        self._masks.clear()
+        self._drop(gone + [i for i, _, archived in there if archived])
+        for name, shelf in self._shelves.items():
+            new = np.array([i for i, collection, archived in there if collection == name and not archived], np.int64)
+            new = new[~np.isin(new, shelf.rows.ids)]
+            if len(new):
+                shelf.add(new, self.records.vectors(new))
