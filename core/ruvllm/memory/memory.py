@@ -141,7 +141,8 @@ class MemoryStore:
             return query
         if not query.strip():
             raise InputError("the query is empty", field="query", fix="say what to look for")
-        return (await self.encoder.encode([query]))[0]
+        vectors = await self.encoder.encode([query])
+        return np.asarray(vectors[0], np.float32)
 
     def forget(self, ids: Iterable[int]) -> int:
         """Remove memories for good; returns how many there were."""

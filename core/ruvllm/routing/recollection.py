@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ruvllm.index import BinaryIndex
 
-__all__ = ["Recollection", "Recollected"]
+__all__ = ["Recollected", "Recollection"]
 
 _NEIGHBOURS = 5
 _SURE = 0.9  # P(same agent) from which memory answers
