@@ -1,10 +1,10 @@
-# make setup · run · test · check · bench · models.  Each works alone from a fresh clone.
+# make setup · run · demo · test · check · web · bench · models.  Each works alone from a fresh clone.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= ../shared/data
 
-.PHONY: setup run test check web web-test pyodide-test bench models eval clean
+.PHONY: setup run demo test check web web-test pyodide-test bench models eval clean
 
 $(VENV)/.ready: pyproject.toml core/pyproject.toml models/pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ruvllm needs Python 3.11 or newer: make PYTHON=python3.12")'
@@ -15,7 +15,10 @@ $(VENV)/.ready: pyproject.toml core/pyproject.toml models/pyproject.toml
 
 setup: $(VENV)/.ready  ## the virtual environment with everything in it
 
-run: setup  ## route a dozen sample tasks, then your own
+run: setup web/dist/ruvllm.json  ## the playground in a browser, from this machine (PORT=…; a free one if 8000 is taken)
+	@$(BIN)/python build/serve.py --open $(if $(PORT),--port $(PORT))
+
+demo: setup  ## in the terminal: route a dozen sample tasks, then your own
 	@$(BIN)/ruvllm demo
 
 check: setup  ## lint, types, layers
@@ -32,8 +35,16 @@ $(VENV)/.browser: $(VENV)/.ready build/browser.py
 	touch $@
 
 web/node_modules/.ready: web/package.json web/package-lock.json
+	@command -v npm >/dev/null || { echo "The page is built with Node 20.19 or newer: install it, or use make demo."; exit 1; }
 	cd web && npm ci --no-audit --no-fund
 	touch $@
+
+# What is built into the page: newer than web/dist, it is built again.
+PAGE := $(shell find build core/pyproject.toml core/ruvllm models/ruvllm_models/data web/playground web/src web/*.json \
+	web/*.ts -type f -not -path '*/__pycache__/*' -not -path 'build/.cache/*')
+
+web/dist/ruvllm.json: $(VENV)/.ready web/node_modules/.ready $(PAGE)
+	$(BIN)/python build/web.py
 
 web: setup web/node_modules/.ready  ## web/dist: the page, the element and the library, for any static host
 	$(BIN)/python build/web.py

@@ -1,20 +1,25 @@
 """Serves a built folder as a static host does: precompressed files, lasting caches, one strict policy.
 
-python build/serve.py [FOLDER] [--port 8000] [--isolated] [--any-origin]
+python build/serve.py [FOLDER] [--port PORT] [--open] [--isolated] [--any-origin]
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import re
 import sys
+import webbrowser
 from functools import partial
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
+from threading import Thread
 from typing import BinaryIO
 
+PORT = 8000  # the same each time, where it is free: what a page keeps belongs to its address
 POLICY = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'"
 _HASHED = re.compile(r"[-/][0-9a-f]{10}[./]|-[\w-]{8}\.(?:js|css)$")
 _TYPES = {
@@ -103,16 +108,54 @@ def serve(
     return Server(("127.0.0.1", port), partial(Handler, directory=str(folder), extra=extra, quiet=quiet))
 
 
+def serve_at(port: int | None, folder: Path, **options: bool) -> Server:
+    """`serve` at this port; with none, at the usual one or, where that is taken, at a free one."""
+    try:
+        return serve(folder, PORT if port is None else port, **options)
+    except OSError as error:
+        if port is not None:
+            raise SystemExit(
+                f"port {port}: {error.strerror}. Give another one, or none: then a free one is found"
+            ) from None
+        if error.errno != errno.EADDRINUSE:
+            raise
+        print(f"Port {PORT} is in use, so this is another address: what the page kept there is not here.")
+        return serve(folder, 0, **options)
+
+
+def show(url: str) -> None:
+    """Open the address in a browser that has a window, if there is one; the printed address is for everyone else."""
+    windows = sys.platform in ("win32", "darwin") or any(
+        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
+    )
+    if windows:
+        Thread(target=_open, args=(url,), daemon=True).start()  # some browsers hold on to whoever starts them
+
+
+def _open(url: str) -> None:
+    try:
+        webbrowser.open(url)
+    except Exception as error:
+        print(f"No browser could be opened ({error}).")
+
+
 def main() -> None:
     """Serve until interrupted."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", default=Path(__file__).parent.parent / "web" / "dist")
-    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--port", type=int, help=f"{PORT}, or a free one where that is taken")
+    parser.add_argument("--open", action="store_true", help="open it in a browser, and print no requests")
     parser.add_argument("--isolated", action="store_true", help="send COOP and COEP: onnxruntime may use threads")
     parser.add_argument("--any-origin", action="store_true", help="let other origins embed it")
     options = parser.parse_args()
-    server = serve(options.folder, options.port, isolated=options.isolated, any_origin=options.any_origin, quiet=False)
-    print(f"http://127.0.0.1:{server.server_address[1]}/  (ends with Ctrl-C)")
+    if not (options.folder / "index.html").is_file():
+        raise SystemExit(f"{options.folder} holds no page: run `make web`")
+    isolated, any_origin = options.isolated, options.any_origin
+    server = serve_at(options.port, options.folder, isolated=isolated, any_origin=any_origin, quiet=options.open)
+    url = f"http://127.0.0.1:{server.server_address[1]}/"
+    print(f"{url}  (ends with Ctrl-C)", flush=True)
+    if options.open:
+        show(url)
     try:
         server.serve_forever()
     except KeyboardInterrupt:

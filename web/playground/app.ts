@@ -34,8 +34,8 @@ export class App {
   routed: Routed | null = null;
   router: Router | null = null;
   agents: Agent[] = [];
-  /** Whether there are agents that a fresh router would not have. */
-  own = false;
+  /** How many agents were added to the built-in ones, on this visit or an earlier one. */
+  own = 0;
   readonly taught: Taught[] = [];
   readonly progress = new Map<Stage, LoadProgress>();
   readonly baseURL: URL;
@@ -85,6 +85,7 @@ export class App {
   async refreshAgents(): Promise<void> {
     const router = this.router ?? (await this.open());
     this.agents = await router.agents();
+    this.own = (await router.stats()).own_agents ?? 0;
     this.emit("agents", this.agents);
   }
 
@@ -138,13 +139,20 @@ export class App {
     if (text === this.routed?.task) await this.route();
   }
 
-  async addFiles(files: AgentFile[]): Promise<Added> {
-    const router = await this.open();
-    const added = await router.addAgents(files);
-    this.own = true;
+  addFiles(files: AgentFile[]): Promise<Added> {
+    return this.#changeAgents((router) => router.addAgents(files));
+  }
+
+  /** Back to the built-in agents. */
+  resetAgents(): Promise<Added> {
+    return this.#changeAgents((router) => router.resetAgents());
+  }
+
+  async #changeAgents(change: (router: Router) => Promise<Added>): Promise<Added> {
+    const changed = await change(await this.open());
     await this.refreshAgents();
     if (this.routed) await this.route();
-    return added;
+    return changed;
   }
 
   /** Replaces what was learnt. */

@@ -6,7 +6,7 @@ import { bytes } from "./format.js";
 import { network } from "./network.js";
 import type { LoadProgress } from "../src/types.js";
 
-const LOOK = 5_000; // ms
+const LOOK = 3_000; // ms
 const THEMES = ["auto", "light", "dark"] as const;
 const ICONS = {
   auto: "M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18Zm0 0v18M12 8h7.5M12 12h9M12 16h7.5",
@@ -38,22 +38,30 @@ function loading(app: App): HTMLElement {
     else say(`${ready ? "Ready" : "Loading"}; MiniLM${amount}`, share);
   };
   app.on("progress", show);
-  app.on("ready", (router) => {
+  let looking: ReturnType<typeof setInterval> | undefined;
+  const stop = () => clearInterval(looking);
+  // A failure has no progress to tell, nor has MiniLM when it reads new agents: the router is asked.
+  const look = async () => {
+    const minilm = (await app.router?.stats())?.["minilm"];
+    if (minilm === "loading") return;
+    if (minilm === "warming") return say("Ready; MiniLM reads the agents");
+    stop();
+    if (minilm === "ready") say("Ready, with MiniLM");
+    if (minilm === "failed") say("Ready, without MiniLM");
+  };
+  const watch = () => {
+    stop();
+    looking = setInterval(() => void look().catch(stop), LOOK);
+  };
+  app.on("ready", () => {
     ready = true;
-    // A failure has no progress to tell: the router is asked.
-    const look = setInterval(() => {
-      void router.stats().then(
-        ({ minilm }) => {
-          if (minilm === "loading") return;
-          clearInterval(look);
-          if (minilm === "failed") say("Ready, without MiniLM");
-        },
-        () => clearInterval(look),
-      );
-    }, LOOK);
     const minilm = app.progress.get("minilm");
     if (minilm) show(minilm);
     else say("Ready");
+  });
+  app.on("agents", () => {
+    watch();
+    void look().catch(stop);
   });
   app.on("problem", (problem) => {
     if (problem && !ready) say("Not loaded");

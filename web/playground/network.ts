@@ -63,7 +63,8 @@ function card(offline: Offline): HTMLElement | null {
     return h("div", { class: "card trouble" }, h("p", {}, `A new version is ready. ${others}`), reload);
   }
   if (state.kind !== "failed" && state.kind !== "stale") return null;
-  if (state.reason === "unsupported") return null; // nothing a person here could do
+  // What a person here cannot mend, or the next visit tries again.
+  if (state.reason === "unsupported" || (state.kind === "stale" && state.reason !== "space")) return null;
   const what = state.kind === "failed" ? "This page is not kept for use without a network" : "A newer version could not be kept";
   return h("div", { class: "card trouble" }, h("p", {}, `${what}: ${state.message}. To mend it, ${state.fix}.`));
 }

@@ -63,8 +63,7 @@ export class Engine implements Router {
   readonly #byHand: () => Promise<Digest>;
   #dim = 0;
   #session: Session | undefined;
-  /** "warming": it has come, and reads the agents before it is asked. */
-  #minilm: "off" | "loading" | "warming" | "ready" | "failed" = "off";
+  #minilm: "off" | "loading" | "come" | "failed" = "off";
   #minilmError = "";
   #queue: Promise<unknown> = Promise.resolve();
   #closed = false;
@@ -119,10 +118,7 @@ export class Engine implements Router {
     const { dim, lost } = await open<{ dim: number; lost: boolean }>(this.#bridge.start(rows, saved ?? undefined));
     this.#dim = dim;
     if (lost && saved) await this.#around.store?.setAside(saved);
-    if (this.#mode === "minilm") {
-      this.#minilm = "ready";
-      this.#around.ledger.finish("minilm");
-    }
+    if (this.#mode === "minilm") this.#around.ledger.finish("minilm");
     if (this.#mode === "cascade") void this.#bringMiniLM();
   }
 
@@ -159,9 +155,8 @@ export class Engine implements Router {
   /** Change over to MiniLM. One that is on its way takes in what changed meanwhile; a second call need not wait. */
   async #upgrade(): Promise<void> {
     if (!this.#session || this.#mode !== "cascade") return;
-    this.#minilm = "warming";
-    const asked = await open<string>(this.#bridge.upgrade());
-    if (asked === this.#mode) this.#minilm = "ready";
+    this.#minilm = "come";
+    await open<string>(this.#bridge.upgrade());
   }
 
   /** The agents or the state are new: MiniLM has to read them. */
@@ -234,7 +229,8 @@ export class Engine implements Router {
         await this.#keep({ kind: "state" });
         return { ...added, kept: true };
       } catch (error) {
-        return { ...added, kept: false, problems: [...added.problems, toRuvllmError(error, "state").toJSON()] };
+        const { field, message, fix } = toRuvllmError(error, "state");
+        return { ...added, kept: false, problems: [...added.problems, { field, message, fix }] };
       }
     });
   }
@@ -264,9 +260,11 @@ export class Engine implements Router {
   async stats(): Promise<Stats> {
     const told = await open<Stats>(this.#live.stats());
     const { index } = this.#around.site;
+    const asked = told.encoder !== "static";
     return {
       ...told,
-      minilm: this.#minilm,
+      // "warming": it has come, and reads the agents before it is asked
+      minilm: asked ? "ready" : this.#minilm === "come" ? "warming" : this.#minilm,
       minilm_error: this.#minilmError,
       store: this.#around.store?.kind ?? "memory",
       started_from: this.#from,

@@ -83,6 +83,8 @@ export interface Stats {
   agents: number;
   /** The mode at this moment: "static" until MiniLM has arrived and read the agents, then "cascade". */
   encoder: string;
+  /** How many agents were added to those it was loaded with; a server does not say. */
+  own_agents?: number;
   [name: string]: unknown;
 }
 

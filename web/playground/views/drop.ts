@@ -5,12 +5,17 @@ import type { App } from "../app.js";
 import { fromDrop, fromInput } from "../files.js";
 import type { Gathered } from "../files.js";
 import { count } from "../format.js";
-import type { Problem } from "../../src/types.js";
+import type { Added, Problem } from "../../src/types.js";
 
 export function dropZone(app: App): HTMLElement {
   const report = h("div", { class: "report", role: "status" });
   const folder = h("input", { type: "file", webkitdirectory: true, multiple: true, class: "spoken", tabindex: -1, "aria-label": "Folder of agent files" });
   const single = h("input", { type: "file", accept: ".md,.json,.toml", multiple: true, class: "spoken", tabindex: -1, "aria-label": "Agent files" });
+  const reset = h("button", { type: "button", id: "reset-agents", hidden: true, onclick: () => void forget() });
+  app.on("agents", () => {
+    reset.hidden = app.own === 0;
+    put(reset, `Remove my ${count(app.own, "agent")}`);
+  });
   const zone = h(
     "div",
     { class: "drop" },
@@ -20,6 +25,7 @@ export function dropZone(app: App): HTMLElement {
       { class: "buttons" },
       h("button", { type: "button", onclick: () => folder.click() }, "Choose a folder"),
       h("button", { type: "button", onclick: () => single.click() }, "Choose files"),
+      reset,
     ),
     folder,
     single,
@@ -52,27 +58,41 @@ export function dropZone(app: App): HTMLElement {
     try {
       const { files, problems } = await gathering;
       const before = new Set(app.agents.map((agent) => agent.name));
-      const added = files.length ? await app.addFiles(files) : { agents: before.size, problems: [] };
+      const added: Added = files.length ? await app.addFiles(files) : { agents: before.size, problems: [] };
       const fresh = app.agents.filter((agent) => !before.has(agent.name)).length;
-      put(report, ...told(fresh, files.length, added.agents, [...problems, ...added.problems]));
+      put(report, ...told(fresh, files.length, added), ...listed([...problems, ...added.problems]));
     } catch (error) {
       put(report, h("p", { class: "bad" }, explain(error)));
+    }
+  }
+
+  async function forget(): Promise<void> {
+    reset.disabled = true;
+    try {
+      const { agents, problems } = await app.resetAgents();
+      put(report, h("p", { class: "good" }, `Back to the ${agents.toLocaleString("en")} built-in agents.`), ...listed(problems));
+    } catch (error) {
+      put(report, h("p", { class: "bad" }, explain(error)));
+    } finally {
+      reset.disabled = false;
     }
   }
   return h("div", {}, zone, report);
 }
 
-function told(fresh: number, files: number, total: number, problems: Problem[]): Node[] {
-  const out: Node[] = [];
-  if (files) {
-    const what = `${count(fresh, "new agent")} from ${count(files, "file")}`;
-    out.push(h("p", { class: "good" }, `${what}; ${total.toLocaleString("en")} to route among.`));
-  }
-  if (!problems.length) return out;
+function told(fresh: number, files: number, { agents, kept }: Added): Node[] {
+  if (!files) return [];
+  const what = `${count(fresh, "new agent")} from ${count(files, "file")}`;
+  const where = kept ? " They will be here at the next visit, too." : "";
+  return [h("p", { class: "good" }, `${what}; ${agents.toLocaleString("en")} to route among.${where}`)];
+}
+
+function listed(problems: Problem[]): Node[] {
+  if (!problems.length) return [];
   const rows = problems.map(({ field, message, fix }) =>
     h("li", {}, h("code", {}, field), ` ${plain(field, message)}.`, fix ? h("span", { class: "fix" }, ` ${upper(fix)}.`) : null),
   );
-  return [...out, h("p", { class: "bad" }, `${count(problems.length, "problem")}, each skipped:`), h("ul", { class: "problems" }, ...rows)];
+  return [h("p", { class: "bad" }, `${count(problems.length, "problem")}:`), h("ul", { class: "problems" }, ...rows)];
 }
 
 /** The core's message names the file again; once is enough. */

@@ -89,7 +89,7 @@ export function learntView(app: App, visible: () => boolean): { panel: HTMLEleme
     "section",
     { class: "card" },
     h("h2", {}, "Learnt"),
-    h("p", { class: "note" }, "Every thumb is kept in this browser at once and changes the next decision. Nothing is sent anywhere."),
+    h("p", { class: "note" }, "Every thumb is kept in this browser at once and changes the next decision, and so are agents of your own. Nothing is sent anywhere."),
     stats,
     h(
       "div",
