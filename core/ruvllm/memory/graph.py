@@ -1,0 +1,275 @@
+"""The graph over the memories: typed edges, hyperedges, and what lies around a set of hits."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from operator import index
+from typing import Any
+
+from ruvllm.errors import InputError
+from ruvllm.memory.expansion import Expansion
+from ruvllm.memory.store import Store
+from ruvllm.memory.subgraph import EDGE_KINDS, Binding, Edge, Neighbour, Subgraph
+
+__all__ = ["EDGE_KINDS", "Binding", "Edge", "Graph", "Neighbour", "Subgraph", "delta_of"]
+
+_MOST_MEMBERS = 1_000
+_MOST_HOPS = 8
+_OUTGOING = """
+SELECT source AS node, target AS other, kind, weight, 1 AS outgoing
+    FROM json_each(?1) AS asked JOIN edges ON source = asked.value
+    WHERE kind IN (SELECT value FROM json_each(?2))
+"""
+_BOTH_WAYS = f"""{_OUTGOING} UNION ALL
+SELECT target, source, kind, weight, 0
+    FROM json_each(?1) AS asked JOIN edges ON target = asked.value
+    WHERE kind IN (SELECT value FROM json_each(?2))
+"""
+_HEAVIEST = """
+SELECT node, other, kind, weight, outgoing FROM (
+    SELECT *, row_number() OVER (PARTITION BY node ORDER BY weight DESC, other, kind, outgoing DESC) AS place FROM ({})
+) WHERE place <= ?3 ORDER BY node, place
+"""
+_BINDINGS_OF = """
+SELECT id, kind, weight, metadata, (
+    SELECT json_group_array(memory) FROM (SELECT memory FROM hyperedge_members WHERE hyperedge = id ORDER BY memory)
+) FROM hyperedges WHERE id IN (
+    SELECT hyperedge FROM json_each(?1) AS asked JOIN hyperedge_members ON memory = asked.value
+) AND kind IN (SELECT value FROM json_each(?2)) ORDER BY weight DESC, id
+"""
+
+
+def delta_of(rating: float) -> float:
+    """What a rating from 1 to 5 adds to the weight of the edges that led to an answer.
+
+    Raises:
+        InputError: it is out of range.
+    """
+    if not 1 <= rating <= 5:
+        raise InputError(f"rating is {rating}", field="rating", fix="use 1 (bad) to 5 (good)")
+    return (rating - 3) / 10
+
+
+class Graph:
+    """Typed edges between the memories of a store.
+
+    Args:
+        store: where memories and edges are kept; what is written is as durable as its other writes.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def link(self, source: int, target: int, kind: str, weight: float = 1.0) -> None:
+        """Make an edge, or set the weight of one that is there; see `link_all`."""
+        self.link_all([Edge(source, target, kind, weight)])
+
+    def link_all(self, edges: Iterable[Edge]) -> None:
+        """Make edges in one write, all or none.
+
+        Raises:
+            InputError: an unknown id or kind, a weight out of range, an edge from a memory to itself.
+            StoreError: they cannot be kept.
+        """
+        rows = [(*_key(source, target, kind), _weight(weight)) for source, target, kind, weight in edges]
+        self._check({end for row in rows for end in row[:2]})
+        with self.store.write() as db:
+            db.executemany(
+                "INSERT INTO edges VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (source, target, kind) DO UPDATE SET weight = excluded.weight",
+                rows,
+            )
+
+    def unlink(self, source: int, target: int, kind: str) -> bool:
+        """Remove an edge; whether it was there."""
+        with self.store.write() as db:
+            sql = "DELETE FROM edges WHERE source = ? AND target = ? AND kind = ?"
+            return db.execute(sql, _key(source, target, kind)).rowcount > 0
+
+    def strengthen(self, deltas: Mapping[tuple[int, int, str], float]) -> None:
+        """Add to the weights of edges (source, target, kind), within 0 and 1; all or none.
+
+        Raises:
+            InputError: an edge is not there, or a delta is not a finite number.
+        """
+        rows = [(_finite(delta, "delta"), *_key(*edge)) for edge, delta in deltas.items()]
+        with self.store.write() as db:
+            for row in rows:
+                changed = db.execute(
+                    "UPDATE edges SET weight = max(0, min(1, weight + ?)) WHERE source = ? AND target = ? AND kind = ?",
+                    row,
+                ).rowcount
+                if not changed:
+                    raise InputError(f"there is no edge {row[1:]}", field="edge", fix="link it first")
+
+    def bind(
+        self,
+        members: Iterable[int],
+        kind: str = "SameTopic",
+        weight: float = 1.0,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Make a hyperedge; returns its id.
+
+        Args:
+            members: 2 to 1,000 memories that belong together.
+            metadata: what is known of it, as JSON.
+
+        Raises:
+            InputError: an unknown id or kind, a weight out of range, too few or too many members.
+        """
+        chosen = sorted({_id(member) for member in members})
+        if not 2 <= len(chosen) <= _MOST_MEMBERS:
+            fix = f"give 2 to {_MOST_MEMBERS:,} different memories"
+            raise InputError(f"a hyperedge of {len(chosen)} memories", field="members", fix=fix)
+        try:
+            known = json.dumps(dict(metadata or {}), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        except (TypeError, ValueError, RecursionError) as error:
+            fix = "give an object of text, finite numbers, booleans, lists and objects"
+            raise InputError(f"it cannot be kept as JSON: {error}"[:200], field="metadata", fix=fix) from None
+        self._check(set(chosen))
+        row = (_kind(kind), _weight(weight), known)
+        with self.store.write() as db:
+            made = db.execute("INSERT INTO hyperedges (kind, weight, metadata) VALUES (?, ?, ?)", row).lastrowid
+            assert made is not None
+            db.executemany("INSERT INTO hyperedge_members VALUES (?, ?)", [(made, member) for member in chosen])
+        return made
+
+    def unbind(self, binding: int) -> bool:
+        """Remove a hyperedge, never its members; whether it was there."""
+        with self.store.write() as db:
+            return db.execute("DELETE FROM hyperedges WHERE id = ?", (_id(binding),)).rowcount > 0
+
+    def bindings(self, ids: Sequence[int], kinds: Sequence[str] | None = None) -> list[Binding]:
+        """The hyperedges that hold at least one of these memories, with all their members, heaviest first."""
+        found = self.store.read(_BINDINGS_OF, (self._known(ids), _kinds(kinds)))
+        return [
+            Binding(tuple(json.loads(members)), kind, weight, json.loads(metadata), i)
+            for i, kind, weight, metadata, members in found
+        ]
+
+    def neighbours(self, ids: Sequence[int], kinds: Sequence[str] | None = None, most: int = 1_000) -> list[Neighbour]:
+        """The edges at these memories, both ways, by id, heaviest first.
+
+        Args:
+            kinds: of EDGE_KINDS, all when None.
+            most: edges of one memory.
+
+        Raises:
+            InputError: an unknown id or kind.
+        """
+        asked = (self._known(ids), _kinds(kinds), most)
+        found = self.store.read(_HEAVIEST.format(_BOTH_WAYS), asked)
+        return [Neighbour(node, other, kind, weight, bool(out)) for node, other, kind, weight, out in found]
+
+    def expand(
+        self,
+        ids: Sequence[int],
+        hops: int = 2,
+        kinds: Sequence[str] | None = None,
+        *,
+        fan_out: int = 16,
+        most: int = 256,
+    ) -> Subgraph:
+        """What lies around some memories: these first, then the nearest and best connected.
+
+        A hop follows an edge either way, or leads to the other members of a hyperedge. The same call on
+        the same graph gives the same rows in the same order.
+
+        Args:
+            hops: 0 to 8 edges away; 0 gives the edges among `ids`.
+            kinds: of EDGE_KINDS, all when None.
+            fan_out: edges of one memory that are followed, and members of one hyperedge, heaviest first.
+            most: memories in all; those reached by the heaviest paths stay.
+
+        Raises:
+            InputError: an unknown id or kind, or a bound that allows nothing.
+        """
+        if not 0 <= hops <= _MOST_HOPS:
+            raise InputError(f"hops is {hops}", field="hops", fix=f"use 0 to {_MOST_HOPS}")
+        if fan_out < 1:
+            raise InputError(f"fan_out is {fan_out}", field="fan_out", fix="use at least 1")
+        seeds = list(dict.fromkeys(_id(i) for i in ids))
+        if most < len(seeds):
+            raise InputError(f"most is {most}", field="most", fix=f"allow at least the {len(seeds)} ids given")
+        self._known(seeds)
+        grown, frontier, chosen = Expansion(seeds, fan_out, most), seeds, _kinds(kinds)
+        for hop in range(hops + 1):
+            asked = json.dumps(frontier), chosen
+            # What points at the last hop's memories from within has been seen from its other end.
+            grown.see(self._edges_of(_BOTH_WAYS if hop < hops else _OUTGOING, asked, fan_out, len(frontier)))
+            for i, kind, weight, _, members in self.store.read(_BINDINGS_OF, asked):
+                grown.see_binding(i, kind, weight, members)
+            frontier = grown.advance() if hop < hops else []
+            if not frontier:
+                break
+        return grown.subgraph()
+
+    def _edges_of(
+        self, sql: str, asked: tuple[str, str], most: int, nodes: int
+    ) -> list[tuple[int, int, str, float, int]]:
+        """The heaviest edges of each; ranked by SQLite only where some have many: that takes thrice the time."""
+        limit = nodes * most
+        rows = self.store.read(f"{sql} LIMIT ?3", (*asked, limit + 1))
+        if len(rows) > most and (len(rows) > limit or max(Counter(row[0] for row in rows).values()) > most):
+            rows = self.store.read(_HEAVIEST.format(sql), (*asked, most))
+        return rows
+
+    def _known(self, ids: Sequence[int]) -> str:
+        """Ids as JSON, once all of them are known to be there."""
+        chosen = [_id(i) for i in ids]
+        self._check(set(chosen))
+        return json.dumps(chosen)
+
+    def _check(self, ids: set[int]) -> None:
+        asked = json.dumps(sorted(ids))
+        gone = self.store.read(
+            "SELECT value FROM json_each(?) WHERE value NOT IN (SELECT id FROM memories) LIMIT 1", (asked,)
+        )
+        if gone:
+            raise InputError(f"there is no memory {gone[0][0]}", field="ids", fix="use ids of memories in this store")
+
+
+def _id(value: int) -> int:
+    try:
+        number = index(value)
+    except TypeError:
+        number = 0
+    if isinstance(value, bool) or not 0 < number < 2**63:
+        raise InputError(f"{value!r} is no id"[:100], field="ids", fix="use ids of memories in this store")
+    return number
+
+
+def _key(source: int, target: int, kind: str) -> tuple[int, int, str]:
+    ends = _id(source), _id(target)
+    if ends[0] == ends[1]:
+        raise InputError(f"memory {ends[0]} cannot be linked to itself", field="target", fix="give another memory")
+    return *ends, _kind(kind)
+
+
+def _kind(kind: str) -> str:
+    if kind not in EDGE_KINDS:
+        raise InputError(f"kind is {kind!r}"[:100], field="kind", fix=f"use one of {', '.join(EDGE_KINDS)}")
+    return kind
+
+
+def _kinds(kinds: Sequence[str] | None) -> str:
+    if isinstance(kinds, str):
+        raise InputError("kinds is a text", field="kinds", fix=f'give a list, such as ["{kinds}"]'[:100])
+    return json.dumps([_kind(kind) for kind in EDGE_KINDS if kinds is None] + [_kind(kind) for kind in kinds or ()])
+
+
+def _finite(value: float, field: str) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise InputError(f"{field} is {number}", field=field, fix="use a finite number")
+    return number
+
+
+def _weight(weight: float) -> float:
+    if not 0 <= _finite(weight, "weight") <= 1:
+        raise InputError(f"weight is {weight}", field="weight", fix="use a number from 0 to 1")
+    return float(weight)

@@ -1,0 +1,117 @@
+"""Edges between memories, and the part of the graph around some of them, as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ruvllm.errors import InputError
+
+__all__ = ["EDGE_KINDS", "Binding", "Edge", "Neighbour", "Subgraph"]
+
+EDGE_KINDS = ("Cites", "Follows", "SameTopic", "AgentStep", "Derived", "Contains")  # FEATURES.md M3
+
+
+class Edge(NamedTuple):
+    """A typed edge.
+
+    Attributes:
+        source, target: ids of memories.
+        kind: one of EDGE_KINDS.
+        weight: 0 to 1, how much it proved to be worth.
+    """
+
+    source: int
+    target: int
+    kind: str
+    weight: float = 1.0
+
+
+class Neighbour(NamedTuple):
+    """An edge as one of its ends sees it.
+
+    Attributes:
+        node: the end that was asked about.
+        other: the end it leads to.
+        outgoing: node is its source.
+    """
+
+    node: int
+    other: int
+    kind: str
+    weight: float
+    outgoing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A hyperedge: memories that belong together, all with all.
+
+    Attributes:
+        members: their ids, rising.
+        kind: one of EDGE_KINDS.
+        id: given by the store.
+    """
+
+    members: tuple[int, ...]
+    kind: str
+    weight: float = 1.0
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Subgraph:
+    """Memories and the edges between them; rows number the memories.
+
+    Attributes:
+        ids: int64 (n,), those it grew from first.
+        hops: int64 (n,), how many edges away from these.
+        sources, targets: int64 (m,), rows.
+        kinds: int64 (m,), places in EDGE_KINDS.
+        weights: float32 (m,), 0 to 1.
+    """
+
+    ids: NDArray[np.int64]
+    hops: NDArray[np.int64]
+    sources: NDArray[np.int64]
+    targets: NDArray[np.int64]
+    kinds: NDArray[np.int64]
+    weights: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        n, ends = len(self.ids), np.concatenate([self.sources, self.targets])
+        if not len(self.sources) == len(self.targets) == len(self.kinds) == len(self.weights):
+            raise InputError("the arrays of edges differ in length", field="graph", fix="give a row for each edge")
+        if len(ends) and not (ends.min() >= 0 and ends.max() < n):
+            raise InputError("an edge leads out of the subgraph", field="graph", fix=f"use rows below {n}")
+        if len(self.kinds) and not (self.kinds.min() >= 0 and self.kinds.max() < len(EDGE_KINDS)):
+            raise InputError("an edge kind is unknown", field="graph", fix=f"use places below {len(EDGE_KINDS)}")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def of(cls, ids: Sequence[int], edges: Sequence[Edge] = (), hops: Sequence[int] | None = None) -> Subgraph:
+        """From edges by id; those that lead elsewhere are left out.
+
+        Raises:
+            InputError: an edge of an unknown kind.
+        """
+        row = {i: place for place, i in enumerate(ids)}
+        inside = [edge for edge in edges if edge.source in row and edge.target in row]
+        unknown = {edge.kind for edge in inside} - set(EDGE_KINDS)
+        if unknown:
+            raise InputError(f"kind is {min(unknown)!r}", field="kind", fix=f"use one of {', '.join(EDGE_KINDS)}")
+        return cls(
+            np.array(ids, np.int64),
+            np.zeros(len(ids), np.int64) if hops is None else np.array(hops, np.int64),
+            np.array([row[edge.source] for edge in inside], np.int64),
+            np.array([row[edge.target] for edge in inside], np.int64),
+            np.array([EDGE_KINDS.index(edge.kind) for edge in inside], np.int64),
+            np.array([edge.weight for edge in inside], np.float32),
+        )
