@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= ../shared/data
 
-.PHONY: setup run demo test check web web-test pyodide-test bench models eval clean
+.PHONY: setup run demo test check web web-test pyodide-test bench bench-web models eval clean
 
 $(VENV)/.ready: pyproject.toml core/pyproject.toml models/pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ruvllm needs Python 3.11 or newer: make PYTHON=python3.12")'
@@ -55,8 +55,11 @@ web-test: web  ## the library in Node against web/dist
 pyodide-test: setup web/node_modules/.ready  ## tests/core inside Pyodide under Node, against CPython
 	$(BIN)/python tests/pyodide/run.py
 
-bench: setup  ## speed, against the bars of the issues
+bench: setup bench-web  ## speed, against the bars of the issues
 	$(BIN)/ruvllm bench route
+
+bench-web: web $(VENV)/.browser  ## the same in Node and in Chromium
+	$(BIN)/python build/bench_web.py
 
 eval: setup  ## accuracy and calibration on data given by path (DATA=…)
 	$(BIN)/ruvllm eval agents tests/data/everyday_tasks.json --builtin --among-named

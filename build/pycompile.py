@@ -48,12 +48,15 @@ def compiled(data: bytes, drop: str) -> tuple[bytes, list[str]]:
 
 
 def caches(data: bytes) -> bytes:
-    """A zip to unpack beside a wheel that stays as it is: the `__pycache__` that this interpreter would make."""
+    """A zip to unpack beside a wheel that stays as it is: its `__pycache__`, without docstrings and asserts.
+
+    The command line is left out: it needs packages that no page has.
+    """
     out = io.BytesIO()
     with ZipFile(io.BytesIO(data)) as source, ZipFile(out, "w", ZIP_DEFLATED, compresslevel=9) as target:
-        names = [name for name in sorted(source.namelist()) if name.endswith(".py")]
+        names = [name for name in sorted(source.namelist()) if name.endswith(".py") and "/cli/" not in name]
         _write(
-            target, {importlib.util.cache_from_source(name): _bytecode(source.read(name), name, 0) for name in names}
+            target, {importlib.util.cache_from_source(name): _bytecode(source.read(name), name, 2) for name in names}
         )
     return out.getvalue()
 

@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from ruvllm.agents.catalog import builtin_agents, builtin_digest, unique
 from ruvllm.agents.readers import read_agents
 from ruvllm.encoders.cache import CachedEncoder
@@ -16,6 +18,7 @@ from ruvllm.encoders.protocol import Encoder, Vectors, pause, run_now
 from ruvllm.encoders.static import StaticEncoder
 from ruvllm.errors import REBUILD, AgentFileError, ArtifactError, InputError
 from ruvllm.host import Host, NativeHost, load_npz
+from ruvllm.memory.memory import MemoryStore
 from ruvllm.memory.store import Store
 from ruvllm.routing.compiled import Compiled
 from ruvllm.routing.extend import places
@@ -27,6 +30,9 @@ from ruvllm.text.wordpiece import WordPiece
 from ruvllm.types import Agent, Decision, Feedback, Team
 
 __all__ = ["RuvLLM"]
+
+# Of the static encoder, and of MiniLM: a page begins before it has fetched the second.
+_BUILTIN = ("builtin.npz", "builtin-minilm.npz")
 
 
 class RuvLLM:
@@ -71,6 +77,12 @@ class RuvLLM:
         self.minilm: Encoder | None = None if self.mode == "static" else self._models.minilm
         self.store = Store(state) if state is not None else Store()
         self._take_over(self._make_router(builtin_agents() if chosen is None else chosen))
+
+    @cached_property
+    def memory(self) -> MemoryStore:
+        """What was told it to remember: texts found again by meaning, in the same state file."""
+        encoder: Encoder = self.minilm or self.static  # both place a text in one space
+        return MemoryStore(encoder, self.store, space=f"minilm-{encoder.dim}")
 
     @property
     def agents(self) -> tuple[Agent, ...]:
@@ -192,13 +204,16 @@ class RuvLLM:
         return Router(agents, self.static, self.minilm, self.weights, mode=self.mode, compiled=self._compiled(agents))
 
     def _compiled(self, agents: Sequence[Agent]) -> Compiled | None:
-        """builtin.npz, where the agents are the built-in ones or little else."""
+        """What was built before, where the agents are the built-in ones or little else."""
         if places(agents, builtin_agents()) is None:
             return None
-        arrays = load_npz(self.host.artifact("builtin.npz"), "builtin.npz")
-        if str(arrays.get("digest")) != builtin_digest():
-            return None
-        return Compiled.unpack(builtin_agents(), arrays, self.weights)
+        found: dict[str, NDArray[Any]] = {}
+        for name in _BUILTIN[:1] if self.mode == "static" else _BUILTIN:
+            arrays = load_npz(self.host.artifact(name), name)
+            if str(arrays.pop("digest", None)) != builtin_digest():
+                return None
+            found |= arrays
+        return Compiled.unpack(builtin_agents(), found, self.weights)
 
     def _take_over(self, router: Router) -> None:
         """Teach a router all feedback that is for its agents, and let it answer from now on."""

@@ -129,7 +129,7 @@ def recollection(data: Path) -> None:
 
 
 def builtin(_: Path) -> None:
-    """builtin.npz: the built-in catalog's vectors, heads and calibration."""
+    """builtin.npz and builtin-minilm.npz: the built-in catalog's vectors, heads and calibration, by encoder."""
     from ruvllm.agents.catalog import builtin_agents, builtin_digest
     from ruvllm.encoders.protocol import run_now
     from ruvllm.routing.router import Router
@@ -137,7 +137,10 @@ def builtin(_: Path) -> None:
 
     weights = RouterWeights.from_arrays(common.load("router.npz"))
     made = Router(builtin_agents(), common.static(), common.minilm(), weights)
-    common.save("builtin.npz", digest=np.array(builtin_digest()), **run_now(made.pack()))
+    arrays, digest = run_now(made.pack()), np.array(builtin_digest())
+    for name, file in (("static", "builtin.npz"), ("minilm", "builtin-minilm.npz")):
+        own = {key: value for key, value in arrays.items() if key.startswith(f"{name}.")}
+        common.save(file, digest=digest, **own)
 
 
 def note(name: str, **measured: float) -> None:
@@ -155,8 +158,9 @@ _ORIGIN = {
     "static.npz": ("distilled here from all-MiniLM-L6-v2", "Apache-2.0"),
     "router.npz": ("trained here", "MIT OR Apache-2.0"),
     "builtin.npz": ("computed here from core/ruvllm/agents/builtin", "MIT OR Apache-2.0"),
+    "builtin-minilm.npz": ("computed here from core/ruvllm/agents/builtin", "MIT OR Apache-2.0"),
 }
-_STEP_OF = {"vocab.txt": "minilm", "minilm-int8.onnx": "minilm"}
+_STEP_OF = {"vocab.txt": "minilm", "minilm-int8.onnx": "minilm", "builtin-minilm.npz": "builtin"}
 
 
 def manifest(_: Path) -> None:

@@ -25,16 +25,17 @@ class Compiled:
 
     @classmethod
     def unpack(cls, agents: tuple[Agent, ...], arrays: Mapping[str, NDArray[Any]], weights: RouterWeights) -> Compiled:
-        """From the arrays of `Router.pack`, which were made for `agents`.
+        """From the arrays of `Router.pack` (or those of one encoder), which were made for `agents`.
 
         Raises:
             ArtifactError: an array is missing.
         """
         scorers = {}
-        for name in ("static", "minilm"):
+        for name in dict.fromkeys(key.partition(".")[0] for key in arrays if "." in key):
             own = {key.partition(".")[2]: value for key, value in arrays.items() if key.startswith(f"{name}.")}
             try:
                 scorers[name] = Scorer.from_arrays(own, weights.stages[name], weights.adapter)
             except KeyError as missing:
-                raise ArtifactError(f"builtin.npz has no array {missing}", field="builtin.npz", fix=REBUILD) from None
+                field = f"the built-in agents' {name} arrays"
+                raise ArtifactError(f"{field} lack {missing}", field=field, fix=REBUILD) from None
         return cls(agents, scorers)

@@ -1,0 +1,181 @@
+"""Times the built folder where it runs: in Node, and in a Chromium page with a profile of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from threading import Thread
+from typing import Any, BinaryIO
+
+import browser as browsers
+import serve
+from playwright.sync_api import BrowserContext, sync_playwright
+
+PATIENCE = 300_000  # ms
+FIRST = "add unit tests for the auth module"
+# Milliseconds from the first import of the library, for both hosts: a first route, and MiniLM being there.
+_START = """async (load, options) => {
+  const began = performance.now();
+  let told;
+  const later = new Promise((done) => (told = done));
+  const onProgress = ({ stage, loaded, total }) => {
+    if (stage === "minilm" && loaded === total) told(performance.now() - began);
+  };
+  const llm = await load({ ...options, onProgress });
+  await llm.route(FIRST);
+  const route = performance.now() - began;
+  const minilm = options.encoder === "static" ? null : await later;
+  const { started_from } = await llm.stats();
+  return { llm, route, minilm, from: started_from };
+}""".replace("FIRST", json.dumps(FIRST))
+# A page's clock ticks in tenths of a millisecond: each figure is the mean of a few routes of different texts.
+_ROUTES = """async (llm, seconds) => {
+  const asked = (await llm.agents()).flatMap((agent) => agent.examples ?? []);
+  const [few, inside, whole] = [20, [], []];
+  let [number, warm] = [0, 5];
+  const end = performance.now() + 1000 * seconds;
+  while (whole.length < 5 || performance.now() < end) {
+    let sum = 0;
+    const began = performance.now();
+    for (let i = 0; i < few; i++, number++) {
+      const decision = await llm.route(`${asked[number % asked.length]} #${number}`);
+      if (decision.cached) throw new Error("a text was asked twice");
+      sum += decision.timings_us.total;
+    }
+    if (warm-- > 0) continue;
+    inside.push(sum / 1000 / few);
+    whole.push((performance.now() - began) / few);
+  }
+  const middle = (values) => values.sort((a, b) => a - b)[values.length >> 1];
+  return { inside: middle(inside), whole: middle(whole) };
+}"""
+_NODE = f"""
+import {{ readFileSync }} from "node:fs";
+const {{ module, encoder, seconds }} = JSON.parse(readFileSync(0, "utf8"));
+const [start, routes] = [{_START}, {_ROUTES}];
+const load = async (options) => (await import(module)).RuvLLM.load(options);
+try {{
+  const {{ llm, ...times }} = await start(load, {{ encoder }});
+  const told = {{ ...times, ...(seconds ? await routes(llm, seconds) : {{}}) }};
+  await llm.close();
+  console.log(JSON.stringify(told));
+}} catch (error) {{
+  console.error(error.message);
+  process.exitCode = 1;
+}}
+"""
+_PAGE = f"""async ({{ options, seconds }}) => {{
+  const [start, routes] = [{_START}, {_ROUTES}];
+  const load = async (options) => (await import("/ruvllm.js")).RuvLLM.load(options);
+  const {{ llm, ...times }} = await start(load, options);
+  const told = {{ ...times, ...(seconds ? await routes(llm, seconds) : {{}}) }};
+  await llm.close();
+  return told;
+}}"""
+_KEEP = """async () => {
+  await (await import("/ruvllm.js")).RuvLLM.load({ encoder: "static" });
+  const kept = async () => {
+    for (const name of await caches.keys())
+      for (const { url } of await (await caches.open(name)).keys()) if (url.includes("memory-snapshot")) return true;
+    return false;
+  };
+  while (!(await kept())) await new Promise((done) => setTimeout(done, 100));
+}"""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Bytes that a page asked for."""
+
+    raw: int
+    brotli: int
+
+
+class _Recorder(serve.Handler):
+    """Keeps the names of the files it sends."""
+
+    def __init__(self, *args: object, sent: list[str], **kwargs: object) -> None:
+        self.sent = sent
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+
+    def send_head(self) -> BytesIO | BinaryIO | None:
+        self.sent.append(self.translate_path(self.path))
+        return super().send_head()
+
+
+def in_node(dist: Path, encoder: str, seconds: float) -> dict[str, Any]:
+    """A fresh process: route, minilm, from; with `seconds` also inside and whole."""
+    job = {"module": (dist / "node.js").as_uri(), "encoder": encoder, "seconds": seconds}
+    command = ["node", "--input-type=module", "--eval", _NODE]
+    done = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"Node: {done.stderr[-1000:]}")
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+class Page:
+    """Pages of one origin in one browser profile."""
+
+    def __init__(self, context: BrowserContext, url: str, sent: list[str]) -> None:
+        self._context, self._url, self._sent = context, url, sent
+
+    def visit(self, seconds: float = 0, **options: Any) -> dict[str, Any]:
+        """A page of its own, closed afterwards: route, minilm, from; with `seconds` also inside and whole."""
+        told: dict[str, Any] = self._evaluate(_PAGE, {"options": options, "seconds": seconds})
+        return told
+
+    def keep_snapshot(self) -> None:
+        """A visit that lasts until the snapshot for the next one is kept."""
+        self._evaluate(_KEEP, None)
+
+    def first_bytes(self) -> Loaded:
+        """What one visit asks for up to its first static route."""
+        before = len(self._sent)
+        self.visit(encoder="static", snapshot=False, state="memory")
+        files = [Path(name) for name in dict.fromkeys(self._sent[before:])]
+        packed = [Path(f"{file}.br") for file in files]
+        raw = sum(file.stat().st_size for file in files if file.is_file())
+        brotli = [form if form.is_file() else file for file, form in zip(files, packed, strict=True)]
+        return Loaded(raw, sum(file.stat().st_size for file in brotli if file.is_file()))
+
+    def _page(self) -> Any:
+        page = self._context.new_page()
+        page.set_default_timeout(PATIENCE)
+        page.goto(self._url + "blank")  # not found, and so a page of this origin that loads nothing
+        return page
+
+    def _evaluate(self, script: str, argument: object) -> Any:
+        page = self._page()
+        try:
+            return page.evaluate(script, argument)
+        finally:
+            page.close()
+
+
+@contextmanager
+def fresh_profile(dist: Path) -> Iterator[Page]:
+    """Chromium as on its first day, and the folder on a local port."""
+    sent: list[str] = []
+    server = serve.serve(dist)
+    keywords = server.RequestHandlerClass.keywords  # type: ignore[attr-defined]
+    server.RequestHandlerClass = partial(_Recorder, **keywords, sent=sent)  # type: ignore[assignment]
+    Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, sync_playwright() as playwright:
+            launch = playwright.chromium.launch_persistent_context
+            context = launch(
+                profile, executable_path=browsers.ensure(), args=list(browsers.ARGUMENTS), timeout=PATIENCE
+            )
+            yield Page(context, f"http://127.0.0.1:{server.server_address[1]}/", sent)
+            context.close()
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -1,0 +1,142 @@
+"""Times ruvllm in Node and in Chromium, and compares with what it promises.
+
+python build/bench_web.py [DIST] [--rounds 3] [--seconds 2] [--json]
+
+Starts are the best of the rounds (whatever else a machine does only ever adds), routes are medians over texts of
+which no two are alike. Each round has a browser profile of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench_hosts import fresh_profile, in_node
+
+DIST = Path(__file__).parent.parent / "web" / "dist"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measure on both hosts; None where a host has no such thing.
+
+    Attributes:
+        bar: what the worse of the two must not exceed.
+    """
+
+    key: str
+    label: str
+    unit: str
+    node: float | None
+    chromium: float | None
+    bar: float | None = None
+
+    @property
+    def met(self) -> bool | None:
+        values = [value for value in (self.node, self.chromium) if value is not None]
+        return None if self.bar is None else max(values) <= self.bar
+
+
+def main() -> None:
+    """Measure, print the table, and with --json one line more."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dist", type=Path, nargs="?", default=DIST)
+    parser.add_argument("--rounds", type=int, default=3, help="of starts")
+    parser.add_argument("--seconds", type=float, default=2.0, help="for each kind of route")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    dist = options.dist.resolve()
+    if not (dist / "ruvllm.json").is_file():
+        raise SystemExit(f"{dist} is not built: run `make web`")
+    load = [os.getloadavg()[0]]
+    rows = list(_rows(_node(dist, options), _chromium(dist, options)))
+    load.append(os.getloadavg()[0])
+    print(_table(rows))
+    print(f"{os.cpu_count()} processors, load average {load[0]:.2f} before and {load[1]:.2f} after")
+    if options.json:
+        told = {row.key: {"unit": row.unit, "node": row.node, "chromium": row.chromium, "bar": row.bar} for row in rows}
+        print(json.dumps({"rows": told, "met": {row.key: row.met for row in rows if row.bar}, "load": load}))
+
+
+def _node(dist: Path, options: argparse.Namespace) -> dict[str, float]:
+    starts = [in_node(dist, "cascade", 0) for _ in range(options.rounds)]
+    static, minilm = (in_node(dist, encoder, options.seconds) for encoder in ("static", "minilm"))
+    return {
+        "start": _best(starts, "route"),
+        "minilm_ready": _best(starts, "minilm"),
+        **_routes("static", static),
+        **_routes("minilm", minilm),
+    }
+
+
+def _chromium(dist: Path, options: argparse.Namespace) -> dict[str, float]:
+    cold, snapshot, plain = list[dict[str, Any]](), list[dict[str, Any]](), list[dict[str, Any]]()
+    found: dict[str, float] = {}
+    for number in range(options.rounds):
+        with fresh_profile(dist) as page:
+            cold.append(page.visit(snapshot=False))
+            page.keep_snapshot()
+            plain += [page.visit(encoder="static", snapshot=False) for _ in range(2)]
+            snapshot += [page.visit(encoder="static") for _ in range(2)]
+            if number == options.rounds - 1:
+                found = _routes("static", page.visit(options.seconds, encoder="static", state="memory"))
+                found |= _routes("minilm", page.visit(options.seconds, encoder="minilm", state="memory"))
+    if any(visit["from"] != "snapshot" for visit in snapshot):
+        raise SystemExit("a visit with a kept snapshot did not start from it")
+    with fresh_profile(dist) as page:
+        loaded = page.first_bytes()
+    return found | {
+        "raw": loaded.raw / 1e6,
+        "brotli": loaded.brotli / 1e6,
+        "start": _best(cold, "route"),
+        "minilm_ready": _best(cold, "minilm"),
+        "warm": _best(plain, "route"),
+        "snapshot": _best(snapshot, "route"),
+    }
+
+
+def _best(visits: list[dict[str, Any]], key: str) -> float:
+    return float(min(visit[key] for visit in visits)) / 1000
+
+
+def _routes(name: str, told: dict[str, Any]) -> dict[str, float]:
+    return {f"{name}_inside": told["inside"], f"{name}_whole": told["whole"]}
+
+
+def _rows(node: dict[str, float], chromium: dict[str, float]) -> Iterator[Row]:
+    kinds = (
+        ("start", "first visit to first static route", "s", None),
+        ("minilm_ready", "… to MiniLM being there", "s", None),
+        ("snapshot", "later visit to first route, from the snapshot", "s", 1.2),
+        ("warm", "… without the snapshot", "s", 2.5),
+        ("static_inside", "static route inside the worker, p50", "ms", 1.0),
+        ("static_whole", "… with the crossing to it and back", "ms", None),
+        ("minilm_inside", "MiniLM route inside the worker, p50", "ms", 8.0),
+        ("minilm_whole", "… with the crossing to it and back", "ms", None),
+        ("raw", "bytes to the first static route", "MB", None),
+        ("brotli", "… as a host with brotli sends them", "MB", 14.0),
+    )
+    for key, label, unit, bar in kinds:
+        yield Row(key, label, unit, node.get(key), chromium.get(key), bar)
+
+
+def _table(rows: list[Row]) -> str:
+    def shown(value: float | None, unit: str) -> str:
+        return "-" if value is None else f"{value:.2f} {unit}"
+
+    lines = [f"{'':<48} {'Node':>10} {'Chromium':>10} {'promise':>11}"]
+    for row in rows:
+        mark = {None: "", True: "pass", False: "short"}[row.met]
+        bar = "" if row.bar is None else f"<= {shown(row.bar, row.unit)}"
+        cells = f"{shown(row.node, row.unit):>10} {shown(row.chromium, row.unit):>10} {bar:>11}"
+        lines.append(f"{row.label:<48} {cells} {mark}".rstrip())
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
