@@ -17,6 +17,7 @@ from ruvllm.cli.console import fail
 from ruvllm.cli.demo import demo
 from ruvllm.cli.evaluate import evaluate
 from ruvllm.cli.info import info
+from ruvllm.cli.memory import memory
 from ruvllm.cli.route import feedback, route
 
 __all__ = ["main"]
@@ -62,5 +63,5 @@ def main(ctx: click.Context, state: Path | None) -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-for _command in (route, feedback, agents, evaluate, bench, info, demo):
+for _command in (route, feedback, agents, memory, evaluate, bench, info, demo):
     main.add_command(_command)

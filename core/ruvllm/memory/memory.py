@@ -12,14 +12,17 @@ from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Encoder, run_now
 from ruvllm.errors import InputError
-from ruvllm.index import AutoIndex, Mask
+from ruvllm.index import AutoIndex, Hits, Mask, Rows
 from ruvllm.memory.filters import Filter
+from ruvllm.memory.graph import Graph
 from ruvllm.memory.records import Memory, Records
 from ruvllm.memory.store import Store
 
 __all__ = ["Found", "MemoryStore"]
 
 _MASKS = 64  # filters kept ready
+_FARTHER = 0.9  # what a cosine counts for, an edge away
+_MOST_AROUND = 256  # memories that hops may lead to
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ class MemoryStore:
     Args:
         encoder: turns texts into vectors; memories of another encoder's space are kept, but not searched.
         store: the state file.
+        space: name of the vector space; encoders trained to share one can share their memories.
         recall: recall@k of a search that names none.
         background: runs long index work, see `AutoIndex`.
     """
@@ -51,12 +55,13 @@ class MemoryStore:
         encoder: Encoder,
         store: Store,
         *,
+        space: str | None = None,
         recall: float = 0.95,
         background: Callable[[Callable[[], None]], Any] | None = None,
     ) -> None:
         self.encoder, self.store, self.recall = encoder, store, recall
-        self.records = Records(store)
-        self.space = f"{encoder.name}-{encoder.dim}"
+        self.records, self.graph = Records(store), Graph(store)
+        self.space = space or f"{encoder.name}-{encoder.dim}"
         self._background = background
         self._shelves: dict[str, AutoIndex] = {}
         self._masks: dict[tuple[str, str], Mask] = {}
@@ -102,19 +107,22 @@ class MemoryStore:
         *,
         collection: str = "default",
         filter: Filter | None = None,
+        hops: int = 0,
         recall: float | None = None,
     ) -> list[Found]:
         """The k memories of a collection nearest to a text or a vector (dim,), best first.
 
         Args:
             filter: what their metadata must fulfil, e.g. {"agentId": "a1"}; see `filters.compile_filter`.
+            hops: look at what is so many edges away from the hits as well, archived memories too; the k best of
+                both are returned, an edge away counting for a tenth less.
             recall: the share of the true nearest to be found.
 
         Raises:
             InputError: an empty query, a filter that cannot be understood, k or recall out of range.
             StoreError: the file cannot be read.
         """
-        return run_now(self.asearch(query, k, collection=collection, filter=filter, recall=recall))
+        return run_now(self.asearch(query, k, collection=collection, filter=filter, hops=hops, recall=recall))
 
     async def asearch(
         self,
@@ -123,17 +131,42 @@ class MemoryStore:
         *,
         collection: str = "default",
         filter: Filter | None = None,
+        hops: int = 0,
         recall: float | None = None,
     ) -> list[Found]:
         """`search`, awaited."""
         vector = await self.vector(query)
+        hits = self.nearest(vector, k, collection=collection, filter=filter, recall=recall)
+        found = {i: (score, 0) for i, score in zip(hits.ids.tolist(), hits.scores.tolist(), strict=True)}
+        if hops and found:
+            found |= self._around(vector, list(found), hops)
+        ranked = sorted(found, key=lambda i: -found[i][0] * _FARTHER ** found[i][1])[:k]
+        self.records.touch(ranked)
+        return [Found(memory, *found[memory.id]) for memory in self.records.get(ranked)]
+
+    def nearest(
+        self,
+        vector: NDArray[np.float32],
+        k: int,
+        *,
+        collection: str = "default",
+        filter: Filter | None = None,
+        recall: float | None = None,
+    ) -> Hits:
+        """Ids and cosines of the memories nearest to float32 (dim,); not counted as an access."""
         self._refresh()
         shelf = self._shelf(collection)
-        hits = shelf.search(vector, k, filter=self._mask(collection, shelf, filter), recall=recall)
-        ids, scores = hits.ids.tolist(), hits.scores.tolist()
-        self.records.touch(ids)
-        score_of = dict(zip(ids, scores, strict=True))
-        return [Found(memory, score_of[memory.id]) for memory in self.records.get(ids)]
+        return shelf.search(vector, k, filter=self._mask(collection, shelf, filter), recall=recall)
+
+    def _around(self, vector: NDArray[np.float32], seeds: list[int], hops: int) -> dict[int, tuple[float, int]]:
+        """Cosine and distance of what lies up to so many edges from some memories."""
+        part = self.graph.expand(seeds, hops, most=max(_MOST_AROUND, len(seeds)))
+        new = part.ids[part.hops > 0]
+        if not len(new):
+            return {}
+        unit = vector / max(float(np.linalg.norm(vector)), 1e-12)
+        cosines = (self.records.vectors(new) @ unit).tolist()
+        return dict(zip(new.tolist(), zip(cosines, part.hops[part.hops > 0].tolist(), strict=True), strict=True))
 
     async def vector(self, query: str | NDArray[np.float32]) -> NDArray[np.float32]:
         """A query as float32 (dim,)."""
@@ -179,14 +212,16 @@ class MemoryStore:
         """A collection's index, read from the file when first asked."""
         shelf = self._shelves.get(collection)
         if shelf is None:
-            shelf = AutoIndex(self.encoder.dim, recall=self.recall, background=self._background)
-            self._read(shelf, collection)
+            rows = self._read(collection)
+            shelf = AutoIndex(self.encoder.dim, recall=self.recall, rows=rows, background=self._background)
             self._shelves[collection] = shelf
         return shelf
 
-    def _read(self, shelf: AutoIndex, collection: str) -> None:
+    def _read(self, collection: str) -> Rows:
+        rows = Rows(self.encoder.dim, unit=True)
         for ids, joined in self.records.chunks(collection, self.space):
-            shelf.add(ids, np.frombuffer(joined, "<f4").reshape(len(ids), -1))
+            rows.add(ids, np.frombuffer(joined, "<f4").reshape(len(ids), -1))
+        return rows
 
     def _mask(self, collection: str, shelf: AutoIndex, filter: Filter | None) -> Mask | None:
         """A filter's mask; the last few are kept as long as nothing changes."""

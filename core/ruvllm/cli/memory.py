@@ -1,0 +1,200 @@
+"""`ruvllm memory`: what was remembered, by hand."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ruvllm import InputError, RuvLLM, StoreError
+from ruvllm.cli.console import number, plain, print_json, progress, show_table
+from ruvllm.cli.options import default_state, encoder_option, json_option, state_of, state_option
+from ruvllm.memory.exchange import export_lines, import_lines
+from ruvllm.memory.records import NODE_KINDS
+
+__all__ = ["memory"]
+
+_collection = click.option("--collection", default="default", show_default=True, help="Which shelf.")
+
+
+@click.group()
+def memory() -> None:
+    """Remember texts, and find them again by meaning.
+
+    \b
+    Examples:
+      ruvllm memory add "The staging database is reset every Monday" --metadata '{"team": "web"}'
+      ruvllm memory search "when does staging lose its data?"
+      ruvllm memory export > memories.jsonl
+      ruvllm memory check --repair
+    """
+
+
+def _open(ctx: click.Context, state: Path | None, encoder: str | None = None) -> RuvLLM:
+    return RuvLLM(encoder=encoder, state=state_of(ctx, state) or default_state())
+
+
+def _object(text: str | None, field: str) -> dict[str, Any]:
+    """An option's JSON object."""
+    try:
+        value = json.loads(text) if text else {}
+        if not isinstance(value, dict):
+            raise ValueError("it is no object")
+    except (ValueError, RecursionError) as error:
+        fix = """give a JSON object, e.g. '{"team": "web"}'"""
+        raise InputError(f"--{field} cannot be read: {error}", field=field, fix=fix) from None
+    return value
+
+
+@memory.command()
+@click.argument("texts", nargs=-1, required=True)
+@_collection
+@click.option("--kind", type=click.Choice(NODE_KINDS), default="Document", show_default=True)
+@click.option("--metadata", metavar="JSON", help="An object kept beside the text, to filter by.")
+@encoder_option
+@state_option
+@json_option
+@click.pass_context
+def add(
+    ctx: click.Context,
+    texts: tuple[str, ...],
+    collection: str,
+    kind: str,
+    metadata: str | None,
+    encoder: str | None,
+    state: Path | None,
+    as_json: bool,
+) -> None:
+    """Remember one or more texts ("-" reads lines from standard input).
+
+    \b
+    Examples:
+      ruvllm memory add "Deploys need two approvals"
+      ruvllm memory add --collection faq --metadata '{"team": "web"}' - < faq.txt
+    """
+    given: list[str] = []
+    for text in texts:
+        given += sys.stdin.read().splitlines() if text == "-" else [text]
+    with _open(ctx, state, encoder) as llm:
+        ids = llm.memory.add(
+            [text.strip() for text in given if text.strip()],
+            collection=collection,
+            kind=kind,
+            metadata=_object(metadata, "metadata"),
+        )
+    if as_json:
+        print_json({"ids": ids})
+    else:
+        click.echo(f"remembered {len(ids)} in {collection} (id {', '.join(map(str, ids[:10]))})")
+
+
+@memory.command()
+@click.argument("query")
+@click.option("-k", "--top", "k", type=click.IntRange(1, 1_000), default=5, show_default=True)
+@_collection
+@click.option("--filter", "filter_", metavar="JSON", help="""What metadata must fulfil: '{"cost": {"$lt": 3}}'.""")
+@click.option("--hops", type=click.IntRange(0, 5), default=0, show_default=True, help="Follow edges this far.")
+@click.option("--recall", type=click.FloatRange(0, 1, min_open=True), help="Share of the true nearest to be found.")
+@encoder_option
+@state_option
+@json_option
+@click.pass_context
+def search(
+    ctx: click.Context,
+    query: str,
+    k: int,
+    collection: str,
+    filter_: str | None,
+    hops: int,
+    recall: float | None,
+    encoder: str | None,
+    state: Path | None,
+    as_json: bool,
+) -> None:
+    """Find what means the same.
+
+    \b
+    Examples:
+      ruvllm memory search "how do I deploy?"
+      ruvllm memory search "refund rules" -k 3 --filter '{"team": {"$in": ["web", "shop"]}}'
+    """
+    with _open(ctx, state, encoder) as llm:
+        wanted = _object(filter_, "filter")
+        found = llm.memory.search(query, k, collection=collection, filter=wanted, hops=hops, recall=recall)
+        llm.memory.flush()
+    if as_json:
+        print_json([{**asdict(one.memory), "score": round(one.score, 4), "hops": one.hops} for one in found])
+        return
+    rows = [(str(one.memory.id), number(one.score), one.memory.kind, plain(one.memory.text)) for one in found]
+    show_table(
+        f"{len(found)} of {collection}", ("Id", "Cosine", "Kind", "Text"), rows, right=("Id", "Cosine"), cut="Text"
+    )
+
+
+@memory.command()
+@encoder_option
+@state_option
+@json_option
+@click.pass_context
+def stats(ctx: click.Context, encoder: str | None, state: Path | None, as_json: bool) -> None:
+    """How much is remembered where."""
+    with _open(ctx, state, encoder) as llm:
+        told = llm.memory.stats()
+        path = llm.store.path
+    if as_json:
+        print_json(told | {"state": path})
+        return
+    rows = [(name, f"{count:,}") for name, count in told["collections"].items()]
+    show_table(f"{path} ({told['space']})", ("Collection", "Memories"), rows, right=("Memories",))
+
+
+@memory.command("export")
+@click.option("--collection", help="Only this one.")
+@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="A file, else standard output.")
+@state_option
+@click.pass_context
+def export_(ctx: click.Context, collection: str | None, out: Path | None, state: Path | None) -> None:
+    """Write memories and edges as JSON lines."""
+    with _open(ctx, state, "static") as llm:
+        lines = export_lines(llm.memory, collection)
+        if out is None:
+            for line in lines:
+                click.echo(line)
+            return
+        count = _write(out, lines)
+    click.echo(f"wrote {count:,} lines to {out}")
+
+
+def _write(out: Path, lines: Any) -> int:
+    """All lines or no file."""
+    fresh, count = out.with_name(out.name + ".part"), 0
+    try:
+        with fresh.open("w", encoding="utf-8") as file:
+            for line in lines:
+                file.write(line + "\n")
+                count += 1
+        fresh.replace(out)
+    except OSError as error:
+        raise StoreError(f"{out} cannot be written: {error}", field="out", fix="give a writable path") from None
+    return count
+
+
+@memory.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@encoder_option
+@state_option
+@json_option
+@click.pass_context
+def import_(ctx: click.Context, file: Path, encoder: str | None, state: Path | None, as_json: bool) -> None:
+    """Add memories and edges from JSON lines; each text is encoded anew."""
+    lines = file.read_text("utf-8", "replace").splitlines()
+    with _open(ctx, state, encoder) as llm, progress("importing", len(lines)) as advance:
+        memories, edges = import_lines(llm.memory, lines, advance)
+    if as_json:
+        print_json({"memories": memories, "edges": edges})
+    else:
+        click.echo(f"added {memories:,} memories and {edges:,} edges")
