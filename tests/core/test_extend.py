@@ -1,15 +1,17 @@
 """A set that differs little from the compiled catalog starts from it: nearly the decisions of a whole build."""
 
-import asyncio
 import json
+from collections import deque
+from collections.abc import Coroutine
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from ruvllm import Agent, Decision, RuvLLM
-from ruvllm.encoders.protocol import run_now, unit_rows
+from ruvllm.encoders.protocol import pause, run_now, unit_rows
 from ruvllm.routing.extend import Places, places, widen
 from ruvllm.routing.head import Head
 from ruvllm.routing.neighbours import Neighbours
@@ -90,10 +92,10 @@ def test_places_tell_who_stood_where():
     assert moves is not None
     assert moves.before.tolist() == [-1, 7, 6, 5, 4, 3, 2, 1, 0]
     assert moves.same_examples
-    assert not moves.none
+    assert not moves.identity
     only_tier = places([replace(agent, model="opus") for agent in before], before)
     assert only_tier is not None
-    assert only_tier.none
+    assert only_tier.identity
     told = places([replace(before[0], examples=("other",)), *before[1:]], before)
     assert told is not None
     assert told.before.tolist() == [-1, 1, 2, 3, 4, 5, 6, 7]
@@ -120,19 +122,34 @@ def test_widening_keeps_every_agents_scores():
     assert taught.head.tfidf.idf == {}  # the two learn apart from now on
 
 
+def in_turns(*work: Coroutine[Any, Any, None]) -> None:
+    """What an event loop does: each goes on until it pauses, then the next."""
+    waiting = deque(work)
+    while waiting:
+        try:
+            waiting[0].send(None)
+            waiting.rotate(-1)
+        except StopIteration:
+            waiting.popleft()
+
+
 def test_tasks_are_routed_while_agents_are_added():
-    async def all_at_once() -> tuple[RuvLLM, list[str]]:
-        llm = RuvLLM(encoder="static")
-        adding = [asyncio.create_task(llm.aadd_agents([agent])) for agent in (PLUMBER, Agent("baker", "Bakes bread."))]
-        routed: list[str] = []
-        while not all(task.done() for task in adding):
+    llm = RuvLLM(encoder="static")
+    added: list[str] = []
+    routed: list[str] = []
+
+    async def add(agent: Agent) -> None:
+        await llm.aadd_agents([agent])
+        added.append(agent.name)
+
+    async def route() -> None:
+        while len(added) < 2:
             routed.append((await llm.aroute(f"write test number {len(routed)} for the parser")).agent)
             if len(routed) == 3:
                 await llm.afeedback("shave the yak", "planner")
-            await asyncio.sleep(0)
-        return llm, routed
+            await pause()
 
-    llm, routed = asyncio.run(all_at_once())
+    in_turns(add(PLUMBER), add(Agent("baker", "Bakes bread.")), route())
     assert len(routed) > 20
     assert set(routed) == {"tester"}
     assert {"plumber", "baker"} <= {agent.name for agent in llm.agents}

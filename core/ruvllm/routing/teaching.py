@@ -18,7 +18,7 @@ __all__ = ["FOLDS", "Fold", "Taught", "centroids_of", "folds_of", "teach"]
 _ENOUGH_EACH, _ENOUGH_IN_ALL = 3, 30
 # How far the zero-shot scores are believed beside a head that examples taught: full for agents well described,
 # little where a name is all there is. Held-out examples choose.
-_SHARES = (0.05, 0.15, 0.4, 1.0)
+_SHARES = (1.0, 0.4, 0.15, 0.05)
 FOLDS, _MANY = 5, 5_000
 _TRIALS = 2  # folds that choose the share
 
@@ -94,16 +94,26 @@ async def _held_out(examples: Examples, pause: Pause) -> tuple[float, NDArray[np
     """
     fold = folds_of(len(examples))
     taken = range(1 if len(examples) > _MANY else FOLDS)
-    tried: dict[float, list[NDArray[np.float32]]] = {share: [] for share in _SHARES}
-    for k in taken[:_TRIALS]:
-        part = Fold(examples, fold == k)
-        for share, found in tried.items():
-            found.append(await part.logits(share, pause))
-    labels = np.concatenate([examples.labels[fold == k] for k in taken[:_TRIALS]])
-    best = min(tried, key=lambda share: fit_temperature(np.concatenate(tried[share]), labels)[1])
-    rest = [await Fold(examples, fold == k).logits(best, pause) for k in taken[_TRIALS:]]
+    share, tried = await _best_share(examples, [fold == k for k in taken[:_TRIALS]], pause)
+    rest = [await Fold(examples, fold == k).logits(share, pause) for k in taken[_TRIALS:]]
     rows = np.concatenate([np.flatnonzero(fold == k) for k in taken])
-    return best, np.concatenate([*tried[best], *rest]), rows
+    return share, np.concatenate([tried, *rest]), rows
+
+
+async def _best_share(
+    examples: Examples, outs: list[NDArray[np.bool_]], pause: Pause
+) -> tuple[float, NDArray[np.float32]]:
+    """(the share that held-out examples like best, their logits under it): down from the whole until it gets worse."""
+    folds = [Fold(examples, out) for out in outs]
+    labels = np.concatenate([examples.labels[out] for out in outs])
+    best, share, kept = np.inf, _SHARES[0], np.zeros((0, 0), np.float32)
+    for lower in _SHARES:
+        logits = np.concatenate([await fold.logits(lower, pause) for fold in folds])
+        loss = fit_temperature(logits, labels)[1]
+        if loss >= best:
+            break
+        best, share, kept = loss, lower, logits
+    return share, kept
 
 
 def centroids_of(examples: Examples) -> tuple[Vectors, NDArray[np.float32]]:
