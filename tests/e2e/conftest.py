@@ -15,9 +15,10 @@ sys.path.insert(0, str(ROOT / "build"))
 
 import browser as browsers  # noqa: E402
 from hosting import Site, hosted  # noqa: E402
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright  # noqa: E402
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright  # noqa: E402
 
-PATIENCE = 15_000  # ms: a slow machine is no failure
+EAGER = "--enable-blink-features=ForceEagerMeasureMemory"  # or a page waits half a minute for its memory's size
+PATIENCE = 30_000  # ms: a slow machine is no failure
 ARTIFACTS = Path(__file__).parent / "artifacts"
 
 
@@ -31,19 +32,32 @@ def dist() -> Path:
 
 
 @pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    """One browser for all tests; each test has a context, and so storage, of its own."""
+def executable() -> Path:
+    """The browser that `make test` has found or installed."""
     try:
         found = browsers.find()
     except browsers.BrowserError as error:
         pytest.fail(str(error), pytrace=False)
     if found is None:
         pytest.fail(browsers.MISSING, pytrace=False)
+    return found
+
+
+@pytest.fixture(scope="session")
+def playwright() -> Iterator[Playwright]:
+    """Its driver."""
     expect.set_options(timeout=PATIENCE)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=list(browsers.ARGUMENTS), timeout=PATIENCE)
-        yield browser
-        browser.close()
+    with sync_playwright() as driver:
+        yield driver
+
+
+@pytest.fixture(scope="session")
+def chromium(playwright: Playwright, executable: Path) -> Iterator[Browser]:
+    """One browser for all tests; each test has a context, and so storage, of its own."""
+    arguments = [*browsers.ARGUMENTS, EAGER]
+    browser = playwright.chromium.launch(executable_path=executable, args=arguments, timeout=PATIENCE)
+    yield browser
+    browser.close()
 
 
 @pytest.fixture
@@ -57,6 +71,17 @@ def site(dist: Path) -> Iterator[Site]:
 def context(chromium: Browser) -> Iterator[BrowserContext]:
     """A browser that has never been here."""
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(PATIENCE)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def resident(playwright: Playwright, executable: Path, tmp_path: Path) -> Iterator[BrowserContext]:
+    """A browser with a profile on the disk: the others are like private windows, whose cache takes no large file."""
+    context = playwright.chromium.launch_persistent_context(
+        tmp_path / "profile", executable_path=executable, args=list(browsers.ARGUMENTS), timeout=PATIENCE
+    )
     context.set_default_timeout(PATIENCE)
     yield context
     context.close()

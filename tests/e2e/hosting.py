@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from hashlib import sha256
 from http import HTTPStatus
 from io import BytesIO
 from pathlib import Path
@@ -30,7 +32,7 @@ class Sent:
 
 @dataclass(slots=True)
 class Site:
-    """A folder under a URL. Browsers report here what breaks the policy, also from workers."""
+    """A folder under a URL; it may change. Browsers report here what breaks the policy, also from workers."""
 
     folder: Path
     url: str = ""
@@ -66,7 +68,7 @@ class Recorder(serve.Handler):
 
     def __init__(self, *args: object, site: Site, **kwargs: object) -> None:
         self.site = site
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        super().__init__(*args, directory=str(site.folder), **kwargs)  # type: ignore[arg-type]
 
     def handle_one_request(self) -> None:
         """A server that is down says nothing, not even on a connection from before."""
@@ -80,6 +82,7 @@ class Recorder(serve.Handler):
     def send_head(self) -> BytesIO | BinaryIO | None:
         """A page of the site's own, else a file."""
         self.site.wait_for(self.path)
+        self.directory = str(self.site.folder)
         page = self.site.pages.get(self.path.partition("?")[0])
         if page is None:
             return super().send_head()
@@ -116,7 +119,7 @@ def hosted(
     strict = extra.pop("Content-Security-Policy")
     if policy := strict if policy is None else policy:
         extra["Content-Security-Policy"] = f"{policy}; report-uri {REPORTS}"
-    server.RequestHandlerClass = partial(Recorder, directory=str(folder), extra=extra, quiet=True, site=site)
+    server.RequestHandlerClass = partial(Recorder, extra=extra, quiet=True, site=site)
     thread = Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
@@ -128,11 +131,23 @@ def hosted(
         thread.join()
 
 
-def variant(dist: Path, out: Path, changed: Mapping[str, bytes]) -> Path:
-    """The same build in another folder, by hard links, with some files changed (and not compressed)."""
+def build_called(mark: str, dist: Path, out: Path) -> Path:
+    """The same build under another mark, which three files of lasting names carry: page, library and index."""
     shutil.copytree(dist, out, copy_function=os.link)
-    for name, data in changed.items():
-        for end in ("", ".br", ".gz"):
-            (out / f"{name}{end}").unlink(missing_ok=True)
-        (out / name).write_bytes(data)
+    index = json.loads((dist / "ruvllm.json").read_text("utf-8"))
+    page, library, worker = (out / name for name in ("index.html", "ruvllm.js", "sw.js"))
+    build = sha256(mark.encode()).hexdigest()[:16]
+    _rewrite(page, page.read_text("utf-8").replace("<title>", f'<meta name="mark" content="{mark}" /><title>'))
+    _rewrite(library, f'{library.read_text("utf-8")}\nexport const MARK = "{mark}";\n')
+    _rewrite(worker, worker.read_text("utf-8").replace(index["build"], build))
+    for file in (page, library):
+        index["files"][file.name] |= {"bytes": file.stat().st_size, "sha256": sha256(file.read_bytes()).hexdigest()}
+    _rewrite(out / "ruvllm.json", json.dumps(index | {"build": build, "version": mark}))
     return out
+
+
+def _rewrite(file: Path, text: str) -> None:
+    """A file of its own instead of the link, and no compressed form."""
+    for end in ("", ".br", ".gz"):
+        file.with_name(f"{file.name}{end}").unlink(missing_ok=True)
+    file.write_text(text, "utf-8")

@@ -1,0 +1,58 @@
+"""Routing does not fill the memory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from hosting import hosted
+from pages import ask, load, settled
+from playwright.sync_api import Page
+
+ROUTES = """async ([from, count]) => {
+  for (let i = from; i < from + count; i++)
+    await llm.route(i % 8 ? `add tests for module number ${i} of the parser` : `water plant number ${i} for me`);
+}"""
+# JavaScript's heaps of the page and its worker, after a collection; only an isolated page may ask.
+HEAPS = "async () => (await performance.measureUserAgentSpecificMemory()).bytes"
+# Put before the worker's own code: keeps hold of each WebAssembly memory, which that measure leaves out.
+HOLD = """globalThis.memories = [];
+const hold = (imports, instance) => {
+  for (const { exports } of [instance]) if (exports.memory) memories.push(exports.memory);
+  for (const part of Object.values(imports ?? {}))
+    for (const value of Object.values(part)) if (value instanceof WebAssembly.Memory) memories.push(value);
+};
+for (const name of ["instantiate", "instantiateStreaming"]) {
+  const plain = WebAssembly[name];
+  WebAssembly[name] = async (source, imports) => {
+    const made = await plain.call(WebAssembly, source, imports);
+    hold(imports, made.instance ?? made);
+    return made;
+  };
+}
+"""
+
+
+def used(page: Page) -> dict[str, int]:
+    """Bytes of both kinds."""
+    (worker,) = page.workers
+    wasm = worker.evaluate("() => [...new Set(memories)].map((memory) => memory.buffer.byteLength)")
+    return {"wasm": sum(wasm), "heaps": page.evaluate(HEAPS)}
+
+
+def test_a_thousand_routes_grow_memory_by_less_than_a_tenth(page: Page, dist: Path) -> None:
+    """Each of them new, one in eight by MiniLM as well, after a warm-up."""
+    index = json.loads((dist / "ruvllm.json").read_text("utf-8"))
+    with hosted(dist, isolated=True) as site:
+        site.pages[f"/{index['worker']}"] = HOLD + (dist / index["worker"]).read_text("utf-8")
+        load(page, site, state="memory", snapshot=False)
+        settled(page)
+        page.evaluate(ROUTES, [0, 200])
+        before = used(page)
+        page.evaluate(ROUTES, [200, 1000])
+        after = used(page)
+        assert ask(page, "route", "water plant number 8 for me")["encoder"] != "static"
+        assert before["wasm"] > 20_000_000
+        assert before["heaps"] > 1_000_000
+        for kind, bytes_before in before.items():
+            assert after[kind] < bytes_before * 1.1, kind

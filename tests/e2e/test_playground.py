@@ -1,0 +1,105 @@
+"""Each view of the playground, by keyboard too, on a wide and a narrow screen, in light and dark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hosting import Site
+from pages import SURE, open_playground
+from playwright.sync_api import Browser, Page, expect
+
+Shot = Callable[[Page, str], None]
+TABS = ("Decision", "Team", "Agents", "Map", "Benchmark", "Learnt", "Embed")
+
+
+def fits(page: Page) -> bool:
+    """Nothing sticks out to the side."""
+    return page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_decision_and_why_in_light_and_dark(page: Page, site: Site, shot: Shot) -> None:
+    open_playground(page, site, minilm=True)
+    card = page.get_by_role("article", name="Decision")
+    expect(card.get_by_role("heading", name="tester")).to_be_visible()
+    expect(card).to_contain_text("Use it")
+    expect(card.get_by_role("list", name="Next best agents").get_by_role("listitem")).to_have_count(4)
+    expect(page.locator(".why mark")).not_to_have_count(0)
+    expect(page.locator(".timing .legend div")).not_to_have_count(0)
+    expect(page.locator("#spoken")).to_contain_text("tester")
+    paper = "() => getComputedStyle(document.documentElement).backgroundColor"
+    themes = page.get_by_role("button", name="Colours:")
+    seen = []
+    for name in ("light", "dark"):
+        themes.click()
+        expect(themes).to_have_accessible_name(f"Colours: {name}. Change.")
+        seen.append(page.evaluate(paper))
+        shot(page, f"decision-{name}")
+    assert seen[0] != seen[1]
+
+
+def test_the_views(page: Page, site: Site, shot: Shot) -> None:
+    open_playground(page, site, "build a shop with login; then write tests; then deploy it", minilm=True)
+    page.get_by_role("tab", name="Team").click()
+    stations = page.get_by_role("tabpanel", name="Team").locator("ol.line > li")
+    expect(stations.filter(has_text="write tests")).to_contain_text("tester")
+    assert stations.count() >= 3
+    shot(page, "team")
+    page.get_by_role("tab", name="Agents").click()
+    agents = page.get_by_role("tabpanel", name="Agents")
+    expect(agents.get_by_role("status").filter(has_text="agents")).to_contain_text(" of ")
+    agents.get_by_label("Search").fill("raft")
+    expect(agents.locator(".agents > li")).not_to_have_count(0)
+    agents.locator(".agents summary").first.click()
+    expect(agents.locator(".inside").first).to_contain_text("raft", ignore_case=True)
+    shot(page, "agents")
+    page.get_by_role("tab", name="Map").click()
+    expect(page.locator(".mapcard .nearest li")).to_have_count(5)
+    expect(page.locator(".mapcard")).to_contain_text("Each dot is an agent")
+    assert page.locator("canvas.map").evaluate(
+        "(canvas) => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some((byte) => byte)"
+    )
+    shot(page, "map")
+    page.get_by_role("tab", name="Benchmark").click()
+    page.get_by_label("Routes").select_option("200")
+    page.get_by_role("button", name="Run").click()
+    expect(page.get_by_role("button", name="Run again")).to_be_visible()
+    rows = page.locator("table.numbers tbody tr")
+    expect(rows).to_have_count(2)
+    expect(rows.first).to_contain_text("200")
+    shot(page, "benchmark")
+    assert fits(page)
+
+
+def test_tabs_by_keyboard(page: Page, site: Site) -> None:
+    open_playground(page, site)
+    page.keyboard.press("Escape")
+    page.get_by_role("tab", name="Decision").focus()
+    for name in (*TABS[1:], TABS[0]):
+        page.keyboard.press("ArrowRight")
+        tab = page.get_by_role("tab", name=name, exact=True)
+        expect(tab).to_be_focused()
+        expect(tab).to_have_attribute("aria-selected", "true")
+        expect(page.get_by_role("tabpanel")).to_have_count(1)
+    page.keyboard.press("/")
+    expect(page.get_by_role("textbox", name="Task")).to_be_focused()
+    page.keyboard.type("review my pull request")
+    expect(page.locator(".decision .from p")).to_have_text("review my pull request")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("textbox", name="Task")).not_to_be_focused()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_telephone(chromium: Browser, site: Site, shot: Shot, scheme: str) -> None:
+    context = chromium.new_context(viewport={"width": 360, "height": 740}, color_scheme=scheme, has_touch=True)
+    try:
+        page = context.new_page()
+        open_playground(page, site, SURE)
+        for name in TABS:
+            page.get_by_role("tab", name=name, exact=True).click()
+            expect(page.get_by_role("tabpanel", name=name)).to_be_visible()
+            assert fits(page), name
+        page.get_by_role("tab", name="Decision").click()
+        shot(page, f"telephone-{scheme}")
+    finally:
+        context.close()
