@@ -6,26 +6,34 @@ next to nothing.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from ruvllm.index.flat import exact
-from ruvllm.index.protocol import Hits, checked_queries, pad
-from ruvllm.index.recall import RankCurve, neighbours_of
+from ruvllm.index.base import FEW, RowsIndex, State
+from ruvllm.index.exact import exact
+from ruvllm.index.protocol import Hits, pad
+from ruvllm.index.recall import Margins, neighbours_of
 from ruvllm.index.rows import Mask, Rows
-from ruvllm.index.select import best, near
-from ruvllm.index.signs import Scratch, SignCodes, hamming
+from ruvllm.index.select import best, kth
+from ruvllm.index.signs import Scratch, SignCodes, Signs
+from ruvllm.index.view import View
 
 __all__ = ["BinaryIndex"]
 
-_FEW = 512  # allowed rows that are scored one by one
 _EXACT = 1_000  # rows up to which scanning the vectors themselves is as fast
-_REFIT = 2  # the mean and the curve are taken again when there are so many times as many rows
+_MANY = 0.15  # share of the rows from which scoring all is cheaper than picking candidates
+_REFIT = 2  # mean and margins are taken again when there are so many times as many rows
 
 
-class BinaryIndex:
+@dataclass(frozen=True)
+class _Coded(State):
+    signs: Signs
+
+
+class BinaryIndex(RowsIndex[_Coded]):
     """Hamming distance over columns of sign codes, exact rerank of the nearest.
 
     Args:
@@ -38,86 +46,65 @@ class BinaryIndex:
     kind = "binary"
 
     def __init__(self, dim: int, metric: str = "cosine", *, recall: float = 0.99, rows: Rows | None = None) -> None:
-        self.dim, self.metric, self.recall = dim, metric, recall
-        self.rows = rows or Rows(dim, unit=metric == "cosine")
-        self._codes = SignCodes(dim, centred=metric == "cosine")
-        self._curve: RankCurve | None = None
+        super().__init__(dim, metric, recall, rows)
         self._scratch = Scratch()
-        self._encode()
+        self._margins: Margins | None = None
+        self._codes = self._fitted(self.rows.view)
+        self._epoch = self.rows.view.epoch
+        self.sync()
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def add(self, ids: ArrayLike, vectors: ArrayLike) -> None:
-        """Add or replace; see `Index.add`."""
-        self.rows.add(ids, vectors)
-        self._encode()
-
-    def remove(self, ids: ArrayLike) -> int:
-        """Forget ids; see `Index.remove`."""
-        fallen = self.rows.remove(ids)
-        if self.rows.squeeze():
-            self._codes.fitted = 0
-            self._encode()
-        return len(fallen)
-
-    def mask(self, ids: ArrayLike) -> Mask:
-        """A filter; see `Index.mask`."""
-        return self.rows.mask(ids)
-
-    def search(
-        self, queries: ArrayLike, k: int = 10, *, filter: Mask | ArrayLike | None = None, recall: float | None = None
-    ) -> Hits:
-        """The k nearest; see `Index.search`."""
-        wanted = self.recall if recall is None else recall
-        asked = checked_queries(queries, self.dim, k, wanted, unit=self.rows.unit)
-        mask = self.rows.allowed(filter)
-        few = len(self.rows) if mask is None else mask.count
-        if self.rows.size <= _EXACT or few <= max(_FEW, k) or wanted >= 1:
-            return exact(self.rows, asked, k, mask)
-        reach = self.curve.reach(k, wanted)
-        if asked.ndim == 1:
-            return self._one(asked, k, reach, mask)
-        return pad([self._one(query, k, reach, mask) for query in asked], k)
-
-    @property
-    def curve(self) -> RankCurve:
-        """How many candidates a recall takes, measured when first asked and when the index has doubled."""
-        if self._curve is None or self.rows.size > _REFIT * self._curve.size:
-            self._curve = self._measure()
-        return self._curve
+    def sync(self) -> None:
+        """Bring the codes up to the rows."""
+        with self.rows.lock:
+            view = self.rows.view
+            if view.epoch != self._epoch or view.size > _REFIT * self._codes.fitted:
+                self._codes, self._epoch = self._fitted(view), view.epoch
+            if self._codes.size < view.size:
+                self._codes.append(view.block(self._codes.size, view.size))
+            self._state = _Coded(view, self._codes.now)
 
     def stats(self) -> dict[str, Any]:
-        """Size, kind and what a search looks at."""
-        looked = None if self._curve is None else self._curve.reach(10, self.recall)
-        return {"kind": self.kind, "size": len(self), "recall": self.recall, "candidates": looked}
+        """Size, kind and how far beyond the k-th nearest code a search looks, in bits; None before the first."""
+        margin = None if self._margins is None else self._margins.margin(10, self.recall)
+        return {"kind": self.kind, "size": len(self), "recall": self.recall, "margin": margin}
 
-    def _one(self, query: NDArray[np.float32], k: int, reach: int, mask: Mask | None) -> Hits:
-        distances = hamming(self._codes.columns, self._codes.encode(query), self._scratch)
-        if mask is not None:
-            np.maximum(distances, mask.wide, out=distances)
-        rows = near(distances, reach)
-        scores = self.rows.take(rows) @ query
-        if mask is not None:
-            scores[mask.penalty[rows] != 0] = -np.inf
-        top = best(scores, min(k, len(self.rows) if mask is None else mask.count))
-        return Hits(self.rows.ids[rows[top]], scores[top])
+    def _exactly(self, state: _Coded, found: int, k: int, recall: float) -> bool:
+        return state.view.size <= _EXACT or found <= max(FEW, k) or recall >= 1
 
-    def _encode(self) -> None:
-        """Bring the codes up to the rows."""
-        rows, codes = self.rows, self._codes
-        if rows.size > _REFIT * codes.fitted:
-            codes.fit(rows.block(0, rows.size))
-        if codes.size < rows.size:
-            codes.append(rows.block(codes.size, rows.size))
+    def _find(self, state: _Coded, queries: NDArray[np.float32], k: int, recall: float, mask: Mask | None) -> Hits:
+        margin = self._measured(state).margin(k, recall)
+        if queries.ndim == 1:
+            return self._one(state, queries, k, margin, mask)
+        return pad([self._one(state, query, k, margin, mask) for query in queries], k)
 
-    def _measure(self) -> RankCurve:
-        sample = neighbours_of(self.rows)
-        ranks = np.empty(sample.neighbours.shape, np.int64)
-        for row, query, found, out in zip(sample.rows, sample.queries, sample.neighbours, ranks, strict=True):
-            distances = hamming(self._codes.columns, self._codes.encode(query), self._scratch)
-            np.maximum(distances, self.rows.penalty.astype(np.uint16) << np.uint16(8), out=distances)
-            distances[row] = np.iinfo(np.uint16).max
-            counts = np.bincount(distances, minlength=1).cumsum()
-            out[:] = counts[distances[found]]
-        return RankCurve(ranks, self.rows.size)
+    def _one(self, state: _Coded, query: NDArray[np.float32], k: int, margin: float, mask: Mask | None) -> Hits:
+        view = state.view
+        order = state.signs.order(query, mask, self._scratch)
+        k = min(k, view.size if mask is None else mask.count)
+        rows = np.flatnonzero(order <= state.signs.farther(kth(order, k, state.signs.beyond), margin))
+        if len(rows) > _MANY * view.size:  # copies of one vector, or too few dimensions for signs to tell them apart
+            return exact(view, query, k, mask)
+        scores = view.take(rows) @ query
+        top = best(scores, k)
+        return Hits(view.ids[rows[top]], scores[top])
+
+    def _fitted(self, view: View) -> SignCodes:
+        return SignCodes(view.block(0, view.size), weighted=self.metric == "dot")
+
+    def _measured(self, state: _Coded) -> Margins:
+        margins = self._margins
+        if margins is None or state.view.size > _REFIT * margins.size:
+            margins = self._margins = self._measure(state)
+        return margins
+
+    def _measure(self, state: _Coded) -> Margins:
+        """Ask stored vectors, each hidden from itself, where the codes put their true neighbours."""
+        sample, view = neighbours_of(state.view), state.view
+        living, depth = view.allowed(None), sample.neighbours.shape[1]
+        firsts, own = [], []
+        for row, query, neighbours in zip(sample.rows, sample.queries, sample.neighbours, strict=True):
+            order = state.signs.order(query, living, self._scratch)
+            own.append(order[neighbours])
+            order[row] = state.signs.beyond
+            firsts.append(np.sort(np.partition(order, depth - 1)[:depth]))
+        return Margins(np.stack(firsts), np.stack(own), view.size)

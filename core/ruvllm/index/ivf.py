@@ -9,31 +9,39 @@ always scanned, until it is worth sorting them into lists.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from ruvllm.index.flat import exact
+from ruvllm.errors import InputError
+from ruvllm.index.base import FEW, RowsIndex, State
+from ruvllm.index.exact import exact
 from ruvllm.index.kmeans import assign, kmeans
-from ruvllm.index.protocol import Hits, checked_queries, pad
+from ruvllm.index.lift import Lift
+from ruvllm.index.protocol import Hits, pad
 from ruvllm.index.recall import Sample, neighbours_of
 from ruvllm.index.rows import Mask, Rows
 from ruvllm.index.scan import ListScan, Plan
 from ruvllm.index.select import best
 from ruvllm.index.staged import StagedCoder
+from ruvllm.index.view import View
 
 __all__ = ["IvfIndex"]
 
-_FEW = 512  # rows that are scored one by one
 _SAMPLE_PER_LIST = 32
 _LEAST_SAMPLE = 10_000
 _TAIL = 0.1  # share of rows out of the lists from which they are sorted in
-_LEAST_TAIL = 8_192
 _BLOCK = 8_192
 
 
-class IvfIndex:
+@dataclass(frozen=True)
+class _Listed(State):
+    scan: ListScan | None
+
+
+class IvfIndex(RowsIndex[_Listed]):
     """Lists, prefix, codes, exact.
 
     Args:
@@ -41,6 +49,7 @@ class IvfIndex:
         metric: "cosine" or "dot".
         recall: recall@k of a search that names none.
         lists: how many; √n when None.
+        least: rows above which lists are built, and which may wait outside them.
         rows: vectors to search, shared with another index, perhaps over a memory map.
     """
 
@@ -53,54 +62,40 @@ class IvfIndex:
         *,
         recall: float = 0.95,
         lists: int | None = None,
+        least: int = 8_192,
         rows: Rows | None = None,
     ) -> None:
-        self.dim, self.metric, self.recall, self.lists = dim, metric, recall, lists
-        self.rows = rows or Rows(dim, unit=metric == "cosine")
-        self._scan: ListScan | None = None
-        self._sample: Sample | None = None
+        super().__init__(dim, metric, recall, rows)
+        self.lists, self.least = lists, least
+        self._state = _Listed(self.rows.view, None)
+        self._sample: tuple[ListScan, Sample] | None = None
         self._plans: dict[tuple[int, float], Plan] = {}
-        self._keep_up()
+        self.sync()
 
-    def __len__(self) -> int:
-        return len(self.rows)
+    def sync(self) -> None:
+        """Bring the lists, or at least their tail, up to the rows."""
+        with self.rows.lock:
+            view, old = self.rows.view, self._state
+            scan = old.scan if view.epoch == old.view.epoch else None
+            waiting = view.size - (0 if scan is None else scan.sorted)
+            if waiting > max(self.least, 0 if scan is None else _TAIL * view.size):
+                self.build()
+            elif scan is None:
+                self._state = _Listed(view, None)
+            else:
+                self._state = _Listed(view, scan.extended(view.block(scan.size, view.size)))
 
-    def add(self, ids: ArrayLike, vectors: ArrayLike) -> None:
-        """Add or replace; see `Index.add`."""
-        self.rows.add(ids, vectors)
-        self._keep_up()
-
-    def remove(self, ids: ArrayLike) -> int:
-        """Forget ids; see `Index.remove`."""
-        fallen = self.rows.remove(ids)
-        if self.rows.squeeze():
-            self._scan = None
-            self._keep_up()
-        return len(fallen)
-
-    def mask(self, ids: ArrayLike) -> Mask:
-        """A filter; see `Index.mask`."""
-        return self.rows.mask(ids)
-
-    def search(
-        self, queries: ArrayLike, k: int = 10, *, filter: Mask | ArrayLike | None = None, recall: float | None = None
-    ) -> Hits:
-        """The k nearest; see `Index.search`."""
-        wanted = self.recall if recall is None else recall
-        asked = checked_queries(queries, self.dim, k, wanted, unit=self.rows.unit)
-        mask = self.rows.allowed(filter)
-        few = len(self.rows) if mask is None else mask.count
-        if self._scan is None or few <= max(_FEW, k) or wanted >= 1:
-            return exact(self.rows, asked, k, mask)
-        plan = self.plan(k, wanted, few / self.rows.size)
-        if asked.ndim == 1:
-            return self._one(self._scan, asked, k, plan, mask)
-        return pad([self._one(self._scan, query, k, plan, mask) for query in asked], k)
+    def build(self) -> None:
+        """Sort all rows into lists now."""
+        with self.rows.lock:
+            view = self.rows.view
+            self._state = _Listed(view, self._sorted(view) if view.size else None)
+            self._sample, self._plans = None, {}
 
     def stats(self) -> dict[str, Any]:
         """Size, kind and what a search looks at."""
-        plan = self._plans.get((10, self.recall))
-        lists = 0 if self._scan is None else len(self._scan.centroids)
+        scan, plan = self._state.scan, self._plans.get((10, self.recall))
+        lists = 0 if scan is None else len(scan.centroids)
         return {"kind": self.kind, "size": len(self), "recall": self.recall, "lists": lists, "plan": plan}
 
     def plan(self, k: int, recall: float, share: float = 1.0) -> Plan:
@@ -108,49 +103,65 @@ class IvfIndex:
 
         Args:
             share: of the rows, that a filter lets through: its k nearest lie as far as the k / share nearest of all.
-        """
-        assert self._scan is not None
-        reach = 2 ** round(math.log2(k / share)) if share < 1 else k  # few plans for many filters
-        key = (max(k, reach), recall)
-        if key not in self._plans:
-            self._sample = self._sample or neighbours_of(self.rows)
-            self._plans[key] = self._scan.plan(self._sample, *key)
-        return self._plans[key]
 
-    def build(self) -> None:
-        """Sort all rows into lists."""
-        rows, random = self.rows, np.random.default_rng(0)
-        lists = self.lists or round(math.sqrt(rows.size))
-        size = min(rows.size, max(_LEAST_SAMPLE, _SAMPLE_PER_LIST * lists))
-        sample = rows.take(np.sort(random.choice(rows.size, size, replace=False)))
+        Raises:
+            InputError: there are no lists yet.
+        """
+        state = self._state
+        if state.scan is None:
+            raise InputError("there are no lists yet", field="plan", fix="add more vectors, or call `build`")
+        return self._planned(state.view, state.scan, k, recall, share)
+
+    def _planned(self, view: View, scan: ListScan, k: int, recall: float, share: float) -> Plan:
+        reach = 2 ** round(math.log2(k / share)) if share < 1 else k  # few plans for many filters
+        key, plans = (max(k, reach), recall), self._plans
+        if key not in plans:
+            sample = self._sample
+            if sample is None or sample[0].centroids is not scan.centroids:
+                sample = self._sample = (scan, neighbours_of(view))
+            plans[key] = sample[0].plan(sample[1], *key)
+        return plans[key]
+
+    def _exactly(self, state: _Listed, found: int, k: int, recall: float) -> bool:
+        return state.scan is None or found <= max(FEW, k) or recall >= 1
+
+    def _find(self, state: _Listed, queries: NDArray[np.float32], k: int, recall: float, mask: Mask | None) -> Hits:
+        assert state.scan is not None  # _exactly took care of it
+        share = 1.0 if mask is None else mask.count / state.view.size
+        plan = self._planned(state.view, state.scan, k, recall, share)
+        if queries.ndim == 1:
+            return self._one(state.view, state.scan, queries, k, plan, mask)
+        return pad([self._one(state.view, state.scan, query, k, plan, mask) for query in queries], k)
+
+    def _one(
+        self, view: View, scan: ListScan, query: NDArray[np.float32], k: int, plan: Plan, mask: Mask | None
+    ) -> Hits:
+        rows = scan.candidates(query, plan, mask)
+        if len(rows) < min(k, view.size if mask is None else mask.count):
+            return exact(view, query, k, mask)  # what the filter lets through lies in other lists
+        scores = view.take(rows) @ query
+        top = best(scores, k)
+        return Hits(view.ids[rows[top]], scores[top])
+
+    def _sorted(self, view: View) -> ListScan:
+        """All rows in lists, learnt from a sample."""
+        random = np.random.default_rng(0)
+        lists = self.lists or round(math.sqrt(view.size))
+        size = min(view.size, max(_LEAST_SAMPLE, _SAMPLE_PER_LIST * lists))
+        sample = view.take(np.sort(random.choice(view.size, size, replace=False)))
+        lift = None if self.metric == "cosine" else Lift.fit(sample)
+        if lift is not None:
+            sample = lift.rows(sample)
         coder = StagedCoder.fit(sample)
-        if not rows.unit:
-            sample = sample / np.maximum(np.linalg.norm(sample, axis=1, keepdims=True), 1e-12)
         centroids = kmeans(sample, min(lists, len(sample)), rounds=5)
-        nearest = np.empty(rows.size, np.int32)
-        codes = np.empty((rows.size, coder.matrix.shape[1] // 64), np.uint64)
-        for start in range(0, rows.size, _BLOCK):
-            block = rows.block(start, min(start + _BLOCK, rows.size))
+        nearest = np.empty(view.size, np.int32)
+        codes = np.empty((view.size, coder.words), np.uint64)
+        for start in range(0, view.size, _BLOCK):
+            block = view.block(start, min(start + _BLOCK, view.size))
+            block = block if lift is None else lift.rows(block)
             nearest[start : start + len(block)] = assign(block, centroids)
             codes[start : start + len(block)] = coder.encode(block)
         order = nearest.argsort(kind="stable")
         counts = np.bincount(nearest, minlength=len(centroids))
-        self._scan = ListScan(coder, centroids, np.concatenate([[0], counts.cumsum()]), order, codes[order])
-        self._sample, self._plans = None, {}
-
-    def _keep_up(self) -> None:
-        """Bring the lists, or at least their tail, up to the rows."""
-        scan, size = self._scan, self.rows.size
-        if scan is None:
-            if size > _LEAST_TAIL:
-                self.build()
-        elif size - scan.sorted > max(_LEAST_TAIL, _TAIL * size):
-            self.build()
-        elif scan.size < size:
-            scan.append(self.rows.block(scan.size, size))
-
-    def _one(self, scan: ListScan, query: NDArray[np.float32], k: int, plan: Plan, mask: Mask | None) -> Hits:
-        rows = scan.candidates(query, plan, mask)
-        scores = self.rows.take(rows) @ query
-        top = best(scores, min(k, len(rows)))
-        return Hits(self.rows.ids[rows[top]], scores[top])
+        starts = np.concatenate([[0], counts.cumsum()])
+        return ListScan(coder, centroids, starts, order, codes[order], lift)

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ruvllm.errors import InputError
-from ruvllm.index.rows import Mask
+from ruvllm.index.rows import Mask, floats
 
-__all__ = ["METRICS", "Hits", "Index", "checked_queries", "pad"]
+__all__ = ["METRICS", "Hits", "Index", "checked_queries", "checked_recall", "pad"]
 
 METRICS = ("cosine", "dot")
 
@@ -85,15 +85,21 @@ def checked_queries(queries: ArrayLike, dim: int, k: int, recall: float, *, unit
     Raises:
         InputError: what cannot be asked.
     """
-    array = np.ascontiguousarray(queries, np.float32)
+    array = floats(queries, "queries")
     if array.ndim not in (1, 2) or array.shape[-1] != dim:
         fix = f"give float32 ({dim},) or (queries, {dim})"
         raise InputError(f"queries have shape {array.shape}", field="queries", fix=fix)
-    if k < 1:
-        raise InputError(f"k is {k}", field="k", fix="ask for at least one neighbour")
+    if k < 1 or k != int(k):
+        raise InputError(f"k is {k}", field="k", fix="ask for a whole number of neighbours, at least one")
+    checked_recall(recall)
+    return _measured(array, unit)
+
+
+def checked_recall(recall: float) -> float:
+    """The recall, where there is such a share."""
     if not 0 < recall <= 1:
         raise InputError(f"recall is {recall}", field="recall", fix="use a number above 0, up to 1")
-    return _measured(array, unit)
+    return recall
 
 
 def _measured(array: NDArray[np.float32], unit: bool) -> NDArray[np.float32]:

@@ -1,26 +1,26 @@
 """How far an index has to look for a given recall, measured on its own vectors.
 
-Some stored vectors are asked as queries, without themselves; the rank at which a coarse order (sign
-codes, lists) puts each true neighbour tells what share of neighbours is found by looking at the first
-R: the whole curve at once.
+Some stored vectors are asked as queries, without themselves and their exact copies; where a coarse order
+(sign codes, lists) puts each true neighbour tells what share of them is found by looking so far.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.index.rows import Rows
 from ruvllm.index.select import best_of_many
+from ruvllm.index.view import View
 
-__all__ = ["DEPTH", "RankCurve", "Sample", "neighbours_of"]
+__all__ = ["DEPTH", "Margins", "Sample", "neighbours_of"]
 
 SAMPLE = 128  # queries; with k = 10 some 1,280 ranks
-DEPTH = 100  # neighbours whose ranks are known; deeper ones are extrapolated
-_SAFETY = 1.05  # what was measured on a sample is asked a little more of
+DEPTH = 100  # neighbours of each that are known
+_SAME = 1e-5
 _BLOCK = 16_384
 
 
@@ -40,47 +40,47 @@ class Sample:
 
 
 @dataclass
-class RankCurve:
-    """Ranks of true neighbours in a coarse order.
+class Margins:
+    """How much farther than the k-th best of a coarse order a true neighbour may lie in it.
+
+    A margin fits the query: where many rows lie close together more are let through. It holds under a
+    filter too, which a fixed number of candidates does not.
 
     Attributes:
-        ranks: (q, d), column j that of the j-th nearest; 1 is the first.
+        firsts: (q, d) the coarse distances themselves, the d smallest, rising.
+        own: (q, d) coarse distances of the true neighbours, column j that of the j-th nearest.
         size: how many rows there were then.
     """
 
-    ranks: NDArray[np.int64]
+    firsts: NDArray[Any]
+    own: NDArray[Any]
     size: int
-    _known: dict[tuple[int, float], int] = field(default_factory=dict)
+    _known: dict[tuple[int, float], float] = field(default_factory=dict)
 
-    def reach(self, k: int, recall: float) -> int:
-        """How many of the first to look at, so that this share of the k nearest is among them."""
-        key = (k, recall)
+    def margin(self, k: int, recall: float) -> float:
+        """What to add to the k-th smallest distance, so that this share of the k nearest lies below."""
+        key = (min(k, self.own.shape[1]), recall)
         if key not in self._known:
-            depth = self.ranks.shape[1]
-            ranks = np.sort(self.ranks[:, : min(k, depth)].ravel())
-            at = min(len(ranks) - 1, max(0, int(np.ceil(recall * len(ranks))) - 1))
-            deeper = max(1.0, k / depth)
-            self._known[key] = max(k, int(np.ceil(float(ranks[at]) * _SAFETY * deeper)))
+            excess = self.own[:, : key[0]].astype(np.float64) - self.firsts[:, key[0] - 1, None]
+            self._known[key] = max(0.0, float(np.quantile(excess, recall, method="higher")))
         return self._known[key]
 
-    def recall_at(self, reach: int, k: int = 10) -> float:
-        """The share of the k nearest that looking at so many finds."""
-        return float((self.ranks[:, :k] <= reach).mean())
 
-
-def neighbours_of(rows: Rows, seed: int = 0) -> Sample:
+def neighbours_of(view: View, seed: int = 0) -> Sample:
     """Ask some of the rows, and find their true neighbours by looking at all, block by block."""
-    live = np.flatnonzero(rows.penalty == 0)
+    live = np.flatnonzero(view.penalty == 0)
     chosen = np.sort(np.random.default_rng(seed).choice(live, min(SAMPLE, len(live)), replace=False)).astype(np.int64)
-    queries = rows.take(chosen)
+    queries = view.take(chosen)
+    lengths = np.einsum("ij,ij->i", queries, queries)
     depth = max(1, min(DEPTH, len(live) - 1))
     found = np.zeros((len(chosen), 0), np.int64)
     scores = np.zeros((len(chosen), 0), np.float32)
-    for start, block in _blocks(rows):
+    for start, block in _blocks(view):
         new = queries @ block.T
-        new[:, rows.penalty[start : start + len(block)] != 0] = -np.inf
-        own = (chosen >= start) & (chosen < start + len(block))
-        new[np.flatnonzero(own), chosen[own] - start] = -np.inf
+        new[:, view.penalty[start : start + len(block)] != 0] = -np.inf
+        # |x - q|² is next to nothing for the query itself and its copies, which say nothing about unseen queries.
+        apart = lengths[:, None] + np.einsum("ij,ij->i", block, block) - 2 * new
+        new[apart <= _SAME * lengths[:, None]] = -np.inf
         top = best_of_many(new, depth)
         scores = np.concatenate([scores, np.take_along_axis(new, top, 1)], axis=1)
         found = np.concatenate([found, top + start], axis=1)
@@ -89,6 +89,6 @@ def neighbours_of(rows: Rows, seed: int = 0) -> Sample:
     return Sample(chosen, queries, found)
 
 
-def _blocks(rows: Rows) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    for start in range(0, rows.size, _BLOCK):
-        yield start, rows.block(start, min(start + _BLOCK, rows.size))
+def _blocks(view: View) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    for start in range(0, view.size, _BLOCK):
+        yield start, view.block(start, min(start + _BLOCK, view.size))

@@ -1,52 +1,28 @@
-"""The vectors an index holds: growing arrays, rows for ids, what is deleted and what a filter lets through."""
+"""The vectors an index holds: growing arrays, rows for ids, and what is deleted."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+import threading
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ruvllm.errors import InputError
+from ruvllm.index.view import DEAD, Mask, View
 
-__all__ = ["Mask", "Rows", "grown"]
+__all__ = ["Mask", "Rows", "checked_ids", "floats", "grown"]
 
 _T = TypeVar("_T", bound=np.generic)
 
 _SPARE = 64  # rows of room in a new array
-_DEAD = np.uint8(255)
 _STALE = 0.25  # share of deleted rows from which they are worth squeezing out
-
-
-@dataclass(frozen=True)
-class Mask:
-    """Which rows of one index at one moment may be found.
-
-    Attributes:
-        version: of the rows it was made for.
-        penalty: uint8 (rows,), 0 where a row may be found and 255 elsewhere.
-        count: how many rows it lets through.
-    """
-
-    version: int
-    penalty: NDArray[np.uint8]
-    count: int
-
-    @cached_property
-    def wide(self) -> NDArray[np.uint16]:
-        """The penalty for distances that outgrow a byte."""
-        return self.penalty.astype(np.uint16) << np.uint16(8)
-
-    @cached_property
-    def rows(self) -> NDArray[np.int64]:
-        """The rows that it lets through."""
-        return np.flatnonzero(self.penalty == 0).astype(np.int64)
 
 
 class Rows:
     """Ids and vectors in the order they came; deleted rows stay, penalised, until `squeeze`.
+
+    One thread writes at a time (hold `lock`); any number read `view`, which is replaced by every change.
 
     Args:
         dim: width of the vectors.
@@ -67,139 +43,144 @@ class Rows:
         if dim < 1:
             raise InputError(f"dim is {dim}", field="dim", fix="give the width of the vectors, at least 1")
         self.dim, self.unit = dim, unit
-        self.base = base
-        self.below = 0 if base is None else len(base)  # rows of the base
-        self.size = self.below  # rows in all, deleted ones too
-        self.dead = 0
-        self.version = 0
+        self.lock = threading.RLock()
         self._ids = np.empty(0, np.int64) if base_ids is None else base_ids
         self._tail = np.empty((0, dim), np.float32)
-        self._penalty = np.zeros(self.below, np.uint8)
+        self._penalty = np.zeros(0 if base is None else len(base), np.uint8)
         # Rising ids (a database's row ids) are found by bisection; a dict is built once they are not.
         self._rows: dict[int, int] | None = None
+        self.view = View(0, 0, self._ids, self._penalty, 0, self._tail, base)
 
     def __len__(self) -> int:
-        return self.size - self.dead
+        return self.view.living
+
+    @property
+    def size(self) -> int:
+        """Rows in all, deleted ones too."""
+        return self.view.size
+
+    @property
+    def version(self) -> int:
+        """Counts the changes."""
+        return self.view.version
 
     @property
     def ids(self) -> NDArray[np.int64]:
         """int64 (size,)."""
-        return self._ids[: self.size]
+        return self.view.ids
 
     @property
     def penalty(self) -> NDArray[np.uint8]:
         """uint8 (size,), 0 for a living row and 255 for a deleted one."""
-        return self._penalty[: self.size]
+        return self.view.penalty
 
     @property
     def vectors(self) -> NDArray[np.float32]:
         """float32 (size, dim); of a base, all of it is read."""
-        if self.base is None:
-            return self._tail[: self.size]
-        return np.concatenate([np.asarray(self.base, np.float32), self._tail[: self.size - self.below]])
+        return self.view.vectors
 
     def take(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
         """float32 (len(rows), dim)."""
-        if self.base is None:
-            return self._tail.take(rows, 0)
-        above = rows >= self.below
-        if not above.any():
-            return np.asarray(self.base[rows], np.float32)
-        out = np.empty((len(rows), self.dim), np.float32)
-        out[~above], out[above] = self.base[rows[~above]], self._tail[rows[above] - self.below]
-        return out
+        return self.view.take(rows)
 
     def block(self, start: int, stop: int) -> NDArray[np.float32]:
         """float32 (stop - start, dim) of rows in a line."""
-        if self.base is None:
-            return self._tail[start:stop]
-        return self.take(np.arange(start, stop))
+        return self.view.block(start, stop)
 
     def add(self, ids: ArrayLike, vectors: ArrayLike) -> tuple[int, int]:
         """Append; returns the first row and the one after the last."""
         new_ids, new, lengths = self._checked(ids, vectors)
-        known = self.find(new_ids) if self.size else np.empty(0, np.int64)
-        if len(known):
-            self._kill(known)
-        start, stop = self.size, self.size + len(new_ids)
-        rising = (
-            not len(known) and (start == 0 or new_ids[:1] > self._ids[start - 1]) and bool((np.diff(new_ids) > 0).all())
-        )
-        if self._rows is None and not rising:
-            live = np.flatnonzero(self._penalty[:start] == 0)
-            self._rows = dict(zip(self._ids[live].tolist(), live.tolist(), strict=True))
-        self._ids = grown(self._ids, stop)
-        self._tail = grown(self._tail, stop - self.below)
-        self._penalty = grown(self._penalty, stop)
-        self._ids[start:stop] = new_ids
-        room = self._tail[start - self.below : stop - self.below]
-        if self.unit:
-            np.divide(new, lengths[:, None], out=room)
-        else:
-            room[:] = new
-        self._penalty[start:stop] = 0
-        if self._rows is not None:
-            self._rows.update(zip(new_ids.tolist(), range(start, stop), strict=True))
-        self.size = stop
-        self.version += 1
+        with self.lock:
+            view = self.view
+            known = self.find(new_ids) if view.size else np.empty(0, np.int64)
+            start, stop = view.size, view.size + len(new_ids)
+            below = start - len(view.tail)
+            if len(known):
+                self._kill(known)
+            self._index(new_ids, start, rising=not len(known))
+            self._ids = grown(self._ids, stop)
+            self._tail = grown(self._tail, stop - below)
+            self._penalty = grown(self._penalty, stop)
+            self._ids[start:stop] = new_ids
+            room = self._tail[start - below : stop - below]
+            if self.unit:
+                np.divide(new, lengths[:, None], out=room)
+            else:
+                room[:] = new
+            self._penalty[start:stop] = 0
+            self._show(stop, view.dead + len(known))
         return start, stop
 
     def remove(self, ids: ArrayLike) -> NDArray[np.int64]:
         """Delete; returns the rows that fell."""
-        rows = self.find(checked_ids(ids))
-        if len(rows):
-            self._kill(rows)
-            self.version += 1
+        with self.lock:
+            rows = self.find(checked_ids(ids))
+            if len(rows):
+                self._kill(rows)
+                self._show(self.size, self.view.dead + len(rows))
         return rows
 
     def find(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """The rows of those ids that are there, each once."""
-        if self._rows is not None:
-            known = (self._rows.get(i) for i in set(ids.tolist()))
-            return np.array([row for row in known if row is not None], np.int64)
-        if not self.size or not len(ids):
-            return np.empty(0, np.int64)
-        held = self._ids[: self.size]
-        rows = np.minimum(np.searchsorted(held, ids), self.size - 1).astype(np.int64)
-        return np.unique(rows[(held[rows] == ids) & (self._penalty[rows] == 0)])
+        with self.lock:
+            if self._rows is not None:
+                known = (self._rows.get(i) for i in set(ids.tolist()))
+                return np.array([row for row in known if row is not None], np.int64)
+            held, size = self.view.ids, self.view.size
+            if not size or not len(ids):
+                return np.empty(0, np.int64)
+            rows = np.minimum(np.searchsorted(held, ids), size - 1).astype(np.int64)
+            return np.unique(rows[(held[rows] == ids) & (self.view.penalty[rows] == 0)])
 
     def mask(self, ids: ArrayLike) -> Mask:
         """A mask that lets these ids through."""
-        rows = self.find(checked_ids(ids))
-        penalty = np.full(self.size, _DEAD)
-        penalty[rows] = 0
-        return Mask(self.version, penalty, len(rows))
+        asked = checked_ids(ids, "filter")
+        with self.lock:
+            rows = self.find(asked)
+            penalty = np.full(self.size, DEAD)
+            penalty[rows] = 0
+            return Mask(self.view.version, penalty, len(rows))
 
     def allowed(self, filter: Mask | ArrayLike | None) -> Mask | None:
         """What a search may find; None when that is everything."""
-        if filter is None:
-            return self._living if self.dead else None
-        mask = filter if isinstance(filter, Mask) else self.mask(filter)
-        if mask.version != self.version or len(mask.penalty) != self.size:
-            raise InputError("the mask was made before the index changed", field="filter", fix="make a new mask")
-        return mask
+        mask = filter if filter is None or isinstance(filter, Mask) else self.mask(filter)
+        return self.view.allowed(mask)
 
     def squeeze(self) -> bool:
         """Drop deleted rows where that is worth it; True if rows moved. Rows of a base stay."""
-        if self.base is not None or self.dead < max(_SPARE, _STALE * self.size):
-            return False
-        live = np.flatnonzero(self._penalty[: self.size] == 0)
-        ids, vectors = self._ids[live], self._tail[live]
-        self._ids, self._tail, self._penalty = ids, vectors, np.zeros(len(live), np.uint8)
-        self.size, self.dead = len(live), 0
-        self._rows = None if bool((np.diff(ids) > 0).all()) else dict(zip(ids.tolist(), range(len(ids)), strict=True))
-        self.version += 1
+        with self.lock:
+            view = self.view
+            if view.base is not None or view.dead < max(_SPARE, _STALE * view.size):
+                return False
+            live = np.flatnonzero(view.penalty == 0)
+            ids, self._tail = view.ids[live], view.tail[live]
+            self._ids, self._penalty = ids, np.zeros(len(live), np.uint8)
+            rising = bool((ids[1:] > ids[:-1]).all())
+            self._rows = None if rising else dict(zip(ids.tolist(), range(len(ids)), strict=True))
+            self._show(len(live), 0, view.epoch + 1)
         return True
 
-    @property
-    def _living(self) -> Mask:
-        if getattr(self, "_alive", None) is None or self._alive.version != self.version:
-            self._alive: Mask = Mask(self.version, self._penalty[: self.size].copy(), len(self))
-        return self._alive
+    def _show(self, size: int, dead: int, epoch: int | None = None) -> None:
+        """Let readers see the first `size` rows."""
+        old = self.view
+        below = 0 if old.base is None else len(old.base)
+        epoch = old.epoch if epoch is None else epoch
+        tail = self._tail[: size - below]
+        self.view = View(old.version + 1, epoch, self._ids[:size], self._penalty[:size], dead, tail, old.base)
+
+    def _index(self, new_ids: NDArray[np.int64], start: int, *, rising: bool) -> None:
+        """Make the new rows findable by id."""
+        if self._rows is None:
+            rising = rising and bool((new_ids[1:] > new_ids[:-1]).all())
+            if rising and (start == 0 or not len(new_ids) or new_ids[0] > self._ids[start - 1]):
+                return
+            live = np.flatnonzero(self._penalty[:start] == 0)
+            self._rows = dict(zip(self._ids[live].tolist(), live.tolist(), strict=True))
+        self._rows.update(zip(new_ids.tolist(), range(start, start + len(new_ids)), strict=True))
 
     def _kill(self, rows: NDArray[np.int64]) -> None:
-        self._penalty[rows] = _DEAD
-        self.dead += len(rows)
+        self._penalty = self._penalty.copy()  # the views of readers stay as they were
+        self._penalty[rows] = DEAD
         if self._rows is not None:
             for i in self._ids[rows].tolist():
                 self._rows.pop(i, None)
@@ -207,7 +188,9 @@ class Rows:
     def _checked(
         self, ids: ArrayLike, vectors: ArrayLike
     ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
-        new_ids, new = checked_ids(ids), np.atleast_2d(np.asarray(vectors, np.float32))
+        new_ids, new = checked_ids(ids), np.atleast_2d(floats(vectors, "vectors"))
+        if not new.size and not len(new_ids):
+            new = new.reshape(0, self.dim)
         if new.ndim != 2 or new.shape != (len(new_ids), self.dim):
             fix = f"give float32 ({len(new_ids)}, {self.dim}), a row for each id"
             raise InputError(f"vectors have shape {new.shape}", field="vectors", fix=fix)
@@ -221,11 +204,25 @@ class Rows:
         return new_ids, new, lengths
 
 
-def checked_ids(ids: ArrayLike) -> NDArray[np.int64]:
+def floats(values: ArrayLike, field: str) -> NDArray[np.float32]:
+    """float32, contiguous.
+
+    Raises:
+        InputError: no numbers, or rows of different lengths.
+    """
+    try:
+        return np.ascontiguousarray(values, np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{field} are no array of numbers", field=field, fix="give float32") from error
+
+
+def checked_ids(ids: ArrayLike, field: str = "ids") -> NDArray[np.int64]:
     """int64 (n,)."""
     array = np.atleast_1d(np.asarray(ids))
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-        raise InputError(f"ids are {array.dtype} {array.shape}", field="ids", fix="give whole numbers in one row")
+        raise InputError(f"{field} are {array.dtype} {array.shape}", field=field, fix="give whole numbers in one row")
+    if array.dtype == np.uint64 and (array > np.uint64(np.iinfo(np.int64).max)).any():
+        raise InputError("an id outgrows 64 bits", field=field, fix="give whole numbers below 2**63")
     return array.astype(np.int64)
 
 

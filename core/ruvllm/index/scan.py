@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import threading
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ruvllm.index.lift import Lift
 from ruvllm.index.recall import Sample
 from ruvllm.index.rows import Mask, grown
 from ruvllm.index.signs import Words
@@ -15,6 +18,7 @@ from ruvllm.index.staged import PREFIX_WORDS, StagedCoder, byte_sums
 
 __all__ = ["ListScan", "Plan"]
 
+_SAFETY = 1.1  # a sample's rarest misses are known roughly
 _SAMPLED = 2_048  # prefix distances that tell where to cut
 _ALL = 0.5  # share of the lists from which going through everything is cheaper than picking them
 
@@ -56,6 +60,7 @@ class ListScan:
         starts: int64 (lists + 1,) first slot of each list.
         order: (n,) the row of each slot.
         codes: uint64 (n, words) in slot order.
+        lift: what brings vectors of different lengths to one.
     """
 
     def __init__(
@@ -65,8 +70,10 @@ class ListScan:
         starts: NDArray[np.int64],
         order: NDArray[np.intp],
         codes: Words,
+        lift: Lift | None = None,
     ) -> None:
-        self.coder, self.centroids, self.starts = coder, centroids, starts.astype(np.int64)
+        self.coder, self.lift = coder, lift
+        self.centroids, self.starts = centroids, starts.astype(np.int64)
         self._edges: list[int] = starts.tolist()
         self.sorted = self.size = len(order)
         self._order = order.astype(np.int64)
@@ -75,25 +82,33 @@ class ListScan:
         self._scratch = _Scratch()
         self._placed: tuple[Mask | None, NDArray[np.uint8]] = (None, np.empty(0, np.uint8))
 
-    def append(self, vectors: NDArray[np.float32]) -> None:
-        """Rows that follow, float32 (n, dim)."""
-        codes = self.coder.encode_rows(vectors)
+    def extended(self, vectors: NDArray[np.float32]) -> ListScan:
+        """This scan with the rows that follow, float32 (n, dim); searches of this one are not disturbed."""
+        if not len(vectors):
+            return self
+        codes = self.coder.encode_rows(vectors if self.lift is None else self.lift.rows(vectors))
+        longer = copy(self)
         stop = self.size + len(codes)
         new = slice(self.size, stop)
-        self._order, self._rest = grown(self._order, stop), grown(self._rest, stop)
+        longer._order, longer._rest = grown(self._order, stop), grown(self._rest, stop)
         if self._prefix.shape[1] < stop:
-            self._prefix = np.ascontiguousarray(grown(self._prefix.T, stop).T)
-        self._order[new] = np.arange(self.size, stop)
-        self._prefix[:, new], self._rest[new] = codes[:, :PREFIX_WORDS].T, codes[:, PREFIX_WORDS:]
-        self.size = stop
+            longer._prefix = np.ascontiguousarray(grown(self._prefix.T, stop).T)
+        longer._order[new] = np.arange(self.size, stop)
+        longer._prefix[:, new], longer._rest[new] = codes[:, :PREFIX_WORDS].T, codes[:, PREFIX_WORDS:]
+        longer.size = stop
+        return longer
 
     def candidates(self, query: NDArray[np.float32], plan: Plan, mask: Mask | None) -> NDArray[np.int64]:
         """Rows worth an exact score."""
+        if self.lift is not None:
+            query = self.lift.queries(query)
         code = self.coder.encode(query)
         short, shift = self._short(query, code, plan.nprobe)
         if mask is not None:
             penalty = self._penalty(mask)
             np.maximum(short, penalty if shift is None else penalty[self._slots(shift)], out=short)
+        if not len(short):
+            return np.empty(0, np.int64)
         step = max(1, len(short) // _SAMPLED)
         sampled = short[::step]
         least = plan.candidates / max(1, len(short))  # never let fewer through than are to be scored
@@ -154,7 +169,8 @@ class ListScan:
         missed = 1 - recall
         found = sample.neighbours[:, :k]
         deeper = max(1.0, k / sample.neighbours.shape[1])
-        nprobe = min(len(self.centroids), round(self._list_rank(sample, found, 1 - 0.4 * missed) * deeper))
+        deeper *= _SAFETY
+        nprobe = min(len(self.centroids), math.ceil(self._list_rank(sample, found, 1 - 0.4 * missed) * deeper))
         prefix, codes = self._code_ranks(sample, found, nprobe)
         candidates = round(float(np.quantile(codes, 1 - 0.35 * missed)) * deeper)
         return Plan(nprobe, min(1.0, float(np.quantile(prefix, 1 - 0.25 * missed)) * deeper), max(k, candidates))
@@ -163,7 +179,8 @@ class ListScan:
         """How many of the nearest lists hold this share of the neighbours; the tail is always visited."""
         list_of = np.full(self.size, -1, np.int64)
         list_of[self._order[: self.sorted]] = np.repeat(np.arange(len(self.centroids)), np.diff(self.starts))
-        order = (-(sample.queries @ self.centroids.T)).argsort(1)
+        queries = sample.queries if self.lift is None else self.lift.queries(sample.queries)
+        order = (-(queries @ self.centroids.T)).argsort(1)
         ranks = np.empty_like(order)
         np.put_along_axis(ranks, order, np.arange(1, order.shape[1] + 1)[None, :], 1)  # (queries, lists)
         lists = list_of[found]
@@ -173,7 +190,8 @@ class ListScan:
     def _code_ranks(self, sample: Sample, found: Slots, nprobe: int) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
         """Of the neighbours visited: their places in the prefix order as shares, in the whole order as counts."""
         prefix, codes = list[NDArray[np.float64]](), list[NDArray[np.intp]]()
-        for row, query, own in zip(sample.rows, sample.queries, found, strict=True):
+        queries = sample.queries if self.lift is None else self.lift.queries(sample.queries)
+        for row, query, own in zip(sample.rows, queries, found, strict=True):
             code = self.coder.encode(query)
             short, shift = self._short(query, code, nprobe)
             slots = np.arange(len(short), dtype=np.int64) if shift is None else self._slots(shift)

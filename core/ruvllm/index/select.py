@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["best", "best_of_many", "near"]
+__all__ = ["best", "best_of_many", "kth"]
 
 _GROUPS = 32
+_LOOSE = 16  # groups for each of the smallest: one in 30 of these then shares its group
 _SMALL = 1024  # below this a plain partition is fastest
 
 
@@ -46,7 +47,7 @@ def best_of_many(scores: NDArray[np.float32], k: int) -> NDArray[np.intp]:
     peaks = scores[:, : columns * _GROUPS].reshape(queries, _GROUPS, columns).max(1)
     chosen = peaks.argpartition(columns - k, axis=1)[:, columns - k :]  # (queries, k)
     steps = np.arange(_GROUPS, dtype=np.intp) * columns
-    inside = (chosen[:, None, :] + steps[None, :, None]).reshape(queries, -1)
+    inside = (chosen[:, None, :] + steps[None, :, None]).reshape(queries, _GROUPS * k)
     if columns * _GROUPS < n:
         rest = np.broadcast_to(np.arange(columns * _GROUPS, n, dtype=np.intp), (queries, n - columns * _GROUPS))
         inside = np.concatenate([inside, rest], axis=1)
@@ -63,20 +64,21 @@ def _plain_rows(scores: NDArray[np.float32], k: int) -> NDArray[np.intp]:
     return np.take_along_axis(top, order, 1)
 
 
-def near(distances: NDArray[Any], wanted: int) -> NDArray[np.intp]:
-    """Positions of at least the `wanted` smallest of (n,) unsigned distances, in rising position, ties and a few more.
+def kth(distances: NDArray[Any], k: int, beyond: float = np.inf) -> Any:
+    """The k-th smallest of (n,) distances, or a little more; never less.
 
-    The cut is the `wanted`-th smallest of the minima of groups: never too low, a little too high
-    where two of the smallest share a group, and much cheaper than a partition of everything.
+    It is the k-th smallest of the minima of groups: a little too high where two of the smallest share a
+    group, and much cheaper than a partition of everything.
+
+    Args:
+        beyond: distances from here on are of masked rows; if groups hold nothing else, all is partitioned.
     """
     n = len(distances)
-    if wanted >= n:
-        return np.arange(n, dtype=np.intp)
-    groups = min(n // (8 * wanted), 64)
-    if groups < 2:
-        cut = np.partition(distances, wanted - 1)[wanted - 1]
-    else:
+    groups = min(n // (_LOOSE * k), _GROUPS)
+    if groups >= 2:
         columns = n // groups
         lowest = distances[: columns * groups].reshape(groups, columns).min(0)
-        cut = np.partition(lowest, wanted - 1)[wanted - 1]
-    return np.flatnonzero(distances <= cut)
+        found = np.partition(lowest, k - 1)[k - 1]
+        if found < beyond:
+            return found
+    return np.partition(distances, k - 1)[k - 1]

@@ -7,13 +7,16 @@ times faster. Temporaries are kept per thread, since fresh ones of a megabyte co
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.index.rows import grown
+from ruvllm.index.view import MASKED, Mask
 
-__all__ = ["Scratch", "SignCodes", "hamming", "packed"]
+__all__ = ["Scratch", "SignCodes", "Signs", "hamming", "packed"]
 
 WORD = 64
 _BLOCK = 512  # rows encoded at a time: what stays in the cache
@@ -45,10 +48,9 @@ class Scratch(threading.local):
 
 def packed(values: NDArray[np.float32]) -> Words:
     """Signs of (..., bits) as (..., words): a bit is set where the value is above zero."""
-    bits = values.shape[-1]
     octets = np.packbits(values > 0, axis=-1)
     missing = -octets.shape[-1] % 8
-    if missing or bits % 8:
+    if missing:
         octets = np.concatenate([octets, np.zeros((*octets.shape[:-1], missing), np.uint8)], axis=-1)
     return np.ascontiguousarray(octets).view(np.uint64)
 
@@ -74,42 +76,75 @@ def hamming(columns: Words, code: Words, scratch: Scratch) -> NDArray[np.uint16]
     return wide
 
 
+@dataclass(frozen=True)
+class Signs:
+    """Codes of some rows at one moment.
+
+    Attributes:
+        columns: uint64 (words, n).
+        mean: float32 (dim,) taken off before the signs are.
+        weights: float32 (n,) lengths about the mean, where vectors are not of one length; else None.
+    """
+
+    columns: Words
+    mean: NDArray[np.float32]
+    weights: NDArray[np.float32] | None
+
+    @property
+    def beyond(self) -> float:
+        """Where masked rows are put, or beyond."""
+        return MASKED if self.weights is None else np.inf
+
+    def farther(self, distance: Any, margin: float) -> float:
+        """A place in the order, farther by a margin but still before all masked rows."""
+        return min(int(distance) + int(margin), MASKED - 1) if self.weights is None else float(distance) + margin
+
+    def order(self, query: NDArray[np.float32], mask: Mask | None, scratch: Scratch) -> NDArray[Any]:
+        """(n,) lower is nearer, masked rows last; valid until the thread's next call.
+
+        Vectors of one length are ordered by Hamming distance: uint16. Else the inner product with a vector
+        is estimated as its length times the cosine that the distance stands for, and negated: float32.
+        """
+        if self.weights is None:
+            distances = hamming(self.columns, packed(query - self.mean), scratch)
+            return distances if mask is None else np.maximum(distances, mask.wide, out=distances)
+        # The part of the product that the mean gives is the same for all rows: the query stays as it is.
+        distances = hamming(self.columns, packed(query), scratch)
+        estimates = (distances - np.float32(len(self.mean) / 2)) * self.weights
+        return estimates if mask is None else estimates - mask.endless
+
+
 class SignCodes:
     """Signs of vectors about their mean, in the order of the rows they stand for.
 
     Args:
-        dim: width of the vectors.
-        centred: take the mean off first; worth 0.004 of recall on embeddings, whose mean is not zero.
+        vectors: what the mean is taken of; worth 0.004 of recall on embeddings, whose mean is not zero.
+        weighted: the vectors are not of one length.
     """
 
-    def __init__(self, dim: int, *, centred: bool = True) -> None:
-        self.dim, self.centred, self.words = dim, centred, -(-dim // WORD)
-        self.mean = np.zeros(dim, np.float32)
-        self.fitted = 0  # rows that the mean was taken of
-        self._columns = np.empty((self.words, 0), np.uint64)
+    def __init__(self, vectors: NDArray[np.float32], *, weighted: bool) -> None:
+        dim = vectors.shape[1]
+        self.fitted = len(vectors)
+        self._mean = vectors.mean(0, dtype=np.float32) if len(vectors) else np.zeros(dim, np.float32)
+        self._columns = np.empty((-(-dim // WORD), 0), np.uint64)
+        self._weights = np.empty(0, np.float32) if weighted else None
         self.size = 0
 
     @property
-    def columns(self) -> Words:
-        """uint64 (words, size)."""
-        return self._columns[:, : self.size]
-
-    def encode(self, vectors: NDArray[np.float32]) -> Words:
-        """(..., dim) -> uint64 (..., words)."""
-        return packed(vectors - self.mean)
-
-    def fit(self, vectors: NDArray[np.float32]) -> None:
-        """Take the mean of these; what was encoded before has to be encoded again."""
-        if self.centred:
-            self.mean = vectors.mean(0, dtype=np.float32)
-        self.fitted, self.size = len(vectors), 0
+    def now(self) -> Signs:
+        """The codes so far; what is appended later does not change them."""
+        weights = None if self._weights is None else self._weights[: self.size]
+        return Signs(self._columns[:, : self.size], self._mean, weights)
 
     def append(self, vectors: NDArray[np.float32]) -> None:
         """Encode the next rows."""
-        stop = self.size + len(vectors)
+        start, stop = self.size, self.size + len(vectors)
         if self._columns.shape[1] < stop:
             self._columns = np.ascontiguousarray(grown(self._columns.T, stop).T)
-        for start in range(0, len(vectors), _BLOCK):
-            block = vectors[start : start + _BLOCK]
-            self._columns[:, self.size + start : self.size + start + len(block)] = self.encode(block).T
+        if self._weights is not None:
+            self._weights = grown(self._weights, stop)
+            self._weights[start:stop] = np.linalg.norm(vectors - self._mean, axis=1)
+        for at in range(0, len(vectors), _BLOCK):
+            block = vectors[at : at + _BLOCK]
+            self._columns[:, start + at : start + at + len(block)] = packed(block - self._mean).T
         self.size = stop

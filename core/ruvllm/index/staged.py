@@ -1,7 +1,7 @@
 """Learnt sign codes in two stages: a short prefix for everybody, the long rest for those it lets through.
 
 The prefix is 128 bits of the leading principal components, turned so that signs lose least (ITQ,
-Gong & Lazebnik 2011); the rest are up to 256 signs after a random rotation. At 100,000 vectors the
+Gong & Lazebnik 2011); the rest are 256 signs after a random rotation. At 100,000 vectors the
 prefix alone is a third of the work of whole codes, and its order good enough to drop 97 % of the rows.
 """
 
@@ -47,8 +47,15 @@ class StagedCoder:
         _, components = np.linalg.eigh(centred.T @ centred)
         leading = components[:, ::-1][:, : PREFIX_WORDS * WORD].astype(np.float32)
         short = leading @ _turned(centred @ leading, random)
-        rest = min(_REST_WORDS, max(1, dim // WORD)) * WORD
-        return cls(mean, np.ascontiguousarray(np.hstack([_padded(short), _padded(_rotation(dim, random)[:, :rest])])))
+        padded = np.pad(short, ((0, 0), (0, PREFIX_WORDS * WORD - short.shape[1])))  # bits that are never set
+        rest = _REST_WORDS * WORD
+        turned = _rotation(max(dim, rest), random)[:dim, :rest]  # of few dimensions more signs than these are taken
+        return cls(mean, np.ascontiguousarray(np.hstack([padded, turned])))
+
+    @property
+    def words(self) -> int:
+        """uint64 of one code."""
+        return int(self.matrix.shape[1] // WORD)
 
     def encode(self, vectors: NDArray[np.float32]) -> Words:
         """(..., dim) -> uint64 (..., words): the first PREFIX_WORDS are the prefix."""
@@ -73,15 +80,8 @@ def _turned(points: NDArray[np.float32], random: np.random.Generator) -> NDArray
     return turn
 
 
-def _padded(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
-    """With zero columns up to whole words: their bits are never set."""
-    return np.pad(matrix, ((0, 0), (0, -matrix.shape[1] % WORD)))
-
-
 def byte_sums(counts: NDArray[np.uint8]) -> NDArray[np.uint16]:
-    """Sum of each row of contiguous (n, words) popcounts, for up to four words: a row is one integer there."""
-    words = counts.shape[1]
-    if words == 4:  # all 256 bits differing wraps to 0: the opposite vector, which the exact rerank then drops
-        sums = (counts.view(np.uint32)[:, 0] * np.uint32(0x01010101)) >> np.uint32(24)
-        return np.asarray(sums, np.uint16)
-    return counts.sum(1, dtype=np.uint16)
+    """Sum of each row of contiguous uint8 (n, 4) popcounts."""
+    # A row is one integer; all 256 bits differing wraps to 0: the opposite vector, which the exact rerank drops.
+    sums = (counts.view(np.uint32)[:, 0] * np.uint32(0x01010101)) >> np.uint32(24)
+    return np.asarray(sums, np.uint16)
