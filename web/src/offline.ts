@@ -19,8 +19,6 @@ export type OfflineState =
 export interface OfflineOptions {
   /** The folder that `make web` built, on the page's own origin; by default the one this module was loaded from. */
   baseURL?: string | URL;
-  /** The pages whose loading is answered, by the start of their path; by default those in the folder. */
-  scope?: string;
   onState?: (state: OfflineState) => void;
 }
 
@@ -28,8 +26,8 @@ export interface OfflineOptions {
  * Keep the built folder for later visits. Call it once the router has all it needs: what this page has loaded then
  * comes from the browser's own cache, not a second time over the network.
  *
- * A page outside the folder is itself not kept, unless `scope` covers it (the server must then send
- * `Service-Worker-Allowed`) and a service worker of its own does so.
+ * A page outside the folder routes without a network too, but has to keep itself: its own address, and the module
+ * that it imports this from.
  */
 export function keepOffline(options: OfflineOptions = {}): Offline {
   const offline = new Offline(options);
@@ -41,16 +39,14 @@ export function keepOffline(options: OfflineOptions = {}): Offline {
 export class Offline {
   state: OfflineState = { kind: "starting" };
   readonly #script: URL;
-  readonly #scope: string;
   readonly #listen: ((state: OfflineState) => void) | undefined;
   #registration: ServiceWorkerRegistration | undefined;
   /** Whether this page has asked for the version that waits. */
   #asked = false;
   readonly #watched = new WeakSet<ServiceWorker>();
 
-  constructor({ baseURL, scope, onState }: OfflineOptions) {
+  constructor({ baseURL, onState }: OfflineOptions) {
     this.#script = new URL("sw.js", folder(baseURL ?? new URL(/* @vite-ignore */ "./", import.meta.url)));
-    this.#scope = scope ?? new URL("./", this.#script).pathname;
     this.#listen = onState;
   }
 
@@ -77,8 +73,7 @@ export class Offline {
 
   async #register(): Promise<void> {
     try {
-      const options = { scope: this.#scope, updateViaCache: "none" } as const;
-      const registration = await navigator.serviceWorker.register(this.#script, options);
+      const registration = await navigator.serviceWorker.register(this.#script, { updateViaCache: "none" });
       if (registration !== this.#registration) registration.addEventListener("updatefound", () => this.#watch(registration.installing));
       this.#registration = registration;
       this.#watch(registration.installing);

@@ -24,10 +24,18 @@ export function folder(base: string | URL): URL {
   return url;
 }
 
-/** The folder's index; its name never changes, so the cache is asked whether it is still the same. */
+/**
+ * The folder's index; its name never changes, so the cache is asked whether it is still the same. A page outside the
+ * folder is not answered by its service worker: without a network it finds what `keepOffline` has kept by itself.
+ */
 export async function fetchIndex(base: URL): Promise<SiteIndex> {
   const url = new URL("ruvllm.json", base);
-  return parseIndex(await (await fetched(url, { cache: "no-cache" })).text(), url.href);
+  const response = await fetched(url, { cache: "no-cache" }).catch(async (error: unknown) => {
+    const kept = await globalThis.caches?.match(url, { ignoreVary: true }).catch(() => undefined);
+    if (kept) return kept;
+    throw error;
+  });
+  return parseIndex(await response.text(), url.href);
 }
 
 /** The built folder under a URL. */

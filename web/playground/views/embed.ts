@@ -16,6 +16,10 @@ const LISTEN = `document.querySelector("ruvllm-router")
     if (action === "use") start(agent);
   });`;
 
+const OFFLINE = `import { keepOffline } from "/ruvllm/ruvllm.js";
+// from the second visit on, it routes without a network
+keepOffline({ onState: ({ kind }) => show(kind) });`;
+
 export function embedView(app: App): HTMLElement {
   const element = h("ruvllm-router", { live: true, label: "Try it here", placeholder: "Describe a task" });
   const heard = h("p", { class: "note", role: "status" }, "Its events appear here.");
@@ -35,7 +39,7 @@ export function embedView(app: App): HTMLElement {
     { class: "card" },
     h("h2", {}, "Embed"),
     h("p", { class: "note" }, "The same router as one element, for any page: in the page itself, or asking an edge server."),
-    h("div", { class: "pair" }, h("div", {}, element, heard), h("div", {}, code(SNIPPET), code(LISTEN))),
+    h("div", { class: "pair" }, h("div", {}, element, heard), h("div", {}, code(SNIPPET), code(LISTEN), code(OFFLINE))),
   );
 }
 

@@ -218,29 +218,28 @@ class Bridge:
 
     async def _restore(self, saved: Any) -> None:
         check_state(data := saved.to_bytes(), _STATE)
-        before, own = read_state(_STATE), self._own
+        before = read_state(_STATE)
         for llm in (self._next, self._llm):
             if llm is not None:
                 llm.close()  # now: closing it later would delete the new file's journal
         try:
             write_state(_STATE, data)
-            if self._keeps:
-                self._own = self._imported(own)
-            llm = await self._ready(self._own)
+            own = self._imported() if self._keeps else self._own
+            llm = await self._ready(own)
         except BaseException:
             write_state(_STATE, before)
-            self._own = own
-            self._change(await self._ready(own))
+            self._change(await self._ready(self._own))
             raise
+        self._own = own
         self._change(llm)
 
-    def _imported(self, own: dict[str, Agent]) -> dict[str, Agent]:
+    def _imported(self) -> dict[str, Agent]:
         """The agents of the file that has just come; one that says nothing of agents leaves those here alone."""
         if (kept := kept_agents(_STATE)) is not None:
             return kept
-        if own:
-            keep_agents(_STATE, own.values())
-        return own
+        if self._own:
+            keep_agents(_STATE, self._own.values())
+        return self._own
 
 
 async def _warm(llm: RuvLLM) -> None:
