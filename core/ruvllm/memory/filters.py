@@ -11,14 +11,16 @@ from ruvllm.errors import InputError
 __all__ = ["Filter", "compile_filter"]
 
 Filter = Mapping[str, Any]
+_Value = str | int | float | None
 
 _COMPARE = {"$eq": "=", "$ne": "<>", "$lt": "<", "$lte": "<=", "$gt": ">", "$gte": ">="}
 _KEY = re.compile(r"[^\"\\\x00-\x1f.]+(\.[^\"\\\x00-\x1f.]+)*")
 _DEEPEST = 16
 _MOST_VALUES = 1_000
+_MOST_JOINTS = 900  # SQLite takes 1,000 levels of an expression, and each AND of a chain is one
 
 
-def compile_filter(filter: Filter, depth: int = 0) -> tuple[str, list[Any]]:
+def compile_filter(filter: Filter) -> tuple[str, list[Any]]:
     """A WHERE expression over the column `metadata`, and its values.
 
     A key is a metadata key, or a path with dots. Its condition is a value (equality) or an object of
@@ -28,6 +30,13 @@ def compile_filter(filter: Filter, depth: int = 0) -> tuple[str, list[Any]]:
     Raises:
         InputError: what cannot be understood, with its key as the field.
     """
+    sql, values = _all_of(filter, 0)
+    if sql.count(" AND ") + sql.count(" OR ") > _MOST_JOINTS or len(values) > 10 * _MOST_VALUES:
+        raise _error("filter", "the filter is too large", "filter by less, and sort out the rest")
+    return sql, values
+
+
+def _all_of(filter: Filter, depth: int) -> tuple[str, list[Any]]:
     if not isinstance(filter, Mapping):
         raise _error("filter", f"a filter is {type(filter).__name__}", 'give an object such as {"agentId": "a1"}')
     if depth > _DEEPEST:
@@ -42,13 +51,13 @@ def compile_filter(filter: Filter, depth: int = 0) -> tuple[str, list[Any]]:
 
 def _logic(key: str, condition: Any, depth: int) -> tuple[str, list[Any]]:
     if key == "$not":
-        sql, values = compile_filter(condition, depth + 1)
+        sql, values = _all_of(condition, depth + 1)
         return f"NOT ({sql})", values
     if key not in ("$and", "$or"):
         raise _error(key, f"{key} is no logical operator", "use $and, $or or $not")
     if not isinstance(condition, list | tuple) or not condition:
         raise _error(key, f"{key} takes a list of filters", f'write {{"{key}": [{{…}}, {{…}}]}}')
-    compiled = [compile_filter(part, depth + 1) for part in condition]
+    compiled = [_all_of(part, depth + 1) for part in condition]
     joined = f" {key[1:].upper()} ".join(f"({sql})" for sql, _ in compiled)
     return f"({joined})", [value for _, values in compiled for value in values]
 
@@ -56,6 +65,7 @@ def _logic(key: str, condition: Any, depth: int) -> tuple[str, list[Any]]:
 def _key(key: Any, condition: Any) -> tuple[str, list[Any]]:
     if not isinstance(key, str) or not _KEY.fullmatch(key):
         raise _error(str(key)[:80], f"{key!r} is no metadata key", "use text without quotes and backslashes")
+    _encodable(key, key)
     path = "$" + "".join(f'."{part}"' for part in key.split("."))
     if not isinstance(condition, Mapping):
         condition = {"$eq": condition}
@@ -70,7 +80,6 @@ def _key(key: Any, condition: Any) -> tuple[str, list[Any]]:
 
 
 def _compare(key: str, path: str, operator: str, operand: Any) -> tuple[str, list[Any]]:
-    found = "json_extract(metadata, ?)"
     if operator == "$exists":
         if not isinstance(operand, bool):
             raise _error(key, "$exists takes true or false", f'write {{"{key}": {{"$exists": true}}}}')
@@ -78,30 +87,51 @@ def _compare(key: str, path: str, operator: str, operand: Any) -> tuple[str, lis
     if operator in ("$in", "$nin"):
         if not isinstance(operand, list | tuple) or len(operand) > _MOST_VALUES:
             raise _error(key, f"{operator} takes a list", f"give up to {_MOST_VALUES} values")
-        chosen = [_value(key, value) for value in operand]
-        inside = f"coalesce({found} IN ({', '.join('?' * len(chosen))}), 0)"
-        return (inside if operator == "$in" else f"NOT {inside}"), [path, *chosen]
+        return _among(path, [_value(key, value) for value in operand], operator == "$in")
     if operator not in _COMPARE:
         known = ", ".join([*_COMPARE, "$in", "$nin", "$exists"])
         raise _error(key, f"{operator!r} is no comparison", f"use one of {known}")
-    if operand is None:
-        if operator not in ("$eq", "$ne"):
-            raise _error(key, f"{operator} cannot compare with null", "use $eq, $ne or $exists")
-        return f"{found} IS {'NOT ' if operator == '$ne' else ''}NULL", [path]
     value = _value(key, operand)
     if operator in ("$eq", "$ne"):
-        return f"coalesce({found} = ?, 0) = {int(operator == '$eq')}", [path, value]
+        return _among(path, [value], operator == "$eq")
+    if value is None:
+        raise _error(key, f"{operator} cannot compare with null", "use $eq, $ne or $exists")
     # Numbers only compare with numbers, text with text: SQLite would put every text above every number.
-    kinds = "'integer', 'real', 'true', 'false'" if isinstance(value, int | float) else "'text'"
-    return f"coalesce(json_type(metadata, ?) IN ({kinds}) AND {found} {_COMPARE[operator]} ?, 0)", [path, path, value]
+    kinds = "'text'" if isinstance(value, str) else "'integer', 'real', 'true', 'false'"
+    found = f"json_type(metadata, ?) IN ({kinds}) AND json_extract(metadata, ?) {_COMPARE[operator]} ?"
+    return f"coalesce({found}, 0)", [path, path, value]
 
 
-def _value(key: str, value: Any) -> str | int | float:
+def _among(path: str, values: list[_Value], wanted: bool) -> tuple[str, list[Any]]:
+    """Whether it is one of these. SQLite gives lists and objects as their JSON text, which is no text of theirs."""
+    some = [value for value in values if value is not None]
+    inside = f"json_type(metadata, ?) NOT IN ('array', 'object') AND json_extract(metadata, ?) IN ({_marks(some)})"
+    told: list[Any] = [path, path, *some]
+    if len(some) < len(values):
+        inside, told = f"({inside}) OR json_type(metadata, ?) = 'null'", [*told, path]
+    return f"{'' if wanted else 'NOT '}coalesce({inside}, 0)", told
+
+
+def _marks(values: list[Any]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _value(key: str, value: Any) -> _Value:
     if isinstance(value, bool):
         return int(value)  # as json_extract gives it
-    if isinstance(value, str | float) or (isinstance(value, int) and abs(value) < 2**63):
+    if isinstance(value, str):
+        _encodable(key, value)
         return value
-    raise _error(key, f"{type(value).__name__} cannot be compared", "use text, a number, true, false or null")
+    if value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**63):
+        return value
+    raise _error(key, f"{value!r:.40} cannot be compared", "use text, a number below 2^63, true, false or null")
+
+
+def _encodable(key: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise _error(ascii(key)[1:-1], "it is no Unicode text", "leave out lone surrogates") from None
 
 
 def _error(field: str, message: str, fix: str) -> InputError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ NODE_KINDS = ("Query", "Document", "QAPair", "AgentStep", "Fact", "Concept")  # 
 LITTLE = np.dtype("<f4")
 _COLUMNS = "id, collection, kind, text, metadata, quality, accesses, created, accessed, archived"
 _MOST_TEXT = 1_000_000
+_DEEPEST = 100
 _CHUNK = 4_096
 
 
@@ -51,9 +51,9 @@ class Memory:
     archived: bool = False
 
 
-def checksum(text: str, metadata: str, vector: bytes) -> int:
-    """CRC-32 over what a memory says."""
-    return zlib.crc32(vector, zlib.crc32(metadata.encode(), zlib.crc32(text.encode())))
+def checksum(collection: str, kind: str, space: str, text: str, metadata: str, vector: bytes) -> int:
+    """CRC-32 over what of a memory never changes."""
+    return zlib.crc32(vector, zlib.crc32("\0".join((collection, kind, space, text, metadata)).encode()))
 
 
 class Records:
@@ -71,18 +71,22 @@ class Records:
         """Keep memories with the vectors (n, dim) of an encoder's space; returns their ids.
 
         Raises:
-            InputError: a text, metadata, kind or quality that cannot be kept.
+            InputError: a text, metadata, kind, quality or vector that cannot be kept.
             StoreError: the file cannot be written; none was kept then.
         """
         rows = [_row(memory) for memory in memories]
-        blobs = [row.tobytes() for row in np.ascontiguousarray(vectors, LITTLE)]
-        if len(blobs) != len(rows):
-            raise InputError(f"{len(blobs)} vectors for {len(rows)} memories", field="vectors", fix="give one each")
+        table = np.ascontiguousarray(vectors, LITTLE)
+        if table.ndim != 2 or len(table) != len(rows):
+            message = f"vectors of shape {table.shape} for {len(rows)} memories"
+            raise InputError(message, field="vectors", fix="give a row each")
+        if not np.isfinite(table).all():
+            raise InputError("a vector is not finite", field="vectors", fix="leave out what the encoder failed on")
+        blobs = [row.tobytes() for row in table]
         ids = list[int]()
         with self.store.write() as db:
             revision = self._next(db)
             for row, blob in zip(rows, blobs, strict=True):
-                crc = checksum(row[2], row[3], blob)
+                crc = checksum(row[0], row[1], space, row[2], row[3], blob)
                 cursor = db.execute(
                     "INSERT INTO memories (collection, kind, text, metadata, quality, revision, crc)"
                     " VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -109,11 +113,12 @@ class Records:
                 (json.dumps(ids.tolist()),),
             )
         )
-        try:
-            joined = np.frombuffer(b"".join([found[i] for i in ids.tolist()]), LITTLE).reshape(len(ids), -1)
-        except (KeyError, ValueError):
+        blobs = [found.get(i, b"") for i in ids.tolist()]
+        widths = {len(blob) for blob in blobs} or {0}
+        if len(widths) > 1 or (width := widths.pop()) % LITTLE.itemsize or (blobs and not width):
             fix = "run `ruvllm memory check --repair`"
-            raise StoreError("a vector is missing or damaged", field="state", fix=fix) from None
+            raise StoreError("a vector is missing or damaged", field="state", fix=fix)
+        joined = np.frombuffer(b"".join(blobs), LITTLE).reshape(len(blobs), width // LITTLE.itemsize)
         return joined.astype(np.float32, copy=False)
 
     def matching(self, collection: str, filter: Filter | None = None) -> NDArray[np.int64]:
@@ -183,14 +188,18 @@ class Records:
     def flush(self) -> None:
         """Write down accesses and what else waits."""
         touched, self._touched = self._touched, Counter()
-        if touched:
-            with self.store.write() as db:
-                db.executemany(
-                    "UPDATE memories SET accesses = accesses + ?,"
-                    " accessed = (julianday('now') - 2440587.5) * 86400.0 WHERE id = ?",
-                    [(count, i) for i, count in touched.items()],
-                )
-        self.store.flush()
+        try:
+            if touched:
+                with self.store.write() as db:
+                    db.executemany(
+                        "UPDATE memories SET accesses = accesses + ?,"
+                        " accessed = (julianday('now') - 2440587.5) * 86400.0 WHERE id = ?",
+                        [(count, i) for i, count in touched.items()],
+                    )
+            self.store.flush()
+        except StoreError:
+            self._touched.update(touched)  # for the next time
+            raise
 
     def counts(self) -> dict[str, int]:
         """Collection -> memories in the index."""
@@ -207,7 +216,7 @@ class Records:
         i, collection, kind, text, metadata, quality, accesses, created, accessed, archived = row
         try:
             known = json.loads(metadata)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise StoreError(
                 f"the metadata of memory {i} are damaged", field="state", fix="run `ruvllm memory check --repair`"
             ) from None
@@ -219,15 +228,23 @@ def _row(memory: Memory) -> tuple[str, str, str, str, float]:
         raise InputError("a memory has no usable text", field="text", fix=f"give 1 to {_MOST_TEXT:,} characters")
     if memory.kind not in NODE_KINDS:
         raise InputError(f"kind is {memory.kind!r}", field="kind", fix=f"use one of {', '.join(NODE_KINDS)}")
-    if not memory.collection or len(memory.collection) > 200:
+    if not isinstance(memory.collection, str) or not 0 < len(memory.collection) <= 200:
         raise InputError(f"collection is {memory.collection!r}"[:120], field="collection", fix="give a short name")
-    quality = float(memory.quality)
-    if not (math.isfinite(quality) and 0 <= quality <= 1):
-        raise InputError(f"quality is {quality}", field="quality", fix="use a number from 0 to 1")
+    if not isinstance(memory.quality, int | float) or not 0 <= memory.quality <= 1:
+        raise InputError(f"quality is {memory.quality!r}"[:120], field="quality", fix="use a number from 0 to 1")
     try:
         metadata = json.dumps(dict(memory.metadata), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         metadata.encode(), memory.text.encode(), memory.collection.encode()
     except (TypeError, ValueError, RecursionError) as error:
         fix = "give an object of text, finite numbers, booleans, lists and objects"
         raise InputError(f"it cannot be kept as JSON: {error}"[:200], field="metadata", fix=fix) from None
-    return memory.collection, memory.kind, memory.text, metadata, quality
+    if len(metadata) > _MOST_TEXT or _deeper(memory.metadata, _DEEPEST):
+        fix = f"keep to {_MOST_TEXT:,} characters and {_DEEPEST} levels"
+        raise InputError("the metadata are too large", field="metadata", fix=fix)
+    return memory.collection, memory.kind, memory.text, metadata, float(memory.quality)
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Whether lists and objects lie in each other more deeply: what JSON readers refuse cannot be read again."""
+    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return bool(inside) and (levels == 0 or any(_deeper(part, levels - 1) for part in inside))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
+from functools import cache
 
 from ruvllm.errors import StoreError
 
-__all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "prepare"]
+__all__ = ["APPLICATION_ID", "GUESTS", "SCHEMA_VERSION", "harden", "made_by", "prepare", "strangers"]
 
 APPLICATION_ID = 0x72757631  # "ruv1"
 _NOW = "((julianday('now') - 2440587.5) * 86400.0)"
@@ -79,13 +81,20 @@ CREATE TABLE learnt (
 _MIGRATIONS = (_FEEDBACK, _MEMORY)  # entry i takes a file from version i to i + 1
 SCHEMA_VERSION = len(_MIGRATIONS)
 
+# Tables that a host adds to the file; the core only carries them over when it repairs one.
+GUESTS = {"own_agents": "CREATE TABLE own_agents (id INTEGER PRIMARY KEY, agent TEXT NOT NULL) STRICT"}
+
+_REPAIR = "`ruvllm memory check --repair` saves what it can"
+
 
 def prepare(db: sqlite3.Connection, path: str) -> None:
     """Make the tables, or bring those of an older version up to date, in one transaction.
 
     Raises:
-        StoreError: another program's file, or one of a newer ruvllm; neither is touched.
+        StoreError: another program's file, one of a newer ruvllm, or one whose tables are not as ruvllm
+            makes them; none is touched.
     """
+    harden(db)
     (application,) = db.execute("PRAGMA application_id").fetchone()
     (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if tables and application != APPLICATION_ID:
@@ -94,11 +103,45 @@ def prepare(db: sqlite3.Connection, path: str) -> None:
     version = _version(db)
     if version > SCHEMA_VERSION:
         raise StoreError(f"{path} was written by a newer ruvllm", field="state", fix="pip install -U ruvllm")
+    for what in strangers(db, version):
+        raise StoreError(f"{path} is not as ruvllm makes it: {what}", field="state", fix=_REPAIR)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA foreign_keys = ON")
     if version < SCHEMA_VERSION:
         _migrate(db)
+
+
+def harden(db: sqlite3.Connection) -> None:
+    """Take a file for what it may be, somebody else's: run nothing that it brings, and check pages as they are read."""
+    db.execute("PRAGMA trusted_schema = OFF")
+    db.execute("PRAGMA cell_size_check = ON")
+
+
+def strangers(db: sqlite3.Connection, version: int) -> list[str]:
+    """What the schema has that ruvllm does not make, or lacks: triggers, views, altered tables.
+
+    SQLite runs triggers, expressions of indexes and defaults by itself, so only the very text of the
+    migrations is accepted for our tables. Other plain tables are somebody else's business, and never touched.
+    """
+    ours = made_by(version)
+    names = {table for _, _, table, _ in made_by(SCHEMA_VERSION)}
+    found = set(db.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall())
+    told = [f"{kind} {name} is missing or altered" for kind, name, _, _ in sorted(ours - found, key=str)]
+    for kind, name, table, _ in sorted(found - ours, key=str):
+        if kind not in ("table", "index") or table in names:
+            told.append(f"it has a {kind} {name}"[:200])
+    return told
+
+
+@cache
+def made_by(version: int) -> frozenset[tuple[str, str, str, str | None]]:
+    """(type, name, table, SQL) of all that the migrations up to a version make."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        for step in _MIGRATIONS[: max(version, 0)]:
+            for statement in step.split(";\n"):
+                db.execute(statement)
+        return frozenset(db.execute("SELECT type, name, tbl_name, sql FROM sqlite_master"))
 
 
 def _version(db: sqlite3.Connection) -> int:
@@ -109,12 +152,13 @@ def _version(db: sqlite3.Connection) -> int:
 def _migrate(db: sqlite3.Connection) -> None:
     db.execute("BEGIN IMMEDIATE")
     try:
-        for step in _MIGRATIONS[_version(db) :]:  # read again: another process may have been faster
+        for step in _MIGRATIONS[max(_version(db), 0) :]:  # read again: another process may have been faster
             for statement in step.split(";\n"):
                 db.execute(statement)
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         db.execute("COMMIT")
     except BaseException:
-        db.execute("ROLLBACK")
+        if db.in_transaction:  # a full disk has ended it already
+            db.execute("ROLLBACK")
         raise

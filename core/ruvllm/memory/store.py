@@ -6,10 +6,11 @@ By default nothing that was acknowledged can be lost: every write is on disk whe
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from time import monotonic
@@ -51,6 +52,7 @@ class Store:
         self.path, self.batch, self.interval = str(path), batch, interval
         self._clock, self._lock = clock, threading.RLock()
         self._open, self._since = 0, 0.0  # writes in the open transaction, and when it began
+        self._inside = 0  # writes that are being made, one within the other
         fix = "give a writable path to a ruvllm state file, or try `ruvllm memory check --repair`"
         try:
             if self.path != ":memory:":
@@ -64,6 +66,8 @@ class Store:
                 self._db.close()
                 raise
         except (sqlite3.Error, OSError) as error:
+            if str(error) in _BUSY:
+                raise self._failure(error) from None
             raise StoreError(f"{self.path} cannot be opened: {error}", field="state", fix=fix) from None
 
     def read(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
@@ -91,6 +95,7 @@ class Store:
             except sqlite3.Error as error:
                 raise self._failure(error) from None
             self._open += 1
+            self._inside += 1
             try:
                 yield self._db
                 self._db.execute("RELEASE one")
@@ -99,13 +104,18 @@ class Store:
                 if isinstance(error, sqlite3.Error | UnicodeEncodeError):
                     raise self._failure(error) from None
                 raise
-            if self._open >= self.batch or self._clock() - self._since >= self.interval:
+            finally:
+                self._inside -= 1
+            if not self._inside and (self._open >= self.batch or self._clock() - self._since >= self.interval):
                 self.flush()
 
     def flush(self) -> None:
         """Put everything acknowledged on disk."""
         with self._lock:
             if not self._open:
+                return
+            if self._inside:
+                self._since = -math.inf  # a write is whole or not at all: it is put on disk when it ends
                 return
             try:
                 self._db.execute("COMMIT")
@@ -161,14 +171,18 @@ class Store:
 
     def _undo(self) -> None:
         """Take back the write at hand; of a batch, what went before stays, unless SQLite dropped it all."""
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK TO one")
-            self._db.execute("RELEASE one")
-            self._open -= 1
-            if not self._open:
+        try:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK TO one")
+                self._db.execute("RELEASE one")
+                self._open -= 1
+                if not self._open:
+                    self._db.execute("ROLLBACK")
+                return
+        except sqlite3.Error:  # the disk does not even take that
+            with suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
-        else:
-            self._open = 0
+        self._open = 0
 
     def _failure(self, error: Exception) -> StoreError:
         if str(error) in _BUSY:
