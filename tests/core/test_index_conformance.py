@@ -6,7 +6,7 @@ from typing import Any
 
 from index_suite import IndexSuite
 
-from ruvllm.index import BinaryIndex, FlatIndex, IvfIndex
+from ruvllm.index import BinaryIndex, FlatIndex, HnswIndex, IvfIndex
 
 
 class TestFlat(IndexSuite):
@@ -26,3 +26,10 @@ class TestIvf(IndexSuite):
 
     def make(self, dim: int, metric: str = "cosine") -> Any:
         return IvfIndex(dim, metric, least=60)
+
+
+class TestHnsw(IndexSuite):
+    edits = 10
+
+    def make(self, dim: int, metric: str = "cosine") -> Any:
+        return HnswIndex(dim, metric)

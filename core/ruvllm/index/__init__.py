@@ -3,8 +3,9 @@
 from ruvllm.index.auto import AutoIndex
 from ruvllm.index.binary import BinaryIndex
 from ruvllm.index.flat import FlatIndex
+from ruvllm.index.hnsw import HnswIndex
 from ruvllm.index.ivf import IvfIndex
 from ruvllm.index.protocol import Hits, Index
 from ruvllm.index.rows import Mask, Rows
 
-__all__ = ["AutoIndex", "BinaryIndex", "FlatIndex", "Hits", "Index", "IvfIndex", "Mask", "Rows"]
+__all__ = ["AutoIndex", "BinaryIndex", "FlatIndex", "Hits", "HnswIndex", "Index", "IvfIndex", "Mask", "Rows"]

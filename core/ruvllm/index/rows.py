@@ -49,6 +49,7 @@ class Rows:
         self._penalty = np.zeros(0 if base is None else len(base), np.uint8)
         # Rising ids (a database's row ids) are found by bisection; a dict is built once they are not.
         self._rows: dict[int, int] | None = None
+        self.kept: NDArray[np.int64] | None = None  # the rows that the last squeeze left, by their numbers before
         self.view = View(0, 0, self._ids, self._penalty, 0, self._tail, base)
 
     def __len__(self) -> int:
@@ -152,8 +153,9 @@ class Rows:
             view = self.view
             if view.base is not None or view.dead < max(_SPARE, _STALE * view.size):
                 return False
-            live = np.flatnonzero(view.penalty == 0)
+            live = np.flatnonzero(view.penalty == 0).astype(np.int64)
             ids, self._tail = view.ids[live], view.tail[live]
+            self.kept = live
             self._ids, self._penalty = ids, np.zeros(len(live), np.uint8)
             rising = bool((ids[1:] > ids[:-1]).all())
             self._rows = None if rising else dict(zip(ids.tolist(), range(len(ids)), strict=True))
