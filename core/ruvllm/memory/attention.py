@@ -92,10 +92,10 @@ class GraphAttention:
             query: (dim,).
             vectors: (n, dim), a row for each of the graph's.
         """
+        asked = self._rows(np.asarray(query)[None], "query", 1)
         memories = self.message_pass(graph, vectors)
-        if not len(memories):
-            return memories[:, 0]
-        return memories @ self.cross_attend(query, memories)
+        out: Array = memories @ self.cross_attend(asked, memories)[0]
+        return out
 
     def message_pass(self, graph: Subgraph, vectors: ArrayLike, rounds: int | None = None) -> Array:
         """The memories once they have heard from their neighbours: (n, dim), unit rows.
@@ -159,7 +159,7 @@ class GraphAttention:
         links = links_of(graph)
         mass = mass_of(self.weights, links, n)
         informed, heard = attend(self.weights, x, x, mass, NODES)
-        asked = scaled(self._rows(np.atleast_2d(np.asarray(query)), "query", 1))
+        asked = scaled(self._rows(np.asarray(query)[None], "query", 1))
         _, drawn = attend(self.weights, asked, scaled(informed), None, QUERY)
         flow = drawn.shares.transpose(0, 2, 1) * heard.shares / self.heads  # (h, n, n): to a memory, from a memory
         given = flow.sum(axis=(0, 1))
