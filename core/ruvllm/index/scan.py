@@ -139,7 +139,7 @@ class ListScan:
             lengths = np.append(self.starts[chosen + 1], self.size) - starts
             ends = lengths.cumsum()
             n = int(ends[-1])
-            shift = np.repeat(starts - ends + lengths, lengths)
+            shift = np.repeat(starts - ends + lengths, lengths.astype(np.intp))  # 32 bits in a browser
             columns = np.concatenate(parts, axis=1, out=scratch.columns[:, :n])
         xor, counts = scratch.xor[:, :n], scratch.counts[:, :n]
         np.bitwise_xor(columns, code[:PREFIX_WORDS, None], out=xor)
@@ -177,8 +177,8 @@ class ListScan:
 
     def _list_rank(self, sample: Sample, found: Slots, share: float) -> int:
         """How many of the nearest lists hold this share of the neighbours; the tail is always visited."""
-        list_of = np.full(self.size, -1, np.int64)
-        list_of[self._order[: self.sorted]] = np.repeat(np.arange(len(self.centroids)), np.diff(self.starts))
+        list_of, sizes = np.full(self.size, -1, np.int64), np.diff(self.starts).astype(np.intp)
+        list_of[self._order[: self.sorted]] = np.repeat(np.arange(len(self.centroids)), sizes)
         queries = sample.queries if self.lift is None else self.lift.queries(sample.queries)
         order = (-(queries @ self.centroids.T)).argsort(1)
         ranks = np.empty_like(order)
