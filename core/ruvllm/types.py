@@ -105,8 +105,9 @@ class Team:
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """What a person said about a decision: this text belongs to this agent."""
+    """What a person said about a decision: this text belongs to this agent, or does not."""
 
     text: str
     agent: str
     weight: float = 1.0
+    right: bool = True  # False: it does not belong to this agent, and nobody said to which

@@ -116,6 +116,26 @@ class Head:
                 self.weights[: self.dim, agent] += move * vector
                 np.add.at(self.weights[:, agent], self.dim + buckets, move * values)
 
+    def avoid(self, vector: Vectors, words: Words, offsets: Vectors, label: int, weight: float = 1.0) -> None:
+        """Move at once so that a text like this one does not go to `label`, wherever else it may belong.
+
+        Args:
+            vector, offsets, weight: as for `learn`.
+        """
+        if len(offsets) < 2:
+            return
+        self.tfidf.admit(words)
+        buckets, values = self.tfidf.sparse(words)
+        values = values * np.float32(LEXICAL_WEIGHT)
+        logits = offsets + self.logits(vector, words)
+        own = float(logits[label])
+        logits[label] = -np.inf
+        lead = (_MARGIN + own - float(logits.max())) / max(float(vector @ vector + values @ values), 1e-6)
+        step = np.float32(min(_STEP * weight, lead))
+        if step > 0:
+            self.weights[: self.dim, label] -= step * vector
+            np.add.at(self.weights[:, label], self.dim + buckets, -step * values)
+
 
 class Design:
     """Examples as features, ready for one head after another.

@@ -17,21 +17,23 @@ from ruvllm.encoders.static import StaticEncoder
 from ruvllm.errors import EncoderError, InputError
 from ruvllm.routing.calibration import Calibration, softmax
 from ruvllm.routing.compiled import Compiled
+from ruvllm.routing.evidence import Explainer
 from ruvllm.routing.extend import places
-from ruvllm.routing.fusion import FEATURES, lexicon
+from ruvllm.routing.fusion import lexicon
+from ruvllm.routing.head import Examples
 from ruvllm.routing.judge import Outcome, judge
+from ruvllm.routing.lessons import Lesson, Lessons
 from ruvllm.routing.recollection import Recollected, Recollection
 from ruvllm.routing.scorer import Basis, Scored, Scorer, TaskView
 from ruvllm.routing.tiers import action_for, tier_for
 from ruvllm.routing.weights import RouterWeights
 from ruvllm.text.lexical import content, spoken, stem_all, stems
-from ruvllm.types import Agent, Candidate, Decision, Evidence, Feedback
+from ruvllm.types import Agent, Decision, Evidence, Feedback
 
 __all__ = ["MODES", "Router", "checked_text"]
 
 MODES = ("cascade", "minilm", "static")
 _SETTLED = 0.98  # a static answer as sure as this stands: lower is faster, and a little less accurate
-_TOP_EVIDENCE = 3
 _MAX_TEXT = 4_000_000  # characters; past this it is no task but a file
 
 Array = NDArray[np.float32]
@@ -93,8 +95,10 @@ class Router:
         self._recollection = Recollection(static.dim, weights.recollection)
         self._recalled = 0  # how many of _learnt it has taken in
         self._behind: dict[str, int] = {}  # scorer name -> how many of _learnt it has taken in
+        self._lessons: dict[str, Lessons] = {}
+        self._examples: dict[str, Examples] = {}
         self._cache: LruCache[tuple[str, int], Decision] = LruCache(cache_size)
-        self._example_vectors: dict[int, Array] = {}
+        self._explain = Explainer(self.agents, self._lexicon, static)
 
     async def route(self, text: str, top: int = 3) -> Decision:
         """The agent for a task.
@@ -134,8 +138,8 @@ class Router:
             outcome = await self._ask_minilm(text, view, timings)
         assert outcome is not None
         before = perf_counter()
-        evidence = self._evidence(outcome, dict(zip(words, spelled, strict=True)), terms, static)
-        alternatives = self._alternatives(outcome, top)
+        evidence = self._explain.evidence(outcome, dict(zip(words, spelled, strict=True)), terms, static)
+        alternatives = self._explain.alternatives(outcome, top)
         agent, confidence = self.agents[outcome.top], round(outcome.confidence, 4)
         tier, ended = tier_for(agent, text), perf_counter()
         timings |= {"decide": ended - before}
@@ -179,11 +183,27 @@ class Router:
         if feedback.agent not in self._number:
             raise InputError(f"no agent is called {feedback.agent!r}", field="agent", fix="see `ruvllm agents list`")
 
+    async def review(self, pause: Pause = no_pause) -> None:
+        """Fit what was learnt once more, from all examples and feedback; tasks go on being routed meanwhile.
+
+        Args:
+            pause: awaited between slices of the work.
+        """
+        for name in list(self._scorers):
+            scorer = await self.scorer(name)
+            if name not in self._examples:
+                encoder = self._encoder(name)
+                self._examples[name] = await scorer.examples(self.agents, self._lexicon, encoder, pause)
+            told = list(self._learnt)
+            lessons = await self._as_lessons(name, _latest(told))
+            taught = await self._lessons_of(name).review(scorer, self._examples[name], lessons, pause)
+            scorer.taught, self._behind[name] = taught, len(told)
+            await self._catch_up(name)
+        self._cache.clear()
+
     async def raw_confidence(self, text: str) -> float:
         """The top softmax probability before any calibration, to compare calibrations with."""
-        text = checked_text(text)
-        words = stems(text)
-        view = TaskView(words, self._lexicon.scores(content(words)))
+        view = self._view(checked_text(text))
         name = "static" if self._minilm is None or self.mode == "static" else "minilm"
         vector = (await self._encoder(name).encode([text]))[0]
         return float(softmax((await self._score(name, vector, view)).logits).max())
@@ -223,7 +243,7 @@ class Router:
     def _recollect(self, static: Array) -> Recollected | None:
         """What memory answers to a static vector; confirmed tasks are taken in first."""
         if len(self._learnt) > self._recalled:
-            news, self._recalled = self._learnt[self._recalled :], len(self._learnt)
+            news, self._recalled = [f for f in self._learnt[self._recalled :] if f.right], len(self._learnt)
             texts = [feedback.text for feedback in news]
             agents = [self._number[feedback.agent] for feedback in news]
             self._recollection.add(texts, agents, [f.weight for f in news], self._static.encode_now(texts))
@@ -275,15 +295,24 @@ class Router:
         if seen == len(self._learnt):
             return
         self._behind[name] = len(self._learnt)
-        news = self._learnt[seen:]
-        scorer = self._scorers[name]
-        vectors = await self._encoder(name).encode([feedback.text for feedback in news])
-        for feedback, vector in zip(news, vectors, strict=True):
-            words = stems(feedback.text)
-            scored = scorer.score(vector, TaskView(words, self._lexicon.scores(content(words))))
-            head = scorer.taught.head
-            offsets = scored.logits - head.logits(vector, words)
-            head.learn(vector, words, offsets, self._number[feedback.agent], feedback.weight)
+        scorer, lessons = self._scorers[name], self._lessons_of(name)
+        for lesson in await self._as_lessons(name, self._learnt[seen:]):
+            lessons.take(scorer, lesson)
+
+    async def _as_lessons(self, name: str, told: list[Feedback]) -> list[Lesson]:
+        """Feedback as the scorer of an encoder sees it."""
+        vectors = await self._encoder(name).encode([feedback.text for feedback in told])
+        return [
+            Lesson(vector, self._view(f.text), self._number[f.agent], f.weight, f.right)
+            for f, vector in zip(told, vectors, strict=True)
+        ]
+
+    def _lessons_of(self, name: str) -> Lessons:
+        return self._lessons.setdefault(name, Lessons(neighbours=name != "static"))
+
+    def _view(self, text: str) -> TaskView:
+        words = stems(text)
+        return TaskView(words, self._lexicon.scores(content(words)))
 
     async def _score(self, name: str, vector: Array, view: TaskView) -> Scored:
         scorer = await self.scorer(name)
@@ -303,32 +332,10 @@ class Router:
     def _judge(self, stage: str, scored: Scored) -> Outcome:
         return judge(stage, scored, self._calibration(stage), self.weights)
 
-    def _alternatives(self, outcome: Outcome, top: int) -> tuple[Candidate, ...]:
-        """The `top` next best agents, best first."""
-        probabilities, best = outcome.probabilities, outcome.top
-        count = min(top + 1, len(probabilities))
-        found = np.argpartition(-probabilities, count - 1)[:count]
-        ranked = sorted(zip((-probabilities[found]).tolist(), found.tolist(), strict=True))
-        others = [(i, -p) for p, i in ranked if i != best][:top]
-        return tuple(Candidate(self.agents[i].name, round(p, 4)) for i, p in others)
 
-    def _evidence(self, outcome: Outcome, spelled: dict[str, str], terms: list[str], static: Array) -> Evidence:
-        best = outcome.top
-        keywords = tuple(spelled[term] for term, _ in self._lexicon.matches(terms, best)[:6])
-        scores = dict(zip(FEATURES, outcome.features[:, best].tolist(), strict=True))
-        scores["head"] = float(outcome.head[best])
-        return Evidence(keywords, self._nearest_examples(best, static), scores)
-
-    def _nearest_examples(self, agent: int, static: Array) -> tuple[tuple[str, float], ...]:
-        examples = self.agents[agent].examples
-        if not examples:
-            return ()
-        vectors = self._example_vectors.get(agent)
-        if vectors is None:
-            vectors = self._example_vectors[agent] = self._static.encode_now(examples)
-        cosines = (vectors @ static).tolist()  # a few dozen: Python sorts them sooner than numpy wakes up
-        nearest = sorted(range(len(cosines)), key=cosines.__getitem__, reverse=True)[:_TOP_EVIDENCE]
-        return tuple((examples[i], cosines[i]) for i in nearest)
+def _latest(told: list[Feedback]) -> list[Feedback]:
+    """The last word on each text (of a text's rejections, each agent's)."""
+    return list({(f.text, "" if f.right else f.agent): f for f in told}.values())
 
 
 def _micros(timings: dict[str, float]) -> dict[str, float]:

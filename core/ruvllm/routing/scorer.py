@@ -104,14 +104,14 @@ class Scorer:
         if basis is not None and basis.moves.same_examples:
             scorer.taught = widen(basis.scorer.taught, basis.moves)
         elif any(agent.examples for agent in agents):
-            examples = await scorer._examples(agents, lexicon, encoder, pause)
+            examples = await scorer.examples(agents, lexicon, encoder, pause)
             if basis is not None:
                 scorer.taught = await refit(basis.scorer.taught, basis.moves, examples, pause)
             else:
                 scorer.taught = await teach(examples, neighbours=encoder.name != "static", pause=pause)
         return scorer
 
-    async def _examples(self, agents: Sequence[Agent], lexicon: Bm25, encoder: Encoder, pause: Pause) -> Examples:
+    async def examples(self, agents: Sequence[Agent], lexicon: Bm25, encoder: Encoder, pause: Pause) -> Examples:
         """Every agent's examples with their zero-shot logits."""
         texts = [text for agent in agents for text in agent.examples]
         labels = np.repeat(np.arange(len(agents), dtype=np.int64), [len(agent.examples) for agent in agents])

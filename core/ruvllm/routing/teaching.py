@@ -12,7 +12,7 @@ from ruvllm.routing.calibration import Calibration, fit_temperature
 from ruvllm.routing.head import Design, Examples, Head
 from ruvllm.routing.neighbours import MOST, Neighbours
 
-__all__ = ["FOLDS", "Fold", "Taught", "centroids_of", "folds_of", "teach"]
+__all__ = ["FOLDS", "Fold", "Taught", "centroids_of", "enough", "folds_of", "teach"]
 
 # From how many examples on (a mean of 3 an agent, and 30 in all) held-out ones calibrate better than margins do.
 _ENOUGH_EACH, _ENOUGH_IN_ALL = 3, 30
@@ -69,7 +69,7 @@ async def teach(examples: Examples, *, neighbours: bool, pause: Pause = no_pause
         neighbours: whether scores from the nearest examples may be added; they cost time at every task.
         pause: awaited between steps.
     """
-    if len(examples) < max(_ENOUGH_EACH * examples.offsets.shape[1], _ENOUGH_IN_ALL):
+    if not enough(examples):
         return Taught.uncalibrated(await Design(examples).fit(pause))
     share, logits, rows = await _held_out(examples, pause)
     near = None
@@ -80,6 +80,11 @@ async def teach(examples: Examples, *, neighbours: bool, pause: Pause = no_pause
     calibration = Calibration.measure(logits, examples.labels[rows], closeness)
     head = await Design(examples).fit(pause, share)
     return Taught(head, np.float32(share), near if near and near.weight else None, centroids, calibration)
+
+
+def enough(examples: Examples) -> bool:
+    """Whether some of them can be held out to calibrate with."""
+    return len(examples) >= int(max(_ENOUGH_EACH * examples.offsets.shape[1], _ENOUGH_IN_ALL))
 
 
 def folds_of(n: int, seed: int = 0) -> NDArray[np.int64]:
