@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -16,6 +17,7 @@ __all__ = ["Pages"]
 _SIZES = (4096, 1024, 2048, 8192, 16384, 32768, 65536, 512)
 _FLAGS = (2, 5, 10, 13)  # interior and leaf of an index, of a table
 _SAMPLE = 64
+_MOST_BEYOND = 1 << 20  # pages after the file's end that a log's word is taken for
 _WAL_MAGIC = {0x377F0682: "<", 0x377F0683: ">"}
 
 
@@ -35,7 +37,7 @@ class Pages:
         told = [_size(header[16:18]), self._wal_size()]
         self.size = max([size for size in told if size] + list(_SIZES), key=self._plausible)
         self.usable = self.size - (header[20] if self.size - header[20] >= 480 else 0)
-        self.count = -(-self._length // self.size)
+        self.count = self._whole = -(-self._length // self.size)
         self._over: dict[int, int] = {}  # page -> where in the log
         if self._wal:
             self._read_log(self._wal)
@@ -53,6 +55,11 @@ class Pages:
         if self._wal and number in self._over:
             return _at(self._wal, self._over[number], self.size)
         return _at(self._file, (number - 1) * self.size, self.size)
+
+    def there(self) -> Iterator[int]:
+        """The numbers of those that the file or its log has."""
+        yield from range(1, self._whole + 1)
+        yield from sorted(number for number in self._over if self._whole < number <= self.count)
 
     def _plausible(self, size: int) -> int:
         """How many of the first pages would begin like one of a tree."""
@@ -87,8 +94,7 @@ class Pages:
             waiting[number] = at + 24
             if commit:
                 self._over |= waiting
-                # A file can have grown by no more than what the log brings, whatever a frame says.
-                self.count = max(self.count, min(commit, -(-self._length // size) + len(self._over)))
+                self.count = max(self.count, min(commit, self._whole + _MOST_BEYOND))
                 waiting = {}
             at += 24 + size
 

@@ -61,7 +61,7 @@ class _Salvage:
         whole = self._schema(self._walk(1), found) if self.pages.count else 0
         if self.broken or not whole:
             before, entries = bytes(self.used), list[int]()
-            for number in range(2, self.pages.count + 1):
+            for number in self.pages.there():
                 leaf = not self.used[number] and self.pages.read(number)[0] == _TABLE_LEAF
                 if leaf and self._schema(self._page(number, []), found):
                     entries.append(number)
@@ -177,7 +177,7 @@ class _Salvage:
 
     def _orphans(self) -> Iterator[Row]:
         known = shapes()
-        for number in range(1, self.pages.count + 1):
+        for number in self.pages.there():
             if self.used[number]:
                 continue
             keyed = self.pages.read(number)[100 if number == 1 else 0] in (_INDEX_LEAF, _INDEX_INNER)
