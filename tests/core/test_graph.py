@@ -138,6 +138,7 @@ def test_a_binding_brings_its_members_together():
         (pair, (2, 5), "Derived", 0.5, {}),
     ]
     assert graph.bindings([3], ["Derived"]) == []
+    assert [b.id for b in graph.bindings([3, 2], most=1)] == [team]
     sub = graph.expand([3])
     assert sub.ids.tolist() == [3, 1, 4]
     assert edges_in(sub) == {(3, 1, "SameTopic"), (3, 4, "SameTopic")}

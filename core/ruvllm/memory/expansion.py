@@ -44,7 +44,7 @@ class Expansion:
             return
         self._bindings.add(binding)
         inside, outside = list[int](), list[int]()
-        for member in json.loads(members):
+        for member in sorted(json.loads(members)):
             (inside if member in self._hops else outside).append(member)
         hub, *inside = sorted(inside, key=lambda member: (self._hops[member], -self._strength[member], member))
         for member in (inside + outside)[: self._fan_out]:

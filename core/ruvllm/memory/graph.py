@@ -34,11 +34,10 @@ SELECT node, other, kind, weight, outgoing FROM (
 ) WHERE place <= ?3 ORDER BY node, place
 """
 _BINDINGS_OF = """
-SELECT id, kind, weight, metadata, (
-    SELECT json_group_array(memory) FROM (SELECT memory FROM hyperedge_members WHERE hyperedge = id ORDER BY memory)
-) FROM hyperedges WHERE id IN (
+SELECT id, kind, weight, metadata, (SELECT json_group_array(memory) FROM hyperedge_members WHERE hyperedge = id)
+FROM hyperedges WHERE id IN (
     SELECT hyperedge FROM json_each(?1) AS asked JOIN hyperedge_members ON memory = asked.value
-) AND kind IN (SELECT value FROM json_each(?2)) ORDER BY weight DESC, id
+) AND kind IN (SELECT value FROM json_each(?2)) ORDER BY weight DESC, id LIMIT ?3
 """
 
 
@@ -143,11 +142,19 @@ class Graph:
         with self.store.write() as db:
             return db.execute("DELETE FROM hyperedges WHERE id = ?", (_id(binding),)).rowcount > 0
 
-    def bindings(self, ids: Sequence[int], kinds: Sequence[str] | None = None) -> list[Binding]:
-        """The hyperedges that hold at least one of these memories, with all their members, heaviest first."""
-        found = self.store.read(_BINDINGS_OF, (self._known(ids), _kinds(kinds)))
+    def bindings(self, ids: Sequence[int], kinds: Sequence[str] | None = None, most: int = 1_000) -> list[Binding]:
+        """The hyperedges that hold at least one of these memories, with all their members, heaviest first.
+
+        Args:
+            kinds: of EDGE_KINDS, all when None.
+            most: hyperedges in all.
+
+        Raises:
+            InputError: an unknown id or kind.
+        """
+        found = self.store.read(_BINDINGS_OF, (self._known(ids), _kinds(kinds), most))
         return [
-            Binding(tuple(json.loads(members)), kind, weight, json.loads(metadata), i)
+            Binding(tuple(sorted(json.loads(members))), kind, weight, json.loads(metadata), i)
             for i, kind, weight, metadata, members in found
         ]
 
@@ -182,7 +189,7 @@ class Graph:
         Args:
             hops: 0 to 8 edges away; 0 gives the edges among `ids`.
             kinds: of EDGE_KINDS, all when None.
-            fan_out: edges of one memory that are followed, and members of one hyperedge, heaviest first.
+            fan_out: edges of one memory that are followed, and members of one hyperedge; heaviest first.
             most: memories in all; those reached by the heaviest paths stay.
 
         Raises:
@@ -201,7 +208,7 @@ class Graph:
             asked = json.dumps(frontier), chosen
             # What points at the last hop's memories from within has been seen from its other end.
             grown.see(self._edges_of(_BOTH_WAYS if hop < hops else _OUTGOING, asked, fan_out, len(frontier)))
-            for i, kind, weight, _, members in self.store.read(_BINDINGS_OF, asked):
+            for i, kind, weight, _, members in self.store.read(_BINDINGS_OF, (*asked, fan_out * len(frontier))):
                 grown.see_binding(i, kind, weight, members)
             frontier = grown.advance() if hop < hops else []
             if not frontier:
