@@ -1,9 +1,10 @@
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from ruvllm.errors import StoreError
+from ruvllm.errors import InputError, StoreError
 from ruvllm.memory.store import APPLICATION_ID, SCHEMA_VERSION, Store
 from ruvllm.types import Feedback
 
@@ -58,3 +59,124 @@ def test_garbage_and_impossible_paths(tmp_path: Path):
 def test_a_text_that_cannot_be_kept_is_an_error():
     with pytest.raises(StoreError):
         Store().add_feedback(Feedback("\ud800", "a"))
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def there(path: Path) -> list[str]:
+    """What another process sees."""
+    with closing(Store(path)) as other:
+        return [feedback.text for feedback in other.feedback()]
+
+
+def test_each_write_is_on_disk_unless_they_are_batched(tmp_path: Path):
+    path = tmp_path / "state.db"
+    Store(path).add_feedback(TOLD[0])
+    assert there(path) == ["one"]
+    store = Store(path, batch=3, interval=60)
+    for n in range(5):
+        store.add_feedback(Feedback(f"{n}", "a"))
+    assert [feedback.text for feedback in store.feedback()] == ["one", "0", "1", "2", "3", "4"]
+    assert there(path) == ["one", "0", "1", "2"]
+    store.flush()
+    assert there(path)[-2:] == ["3", "4"]
+    store.add_feedback(TOLD[1])
+    store.close()
+    assert there(path)[-1] == TOLD[1].text
+
+
+def test_a_batch_ends_with_its_time(tmp_path: Path):
+    path, clock = tmp_path / "state.db", Clock()
+    store = Store(path, batch=100, interval=1.0, clock=clock)
+    store.add_feedback(Feedback("0", "a"))
+    clock.now += 0.9
+    store.tick()
+    assert there(path) == []
+    clock.now += 0.1
+    store.tick()
+    assert there(path) == ["0"]
+    store.add_feedback(Feedback("1", "a"))
+    clock.now += 1.0
+    store.add_feedback(Feedback("2", "a"))
+    assert there(path) == ["0", "1", "2"]
+    clock.now += 5.0
+    store.add_feedback(Feedback("3", "a"))  # time without an open transaction is not its time
+    assert there(path) == ["0", "1", "2"]
+
+
+def test_a_batch_is_a_number_of_writes():
+    for batch in (0, -1):
+        with pytest.raises(InputError) as caught:
+            Store(batch=batch)
+        assert caught.value.field == "batch"
+
+
+def half_a_write(store: Store, second: str | None) -> None:
+    with store.write() as db:
+        db.execute("INSERT INTO feedback (text, agent, weight) VALUES ('half', 'a', 1.0)")
+        db.execute(second)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_a_write_that_fails_is_taken_back_and_the_others_stay(batch: int):
+    store = Store(batch=batch, interval=60)
+    store.add_feedback(TOLD[0])
+    for second, error in (("INSERT INTO feedback (text) VALUES ('no agent')", StoreError), (None, TypeError)):
+        with pytest.raises(error):
+            half_a_write(store, second)
+    store.add_feedback(TOLD[1])
+    assert store.feedback() == TOLD
+
+
+def fail_around_a_write(store: Store) -> None:
+    with store.write():
+        store.add_feedback(TOLD[0])
+        store.flush()
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_a_write_within_a_write_is_part_of_it(batch: int, tmp_path: Path):
+    path = tmp_path / "state.db"
+    store = Store(path, batch=batch, interval=60)
+    with pytest.raises(ZeroDivisionError):
+        fail_around_a_write(store)
+    assert store.feedback() == []
+    with store.write():
+        store.add_feedback(TOLD[0])
+        with pytest.raises(StoreError):
+            store.add_feedback(Feedback("\ud800", "a"))
+        store.add_feedback(TOLD[1])
+        store.flush()
+        assert there(path) == []
+    assert there(path) == [feedback.text for feedback in TOLD]
+
+
+def test_learnt_weights_are_kept_by_name(tmp_path: Path):
+    store = Store(tmp_path / "state.db")
+    assert store.kept("adapter") is None
+    store.keep("adapter", b"old")
+    store.keep("adapter", b"\x00new")
+    store.keep("empty", b"")
+    store.close()
+    store = Store(tmp_path / "state.db")
+    assert store.kept("adapter") == b"\x00new"
+    assert store.kept("empty") == b""
+    with store.write() as db:
+        db.execute("UPDATE learnt SET data = x'00' WHERE name = 'adapter'")
+    with pytest.raises(StoreError, match="damaged") as caught:
+        store.kept("adapter")
+    assert "repair" in caught.value.fix
+
+
+def test_a_closed_store_says_so():
+    store = Store()
+    store.close()
+    for call in (store.feedback, lambda: store.add_feedback(TOLD[0])):
+        with pytest.raises(StoreError):
+            call()
