@@ -35,7 +35,8 @@ def recall(codec, vectors, queries, reach: int) -> float:
 def test_scores_are_those_of_what_decode_returns(name: str, vectors: np.ndarray) -> None:
     codec = CODECS[name].fit(vectors)
     codes = codec.encode(vectors[:300])
-    assert codes.dtype == np.uint8 and codes.shape == (300, codec.bytes_per_vector)
+    assert codes.dtype == np.uint8
+    assert codes.shape == (300, codec.bytes_per_vector)
     assert codec.decode(codes).dtype == np.float32
     query = clustered(1, seed=5)[0]
     assert np.allclose(codec.scores(query, codes), codec.decode(codes) @ query, atol=2e-5)
@@ -104,7 +105,8 @@ def test_what_is_barred_is_never_found(name: str, size: int) -> None:
     barred = np.ones(size, np.bool_)
     barred[[5, 700]] = False
     rows, scores = nearest(codec, vectors[0], codec.encode(vectors), 10, barred)
-    assert sorted(rows.tolist()) == [5, 700] and np.isfinite(scores).all()
+    assert sorted(rows.tolist()) == [5, 700]
+    assert np.isfinite(scores).all()
 
 
 def test_the_same_sample_gives_the_same_codes(vectors: np.ndarray) -> None:

@@ -78,7 +78,8 @@ def test_moves_come_in_batches_and_end() -> None:
     moves = []
     while moved := tiered.rebalance(batch=300):
         moves.append(moved)
-    assert max(moves) == 300 and sum(moves) == N - sizes(tiered)["f32"]
+    assert max(moves) == 300
+    assert sum(moves) == N - sizes(tiered)["f32"]
     assert tiered.rebalance() == 0
 
 
@@ -105,7 +106,8 @@ def test_without_originals_codes_are_not_passed_off_as_vectors() -> None:
     tiered = filled(Clock(), originals=False)
     before = sizes(tiered)
     assert sum(tiered.touch([3]) for _ in range(40)) == 0
-    assert tiered.rebalance() <= 5 and sizes(tiered)["binary"] >= before["binary"]
+    assert tiered.rebalance() <= 5
+    assert sizes(tiered)["binary"] >= before["binary"]
 
 
 def test_what_is_left_alone_cools() -> None:
@@ -140,7 +142,8 @@ def test_without_originals_it_says_what_is_left(without: TieredVectors) -> None:
     assert recall(without) >= hits.recall - 0.05
     with pytest.raises(InputError, match="beyond these codes") as error:
         without.search(VECTORS[7], recall=0.99)
-    assert error.value.field == "recall" and "originals" in str(error.value)
+    assert error.value.field == "recall"
+    assert "originals" in str(error.value)
 
 
 def test_tiers_merge_fairly(without: TieredVectors) -> None:
@@ -156,7 +159,8 @@ def test_filter(with_originals: TieredVectors) -> None:
     kept = np.arange(0, N, 50)
     hits = with_originals.search(VECTORS[1], 10, filter=kept, recall=0.99)
     truth = kept[(-(VECTORS[kept] @ VECTORS[1])).argsort()[:10]]
-    assert set(hits.ids.tolist()) <= set(kept.tolist()) and len(set(hits.ids) & set(truth)) >= 9
+    assert set(hits.ids.tolist()) <= set(kept.tolist())
+    assert len(set(hits.ids) & set(truth)) >= 9
     assert with_originals.search(VECTORS[1], filter=[5, 99_999]).ids.tolist() == [5]
     assert with_originals.search(VECTORS[:2], 3, filter=[5]).ids.tolist() == [[5, -1, -1]] * 2
 
@@ -169,11 +173,13 @@ def test_random_adds_moves_and_removes_keep_ids_and_vectors_together() -> None:
         assert tiered.remove(part) == 100
         tiered.touch(random.integers(0, N, 200))
         tiered.rebalance(200)
-    assert tiered.remove(gone) == 0 and len(tiered) == N - 500
+    assert tiered.remove(gone) == 0
+    assert len(tiered) == N - 500
     tiered.add(gone[:50], VECTORS[gone[:50]])
     there = np.setdiff1d(np.arange(N), gone[50:])
     nearest_own = (tiered.take(there) * VECTORS[there]).sum(1)
-    assert nearest_own.min() > 0.5 and np.mean(nearest_own) > 0.95
+    assert nearest_own.min() > 0.5
+    assert np.mean(nearest_own) > 0.95
     found = tiered.search(VECTORS[there[:100]], 1, recall=0.99).ids[:, 0]
     assert (found == there[:100]).mean() >= 0.97
 
@@ -182,7 +188,8 @@ def test_few_entries_stay_whole() -> None:
     tiered = TieredVectors(DIM, now=Clock())
     assert tiered.search(VECTORS[0]).ids.tolist() == []
     tiered.add(np.arange(500), VECTORS[:500])
-    assert tiered.rebalance() == 0 and tiered.stats()["smaller"] == 1
+    assert tiered.rebalance() == 0
+    assert tiered.stats()["smaller"] == 1
     assert tiered.search(VECTORS[0], recall=1.0).ids[0] == 0
 
 
@@ -197,7 +204,8 @@ def test_codes_are_learnt_again_when_there_is_more_to_learn_from() -> None:
     while tiered.rebalance():
         pass
     told = tiered.stats()["tiers"]["binary"]
-    assert told["measured_among"] == 5_000 and told["size"] > 250
+    assert told["measured_among"] == 5_000
+    assert told["size"] > 250
 
 
 @pytest.mark.parametrize("wrong", [{"half_life": 0}, {"hysteresis": 0.2}])
@@ -227,6 +235,11 @@ def test_heat_fades_and_never_overflows() -> None:
     heat.use(np.array([0, 0, 0]), 0.0)
     heat.use(np.array([1]), 3.0)
     assert heat.counts[1] > heat.counts[0]
+    heat.marks = np.array([np.inf, 4.0, -np.inf])
+    heat.one(65.0)
+    assert heat.marks.tolist() == [np.inf, 4.0 * 2.0**-65, -np.inf]
     for now in (100.0, 1e6, 1e9):
         heat.use(np.array([0]), now)
-        assert np.isfinite(heat.counts).all() and heat.shares().argmax() == 0
+        assert not np.isnan(heat.marks).any()
+        assert np.isfinite(heat.counts).all()
+        assert heat.shares().argmax() == 0

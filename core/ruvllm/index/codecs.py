@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,9 +84,9 @@ class FloatCodec:
     """float32 as it is."""
 
     dim: int
-    name = "f32"
-    lossy = False
-    model_bytes = 0
+    name: ClassVar[str] = "f32"
+    lossy: ClassVar[bool] = False
+    model_bytes: ClassVar[int] = 0
 
     @classmethod
     def fit(cls, sample: Vectors) -> Self:
@@ -119,9 +119,9 @@ class HalfCodec:
     """float16, whose numbers end at 65,504."""
 
     dim: int
-    name = "f16"
-    lossy = False
-    model_bytes = 0
+    name: ClassVar[str] = "f16"
+    lossy: ClassVar[bool] = False
+    model_bytes: ClassVar[int] = 0
 
     @classmethod
     def fit(cls, sample: Vectors) -> Self:
@@ -170,8 +170,8 @@ class BinaryCodec:
 
     mean: Vectors
     rotation: Vectors
-    name = "binary"
-    lossy = True
+    name: ClassVar[str] = "binary"
+    lossy: ClassVar[bool] = True
 
     @classmethod
     def fit(cls, sample: Vectors, *, seed: int = 0) -> Self:
@@ -220,17 +220,19 @@ class BinaryCodec:
         """See `Codec.scores`; a table for each byte of signs."""
         turned = np.zeros(8 * self._octets, np.float32)
         turned[: self.dim] = query @ self.rotation
-        return looked_up(turned.reshape(-1, 8) @ _PATTERNS, codes) * self._scales(codes) + query.dot(self.mean)
+        return looked_up(turned.reshape(-1, 8) @ _PATTERNS, codes) * self._scales(codes) + np.float32(
+            query.dot(self.mean)
+        )
 
     def coarse(self, query: Vectors, codes: Bytes) -> Vectors:
         """Signs the query has in common with each, by popcount."""
-        octets = self._octets // 8 * 8 or self._octets
-        kind = np.uint64 if octets % 8 == 0 else np.uint8
+        octets = self._octets // 8 * 8 or self._octets  # whole words; the few bits beyond them hardly matter here
+        kind: type[np.unsignedinteger[Any]] = np.uint64 if octets % 8 == 0 else np.uint8
         own = np.packbits((query - self.mean) @ self.rotation > 0)[:octets].view(kind)
         out = np.empty(len(codes), np.float32)
         for start in range(0, len(codes), _BLOCK):
             words = np.ascontiguousarray(codes[start : start + _BLOCK, :octets]).view(kind)
-            differing = np.bitwise_count(words ^ own)
+            differing = np.bitwise_count(np.bitwise_xor(words, own))
             out[start : start + len(words)] = -differing.sum(1, dtype=np.uint16).astype(np.float32)
         return out
 

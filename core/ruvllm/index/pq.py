@@ -9,7 +9,7 @@ bytes carry about as much. On MiniLM embeddings stretching adds 0.012 to recall@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,8 @@ _BLOCK = 256  # rows encoded at a time: their 256 scores each stay in the cache
 _WIDE_BLOCK = 4_096
 _LEADING = 2  # the coarse order reads this part of the bytes
 _FLOOR = 1e-5  # of the largest variance; below it a component is noise
+
+_T = TypeVar("_T", bound=np.generic)
 
 Vectors = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -47,8 +49,8 @@ class ProductCodec:
     stretch: Vectors
     books: Vectors
 
-    name = "pq8"
-    lossy = True
+    name: ClassVar[str] = "pq8"
+    lossy: ClassVar[bool] = True
 
     @classmethod
     def fit(cls, sample: Vectors, *, width: int | None = None, seed: int = 0) -> Self:
@@ -109,7 +111,7 @@ class ProductCodec:
 
     def scores(self, query: Vectors, codes: Bytes) -> Vectors:
         """Inner products of float32 (dim,) with what the codes stand for, by tables (asymmetric distance)."""
-        return looked_up(self._tables(query), codes) + query.dot(self.mean)
+        return looked_up(self._tables(query), codes) + np.float32(query.dot(self.mean))
 
     def coarse(self, query: Vectors, codes: Bytes) -> Vectors:
         """A cheap order: the groups of the strongest components only."""
@@ -132,11 +134,11 @@ def looked_up(tables: Vectors, codes: Bytes) -> Vectors:
     return out
 
 
-def sampled(vectors: Vectors, size: int, seed: int) -> Vectors:
-    """At most so many of the vectors."""
-    if len(vectors) <= size:
-        return vectors
-    return vectors[np.sort(np.random.default_rng(seed).choice(len(vectors), size, replace=False))]
+def sampled(rows: NDArray[_T], size: int, seed: int) -> NDArray[_T]:
+    """At most so many of the rows, in their order."""
+    if len(rows) <= size:
+        return rows
+    return rows[np.sort(np.random.default_rng(seed).choice(len(rows), size, replace=False))]
 
 
 def _allocation(dim: int, groups: int) -> NDArray[np.intp]:

@@ -14,6 +14,7 @@ from ruvllm.index.rows import grown
 __all__ = ["Heat"]
 
 _FAR = 64.0  # half-lives after which counts are brought back to the size of the present
+_NEVER = 1_000.0  # half-lives that leave nothing
 
 
 class Heat:
@@ -22,11 +23,15 @@ class Heat:
     Args:
         half_life: seconds after which a use counts half.
         start: the present, in seconds.
+
+    Attributes:
+        marks: counts that others compare with, which fade along.
     """
 
     def __init__(self, half_life: float, start: float) -> None:
         self.half_life, self.epoch = half_life, start
         self._counts = np.empty(0, np.float64)
+        self.marks = np.empty(0, np.float64)
         self.size = 0
 
     @property
@@ -38,7 +43,9 @@ class Heat:
         """What a use counts now. A clock that goes back counts little, and harms nothing."""
         ages = (now - self.epoch) / self.half_life
         if ages > _FAR:
-            self._counts *= 2.0**-ages if ages < 1_000 else 0.0
+            faded = 2.0 ** -min(ages, _NEVER)
+            self._counts *= faded
+            self.marks = self.marks * faded
             self.epoch, ages = now, 0.0
         return float(2.0 ** max(ages, -_FAR))
 

@@ -79,8 +79,7 @@ class TieredVectors:
         self._learnt = 0  # entries there were when codes were learnt
         self._ids, self._shelf, self._slot = (np.empty(0, np.int64) for _ in range(3))
         self._rows: dict[int, int] = {}
-        self._entry = np.full(len(BANDS), np.inf)  # heat that takes an entry up to a tier
-        self._hot = 0.0
+        self._heat.marks = np.full(len(BANDS), np.inf)  # heat that takes an entry up to each tier
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -100,7 +99,8 @@ class TieredVectors:
         rows = np.arange(start, stop, dtype=np.int64)
         self._ids[rows], self._shelf[rows] = new, 0
         self._slot[rows] = self._shelves[0].put(rows, checked.vectors)
-        self._heat.append(len(new), max(self._hot, self._heat.one(self._now())))
+        used, hot = self._heat.one(self._now()), float(self._heat.marks[0])
+        self._heat.append(len(new), max(used, hot) if np.isfinite(hot) else used)
         self._rows.update(zip(new.tolist(), range(start, stop), strict=True))
 
     def remove(self, ids: ArrayLike) -> int:
@@ -126,7 +126,7 @@ class TieredVectors:
         rows = np.array([row for row in known if row is not None], np.int64)
         self._heat.use(rows, self._now())
         rows = np.unique(rows)
-        wanted = (self._heat.counts[rows, None] < self._entry).sum(1)  # entries fall from tier to tier
+        wanted = (self._heat.counts[rows, None] < self._heat.marks).sum(1)
         rising = wanted < self._tiers()[rows]
         return self._move(rows[rising], wanted[rising])
 
@@ -255,8 +255,8 @@ class TieredVectors:
         wanted = np.where(out, (shares[:, None] < self._lows).sum(1), tiers)
         counts = np.sort(self._heat.counts)
         at = np.minimum(((self._lows + self.hysteresis) * len(counts)).astype(np.intp), len(counts) - 1)
-        self._entry, self._hot = counts[at], float(counts[at[0]])
-        self._entry[-1] = -np.inf
+        self._heat.marks = counts[at]
+        self._heat.marks[-1] = -np.inf
         latest = np.array([self._latest[tier] for tier in range(len(BANDS))], np.int64)
         moving = self._shelf[: len(self)] != latest[wanted]
         if self.originals is None:
@@ -270,7 +270,7 @@ class TieredVectors:
         fresh = self._learnt and (self._learnt >= _SAMPLE or len(self) < _RELEARN * self._learnt)
         if fresh or (self._learnt and self.originals is None):
             return
-        rows = sampled(np.arange(len(self), dtype=np.int64)[:, None], _SAMPLE, 0)[:, 0]
+        rows = sampled(np.arange(len(self), dtype=np.int64), _SAMPLE, 0)
         sample = self._fetched(self._ids[rows]) if self._learnt else self._decoded(rows)
         for tier, name in enumerate(BANDS):
             if tier:
@@ -317,4 +317,5 @@ class TieredVectors:
             raise InputError(f"originals returned {vectors.shape}", field="originals", fix=fix)
         if not self._unit:
             return vectors
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
+        lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
+        return np.asarray(vectors / lengths, np.float32)
