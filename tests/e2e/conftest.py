@@ -18,7 +18,7 @@ from hosting import Site, hosted  # noqa: E402
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright  # noqa: E402
 
 EAGER = "--enable-blink-features=ForceEagerMeasureMemory"  # or a page waits half a minute for its memory's size
-PATIENCE = 45_000  # ms: a slow machine is no failure
+PATIENCE = 60_000  # ms: a slow machine is no failure
 ARTIFACTS = Path(__file__).parent / "artifacts"
 
 

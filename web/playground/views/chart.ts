@@ -49,6 +49,9 @@ function axis(
   context.textBaseline = "bottom";
   const every = Math.max(1, Math.ceil(84 / step));
   all.forEach(({ from }, i) => {
-    if (i % every === 0) context.fillText(micros(from), i * step + 1, height - 3);
+    if (i % every !== 0) return;
+    const text = micros(from);
+    const last = step * all.length - context.measureText(text).width; // where it still fits
+    context.fillText(text, Math.min(i * step + 1, last), height - 3);
   });
 }
