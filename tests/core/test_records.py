@@ -101,6 +101,19 @@ def test_what_cannot_be_kept_is_named_and_nothing_is_kept(field: str, value: Any
     assert records.revision() == 0
 
 
+def test_metadata_as_deep_as_may_be_come_back_and_can_be_filtered(records: Records):
+    deep: Any = "[[[" * 200
+    for n in range(99):
+        deep = {"x": deep} if n % 2 else [deep]
+    a, b = add(records, Memory("deep", metadata={"x": deep}), Memory("wide", metadata={"x": [[]] * 500, "y": 1}))
+    assert [memory.metadata["x"] for memory in records.get([a, b])] == [deep, [[]] * 500]
+    assert records.matching("default", {"y": 1}).tolist() == [b]
+    circle: dict[str, Any] = {}
+    circle["x"] = [circle, circle]
+    with pytest.raises(InputError, match="levels"):
+        add(records, Memory("circle", metadata=circle))
+
+
 def test_text_that_is_no_unicode_is_an_input_error(records: Records):
     for memory in (Memory("\ud800"), Memory("x", collection="\udfff")):
         with pytest.raises(InputError):
@@ -215,7 +228,7 @@ def test_accesses_that_could_not_be_written_wait_for_the_next_flush(records: Rec
 
 def test_damaged_metadata_are_an_error_that_names_the_memory(records: Records):
     a, b = add(records, Memory("a"), Memory("b"))
-    for text in ("{", "[" * 100_000):
+    for text in ("{", "[1]", "[" * 100_000, '{"x":' * 102 + "1" + "}" * 102):
         with records.store.write() as db:
             db.execute("UPDATE memories SET metadata = ? WHERE id = ?", (text, b))
         with pytest.raises(StoreError, match=f"memory {b}"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ruvllm.memory.records import LITTLE, NODE_KINDS, checksum
+from ruvllm.memory.records import LITTLE, NODE_KINDS, checksum, read_metadata
 from ruvllm.memory.schema import harden
 
 __all__ = ["Fault", "Progress", "as_text", "faults", "reading", "silent", "tables"]
@@ -103,9 +102,8 @@ def _memory_fault(row: tuple[Any, ...], widths: dict[str, int]) -> str:
             return "its vector is missing"
         if checksum(collection, kind, space, text, metadata, data) != crc:
             return "its checksum does not hold"
-        if not isinstance(json.loads(metadata), dict):
-            return "its metadata are no object"
-    except (ValueError, TypeError, AttributeError, RecursionError):
+        read_metadata(metadata)
+    except (ValueError, TypeError, AttributeError):
         return "its text or metadata are damaged"
     if kind not in NODE_KINDS or archived not in (0, 1):
         return f"its kind is {kind!r:.20}, its archived {archived!r:.20}"
@@ -193,6 +191,7 @@ def _clean(value: Any) -> bool:
 
 def _json(value: Any) -> bool:
     try:
-        return _clean(value) and isinstance(json.loads(value), dict)
-    except (ValueError, RecursionError):
+        read_metadata(value)
+        return _clean(value)
+    except (ValueError, TypeError, AttributeError):
         return False

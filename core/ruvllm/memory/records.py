@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,13 +17,14 @@ from ruvllm.errors import InputError, StoreError
 from ruvllm.memory.filters import Filter, compile_filter
 from ruvllm.memory.store import Store
 
-__all__ = ["NODE_KINDS", "Memory", "Records", "checksum"]
+__all__ = ["NODE_KINDS", "Memory", "Records", "checksum", "read_metadata"]
 
 NODE_KINDS = ("Query", "Document", "QAPair", "AgentStep", "Fact", "Concept")  # FEATURES.md M3
 LITTLE = np.dtype("<f4")
 _COLUMNS = "id, collection, kind, text, metadata, quality, accesses, created, accessed, archived"
 _MOST_TEXT = 1_000_000
 _DEEPEST = 100
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"')
 _CHUNK = 4_096
 
 
@@ -54,6 +56,21 @@ class Memory:
 def checksum(collection: str, kind: str, space: str, text: str, metadata: str, vector: bytes) -> int:
     """CRC-32 over what of a memory never changes."""
     return zlib.crc32(vector, zlib.crc32("\0".join((collection, kind, space, text, metadata)).encode()))
+
+
+def read_metadata(text: str) -> dict[str, Any]:
+    """The object that a metadata column holds. Raises ValueError when it holds none."""
+    # Where there are too many levels, Python in a browser ends with its stack before json can say so.
+    if text.count("[") + text.count("{") > _DEEPEST:
+        depth = 0
+        for bracket in re.findall(r"[\[\]{}]", _STRING.sub("", text)):
+            depth += 1 if bracket in "[{" else -1
+            if depth > _DEEPEST + 1:
+                raise ValueError("nested too deeply")
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError("no object")
+    return found
 
 
 class Records:
@@ -215,8 +232,8 @@ class Records:
     def _memory(row: tuple[Any, ...]) -> Memory:
         i, collection, kind, text, metadata, quality, accesses, created, accessed, archived = row
         try:
-            known = json.loads(metadata)
-        except (ValueError, RecursionError):
+            known = read_metadata(metadata)
+        except ValueError:
             raise StoreError(
                 f"the metadata of memory {i} are damaged", field="state", fix="run `ruvllm memory check --repair`"
             ) from None
@@ -233,18 +250,19 @@ def _row(memory: Memory) -> tuple[str, str, str, str, float]:
     if not isinstance(memory.quality, int | float) or not 0 <= memory.quality <= 1:
         raise InputError(f"quality is {memory.quality!r}"[:120], field="quality", fix="use a number from 0 to 1")
     try:
+        if _deeper(memory.metadata, _DEEPEST):
+            raise ValueError(f"more than {_DEEPEST} levels")
         metadata = json.dumps(dict(memory.metadata), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         metadata.encode(), memory.text.encode(), memory.collection.encode()
-    except (TypeError, ValueError, RecursionError) as error:
+        if len(metadata) > _MOST_TEXT:
+            raise ValueError(f"more than {_MOST_TEXT:,} characters")
+    except (TypeError, ValueError) as error:
         fix = "give an object of text, finite numbers, booleans, lists and objects"
         raise InputError(f"it cannot be kept as JSON: {error}"[:200], field="metadata", fix=fix) from None
-    if len(metadata) > _MOST_TEXT or _deeper(memory.metadata, _DEEPEST):
-        fix = f"keep to {_MOST_TEXT:,} characters and {_DEEPEST} levels"
-        raise InputError("the metadata are too large", field="metadata", fix=fix)
     return memory.collection, memory.kind, memory.text, metadata, float(memory.quality)
 
 
 def _deeper(value: Any, levels: int) -> bool:
-    """Whether lists and objects lie in each other more deeply: what JSON readers refuse cannot be read again."""
+    """Whether lists and objects lie in each other more deeply, or in a circle."""
     inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
     return bool(inside) and (levels == 0 or any(_deeper(part, levels - 1) for part in inside))
