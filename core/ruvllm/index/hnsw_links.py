@@ -99,7 +99,7 @@ def detach(points: Floats, links: Links, gone: Links) -> None:
         dead[gone] = True
         hit = dead.take(links, mode="clip")
     hit[gone] = False
-    at, column = np.nonzero(hit)
+    at, column = np.divmod(np.flatnonzero(hit), links.shape[1])  # np.nonzero of two axes is ten times slower
     if len(at):
         sources, targets = _edges(np.unique(at).astype(np.int32), links[np.unique(at)])
         heirs = links[links[at, column]]
