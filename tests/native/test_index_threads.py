@@ -31,7 +31,7 @@ VECTORS = vector_of(np.arange(6_000))
         (FlatIndex, 80),
         (BinaryIndex, 80),
         (lambda dim, metric: IvfIndex(dim, metric, least=700), 40),
-        (HnswIndex, 14),
+        (HnswIndex, 8),
     ],
     ids=["flat", "binary", "ivf", "hnsw"],
 )
@@ -78,7 +78,7 @@ def test_readers_beside_a_writer(make: Any, changes: int, metric: str) -> None:
             index.add(np.arange(start, stop), VECTORS[start:stop])
             start = stop
             if change % 2:
-                removed = np.arange(gone, gone + 1_600 // changes)
+                removed = np.arange(gone, gone + 2_400 // changes)
                 index.remove(removed)
                 forgotten.update(removed.tolist())
                 gone += len(removed)

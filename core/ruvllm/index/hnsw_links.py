@@ -10,6 +10,7 @@ __all__ = ["NONE", "attach", "detach", "grouped", "select"]
 NONE = np.int32(2**31 - 1)  # no link; beyond all nodes, so that clipping takes it to a place that is always visited
 _BLOCK = 1_024  # nodes whose candidates are compared with one another at a time
 _FEW = 4
+_CONSIDERED = 2  # candidates for each link of a crowded node
 
 Floats = NDArray[np.float32]
 Links = NDArray[np.int32]
@@ -119,7 +120,8 @@ def _relink(points: Floats, links: Links, nodes: Links, others: Links) -> None:
     kept = candidates[:, :degree]
     if crowded.any():
         kept = kept.copy()
-        kept[crowded] = select(points, candidates[crowded], scores[crowded], degree, fill=True)
+        near = slice(_CONSIDERED * degree)
+        kept[crowded] = select(points, candidates[crowded, near], scores[crowded, near], degree, fill=True)
     links[found, : kept.shape[1]] = kept
 
 
