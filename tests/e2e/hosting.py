@@ -58,10 +58,6 @@ class Site:
             if word in path:
                 gate.wait()
 
-    def bytes_of(self, *words: str) -> int:
-        """Bytes sent so far of the files whose paths hold one of the words."""
-        return sum(one.bytes for one in self.sent if any(word in one.path for word in words))
-
 
 class Recorder(serve.Handler):
     """Writes down what it sends, and adds pages that are in no folder."""

@@ -45,7 +45,6 @@ def test_what_changes_something_is_not_repeated_by_itself(page: Page, site: Site
     """Feedback that was on its way when the worker died may have been kept or not: the caller is told."""
     load(page, site, **OPTIONS)
     first = worker(page)
-    page.evaluate("() => { window.trouble = new Promise((done) => { window.told = done; }); }")
     first.evaluate(
         """() => {
           const stop = (event) => { event.stopImmediatePropagation(); self.close(); };

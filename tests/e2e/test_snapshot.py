@@ -11,7 +11,6 @@ OPTIONS = {"encoder": "static", "state": "memory"}
 DAMAGE = {
     "noise": "crypto.getRandomValues(new Uint8Array(60000))",
     "cut short": "(await (await cache.match(key)).arrayBuffer()).slice(0, 4_000_000)",
-    "empty": "new Uint8Array(0)",
 }
 
 
