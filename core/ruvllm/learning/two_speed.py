@@ -10,11 +10,18 @@ from numpy.typing import NDArray
 
 from ruvllm.errors import InputError, RuvllmError, StoreError
 from ruvllm.learning.lora import BATCH, LowRank, Vectors, apply_all
-from ruvllm.learning.packing import Arrays
+from ruvllm.learning.packing import Arrays, Spec, pack, unpack
 
-__all__ = ["TwoSpeed"]
+__all__ = ["TWO_SPEED_SPECS", "TwoSpeed"]
 
 _PARTS = ("down", "up", "alpha")
+TWO_SPEED_SPECS = {
+    **{f"{part}_down": Spec(("dim", part)) for part in ("micro", "base")},
+    **{f"{part}_up": Spec((part, "dim")) for part in ("micro", "base")},
+    **dict.fromkeys(("micro_alpha", "base_alpha"), Spec((), "float64")),
+    **dict.fromkeys(("xs", "slopes"), Spec(("waiting", "dim"))),
+    "updates": Spec((3,), "int64"),
+}
 
 
 class TwoSpeed:
@@ -103,3 +110,12 @@ class TwoSpeed:
         made.base.updates, made.micro.updates = updates, len(xs)
         made._xs, made._slopes = list(xs), list(slopes)
         return made
+
+    def to_bytes(self) -> bytes:
+        """For the state file."""
+        return pack(self.arrays(), "two-speed")
+
+    @classmethod
+    def from_bytes(cls, data: bytes, error: type[RuvllmError] = StoreError) -> TwoSpeed:
+        """What `to_bytes` gave. Raises `error`: it is damaged."""
+        return cls.from_arrays(unpack(data, "two-speed", TWO_SPEED_SPECS, error=error), error)

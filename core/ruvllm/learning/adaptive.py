@@ -1,0 +1,233 @@
+"""Embeddings that learn, domain by domain, which texts belong together: an encoder under low-rank adapters."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+import numpy as np
+
+from ruvllm.encoders.protocol import Encoder, Vectors, unit_rows
+from ruvllm.errors import InputError
+from ruvllm.learning.losses import pairwise_loss
+from ruvllm.learning.packing import Arrays, Spec, array_json, json_array, pack, unpack
+from ruvllm.learning.two_speed import TWO_SPEED_SPECS, TwoSpeed
+from ruvllm.memory.store import Store
+
+__all__ = ["AdaptiveEmbeddingService", "DomainStats"]
+
+_RANK = 4
+_OUTCOMES = 64  # vectors of the latest successes that a domain keeps, and as many of failures
+_NEAREST = 16  # of each that an embedding is compared with: a domain's successes need not all be alike
+_BATCH = 16  # outcomes between two absorptions: a domain may never see a hundred
+_RECENT = 512  # embeddings whose origin is remembered until their outcome is known
+_MOST_DOMAINS, _LONGEST_NAME = 64, 64
+_SPECS = TWO_SPEED_SPECS | {"good": Spec(("successes", "dim")), "bad": Spec(("failures", "dim"))}
+_INDEX = "adaptive"
+
+
+@dataclass(frozen=True, slots=True)
+class DomainStats:
+    """What a domain has learnt.
+
+    Attributes:
+        updates: outcomes and preferences that taught it.
+        successes, failures: how many of the latest ones are kept.
+        strength: ‖W‖ of its adapters, 0 while they change nothing.
+    """
+
+    domain: str
+    updates: int
+    successes: int
+    failures: int
+    strength: float
+
+
+@dataclass(slots=True)
+class _Domain:
+    adapters: TwoSpeed
+    good: deque[Vectors] = field(default_factory=lambda: deque(maxlen=_OUTCOMES))
+    bad: deque[Vectors] = field(default_factory=lambda: deque(maxlen=_OUTCOMES))
+    changed: bool = False
+
+    def arrays(self) -> Arrays:
+        dim = self.adapters.base.dim
+        rows = {name: np.array(kept, np.float32).reshape(-1, dim) for name, kept in self._outcomes()}
+        return self.adapters.arrays() | rows
+
+    def _outcomes(self) -> Iterable[tuple[str, deque[Vectors]]]:
+        return ("good", self.good), ("bad", self.bad)
+
+
+class AdaptiveEmbeddingService:
+    """One encoder, and for each domain adapters over it.
+
+    `learn` draws an embedding towards the nearest ones of the same outcome and away from the nearest
+    of the other (large margin nearest neighbours, Weinberger & Saul 2009), so a domain that has only
+    seen successes, or only failures, has nothing yet to tell apart. Domains do not touch each other.
+    """
+
+    def __init__(self, encoder: Encoder, store: Store | None = None, rank: int = _RANK) -> None:
+        """Take up what `store` keeps of earlier learning.
+
+        Args:
+            rank: of each domain's instant adapter; the one that learns from batches has four times as much.
+
+        Raises:
+            StoreError: what is kept is damaged, or was learnt with another width.
+        """
+        self._encoder, self._store, self._rank = encoder, store, rank
+        self._domains: dict[str, _Domain] = {}
+        self._recent: OrderedDict[bytes, tuple[str, Vectors]] = OrderedDict()
+        self._made(dim=encoder.dim)  # a rank that does not fit is told at once
+        if store is not None and (index := store.kept(_INDEX)) is not None:
+            names = array_json(unpack(index, _INDEX, {"names": Spec(("bytes",), "uint8")})["names"], _INDEX)
+            for name in names[:_MOST_DOMAINS] if isinstance(names, list) else ():
+                if isinstance(name, str) and (data := store.kept(f"{_INDEX}/{name}")) is not None:
+                    self._domains[name] = self._load(data)
+
+    def _made(self, dim: int) -> _Domain:
+        return _Domain(TwoSpeed(dim, self._rank, 4 * self._rank, _BATCH))
+
+    def _load(self, data: bytes) -> _Domain:
+        specs = _SPECS | {"good": Spec(("successes", self._encoder.dim))}  # which binds every other "dim" to it
+        arrays = unpack(data, "domain", specs)
+        domain = _Domain(TwoSpeed.from_arrays(arrays))
+        domain.good.extend(arrays["good"])
+        domain.bad.extend(arrays["bad"])
+        return domain
+
+    async def generate(self, text: str, domain: str = "general") -> Vectors:
+        """The text's embedding in a domain: float32 (dim,), unit norm. Raises InputError: an unusable domain."""
+        return np.asarray((await self.generate_many([text], domain))[0])
+
+    async def generate_many(self, texts: Sequence[str], domain: str = "general") -> Vectors:
+        """Embeddings in a domain: float32 (n, dim), unit rows. Raises InputError: an unusable domain."""
+        _check_name(domain)
+        plain = await self._encoder.encode(texts)
+        known = self._domains.get(domain)
+        out = known.adapters.apply(plain) if known else plain
+        for before, after in zip(plain, out, strict=True):
+            self._recent[_key(after)] = (domain, before.copy())
+        while len(self._recent) > _RECENT:
+            self._recent.popitem(last=False)
+        return out
+
+    def learn(self, embedding: Vectors, quality: float, success: bool, domain: str | None = None) -> bool:
+        """What came of an embedding; true when the domain's adapters moved.
+
+        Args:
+            embedding: (dim,), as `generate` gave it. One that it did not give lately is taken as the
+                encoder's own, unadapted.
+            quality: 0 to 1. A success teaches by as much, a failure by what is missing to 1.
+            domain: the one it was made for, when it is not known from `generate`.
+
+        Raises:
+            InputError: a value out of range, or one domain too many.
+        """
+        if not 0 <= quality <= 1:
+            raise InputError(f"quality is {quality}", field="quality", fix="use a number from 0 to 1")
+        name, x = self._origin(embedding, domain)
+        known = self._domain(name)
+        same, other = (known.good, known.bad) if success else (known.bad, known.good)
+        weight = quality if success else 1 - quality
+        moved = bool(same and other and weight > 0)
+        if moved:
+            self._teach(known, x, np.stack(same), np.stack(other), weight)
+        same.append(x)
+        known.changed = True
+        return moved
+
+    def prefer(
+        self, embedding: Vectors, relevant: Vectors, irrelevant: Vectors, domain: str | None = None, weight: float = 1.0
+    ) -> None:
+        """These texts answered a query and those did not: draw the query nearer to the first.
+
+        Args:
+            embedding: (dim,), the query as in `learn`.
+            relevant, irrelevant: (n, dim) and (m, dim), as they are kept for retrieval in this domain.
+
+        Raises:
+            InputError: an unusable vector, domain or weight.
+        """
+        near, far = (_checked(np.atleast_2d(rows), self._encoder.dim) for rows in (relevant, irrelevant))
+        if not len(near) or not len(far) or not 0 < weight <= 1:
+            fix = "give one vector of each at least, and a weight above 0, up to 1"
+            raise InputError("nothing to prefer", field="relevant", fix=fix)
+        name, x = self._origin(embedding, domain)
+        known = self._domain(name)
+        known.adapters.learn(x, lambda y: _weighted(pairwise_loss(y, near, far), weight))
+        known.changed = True
+
+    def _teach(self, known: _Domain, x: Vectors, same: Vectors, other: Vectors, weight: float) -> None:
+        same, other = known.adapters.apply(same), known.adapters.apply(other)
+
+        def loss(y: Vectors) -> tuple[float, Vectors]:
+            near, far = (rows[np.argsort(-(rows @ y), kind="stable")[:_NEAREST]] for rows in (same, other))
+            return _weighted(pairwise_loss(y, near, far), weight)
+
+        known.adapters.learn(x, loss)
+
+    def _origin(self, embedding: Vectors, domain: str | None) -> tuple[str, Vectors]:
+        """Domain and unadapted vector (dim,) of an embedding."""
+        vector = _checked(embedding[None], self._encoder.dim)[0]
+        name, plain = self._recent.get(_key(embedding), (domain or "general", vector))
+        if domain is not None and domain != name:
+            name, plain = domain, vector
+        _check_name(name)
+        return name, plain
+
+    def _domain(self, name: str) -> _Domain:
+        if name not in self._domains:
+            if len(self._domains) >= _MOST_DOMAINS:
+                fix = f"use one of {', '.join(sorted(self._domains)[:5])}, …"
+                raise InputError(f"more than {_MOST_DOMAINS} domains", field="domain", fix=fix)
+            self._domains[name] = self._made(self._encoder.dim)
+        return self._domains[name]
+
+    def stats(self) -> list[DomainStats]:
+        """Of each domain that was taught something, by name."""
+        return [
+            DomainStats(
+                name,
+                known.adapters.updates,
+                len(known.good),
+                len(known.bad),
+                float(np.hypot(known.adapters.micro.strength, known.adapters.base.strength)),
+            )
+            for name, known in sorted(self._domains.items())
+        ]
+
+    def save(self) -> None:
+        """Keep what has changed in the store; nothing without one. Raises StoreError: it cannot be written."""
+        if self._store is None:
+            return
+        for name, known in self._domains.items():
+            if known.changed:
+                self._store.keep(f"{_INDEX}/{name}", pack(known.arrays(), "domain"))
+                known.changed = False
+        self._store.keep(_INDEX, pack({"names": json_array(sorted(self._domains))}, _INDEX))
+
+
+def _weighted(loss: tuple[float, Vectors], weight: float) -> tuple[float, Vectors]:
+    return weight * loss[0], np.float32(weight) * loss[1]
+
+
+def _checked(rows: Vectors, dim: int) -> Vectors:
+    """Unit rows. Raises InputError: of another width, not finite, or all zero."""
+    if rows.ndim != 2 or rows.shape[1] != dim or not np.isfinite(rows).all() or not rows.any(1).all():
+        message = f"vectors of shape {rows.shape}"
+        raise InputError(message, field="embedding", fix=f"use finite vectors of width {dim}, none of them zero")
+    return unit_rows(np.asarray(rows, np.float32))
+
+
+def _check_name(domain: str) -> None:
+    if not 0 < len(domain) <= _LONGEST_NAME:
+        fix = f"use 1 to {_LONGEST_NAME} characters"
+        raise InputError(f"a domain's name of {len(domain)} characters", field="domain", fix=fix)
+
+
+def _key(embedding: Vectors) -> bytes:
+    return blake2b(np.ascontiguousarray(embedding, np.float32).tobytes(), digest_size=16).digest()
