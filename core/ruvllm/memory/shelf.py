@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.index.codecs import Codec, nearest
+from ruvllm.index.codecs import Codec
 from ruvllm.index.pq import Bytes, Vectors
 from ruvllm.index.rows import grown
 from ruvllm.index.select import best
 
 __all__ = ["Loss", "Shelf", "measured_loss"]
 
-_ASKED = 96  # vectors asked as queries
+_ASKED = 192  # vectors asked as queries
 _K = 10
+_THIN = 4  # recall is also measured among so many times fewer, to see how it falls as they grow
 _DEEP = 256  # ranks looked at
 _SAFETY = 1.1  # what a sample says is asked a little more of
 
@@ -30,6 +32,7 @@ class Loss:
         recall: recall@10 by the codes alone.
         ranks: float64 (r,), rising: the place of each true neighbour in the order of the codes; inf is out of sight.
         slope: the true score is on average slope * score + offset, among the nearest.
+        fall: how much recall falls when there are four times as many.
     """
 
     among: int
@@ -37,6 +40,11 @@ class Loss:
     ranks: NDArray[np.float64]
     slope: float = 1.0
     offset: float = 0.0
+    fall: float = 0.0
+
+    def expected(self, size: int) -> float:
+        """recall@10 by the codes alone among so many vectors: the more there are, the closer they lie."""
+        return max(0.0, self.recall - self.fall * max(0.0, math.log(size / self.among, _THIN)))
 
     def reach(self, k: int, recall: float, size: int) -> int:
         """How many of the nearest of `size` codes to score exactly for a recall; everything if it takes that.
@@ -56,24 +64,22 @@ def measured_loss(codec: Codec, vectors: Vectors, seed: int = 0) -> Loss:
     """Code float32 (n, dim) and ask some of them for their neighbours."""
     codes, n = codec.encode(vectors), len(vectors)
     asked = np.random.default_rng(seed).choice(n, min(_ASKED, n), replace=False)
-    k, found = min(_K, n - 1), list[int]()
+    k, thin = min(_K, n - 1), list[Any]()
     places, ours, truth = list[NDArray[np.float64]](), list[Vectors](), list[Vectors]()
     for row in asked.tolist():
-        exact = vectors @ vectors[row]
-        exact[row] = -np.inf
-        barred = np.zeros(n, np.bool_)
-        barred[row] = True
-        near, scores = nearest(codec, vectors[row], codes, min(_DEEP, n), barred)
+        exact, scores = vectors @ vectors[row], codec.scores(vectors[row], codes)
+        exact[row] = scores[row] = -np.inf
+        near = best(scores, min(_DEEP, n - 1))
         place = np.full(n, np.inf)
         place[near] = np.arange(1, len(near) + 1)
-        own = place[best(exact, k)]
-        places.append(own)
-        found.append(int((own <= k).sum()))
-        ours.append(scores[: 10 * _K])
+        places.append(place[best(exact, k)])
+        thin.append(np.isin(best(exact[::_THIN], k), best(scores[::_THIN], k)).mean())
+        ours.append(scores[near[: 10 * _K]])
         truth.append(exact[near[: 10 * _K]])
     slope, offset = _line(np.concatenate(ours), np.concatenate(truth))
-    recall = sum(found) / max(1, k * len(asked))
-    return Loss(n, recall, np.sort(np.concatenate(places)), slope, offset)
+    ranks = np.sort(np.concatenate(places))
+    recall = float((ranks <= k).mean())
+    return Loss(n, recall, ranks, slope, offset, max(0.0, float(np.mean(thin)) - recall))
 
 
 def _line(x: Vectors, y: Vectors) -> tuple[float, float]:
