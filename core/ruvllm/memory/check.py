@@ -76,6 +76,7 @@ def check(path: str | Path, progress: Progress = silent) -> Report:
     counts, findings = dict[str, int](), list[Finding]()
     try:
         with closing(reading(Path(path))) as db:
+            db.execute("BEGIN")  # one state of the file for all questions, whatever a writer does meanwhile
             findings += _identity(db, str(path))
             if not any(finding.field == _SCHEMA for finding in findings):  # else SQLite might run what it brings
                 findings += _limited(_structure(db, progress))

@@ -95,6 +95,21 @@ def prepare(db: sqlite3.Connection, path: str) -> None:
             makes them; none is touched.
     """
     harden(db)
+    db.execute("BEGIN")  # another process may be making the tables: see all of them or none
+    try:
+        version = _recognised(db, path)
+    finally:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("PRAGMA foreign_keys = ON")
+    if version < SCHEMA_VERSION:
+        _migrate(db)
+
+
+def _recognised(db: sqlite3.Connection, path: str) -> int:
+    """The version of a file that is ours, or new. Raises StoreError for another."""
     (application,) = db.execute("PRAGMA application_id").fetchone()
     (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if tables and application != APPLICATION_ID:
@@ -105,11 +120,7 @@ def prepare(db: sqlite3.Connection, path: str) -> None:
         raise StoreError(f"{path} was written by a newer ruvllm", field="state", fix="pip install -U ruvllm")
     for what in strangers(db, version):
         raise StoreError(f"{path} is not as ruvllm makes it: {what}", field="state", fix=_REPAIR)
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
-    db.execute("PRAGMA foreign_keys = ON")
-    if version < SCHEMA_VERSION:
-        _migrate(db)
+    return version
 
 
 def harden(db: sqlite3.Connection) -> None:
