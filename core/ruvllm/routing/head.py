@@ -22,7 +22,7 @@ LEXICAL_WEIGHT = 0.5  # of the TF-IDF part beside the unit vector
 _LEXICAL = np.float32(LEXICAL_WEIGHT)
 STRENGTH = 25.0  # inverse L2 penalty
 WIDTH = 2048  # buckets of the hashed TF-IDF
-_STEP = 12.0  # the most that instant updates may move along one example in all, per unit of weight
+_STEP = 6.0  # the most that instant updates may move along one example in all, per unit of weight
 _MARGIN = 2.0  # in logits, by which the right agent shall lead
 _MOST_RIVALS = 10
 

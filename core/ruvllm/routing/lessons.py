@@ -1,8 +1,9 @@
 """What feedback teaches one scorer: at once, and in the background once more from all that it was ever told.
 
-An instant update moves the head just enough for the text at hand. A review fits the head on examples and
-feedback together, starting from where it is: what one update overdid is mended, nothing is forgotten,
-since everything is there (replay). How far to believe the zero-shot scores is chosen again as feedback
+An instant update moves the head just enough for the text at hand, and less where it contradicts a sure
+answer. A review fits the head on examples and feedback together, starting from where it is: what one
+update overdid is mended, nothing is forgotten, since everything is there (replay), and feedback that its
+neighbours contradict counts little. How far to believe the zero-shot scores is chosen again as feedback
 grows, and the calibration is taken of decisions that were made before their answer was known (progressive
 validation, Blum, Kalai & Langford 1999).
 """
@@ -17,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Pause, Vectors, no_pause
-from ruvllm.routing.calibration import Calibration, fit_temperature
+from ruvllm.routing.calibration import Calibration, fit_temperature, softmax
 from ruvllm.routing.head import Design, Examples
 from ruvllm.routing.neighbours import MOST, Neighbours
-from ruvllm.routing.scorer import Scorer, TaskView
+from ruvllm.routing.scorer import Scored, Scorer, TaskView
 from ruvllm.routing.teaching import Fold, Taught, centroids_of, enough, folds_of
+from ruvllm.routing.trust import trusted
 
 __all__ = ["Lesson", "Lessons"]
 
@@ -30,6 +32,7 @@ _TELLING = 200  # of them, from which they tell more than examples held out long
 _GROWN = 2  # times as many examples, from which the share is chosen again
 _SHARES = (1.0, 0.4, 0.15, 0.05, 0.0)
 _LOOSE = 5e-4
+_SURE, _CONTRADICTED = 0.8, 0.25  # an answer as sure as this is overturned by so much of an instant update
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +69,13 @@ class Lessons:
     def take(self, scorer: Scorer, lesson: Lesson) -> None:
         """Learn one at once."""
         scored = scorer.score(lesson.vector, lesson.view)
+        weight = lesson.weight * (_CONTRADICTED if lesson.right and _contradicts(scorer, scored, lesson.label) else 1)
         if lesson.right:
             self._recent.append((scored.logits, scored.closeness, lesson.label))
         head, words = scorer.taught.head, lesson.view.words
         offsets = scored.logits - head.logits(lesson.vector, words)
         move = head.learn if lesson.right else head.avoid
-        move(lesson.vector, words, offsets, lesson.label, lesson.weight)
+        move(lesson.vector, words, offsets, lesson.label, weight)
 
     async def review(
         self, scorer: Scorer, examples: Examples, lessons: Sequence[Lesson], pause: Pause = no_pause
@@ -137,6 +141,16 @@ async def _best_share(
     return share, kept
 
 
+def _contradicts(scorer: Scorer, scored: Scored, label: int) -> bool:
+    """Whether the scorer was sure of another agent."""
+    calibration = scorer.taught.calibration
+    if calibration is None:
+        return False
+    probabilities = softmax(scored.logits / np.float32(calibration.temperature))
+    top = int(probabilities.argmax())
+    return top != label and float(probabilities[top]) >= _SURE
+
+
 def _joined(scorer: Scorer, examples: Examples, lessons: Sequence[Lesson]) -> Examples:
     """Examples and lessons as one, sorted by agent."""
     if lessons:
@@ -148,6 +162,8 @@ def _joined(scorer: Scorer, examples: Examples, lessons: Sequence[Lesson]) -> Ex
             np.concatenate([examples.offsets, zero]),
             np.concatenate([examples.weights, np.array([lesson.weight for lesson in lessons], np.float32)]),
         )
+        own = len(examples) - len(lessons)
+        examples.weights[own:] *= trusted(examples.vectors, examples.labels, examples.offsets.shape[1])[own:]
     order = examples.labels.argsort(kind="stable")
     return Examples(
         examples.vectors[order],
