@@ -142,7 +142,7 @@ class IndexSuite:
 
     def test_late_rows(self) -> None:
         index, truth = self.filled(self.n, 64)
-        late, ids = clustered(300, 64, seed=5), np.arange(10**12, 10**12 + 300)
+        late, ids = clustered(300, 64, seed=5), np.arange(10**12, 10**12 + 300, dtype=np.int64)
         for start in (0, 1, 3, 30):
             stop = {0: 1, 1: 3, 3: 30, 30: 300}[start]
             index.add(ids[start:stop], late[start:stop])
@@ -160,16 +160,25 @@ class IndexSuite:
         truth.add(ids, vectors)
         assert self.asked(index, truth, 32, 0.95) >= self.least(0.95)
 
-    def test_batches_are_the_single_answers(self) -> None:
-        index, truth = self.filled(self.n, 64)
-        queries = clustered(70, 64, seed=9)
-        hits = index.search(queries, 10, recall=0.95)
-        assert hits.ids.shape == hits.scores.shape == (70, 10)
-        found = []
-        for query, ids, scores in zip(queries, *hits, strict=True):
-            own = Hits(ids, scores)
-            found.append(share(own, sound(own, truth, query, 10)))
-        assert np.mean(found) >= self.least(0.95)
+    @pytest.mark.parametrize("metric", METRICS)
+    def test_batches(self, metric: str) -> None:
+        index, truth = self.filled(self.n, 200, metric)
+        queries, ids = clustered(70, 200, seed=9), np.array(sorted(truth.held))
+        for allowed in (None, set(ids[::3].tolist())):
+            chosen = None if allowed is None else index.mask(sorted(allowed))
+            hits = index.search(queries, 10, recall=0.95, filter=chosen)
+            assert hits.ids.shape == hits.scores.shape == (70, 10)
+            found = []
+            for query, own in zip(queries, map(Hits, *hits), strict=True):
+                found.append(share(own, sound(own, truth, query, 10, allowed)))
+            assert np.mean(found) >= self.least(0.95)
+        index.remove(ids[::2])
+        truth.remove(ids[::2])
+        late = clustered(50, 200, seed=5)
+        index.add(ids[:50], late)
+        truth.add(ids[:50], late)
+        for query, own in zip(queries, map(Hits, *index.search(queries, 10)), strict=True):
+            sound(own, truth, query, 10)
         assert index.search(queries[:0], 4).ids.shape == (0, 4)
 
     def test_small_and_empty(self) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ruvllm.index.base import FEW, RowsIndex, State
 from ruvllm.index.exact import exact
+from ruvllm.index.prefix import Prefix
 from ruvllm.index.protocol import Hits, pad
 from ruvllm.index.recall import Margins, neighbours_of
 from ruvllm.index.rows import Mask, Rows
@@ -25,6 +26,7 @@ __all__ = ["BinaryIndex"]
 
 _EXACT = 1_000  # rows up to which scanning the vectors themselves is as fast
 _MANY = 0.15  # share of the rows from which scoring all is cheaper than picking candidates
+_BATCH = 32  # queries from which it is worth learning how to answer many at a time
 _REFIT = 2  # mean and margins are taken again when there are so many times as many rows
 
 
@@ -35,6 +37,8 @@ class _Coded(State):
 
 class BinaryIndex(RowsIndex[_Coded]):
     """Hamming distance over columns of sign codes, exact rerank of the nearest.
+
+    The first batch of queries adds a third of the vectors' memory, see `Prefix`.
 
     Args:
         dim: width of the vectors.
@@ -49,6 +53,7 @@ class BinaryIndex(RowsIndex[_Coded]):
         super().__init__(dim, metric, recall, rows)
         self._scratch = Scratch()
         self._margins: Margins | None = None
+        self._prefix: Prefix | None = None
         self._codes = self._fitted(self.rows.view)
         self._epoch = self.rows.view.epoch
         self.sync()
@@ -72,6 +77,11 @@ class BinaryIndex(RowsIndex[_Coded]):
         return state.view.size <= _EXACT or found <= max(FEW, k) or recall >= 1
 
     def _find(self, state: _Coded, queries: NDArray[np.float32], k: int, recall: float, mask: Mask | None) -> Hits:
+        if queries.ndim == 2 and len(queries) >= _BATCH:
+            prefix = self._prefixed(state)
+            if prefix is not None:
+                enough = min(k, state.view.size if mask is None else mask.count)
+                return pad(prefix.search(state.view, queries, enough, recall, mask), k)
         margin = self._measured(state).margin(k, recall)
         if queries.ndim == 1:
             return self._one(state, queries, k, margin, mask)
@@ -87,6 +97,17 @@ class BinaryIndex(RowsIndex[_Coded]):
         scores = view.take(rows) @ query
         top = best(scores, k)
         return Hits(view.ids[rows[top]], scores[top])
+
+    def _prefixed(self, state: _Coded) -> Prefix | None:
+        """What batches are estimated with, learnt at the first; None if the rows have moved meanwhile."""
+        with self.rows.lock:
+            prefix, view = self._prefix, state.view
+            if view.epoch != self.rows.view.epoch:
+                return None
+            if prefix is None or prefix.epoch != view.epoch or view.size > _REFIT * prefix.fitted:
+                prefix = self._prefix = Prefix(view)
+            prefix.extend(view)
+            return prefix
 
     def _fitted(self, view: View) -> SignCodes:
         return SignCodes(view.block(0, view.size), weighted=self.metric == "dot")

@@ -22,7 +22,7 @@ from ruvllm.index.hnsw_layers import Layers
 from ruvllm.index.hnsw_walk import Level, Visited, descend, walk
 from ruvllm.index.lift import Lift
 from ruvllm.index.protocol import Hits, checked_queries, pad
-from ruvllm.index.recall import Sample, neighbours_of
+from ruvllm.index.recall import Beams
 from ruvllm.index.rows import Mask, Rows, grown
 from ruvllm.index.select import best
 from ruvllm.index.view import View
@@ -33,7 +33,7 @@ _BEAMS = (12, 16, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256, 384, 512)  # those 
 _BUDGETS = ((100, 32), (300, 64), (500, 128))  # microseconds below which a beam is taken, FEATURES.md M3
 _AMPLE = 256
 _SCORED = 16  # nodes that a walk scores for each of its beam
-_REMEASURE = 2
+_REFIT = 2  # dot products are lifted anew when there are so many times as many rows
 
 Floats = NDArray[np.float32]
 
@@ -76,7 +76,7 @@ class HnswIndex(RowsIndex[_Graph]):
                 raise InputError(f"{name} is {value}", field=name, fix=f"use at least {least}")
         self.m, self.ef_construction, self.ef_search = M, ef_construction, ef_search
         self._visited = Visited()
-        self._beams: tuple[int, Sample | None, dict[tuple[int, int], float]] = (0, None, {})
+        self._beams = Beams(_BEAMS)
         self._lift: Lift | None = None
         self._layers: Layers
         self._own: Floats
@@ -112,7 +112,7 @@ class HnswIndex(RowsIndex[_Graph]):
             view, old = self.rows.view, self._state.view
             if view is old:
                 return
-            if self._lift is not None and view.size > _REMEASURE * self._fitted:
+            if self._lift is not None and view.size > _REFIT * self._fitted:
                 self._start(view)
                 return
             if view.epoch == old.epoch:
@@ -132,16 +132,8 @@ class HnswIndex(RowsIndex[_Graph]):
 
     def stats(self) -> dict[str, Any]:
         """Size, kind, levels and the beam of a search for ten."""
-        state, known = self._state, self._beams[2]
-        fit = [beam for (k, beam), recall in known.items() if k == 10 and recall >= self.recall]
-        sizes = [len(level.points) for level in state.levels]
-        return {
-            "kind": self.kind,
-            "size": len(self),
-            "recall": self.recall,
-            "levels": sizes,
-            "ef": min(fit, default=None),
-        }
+        sizes, beam = [len(level.points) for level in self._state.levels], self._beams.known(10, self.recall)
+        return {"kind": self.kind, "size": len(self), "recall": self.recall, "levels": sizes, "ef": beam}
 
     def _exactly(self, state: _Graph, found: int, k: int, recall: float) -> bool:
         return state.levels[0].links is None or found <= max(FEW, k) or recall >= 1
@@ -186,21 +178,8 @@ class HnswIndex(RowsIndex[_Graph]):
         return walk(state.levels[0], point, start, beam, self._visited, hidden)
 
     def _beam(self, state: _Graph, k: int, recall: float) -> int | None:
-        """The least beam of this recall, measured by asking stored vectors as if they were not there; None: none is."""
-        size, sample, known = self._beams
-        if sample is None or state.view.size > _REMEASURE * size:
-            size, sample, known = self._beams = (state.view.size, neighbours_of(state.view), {})
-        for beam in (beam for beam in _BEAMS if beam >= k):
-            if (k, beam) not in known:
-                found = sample.neighbours[:, :k]
-                shares = [
-                    np.isin(own, self._near(state, query, beam, int(row))[0]).mean()
-                    for row, query, own in zip(sample.rows, sample.queries, found, strict=True)
-                ]
-                known[k, beam] = float(np.mean(shares))
-            if known[k, beam] >= recall:
-                return beam
-        return None
+        """The least beam of this recall; stored vectors are asked as if they were not in the graph."""
+        return self._beams.least(state.view, k, recall, lambda row, q, beam: self._near(state, q, beam, row)[0])
 
     def _start(self, view: View) -> None:
         """Build everything."""

@@ -20,7 +20,7 @@ from ruvllm.index.base import FEW, RowsIndex, State
 from ruvllm.index.exact import exact
 from ruvllm.index.lift import Lift
 from ruvllm.index.protocol import Hits, pad
-from ruvllm.index.recall import Sample, neighbours_of
+from ruvllm.index.recall import Beams
 from ruvllm.index.rows import Mask, Rows
 from ruvllm.index.select import best
 from ruvllm.index.view import View
@@ -30,7 +30,7 @@ __all__ = ["HnswlibIndex", "UsearchIndex"]
 _BEAMS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 _SAFETY = 0.5  # share of the misses allowed: a stored query stands in the graph, which makes it easier to answer
 _WIDER = 1.5  # times as many as a filter should need
-_REMEASURE = 2
+_REFIT = 2
 _BLOCK = 16_384
 
 Floats = NDArray[np.float32]
@@ -134,7 +134,7 @@ class _NativeIndex(RowsIndex[_Compiled]):
             fix = f"pip install {package}, or use HnswIndex, which needs numpy alone"
             raise InputError(f"{package} is not installed", field="index", fix=fix) from error
         self.m, self.ef_construction = M, ef_construction
-        self._beams: tuple[int, Sample | None, dict[tuple[int, int], float]] = (0, None, {})
+        self._beams = Beams(_BEAMS)
         self._start(self.rows.view)
 
     @abstractmethod
@@ -147,7 +147,7 @@ class _NativeIndex(RowsIndex[_Compiled]):
             old = state.view
             if view is old:
                 return
-            longer = state.lift is not None and view.size > _REMEASURE * self._fitted
+            longer = state.lift is not None and view.size > _REFIT * self._fitted
             if view.epoch != old.epoch or longer:
                 self._start(view)
                 return
@@ -159,8 +159,8 @@ class _NativeIndex(RowsIndex[_Compiled]):
 
     def stats(self) -> dict[str, Any]:
         """Size, kind and the beam of a search for ten."""
-        fit = [beam for (k, beam), recall in self._beams[2].items() if k == 10 and recall >= self._aim(self.recall)]
-        return {"kind": self.kind, "size": len(self), "recall": self.recall, "ef": min(fit, default=None)}
+        beam = self._beams.known(10, self._aim(self.recall))
+        return {"kind": self.kind, "size": len(self), "recall": self.recall, "ef": beam}
 
     def _start(self, view: View) -> None:
         lift = None if self.metric == "cosine" else Lift.fit(view.block(0, view.size))
@@ -209,17 +209,8 @@ class _NativeIndex(RowsIndex[_Compiled]):
 
     def _beam(self, state: _Compiled, k: int, recall: float) -> int | None:
         """The least beam of this recall, measured on stored vectors; None: none is."""
-        size, sample, known = self._beams
-        if sample is None or state.view.size > _REMEASURE * size:
-            size, sample, known = self._beams = (state.view.size, neighbours_of(state.view), {})
-        for beam in _BEAMS:
-            if (k, beam) not in known:
-                near = [self._near(state, query, k + 1, max(beam, k + 1)) for query in sample.queries]
-                pairs = zip(near, sample.neighbours[:, :k], strict=True)
-                known[k, beam] = float(np.mean([np.isin(own, rows).mean() for rows, own in pairs]))
-            if known[k, beam] >= self._aim(recall):
-                return max(beam, k)
-        return None
+        aim = self._aim(recall)
+        return self._beams.least(state.view, k, aim, lambda _, query, beam: self._near(state, query, k + 1, beam))
 
     @staticmethod
     def _aim(recall: float) -> float:

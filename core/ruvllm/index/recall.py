@@ -6,7 +6,7 @@ Some stored vectors are asked as queries, without themselves and their exact cop
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 from ruvllm.index.select import best_of_many
 from ruvllm.index.view import View
 
-__all__ = ["DEPTH", "Margins", "Sample", "neighbours_of"]
+__all__ = ["DEPTH", "Beams", "Margins", "Sample", "neighbours_of"]
 
 SAMPLE = 128  # queries; with k = 10 some 1,280 ranks
 DEPTH = 100  # neighbours of each that are known
 _SAME = 1e-5
+_REMEASURE = 2  # beams are measured again when there are so many times as many rows
 _BLOCK = 16_384
+
+Near = Callable[[int, NDArray[np.float32], int], NDArray[np.integer]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +95,46 @@ def neighbours_of(view: View, seed: int = 0) -> Sample:
 def _blocks(view: View) -> Iterator[tuple[int, NDArray[np.float32]]]:
     for start in range(0, view.size, _BLOCK):
         yield start, view.block(start, min(start + _BLOCK, view.size))
+
+
+class Beams:
+    """How wide a graph's beam has to be, measured by searching for the sample.
+
+    Args:
+        sizes: the beams to try, rising.
+    """
+
+    def __init__(self, sizes: tuple[int, ...]) -> None:
+        self._sizes = sizes
+        self._known: dict[tuple[int, int], float] = {}
+        self._size = 0  # rows when these were measured
+        self._sample: tuple[int, Sample] | None = None  # with the version of its rows
+
+    def least(self, view: View, k: int, recall: float, near: Near) -> int | None:
+        """The least beam of this recall; None if no beam has it.
+
+        Args:
+            near: the rows that a search in this view comes upon, given a stored row, its vector and a beam.
+        """
+        if view.size > _REMEASURE * self._size:
+            self._known, self._size = {}, view.size
+        for beam in self._sizes:
+            if beam >= k and self._recall(view, k, beam, near) >= recall:
+                return beam
+        return None
+
+    def known(self, k: int, recall: float) -> int | None:
+        """`least`, if it was measured."""
+        return min((beam for (of, beam), reached in self._known.items() if of == k and reached >= recall), default=None)
+
+    def _recall(self, view: View, k: int, beam: int, near: Near) -> float:
+        known, sampled = self._known, self._sample
+        if (k, beam) not in known:
+            if sampled is None or sampled[0] is not view:
+                sampled = self._sample = (view, neighbours_of(view))
+            sample = sampled[1]
+            triples = zip(sample.rows.tolist(), sample.queries, sample.neighbours[:, :k], strict=True)
+            known[k, beam] = float(
+                np.mean([np.isin(own, near(row, query, beam)).mean() for row, query, own in triples])
+            )
+        return known[k, beam]
