@@ -30,7 +30,7 @@ BANDS = {"f32": 0.8, "f16": 0.4, "pq8": 0.1, "binary": 0.0}  # least share of co
 
 _WEEK = 7 * 86_400.0
 _LEAST = 1_024  # entries below which there is nothing to gain, and too little to learn codes from
-_SAMPLE = 10_000
+_SAMPLE = 10_000  # to learn from; as many others are measured, since what was learnt from looks better than it is
 _RELEARN = 4  # codes are learnt again when there are so many times as many entries, until the sample is full
 
 Rows64 = NDArray[np.int64]
@@ -274,17 +274,17 @@ class TieredVectors:
 
     def _learn(self) -> None:
         """Codecs from a sample, when there are none or there was little to learn from."""
-        fresh = self._learnt and (self._learnt >= _SAMPLE or len(self) < _RELEARN * self._learnt)
+        fresh = self._learnt and (self._learnt >= 2 * _SAMPLE or len(self) < _RELEARN * self._learnt)
         if fresh or (self._learnt and self.originals is None):
             return
-        rows = sampled(np.arange(len(self), dtype=np.int64), _SAMPLE, 0)
+        rows = sampled(np.arange(len(self), dtype=np.int64), 2 * _SAMPLE, 0)
         sample = self._fetched(self._ids[rows]) if self._learnt else self._decoded(rows)
         for tier, name in enumerate(BANDS):
             if tier:
-                codec = CODECS[name].fit(sample)
+                codec = CODECS[name].fit(sample[::2])
                 if tier not in self._latest or codec.lossy:
                     self._latest[tier] = len(self._shelves)
-                    self._shelves.append(Shelf(tier, codec, measured_loss(codec, sample)))
+                    self._shelves.append(Shelf(tier, codec, measured_loss(codec, sample[1::2])))
         self._learnt = len(self)
 
     def _move(self, rows: Rows64, tiers: NDArray[np.intp]) -> int:
