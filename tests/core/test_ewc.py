@@ -105,6 +105,20 @@ def test_the_fisher_is_the_mean_of_squared_gradients():
     np.testing.assert_allclose(ewc.fisher, (gradients**2).mean(0), rtol=1e-4)
 
 
+def test_a_task_may_begin_without_any_gradient():
+    rng = np.random.default_rng(1)
+    ewc = EwcPlusPlus(8)
+    for _ in range(32):
+        ewc.observe(np.zeros(8, np.float32), np.zeros(8, np.float32))
+    noise = rng.normal(size=(2000, 8)).astype(np.float32)
+    noise[1500:, :6] *= 0.01
+    noise[1500:, 6:] *= 30
+    ends = [i for i, gradient in enumerate(noise) if ewc.observe(gradient, np.zeros(8, np.float32))]
+    assert [i for i in ends if i > 200] == [i for i in ends if 1500 <= i < 1532]
+    assert ends[-1] >= 1500
+    assert np.isfinite(ewc.fisher).all()
+
+
 def consolidated(n=6, seed=0):
     rng = np.random.default_rng(seed)
     ewc = EwcPlusPlus(n)

@@ -206,7 +206,12 @@ def test_what_is_no_adapter_is_refused():
         LowRank.from_bytes(b"PK")
     with pytest.raises(InputError):
         LowRank.from_bytes(taught().to_bytes()[:-30], InputError)
-    for change in ({"up": np.zeros((3, DIM), np.float32)}, {"alpha": np.array(-1.0)}, {"alpha": np.array(np.nan)}):
+    for change in (
+        {"up": np.zeros((3, DIM), np.float32)},
+        {"alpha": np.array(-1.0)},
+        {"alpha": np.array(np.nan)},
+        {"down": np.full((DIM, 2), 1e30, np.float32)},
+    ):
         with pytest.raises(StoreError):
             LowRank.from_arrays(taught().arrays() | change)
     for bad in ({"rank": 0}, {"rank": DIM + 1}, {"alpha": 0}):

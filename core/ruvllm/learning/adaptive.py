@@ -35,7 +35,7 @@ class DomainStats:
     Attributes:
         updates: outcomes and preferences that taught it.
         successes, failures: how many of the latest ones are kept.
-        strength: ‖W‖ of its adapters, 0 while they change nothing.
+        strength: norm of what its two adapters add, 0 while they change nothing.
     """
 
     domain: str

@@ -24,6 +24,7 @@ _BLOCK = 16  # gradients that are judged together
 _WARM = 8  # blocks that a task takes before its end is looked for
 _DRIFT = 2.0  # standard deviations of a gradient's novelty, as the mean of a block
 _FADE = 0.9  # of older tasks' Fisher at a boundary
+_NOVEL = 1e3  # the most a gradient counts for: one outlier shall not hide the next boundary
 _FLOOR = 0.01  # of the mean Fisher: what a direction that was never used counts as
 _BUDGET = 0.05  # nats that older tasks may have lost, by the Fisher's own estimate ½ Σ F (θ − θ*)²
 _UP, _DOWN = 1.25, 0.95  # of λ, a block
@@ -140,8 +141,8 @@ class EwcPlusPlus:
 
     def _ratio(self, squared: Flat) -> float:
         """Mean of g²/F: near 1 for gradients like the task's own, far above where they go elsewhere."""
-        floor = _FLOOR * float(self._current.mean()) + 1e-30
-        return float((squared / (self._current + np.float32(floor))).mean())
+        floor = _FLOOR * float(self._current.mean()) + 1e-12  # there may have been no gradient so far
+        return min(float((squared / (self._current + np.float32(floor))).mean()), _NOVEL)
 
     def _judge(self) -> bool:
         """Whether this block is of another task than those before it."""
@@ -215,7 +216,8 @@ class EwcPlusPlus:
         least, most = self._range
         fishers = [arrays[name] for name in ("fisher", "current", "block")]
         possible = least <= numbers[0] <= most and min(counts) >= 0 and counts[3] < _BLOCK
-        if arrays["anchor"].shape != (self.n,) or not possible or any((fisher < 0).any() for fisher in fishers):
+        shaped = all(arrays[name].shape == (self.n,) for name in ("anchor", "before", "fisher", "current", "block"))
+        if not shaped or not possible or any((fisher < 0).any() for fisher in fishers):
             raise error(f"no consolidation of {self.n} weights", field="ewc", fix=_FIX)
         self.fisher, self._current, self._block = (fisher.copy() for fisher in fishers)
         self.anchor, self._before = arrays["anchor"].copy(), arrays["before"].copy()

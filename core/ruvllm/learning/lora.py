@@ -30,6 +30,7 @@ BATCH = 100  # feedbacks between two absorptions
 _ALPHA = 8.0  # per rank: at RATE, thirty feedbacks then turn a query by some degrees
 _CLIP = 30.0  # the longest gradient followed as it is; one outlier moves no more than this
 _MOST = 2.0  # of ‖W‖ per √rank: beyond it the residual drowns what the encoder said
+_LARGEST = 1e6  # entry of an adapter from elsewhere: products of two stay finite
 _SPECS = {"down": Spec(("dim", "rank")), "up": Spec(("rank", "dim")), "alpha": Spec((), "float64")}
 _FIX = "use the encoder and rank it was learnt with, or drop it"
 
@@ -115,8 +116,8 @@ class LowRank:
         A gradient that is too long is shortened, one that is not finite is an InputError, and the map
         never outgrows its bound.
         """
-        length = float(np.sqrt(gradient @ gradient))
-        if gradient.shape != self.theta.shape or not np.isfinite(length):
+        length = float(np.sqrt(gradient @ gradient)) if gradient.shape == self.theta.shape else np.nan
+        if not np.isfinite(length):
             message = f"a gradient of shape {gradient.shape} and norm {length}"
             raise InputError(message, field="gradient", fix=f"use finite numbers of shape {self.theta.shape}")
         self.theta -= np.float32(rate * min(1.0, _CLIP / max(length, 1e-30))) * gradient
@@ -178,7 +179,7 @@ class LowRank:
     def from_arrays(cls, arrays: Arrays, error: type[RuvllmError] = StoreError) -> LowRank:
         """What `arrays` gave. Raises `error`: the shapes or numbers cannot be an adapter's."""
         down, up, alpha = arrays["down"], arrays["up"], float(arrays["alpha"])
-        if down.ndim != 2 or up.shape != down.T.shape or not all(np.isfinite(a).all() for a in (down, up)):
+        if down.ndim != 2 or up.shape != down.T.shape or not all((np.abs(a) < _LARGEST).all() for a in (down, up)):
             raise error(f"an adapter of {down.shape} and {up.shape}", field="lora", fix=_FIX)
         try:
             made = cls(down.shape[0], down.shape[1], alpha)

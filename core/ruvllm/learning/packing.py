@@ -31,6 +31,8 @@ _MOST_ENTRIES = 256
 _LONGEST_HEADER = 4_096  # bytes of an array's header in the file
 _DEEPEST = 32
 _MAGIC = b"\x93NUMPY\x01\x00"
+# What zipfile, struct and literal_eval raise on damaged input; an offset overflows where addresses have 32 bits.
+_DAMAGE = (ValueError, SyntaxError, OSError, EOFError, KeyError, BadZipFile, struct.error, RuntimeError, OverflowError)
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _MADE_BY_PACK = "give bytes that `pack` of this version made"
 
@@ -103,7 +105,7 @@ def unpack(
         if found.pop(_VERSION, np.zeros(1, np.int32)).tolist() != [version]:
             raise ValueError(f"its layout is not version {version}")
         _check(found, specs)
-    except (ValueError, SyntaxError, OSError, EOFError, KeyError, BadZipFile, struct.error, NotImplementedError) as bad:
+    except _DAMAGE as bad:
         raise error(f"no usable {kind} weights: {bad}"[:240], field=kind, fix=_MADE_BY_PACK) from None
     return found
 
