@@ -1,0 +1,138 @@
+"""What the model router sees of a prompt: 112 numbers of its meaning and 16 of its form.
+
+The meaning is the encoder's vector, rotated by a randomised Hadamard transform of which some rows are kept
+(Ailon & Chazelle 2006; Tropp 2011): orthonormal, made of signs alone, and so the same to the bit on every
+host without being stored. The forms are counts and shares read off the text.
+"""
+
+from __future__ import annotations
+
+import re
+from math import log, log1p
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ruvllm.errors import InputError
+from ruvllm.routing.tiers import difficulty
+
+__all__ = ["FORMS", "INPUTS", "PromptInputs", "forms_of"]
+
+INPUTS = 128
+FORMS = (
+    "words",
+    "sentences",
+    "lines",
+    "word length",
+    "variety",  # distinct words, of all
+    "digits",
+    "capitals",
+    "foreign",  # characters outside ASCII
+    "code",
+    "question",
+    "clauses",
+    "difficulty",
+    "reasoning",
+    "brevity",
+    "creativity",
+    "follow-up",
+)
+_MEANINGS = INPUTS - len(FORMS)
+_READ = 20_000  # characters of a text
+_MOST_DIM = 16_384
+_WORD = re.compile(r"\w+")
+_SENTENCE = re.compile(r"[.!?;](?:\s|$)")
+_CLAUSE = re.compile(r"[,;:]|\b(?:and|then|while|after|including)\b", re.IGNORECASE)
+_CODE = re.compile(r"```|[{};]\s*$|\w\(|=>|==|\b(?:def|class|function|import|return|SELECT|const)\b", re.MULTILINE)
+_ASKS = re.compile(r"\?|^\s*(?:who|what|when|where|which|why|how|is|are|can|does|do)\b", re.IGNORECASE)
+_REASONS = re.compile(
+    r"\b(?:why|prove|explain|deriv\w+|reason\w*|step by step|analy[sz]\w+|compar\w+|evaluat\w+|trade-?offs?"
+    r"|calculat\w+|infer\w*|plan\w*)\b",
+    re.IGNORECASE,
+)
+_BRIEF = re.compile(
+    r"\b(?:short\w*|brief\w*|quick\w*|one (?:line|word|sentence)|yes or no|concise\w*|summar\w+)\b", re.IGNORECASE
+)
+_CREATES = re.compile(
+    r"\b(?:story|stories|poem\w*|imagin\w+|creativ\w+|brainstorm\w*|invent\w*|slogan\w*|fiction\w*|joke\w*)\b",
+    re.IGNORECASE,
+)
+_FOLLOWS = re.compile(
+    r"^\s*(?:and|but|so|then|also|now|ok|yes|no)\b|\b(?:it|that|this|those|again|instead|continue|same|above|previous)\b",
+    re.IGNORECASE,
+)
+
+
+def forms_of(text: str) -> NDArray[np.float32]:
+    """The sixteen FORMS of a text, each about -2 to 2, float32 (16,); all 0 without a text."""
+    text = text[:_READ]
+    words = _WORD.findall(text)
+    if not words:
+        return np.zeros(len(FORMS), np.float32)
+    n, size = len(words), len(text)
+    forms = (
+        log(n / 12) / 1.5,
+        log1p(len(_SENTENCE.findall(text))) - 0.7,
+        log1p(text.count("\n")) / 2,
+        sum(map(len, words)) / n / 2 - 2.3,
+        2 * len(set(words)) / n - 1,
+        10 * sum(map(str.isdigit, text)) / size,
+        5 * sum(map(str.isupper, text)) / size,
+        2 * sum(c > "\x7f" for c in text) / size,
+        log1p(len(_CODE.findall(text))),
+        1.0 if _ASKS.search(text) else -1.0,
+        log1p(len(_CLAUSE.findall(text))) - 0.7,
+        4 * difficulty(text) - 1,
+        _counted(_REASONS, text),
+        _counted(_BRIEF, text),
+        _counted(_CREATES, text),
+        _counted(_FOLLOWS, text),
+    )
+    return np.clip(np.array(forms, np.float32), -4, 4)
+
+
+def _counted(pattern: re.Pattern[str], text: str) -> float:
+    return 1.5 * log1p(len(pattern.findall(text)))
+
+
+class PromptInputs:
+    """A prompt's vector and text as the router's 128 inputs.
+
+    Args:
+        dim: width of the encoder's vectors.
+        seed: of the rotation.
+
+    Attributes:
+        projection: float32 (112, dim); signs alone: orthonormal rows times √dim, so that a unit vector
+            gives numbers with a mean square of 1. Where dim is no power of 2, in expectation.
+    """
+
+    def __init__(self, dim: int = 256, seed: int = 0) -> None:
+        if not (1 <= dim <= _MOST_DIM and 0 <= seed < 1 << 32):
+            fix = f"use a width of 1 to {_MOST_DIM}, and a seed of 0 to 2**32 - 1"
+            raise InputError(f"vectors of width {dim}, seed {seed}", field="dim", fix=fix)
+        self.dim, self.seed = dim, seed
+        random = np.random.default_rng(seed)
+        wide = max(1 << (dim - 1).bit_length(), INPUTS)
+        signs = np.where(random.random(wide) < 0.5, -1.0, 1.0)
+        rows = np.sort(np.argsort(random.random(wide))[:_MEANINGS])
+        hadamard = _parity(rows[:, None] & np.arange(wide)[None, :])  # Sylvester's order
+        self.projection = np.ascontiguousarray((hadamard * signs)[:, :dim], np.float32)
+
+    def __call__(self, vector: NDArray[np.float32], text: str = "") -> NDArray[np.float32]:
+        """float32 (128,).
+
+        Raises:
+            InputError: the vector is of another width, or not finite.
+        """
+        if vector.shape != (self.dim,) or not np.isfinite(vector).all():
+            fix = f"give the encoder's vector, {self.dim} finite numbers"
+            raise InputError(f"a vector of shape {vector.shape}", field="vector", fix=fix)
+        return np.concatenate([self.projection @ vector.astype(np.float32, copy=False), forms_of(text)])
+
+
+def _parity(bits: NDArray[np.int64]) -> NDArray[np.float64]:
+    """1 where an even number of bits is set, else -1."""
+    for shift in (16, 8, 4, 2, 1):
+        bits = bits ^ (bits >> shift)
+    return np.where(bits & 1, -1.0, 1.0)
