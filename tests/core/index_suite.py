@@ -33,13 +33,14 @@ class Truth:
     def __init__(self, metric: str) -> None:
         self.metric, self.held = metric, dict[int, Floats]()
         self._stacked: tuple[NDArray[np.int64], Floats] | None = None
+        self._scored: dict[bytes, list[tuple[int, float]]] = {}
 
     def add(self, ids: NDArray[np.int64], vectors: Floats) -> None:
         self.held.update(zip(ids.tolist(), self.scaled(vectors), strict=True))
-        self._stacked = None
+        self._stacked, self._scored = None, {}
 
     def remove(self, ids: NDArray[np.int64]) -> int:
-        self._stacked = None
+        self._stacked, self._scored = None, {}
         return sum(self.held.pop(i, None) is not None for i in ids.tolist())
 
     def scaled(self, vectors: Floats) -> Floats:
@@ -51,11 +52,13 @@ class Truth:
             return {}
         if self._stacked is None:
             self._stacked = np.array(list(self.held), np.int64), np.stack(list(self.held.values()))
-        ids, vectors = self._stacked
-        scores = vectors @ self.scaled(query)
-        order = np.argsort(-scores, kind="stable")
-        pairs = zip(ids[order].tolist(), scores[order].tolist(), strict=True)
-        return {i: score for i, score in pairs if allowed is None or i in allowed}
+        asked = query.tobytes()
+        if asked not in self._scored:
+            ids, vectors = self._stacked
+            scores = vectors @ self.scaled(query)
+            order = np.argsort(-scores, kind="stable")
+            self._scored[asked] = list(zip(ids[order].tolist(), scores[order].tolist(), strict=True))
+        return {i: score for i, score in self._scored[asked] if allowed is None or i in allowed}
 
 
 def sound(hits: Hits, truth: Truth, query: Floats, k: int, allowed: set[int] | None = None) -> dict[int, float]:

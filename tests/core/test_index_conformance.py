@@ -22,10 +22,10 @@ class TestBinary(IndexSuite):
 
 
 class TestIvf(IndexSuite):
-    edits = 6  # it learns its codes anew in each
+    edits = 3  # it learns its codes anew in each
 
     def make(self, dim: int, metric: str = "cosine") -> Any:
-        return IvfIndex(dim, metric, least=60)
+        return IvfIndex(dim, metric, least=200)
 
 
 class TestHnsw(IndexSuite):

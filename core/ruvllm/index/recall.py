@@ -20,6 +20,7 @@ __all__ = ["DEPTH", "Beams", "Margins", "Sample", "neighbours_of"]
 
 SAMPLE = 128  # queries; with k = 10 some 1,280 ranks
 DEPTH = 100  # neighbours of each that are known
+_SAFETY = 0.1  # share of the misses allowed that is kept in reserve: other queries differ from the sample
 _SAME = 1e-5
 _REMEASURE = 2  # beams are measured again when there are so many times as many rows
 _BLOCK = 16_384
@@ -65,7 +66,8 @@ class Margins:
         key = (min(k, self.own.shape[1]), recall)
         if key not in self._known:
             excess = self.own[:, : key[0]].astype(np.float64) - self.firsts[:, key[0] - 1, None]
-            self._known[key] = max(0.0, float(np.quantile(excess, recall, method="higher")))
+            aim = recall + _SAFETY * (1 - recall)
+            self._known[key] = max(0.0, float(np.quantile(excess, aim, method="higher")))
         return self._known[key]
 
 
