@@ -132,8 +132,8 @@ class Beams:
     def _recall(self, view: View, k: int, beam: int, near: Near) -> float:
         known, sampled = self._known, self._sample
         if (k, beam) not in known:
-            if sampled is None or sampled[0] is not view:
-                sampled = self._sample = (view, neighbours_of(view))
+            if sampled is None or sampled[0] != view.version:
+                sampled = self._sample = (view.version, neighbours_of(view))
             sample = sampled[1]
             triples = zip(sample.rows.tolist(), sample.queries, sample.neighbours[:, :k], strict=True)
             known[k, beam] = float(
