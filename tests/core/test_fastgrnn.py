@@ -196,8 +196,20 @@ def test_saved_and_loaded_it_is_the_same():
 def test_damaged_bytes_are_refused():
     data = FastGrnn(64, Shape(hidden=8)).to_bytes()
     nan = np.float32(np.nan).tobytes()
-    broken = [b"", data[:20], data[:-4], data + b"1234", b"X" + data[1:], data[:-4] + nan, data[:36] + b"\xff" * 8 + data[44:]]
-    broken += [data[:8] + b"\xff" * 4 + data[12:], data[:12] + b"\xff" * 4 + data[16:], data[:16] + b"\xff" * 4 + data[20:]]
+    broken = [
+        b"",
+        data[:20],
+        data[:-4],
+        data + b"1234",
+        b"X" + data[1:],
+        data[:-4] + nan,
+        data[:36] + b"\xff" * 8 + data[44:],
+    ]
+    broken += [
+        data[:8] + b"\xff" * 4 + data[12:],
+        data[:12] + b"\xff" * 4 + data[16:],
+        data[:16] + b"\xff" * 4 + data[20:],
+    ]
     for bad in broken:
         with pytest.raises(StoreError, match="no usable model router"):
             FastGrnn.from_bytes(bad)

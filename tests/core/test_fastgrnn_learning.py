@@ -7,9 +7,10 @@ from ruvllm.encoders.protocol import run_now, unit_rows
 from ruvllm.errors import InputError, StoreError
 from ruvllm.learning.ewc import EwcPlusPlus
 from ruvllm.routing.fastgrnn import FastGrnn, ModelSize
+from ruvllm.routing.fastgrnn_measure import measure_fastgrnn
 from ruvllm.routing.fastgrnn_replay import Outcome, Replay
 from ruvllm.routing.fastgrnn_session import RouterSession
-from ruvllm.routing.fastgrnn_training import FastGrnnTrainer, Learnt
+from ruvllm.routing.fastgrnn_training import FastGrnnTrainer, Learnt, judges_among
 
 SIZES = [ModelSize(i) for i in range(4)]
 NEEDED = (200, 400, 900, 3_000)  # tokens, by size
@@ -53,27 +54,39 @@ def chosen(network: FastGrnn, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return np.array([c.size for c in choices]), np.array([c.sure for c in choices])
 
 
-def test_it_learns_which_size_a_prompt_needs():
+def test_easy_prompts_go_to_the_cheapest_size_and_hard_ones_up():
     network, replay = FastGrnn(), Replay()
-    trainer = FastGrnnTrainer(network, replay)
-    vectors, need = by_size(2_000, 2)
-    tell(replay, network, vectors, need)
-    held_out, need = by_size(300, 3)
+    tell(replay, network, *hard_or_easy(1_500, axes()[0], axes()[1], 2))
+    held_out, need = hard_or_easy(300, axes()[0], axes()[1], 3)
     assert not chosen(network, held_out)[1].any()
-    learnt = run_now(trainer.learn(600))
+    learnt = run_now(FastGrnnTrainer(network, replay).learn(500))
     assert learnt.kept
-    assert learnt.after < 0.5 * learnt.before
-    assert (learnt.examples, learnt.judges) == (1_800, 200)
+    assert learnt.after < 0.2 * learnt.before
+    assert learnt.examples + learnt.judges == 1_500
+    assert 120 < learnt.judges < 180
     sizes, sure = chosen(network, held_out)
-    assert sure.mean() > 0.98
+    assert sure.mean() > 0.97
     assert (sizes >= need).mean() > 0.97  # quality holds
-    assert (sizes[need == 3] == 3).mean() > 0.95
-    assert (sizes[need == 0] == 0).mean() > 0.7  # seldom more than it takes
-    assert network.costs[sizes[need <= 1]].mean() < 0.3 < network.costs[sizes[need == 2]].mean()
-    contexts = [RouterSession(network).decide(vector).context for vector in held_out]
-    fits = np.array(contexts) >= np.array(NEEDED)[need]
-    assert fits.mean() > 0.9
-    assert np.mean([contexts[i] for i in np.flatnonzero(need == 0)]) < 1_000
+    assert (sizes[need == 0] == 0).mean() > 0.9
+    assert (sizes[need == 3] == 3).mean() > 0.97
+    contexts = np.array([RouterSession(network).decide(vector).context for vector in held_out])
+    assert (contexts[need == 0] == 256).mean() > 0.9
+    assert (contexts[need == 3] == 4_096).mean() > 0.97
+
+
+def test_among_four_sizes_quality_comes_first_and_its_price_can_be_set():
+    costs = []
+    for weight in (0.25, 1.0):
+        network, replay = FastGrnn(cost_weight=weight), Replay()
+        tell(replay, network, *by_size(1_500, 2))
+        run_now(FastGrnnTrainer(network, replay, rate=3e-3).learn(250))
+        held_out, need = by_size(300, 3)
+        sizes, _ = chosen(network, held_out)
+        used = [network.costs[sizes[need == n]].mean() for n in range(4)]
+        assert used == sorted(used)
+        assert (sizes >= need).mean() > (0.97 if weight == 0.25 else 0.9)
+        costs.append(network.costs[sizes].mean())
+    assert costs[1] < costs[0] - 0.05 < 0.65  # the dearest is 1
 
 
 def test_only_what_was_used_well_is_imitated():
@@ -83,7 +96,7 @@ def test_only_what_was_used_well_is_imitated():
         hot, well = n > 0, np.random.default_rng(int(1e6 * abs(vector[0]))).random() < 0.5
         outcome = Outcome(ModelSize.LARGE, float(well), temperature=1.4 if hot == well else 0.2, top_p=0.6)
         replay.label(replay.add(network.inputs(vector)), outcome)
-    run_now(FastGrnnTrainer(network, replay, rate=5e-3).learn(200))
+    run_now(FastGrnnTrainer(network, replay, rate=5e-3).learn(300))
     held_out, need = hard_or_easy(40, axes()[0], axes()[1], 3)
     outputs = [network.step(network.inputs(vector), network.start())[0] for vector in held_out]
     heat = np.array([2 / (1 + np.exp(-o[-3])) for o in outputs])
@@ -158,7 +171,9 @@ def test_consolidation_keeps_an_old_task_that_the_replay_buffer_has_forgotten():
     def accuracy(network: FastGrnn, task) -> float:
         vectors, need = task(200, 99)
         outputs = [network.step(network.inputs(vector), network.start())[0] for vector in vectors]
-        return float(np.mean([(network.choose(o).holds[0] < 0.5) == (n > 0) for o, n in zip(outputs, need, strict=True)]))
+        return float(
+            np.mean([(network.choose(o).holds[0] < 0.5) == (n > 0) for o, n in zip(outputs, need, strict=True)])
+        )
 
     kept = {}
     for held in (True, False):
@@ -194,7 +209,8 @@ def test_below_the_least_feedback_nothing_is_learnt():
     trainer, before = FastGrnnTrainer(network, replay), network.to_bytes()
     tell(replay, network, *by_size(99, 2))
     assert not trainer.ready
-    assert run_now(trainer.learn()) == Learnt(0, 0.0, 0.0, False, 90, 9)
+    judges = int(judges_among(np.arange(99)).sum())
+    assert run_now(trainer.learn()) == Learnt(0, 0.0, 0.0, False, 99 - judges, judges)
     assert network.to_bytes() == before
     tell(replay, network, *by_size(1, 3))
     assert trainer.ready
@@ -204,7 +220,7 @@ def test_below_the_least_feedback_nothing_is_learnt():
 def test_weights_that_judge_worse_are_not_kept():
     network, replay = FastGrnn(), Replay()
     vectors, need = hard_or_easy(200, axes()[0], axes()[1], 2)
-    judge = np.arange(200) % 10 == 9
+    judge = judges_among(np.arange(200))
     tell(replay, network, vectors, np.where(judge, 3 - need, need))  # those that judge say the opposite
     before = network.to_bytes()
     learnt = run_now(FastGrnnTrainer(network, replay, rate=0.01).learn(200))
@@ -228,6 +244,29 @@ def test_stopped_between_two_steps_the_weights_are_as_before():
         run_now(trainer.learn(pause=stop))
     np.testing.assert_array_equal(network.theta, before)
     assert run_now(trainer.learn()).kept
+
+
+def test_the_buffer_may_change_while_it_learns():
+    network, replay = FastGrnn(), Replay(capacity=250)
+    tell(replay, network, *by_size(250, 2))
+    serials = iter(range(250))
+
+    async def change():
+        """One turn loses its feedback, ten fall out."""
+        replay.label(249 - next(serials), None)
+        for _ in range(10):
+            replay.add(np.zeros(128, np.float32))
+
+    learnt = run_now(FastGrnnTrainer(network, replay).learn(60, change))
+    assert 10 < learnt.steps < 60
+    assert learnt.examples == 0
+    assert np.isfinite(network.theta).all()
+
+
+@pytest.mark.parametrize("every", [2, 3, 5, 7, 8, 10, 16, 20])
+def test_some_turns_judge_wherever_in_a_session_feedback_comes(every):
+    for start in (0, 1, every - 1, 10**12):
+        assert 0.03 < judges_among(start + every * np.arange(1_000)).mean() < 0.25
 
 
 def test_costs_are_those_observed():
@@ -292,15 +331,14 @@ def test_a_damaged_buffer_is_refused():
     replay = Replay(capacity=10)
     tell(replay, FastGrnn(), *by_size(5, 2))
     data = replay.to_bytes()
-    changed = [data[:30], data[:-1], b"X" + data[1:], data + data[-285:], data[:20] + b"\x99" + data[21:]]
+    changed = [data[:30], data[:-1], b"X" + data[1:], data + data[-290:]]
     for start, what in ((8, b"\0\0\0\0"), (12, b"\xff" * 8), (12, b"\x04"), (20, b"\x00\x7c"), (20 + 256, b"\x07")):
         changed.append(data[:start] + what + data[start + len(what) :])
     for offset, what in ((272, b"\x04"), (273, b"\x05"), (274, b"\x00\x00\x00\x40"), (278, b"\x00\x00\x80\xbf")):
         changed.append(data[: 20 + offset] + what + data[20 + offset + len(what) :])
-    for i, bad in enumerate(changed):
-        if bad != data[:20] + b"\x99" + data[21:]:  # another number, that is all
-            with pytest.raises(StoreError, match="no usable replay buffer"):
-                raise AssertionError(i) from Replay.from_bytes(bad)
+    for bad in changed:
+        with pytest.raises(StoreError, match="no usable replay buffer"):
+            Replay.from_bytes(bad)
 
 
 @pytest.mark.parametrize(
@@ -322,3 +360,9 @@ def test_what_cannot_be_used_is_refused_with_a_fix(bad):
         bad()
     assert caught.value.field
     assert caught.value.fix
+
+
+def test_speed_can_be_measured():
+    speed = measure_fastgrnn()
+    assert 0 < speed.forward_us < speed.decide_us
+    assert speed.step_ms > 0

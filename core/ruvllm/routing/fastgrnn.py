@@ -143,15 +143,15 @@ class FastGrnn:
         mean = float(read[-1])
         spread = (max(float(x @ x) / INPUTS - mean * mean, 0.0) + EPSILON) ** -0.5
         both = read[:-1]
-        both *= np.float32(spread)
+        both *= spread
         both += folded.recall @ hidden
         both += folded.bias
         np.tanh(both, both)
         gate, candidate = both[:units], both[units:]
-        gate *= np.float32(0.5)
-        gate += np.float32(0.5)
+        gate *= 0.5
+        gate += 0.5
         after = gate * hidden
-        after += (np.float32(folded.both) - np.float32(folded.zeta) * gate) * candidate
+        after += (folded.both - folded.zeta * gate) * candidate
         outputs = folded.heads @ after
         outputs += folded.head_bias
         return outputs.tolist(), after

@@ -77,7 +77,8 @@ class Shape:
     def places(self) -> NDArray[np.int64]:
         """Which inputs each hidden unit reads, (hidden, reads), ascending.
 
-        The units share out the inputs like players the cards of shuffled packs: none is left out while there are places.
+        The units share out the inputs like players the cards of shuffled packs: none is left out while
+        there are places.
         """
         random = np.random.default_rng(self.seed)
         chances = random.random((self.hidden, INPUTS))

@@ -40,55 +40,53 @@ FORMS = (
 _MEANINGS = INPUTS - len(FORMS)
 _READ = 20_000  # characters of a text
 _MOST_DIM = 16_384
+# Most look at the text in lower case: three times as fast as IGNORECASE.
 _WORD = re.compile(r"\w+")
+_DIGIT, _CAPITAL, _FOREIGN = re.compile(r"\d"), re.compile(r"[A-Z]"), re.compile(r"[^\x00-\x7f]")
 _SENTENCE = re.compile(r"[.!?;](?:\s|$)")
-_CLAUSE = re.compile(r"[,;:]|\b(?:and|then|while|after|including)\b", re.IGNORECASE)
-_CODE = re.compile(r"```|[{};]\s*$|\w\(|=>|==|\b(?:def|class|function|import|return|SELECT|const)\b", re.MULTILINE)
-_ASKS = re.compile(r"\?|^\s*(?:who|what|when|where|which|why|how|is|are|can|does|do)\b", re.IGNORECASE)
+_CLAUSE = re.compile(r"[,;:]|\b(?:and|then|while|after|including)\b")
+_CODE = re.compile(r"```|[{};]\s*$|\w\(|=>|==|\b(?:def|class|function|import|return|select|const)\b", re.MULTILINE)
+_ASKS = re.compile(r"\?|^\s*(?:who|what|when|where|which|why|how|is|are|can|does|do)\b")
 _REASONS = re.compile(
     r"\b(?:why|prove|explain|deriv\w+|reason\w*|step by step|analy[sz]\w+|compar\w+|evaluat\w+|trade-?offs?"
     r"|calculat\w+|infer\w*|plan\w*)\b",
-    re.IGNORECASE,
 )
-_BRIEF = re.compile(
-    r"\b(?:short\w*|brief\w*|quick\w*|one (?:line|word|sentence)|yes or no|concise\w*|summar\w+)\b", re.IGNORECASE
-)
+_BRIEF = re.compile(r"\b(?:short\w*|brief\w*|quick\w*|one (?:line|word|sentence)|yes or no|concise\w*|summar\w+)\b")
 _CREATES = re.compile(
     r"\b(?:story|stories|poem\w*|imagin\w+|creativ\w+|brainstorm\w*|invent\w*|slogan\w*|fiction\w*|joke\w*)\b",
-    re.IGNORECASE,
 )
 _FOLLOWS = re.compile(
     r"^\s*(?:and|but|so|then|also|now|ok|yes|no)\b|\b(?:it|that|this|those|again|instead|continue|same|above|previous)\b",
-    re.IGNORECASE,
 )
 
 
 def forms_of(text: str) -> NDArray[np.float32]:
     """The sixteen FORMS of a text, each about -2 to 2, float32 (16,); all 0 without a text."""
     text = text[:_READ]
-    words = _WORD.findall(text)
+    low = text.lower()
+    words = _WORD.findall(low)
     if not words:
         return np.zeros(len(FORMS), np.float32)
     n, size = len(words), len(text)
     forms = (
         log(n / 12) / 1.5,
-        log1p(len(_SENTENCE.findall(text))) - 0.7,
+        log1p(len(_SENTENCE.findall(low))) - 0.7,
         log1p(text.count("\n")) / 2,
         sum(map(len, words)) / n / 2 - 2.3,
         2 * len(set(words)) / n - 1,
-        10 * sum(map(str.isdigit, text)) / size,
-        5 * sum(map(str.isupper, text)) / size,
-        2 * sum(c > "\x7f" for c in text) / size,
-        log1p(len(_CODE.findall(text))),
-        1.0 if _ASKS.search(text) else -1.0,
-        log1p(len(_CLAUSE.findall(text))) - 0.7,
+        10 * len(_DIGIT.findall(text)) / size,
+        5 * len(_CAPITAL.findall(text)) / size,
+        2 * len(_FOREIGN.findall(text)) / size,
+        log1p(len(_CODE.findall(low))),
+        1.0 if _ASKS.search(low) else -1.0,
+        log1p(len(_CLAUSE.findall(low))) - 0.7,
         4 * difficulty(text) - 1,
-        _counted(_REASONS, text),
-        _counted(_BRIEF, text),
-        _counted(_CREATES, text),
-        _counted(_FOLLOWS, text),
+        _counted(_REASONS, low),
+        _counted(_BRIEF, low),
+        _counted(_CREATES, low),
+        _counted(_FOLLOWS, low),
     )
-    return np.clip(np.array(forms, np.float32), -4, 4)
+    return np.array([min(max(form, -4.0), 4.0) for form in forms], np.float32)
 
 
 def _counted(pattern: re.Pattern[str], text: str) -> float:

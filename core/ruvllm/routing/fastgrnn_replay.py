@@ -19,6 +19,7 @@ __all__ = ["CAPACITY", "Outcome", "Replay"]
 
 CAPACITY = 100_000
 _NOVEL = 1_000  # of the latest feedback, remembered as not yet seen by consolidation
+_KEPT = 10_000  # turns in the state file
 _FIRST = 256  # rows that are allocated at once
 _MAGIC = b"ruvRPLY1"
 _HEADER = struct.Struct("<8sIq")  # magic, capacity, next serial
@@ -74,7 +75,7 @@ class Replay:
     """A ring of turns; each knows the turn before it in its session.
 
     Attributes:
-        capacity: turns; 285 bytes each once there are so many.
+        capacity: turns; 290 bytes each once there are so many.
         novel: serials of feedback that consolidation has not seen yet.
     """
 
@@ -161,7 +162,7 @@ class Replay:
             costs=costs,
         )
 
-    def to_bytes(self, most: int = CAPACITY) -> bytes:
+    def to_bytes(self, most: int = _KEPT) -> bytes:
         """The latest `most` turns, for the state file."""
         serials = np.arange(max(self._next - most, self._oldest), self._next, dtype=np.int64)
         rows = self._rows[(serials - self._first) % self.capacity]

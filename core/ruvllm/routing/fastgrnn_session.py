@@ -26,8 +26,8 @@ class RouterSession:
     Args:
         network: shared by all sessions.
         replay: where the turns are kept for feedback; none keeps nothing.
-        explore: chance of taking the next cheaper size than the preferred. Without some, nobody finds out
-            that a cheaper one would have done.
+        explore: chance of taking the next cheaper size than the preferred, or than the safe default. Without
+            some, nobody finds out that a cheaper one would have done.
         seed: of these chances.
 
     Attributes:

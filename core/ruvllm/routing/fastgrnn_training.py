@@ -14,11 +14,12 @@ from ruvllm.routing.fastgrnn import FastGrnn
 from ruvllm.routing.fastgrnn_loss import heads_loss, loss_of, outputs_of
 from ruvllm.routing.fastgrnn_replay import Replay
 
-__all__ = ["FastGrnnTrainer", "Learnt", "Penalty"]
+__all__ = ["FastGrnnTrainer", "Learnt", "Penalty", "judges_among"]
 
-_JUDGES = 10  # every tenth turn with feedback judges and does not teach
+_JUDGES = 10  # one turn in ten with feedback judges and does not teach
 _JUDGED = 512  # the latest of them
 _ENOUGH_JUDGES = 8
+_SCATTER = np.int64(0x2C1B3C6D)  # odd, its bits without a pattern
 _SHOWN = 128  # of the latest feedback, to consolidation, in one go
 _BETAS, _TINY = (0.9, 0.999), 1e-8
 Flat = NDArray[np.float32]
@@ -54,6 +55,13 @@ class Learnt:
     judges: int
 
 
+def judges_among(serials: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which turns judge: one in ten, scattered, lest it be always the same place in a session."""
+    mixed = serials * _SCATTER & 0xFFFFFFFF
+    mixed = (mixed ^ mixed >> 15) * _SCATTER & 0xFFFFFFFF
+    return np.asarray((mixed >> 16) % _JUDGES == 0)
+
+
 class FastGrnnTrainer:
     """Adam (Kingma & Ba 2015) on batches of the replay buffer, back through each session's last turns.
 
@@ -83,6 +91,7 @@ class FastGrnnTrainer:
         self.network, self.replay, self.penalty = network, replay, penalty
         self._rate, self._batch, self._enough, self._window = rate, batch, enough, window
         self._random = np.random.default_rng(seed)
+        self._known: NDArray[np.int64] | None = None  # what was divided last
         self._restart()
 
     def _restart(self) -> None:
@@ -105,32 +114,37 @@ class FastGrnnTrainer:
             return Learnt(0, 0.0, 0.0, False, len(taught), len(judges))
         self.network.costs = self.replay.costs(self.network.costs)
         await self._show(pause)
-        theta, before = self.network.theta.copy(), self.loss(judges)
-        for _ in range(steps):
+        given = self.network.theta
+        theta, done = given.copy(), 0
+        while done < steps and len(taught):
             self._step(theta, self._random.choice(taught, min(self._batch, len(taught)), replace=False))
+            done += 1
             await pause()
-        given, self.network.theta = self.network.theta, theta
-        after = self.loss(judges)
+            taught, judges = self._divided()  # others may have changed the buffer meanwhile
+        before, after = self.loss(given, judges), self.loss(theta, judges)
         kept = len(judges) < _ENOUGH_JUDGES or after <= before
-        if not kept:
-            self.network.theta = given
+        if kept:
+            self.network.theta = theta
+        else:
             self._restart()
-        return Learnt(steps, before, after, kept, len(taught), len(judges))
+        return Learnt(done, before, after, kept, len(taught), len(judges))
 
-    def loss(self, serials: NDArray[np.int64]) -> float:
-        """Mean loss of the network on turns of the replay buffer; 0 without any."""
+    def loss(self, theta: Flat, serials: NDArray[np.int64]) -> float:
+        """Mean loss of such weights on turns of the replay buffer; 0 without any."""
         if not len(serials):
             return 0.0
         network = self.network
         batch = self.replay.batch(serials, self._window, network.costs)
-        outputs = outputs_of(network.shape, network.theta, batch.x, batch.present)
+        outputs = outputs_of(network.shape, theta, batch.x, batch.present)
         return float(heads_loss(outputs, batch, network.cost_weight)[0].mean())
 
     def _divided(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Those that teach, and the latest of those that judge."""
+        """Serials of the turns that teach, and of the latest of those that judge."""
         labelled = self.replay.labelled
-        judging = labelled % _JUDGES == _JUDGES - 1
-        return labelled[~judging], labelled[judging][-_JUDGED:]
+        if labelled is not self._known:
+            judging = judges_among(labelled)
+            self._known, self._split = labelled, (labelled[~judging], labelled[judging][-_JUDGED:])
+        return self._split
 
     async def _show(self, pause: Pause) -> None:
         """New feedback, in order and one by one, to what has to notice where a task ends."""
