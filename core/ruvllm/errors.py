@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "AgentFileError",
     "ArtifactError",
+    "BackendError",
     "ConfigError",
     "EncoderError",
     "InputError",
@@ -51,3 +52,27 @@ class EncoderError(RuvllmError):
 
 class StoreError(RuvllmError):
     """The state file cannot be opened, read or written."""
+
+
+class BackendError(RuvllmError):
+    """A backend gave no answer, or only part of one.
+
+    Args:
+        kind: "timeout", "unavailable" (no connection, a server error, or its circuit is open), "rate_limited",
+            "bad_response" (not what the protocol promises) or "refused" (the request itself: key, model, size).
+        retry_after: seconds after which another attempt makes sense, None when nobody said.
+        partial: what of the answer came before the failure.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: str,
+        retry_after: float | None = None,
+        partial: str = "",
+        field: str = "backend",
+        fix: str = "",
+    ) -> None:
+        super().__init__(message, field=field, fix=fix)
+        self.kind, self.retry_after, self.partial = kind, retry_after, partial
