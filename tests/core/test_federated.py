@@ -1,4 +1,3 @@
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,7 +11,7 @@ from ruvllm.learning.federated import (
     FederatedManager,
 )
 from ruvllm.learning.federated_measure import measure_federated, traces
-from ruvllm.learning.groups import microaggregate
+from ruvllm.learning.groups import Group, merge_closest, microaggregate
 from ruvllm.learning.lora import LowRank
 
 DIM = 24
@@ -140,6 +139,16 @@ def test_a_text_travels_once_so_that_two_exports_do_not_differ_by_one():
     assert (second.groups, second.held_back, second.serial) == ((), 1, 2)
 
 
+def test_an_adapter_that_few_texts_taught_stays():
+    agent = EphemeralAgent("a", DIM)
+    for taught in range(1, 6):
+        agent.process_trajectory(texts_of(0, 5)[taught - 1], topic(1))
+        update = agent.export_state()
+        assert (update.adapter is None) == (taught < 5)
+    assert update.adapter.updates == 5
+    assert agent.adapter.updates == 0
+
+
 def test_a_full_agent_folds_its_texts_and_forgets_them():
     agent = learner("a", (0,), n=40, capacity=20, clusters=3)
     assert agent.waiting == 0
@@ -155,6 +164,16 @@ def test_groups_are_a_partition_into_k_to_2k(k, more):
     rows = microaggregate(vectors, k)
     assert sorted(np.concatenate(rows).tolist()) == list(range(k + more))
     assert all(k <= len(some) < 2 * k for some in rows)
+
+
+def test_merging_keeps_every_sum_and_joins_what_is_close():
+    vectors = np.repeat(np.eye(3, dtype=np.float32), 400, axis=0)
+    groups = [Group("r", vector * 5, 5.0, 4.0, {1: 5, i: 5}) for i, vector in enumerate(vectors, 10)]
+    merged = merge_closest(groups, 3)
+    assert sorted(np.round(group.mean, 5).tolist() for group in merged) == np.eye(3)[::-1].tolist()
+    assert sum(group.count for group in merged) == 6000
+    assert sum(group.terms[1] for group in merged) == 6000
+    assert sum(len(group.terms) for group in merged) == 1203
 
 
 # the coordinator

@@ -226,15 +226,18 @@ class FederatedCoordinator:
         specs = GROUP_SPECS | LORA_SPECS | {"header": Spec(("bytes",), "uint8"), "totals": Spec(("groups", self.dim))}
         arrays = unpack(data, _KIND, specs, most_bytes=_LARGEST, error=error)
         header = array_json(arrays["header"], "header", error)
+        adapter = adapter_from(arrays, error)
         try:
-            groups = groups_from(arrays, header["names"], 0)
+            if adapter is not None and adapter.dim != self.dim:
+                raise ValueError(f"its adapter has {adapter.dim} dimensions")
+            groups = groups_from(arrays, header["names"], 0, _LARGEST)
             counts = {name: whole(header["counts"][name]) for name in COUNTS}
             serials = {agent: {whole(serial) for serial in found} for agent, found in header["serials"].items()}
             epsilon = math.inf if header["epsilon"] is None else float(header["epsilon"])
         except (KeyError, TypeError, AttributeError, ValueError) as bad:
             fix = "drop it; agents send new updates"
             raise error(f"no usable state of a coordinator: {bad}"[:240], field="federated", fix=fix) from None
-        self.adapter = adapter_from(arrays, error)
+        self.adapter = adapter
         self._groups, self._counts, self._serials, self._epsilon = list(groups), counts, serials, epsilon
         self._pending, self._model = [], None
 

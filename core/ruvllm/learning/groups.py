@@ -47,7 +47,7 @@ class Group:
         total: float32 (dim,), of their vectors.
         count: texts; not a whole number once noise is added.
         quality: sum of their qualities.
-        terms: by term, how many of them hold it.
+        terms: by term, how many of them hold it; sorted, so that sums come out alike wherever they are made.
         tags: each on at least k of them.
     """
 
@@ -69,7 +69,7 @@ class Group:
         terms.update(other.terms)
         tags = tuple(sorted({*self.tags, *other.tags}))
         count, quality = self.count + other.count, self.quality + other.quality
-        return Group(self.route, self.total + other.total, count, quality, dict(terms), tags)
+        return Group(self.route, self.total + other.total, count, quality, dict(sorted(terms.items())), tags)
 
 
 def terms_of(words: Sequence[str]) -> frozenset[int]:
@@ -101,7 +101,7 @@ def _summed(texts: Sequence[Seen], shared: set[int], k: int) -> Group:
         np.sum([text.vector for text in texts], axis=0, dtype=np.float32),
         float(len(texts)),
         float(sum(text.quality for text in texts)),
-        dict(terms),
+        dict(sorted(terms.items())),
         tuple(sorted(tag for tag, uses in tags.items() if uses >= k)),
     )
 

@@ -35,7 +35,7 @@ __all__ = [
 
 LONGEST_NAME = 200
 MOST_BYTES = 64 << 20
-_MOST_GROUPS, _MOST_TEXTS, _MOST_TAGS = 20_000, 1e6, 32
+MOST_GROUPS, _MOST_TEXTS, _MOST_TAGS = 20_000, 1e6, 32
 _KIND = "federated"
 _FIX = "send what `export_state` of this version made"
 GROUP_SPECS = {
@@ -168,18 +168,19 @@ def group_arrays(groups: Sequence[Group], dim: int) -> Arrays:
     }
 
 
-def groups_from(arrays: Arrays, names: Any, k: int) -> tuple[Group, ...]:
+def groups_from(arrays: Arrays, names: Any, k: int, most: int = MOST_GROUPS) -> tuple[Group, ...]:
     """What `group_arrays` gave.
 
     Args:
         k: texts that each group has at least; 0 where noise was added to the counts.
+        most: groups that are believed.
 
     Raises:
         ValueError, KeyError, TypeError, InputError: they contradict each other.
     """
     routes, tags = names["routes"], names["tags"]
     counts, quality = arrays["counts"], arrays["quality"]
-    if len(counts) > _MOST_GROUPS or not isinstance(tags, list) or len(tags) != len(counts):
+    if len(counts) > most or not isinstance(tags, list) or len(tags) != len(counts):
         raise ValueError(f"{len(counts)} groups")
     for name in routes:
         check_name(name, "route")
@@ -212,7 +213,7 @@ def _check_numbers(arrays: Arrays, routes: int, k: int) -> None:
     entries = int(ends[-1]) if len(ends) else 0
     if (spans < 0).any() or entries != len(terms):
         raise ValueError("the terms do not fit the groups")
-    most = np.repeat(counts, spans)
+    most = np.repeat(counts, spans.astype(np.intp))
     for wrong, what in (
         ((counts <= 0) | (counts < k) | (counts > _MOST_TEXTS), "a group has too few or too many texts"),
         (lengths > counts * (1 + 1e-4) + 1e-4, "a sum is longer than its texts allow"),
