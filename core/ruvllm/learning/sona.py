@@ -30,6 +30,7 @@ __all__ = ["SonaConfig", "SonaEngine", "SonaReport", "SonaStats"]
 
 _OPEN = 1_000  # trajectories that may go on at a time; the oldest is given up beyond it
 _RETRIEVED = 3  # patterns that a verdict is tempered by
+_MOST = 1e15  # of a vector's numbers
 _NAME = "sona"
 
 Query = str | Vectors | Sequence[float]
@@ -173,6 +174,7 @@ class SonaEngine:
         if vector is None:
             vector = await self._vector(builder.text)
         kind = await self._guesser.guess(vector) if self._guesser else PATTERN_TYPES[0]
+        self._id(id)  # while the encoder was awaited, another caller may have ended it
         ended = builder.trajectory(self.core.ended + 1, vector, kind, self._clock())
         verdict = self.core.judge(self.core.retrieve(vector, _RETRIEVED), quality, success, ended.rewards, ended.route)
         del self._open[id]
@@ -239,7 +241,7 @@ class SonaEngine:
         unit = self._checked(vector)
         if not self._enabled or adapter.strength == 0:
             return np.array(vector, np.float32)
-        return adapter.apply(unit) * np.float32(np.linalg.norm(np.asarray(vector, np.float32)))
+        return adapter.apply(unit) * np.float32(np.linalg.norm(vector))
 
     def get_stats(self) -> SonaStats:
         """Counts and strengths as they stand."""
@@ -279,14 +281,14 @@ class SonaEngine:
     def _checked(self, vector: Vectors | Sequence[float]) -> Vectors:
         """A new unit vector."""
         try:
-            found = np.array(vector, np.float32)
+            found = np.asarray(vector, np.float64)
         except (TypeError, ValueError):
-            found = np.zeros(0, np.float32)
-        length = float(np.sqrt(found.ravel() @ found.ravel()))
-        if found.shape != (self.dim,) or not 0 < length < np.inf:
-            message = f"a vector of shape {found.shape} and length {length}"
+            found = np.zeros(0)
+        if found.shape != (self.dim,) or not 0 < (most := float(np.abs(found).max())) < _MOST:
+            message = f"a vector of shape {found.shape}, all zero or with unusable numbers"
             raise InputError(message, field="vector", fix=f"use {self.dim} finite numbers, not all of them zero")
-        return found / np.float32(length)
+        found = found / most  # so that the squares of very small numbers do not vanish
+        return np.asarray(found / np.linalg.norm(found), np.float32)
 
     def to_bytes(self) -> bytes:
         """Everything but open trajectories, for `from_bytes`."""
