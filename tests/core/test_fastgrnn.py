@@ -46,7 +46,7 @@ def vector(seed: int = 0, dim: int = 256) -> np.ndarray:
 
 @pytest.mark.parametrize("turns", [1, 4])
 def test_gradients_are_the_slopes_of_the_loss(turns):
-    shape = Shape(hidden=6, rank=2, sparsity=0.7)
+    shape = Shape(hidden=4, rank=2, sparsity=0.6)
     theta, batch = moved(shape), batch_of(turns, 12)
     _, gradient = loss_of(shape, theta, batch)
     for i in range(shape.size):
@@ -276,6 +276,9 @@ def test_the_hidden_state_can_be_taken_along():
         lambda: RouterSession(FastGrnn()).decide(vector(dim=128)),
         lambda: RouterSession(FastGrnn()).decide(vector() * np.float32(np.nan)),
         lambda: RouterSession(FastGrnn(), explore=2),
+        lambda: setattr(RouterSession(FastGrnn()), "hidden", np.zeros(63, np.float32)),
+        lambda: setattr(RouterSession(FastGrnn()), "hidden", np.full(64, np.nan, np.float32)),
+        lambda: select_model(FastGrnn(), vector(), ["a-1B"], hidden=np.zeros(3, np.float32)),
         lambda: select_model(FastGrnn(), vector(), []),
         lambda: select_model(FastGrnn(), vector(), ["mystery"]),
         lambda: Model("none", 0.0),

@@ -266,7 +266,7 @@ def test_the_buffer_may_change_while_it_learns():
 @pytest.mark.parametrize("every", [2, 3, 5, 7, 8, 10, 16, 20])
 def test_some_turns_judge_wherever_in_a_session_feedback_comes(every):
     for start in (0, 1, every - 1, 10**12):
-        assert 0.03 < judges_among(start + every * np.arange(1_000)).mean() < 0.25
+        assert 0.03 < judges_among(start + every * np.arange(1_000, dtype=np.int64)).mean() < 0.25
 
 
 def test_costs_are_those_observed():

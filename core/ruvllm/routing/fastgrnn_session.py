@@ -31,7 +31,6 @@ class RouterSession:
         seed: of these chances.
 
     Attributes:
-        hidden: float32 (hidden,); what to keep to go on with the session elsewhere.
         last: serial of its last turn in the replay buffer; -1 before the first.
     """
 
@@ -39,8 +38,17 @@ class RouterSession:
         if not 0 <= explore <= 1:
             raise InputError(f"explore is {explore}", field="explore", fix="use a probability")
         self.network, self.replay, self.explore = network, replay, explore
-        self.hidden, self.last = network.start(), -1
+        self._hidden, self.last = network.start(), -1
         self._random = np.random.default_rng(seed)
+
+    @property
+    def hidden(self) -> NDArray[np.float32]:
+        """The network's state, (hidden,): what to keep, and to set again, to go on elsewhere."""
+        return self._hidden
+
+    @hidden.setter
+    def hidden(self, hidden: NDArray[np.float32]) -> None:
+        self._hidden = _checked(hidden, self.network)
 
     def decide(self, vector: NDArray[np.float32], text: str = "") -> Choice:
         """What to answer the next prompt with.
@@ -53,7 +61,7 @@ class RouterSession:
             InputError: the vector is of another width, or not finite.
         """
         x = self.network.inputs(vector, text)
-        outputs, self.hidden = self.network.step(x, self.hidden)
+        outputs, self._hidden = self.network.step(x, self._hidden)
         choice = self.network.choose(outputs)
         if self.replay is not None:
             self.last = self.replay.add(x, self.last)
@@ -125,12 +133,13 @@ def select_model(
         hidden: a session's state before this prompt; none is a session's start.
 
     Raises:
-        InputError: there is no model, one of unknown size, or the vector is of another width.
+        InputError: there is no model, one of unknown size, or the vector or the state is of another width.
     """
     if not models:
         raise InputError("there is no model to choose", field="models", fix="give at least one")
     known = [Model.named(model) if isinstance(model, str) else model for model in models]
-    outputs, _ = network.step(network.inputs(vector, text), network.start() if hidden is None else hidden)
+    state = network.start() if hidden is None else _checked(hidden, network)
+    outputs, _ = network.step(network.inputs(vector, text), state)
     choice = network.choose(outputs)
     holds = tuple(_holds(choice.holds, model.billions) for model in known)
     costs = [model.billions if model.cost is None else model.cost for model in known]
@@ -143,6 +152,14 @@ def select_model(
     safe = [i for i, model in enumerate(known) if model.billions >= ModelSize.MEDIUM.billions]
     best = min(safe, key=costs.__getitem__) if safe else max(range(len(known)), key=lambda i: known[i].billions)
     return ModelChoice(known[best], confidence, False, holds)
+
+
+def _checked(hidden: NDArray[np.float32], network: FastGrnn) -> NDArray[np.float32]:
+    units = network.shape.hidden
+    if hidden.shape != (units,) or not np.isfinite(hidden).all():
+        fix = f"use what a session of this network left: {units} finite numbers"
+        raise InputError(f"a hidden state of shape {hidden.shape}", field="hidden", fix=fix)
+    return hidden.astype(np.float32)
 
 
 def _holds(holds: tuple[float, ...], billions: float) -> float:
