@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ruvllm.errors import InputError, StoreError
+from ruvllm.memory.check import check
 from ruvllm.memory.store import APPLICATION_ID, SCHEMA_VERSION, Store
 from ruvllm.types import Feedback
 
@@ -59,6 +60,42 @@ def test_garbage_and_impossible_paths(tmp_path: Path):
 def test_a_text_that_cannot_be_kept_is_an_error():
     with pytest.raises(StoreError):
         Store().add_feedback(Feedback("\ud800", "a"))
+
+
+def test_a_rejection_a_request_and_a_rating_are_kept(tmp_path: Path):
+    path = tmp_path / "state.db"
+    with closing(Store(path)) as store:
+        first = store.add_feedback(Feedback("one", "a", 0.5, right=False), request="r-7", rating=2)
+        second = store.add_feedback(Feedback("two", "b"))
+        assert first < second
+    with closing(Store(path)) as store:
+        assert store.feedback() == [Feedback("one", "a", 0.5, right=False), Feedback("two", "b")]
+        kept = store.feedback_rows()
+        assert [(row.id, row.request, row.rating) for row in kept] == [(first, "r-7", 2.0), (second, None, None)]
+        assert 1.6e9 < kept[0].created <= kept[1].created
+        assert [row.id for row in store.feedback_rows(after=first)] == [second]
+
+
+@pytest.mark.parametrize("rating", [0, 5.1, float("nan"), float("inf")])
+def test_a_rating_is_from_1_to_5(rating: float):
+    store = Store()
+    with pytest.raises(InputError) as caught:
+        store.add_feedback(TOLD[0], rating=rating)
+    assert caught.value.field == "rating"
+    assert store.feedback() == []
+
+
+def test_feedback_that_was_undone_counts_no_more_and_its_id_is_not_given_again(tmp_path: Path):
+    path = tmp_path / "state.db"
+    with closing(Store(path)) as store:
+        ids = [store.add_feedback(feedback) for feedback in TOLD]
+        assert store.undo_feedback(ids[1])
+        assert not store.undo_feedback(ids[1])
+        assert not store.undo_feedback(99)
+    with closing(Store(path)) as store:
+        assert store.feedback() == TOLD[:1]
+        assert store.add_feedback(TOLD[0]) > ids[1]
+        assert check(path).counts["feedback"] == 3
 
 
 class Clock:

@@ -23,6 +23,7 @@ COVERED = {
     "learnt": "name, data",
     "edges": "source, target",
     "feedback": "id",
+    "ratings": "id",
     "hyperedges": "id",
     "hyperedge_members": "hyperedge, memory",
     "own_agents": "id",
@@ -40,7 +41,7 @@ def build(path: Path, memories: int = 400) -> None:
                 for i in range(first, first + 20)
             ]
             records.add(told, rng.standard_normal((20, DIM)).astype(np.float32), SPACE)
-            store.add_feedback(Feedback(f"feedback {first}", "agent", 1.5))
+            store.add_feedback(Feedback(f"feedback {first}", "agent", 1.5, first % 40 == 0), rating=1 + first % 5)
             with store.write() as db:
                 edges = [(first + 1, first + other, "Follows", 0.5) for other in range(2, 20)]
                 db.executemany("INSERT INTO edges VALUES (?, ?, ?, ?)", edges)
@@ -51,6 +52,8 @@ def build(path: Path, memories: int = 400) -> None:
         with store.write() as db:
             db.execute("INSERT INTO hyperedges VALUES (1, 'a', 1.0, '{}')")
             db.executemany("INSERT INTO hyperedge_members VALUES (?, ?)", [(1, 1), (1, 2)])
+            query = rng.standard_normal(DIM).astype("<f4").tobytes()
+            db.execute("INSERT INTO ratings (space, query, relevance) VALUES (?, ?, '{\"1\": 1.0}')", (SPACE, query))
             db.execute("CREATE TABLE own_agents (id INTEGER PRIMARY KEY, agent TEXT NOT NULL) STRICT")
             db.execute("INSERT INTO own_agents (agent) VALUES ('{}')")
 

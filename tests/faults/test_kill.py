@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 from children import start
-from states import add_memories
+from states import Content, add_memories, build, everything
 
-from ruvllm.memory.check import check
+from ruvllm.memory.check import check, repair
 from ruvllm.memory.records import Records
 from ruvllm.memory.store import Store
 from ruvllm.types import Feedback
@@ -109,6 +109,52 @@ def test_an_older_file_is_brought_up_to_date(tmp_path: Path):
         assert store.feedback() == TOLD
         assert add_memories(Records(store), 1) == [1]
     assert check(tmp_path / "state.db").ok
+
+
+def v2_file(path: Path) -> Content:
+    """As the second release wrote it: the file of today, with the feedback of then; returns what it holds."""
+    build(path, 60)
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(f"DROP TABLE ratings; DROP TABLE feedback; {V1} PRAGMA user_version = 2")
+        rows = [(feedback.text, feedback.agent, feedback.weight) for feedback in TOLD]
+        db.executemany("INSERT INTO feedback (text, agent, weight) VALUES (?, ?, ?)", rows)
+        db.commit()
+    return everything(path)
+
+
+def is_brought_over(path: Path, truth: Content) -> None:
+    """Open it as a file of today, with all that it held."""
+    with closing(Store(path)) as store:
+        assert store.feedback() == TOLD
+        assert [row.id for row in store.feedback_rows()] == list(range(1, len(TOLD) + 1))
+    now = everything(path)
+    assert {row[:5] for row in now.pop("feedback")} == {row[:5] for row in truth["feedback"]}
+    assert now == {table: rows for table, rows in truth.items() if table != "feedback"}
+    assert check(path).ok
+
+
+def test_a_file_of_the_second_version_keeps_everything(tmp_path: Path):
+    path = tmp_path / "state.db"
+    truth = v2_file(path)
+    assert check(path).ok
+    is_brought_over(path, truth)
+
+
+@pytest.mark.parametrize("damage", ["UPDATE learnt SET data = x'00'", "", "header"])
+def test_a_damaged_file_of_the_second_version_is_repaired_into_one_of_today(damage: str, tmp_path: Path):
+    """Through SQLite where its pages are whole, without it where they are not."""
+    path = tmp_path / "state.db"
+    truth = v2_file(path)
+    if damage == "header":
+        path.write_bytes(bytes(100) + path.read_bytes()[100:])
+    elif damage:
+        with closing(sqlite3.connect(path)) as db:
+            db.execute(damage)
+            db.commit()
+        truth["learnt"] = set()
+    report = repair(path)
+    assert bool(report.broken) == bool(damage)
+    is_brought_over(path, truth)
 
 
 def test_a_migration_that_is_killed_before_any_of_its_statements_loses_nothing(tmp_path: Path):

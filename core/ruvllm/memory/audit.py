@@ -111,7 +111,7 @@ def _memory_fault(row: tuple[Any, ...], widths: dict[str, int]) -> str:
         return "a number of it is out of range"
     if len(data) != widths.get(space) or len(data) % LITTLE.itemsize:
         return f"its vector has {len(data)} bytes, others of the same encoder {widths.get(space)}"
-    return "" if np.isfinite(np.frombuffer(data, LITTLE)).all() else "its vector is not finite"
+    return "" if _finite(data) else "its vector is not finite"
 
 
 def _widths(db: sqlite3.Connection) -> dict[str, int]:
@@ -151,9 +151,22 @@ def _members(db: sqlite3.Connection, progress: Progress) -> Iterator[Fault]:
 
 
 def _feedback(db: sqlite3.Connection, progress: Progress) -> Iterator[Fault]:
-    for i, text, agent, weight, created in db.execute("SELECT id, text, agent, weight, created FROM feedback"):
-        if not (_clean(text) and _clean(agent) and _within(weight) and _within(created)):
+    for i, text, agent, weight, created, *more in db.execute("SELECT * FROM feedback"):
+        if not (_clean(text) and _clean(agent) and _within(weight) and _within(created) and _judged(*more)):
             yield Fault("feedback", (("id", i),), "its text or numbers are damaged")
+
+
+def _judged(right: Any = 1, undone: Any = 0, request: Any = None, rating: Any = None) -> bool:
+    """Whether the columns that feedback has from version 3 on are possible."""
+    flags = right in (0, 1) and undone in (0, 1)
+    return flags and (request is None or _clean(request)) and (rating is None or _within(rating, 1, 5))
+
+
+def _ratings(db: sqlite3.Connection, progress: Progress) -> Iterator[Fault]:
+    for i, space, query, relevance, created in db.execute("SELECT id, space, query, relevance, created FROM ratings"):
+        whole = _clean(space) and _within(created) and _json(relevance)
+        if not (whole and query and len(query) % LITTLE.itemsize == 0 and _finite(query)):
+            yield Fault("ratings", (("id", i),), "its query or numbers are damaged")
 
 
 def _learnt(db: sqlite3.Connection, progress: Progress) -> Iterator[Fault]:
@@ -175,6 +188,7 @@ _LOOKS = {
     "hyperedges": _hyperedges,
     "hyperedge_members": _members,
     "feedback": _feedback,
+    "ratings": _ratings,
     "learnt": _learnt,
     "clock": _clock,
 }
@@ -182,6 +196,10 @@ _LOOKS = {
 
 def _within(value: Any, least: float = -math.inf, most: float = math.inf) -> bool:
     return isinstance(value, int | float) and math.isfinite(value) and least <= value <= most
+
+
+def _finite(vector: bytes) -> bool:
+    return bool(np.isfinite(np.frombuffer(vector, LITTLE)).all())
 
 
 def _clean(value: Any) -> bool:

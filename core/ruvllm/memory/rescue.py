@@ -105,8 +105,12 @@ def _through_sqlite(path: Path) -> Iterator[tuple[str, tuple[Any, ...]]]:
         there = tables(db)
         for table, shape in shapes().items():
             if table in there:
-                for row in db.execute(f"SELECT {', '.join(shape.columns)} FROM {table}"):
-                    yield table, row
+                has = {name for (name,) in db.execute("SELECT name FROM pragma_table_info(?)", (table,))}
+                columns = [name for name in shape.columns if name in has]
+                for values in db.execute(f"SELECT {', '.join(columns)} FROM {table}"):
+                    row = shape.whole(values)
+                    if row is not None:
+                        yield table, row
 
 
 def _pour(

@@ -78,7 +78,34 @@ CREATE TABLE learnt (
 ) STRICT;
 """
 
-_MIGRATIONS = (_FEEDBACK, _MEMORY)  # entry i takes a file from version i to i + 1
+# The text of a table that ALTER leaves differs between versions of SQLite, and `strangers` compares texts: what
+# gains columns is made anew, around a copy. `relevance` is a JSON object of memory ids.
+_RATINGS = f"""
+CREATE TEMP TABLE told AS SELECT id, text, agent, weight, created FROM feedback;
+DROP TABLE feedback;
+CREATE TABLE feedback (
+    id INTEGER PRIMARY KEY,
+    text TEXT NOT NULL,
+    agent TEXT NOT NULL,
+    weight REAL NOT NULL,
+    created REAL NOT NULL DEFAULT {_NOW},
+    right INTEGER NOT NULL DEFAULT 1,
+    undone INTEGER NOT NULL DEFAULT 0,
+    request TEXT,
+    rating REAL
+) STRICT;
+INSERT INTO feedback (id, text, agent, weight, created) SELECT id, text, agent, weight, created FROM temp.told;
+DROP TABLE temp.told;
+CREATE TABLE ratings (
+    id INTEGER PRIMARY KEY,
+    space TEXT NOT NULL,
+    query BLOB NOT NULL,
+    relevance TEXT NOT NULL,
+    created REAL NOT NULL DEFAULT {_NOW}
+) STRICT;
+"""
+
+_MIGRATIONS = (_FEEDBACK, _MEMORY, _RATINGS)  # entry i takes a file from version i to i + 1
 SCHEMA_VERSION = len(_MIGRATIONS)
 
 # Tables that a host adds to the file; the core only carries them over when it repairs one.
@@ -161,6 +188,7 @@ def _version(db: sqlite3.Connection) -> int:
 
 
 def _migrate(db: sqlite3.Connection) -> None:
+    db.execute("PRAGMA temp_store = MEMORY")  # a host may have no place for temporary files
     db.execute("BEGIN IMMEDIATE")
     try:
         for step in _MIGRATIONS[max(_version(db), 0) :]:  # read again: another process may have been faster

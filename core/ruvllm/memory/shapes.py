@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -25,6 +25,7 @@ class Shape:
         nullable: whether each may be NULL.
         rowid: the column that stands for the rowid and is NULL in the record itself, -1 without one.
         keyed: WITHOUT ROWID, so that its records lie in index pages.
+        added: values of the last columns, which records of an older version do not have.
     """
 
     columns: tuple[str, ...]
@@ -32,12 +33,21 @@ class Shape:
     nullable: tuple[bool, ...]
     rowid: int
     keyed: bool
+    added: tuple[Any, ...] = ()
+
+    def whole(self, values: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """All columns of a row of this or an older version, None when it has another number of them."""
+        missing = len(self.columns) - len(values)
+        if missing not in (0, len(self.added)):
+            return None
+        return (*values, *self.added[len(self.added) - missing :])
 
     def row(self, values: tuple[Any, ...], rowid: int) -> tuple[Any, ...] | None:
         """A record as the table's row, None when it cannot be one of this table's."""
-        if len(values) != len(self.columns):
+        every = self.whole(values)
+        if every is None:
             return None
-        row: list[Any] = list(values)
+        row: list[Any] = list(every)
         if self.rowid >= 0:
             if row[self.rowid] is not None:
                 return None
@@ -55,19 +65,43 @@ class Shape:
 @cache
 def shapes() -> Mapping[str, Shape]:
     """Table -> shape, parents before what refers to them; hosts' tables and sqlite_sequence included."""
-    with closing(sqlite3.connect(":memory:")) as db:
-        for kind, name, _, sql in sorted(made_by(SCHEMA_VERSION), key=str):
-            if kind == "table" and sql and not name.startswith("sqlite_"):
-                db.execute(sql)
-        for sql in GUESTS.values():
-            db.execute(sql)
-        tables = db.execute(
-            "SELECT name, wr FROM pragma_table_list WHERE schema = 'main' AND type = 'table'"
-        ).fetchall()
-        known = {name: _shape(db, name, bool(wr)) for name, wr in tables if not name.startswith("sqlite_")}
+    known = dict[str, Shape]()
+    for version in range(1, SCHEMA_VERSION + 1):
+        for name, shape in _of(version).items():
+            older = known.get(name, shape)
+            since = len(older.columns) - len(older.added)  # those that each version so far has
+            known[name] = replace(shape, added=_defaults(version, name)[since:])
     first = [name for name in ("memories", "hyperedges") if name in known]
     known["sqlite_sequence"] = Shape(("name", "seq"), ("TEXT", "INTEGER"), (False, False), -1, False)
     return {name: known[name] for name in [*first, *sorted(known.keys() - set(first))]}
+
+
+def _of(version: int) -> dict[str, Shape]:
+    """Table -> shape at a version."""
+    with closing(_made(version)) as db:
+        tables = db.execute(
+            "SELECT name, wr FROM pragma_table_list WHERE schema = 'main' AND type = 'table'"
+        ).fetchall()
+        return {name: _shape(db, name, bool(wr)) for name, wr in tables if not name.startswith("sqlite_")}
+
+
+def _made(version: int) -> sqlite3.Connection:
+    """The empty tables of a version, in memory."""
+    db = sqlite3.connect(":memory:")
+    for kind, name, _, sql in sorted(made_by(version), key=str):
+        if kind == "table" and sql and not name.startswith("sqlite_"):
+            db.execute(sql)
+    for sql in GUESTS.values():
+        db.execute(sql)
+    return db
+
+
+def _defaults(version: int, table: str) -> tuple[Any, ...]:
+    """What each column of a table holds when nobody gives it a value."""
+    with closing(_made(version)) as db:
+        told = db.execute("SELECT dflt_value FROM pragma_table_info(?)", (table,)).fetchall()
+        (row,) = db.execute(f"SELECT {', '.join(default or 'NULL' for (default,) in told)}").fetchall()
+        return tuple(row)
 
 
 def _shape(db: sqlite3.Connection, table: str, keyed: bool) -> Shape:

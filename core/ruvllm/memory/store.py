@@ -11,6 +11,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from time import monotonic
@@ -20,10 +21,30 @@ from ruvllm.errors import InputError, StoreError
 from ruvllm.memory.schema import APPLICATION_ID, SCHEMA_VERSION, prepare
 from ruvllm.types import Feedback
 
-__all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "Store"]
+__all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "KeptFeedback", "Store"]
 
 _PATIENCE_MS = 2_000  # how long a writer waits for another process's transaction
+_REPAIR = "`ruvllm memory check --repair` saves what it can, or restore a copy"
+_TOLD = (str, str, float)  # a damaged page can hold what its table forbids
 _BUSY = ("database is locked", "database table is locked")
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFeedback:
+    """Feedback as the file holds it.
+
+    Attributes:
+        id: rises with time.
+        request: which answer it is about, None where nobody said.
+        rating: 1 to 5, None where there was none.
+        created: seconds since 1970, UTC.
+    """
+
+    id: int
+    feedback: Feedback
+    request: str | None
+    rating: float | None
+    created: float
 
 
 class Store:
@@ -76,8 +97,7 @@ class Store:
             try:
                 return self._db.execute(sql, values).fetchall()
             except sqlite3.Error as error:
-                fix = "`ruvllm memory check --repair` saves what it can, or restore a copy"
-                raise StoreError(f"{self.path} cannot be read: {error}", field="state", fix=fix) from None
+                raise StoreError(f"{self.path} cannot be read: {error}", field="state", fix=_REPAIR) from None
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
@@ -131,15 +151,53 @@ class Store:
         if self._open and self._clock() - self._since >= self.interval:
             self.flush()
 
-    def add_feedback(self, feedback: Feedback) -> None:
-        """Keep it; once this returns it is on disk."""
-        row = (feedback.text, feedback.agent, feedback.weight)
+    def add_feedback(self, feedback: Feedback, *, request: str | None = None, rating: float | None = None) -> int:
+        """Keep it; once this returns it is on disk. Returns its id; a later one is higher.
+
+        Args:
+            request: which answer it is about, where the caller numbers these.
+            rating: 1 (bad) to 5 (good), where it came with one.
+
+        Raises:
+            InputError: a rating out of range.
+            StoreError: it cannot be kept.
+        """
+        if rating is not None and not 1 <= rating <= 5:
+            raise InputError(f"rating is {rating}", field="rating", fix="use 1 (bad) to 5 (good)")
+        row = (feedback.text, feedback.agent, feedback.weight, int(feedback.right), request, rating)
         with self.write() as db:
-            db.execute("INSERT INTO feedback (text, agent, weight) VALUES (?, ?, ?)", row)
+            made = db.execute(
+                "INSERT INTO feedback (text, agent, weight, right, request, rating) VALUES (?, ?, ?, ?, ?, ?)", row
+            ).lastrowid
+        assert made is not None
+        return made
 
     def feedback(self) -> list[Feedback]:
-        """All of it, oldest first."""
-        return [Feedback(*row) for row in self.read("SELECT text, agent, weight FROM feedback ORDER BY id")]
+        """All of it, oldest first, without what was undone."""
+        return [kept.feedback for kept in self.feedback_rows()]
+
+    def feedback_rows(self, after: int = 0) -> list[KeptFeedback]:
+        """What was kept with a higher id, oldest first, without what was undone.
+
+        Raises:
+            StoreError: it cannot be read, or is damaged.
+        """
+        found = self.read(
+            "SELECT id, text, agent, weight, right, request, rating, created FROM feedback"
+            " WHERE id > ? AND NOT undone ORDER BY id",
+            (after,),
+        )
+        if not all(isinstance(value, kind) for row in found for value, kind in zip(row[1:4], _TOLD, strict=True)):
+            raise StoreError(f"feedback in {self.path} is damaged", field="state", fix=_REPAIR)
+        return [
+            KeptFeedback(i, Feedback(text, agent, weight, bool(right)), request, rating, created)
+            for i, text, agent, weight, right, request, rating, created in found
+        ]
+
+    def undo_feedback(self, id: int) -> bool:
+        """Take feedback back: it stays in the file, and nobody learns from it any more; whether there was such."""
+        with self.write() as db:
+            return db.execute("UPDATE feedback SET undone = 1 WHERE id = ? AND NOT undone", (id,)).rowcount > 0
 
     def keep(self, name: str, data: bytes) -> None:
         """Keep learnt weights under a name, in the place of what was there."""
