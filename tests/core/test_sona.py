@@ -1,4 +1,3 @@
-import asyncio
 from dataclasses import asdict
 from pathlib import Path
 
@@ -6,7 +5,7 @@ import numpy as np
 import pytest
 
 from ruvllm import RuvLLM
-from ruvllm.encoders.protocol import unit_rows
+from ruvllm.encoders.protocol import pause, unit_rows
 from ruvllm.errors import ConfigError, InputError, StoreError
 from ruvllm.learning.contrast import Landmarks
 from ruvllm.learning.judging import judge
@@ -184,7 +183,8 @@ def test_experience_tempers_a_verdict_and_excuses_nothing():
 
 def test_sides_of_what_went_well_and_badly():
     rows = np.eye(6, dtype=np.float32)
-    landmarks = Landmarks((rows[:3], ["a", "b", "b"]), (rows[3:5], ["a", "b"]))
+    good = (rows[:1], np.array(["a"], object)), (rows[1:3], np.array(["b", "b"], object))
+    landmarks = Landmarks(good, (rows[3:5], np.array(["a", "b"], object)))
     near, far = landmarks.sides(rows[0], "a", good=True)
     assert (near == rows[:1]).all()
     assert (np.sort(far.argmax(1)) == [1, 2, 3]).all()
@@ -308,12 +308,21 @@ def test_trajectories_may_overlap():
     assert sona.get_stats().open == 1000
 
 
+def finished(coroutine):
+    """Its result, whatever it waits for: Pyodide under Node cannot run an event loop inside a test."""
+    while True:
+        try:
+            coroutine.send(None)
+        except StopIteration as done:
+            return done.value
+
+
 def test_an_encoder_that_has_to_be_awaited():
     class Slow:
         name, dim = "slow", DIM
 
         async def encode(self, texts):
-            await asyncio.sleep(0)
+            await pause()
             return unit_rows(np.array([[len(text), text.count("a"), 1] + [0.0] * (DIM - 3) for text in texts]))
 
     async def use():
@@ -323,7 +332,7 @@ def test_an_encoder_that_has_to_be_awaited():
         sona.force_learn()
         return [one.route for one in await sona.afind_patterns("another banana")]
 
-    assert asyncio.run(use()) == ["fruit"]
+    assert finished(use()) == ["fruit"]
 
 
 @pytest.mark.parametrize(

@@ -23,12 +23,12 @@ class Ring:
 
     Attributes:
         rows: float32 (kept, dim).
-        routes: of each.
+        routes: (kept,) of each, as objects.
     """
 
     def __init__(self, dim: int, capacity: int) -> None:
         self._rows, self._next, self._capacity = np.zeros((0, dim), np.float32), 0, capacity
-        self.routes: list[str] = []
+        self.routes: NDArray[Any] = np.zeros(0, object)
 
     @property
     def rows(self) -> Vectors:
@@ -39,14 +39,14 @@ class Ring:
         """The latest one, (dim,)."""
         if len(self.routes) < self._capacity:
             self._rows = np.vstack([self._rows, vector[None]])
-            self.routes.append(route)
+            self.routes = np.append(self.routes, route)
         else:
             self._rows[self._next], self.routes[self._next] = vector, route
         self._next = (self._next + 1) % self._capacity
 
     def to_bytes(self) -> bytes:
         """For the state file."""
-        return pack({"rows": self._rows, "routes": json_array([self._next, self.routes])}, "ring")
+        return pack({"rows": self._rows, "routes": json_array([self._next, self.routes.tolist()])}, "ring")
 
     def load(self, data: bytes, error: type[RuvllmError] = StoreError) -> None:
         """Hold what `to_bytes` was taken of. Raises `error`: it is damaged."""
@@ -63,19 +63,22 @@ class Ring:
         except (TypeError, ValueError):
             fix = "drop them; they are collected again"
             raise error("damaged landmarks", field="landmarks", fix=fix) from None
-        self._rows, self.routes, self._next = rows, routes, following
+        self._rows, self.routes, self._next = rows, np.array(routes, object), following
+
+
+Marked = tuple[Vectors, NDArray[Any]]  # rows (n, dim) and the route of each (n,), as objects
 
 
 class Landmarks:
     """Examples and warnings at one moment.
 
     Args:
-        good, bad: (rows, routes) each, rows (n, dim).
+        good: of one or more places, which are not copied.
+        bad: warnings.
     """
 
-    def __init__(self, good: tuple[Vectors, Sequence[str]], bad: tuple[Vectors, Sequence[str]]) -> None:
-        self._good, self._good_routes = good[0], np.array(good[1], object)
-        self._bad, self._bad_routes = bad[0], np.array(bad[1], object)
+    def __init__(self, good: Sequence[Marked], bad: Marked) -> None:
+        self._good, self._bad = good, bad
 
     def sides(self, y: Vectors, route: str, good: bool) -> tuple[Vectors, Vectors] | None:
         """(nearer, farther) rows for an adapted task y (dim,); None where there is nothing to tell apart.
@@ -83,20 +86,27 @@ class Landmarks:
         What went well belongs with its route's examples, away from other routes' and from its route's
         warnings. What went badly is drawn the other way.
         """
-        own = self._nearest(y, self._good, self._good_routes == route)
-        others = self._nearest(y, self._good, self._good_routes != route)
-        warnings = self._nearest(y, self._bad, self._bad_routes == route)
-        against = np.concatenate([others, warnings])
+        compared = [(rows, rows @ y, routes == route) for rows, routes in self._good]
+        own = _nearest(compared)
+        rows, routes = self._bad
+        others = _nearest([(rows, cosines, ~same) for rows, cosines, same in compared])
+        against = np.concatenate([others, _nearest([(rows, rows @ y, routes == route)])])
         if not len(own) or not len(against):
             return None
         return (own, against) if good else (against, own)
 
-    @staticmethod
-    def _nearest(y: Vectors, rows: Vectors, mask: NDArray[Any]) -> Vectors:
-        places = np.flatnonzero(mask)
-        if len(places) > _NEAREST:
-            places = places[np.argpartition(-(rows[places] @ y), _NEAREST)[:_NEAREST]]
-        return rows[places]
+
+def _nearest(places: Sequence[tuple[Vectors, Vectors, NDArray[Any]]]) -> Vectors:
+    """The rows (at most _NEAREST, dim) of highest cosine among those of (rows, cosines, mask) that are masked."""
+    found, near = [], []
+    for rows, cosines, mask in places:
+        chosen = np.flatnonzero(mask)
+        if len(chosen) > _NEAREST:
+            chosen = chosen[np.argpartition(-cosines[chosen], _NEAREST)[:_NEAREST]]
+        found.append(rows[chosen])
+        near.append(cosines[chosen])
+    best = np.argsort(-np.concatenate(near), kind="stable")[:_NEAREST]
+    return np.asarray(np.concatenate(found)[best])
 
 
 def contrast_loss(y: Vectors, sides: tuple[Vectors, Vectors], weight: float) -> tuple[float, Vectors]:

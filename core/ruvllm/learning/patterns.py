@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Vectors
 from ruvllm.errors import InputError, RuvllmError, StoreError
@@ -126,9 +127,15 @@ class ReasoningBank:
         self._patterns: list[Pattern] = []
         self._centroids = np.zeros((0, dim), np.float32)
         self._next = 1
+        self._note()
 
     def __len__(self) -> int:
         return len(self._patterns)
+
+    def _note(self) -> None:
+        """What a search and an adapter ask of every pattern, in one array each."""
+        self._trust = np.array([0.5 + 0.5 * one.avg_quality for one in self._patterns], np.float32)
+        self._routes = np.array([one.route for one in self._patterns], object)
 
     @property
     def centroids(self) -> Vectors:
@@ -136,9 +143,9 @@ class ReasoningBank:
         return self._centroids
 
     @property
-    def routes(self) -> list[str]:
-        """Of each pattern."""
-        return [one.route for one in self._patterns]
+    def routes(self) -> NDArray[Any]:
+        """(patterns,) of each, as objects."""
+        return self._routes
 
     def get_patterns(self, limit: int | None = None) -> list[Pattern]:
         """The most valuable ones first: of high quality, seen often."""
@@ -163,8 +170,7 @@ class ReasoningBank:
         if k < 1:
             raise InputError(f"k is {k}", field="k", fix="use 1 or more")
         cosines = self._centroids @ vector
-        trust = np.array([0.5 + 0.5 * one.avg_quality for one in self._patterns])
-        best = np.argsort(-np.where(cosines > 0, cosines * trust, cosines), kind="stable")[:k]
+        best = np.argsort(-np.where(cosines > 0, cosines * self._trust, cosines), kind="stable")[:k].tolist()
         if now is not None:
             for i in best:
                 one = self._patterns[i]
@@ -191,6 +197,7 @@ class ReasoningBank:
                 self._next += 1
         while len(self._patterns) > self.capacity:
             self._shrink()
+        self._note()
 
     def weaken(self, vector: Vectors, route: str, score: float) -> bool:
         """A failure of this score counts against the pattern that would have advised it; true when there was one."""
@@ -204,6 +211,7 @@ class ReasoningBank:
             self._drop(near[0])
         else:
             self._patterns[near[0]] = replace(one, avg_quality=quality)
+        self._note()
         return True
 
     def _nearest(self, vector: Vectors, route: str) -> tuple[int, float] | None:
@@ -224,8 +232,8 @@ class ReasoningBank:
 
     def _shrink(self) -> None:
         """One less: the two most alike of a route become one; where no route has two, the least valuable leaves."""
-        numbers = {route: n for n, route in enumerate(dict.fromkeys(self.routes))}
-        labels = np.array([numbers[route] for route in self.routes])
+        numbers = {route: n for n, route in enumerate(dict.fromkeys(one.route for one in self._patterns))}
+        labels = np.array([numbers[one.route] for one in self._patterns])
         cosines = np.where(labels[:, None] == labels, self._centroids @ self._centroids.T, -np.inf)
         np.fill_diagonal(cosines, -np.inf)
         first, second = sorted(int(i) for i in np.unravel_index(cosines.argmax(), cosines.shape))
@@ -264,6 +272,7 @@ class ReasoningBank:
         except (TypeError, ValueError, InputError) as bad:
             raise error(f"damaged patterns: {bad}"[:200], field="patterns", fix=_FIX) from None
         self._patterns, self._next, self._centroids = patterns, following, found["centroids"]
+        self._note()
 
 
 def _value(pattern: Pattern) -> float:

@@ -74,8 +74,8 @@ class SonaAdapters:
         return moved
 
     def _teach_micro(self, one: Trajectory, weight: float, bank: ReasoningBank) -> bool:
-        good = np.concatenate([bank.centroids, self._good.rows]), bank.routes + self._good.routes
         y = self.apply(one.vector)
+        good = (bank.centroids, bank.routes), (self._good.rows, self._good.routes)
         sides = Landmarks(good, (self._bad.rows, self._bad.routes)).sides(y, one.route, one.good)
         if sides is None:
             return False
@@ -88,7 +88,7 @@ class SonaAdapters:
         Patterns are rehearsed along with it. Yields, after each short slice, how many trajectories were
         taught in it; abandoned in between, it leaves the base as taught so far.
         """
-        landmarks = Landmarks((bank.centroids, bank.routes), (self._bad.rows, self._bad.routes))
+        landmarks = Landmarks([(bank.centroids, bank.routes)], (self._bad.rows, self._bad.routes))
         fresh = [_Lesson(one.vector, one.route, one.good, one.score if one.good else 1 - one.score) for one in batch]
         known = [_Lesson(one.centroid, one.route, True, one.avg_quality) for one in bank.get_patterns()]
         if self.base.strength == 0:
