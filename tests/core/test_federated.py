@@ -209,10 +209,11 @@ def test_the_same_update_counts_once_and_old_texts_give_way():
     assert coordinator.aggregate(update.to_bytes()).again
     coordinator.consolidate()
     assert coordinator.stats().texts == 12
-    coordinator.aggregate(learner("b", (1,)).export_state())
-    coordinator.consolidate()
-    assert coordinator.stats().texts <= 20
-    assert "route 1" in coordinator.model().routes
+    for name in "bcd":
+        coordinator.aggregate(learner(name, (1,)).export_state())
+        coordinator.consolidate()
+        assert coordinator.stats().texts <= 20
+    assert coordinator.model().routes == ("route 0", "route 1")
 
 
 def test_a_client_that_mislabels_a_route_is_not_believed():

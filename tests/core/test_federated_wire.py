@@ -223,8 +223,8 @@ def test_noise_keeps_its_promise_and_no_more(epsilon, delta):
     assert epsilon_of(ratio, delta) == pytest.approx(epsilon, rel=1e-4)
 
 
-def noisy(seed, routes=ROUTES, n=60, epsilon=8.0):
-    agent = EphemeralAgent("a", DIM, privacy=Privacy(epsilon, 1e-5, seed=seed), routes=ROUTES)
+def noisy(seed, routes=ROUTES, n=60, epsilon=8.0, **options):
+    agent = EphemeralAgent("a", DIM, privacy=Privacy(epsilon, 1e-5, seed=seed), routes=ROUTES, **options)
     for place, route in enumerate(routes):
         for vector in unit_rows(np.eye(DIM)[place] + np.random.default_rng(place).standard_normal((n, DIM)) * 0.1):
             agent.process_trajectory(vector, model=route, words=["go", route])
@@ -256,6 +256,12 @@ def test_the_noise_is_as_large_as_promised():
     drawn = np.concatenate([one.total - two.total for one, two in pairs])
     assert drawn.std() == pytest.approx(first.noise.sigma * math.sqrt(2), rel=0.2)
     assert first.adapter is not None  # sent whether or not there was anything to learn
+
+
+def test_how_often_a_private_agent_folds_changes_nothing():
+    for one, two in zip(noisy(1, capacity=7).groups, noisy(1).groups, strict=True):
+        np.testing.assert_allclose(one.total, two.total, rtol=1e-5)
+        assert one.count == pytest.approx(two.count)
 
 
 def test_a_private_route_is_held_back_by_its_noisy_count_alone():

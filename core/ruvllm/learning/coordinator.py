@@ -78,7 +78,7 @@ class FederatedCoordinator:
 
     Args:
         dim: of the embeddings.
-        capacity: texts whose groups are kept; the oldest give way.
+        capacity: texts whose groups are kept; then the largest routes forget their oldest.
         clusters: patterns in the model, and groups of one route, at most.
         every: updates after which it consolidates by itself.
         quality: groups of a lower mean quality are refused.
@@ -177,11 +177,19 @@ class FederatedCoordinator:
         self.adapter = change if self.adapter is None else self.adapter.merge(change, rank)
 
     def _newest(self, groups: list[Group]) -> list[Group]:
-        kept, texts = len(groups), 0.0
-        while kept and texts + groups[kept - 1].count <= self._capacity:
-            kept -= 1
-            texts += groups[kept].count
-        return groups[kept:]
+        """Within capacity: the largest routes lose their oldest groups first, none its last one."""
+        held: dict[str, float] = {}
+        for group in groups:
+            held[group.route] = held.get(group.route, 0.0) + group.count
+        share = _fair_share(sorted(held.values()), self._capacity)
+        kept: list[Group] = []
+        texts: dict[str, float] = {}
+        for group in reversed(groups):
+            known = texts.get(group.route, 0.0)
+            if not known or known + group.count <= share:
+                kept.append(group)
+                texts[group.route] = known + group.count
+        return kept[::-1]
 
     def model(self) -> SharedModel:
         """What all consolidated updates teach, fitted when it is asked for first: seconds for a hundred routes."""
@@ -240,6 +248,17 @@ class FederatedCoordinator:
         self.adapter = adapter
         self._groups, self._counts, self._serials, self._epsilon = list(groups), counts, serials, epsilon
         self._pending, self._model = [], None
+
+
+def _fair_share(ascending: Sequence[float], capacity: float) -> float:
+    """The largest share with which min(share, number) of all numbers add up to no more than capacity."""
+    left = capacity
+    for done, number in enumerate(ascending):
+        share = left / (len(ascending) - done)
+        if number > share:
+            return share
+        left -= number
+    return math.inf
 
 
 def _doubted(updates: Sequence[Update]) -> set[tuple[str, str]]:

@@ -151,7 +151,9 @@ class EphemeralAgent:
     def _fold(self) -> None:
         if self._privacy:
             fresh = [_plain(route, [t for t in self._texts if t.route == route], self.dim) for route in self._routes]
-            self._groups, self._texts = merge_closest([*self._groups, *fresh], 1), []
+            pairs = zip(self._groups, fresh, strict=True)
+            self._groups = [known.joined(more) for known, more in pairs] if self._groups else fresh
+            self._texts = []
             return
         groups, rest = fold(self._texts, self._least, self._clusters)
         # Texts of rare routes may not fill the memory: the oldest give way.

@@ -118,7 +118,8 @@ class FederatedManager:
     def run_round(self) -> Round:
         """Every learner exports; what is sent, where, and how far, is the topology's.
 
-        A ring hands everything once around; peers may need several rounds until all have heard of all.
+        A ring hands everything once around; peers may need several rounds until all have heard of all. Both keep
+        the updates, since a learner that comes late asks for all of them.
         """
         if not self.learners:
             raise InputError("no learner is registered", field="learners", fix="register some first")

@@ -31,8 +31,8 @@ class FederatedResult:
             clients' own models; None where central training was not asked for.
         alone_own: the mean accuracy of clients' own models on the routes they know.
         sent_bytes: of all updates together.
-        texts_found: prompts that stand in what travelled, as UTF-8 or UTF-16, in any case.
-        vectors_found: prompts whose vector is the direction of a sum that travelled.
+        texts_found: prompts that stand in what their client sent, as UTF-8 or UTF-16, in any case.
+        vectors_found: prompts whose vector is the direction of a sum that their client sent.
         epsilon: the promise kept; None without noise.
         fit_s, central_s: seconds of the shared and of the central fit.
     """
@@ -81,17 +81,18 @@ def measure_federated(
     names = sorted(set(train[2]))
     place = {name: i for i, name in enumerate(names)}
     learn, check = (_prepared(rows, place) for rows in (train, test))
-    updates = [
-        _exported(f"client-{number}", learn, names, own, least, privacy) for number, own in _shares(len(names), clients)
-    ]
-    sent = [update.to_bytes() for update in updates]
+    parts = [np.flatnonzero(learn.routes % clients == number) for number in range(clients)]
+    sent = [_exported(f"client-{n}", learn, names, rows, least, privacy).to_bytes() for n, rows in enumerate(parts)]
     start = perf_counter()
     shared = _accuracy(sent, learn.vectors.shape[1], names, check)
     middle = perf_counter()
     best = _central(learn, check, len(names)) if central else None
     end = perf_counter()
     own = [_accuracy([data], learn.vectors.shape[1], names, check) for data in sent] if alone else []
-    found = [traces(learn.texts, learn.vectors, data) for data in sent]
+    found = [
+        traces([learn.texts[i] for i in rows.tolist()], learn.vectors[rows], data)
+        for rows, data in zip(parts, sent, strict=True)
+    ]
     return FederatedResult(
         clients,
         len(names),
@@ -135,16 +136,13 @@ def _prepared(rows: tuple[Sequence[str], Vectors, Sequence[str]], place: dict[st
     return _Set(list(texts), vectors, [stems(text) for text in texts], numbers)
 
 
-def _shares(routes: int, clients: int) -> list[tuple[int, list[int]]]:
-    return [(number, list(range(number, routes, clients))) for number in range(clients)]
-
-
-def _exported(name: str, learn: _Set, names: list[str], own: list[int], least: int, privacy: Privacy | None) -> Update:
-    routes = [names[i] for i in own]
-    dim = learn.vectors.shape[1]
-    agent = EphemeralAgent(name, dim, capacity=1 << 30, least=least, privacy=privacy, routes=routes)
-    for i in np.flatnonzero(np.isin(learn.routes, own)).tolist():
-        agent.process_trajectory(learn.vectors[i], quality=1.0, model=names[learn.routes[i]], words=learn.words[i])
+def _exported(
+    name: str, learn: _Set, names: list[str], rows: NDArray[np.intp], least: int, privacy: Privacy | None
+) -> Update:
+    routes = [names[i] for i in np.unique(learn.routes[rows]).tolist()]
+    agent = EphemeralAgent(name, learn.vectors.shape[1], least=least, privacy=privacy, routes=routes)
+    for i in rows.tolist():
+        agent.process_trajectory(learn.vectors[i], model=names[learn.routes[i]], words=learn.words[i])
     return agent.export_state()
 
 
