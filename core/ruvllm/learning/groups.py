@@ -3,7 +3,7 @@
 Microaggregation (Domingo-Ferrer & Mateo-Sanz 2002). Each text is in exactly one group, and all that is
 known of a group is a sum over it, so no combination of groups is a sum over fewer than k texts. A word
 is known of only if k texts share it. That is k-anonymity: who knows all but one text of a group knows
-the last one's vector, and only noise (`privacy`) helps against that.
+the last one's vector, and k times the same text is a group that shows it. Only noise (`privacy`) helps there.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def microaggregate(vectors: Vectors, k: int) -> list[NDArray[np.intp]]:
     """Rows (n, dim), n >= k, in groups of k to 2k - 1 that lie close together (MDAV): row numbers.
 
     The row farthest from the mean takes its k - 1 nearest, until fewer than 2k are left. Tight groups
-    lose little of what distinguishes texts; random ones lose two points of accuracy more.
+    lose less of what tells routes apart than random ones.
     """
     left = np.arange(len(vectors))
     groups: list[NDArray[np.intp]] = []
