@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 __all__ = [
     "AgentFileError",
     "ArtifactError",
     "BackendError",
+    "BackendFailure",
     "ConfigError",
     "EncoderError",
     "InputError",
@@ -13,6 +16,7 @@ __all__ = [
     "StoreError",
 ]
 
+BackendFailure = Literal["timeout", "unavailable", "rate_limited", "bad_response", "refused"]
 REBUILD = "pip install -U ruvllm-models, or run `make models`"
 
 
@@ -68,7 +72,7 @@ class BackendError(RuvllmError):
         self,
         message: str,
         *,
-        kind: str,
+        kind: BackendFailure,
         retry_after: float | None = None,
         partial: str = "",
         field: str = "backend",

@@ -52,6 +52,7 @@ class Params:
         repeat_penalty: above 1 makes tokens that were there less likely.
         stop: texts that end the answer and are left out of it.
         seed: None lets the backend choose.
+        timeout: seconds for the whole answer with all attempts at it; None leaves it to the backend.
     """
 
     max_tokens: int = 512
@@ -61,6 +62,7 @@ class Params:
     repeat_penalty: float = 1.1
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    timeout: float | None = None
 
     def __post_init__(self) -> None:
         # Each comparison is written so that NaN fails it.
@@ -70,6 +72,7 @@ class Params:
             ("top_p", 0 < self.top_p <= 1, "above 0, at most 1"),
             ("top_k", self.top_k >= 0, "0 (all tokens) or more"),
             ("repeat_penalty", 0 < self.repeat_penalty <= 10, "above 0, at most 10"),
+            ("timeout", self.timeout is None or self.timeout > 0, "seconds above 0, or None"),
         )
         for field, right, fix in checks:
             if not right:
@@ -94,22 +97,34 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A whole answer; `finish_reason` is "stop" or "length", `cost` is in US dollars."""
+    """A whole answer.
+
+    Attributes:
+        finish_reason: "stop" or "length".
+        cost: in US dollars.
+        confidence: 0 to 1, the backend's own; 0 says that it cannot answer, None that it does not know.
+    """
 
     text: str
     model: str
     usage: Usage
     finish_reason: str = "stop"
     cost: float = 0.0
+    confidence: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of an answer. The last one has `finish_reason` and `usage`, and may have no text."""
+    """A piece of an answer.
+
+    The last one has `finish_reason` and `usage`, and may have no text. `confidence` and `cost` are the answer's so far.
+    """
 
     text: str
     finish_reason: str | None = None
     usage: Usage | None = None
+    confidence: float | None = None
+    cost: float = 0.0
 
 
 class Backend(Protocol):
@@ -162,8 +177,9 @@ def last(messages: Sequence[Message], role: str = "user") -> str:
 async def gather(chunks: AsyncIterator[Chunk], model: str) -> Completion:
     """The whole answer of a stream."""
     parts: list[str] = []
-    reason, usage = "stop", Usage()
-    async for chunk in chunks:
-        parts.append(chunk.text)
-        reason, usage = chunk.finish_reason or reason, chunk.usage or usage
-    return Completion("".join(parts), model, usage, reason)
+    end = Chunk("", "stop", Usage())
+    async for end in chunks:
+        parts.append(end.text)
+    return Completion(
+        "".join(parts), model, end.usage or Usage(), end.finish_reason or "stop", end.cost, end.confidence
+    )

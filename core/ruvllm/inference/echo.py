@@ -1,0 +1,56 @@
+"""A backend that repeats the question, for tests and first steps; every answer says so."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+from ruvllm.inference.backend import Chunk, Completion, Message, Params, estimate_tokens, estimate_usage, gather, last
+
+__all__ = ["Echo"]
+
+_WORDS = re.compile(r"\s*\S+")
+
+
+class Echo:
+    """No LLM: "[echo] " and the last thing that the user said, word by word.
+
+    Args:
+        pause: seconds before each word, to see what a slow backend does to its callers.
+        sleep: waits for them.
+    """
+
+    def __init__(
+        self, name: str = "echo", *, pause: float = 0.0, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> None:
+        self.name, self.model, self.context = name, "echo", 1_000_000
+        self._pause, self._sleep = pause, sleep
+
+    async def generate(self, messages: Sequence[Message], params: Params) -> Completion:
+        """The whole answer.
+
+        Raises:
+            InputError: no message is by the user.
+        """
+        return await gather(self.stream(messages, params), self.model)
+
+    async def stream(self, messages: Sequence[Message], params: Params) -> AsyncIterator[Chunk]:
+        """The answer by words."""
+        said, reason = "", "stop"
+        for word in _WORDS.findall(f"[echo] {last(messages)}"):
+            if estimate_tokens(said + word) > params.max_tokens:
+                reason = "length"
+                break
+            if self._pause:
+                await self._sleep(self._pause)
+            said += word
+            yield Chunk(word)
+        yield Chunk("", reason, estimate_usage(messages, said))
+
+    async def healthy(self) -> bool:
+        """Always."""
+        return True
+
+    async def close(self) -> None:
+        """There is nothing to let go."""
