@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from ruvllm import RuvLLM, RuvllmError
+from ruvllm.cli.bench_learn import learn
 from ruvllm.cli.console import number, print_json, show_table, waiting
 from ruvllm.cli.measure import Measured
 from ruvllm.cli.options import json_option
@@ -49,7 +50,11 @@ def bench() -> None:
     Examples:
       ruvllm bench route
       ruvllm bench route --seconds 5 --json
+      ruvllm bench learn --data ../shared/data
     """
+
+
+bench.add_command(learn)
 
 
 @bench.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from ruvllm.routing.calibration import ece
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["check_plot", "save_report"]
+__all__ = ["check_plot", "save_report", "save_streams"]
 
 _BINS = 15
 _INK, _SOFT, _RUST = "#1f2933", "#9aa5b1", "#c05621"
@@ -130,3 +130,29 @@ def _clean(axes: Axes) -> None:
 def _cut(name: str) -> str:
     name = plain(name)
     return name if len(name) <= _LABEL else name[: _LABEL - 1] + "…"
+
+
+def save_streams(path: Path, curves: Mapping[str, Sequence[bool]], window: int = 500) -> None:
+    """Accuracy over the last `window` decisions, a curve for each stream.
+
+    Raises:
+        InputError: the picture cannot be written there.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 5), dpi=130)
+    figure.set_layout_engine("constrained")
+    axes = figure.subplots()
+    for (name, right), colour in zip(curves.items(), (_BLUE, _RUST, _SOFT), strict=False):
+        total = np.concatenate([[0], np.cumsum(right)])
+        ends = np.arange(1, len(right) + 1)
+        starts = np.maximum(ends - window, 0)
+        axes.plot(ends, (total[ends] - total[starts]) / (ends - starts), label=plain(name), color=colour)
+    axes.set_xlabel("decisions")
+    axes.set_ylabel(f"accuracy over the last {window}")
+    axes.set_ylim(0, 1)
+    axes.legend(frameon=False, loc="lower right")
+    try:
+        figure.savefig(path, format="png")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error}", field="plot", fix="choose another place") from None
