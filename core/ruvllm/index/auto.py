@@ -52,6 +52,7 @@ class AutoIndex:
         metric: "cosine" or "dot".
         recall: recall@k of a search that names none.
         rows: vectors to search from the start.
+        index: one that was built or restored elsewhere, to go on with.
         background: runs a promotion, e.g. a thread's start on a native host; at once when None.
     """
 
@@ -64,6 +65,7 @@ class AutoIndex:
         *,
         recall: float = 0.95,
         rows: Rows | None = None,
+        index: Native | None = None,
         background: Callable[[Callable[[], None]], Any] | None = None,
     ) -> None:
         self.dim, self.metric, self.recall = dim, metric, recall
@@ -72,12 +74,20 @@ class AutoIndex:
         self._busy = False
         self._rewards: dict[str, float] = {}  # of the kinds tried at the last promotion
         self._tried = 0  # arms that were built or passed over
-        rows = rows or Rows(dim, unit=metric == "cosine")
-        self._index: Native = _ARMS[0].make(dim, metric, recall, rows)
+        if index is None:
+            index = _ARMS[0].make(dim, metric, recall, rows or Rows(dim, unit=metric == "cosine"))
+        else:
+            self._tried = next(i for i, arm in enumerate(_ARMS) if arm.kind == index.kind)
+        self._index: Native = index
         self.promote()
 
     def __len__(self) -> int:
         return len(self._index)
+
+    @property
+    def index(self) -> Native:
+        """The index in use."""
+        return self._index
 
     @property
     def rows(self) -> Rows:

@@ -9,6 +9,7 @@ always scanned, until it is worth sorting them into lists.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,8 @@ class IvfIndex(RowsIndex[_Listed]):
         lists: how many; √n when None.
         least: rows above which lists are built, and which may wait outside them.
         rows: vectors to search, shared with another index, perhaps over a memory map.
+        scan: lists of these rows that were built before (`index.saved`).
+        progress: told the rows that are in lists, and how many there are, while lists are built.
     """
 
     kind = "ivf"
@@ -64,10 +67,13 @@ class IvfIndex(RowsIndex[_Listed]):
         lists: int | None = None,
         least: int = 8_192,
         rows: Rows | None = None,
+        scan: ListScan | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> None:
         super().__init__(dim, metric, recall, rows)
         self.lists, self.least = lists, least
-        self._state = _Listed(self.rows.view, None)
+        self._progress = progress
+        self._state = _Listed(self.rows.view, scan)
         self._sample: tuple[ListScan, Sample] | None = None
         self._plans: dict[tuple[int, float], Plan] = {}
         self.sync()
@@ -97,6 +103,17 @@ class IvfIndex(RowsIndex[_Listed]):
         scan, plan = self._state.scan, self._plans.get((10, self.recall))
         lists = 0 if scan is None else len(scan.centroids)
         return {"kind": self.kind, "size": len(self), "recall": self.recall, "lists": lists, "plan": plan}
+
+    def snapshot(self) -> tuple[View, ListScan | None, tuple[Sample | None, dict[tuple[int, float], Plan]]]:
+        """Rows and lists of one moment, and what was measured on them: for `index.saved`."""
+        state, sample = self._state, self._sample
+        return state.view, state.scan, (None if sample is None else sample[1], dict(self._plans))
+
+    def know(self, sample: Sample | None, plans: dict[tuple[int, float], Plan]) -> None:
+        """Take over what was measured on these lists before."""
+        scan = self._state.scan
+        self._sample = None if sample is None or scan is None else (scan, sample)
+        self._plans = dict(plans)
 
     def plan(self, k: int, recall: float, share: float = 1.0) -> Plan:
         """How far to look for a recall; measured when first asked.
@@ -161,6 +178,8 @@ class IvfIndex(RowsIndex[_Listed]):
             block = block if lift is None else lift.rows(block)
             nearest[start : start + len(block)] = assign(block, centroids)
             codes[start : start + len(block)] = coder.encode(block)
+            if self._progress is not None:
+                self._progress(start + len(block), view.size)
         order = nearest.argsort(kind="stable")
         counts = np.bincount(nearest, minlength=len(centroids))
         starts = np.concatenate([[0], counts.cumsum()])

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ruvllm.errors import InputError
-from ruvllm.index.view import DEAD, Mask, View
+from ruvllm.index.view import DEAD, Base, Mask, View
 
 __all__ = ["Mask", "Rows", "checked_ids", "floats", "grown"]
 
@@ -27,7 +27,7 @@ class Rows:
     Args:
         dim: width of the vectors.
         unit: scale each vector to length one.
-        base: vectors that lie elsewhere (a memory map), float16 or float32 (n, dim), unit where `unit` is set;
+        base: vectors that lie elsewhere (a memory map, a file), float16 or float32 (n, dim), unit where `unit` is set;
             they are the first rows, and only read.
         base_ids: int64 (n,) their ids, rising.
     """
@@ -37,7 +37,7 @@ class Rows:
         dim: int,
         *,
         unit: bool,
-        base: NDArray[np.float32] | None = None,
+        base: Base | None = None,
         base_ids: NDArray[np.int64] | None = None,
     ) -> None:
         if dim < 1:

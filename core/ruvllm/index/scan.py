@@ -57,7 +57,7 @@ class ListScan:
 
     Args:
         centroids: float32 (lists, dim).
-        starts: int64 (lists + 1,) first slot of each list.
+        starts: int64 (lists + 1,) first slot of each list; what lies from the last on is the tail.
         order: (n,) the row of each slot.
         codes: uint64 (n, words) in slot order.
         lift: what brings vectors of different lengths to one.
@@ -75,7 +75,7 @@ class ListScan:
         self.coder, self.lift = coder, lift
         self.centroids, self.starts = centroids, starts.astype(np.int64)
         self._edges: list[int] = starts.tolist()
-        self.sorted = self.size = len(order)
+        self.sorted, self.size = self._edges[-1], len(order)
         self._order = order.astype(np.int64)
         self._prefix = np.ascontiguousarray(codes[:, :PREFIX_WORDS].T)
         self._rest = np.ascontiguousarray(codes[:, PREFIX_WORDS:])
@@ -97,6 +97,16 @@ class ListScan:
         longer._prefix[:, new], longer._rest[new] = codes[:, :PREFIX_WORDS].T, codes[:, PREFIX_WORDS:]
         longer.size = stop
         return longer
+
+    @property
+    def order(self) -> Slots:
+        """int64 (size,) the row of each slot."""
+        return self._order[: self.size]
+
+    @property
+    def codes(self) -> Words:
+        """uint64 (size, words) in slot order."""
+        return np.concatenate([self._prefix[:, : self.size].T, self._rest[: self.size]], axis=1)
 
     def candidates(self, query: NDArray[np.float32], plan: Plan, mask: Mask | None) -> NDArray[np.int64]:
         """Rows worth an exact score."""

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.errors import InputError
 
-__all__ = ["DEAD", "MASKED", "Mask", "View"]
+__all__ = ["DEAD", "MASKED", "Base", "Mask", "View"]
 
 DEAD = np.uint8(255)
 MASKED = 0xFF00  # the same among distances that outgrow a byte
+
+
+class Base(Protocol):
+    """Vectors that lie elsewhere: a memory map, or what reads them from a file when asked."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> Any:
+        """float16 or float32 (n, dim) for int64 (n,) rows."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -66,7 +77,7 @@ class View:
     penalty: NDArray[np.uint8]
     dead: int
     tail: NDArray[np.float32]
-    base: NDArray[np.float32] | None
+    base: Base | None
 
     @cached_property
     def size(self) -> int:
@@ -83,7 +94,7 @@ class View:
         """float32 (size, dim); of a base, all of it is read."""
         if self.base is None:
             return self.tail
-        return np.concatenate([np.asarray(self.base, np.float32), self.tail])
+        return np.concatenate([np.asarray(self.base[np.arange(len(self.base))], np.float32), self.tail])
 
     def take(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
         """float32 (len(rows), dim)."""

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Encoder, run_now
 from ruvllm.errors import InputError
-from ruvllm.index import AutoIndex, Hits, Mask, Rows
+from ruvllm.index import AutoIndex, Hits, Mask
 from ruvllm.memory.filters import Filter
 from ruvllm.memory.graph import Graph
+from ruvllm.memory.opening import Opening, Progress
 from ruvllm.memory.records import Memory, Records
 from ruvllm.memory.store import Store
 
@@ -48,6 +49,7 @@ class MemoryStore:
         space: name of the vector space; encoders trained to share one can share their memories.
         recall: recall@k of a search that names none.
         background: runs long index work, see `AutoIndex`.
+        progress: told the memories sorted so far, and all, while the index of a large collection is first built.
     """
 
     def __init__(
@@ -58,11 +60,12 @@ class MemoryStore:
         space: str | None = None,
         recall: float = 0.95,
         background: Callable[[Callable[[], None]], Any] | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self.encoder, self.store, self.recall = encoder, store, recall
         self.records, self.graph = Records(store), Graph(store)
         self.space = space or f"{encoder.name}-{encoder.dim}"
-        self._background = background
+        self._opening = Opening(self.records, self.space, encoder.dim, recall, background, progress)
         self._shelves: dict[str, AutoIndex] = {}
         self._masks: dict[tuple[str, str], Mask] = {}
         self._revision = self.records.revision()
@@ -203,6 +206,19 @@ class MemoryStore:
         """Write down everything that waits."""
         self.records.flush()
         self._revision = self.records.revision()
+        self.save()
+
+    def save(self) -> None:
+        """Keep the indexes of large collections beside the state file, where they have changed much.
+
+        They are a cache: nothing is lost when the folder `<state>.index` cannot be written, or is deleted.
+
+        Raises:
+            StoreError: what waits cannot be written to the state file.
+        """
+        self.store.flush()  # what is not on disk must not be in a saved index
+        for name, shelf in self._shelves.items():
+            self._opening.save(name, shelf, self._revision)
 
     def _drop(self, ids: list[int]) -> None:
         for shelf in self._shelves.values():
@@ -212,16 +228,8 @@ class MemoryStore:
         """A collection's index, read from the file when first asked."""
         shelf = self._shelves.get(collection)
         if shelf is None:
-            rows = self._read(collection)
-            shelf = AutoIndex(self.encoder.dim, recall=self.recall, rows=rows, background=self._background)
-            self._shelves[collection] = shelf
+            shelf = self._shelves[collection] = self._opening.open(collection)
         return shelf
-
-    def _read(self, collection: str) -> Rows:
-        rows = Rows(self.encoder.dim, unit=True)
-        for ids, joined in self.records.chunks(collection, self.space):
-            rows.add(ids, np.frombuffer(joined, "<f4").reshape(len(ids), -1))
-        return rows
 
     def _mask(self, collection: str, shelf: AutoIndex, filter: Filter | None) -> Mask | None:
         """A filter's mask; the last few are kept as long as nothing changes."""
@@ -250,6 +258,6 @@ class MemoryStore:
         self._drop(gone + [i for i, _, archived in there if archived])
         for name, shelf in self._shelves.items():
             new = np.array([i for i, collection, archived in there if collection == name and not archived], np.int64)
-            new = new[~np.isin(new, shelf.rows.ids)]
+            new = self.records.in_space(new[~np.isin(new, shelf.rows.ids)], self.space)
             if len(new):
                 shelf.add(new, self.records.vectors(new))

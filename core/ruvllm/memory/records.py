@@ -26,6 +26,7 @@ _MOST_TEXT = 1_000_000
 _DEEPEST = 100
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*+"')
 _CHUNK = 4_096
+_IDS = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +218,41 @@ class Records:
         except StoreError:
             self._touched.update(touched)  # for the next time
             raise
+
+    def size(self, collection: str) -> int:
+        """How many memories of a collection are in the index, whatever the space of their vectors."""
+        sql = "SELECT count(*) FROM memories WHERE collection = ? AND NOT archived"
+        return int(self.store.read(sql, (collection,))[0][0])
+
+    def ids(self, collection: str, space: str) -> NDArray[np.int64]:
+        """int64 ids of a collection's memories in the index that have a vector of this space, rising."""
+        parts, after = [np.empty(0, np.int64)], 0
+        while True:
+            rows = self.store.read(
+                "SELECT id FROM memories m JOIN vectors v USING (id)"
+                " WHERE m.collection = ? AND NOT m.archived AND v.space = ? AND id > ? ORDER BY id LIMIT ?",
+                (collection, space, after, _IDS),
+            )
+            if not rows:
+                return np.concatenate(parts)
+            parts.append(np.fromiter((row[0] for row in rows), np.int64, len(rows)))
+            after = rows[-1][0]
+
+    def in_space(self, ids: NDArray[np.int64], space: str) -> NDArray[np.int64]:
+        """Those of these ids whose vectors are of a space, rising."""
+        found = self.store.read(
+            "SELECT id FROM vectors WHERE id IN (SELECT value FROM json_each(?)) AND space = ? ORDER BY id",
+            (json.dumps(ids.tolist()), space),
+        )
+        return np.fromiter((row[0] for row in found), np.int64, len(found))
+
+    def checksums(self, ids: NDArray[np.int64]) -> list[int]:
+        """The checksums of those of these ids that are there, in rising id."""
+        found = self.store.read(
+            "SELECT crc FROM memories WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id",
+            (json.dumps(ids.tolist()),),
+        )
+        return [row[0] for row in found]
 
     def counts(self) -> dict[str, int]:
         """Collection -> memories in the index."""

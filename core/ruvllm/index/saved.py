@@ -1,0 +1,138 @@
+"""A built `IvfIndex` as arrays and back, so that a large collection need not be sorted again when it is opened.
+
+The vectors are not among them: whoever restores an index brings rows that hold them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ruvllm.index.ivf import IvfIndex
+from ruvllm.index.lift import Lift
+from ruvllm.index.recall import Sample
+from ruvllm.index.rows import Rows
+from ruvllm.index.scan import ListScan, Plan
+from ruvllm.index.staged import PREFIX_WORDS, StagedCoder
+
+__all__ = ["pack", "unpack"]
+
+Arrays = Mapping[str, NDArray[Any]]
+
+_KINDS = {
+    "ids": "int64",
+    "order": "int32",
+    "codes": "uint64",
+    "starts": "int64",
+    "centroids": "float32",
+    "mean": "float32",
+    "matrix": "float32",
+    "peak": "float32",
+    "asked": "int64",
+    "queries": "float32",
+    "neighbours": "int64",
+    "plans": "float64",
+}
+
+
+def pack(index: IvfIndex) -> dict[str, NDArray[Any]] | None:
+    """What `unpack` needs, without deleted rows and in rising ids; None while there are no lists."""
+    with index.rows.lock:
+        view, scan, measured = index.snapshot()
+        if scan is None:
+            return None
+        living = np.flatnonzero(view.penalty == 0)
+        old = living[view.ids[living].argsort(kind="stable")]  # old row of each new one
+    new = np.full(view.size, -1, np.int64)
+    new[old] = np.arange(len(old))
+    stay = new[scan.order] >= 0
+    before = np.concatenate([[0], stay.cumsum()])
+    sample, plans = measured
+    return {
+        "ids": view.ids[old],
+        "order": new[scan.order[stay]].astype(np.int32),
+        "codes": scan.codes[stay],
+        "starts": before[scan.starts].astype(np.int64),
+        "centroids": scan.centroids,
+        "mean": scan.coder.mean,
+        "matrix": scan.coder.matrix,
+        "peak": np.array([] if scan.lift is None else [scan.lift.peak], np.float32),
+        **_packed_sample(sample, new, view.take(np.empty(0, np.int64))),
+        "plans": np.array([(*key, p.nprobe, p.prefix, p.candidates) for key, p in plans.items()]).reshape(-1, 5),
+    }
+
+
+def unpack(arrays: Arrays, rows: Rows, recall: float) -> IvfIndex:
+    """The index over rows that hold exactly the packed ids, in their order.
+
+    Raises:
+        ValueError: the arrays do not fit each other or the rows.
+    """
+    _check(arrays, rows)
+    coder = StagedCoder(arrays["mean"], arrays["matrix"])
+    peak = arrays["peak"]
+    lift = Lift(float(peak[0])) if len(peak) else None
+    order = arrays["order"].astype(np.intp)
+    scan = ListScan(coder, arrays["centroids"], arrays["starts"], order, arrays["codes"], lift)
+    index = IvfIndex(rows.dim, "cosine" if rows.unit else "dot", recall=recall, rows=rows, scan=scan)
+    sample = Sample(arrays["asked"], arrays["queries"], arrays["neighbours"]) if len(arrays["asked"]) else None
+    plans = {(int(k), float(r)): Plan(int(n), float(p), int(c)) for k, r, n, p, c in arrays["plans"].tolist()}
+    index.know(sample, plans)
+    return index
+
+
+def _packed_sample(sample: Sample | None, new: NDArray[np.int64], none: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    """A sample by new row numbers, without what was deleted."""
+    if sample is None:
+        return _sample(np.empty(0, np.int64), none, np.empty((0, 1), np.int64))
+    asked, neighbours = new[sample.rows], new[sample.neighbours]
+    kept = [(i, near[near >= 0]) for i, near in enumerate(neighbours) if asked[i] >= 0]
+    depth = min((len(near) for _, near in kept), default=0)
+    if not depth:
+        return _packed_sample(None, new, none)
+    rows = np.array([i for i, _ in kept], np.intp)
+    return _sample(asked[rows], sample.queries[rows], np.stack([near[:depth] for _, near in kept]))
+
+
+def _sample(
+    asked: NDArray[np.int64], queries: NDArray[np.float32], neighbours: NDArray[np.int64]
+) -> dict[str, NDArray[Any]]:
+    return {"asked": asked, "queries": queries, "neighbours": neighbours}
+
+
+def _check(arrays: Arrays, rows: Rows) -> None:
+    wrong = [name for name, kind in _KINDS.items() if name not in arrays or arrays[name].dtype != kind]
+    if wrong:
+        raise ValueError(f"arrays are missing or of another type: {', '.join(wrong)}")
+    size, dim = len(rows.ids), rows.dim + len(arrays["peak"])
+    lists, asked, bits = len(arrays["centroids"]), len(arrays["asked"]), 64 * arrays["codes"].shape[-1]
+    depth = arrays["neighbours"].shape[-1]
+    shapes = {
+        "ids": (size,),
+        "order": (size,),
+        "codes": (size, bits // 64),
+        "starts": (lists + 1,),
+        "centroids": (lists, dim),
+        "mean": (dim,),
+        "matrix": (dim, bits),
+        "asked": (asked,),
+        "queries": (asked, rows.dim),
+        "neighbours": (asked, depth),
+        "plans": (len(arrays["plans"]), 5),
+    }
+    for name, shape in shapes.items():
+        if arrays[name].shape != shape:
+            raise ValueError(f"{name} has shape {arrays[name].shape}, not {shape}")
+    starts = arrays["starts"]
+    if bits <= 64 * PREFIX_WORDS or starts[0] != 0 or (np.diff(starts) < 0).any() or starts[-1] > size:
+        raise ValueError("the lists do not lie one after the other")
+    if (arrays["ids"] != rows.ids).any() or (np.diff(arrays["ids"]) <= 0).any():
+        raise ValueError("the ids are not those of the rows")
+    for name in ("order", "asked", "neighbours"):
+        if arrays[name].size and not 0 <= arrays[name].min() <= arrays[name].max() < size:
+            raise ValueError(f"{name} names rows that are not there")
+    if (np.bincount(arrays["order"], minlength=size) != 1).any():
+        raise ValueError("a row is in two lists")
