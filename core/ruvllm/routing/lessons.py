@@ -32,6 +32,7 @@ _TELLING = 200  # of them, from which they tell more than examples held out long
 _GROWN = 2  # times as many examples, from which the share is chosen again
 _SHARES = (1.0, 0.4, 0.15, 0.05, 0.0)
 _LOOSE = 5e-4
+_SLICE = 64  # lessons scored at a time
 _SURE, _CONTRADICTED = 0.8, 0.25  # an answer as sure as this is overturned by so much of an instant update
 
 
@@ -86,7 +87,7 @@ class Lessons:
             examples: the agents' own.
             pause: awaited between steps; lessons taken meanwhile have to be taken once more by the result.
         """
-        every = _joined(scorer, examples, [lesson for lesson in lessons if lesson.right])
+        every = await _joined(scorer, examples, [lesson for lesson in lessons if lesson.right], pause)
         before = scorer.taught
         if not len(every):
             return before
@@ -151,19 +152,23 @@ def _contradicts(scorer: Scorer, scored: Scored, label: int) -> bool:
     return top != label and float(probabilities[top]) >= _SURE
 
 
-def _joined(scorer: Scorer, examples: Examples, lessons: Sequence[Lesson]) -> Examples:
+async def _joined(scorer: Scorer, examples: Examples, lessons: Sequence[Lesson], pause: Pause) -> Examples:
     """Examples and lessons as one, sorted by agent."""
     if lessons:
-        zero = np.stack([scorer.zero_shot(lesson.vector, lesson.view.bm25)[1] for lesson in lessons])
+        zero = list[Vectors]()
+        for i, lesson in enumerate(lessons):
+            zero.append(scorer.zero_shot(lesson.vector, lesson.view.bm25)[1])
+            if i % _SLICE == 0:
+                await pause()
+        own, agents = len(examples), examples.offsets.shape[1]
         examples = Examples(
             np.concatenate([examples.vectors, np.stack([lesson.vector for lesson in lessons])]),
             examples.words + [lesson.view.words for lesson in lessons],
             np.concatenate([examples.labels, np.array([lesson.label for lesson in lessons], np.int64)]),
-            np.concatenate([examples.offsets, zero]),
+            np.concatenate([examples.offsets, np.stack(zero)]),
             np.concatenate([examples.weights, np.array([lesson.weight for lesson in lessons], np.float32)]),
         )
-        own = len(examples) - len(lessons)
-        examples.weights[own:] *= trusted(examples.vectors, examples.labels, examples.offsets.shape[1])[own:]
+        examples.weights[own:] *= await trusted(examples.vectors, examples.labels, agents, first=own, pause=pause)
     order = examples.labels.argsort(kind="stable")
     return Examples(
         examples.vectors[order],

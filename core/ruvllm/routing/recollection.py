@@ -1,20 +1,23 @@
 """Tasks that were confirmed before, found again by meaning: a near-duplicate is answered from memory.
 
 A hit has to be nearer than a bound above which, in labelled intents where neighbours are known
-(models/recipes/recollection.py), at least nine in ten nearest texts share their label; and the other
-texts as near must agree. Where confirmed tasks turn out to contradict their own near-duplicates (people
-err), memory answers for exact repetitions alone.
+(models/recipes/recollection.py), at least nine in ten nearest texts share their label; the other texts as
+near must agree, and no rejection be as near. Where confirmed tasks turn out to contradict their own
+near-duplicates (people err), memory answers for exact repetitions alone.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.index import BinaryIndex
+from ruvllm.types import Feedback
 
 __all__ = ["Recollected", "Recollection"]
 
@@ -23,6 +26,9 @@ _SURE = 0.9  # P(same agent) from which memory answers
 _AGREEING = 0.8  # share of the near texts' weight that has to be for the same agent
 _RECALL = 0.95
 _SAME = 0.999  # cosine of a repetition
+_TINY = 1e-6
+_ANY = -1  # in the place of an agent's number: a text belongs to one agent, and may have been rejected for several
+_Key = tuple[str, int]
 _ASKED = 200  # confirmed tasks that tell how far near-duplicates agree
 _FIRST, _GROWN = 64, 2  # tasks from which they are asked, and how many times as many until they are asked again
 _PRIOR = (20, 0.95)  # what is believed before: so many agreements, at this rate
@@ -44,7 +50,7 @@ class Recollected:
 
 
 class Recollection:
-    """Confirmed tasks by their static vectors.
+    """Confirmed tasks by their static vectors, and what they were found not to belong to.
 
     Args:
         dim: width of the vectors.
@@ -54,65 +60,128 @@ class Recollection:
     def __init__(self, dim: int, weights: NDArray[np.float32]) -> None:
         self._slope, self._intercept = (float(value) for value in weights)
         self.bound = (math.log(_SURE / (1 - _SURE)) - self._intercept) / self._slope
-        self._index = BinaryIndex(dim, recall=_RECALL)
-        self._texts: list[str] = []
-        self._agents: list[int] = []
-        self._weights: list[float] = []
-        self._known: dict[str, int] = {}
+        self._confirmed, self._rejected = _Texts(dim), _Texts(dim)
         self._agreement, self._asked_at = _PRIOR[1], 0
 
     def __len__(self) -> int:
-        return len(self._index)
+        return len(self._confirmed.index)
 
-    def add(self, texts: list[str], agents: list[int], weights: list[float], vectors: NDArray[np.float32]) -> None:
-        """Confirmed tasks with their agents' numbers; the last word on a text holds."""
-        latest = {text: i for i, text in enumerate(texts)}
-        rows = [i for i in latest.values() if vectors[i].any()]  # a text without a known word has no direction
-        ids = [self._known.setdefault(texts[i], len(self._known)) for i in rows]
-        for number, i in zip(ids, rows, strict=True):
-            if number == len(self._texts):
-                self._texts.append(texts[i])
-                self._agents.append(agents[i])
-                self._weights.append(weights[i])
+    def add(self, told: Sequence[Feedback], agents: Sequence[int], vectors: NDArray[np.float32]) -> None:
+        """Feedback with its agents' numbers and static vectors (n, dim); the last word on a text holds."""
+        right, wrong = dict[_Key, int](), dict[_Key, int]()
+        for i, (feedback, agent) in enumerate(zip(told, agents, strict=True)):
+            here, rejection = (feedback.text, _ANY), (feedback.text, agent)
+            if not vectors[i].any():  # a text without a known word has no direction
+                continue
+            if feedback.right:
+                right[here] = i
+                wrong.pop(rejection, None)
+                self._rejected.drop(rejection)
             else:
-                self._agents[number], self._weights[number] = agents[i], weights[i]
-        if rows:
-            self._index.add(np.array(ids, np.int64), vectors[rows])
-        if len(self._texts) >= max(_FIRST, _GROWN * self._asked_at):
-            self._asked_at = len(self._texts)
+                wrong[rejection] = i
+                if here in right and agents[right[here]] == agent:
+                    del right[here]
+                if self._confirmed.agent(here) == agent:
+                    self._confirmed.drop(here)
+        self._confirmed.put(right, told, agents, vectors)
+        self._rejected.put(wrong, told, agents, vectors)
+        if len(self) >= max(_FIRST, _GROWN * self._asked_at):
+            self._asked_at = len(self)
             self._agreement = self._measured()
 
     def find(self, vector: NDArray[np.float32]) -> Recollected | None:
         """The answer that memory gives to a task's static vector (dim,), None when nothing is near enough."""
-        if not self._texts or not vector.any():
+        if not len(self) or not vector.any():
             return None
-        hits = self._index.search(vector, _NEIGHBOURS)
-        near = [(i, s) for i, s in zip(hits.ids.tolist(), hits.scores.tolist(), strict=True) if s >= self.bound]
+        near = self._confirmed.near(vector, self.bound)
         if not near:
             return None
-        agent = self._agents[near[0][0]]
-        for_it = sum(self._weights[i] for i, _ in near if self._agents[i] == agent)
-        if for_it < _AGREEING * sum(self._weights[i] for i, _ in near):
+        agent, closest = near[0].agent, near[0].cosine
+        against = [one for one in self._rejected.near(vector, self.bound) if one.agent == agent]
+        if against and against[0].cosine >= closest - _TINY:
             return None
-        if self._agreement < _SURE and near[0][1] < _SAME:
+        for_it = sum(one.weight for one in near if one.agent == agent)
+        if for_it < _AGREEING * sum(one.weight for one in near + against):
             return None
-        agreeing = tuple((self._texts[i], score) for i, score in near if self._agents[i] == agent)
-        return Recollected(agent, self._chance(agreeing[0][1]), agreeing)
+        if self._agreement < _SURE and closest < _SAME:
+            return None
+        return Recollected(
+            agent, self._chance(closest), tuple((one.text, one.cosine) for one in near if one.agent == agent)
+        )
 
     def _measured(self) -> float:
         """How often the nearest other task within the bound has the same agent."""
         strength, rate = _PRIOR
         same, pairs = strength * rate, float(strength)
-        held = self._index.rows
-        for row in range(0, held.size, max(1, held.size // _ASKED)):
-            hits = self._index.search(held.vectors[row], 2)
+        held = self._confirmed.index.rows.view
+        alive = np.flatnonzero(held.penalty == 0)
+        for row in alive[:: max(1, len(alive) // _ASKED)].tolist():
+            one = int(held.ids[row])
             others = [
-                (i, s) for i, s in zip(hits.ids.tolist(), hits.scores.tolist(), strict=True) if i != held.ids[row]
+                other
+                for other in self._confirmed.near(held.take(np.array([row]))[0], self.bound, 2)
+                if other.number != one
             ]
-            if others and others[0][1] >= self.bound:
-                same += self._agents[others[0][0]] == self._agents[int(held.ids[row])]
+            if others:
+                same += others[0].agent == self._confirmed.agents[one]
                 pairs += 1
         return same / pairs
 
     def _chance(self, cosine: float) -> float:
         return min(self._agreement, 1 / (1 + math.exp(-(self._slope * cosine + self._intercept))))
+
+
+class _Near(NamedTuple):
+    """A text near to another."""
+
+    number: int
+    text: str
+    agent: int
+    weight: float
+    cosine: float
+
+
+class _Texts:
+    """Texts by their vectors, each with the number of an agent, and a weight."""
+
+    def __init__(self, dim: int) -> None:
+        self.index = BinaryIndex(dim, recall=_RECALL)
+        self.texts: list[str] = []
+        self.agents: list[int] = []
+        self.weights: list[float] = []
+        self._numbers: dict[_Key, int] = {}
+
+    def agent(self, key: _Key) -> int | None:
+        """Of a key, None when it is not there."""
+        return self.agents[self._numbers[key]] if key in self._numbers else None
+
+    def drop(self, key: _Key) -> None:
+        """Forget a key, if it is there."""
+        if key in self._numbers:
+            self.index.remove(np.array([self._numbers.pop(key)], np.int64))
+
+    def put(
+        self, rows: dict[_Key, int], told: Sequence[Feedback], agents: Sequence[int], vectors: NDArray[np.float32]
+    ) -> None:
+        """Key -> row of the others; a key that is there has the same vector."""
+        new = list[int]()
+        for key, i in rows.items():
+            if key in self._numbers:
+                number = self._numbers[key]
+                self.agents[number], self.weights[number] = agents[i], told[i].weight
+            else:
+                self._numbers[key] = len(self.texts)
+                self.texts.append(told[i].text)
+                self.agents.append(agents[i])
+                self.weights.append(told[i].weight)
+                new.append(i)
+        if new:
+            self.index.add(np.arange(len(self.texts) - len(new), len(self.texts), dtype=np.int64), vectors[new])
+
+    def near(self, vector: NDArray[np.float32], bound: float, k: int = _NEIGHBOURS) -> list[_Near]:
+        """The nearest to (dim,) whose cosine is not below the bound, nearest first."""
+        if not len(self.index):
+            return []
+        hits = self.index.search(vector, k)
+        found = zip(hits.ids.tolist(), hits.scores.tolist(), strict=True)
+        return [_Near(i, self.texts[i], self.agents[i], self.weights[i], s) for i, s in found if s >= bound]

@@ -20,14 +20,13 @@ from ruvllm.routing.compiled import Compiled
 from ruvllm.routing.evidence import Explainer
 from ruvllm.routing.extend import places
 from ruvllm.routing.fusion import lexicon
-from ruvllm.routing.head import Examples
 from ruvllm.routing.judge import Outcome, judge
-from ruvllm.routing.lessons import Lesson, Lessons
+from ruvllm.routing.learner import Learner
 from ruvllm.routing.recollection import Recollected, Recollection
 from ruvllm.routing.scorer import Basis, Scored, Scorer, TaskView
 from ruvllm.routing.tiers import action_for, tier_for
 from ruvllm.routing.weights import RouterWeights
-from ruvllm.text.lexical import content, spoken, stem_all, stems
+from ruvllm.text.lexical import content, spoken, stem_all
 from ruvllm.types import Agent, Decision, Evidence, Feedback
 
 __all__ = ["MODES", "Router", "checked_text"]
@@ -89,15 +88,12 @@ class Router:
         self._static, self._minilm = static, minilm
         self._number = {agent.name: i for i, agent in enumerate(self.agents)}
         self._lexicon = lexicon(self.agents)
-        self._bases = self._from(compiled) if compiled else {}
-        self._scorers = {name: basis.scorer for name, basis in self._bases.items() if basis.moves.identity}
-        self._learnt: list[Feedback] = []
+        bases = self._from(compiled) if compiled else {}
+        self._learner = Learner(self.agents, self._lexicon, weights, self._encoder, bases)
         self._recollection = Recollection(static.dim, weights.recollection)
-        self._recalled = 0  # how many of _learnt it has taken in
-        self._behind: dict[str, int] = {}  # scorer name -> how many of _learnt it has taken in
-        self._lessons: dict[str, Lessons] = {}
-        self._examples: dict[str, Examples] = {}
+        self._recalled = 0  # how much of what the learner was told it has taken in
         self._cache: LruCache[tuple[str, int], Decision] = LruCache(cache_size)
+        self._changes = 0  # of what tasks are decided by
         self._explain = Explainer(self.agents, self._lexicon, static)
 
     async def route(self, text: str, top: int = 3) -> Decision:
@@ -108,22 +104,24 @@ class Router:
             top: how many alternatives to name beside the chosen agent.
 
         Raises:
-            InputError: the text is empty or far too large.
+            InputError: the text is empty or far too large, or `top` is no count.
         """
+        if not isinstance(top, int) or top < 0:
+            raise InputError(f"top is {top!r}"[:80], field="top", fix="use 0 or more")
         cached = self._cache.get((text, top)) if isinstance(text, str) else None
         if cached is not None:
             if not cached.cached:
                 cached = replace(cached, cached=True)
                 self._cache.put((text, top), cached)
             return cached
-        started = perf_counter()
+        started, changes = perf_counter(), self._changes
         text = checked_text(text)
         static = self._static.encode_one(text)
         encoded = perf_counter()
         recollected = self._recollect(static)
         if recollected is not None:
             timings = {"encode_static": encoded - started, "recall": perf_counter() - encoded}
-            return self._remembered(text, top, recollected, timings)
+            return self._keep(text, top, self._remembered(text, recollected, timings), changes)
         spelled = spoken(text)
         words = stem_all(spelled)
         terms = content(words)
@@ -154,18 +152,16 @@ class Router:
             evidence=evidence,
             timings_us=_micros(timings),
         )
-        self._cache.put((text, top), decision)
-        return decision
+        return self._keep(text, top, decision, changes)
 
     async def learn(self, feedback: Feedback) -> None:
-        """Take in that a text belongs to an agent, at once; the next similar task goes there.
+        """Take in at once that a text belongs to an agent, or that it does not; the next similar task shows it.
 
         Raises:
             InputError: the agent is not of this set, or the text cannot be routed.
         """
         self.note(feedback)
-        for name in list(self._scorers):
-            await self._catch_up(name)
+        await self._learner.catch_up()
 
     def note(self, feedback: Feedback) -> None:
         """Queue feedback for each scorer to take in before it next scores.
@@ -174,8 +170,8 @@ class Router:
             InputError: as `learn`.
         """
         self.check(feedback)
-        self._learnt.append(feedback)
-        self._cache.clear()
+        self._learner.told.append(feedback)
+        self._changed()
 
     def check(self, feedback: Feedback) -> None:
         """Raise InputError unless the feedback could be learnt."""
@@ -189,21 +185,12 @@ class Router:
         Args:
             pause: awaited between slices of the work.
         """
-        for name in list(self._scorers):
-            scorer = await self.scorer(name)
-            if name not in self._examples:
-                encoder = self._encoder(name)
-                self._examples[name] = await scorer.examples(self.agents, self._lexicon, encoder, pause)
-            told = list(self._learnt)
-            lessons = await self._as_lessons(name, _latest(told))
-            taught = await self._lessons_of(name).review(scorer, self._examples[name], lessons, pause)
-            scorer.taught, self._behind[name] = taught, len(told)
-            await self._catch_up(name)
-        self._cache.clear()
+        await self._learner.review(pause)
+        self._changed()
 
     async def raw_confidence(self, text: str) -> float:
         """The top softmax probability before any calibration, to compare calibrations with."""
-        view = self._view(checked_text(text))
+        view = self._learner.view(checked_text(text))
         name = "static" if self._minilm is None or self.mode == "static" else "minilm"
         vector = (await self._encoder(name).encode([text]))[0]
         return float(softmax((await self._score(name, vector, view)).logits).max())
@@ -218,7 +205,7 @@ class Router:
     @property
     def stats(self) -> dict[str, int]:
         """Counts of the decision cache and of what was learnt."""
-        return {"cache_hits": self._cache.hits, "cache_misses": self._cache.misses, "feedback": len(self._learnt)}
+        return {"cache_hits": self._cache.hits, "cache_misses": self._cache.misses, "feedback": len(self._learner.told)}
 
     async def warm(self, pause: Pause = no_pause) -> None:
         """Build all that a route would have to wait for.
@@ -232,30 +219,24 @@ class Router:
 
     async def scorer(self, name: str, pause: Pause = no_pause) -> Scorer:
         """The scorer of an encoder, built when first asked for, with all feedback taken in."""
-        if name not in self._scorers:
-            stage, adapter, basis = self.weights.stages[name], self.weights.adapter, self._bases.get(name)
-            self._scorers[name] = await Scorer.build(
-                self.agents, self._lexicon, self._encoder(name), stage, adapter, basis=basis, pause=pause
-            )
-        await self._catch_up(name)
-        return self._scorers[name]
+        return await self._learner.scorer(name, pause)
 
     def _recollect(self, static: Array) -> Recollected | None:
-        """What memory answers to a static vector; confirmed tasks are taken in first."""
-        if len(self._learnt) > self._recalled:
-            news, self._recalled = [f for f in self._learnt[self._recalled :] if f.right], len(self._learnt)
-            texts = [feedback.text for feedback in news]
-            agents = [self._number[feedback.agent] for feedback in news]
-            self._recollection.add(texts, agents, [f.weight for f in news], self._static.encode_now(texts))
+        """What memory answers to a static vector; what was told is taken in first."""
+        told = self._learner.told
+        if len(told) > self._recalled:
+            news, self._recalled = told[self._recalled :], len(told)
+            vectors = self._static.encode_now([feedback.text for feedback in news])
+            self._recollection.add(news, [self._number[feedback.agent] for feedback in news], vectors)
         return self._recollection.find(static)
 
-    def _remembered(self, text: str, top: int, found: Recollected, timings: dict[str, float]) -> Decision:
+    def _remembered(self, text: str, found: Recollected, timings: dict[str, float]) -> Decision:
         """The decision that a confirmed task gives to one like it."""
         began = perf_counter()
         agent, confidence = self.agents[found.agent], round(found.confidence, 4)
         tier = tier_for(agent, text)
         timings["decide"] = perf_counter() - began
-        decision = Decision(
+        return Decision(
             agent=agent.name,
             confidence=confidence,
             tier=tier,
@@ -266,8 +247,16 @@ class Router:
             evidence=Evidence(examples=found.near, scores={"memory": found.near[0][1]}),
             timings_us=_micros(timings),
         )
-        self._cache.put((text, top), decision)
+
+    def _keep(self, text: str, top: int, decision: Decision, changes: int) -> Decision:
+        """Put a decision into the cache, unless what it rests on has changed while it waited for an encoder."""
+        if changes == self._changes:
+            self._cache.put((text, top), decision)
         return decision
+
+    def _changed(self) -> None:
+        self._changes += 1
+        self._cache.clear()
 
     def _from(self, compiled: Compiled) -> dict[str, Basis]:
         """By encoder name, what was built before for agents close enough to these."""
@@ -289,31 +278,6 @@ class Router:
         assert encoder is not None
         return encoder
 
-    async def _catch_up(self, name: str) -> None:
-        """Let a scorer learn the feedback it has not seen."""
-        seen = self._behind.get(name, 0)
-        if seen == len(self._learnt):
-            return
-        self._behind[name] = len(self._learnt)
-        scorer, lessons = self._scorers[name], self._lessons_of(name)
-        for lesson in await self._as_lessons(name, self._learnt[seen:]):
-            lessons.take(scorer, lesson)
-
-    async def _as_lessons(self, name: str, told: list[Feedback]) -> list[Lesson]:
-        """Feedback as the scorer of an encoder sees it."""
-        vectors = await self._encoder(name).encode([feedback.text for feedback in told])
-        return [
-            Lesson(vector, self._view(f.text), self._number[f.agent], f.weight, f.right)
-            for f, vector in zip(told, vectors, strict=True)
-        ]
-
-    def _lessons_of(self, name: str) -> Lessons:
-        return self._lessons.setdefault(name, Lessons(neighbours=name != "static"))
-
-    def _view(self, text: str) -> TaskView:
-        words = stems(text)
-        return TaskView(words, self._lexicon.scores(content(words)))
-
     async def _score(self, name: str, vector: Array, view: TaskView) -> Scored:
         scorer = await self.scorer(name)
         return scorer.score(vector, view)
@@ -327,15 +291,10 @@ class Router:
         return outcome
 
     def _calibration(self, name: str) -> Calibration | None:
-        return self._scorers[name].taught.calibration
+        return self._learner.scorers[name].taught.calibration
 
     def _judge(self, stage: str, scored: Scored) -> Outcome:
         return judge(stage, scored, self._calibration(stage), self.weights)
-
-
-def _latest(told: list[Feedback]) -> list[Feedback]:
-    """The last word on each text (of a text's rejections, each agent's)."""
-    return list({(f.text, "" if f.right else f.agent): f for f in told}.values())
 
 
 def _micros(timings: dict[str, float]) -> dict[str, float]:
