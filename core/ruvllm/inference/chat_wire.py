@@ -84,11 +84,7 @@ class ChatReader:
         if data.strip() == "[DONE]":
             self.done = True
             return ""
-        try:
-            return "".join(self._object(value) for value in _objects(data))
-        except BackendError as error:
-            error.partial = self.text
-            raise
+        return "".join(self._object(value) for value in _objects(data))
 
     def _object(self, value: Any) -> str:
         if not isinstance(value, dict):
