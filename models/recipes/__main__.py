@@ -15,6 +15,7 @@ STEPS: dict[str, Callable[[Path], None]] = {
     "router": steps.router,
     "familiarity": steps.familiarity,
     "recollection": steps.recollection,
+    "few": steps.few,
     "builtin": steps.builtin,
     "manifest": steps.manifest,
 }

@@ -29,7 +29,7 @@ from ruvllm.routing.weights import RouterWeights
 from ruvllm.text.lexical import content, stems
 from ruvllm.types import Agent
 
-__all__ = ["familiarity", "leave_one_out", "train"]
+__all__ = ["adapter_without", "familiarity", "leave_one_out", "train"]
 
 _ENCODERS = ("static", "minilm")
 _OUTSIDE_PRIOR = 0.05  # share of texts that no agent should take, in a router's daily stream
@@ -74,10 +74,10 @@ def train(data: Path) -> dict[str, float]:
     found = leave_one_out(material)
     features = {}
     for fold in track(material.folds, description="cross-fit"):
-        adapter = _adapter(material, {fold})
+        adapter = adapter_without(material, {fold})
         features |= {c.name: _features(c, adapter) for c in material.collections if c.fold == fold}
     weights = _fit(material, features, set())
-    adapter = _adapter(material, set())
+    adapter = adapter_without(material, set())
     weights |= _scopes(material, features, adapter, data)
     save(
         "router.npz",
@@ -90,7 +90,7 @@ def train(data: Path) -> dict[str, float]:
     return found
 
 
-def _adapter(material: Material, without: set[str]) -> Adapter:
+def adapter_without(material: Material, without: set[str]) -> Adapter:
     return train_adapter(material.pairs(without), material.groups(without), material.catalog)
 
 
@@ -103,14 +103,14 @@ def leave_one_out(material: Material) -> dict[str, float]:
     by_fold = {fold: [c for c in material.collections if c.fold == fold] for fold in folds}
     inner: dict[str, dict[str, Features]] = {fold: {} for fold in folds}  # outer fold -> collection -> features
     for a, b in track(list(combinations(folds, 2)), description="leave one collection out"):
-        adapter = _adapter(material, {a, b})
+        adapter = adapter_without(material, {a, b})
         inner[a] |= {c.name: _features(c, adapter) for c in by_fold[b]}
         inner[b] |= {c.name: _features(c, adapter) for c in by_fold[a]}
     scored: dict[str, list[tuple[Floats, Floats, NDArray[np.bool_]]]] = {stage: [] for stage in _ENCODERS}
     for fold in folds:
         if fold == REST:
             continue
-        weights, adapter = _fit(material, inner[fold], {fold}), _adapter(material, {fold})
+        weights, adapter = _fit(material, inner[fold], {fold}), adapter_without(material, {fold})
         (collection,) = by_fold[fold]
         features = _features(collection, adapter)
         for stage, rows in scored.items():

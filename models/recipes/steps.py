@@ -13,7 +13,17 @@ from recipes import common
 from recipes import minilm_onnx as graph
 from recipes.common import ARTIFACTS
 
-__all__ = ["builtin", "familiarity", "manifest", "minilm_onnx", "recollection", "router", "space", "static_encoder"]
+__all__ = [
+    "builtin",
+    "familiarity",
+    "few",
+    "manifest",
+    "minilm_onnx",
+    "recollection",
+    "router",
+    "space",
+    "static_encoder",
+]
 
 _DIM = 256  # of the shared space; keeps 96 % of the variance of MiniLM's 384
 _CORPUS = 600_000
@@ -126,6 +136,13 @@ def recollection(data: Path) -> None:
     from recipes.recollection import fit
 
     note("router.npz", **fit(data))
+
+
+def few(data: Path) -> None:
+    """Builds nothing: what two feedbacks an agent are worth on collections that no weight has seen."""
+    from recipes.few import few_feedbacks
+
+    note("router.npz", **few_feedbacks(data))
 
 
 def builtin(_: Path) -> None:

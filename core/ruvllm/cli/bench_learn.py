@@ -20,6 +20,7 @@ from ruvllm.cli.learn_measures import (
     few_feedbacks,
     forgetting,
     forgetting_without_replay,
+    review_seconds,
     stream,
 )
 from ruvllm.cli.options import json_option
@@ -28,7 +29,6 @@ from ruvllm.cli.plots import check_plot, save_streams
 __all__ = ["learn"]
 
 _LENGTH = 5_000
-_THOUSAND = 4  # reviews at every 250 feedbacks make one of a thousand
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +103,6 @@ def _stream_rows(curves: dict[str, Stream]) -> Iterator[_Row]:
     yield _Row("ece", "… their ECE", full.ece, 0.05)
     yield _Row("bandit", "… the last 1,000, told right or wrong only", bandit.last, 0.80, least=True)
     yield _Row("noisy", "… points lost by 20 % wrong feedback", 100 * (full.last - noisy.last), 3)
-    thousand = sum(full.review_s[:_THOUSAND]) if len(full.review_s) >= _THOUSAND else None
-    yield _Row("review", "Loop B on the first 1,000 feedbacks, seconds", thousand, 2)
 
 
 def _other_rows(intents: IntentSet, data: Path, encoder: str) -> Iterator[_Row]:
@@ -120,6 +118,7 @@ def _other_rows(intents: IntentSet, data: Path, encoder: str) -> Iterator[_Row]:
     yield _Row("ewc", "… by a plain head with EWC++ and no replay", held.lost)
     plain = forgetting_without_replay(intents, ewc=False)
     yield _Row("plain", "… by a plain head", plain.lost, 10, least=True)
+    yield _Row("review", "Loop B on 1,000 feedbacks, seconds", review_seconds(intents, encoder), 2)
     yield from _speed_rows()
     yield from _federated_rows(intents)
 

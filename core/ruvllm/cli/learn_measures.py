@@ -16,7 +16,16 @@ from ruvllm.learning.ewc import EwcPlusPlus
 from ruvllm.routing.calibration import ece, softmax
 from ruvllm.types import Feedback
 
-__all__ = ["Few", "Forgotten", "Stream", "few_feedbacks", "forgetting", "forgetting_without_replay", "stream"]
+__all__ = [
+    "Few",
+    "Forgotten",
+    "Stream",
+    "few_feedbacks",
+    "forgetting",
+    "forgetting_without_replay",
+    "review_seconds",
+    "stream",
+]
 
 _WINDOW = 1_000  # last decisions that count
 _FIRST = 150  # decisions that tell where it began
@@ -33,12 +42,10 @@ class Stream:
     Attributes:
         right: whether each decision was right.
         confidence: of each.
-        review_s: seconds of each review.
     """
 
     right: list[bool] = field(default_factory=list)
     confidence: list[float] = field(default_factory=list)
-    review_s: list[float] = field(default_factory=list)
 
     @property
     def first(self) -> float:
@@ -92,11 +99,23 @@ def stream(
                 feedback = Feedback(text, said)
             run_now(llm.router.learn(feedback))
             if number % _REVIEW == 0:
-                began = perf_counter()
                 run_now(llm.router.review())
-                out.review_s.append(perf_counter() - began)
             advance()
     return out
+
+
+def review_seconds(data: IntentSet, encoder: str, feedbacks: int = 1_000) -> float:
+    """How long the background review of so many new feedbacks takes, one example an agent known before."""
+    agents, rest = _seeded(
+        [(text, label) for label, own in data.train.items() for text in own], np.random.default_rng(0)
+    )
+    with RuvLLM(agents, encoder=encoder) as llm:
+        for text, label in rest[:feedbacks]:
+            llm.router.note(Feedback(text, label))
+        run_now(llm.router.warm())  # each is learnt at once
+        began = perf_counter()
+        run_now(llm.router.review())
+        return perf_counter() - began
 
 
 def _seeded(rows: Sequence[Row], random: np.random.Generator) -> tuple[list[Agent], list[Row]]:
