@@ -1,0 +1,91 @@
+"""Answers without an LLM: the sentences of memories that answer the question, with their sources."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+
+from ruvllm.encoders.protocol import Encoder
+from ruvllm.inference.backend import (
+    Chunk,
+    Completion,
+    Message,
+    Params,
+    estimate_tokens,
+    estimate_usage,
+    gather,
+    last,
+)
+from ruvllm.inference.passages import Extract, Passage, extract
+
+__all__ = ["CANNOT_ANSWER", "Extractive", "Recall"]
+
+CANNOT_ANSWER = "I cannot answer that from what I remember."
+Recall = Callable[[str], Awaitable[Sequence[Passage]]]
+
+
+async def _nothing(_: str) -> Sequence[Passage]:
+    return ()
+
+
+class Extractive:
+    """Says what passages say, word for word, and says so when they do not hold the answer.
+
+    Args:
+        encoder: of the space that the passages' scores are cosines in.
+        recall: the passages for a question, best first; not asked where `over` gave them.
+        most: sentences of an answer.
+    """
+
+    def __init__(self, encoder: Encoder, recall: Recall = _nothing, *, name: str = "extractive", most: int = 3) -> None:
+        self.name, self.model, self.context = name, "extractive", 1_000_000
+        self._encoder, self._recall, self._most = encoder, recall, most
+
+    def over(self, passages: Sequence[Passage]) -> Extractive:
+        """The same, for one question whose passages are at hand."""
+
+        async def at_hand(_: str) -> Sequence[Passage]:
+            return passages
+
+        return Extractive(self._encoder, at_hand, name=self.name, most=self._most)
+
+    async def extract(self, question: str) -> Extract:
+        """The answer in its parts."""
+        return await extract(question, await self._recall(question), self._encoder, self._most)
+
+    async def generate(self, messages: Sequence[Message], params: Params) -> Completion:
+        """The whole answer; `confidence` is 0 when it says that it has none.
+
+        Raises:
+            InputError: no message is by the user.
+        """
+        async with aclosing(self.stream(messages, params)) as chunks:
+            return await gather(chunks, self.model)
+
+    async def stream(self, messages: Sequence[Message], params: Params) -> AsyncGenerator[Chunk, None]:
+        """The answer by sentences, its sources at the end."""
+        found = await self.extract(last(messages))
+        said, reason = "", "stop"
+        for part in _parts(found):
+            room = params.max_tokens - estimate_tokens(said)
+            if estimate_tokens(part) > room:
+                reason = "length"
+                break
+            said += part
+            yield Chunk(part, confidence=found.confidence)
+        yield Chunk("", reason, estimate_usage(messages, said), found.confidence)
+
+    async def healthy(self) -> bool:
+        """Always: there is nothing to reach."""
+        return True
+
+    async def close(self) -> None:
+        """There is nothing to let go."""
+
+
+def _parts(found: Extract) -> list[str]:
+    if not found.sentences:
+        return [CANNOT_ANSWER]
+    said = [f"{' ' if i else ''}{cited.text} [{cited.source}]" for i, cited in enumerate(found.sentences)]
+    labels = [f"[{n}] {source.source or f'memory {source.id}'}" for n, source in enumerate(found.sources, 1)]
+    return [*said, "\n\n" + "\n".join(labels)]
