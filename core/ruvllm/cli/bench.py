@@ -17,6 +17,7 @@ from ruvllm.cli.bench_learn import learn
 from ruvllm.cli.console import number, print_json, show_table, waiting
 from ruvllm.cli.measure import Measured
 from ruvllm.cli.options import json_option
+from ruvllm.cli.plugins import OpenGroup
 
 __all__ = ["bench"]
 
@@ -42,7 +43,7 @@ class _Bar:
         return {None: "not measured", True: "pass", False: "short"}[self.met]
 
 
-@click.group()
+@click.group(cls=OpenGroup, prefix="bench ")
 def bench() -> None:
     """Measure speed and size on this machine.
 

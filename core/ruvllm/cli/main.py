@@ -18,12 +18,13 @@ from ruvllm.cli.demo import demo
 from ruvllm.cli.evaluate import evaluate
 from ruvllm.cli.info import info
 from ruvllm.cli.memory import memory
+from ruvllm.cli.plugins import OpenGroup
 from ruvllm.cli.route import feedback, route
 
 __all__ = ["main"]
 
 
-class _Group(click.Group):
+class _Group(OpenGroup):
     """A group whose commands may raise any RuvllmError."""
 
     def invoke(self, ctx: click.Context) -> Any:

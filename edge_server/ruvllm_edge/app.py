@@ -1,0 +1,68 @@
+"""The ASGI application: all operations, the page and the documents behind one gate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from starlette.routing import Route, Router
+from starlette.types import Receive, Scope, Send
+
+from ruvllm import RuvLLM
+from ruvllm_edge import anthropic, federated, native, openai
+from ruvllm_edge.edge import Edge
+from ruvllm_edge.endpoint import Endpoint, send_problem
+from ruvllm_edge.gate import Gate
+from ruvllm_edge.openapi import document_operations
+from ruvllm_edge.operations import Operation
+from ruvllm_edge.page import Page, find_page
+from ruvllm_edge.problems import Problem
+from ruvllm_edge.settings import Settings
+
+__all__ = ["OPERATIONS", "make_app"]
+
+OPERATIONS = (*native.OPERATIONS, *openai.OPERATIONS, *anthropic.OPERATIONS, *federated.OPERATIONS)
+
+
+class _Methods:
+    """The operations of one path."""
+
+    def __init__(self, endpoints: dict[str, Endpoint]) -> None:
+        self._endpoints = endpoints
+        self._allowed = ", ".join(sorted(endpoints))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        endpoint = self._endpoints.get(method)
+        if endpoint is None:
+            fix = f"use {self._allowed}"
+            problem = Problem(405, "this path has no such method", field="method", fix=fix, headers={"allow": self._allowed})
+            await send_problem(send, problem, request_id=scope["ruvllm.id"])
+            return
+        await endpoint(scope, receive, send)
+
+
+def make_app(llm: RuvLLM, settings: Settings | None = None, *, keeps: bool = False) -> Gate:
+    """The application for a server.
+
+    Args:
+        llm: what answers; closed when the server ends.
+        settings: limits and keys; those of the environment when None.
+        keeps: whether added agents are there again after a restart.
+
+    Raises:
+        ConfigError: a setting that cannot be used.
+        StoreError: added agents in the state file are damaged.
+    """
+    settings = settings or Settings.from_env()
+    edge = Edge(llm, settings, keeps)
+    operations = (*OPERATIONS, *document_operations(OPERATIONS))
+    page = Page(find_page(settings.web))
+    router = Router(_routes(edge, operations), redirect_slashes=False, default=page, lifespan=edge.lifespan)
+    return Gate(router, edge)
+
+
+def _routes(edge: Edge, operations: Iterable[Operation]) -> list[Route]:
+    paths: dict[str, dict[str, Endpoint]] = {}
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method] = Endpoint(edge, operation)
+    return [Route(path, _Methods(endpoints)) for path, endpoints in paths.items()]

@@ -1,0 +1,136 @@
+"""What all endpoints share: the router, the limits, the counters, and what has been set up so far."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from itertools import count
+from os import urandom
+
+from ruvllm import Agent, RuvLLM, StoreError
+from ruvllm.encoders.protocol import pause
+from ruvllm.responses import Response
+from ruvllm_edge.auth import Buckets, KeyRing, read_keys
+from ruvllm_edge.hub import Hub
+from ruvllm_edge.incoming import from_bodies, from_files, keep_agents, kept_agents
+from ruvllm_edge.limits import Answers, Bodies
+from ruvllm_edge.logs import event
+from ruvllm_edge.metrics import Metrics
+from ruvllm_edge.problems import Problem
+from ruvllm_edge.schemas import AgentsChange, AgentsChanged
+from ruvllm_edge.settings import Settings
+
+__all__ = ["Edge"]
+
+_FLUSH = 1.0  # seconds between two looks at what waits to be written
+
+
+class Edge:
+    """One server's state.
+
+    Args:
+        llm: answers; it is closed with the server.
+        settings: limits and keys.
+        keeps: whether agents that clients add are there again after a restart.
+
+    Attributes:
+        ready: whether the first route will not have to wait, and the server is not ending.
+        changing: held while agents are exchanged.
+    """
+
+    def __init__(self, llm: RuvLLM, settings: Settings, keeps: bool = False) -> None:
+        self.llm, self.settings, self.keeps = llm, settings, keeps
+        self._base = llm.agents
+        self.own = {agent.name: agent for agent in kept_agents(llm.store)} if keeps else {}
+        if self.own:
+            llm.add_agents(self.own.values())
+        ring = KeyRing.of(settings.api_keys)
+        self.keys = ring + read_keys(settings.keys_file) if settings.keys_file else ring
+        self.buckets = Buckets(settings.rate, settings.burst)
+        self.bodies = Bodies(settings.bodies_memory, settings.body_timeout)
+        self.answers = Answers(settings.max_answers, settings.queue, settings.timeout)
+        self.metrics = Metrics()
+        self.hub = Hub(llm.store, llm.static.dim)
+        self.changing = asyncio.Lock()
+        self.ready = False
+        self.in_flight = 0
+        self._tag, self._numbers = urandom(5).hex(), count(1)
+
+    def new_id(self) -> str:
+        """The id of a request."""
+        return f"req-{self._tag}-{next(self._numbers):x}"
+
+    def gauge(self) -> None:
+        """Bring the gauges up to date."""
+        self.metrics.in_flight.set(self.in_flight)
+        self.metrics.waiting.set(self.answers.waiting)
+        self.metrics.agents.set(len(self.llm.agents))
+        self.metrics.memories.set(sum(self.llm.memory.records.counts().values()))
+
+    def answered(self, response: Response) -> None:
+        """Count an answer."""
+        usage = response.usage
+        self.metrics.answer(response.routing.backend, usage.prompt_tokens, usage.completion_tokens, response.cost)
+
+    async def add_agents(self, change: AgentsChange) -> AgentsChanged:
+        """Route among these too. Raises InputError: an agent that cannot be used."""
+        new = from_bodies(change.agents)
+        found, problems = from_files(change.files) if change.files else ([], [])
+        async with self.changing:
+            if new or found:
+                await self._exchange(self.own | {agent.name: agent for agent in (*new, *found)})
+            return AgentsChanged(len(self.llm.agents), problems, self.keeps)
+
+    async def remove_agent(self, name: str) -> AgentsChanged:
+        """Route without an added agent. Raises Problem: it is none."""
+        async with self.changing:
+            if name not in self.own:
+                known = any(agent.name == name for agent in self.llm.agents)
+                status, what = (409, "was not added here") if known else (404, "is not known")
+                fix = "start the server with other --agents" if known else "see GET /v1/agents"
+                raise Problem(status, f"the agent {name[:200]!r} {what}", field="name", fix=fix)
+            await self._exchange({key: agent for key, agent in self.own.items() if key != name})
+            return AgentsChanged(len(self.llm.agents), [], self.keeps)
+
+    async def _exchange(self, own: dict[str, Agent]) -> None:
+        """Other added agents: known to the router, then on disk."""
+        together = {agent.name: agent for agent in self._base} | own
+        await self.llm.areplace_agents(together.values())
+        if self.keeps:
+            keep_agents(self.llm.store, own.values())
+        self.own = own
+
+    @asynccontextmanager
+    async def lifespan(self, _: object) -> AsyncIterator[None]:
+        """Warm up behind the first requests; at the end, put everything on disk."""
+        tasks = [asyncio.ensure_future(self._warm()), asyncio.ensure_future(self._keep())]
+        try:
+            yield
+        finally:
+            self.ready = False
+            for task in tasks:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+            await self.close()
+
+    async def close(self) -> None:
+        """Write down what waits and let go of the state file and the backends."""
+        self.llm.close()
+        event(logging.INFO, "closed")
+
+    async def _warm(self) -> None:
+        await self.llm.router.warm(pause)
+        self.ready = True
+        event(logging.INFO, "ready", agents=len(self.llm.agents), encoder=self.llm.mode)
+
+    async def _keep(self) -> None:
+        """What was acknowledged but batched goes to disk by itself."""
+        while True:
+            await asyncio.sleep(_FLUSH)
+            try:
+                self.llm.store.tick()
+            except StoreError as error:
+                event(logging.ERROR, "not written", problem=str(error))

@@ -1,0 +1,167 @@
+"""One operation as an ASGI application: who calls, what they send, what they get. No layers in between."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from time import monotonic
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+from starlette.types import Receive, Scope, Send
+
+from ruvllm_edge.edge import Edge
+from ruvllm_edge.limits import Disconnected
+from ruvllm_edge.logs import event
+from ruvllm_edge.operations import PROBLEMS, Call, Operation, Reply, Stream, Style
+from ruvllm_edge.problems import Problem, problem_of, too_many
+from ruvllm_edge.sse import send_events, while_there
+
+__all__ = ["Endpoint", "send_problem", "send_reply"]
+
+_encoder = msgspec.json.Encoder()
+_JSON = (b"content-type", b"application/json")
+_EVENTS = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store"))
+
+
+class Endpoint:
+    """Serves one operation."""
+
+    def __init__(self, edge: Edge, operation: Operation) -> None:
+        self.edge, self.operation = edge, operation
+        self._decode = None
+        if operation.body not in (None, bytes):
+            self._decode = msgspec.json.Decoder(operation.body).decode
+        self._most = operation.most or edge.settings.max_body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        operation, request_id = self.operation, scope["ruvllm.id"]
+        scope["ruvllm.path"] = operation.path
+        try:
+            call = await self._call(scope, receive, request_id)
+            outcome = await self._handle(call, receive)
+            if isinstance(outcome, Stream):
+                await while_there(self._stream(outcome, send), receive)
+                return
+            await send_reply(send, outcome, operation.status)
+        except Disconnected:
+            scope["ruvllm.status"] = 499
+        except (Exception, asyncio.CancelledError) as error:
+            if scope["ruvllm.started"]:  # the status is sent already: all that is left is to break off
+                raise
+            if isinstance(error, asyncio.CancelledError):
+                with suppress(Exception):
+                    await send_problem(send, too_many("the server is ending", 5, status=503), operation.style, request_id)
+                raise
+            await send_problem(send, self._problem(error, request_id), operation.style, request_id)
+
+    async def _call(self, scope: Scope, receive: Receive, request_id: str) -> Call:
+        operation = self.operation
+        key = "" if operation.public else self._let_in(scope)
+        body = None
+        if operation.body is not None:
+            data = await self.edge.bodies.read(scope, receive, self._most)
+            body = self._read(scope, data)
+        query = None
+        if operation.query is not None:
+            pairs = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+            query = msgspec.convert(pairs, operation.query, strict=False)
+        return Call(body, query, scope.get("path_params", {}), key, request_id)
+
+    def _let_in(self, scope: Scope) -> str:
+        """The name of the caller's key. Raises Problem: 401 or 429."""
+        edge = self.edge
+        if not edge.keys.hashes:
+            return ""
+        presented = _presented(scope)
+        name = edge.keys.find(presented) if presented else None
+        if name is None:
+            fix = "send one as `Authorization: Bearer KEY` or `x-api-key: KEY`"
+            what = "this API key is not known" if presented else "an API key is needed"
+            headers = {"www-authenticate": 'Bearer realm="ruvllm"'}
+            raise Problem(401, what, field="authorization", fix=fix, headers=headers)
+        wait = edge.buckets.take(name, monotonic())
+        if wait:
+            raise too_many(f"more than {edge.settings.rate:g} requests a second", wait, "authorization")
+        return name
+
+    def _read(self, scope: Scope, data: bytes) -> Any:
+        if self._decode is None:
+            return data
+        if not data and self.operation.optional:
+            return None
+        # A page of another origin may send forms and plain text without asking; JSON it must ask for.
+        if not _is_json(scope):
+            fix = "send `Content-Type: application/json`"
+            raise Problem(415, "the body is not declared as JSON", field="content-type", fix=fix)
+        return self._decode(data)
+
+    async def _handle(self, call: Call, receive: Receive) -> Any:
+        operation = self.operation
+        if not operation.waits:
+            return await operation.handler(self.edge, call)
+        async with asyncio.timeout(self.edge.settings.timeout):
+            return await while_there(operation.handler(self.edge, call), receive)  # type: ignore[arg-type]
+
+    async def _stream(self, stream: Stream, send: Send) -> None:
+        headers = [*_EVENTS, *_raw(stream.headers)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        async with asyncio.timeout(self.edge.settings.timeout):
+            await send_events(stream.events, send)
+
+    def _problem(self, error: BaseException, request_id: str) -> Problem:
+        assert isinstance(error, Exception)
+        problem = problem_of(error)
+        if problem.status == 500:
+            event(logging.ERROR, "failed", request=request_id, path=self.operation.path, problem=type(error).__name__)
+            logging.getLogger("ruvllm.edge").debug("traceback", exc_info=error)
+        if kind := getattr(error, "kind", ""):
+            self.edge.metrics.failure(kind)
+        return problem
+
+
+def _presented(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"authorization" and value[:7].lower() == b"bearer ":
+            return str(value[7:].decode("latin-1").strip())
+        if name == b"x-api-key":
+            return str(value.decode("latin-1").strip())
+    return ""
+
+
+def _is_json(scope: Scope) -> bool:
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            media = value.partition(b";")[0].strip().lower()
+            return bool(media == b"application/json" or media.endswith(b"+json"))
+    return False
+
+
+def _raw(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers.items()]
+
+
+async def send_reply(send: Send, outcome: Any, status: int) -> None:
+    """Send a value as JSON, or a Reply as it says."""
+    headers: list[tuple[bytes, bytes]]
+    if isinstance(outcome, Reply):
+        value, status = outcome.value, outcome.status or status
+        data = value if isinstance(value, bytes) else _encoder.encode(value)
+        headers = [(b"content-type", outcome.media), *_raw(outcome.headers)]
+    elif outcome is None:
+        data, headers, status = b"", [], 204
+    else:
+        data, headers = _encoder.encode(outcome), [_JSON]
+    if status != 204:
+        headers.append((b"content-length", b"%d" % len(data)))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": data})
+
+
+async def send_problem(send: Send, problem: Problem, style: Style = PROBLEMS, request_id: str = "") -> None:
+    """Send an error in the style of the API it belongs to."""
+    status = style.statuses.get(problem.status, problem.status)
+    reply = Reply(style.body(problem, request_id), problem.headers, status, style.media)
+    await send_reply(send, reply, status)

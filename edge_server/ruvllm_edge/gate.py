@@ -1,0 +1,112 @@
+"""The outermost layer: which hosts and origins are served, how many requests at once, and what became of each."""
+
+from __future__ import annotations
+
+import logging
+from time import perf_counter
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ruvllm_edge.edge import Edge
+from ruvllm_edge.endpoint import send_problem, send_reply
+from ruvllm_edge.logs import LOG, event
+from ruvllm_edge.operations import Reply
+from ruvllm_edge.problems import Problem, problem_of, too_many
+
+__all__ = ["Gate"]
+
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
+_PREFLIGHT = {
+    "access-control-allow-methods": "GET, POST, PUT, DELETE",
+    "access-control-allow-headers": "authorization, content-type, x-api-key, anthropic-version, anthropic-beta",
+    "access-control-max-age": "600",
+}
+_EXPOSED = (b"access-control-expose-headers", b"x-request-id, x-ruvllm-agent, x-ruvllm-tier, x-ruvllm-confidence, "
+            b"x-ruvllm-action, x-ruvllm-backend, x-ruvllm-model, retry-after")  # fmt: skip
+
+
+class Gate:
+    """Lets requests in.
+
+    Args:
+        app: what is behind it.
+        edge: the server's state.
+    """
+
+    def __init__(self, app: ASGIApp, edge: Edge) -> None:
+        self._app, self._edge = app, edge
+        self._origins = frozenset(origin.encode("latin-1") for origin in edge.settings.origins)
+        # A name that somebody else made to point here (DNS rebinding) reaches nothing that needs no key.
+        open_here = edge.settings.loopback and not edge.keys.hashes
+        self._hosts = _LOOPBACK | set(edge.settings.hosts) if open_here else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        edge, began = self._edge, perf_counter()
+        request_id = edge.new_id()
+        scope |= {"ruvllm.id": request_id, "ruvllm.status": 0, "ruvllm.started": False, "ruvllm.path": "other"}
+        added = [(b"x-request-id", request_id.encode())]
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                scope["ruvllm.status"], scope["ruvllm.started"] = message["status"], True
+                message["headers"] = [*message.get("headers", ()), *added]
+            await send(message)
+
+        edge.in_flight += 1
+        try:
+            answered = self._refusal(scope, added)
+            if answered is not None:
+                await send_problem(sending, answered, request_id=request_id)
+            elif scope["method"] == "OPTIONS":
+                await send_reply(sending, Reply(b"", _PREFLIGHT), 204)
+            else:
+                await self._app(scope, receive, sending)
+        except Exception as error:
+            if scope["ruvllm.started"]:
+                scope["ruvllm.status"] = 599  # broken off; whoever reads the answer sees that it has no end
+                event(logging.WARNING, "broken off", request=request_id, problem=str(error)[:300])
+                raise
+            event(logging.ERROR, "failed", request=request_id, problem=repr(error)[:300])
+            await send_problem(sending, problem_of(error), request_id=request_id)
+        finally:
+            edge.in_flight -= 1
+            self._note(scope, perf_counter() - began)
+
+    def _refusal(self, scope: Scope, added: list[tuple[bytes, bytes]]) -> Problem | None:
+        """Why a request is not let in; CORS headers are added for an origin that may read the answer."""
+        host = origin = b""
+        for name, value in scope["headers"]:
+            if name == b"host":
+                host = value
+            elif name == b"origin":
+                origin = value
+        if self._hosts is not None and _name(host) not in self._hosts:
+            fix = "use http://127.0.0.1, or set RUVLLM_HOSTS or an API key"
+            return Problem(421, "this server is not known by that name", field="host", fix=fix)
+        if origin:
+            allowed = origin in self._origins
+            if not allowed and origin.partition(b"://")[2] != host:
+                fix = "the server's owner can name this page's origin in RUVLLM_ORIGINS"
+                return Problem(403, "pages of this origin may not call", field="origin", fix=fix)
+            if allowed:
+                added += [(b"access-control-allow-origin", origin), (b"vary", b"origin"), _EXPOSED]
+        if self._edge.in_flight > self._edge.settings.max_requests:
+            return too_many("too many requests at once", 1, status=503)
+        return None
+
+    def _note(self, scope: Scope, seconds: float) -> None:
+        path, method, status = scope["ruvllm.path"], scope["method"], scope["ruvllm.status"]
+        self._edge.metrics.request(method if len(method) < 8 else "OTHER", path, status, seconds)
+        if LOG.isEnabledFor(logging.INFO):
+            data: dict[str, Any] = {"request": scope["ruvllm.id"], "method": method, "path": path, "status": status}
+            LOG.info("request", extra={"data": data | {"ms": round(seconds * 1000, 3)}})
+
+
+def _name(host: bytes) -> str:
+    """Without the port."""
+    name = host.decode("latin-1")
+    return name.rpartition(":")[0] if ":" in name and not name.endswith("]") else name

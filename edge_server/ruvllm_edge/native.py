@@ -1,0 +1,209 @@
+"""ruvllm's own API: routing, agents, memory, sessions, feedback, patterns."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+
+from ruvllm import Decision, Team, __version__
+from ruvllm.memory.records import Memory
+from ruvllm.responses import Constraints, Response, Session
+from ruvllm_edge import schemas as s
+from ruvllm_edge.edge import Edge
+from ruvllm_edge.metrics import MEDIA
+from ruvllm_edge.operations import Call, Operation, Reply
+from ruvllm_edge.problems import Problem
+
+__all__ = ["OPERATIONS"]
+
+_SLICE = 16  # texts encoded between two turns of the event loop
+
+
+async def route(edge: Edge, call: Call) -> Decision:
+    """The agent, tier and confidence for a task."""
+    decision = await edge.llm.aroute(call.body.text, call.body.top)
+    edge.metrics.decision(decision)
+    return decision
+
+
+async def route_complex(edge: Edge, call: Call) -> Team:
+    """The agents that take a compound task together."""
+    return await edge.llm.aroute_complex(call.body.text)
+
+
+async def query(edge: Edge, call: Call) -> Response:
+    """An answer by the tier's backend, with what memory knows."""
+    body: s.QueryBody = call.body
+    constraints = Constraints(
+        body.max_latency_ms, body.max_tokens, body.temperature, body.top_p, body.force_model, body.force_context
+    )
+    async with edge.answers.turn():
+        response = await edge.llm.aquery(body.query, session=body.session_id, constraints=constraints)
+    edge.answered(response)
+    return response
+
+
+async def feedback(edge: Edge, call: Call) -> s.Learnt:
+    """Whose a task was, or how an answer was."""
+    body: s.FeedbackBody = call.body
+    if body.request_id is not None:
+        applied = await edge.llm.afeedback_request(
+            body.request_id, rating=body.rating, correction=body.correction, task_success=body.task_success
+        )
+        if body.rating is not None:
+            edge.metrics.quality.observe(body.rating)
+        return s.Learnt(request=applied)
+    for field in ("text", "agent"):
+        if getattr(body, field) is None:
+            fix = "give text and agent (a task is this agent's), or request_id and rating (how an answer was)"
+            raise Problem(422, f"{field} is missing", field=field, fix=fix)
+    await edge.llm.afeedback(str(body.text), str(body.agent), body.weight)
+    return s.Learnt()
+
+
+async def new_session(edge: Edge, call: Call) -> s.SessionMade:
+    """A conversation that queries can name."""
+    metadata = call.body.metadata if call.body else {}
+    return s.SessionMade(edge.llm.new_session(metadata).id)
+
+
+async def session(edge: Edge, call: Call) -> Session:
+    """A conversation as it stands."""
+    return edge.llm.session(call.path["id"])
+
+
+async def end_session(edge: Edge, call: Call) -> None:
+    """Forget a conversation."""
+    if not edge.llm.end_session(call.path["id"]):
+        raise Problem(404, "there is no such session", field="id", fix="sessions end when they are not used")
+
+
+async def agents(edge: Edge, _: Call) -> s.Agents:
+    """All agents routed among."""
+    return s.Agents(list(edge.llm.agents))
+
+
+async def put_agents(edge: Edge, call: Call) -> s.AgentsChanged:
+    """Add agents; they are routed to when this returns."""
+    return await edge.add_agents(call.body)
+
+
+async def delete_agent(edge: Edge, call: Call) -> s.AgentsChanged:
+    """Take an added agent away; a built-in one that it had replaced is there again."""
+    return await edge.remove_agent(call.path["name"])
+
+
+async def add_memory(edge: Edge, call: Call) -> s.Memories:
+    """Remember texts: all of them or none, on disk when this returns."""
+    rows: list[s.MemoryBody] = call.body.memories
+    new = [Memory(row.text, row.kind, row.collection, row.metadata, row.quality) for row in rows]
+    memory, vectors = edge.llm.memory, []
+    for start in range(0, len(new), _SLICE):
+        vectors.append(await memory.encoder.encode([one.text for one in new[start : start + _SLICE]]))
+        await asyncio.sleep(0)
+    return s.Memories(memory.add_encoded(new, np.concatenate(vectors)))
+
+
+async def search_memory(edge: Edge, call: Call) -> s.MemoryHits:
+    """Memories like a text."""
+    b: s.MemorySearch = call.body
+    found = await edge.llm.memory.asearch(b.query, b.k, collection=b.collection, filter=b.filter, hops=b.hops)
+    return s.MemoryHits([_hit(one.memory, one.score, one.hops) for one in found])
+
+
+def _hit(memory: Memory, score: float, hops: int) -> s.MemoryHit:
+    metadata = dict(memory.metadata)
+    return s.MemoryHit(
+        memory.id, memory.text, score, memory.kind, memory.collection, metadata, memory.quality, hops
+    )
+
+
+async def patterns(edge: Edge, call: Call) -> s.Patterns:
+    """What was learnt of many tasks, the most used first."""
+    return s.Patterns(list(edge.llm.get_patterns(call.query.limit)))
+
+
+async def stats(edge: Edge, _: Call) -> dict[str, Any]:
+    """What it holds and has done."""
+    return edge.llm.stats()
+
+
+async def health(_: Edge, __: Call) -> s.Health:
+    """Whether the process answers."""
+    return s.Health("ok", __version__)
+
+
+async def ready(edge: Edge, _: Call) -> Any:
+    """Whether requests should be sent here: 503 while it warms up or ends."""
+    if not edge.ready:
+        return Reply(s.Ready(ready=False), status=503)
+    return s.Ready(ready=True, agents=len(edge.llm.agents), encoder=edge.llm.mode)
+
+
+async def metrics(edge: Edge, _: Call) -> Reply:
+    """Counters for Prometheus."""
+    edge.gauge()
+    return Reply(edge.metrics.text(), media=MEDIA)
+
+
+_TASK = {"text": "fix the memory leak in the cache module"}
+_FEEDBACK = {"text": "polish the copper kettle", "agent": "reviewer"}
+_AGENT = {"name": "baker", "description": "Bakes bread and cakes.", "examples": ["bake a sourdough loaf"]}
+_MEMORY = {"memories": [{"text": "Deploys happen on Tuesdays.", "kind": "Fact", "metadata": {"team": "web"}}]}
+
+
+def _feedback(path: str) -> Operation:
+    return Operation(
+        "POST", path, feedback, "Teach it", s.FeedbackBody, answer=s.Learnt, tag="learning", example=_FEEDBACK
+    )
+
+
+def _query(path: str) -> Operation:
+    body = {"query": "When do we deploy?"}
+    return Operation(
+        "POST", path, query, "Answer a question", s.QueryBody, answer=Response, tag="answers", waits=True, example=body
+    )
+
+
+def _session(path: str) -> Operation:
+    return Operation(
+        "POST", path, new_session, "Begin a session", s.SessionBody, True, answer=s.SessionMade, tag="answers",
+        example={"metadata": {"user": "ada"}},
+    )  # fmt: skip
+
+
+# The busiest first: paths are tried in this order.
+OPERATIONS = (
+    Operation("POST", "/v1/route", route, "Route a task", s.RouteBody, answer=Decision, tag="routing", example=_TASK),
+    Operation("POST", "/v1/route/complex", route_complex, "Make a team for a compound task", s.TeamBody, answer=Team,
+              tag="routing", example={"text": "build a shop with login, tests and a deployment"}),
+    _query("/query"),
+    _query("/v1/query"),
+    _feedback("/feedback"),
+    _feedback("/v1/feedback"),
+    _session("/session"),
+    _session("/v1/sessions"),
+    Operation("GET", "/v1/sessions/{id}", session, "A session with its history", answer=Session, tag="answers"),
+    Operation("DELETE", "/v1/sessions/{id}", end_session, "End a session", tag="answers"),
+    Operation("GET", "/v1/agents", agents, "List the agents", answer=s.Agents, tag="routing"),
+    Operation("PUT", "/v1/agents", put_agents, "Add agents", s.AgentsChange, answer=s.AgentsChanged, tag="routing",
+              most=8 << 20, example={"agents": [_AGENT]}),
+    Operation("DELETE", "/v1/agents/{name}", delete_agent, "Take an added agent away", answer=s.AgentsChanged,
+              tag="routing"),
+    Operation("POST", "/v1/memory", add_memory, "Remember", s.MemoryAdd, answer=s.Memories, tag="memory",
+              most=8 << 20, example=_MEMORY),
+    Operation("POST", "/v1/memory/search", search_memory, "Recall", s.MemorySearch, answer=s.MemoryHits, tag="memory",
+              example={"query": "release day", "k": 3}),
+    Operation("GET", "/v1/patterns", patterns, "What was learnt", query=s.PatternsQuery, answer=s.Patterns,
+              tag="learning"),
+    Operation("GET", "/stats", stats, "What it holds and has done", answer=dict[str, Any], tag="server"),
+    Operation("GET", "/v1/stats", stats, "What it holds and has done", answer=dict[str, Any], tag="server"),
+    Operation("GET", "/health", health, "Is it alive?", answer=s.Health, tag="server", public=True),
+    Operation("GET", "/v1/health", health, "Is it alive?", answer=s.Health, tag="server", public=True),
+    Operation("GET", "/ready", ready, "Can it take requests?", answer=s.Ready, tag="server", public=True,
+              answer_503=s.Ready),
+    Operation("GET", "/metrics", metrics, "Counters for Prometheus", answer=bytes, tag="server",
+              media=("text/plain",)),
+)  # fmt: skip

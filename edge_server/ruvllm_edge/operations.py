@@ -1,0 +1,108 @@
+"""What an endpoint is: a handler with the types of what goes in and out, from which the API document is made too."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ruvllm_edge.problems import Problem, ProblemBody
+
+if TYPE_CHECKING:
+    from ruvllm_edge.edge import Edge
+
+__all__ = ["PROBLEMS", "Call", "Operation", "Reply", "Stream", "Style"]
+
+JSON = b"application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How errors look to the clients of one API.
+
+    Attributes:
+        media: their content type.
+        body: makes what is encoded of a problem.
+        schema: the type of it.
+    """
+
+    media: bytes
+    body: Callable[[Problem, str], Any]
+    schema: Any
+    statuses: Mapping[int, int] = field(default_factory=dict)  # where this API has other ones
+
+
+PROBLEMS = Style(b"application/problem+json", Problem.body, ProblemBody)
+
+
+@dataclass(slots=True)
+class Call:
+    """One request that was let in."""
+
+    body: Any
+    query: Any
+    path: dict[str, str]
+    key: str  # name of the API key, "" where none is needed
+    request_id: str
+
+
+@dataclass(slots=True)
+class Reply:
+    """A value with headers of its own, or bytes of another media type."""
+
+    value: Any
+    headers: dict[str, str] = field(default_factory=dict)
+    status: int = 0  # 0: the operation's
+    media: bytes = JSON
+
+
+@dataclass(slots=True)
+class Stream:
+    """Server-sent events: each item is one whole event, or a comment."""
+
+    events: AsyncIterator[bytes]
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+Handler = Callable[["Edge", Call], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method of one path.
+
+    Attributes:
+        path: with parameters in braces.
+        body: type of the request's JSON, `bytes` for anything else, None for no body.
+        optional: whether the body may be missing.
+        query: a Struct of the query's parameters.
+        answer: type of the answer's JSON, `bytes` for anything else; None for none (204).
+        tag: the part of the API document.
+        style: of its errors.
+        public: whether it needs no key.
+        waits: whether it waits for a backend: then it has a time limit and ends when the client leaves.
+        most: bytes of the body; 0 for the server's setting.
+        example: a body, for the document.
+        media: what the answer may be.
+        answer_503: type of what is answered instead of a problem while the server is not ready.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    body: Any = None
+    optional: bool = False
+    query: Any = None
+    answer: Any = None
+    tag: str = "ruvllm"
+    style: Style = PROBLEMS
+    public: bool = False
+    waits: bool = False
+    most: int = 0
+    status: int = 200
+    example: Any = None
+    media: tuple[str, ...] = ("application/json",)
+    answer_503: Any = None
+
+

@@ -1,0 +1,215 @@
+"""The JSON of ruvllm's own API; what it shares with the core is the core's own types."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from ruvllm import Agent, Tier
+
+__all__ = [
+    "AgentBody", "AgentFile", "Agents", "AgentsChange", "AgentsChanged", "FederatedPush", "FeedbackBody",
+    "Health", "Learnt", "Memories", "MemoryAdd", "MemoryBody", "MemoryHit", "MemoryHits", "MemorySearch", "Patterns",
+    "PatternsQuery", "ProblemRow", "QueryBody", "Ready", "RouteBody", "SessionBody", "SessionMade", "TeamBody",
+]  # fmt: skip
+
+Text = Annotated[str, Meta(min_length=1, max_length=4_000_000)]
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+Words = Annotated[list[str], Meta(max_length=2_000)]
+
+
+class RouteBody(Struct):
+    """A task to be routed."""
+
+    text: Text
+    top: Annotated[int, Meta(ge=0, le=100, description="alternatives to name")] = 3
+
+
+class TeamBody(Struct):
+    """A compound task."""
+
+    text: Text
+
+
+class QueryBody(Struct):
+    """A question, and what the caller insists on."""
+
+    query: Text
+    session_id: str | None = None
+    max_latency_ms: float | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    force_model: str | None = None
+    force_context: int | None = None
+
+
+class FeedbackBody(Struct):
+    """Either `text` and `agent`: this task belongs to this agent. Or `request_id`: how an answer was."""
+
+    text: str | None = None
+    agent: str | None = None
+    weight: Annotated[float, Meta(gt=0, le=10)] = 1.0
+    request_id: str | None = None
+    rating: Annotated[float, Meta(ge=0, le=1, description="0 useless, 1 perfect")] | None = None
+    correction: str | None = None
+    task_success: bool | None = None
+
+
+class Learnt(Struct):
+    """Feedback was taken in."""
+
+    learnt: bool = True
+    request: Any = None
+
+
+class AgentBody(Struct, omit_defaults=True):
+    """An agent."""
+
+    name: Name
+    description: str = ""
+    category: str = "custom"
+    keywords: Words | str = []
+    examples: Words = []
+    tier: Tier | None = None
+    model: str | None = None
+    tools: Words | str = []
+
+
+class AgentFile(Struct):
+    """A file that holds agents: Claude Code's *.md, or .json, .toml, .yaml."""
+
+    path: Annotated[str, Meta(min_length=1, max_length=1_000)]
+    text: str
+
+
+class AgentsChange(Struct):
+    """Agents to add, as they are or in files; one of a known name takes the other's place."""
+
+    agents: Annotated[list[AgentBody], Meta(max_length=10_000)] = []
+    files: Annotated[list[AgentFile], Meta(max_length=10_000)] = []
+
+
+class ProblemRow(Struct):
+    """An agent file that was skipped, and how to mend it."""
+
+    field: str
+    message: str
+    fix: str
+
+
+class AgentsChanged(Struct):
+    """How many agents there are now."""
+
+    agents: int
+    problems: list[ProblemRow] = []
+    kept: bool = False
+
+
+class Agents(Struct):
+    """All agents routed among."""
+
+    agents: list[Agent]
+
+
+class MemoryBody(Struct):
+    """A text to remember."""
+
+    text: Annotated[str, Meta(min_length=1, max_length=1_000_000)]
+    kind: str = "Document"
+    collection: Name = "default"
+    metadata: dict[str, Any] = {}
+    quality: Annotated[float, Meta(ge=0, le=1)] = 1.0
+
+
+class MemoryAdd(Struct):
+    """Texts to remember."""
+
+    memories: Annotated[list[MemoryBody], Meta(min_length=1, max_length=1_000)]
+
+
+class Memories(Struct):
+    """Their ids."""
+
+    ids: list[int]
+
+
+class MemorySearch(Struct):
+    """What to look for."""
+
+    query: Annotated[str, Meta(min_length=1, max_length=100_000)]
+    k: Annotated[int, Meta(ge=1, le=1_000)] = 10
+    collection: Name = "default"
+    filter: dict[str, Any] | None = None
+    hops: Annotated[int, Meta(ge=0, le=4)] = 0
+
+
+class MemoryHit(Struct):
+    """A memory and its cosine to the query."""
+
+    id: int
+    text: str
+    score: float
+    kind: str
+    collection: str
+    metadata: dict[str, Any]
+    quality: float
+    hops: int = 0
+
+
+class MemoryHits(Struct):
+    """The most similar ones, best first."""
+
+    memories: list[MemoryHit]
+
+
+class SessionBody(Struct):
+    """What to note about a session."""
+
+    metadata: dict[str, Any] = {}
+
+
+class SessionMade(Struct):
+    """A session that can be named in queries."""
+
+    session_id: str
+
+
+class PatternsQuery(Struct):
+    """How many patterns."""
+
+    limit: Annotated[int, Meta(ge=1, le=1_000)] = 20
+
+
+class Patterns(Struct):
+    """What was learnt of many tasks."""
+
+    patterns: list[Any]
+
+
+class Health(Struct):
+    """The process answers."""
+
+    status: str
+    version: str
+
+
+class Ready(Struct):
+    """Whether requests should be sent here now."""
+
+    ready: bool
+    agents: int | UnsetType = UNSET
+    encoder: str | UnsetType = UNSET
+
+
+class FederatedPush(Struct):
+    """What became of an update."""
+
+    groups: int
+    texts: int
+    refused: int
+    again: bool
+    consolidated: bool
+
+

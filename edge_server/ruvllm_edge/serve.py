@@ -1,0 +1,118 @@
+"""`ruvllm serve`: the server on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from pathlib import Path
+from typing import Any
+
+import click
+import uvicorn
+
+from ruvllm import ConfigError, RuvLLM
+from ruvllm.cli.options import agents_option, default_state, encoder_option, state_of
+from ruvllm.config import Config
+from ruvllm_edge.app import make_app
+from ruvllm_edge.logs import start_logging
+from ruvllm_edge.page import find_page
+from ruvllm_edge.settings import Settings
+
+__all__ = ["bound", "make_server", "serve"]
+
+
+@click.command()
+@click.option("--host", help="Address to listen on; 127.0.0.1 when left out.  [env: RUVLLM_HOST]")
+@click.option("--port", type=int, help="3000 when left out; 0 takes a free one.  [env: RUVLLM_PORT]")
+@click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="A TOML file: backends, memory, …")
+@agents_option
+@encoder_option
+@click.option("--web", type=click.Path(file_okay=False, path_type=Path), help="The built playground.  [env: RUVLLM_WEB]")
+@click.option(
+    "--keys-file", type=click.Path(dir_okay=False, path_type=Path), help="Hashed API keys.  [env: RUVLLM_KEYS_FILE]"
+)
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
+@click.option("--any-port", is_flag=True, help="Take a free port where the usual one is taken.")
+@click.option("--force", is_flag=True, help="Listen beyond this machine without an API key: anybody may use and teach it.")
+@click.pass_context
+def serve(
+    ctx: click.Context, config: Path | None, agents: Path | None, encoder: str | None, any_port: bool, force: bool,
+    **given: Any,
+) -> None:
+    """Answer over HTTP: ruvllm's own API, OpenAI's and Anthropic's, and the playground at /.
+
+    Every setting can be an environment variable too; a config file and RUVLLM_SMALL_URL and the like name
+    the backends that write answers. Without one, answers are drawn from memory.
+
+    \b
+    Examples:
+      ruvllm serve
+      ruvllm serve --config ruvllm.toml --port 8080
+      RUVLLM_SMALL_URL=http://127.0.0.1:8080/v1 RUVLLM_SMALL_KIND=openai ruvllm serve
+      ruvllm keys add laptop --file keys.txt; ruvllm serve --host 0.0.0.0 --keys-file keys.txt
+    """  # fmt: skip
+    settings = Settings.from_env(**given)
+    if not (settings.loopback or settings.has_keys or force):
+        fix = "make a key with `ruvllm keys add` and give --keys-file, or --force it"
+        raise ConfigError(f"{settings.host} can be reached from elsewhere, and no key is needed", field="host", fix=fix)
+    options = Config.from_env(base=Config.from_toml(config) if config else None)
+    start_logging(settings.log_level)
+    sock = bound(settings.host, settings.port, any_port)
+    state = state_of(ctx, None) or options.state or default_state()
+    chosen = agents or options.agents
+    llm = RuvLLM(chosen, encoder=encoder or options.encoder, state=state, config=options)
+    server = make_server(llm, settings, keeps=chosen is None)
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    page = "" if find_page(settings.web) else "  (the API; the page is not built: make web)"
+    click.echo(f"http://{host}:{sock.getsockname()[1]}/{page}  (ends with Ctrl-C)")
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(server.serve([sock]))
+    except KeyboardInterrupt:  # uvicorn has ended in order, and passes it on
+        pass
+
+
+def make_server(llm: RuvLLM, settings: Settings, *, keeps: bool = False) -> uvicorn.Server:
+    """A server that has not begun; `serve(sockets)` runs it."""
+    config = uvicorn.Config(
+        make_app(llm, settings, keeps=keeps),
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        h11_max_incomplete_event_size=64 << 10,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=round(settings.drain) or None,
+        limit_concurrency=None,
+        backlog=2048,
+        ws="none",
+    )
+    return uvicorn.Server(config)
+
+
+def bound(host: str, port: int, any_port: bool = False) -> socket.socket:
+    """A listening address. Raises ConfigError: it cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as error:
+        if any_port and error.errno == errno.EADDRINUSE and port:
+            sock.close()
+            click.echo(f"Port {port} is in use, so this is another address.")
+            return bound(host, 0)
+        sock.close()
+        fix = "give another --port, or 0 for a free one"
+        raise ConfigError(f"{host}:{port} cannot be used: {error.strerror}", field="port", fix=fix) from None
+    return sock
+
+
+def _loop_factory() -> Any:
+    try:
+        import uvloop
+    except ModuleNotFoundError:  # Windows and PyPy have none
+        return None
+    return uvloop.new_event_loop

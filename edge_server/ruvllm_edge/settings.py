@@ -1,0 +1,116 @@
+"""What a server may be told, by options or by the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from ruvllm import ConfigError
+
+__all__ = ["PREFIX", "Settings"]
+
+PREFIX = "RUVLLM_"
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Each field is read from RUVLLM_ and its name in capitals; lists are separated by commas.
+
+    Attributes:
+        host, port: where to listen; 0 takes a free port.
+        api_keys: keys that may be used, in plain text; only their hashes are kept in memory.
+        keys_file: hashed keys, see `ruvllm keys`.
+        rate, burst: requests a second of one key, and how many at once; 0 for no limit.
+        max_body: bytes of one request body; bodies_memory: of all bodies that are being read.
+        max_requests: requests at a time; more get 503.
+        max_answers: answers that backends write at a time; queue: requests that may wait for one.
+        body_timeout, timeout: seconds for a body to arrive, and for an answer.
+        drain: seconds that running requests get when the server stops.
+        origins: pages of other origins that may call (CORS); none by default.
+        hosts: names in the Host header that are answered beside the loopback's, while no key is needed.
+        web: the folder of the playground; None looks beside the package.
+        log_level: of the log; "info" has a line for each request.
+        log_prompts: whether texts may be logged.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 3000
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
+    keys_file: Path | None = None
+    rate: float = 100.0
+    burst: int = 200
+    max_body: int = 1 << 20
+    bodies_memory: int = 64 << 20
+    max_requests: int = 1024
+    max_answers: int = 256
+    queue: int = 256
+    body_timeout: float = 10.0
+    timeout: float = 300.0
+    drain: float = 30.0
+    origins: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    web: Path | None = None
+    log_level: str = "info"
+    log_prompts: bool = False
+
+    def __post_init__(self) -> None:
+        positive = ("burst", "max_body", "bodies_memory", "max_requests", "max_answers", "body_timeout", "timeout")
+        for name in positive:
+            if not getattr(self, name) > 0:
+                raise _wrong(name, getattr(self, name), "give a number above 0")
+        for name in ("rate", "queue", "drain"):
+            if not getattr(self, name) >= 0:
+                raise _wrong(name, getattr(self, name), "give 0 or more")
+        if not 0 <= self.port <= 65535:
+            raise _wrong("port", self.port, "give 0 to 65535")
+        if self.log_level not in _LEVELS:
+            raise _wrong("log_level", self.log_level, f"use one of {', '.join(_LEVELS)}")
+        for origin in self.origins:
+            if "://" not in origin or origin.endswith("/"):
+                raise _wrong("origins", origin, "name each as https://app.example, without a path; * is not taken")
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return self.host in _LOOPBACK
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether a key is needed."""
+        return bool(self.api_keys or self.keys_file)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ, **given: Any) -> Settings:
+        """What the environment says, and over it what is given and not None.
+
+        Raises:
+            ConfigError: a value that cannot be used, with its key as the field.
+        """
+        found: dict[str, Any] = {}
+        for one in fields(cls):
+            text = environ.get(PREFIX + one.name.upper(), "").strip()
+            if text:
+                found[one.name] = _read(one.name, str(one.type), text)
+        return cls(**found | {name: value for name, value in given.items() if value is not None})
+
+
+def _read(name: str, kind: str, text: str) -> Any:
+    try:
+        if kind.startswith("tuple"):
+            return tuple(part.strip() for part in text.split(",") if part.strip())
+        if kind.startswith("Path"):
+            return Path(text)
+        if kind == "bool":
+            return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.lower()]
+        return {"int": int, "float": float, "str": str}[kind](text)
+    except (KeyError, ValueError):
+        raise _wrong(name, text, f"give a {kind}") from None
+
+
+def _wrong(name: str, value: object, fix: str) -> ConfigError:
+    return ConfigError(f"{name} is {value!r}"[:120], field=PREFIX + name.upper(), fix=fix)
