@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from ruvllm.agents.catalog import builtin_agents, builtin_digest, unique
 from ruvllm.agents.readers import read_agents
+from ruvllm.answering import Answering
+from ruvllm.config import Config
 from ruvllm.encoders.cache import CachedEncoder
 from ruvllm.encoders.onnx import OnnxEncoder
 from ruvllm.encoders.protocol import Encoder, Vectors, pause, run_now
@@ -27,7 +29,11 @@ from ruvllm.routing.router import MODES, Router, checked_text
 from ruvllm.routing.team import build_team
 from ruvllm.routing.weights import RouterWeights
 from ruvllm.text.wordpiece import WordPiece
-from ruvllm.types import Agent, Decision, Feedback, Team
+from ruvllm.types import Agent, Decision, Feedback, Team, Tier
+
+if TYPE_CHECKING:
+    from ruvllm.inference.backend import Backend
+    from ruvllm.pipeline import Pipeline
 
 __all__ = ["RuvLLM"]
 
@@ -35,8 +41,8 @@ __all__ = ["RuvLLM"]
 _BUILTIN = ("builtin.npz", "builtin-minilm.npz")
 
 
-class RuvLLM:
-    """Routes tasks to agents, offline, and learns from every feedback.
+class RuvLLM(Answering):
+    """Routes tasks to agents and answers them, offline, and learns from every feedback.
 
     Every method has an async form (`aroute`, …) for hosts whose encoder must be awaited.
 
@@ -47,6 +53,9 @@ class RuvLLM:
         state: the SQLite file that keeps what is learnt; None keeps nothing.
         host: where this runs; the native host when None.
         like: another one, whose host and models this one shall use too: they are read once.
+        config: all other options; where it names agents, encoder or state, the arguments here count first.
+        backends: what writes the answers of each tier (or of "booster", "small", "large"); those of the config,
+            and without any the extractive one, which answers from memory without an LLM.
 
     Attributes:
         problems: agent files that were skipped, each naming its line.
@@ -65,7 +74,12 @@ class RuvLLM:
         state: str | Path | None = None,
         host: Host | None = None,
         like: RuvLLM | None = None,
+        config: Config | None = None,
+        backends: Mapping[Tier | str, Backend] | None = None,
     ) -> None:
+        self.config, self._backends = config or Config(), backends
+        agents = self.config.agents if agents is None else agents
+        encoder, state = encoder or self.config.encoder, self.config.state if state is None else state
         self.host: Host = like.host if like is not None else host or NativeHost()
         if encoder is not None and encoder not in MODES:
             raise InputError(f"encoder is {encoder!r}", field="encoder", fix=f"use one of {', '.join(MODES)}")
@@ -88,6 +102,13 @@ class RuvLLM:
     def agents(self) -> tuple[Agent, ...]:
         """The agents routed among."""
         return self.router.agents
+
+    def agent(self, name: str) -> Agent:
+        """One of them by its name. Raises InputError: there is none."""
+        found = next((agent for agent in self.agents if agent.name == name), None)
+        if found is None:
+            raise InputError(f"no agent is called {name!r}"[:120], field="agent", fix="see `ruvllm agents list`")
+        return found
 
     def route(self, text: str, top: int = 3) -> Decision:
         """The agent, confidence and tier for a task.
@@ -113,23 +134,24 @@ class RuvLLM:
         """`route_complex`, awaited."""
         return await build_team(checked_text(text), self.router)
 
-    def feedback(self, text: str, agent: str, weight: float = 1.0) -> None:
+    def feedback(self, text: str, agent: str, weight: float = 1.0, right: bool = True) -> None:
         """This text belongs to this agent: kept on disk first, then learnt at once.
 
         Args:
             weight: how much it counts, 0 < weight <= 10.
+            right: False says that it does not belong there, wherever else it may.
 
         Raises:
             InputError: an unknown agent, an empty text or a weight out of range.
             StoreError: it could not be kept.
         """
-        run_now(self.afeedback(text, agent, weight))
+        run_now(self.afeedback(text, agent, weight, right))
 
-    async def afeedback(self, text: str, agent: str, weight: float = 1.0) -> None:
+    async def afeedback(self, text: str, agent: str, weight: float = 1.0, right: bool = True) -> None:
         """`feedback`, awaited."""
         if not isinstance(weight, int | float) or not 0 < weight <= 10:
             raise InputError(f"weight is {weight!r}", field="weight", fix="use a number above 0, up to 10")
-        feedback = Feedback(checked_text(text), agent, float(weight))
+        feedback = Feedback(checked_text(text), agent, float(weight), bool(right))
         self.router.check(feedback)
         self.store.add_feedback(feedback)
         await self.router.learn(feedback)
@@ -177,17 +199,28 @@ class RuvLLM:
 
     def stats(self) -> dict[str, Any]:
         """What this object holds and has done."""
-        return {"agents": len(self.agents), "encoder": self.mode, "state": self.store.path, **self.router.stats}
+        told = {"agents": len(self.agents), "encoder": self.mode, "state": self.store.path}
+        return told | self.router.stats | self._query_stats()
 
     def close(self) -> None:
-        """Release the state file."""
-        self.store.close()
+        """Write what waits, and release the state file."""
+        try:
+            self._stop()
+            if "memory" in self.__dict__:  # not one that would be made just now
+                self.memory.save()
+        finally:
+            self.store.close()
 
     def __enter__(self) -> RuvLLM:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _make_pipeline(self) -> Pipeline:
+        from ruvllm.assembly import assemble  # who only routes need not wait for asyncio and the learners
+
+        return assemble(self, self.memory, self.config, self._backends)
 
     def _read(self, agents: str | Path | Iterable[Agent] | None) -> list[Agent] | None:
         if agents is None:

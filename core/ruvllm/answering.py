@@ -1,0 +1,173 @@
+"""The part of a RuvLLM that answers queries, keeps sessions and takes feedback about answers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ruvllm.encoders.protocol import no_pause, pause, run_now
+from ruvllm.responses import Applied, Constraints, Event, Response, Session
+from ruvllm.routing.router import checked_text
+
+if TYPE_CHECKING:
+    from ruvllm.learning.patterns import Pattern
+    from ruvllm.pipeline import Pipeline
+    from ruvllm.query.loops import OwnLoop
+
+__all__ = ["Answering"]
+
+T = TypeVar("T")
+_ANYTHING = Constraints()
+
+
+class Answering(ABC):
+    """Queries, sessions and feedback. What they need is loaded when the first of them is used."""
+
+    @abstractmethod
+    def _make_pipeline(self) -> Pipeline:
+        """What answers."""
+
+    @cached_property
+    def _pipeline(self) -> Pipeline:
+        return self._make_pipeline()
+
+    @cached_property
+    def _loop(self) -> OwnLoop:
+        from ruvllm.query.loops import OwnLoop
+
+        return OwnLoop()
+
+    def query(self, text: str, *, session: str | None = None, constraints: Constraints | None = None) -> Response:
+        """The answer to a question, with who answered, from what, and how long each step took.
+
+        Args:
+            session: id of `new_session`, whose history the answer takes into account.
+            constraints: what to insist on.
+
+        Raises:
+            InputError: an unusable text or session, an unknown `force_model`, or a call inside a running event loop
+                with a backend that has to be awaited.
+            BackendError: no backend gave an answer.
+        """
+        return self._wait(self.aquery(text, session=session, constraints=constraints), "aquery")
+
+    async def aquery(
+        self, text: str, *, session: str | None = None, constraints: Constraints | None = None
+    ) -> Response:
+        """`query`, awaited."""
+        return await self._pipeline.answer(checked_text(text), session, constraints or _ANYTHING)
+
+    def aquery_stream(
+        self, text: str, *, session: str | None = None, constraints: Constraints | None = None
+    ) -> AsyncIterator[Event]:
+        """The same as events: one `Routed`, the text as `Delta`s, and the whole `Response` at the end.
+
+        A caller may stop at any time (`aclosing` stops the backend at once); the query then leaves no trace.
+        """
+        return self._pipeline.stream(checked_text(text), session, constraints or _ANYTHING)
+
+    def query_session(self, session: str, text: str, constraints: Constraints | None = None) -> Response:
+        """`query` in a session."""
+        return self.query(text, session=session, constraints=constraints)
+
+    def new_session(self, metadata: Mapping[str, Any] | None = None, id: str | None = None) -> Session:
+        """Begin a conversation.
+
+        Args:
+            metadata: what is known of it, for the caller's own use.
+            id: a name of the caller's own; a random one when None.
+
+        Raises:
+            InputError: the id is taken, or unusable.
+        """
+        return self._pipeline.sessions.new(metadata, id).snapshot()
+
+    def session(self, id: str) -> Session:
+        """A conversation as it stands. Raises InputError: there is none, or it has ended."""
+        return self._pipeline.sessions.get(id).snapshot()
+
+    def end_session(self, id: str) -> bool:
+        """Forget a conversation; whether there was one."""
+        return self._pipeline.sessions.end(id)
+
+    def feedback_request(
+        self,
+        request_id: str,
+        rating: float | None = None,
+        correction: str | None = None,
+        task_success: bool | None = None,
+    ) -> Applied:
+        """How an answer was; everything that led to it learns from that.
+
+        A rating from 4, or success, confirms the agent; a rating up to 2, or failure, rejects it. Sources and the
+        edges between them rise or fall by (rating - 3) / 10, good answers are remembered, and patterns and the
+        choice of model sizes learn. A later rating of the same request takes the place of the former.
+
+        Args:
+            request_id: of a Response.
+            rating: 1 (bad) to 5 (good).
+            correction: name of the agent that should have had it.
+            task_success: whether the task was solved.
+
+        Raises:
+            InputError: an unknown request or agent, a rating out of range, or nothing is said.
+            StoreError: it cannot be kept.
+        """
+        return run_now(self.afeedback_request(request_id, rating, correction, task_success))
+
+    async def afeedback_request(
+        self,
+        request_id: str,
+        rating: float | None = None,
+        correction: str | None = None,
+        task_success: bool | None = None,
+    ) -> Applied:
+        """`feedback_request`, awaited."""
+        return await self._pipeline.feedback(request_id, rating, correction, task_success)
+
+    def get_patterns(self, limit: int | None = None) -> list[Pattern]:
+        """What has worked for which kind of task, the most valuable first."""
+        return self._pipeline.learners.engine.get_patterns(limit)
+
+    def tick(self, budget_s: float = 0.05) -> None:
+        """For a host's timer: write what waits, and learn in the background for about so long.
+
+        Raises:
+            StoreError: it cannot be written; it goes on waiting.
+        """
+        if "_pipeline" in self.__dict__:
+            run_now(self._pipeline.tick(budget_s, no_pause))
+
+    async def atick(self, budget_s: float = 0.05) -> None:
+        """`tick`, awaited."""
+        if "_pipeline" in self.__dict__:
+            await self._pipeline.tick(budget_s, pause)
+
+    async def aclose(self) -> None:
+        """`close`, awaited: connections of backends are closed as well."""
+        try:
+            if "_pipeline" in self.__dict__:
+                await self._pipeline.writers.close()
+        finally:
+            self.close()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Write what waits, and release everything."""
+
+    def _stop(self) -> None:
+        """For `close`: keep what waits. Raises StoreError: it cannot be written."""
+        if "_pipeline" in self.__dict__:
+            self._pipeline.save()
+        if "_loop" in self.__dict__:
+            self._loop.close(self._pipeline.writers.close())
+
+    def _query_stats(self) -> dict[str, Any]:
+        return self._pipeline.stats() if "_pipeline" in self.__dict__ else {"total_queries": 0}
+
+    def _wait(self, coroutine: Coroutine[Any, Any, T], awaited: str) -> T:
+        if self._pipeline.writers.local:
+            return run_now(coroutine)
+        return self._loop.run(coroutine, awaited)

@@ -1,0 +1,71 @@
+"""A pipeline made of its parts, and backends made of their configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ruvllm.config import Config
+from ruvllm.encoders.protocol import Encoder
+from ruvllm.errors import ConfigError
+from ruvllm.inference.backend import Backend
+from ruvllm.inference.echo import Echo
+from ruvllm.inference.endpoint import Endpoint, Price
+from ruvllm.inference.extractive import Extractive
+from ruvllm.inference.openai_http import OpenAiHttp
+from ruvllm.inference.retry import Retries
+from ruvllm.memory.memory import MemoryStore
+from ruvllm.options import TIERS, BackendConfig
+from ruvllm.pipeline import Pipeline
+from ruvllm.query.learners import Learners
+from ruvllm.query.outcomes import Routing
+from ruvllm.query.writers import Writers
+from ruvllm.types import Tier
+
+__all__ = ["assemble", "make_backend"]
+
+
+def assemble(
+    router: Routing, memory: MemoryStore, config: Config, backends: Mapping[Tier | str, Backend] | None
+) -> Pipeline:
+    """A pipeline.
+
+    Args:
+        backends: by tier or its name; the config's when None.
+
+    Raises:
+        ConfigError: a backend that cannot be made, or for a tier that there is not.
+    """
+    if backends is None:
+        tiers = config.inference.tiers
+        backends = {tier: make_backend(tier, one, memory.encoder) for tier, one in tiers.items()}
+    if not backends:
+        backends = {Tier.BOOSTER: Extractive(memory.encoder)}
+    chosen = {_tier(tier): backend for tier, backend in backends.items()}
+    learners = Learners(memory.encoder, memory.store, config.router, config.learning)
+    return Pipeline(memory, router, Writers(chosen, config.inference), learners, config)
+
+
+def make_backend(name: str, config: BackendConfig, encoder: Encoder) -> Backend:
+    """A backend as configured. Raises ConfigError: it cannot be made."""
+    if config.kind == "echo":
+        return Echo(name)
+    if config.kind == "extractive":
+        return Extractive(encoder, name=name)
+    endpoint = Endpoint(
+        config.url,
+        config.model,
+        config.api_key_env,
+        config.context,
+        price=Price(config.prompt_price, config.completion_price),
+        timeout=config.timeout,
+        retries=Retries(config.retries),
+    )
+    return OpenAiHttp(endpoint, name=name)
+
+
+def _tier(tier: Tier | str) -> Tier:
+    if isinstance(tier, Tier):
+        return tier
+    if tier not in TIERS:
+        raise ConfigError(f"no tier {tier!r}"[:100], field="backends", fix=f"use {', '.join(TIERS)}")
+    return Tier(TIERS.index(tier) + 1)

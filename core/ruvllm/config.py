@@ -1,0 +1,227 @@
+"""The options of a RuvLLM: from code, a TOML file or the environment, every mistake named with its key."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from ruvllm.errors import ConfigError
+from ruvllm.options import (
+    CHOICES,
+    RANGES,
+    TIERS,
+    BackendConfig,
+    InferenceConfig,
+    LearningConfig,
+    MemoryConfig,
+    RouterConfig,
+    SessionsConfig,
+)
+
+__all__ = [
+    "TIERS",
+    "BackendConfig",
+    "Config",
+    "InferenceConfig",
+    "LearningConfig",
+    "MemoryConfig",
+    "RouterConfig",
+    "SessionsConfig",
+]
+
+_MOST_BYTES = 1_000_000  # of a file
+# Options other systems of this kind have, and what takes their place here.
+_ELSEWHERE = {
+    "memory.hnsw_m": "set memory.recall; the index finds its own parameters",
+    "memory.hnsw_ef_construction": "set memory.recall; the index finds its own parameters",
+    "memory.hnsw_ef_search": "set memory.recall; the index finds its own parameters",
+    "router.input_dim": "leave it out; it is 128",
+    "embedding": "leave it out; the encoder settles it",
+}
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All options.
+
+    Attributes:
+        agents: a folder of Claude Code agents or an agents file; the built-in catalog when None.
+        encoder: "cascade", "minilm" or "static"; None takes the best that can run.
+        state: the file that keeps what is learnt; None keeps nothing.
+    """
+
+    agents: str | None = None
+    encoder: str | None = None
+    state: str | None = None
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
+    router: RouterConfig = field(default_factory=RouterConfig)
+    learning: LearningConfig = field(default_factory=LearningConfig)
+    sessions: SessionsConfig = field(default_factory=SessionsConfig)
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError: a value that cannot be used, however it came here."""
+        for key, value, kind in _leaves(self):
+            _check(key, value, kind)
+
+    @classmethod
+    def from_dict(cls, options: Mapping[str, Any]) -> Config:
+        """From nested mappings, as a TOML or JSON file gives them. Raises ConfigError: it names the key."""
+        return _made(cls, options, "")
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> Config:
+        """From a TOML file. Raises ConfigError: it cannot be read, or names the key."""
+        import tomllib
+
+        try:
+            with Path(path).open("rb") as file:
+                data = file.read(_MOST_BYTES + 1)
+            if len(data) > _MOST_BYTES:
+                raise ValueError(f"it has more than {_MOST_BYTES:,} bytes")
+            options = tomllib.loads(data.decode("utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            fix = "give a TOML file with options of ruvllm"
+            raise ConfigError(f"{path} cannot be read: {error}"[:300], field=str(path), fix=fix) from None
+        return cls.from_dict(options)
+
+    @classmethod
+    def from_env(
+        cls, prefix: str = "RUVLLM_", environ: Mapping[str, str] | None = None, base: Config | None = None
+    ) -> Config:
+        """From variables such as RUVLLM_STATE, RUVLLM_MEMORY_RECALL or RUVLLM_INFERENCE_SMALL_URL.
+
+        Other variables with this prefix are somebody else's and stay unread.
+
+        Args:
+            base: where options come from that no variable names.
+
+        Raises:
+            ConfigError: it names the variable.
+        """
+        found = os.environ if environ is None else environ
+        return _overlaid(base or cls(), prefix, found)
+
+
+def _leaves(config: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(dotted key, value, type) of every option that holds no others."""
+    for option, kind in get_type_hints(type(config)).items():
+        value, key = getattr(config, option), f"{path}{option}"
+        if is_dataclass(kind):
+            if not isinstance(value, kind):  # type: ignore[arg-type]
+                raise ConfigError(f"{key} is {value!r}"[:120], field=key, fix="give its dataclass")
+            yield from _leaves(value, f"{key}.")
+        elif option == "tiers":
+            for tier, backend in _tiers(value, key).items():
+                if not isinstance(backend, BackendConfig):
+                    raise ConfigError(f"{key}.{tier} is no BackendConfig", field=f"{key}.{tier}", fix="give one")
+                yield from _leaves(backend, f"{key}.{tier}.")
+        else:
+            yield key, value, kind
+
+
+def _check(key: str, value: Any, kind: Any) -> None:
+    if not _fits(value, kind):
+        raise ConfigError(f"{key} is {value!r}"[:120], field=key, fix=f"give {_spelt(kind)}")
+    short = key.rpartition(".")[2] if key.startswith("inference.tiers.") else key
+    if short in RANGES:
+        least, most = RANGES[short]
+        if not least <= value <= most:
+            raise ConfigError(f"{key} is {value!r}", field=key, fix=f"use {least:g} to {most:g}")
+    if short in CHOICES and value is not None and value not in CHOICES[short]:
+        raise ConfigError(f"{key} is {value!r}"[:120], field=key, fix=f"use one of {', '.join(CHOICES[short])}")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    if isinstance(value, bool):
+        return bool in kinds
+    return isinstance(value, kinds) or (float in kinds and isinstance(value, int))
+
+
+def _spelt(kind: Any) -> str:
+    names = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", type(None): "nothing"}
+    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    return " or ".join(names[one] for one in kinds if one is not type(None))
+
+
+def _tiers(value: Any, key: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{key} is {value!r}"[:120], field=key, fix="give a table for each tier")
+    for tier in value:
+        if tier not in TIERS:
+            raise ConfigError(f"no tier {tier!r}"[:100], field=f"{key}.{tier}"[:100], fix=f"use {', '.join(TIERS)}")
+    return value
+
+
+def _made(cls: type[T], options: Any, path: str) -> T:
+    """A dataclass of options from a mapping."""
+    if not isinstance(options, Mapping):
+        key = path.rstrip(".") or "config"
+        raise ConfigError(f"{key} is {options!r}"[:120], field=key, fix="give a table of options")
+    kinds, given = get_type_hints(cls), {}
+    for name, value in options.items():
+        key = f"{path}{name}"[:100]
+        if name not in kinds:
+            raise ConfigError(f"no option {key!r}", field=key, fix=_instead(key, str(name), list(kinds)))
+        if name == "tiers":
+            given[name] = {
+                tier: _made(BackendConfig, one, f"{key}.{tier}.") for tier, one in _tiers(value, key).items()
+            }
+        elif is_dataclass(kinds[name]):
+            given[name] = _made(kinds[name], value, f"{key}.")
+        else:
+            _check(key, value, kinds[name])
+            given[name] = value
+    return cls(**given)
+
+
+def _instead(key: str, name: str, known: list[str]) -> str:
+    if key in _ELSEWHERE:
+        return _ELSEWHERE[key]
+    near = get_close_matches(name, known, 1, 0.7)
+    return f"did you mean {near[0]}?" if near else f"use {', '.join(sorted(known))}"
+
+
+def _overlaid(config: T, prefix: str, environ: Mapping[str, str]) -> T:
+    """The same with what the environment says instead."""
+    given: dict[str, Any] = {}
+    for option in fields(config):  # type: ignore[arg-type]
+        kind, value = get_type_hints(type(config))[option.name], getattr(config, option.name)
+        name = f"{prefix}{option.name.upper()}"
+        if option.name == "tiers":
+            given[option.name] = _tiers_overlaid(value, prefix, environ)
+        elif is_dataclass(kind):
+            given[option.name] = _overlaid(value, f"{name}_", environ)
+        else:
+            given[option.name] = _parsed(name, environ[name], kind) if environ.get(name) else value
+    return type(config)(**given)
+
+
+def _tiers_overlaid(
+    tiers: Mapping[str, BackendConfig], prefix: str, environ: Mapping[str, str]
+) -> dict[str, BackendConfig]:
+    """A tier that has no variable and is not there stays away."""
+    out = {}
+    for tier in TIERS:
+        start = f"{prefix}{tier.upper()}_"
+        named = any(environ.get(f"{start}{option.name.upper()}") for option in fields(BackendConfig))
+        if tier in tiers or named:
+            out[tier] = _overlaid(tiers.get(tier, BackendConfig()), start, environ)
+    return out
+
+
+def _parsed(name: str, text: str, kind: Any) -> Any:
+    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    try:
+        if bool in kinds:
+            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]
+        return int(text) if int in kinds else float(text) if float in kinds else text
+    except (ValueError, KeyError):
+        raise ConfigError(f"{name} is {text[:60]!r}", field=name, fix=f"give {_spelt(kind)}") from None

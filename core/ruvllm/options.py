@@ -1,0 +1,172 @@
+"""The groups of options that make up a `config.Config`, their defaults and what they may be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = [
+    "CHOICES",
+    "RANGES",
+    "TIERS",
+    "BackendConfig",
+    "InferenceConfig",
+    "LearningConfig",
+    "MemoryConfig",
+    "RouterConfig",
+    "SessionsConfig",
+]
+
+TIERS = ("booster", "small", "large")  # in the order of `types.Tier`
+KINDS = ("extractive", "echo", "openai")
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryConfig:
+    """What is looked up for a query, and what is kept of it.
+
+    Attributes:
+        k: memories looked at, before their neighbourhood.
+        hops: edges away that are looked at too.
+        sources: memories given to the backend, at most.
+        relevance: cosine from which a memory has something to do with a query.
+        recall: share of the true nearest to be found.
+        collection: where questions and answers are kept and looked up.
+        write_back: whether good questions and answers are kept.
+        quality_threshold: from which they are good (FEATURES.md M5).
+        write_batch, write_interval_ms: how many wait at most, and for how long.
+    """
+
+    k: int = 64
+    hops: int = 2
+    sources: int = 8
+    relevance: float = 0.35
+    recall: float = 0.95
+    collection: str = "default"
+    write_back: bool = True
+    quality_threshold: float = 0.75
+    write_batch: int = 100
+    write_interval_ms: int = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class RouterConfig:
+    """The network that chooses model size, context and sampling.
+
+    Attributes:
+        hidden_dim, rank, sparsity: of its cell.
+        explore: chance of a cheaper size than preferred, to learn whether it would do.
+    """
+
+    hidden_dim: int = 64
+    rank: int = 8
+    sparsity: float = 0.9
+    explore: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LearningConfig:
+    """How feedback teaches; `enabled` False keeps everything as it is.
+
+    Attributes:
+        quality_threshold: below it an answer is a warning, not an example.
+        ewc_lambda: where λ of consolidation starts.
+        pattern_clusters: of one background cycle, at most.
+        background_interval_ms: between two of them.
+        requests: answers that feedback can still refer to.
+    """
+
+    enabled: bool = True
+    quality_threshold: float = 0.4
+    ewc_lambda: float = 2_000.0
+    pattern_clusters: int = 100
+    background_interval_ms: int = 3_600_000
+    requests: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class SessionsConfig:
+    """How long conversations last: seconds without use, and how many at a time."""
+
+    ttl: float = 3_600.0
+    most: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class BackendConfig:
+    """What answers the queries of one tier.
+
+    Attributes:
+        kind: one of "extractive", "echo", "openai".
+        url: of an OpenAI-compatible server, up to and with its /v1.
+        model: what that server calls it.
+        api_key_env: the environment variable that holds the key; the key itself is never in a file.
+        timeout: seconds.
+        retries: after the first try.
+        context: tokens that prompt and answer may have together.
+        prompt_price, completion_price: US dollars for a million tokens.
+    """
+
+    kind: str = "extractive"
+    url: str = ""
+    model: str = ""
+    api_key_env: str = ""
+    timeout: float = 60.0
+    retries: int = 2
+    context: int = 4_096
+    prompt_price: float = 0.0
+    completion_price: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceConfig:
+    """Who writes the answers, and how unless something else is asked (FEATURES.md I12).
+
+    Attributes:
+        tiers: a backend for each of TIERS; a tier without one takes the nearest that has.
+        context: tokens of prompt and answer together, where the backend allows as many.
+    """
+
+    tiers: Mapping[str, BackendConfig] = field(default_factory=dict)
+    context: int = 4_096
+    max_tokens: int = 512
+    temperature: float = 0.7
+    top_p: float = 0.9
+    top_k: int = 50
+    repeat_penalty: float = 1.1
+
+
+# What a number may be; a key is its place without the tier's name.
+RANGES: dict[str, tuple[float, float]] = {
+    "memory.k": (1, 1_000),
+    "memory.hops": (0, 5),
+    "memory.sources": (0, 100),
+    "memory.relevance": (-1.0, 1.0),
+    "memory.recall": (0.01, 1.0),
+    "memory.quality_threshold": (0.0, 1.0),
+    "memory.write_batch": (1, 10_000),
+    "memory.write_interval_ms": (0, 3_600_000),
+    "router.hidden_dim": (1, 4_096),
+    "router.rank": (1, 4_096),
+    "router.sparsity": (0.0, 0.99),
+    "router.explore": (0.0, 1.0),
+    "learning.quality_threshold": (0.0, 1.0),
+    "learning.ewc_lambda": (100.0, 15_000.0),
+    "learning.pattern_clusters": (1, 1_000),
+    "learning.background_interval_ms": (0, 10**10),
+    "learning.requests": (1, 1_000_000),
+    "sessions.ttl": (0.001, 1e9),
+    "sessions.most": (1, 1_000_000),
+    "inference.context": (64, 10_000_000),
+    "inference.max_tokens": (1, 1_000_000),
+    "inference.temperature": (0.0, 2.0),
+    "inference.top_p": (1e-6, 1.0),
+    "inference.top_k": (0, 1_000_000),
+    "inference.repeat_penalty": (1e-6, 10.0),
+    "timeout": (0.001, 86_400.0),
+    "retries": (0, 100),
+    "context": (64, 10_000_000),
+    "prompt_price": (0.0, 1e9),
+    "completion_price": (0.0, 1e9),
+}
+CHOICES = {"encoder": ("cascade", "minilm", "static"), "kind": KINDS}

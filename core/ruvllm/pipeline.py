@@ -1,0 +1,289 @@
+"""From a question to an answer: embed, search, expand, route, attend, compose, generate, learn; each step timed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing, suppress
+from copy import copy
+from dataclasses import dataclass, field, replace
+from time import perf_counter
+from typing import Any, cast
+
+from ruvllm.config import Config
+from ruvllm.encoders.protocol import Pause
+from ruvllm.errors import BackendError, StoreError
+from ruvllm.inference.backend import Chunk, Completion, Usage
+from ruvllm.memory.memory import MemoryStore
+from ruvllm.query.learners import Learners
+from ruvllm.query.outcomes import Outcomes, Routing
+from ruvllm.query.prompting import Prompt, compose
+from ruvllm.query.requests import Asked, EdgeKey, RequestLog
+from ruvllm.query.retrieval import Retrieved, Retriever
+from ruvllm.query.writeback import WriteBack
+from ruvllm.query.writers import Plan, Writers
+from ruvllm.responses import STAGES, Applied, Constraints, Delta, Event, Response, Routed, Source
+from ruvllm.routing.fastgrnn import Choice
+from ruvllm.routing.fastgrnn_session import RouterSession
+from ruvllm.sessions import Conversation, Sessions, new_id
+from ruvllm.types import Agent, Decision
+
+__all__ = ["Pipeline"]
+
+
+@dataclass(slots=True)
+class _Turn:
+    """One query on its way: each step fills in what the next ones need."""
+
+    text: str
+    constraints: Constraints
+    conversation: Conversation | None
+    state: RouterSession  # the session's, one turn on; the session takes it when the turn is finished
+    request_id: str = field(default_factory=lambda: new_id("req"))
+    found: Retrieved = field(init=False)
+    decision: Decision = field(init=False)
+    agent: Agent = field(init=False)
+    choice: Choice | None = None
+    sources: tuple[Source, ...] = ()
+    edges: tuple[EdgeKey, ...] = ()
+    plan: Plan = field(init=False)
+    prompt: Prompt = field(init=False)
+    latency: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))  # µs
+    began: float = field(default_factory=perf_counter)
+    since: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.since = self.began
+
+    def lap(self, stage: str) -> None:
+        """All time since the last lap belongs to this stage, so that none is lost between two of them."""
+        now = perf_counter()
+        self.latency[stage] += (now - self.since) * 1e6
+        self.since = now
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until the answer has to be there; None without a limit."""
+        limit = self.constraints.max_latency_ms
+        return None if limit is None else max(0.0, limit / 1_000 - (perf_counter() - self.began))
+
+
+class Pipeline:
+    """Answers queries.
+
+    Args:
+        memory: where sources come from, and good answers go.
+        router: names agents, and takes feedback about them.
+        writers: the backends.
+        learners: what learns beside the router.
+        config: of everything else.
+
+    Attributes:
+        queries: answered so far.
+        micros: that they took in all, without the time that backends took.
+    """
+
+    def __init__(
+        self,
+        memory: MemoryStore,
+        router: Routing,
+        writers: Writers,
+        learners: Learners,
+        config: Config,
+    ) -> None:
+        self.writers, self.learners = writers, learners
+        self._memory, self._router, self._config = memory, router, config
+        self._fresh = learners.start()
+        self.sessions = Sessions(lambda: copy(self._fresh), config.sessions.ttl, config.sessions.most)
+        self.log = RequestLog(config.learning.requests)
+        kept = config.memory if learners.enabled else replace(config.memory, write_back=False)
+        self.writes = WriteBack(memory, kept)
+        self._retriever = Retriever(memory, config.memory)
+        replay, engine = (learners.replay, lambda: learners.engine) if learners.enabled else (None, None)
+        self._outcomes = Outcomes(router, memory, self.writes, replay, engine)
+        self.queries, self.micros = 0, 0.0
+
+    async def answer(self, text: str, session: str | None, constraints: Constraints) -> Response:
+        """The whole answer. See `RuvLLM.aquery`."""
+        turn = await self._prepare(text, session, constraints)
+        plan, messages = turn.plan, turn.prompt.messages
+        if turn.left is None or plan.local:
+            completion = await plan.backend.generate(messages, plan.params)
+        else:
+            try:
+                async with asyncio.timeout(turn.left):
+                    completion = await plan.backend.generate(messages, plan.params)
+            except TimeoutError:
+                raise _too_slow(turn) from None
+        turn.lap("generation")
+        return self._finish(turn, completion)
+
+    async def stream(self, text: str, session: str | None, constraints: Constraints) -> AsyncIterator[Event]:
+        """The same in pieces. Until its last one is there nothing is kept of it: a caller may leave at any time."""
+        turn = await self._prepare(text, session, constraints)
+        plan = turn.plan
+        yield Routed(turn.request_id, session, turn.decision, plan.info, turn.prompt.sources)
+        said, end = list[str](), Chunk("")
+        chunks = cast(Any, plan.backend.stream(turn.prompt.messages, plan.params))
+        async with aclosing(chunks):
+            while (chunk := await self._next(turn, chunks)) is not None:
+                end = chunk
+                if chunk.text:
+                    said.append(chunk.text)
+                    yield Delta(chunk.text)
+        turn.lap("generation")
+        whole = Completion(
+            "".join(said),
+            plan.backend.model,
+            end.usage or Usage(),
+            end.finish_reason or "length",
+            end.cost,
+            end.confidence,
+        )
+        yield self._finish(turn, whole)
+
+    async def feedback(
+        self, request_id: str, rating: float | None, correction: str | None, task_success: bool | None
+    ) -> Applied:
+        """See `RuvLLM.feedback_request`."""
+        return await self._outcomes.apply(self.log.get(request_id), rating, correction, task_success)
+
+    async def tick(self, budget_s: float, pause: Pause) -> None:
+        """Write what waits if it is time, and learn in the background. Raises StoreError: it cannot be written."""
+        if self.writes.due:
+            self.writes.flush()
+        self._memory.store.tick()
+        await self.learners.tick(budget_s, pause)
+
+    def save(self) -> None:
+        """Write all that waits. Raises StoreError: it cannot be written."""
+        self.writes.flush()
+        self.learners.save()
+        self._memory.flush()
+
+    def stats(self) -> dict[str, Any]:
+        """Counts since it began, and what there is now."""
+        return {
+            "total_queries": self.queries,
+            "avg_latency_us": round(self.micros / max(self.queries, 1), 1),
+            "sessions": len(self.sessions),
+            "requests": len(self.log),
+            "waiting": len(self.writes),
+            "memory_nodes": sum(self._memory.records.counts().values()),
+            "collection": self._config.memory.collection,
+        }
+
+    async def _next(self, turn: _Turn, chunks: AsyncIterator[Chunk]) -> Chunk | None:
+        if turn.left is None or turn.plan.local:
+            return await anext(chunks, None)
+        try:
+            return await asyncio.wait_for(anext(chunks), turn.left)
+        except StopAsyncIteration:
+            return None
+        except TimeoutError:
+            raise _too_slow(turn) from None
+
+    async def _prepare(self, text: str, session: str | None, constraints: Constraints) -> _Turn:
+        """All that comes before generation. It changes nothing that outlives the turn."""
+        conversation = None if session is None else self.sessions.get(session)
+        state = copy(self._fresh if conversation is None else conversation.state)
+        turn = _Turn(text, constraints, conversation, state)
+        vector = await self._memory.vector(text)
+        turn.lap("embedding")
+        turn.found = self._retriever.nearest(vector, constraints.max_latency_ms)
+        turn.lap("retrieval")
+        self._retriever.expand(turn.found)
+        turn.lap("graph")
+        turn.decision = await self._router.aroute(text)
+        turn.agent = self._router.agent(turn.decision.agent)
+        turn.choice = turn.state.decide(vector, text) if self.learners.enabled else None
+        pinned = turn.agent.tier is not None
+        turn.plan = self.writers.plan(turn.decision.tier, pinned, turn.choice, constraints)
+        turn.lap("routing")
+        turn.sources, turn.edges = self._retriever.rank(turn.found)
+        turn.lap("attention")
+        self._compose(turn)
+        turn.lap("context")
+        return turn
+
+    def _compose(self, turn: _Turn) -> None:
+        plan, history = turn.plan, turn.conversation.history if turn.conversation else ()
+        wished, most = plan.context
+        turn.prompt = compose(
+            turn.text,
+            turn.agent,
+            turn.sources,
+            history,
+            wanted=wished,
+            most=most,
+            max_tokens=plan.params.max_tokens,
+        )
+        params = replace(plan.params, max_tokens=turn.prompt.max_tokens)
+        plan = self.writers.over(plan, turn.prompt.sources)
+        turn.plan = replace(plan, params=params, info=replace(plan.info, context_size=turn.prompt.context))
+
+    def _finish(self, turn: _Turn, completion: Completion) -> Response:
+        """Keep what is to be kept; nothing here waits, so it is done whole or not at all."""
+        asked = self._asked(turn, completion)
+        if turn.conversation is not None:
+            turn.conversation.state = turn.state
+            turn.conversation.add(turn.text, completion.text)
+        self.log.add(asked)
+        self.writes.offer(asked)
+        if self.writes.due:
+            with suppress(StoreError):  # the answer is there; what cannot be written now goes on waiting
+                self.writes.flush()
+        turn.lap("learning")
+        self.queries += 1
+        total = sum(turn.latency.values())
+        self.micros += total - turn.latency["generation"]
+        return Response(
+            request_id=turn.request_id,
+            text=completion.text,
+            confidence=turn.decision.confidence,
+            agent=turn.decision.agent,
+            tier=turn.plan.tier,
+            sources=turn.prompt.sources,
+            routing=replace(turn.plan.info, model=completion.model),
+            usage=completion.usage,
+            cost=completion.cost,
+            latency=turn.latency | {"total": total},
+            session_id=turn.conversation.id if turn.conversation else None,
+            finish_reason=completion.finish_reason,
+        )
+
+    def _asked(self, turn: _Turn, completion: Completion) -> Asked:
+        """For feedback. An answer that only repeats memory is not worth remembering, nor a broken-off one."""
+        plan = turn.plan
+        whole = completion.finish_reason == "stop" and bool(completion.text.strip())
+        used = {source.id for source in turn.prompt.sources}
+        return Asked(
+            request_id=turn.request_id,
+            text=turn.text,
+            agent=turn.decision.agent,
+            vector=turn.found.vector,
+            answer=completion.text if whole and not plan.local else "",
+            quality=_estimated(turn, completion) if whole else 0.0,
+            sources=tuple(source.id for source in turn.prompt.sources),
+            edges=tuple(edge for edge in turn.edges if used >= {*edge[:2]}),
+            conversation=turn.conversation,
+            turn=turn.choice.turn if turn.choice else -1,
+            size=None if plan.local else plan.size,
+            model=completion.model,
+            tokens=completion.usage.total_tokens or turn.prompt.tokens,
+            cost=completion.cost,
+            temperature=plan.params.temperature,
+            top_p=plan.params.top_p,
+        )
+
+
+def _estimated(turn: _Turn, completion: Completion) -> float:
+    """How good an answer is before anybody rates it: no better than either the agent or the text is trusted."""
+    own = completion.confidence
+    return turn.decision.confidence if own is None else min(own, turn.decision.confidence)
+
+
+def _too_slow(turn: _Turn) -> BackendError:
+    limit = turn.constraints.max_latency_ms
+    message = f"{turn.plan.backend.name} had no answer within {limit:g} ms"
+    return BackendError(message, kind="timeout", field="max_latency_ms", fix="allow more time, or a smaller model")

@@ -1,0 +1,96 @@
+"""What learns from answers beside the router: the choice of model sizes, and patterns of what worked."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from ruvllm.encoders.protocol import Encoder, Pause, no_pause
+from ruvllm.learning.sona import SonaConfig, SonaEngine
+from ruvllm.memory.store import Store
+from ruvllm.options import LearningConfig, RouterConfig
+from ruvllm.routing.fastgrnn import FastGrnn
+from ruvllm.routing.fastgrnn_cell import Shape
+from ruvllm.routing.fastgrnn_replay import Replay
+from ruvllm.routing.fastgrnn_session import RouterSession
+from ruvllm.routing.fastgrnn_training import FastGrnnTrainer
+
+__all__ = ["Learners"]
+
+_NETWORK, _REPLAY = "fastgrnn", "replay"
+_STEPS = 20  # of the model router's training in one go
+
+
+class Learners:
+    """They take up what the state file keeps, and put it back with `save`.
+
+    Args:
+        encoder: of the vectors they see.
+        store: the state file.
+    """
+
+    def __init__(self, encoder: Encoder, store: Store, router: RouterConfig, learning: LearningConfig) -> None:
+        self._encoder, self._store, self._router, self._learning = encoder, store, router, learning
+        self._kept = 0  # trajectories of the engine that are on disk
+        self._labelled = self._taught = 0  # turns with feedback that are on disk, that were learnt from
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anything shall be learnt."""
+        return self._learning.enabled
+
+    @cached_property
+    def network(self) -> FastGrnn:
+        """Chooses model sizes."""
+        data = self._store.kept(_NETWORK)
+        if data is not None and (known := FastGrnn.from_bytes(data)).inputs.dim == self._encoder.dim:
+            return known
+        shape = Shape(self._router.hidden_dim, self._router.rank, self._router.sparsity)
+        return FastGrnn(self._encoder.dim, shape)
+
+    @cached_property
+    def replay(self) -> Replay:
+        """The turns it learns from."""
+        data = self._store.kept(_REPLAY)
+        known = Replay() if data is None else Replay.from_bytes(data)
+        self._labelled = len(known.labelled)
+        return known
+
+    @cached_property
+    def engine(self) -> SonaEngine:
+        """Learns patterns."""
+        learning = self._learning
+        config = SonaConfig(
+            ewc_lambda=learning.ewc_lambda,
+            pattern_clusters=learning.pattern_clusters,
+            background_interval_ms=learning.background_interval_ms,
+            quality_threshold=learning.quality_threshold,
+        )
+        engine = SonaEngine(config, self._encoder, self._store)
+        self._kept = engine.get_stats().trajectories
+        return engine
+
+    def start(self) -> RouterSession:
+        """The view of a new session."""
+        return RouterSession(self.network, self.replay if self.enabled else None, explore=self._router.explore)
+
+    async def tick(self, budget_s: float, pause: Pause = no_pause) -> None:
+        """Do what is due in the background, for about this long."""
+        if "engine" in self.__dict__:
+            self.engine.tick(budget_s)
+        if "replay" in self.__dict__ and len(self.replay.labelled) > self._taught:
+            self._taught = len(self.replay.labelled)
+            await self._trainer.learn(_STEPS, pause)
+
+    @cached_property
+    def _trainer(self) -> FastGrnnTrainer:
+        return FastGrnnTrainer(self.network, self.replay)
+
+    def save(self) -> None:
+        """Keep what is new. Raises StoreError: it cannot be written."""
+        if "engine" in self.__dict__ and (ended := self.engine.get_stats().trajectories) != self._kept:
+            self.engine.flush()
+            self._kept = ended
+        if "replay" in self.__dict__ and (labelled := len(self.replay.labelled)) != self._labelled:
+            self._store.keep(_REPLAY, self.replay.to_bytes())
+            self._store.keep(_NETWORK, self.network.to_bytes())
+            self._labelled = labelled

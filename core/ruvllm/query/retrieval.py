@@ -1,0 +1,114 @@
+"""What memory knows of a query: the nearest memories, what lies around them, and which of these answer best."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ruvllm.memory.attention import GraphAttention
+from ruvllm.memory.attention_training import load_attention
+from ruvllm.memory.memory import MemoryStore
+from ruvllm.memory.subgraph import EDGE_KINDS, Subgraph
+from ruvllm.options import MemoryConfig
+from ruvllm.query.requests import EdgeKey
+from ruvllm.responses import Source
+
+__all__ = ["Retrieved", "Retriever"]
+
+_FARTHER = 0.9  # what a cosine counts for, an edge away
+_TRUST = 0.5  # how much of a score a memory of quality 0 keeps
+_SEEDS = 16  # of the nearest, that the graph is followed from
+_MOST_AROUND = 64  # memories that hops may lead to
+# Milliseconds that a whole answer may take -> memories looked at (FEATURES.md M3).
+_BUDGETS = ((100, 32), (300, 64))
+
+
+@dataclass(slots=True)
+class Retrieved:
+    """What was found so far.
+
+    Attributes:
+        vector: float32 (dim,), of the query.
+        scores: id -> cosine.
+        hops: id -> edges away; those that are no direct hits.
+        graph: around the best; None while there is none.
+    """
+
+    vector: NDArray[np.float32]
+    scores: dict[int, float] = field(default_factory=dict)
+    hops: dict[int, int] = field(default_factory=dict)
+    graph: Subgraph | None = None
+
+
+class Retriever:
+    """Looks queries up.
+
+    Args:
+        memory: where.
+        config: how far, and how much.
+    """
+
+    def __init__(self, memory: MemoryStore, config: MemoryConfig) -> None:
+        self._memory, self._config = memory, config
+        self._attention: GraphAttention | None = load_attention(memory.store, memory.encoder.dim)
+        if self._attention.untrained:
+            self._attention = None
+
+    def nearest(self, vector: NDArray[np.float32], max_latency_ms: float | None = None) -> Retrieved:
+        """The memories that have to do with float32 (dim,), by their cosine."""
+        budgets = (k for most, k in _BUDGETS if max_latency_ms is not None and max_latency_ms < most)
+        k = min(self._config.k, next(budgets, self._config.k))
+        hits = self._memory.nearest(vector, k, collection=self._config.collection, recall=self._config.recall)
+        near = zip(hits.ids.tolist(), hits.scores.tolist(), strict=True)
+        return Retrieved(vector, {i: score for i, score in near if score >= self._config.relevance})
+
+    def expand(self, found: Retrieved) -> None:
+        """Add what lies around the best hits."""
+        if not found.scores or not self._config.hops:
+            return
+        seeds = list(found.scores)[:_SEEDS]
+        # Somebody else may have removed one just now: get() says which are there.
+        there = [memory.id for memory in self._memory.records.get(seeds)]
+        graph = self._memory.graph.expand(there, self._config.hops, most=_MOST_AROUND + len(there))
+        found.graph = graph
+        new = graph.ids[[i not in found.scores for i in graph.ids.tolist()]]
+        if len(new):
+            cosines = self._memory.records.vectors(new) @ found.vector
+            hops = dict(zip(graph.ids.tolist(), graph.hops.tolist(), strict=True))
+            found.hops = {i: hops[i] for i in new.tolist()}
+            found.scores |= dict(zip(new.tolist(), cosines.tolist(), strict=True))
+
+    def rank(self, found: Retrieved) -> tuple[tuple[Source, ...], tuple[EdgeKey, ...]]:
+        """The best sources, and the edges among them."""
+        if not found.scores or not self._config.sources:
+            return (), ()
+        scores = self._attended(found) if self._attention else found.scores
+        near = {i: score * _FARTHER ** found.hops.get(i, 0) for i, score in scores.items()}
+        best = sorted(near, key=lambda i: -near[i])[: 2 * self._config.sources]
+        known = [memory for memory in self._memory.records.get(best) if not memory.archived or memory.id in found.hops]
+        known.sort(key=lambda memory: -near[memory.id] * (_TRUST + (1 - _TRUST) * memory.quality))
+        known = known[: self._config.sources]
+        self._memory.records.touch([memory.id for memory in known])
+        sources = tuple(
+            Source(m.id, m.text, round(near[m.id], 4), m.kind, m.metadata, found.hops.get(m.id, 0)) for m in known
+        )
+        return sources, _among(found.graph, {source.id for source in sources})
+
+    def _attended(self, found: Retrieved) -> Mapping[int, float]:
+        """Scores by learnt attention, over the graph where there is one."""
+        assert self._attention is not None
+        graph = found.graph if found.graph is not None else Subgraph.of(list(found.scores)[:_SEEDS])
+        vectors = self._memory.records.vectors(graph.ids)
+        ranked = self._attention.rank(found.vector, vectors, graph)
+        return dict(zip(graph.ids.tolist(), ranked.tolist(), strict=True))
+
+
+def _among(graph: Subgraph | None, chosen: set[int]) -> tuple[EdgeKey, ...]:
+    if graph is None or not len(graph.sources):
+        return ()
+    ids = graph.ids
+    rows = zip(ids[graph.sources].tolist(), ids[graph.targets].tolist(), graph.kinds.tolist(), strict=True)
+    return tuple((a, b, EDGE_KINDS[kind]) for a, b, kind in rows if a in chosen and b in chosen)

@@ -1,0 +1,198 @@
+"""What goes into a query and what comes out. Frozen dataclasses, as in `types`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ruvllm.errors import InputError
+from ruvllm.inference.backend import Message, Usage
+from ruvllm.types import Decision, Tier
+
+__all__ = [
+    "STAGES",
+    "Applied",
+    "Constraints",
+    "Delta",
+    "Event",
+    "Response",
+    "Routed",
+    "RoutingInfo",
+    "Session",
+    "Source",
+]
+
+# In the order in which a query passes them; `Response.latency` names each, and their sum as "total".
+STAGES = ("embedding", "retrieval", "graph", "routing", "attention", "context", "generation", "learning")
+
+_RANGES: dict[str, tuple[float, float]] = {  # a whole least asks for a whole number
+    "max_latency_ms": (0.1, 1e9),
+    "max_tokens": (1, 1_000_000),
+    "temperature": (0.0, 2.0),
+    "top_p": (1e-6, 1.0),
+    "force_context": (64, 10_000_000),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Constraints:
+    """What a caller insists on for one query (FEATURES.md O3); None leaves it to the router.
+
+    Attributes:
+        max_latency_ms: for the whole answer; a short one also narrows the search.
+        max_tokens: of the answer.
+        temperature: 0 to 2.
+        top_p: above 0, at most 1.
+        force_model: the name of a configured backend or of its model.
+        force_context: tokens of prompt and answer together.
+    """
+
+    max_latency_ms: float | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    force_model: str | None = None
+    force_context: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raises InputError: one is out of range."""
+        for name, (least, most) in _RANGES.items():
+            value = getattr(self, name)
+            if value is None:
+                continue
+            kind: Any = int if isinstance(least, int) else int | float
+            if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
+                raise InputError(f"{name} is {value!r}"[:100], field=name, fix=f"give a number, {least:g} to {most:g}")
+        if self.force_model is not None and not isinstance(self.force_model, str):
+            raise InputError("force_model is no text", field="force_model", fix="give the name of a model")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A memory that an answer draws on.
+
+    Attributes:
+        id: of the memory.
+        score: cosine to the query, or what learnt attention made of it.
+        hops: edges away from the nearest direct hit.
+    """
+
+    id: int
+    text: str
+    score: float
+    kind: str = "Document"
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    hops: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingInfo:
+    """Where a query went, and how it was sampled.
+
+    Attributes:
+        model: what the backend calls it.
+        context_size: tokens that prompt and answer could have together.
+        backend: the name of the backend that answered.
+        learnt: whether the model router chose; else these are the configured values.
+    """
+
+    model: str
+    context_size: int
+    temperature: float
+    top_p: float
+    backend: str
+    learnt: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """The first event of a stream: who takes the query, before a word is written.
+
+    Attributes:
+        routing: as planned; the response says which backend answered in the end.
+    """
+
+    request_id: str
+    session_id: str | None
+    decision: Decision
+    routing: RoutingInfo
+    sources: tuple[Source, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The answer to one query (FEATURES.md O2).
+
+    Attributes:
+        request_id: what feedback about it refers to.
+        confidence: calibrated P(the agent is right), 0 to 1.
+        sources: what of memory was given to the backend, best first.
+        cost: US dollars.
+        latency: microseconds of each of STAGES, and "total", which is their sum.
+        finish_reason: "stop" or "length".
+    """
+
+    request_id: str
+    text: str
+    confidence: float
+    agent: str
+    tier: Tier
+    sources: tuple[Source, ...]
+    routing: RoutingInfo
+    usage: Usage
+    cost: float
+    latency: Mapping[str, float]
+    session_id: str | None = None
+    finish_reason: str = "stop"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, the shape every host returns."""
+        return asdict(self)
+
+
+Event = Routed | Delta | Response
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A conversation as it stands.
+
+    Attributes:
+        history: what was asked and answered, oldest first.
+        created, accessed: seconds since 1970.
+    """
+
+    id: str
+    history: tuple[Message, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    created: float = 0.0
+    accessed: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What feedback about a request changed.
+
+    Attributes:
+        agent: "confirmed", "corrected", "rejected", or "" where nothing was said about it.
+        memories: whose quality moved.
+        edges: whose weight moved.
+        remembered: id of the question and answer in memory, if they are kept there.
+        trajectory: whether it taught patterns.
+        model_choice: whether the model router will learn from it.
+    """
+
+    agent: str = ""
+    memories: int = 0
+    edges: int = 0
+    remembered: int | None = None
+    trajectory: bool = False
+    model_choice: bool = False
