@@ -199,6 +199,12 @@ def test_feedback_changes_where_the_next_task_goes(agents_file: Path, tmp_path: 
     assert last_json(run(*ask, "--state", state, "--no-state"))["agent"] == "gardener"
 
 
+def test_feedback_can_say_that_an_agent_is_wrong(agents_file: Path, tmp_path: Path) -> None:
+    text, state = "arrange the tulip bouquet", ("--state", tmp_path / "own.db", "--agents", agents_file)
+    assert "-/-> gardener" in run("feedback", "--wrong", text, "gardener", *state).stdout
+    assert last_json(run("route", text, "--json", "--encoder", "static", *state))["agent"] != "gardener"
+
+
 def test_a_file_that_is_no_state_is_refused(agents_file: Path) -> None:
     result = run("route", "x", "--state", agents_file, code=2)
     assert "state file" in result.stderr

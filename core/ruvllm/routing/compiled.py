@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
 
 from ruvllm.errors import REBUILD, ArtifactError
-from ruvllm.routing.scorer import Scorer
+from ruvllm.routing.extend import places
+from ruvllm.routing.scorer import Basis, Scorer
 from ruvllm.routing.weights import RouterWeights
 from ruvllm.types import Agent
 
@@ -39,3 +40,14 @@ class Compiled:
                 field = f"the built-in agents' {name} arrays"
                 raise ArtifactError(f"{field} lack {missing}", field=field, fix=REBUILD) from None
         return cls(agents, scorers)
+
+    def bases(self, agents: Sequence[Agent], encoders: Collection[str]) -> dict[str, Basis]:
+        """By encoder name, what to start from for these agents; nothing where they are too different.
+
+        Args:
+            encoders: those that the host has.
+        """
+        moves = places(agents, self.agents)
+        if moves is None:
+            return {}
+        return {name: Basis(scorer, moves) for name, scorer in self.scorers.items() if name in encoders}

@@ -91,6 +91,8 @@ class Lessons:
         before = scorer.taught
         if not len(every):
             return before
+        if before.calibration is not None and not self._chosen:
+            self._chosen = len(examples)  # its share and calibration came with these
         taught = await self._refitted(before, every, pause)
         self._recent.clear()
         mended = Scorer(scorer.vectors, taught, scorer.stage, scorer.adapter)

@@ -18,12 +18,11 @@ from ruvllm.errors import EncoderError, InputError
 from ruvllm.routing.calibration import Calibration, softmax
 from ruvllm.routing.compiled import Compiled
 from ruvllm.routing.evidence import Explainer
-from ruvllm.routing.extend import places
 from ruvllm.routing.fusion import lexicon
 from ruvllm.routing.judge import Outcome, judge
 from ruvllm.routing.learner import Learner
 from ruvllm.routing.recollection import Recollected, Recollection
-from ruvllm.routing.scorer import Basis, Scored, Scorer, TaskView
+from ruvllm.routing.scorer import Scored, Scorer, TaskView
 from ruvllm.routing.tiers import action_for, tier_for
 from ruvllm.routing.weights import RouterWeights
 from ruvllm.text.lexical import content, spoken, stem_all
@@ -88,7 +87,8 @@ class Router:
         self._static, self._minilm = static, minilm
         self._number = {agent.name: i for i, agent in enumerate(self.agents)}
         self._lexicon = lexicon(self.agents)
-        bases = self._from(compiled) if compiled else {}
+        hosted = ("static",) if minilm is None else ("static", "minilm")
+        bases = compiled.bases(self.agents, hosted) if compiled else {}
         self._learner = Learner(self.agents, self._lexicon, weights, self._encoder, bases)
         self._recollection = Recollection(static.dim, weights.recollection)
         self._recalled = 0  # how much of what the learner was told it has taken in
@@ -185,6 +185,7 @@ class Router:
         Args:
             pause: awaited between slices of the work.
         """
+        await self.warm(pause)
         await self._learner.review(pause)
         self._changed()
 
@@ -257,14 +258,6 @@ class Router:
     def _changed(self) -> None:
         self._changes += 1
         self._cache.clear()
-
-    def _from(self, compiled: Compiled) -> dict[str, Basis]:
-        """By encoder name, what was built before for agents close enough to these."""
-        moves = places(self.agents, compiled.agents)
-        usable = {"static"} | ({"minilm"} if self._minilm is not None else set())
-        if moves is None:
-            return {}
-        return {name: Basis(scorer, moves) for name, scorer in compiled.scorers.items() if name in usable}
 
     def _settled(self, outcome: Outcome | None) -> bool:
         """Whether the static answer stands: it is sure, and examples have shown what its sureness is worth.
