@@ -21,6 +21,8 @@ __all__ = ["Design", "Examples", "Head"]
 LEXICAL_WEIGHT = 0.5  # of the TF-IDF part beside the unit vector
 _LEXICAL = np.float32(LEXICAL_WEIGHT)
 STRENGTH = 25.0  # inverse L2 penalty
+# Where there are few examples each has to say more (measured on collections that no weight had seen).
+_FEW, _BOLD = 2.4, 120.0  # examples an agent, and the inverse penalty below that
 WIDTH = 2048  # buckets of the hashed TF-IDF
 _STEP = 6.0  # the most that instant updates may move along one example in all, per unit of weight
 _MARGIN = 2.0  # in logits, by which the right agent shall lead
@@ -182,6 +184,7 @@ class Design:
         """Of the flattened weights of `columns`, the agents that have examples."""
         x, counts = self.x, self.examples.weights
         weight, rows = counts[:, None], np.arange(len(x))
+        strength = np.float32(_BOLD if len(x) < _FEW * self.examples.offsets.shape[1] else STRENGTH)
         labels = np.searchsorted(columns, self.examples.labels)
         zero = self.examples.offsets * np.float32(share)
         offsets = zero[:, columns]
@@ -198,7 +201,7 @@ class Design:
             error = powers / total
             error[rows, labels] -= 1
             gradient = x.T @ (error * weight)
-            penalty = w / np.float32(STRENGTH)
+            penalty = w / strength
             value = float(losses @ counts) + float(np.vdot(w, penalty)) / 2
             return value, (gradient + penalty).ravel()
 
