@@ -14,6 +14,7 @@ import click
 
 from ruvllm import RuvLLM, RuvllmError
 from ruvllm.cli.bench_learn import learn
+from ruvllm.cli.bench_memory import memory
 from ruvllm.cli.console import number, print_json, show_table, waiting
 from ruvllm.cli.measure import Measured
 from ruvllm.cli.options import json_option
@@ -52,10 +53,12 @@ def bench() -> None:
       ruvllm bench route
       ruvllm bench route --seconds 5 --json
       ruvllm bench learn --data ../shared/data
+      ruvllm bench memory --data docs/ --quick
     """
 
 
 bench.add_command(learn)
+bench.add_command(memory)
 
 
 @bench.command()

@@ -16,6 +16,9 @@ from ruvllm.routing.calibration import ece
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from ruvllm.cli.memory_rows import Curve
 
 __all__ = ["check_plot", "save_report", "save_streams"]
 
@@ -56,6 +59,34 @@ def save_report(path: Path, title: str, answers: Sequence[Answer]) -> None:
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
     _draw_reliability(left, answers)
     _draw_confused(right, answers)
+    _write(figure, path)
+
+
+def save_curves(path: Path, curves: Sequence[Curve]) -> None:
+    """Latency over recall, a panel for each size.
+
+    Raises:
+        InputError: the picture cannot be written there.
+    """
+    from matplotlib.figure import Figure
+
+    sizes = sorted({curve.size for curve in curves})
+    figure = Figure(figsize=(6.5 * max(1, len(sizes)), 5.6), dpi=130)
+    figure.set_layout_engine("constrained", w_pad=0.15, h_pad=0.1)
+    for size, axes in zip(sizes, np.atleast_1d(figure.subplots(1, max(1, len(sizes)))), strict=False):
+        for curve in (curve for curve in curves if curve.size == size):
+            rising = sorted(curve.points, key=lambda point: point.recall)
+            recalls, latencies = [point.recall for point in rising], [point.p50_ms for point in rising]
+            axes.plot(recalls, latencies, marker="o", markersize=4, linewidth=1.4, label=curve.name)
+        axes.set(xlabel="recall@10", ylabel="milliseconds, median of single queries", yscale="log")
+        axes.set_title(f"{size:,} vectors, one thread", fontsize=11)
+        axes.legend(loc="upper left", frameon=False, fontsize=9)
+        axes.grid(color=_SOFT, alpha=0.25)
+        _clean(axes)
+    _write(figure, path)
+
+
+def _write(figure: Figure, path: Path) -> None:
     try:
         figure.savefig(path, format="png")
     except OSError as error:

@@ -1,0 +1,86 @@
+"""The parts of `ruvllm bench memory --full` about a million vectors: an index over a map of them, and a state file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ruvllm.cli.memory_curves import K, at_recall, points, seconds, truth_of
+from ruvllm.cli.memory_rows import Curve, Row, tell
+from ruvllm.cli.memory_vectors import MILLION, Given, held_mb, perturbed
+from ruvllm.index import IvfIndex, Rows
+from ruvllm.memory.memory import MemoryStore
+from ruvllm.memory.records import Memory
+from ruvllm.memory.store import Store
+
+if TYPE_CHECKING:
+    from ruvllm.cli.memory_measures import Task
+
+__all__ = ["make_store", "measure_million", "measure_open"]
+
+_QUERIES = 500
+_BATCH = 10_000
+_VECTORS, _STATE = "million.npy", "million.db"
+
+
+def measure_million(task: Task) -> None:
+    """Lists over vectors that stay on disk."""
+    vectors, queries = task.data()
+    mapped, queries = perturbed(Path(task.folder) / _VECTORS, vectors), queries[:_QUERIES]
+    truth = truth_of(mapped, queries)
+    del vectors
+    rows = Rows(mapped.shape[1], unit=True, base=mapped, base_ids=np.arange(len(mapped)))
+    built: list[IvfIndex] = []
+    took = seconds(lambda: built.append(IvfIndex(mapped.shape[1], rows=rows)))
+    first = seconds(lambda: built[0].search(queries[0], K))
+    curve = points(built[0], (0.95, 0.975, 0.98, 0.985, 0.99), queries, truth, task.rounds)
+    tell(Curve("ivf", len(mapped), tuple(curve)))
+    best = at_recall(curve, 0.95)
+    note = f"asked for {best.setting:g}; built in {took:.0f} s, first search measures {first:.0f} s"
+    tell(Row("ivf_1m", "1M on disk, one query", best.p50_ms, "ms", 1.0, False, best.recall, 0.95, note))
+    tell(Row("ivf_1m_mb", "… memory beside the vectors", held_mb().anonymous, "MB", 600.0))
+
+
+def make_store(task: Task) -> None:
+    """A state file of a million memories, and its index, built and kept at the first search."""
+    path = Path(task.folder) / _STATE
+    vectors, queries = task.data()
+    mapped = perturbed(Path(task.folder) / _VECTORS, vectors)
+    store = Store(path)
+    memory = MemoryStore(Given("minilm", mapped.shape[1]), store, space="minilm-raw")
+    for start in range(memory.records.size("default"), MILLION, _BATCH):
+        new = [Memory(f"memory {i}") for i in range(start, start + _BATCH)]
+        memory.records.add(new, np.array(mapped[start : start + _BATCH]), memory.space)
+    store.close()
+    store = Store(path)
+    memory = MemoryStore(Given("minilm", mapped.shape[1]), store, space="minilm-raw")
+    took = seconds(lambda: memory.nearest(queries[0], K))
+    memory.save()
+    store.close()
+    tell(Row("first_1m", "1M memories, first search ever", took, "s", note="builds the index and keeps it"))
+
+
+def measure_open(task: Task) -> None:
+    """Open what `make_store` made, and search; the file may lie in the system's cache."""
+    queries = task.data(1)[1][:_QUERIES]
+    began = perf_counter()
+    store = Store(Path(task.folder) / _STATE)
+    memory = MemoryStore(Given("minilm", queries.shape[1]), store, space="minilm-raw")
+    memory.nearest(queries[0], K)
+    took, held = perf_counter() - began, held_mb()
+    tell(Row("open_1m", "1M memories, open and first search", took, "s", 2.0))
+    each = list[float]()
+    for query in queries[1:]:
+        began = perf_counter()
+        memory.nearest(query, K)
+        each.append(perf_counter() - began)
+    later = held_mb()
+    note = (
+        f"{later.whole:.0f} MB after {len(queries)} searches, each {1e3 * median(each):.2f} ms with vectors in SQLite"
+    )
+    tell(Row("open_1m_mb", "… memory of the process, at most", max(held.most, later.most), "MB", 700.0, note=note))
+    store.close()
