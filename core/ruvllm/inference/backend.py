@@ -103,6 +103,7 @@ class Completion:
         finish_reason: "stop" or "length".
         cost: in US dollars.
         confidence: 0 to 1, the backend's own; 0 says that it cannot answer, None that it does not know.
+        backend: the name of the one that wrote it, "" for the one that was asked.
     """
 
     text: str
@@ -111,13 +112,16 @@ class Completion:
     finish_reason: str = "stop"
     cost: float = 0.0
     confidence: float | None = None
+    backend: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of an answer.
+    """A piece of an answer; the last one has `finish_reason`, `usage` and `cost`, and may have no text.
 
-    The last one has `finish_reason` and `usage`, and may have no text. `confidence` and `cost` are the answer's so far.
+    Attributes:
+        confidence: of the answer so far, as in `Completion`.
+        model, backend: who writes, "" for the one that was asked.
     """
 
     text: str
@@ -125,6 +129,8 @@ class Chunk:
     usage: Usage | None = None
     confidence: float | None = None
     cost: float = 0.0
+    model: str = ""
+    backend: str = ""
 
 
 class Backend(Protocol):
@@ -181,5 +187,11 @@ async def gather(chunks: AsyncIterator[Chunk], model: str) -> Completion:
     async for end in chunks:
         parts.append(end.text)
     return Completion(
-        "".join(parts), model, end.usage or Usage(), end.finish_reason or "stop", end.cost, end.confidence
+        "".join(parts),
+        end.model or model,
+        end.usage or Usage(),
+        end.finish_reason or "stop",
+        end.cost,
+        end.confidence,
+        end.backend,
     )

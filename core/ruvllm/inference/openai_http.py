@@ -100,7 +100,8 @@ class OpenAiHttp:
             attempt, reader = attempt + 1, ChatReader()
             await self._sleep(delay)
         usage = reader.usage or estimate_usage(messages, reader.text)
-        yield Chunk("", reader.finish_reason or "stop", usage, reader.confidence, self.endpoint.price.of(usage))
+        cost = self.endpoint.price.of(usage)
+        yield Chunk("", reader.finish_reason or "stop", usage, reader.confidence, cost, reader.model)
 
     async def healthy(self) -> bool:
         """Whether it lists its models, or is at least there and says that it has no such list."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from math import log
 
@@ -64,7 +64,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Cited:
-    """A sentence and the number of its source, counted from 1."""
+    """A sentence and the number of its passage, counted from 1."""
 
     text: str
     source: int
@@ -72,10 +72,10 @@ class Cited:
 
 @dataclass(frozen=True, slots=True)
 class Extract:
-    """What the passages answer: nothing at a confidence of 0."""
+    """What the passages answer: nothing at a confidence of 0. `sources` are those cited, by their number."""
 
     sentences: tuple[Cited, ...] = ()
-    sources: tuple[Passage, ...] = ()
+    sources: Mapping[int, Passage] = field(default_factory=dict)
     confidence: float = 0.0
 
 
@@ -139,7 +139,7 @@ def _choose(sure: NDArray[np.float64], vectors: NDArray[np.float32], most: int) 
 
 def _cite(chosen: list[_Candidate], passages: Sequence[Passage], confidence: float) -> Extract:
     """In the order of passages (the one of the best sentence first) and of places within them."""
-    numbers = {passage: n for n, passage in enumerate(dict.fromkeys(c.passage for c in chosen), 1)}
-    ordered = sorted(chosen, key=lambda c: (numbers[c.passage], c.place))
-    cited = tuple(Cited(c.sentence.text, numbers[c.passage]) for c in ordered)
-    return Extract(cited, tuple(passages[i] for i in numbers), confidence)
+    order = {passage: n for n, passage in enumerate(dict.fromkeys(c.passage for c in chosen))}
+    ordered = sorted(chosen, key=lambda c: (order[c.passage], c.place))
+    cited = tuple(Cited(c.sentence.text, c.passage + 1) for c in ordered)
+    return Extract(cited, {i + 1: passages[i] for i in sorted(order)}, confidence)

@@ -48,7 +48,7 @@ def sentences(text: str) -> list[Sentence]:
         item = _ITEM.match(line) is not None
         lead = "" if was_item and not item else lead
         was_item = item
-        for said in _split(_bare(line)):
+        for said in map(_bare, _split(_bare(line))):
             if said.endswith(("?", ":")):
                 lead = said
             elif found and not (lead or item or joined) and _REFERS.match(said):
