@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,9 +12,11 @@ from ruvllm.responses import Applied, Constraints, Event, Response, Session
 from ruvllm.routing.router import checked_text
 
 if TYPE_CHECKING:
+    from ruvllm.inference.backend import Backend, Message
     from ruvllm.learning.patterns import Pattern
     from ruvllm.pipeline import Pipeline
     from ruvllm.query.loops import OwnLoop
+    from ruvllm.types import Tier
 
 __all__ = ["Answering"]
 
@@ -54,19 +56,39 @@ class Answering(ABC):
         return self._wait(self.aquery(text, session=session, constraints=constraints), "aquery")
 
     async def aquery(
-        self, text: str, *, session: str | None = None, constraints: Constraints | None = None
+        self,
+        text: str,
+        *,
+        session: str | None = None,
+        constraints: Constraints | None = None,
+        messages: Sequence[Message] = (),
     ) -> Response:
-        """`query`, awaited."""
-        return await self._pipeline.answer(checked_text(text), session, constraints or _ANYTHING)
+        """`query`, awaited.
+
+        Args:
+            messages: the whole conversation as the backend shall read it, where the caller keeps it: then neither
+                history nor notes are added, and `text` is only what is routed and remembered.
+        """
+        return await self._pipeline.answer(checked_text(text), session, constraints or _ANYTHING, messages)
 
     def aquery_stream(
-        self, text: str, *, session: str | None = None, constraints: Constraints | None = None
+        self,
+        text: str,
+        *,
+        session: str | None = None,
+        constraints: Constraints | None = None,
+        messages: Sequence[Message] = (),
     ) -> AsyncIterator[Event]:
         """The same as events: one `Routed`, the text as `Delta`s, and the whole `Response` at the end.
 
         A caller may stop at any time (`aclosing` stops the backend at once); the query then leaves no trace.
         """
-        return self._pipeline.stream(checked_text(text), session, constraints or _ANYTHING)
+        return self._pipeline.stream(checked_text(text), session, constraints or _ANYTHING, messages)
+
+    @property
+    def backends(self) -> Mapping[Tier, Backend]:
+        """What writes the answers of each tier."""
+        return self._pipeline.writers.backends
 
     def query_session(self, session: str, text: str, constraints: Constraints | None = None) -> Response:
         """`query` in a session."""
@@ -159,10 +181,13 @@ class Answering(ABC):
 
     def _stop(self) -> None:
         """For `close`: keep what waits. Raises StoreError: it cannot be written."""
-        if "_pipeline" in self.__dict__:
-            self._pipeline.save()
+        if "_pipeline" not in self.__dict__:
+            return
+        self._pipeline.save()
         if "_loop" in self.__dict__:
             self._loop.close(self._pipeline.writers.close())
+            del self._loop
+        del self._pipeline
 
     def _query_stats(self) -> dict[str, Any]:
         return self._pipeline.stats() if "_pipeline" in self.__dict__ else {"total_queries": 0}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, suppress
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -13,11 +13,11 @@ from typing import Any, cast
 from ruvllm.config import Config
 from ruvllm.encoders.protocol import Pause
 from ruvllm.errors import BackendError, StoreError
-from ruvllm.inference.backend import Chunk, Completion, Usage
+from ruvllm.inference.backend import Chunk, Completion, Message, Usage
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.query.learners import Learners
 from ruvllm.query.outcomes import Outcomes, Routing
-from ruvllm.query.prompting import Prompt, compose
+from ruvllm.query.prompting import Prompt, compose, verbatim
 from ruvllm.query.requests import Asked, EdgeKey, RequestLog
 from ruvllm.query.retrieval import Retrieved, Retriever
 from ruvllm.query.writeback import WriteBack
@@ -39,6 +39,7 @@ class _Turn:
     constraints: Constraints
     conversation: Conversation | None
     state: RouterSession  # the session's, one turn on; the session takes it when the turn is finished
+    messages: tuple[Message, ...] = ()
     request_id: str = field(default_factory=lambda: new_id("req"))
     found: Retrieved = field(init=False)
     decision: Decision = field(init=False)
@@ -94,6 +95,7 @@ class Pipeline:
         self.writers, self.learners = writers, learners
         self._memory, self._router, self._config = memory, router, config
         self._fresh = learners.start()
+        self._choosing = learners.enabled and not writers.local
         self.sessions = Sessions(lambda: copy(self._fresh), config.sessions.ttl, config.sessions.most)
         self.log = RequestLog(config.learning.requests)
         kept = config.memory if learners.enabled else replace(config.memory, write_back=False)
@@ -103,9 +105,11 @@ class Pipeline:
         self._outcomes = Outcomes(router, memory, self.writes, replay, engine)
         self.queries, self.micros = 0, 0.0
 
-    async def answer(self, text: str, session: str | None, constraints: Constraints) -> Response:
+    async def answer(
+        self, text: str, session: str | None, constraints: Constraints, messages: Sequence[Message] = ()
+    ) -> Response:
         """The whole answer. See `RuvLLM.aquery`."""
-        turn = await self._prepare(text, session, constraints)
+        turn = await self._prepare(text, session, constraints, messages)
         plan, messages = turn.plan, turn.prompt.messages
         if turn.left is None or plan.local:
             completion = await plan.backend.generate(messages, plan.params)
@@ -118,9 +122,11 @@ class Pipeline:
         turn.lap("generation")
         return self._finish(turn, completion)
 
-    async def stream(self, text: str, session: str | None, constraints: Constraints) -> AsyncIterator[Event]:
+    async def stream(
+        self, text: str, session: str | None, constraints: Constraints, messages: Sequence[Message] = ()
+    ) -> AsyncIterator[Event]:
         """The same in pieces. Until its last one is there nothing is kept of it: a caller may leave at any time."""
-        turn = await self._prepare(text, session, constraints)
+        turn = await self._prepare(text, session, constraints, messages)
         plan = turn.plan
         yield Routed(turn.request_id, session, turn.decision, plan.info, turn.prompt.sources)
         said, end = list[str](), Chunk("")
@@ -183,11 +189,13 @@ class Pipeline:
         except TimeoutError:
             raise _too_slow(turn) from None
 
-    async def _prepare(self, text: str, session: str | None, constraints: Constraints) -> _Turn:
+    async def _prepare(
+        self, text: str, session: str | None, constraints: Constraints, messages: Sequence[Message]
+    ) -> _Turn:
         """All that comes before generation. It changes nothing that outlives the turn."""
         conversation = None if session is None else self.sessions.get(session)
         state = copy(self._fresh if conversation is None else conversation.state)
-        turn = _Turn(text, constraints, conversation, state)
+        turn = _Turn(text, constraints, conversation, state, tuple(messages))
         vector = await self._memory.vector(text)
         turn.lap("embedding")
         turn.found = self._retriever.nearest(vector, constraints.max_latency_ms)
@@ -196,7 +204,7 @@ class Pipeline:
         turn.lap("graph")
         turn.decision = await self._router.aroute(text)
         turn.agent = self._router.agent(turn.decision.agent)
-        turn.choice = turn.state.decide(vector, text) if self.learners.enabled else None
+        turn.choice = turn.state.decide(vector, text) if self._choosing else None
         pinned = turn.agent.tier is not None
         turn.plan = self.writers.plan(turn.decision.tier, pinned, turn.choice, constraints)
         turn.lap("routing")
@@ -208,16 +216,14 @@ class Pipeline:
 
     def _compose(self, turn: _Turn) -> None:
         plan, history = turn.plan, turn.conversation.history if turn.conversation else ()
-        wished, most = plan.context
-        turn.prompt = compose(
-            turn.text,
-            turn.agent,
-            turn.sources,
-            history,
-            wanted=wished,
-            most=most,
-            max_tokens=plan.params.max_tokens,
-        )
+        (wished, most), max_tokens = plan.context, plan.params.max_tokens
+        if turn.messages:
+            sources = turn.sources if plan.local else ()
+            turn.prompt = verbatim(turn.messages, sources, wanted=wished, most=most, max_tokens=max_tokens)
+        else:
+            turn.prompt = compose(
+                turn.text, turn.agent, turn.sources, history, wanted=wished, most=most, max_tokens=max_tokens
+            )
         params = replace(plan.params, max_tokens=turn.prompt.max_tokens)
         plan = self.writers.over(plan, turn.prompt.sources)
         turn.plan = replace(plan, params=params, info=replace(plan.info, context_size=turn.prompt.context))
@@ -262,13 +268,13 @@ class Pipeline:
             text=turn.text,
             agent=turn.decision.agent,
             vector=turn.found.vector,
-            answer=completion.text if whole and not plan.local else "",
+            answer=completion.text if whole and plan.model else "",
             quality=_estimated(turn, completion) if whole else 0.0,
             sources=tuple(source.id for source in turn.prompt.sources),
             edges=tuple(edge for edge in turn.edges if used >= {*edge[:2]}),
             conversation=turn.conversation,
             turn=turn.choice.turn if turn.choice else -1,
-            size=None if plan.local else plan.size,
+            size=plan.size if plan.model else None,
             model=completion.model,
             tokens=completion.usage.total_tokens or turn.prompt.tokens,
             cost=completion.cost,

@@ -46,6 +46,8 @@ class Constraints:
         top_p: above 0, at most 1.
         force_model: the name of a configured backend or of its model.
         force_context: tokens of prompt and answer together.
+        stop: texts that end the answer and are left out of it.
+        seed: of sampling, where the backend has one.
     """
 
     max_latency_ms: float | None = None
@@ -54,6 +56,8 @@ class Constraints:
     top_p: float | None = None
     force_model: str | None = None
     force_context: int | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         """Raises InputError: one is out of range."""

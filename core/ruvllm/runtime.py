@@ -175,6 +175,17 @@ class RuvLLM(Answering):
                 break
         self._take_over(router)
 
+    async def areplace_agents(self, agents: str | Path | Iterable[Agent]) -> None:
+        """Route among these agents and no others, from when it returns; among the old ones until then.
+
+        Raises:
+            AgentFileError: the path does not exist.
+            InputError: there is no usable agent in it; the agents stay as they were.
+        """
+        router = self._make_router(self._read(agents) or ())
+        await router.warm(pause)
+        self._take_over(router)
+
     def _with(self, added: Iterable[Agent]) -> Router:
         """A router for today's agents and these."""
         merged = {agent.name: agent for agent in (*self.agents, *added)}

@@ -124,7 +124,7 @@ class Outcomes:
 
     async def _tell_patterns(self, asked: Asked, task_success: bool | None) -> bool:
         """Once for a request: a trajectory that has ended cannot be taken back."""
-        if self._engine is None or asked.judged:
+        if self._engine is None or asked.judged or not asked.vector.any():  # no word of it is known
             return False
         engine = self._engine()
         id = engine.begin_trajectory(asked.vector, asked.agent)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ruvllm.errors import InputError
 from ruvllm.memory.attention import GraphAttention
 from ruvllm.memory.attention_training import load_attention
 from ruvllm.memory.memory import MemoryStore
@@ -20,8 +21,10 @@ __all__ = ["Retrieved", "Retriever"]
 
 _FARTHER = 0.9  # what a cosine counts for, an edge away
 _TRUST = 0.5  # how much of a score a memory of quality 0 keeps
-_SEEDS = 16  # of the nearest, that the graph is followed from
-_MOST_AROUND = 64  # memories that hops may lead to
+_SEEDS = 4  # of the nearest, that the graph is followed from
+_SPARE = 4  # memories looked at beyond those that are asked for: quality may change their order
+_FAN_OUT = 8  # edges of one memory that are followed, heaviest first
+_MOST_AROUND = 24  # memories that hops may lead to
 # Milliseconds that a whole answer may take -> memories looked at (FEATURES.md M3).
 _BUDGETS = ((100, 32), (300, 64))
 
@@ -70,9 +73,10 @@ class Retriever:
         if not found.scores or not self._config.hops:
             return
         seeds = list(found.scores)[:_SEEDS]
-        # Somebody else may have removed one just now: get() says which are there.
-        there = [memory.id for memory in self._memory.records.get(seeds)]
-        graph = self._memory.graph.expand(there, self._config.hops, most=_MOST_AROUND + len(there))
+        try:
+            graph = self._memory.graph.expand(seeds, self._config.hops, fan_out=_FAN_OUT, most=_MOST_AROUND + len(seeds))
+        except InputError:  # another process has removed one just now
+            return
         found.graph = graph
         new = graph.ids[[i not in found.scores for i in graph.ids.tolist()]]
         if len(new):
@@ -87,7 +91,7 @@ class Retriever:
             return (), ()
         scores = self._attended(found) if self._attention else found.scores
         near = {i: score * _FARTHER ** found.hops.get(i, 0) for i, score in scores.items()}
-        best = sorted(near, key=lambda i: -near[i])[: 2 * self._config.sources]
+        best = sorted(near, key=lambda i: -near[i])[: self._config.sources + _SPARE]
         known = [memory for memory in self._memory.records.get(best) if not memory.archived or memory.id in found.hops]
         known.sort(key=lambda memory: -near[memory.id] * (_TRUST + (1 - _TRUST) * memory.quality))
         known = known[: self._config.sources]
@@ -100,7 +104,7 @@ class Retriever:
     def _attended(self, found: Retrieved) -> Mapping[int, float]:
         """Scores by learnt attention, over the graph where there is one."""
         assert self._attention is not None
-        graph = found.graph if found.graph is not None else Subgraph.of(list(found.scores)[:_SEEDS])
+        graph = found.graph if found.graph is not None else Subgraph.of(list(found.scores)[: 2 * self._config.sources])
         vectors = self._memory.records.vectors(graph.ids)
         ranked = self._attention.rank(found.vector, vectors, graph)
         return dict(zip(graph.ids.tolist(), ranked.tolist(), strict=True))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from ruvllm.errors import ConfigError, InputError
 from ruvllm.inference.backend import Backend, Params
+from ruvllm.inference.echo import Echo
 from ruvllm.inference.extractive import Extractive
 from ruvllm.inference.passages import Passage
 from ruvllm.options import InferenceConfig
@@ -25,7 +26,8 @@ class Plan:
 
     Attributes:
         tier: of the backend.
-        local: it answers at once and without a model, from the sources it is given.
+        local: it answers at once, from the sources it is given.
+        model: whether a model answers; else there is nothing to remember or to learn about sizes.
         context: tokens of prompt and answer: wished for, and at most.
         size: of the model, for the model router to learn from.
     """
@@ -33,6 +35,7 @@ class Plan:
     backend: Backend
     tier: Tier
     local: bool
+    model: bool
     params: Params
     context: tuple[int, int]
     info: RoutingInfo
@@ -81,9 +84,12 @@ class Writers:
             top_p=top_p,
             top_k=config.top_k,
             repeat_penalty=config.repeat_penalty,
+            stop=constraints.stop,
+            seed=constraints.seed,
         )
         info = RoutingInfo(backend.model, wished, temperature, top_p, backend.name, sure is not None)
-        return Plan(backend, used, is_local(backend), params, (wished, most), info, _size(used, choice))
+        own = not isinstance(backend, Extractive | Echo)
+        return Plan(backend, used, is_local(backend), own, params, (wished, most), info, _size(used, choice))
 
     @property
     def local(self) -> bool:
