@@ -171,7 +171,7 @@ class Answering(ABC):
         """`close`, awaited: connections of backends are closed as well."""
         try:
             if "_pipeline" in self.__dict__:
-                await self._pipeline.writers.close()
+                await self._pipeline.writers.tiers.close()
         finally:
             self.close()
 
@@ -185,7 +185,7 @@ class Answering(ABC):
             return
         self._pipeline.save()
         if "_loop" in self.__dict__:
-            self._loop.close(self._pipeline.writers.close())
+            self._loop.close(self._pipeline.writers.tiers.close())
             del self._loop
         del self._pipeline
 

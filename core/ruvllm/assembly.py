@@ -13,6 +13,7 @@ from ruvllm.inference.endpoint import Endpoint, Price
 from ruvllm.inference.extractive import Extractive
 from ruvllm.inference.openai_http import OpenAiHttp
 from ruvllm.inference.retry import Retries
+from ruvllm.inference.tiers import Tiers
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.options import TIERS, BackendConfig
 from ruvllm.pipeline import Pipeline
@@ -42,7 +43,7 @@ def assemble(
         backends = {Tier.BOOSTER: Extractive(memory.encoder)}
     chosen = {_tier(tier): backend for tier, backend in backends.items()}
     learners = Learners(memory.encoder, memory.store, config.router, config.learning)
-    return Pipeline(memory, router, Writers(chosen, config.inference), learners, config)
+    return Pipeline(memory, router, Writers(Tiers(chosen), config.inference), learners, config)
 
 
 def make_backend(name: str, config: BackendConfig, encoder: Encoder) -> Backend:

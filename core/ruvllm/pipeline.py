@@ -13,7 +13,7 @@ from typing import Any, cast
 from ruvllm.config import Config
 from ruvllm.encoders.protocol import Pause
 from ruvllm.errors import BackendError, StoreError
-from ruvllm.inference.backend import Chunk, Completion, Message, Usage
+from ruvllm.inference.backend import Backend, Chunk, Completion, Message, Params, Usage
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.query.learners import Learners
 from ruvllm.query.outcomes import Outcomes, Routing
@@ -21,9 +21,9 @@ from ruvllm.query.prompting import Prompt, compose, verbatim
 from ruvllm.query.requests import Asked, EdgeKey, RequestLog
 from ruvllm.query.retrieval import Retrieved, Retriever
 from ruvllm.query.writeback import WriteBack
-from ruvllm.query.writers import Plan, Writers
+from ruvllm.query.writers import Plan, Writers, size_of, writes
 from ruvllm.responses import STAGES, Applied, Constraints, Delta, Event, Response, Routed, Source
-from ruvllm.routing.fastgrnn import Choice
+from ruvllm.routing.fastgrnn import Choice, ModelSize
 from ruvllm.routing.fastgrnn_session import RouterSession
 from ruvllm.sessions import Conversation, Sessions, new_id
 from ruvllm.types import Agent, Decision
@@ -49,6 +49,7 @@ class _Turn:
     edges: tuple[EdgeKey, ...] = ()
     plan: Plan = field(init=False)
     prompt: Prompt = field(init=False)
+    writer: Backend = field(init=False)
     latency: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))  # µs
     began: float = field(default_factory=perf_counter)
     since: float = field(init=False)
@@ -110,13 +111,13 @@ class Pipeline:
     ) -> Response:
         """The whole answer. See `RuvLLM.aquery`."""
         turn = await self._prepare(text, session, constraints, messages)
-        plan, messages = turn.plan, turn.prompt.messages
-        if turn.left is None or plan.local:
-            completion = await plan.backend.generate(messages, plan.params)
+        messages, params = turn.prompt.messages, self._params(turn)
+        if turn.left is None or self.writers.local:
+            completion = await turn.writer.generate(messages, params)
         else:
             try:
                 async with asyncio.timeout(turn.left):
-                    completion = await plan.backend.generate(messages, plan.params)
+                    completion = await turn.writer.generate(messages, params)
             except TimeoutError:
                 raise _too_slow(turn) from None
         turn.lap("generation")
@@ -130,7 +131,8 @@ class Pipeline:
         plan = turn.plan
         yield Routed(turn.request_id, session, turn.decision, plan.info, turn.prompt.sources)
         said, end = list[str](), Chunk("")
-        chunks = cast(Any, plan.backend.stream(turn.prompt.messages, plan.params))
+        params = self._params(turn)
+        chunks = cast(Any, turn.writer.stream(turn.prompt.messages, params))
         async with aclosing(chunks):
             while (chunk := await self._next(turn, chunks)) is not None:
                 end = chunk
@@ -140,11 +142,12 @@ class Pipeline:
         turn.lap("generation")
         whole = Completion(
             "".join(said),
-            plan.backend.model,
+            end.model or plan.backend.model,
             end.usage or Usage(),
             end.finish_reason or "length",
             end.cost,
             end.confidence,
+            end.backend,
         )
         yield self._finish(turn, whole)
 
@@ -180,7 +183,7 @@ class Pipeline:
         }
 
     async def _next(self, turn: _Turn, chunks: AsyncIterator[Chunk]) -> Chunk | None:
-        if turn.left is None or turn.plan.local:
+        if turn.left is None or self.writers.local:
             return await anext(chunks, None)
         try:
             return await asyncio.wait_for(anext(chunks), turn.left)
@@ -225,12 +228,20 @@ class Pipeline:
                 turn.text, turn.agent, turn.sources, history, wanted=wished, most=most, max_tokens=max_tokens
             )
         params = replace(plan.params, max_tokens=turn.prompt.max_tokens)
-        plan = self.writers.over(plan, turn.prompt.sources)
+        turn.writer = self.writers.over(plan, turn.sources)
         turn.plan = replace(plan, params=params, info=replace(plan.info, context_size=turn.prompt.context))
+
+    @staticmethod
+    def _params(turn: _Turn) -> Params:
+        """With the time that is left. Raises BackendError: there is none."""
+        if turn.left == 0:
+            raise _too_slow(turn)
+        return replace(turn.plan.params, timeout=turn.left)
 
     def _finish(self, turn: _Turn, completion: Completion) -> Response:
         """Keep what is to be kept; nothing here waits, so it is done whole or not at all."""
-        asked = self._asked(turn, completion)
+        tier, author = self.writers.author(turn.plan, completion)
+        asked = self._asked(turn, completion, writes(author), size_of(tier, turn.choice))
         if turn.conversation is not None:
             turn.conversation.state = turn.state
             turn.conversation.add(turn.text, completion.text)
@@ -248,9 +259,9 @@ class Pipeline:
             text=completion.text,
             confidence=turn.decision.confidence,
             agent=turn.decision.agent,
-            tier=turn.plan.tier,
+            tier=tier,
             sources=turn.prompt.sources,
-            routing=replace(turn.plan.info, model=completion.model),
+            routing=replace(turn.plan.info, model=completion.model, backend=author.name),
             usage=completion.usage,
             cost=completion.cost,
             latency=turn.latency | {"total": total},
@@ -258,7 +269,7 @@ class Pipeline:
             finish_reason=completion.finish_reason,
         )
 
-    def _asked(self, turn: _Turn, completion: Completion) -> Asked:
+    def _asked(self, turn: _Turn, completion: Completion, written: bool, size: ModelSize | None) -> Asked:
         """For feedback. An answer that only repeats memory is not worth remembering, nor a broken-off one."""
         plan = turn.plan
         whole = completion.finish_reason == "stop" and bool(completion.text.strip())
@@ -268,13 +279,13 @@ class Pipeline:
             text=turn.text,
             agent=turn.decision.agent,
             vector=turn.found.vector,
-            answer=completion.text if whole and plan.model else "",
+            answer=completion.text if whole and written else "",
             quality=_estimated(turn, completion) if whole else 0.0,
             sources=tuple(source.id for source in turn.prompt.sources),
             edges=tuple(edge for edge in turn.edges if used >= {*edge[:2]}),
             conversation=turn.conversation,
             turn=turn.choice.turn if turn.choice else -1,
-            size=plan.size if plan.model else None,
+            size=size if written else None,
             model=completion.model,
             tokens=completion.usage.total_tokens or turn.prompt.tokens,
             cost=completion.cost,

@@ -34,6 +34,7 @@ class StaticEncoder:
     def __init__(self, tokenizer: WordPiece, table: NDArray[np.int8], scale: NDArray[np.float32]) -> None:
         self.tokenizer, self.table, self.scale = tokenizer, table, scale
         self.dim = int(table.shape[1])
+        self._last: tuple[str, NDArray[np.float32]] = ("", np.zeros(self.dim, np.float32))
 
     async def encode(self, texts: Sequence[str]) -> Vectors:
         """float32 (len(texts), dim), unit rows; a text without a token gives a zero row."""
@@ -47,7 +48,13 @@ class StaticEncoder:
         return out
 
     def encode_one(self, text: str) -> NDArray[np.float32]:
-        """(dim,) of one text: what a router's every decision starts with."""
+        """(dim,) of one text, not to be written to: what a router's every decision starts with."""
+        said, vector = self._last  # memory has often just asked for the same
+        if said == text:
+            return vector
         ids = np.array(self.tokenizer.ids(text, _MAX_TOKENS), np.intp)
         out = self.scale[ids] @ self.table[ids].astype(np.float32)
-        return np.asarray(out / max(math.sqrt(out @ out), 1e-12), np.float32)
+        vector = np.asarray(out / max(math.sqrt(out @ out), 1e-12), np.float32)
+        vector.flags.writeable = False
+        self._last = text, vector
+        return vector

@@ -23,7 +23,6 @@ _FARTHER = 0.9  # what a cosine counts for, an edge away
 _TRUST = 0.5  # how much of a score a memory of quality 0 keeps
 _SEEDS = 4  # of the nearest, that the graph is followed from
 _SPARE = 4  # memories looked at beyond those that are asked for: quality may change their order
-_FAN_OUT = 8  # edges of one memory that are followed, heaviest first
 _MOST_AROUND = 24  # memories that hops may lead to
 # Milliseconds that a whole answer may take -> memories looked at (FEATURES.md M3).
 _BUDGETS = ((100, 32), (300, 64))
@@ -74,7 +73,7 @@ class Retriever:
             return
         seeds = list(found.scores)[:_SEEDS]
         try:
-            graph = self._memory.graph.expand(seeds, self._config.hops, fan_out=_FAN_OUT, most=_MOST_AROUND + len(seeds))
+            graph = self._memory.graph.expand(seeds, self._config.hops, most=_MOST_AROUND + len(seeds))
         except InputError:  # another process has removed one just now
             return
         found.graph = graph
@@ -89,7 +88,7 @@ class Retriever:
         """The best sources, and the edges among them."""
         if not found.scores or not self._config.sources:
             return (), ()
-        scores = self._attended(found) if self._attention else found.scores
+        scores = self._attended(found) if self._attention else _pulled(found)
         near = {i: score * _FARTHER ** found.hops.get(i, 0) for i, score in scores.items()}
         best = sorted(near, key=lambda i: -near[i])[: self._config.sources + _SPARE]
         known = [memory for memory in self._memory.records.get(best) if not memory.archived or memory.id in found.hops]
@@ -108,6 +107,19 @@ class Retriever:
         vectors = self._memory.records.vectors(graph.ids)
         ranked = self._attention.rank(found.vector, vectors, graph)
         return dict(zip(graph.ids.tolist(), ranked.tolist(), strict=True))
+
+
+def _pulled(found: Retrieved) -> Mapping[int, float]:
+    """Cosines, raised to the mean with what a neighbour's is worth along an edge, where that is more."""
+    graph = found.graph
+    if graph is None or not len(graph.sources):
+        return found.scores
+    ids = graph.ids.tolist()
+    own = np.array([found.scores[i] for i in ids], np.float32)
+    pulled = own.copy()
+    for here, there in ((graph.targets, graph.sources), (graph.sources, graph.targets)):
+        np.maximum.at(pulled, here, (own[here] + graph.weights * own[there]) / 2)
+    return found.scores | dict(zip(ids, pulled.tolist(), strict=True))
 
 
 def _among(graph: Subgraph | None, chosen: set[int]) -> tuple[EdgeKey, ...]:

@@ -16,6 +16,7 @@ from ruvllm.query.requests import Asked
 __all__ = ["WriteBack"]
 
 _CITED = 0.5  # weight of a new edge to a source: feedback moves it either way
+_MOST_CITED = 3  # sources that an edge leads to, the best
 _MOST_TEXT = 100_000  # characters of an answer
 
 
@@ -79,7 +80,7 @@ class WriteBack:
         edges = list[Edge]()
         for asked in written:
             assert asked.memory is not None
-            edges += [Edge(asked.memory, source, "Cites", _CITED) for source in asked.sources]
+            edges += [Edge(asked.memory, source, "Cites", _CITED) for source in asked.sources[:_MOST_CITED]]
             session = asked.conversation
             if session is not None:
                 if session.last is not None and session.last != asked.memory:
