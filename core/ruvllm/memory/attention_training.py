@@ -13,10 +13,10 @@ from ruvllm.errors import InputError
 from ruvllm.memory.attention import GraphAttention
 from ruvllm.memory.attention_layer import Weights
 from ruvllm.memory.attention_loss import Example, loss_of, ndcg
-from ruvllm.memory.attention_weights import pack, unpack
+from ruvllm.memory.attention_weights import heads_for, pack, unpack, width_of
 from ruvllm.memory.store import Store
 
-__all__ = ["Example", "Trained", "load_attention", "mean_ndcg", "save_attention", "train_attention"]
+__all__ = ["Example", "Trained", "kept_attention", "load_attention", "mean_ndcg", "save_attention", "train_attention"]
 
 _ENOUGH = 40  # examples; fewer hold out too few to tell
 _HELD_OUT = 0.15  # to choose the epoch, and as many more to judge it
@@ -154,6 +154,19 @@ def load_attention(
     """
     data = store.kept(name)
     return GraphAttention(dim, heads, rounds=rounds, weights=None if data is None else unpack(data, dim, heads))
+
+
+def kept_attention(store: Store, dim: int, *, name: str = "attention") -> GraphAttention | None:
+    """The layer in the state file; None when there is none, or one of another encoder's width.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    data = store.kept(name)
+    if data is None or width_of(data) != dim:
+        return None
+    heads = heads_for(dim)
+    return GraphAttention(dim, heads, weights=unpack(data, dim, heads))
 
 
 def _scores(attention: GraphAttention, examples: Sequence[Example], k: int = 10) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from io import BytesIO
+from math import gcd
 from typing import Any
 from zipfile import BadZipFile
 
@@ -12,10 +13,12 @@ from ruvllm.errors import InputError, StoreError
 from ruvllm.memory.attention_layer import Weights
 from ruvllm.memory.subgraph import EDGE_KINDS
 
-__all__ = ["EDGE_WIDTH", "fresh", "pack", "shapes", "unpack"]
+__all__ = ["EDGE_WIDTH", "fresh", "heads_for", "pack", "shapes", "unpack", "width_of"]
 
 EDGE_WIDTH = 32  # of the embedding of an edge kind
 _MOST_DIM = 16_384
+_HEADS = 8
+_DROP = "`ruvllm memory check --repair` drops them; they are learnt again"
 
 
 def shapes(dim: int, heads: int) -> dict[str, tuple[int, ...]]:
@@ -62,22 +65,39 @@ def pack(weights: Weights) -> bytes:
     return file.getvalue()
 
 
+def heads_for(dim: int) -> int:
+    """The usual number of heads, or as many as can share a width."""
+    return gcd(dim, _HEADS)
+
+
+def width_of(data: bytes) -> int:
+    """The width of the vectors that the weights in an npz file were learnt for, 0 when they do not say.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    gain = _read(data).get("gain")
+    return 0 if gain is None else gain.size
+
+
 def unpack(data: bytes, dim: int, heads: int) -> Weights:
     """The weights in an npz file.
 
     Raises:
         StoreError: it is damaged, or was learnt for another width or number of heads.
     """
-    fix = "`ruvllm memory check --repair` drops them; they are learnt again"
-    try:
-        with np.load(BytesIO(data), allow_pickle=False) as file:
-            found = {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, KeyError, BadZipFile) as error:
-        raise StoreError(f"the learnt attention is damaged: {error}"[:200], field="attention", fix=fix) from None
-    expected = shapes(dim, heads)
+    found, expected = _read(data), shapes(dim, heads)
     if {name: value.shape for name, value in found.items()} != expected:
         message = f"the learnt attention is not of {heads} heads and width {dim}"
         raise StoreError(message, field="attention", fix="use the encoder it was learnt with, or drop it")
     if not all(value.dtype == np.float32 and np.isfinite(value).all() for value in found.values()):
-        raise StoreError("the learnt attention holds what are no finite numbers", field="attention", fix=fix)
+        raise StoreError("the learnt attention holds what are no finite numbers", field="attention", fix=_DROP)
     return found
+
+
+def _read(data: bytes) -> dict[str, Any]:
+    try:
+        with np.load(BytesIO(data), allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (ValueError, OSError, EOFError, KeyError, BadZipFile) as error:
+        raise StoreError(f"the learnt attention is damaged: {error}"[:200], field="attention", fix=_DROP) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,20 +9,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.encoders.protocol import Encoder, run_now
+from ruvllm.encoders.protocol import Encoder, Pause, no_pause, run_now
 from ruvllm.errors import InputError
-from ruvllm.index import AutoIndex, Hits, Mask
+from ruvllm.index import AutoIndex, Hits
+from ruvllm.memory.attention_training import Trained
 from ruvllm.memory.filters import Filter
 from ruvllm.memory.graph import Graph
+from ruvllm.memory.masks import Masks
 from ruvllm.memory.opening import Opening, Progress
-from ruvllm.memory.records import Memory, Records
+from ruvllm.memory.ratings import Ratings
+from ruvllm.memory.records import Memory, Records, row_of
 from ruvllm.memory.store import Store
+from ruvllm.memory.surroundings import Surroundings, directed
 
 __all__ = ["Found", "MemoryStore"]
 
-_MASKS = 64  # filters kept ready
-_FARTHER = 0.9  # what a cosine counts for, an edge away
-_MOST_AROUND = 256  # memories that hops may lead to
+_RATED = 10  # hits from which edges lead to what is rated
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +66,11 @@ class MemoryStore:
         self.encoder, self.store, self.recall = encoder, store, recall
         self.records, self.graph = Records(store), Graph(store)
         self.space = space or f"{encoder.name}-{encoder.dim}"
+        self._surroundings = Surroundings(self.records, self.graph, self.space, encoder.dim)
+        self.ratings = Ratings(self.records, self.graph, self._surroundings, self.space, encoder.dim)
         self._opening = Opening(self.records, self.space, encoder.dim, recall, background, progress)
         self._shelves: dict[str, AutoIndex] = {}
-        self._masks: dict[tuple[str, str], Mask] = {}
+        self._masks = Masks(self.records)
         self._revision = self.records.revision()
 
     def add(self, memories: str | Memory | Iterable[str | Memory], **about: Any) -> list[int]:
@@ -86,6 +89,8 @@ class MemoryStore:
         """`add`, awaited."""
         given = [memories] if isinstance(memories, str | Memory) else list(memories)
         new = [replace(m, **about) if isinstance(m, Memory) else Memory(m, **about) for m in given]
+        for memory in new:
+            row_of(memory)  # before an encoder sees it
         if not new:
             return []
         vectors = await self.encoder.encode([memory.text for memory in new])
@@ -93,9 +98,10 @@ class MemoryStore:
 
     def add_encoded(self, memories: Sequence[Memory], vectors: NDArray[np.float32]) -> list[int]:
         """Remember what is encoded already, float32 (n, dim)."""
+        vectors = directed(vectors, (len(memories), self.encoder.dim))
         self._refresh()
         ids = self.records.add(memories, vectors, self.space)
-        self._revision = self.records.revision()
+        self._changed_here()
         for collection in {memory.collection for memory in memories}:
             shelf = self._shelves.get(collection)
             rows = [i for i, memory in enumerate(memories) if memory.collection == collection]
@@ -118,7 +124,8 @@ class MemoryStore:
         Args:
             filter: what their metadata must fulfil, e.g. {"agentId": "a1"}; see `filters.compile_filter`.
             hops: look at what is so many edges away from the hits as well, archived memories too; the k best of
-                both are returned, an edge away counting for a tenth less.
+                both are returned. What `review` has learnt ranks them; until then an edge away counts for a
+                tenth less.
             recall: the share of the true nearest to be found.
 
         Raises:
@@ -141,11 +148,10 @@ class MemoryStore:
         vector = await self.vector(query)
         hits = self.nearest(vector, k, collection=collection, filter=filter, recall=recall)
         found = {i: (score, 0) for i, score in zip(hits.ids.tolist(), hits.scores.tolist(), strict=True)}
-        if hops and found:
-            found |= self._around(vector, list(found), hops)
-        ranked = sorted(found, key=lambda i: -found[i][0] * _FARTHER ** found[i][1])[:k]
-        self.records.touch(ranked)
-        return [Found(memory, *found[memory.id]) for memory in self.records.get(ranked)]
+        if hops:
+            found = self._surroundings.best(vector, list(found), hops, k, collection=collection, filter=filter)
+        self.records.touch(list(found))
+        return [Found(memory, *found[memory.id]) for memory in self.records.get(list(found))]
 
     def nearest(
         self,
@@ -159,22 +165,57 @@ class MemoryStore:
         """Ids and cosines of the memories nearest to float32 (dim,); not counted as an access."""
         self._refresh()
         shelf = self._shelf(collection)
-        return shelf.search(vector, k, filter=self._mask(collection, shelf, filter), recall=recall)
+        return shelf.search(vector, k, filter=self._masks.of(collection, shelf, filter), recall=recall)
 
-    def _around(self, vector: NDArray[np.float32], seeds: list[int], hops: int) -> dict[int, tuple[float, int]]:
-        """Cosine and distance of what lies up to so many edges from some memories."""
-        part = self.graph.expand(seeds, hops, most=max(_MOST_AROUND, len(seeds)))
-        new = part.ids[part.hops > 0]
-        if not len(new):
-            return {}
-        unit = vector / max(float(np.linalg.norm(vector)), 1e-12)
-        cosines = (self.records.vectors(new) @ unit).tolist()
-        return dict(zip(new.tolist(), zip(cosines, part.hops[part.hops > 0].tolist(), strict=True), strict=True))
+    def rate(
+        self,
+        query: str | NDArray[np.float32],
+        helpful: Iterable[int] = (),
+        unhelpful: Iterable[int] = (),
+        *,
+        collection: str = "default",
+    ) -> None:
+        """Say which memories helped with a query, and which did not.
+
+        Their quality rises or falls, and so do the weights of the edges that led from the hits to them. The query
+        is kept, for `review` to learn from.
+
+        Raises:
+            InputError: an unknown id, one that is both, or none at all; an empty query.
+            StoreError: it cannot be kept; nothing has changed then.
+        """
+        run_now(self.arate(query, helpful, unhelpful, collection=collection))
+
+    async def arate(
+        self,
+        query: str | NDArray[np.float32],
+        helpful: Iterable[int] = (),
+        unhelpful: Iterable[int] = (),
+        *,
+        collection: str = "default",
+    ) -> None:
+        """`rate`, awaited."""
+        vector = await self.vector(query)
+        hits = self.nearest(vector, _RATED, collection=collection).ids.tolist()
+        self.ratings.rate(vector, hits, set(helpful), set(unhelpful))
+
+    async def review(self, pause: Pause = no_pause, *, epochs: int = 30, most: int = 500) -> Trained | None:
+        """Learn from what was rated how to rank hits and what lies around them; see `Ratings.review`."""
+
+        def nearest(vector: NDArray[np.float32], k: int, collection: str) -> list[int]:
+            found: list[int] = self.nearest(vector, k, collection=collection).ids.tolist()
+            return found
+
+        return await self.ratings.review(nearest, pause, epochs=epochs, most=most)
 
     async def vector(self, query: str | NDArray[np.float32]) -> NDArray[np.float32]:
-        """A query as float32 (dim,)."""
+        """A query as float32 (dim,).
+
+        Raises:
+            InputError: an empty text, or no finite vector of this width that has a direction.
+        """
         if not isinstance(query, str):
-            return query
+            return directed(query, (self.encoder.dim,), "query")
         if not query.strip():
             raise InputError("the query is empty", field="query", fix="say what to look for")
         vectors = await self.encoder.encode([query])
@@ -186,7 +227,7 @@ class MemoryStore:
         self._refresh()
         gone = self.records.remove(chosen)
         self._drop(chosen)
-        self._revision = self.records.revision()
+        self._changed_here()
         return gone
 
     def archive(self, ids: Iterable[int]) -> None:
@@ -195,7 +236,7 @@ class MemoryStore:
         self._refresh()
         self.records.archive(chosen)
         self._drop(chosen)
-        self._revision = self.records.revision()
+        self._changed_here()
 
     def stats(self) -> dict[str, Any]:
         """Memories of each collection, and how the open ones are searched."""
@@ -205,7 +246,6 @@ class MemoryStore:
     def flush(self) -> None:
         """Write down everything that waits."""
         self.records.flush()
-        self._revision = self.records.revision()
         self.save()
 
     def save(self) -> None:
@@ -220,6 +260,11 @@ class MemoryStore:
         for name, shelf in self._shelves.items():
             self._opening.save(name, shelf, self._revision)
 
+    def _changed_here(self) -> None:
+        """Count a change of our own; what another process changed meanwhile is left for `_refresh`."""
+        if self.records.revision() == self._revision + 1:
+            self._revision += 1
+
     def _drop(self, ids: list[int]) -> None:
         for shelf in self._shelves.values():
             shelf.remove(np.array(ids, np.int64))
@@ -230,22 +275,6 @@ class MemoryStore:
         if shelf is None:
             shelf = self._shelves[collection] = self._opening.open(collection)
         return shelf
-
-    def _mask(self, collection: str, shelf: AutoIndex, filter: Filter | None) -> Mask | None:
-        """A filter's mask; the last few are kept as long as nothing changes."""
-        if not filter:
-            return None
-        try:
-            key = (collection, json.dumps(filter, sort_keys=True))
-        except (TypeError, ValueError, RecursionError):
-            key = (collection, "")
-        mask = self._masks.get(key) if key[1] else None
-        if mask is None or mask.version != shelf.rows.version:
-            mask = shelf.mask(self.records.matching(collection, filter))
-            if len(self._masks) >= _MASKS:
-                self._masks.pop(next(iter(self._masks)))
-            self._masks[key] = mask
-        return mask
 
     def _refresh(self) -> None:
         """Take in what another process, or another object on the same file, has changed."""

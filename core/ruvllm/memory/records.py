@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,63 +12,15 @@ from numpy.typing import NDArray
 
 from ruvllm.errors import InputError, StoreError
 from ruvllm.memory.filters import Filter, compile_filter
+from ruvllm.memory.record import NODE_KINDS, Memory, checksum, read_metadata, row_of
 from ruvllm.memory.store import Store
 
-__all__ = ["NODE_KINDS", "Memory", "Records", "checksum", "read_metadata"]
+__all__ = ["NODE_KINDS", "Memory", "Records", "checksum", "read_metadata", "row_of"]
 
-NODE_KINDS = ("Query", "Document", "QAPair", "AgentStep", "Fact", "Concept")  # FEATURES.md M3
 LITTLE = np.dtype("<f4")
 _COLUMNS = "id, collection, kind, text, metadata, quality, accesses, created, accessed, archived"
-_MOST_TEXT = 1_000_000
-_DEEPEST = 100
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"')
 _CHUNK = 4_096
 _IDS = 65_536
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """One thing remembered.
-
-    Attributes:
-        id: given by the store; 0 before that.
-        kind: one of NODE_KINDS.
-        quality: 0 to 1, how good it proved to be.
-        accesses: how often a search returned it.
-        created, accessed: seconds since 1970, UTC.
-        archived: out of the index, reachable by its id and through its concept.
-    """
-
-    text: str
-    kind: str = "Document"
-    collection: str = "default"
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    quality: float = 1.0
-    id: int = 0
-    accesses: int = 0
-    created: float = 0.0
-    accessed: float = 0.0
-    archived: bool = False
-
-
-def checksum(collection: str, kind: str, space: str, text: str, metadata: str, vector: bytes) -> int:
-    """CRC-32 over what of a memory never changes."""
-    return zlib.crc32(vector, zlib.crc32("\0".join((collection, kind, space, text, metadata)).encode()))
-
-
-def read_metadata(text: str) -> dict[str, Any]:
-    """The object that a metadata column holds. Raises ValueError when it holds none."""
-    # Where there are too many levels, Python in a browser ends with its stack before json can say so.
-    if text.count("[") + text.count("{") > _DEEPEST:
-        depth = 0
-        for bracket in re.findall(r"[\[\]{}]", _STRING.sub("", text)):
-            depth += 1 if bracket in "[{" else -1
-            if depth > _DEEPEST + 1:
-                raise ValueError("nested too deeply")
-    found = json.loads(text)
-    if not isinstance(found, dict):
-        raise ValueError("no object")
-    return found
 
 
 class Records:
@@ -92,7 +41,7 @@ class Records:
             InputError: a text, metadata, kind, quality or vector that cannot be kept.
             StoreError: the file cannot be written; none was kept then.
         """
-        rows = [_row(memory) for memory in memories]
+        rows = [row_of(memory) for memory in memories]
         table = np.ascontiguousarray(vectors, LITTLE)
         if table.ndim != 2 or len(table) != len(rows):
             message = f"vectors of shape {table.shape} for {len(rows)} memories"
@@ -246,6 +195,16 @@ class Records:
         )
         return np.fromiter((row[0] for row in found), np.int64, len(found))
 
+    def fitting(self, ids: NDArray[np.int64], collection: str, space: str, filter: Filter) -> list[int]:
+        """Those of these ids that are in a collection and a space and fulfil a filter, archived ones too, rising."""
+        sql, values = compile_filter(filter)
+        found = self.store.read(
+            "SELECT id FROM memories JOIN vectors USING (id) WHERE id IN (SELECT value FROM json_each(?))"
+            f" AND collection = ? AND space = ? AND {sql} ORDER BY id",
+            (json.dumps(ids.tolist()), collection, space, *values),
+        )
+        return [row[0] for row in found]
+
     def checksums(self, ids: NDArray[np.int64]) -> list[int]:
         """The checksums of those of these ids that are there, in rising id."""
         found = self.store.read(
@@ -274,31 +233,3 @@ class Records:
                 f"the metadata of memory {i} are damaged", field="state", fix="run `ruvllm memory check --repair`"
             ) from None
         return Memory(text, kind, collection, known, quality, i, accesses, created, accessed, bool(archived))
-
-
-def _row(memory: Memory) -> tuple[str, str, str, str, float]:
-    if not isinstance(memory.text, str) or not memory.text.strip() or len(memory.text) > _MOST_TEXT:
-        raise InputError("a memory has no usable text", field="text", fix=f"give 1 to {_MOST_TEXT:,} characters")
-    if memory.kind not in NODE_KINDS:
-        raise InputError(f"kind is {memory.kind!r}", field="kind", fix=f"use one of {', '.join(NODE_KINDS)}")
-    if not isinstance(memory.collection, str) or not 0 < len(memory.collection) <= 200:
-        raise InputError(f"collection is {memory.collection!r}"[:120], field="collection", fix="give a short name")
-    if not isinstance(memory.quality, int | float) or not 0 <= memory.quality <= 1:
-        raise InputError(f"quality is {memory.quality!r}"[:120], field="quality", fix="use a number from 0 to 1")
-    try:
-        if _deeper(memory.metadata, _DEEPEST):
-            raise ValueError(f"more than {_DEEPEST} levels")
-        metadata = json.dumps(dict(memory.metadata), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        metadata.encode(), memory.text.encode(), memory.collection.encode()
-        if len(metadata) > _MOST_TEXT:
-            raise ValueError(f"more than {_MOST_TEXT:,} characters")
-    except (TypeError, ValueError) as error:
-        fix = "give an object of text, finite numbers, booleans, lists and objects"
-        raise InputError(f"it cannot be kept as JSON: {error}"[:200], field="metadata", fix=fix) from None
-    return memory.collection, memory.kind, memory.text, metadata, float(memory.quality)
-
-
-def _deeper(value: Any, levels: int) -> bool:
-    """Whether lists and objects lie in each other more deeply, or in a circle."""
-    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
-    return bool(inside) and (levels == 0 or any(_deeper(part, levels - 1) for part in inside))

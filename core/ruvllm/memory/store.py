@@ -219,6 +219,11 @@ class Store:
             raise StoreError(f"the learnt weights {name} are damaged", field="state", fix=fix)
         return bytes(data)
 
+    def digest(self, name: str) -> str | None:
+        """What tells one state of learnt weights from another; None when there are none."""
+        rows = self.read("SELECT sha256 FROM learnt WHERE name = ?", (name,))
+        return str(rows[0][0]) if rows else None
+
     def close(self) -> None:
         """Release the file; what was added stays."""
         with self._lock:

@@ -115,3 +115,10 @@ class Subgraph:
             np.array([EDGE_KINDS.index(edge.kind) for edge in inside], np.int64),
             np.array([edge.weight for edge in inside], np.float32),
         )
+
+    def only(self, keep: NDArray[np.bool_]) -> Subgraph:
+        """The memories where keep (n,) is true, in the same order, and the edges among them."""
+        rows = np.cumsum(keep) - 1
+        inside = keep[self.sources] & keep[self.targets]
+        sources, targets = (rows[ends[inside]].astype(np.int64) for ends in (self.sources, self.targets))
+        return Subgraph(self.ids[keep], self.hops[keep], sources, targets, self.kinds[inside], self.weights[inside])

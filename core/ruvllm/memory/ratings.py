@@ -1,0 +1,184 @@
+"""Searches that somebody judged: kept with their query, and what graph attention learns its ranking from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ruvllm.encoders.protocol import Pause, no_pause
+from ruvllm.errors import InputError, StoreError
+from ruvllm.memory.attention import GraphAttention
+from ruvllm.memory.attention_training import Example, Trained, kept_attention, save_attention, train_attention
+from ruvllm.memory.attention_weights import heads_for
+from ruvllm.memory.graph import Graph, delta_of
+from ruvllm.memory.records import LITTLE, Records, read_metadata
+from ruvllm.memory.store import Store
+from ruvllm.memory.subgraph import Subgraph
+from ruvllm.memory.surroundings import Surroundings
+
+__all__ = ["ENOUGH", "Ratings"]
+
+ENOUGH = 40  # rated searches; fewer hold out too few to tell
+_BEST, _WORST = 5, 1  # the ratings of what helped and what did not
+_MOST = 2_000  # ratings that are kept
+_NEW = 0.2  # share of the ratings that has to be new since the last review
+_SEEDS, _HOPS, _AROUND = 16, 2, 64  # the neighbourhood that an answer is looked for in
+
+Nearest = Callable[[NDArray[np.float32], int, str], Sequence[int]]  # a vector, how many, a collection -> ids
+
+
+class Ratings:
+    """Rated searches of one vector space.
+
+    Args:
+        records, graph: of the store.
+        surroundings: ranks what a search found.
+        space, dim: of the vectors.
+    """
+
+    def __init__(self, records: Records, graph: Graph, surroundings: Surroundings, space: str, dim: int) -> None:
+        self._records, self._graph, self._surroundings = records, graph, surroundings
+        self._store: Store = records.store
+        self._space, self._dim = space, dim
+        self._reviewed = f"attention reviewed: {space}"  # the last rating that a review has seen
+
+    def __len__(self) -> int:
+        return int(self._store.read("SELECT count(*) FROM ratings WHERE space = ?", (self._space,))[0][0])
+
+    def rate(self, vector: NDArray[np.float32], hits: list[int], good: set[int], bad: set[int]) -> None:
+        """Take in which memories helped with a query, all or nothing: quality, edges that led there, the rating itself.
+
+        Args:
+            vector: float32 (dim,) of the query.
+            hits: what a search for it finds directly.
+
+        Raises:
+            InputError: an unknown id, one that is both, or none at all.
+            StoreError: it cannot be kept.
+        """
+        rated = good | bad
+        if not rated or good & bad:
+            fix = "give the ids of memories in this store, each once"
+            raise InputError("no memory is rated, or one is rated twice", field="ids", fix=fix)
+        self._graph.neighbours(sorted(rated), most=1)  # knows unknown ids
+        gains = dict.fromkeys(good, delta_of(_BEST)) | dict.fromkeys(bad, delta_of(_WORST))
+        with self._store.write():
+            self._records.rate(gains)
+            self._graph.strengthen(self.led(hits, gains))
+            self.keep(vector, dict.fromkeys(good, 1.0) | dict.fromkeys(bad, 0.0))
+
+    def keep(self, vector: NDArray[np.float32], relevance: Mapping[int, float]) -> None:
+        """Keep what a search for a vector (dim,) should have found: id -> 0 and more, the oldest make room.
+
+        Where nothing was relevant there is nothing to rank first, and nothing is kept.
+        """
+        if not any(value > 0 for value in relevance.values()):
+            return
+        told = json.dumps({str(i): float(value) for i, value in relevance.items()})
+        with self._store.write() as db:
+            row = (self._space, np.asarray(vector, LITTLE).tobytes(), told)
+            db.execute("INSERT INTO ratings (space, query, relevance) VALUES (?, ?, ?)", row)
+            db.execute(
+                "DELETE FROM ratings WHERE id <= (SELECT id FROM ratings ORDER BY id DESC LIMIT 1 OFFSET ?)", (_MOST,)
+            )
+
+    def led(self, hits: list[int], rated: Mapping[int, float]) -> dict[tuple[int, int, str], float]:
+        """Of each edge on the heaviest ways from hits to rated memories, what these were rated; hyperedges have none.
+
+        Args:
+            rated: id -> what an edge that led there gains.
+        """
+        if not hits or not set(rated) - set(hits):
+            return {}
+        graph = self._graph.expand(hits, _HOPS)
+        hops = dict(zip(graph.ids.tolist(), graph.hops.tolist(), strict=True))
+        ways = self._ways(graph, hops)
+        gains = dict[tuple[int, int, str], float]()
+        for i, gain in rated.items():
+            while hops.get(i, 0) and i in ways:
+                edge, nearer = ways[i]
+                gains[edge] = gains.get(edge, 0.0) + gain
+                i = nearer
+        return gains
+
+    def _ways(self, graph: Subgraph, hops: Mapping[int, int]) -> dict[int, tuple[tuple[int, int, str], int]]:
+        """Of each memory that a hop led to: the heaviest edge it came along, and from where."""
+        away = [i for i in graph.ids.tolist() if hops[i]]
+        ways = dict[int, tuple[tuple[int, int, str], int]]()
+        for node, other, kind, _, outgoing in self._graph.neighbours(away):  # heaviest first
+            if hops.get(other) == hops[node] - 1 and node not in ways:
+                ways[node] = ((node, other, kind) if outgoing else (other, node, kind), other)
+        return ways
+
+    async def review(
+        self, nearest: Nearest, pause: Pause = no_pause, *, epochs: int = 30, most: int = 500
+    ) -> Trained | None:
+        """Train the attention on the latest ratings; what ranks held-out ones better is kept in the state file.
+
+        Args:
+            nearest: ids of the memories nearest to a vector in a collection.
+            pause: awaited between slices of the work.
+            epochs, most: what it may cost: passes over the ratings, and how many of these.
+
+        Returns:
+            What training gave; None when there are too few ratings, or hardly any since the last review (judging
+            the same ones again and again would keep a layer that is better by chance), or another encoder's
+            layer is in the state file.
+        """
+        last, count, new = self._counts()
+        if count < ENOUGH or new < _NEW * count:
+            return None
+        examples = await self._examples(nearest, most, pause)
+        before = kept_attention(self._store, self._dim)
+        if len(examples) < ENOUGH or (before is None and self._store.digest("attention") is not None):
+            return None
+        before = before or GraphAttention(self._dim, heads_for(self._dim))
+        trained = await train_attention(before, examples, epochs=epochs, seed=last, pause=pause)
+        with self._store.write():
+            if trained.kept:
+                save_attention(self._store, trained.attention)
+            self._store.keep(self._reviewed, str(last).encode())
+        return trained
+
+    def _counts(self) -> tuple[int, int, int]:
+        """(id of the last rating, how many there are, how many since the last review)."""
+        told = self._store.kept(self._reviewed) or b"0"
+        seen = int(told) if told.isdigit() else 0
+        sql = "SELECT coalesce(max(id), 0), count(*), coalesce(sum(id > ?), 0) FROM ratings WHERE space = ?"
+        last, count, new = self._store.read(sql, (seen, self._space))[0]
+        return last, count, new
+
+    async def _examples(self, nearest: Nearest, most: int, pause: Pause) -> list[Example]:
+        """The latest ratings, oldest first, as a search would find their memories today."""
+        rows = self._store.read(
+            "SELECT query, relevance FROM ratings WHERE space = ? AND length(query) = ? ORDER BY id DESC LIMIT ?",
+            (self._space, self._dim * LITTLE.itemsize, most),
+        )
+        found = list[Example]()
+        for query, told in reversed(rows):
+            example = self._example(np.frombuffer(query, LITTLE).astype(np.float32), _relevance(told), nearest)
+            found += [example] if example is not None else []
+            await pause()
+        return found
+
+    def _example(self, vector: NDArray[np.float32], relevance: Mapping[int, float], nearest: Nearest) -> Example | None:
+        there = {memory.id: memory.collection for memory in self._records.get(list(relevance))}
+        relevant = [i for i in there if relevance[i] > 0]
+        if not relevant:
+            return None
+        collection = there[relevant[0]]
+        seeds = list(dict.fromkeys([*nearest(vector, _SEEDS, collection), *there]))
+        part = self._surroundings.around(seeds, _HOPS, collection=collection, most=_AROUND)
+        rows = np.array([relevance.get(i, 0.0) for i in part.graph.ids.tolist()], np.float32)
+        return Example(vector, part.vectors, part.graph, rows) if rows.any() else None
+
+
+def _relevance(told: str) -> dict[int, float]:
+    try:
+        return {int(i): max(0.0, float(value)) for i, value in read_metadata(told).items()}
+    except (ValueError, TypeError):
+        fix = "run `ruvllm memory check --repair`"
+        raise StoreError("a rated search is damaged", field="state", fix=fix) from None

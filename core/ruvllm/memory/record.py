@@ -1,0 +1,93 @@
+"""One memory: its fields, what of them can be kept, and the checksum that tells whether it still is what it was."""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ruvllm.errors import InputError
+
+__all__ = ["NODE_KINDS", "Memory", "checksum", "read_metadata", "row_of"]
+
+NODE_KINDS = ("Query", "Document", "QAPair", "AgentStep", "Fact", "Concept")  # FEATURES.md M3
+_MOST_TEXT = 1_000_000
+_DEEPEST = 100
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"')
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """One thing remembered.
+
+    Attributes:
+        id: given by the store; 0 before that.
+        kind: one of NODE_KINDS.
+        quality: 0 to 1, how good it proved to be.
+        accesses: how often a search returned it.
+        created, accessed: seconds since 1970, UTC.
+        archived: out of the index, reachable by its id and through its concept.
+    """
+
+    text: str
+    kind: str = "Document"
+    collection: str = "default"
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    quality: float = 1.0
+    id: int = 0
+    accesses: int = 0
+    created: float = 0.0
+    accessed: float = 0.0
+    archived: bool = False
+
+
+def checksum(collection: str, kind: str, space: str, text: str, metadata: str, vector: bytes) -> int:
+    """CRC-32 over what of a memory never changes."""
+    return zlib.crc32(vector, zlib.crc32("\0".join((collection, kind, space, text, metadata)).encode()))
+
+
+def read_metadata(text: str) -> dict[str, Any]:
+    """The object that a metadata column holds. Raises ValueError when it holds none."""
+    # Where there are too many levels, Python in a browser ends with its stack before json can say so.
+    if text.count("[") + text.count("{") > _DEEPEST:
+        depth = 0
+        for bracket in re.findall(r"[\[\]{}]", _STRING.sub("", text)):
+            depth += 1 if bracket in "[{" else -1
+            if depth > _DEEPEST + 1:
+                raise ValueError("nested too deeply")
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError("no object")
+    return found
+
+
+def row_of(memory: Memory) -> tuple[str, str, str, str, float]:
+    """Collection, kind, text, metadata and quality as they are kept. Raises InputError when they cannot be."""
+    if not isinstance(memory.text, str) or not memory.text.strip() or len(memory.text) > _MOST_TEXT:
+        raise InputError("a memory has no usable text", field="text", fix=f"give 1 to {_MOST_TEXT:,} characters")
+    if memory.kind not in NODE_KINDS:
+        raise InputError(f"kind is {memory.kind!r}", field="kind", fix=f"use one of {', '.join(NODE_KINDS)}")
+    if not isinstance(memory.collection, str) or not 0 < len(memory.collection) <= 200:
+        raise InputError(f"collection is {memory.collection!r}"[:120], field="collection", fix="give a short name")
+    if not isinstance(memory.quality, int | float) or not 0 <= memory.quality <= 1:
+        raise InputError(f"quality is {memory.quality!r}"[:120], field="quality", fix="use a number from 0 to 1")
+    try:
+        if _deeper(memory.metadata, _DEEPEST):
+            raise ValueError(f"more than {_DEEPEST} levels")
+        metadata = json.dumps(dict(memory.metadata), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        metadata.encode(), memory.text.encode(), memory.collection.encode()
+        if len(metadata) > _MOST_TEXT:
+            raise ValueError(f"more than {_MOST_TEXT:,} characters")
+    except (TypeError, ValueError) as error:
+        fix = "give an object of text, finite numbers, booleans, lists and objects"
+        raise InputError(f"it cannot be kept as JSON: {error}"[:200], field="metadata", fix=fix) from None
+    return memory.collection, memory.kind, memory.text, metadata, float(memory.quality)
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Whether lists and objects lie in each other more deeply, or in a circle."""
+    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return bool(inside) and (levels == 0 or any(_deeper(part, levels - 1) for part in inside))
