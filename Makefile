@@ -6,17 +6,17 @@ DATA ?= ../shared/data
 
 .PHONY: setup run demo test check web web-test pyodide-test bench bench-web models eval clean
 
-$(VENV)/.ready: pyproject.toml core/pyproject.toml models/pyproject.toml
+$(VENV)/.ready: pyproject.toml core/pyproject.toml models/pyproject.toml edge_server/pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ruvllm needs Python 3.11 or newer: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -U 'pip>=25.1'
-	$(BIN)/python -m pip install -q --disable-pip-version-check --group dev -e 'core[cli,onnx,yaml]' -e models
+	$(BIN)/python -m pip install -q --disable-pip-version-check --group dev -e 'core[cli,onnx,yaml]' -e models -e edge_server
 	touch $@
 
 setup: $(VENV)/.ready  ## the virtual environment with everything in it
 
-run: setup web/dist/ruvllm.json  ## the playground in a browser, from this machine (PORT=…; a free one if 8000 is taken)
-	@$(BIN)/python build/serve.py --open $(if $(PORT),--port $(PORT))
+run: setup web/dist/ruvllm.json  ## the server with the playground at / (PORT=…; a free one if 3000 is taken)
+	@$(BIN)/ruvllm serve --open --log-level warning $(if $(PORT),--port $(PORT),--any-port)
 
 demo: setup  ## in the terminal: route a dozen sample tasks, then your own
 	@$(BIN)/ruvllm demo
@@ -57,6 +57,7 @@ pyodide-test: setup web/node_modules/.ready  ## tests/core inside Pyodide under 
 
 bench: setup bench-web  ## speed, against the bars of the issues
 	$(BIN)/ruvllm bench route
+	$(BIN)/ruvllm bench serve
 
 bench-web: web $(VENV)/.browser  ## the same in Node and in Chromium
 	$(BIN)/python build/bench_web.py

@@ -1,1 +1,146 @@
-OPERATIONS = ()
+"""Anthropic's messages API, which Claude Code speaks: `ANTHROPIC_BASE_URL=http://127.0.0.1:3000 claude`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import msgspec
+
+from ruvllm.inference.backend import Message, estimate_tokens, estimate_usage
+from ruvllm.responses import Delta, Response, Routed
+from ruvllm_edge import anthropic_types as a
+from ruvllm_edge.chat import AUTO, Ask, answer, models, open_stream, told
+from ruvllm_edge.edge import Edge
+from ruvllm_edge.operations import Call, Operation, Reply, Stream, Style
+from ruvllm_edge.problems import Problem, problem_of
+
+__all__ = ["OPERATIONS", "STYLE"]
+
+_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+_REASONS = {"stop": "end_turn", "length": "max_tokens"}
+_encode = msgspec.json.Encoder().encode
+
+
+def _error(problem: Problem, request_id: str = "") -> a.AnthropicError:
+    kind = _TYPES.get(problem.status, "invalid_request_error" if problem.status < 500 else "api_error")
+    detail = a.AnthropicErrorDetail(kind, problem.message, problem.field, problem.fix)
+    return a.AnthropicError(detail, request_id=request_id)
+
+
+STYLE = Style(b"application/json", _error, a.AnthropicError, {422: 400})
+
+
+async def messages(edge: Edge, call: Call) -> Any:
+    """The next message of a conversation. Names of Claude models are taken for "auto": the router chooses."""
+    body: a.MessagesBody = call.body
+    ask = _asked(edge, body)
+    ignored = {"x-ruvllm-ignored": "tools"} if body.tools else {}
+    if not body.stream:
+        response = await answer(edge, ask)
+        return Reply(_whole(response), told(response) | ignored)
+    routed, events = await open_stream(edge, ask)
+    tokens = estimate_usage(ask.messages, "").prompt_tokens
+    return Stream(_streamed(routed, events, tokens), told(routed) | ignored)
+
+
+async def count_tokens(_: Edge, call: Call) -> a.TokenCount:
+    """About how many tokens a conversation has."""
+    return a.TokenCount(sum(estimate_tokens(one.content) for one in _messages(call.body)))
+
+
+def _asked(edge: Edge, body: a.MessagesBody) -> Ask:
+    if body.tool_choice is not None and body.tool_choice.get("type") not in ("auto", "none"):
+        raise Problem(400, "tool_choice is not supported", field="tool_choice", fix="leave it out")
+    known = models(edge)
+    model = body.model
+    if model not in known and not model.startswith("claude"):
+        fix = f"use {AUTO}, a Claude model's name, or one of GET /v1/models"
+        raise Problem(404, f"there is no model {model[:100]!r}", field="model", fix=fix)
+    return Ask(
+        messages=tuple(_messages(body)),
+        model=known.get(model, AUTO) if model != AUTO else AUTO,
+        max_tokens=body.max_tokens,
+        temperature=body.temperature,
+        top_p=body.top_p,
+        stop=tuple(body.stop_sequences),
+    )
+
+
+def _messages(body: a.MessagesBody | a.CountBody) -> list[Message]:
+    out = [Message("system", text)] if (text := _text(body.system or "", "system")) else []
+    return out + [Message(one.role, _text(one.content, f"messages[{i}]")) for i, one in enumerate(body.messages)]
+
+
+def _text(content: str | Sequence[a.Block], where: str) -> str:
+    if isinstance(content, str):
+        return content
+    return "\n".join(_block(block, f"{where}.content[{j}]") for j, block in enumerate(content)).strip()
+
+
+def _block(block: a.Block, where: str) -> str:
+    """A part as text, for backends that know no tools: what was done stays part of the conversation."""
+    if block.type == "text" and block.text is not None:
+        return block.text
+    if block.type == "tool_use":
+        return f"[called {block.name}: {_encode(block.input).decode()}]"
+    if block.type == "tool_result":
+        said = block.content if isinstance(block.content, str) else _encode(block.content).decode()
+        return f"[{'error' if block.is_error else 'result'}: {said}]"
+    if block.type in ("thinking", "redacted_thinking"):
+        return ""
+    raise Problem(400, f"{where}: a part of type {block.type[:40]!r}", field=where, fix="send text only")
+
+
+def _whole(response: Response) -> a.MessageAnswer:
+    usage = a.AnthropicUsage(response.usage.prompt_tokens, response.usage.completion_tokens)
+    reason = _REASONS.get(response.finish_reason, "end_turn")
+    name, text = f"msg_{response.request_id}", [a.TextBlock(response.text)]
+    return a.MessageAnswer(name, response.routing.model, text, usage, reason)
+
+
+def _event(kind: str, **data: Any) -> bytes:
+    return b"event: " + kind.encode() + b"\ndata: " + _encode({"type": kind, **data}) + b"\n\n"
+
+
+async def _streamed(routed: Routed, events: AsyncIterator[Delta | Response], tokens: int) -> AsyncIterator[bytes]:
+    """message_start, one block of text in pieces, message_delta with why it ended, message_stop."""
+    empty = a.MessageAnswer(f"msg_{routed.request_id}", routed.routing.model, [], a.AnthropicUsage(tokens, 0))
+    yield _event("message_start", message=empty)
+    yield _event("content_block_start", index=0, content_block=a.TextBlock(""))
+    yield _event("ping")
+    try:
+        async for piece in events:
+            if isinstance(piece, Delta):
+                delta = {"type": "text_delta", "text": piece.text}
+                yield _event("content_block_delta", index=0, delta=delta)
+                continue
+            yield _event("content_block_stop", index=0)
+            reason = _REASONS.get(piece.finish_reason, "end_turn")
+            usage = a.AnthropicUsage(piece.usage.prompt_tokens, piece.usage.completion_tokens)
+            yield _event("message_delta", delta={"stop_reason": reason, "stop_sequence": None}, usage=usage)
+    except Exception as error:
+        yield _event("error", error=_error(problem_of(error)).error)
+        return
+    finally:
+        await events.aclose()  # type: ignore[attr-defined]
+    yield _event("message_stop")
+
+
+_EXAMPLE = {"model": "auto", "max_tokens": 256, "messages": [{"role": "user", "content": "When do we deploy?"}]}
+
+OPERATIONS = (
+    Operation("POST", "/v1/messages", messages, "Go on with a conversation", a.MessagesBody, answer=a.MessageAnswer,
+              tag="anthropic", style=STYLE, waits=True, most=8 << 20, example=_EXAMPLE,
+              media=("application/json", "text/event-stream")),
+    Operation("POST", "/v1/messages/count_tokens", count_tokens, "Count tokens", a.CountBody, answer=a.TokenCount,
+              tag="anthropic", style=STYLE, most=8 << 20),
+)  # fmt: skip

@@ -35,7 +35,9 @@ class _Methods:
         endpoint = self._endpoints.get(method)
         if endpoint is None:
             fix = f"use {self._allowed}"
-            problem = Problem(405, "this path has no such method", field="method", fix=fix, headers={"allow": self._allowed})
+            problem = Problem(
+                405, "this path has no such method", field="method", fix=fix, headers={"allow": self._allowed}
+            )
             await send_problem(send, problem, request_id=scope["ruvllm.id"])
             return
         await endpoint(scope, receive, send)

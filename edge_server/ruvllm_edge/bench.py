@@ -82,7 +82,9 @@ def running(encoder: str = "static") -> Iterator[tuple[int, float]]:
             assert process.stdout is not None
             found = re.search(rb"http://127\.0\.0\.1:(\d+)", process.stdout.readline())
             if not found:
-                raise RuvllmError(f"the server did not start: {log.read_text()[-300:]}", field="serve", fix="see its log")
+                raise RuvllmError(
+                    f"the server did not start: {log.read_text()[-300:]}", field="serve", fix="see its log"
+                )
             port = int(found[1])
             _wait_for(port, began)
             yield port, perf_counter() - began
@@ -95,7 +97,9 @@ def running(encoder: str = "static") -> Iterator[tuple[int, float]]:
 
 def _plain() -> dict[str, str]:
     """The environment without settings of another server."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("RUVLLM_") or name == "RUVLLM_MODELS"}
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith("RUVLLM_") or name == "RUVLLM_MODELS"
+    }
 
 
 def _wait_for(port: int, began: float) -> None:

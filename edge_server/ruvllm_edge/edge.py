@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import count
 from os import urandom
 
+import numpy as np
+
 from ruvllm import Agent, RuvLLM, StoreError
-from ruvllm.encoders.protocol import pause
+from ruvllm.encoders.protocol import Vectors, pause
 from ruvllm.responses import Response
 from ruvllm_edge.auth import Buckets, KeyRing, read_keys
 from ruvllm_edge.hub import Hub
@@ -24,7 +26,9 @@ from ruvllm_edge.settings import Settings
 
 __all__ = ["Edge"]
 
-_FLUSH = 1.0  # seconds between two looks at what waits to be written
+_SLICE = 16  # texts encoded between two turns of the event loop
+_TICK = 1.0  # seconds between two looks at what waits to be written or learnt
+_BUDGET = 0.05  # seconds of learning at a time
 
 
 class Edge:
@@ -74,6 +78,14 @@ class Edge:
         usage = response.usage
         self.metrics.answer(response.routing.backend, usage.prompt_tokens, usage.completion_tokens, response.cost)
 
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors, float32 (len(texts), dim); other requests have their turn between the slices."""
+        rows = [np.zeros((0, (self.llm.minilm or self.llm.static).dim), np.float32)]
+        for start in range(0, len(texts), _SLICE):
+            rows.append(await self.llm.aembed(texts[start : start + _SLICE]))
+            await asyncio.sleep(0)
+        return np.concatenate(rows)
+
     async def add_agents(self, change: AgentsChange) -> AgentsChanged:
         """Route among these too. Raises InputError: an agent that cannot be used."""
         new = from_bodies(change.agents)
@@ -118,7 +130,7 @@ class Edge:
 
     async def close(self) -> None:
         """Write down what waits and let go of the state file and the backends."""
-        self.llm.close()
+        await self.llm.aclose()
         event(logging.INFO, "closed")
 
     async def _warm(self) -> None:
@@ -127,10 +139,13 @@ class Edge:
         event(logging.INFO, "ready", agents=len(self.llm.agents), encoder=self.llm.mode)
 
     async def _keep(self) -> None:
-        """What was acknowledged but batched goes to disk by itself."""
+        """What waits goes to disk, and what was told is learnt from, a little at a time."""
         while True:
-            await asyncio.sleep(_FLUSH)
+            await asyncio.sleep(_TICK)
             try:
                 self.llm.store.tick()
+                await self.llm.atick(_BUDGET)
             except StoreError as error:
                 event(logging.ERROR, "not written", problem=str(error))
+            except Exception as error:
+                event(logging.ERROR, "learning failed", problem=repr(error)[:300])

@@ -13,7 +13,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from ruvllm_edge.edge import Edge
-from ruvllm_edge.limits import Disconnected
+from ruvllm_edge.limits import DisconnectedError
 from ruvllm_edge.logs import event
 from ruvllm_edge.operations import PROBLEMS, Call, Operation, Reply, Stream, Style
 from ruvllm_edge.problems import Problem, problem_of, too_many
@@ -41,19 +41,21 @@ class Endpoint:
         scope["ruvllm.path"] = operation.path
         try:
             call = await self._call(scope, receive, request_id)
-            outcome = await self._handle(call, receive)
-            if isinstance(outcome, Stream):
-                await while_there(self._stream(outcome, send), receive)
+            if not operation.waits:
+                await send_reply(send, await operation.handler(self.edge, call), operation.status)
                 return
-            await send_reply(send, outcome, operation.status)
-        except Disconnected:
+            async with self.edge.answers.turn():
+                await while_there(self._answer(call, send), receive)
+        except DisconnectedError:
             scope["ruvllm.status"] = 499
         except (Exception, asyncio.CancelledError) as error:
             if scope["ruvllm.started"]:  # the status is sent already: all that is left is to break off
                 raise
             if isinstance(error, asyncio.CancelledError):
                 with suppress(Exception):
-                    await send_problem(send, too_many("the server is ending", 5, status=503), operation.style, request_id)
+                    await send_problem(
+                        send, too_many("the server is ending", 5, status=503), operation.style, request_id
+                    )
                 raise
             await send_problem(send, self._problem(error, request_id), operation.style, request_id)
 
@@ -98,18 +100,16 @@ class Endpoint:
             raise Problem(415, "the body is not declared as JSON", field="content-type", fix=fix)
         return self._decode(data)
 
-    async def _handle(self, call: Call, receive: Receive) -> Any:
-        operation = self.operation
-        if not operation.waits:
-            return await operation.handler(self.edge, call)
+    async def _answer(self, call: Call, send: Send) -> None:
+        """What takes its time, within a limit."""
         async with asyncio.timeout(self.edge.settings.timeout):
-            return await while_there(operation.handler(self.edge, call), receive)  # type: ignore[arg-type]
-
-    async def _stream(self, stream: Stream, send: Send) -> None:
-        headers = [*_EVENTS, *_raw(stream.headers)]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        async with asyncio.timeout(self.edge.settings.timeout):
-            await send_events(stream.events, send)
+            outcome = await self.operation.handler(self.edge, call)
+            if not isinstance(outcome, Stream):
+                await send_reply(send, outcome, self.operation.status)
+                return
+            headers = [*_EVENTS, *_raw(outcome.headers)]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send_events(outcome.events, send)
 
     def _problem(self, error: BaseException, request_id: str) -> Problem:
         assert isinstance(error, Exception)

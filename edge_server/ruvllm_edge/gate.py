@@ -47,7 +47,7 @@ class Gate:
             return
         edge, began = self._edge, perf_counter()
         request_id = edge.new_id()
-        scope |= {"ruvllm.id": request_id, "ruvllm.status": 0, "ruvllm.started": False, "ruvllm.path": "other"}
+        scope.update({"ruvllm.id": request_id, "ruvllm.status": 0, "ruvllm.started": False, "ruvllm.path": "other"})
         added = [(b"x-request-id", request_id.encode())]
 
         async def sending(message: Message) -> None:

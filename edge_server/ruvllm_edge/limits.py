@@ -11,12 +11,12 @@ from starlette.types import Receive, Scope
 
 from ruvllm_edge.problems import Problem, too_many
 
-__all__ = ["Answers", "Bodies", "Disconnected"]
+__all__ = ["Answers", "Bodies", "DisconnectedError"]
 
 _STEP = 64 << 10  # bytes that a body of unknown length is given at a time
 
 
-class Disconnected(Exception):
+class DisconnectedError(Exception):
     """The client has gone; nobody is left to answer."""
 
 
@@ -36,7 +36,7 @@ class Bodies:
 
         Raises:
             Problem: 408, 413 or 503.
-            Disconnected: the client left in the middle of it.
+            DisconnectedError: the client left in the middle of it.
         """
         told = _told_length(scope)
         if told is not None and told > most:
@@ -58,7 +58,7 @@ class Bodies:
                 message = first or await receive()
                 first = None
                 if message["type"] == "http.disconnect":
-                    raise Disconnected
+                    raise DisconnectedError
                 piece = message.get("body", b"")
                 size += len(piece)
                 if size > most:

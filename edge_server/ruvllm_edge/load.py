@@ -42,7 +42,9 @@ def prompts() -> Iterator[str]:
 def routing_request(text: str) -> bytes:
     """`POST /v1/route` as it goes over the wire."""
     body = json.dumps({"text": text}).encode()
-    head = f"POST /v1/route HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+    head = (
+        f"POST /v1/route HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+    )
     return head.encode() + b"\r\n\r\n" + body
 
 

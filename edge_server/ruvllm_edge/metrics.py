@@ -23,16 +23,19 @@ class Metrics:
             "ruvllm_requests", "Requests answered.", ("method", "path", "status"), registry=registry
         )
         self._latency = Histogram(
-            "ruvllm_request_latency_seconds", "From headers to the last byte.", ("path",),
-            buckets=_SECONDS, registry=registry,
+            "ruvllm_request_latency_seconds",
+            "From headers to the last byte.",
+            ("path",),
+            buckets=_SECONDS,
+            registry=registry,
         )
         self._confidence = Histogram(
-            "ruvllm_confidence", "Calibrated probability that the chosen agent is right.",
-            buckets=_TENTHS, registry=registry,
+            "ruvllm_confidence",
+            "Calibrated probability that the chosen agent is right.",
+            buckets=_TENTHS,
+            registry=registry,
         )
-        self._decisions = Counter(
-            "ruvllm_decisions", "Decisions made.", ("tier", "action"), registry=registry
-        )
+        self._decisions = Counter("ruvllm_decisions", "Decisions made.", ("tier", "action"), registry=registry)
         self.quality = Histogram(
             "ruvllm_quality_score", "What people said of answers, 0 to 1.", buckets=_TENTHS, registry=registry
         )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
-import numpy as np
+from msgspec import convert
 
 from ruvllm import Decision, Team, __version__
 from ruvllm.memory.records import Memory
@@ -17,8 +16,6 @@ from ruvllm_edge.operations import Call, Operation, Reply
 from ruvllm_edge.problems import Problem
 
 __all__ = ["OPERATIONS"]
-
-_SLICE = 16  # texts encoded between two turns of the event loop
 
 
 async def route(edge: Edge, call: Call) -> Decision:
@@ -39,8 +36,7 @@ async def query(edge: Edge, call: Call) -> Response:
     constraints = Constraints(
         body.max_latency_ms, body.max_tokens, body.temperature, body.top_p, body.force_model, body.force_context
     )
-    async with edge.answers.turn():
-        response = await edge.llm.aquery(body.query, session=body.session_id, constraints=constraints)
+    response = await edge.llm.aquery(body.query, session=body.session_id, constraints=constraints)
     edge.answered(response)
     return response
 
@@ -53,7 +49,7 @@ async def feedback(edge: Edge, call: Call) -> s.Learnt:
             body.request_id, rating=body.rating, correction=body.correction, task_success=body.task_success
         )
         if body.rating is not None:
-            edge.metrics.quality.observe(body.rating)
+            edge.metrics.quality.observe((body.rating - 1) / 4)
         return s.Learnt(request=applied)
     for field in ("text", "agent"):
         if getattr(body, field) is None:
@@ -99,11 +95,8 @@ async def add_memory(edge: Edge, call: Call) -> s.Memories:
     """Remember texts: all of them or none, on disk when this returns."""
     rows: list[s.MemoryBody] = call.body.memories
     new = [Memory(row.text, row.kind, row.collection, row.metadata, row.quality) for row in rows]
-    memory, vectors = edge.llm.memory, []
-    for start in range(0, len(new), _SLICE):
-        vectors.append(await memory.encoder.encode([one.text for one in new[start : start + _SLICE]]))
-        await asyncio.sleep(0)
-    return s.Memories(memory.add_encoded(new, np.concatenate(vectors)))
+    vectors = await edge.embed([one.text for one in new])
+    return s.Memories(edge.llm.memory.add_encoded(new, vectors))
 
 
 async def search_memory(edge: Edge, call: Call) -> s.MemoryHits:
@@ -115,14 +108,14 @@ async def search_memory(edge: Edge, call: Call) -> s.MemoryHits:
 
 def _hit(memory: Memory, score: float, hops: int) -> s.MemoryHit:
     metadata = dict(memory.metadata)
-    return s.MemoryHit(
-        memory.id, memory.text, score, memory.kind, memory.collection, metadata, memory.quality, hops
-    )
+    return s.MemoryHit(memory.id, memory.text, score, memory.kind, memory.collection, metadata, memory.quality, hops)
 
 
 async def patterns(edge: Edge, call: Call) -> s.Patterns:
     """What was learnt of many tasks, the most used first."""
-    return s.Patterns(list(edge.llm.get_patterns(call.query.limit)))
+    return s.Patterns(
+        [convert(one, s.PatternRow, from_attributes=True) for one in edge.llm.get_patterns(call.query.limit)]
+    )
 
 
 async def stats(edge: Edge, _: Call) -> dict[str, Any]:

@@ -1,1 +1,170 @@
-OPERATIONS = ()
+"""OpenAI's API: chat completions (streamed too), embeddings, models."""
+
+from __future__ import annotations
+
+import time
+from base64 import b64encode
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+
+from ruvllm.inference.backend import Message, Usage, estimate_tokens
+from ruvllm.responses import Delta, Response, Routed
+from ruvllm_edge import openai_types as o
+from ruvllm_edge.chat import AUTO, Ask, answer, models, open_stream, told
+from ruvllm_edge.edge import Edge
+from ruvllm_edge.operations import Call, Operation, Reply, Stream, Style
+from ruvllm_edge.problems import Problem, problem_of
+
+__all__ = ["OPERATIONS", "STYLE"]
+
+_ROLES = {"developer": "system", "tool": "user", "function": "user"}
+_TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
+_encode = msgspec.json.Encoder().encode
+_DONE = b"data: [DONE]\n\n"
+
+
+def _error(problem: Problem, _: str = "") -> o.ErrorBody:
+    kind = _TYPES.get(problem.status, "invalid_request_error" if problem.status < 500 else "server_error")
+    code = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceeded"}.get(problem.status)
+    return o.ErrorBody(o.ErrorDetail(problem.message, kind, problem.field or None, code, problem.fix))
+
+
+STYLE = Style(b"application/json", _error, o.ErrorBody, {422: 400})
+
+
+async def chat(edge: Edge, call: Call) -> Any:
+    """The next message of a conversation; `model: "auto"` lets the router choose who writes it."""
+    body: o.ChatBody = call.body
+    ask = _asked(edge, body)
+    ignored = {"x-ruvllm-ignored": "tools"} if body.tools else {}
+    if not body.stream:
+        response = await answer(edge, ask)
+        return Reply(_whole(response), told(response) | ignored)
+    routed, events = await open_stream(edge, ask)
+    usage = body.stream_options is not None and body.stream_options.include_usage
+    return Stream(_streamed(routed, events, usage), told(routed) | ignored)
+
+
+def _asked(edge: Edge, body: o.ChatBody) -> Ask:
+    for field, wrong in (
+        ("tool_choice", body.tool_choice not in (None, "none", "auto")),
+        ("response_format", (body.response_format or {}).get("type", "text") != "text"),
+        ("logprobs", bool(body.logprobs)),
+    ):
+        if wrong:
+            raise Problem(400, f"{field} is not supported", field=field, fix="leave it out")
+    known = models(edge)
+    if body.model not in known:
+        fix = f"use {AUTO}, or one of GET /v1/models"
+        raise Problem(404, f"there is no model {body.model[:100]!r}", field="model", fix=fix)
+    stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
+    return Ask(
+        messages=tuple(_message(turn, f"messages[{i}]") for i, turn in enumerate(body.messages)),
+        model=body.model if body.model == AUTO else known[body.model],
+        max_tokens=body.max_completion_tokens or body.max_tokens,
+        temperature=body.temperature,
+        top_p=body.top_p,
+        stop=stop,
+        seed=body.seed,
+    )
+
+
+def _message(turn: o.Turn, where: str) -> Message:
+    if isinstance(turn.content, list):
+        for j, part in enumerate(turn.content):
+            if part.text is None:
+                field = f"{where}.content[{j}]"
+                raise Problem(400, f"{field}: a part of type {part.type[:40]!r}", field=field, fix="send text only")
+        text = "\n".join(part.text or "" for part in turn.content)
+    else:
+        text = turn.content or ""
+    if turn.tool_calls:  # as text, for backends that know no tools: what was done stays part of the conversation
+        text = "\n".join((text, *(f"[called {_encode(call).decode()}]" for call in turn.tool_calls))).strip()
+    return Message(_ROLES.get(turn.role, turn.role), text)
+
+
+def _usage(usage: Usage) -> o.TokenUsage:
+    return o.TokenUsage(usage.prompt_tokens, usage.completion_tokens, usage.total_tokens)
+
+
+def _whole(response: Response) -> o.Chat:
+    choice = o.Choice(o.Said(response.text), response.finish_reason)
+    model = response.routing.model
+    return o.Chat(f"chatcmpl-{response.request_id}", int(time.time()), model, [choice], _usage(response.usage))
+
+
+async def _streamed(routed: Routed, events: AsyncIterator[Delta | Response], with_usage: bool) -> AsyncIterator[bytes]:
+    """The events of a chat completion: the role, the text in pieces, why it ended, and the usage if asked for."""
+    name, created, model = f"chatcmpl-{routed.request_id}", int(time.time()), routed.routing.model
+
+    def event(*choices: o.ChunkChoice, usage: o.TokenUsage | None = None) -> bytes:
+        return b"data: " + _encode(o.Chunk(name, created, model, list(choices), usage)) + b"\n\n"
+
+    yield event(o.ChunkChoice(o.StreamDelta("assistant", "")))
+    try:
+        async for piece in events:
+            if isinstance(piece, Delta):
+                yield event(o.ChunkChoice(o.StreamDelta(content=piece.text)))
+                continue
+            yield event(o.ChunkChoice(o.StreamDelta(), piece.finish_reason))
+            if with_usage:
+                yield event(usage=_usage(piece.usage))
+    except Exception as error:
+        yield b"data: " + _encode(_error(problem_of(error))) + b"\n\n"
+        return
+    finally:
+        await events.aclose()  # type: ignore[attr-defined]
+    yield _DONE
+
+
+async def embeddings(edge: Edge, call: Call) -> o.Embeddings:
+    """Unit vectors in the space that tasks and memories share; their scalar products are cosines."""
+    body: o.EmbeddingBody = call.body
+    encoder = edge.llm.minilm or edge.llm.static
+    if body.dimensions not in (None, encoder.dim):
+        raise Problem(400, f"dimensions is {body.dimensions}", field="dimensions", fix=f"use {encoder.dim}")
+    if body.model not in (AUTO, encoder.name):
+        fix = f"use {AUTO} or {encoder.name}"
+        raise Problem(404, f"there is no embedding model {body.model[:100]!r}", field="model", fix=fix)
+    texts = [body.input] if isinstance(body.input, str) else body.input
+    rows = await edge.embed(texts)
+    tokens = sum(map(estimate_tokens, texts))
+    base64 = body.encoding_format == "base64"
+    data = [
+        o.Embedding(i, b64encode(row.astype("<f4").tobytes()).decode() if base64 else row.tolist())
+        for i, row in enumerate(rows)
+    ]
+    return o.Embeddings(data, encoder.name, o.EmbeddingUsage(tokens, tokens))
+
+
+async def list_models(edge: Edge, _: Call) -> o.Models:
+    """Names that `model` may have."""
+    return o.Models(_models(edge))
+
+
+async def one_model(edge: Edge, call: Call) -> o.Model:
+    """One of them."""
+    for model in _models(edge):
+        if model.id == call.path["id"]:
+            return model
+    raise Problem(404, "there is no such model", field="id", fix="see GET /v1/models")
+
+
+def _models(edge: Edge) -> list[o.Model]:
+    encoder = edge.llm.minilm or edge.llm.static
+    return [o.Model(name, owner) for name, owner in ({encoder.name: "ruvllm"} | models(edge)).items()]
+
+
+_CHAT = {"model": "auto", "messages": [{"role": "user", "content": "When do we deploy?"}]}
+_SERVED = ("application/json", "text/event-stream")
+
+OPERATIONS = (
+    Operation("POST", "/v1/chat/completions", chat, "Go on with a conversation", o.ChatBody, answer=o.Chat,
+              tag="openai", style=STYLE, waits=True, most=8 << 20, example=_CHAT, media=_SERVED),
+    Operation("POST", "/v1/embeddings", embeddings, "Place texts in the space", o.EmbeddingBody, answer=o.Embeddings,
+              tag="openai", style=STYLE, most=8 << 20, example={"input": ["fix the login"]}),
+    Operation("GET", "/v1/models", list_models, "List the models", answer=o.Models, tag="openai", style=STYLE),
+    Operation("GET", "/v1/models/{id}", one_model, "One model", answer=o.Model, tag="openai", style=STYLE),
+)  # fmt: skip

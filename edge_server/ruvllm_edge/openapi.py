@@ -110,7 +110,9 @@ def _errors(operation: Operation, of: dict[str, Any]) -> dict[str, Any]:
     style = operation.style
     content = {style.media.decode(): {"schema": of[str(style.schema)]}}
     told = {str(style.statuses.get(int(code), int(code))): what for code, what in _ERRORS.items()}
-    told |= {"404": "There is no such thing."} | ({"409": "It was not added here."} if operation.method == "DELETE" else {})
+    told |= {"404": "There is no such thing."} | (
+        {"409": "It was not added here."} if operation.method == "DELETE" else {}
+    )
     if operation.waits:
         told |= {"502": "The backend gave no usable answer.", "504": "The answer took too long."}
     if operation.answer_503 is not None:

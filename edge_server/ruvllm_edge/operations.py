@@ -104,5 +104,3 @@ class Operation:
     example: Any = None
     media: tuple[str, ...] = ("application/json",)
     answer_503: Any = None
-
-

@@ -89,7 +89,9 @@ class Page:
     def _answer(scope: Scope, file: Path) -> Response:
         """It in the smallest form that the client takes."""
         sent = dict(scope["headers"])
-        taken = {part.split(b";")[0].strip().decode("latin-1") for part in sent.get(b"accept-encoding", b"").split(b",")}
+        taken = {
+            part.split(b";")[0].strip().decode("latin-1") for part in sent.get(b"accept-encoding", b"").split(b",")
+        }
         headers, form = dict(HEADERS), file
         for name, end in _ENCODINGS:
             if name in taken and (other := file.with_name(file.name + end)).is_file():

@@ -31,7 +31,7 @@ class ProblemBody(msgspec.Struct, rename={"kind": "type"}, omit_defaults=True):
     request_id: str = ""
 
 
-class Problem(Exception):
+class Problem(Exception):  # noqa: N818 - the word of RFC 9457
     """An answer other than the one that was asked for.
 
     Args:
@@ -52,7 +52,9 @@ class Problem(Exception):
     def body(self, request_id: str = "") -> Any:
         """As it is sent to clients of ruvllm's own API."""
         title = HTTPStatus(self.status).phrase
-        return ProblemBody(title, self.status, self.message, self.message, "about:blank", self.field, self.fix, request_id)
+        return ProblemBody(
+            title, self.status, self.message, self.message, "about:blank", self.field, self.fix, request_id
+        )
 
 
 def problem_of(error: Exception) -> Problem:

@@ -7,12 +7,33 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from ruvllm import Agent, Tier
+from ruvllm.responses import Applied
 
 __all__ = [
-    "AgentBody", "AgentFile", "Agents", "AgentsChange", "AgentsChanged", "FederatedPush", "FeedbackBody",
-    "Health", "Learnt", "Memories", "MemoryAdd", "MemoryBody", "MemoryHit", "MemoryHits", "MemorySearch", "Patterns",
-    "PatternsQuery", "ProblemRow", "QueryBody", "Ready", "RouteBody", "SessionBody", "SessionMade", "TeamBody",
-]  # fmt: skip
+    "AgentBody",
+    "AgentFile",
+    "Agents",
+    "AgentsChange",
+    "AgentsChanged",
+    "FeedbackBody",
+    "Health",
+    "Learnt",
+    "Memories",
+    "MemoryAdd",
+    "MemoryBody",
+    "MemoryHit",
+    "MemoryHits",
+    "MemorySearch",
+    "Patterns",
+    "PatternsQuery",
+    "ProblemRow",
+    "QueryBody",
+    "Ready",
+    "RouteBody",
+    "SessionBody",
+    "SessionMade",
+    "TeamBody",
+]
 
 Text = Annotated[str, Meta(min_length=1, max_length=4_000_000)]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -52,7 +73,7 @@ class FeedbackBody(Struct):
     agent: str | None = None
     weight: Annotated[float, Meta(gt=0, le=10)] = 1.0
     request_id: str | None = None
-    rating: Annotated[float, Meta(ge=0, le=1, description="0 useless, 1 perfect")] | None = None
+    rating: Annotated[float, Meta(ge=1, le=5, description="1 bad, 5 good")] | None = None
     correction: str | None = None
     task_success: bool | None = None
 
@@ -61,7 +82,7 @@ class Learnt(Struct):
     """Feedback was taken in."""
 
     learnt: bool = True
-    request: Any = None
+    request: Applied | None = None
 
 
 class AgentBody(Struct, omit_defaults=True):
@@ -182,10 +203,26 @@ class PatternsQuery(Struct):
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 20
 
 
+class PatternRow(Struct):
+    """A way of handling a kind of task that has worked."""
+
+    id: int
+    pattern_type: str
+    route: str
+    cluster_size: int
+    avg_quality: float
+    access_count: int
+    created_at: float
+    last_accessed: float
+    contexts: list[str]
+    actions: list[str]
+    metadata: dict[str, Any]
+
+
 class Patterns(Struct):
     """What was learnt of many tasks."""
 
-    patterns: list[Any]
+    patterns: list[PatternRow]
 
 
 class Health(Struct):
@@ -201,15 +238,3 @@ class Ready(Struct):
     ready: bool
     agents: int | UnsetType = UNSET
     encoder: str | UnsetType = UNSET
-
-
-class FederatedPush(Struct):
-    """What became of an update."""
-
-    groups: int
-    texts: int
-    refused: int
-    again: bool
-    consolidated: bool
-
-

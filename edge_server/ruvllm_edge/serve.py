@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
+import sys
+import webbrowser
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import click
@@ -28,28 +32,41 @@ __all__ = ["bound", "make_server", "serve"]
 @click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="A TOML file: backends, memory, …")
 @agents_option
 @encoder_option
-@click.option("--web", type=click.Path(file_okay=False, path_type=Path), help="The built playground.  [env: RUVLLM_WEB]")
+@click.option(
+    "--web", type=click.Path(file_okay=False, path_type=Path), help="The built playground.  [env: RUVLLM_WEB]"
+)
 @click.option(
     "--keys-file", type=click.Path(dir_okay=False, path_type=Path), help="Hashed API keys.  [env: RUVLLM_KEYS_FILE]"
 )
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
+@click.option("--open", "show", is_flag=True, help="Open the page in a browser, where there is a window.")
 @click.option("--any-port", is_flag=True, help="Take a free port where the usual one is taken.")
-@click.option("--force", is_flag=True, help="Listen beyond this machine without an API key: anybody may use and teach it.")
+@click.option(
+    "--force", is_flag=True, help="Listen beyond this machine without an API key: anybody may use and teach it."
+)
 @click.pass_context
 def serve(
-    ctx: click.Context, config: Path | None, agents: Path | None, encoder: str | None, any_port: bool, force: bool,
+    ctx: click.Context,
+    /,
+    config: Path | None,
+    agents: Path | None,
+    encoder: str | None,
+    show: bool,
+    any_port: bool,
+    force: bool,
     **given: Any,
 ) -> None:
     """Answer over HTTP: ruvllm's own API, OpenAI's and Anthropic's, and the playground at /.
 
-    Every setting can be an environment variable too; a config file and RUVLLM_SMALL_URL and the like name
+    Every setting can be an environment variable too; a config file and RUVLLM_INFERENCE_SMALL_URL and the like name
     the backends that write answers. Without one, answers are drawn from memory.
 
     \b
     Examples:
       ruvllm serve
       ruvllm serve --config ruvllm.toml --port 8080
-      RUVLLM_SMALL_URL=http://127.0.0.1:8080/v1 RUVLLM_SMALL_KIND=openai ruvllm serve
+      RUVLLM_INFERENCE_SMALL_KIND=openai RUVLLM_INFERENCE_SMALL_URL=http://127.0.0.1:8080/v1 \\
+        RUVLLM_INFERENCE_SMALL_MODEL=qwen ruvllm serve
       ruvllm keys add laptop --file keys.txt; ruvllm serve --host 0.0.0.0 --keys-file keys.txt
     """  # fmt: skip
     settings = Settings.from_env(**given)
@@ -65,7 +82,10 @@ def serve(
     server = make_server(llm, settings, keeps=chosen is None)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     page = "" if find_page(settings.web) else "  (the API; the page is not built: make web)"
-    click.echo(f"http://{host}:{sock.getsockname()[1]}/{page}  (ends with Ctrl-C)")
+    url = f"http://{host}:{sock.getsockname()[1]}/"
+    click.echo(f"{url}{page}  (ends with Ctrl-C)")
+    if show:
+        _open(url)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(server.serve([sock]))
@@ -108,6 +128,13 @@ def bound(host: str, port: int, any_port: bool = False) -> socket.socket:
         fix = "give another --port, or 0 for a free one"
         raise ConfigError(f"{host}:{port} cannot be used: {error.strerror}", field="port", fix=fix) from None
     return sock
+
+
+def _open(url: str) -> None:
+    """In a browser that has a window; the printed address is for everyone else."""
+    windows = sys.platform in ("win32", "darwin") or any(os.environ.get(n) for n in ("DISPLAY", "WAYLAND_DISPLAY"))
+    if windows:
+        Thread(target=webbrowser.open, args=(url,), daemon=True).start()  # some browsers hold on to whoever starts them
 
 
 def _loop_factory() -> Any:

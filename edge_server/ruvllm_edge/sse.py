@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from starlette.types import Receive, Send
 
-from ruvllm_edge.limits import Disconnected
+from ruvllm_edge.limits import DisconnectedError
 
 __all__ = ["QUIET", "send_events", "while_there"]
 
@@ -22,14 +22,14 @@ async def while_there(work: Coroutine[Any, Any, T], receive: Receive) -> T:
     """The outcome of some work, which is cancelled when the client leaves.
 
     Raises:
-        Disconnected: it left.
+        DisconnectedError: it left.
     """
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_gone(receive))
     try:
         await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            raise Disconnected
+            raise DisconnectedError
         return await task
     finally:
         for one in (task, gone):

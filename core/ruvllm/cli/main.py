@@ -15,6 +15,7 @@ from ruvllm.cli.agents import agents
 from ruvllm.cli.bench import bench
 from ruvllm.cli.console import fail
 from ruvllm.cli.demo import demo
+from ruvllm.cli.doctor import doctor
 from ruvllm.cli.evaluate import evaluate
 from ruvllm.cli.info import info
 from ruvllm.cli.memory import memory
@@ -64,5 +65,5 @@ def main(ctx: click.Context, state: Path | None) -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-for _command in (route, feedback, agents, memory, evaluate, bench, info, demo):
+for _command in (route, feedback, agents, memory, evaluate, bench, info, demo, doctor):
     main.add_command(_command)

@@ -1,0 +1,138 @@
+"""From a conversation to the backend that goes on with it: what the OpenAI and Anthropic APIs have in common."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from ruvllm import InputError, Tier
+from ruvllm.config import TIERS
+from ruvllm.inference.backend import Message
+from ruvllm.responses import Constraints, Delta, Event, Response, Routed
+from ruvllm_edge.edge import Edge
+from ruvllm_edge.sse import QUIET
+
+__all__ = ["AUTO", "Ask", "answer", "models", "open_stream", "told"]
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A conversation to go on with.
+
+    Attributes:
+        messages: they are sent as they are; the last one of the user is what is routed.
+        model: AUTO, a tier, or the name of a backend or of its model.
+    """
+
+    messages: tuple[Message, ...]
+    model: str = AUTO
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+    @property
+    def question(self) -> str:
+        """What the user said last. Raises InputError: nothing."""
+        said = next((one.content for one in reversed(self.messages) if one.role == "user" and one.content.strip()), "")
+        if not said:
+            raise InputError("no message is by the user", field="messages", fix='add one with the role "user"')
+        return said
+
+    @property
+    def constraints(self) -> Constraints:
+        """In the router's words."""
+        return Constraints(
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            force_model=None if self.model == AUTO else self.model,
+            stop=self.stop,
+            seed=self.seed,
+        )
+
+
+def models(edge: Edge) -> dict[str, str]:
+    """Names that `model` may have, and whose they are."""
+    out = {AUTO: "ruvllm"}
+    for tier, backend in edge.llm.backends.items():
+        out |= {TIERS[tier - 1]: backend.name, backend.name: backend.name, backend.model: backend.name}
+    return out
+
+
+async def answer(edge: Edge, ask: Ask) -> Response:
+    """The whole answer. Raises BackendError: no backend gave one."""
+    response = await edge.llm.aquery(ask.question, constraints=ask.constraints, messages=ask.messages)
+    edge.answered(response)
+    return response
+
+
+async def open_stream(edge: Edge, ask: Ask) -> tuple[Routed, AsyncIterator[Delta | Response]]:
+    """Who answers, and the answer in pieces, its `Response` last.
+
+    Whatever fails before the first piece, or in the first seconds, is raised here: it can still have a status.
+    """
+    events = edge.llm.aquery_stream(ask.question, constraints=ask.constraints, messages=ask.messages)
+    routed = await anext(events)
+    assert isinstance(routed, Routed)
+    first = asyncio.ensure_future(_next(events))
+    try:
+        await asyncio.wait((first,), timeout=QUIET)
+    except asyncio.CancelledError:
+        first.cancel()
+        with suppress(asyncio.CancelledError, Exception):
+            await first
+        raise
+    if first.done():
+        first.result()
+    return routed, _rest(edge, first, events)
+
+
+async def _next(events: AsyncIterator[Event]) -> Event:
+    return await anext(events)
+
+
+async def _rest(
+    edge: Edge, first: asyncio.Task[Event], events: AsyncIterator[Event]
+) -> AsyncIterator[Delta | Response]:
+    try:
+        event: Event | None = await first
+        while event is not None:
+            if isinstance(event, Response):
+                edge.answered(event)
+            if not isinstance(event, Routed):
+                yield event
+            event = await anext(events, None)
+    finally:
+        with suppress(Exception):
+            await events.aclose()  # type: ignore[attr-defined]
+
+
+def told(routing: Routed | Response) -> dict[str, str]:
+    """Headers that say where a conversation went."""
+    if isinstance(routing, Routed):
+        decision = routing.decision
+        agent, confidence, tier, action = decision.agent, decision.confidence, decision.tier, decision.action
+    else:
+        agent, confidence, tier, action = routing.agent, routing.confidence, routing.tier, ""
+    headers = {
+        "x-ruvllm-request": routing.request_id,
+        "x-ruvllm-agent": _ascii(agent),
+        "x-ruvllm-confidence": f"{confidence:.4f}",
+        "x-ruvllm-tier": Tier(tier).name.lower(),
+        "x-ruvllm-action": action,
+        "x-ruvllm-backend": _ascii(routing.routing.backend),
+        "x-ruvllm-model": _ascii(routing.routing.model),
+    }
+    return {name: value for name, value in headers.items() if value}
+
+
+def _ascii(text: str) -> str:
+    """For a header: one line, without what could end it."""
+    flat = " ".join(text.split())
+    return "".join(char if " " <= char <= "~" else "?" for char in flat)[:200]

@@ -1,0 +1,197 @@
+"""The JSON of OpenAI's API, as far as it is served."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+__all__ = [
+    "Chat",
+    "ChatBody",
+    "Choice",
+    "Chunk",
+    "ChunkChoice",
+    "Embedding",
+    "EmbeddingBody",
+    "EmbeddingUsage",
+    "Embeddings",
+    "ErrorBody",
+    "ErrorDetail",
+    "Model",
+    "Models",
+    "Part",
+    "Said",
+    "StreamDelta",
+    "TokenUsage",
+    "Turn",
+]
+
+
+class Part(Struct):
+    """A part of a message; texts are read, anything else is refused."""
+
+    type: str
+    text: str | None = None
+
+
+class Turn(Struct):
+    """One message."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[Part] | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+
+
+class StreamOptions(Struct):
+    """What a stream tells beside the text."""
+
+    include_usage: bool = False
+
+
+class ChatBody(Struct):
+    """A conversation to go on with."""
+
+    messages: Annotated[list[Turn], Meta(min_length=1, max_length=10_000)]
+    model: Annotated[str, Meta(min_length=1, max_length=300)] = "auto"
+    max_tokens: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    max_completion_tokens: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
+    stop: str | Annotated[list[str], Meta(max_length=16)] | None = None
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Annotated[int, Meta(ge=1, le=1)] | None = None
+    logprobs: bool | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: Any = None
+    response_format: dict[str, Any] | None = None
+
+
+class Said(Struct):
+    """What was answered."""
+
+    content: str
+    role: str = "assistant"
+    refusal: str | None = None
+
+
+class Choice(Struct):
+    """The one answer."""
+
+    message: Said
+    finish_reason: str
+    index: int = 0
+    logprobs: None = None
+
+
+class TokenUsage(Struct):
+    """Tokens."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class Chat(Struct):
+    """A whole answer."""
+
+    id: str
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: TokenUsage
+    object: str = "chat.completion"
+
+
+class StreamDelta(Struct, omit_defaults=True):
+    """A piece of what is answered."""
+
+    role: str | None = None
+    content: str | None = None
+
+
+class ChunkChoice(Struct):
+    """A piece of the one answer."""
+
+    delta: StreamDelta
+    finish_reason: str | None = None
+    index: int = 0
+    logprobs: None = None
+
+
+class Chunk(Struct):
+    """A piece of an answer."""
+
+    id: str
+    created: int
+    model: str
+    choices: list[ChunkChoice]
+    usage: TokenUsage | None = None
+    object: str = "chat.completion.chunk"
+
+
+class EmbeddingBody(Struct):
+    """Texts to be placed in the space that tasks and memories share."""
+
+    input: str | Annotated[list[str], Meta(max_length=2_048)]
+    model: str = "auto"
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = None
+
+
+class Embedding(Struct):
+    """A unit vector: numbers, or little-endian float32 in base64."""
+
+    index: int
+    embedding: list[float] | str
+    object: str = "embedding"
+
+
+class EmbeddingUsage(Struct):
+    """Tokens, about."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class Embeddings(Struct):
+    """One for each text."""
+
+    data: list[Embedding]
+    model: str
+    usage: EmbeddingUsage
+    object: str = "list"
+
+
+class Model(Struct):
+    """A name that `model` may have."""
+
+    id: str
+    owned_by: str
+    created: int = 0
+    object: str = "model"
+
+
+class Models(Struct):
+    """All of them."""
+
+    data: list[Model]
+    object: str = "list"
+
+
+class ErrorDetail(Struct):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+    fix: str = ""
+
+
+class ErrorBody(Struct):
+    """An error as OpenAI's clients read it."""
+
+    error: ErrorDetail
