@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gc
 import importlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
 from statistics import median
 from time import perf_counter, perf_counter_ns
 from typing import Any
@@ -22,6 +25,7 @@ _WARM = 20
 _BLOCK = 16_384
 _EFS = (10, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 _M, _EF_CONSTRUCTION = 16, 200
+_MODULES = {"hnswlib": "hnswlib", "usearch": "usearch.index"}
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -120,41 +124,58 @@ def interpolated(curve: Sequence[Point], recall: float) -> float | None:
     return float(np.interp(recall, [one.recall for one in rising], [one.p50_ms for one in rising]))
 
 
-def rivals(vectors: Floats, queries: Floats, truth: Ids, only: Sequence[str] = ("hnswlib", "usearch")) -> list[Rival]:
-    """The compiled libraries that are installed, one thread each, over a range of beams."""
+def rivals(
+    vectors: Floats,
+    queries: Floats,
+    truth: Ids,
+    only: Sequence[str] = ("hnswlib", "usearch"),
+    cache: Path | None = None,
+) -> list[Rival]:
+    """The compiled libraries that are installed, one thread each, over a range of beams.
+
+    Args:
+        cache: a folder where hnswlib's graph is kept for the next run: a large one takes a minute.
+    """
     found = []
-    for name, make in (("hnswlib", _hnswlib), ("usearch", _usearch)):
-        if name not in only:
-            continue
+    for name in only:
         try:
-            module = importlib.import_module("hnswlib" if name == "hnswlib" else "usearch.index")
+            module = importlib.import_module(_MODULES[name])
         except ImportError:
             continue
-        began = perf_counter()
-        asking = make(module, np.ascontiguousarray(vectors))
-        took = perf_counter() - began
+        table = np.ascontiguousarray(vectors)
+        took, asking = _hnswlib(module, table, cache) if name == "hnswlib" else _usearch(module, table)
         found.append(Rival(name, took, tuple(point(asking(ef), queries, truth, ef) for ef in _EFS)))
     return found
 
 
-def _hnswlib(module: Any, vectors: Floats) -> Callable[[int], Ask]:
+def _hnswlib(module: Any, vectors: Floats, cache: Path | None) -> tuple[float, Callable[[int], Ask]]:
     index = module.Index("ip", vectors.shape[1])
-    index.init_index(len(vectors), ef_construction=_EF_CONSTRUCTION, M=_M)
+    digest = sha256(vectors.data).hexdigest()[:24]
+    path = None if cache is None else cache / f"hnswlib-{_M}-{_EF_CONSTRUCTION}-{digest}.bin"
+    told = None if path is None else path.with_suffix(".json")
+    if path is not None and told is not None and told.exists():
+        index.load_index(str(path))
+        took = float(json.loads(told.read_text("utf-8")))
+    else:
+        index.init_index(len(vectors), ef_construction=_EF_CONSTRUCTION, M=_M)
+        took = seconds(lambda: index.add_items(vectors, num_threads=1))
+        if path is not None and told is not None:
+            index.save_index(str(path))
+            told.write_text(json.dumps(took), "utf-8")  # last: it says that the other is whole
     index.set_num_threads(1)
-    index.add_items(vectors, num_threads=1)
 
     def asking(ef: int) -> Ask:
         index.set_ef(ef)
-        return lambda query: index.knn_query(query, K, num_threads=1)[0][0]
+        return lambda query: np.asarray(index.knn_query(query, K, num_threads=1)[0][0])
 
-    return asking
+    return took, asking
 
 
-def _usearch(module: Any, vectors: Floats) -> Callable[[int], Ask]:
+def _usearch(module: Any, vectors: Floats) -> tuple[float, Callable[[int], Ask]]:
     index = module.Index(
         ndim=vectors.shape[1], metric="ip", dtype="f32", connectivity=_M, expansion_add=_EF_CONSTRUCTION
     )
-    index.add(np.arange(len(vectors)), vectors, threads=1)
+    took = seconds(lambda: index.add(np.arange(len(vectors)), vectors, threads=1))
 
     def asking(ef: int) -> Ask:
         def ask(query: Floats) -> NDArray[Any]:
@@ -163,4 +184,4 @@ def _usearch(module: Any, vectors: Floats) -> Callable[[int], Ask]:
 
         return ask
 
-    return asking
+    return took, asking
