@@ -55,9 +55,10 @@ web-test: web  ## the library in Node against web/dist
 pyodide-test: setup web/node_modules/.ready  ## tests/core inside Pyodide under Node, against CPython
 	$(BIN)/python tests/pyodide/run.py
 
-bench: setup bench-web  ## speed, against the bars of the issues
+bench: setup bench-web  ## speed, against the bars of the issues; memory on the sentences in DATA
 	$(BIN)/ruvllm bench route
 	$(BIN)/ruvllm bench serve
+	test ! -e "$(DATA)" || $(BIN)/ruvllm bench memory --data "$(DATA)" --quick
 
 bench-web: web $(VENV)/.browser  ## the same in Node and in Chromium
 	$(BIN)/python build/bench_web.py

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from ruvllm import InputError, RuvLLM, StoreError
-from ruvllm.cli.console import number, plain, print_json, progress, show_table
+from ruvllm.cli.console import number, plain, print_json, progress, show_table, waiting
 from ruvllm.cli.options import default_state, encoder_option, json_option, state_of, state_option
 from ruvllm.memory.exchange import export_lines, import_lines
 from ruvllm.memory.records import NODE_KINDS
@@ -124,8 +124,9 @@ def search(
     """
     with _open(ctx, state, encoder) as llm:
         wanted = _object(filter_, "filter")
-        found = llm.memory.search(query, k, collection=collection, filter=wanted, hops=hops, recall=recall)
-        llm.memory.flush()
+        with waiting("searching"):  # the first search of a large collection builds its index
+            found = llm.memory.search(query, k, collection=collection, filter=wanted, hops=hops, recall=recall)
+            llm.memory.flush()
     if as_json:
         print_json([{**asdict(one.memory), "score": round(one.score, 4), "hops": one.hops} for one in found])
         return

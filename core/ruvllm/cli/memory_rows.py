@@ -59,8 +59,8 @@ class Curve:
     points: tuple[Point, ...]
 
 
-def against(key: str, found: Point, rivals: Sequence[Rival], bar: float) -> list[Row]:
-    """How many times as long as each compiled library at the same recall; the promise is about hnswlib."""
+def against(key: str, found: Point, rivals: Sequence[Rival], bar: float | None) -> list[Row]:
+    """How many times as long as each compiled library at the same recall; a promise is about hnswlib."""
     rows = []
     for rival in rivals:
         theirs = interpolated(rival.curve, found.recall)
