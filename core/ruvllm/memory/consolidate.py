@@ -8,6 +8,7 @@ demands it, least valuable first, and then under the concept nearest to it.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ruvllm.encoders.protocol import unit_rows
 from ruvllm.errors import InputError
 from ruvllm.index.kmeans import assign, kmeans
 from ruvllm.memory.graph import Edge
@@ -29,7 +31,9 @@ _ROUNDS = 4
 _SAMPLE = 64  # members that tell how dense a cluster is
 _KEYWORDS = 8
 _PAGE = 512
+_TINY = 1e-6
 _RELATED = 0.4  # cosine from which a memory may be filed under a concept that was made of others
+_INDEXED = "FROM memories JOIN vectors USING (id) WHERE collection = ? AND NOT archived AND space = ?"
 
 Vectors = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -101,27 +105,30 @@ def consolidate(
     Raises:
         StoreError: the file cannot be read or written.
     """
-    count = memory.records.counts().get(collection, 0)
+    count = _count(memory, collection)
     if count <= settings.most:
         return
     excess = count - int(settings.most * settings.down_to)
     ids = _least_valuable(memory, collection, min(count, 2 * excess))
-    vectors = memory.records.vectors(ids)
+    vectors = unit_rows(memory.records.vectors(ids))
     nearest = _clusters(vectors)
     left = list[int]()
     for cluster in np.unique(nearest).tolist():
         if excess <= 0:
             return
         rows = np.flatnonzero(nearest == cluster)
+        like = rows[vectors[rows] @ _middle(vectors[rows]) >= settings.alike]  # strays are no part of it
         if (
-            len(rows) >= settings.min_cluster_size
-            and _density(vectors[rows], settings.alike) >= settings.min_edge_density
+            len(like) >= settings.min_cluster_size
+            and _density(vectors[like], settings.alike) >= settings.min_edge_density
         ):
-            done = _abstract(memory, collection, ids[rows], vectors[rows])
+            done = _abstract(memory, collection, ids[like], vectors[like])
             excess -= done.archived - done.concepts
+            left += np.setdiff1d(rows, like).tolist()
             yield done
         else:
             left += rows.tolist()
+            yield Consolidated(clusters=1)
     for start in range(0, len(left), _PAGE):
         if excess <= 0:
             return
@@ -131,12 +138,17 @@ def consolidate(
             yield done
 
 
+def _count(memory: MemoryStore, collection: str) -> int:
+    """How many memories of a collection are in the index: of this encoder's space, and not archived."""
+    sql = f"SELECT count(*) {_INDEXED}"
+    return int(memory.store.read(sql, (collection, memory.space))[0][0])
+
+
 def _least_valuable(memory: MemoryStore, collection: str, most: int) -> Ids:
     """Ids, least valuable first: seldom used, long ago, of low quality. Concepts count for what they hold."""
     found = memory.store.read(
-        "SELECT id FROM memories WHERE collection = ? AND NOT archived"
-        " ORDER BY kind = 'Concept', quality * (1 + accesses), accessed, id LIMIT ?",
-        (collection, most),
+        f"SELECT id {_INDEXED} ORDER BY kind = 'Concept', quality * (1 + accesses), accessed, id LIMIT ?",
+        (collection, memory.space, most),
     )
     return np.array([row[0] for row in found], np.int64)
 
@@ -144,7 +156,7 @@ def _least_valuable(memory: MemoryStore, collection: str, most: int) -> Ids:
 def _clusters(vectors: Vectors) -> NDArray[np.intp]:
     count = max(1, len(vectors) // _PER_CLUSTER)
     sample = vectors[:: max(1, len(vectors) // (8 * count))]
-    return assign(vectors, kmeans(sample, min(count, len(sample)), rounds=_ROUNDS))
+    return assign(vectors, kmeans(sample, min(count, len(sample)), rounds=_ROUNDS, plus_plus=True))
 
 
 def _density(vectors: Vectors, alike: float) -> float:
@@ -155,10 +167,12 @@ def _density(vectors: Vectors, alike: float) -> float:
 
 
 def _abstract(memory: MemoryStore, collection: str, ids: Ids, vectors: Vectors) -> Consolidated:
-    """One concept for a cluster."""
-    mean = vectors.mean(0)
-    mean /= max(float(np.linalg.norm(mean)), 1e-12)
-    members = memory.records.get(ids.tolist())
+    """One concept for a cluster, or for what another process has left of it."""
+    there = _there(memory, ids)
+    ids, vectors = ids[there], vectors[there]
+    if len(ids) < 2:
+        return Consolidated(clusters=1)
+    members, mean = memory.records.get(ids.tolist()), _middle(vectors)
     medoid = members[int((vectors @ mean).argmax())]
     about = {"members": len(members), "keywords": _keywords(members)}
     quality = float(np.mean([member.quality for member in members]))
@@ -167,12 +181,28 @@ def _abstract(memory: MemoryStore, collection: str, ids: Ids, vectors: Vectors) 
     return Consolidated(1, 1, len(ids), (len(ids) - 1) * vectors.shape[1] * 4)
 
 
+def _middle(vectors: Vectors) -> Vectors:
+    """The direction of the mean of unit vectors (n, dim): float32 (dim,)."""
+    mean: Vectors = vectors.mean(0)
+    length = float(np.linalg.norm(mean))
+    return mean / np.float32(length) if length > _TINY else vectors[0]  # what points every way has none
+
+
+def _there(memory: MemoryStore, ids: Ids) -> NDArray[np.bool_]:
+    """Which of these another process has not removed meanwhile."""
+    asked = json.dumps(ids.tolist())
+    found = memory.store.read("SELECT id FROM memories WHERE id IN (SELECT value FROM json_each(?))", (asked,))
+    return np.isin(ids, [row[0] for row in found])
+
+
 def _put_away(memory: MemoryStore, collection: str, ids: Ids, vectors: Vectors) -> Iterator[Consolidated]:
     """Archive what is like nothing else: under the concept nearest to it, or under loose concepts of its own."""
+    there = _there(memory, ids)
+    ids, vectors = ids[there], vectors[there]
     concepts = _concepts(memory, collection)
     filed = np.zeros(len(ids), bool)
     if len(concepts):
-        cosines = vectors @ memory.records.vectors(concepts).T
+        cosines = vectors @ unit_rows(memory.records.vectors(concepts)).T
         nearest = cosines.argmax(1)
         best = cosines[np.arange(len(ids)), nearest]
         filed = (best >= _RELATED) & ~np.isin(ids, concepts)
@@ -191,9 +221,7 @@ def _put_away(memory: MemoryStore, collection: str, ids: Ids, vectors: Vectors) 
 
 
 def _concepts(memory: MemoryStore, collection: str) -> Ids:
-    found = memory.store.read(
-        "SELECT id FROM memories WHERE collection = ? AND NOT archived AND kind = 'Concept'", (collection,)
-    )
+    found = memory.store.read(f"SELECT id {_INDEXED} AND kind = 'Concept'", (collection, memory.space))
     return np.array([row[0] for row in found], np.int64)
 
 

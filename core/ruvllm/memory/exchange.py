@@ -1,7 +1,8 @@
 """Memories as JSON lines, for people, other programs and other encoders: one object a line.
 
-A memory: {"id", "text", "kind", "collection", "metadata", "quality"}; an edge between ids of the same
-file: {"source", "target", "kind", "weight"}. Vectors are not written: they are made again on the way in.
+A memory: {"id", "text", "kind", "collection", "metadata", "quality"}, and "archived" where it is; an edge
+between ids of the same file: {"source", "target", "kind", "weight"}; a hyperedge: {"members", "kind", "weight",
+"metadata"}. Vectors are not written: they are made again on the way in.
 """
 
 from __future__ import annotations
@@ -12,18 +13,21 @@ from typing import Any
 
 from ruvllm.errors import InputError
 from ruvllm.memory.memory import MemoryStore
-from ruvllm.memory.records import Memory
+from ruvllm.memory.record import Memory, read_metadata, row_of
+from ruvllm.memory.subgraph import Edge
 
 __all__ = ["export_lines", "import_lines"]
 
 _PAGE = 1_000
 _FIELDS = {"id", "text", "kind", "collection", "metadata", "quality"}
 _EDGE = {"source", "target", "kind", "weight"}
+_BINDING = {"members", "kind", "weight", "metadata"}
 _LONGEST = 8_000_000  # characters of a line
+_FIX = "give JSON lines as `ruvllm memory export` writes them"
 
 
 def export_lines(memory: MemoryStore, collection: str | None = None) -> Iterator[str]:
-    """Every memory, archived ones too, of one collection or all, then the edges among them."""
+    """Every memory, archived ones too, of one collection or all, then the edges and hyperedges among them."""
     known, after = set[int](), 0
     where, values = ("", ()) if collection is None else (" AND collection = ?", (collection,))
     while True:
@@ -32,12 +36,17 @@ def export_lines(memory: MemoryStore, collection: str | None = None) -> Iterator
         if not ids:
             break
         for one in memory.records.get(ids):
-            yield _line({name: getattr(one, name) for name in sorted(_FIELDS)} | {"metadata": dict(one.metadata)})
+            row = {name: getattr(one, name) for name in _FIELDS} | {"metadata": dict(one.metadata)}
+            yield _line(row | ({"archived": True} if one.archived else {}))
         known.update(ids)
         after = ids[-1]
     for source, target, kind, weight in memory.store.read("SELECT source, target, kind, weight FROM edges"):
         if source in known and target in known:
             yield _line({"source": source, "target": target, "kind": kind, "weight": weight})
+    for binding in memory.graph.bindings(sorted(known), most=-1) if known else ():
+        if known.issuperset(binding.members):
+            about = {"kind": binding.kind, "weight": binding.weight, "metadata": dict(binding.metadata)}
+            yield _line({"members": binding.members} | about)
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -47,66 +56,112 @@ def _line(row: dict[str, Any]) -> str:
 def import_lines(
     memory: MemoryStore, lines: Iterable[str], advance: Callable[[], None] = lambda: None
 ) -> tuple[int, int]:
-    """Add what `export_lines` wrote, under new ids; returns how many memories and edges.
+    """Add what `export_lines` wrote, under new ids; returns how many memories, and how many edges of both kinds.
 
     Args:
         advance: called after each line.
 
     Raises:
-        InputError: a line that is none; the lines before it are kept.
+        InputError: a line that is none; what stood before it is kept.
     """
-    new_id: dict[int, int] = {}
-    waiting: list[tuple[int, Memory]] = []
-    edges = 0
+    importing = _Import(memory)
+    try:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                importing.take(_parsed(line, number), number)
+            advance()
+    finally:
+        importing.keep()
+    return importing.memories, importing.edges
 
-    def keep() -> None:
-        ids = memory.add([one for _, one in waiting])
-        new_id.update(zip((old for old, _ in waiting), ids, strict=True))
-        waiting.clear()
 
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            row = _parsed(line, number)
+class _Import:
+    """Lines on their way into a memory, some at a time."""
+
+    def __init__(self, memory: MemoryStore) -> None:
+        self._memory = memory
+        self.memories = self.edges = 0
+        self._new_ids: dict[int, int] = {}  # id in the file -> id in the memory
+        self._waiting: list[tuple[int | None, Memory]] = []
+        self._links: list[Edge] = []
+
+    def take(self, row: dict[str, Any], number: int) -> None:
+        """One line; nothing of it is kept when it cannot be."""
+        try:
             if "text" in row:
-                waiting.append((row.get("id", -number), _memory(row, number)))
-                if len(waiting) >= _PAGE:
-                    keep()
+                self._take_memory(row)
             else:
-                keep()
-                edges += _link(memory, row, new_id, number)
-        advance()
-    keep()
-    return len(new_id), edges
+                self._keep_memories()
+                (self._take_binding if "members" in row else self._take_edge)(row)
+        except InputError as error:
+            message = f"line {number}: {error.message}"
+            raise InputError(message[:300], field=f"line {number}", fix=error.fix) from None
+
+    def keep(self) -> None:
+        """Write down what waits."""
+        self._keep_memories()
+        if self._links:
+            links, self._links = self._links, []
+            self._memory.graph.link_all(links)
+            self.edges += len(links)
+
+    def _keep_memories(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        ids = self._memory.add([one for _, one in waiting])
+        archived = [i for i, (_, one) in zip(ids, waiting, strict=True) if one.archived]
+        if archived:
+            self._memory.archive(archived)
+        self._new_ids |= {old: i for i, (old, _) in zip(ids, waiting, strict=True) if old is not None}
+        self.memories += len(ids)
+
+    def _take_memory(self, row: dict[str, Any]) -> None:
+        old = row.pop("id", None)
+        if not isinstance(old, int | None) or not isinstance(row.get("metadata", {}), dict):
+            raise InputError("metadata must be an object, id a number", fix=_FIX)
+        if not isinstance(row.get("archived", False), bool):
+            raise InputError("archived must be true or false", fix=_FIX)
+        one = Memory(**row)
+        row_of(one)
+        self._waiting.append((old, one))
+        if len(self._waiting) >= _PAGE:
+            self._keep_memories()
+
+    def _take_edge(self, row: dict[str, Any]) -> None:
+        source, target = self._known([row["source"], row["target"]])
+        edge = Edge(source, target, row["kind"], _number(row["weight"]))
+        self._memory.graph.check_edge(edge)
+        self._links.append(edge)
+        if len(self._links) >= _PAGE:
+            self.keep()
+
+    def _take_binding(self, row: dict[str, Any]) -> None:
+        members = row["members"]
+        if not isinstance(members, list) or not isinstance(row["metadata"], dict):
+            raise InputError("members must be a list, metadata an object", fix=_FIX)
+        self._memory.graph.bind(self._known(members), row["kind"], _number(row["weight"]), row["metadata"])
+        self.edges += 1
+
+    def _known(self, ids: list[Any]) -> list[int]:
+        try:
+            return [self._new_ids[i] for i in ids]
+        except (KeyError, TypeError):
+            fix = "edges follow the memories that they join"
+            raise InputError("an edge between unknown memories", fix=fix) from None
 
 
 def _parsed(line: str, number: int) -> dict[str, Any]:
     try:
         if len(line) > _LONGEST:
             raise ValueError("it is too long")
-        row = json.loads(line)
-        if not isinstance(row, dict) or not (set(row) <= _FIELDS or set(row) == _EDGE):
+        row = read_metadata(line, inside=1)
+        if not (set(row) - {"archived"} <= _FIELDS and "text" in row) and set(row) not in (_EDGE, _BINDING):
             raise ValueError(f"it is no object of {', '.join(sorted(_FIELDS))} (or of {', '.join(sorted(_EDGE))})")
     except (ValueError, RecursionError) as error:
-        fix = "give JSON lines as `ruvllm memory export` writes them"
-        raise InputError(f"line {number} cannot be read: {error}"[:300], field=f"line {number}", fix=fix) from None
+        raise InputError(f"line {number} cannot be read: {error}"[:300], field=f"line {number}", fix=_FIX) from None
     return row
 
 
-def _memory(row: dict[str, Any], number: int) -> Memory:
-    if not isinstance(row.get("metadata", {}), dict) or not isinstance(row.get("id", 0), int):
-        raise InputError(
-            f"line {number}: metadata must be an object, id a number", field=f"line {number}", fix="mend it"
-        )
-    return Memory(**{name: value for name, value in row.items() if name != "id"})
-
-
-def _link(memory: MemoryStore, row: dict[str, Any], new_id: dict[int, int], number: int) -> int:
-    try:
-        ends = new_id[row["source"]], new_id[row["target"]]
-        edge = (*ends, str(row["kind"]), min(1.0, max(0.0, float(row["weight"]))))
-    except (KeyError, TypeError, ValueError):
-        fix = "an edge follows the memories that it joins"
-        raise InputError(f"line {number}: an edge between unknown memories", field=f"line {number}", fix=fix) from None
-    with memory.store.write() as db:
-        db.execute("INSERT OR REPLACE INTO edges VALUES (?, ?, ?, ?)", edge)
-    return 1
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise InputError(f"a weight is {value!r}"[:80], fix="use a number from 0 to 1")
+    return float(value)

@@ -82,6 +82,11 @@ class Graph:
                 rows,
             )
 
+    def check_edge(self, edge: Edge) -> None:
+        """Raise InputError where an edge could not be made of what is there."""
+        _key(edge.source, edge.target, edge.kind)
+        _weight(edge.weight)
+
     def unlink(self, source: int, target: int, kind: str) -> bool:
         """Remove an edge; whether it was there."""
         with self.store.write() as db:

@@ -49,14 +49,18 @@ def checksum(collection: str, kind: str, space: str, text: str, metadata: str, v
     return zlib.crc32(vector, zlib.crc32("\0".join((collection, kind, space, text, metadata)).encode()))
 
 
-def read_metadata(text: str) -> dict[str, Any]:
-    """The object that a metadata column holds. Raises ValueError when it holds none."""
+def read_metadata(text: str, inside: int = 0) -> dict[str, Any]:
+    """The object that a metadata column holds. Raises ValueError when it holds none.
+
+    Args:
+        inside: of so many levels around the metadata.
+    """
     # Where there are too many levels, Python in a browser ends with its stack before json can say so.
     if text.count("[") + text.count("{") > _DEEPEST:
         depth = 0
         for bracket in re.findall(r"[\[\]{}]", _STRING.sub("", text)):
             depth += 1 if bracket in "[{" else -1
-            if depth > _DEEPEST + 1:
+            if depth > _DEEPEST + 1 + inside:
                 raise ValueError("nested too deeply")
     found = json.loads(text)
     if not isinstance(found, dict):
