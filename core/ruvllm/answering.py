@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ruvllm.inference.backend import Backend, Message
     from ruvllm.learning.patterns import Pattern
     from ruvllm.pipeline import Pipeline
+    from ruvllm.query.learners import Learners
     from ruvllm.query.loops import OwnLoop
     from ruvllm.types import Tier
 
@@ -148,6 +149,11 @@ class Answering(ABC):
     ) -> Applied:
         """`feedback_request`, awaited."""
         return await self._pipeline.feedback(request_id, rating, correction, task_success)
+
+    @property
+    def learners(self) -> Learners:
+        """Patterns of what worked, and the choice of model sizes."""
+        return self._pipeline.learners
 
     def get_patterns(self, limit: int | None = None) -> list[Pattern]:
         """What has worked for which kind of task, the most valuable first."""

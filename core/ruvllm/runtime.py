@@ -16,10 +16,11 @@ from ruvllm.answering import Answering
 from ruvllm.config import Config
 from ruvllm.encoders.cache import CachedEncoder
 from ruvllm.encoders.onnx import OnnxEncoder
-from ruvllm.encoders.protocol import Encoder, Vectors, pause, run_now
+from ruvllm.encoders.protocol import Encoder, Pause, Vectors, no_pause, pause, run_now
 from ruvllm.encoders.static import StaticEncoder
 from ruvllm.errors import REBUILD, AgentFileError, ArtifactError, InputError
 from ruvllm.host import Host, NativeHost, load_npz
+from ruvllm.learning.keeping import keep_scorers, kept_scorers
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.memory.store import Store
 from ruvllm.routing.compiled import Compiled
@@ -33,6 +34,7 @@ from ruvllm.types import Agent, Decision, Feedback, Team, Tier
 
 if TYPE_CHECKING:
     from ruvllm.inference.backend import Backend
+    from ruvllm.learning.loops import Loops
     from ruvllm.pipeline import Pipeline
 
 __all__ = ["RuvLLM"]
@@ -156,6 +158,36 @@ class RuvLLM(Answering):
         self.store.add_feedback(feedback)
         await self.router.learn(feedback)
 
+    def review(self) -> int:
+        """Fit what feedback taught once more, from all of it, and keep the result; returns how much there is.
+
+        Raises:
+            StoreError: it cannot be kept; what was learnt stands all the same.
+        """
+        return run_now(self.areview(no_pause))
+
+    async def areview(self, pause: Pause = pause) -> int:
+        """`review`, awaited; tasks go on being routed meanwhile."""
+        router = self.router
+        await router.review(pause)
+        told = self._told(router.agents)
+        keep_scorers(self.store, router.learnt, router.agents, told)
+        return len(told)
+
+    def undo_feedback(self, id: int) -> bool:
+        """Take feedback back, by its id in the state file: learnt from no more; whether there was such."""
+        done = self.store.undo_feedback(id)
+        if done:
+            self._take_over(self._make_router(self.agents))
+        return done
+
+    @cached_property
+    def loops(self) -> Loops:
+        """Loop B and C: what is learnt in the background, when a host lets it."""
+        from ruvllm.background import loops_of
+
+        return loops_of(self)
+
     def add_agents(self, agents: str | Path | Iterable[Agent]) -> None:
         """Route among these agents too; one of a known name takes the other's place.
 
@@ -245,7 +277,18 @@ class RuvLLM(Answering):
         return found
 
     def _make_router(self, agents: Sequence[Agent]) -> Router:
-        return Router(agents, self.static, self.minilm, self.weights, mode=self.mode, compiled=self._compiled(agents))
+        compiled, chosen = self._compiled(agents), unique(agents)
+        kept = kept_scorers(self.store, chosen, self._told(chosen), self.weights)
+        if kept:
+            before = compiled.scorers if compiled and compiled.agents == chosen else {}
+            compiled = Compiled(chosen, before | {name: scorer for name, (scorer, _) in kept.items()})
+        seen = {name: count for name, (_, count) in kept.items()}
+        return Router(chosen, self.static, self.minilm, self.weights, mode=self.mode, compiled=compiled, seen=seen)
+
+    def _told(self, agents: Sequence[Agent]) -> list[Feedback]:
+        """All feedback for these agents, oldest first."""
+        known = {agent.name for agent in agents}
+        return [feedback for feedback in self.store.feedback() if feedback.agent in known]
 
     def _compiled(self, agents: Sequence[Agent]) -> Compiled | None:
         """What was built before, where the agents are the built-in ones or little else."""
@@ -261,10 +304,8 @@ class RuvLLM(Answering):
 
     def _take_over(self, router: Router) -> None:
         """Teach a router all feedback that is for its agents, and let it answer from now on."""
-        known = {agent.name for agent in router.agents}
-        for feedback in self.store.feedback():
-            if feedback.agent in known:
-                router.note(feedback)
+        for feedback in self._told(router.agents):
+            router.note(feedback)
         self.router = router
 
 

@@ -11,18 +11,28 @@ from typing import Any
 import click
 
 from ruvllm import RuvllmError, __version__
-from ruvllm.cli.agents import agents
-from ruvllm.cli.bench import bench
 from ruvllm.cli.console import fail
-from ruvllm.cli.demo import demo
-from ruvllm.cli.doctor import doctor
-from ruvllm.cli.evaluate import evaluate
-from ruvllm.cli.info import info
-from ruvllm.cli.memory import memory
 from ruvllm.cli.plugins import OpenGroup
-from ruvllm.cli.route import feedback, route
 
 __all__ = ["main"]
+
+_COMMANDS = {
+    "agents": "ruvllm.cli.agents:agents",
+    "bench": "ruvllm.cli.bench:bench",
+    "chat": "ruvllm.cli.chat:chat",
+    "demo": "ruvllm.cli.demo:demo",
+    "doctor": "ruvllm.cli.doctor:doctor",
+    "eval": "ruvllm.cli.evaluate:evaluate",
+    "feedback": "ruvllm.cli.route:feedback",
+    "hook": "ruvllm.cli.hook:hook",
+    "info": "ruvllm.cli.info:info",
+    "learn": "ruvllm.cli.learn:learn",
+    "mcp": "ruvllm.cli.mcp:mcp",
+    "learn": "ruvllm.cli.learn:learn",
+    "memory": "ruvllm.cli.memory:memory",
+    "query": "ruvllm.cli.query:query",
+    "route": "ruvllm.cli.route:route",
+}
 
 
 class _Group(OpenGroup):
@@ -37,7 +47,7 @@ class _Group(OpenGroup):
             ctx.exit(2)
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Group, lazy=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="ruvllm")
 @click.option(
     "--state",
@@ -48,7 +58,7 @@ class _Group(OpenGroup):
 )
 @click.pass_context
 def main(ctx: click.Context, state: Path | None) -> None:
-    """Route a developer's task to the best agent, offline, and learn from feedback.
+    """Route a developer's task to the best agent, offline, answer it, and learn from feedback.
 
     \b
     Examples:
@@ -56,6 +66,7 @@ def main(ctx: click.Context, state: Path | None) -> None:
       ruvllm route --explain "why is checkout slow?"
       ruvllm feedback "check the contract terms" reviewer
       ruvllm agents lint .claude/agents
+      ruvllm chat
       ruvllm info
     """
     if os.environ.get("NO_COLOR"):
@@ -63,7 +74,3 @@ def main(ctx: click.Context, state: Path | None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a name that the terminal's encoding lacks must not end the command
             stream.reconfigure(errors="backslashreplace")
-
-
-for _command in (route, feedback, agents, memory, evaluate, bench, info, demo, doctor):
-    main.add_command(_command)

@@ -18,6 +18,7 @@ from ruvllm.encoders.protocol import Encoder, Vectors, run_now
 from ruvllm.errors import ConfigError, InputError, RuvllmError, StoreError
 from ruvllm.learning.judging import Verdict
 from ruvllm.learning.lora import LowRank
+from ruvllm.learning.packing import Arrays
 from ruvllm.learning.pattern_types import PATTERN_TYPES, TypeGuesser
 from ruvllm.learning.patterns import Pattern
 from ruvllm.learning.sona_config import SonaConfig
@@ -242,6 +243,14 @@ class SonaEngine:
         if not self._enabled or adapter.strength == 0:
             return np.array(vector, np.float32)
         return adapter.apply(unit) * np.float32(np.linalg.norm(vector))
+
+    def adapters(self) -> Arrays:
+        """The learnt adapters as arrays, to be shared: nothing of a trajectory is among them."""
+        return self.core.adapters.arrays()
+
+    def adopt(self, arrays: Arrays) -> None:
+        """Take up adapters that `adapters` gave, here or elsewhere. Raises InputError: they do not fit."""
+        self.core.adapters.adopt(arrays)
 
     def get_stats(self) -> SonaStats:
         """Counts and strengths as they stand."""

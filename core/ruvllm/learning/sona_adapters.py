@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Vectors
-from ruvllm.errors import RuvllmError, StoreError
+from ruvllm.errors import InputError, RuvllmError, StoreError
 from ruvllm.learning.contrast import Landmarks, Ring, contrast_loss
 from ruvllm.learning.drift import DRIFT_SPECS, Drift
 from ruvllm.learning.ewc import EwcPlusPlus
 from ruvllm.learning.lora import BATCH, LowRank, apply_all
-from ruvllm.learning.packing import Spec, pack, unpack
+from ruvllm.learning.packing import Arrays, Spec, pack, unpack
 from ruvllm.learning.patterns import ReasoningBank
 from ruvllm.learning.sona_config import SonaConfig
 from ruvllm.learning.trajectories import Trajectory
@@ -62,6 +62,33 @@ class SonaAdapters:
     def taught(self) -> bool:
         """Whether anything has moved an adapter."""
         return self.micro.updates + self.base.updates > 0
+
+    def arrays(self) -> Arrays:
+        """Both adapters, by "micro." or "base." and the name of a part; nothing of a trajectory."""
+        both = {"micro": self.micro, "base": self.base}
+        return {f"{name}.{key}": value for name, one in both.items() for key, value in one.arrays().items()}
+
+    def adopt(self, arrays: Arrays) -> None:
+        """Take up what `arrays` gave, in the place of what was learnt here.
+
+        Raises:
+            InputError: a part is missing, or is for vectors of another width.
+        """
+        made = []
+        for name, before in (("micro", self.micro), ("base", self.base)):
+            try:
+                own = {key: arrays[f"{name}.{key}"] for key in ("down", "up", "alpha")}
+            except KeyError as missing:
+                fix = "give a file that `ruvllm learn export` wrote"
+                raise InputError(f"the adapters lack {missing}", field="file", fix=fix) from None
+            adapter = LowRank.from_arrays(own, InputError)
+            if adapter.dim != before.dim:
+                fix = f"give adapters of {before.dim} dimensions"
+                raise InputError(f"the {name} adapter has {adapter.dim}", field="file", fix=fix)
+            adapter.updates = max(before.updates, 1)
+            made.append(adapter)
+        self.micro, self.base = made
+        self.ewc = self._anchor(self.base)
 
     def apply(self, x: Vectors) -> Vectors:
         """x (dim,) or (n, dim), unit rows, adapted by both."""

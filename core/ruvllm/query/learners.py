@@ -12,7 +12,7 @@ from ruvllm.routing.fastgrnn import FastGrnn
 from ruvllm.routing.fastgrnn_cell import Shape
 from ruvllm.routing.fastgrnn_replay import Replay
 from ruvllm.routing.fastgrnn_session import RouterSession
-from ruvllm.routing.fastgrnn_training import FastGrnnTrainer
+from ruvllm.routing.fastgrnn_training import FastGrnnTrainer, Learnt
 
 __all__ = ["Learners"]
 
@@ -80,6 +80,14 @@ class Learners:
         if "replay" in self.__dict__ and len(self.replay.labelled) > self._taught:
             self._taught = len(self.replay.labelled)
             await self._trainer.learn(_STEPS, pause)
+
+    async def train(self, steps: int, pause: Pause = no_pause) -> Learnt | None:
+        """So many steps of the model router's training; None where too few turns were rated."""
+        if not self._trainer.ready:
+            return None
+        learnt = await self._trainer.learn(steps, pause)
+        self._taught = len(self.replay.labelled)
+        return learnt
 
     @cached_property
     def _trainer(self) -> FastGrnnTrainer:

@@ -26,6 +26,7 @@ class Learner:
         weights: trained weights.
         encoder: the encoder of a name.
         bases: by encoder name, what was built before for nearly these agents.
+        seen: by encoder name, how much of the feedback to come is in there already.
     """
 
     def __init__(
@@ -35,13 +36,15 @@ class Learner:
         weights: RouterWeights,
         encoder: Callable[[str], Encoder],
         bases: Mapping[str, Basis],
+        seen: Mapping[str, int] | None = None,
     ) -> None:
         self.agents, self._lexicon, self._weights = agents, lexicon, weights
         self._encoder, self._bases = encoder, bases
         self._number = {agent.name: i for i, agent in enumerate(agents)}
         self.scorers = {name: basis.scorer for name, basis in bases.items() if basis.moves.identity}
         self.told: list[Feedback] = []
-        self._seen: dict[str, int] = {}  # scorer name -> how much of `told` it has taken in
+        # scorer name -> how much of `told` it has taken in
+        self._seen = {name: count for name, count in (seen or {}).items() if name in self.scorers}
         self._lessons: dict[str, Lessons] = {}
         self._examples: dict[str, Examples] = {}
 
@@ -83,6 +86,11 @@ class Learner:
             taught = await self._lessons_of(name).review(scorer, self._examples[name], lessons, pause)
             scorer.taught, self._seen[name] = taught, count
             await self._catch_up(name)
+
+    @property
+    def learnt(self) -> dict[str, tuple[Scorer, int]]:
+        """Every scorer there is, with how much of `told` it has taken in."""
+        return {name: (scorer, self._seen.get(name, 0)) for name, scorer in self.scorers.items()}
 
     def view(self, text: str) -> TaskView:
         """A text's words and lexical scores."""

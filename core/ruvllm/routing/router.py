@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from time import perf_counter
 from typing import Any
@@ -62,6 +62,7 @@ class Router:
         weights: trained weights.
         mode: "cascade" (static first, MiniLM when unsure), "static" or "minilm".
         compiled: scorers that were built before, for these agents or nearly these.
+        seen: by encoder name, how much of the feedback to come the compiled ones have learnt already.
         cache_size: whole decisions remembered.
     """
 
@@ -74,6 +75,7 @@ class Router:
         *,
         mode: str = "cascade",
         compiled: Compiled | None = None,
+        seen: Mapping[str, int] | None = None,
         cache_size: int = 10_000,
     ) -> None:
         if mode not in MODES:
@@ -89,7 +91,7 @@ class Router:
         self._lexicon = lexicon(self.agents)
         hosted = ("static",) if minilm is None else ("static", "minilm")
         bases = compiled.bases(self.agents, hosted) if compiled else {}
-        self._learner = Learner(self.agents, self._lexicon, weights, self._encoder, bases)
+        self._learner = Learner(self.agents, self._lexicon, weights, self._encoder, bases, seen)
         self._recollection = Recollection(static.dim, weights.recollection)
         self._recalled = 0  # how much of what the learner was told it has taken in
         self._cache: LruCache[tuple[str, int], Decision] = LruCache(cache_size)
@@ -188,6 +190,11 @@ class Router:
         await self.warm(pause)
         await self._learner.review(pause)
         self._changed()
+
+    @property
+    def learnt(self) -> dict[str, tuple[Scorer, int]]:
+        """By encoder name, the scorers there are, with how much of the feedback each has taken in."""
+        return self._learner.learnt
 
     async def raw_confidence(self, text: str) -> float:
         """The top softmax probability before any calibration, to compare calibrations with."""

@@ -1,0 +1,171 @@
+"""`ruvllm learn`: what was learnt, and the learning that happens in the background."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ruvllm import InputError, RuvLLM, StoreError
+from ruvllm.cli.console import plain, print_json, show_table, waiting
+from ruvllm.cli.options import (
+    agents_option,
+    default_state,
+    encoder_option,
+    json_option,
+    open_llm,
+    state_of,
+    state_option,
+)
+from ruvllm.encoders.protocol import no_pause, run_now
+
+__all__ = ["learn"]
+
+_BUDGET = 120.0  # seconds for each loop, where somebody asked for it by hand
+
+
+@click.group()
+def learn() -> None:
+    """Look after what feedback has taught.
+
+    \b
+    Examples:
+      ruvllm learn status
+      ruvllm learn tick --force
+      ruvllm learn list
+      ruvllm learn undo 12
+      ruvllm learn export adapter.safetensors
+    """
+
+
+def _open(ctx: click.Context, agents: Path | None, encoder: str | None, state: Path | None) -> RuvLLM:
+    return open_llm(agents, encoder, state_of(ctx, state) or default_state())
+
+
+@learn.command()
+@agents_option
+@state_option
+@json_option
+@click.pass_context
+def status(ctx: click.Context, agents: Path | None, state: Path | None, as_json: bool) -> None:
+    """How much was told, and when each loop last ran."""
+    with _open(ctx, agents, None, state) as llm:
+        told, loops = llm.stats(), llm.loops.status()
+    if as_json:
+        print_json({"state": told["state"], "feedback": told["feedback"], "loops": loops})
+        return
+    rows = [(row["name"], _span(row["interval"]), _when(row), "yes" if row["due"] else "") for row in loops]
+    title = f"{told['feedback']:,} feedbacks in {told['state']}"
+    show_table(title, ("Loop", "Every", "Last run", "Due"), rows)
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds / 3600:.0f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"
+
+
+def _when(row: dict[str, Any]) -> str:
+    last = row["last"]
+    if last is None:
+        return "never"
+    return f"{datetime.fromtimestamp(last['at']):%Y-%m-%d %H:%M}, {last['seconds']:.1f} s: {plain(last['outcome'])}"
+
+
+@learn.command()
+@click.option("--force", is_flag=True, help="Run every loop, due or not.")
+@click.option("--budget", type=click.FloatRange(0.01, 600), default=_BUDGET, show_default=True, help="Seconds a loop.")
+@agents_option
+@encoder_option
+@state_option
+@json_option
+@click.pass_context
+def tick(
+    ctx: click.Context,
+    force: bool,
+    budget: float,
+    agents: Path | None,
+    encoder: str | None,
+    state: Path | None,
+    as_json: bool,
+) -> None:
+    """Run the loops that are due: review of feedback, patterns, models, retrieval, concepts."""
+    with _open(ctx, agents, encoder, state) as llm, waiting("learning"):
+        runs = run_now(llm.loops.tick(budget, force=force, pause=no_pause))
+    if as_json:
+        print_json([{"name": r.name, "outcome": r.outcome, "seconds": r.seconds, "stopped": r.stopped} for r in runs])
+        return
+    rows = [(r.name, f"{r.seconds:.2f} s", "out of time" if r.stopped else r.outcome) for r in runs]
+    show_table("what was done" if runs else "nothing was due", ("Loop", "Took", "Outcome"), rows, right=("Took",))
+
+
+@learn.command("list")
+@click.option("-n", "--last", type=click.IntRange(1), default=20, show_default=True, help="How many.")
+@state_option
+@json_option
+@click.pass_context
+def list_(ctx: click.Context, last: int, state: Path | None, as_json: bool) -> None:
+    """The last feedbacks, with the ids that `undo` takes."""
+    with _open(ctx, None, "static", state) as llm:
+        kept = llm.store.feedback_rows()[-last:]
+    if as_json:
+        print_json(
+            [{"id": k.id, "text": k.feedback.text, "agent": k.feedback.agent, "right": k.feedback.right} for k in kept]
+        )
+        return
+    rows = [(str(k.id), "" if k.feedback.right else "not", k.feedback.agent, plain(k.feedback.text)) for k in kept]
+    show_table(f"the last {len(kept)}", ("Id", "", "Agent", "Text"), rows, right=("Id",), cut="Text")
+
+
+@learn.command()
+@click.argument("ids", type=int, nargs=-1, required=True)
+@agents_option
+@state_option
+@click.pass_context
+def undo(ctx: click.Context, ids: tuple[int, ...], agents: Path | None, state: Path | None) -> None:
+    """Take feedback back, as if it had never been given."""
+    with _open(ctx, agents, None, state) as llm:
+        undone = [i for i in ids if llm.undo_feedback(i)]
+    missing = sorted(set(ids) - set(undone))
+    if missing:
+        fix = "see `ruvllm learn list`"
+        raise InputError(f"no feedback has the id {', '.join(map(str, missing))}", field="ids", fix=fix)
+    click.echo(f"undone: {', '.join(map(str, undone))}")
+
+
+@learn.command("export")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@state_option
+@click.pass_context
+def export_(ctx: click.Context, file: Path, state: Path | None) -> None:
+    """Write the learnt adapters (MicroLoRA and base LoRA) as SafeTensors; never a prompt."""
+    from ruvllm.learning.safetensors import export_safetensors
+
+    with _open(ctx, None, None, state) as llm:
+        arrays = llm.learners.engine.adapters()
+        data = export_safetensors(arrays, {"made_by": "ruvllm", "space": llm.memory.space})
+    fresh = file.with_name(file.name + ".part")
+    try:
+        fresh.write_bytes(data)
+        fresh.replace(file)
+    except OSError as error:
+        raise StoreError(f"{file} cannot be written: {error}", field="file", fix="give a writable path") from None
+    click.echo(f"wrote {len(arrays)} tensors, {len(data):,} bytes, to {file}")
+
+
+@learn.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@state_option
+@click.pass_context
+def import_(ctx: click.Context, file: Path, state: Path | None) -> None:
+    """Take up adapters that `export` wrote, here or elsewhere."""
+    from ruvllm.learning.safetensors import read_safetensors
+
+    arrays, about = read_safetensors(file.read_bytes())
+    with _open(ctx, None, None, state) as llm:
+        if about.get("space") != llm.memory.space:
+            message = f"{file} is for the space {about.get('space')!r}"[:200]
+            raise InputError(message, field="file", fix=f"give adapters for {llm.memory.space}")
+        llm.learners.engine.adopt(arrays)
+        llm.learners.engine.flush()
+    click.echo(f"took up {len(arrays)} tensors")

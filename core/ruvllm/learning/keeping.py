@@ -1,0 +1,123 @@
+"""What a router has learnt, kept in the state file: a start takes it up instead of learning it all again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ruvllm.errors import RuvllmError, StoreError
+from ruvllm.learning.packing import Spec, pack, unpack
+from ruvllm.memory.store import Store
+from ruvllm.routing.scorer import Scorer
+from ruvllm.routing.weights import RouterWeights
+from ruvllm.types import Agent, Feedback
+
+__all__ = ["keep_scorers", "kept_scorers"]
+
+_MOST = 64_000_000  # bytes of one scorer
+_CALIBRATION = 6  # numbers of a Calibration
+_SPECS = {
+    "cards": Spec(("agents", "dim")),
+    "names": Spec(("agents", "dim")),
+    "head": Spec(("features", "agents")),
+    "terms": Spec(("terms",), "int64", optional=True),
+    "idf": Spec(("terms",), optional=True),
+    "share": Spec(()),
+    "width": Spec((), "int64"),
+    "centroids": Spec(("taught", "dim"), optional=True),
+    "near": Spec(("near", "dim"), optional=True),
+    "near_labels": Spec(("near",), "int64", optional=True),
+    "near_weight": Spec((), "float64"),
+    "calibration": Spec((_CALIBRATION,), "float64", optional=True),
+    "print": Spec((32,), "uint8"),
+    "told": Spec((), "int64"),
+}
+
+
+def keep_scorers(
+    store: Store, scorers: Mapping[str, tuple[Scorer, int]], agents: Sequence[Agent], told: Sequence[Feedback]
+) -> None:
+    """Keep scorers that were reviewed.
+
+    Args:
+        scorers: by encoder name, with how much of `told` each has taken in.
+        agents: the set they are for.
+        told: all feedback for these agents, oldest first.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    for name, (scorer, seen) in scorers.items():
+        arrays = {key: _plain(value) for key, value in scorer.arrays().items() if value.size}
+        arrays["print"] = _print(agents, told[:seen])
+        arrays["told"] = np.array(seen, np.int64)
+        store.keep(f"router-{name}", pack(arrays, f"router-{name}"))
+
+
+def kept_scorers(
+    store: Store, agents: Sequence[Agent], told: Sequence[Feedback], weights: RouterWeights
+) -> dict[str, tuple[Scorer, int]]:
+    """Scorers that were kept for exactly these agents and the beginning of this feedback.
+
+    What is damaged, or was learnt from feedback that has been undone since, is left aside: it is learnt again.
+    """
+    found = {}
+    for name, stage in weights.stages.items():
+        try:
+            data = store.kept(f"router-{name}")
+            arrays = unpack(data, f"router-{name}", _SPECS, most_bytes=_MOST) if data else None
+        except StoreError:
+            continue
+        if arrays is not None and _fits(arrays := _whole(arrays), agents, told):
+            try:
+                scorer = Scorer.from_arrays(arrays, stage, weights.adapter)
+            except (RuvllmError, ValueError, TypeError, KeyError):
+                continue
+            found[name] = scorer, int(arrays["told"].item())
+    return found
+
+
+def _whole(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """With the empty arrays that were not packed."""
+    dim = arrays["cards"].shape[1]
+    empty: dict[str, NDArray[Any]] = {
+        "terms": np.zeros(0, np.int64),
+        "idf": np.zeros(0, np.float32),
+        "centroids": np.zeros((0, dim), np.float32),
+        "near": np.zeros((0, dim), np.float32),
+        "near_labels": np.zeros(0, np.int64),
+        "calibration": np.zeros(0),
+    }
+    return empty | dict(arrays)
+
+
+def _fits(arrays: Mapping[str, NDArray[Any]], agents: Sequence[Agent], told: Sequence[Feedback]) -> bool:
+    seen, labels = int(arrays["told"].item()), arrays["near_labels"]
+    width = int(arrays["width"].item())
+    return (
+        len(arrays["cards"]) == len(agents)
+        and width > 0
+        and len(arrays["head"]) == arrays["cards"].shape[1] + width
+        and bool(((labels >= 0) & (labels < len(agents))).all())
+        and 0 <= seen <= len(told)
+        and np.array_equal(arrays["print"], _print(agents, told[:seen]))
+    )
+
+
+def _print(agents: Sequence[Agent], told: Sequence[Feedback]) -> NDArray[np.uint8]:
+    """A digest of all that a scorer is taught by."""
+    known = [(a.name, a.description, list(a.keywords), list(a.examples)) for a in agents]
+    text = json.dumps([known, [astuple(feedback) for feedback in told]])
+    return np.frombuffer(sha256(text.encode()).digest(), np.uint8)
+
+
+def _plain(array: NDArray[Any]) -> NDArray[Any]:
+    """In a dtype that can be packed."""
+    kinds = {"float16": np.float32, "uint32": np.int64}
+    return array.astype(kinds.get(array.dtype.name, array.dtype))
