@@ -6,68 +6,27 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, suppress
 from copy import copy
-from dataclasses import dataclass, field, replace
-from time import perf_counter
+from dataclasses import replace
 from typing import Any, cast
 
 from ruvllm.config import Config
 from ruvllm.encoders.protocol import Pause
-from ruvllm.errors import BackendError, StoreError
-from ruvllm.inference.backend import Backend, Chunk, Completion, Message, Params, Usage
+from ruvllm.errors import StoreError
+from ruvllm.inference.backend import Chunk, Completion, Message, Params, Usage
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.query.learners import Learners
 from ruvllm.query.outcomes import Outcomes, Routing
-from ruvllm.query.prompting import Prompt, compose, verbatim
-from ruvllm.query.requests import Asked, EdgeKey, RequestLog
-from ruvllm.query.retrieval import Retrieved, Retriever
+from ruvllm.query.prompting import compose, verbatim
+from ruvllm.query.requests import Asked, RequestLog
+from ruvllm.query.retrieval import Retriever
+from ruvllm.query.turn import Turn
 from ruvllm.query.writeback import WriteBack
-from ruvllm.query.writers import Plan, Writers, size_of, writes
-from ruvllm.responses import STAGES, Applied, Constraints, Delta, Event, Response, Routed, Source
-from ruvllm.routing.fastgrnn import Choice, ModelSize
-from ruvllm.routing.fastgrnn_session import RouterSession
-from ruvllm.sessions import Conversation, Sessions, new_id
-from ruvllm.types import Agent, Decision
+from ruvllm.query.writers import Writers, size_of, writes
+from ruvllm.responses import Applied, Constraints, Delta, Event, Response, Routed
+from ruvllm.routing.fastgrnn import ModelSize
+from ruvllm.sessions import Sessions
 
 __all__ = ["Pipeline"]
-
-
-@dataclass(slots=True)
-class _Turn:
-    """One query on its way: each step fills in what the next ones need."""
-
-    text: str
-    constraints: Constraints
-    conversation: Conversation | None
-    state: RouterSession  # the session's, one turn on; the session takes it when the turn is finished
-    messages: tuple[Message, ...] = ()
-    request_id: str = field(default_factory=lambda: new_id("req"))
-    found: Retrieved = field(init=False)
-    decision: Decision = field(init=False)
-    agent: Agent = field(init=False)
-    choice: Choice | None = None
-    sources: tuple[Source, ...] = ()
-    edges: tuple[EdgeKey, ...] = ()
-    plan: Plan = field(init=False)
-    prompt: Prompt = field(init=False)
-    writer: Backend = field(init=False)
-    latency: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))  # µs
-    began: float = field(default_factory=perf_counter)
-    since: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.since = self.began
-
-    def lap(self, stage: str) -> None:
-        """All time since the last lap belongs to this stage, so that none is lost between two of them."""
-        now = perf_counter()
-        self.latency[stage] += (now - self.since) * 1e6
-        self.since = now
-
-    @property
-    def left(self) -> float | None:
-        """Seconds until the answer has to be there; None without a limit."""
-        limit = self.constraints.max_latency_ms
-        return None if limit is None else max(0.0, limit / 1_000 - (perf_counter() - self.began))
 
 
 class Pipeline:
@@ -119,7 +78,7 @@ class Pipeline:
                 async with asyncio.timeout(turn.left):
                     completion = await turn.writer.generate(messages, params)
             except TimeoutError:
-                raise _too_slow(turn) from None
+                raise turn.too_slow() from None
         turn.lap("generation")
         return self._finish(turn, completion)
 
@@ -182,7 +141,7 @@ class Pipeline:
             "collection": self._config.memory.collection,
         }
 
-    async def _next(self, turn: _Turn, chunks: AsyncIterator[Chunk]) -> Chunk | None:
+    async def _next(self, turn: Turn, chunks: AsyncIterator[Chunk]) -> Chunk | None:
         if turn.left is None or self.writers.local:
             return await anext(chunks, None)
         try:
@@ -190,15 +149,15 @@ class Pipeline:
         except StopAsyncIteration:
             return None
         except TimeoutError:
-            raise _too_slow(turn) from None
+            raise turn.too_slow() from None
 
     async def _prepare(
         self, text: str, session: str | None, constraints: Constraints, messages: Sequence[Message]
-    ) -> _Turn:
+    ) -> Turn:
         """All that comes before generation. It changes nothing that outlives the turn."""
         conversation = None if session is None else self.sessions.get(session)
         state = copy(self._fresh if conversation is None else conversation.state)
-        turn = _Turn(text, constraints, conversation, state, tuple(messages))
+        turn = Turn(text, constraints, conversation, state, tuple(messages))
         vector = await self._memory.vector(text)
         turn.lap("embedding")
         turn.found = self._retriever.nearest(vector, constraints.max_latency_ms)
@@ -217,7 +176,7 @@ class Pipeline:
         turn.lap("context")
         return turn
 
-    def _compose(self, turn: _Turn) -> None:
+    def _compose(self, turn: Turn) -> None:
         plan, history = turn.plan, turn.conversation.history if turn.conversation else ()
         (wished, most), max_tokens = plan.context, plan.params.max_tokens
         if turn.messages:
@@ -232,13 +191,13 @@ class Pipeline:
         turn.plan = replace(plan, params=params, info=replace(plan.info, context_size=turn.prompt.context))
 
     @staticmethod
-    def _params(turn: _Turn) -> Params:
+    def _params(turn: Turn) -> Params:
         """With the time that is left. Raises BackendError: there is none."""
         if turn.left == 0:
-            raise _too_slow(turn)
+            raise turn.too_slow()
         return replace(turn.plan.params, timeout=turn.left)
 
-    def _finish(self, turn: _Turn, completion: Completion) -> Response:
+    def _finish(self, turn: Turn, completion: Completion) -> Response:
         """Keep what is to be kept; nothing here waits, so it is done whole or not at all."""
         tier, author = self.writers.author(turn.plan, completion)
         asked = self._asked(turn, completion, writes(author), size_of(tier, turn.choice))
@@ -269,7 +228,7 @@ class Pipeline:
             finish_reason=completion.finish_reason,
         )
 
-    def _asked(self, turn: _Turn, completion: Completion, written: bool, size: ModelSize | None) -> Asked:
+    def _asked(self, turn: Turn, completion: Completion, written: bool, size: ModelSize | None) -> Asked:
         """For feedback. An answer that only repeats memory is not worth remembering, nor a broken-off one."""
         plan = turn.plan
         whole = completion.finish_reason == "stop" and bool(completion.text.strip())
@@ -294,13 +253,7 @@ class Pipeline:
         )
 
 
-def _estimated(turn: _Turn, completion: Completion) -> float:
+def _estimated(turn: Turn, completion: Completion) -> float:
     """How good an answer is before anybody rates it: no better than either the agent or the text is trusted."""
     own = completion.confidence
     return turn.decision.confidence if own is None else min(own, turn.decision.confidence)
-
-
-def _too_slow(turn: _Turn) -> BackendError:
-    limit = turn.constraints.max_latency_ms
-    message = f"{turn.plan.backend.name} had no answer within {limit:g} ms"
-    return BackendError(message, kind="timeout", field="max_latency_ms", fix="allow more time, or a smaller model")

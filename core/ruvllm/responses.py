@@ -138,6 +138,7 @@ class Response:
     Attributes:
         request_id: what feedback about it refers to.
         confidence: calibrated P(the agent is right), 0 to 1.
+        tier: of the backend that answered.
         sources: what of memory was given to the backend, best first.
         cost: US dollars.
         latency: microseconds of each of STAGES, and "total", which is their sum.

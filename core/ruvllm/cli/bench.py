@@ -15,6 +15,7 @@ import click
 from ruvllm import RuvLLM, RuvllmError
 from ruvllm.cli.bench_learn import learn
 from ruvllm.cli.bench_memory import memory
+from ruvllm.cli.bench_query import query
 from ruvllm.cli.console import number, print_json, show_table, waiting
 from ruvllm.cli.measure import Measured
 from ruvllm.cli.options import json_option
@@ -58,6 +59,7 @@ def bench() -> None:
 
 
 bench.add_command(learn)
+bench.add_command(query)
 bench.add_command(memory)
 
 

@@ -1,9 +1,15 @@
-"""What `ruvllm bench query` measures: all of a query but the LLM, in process."""
+"""What `ruvllm bench query` measures, all of a query but the LLM: `python -m ruvllm.cli.measure_query SECONDS`.
+
+A process of its own, because the number of BLAS threads is settled when numpy is imported.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from itertools import pairwise
 from statistics import median
 from time import perf_counter
@@ -17,8 +23,9 @@ from ruvllm.memory.records import Memory
 from ruvllm.memory.subgraph import Edge
 from ruvllm.responses import STAGES
 
-__all__ = ["QueryTimes", "measure_queries"]
+__all__ = ["MEMORIES", "QueryTimes", "measure_queries"]
 
+MEMORIES = 1_000
 _WARM = 20
 _CHUNK = 1_000
 
@@ -96,3 +103,9 @@ def _fill(llm: RuvLLM, texts: Sequence[str], count: int) -> None:
         made = [Memory(f"Notes on how to {texts[row]} ({start + i})") for i, row in enumerate(rows.tolist())]
         ids = memory.add_encoded(made, vectors)
         memory.graph.link_all(Edge(one, other, "SameTopic", 0.5) for one, other in pairwise(ids))
+
+
+if __name__ == "__main__":
+    seconds = float(sys.argv[1])
+    encoders = ("static", "minilm") if find_spec("onnxruntime") is not None else ("static",)
+    print(json.dumps([asdict(measure_queries(encoder, MEMORIES, seconds)) for encoder in encoders]))

@@ -1,7 +1,9 @@
-"""Commands that other distributions bring: found by name, imported when asked for."""
+"""Commands that are imported when asked for: our own, and those that other distributions bring."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -13,7 +15,7 @@ __all__ = ["OpenGroup"]
 
 _GROUP = "ruvllm.commands"
 # What somebody may have read of, and where it comes from.
-_ELSEWHERE = dict.fromkeys(("serve", "keys", "mcp", "bench serve"), "ruvllm-edge")
+_ELSEWHERE = dict.fromkeys(("serve", "keys", "bench serve"), "ruvllm-edge")
 
 
 class OpenGroup(click.Group):
@@ -23,14 +25,18 @@ class OpenGroup(click.Group):
 
     Args:
         prefix: of names that belong to this group, e.g. "bench ".
+        lazy: own commands by name, as "module:attribute": a hook that starts with every prompt imports one of them.
     """
 
-    def __init__(self, *args: Any, prefix: str = "", **kwargs: Any) -> None:
+    def __init__(self, *args: Any, prefix: str = "", lazy: Mapping[str, str] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._prefix = prefix
+        self._prefix, self._lazy = prefix, lazy or {}
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """An own command, else an installed one. Raises RuvllmError: its distribution is missing or broken."""
+        if cmd_name in self._lazy and cmd_name not in self.commands:
+            module, _, name = self._lazy[cmd_name].partition(":")
+            self.add_command(getattr(import_module(module), name), cmd_name)
         own = super().get_command(ctx, cmd_name)
         if own is not None:
             return own
@@ -51,7 +57,7 @@ class OpenGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of all, for the help."""
-        return sorted({*super().list_commands(ctx), *self._points()})
+        return sorted({*super().list_commands(ctx), *self._lazy, *self._points()})
 
     def _points(self) -> dict[str, EntryPoint]:
         found = {point.name: point for point in entry_points(group=_GROUP)}

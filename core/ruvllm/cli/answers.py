@@ -1,0 +1,86 @@
+"""Options of the commands that answer, and how an answer's routing is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ruvllm import RuvLLM
+from ruvllm.cli.console import plain, warn
+from ruvllm.cli.options import agents_option, default_state, encoder_option, state_of, state_option
+from ruvllm.config import Config
+from ruvllm.options import BackendConfig
+from ruvllm.responses import Response, Routed
+
+__all__ = ["answer_options", "open_answering", "routing_line", "safe", "times_line"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def answer_options(command: F) -> F:
+    """What `open_answering` needs."""
+    for option in (
+        click.option("--api-key-env", default="", metavar="NAME", help="The variable that holds the server's key."),
+        click.option("--model", default="", help="What that server calls its model."),
+        click.option("--url", default="", help="An OpenAI-compatible server, e.g. http://localhost:8080/v1."),
+        click.option(
+            "--config",
+            type=click.Path(dir_okay=False, path_type=Path),
+            metavar="PATH",
+            help="A TOML file of options; RUVLLM_* variables count before it.",
+        ),
+        state_option,
+        encoder_option,
+        agents_option,
+    ):
+        command = option(command)
+    return command
+
+
+def open_answering(
+    ctx: click.Context,
+    agents: Path | None,
+    encoder: str | None,
+    state: Path | None,
+    config: Path | None,
+    url: str,
+    model: str,
+    api_key_env: str,
+) -> RuvLLM:
+    """A RuvLLM for a command that answers: from a file, then the environment, then the command line."""
+    chosen = Config.from_env(base=Config() if config is None else Config.from_toml(config))
+    if url:
+        backend = BackendConfig("openai", url=url, model=model, api_key_env=api_key_env)
+        chosen = replace(chosen, inference=replace(chosen.inference, tiers={"large": backend}))
+    path = state_of(ctx, state) or chosen.state or default_state()
+    llm = RuvLLM(agents, encoder=encoder, state=path, config=chosen)
+    if llm.problems:
+        warn(f"skipped {len(llm.problems)} agent file(s); `ruvllm agents lint` names each line")
+    return llm
+
+
+def routing_line(routed: Routed) -> str:
+    """Who takes a query."""
+    decision, routing = routed.decision, routed.routing
+    line = f"{plain(decision.agent)} {decision.confidence:.2f} | tier {int(decision.tier)} | {plain(routing.backend)}"
+    if routing.model != routing.backend:
+        line += f" ({plain(routing.model)})"
+    return f"{line} | {len(routed.sources)} source(s)" if routed.sources else line
+
+
+def times_line(response: Response) -> str:
+    """How long an answer took, and what it cost."""
+    own = (response.latency["total"] - response.latency["generation"]) / 1_000
+    line = f"{own:.1f} ms + {response.latency['generation'] / 1_000:.0f} ms of {plain(response.routing.backend)}"
+    if response.usage.total_tokens:
+        line += f", {response.usage.total_tokens} tokens"
+    return f"{line}, ${response.cost:.4f}" if response.cost else line
+
+
+def safe(text: str) -> str:
+    """A piece of an answer for the terminal: its lines stay, what could drive the terminal does not."""
+    return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)

@@ -1,0 +1,150 @@
+"""`ruvllm chat`: a conversation in the terminal that shows who answers, and learns from what you think of it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from contextlib import aclosing, suppress
+from typing import Any, cast
+
+import click
+
+from ruvllm import RuvLLM, RuvllmError
+from ruvllm.cli.answers import answer_options, open_answering, routing_line, safe, times_line
+from ruvllm.cli.console import fail, plain
+from ruvllm.responses import Applied, Delta, Response, Routed
+
+__all__ = ["chat"]
+
+_HELP = """\
+/good              this answer was good: its agent and sources gain
+/bad               it was not: they lose
+/agent NAME        the agent NAME should have had it
+/remember TEXT     keep TEXT in memory
+/sources           what of memory the last answer was given
+/new               begin a new conversation
+/quit              end (so does the end of input)"""
+
+
+@click.command()
+@answer_options
+@click.pass_context
+def chat(ctx: click.Context, /, **opening: Any) -> None:
+    """Talk, see which agent and model each question goes to, and teach with /good, /bad and /agent NAME.
+
+    Without an LLM the answers are put together from what was remembered, with their sources.
+
+    \b
+    Examples:
+      ruvllm chat
+      ruvllm chat --agents .claude/agents --url http://localhost:8080/v1 --model qwen3-8b
+    """
+    llm = open_answering(ctx, **opening)
+    with asyncio.Runner() as runner:
+        try:
+            _Chat(llm, runner).run()
+        finally:
+            runner.run(llm.aclose())
+
+
+class _Chat:
+    """One sitting."""
+
+    def __init__(self, llm: RuvLLM, runner: asyncio.Runner) -> None:
+        self._llm, self._runner = llm, runner
+        self._session = llm.new_session().id
+        self._last: Response | None = None
+
+    def run(self) -> None:
+        """Until the input ends."""
+        click.echo(f"{len(self._llm.agents)} agents; answers: {_writers(self._llm)}. /help lists the commands.")
+        for line in _lines():
+            if line.lower() in ("/quit", "/exit"):
+                return
+            try:
+                if line.startswith("/"):
+                    self._command(*line[1:].split(maxsplit=1))
+                else:
+                    self._runner.run(self._answer(line))
+            except RuvllmError as error:
+                fail(str(error))
+            except KeyboardInterrupt:
+                click.echo("\n(stopped; nothing of it was kept)")
+
+    async def _answer(self, text: str) -> None:
+        events = cast(Any, self._llm.aquery_stream(text, session=self._session))
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, Routed):
+                    click.secho(routing_line(event), dim=True)
+                elif isinstance(event, Delta):
+                    click.echo(safe(event.text), nl=False)
+                else:
+                    self._last = event
+                    click.echo()
+                    click.secho(times_line(event), dim=True)
+
+    def _command(self, name: str = "", rest: str = "") -> None:
+        match name:
+            case "good":
+                self._judge(rating=5)
+            case "bad":
+                self._judge(rating=1)
+            case "agent" if rest:
+                self._judge(correction=rest)
+            case "remember" if rest:
+                ids = self._runner.run(self._llm.memory.aadd(rest))
+                click.echo(f"remembered (id {ids[0]})")
+            case "sources":
+                self._show_sources()
+            case "new":
+                self._llm.end_session(self._session)
+                self._session, self._last = self._llm.new_session().id, None
+                click.echo("a new conversation")
+            case _:
+                click.echo(_HELP)
+
+    def _judge(self, rating: int | None = None, correction: str | None = None) -> None:
+        if self._last is None:
+            click.echo("there is no answer yet")
+            return
+        request = self._last.request_id
+        done = self._runner.run(self._llm.afeedback_request(request, rating=rating, correction=correction))
+        click.echo(_learnt(done, correction or self._last.agent))
+
+    def _show_sources(self) -> None:
+        sources = self._last.sources if self._last else ()
+        for number, source in enumerate(sources, 1):
+            click.echo(f"[{number}] {source.score:.2f} {plain(source.text)[:200]}")
+        if not sources:
+            click.echo("none")
+
+
+def _lines() -> Iterator[str]:
+    """What is typed, or piped in, without blank lines."""
+    asking = sys.stdin.isatty()
+    with suppress(EOFError, KeyboardInterrupt):
+        while True:
+            line = input("> ") if asking else sys.stdin.readline()
+            if not line and not asking:
+                return
+            if line.strip():
+                yield line.strip()
+
+
+def _writers(llm: RuvLLM) -> str:
+    """Who answers."""
+    backends = llm.backends
+    if all(backend.model == "extractive" for backend in backends.values()):
+        return "extractive (no LLM: sentences of what was remembered, with their sources)"
+    return ", ".join(f"{tier.name.lower()} {plain(one.name)} ({plain(one.model)})" for tier, one in backends.items())
+
+
+def _learnt(done: Applied, agent: str) -> str:
+    parts = [f"{plain(agent)} {done.agent}"] if done.agent else []
+    parts += [f"{done.memories} source(s)"] if done.memories else []
+    parts += [f"{done.edges} edge(s)"] if done.edges else []
+    parts += ["remembered"] if done.remembered else []
+    parts += ["patterns"] if done.trajectory else []
+    return f"learnt: {', '.join(parts) or 'nothing new'}"
