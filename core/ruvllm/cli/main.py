@@ -28,7 +28,6 @@ _COMMANDS = {
     "info": "ruvllm.cli.info:info",
     "learn": "ruvllm.cli.learn:learn",
     "mcp": "ruvllm.cli.mcp:mcp",
-    "learn": "ruvllm.cli.learn:learn",
     "memory": "ruvllm.cli.memory:memory",
     "query": "ruvllm.cli.query:query",
     "route": "ruvllm.cli.route:route",
