@@ -18,7 +18,10 @@ _HELD = 24  # chunks of a judged answer that are held back before its confidence
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A backend and its breaker; a judged one's answer has to be good, or the next is asked."""
+    """A backend and its breaker.
+
+    A judged one's answer has to be good, or the next is asked; of another one's it is enough that it is an answer.
+    """
 
     backend: Backend
     breaker: CircuitBreaker
@@ -108,11 +111,11 @@ class Ladder:
                 yield chunk
 
     async def _climb(
-        self, step: Step, messages: Sequence[Message], run: _Run, held: int | None
+        self, step: Step, messages: Sequence[Message], run: _Run, held: int | None, picky: bool = True
     ) -> AsyncGenerator[Chunk, None]:
-        """One backend's answer; of a judged one nothing before it is found good."""
+        """One backend's answer, and where the caller is picky nothing of it before it is found good."""
         params = self._params(step, messages, run)
-        waiting: list[Chunk] | None = [] if step.judged else None
+        waiting: list[Chunk] | None = [] if picky else None
         with step.breaker.call() as answers:
             async with _closing(step.backend.stream(messages, params)) as chunks:
                 async for chunk in chunks:
@@ -123,12 +126,15 @@ class Ladder:
                         yield named
                         continue
                     waiting.append(named)
-                    if self._decided(waiting, held):
-                        self._verdict(messages, waiting)
+                    if self._decided(step, waiting, held):
+                        self._verdict(step, messages, waiting)
                         for ready in waiting:
                             run.begun = run.begun or bool(ready.text)
                             yield ready
                         waiting = None
+            if waiting is not None:
+                message = f"{step.backend.name} ended its answer without a last chunk"
+                raise BackendError(message, kind="bad_response", fix="let its last chunk have a finish_reason")
 
     def _params(self, step: Step, messages: Sequence[Message], run: _Run) -> Params:
         """With the time that is left. Raises BackendError: there is none, or the prompt is too long."""
@@ -148,23 +154,25 @@ class Ladder:
         model, name = chunk.model or step.backend.model, chunk.backend or step.backend.name
         return replace(chunk, model=model, backend=name, cost=chunk.cost + run.spent)
 
-    def _decided(self, waiting: list[Chunk], held: int | None) -> bool:
+    def _decided(self, step: Step, waiting: list[Chunk], held: int | None) -> bool:
         """Whether it can be said now if the answer is good."""
         newest = waiting[-1]
         if newest.finish_reason is not None:
             return True
-        if self._judge is not None or held is None:
+        if step.judged and (self._judge is not None or held is None):
             return False
-        return len(waiting) >= held or (newest.confidence is None and bool(newest.text))
+        unknown = not step.judged or newest.confidence is None
+        return (unknown and bool(newest.text)) or (held is not None and len(waiting) >= held)
 
-    def _verdict(self, messages: Sequence[Message], chunks: list[Chunk]) -> None:
+    def _verdict(self, step: Step, messages: Sequence[Message], chunks: list[Chunk]) -> None:
         """Raises _RejectedError: the answer is not good."""
         text, confidence = "".join(chunk.text for chunk in chunks), chunks[-1].confidence
         if not text.strip():
             confidence = 0.0
-        elif self._judge is not None:
+        elif step.judged and self._judge is not None:
             confidence = self._judge(messages, text)
-        if confidence is not None and not confidence > self._accept:
+        least = self._accept if step.judged else 0.0
+        if confidence is not None and not confidence > least:
             raise _RejectedError(chunks, confidence)
 
     async def _second_best(self, messages: Sequence[Message], run: _Run) -> AsyncGenerator[Chunk, None]:
@@ -178,7 +186,7 @@ class Ladder:
             for chunk in best.chunks:
                 yield replace(chunk, cost=run.spent)
             return
-        async with aclosing(self._climb(replace(step, judged=False), messages, run, None)) as chunks:
+        async with aclosing(self._climb(step, messages, run, None, picky=False)) as chunks:
             async for chunk in chunks:
                 yield chunk
 

@@ -43,7 +43,7 @@ class ModelManager:
     @asynccontextmanager
     async def use(self, name: str) -> AsyncIterator[Backend]:
         """A model, loaded if need be, that stays for as long as the block lasts."""
-        backend = self._loaded.get(name) or await self._get(name)
+        backend = self._loaded[name] if name in self._loaded else await self._get(name)
         self._loaded.move_to_end(name)
         self._users[name] += 1
         try:
@@ -84,4 +84,6 @@ class ModelManager:
         return False
 
     async def _drop(self, name: str) -> None:
-        await self._loaded.pop(name).close()
+        backend = self._loaded.pop(name)
+        self._freed.set()
+        await backend.close()

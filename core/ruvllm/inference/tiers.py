@@ -75,9 +75,8 @@ class Tiers:
             if passages and isinstance(backend, Extractive):
                 backend = backend.over(passages)
             # Only what a stronger one could do better is worth a second answer.
-            steps.append(
-                Step(backend, breaker, judged=one < Tier.LARGE and any(later > one for later in order[i + 1 :]))
-            )
+            stronger = any(later > one for later in order[i + 1 :])
+            steps.append(Step(backend, breaker, judged=stronger))
         return Ladder(steps, accept=self._accept, judge=self._judge, clock=self._clock)
 
     def order(self, tier: Tier) -> list[Tier]:
