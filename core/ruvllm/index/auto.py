@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from ruvllm.index.binary import BinaryIndex
 from ruvllm.index.flat import FlatIndex
 from ruvllm.index.ivf import IvfIndex
-from ruvllm.index.protocol import Hits
+from ruvllm.index.protocol import Hits, checked_recall
 from ruvllm.index.rows import Mask, Rows
 
 __all__ = ["AutoIndex"]
@@ -68,14 +68,15 @@ class AutoIndex:
         index: Native | None = None,
         background: Callable[[Callable[[], None]], Any] | None = None,
     ) -> None:
-        self.dim, self.metric, self.recall = dim, metric, recall
+        self.dim, self.metric, self.recall = dim, metric, checked_recall(recall)
         self._background = background
         self._writing = threading.RLock()
         self._busy = False
         self._rewards: dict[str, float] = {}  # of the kinds tried at the last promotion
         self._tried = 0  # arms that were built or passed over
         if index is None:
-            index = _ARMS[0].make(dim, metric, recall, rows or Rows(dim, unit=metric == "cosine"))
+            held = rows if rows is not None else Rows(dim, unit=metric == "cosine")  # one without rows is false
+            index = _ARMS[0].make(dim, metric, recall, held)
         else:
             self._tried = next(i for i, arm in enumerate(_ARMS) if arm.kind == index.kind)
         self._index: Native = index

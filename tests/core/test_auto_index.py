@@ -1,0 +1,112 @@
+"""The index that suits its size: what the conformance suite does not ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ruvllm import InputError
+from ruvllm.index import AutoIndex, Rows, auto
+
+DIM = 16
+
+
+def vectors(count: int, seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).standard_normal((count, DIM)).astype(np.float32)
+
+
+@pytest.fixture
+def slower(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Make a kind of index lose every comparison, so that a test does not depend on the machine."""
+
+    def lose(kind: str) -> None:
+        monkeypatch.setattr(AutoIndex, "_milliseconds", lambda self, index: 2.0 if index.kind == kind else 1.0)
+
+    return lose
+
+
+def test_it_starts_flat_and_takes_what_is_faster(slower: Callable[[str], None]):
+    slower("flat")
+    index = AutoIndex(DIM)
+    told = vectors(1_600)
+    index.add(np.arange(1_499), told[:1_499])
+    assert index.stats()["kind"] == "flat"
+    assert index.stats()["rewards"] == {}
+    index.add(np.arange(1_499, 1_600), told[1_499:])
+    assert index.stats()["kind"] == "binary"
+    rewards = index.stats()["rewards"]
+    assert rewards == {"flat": pytest.approx(1 / 3), "binary": pytest.approx(1 / 2)}
+    hits = index.search(told[7], 5)
+    assert hits.ids[0] == 7
+    assert index.remove([7]) == 1
+    assert 7 not in index.search(told[7], 5).ids
+
+
+def test_what_is_slower_is_built_once_and_left(slower: Callable[[str], None], monkeypatch: pytest.MonkeyPatch):
+    slower("binary")
+    built, arm = list[int](), auto._ARMS[1]
+    counted = auto._Arm(arm.kind, arm.least, lambda *args: built.append(1) or arm.make(*args))
+    monkeypatch.setattr(auto, "_ARMS", (auto._ARMS[0], counted, auto._ARMS[2]))
+    index = AutoIndex(DIM)
+    told = vectors(1_700)
+    for start in range(0, 1_700, 100):
+        index.add(np.arange(start, start + 100), told[start : start + 100])
+    assert index.stats()["kind"] == "flat"
+    assert len(built) == 1
+    assert index.stats()["rewards"]["flat"] > index.stats()["rewards"]["binary"]
+
+
+def test_in_the_background_it_answers_and_takes_more_meanwhile(slower: Callable[[str], None]):
+    slower("flat")
+    waiting = list[Callable[[], None]]()
+    index = AutoIndex(DIM, background=waiting.append)
+    told = vectors(2_000)
+    index.add(np.arange(1_600), told[:1_600])
+    assert len(waiting) == 1
+    assert index.stats()["kind"] == "flat"
+    assert index.search(told[3], 1).ids.tolist() == [3]
+    index.add(np.arange(1_600, 1_700), told[1_600:1_700])
+    assert len(waiting) == 1  # one at a time
+    waiting.pop()()
+    assert index.stats()["kind"] == "binary"
+    assert len(index) == 1_700
+    index.add(np.arange(1_700, 2_000), told[1_700:])
+    assert waiting == []
+    for i in (5, 1_650, 1_999):
+        assert index.search(told[i], 1).ids.tolist() == [i]
+
+
+def test_a_promotion_that_fails_is_tried_again(slower: Callable[[str], None], monkeypatch: pytest.MonkeyPatch):
+    slower("flat")
+    arm, fails = auto._ARMS[1], [True]
+
+    def make(*args: object) -> object:
+        if fails.pop() if fails else False:
+            raise MemoryError
+        return arm.make(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(auto, "_ARMS", (auto._ARMS[0], auto._Arm(arm.kind, arm.least, make)))  # type: ignore[arg-type]
+    index, told = AutoIndex(DIM), vectors(1_501)
+    with pytest.raises(MemoryError):
+        index.add(np.arange(1_500), told[:1_500])
+    assert index.search(told[9], 1).ids.tolist() == [9]
+    index.add([1_500], told[1_500:])
+    assert index.stats()["kind"] == "binary"
+
+
+def test_rows_that_are_given_are_shared_even_while_they_are_empty():
+    rows = Rows(DIM, unit=True)
+    index = AutoIndex(DIM, rows=rows)
+    index.add([4], vectors(1))
+    assert index.rows is rows
+    assert len(rows) == 1
+
+
+@pytest.mark.parametrize("recall", [0, 1.1, -1.0, float("nan")])
+def test_a_recall_out_of_range_is_named(recall: float):
+    with pytest.raises(InputError) as caught:
+        AutoIndex(DIM, recall=recall)
+    assert caught.value.field == "recall"
