@@ -1,0 +1,1 @@
+"""Complex queries: taken apart, answered part by part, and put together again."""

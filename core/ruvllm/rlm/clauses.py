@@ -1,0 +1,197 @@
+"""Where one request ends and the next begins: lists, sentences, clauses, steps, conditions."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from ruvllm.rlm.lexicon import lexicon
+from ruvllm.rlm.words import Words, tag_words
+
+__all__ = ["Piece", "clauses", "list_items", "requests", "unled"]
+
+_LINE_ITEM = re.compile(r"^[ \t]*(?:[-*•]|\(?\d{1,2}[.)]|\(?[a-z]\))[ \t]+(.+)$", re.MULTILINE)
+_INLINE_ITEM = re.compile(r"(?:^|(?<=\s))(?:step (\d{1,2})\s*[:.)]|\(?(\d{1,2})[.)](?=\s)|\(([a-z])\))\s*", re.IGNORECASE)
+_SENTENCE = re.compile(r"(?<=[?!])[?!]*\s*(?=\w)|(?<=[a-z0-9)\]\"'”]\.)\s+(?=[A-Z\d\"“])|\n+")
+_OTHERWISE = re.compile(r"[,;.]?\s+(?=(?:otherwise|or else|else|if not)\b)", re.IGNORECASE)
+_AFTER = re.compile(r"(?:after|once) (?:you (?:have )?|we |having )?", re.IGNORECASE)
+_START = re.compile(r"(?:to )?(?:start|begin|first) (?:by|with|off by) |first(?: of all)?,? |step one:? ", re.IGNORECASE)
+_STEP = re.compile(r"[,;.]? (?:and |which is )?(?:followed by|after (?:that|this|which)|once done),? ", re.IGNORECASE)
+_MARKED = re.compile(
+    r"(?:and )?(?:then|finally|next|lastly|afterwards|after that|second(?:ly)?|third(?:ly)?|fourth),? ", re.IGNORECASE
+)
+_CONDITION = frozenset("if when whenever once assuming suppose given while before after in for as with on since at".split())
+
+# Over tags. A question: a question word, or an auxiliary before its subject; an order: a verb before its object.
+_QUESTION = re.compile(r"b?(?:p?w|a[drnNqm])")
+_ORDER = re.compile(r"b{0,2}v(?:[drnNqmpw]|v[^ac]|$)")
+_ALONE = re.compile(r"(?:p?w[,c]?)*")  # "when and where"
+_BREAK = re.compile(r"[,;co]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a query.
+
+    Attributes:
+        follows: whether it is a step that comes after the one before it.
+    """
+
+    text: str
+    follows: bool = False
+
+
+def unled(text: str) -> str:
+    """Without the politeness it begins with."""
+    match = lexicon().lead.match(text)
+    return text[match.end() :] if match and match.end() < len(text) else text
+
+
+def list_items(text: str) -> list[str]:
+    """The items of a list written as one, by lines or by numbers; empty if there are not two."""
+    if "\n" in text and len(lines := _LINE_ITEM.findall(text)) >= 2:
+        return [line.strip() for line in lines]
+    marks = list(_INLINE_ITEM.finditer(text))
+    numbers = [next(group for group in mark.groups() if group) for mark in marks]
+    counted = [str(i + 1) for i in range(len(marks))]
+    if len(marks) < 2 or numbers not in (counted, list("abcdefghijklmnopqrstuvwxyz"[: len(marks)])):
+        return []
+    ends = [mark.start() for mark in marks[1:]] + [len(text)]
+    return [text[mark.end() : end].strip() for mark, end in zip(marks, ends, strict=True)]
+
+
+def requests(text: str) -> list[str]:
+    """The sentences that ask, each with the statements before it; greetings left out."""
+    if not any(mark in text for mark in ".?!\n"):
+        return [text]
+    out: list[str] = []
+    told = ""
+    for sentence in filter(None, map(str.strip, _SENTENCE.split(text))):
+        if lexicon().greeting.fullmatch(sentence):
+            continue
+        if not _asks(sentence):
+            told = f"{told} {sentence}".strip()
+        elif told:
+            out.append(f"{told} {sentence}")
+            told = ""
+        else:
+            out.append(sentence)
+    if told and out:
+        out[-1] = f"{out[-1]} {told}"
+    return out or [text]
+
+
+def _asks(sentence: str) -> bool:
+    marker = _MARKED.match(sentence)
+    return sentence.endswith("?") or is_request(tag_words(unled(sentence[marker.end() :] if marker else sentence)))
+
+
+def is_request(words: Words, at: int = 0) -> bool:
+    """Whether a question or an order starts at a word."""
+    return bool(_QUESTION.match(words.tags, at) or _ORDER.match(words.tags, at))
+
+
+def clauses(text: str) -> list[Piece]:
+    """The requests of a sentence, in the order in which they are to be dealt with."""
+    text = text.strip()
+    marker = _MARKED.match(text)
+    text = unled(text[marker.end() :] if marker else text)
+    stepped = [part for part in _STEP.split(text) if part]
+    if len(stepped) > 1:
+        return _chain([clauses(part) for part in stepped])
+    started = _START.match(text)
+    text = text[started.end() :] if started else text
+    words = tag_words(text)
+    found = _conditional(words) if words.low and words.low[0] in _CONDITION else []
+    found = found or _coordinated(words, steps=bool(started))
+    return [replace(found[0], follows=marker is not None), *found[1:]]
+
+
+def _chain(groups: list[list[Piece]]) -> list[Piece]:
+    """Groups of pieces, each after the one before it."""
+    return [
+        replace(piece, follows=piece.follows or (i == 0 and n > 0))
+        for n, group in enumerate(groups)
+        for i, piece in enumerate(group)
+    ]
+
+
+def _conditional(words: Words) -> list[Piece]:
+    """What stands under a condition; empty where there is none."""
+    if words.low[0] in ("if", "when") and len(cut := _OTHERWISE.split(words.text, maxsplit=1)) == 2:
+        return [Piece(cut[0].strip(" ,;.")), Piece(cut[1].strip(" ,;."), follows=True)]
+    at = next((i + 1 for i, tag in enumerate(words.tags) if tag == "," and is_request(words, i + 1)), 0)
+    if not at or (words.low[0] == "when" and words.tags[1:2] == "a"):
+        return []
+    rest = _coordinated(tag_words(words.text[words.spans[at][0] :]), steps=False)
+    order = _ORDER.match(words.tags, at)
+    if order and words.low[0] == "before":
+        return _chain([rest, [Piece(words.cut(1, at))]])
+    if order and words.low[0] == "after" and (match := _AFTER.match(words.text)):
+        return _chain([[Piece(words.text[match.end() : words.spans[at - 1][0]].strip())], rest])
+    if len(rest) < 2:
+        return []
+    condition = words.text[: words.spans[at][0]].strip()
+    return [Piece(f"{condition} {piece.text}", piece.follows) for piece in rest]
+
+
+def _coordinated(words: Words, steps: bool) -> list[Piece]:
+    """Clauses joined by commas, "and" and "then"."""
+    if not (steps or is_request(words)):
+        return [Piece(words.text)]
+    starts, follows = [0], [False]
+    orders = bool(_ORDER.match(words.tags))
+    embeds = orders and bool(re.search("w", words.tags[1:4]))
+    for brk in _BREAK.finditer(words.tags):
+        at, marked = _past_markers(words, brk.end())
+        if at >= len(words.tags) or _ALONE.fullmatch(words.tags, 0, brk.start()):
+            continue
+        if _begins(words, at, brk.group(), marked is not None, orders, embeds):
+            starts.append(at)
+            follows.append(marked in lexicon().sequence if marked else False)
+    if len(starts) == 1:
+        return [Piece(words.text)]
+    return _pieces(words, starts, follows, embeds)
+
+
+def _past_markers(words: Words, at: int) -> tuple[int, str | None]:
+    """Where the clause begins behind "then", "also" …, and the last of these."""
+    marked = None
+    while at < len(words.low) and words.low[at] in lexicon().marker:
+        marked, at = words.low[at], at + 1
+        while words.tags[at : at + 1] == ",":
+            at += 1
+    return at, marked
+
+
+def _begins(words: Words, at: int, joint: str, marked: bool, orders: bool, embeds: bool) -> bool:
+    """Whether a clause of its own begins at a word behind a joint."""
+    tags = words.tags
+    if "o" in joint:
+        return False
+    strong = "c" in joint or ";" in joint or marked
+    if tags[at] == "w" or tags[at : at + 2] == "pw":
+        inverted = bool(re.match(r"p?w(?:[njm]{0,3}a|c?w)|w[nb]?$", tags[at:]))
+        later = re.search(r"c[^,;]*w", tags[at + 1 :])
+        return strong or inverted or (embeds and later is not None) or words.low[at].startswith("how")
+    if re.match(r"a[drnNq]", tags[at:]):
+        return strong and not orders and words.low[at + 1] not in ("a", "an")
+    if marked and re.match(r"[vp]", tags[at:]):
+        return True
+    if not _ORDER.match(tags, at) or not orders:
+        return False
+    later = re.search(r"[,;c]+b{0,2}v[drnNqmpw]", tags[at + 1 :])
+    return strong or later is not None
+
+
+def _pieces(words: Words, starts: list[int], follows: list[bool], embeds: bool) -> list[Piece]:
+    out: list[Piece] = []
+    ends = [*starts[1:], len(words.tags)]
+    for start, end, later in zip(starts, ends, follows, strict=True):
+        while end > start and (words.tags[end - 1] in ",;c" or words.low[end - 1] in lexicon().marker):
+            end -= 1
+        text = words.cut(start, end)
+        if start and embeds and words.tags[start] == "w":
+            text = f"{words.cut(0, words.tags.index('w'))} {text}"
+        out.append(Piece(text, later))
+    return out

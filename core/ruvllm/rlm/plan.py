@@ -1,0 +1,69 @@
+"""What a complex query falls into, and what takes it apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from ruvllm.errors import InputError
+
+__all__ = ["MAX_CHARS", "Decomposer", "Join", "Plan", "SubQuery", "checked_query"]
+
+MAX_CHARS = 20_000  # of a query; anything longer is a document
+Join = Literal["parts", "compare"]
+
+
+@dataclass(frozen=True, slots=True)
+class SubQuery:
+    """A query that can be answered by itself, or once those before it are.
+
+    Attributes:
+        after: places of the sub-queries whose answers it needs.
+    """
+
+    text: str
+    after: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A query and its sub-queries: an acyclic graph, since none needs a later one.
+
+    Attributes:
+        parts: empty for a query that is best answered whole.
+        join: what becomes of the answers: "parts" stand one after another, "compare" sets them side by side.
+    """
+
+    query: str
+    parts: tuple[SubQuery, ...] = ()
+    join: Join = "parts"
+
+    def __post_init__(self) -> None:
+        """Raises InputError: a sub-query needs one that does not come before it."""
+        for place, part in enumerate(self.parts):
+            if any(not 0 <= earlier < place for earlier in part.after):
+                message = f"sub-query {place} needs {part.after}"
+                raise InputError(message, field="after", fix="let it name places before its own")
+
+    @property
+    def texts(self) -> list[str]:
+        """Of the parts."""
+        return [part.text for part in self.parts]
+
+
+class Decomposer(Protocol):
+    """Takes queries apart."""
+
+    async def decompose(self, query: str) -> Plan:
+        """The plan for a query. Raises InputError: it is empty or too long."""
+        ...
+
+
+def checked_query(query: str) -> str:
+    """The query, without what stands around it. Raises InputError: it is empty, too long or no text."""
+    if not isinstance(query, str) or not query.strip():
+        raise InputError("the query is empty", field="query", fix="ask something")
+    if len(query) > MAX_CHARS:
+        message = f"the query has {len(query)} characters"
+        raise InputError(message, field="query", fix=f"keep it under {MAX_CHARS}, and give the rest as `context`")
+    return query.strip()
