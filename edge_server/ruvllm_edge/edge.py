@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -135,6 +136,8 @@ class Edge:
 
     async def _warm(self) -> None:
         await self.llm.router.warm(pause)
+        gc.collect()
+        gc.freeze()  # the models stay: no collection has to go through them again
         self.ready = True
         event(logging.INFO, "ready", agents=len(self.llm.agents), encoder=self.llm.mode)
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 from time import perf_counter
-from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.endpoint import send_problem, send_reply
-from ruvllm_edge.logs import LOG, event
+from ruvllm_edge.logs import event
 from ruvllm_edge.operations import Reply
 from ruvllm_edge.problems import Problem, problem_of, too_many
 
@@ -101,9 +100,16 @@ class Gate:
     def _note(self, scope: Scope, seconds: float) -> None:
         path, method, status = scope["ruvllm.path"], scope["method"], scope["ruvllm.status"]
         self._edge.metrics.request(method if len(method) < 8 else "OTHER", path, status, seconds)
-        if LOG.isEnabledFor(logging.INFO):
-            data: dict[str, Any] = {"request": scope["ruvllm.id"], "method": method, "path": path, "status": status}
-            LOG.info("request", extra={"data": data | {"ms": round(seconds * 1000, 3)}})
+        milliseconds = round(seconds * 1000, 3)
+        event(
+            logging.INFO,
+            "request",
+            request=scope["ruvllm.id"],
+            method=method,
+            path=path,
+            status=status,
+            ms=milliseconds,
+        )
 
 
 def _name(host: bytes) -> str:

@@ -1,0 +1,126 @@
+"""A real server on a free port of this machine, and backends that misbehave when told to."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Thread
+from time import sleep
+from typing import Any
+
+import httpx
+import pytest
+
+from ruvllm import RuvLLM
+from ruvllm.errors import BackendError
+from ruvllm.inference.backend import Chunk, Completion, Message, Params, estimate_usage, gather
+from ruvllm_edge import Settings
+from ruvllm_edge.serve import bound, make_server
+
+
+@dataclass
+class Writer:
+    """Says what the last message said, word by word, and remembers what it was asked."""
+
+    name: str = "writer"
+    model: str = "writer-1"
+    context: int = 100_000
+    pause: float = 0.0
+    fails_after: int = -1  # words, then a BackendError; -1: never
+    fails_with: str = "unavailable"
+    asked: list[Sequence[Message]] = field(default_factory=list)
+    params: list[Params] = field(default_factory=list)
+    stopped: int = 0  # streams that were broken off
+    closed: bool = False
+
+    async def generate(self, messages: Sequence[Message], params: Params) -> Completion:
+        return await gather(self.stream(messages, params), self.model)
+
+    async def stream(self, messages: Sequence[Message], params: Params) -> AsyncIterator[Chunk]:
+        self.asked.append(messages)
+        self.params.append(params)
+        words = [word + " " for word in messages[-1].content.split()]
+        try:
+            for number, word in enumerate(words):
+                if number == self.fails_after:
+                    raise BackendError("the backend is down", kind=self.fails_with, retry_after=7.0)
+                await asyncio.sleep(self.pause)
+                yield Chunk(word)
+            yield Chunk("", "stop", estimate_usage(messages, "".join(words)))
+        except (GeneratorExit, asyncio.CancelledError):
+            self.stopped += 1
+            raise
+
+    async def healthy(self) -> bool:
+        return True
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+@dataclass
+class Running:
+    """A server in a thread."""
+
+    url: str
+    llm: RuvLLM
+    port: int
+    client: httpx.Client
+    stop: Callable[[], None]
+
+    def post(self, path: str, json: Any = None, **more: Any) -> httpx.Response:
+        return self.client.post(path, json=json, **more)
+
+    def get(self, path: str, **more: Any) -> httpx.Response:
+        return self.client.get(path, **more)
+
+
+@contextmanager
+def serving(llm: RuvLLM, keeps: bool = False, **options: Any) -> Iterator[Running]:
+    """Until the end of the block, or `stop`, which is as orderly."""
+    settings = Settings(**{"log_level": "error", "drain": 5.0} | options)
+    sock = bound(settings.host, 0)
+    port = sock.getsockname()[1]
+    server = make_server(llm, settings, keeps=keeps)
+    thread = Thread(target=lambda: asyncio.run(server.serve([sock])), daemon=True)
+    thread.start()
+
+    def stop() -> None:
+        server.should_exit = True
+        thread.join(20)
+        assert not thread.is_alive()
+
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+        for _ in range(500):
+            try:
+                if client.get("/ready").status_code == 200:
+                    break
+            except httpx.ConnectError:
+                pass
+            sleep(0.01)
+        try:
+            yield Running(str(client.base_url), llm, port, client, stop)
+        finally:
+            stop()
+
+
+@pytest.fixture(scope="module")
+def writer() -> Writer:
+    return Writer()
+
+
+@pytest.fixture(scope="module")
+def edge(writer: Writer) -> Iterator[Running]:
+    """A server without a key, with one backend for every tier."""
+    with serving(RuvLLM(encoder="static", backends={"small": writer})) as running:
+        yield running
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])

@@ -1,0 +1,129 @@
+"""ruvllm's own API over a real connection."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import Running, serving
+
+from ruvllm import RuvLLM
+
+TASK = "add unit tests for the auth module"
+
+
+def test_a_route_is_what_the_core_says(edge: Running):
+    answer = edge.post("/v1/route", {"text": TASK, "top": 2})
+    expected = RuvLLM(encoder="static").route(TASK, 2).to_dict()
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    got = answer.json()
+    del got["timings_us"], expected["timings_us"], got["cached"], expected["cached"]
+    expected["evidence"]["examples"] = [list(pair) for pair in expected["evidence"]["examples"]]
+    expected["evidence"]["keywords"] = list(expected["evidence"]["keywords"])
+    expected["alternatives"] = list(expected["alternatives"])
+    assert got == expected
+
+
+def test_a_team_has_members_with_roles(edge: Running):
+    team = edge.post("/v1/route/complex", {"text": "build a shop: write the API, test it, then deploy it"}).json()
+    assert len(team["members"]) >= 2
+    assert all(member["agent"] and member["role"] for member in team["members"])
+
+
+def test_feedback_teaches_at_once(edge: Running):
+    text = "varnish the violin in the attic"
+    assert edge.post("/v1/feedback", {"text": text, "agent": "planner"}).json()["learnt"] is True
+    assert edge.post("/v1/route", {"text": text}).json()["agent"] == "planner"
+
+
+def test_memories_are_found_again_by_meaning_and_filter(edge: Running):
+    rows = [
+        {"text": "The release train leaves every Tuesday.", "metadata": {"team": "web"}},
+        {"text": "Cats sleep sixteen hours a day.", "metadata": {"team": "zoo"}, "kind": "Fact"},
+    ]
+    ids = edge.post("/v1/memory", {"memories": rows}).json()["ids"]
+    assert len(ids) == 2
+    found = edge.post("/v1/memory/search", {"query": "when is the release?", "k": 1}).json()["memories"]
+    assert [row["id"] for row in found] == ids[:1]
+    only = edge.post("/v1/memory/search", {"query": "when is the release?", "filter": {"team": "zoo"}})
+    assert [row["id"] for row in only.json()["memories"]] == ids[1:]
+
+
+def test_a_batch_with_one_bad_memory_is_not_kept_at_all(edge: Running):
+    before = sum(edge.llm.memory.records.counts().values())
+    answer = edge.post("/v1/memory", {"memories": [{"text": "fine"}, {"text": "odd", "kind": "Nonsense"}]})
+    assert (answer.status_code, answer.json()["field"]) == (422, "kind")
+    assert sum(edge.llm.memory.records.counts().values()) == before
+
+
+@pytest.mark.parametrize("prefix", ["", "/v1"])
+def test_a_query_is_answered_and_can_be_rated(edge: Running, prefix: str):
+    answer = edge.post(f"{prefix}/query", {"query": "say three words"}).json()
+    assert answer["text"].strip() == "say three words"
+    assert answer["routing"]["backend"] == "writer"
+    assert answer["latency"]["total"] == pytest.approx(sum(v for k, v in answer["latency"].items() if k != "total"))
+    rated = edge.post(f"{prefix}/feedback", {"request_id": answer["request_id"], "rating": 5})
+    assert rated.json()["request"]["agent"] == "confirmed"
+    assert "ruvllm_quality_score_count" in edge.get("/metrics").text
+
+
+def test_a_session_keeps_what_was_said(edge: Running):
+    name = edge.post("/session", {"metadata": {"user": "ada"}}).json()["session_id"]
+    edge.post("/query", {"query": "remember the number seven", "session_id": name})
+    session = edge.get(f"/v1/sessions/{name}").json()
+    assert session["metadata"] == {"user": "ada"}
+    assert [turn["role"] for turn in session["history"]] == ["user", "assistant"]
+    assert edge.client.delete(f"/v1/sessions/{name}").status_code == 204
+    gone = edge.post("/query", {"query": "which number?", "session_id": name})
+    assert (gone.status_code, gone.json()["field"]) == (422, "session")
+
+
+def test_agents_come_and_go(edge: Running):
+    bread = "bake a sourdough loaf"
+    agent = {"name": "baker", "description": "Bakes bread, cakes and pastry.", "examples": [bread, "knead the dough"]}
+    before = edge.get("/v1/agents").json()["agents"]
+    added = edge.client.put("/v1/agents", json={"agents": [agent]}).json()
+    assert (added["agents"], added["problems"]) == (len(before) + 1, [])
+    assert edge.post("/v1/route", {"text": bread}).json()["agent"] == "baker"
+    assert edge.client.delete("/v1/agents/baker").json()["agents"] == len(before)
+    assert edge.post("/v1/route", {"text": bread}).json()["agent"] != "baker"
+    assert edge.client.delete("/v1/agents/baker").status_code == 404
+    assert edge.client.delete("/v1/agents/coder").status_code == 409
+
+
+def test_agent_files_are_read_one_by_one(edge: Running):
+    good = {"path": "a/brewer.md", "text": "---\nname: brewer\ndescription: Brews tea and coffee.\n---\nBrew."}
+    bad = {"path": "a/broken.md", "text": "no front matter"}
+    change = edge.client.put("/v1/agents", json={"files": [good, bad]}).json()
+    assert [(row["field"], bool(row["fix"])) for row in change["problems"]] == [("a/broken.md:1", True)]
+    assert any(agent["name"] == "brewer" for agent in edge.get("/v1/agents").json()["agents"])
+    edge.client.delete("/v1/agents/brewer")
+
+
+def test_added_agents_are_there_after_a_restart(tmp_path):
+    state = tmp_path / "state.db"
+    agent = {"name": "baker", "description": "Bakes bread."}
+    with serving(RuvLLM(encoder="static", state=state), keeps=True) as edge:
+        assert edge.client.put("/v1/agents", json={"agents": [agent]}).json()["kept"] is True
+    with serving(RuvLLM(encoder="static", state=state), keeps=True) as edge:
+        assert "baker" in {row["name"] for row in edge.get("/v1/agents").json()["agents"]}
+        edge.client.delete("/v1/agents/baker")
+    with serving(RuvLLM(encoder="static", state=state), keeps=True) as edge:
+        assert "baker" not in {row["name"] for row in edge.get("/v1/agents").json()["agents"]}
+
+
+def test_health_readiness_stats_and_metrics(edge: Running):
+    assert edge.get("/health").json()["status"] == "ok"
+    assert edge.get("/v1/health").status_code == 200
+    assert edge.get("/ready").json()["ready"] is True
+    assert edge.get("/stats").json()["agents"] == len(edge.llm.agents)
+    edge.post("/v1/route", {"text": TASK})
+    told = edge.get("/metrics").text
+    assert 'ruvllm_requests_total{method="POST",path="/v1/route",status="200"}' in told
+    assert 'ruvllm_request_latency_seconds_count{path="/v1/route"}' in told
+    assert f"ruvllm_agents {float(len(edge.llm.agents))}" in told
+
+
+def test_patterns_can_be_asked_for(edge: Running):
+    assert isinstance(edge.get("/v1/patterns?limit=3").json()["patterns"], list)
+    wrong = edge.get("/v1/patterns?limit=many")
+    assert (wrong.status_code, wrong.json()["field"]) == (422, "limit")
