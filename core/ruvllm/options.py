@@ -27,7 +27,7 @@ class MemoryConfig:
 
     Attributes:
         k: memories looked at, before their neighbourhood.
-        hops: edges away that are looked at too.
+        hops: edges away that are looked at too, where not enough is hit.
         sources: memories given to the backend, at most.
         relevance: cosine from which a memory has something to do with a query.
         recall: share of the true nearest to be found.
@@ -39,7 +39,7 @@ class MemoryConfig:
 
     k: int = 64
     hops: int = 2
-    sources: int = 8
+    sources: int = 5
     relevance: float = 0.35
     recall: float = 0.95
     collection: str = "default"

@@ -171,3 +171,8 @@ def test_hostile_json_is_refused(text):
 def test_brackets_in_strings_are_no_depth():
     text = json.dumps(["[" * 1000, '"[' * 1000])
     assert read_json(text.encode()) == json.loads(text)
+
+
+def test_no_rows_of_some_width_are_kept():
+    data = pack({"rows": np.zeros((0, 4_096), np.float32)}, "empty")
+    assert unpack(data, "empty", {"rows": Spec(("n", 4_096))})["rows"].shape == (0, 4_096)

@@ -29,6 +29,7 @@ _VERSION, _KIND = "format", "format.kind"
 _DTYPES = frozenset({"float64", "float32", "int64", "int32", "uint8", "bool"})
 _MOST_ENTRIES = 256
 _LONGEST_HEADER = 4_096  # bytes of an array's header in the file
+_LONGEST_ARRAY = 1 << 30  # along one axis
 _DEEPEST = 32
 _MAGIC = b"\x93NUMPY\x01\x00"
 # What zipfile, struct and literal_eval raise on damaged input; an offset overflows where addresses have 32 bits.
@@ -141,7 +142,8 @@ def _array(raw: bytes, name: str) -> NDArray[Any]:
     descr, shape = header["descr"], header["shape"]
     if not isinstance(descr, str) or not isinstance(shape, tuple) or header["fortran_order"] is not False:
         raise ValueError(f"array {name[:64]!r} is laid out in another way")
-    if len(shape) > 8 or not all(type(n) is int and 0 <= n <= len(raw) for n in shape):
+    # No rows of some width are few bytes: a length may be larger than the file.
+    if len(shape) > 8 or not all(type(n) is int and 0 <= n <= _LONGEST_ARRAY for n in shape):
         raise ValueError(f"array {name[:64]!r} has no usable shape")
     dtype = _dtype(descr, name)
     size = dtype.itemsize

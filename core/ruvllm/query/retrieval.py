@@ -22,7 +22,7 @@ __all__ = ["Retrieved", "Retriever"]
 _FARTHER = 0.9  # what a cosine counts for, an edge away
 _TRUST = 0.5  # how much of a score a memory of quality 0 keeps
 _SEEDS = 4  # of the nearest, that the graph is followed from
-_SPARE = 4  # memories looked at beyond those that are asked for: quality may change their order
+_SPARE = 3  # memories looked at beyond those that are asked for: quality may change their order
 _MOST_AROUND = 24  # memories that hops may lead to
 # Milliseconds that a whole answer may take -> memories looked at (FEATURES.md M3).
 _BUDGETS = ((100, 32), (300, 64))
@@ -68,20 +68,21 @@ class Retriever:
         return Retrieved(vector, {i: score for i, score in near if score >= self._config.relevance})
 
     def expand(self, found: Retrieved) -> None:
-        """Add what lies around the best hits."""
+        """Add what lies around the best hits; the less was hit, the further away."""
         if not found.scores or not self._config.hops:
             return
         seeds = list(found.scores)[:_SEEDS]
+        hops = self._config.hops if len(found.scores) < self._config.sources + _SPARE else 1
         try:
-            graph = self._memory.graph.expand(seeds, self._config.hops, most=_MOST_AROUND + len(seeds))
+            graph = self._memory.graph.expand(seeds, hops, most=_MOST_AROUND + len(seeds))
         except InputError:  # another process has removed one just now
             return
         found.graph = graph
         new = graph.ids[[i not in found.scores for i in graph.ids.tolist()]]
         if len(new):
             cosines = self._memory.records.vectors(new) @ found.vector
-            hops = dict(zip(graph.ids.tolist(), graph.hops.tolist(), strict=True))
-            found.hops = {i: hops[i] for i in new.tolist()}
+            away = dict(zip(graph.ids.tolist(), graph.hops.tolist(), strict=True))
+            found.hops = {i: away[i] for i in new.tolist()}
             found.scores |= dict(zip(new.tolist(), cosines.tolist(), strict=True))
 
     def rank(self, found: Retrieved) -> tuple[tuple[Source, ...], tuple[EdgeKey, ...]]:

@@ -1,0 +1,300 @@
+"""Queries from text to answer: stages, sources, sessions, streaming, constraints, and what stays when they fail."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from scripted import Scripted
+
+from ruvllm import RuvLLM, Tier
+from ruvllm.config import Config
+from ruvllm.encoders.protocol import run_now
+from ruvllm.errors import BackendError, ConfigError, InputError
+from ruvllm.inference.backend import estimate_tokens
+from ruvllm.memory.records import Memory
+from ruvllm.responses import STAGES, Constraints, Delta, Response, Routed
+
+FACTS = (
+    "The staging database is reset every Monday at six in the morning.",
+    "A deployment needs two approvals and a green build.",
+    "Refunds are paid within five working days.",
+)
+QUESTION = "when is the staging database reset?"
+
+
+def make(static_llm: RuvLLM, *backends: Scripted, config: Config | None = None, **more: Any) -> RuvLLM:
+    """With one backend for each of the upper tiers, or none."""
+    tiers = dict(zip((Tier.LARGE, Tier.SMALL), backends, strict=False)) or None
+    return RuvLLM(encoder="static", like=static_llm, backends=tiers, config=config, **more)
+
+
+def ask(llm: RuvLLM, text: str = QUESTION, **more: Any) -> Response:
+    return run_now(llm.aquery(text, **more))
+
+
+def events(stream: AsyncIterator[Any], most: int = 1_000) -> Iterator[Any]:
+    """The events of a stream that never waits; it is left after so many."""
+    try:
+        for _ in range(most):
+            yield run_now(stream.__anext__())  # type: ignore[arg-type]
+    except StopAsyncIteration:
+        return
+    finally:
+        run_now(stream.aclose())  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def remembering(static_llm: RuvLLM) -> tuple[RuvLLM, Scripted]:
+    """Knows the FACTS, of which the first two are linked."""
+    backend = Scripted()
+    llm = make(static_llm, backend)
+    ids = llm.memory.add(FACTS)
+    llm.memory.graph.link(ids[0], ids[1], "SameTopic", 0.5)
+    return llm, backend
+
+
+def test_every_stage_is_timed_and_nothing_is_lost(remembering: tuple[RuvLLM, Scripted]):
+    latency = dict(ask(remembering[0]).latency)
+    total = latency.pop("total")
+    assert tuple(latency) == STAGES
+    assert sum(latency.values()) == total
+    assert all(micros > 0 for micros in latency.values())
+
+
+def test_without_a_backend_memory_answers(static_llm: RuvLLM):
+    llm = make(static_llm)
+    ids = llm.memory.add(FACTS)
+    response = llm.query(QUESTION)
+    assert "every Monday at six" in response.text
+    assert [source.id for source in response.sources][:1] == ids[:1]
+    assert response.routing.backend == response.routing.model == "extractive"
+    assert "cannot answer" in llm.query("who painted the ceiling of the chapel?").text
+
+
+def test_the_backend_reads_agent_sources_and_question(remembering: tuple[RuvLLM, Scripted]):
+    llm, backend = remembering
+    response = ask(llm)
+    ((system, user),) = [messages for messages, _ in backend.asked]
+    assert system.role == "system"
+    assert response.agent in system.content
+    assert FACTS[0] in system.content
+    assert (user.role, user.content) == ("user", QUESTION)
+    assert (response.text, response.routing.model) == (backend.answer, "scripted-1b")
+    assert response.usage.total_tokens == 44
+
+
+def test_edges_lead_to_sources_that_the_search_misses(static_llm: RuvLLM):
+    backend = Scripted()
+    llm = make(static_llm, backend)
+    near, far = llm.memory.add([FACTS[0], "Ask Grace for the password."])
+    assert [source.id for source in ask(llm).sources] == [near]
+    llm.memory.graph.link(near, far, "Follows", 1.0)
+    found = {source.id: source for source in ask(llm).sources}
+    assert found.keys() == {near, far}
+    assert (found[near].hops, found[far].hops) == (0, 1)
+
+
+def test_quality_decides_among_alike(static_llm: RuvLLM):
+    llm = make(static_llm, Scripted())
+    texts = [Memory(FACTS[0], quality=0.1), Memory(FACTS[0] + " ", quality=0.9)]
+    worse, better = llm.memory.add(texts)
+    assert [source.id for source in ask(llm).sources] == [better, worse]
+
+
+def test_a_session_carries_its_history(remembering: tuple[RuvLLM, Scripted]):
+    llm, backend = remembering
+    session = llm.new_session({"user": "ada"})
+    first = ask(llm, session=session.id)
+    ask(llm, "and who approves it?", session=session.id)
+    ask(llm, "something else")
+    spoken = [[message.content for message in messages[1:]] for messages, _ in backend.asked]
+    assert spoken == [
+        [QUESTION],
+        [QUESTION, backend.answer, "and who approves it?"],
+        ["something else"],
+    ]
+    assert first.session_id == session.id
+    assert [message.content for message in llm.session(session.id).history][::2] == [QUESTION, "and who approves it?"]
+    with pytest.raises(InputError, match="no session"):
+        ask(llm, session="nobody")
+
+
+def test_a_session_has_a_hidden_state_of_its_own(remembering: tuple[RuvLLM, Scripted]):
+    llm, _ = remembering
+    one, other = llm.new_session().id, llm.new_session().id
+    ask(llm, session=one)
+    known = llm._pipeline.sessions
+    assert known.get(one).state.hidden.any()
+    assert not known.get(other).state.hidden.any()
+
+
+def test_a_stream_begins_with_who_takes_it_and_ends_with_the_whole(remembering: tuple[RuvLLM, Scripted]):
+    llm, backend = remembering
+    first, *deltas, last = events(llm.aquery_stream(QUESTION))
+    assert isinstance(first, Routed)
+    assert first.decision.agent == llm.route(QUESTION).agent
+    assert all(isinstance(delta, Delta) for delta in deltas)
+    assert isinstance(last, Response)
+    assert "".join(delta.text for delta in deltas) == last.text == backend.answer
+    assert (last.request_id, last.agent) == (first.request_id, first.decision.agent)
+    assert last.usage.total_tokens == 44
+
+
+@pytest.mark.parametrize("most", [1, 2, 4])
+def test_a_stream_that_is_left_leaves_nothing(remembering: tuple[RuvLLM, Scripted], most: int):
+    llm, backend = remembering
+    session = llm.new_session().id
+    seen = list(events(llm.aquery_stream(QUESTION, session=session), most))
+    assert len(seen) == most
+    assert backend.closed == len(backend.asked)
+    assert llm.session(session).history == ()
+    assert not llm._pipeline.sessions.get(session).state.hidden.any()
+    assert llm.stats()["total_queries"] == 0
+    with pytest.raises(InputError, match="remembered"):
+        llm.feedback_request(seen[0].request_id, 5)
+    llm._pipeline.save()
+    assert llm.memory.stats()["collections"] == {"default": len(FACTS)}
+
+
+def test_a_backend_that_breaks_off_leaves_nothing(remembering: tuple[RuvLLM, Scripted]):
+    llm, backend = remembering
+    backend.fails_after = 2
+    session = llm.new_session().id
+    with pytest.raises(BackendError, match="down"):
+        ask(llm, session=session)
+    with pytest.raises(BackendError, match="down"):
+        list(events(llm.aquery_stream(QUESTION, session=session)))
+    assert llm.session(session).history == ()
+    assert llm.stats()["total_queries"] == 0
+
+
+def test_another_tier_answers_when_one_is_down(static_llm: RuvLLM):
+    large, small = Scripted("From the large one."), Scripted("From the small one.", "small")
+    llm = make(static_llm, large, small)
+    text = "design a distributed architecture for the whole payment system and migrate it end-to-end"
+    assert ask(llm, text).routing.backend == "scripted"
+    large.fails_after = 0
+    response = ask(llm, text)
+    assert (response.text, response.routing.backend, response.tier) == ("From the small one.", "small", Tier.SMALL)
+
+
+def test_constraints_are_respected(remembering: tuple[RuvLLM, Scripted]):
+    llm, backend = remembering
+    response = ask(llm, constraints=Constraints(max_tokens=7, temperature=0.1, top_p=0.2, force_context=300))
+    _, params = backend.asked[-1]
+    assert (params.max_tokens, params.temperature, params.top_p) == (7, 0.1, 0.2)
+    assert (response.routing.temperature, response.routing.context_size) == (0.1, 300)
+
+
+def test_a_model_can_be_forced(static_llm: RuvLLM):
+    large, small = Scripted("Large."), Scripted("Small.", "small")
+    llm = make(static_llm, large, small)
+    for name, text in (("small-1b", "Small."), ("small", "Small."), ("scripted-1b", "Large.")):
+        assert ask(llm, constraints=Constraints(force_model=name)).text == text
+    with pytest.raises(InputError, match="small-1b"):
+        ask(llm, constraints=Constraints(force_model="gigantic"))
+    small.fails_after = 0
+    with pytest.raises(BackendError):  # forced is forced
+        ask(llm, constraints=Constraints(force_model="small"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_tokens": 0},
+        {"max_tokens": 1.5},
+        {"temperature": 3.0},
+        {"top_p": 0.0},
+        {"max_latency_ms": float("nan")},
+        {"force_context": 1},
+        {"force_context": True},
+        {"force_model": 3},
+    ],
+)
+def test_constraints_out_of_range_are_named(wrong: dict[str, Any]):
+    with pytest.raises(InputError) as caught:
+        Constraints(**wrong)
+    assert caught.value.field == next(iter(wrong))
+
+
+def test_the_prompt_fits_its_budget(static_llm: RuvLLM):
+    backend = Scripted()
+    llm = make(static_llm, backend)
+    llm.memory.add(
+        [f"The staging database reset number {i}: " + "details of the staging reset " * 40 for i in range(8)]
+    )
+    session = llm.new_session().id
+    for i in range(6):
+        ask(llm, f"{QUESTION} {i} " + "really " * 30, session=session)
+    for size in (400, 1_000, 4_000):
+        ask(llm, session=session, constraints=Constraints(force_context=size, max_tokens=100))
+        messages, params = backend.asked[-1]
+        read = sum(estimate_tokens(message.content) + 4 for message in messages)
+        assert read + params.max_tokens <= size
+        assert messages[-1].content == QUESTION
+        assert read > 0.5 * (size - 100) or size == 4_000  # and what there is room for is used
+    with pytest.raises(InputError, match="shorten"):
+        ask(llm, "staging " * 2_000, constraints=Constraints(force_context=500))
+
+
+def test_a_long_question_gets_the_context_it_needs(remembering: tuple[RuvLLM, Scripted]):
+    llm, backend = remembering
+    long = "reset the staging database " * 800  # about 5,400 tokens; the usual context has 4,096
+    response = ask(llm, long)
+    assert backend.asked[-1][0][-1].content == long
+    assert 5_000 < response.routing.context_size <= backend.context
+
+
+def test_the_best_answers_are_remembered_with_a_real_vector(remembering: tuple[RuvLLM, Scripted]):
+    llm, _ = remembering
+    text = "write unit tests for the parser"
+    assert ask(llm, text).confidence > 0.75
+    llm._pipeline.save()
+    (pair,) = [found.memory for found in llm.memory.search(text, 10) if found.memory.kind == "QAPair"]
+    assert pair.text == f"Q: {text}\nA: Do it on Monday."
+    vector = llm.memory.records.vectors(np.array([pair.id]))[0]
+    assert np.allclose(vector, llm.embed([text])[0], atol=1e-6)
+    assert ask(llm, "unit tests for a parser, please").sources[0].id == pair.id
+
+
+def test_what_nobody_is_sure_of_is_not_remembered(remembering: tuple[RuvLLM, Scripted]):
+    llm, _ = remembering
+    assert ask(llm).confidence < 0.75
+    llm._pipeline.save()
+    assert llm.memory.stats()["collections"] == {"default": len(FACTS)}
+
+
+def test_learning_can_be_switched_off(static_llm: RuvLLM):
+    llm = make(static_llm, Scripted(), config=Config.from_dict({"learning": {"enabled": False}}))
+    response = ask(llm, "write unit tests for the parser")
+    llm._pipeline.save()
+    assert llm.memory.stats()["collections"] == {}
+    applied = llm.feedback_request(response.request_id, 5)
+    assert (applied.agent, applied.trajectory, applied.model_choice) == ("confirmed", False, False)
+
+
+def test_backends_need_a_tier_that_there_is(static_llm: RuvLLM):
+    llm = RuvLLM(encoder="static", like=static_llm, backends={"huge": Scripted()})
+    with pytest.raises(ConfigError, match="booster, small, large"):
+        ask(llm)
+
+
+def test_stats_count_queries(remembering: tuple[RuvLLM, Scripted]):
+    llm, _ = remembering
+    assert llm.stats()["total_queries"] == 0
+    session = llm.new_session().id
+    for text in ("one", "two"):
+        ask(llm, text, session=session)
+    told = llm.stats()
+    assert (told["total_queries"], told["sessions"], told["requests"]) == (2, 1, 2)
+    assert told["avg_latency_us"] > 0
+
+
+def test_closing_twice_does_no_harm(static_llm: RuvLLM):
+    llm = make(static_llm, Scripted())
+    ask(llm)
+    llm.close()
+    llm.close()
