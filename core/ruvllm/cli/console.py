@@ -16,7 +16,7 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["fail", "number", "plain", "print_json", "progress", "show_table", "tracked", "waiting", "warn"]
+__all__ = ["fail", "number", "plain", "print_json", "progress", "show_table", "stages", "tracked", "waiting", "warn"]
 
 T = TypeVar("T")
 
@@ -104,6 +104,35 @@ def progress(label: str, total: int, quiet: bool = False) -> Iterator[Callable[[
     with Progress(*columns, console=_console(stderr=True), transient=True, redirect_stdout=False) as bar:
         task = bar.add_task(label, total=total)
         yield lambda: bar.advance(task)
+
+
+@contextmanager
+def stages(label: str) -> Iterator[Callable[[str, float], None]]:
+    """A bar for work in several stages, on stderr where a person can see it.
+
+    Gives a function that is told what is being worked on, and the share of it that is done (or, above one, how many).
+    """
+    if not sys.stderr.isatty():
+        yield lambda what, share: None
+        return
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        console=_console(stderr=True),
+        transient=True,
+        redirect_stdout=False,
+    ) as bar:
+        task = bar.add_task(label, total=None)
+
+        def tell(what: str, share: float) -> None:
+            if share > 1:
+                bar.update(task, description=f"{label}: {share:,.0f} {plain(what)}", total=None)
+            else:
+                bar.update(task, description=f"{label}: {plain(what)}", total=1.0, completed=share)
+
+        yield tell
 
 
 @contextmanager

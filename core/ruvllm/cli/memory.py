@@ -10,14 +10,16 @@ from typing import Any
 
 import click
 
-from ruvllm import InputError, RuvLLM, StoreError
+from ruvllm import InputError, StoreError
 from ruvllm.cli.console import number, plain, print_json, progress, show_table, waiting
-from ruvllm.cli.options import default_state, encoder_option, json_option, state_of, state_option
+from ruvllm.cli.memory_care import check, consolidate, forget, link
+from ruvllm.cli.options import encoder_option, json_option, open_memory, state_option
 from ruvllm.memory.exchange import export_lines, import_lines
 from ruvllm.memory.records import NODE_KINDS
 
 __all__ = ["memory"]
 
+_SHOWN = 10
 _collection = click.option("--collection", default="default", show_default=True, help="Which shelf.")
 
 
@@ -34,10 +36,6 @@ def memory() -> None:
     """
 
 
-def _open(ctx: click.Context, state: Path | None, encoder: str | None = None) -> RuvLLM:
-    return RuvLLM(encoder=encoder, state=state_of(ctx, state) or default_state())
-
-
 def _object(text: str | None, field: str) -> dict[str, Any]:
     """An option's JSON object."""
     try:
@@ -48,6 +46,16 @@ def _object(text: str | None, field: str) -> dict[str, Any]:
         fix = """give a JSON object, e.g. '{"team": "web"}'"""
         raise InputError(f"--{field} cannot be read: {error}", field=field, fix=fix) from None
     return value
+
+
+def _lines(data: bytes, source: str) -> list[str]:
+    """Lines of UTF-8; a text may hold any other separator than \\n."""
+    try:
+        return data.removeprefix(b"\xef\xbb\xbf").decode().removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        at = data.count(b"\n", 0, error.start) + 1
+        message = f"line {at} of {source} is not UTF-8 text"
+        raise InputError(message, field=f"line {at}", fix="save the file as UTF-8") from None
 
 
 @memory.command()
@@ -78,18 +86,18 @@ def add(
     """
     given: list[str] = []
     for text in texts:
-        given += sys.stdin.read().splitlines() if text == "-" else [text]
-    with _open(ctx, state, encoder) as llm:
-        ids = llm.memory.add(
-            [text.strip() for text in given if text.strip()],
-            collection=collection,
-            kind=kind,
-            metadata=_object(metadata, "metadata"),
-        )
+        given += _lines(sys.stdin.buffer.read(), "standard input") if text == "-" else [text]
+    kept = [text.strip() for text in given if text.strip()]
+    if not kept:
+        raise InputError("there is no text", field="texts", fix="give what to remember")
+    about = _object(metadata, "metadata")
+    with open_memory(ctx, state, encoder) as llm:
+        ids = llm.memory.add(kept, collection=collection, kind=kind, metadata=about)
     if as_json:
         print_json({"ids": ids})
     else:
-        click.echo(f"remembered {len(ids)} in {collection} (id {', '.join(map(str, ids[:10]))})")
+        more = ", …" if len(ids) > _SHOWN else ""
+        click.echo(f"remembered {len(ids):,} in {plain(collection)} (id {', '.join(map(str, ids[:_SHOWN]))}{more})")
 
 
 @memory.command()
@@ -122,11 +130,11 @@ def search(
       ruvllm memory search "how do I deploy?"
       ruvllm memory search "refund rules" -k 3 --filter '{"team": {"$in": ["web", "shop"]}}'
     """
-    with _open(ctx, state, encoder) as llm:
-        wanted = _object(filter_, "filter")
-        with waiting("searching"):  # the first search of a large collection builds its index
-            found = llm.memory.search(query, k, collection=collection, filter=wanted, hops=hops, recall=recall)
-            llm.memory.flush()
+    wanted = _object(filter_, "filter")
+    # The first search of a large collection builds its index.
+    with open_memory(ctx, state, encoder, make=False) as llm, waiting("searching"):
+        found = llm.memory.search(query, k, collection=collection, filter=wanted, hops=hops, recall=recall)
+        llm.memory.flush()
     if as_json:
         print_json([{**asdict(one.memory), "score": round(one.score, 4), "hops": one.hops} for one in found])
         return
@@ -143,7 +151,7 @@ def search(
 @click.pass_context
 def stats(ctx: click.Context, encoder: str | None, state: Path | None, as_json: bool) -> None:
     """How much is remembered where."""
-    with _open(ctx, state, encoder) as llm:
+    with open_memory(ctx, state, encoder, make=False) as llm:
         told = llm.memory.stats()
         path = llm.store.path
     if as_json:
@@ -160,7 +168,7 @@ def stats(ctx: click.Context, encoder: str | None, state: Path | None, as_json: 
 @click.pass_context
 def export_(ctx: click.Context, collection: str | None, out: Path | None, state: Path | None) -> None:
     """Write memories and edges as JSON lines."""
-    with _open(ctx, state, "static") as llm:
+    with open_memory(ctx, state, "static", make=False) as llm:
         lines = export_lines(llm.memory, collection)
         if out is None:
             for line in lines:
@@ -174,13 +182,15 @@ def _write(out: Path, lines: Any) -> int:
     """All lines or no file."""
     fresh, count = out.with_name(out.name + ".part"), 0
     try:
-        with fresh.open("w", encoding="utf-8") as file:
+        with fresh.open("w", encoding="utf-8", newline="\n") as file:
             for line in lines:
                 file.write(line + "\n")
                 count += 1
         fresh.replace(out)
     except OSError as error:
         raise StoreError(f"{out} cannot be written: {error}", field="out", fix="give a writable path") from None
+    finally:
+        fresh.unlink(missing_ok=True)
     return count
 
 
@@ -192,10 +202,14 @@ def _write(out: Path, lines: Any) -> int:
 @click.pass_context
 def import_(ctx: click.Context, file: Path, encoder: str | None, state: Path | None, as_json: bool) -> None:
     """Add memories and edges from JSON lines; each text is encoded anew."""
-    lines = file.read_text("utf-8", "replace").splitlines()
-    with _open(ctx, state, encoder) as llm, progress("importing", len(lines)) as advance:
+    lines = _lines(file.read_bytes(), str(file))
+    with open_memory(ctx, state, encoder) as llm, progress("importing", len(lines)) as advance:
         memories, edges = import_lines(llm.memory, lines, advance)
     if as_json:
         print_json({"memories": memories, "edges": edges})
     else:
         click.echo(f"added {memories:,} memories and {edges:,} edges")
+
+
+for _command in (check, link, forget, consolidate):
+    memory.add_command(_command)

@@ -9,7 +9,16 @@ import click
 from ruvllm import RuvLLM
 from ruvllm.cli.console import warn
 
-__all__ = ["agents_option", "default_state", "encoder_option", "json_option", "open_llm", "state_of", "state_option"]
+__all__ = [
+    "agents_option",
+    "default_state",
+    "encoder_option",
+    "json_option",
+    "open_llm",
+    "open_memory",
+    "state_of",
+    "state_option",
+]
 
 agents_option = click.option(
     "--agents",
@@ -50,3 +59,14 @@ def open_llm(agents: Path | None, encoder: str | None, state: Path | None = None
     if llm.problems:
         warn(f"skipped {len(llm.problems)} agent file(s); `ruvllm agents lint {agents}` names each line")
     return llm
+
+
+def open_memory(ctx: click.Context, state: Path | None, encoder: str | None, *, make: bool = True) -> RuvLLM:
+    """A RuvLLM for what it remembers.
+
+    Args:
+        encoder: where no text is read, "static" opens sooner.
+        make: a default file that nobody has made yet is made; one that is only asked is not.
+    """
+    path = state_of(ctx, state) or (default_state() if make or default_state().exists() else None)
+    return RuvLLM(encoder=encoder, state=path)

@@ -1,0 +1,184 @@
+"""`ruvllm memory` for those who look after it: is the file whole, what belongs together, what may go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from ruvllm.cli.console import print_json, progress, show_table, stages
+from ruvllm.cli.options import default_state, json_option, open_memory, state_of, state_option
+from ruvllm.memory.check import Report, repair
+from ruvllm.memory.check import check as look
+from ruvllm.memory.consolidate import Consolidated, Consolidation
+from ruvllm.memory.consolidate import consolidate as gather
+from ruvllm.memory.subgraph import EDGE_KINDS
+
+__all__ = ["check", "consolidate", "forget", "link"]
+
+_USUAL = Consolidation()
+_id = click.IntRange(1, 2**63 - 1)
+
+
+@click.command()
+@click.option(
+    "--repair", "mend", is_flag=True, help="Write a new file of what is good; the damaged one stays beside it."
+)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="With --repair: write the good file here, and leave the damaged one as it is.",
+)
+@state_option
+@json_option
+@click.pass_context
+def check(ctx: click.Context, mend: bool, out: Path | None, state: Path | None, as_json: bool) -> None:
+    """Look at everything in the state file: pages, checksums, values.
+
+    The exit status is 1 when something is wrong and was not repaired. Without --repair nothing is written, and
+    the file may be in use.
+
+    \b
+    Examples:
+      ruvllm memory check
+      ruvllm memory check --state ./team.db --json
+      ruvllm memory check --repair
+      ruvllm memory check --repair --out rescued.db
+    """
+    if out is not None and not mend:
+        raise click.UsageError("--out is where a repair writes to. Add --repair.", ctx)
+    path = state_of(ctx, state) or default_state()
+    with stages("checking") as tell:
+        report = repair(path, out, tell) if mend else look(path, tell)
+    if as_json:
+        print_json({"ok": report.ok or mend, "repaired": mend and not report.ok, **asdict(report)})
+    else:
+        _show(report, mend)
+    ctx.exit(0 if report.ok or mend else 1)
+
+
+def _show(report: Report, mended: bool) -> None:
+    if report.findings:
+        rows = [(finding.field, finding.message, finding.fix) for finding in report.findings]
+        show_table(f"{len(rows)} findings", ("Where", "What", "Fix"), rows)
+    counts = ", ".join(f"{count:,} {table}" for table, count in report.counts.items() if count) or "nothing"
+    if report.ok:
+        click.echo(f"{report.path} is whole: {counts}")
+    elif mended:
+        lost = ", ".join(f"{count:,} {table}" for table, count in report.dropped.items()) or "nothing"
+        beside = f"; the damaged file is {report.broken}" if report.broken else ""
+        click.echo(f"{report.path} was written anew: {counts}. Dropped: {lost}{beside}")
+    else:
+        click.echo("`ruvllm memory check --repair` writes a new file of what is good")
+
+
+@click.command()
+@click.argument("source", type=_id)
+@click.argument("target", type=_id)
+@click.option("--kind", type=click.Choice(EDGE_KINDS), default="SameTopic", show_default=True)
+@click.option("--weight", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="How much it is worth.")
+@click.option("--remove", is_flag=True, help="Take the edge of this kind away.")
+@state_option
+@click.pass_context
+def link(
+    ctx: click.Context, source: int, target: int, kind: str, weight: float, remove: bool, state: Path | None
+) -> None:
+    """Join two memories, by their ids: a search with --hops that hits one looks at the other as well.
+
+    \b
+    Examples:
+      ruvllm memory link 12 31
+      ruvllm memory link 12 31 --kind Cites --weight 0.8
+      ruvllm memory link 12 31 --kind Cites --remove
+    """
+    with open_memory(ctx, state, "static") as llm:
+        if remove:
+            there = llm.memory.graph.unlink(source, target, kind)
+            click.echo(f"{source} -{kind}-> {target} " + ("is gone" if there else "was not there"))
+            ctx.exit(0 if there else 1)
+        llm.memory.graph.link(source, target, kind, weight)
+    click.echo(f"{source} -{kind}-> {target} (weight {weight:g})")
+
+
+@click.command()
+@click.argument("ids", type=_id, nargs=-1, required=True)
+@state_option
+@json_option
+@click.pass_context
+def forget(ctx: click.Context, ids: tuple[int, ...], state: Path | None, as_json: bool) -> None:
+    """Remove memories for good, by their ids, with their edges.
+
+    The exit status is 1 when one of them was not there.
+
+    \b
+    Examples:
+      ruvllm memory forget 12
+      ruvllm memory forget 12 31 32
+    """
+    wanted = sorted(set(ids))
+    with open_memory(ctx, state, "static") as llm:
+        gone = llm.memory.forget(wanted)
+    missing = len(wanted) - gone
+    if as_json:
+        print_json({"forgotten": gone, "missing": missing})
+    else:
+        click.echo(f"forgot {gone:,}" + (f"; {missing:,} were not there" if missing else ""))
+    ctx.exit(1 if missing else 0)
+
+
+@click.command()
+@click.option("--most", type=click.IntRange(16), default=_USUAL.most, show_default=True, help="Memories to keep.")
+@click.option("--collection", default="default", show_default=True, help="Which shelf.")
+@click.option(
+    "--alike",
+    type=click.FloatRange(0, 1),
+    default=_USUAL.alike,
+    show_default=True,
+    help="Cosine from which two memories say much the same.",
+)
+@state_option
+@json_option
+@click.pass_context
+def consolidate(
+    ctx: click.Context, most: int, collection: str, alike: float, state: Path | None, as_json: bool
+) -> None:
+    """Put old, seldom used and similar memories under concepts, until there are no more than --most.
+
+    Nothing is lost: what is under a concept is found through it (`search --hops 1`). It may be stopped at any time.
+
+    \b
+    Examples:
+      ruvllm memory consolidate --most 10000
+      ruvllm memory consolidate --most 500 --collection faq --alike 0.7
+    """
+    settings, done = Consolidation(most=most, alike=alike), Consolidated()
+    with open_memory(ctx, state, "static") as llm:
+        before = llm.memory.records.counts().get(collection, 0)
+        with _towards(before - int(most * settings.down_to) if before > most else 0) as advance:
+            for step in gather(llm.memory, collection, settings):
+                done += step
+                advance(step.archived - step.concepts)
+        left = llm.memory.records.counts().get(collection, 0)
+    if as_json:
+        print_json({"before": before, "after": left, **asdict(done)})
+    elif done.archived:
+        said = f"{done.archived:,} memories are under {done.concepts:,} new and older concepts"
+        click.echo(f"{collection}: {before:,} -> {left:,}; {said}, {done.bytes_saved / 1e6:,.1f} MB less in the index")
+    else:
+        click.echo(f"{collection} holds {before:,} memories, at most {most:,} are wanted: nothing to do")
+
+
+@contextmanager
+def _towards(goal: int) -> Iterator[Callable[[int], None]]:
+    """A bar up to so many memories; what is passed to the function moves it on."""
+    with progress("consolidating", goal) as advance:
+
+        def move(count: int) -> None:
+            for _ in range(count):
+                advance()
+
+        yield move
