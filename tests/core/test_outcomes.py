@@ -146,7 +146,8 @@ def test_sources_that_are_gone_do_not_matter(llm: RuvLLM):
 
 def test_a_text_without_a_known_word_can_be_rated(llm: RuvLLM):
     response = ask(llm, "\N{COMBINING ACUTE ACCENT}")
-    assert not llm.feedback_request(response.request_id, 5).trajectory
+    applied = llm.feedback_request(response.request_id, 5)
+    assert (applied.agent, applied.trajectory, applied.remembered) == ("confirmed", False, None)
 
 
 def test_follow_ups_are_linked_in_memory(llm: RuvLLM):

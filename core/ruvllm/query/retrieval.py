@@ -61,6 +61,8 @@ class Retriever:
 
     def nearest(self, vector: NDArray[np.float32], max_latency_ms: float | None = None) -> Retrieved:
         """The memories that have to do with float32 (dim,), by their cosine."""
+        if not vector.any():  # no token of it is known
+            return Retrieved(vector)
         budgets = (k for most, k in _BUDGETS if max_latency_ms is not None and max_latency_ms < most)
         k = min(self._config.k, next(budgets, self._config.k))
         hits = self._memory.nearest(vector, k, collection=self._config.collection, recall=self._config.recall)

@@ -46,7 +46,7 @@ class WriteBack:
     def offer(self, asked: Asked) -> None:
         """Let it wait for the next `flush`, if it is good enough; take it back if it is no longer."""
         good = self._config.write_back and asked.answer and asked.quality >= self._config.quality_threshold
-        if not good or asked.memory is not None:
+        if not good or asked.memory is not None or not asked.vector.any():
             self._waiting.pop(asked.request_id, None)
             return
         if not self._waiting:
