@@ -1,0 +1,117 @@
+"""`ruvllm chat` and `ruvllm query`: who answers, from what, and what feedback teaches."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from ruvllm.cli.main import main
+
+FACT = "The staging database is reset every Monday at six."
+QUESTION = "when is the staging database reset?"
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test may read or write the state of whoever runs it."""
+    monkeypatch.setenv("RUVLLM_STATE", str(tmp_path / "state.db"))
+
+
+def run(*args: object, stdin: str = "", code: int = 0) -> Result:
+    result = CliRunner().invoke(main, [str(arg) for arg in args], input=stdin)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+    assert result.exit_code == code, result.output
+    return result
+
+
+def chat(*lines: str, args: tuple[object, ...] = ()) -> Result:
+    return run("chat", "--encoder", "static", *args, stdin="\n".join(lines) + "\n")
+
+
+def echoing(tmp_path: Path) -> Path:
+    path = tmp_path / "ruvllm.toml"
+    path.write_text('[inference.tiers.small]\nkind = "echo"\n', "utf-8")
+    return path
+
+
+def test_it_says_what_answers_and_answers_from_memory():
+    shown = chat(f"/remember {FACT}", QUESTION, "/sources").stdout
+    assert "extractive (no LLM" in shown
+    assert "reset every Monday at six. [1]" in shown
+    assert "1 source(s)" in shown
+    assert f"{FACT}\n" in shown.split("ms of extractive")[-1]
+
+
+def test_it_shows_the_routing_before_the_answer(tmp_path: Path):
+    shown = chat("write unit tests for the parser", args=("--config", echoing(tmp_path))).stdout.splitlines()
+    routed = next(i for i, line in enumerate(shown) if line.startswith("tester "))
+    assert "tier 2 | small (echo)" in shown[routed]
+    assert shown[routed + 1] == "[echo] write unit tests for the parser"
+
+
+def test_good_teaches_and_is_kept():
+    shown = chat(f"/remember {FACT}", "please frobnicate the widget", "/good").stdout
+    agent = shown.split("learnt: ")[1].split(" ")[0]
+    assert f"learnt: {agent} confirmed" in shown
+    again = json.loads(run("route", "--json", "--encoder", "static", "please frobnicate the widget").stdout)
+    assert (again["agent"], again["confidence"] > 0.7) == (agent, True)
+
+
+def test_agent_corrects():
+    shown = chat("please frobnicate the widget", "/agent tester", "/agent nobody").output
+    assert "learnt: tester corrected" in shown
+    assert "no agent is called 'nobody'" in shown
+    again = json.loads(run("route", "--json", "--encoder", "static", "please frobnicate the widget").stdout)
+    assert again["agent"] == "tester"
+
+
+def test_bad_rejects():
+    before = json.loads(run("route", "--json", "--encoder", "static", "please frobnicate the widget").stdout)
+    assert f"learnt: {before['agent']} rejected" in chat("please frobnicate the widget", "/bad").stdout
+    after = json.loads(run("route", "--json", "--encoder", "static", "please frobnicate the widget").stdout)
+    assert after["agent"] != before["agent"] or after["confidence"] < before["confidence"]
+
+
+def test_commands_without_an_answer_or_a_name():
+    shown = chat("/good", "/sources", "/agent", "/what", "/", "", "/quit", "never asked").stdout
+    assert "there is no answer yet" in shown
+    assert "none" in shown
+    assert shown.count("/remember TEXT") == 3
+    assert "never asked" not in shown
+
+
+def test_new_forgets_the_conversation(tmp_path: Path):
+    assert "a new conversation" in chat("one", "/new", "two", args=("--config", echoing(tmp_path))).stdout
+
+
+def test_an_answer_cannot_drive_the_terminal(tmp_path: Path):
+    shown = chat("say \x1b[2J now", args=("--config", echoing(tmp_path))).stdout
+    assert "\x1b" not in shown
+    assert "[echo] say \N{REPLACEMENT CHARACTER}[2J now" in shown
+
+
+def test_a_server_that_is_not_there_is_an_error_and_the_chat_goes_on():
+    pytest.importorskip("httpx")
+    result = chat("hello", f"/remember {FACT}", args=("--url", "http://127.0.0.1:9/v1", "--model", "m"))
+    assert "error: " in result.stderr
+    assert "remembered (id 1)" in result.stdout
+
+
+def test_query_answers_once():
+    run("memory", "add", "--encoder", "static", FACT)
+    result = run("query", "--encoder", "static", QUESTION)
+    assert "every Monday at six" in result.stdout
+    told = json.loads(run("query", "--encoder", "static", "--json", QUESTION).stdout)
+    assert told["sources"][0]["text"] == FACT
+    latency = told["latency"]
+    assert sum(value for stage, value in latency.items() if stage != "total") == pytest.approx(latency["total"])
+
+
+def test_query_names_a_mistake(tmp_path: Path):
+    path = tmp_path / "bad.toml"
+    path.write_text("[memory]\nrecal = 1\n", "utf-8")
+    assert "memory.recal" in run("query", "--config", path, "hello", code=2).stderr
+    assert "max_tokens" in run("query", "--max-tokens", "0", "hello", code=2).stderr
