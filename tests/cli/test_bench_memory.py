@@ -127,7 +127,7 @@ def test_perturbed_vectors_are_near_their_sources(tmp_path: Path) -> None:
     cosines = (mapped[1_000:2_000] * vectors).sum(1)
     assert np.median(cosines) == pytest.approx(0.7, abs=0.03)
     held = held_mb()
-    assert 0 < held.anonymous <= held.whole <= held.most
+    assert held is None or 0 < held.anonymous <= held.whole <= held.most
 
 
 def test_a_small_run(tmp_path: Path, cache: Path) -> None:

@@ -102,13 +102,14 @@ def measure_stream(task: Task) -> None:
                 pass
             most = max(most, memory.records.counts()["default"])
         took, held = perf_counter() - start, held_mb()
+        room = f", {held.anonymous:.0f} MB" if held else ""
         (kept,) = store.read("SELECT count(*) FROM memories")[0]
         (lost,) = store.read(
             "SELECT count(*) FROM memories WHERE archived"
             " AND id NOT IN (SELECT target FROM edges WHERE kind = 'Contains')"
         )[0]
         store.close()
-    note = f"{kept:,} in the file, {lost} archived out of reach, {took:.0f} s, {held.anonymous:.0f} MB"
+    note = f"{kept:,} in the file, {lost} archived out of reach, {took:.0f} s{room}"
     tell(Row("stream", f"most in the index, of {task.stream:,} streamed", most, "", bound, note=note))
     tell(Row("stream_lost", "… archived ones that no concept leads to", lost, "", 0))
 

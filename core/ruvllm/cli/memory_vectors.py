@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,13 +47,12 @@ class Held:
     most: float
 
 
-def held_mb() -> Held:
-    """What is held now; where the system does not tell, the most there ever was stands for all three."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1024)
+def held_mb() -> Held | None:
+    """What is held now, None where the system does not tell."""
     try:
         lines = Path("/proc/self/status").read_text("ascii").splitlines()
     except OSError:
-        return Held(peak, peak, peak)
+        return None
     told = dict(line.split(":", 1) for line in lines if ":" in line)
     whole, anonymous, most = (int(told[key].split()[0]) / 1024 for key in ("VmRSS", "RssAnon", "VmHWM"))
     return Held(whole, anonymous, most)

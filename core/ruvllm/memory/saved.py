@@ -62,11 +62,6 @@ class SavedArrays:
         self._tidy(old, {entry["file"] for entry in files.values()})
         return True
 
-    def facts(self) -> dict[str, Any] | None:
-        """What was saved about the arrays; None when there is nothing sound."""
-        content = self._header()
-        return None if content is None else content["facts"]
-
     def read(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]] | None:
         """Facts and arrays; None when anything is missing, damaged or of another format."""
         content = self._header()
@@ -85,12 +80,6 @@ class SavedArrays:
         except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError):
             return None
         return content["facts"], arrays
-
-    def drop(self) -> None:
-        """Delete what is there."""
-        named = self._named()
-        _remove(self.folder / _HEADER)
-        self._tidy(named, set())
 
     def _header(self) -> dict[str, Any] | None:
         path = self.folder / _HEADER
