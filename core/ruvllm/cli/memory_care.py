@@ -72,8 +72,6 @@ def _show(report: Report, mended: bool) -> None:
         lost = ", ".join(f"{count:,} {table}" for table, count in report.dropped.items()) or "nothing"
         beside = f"; the damaged file is {report.broken}" if report.broken else ""
         click.echo(f"{report.path} was written anew: {counts}. Dropped: {lost}{beside}")
-    else:
-        click.echo("`ruvllm memory check --repair` writes a new file of what is good")
 
 
 @click.command()
@@ -166,7 +164,7 @@ def consolidate(
     if as_json:
         print_json({"before": before, "after": left, **asdict(done)})
     elif done.archived:
-        said = f"{done.archived:,} memories are under {done.concepts:,} new and older concepts"
+        said = f"{done.archived:,} went under concepts, {done.concepts:,} of these new"
         click.echo(f"{collection}: {before:,} -> {left:,}; {said}, {done.bytes_saved / 1e6:,.1f} MB less in the index")
     else:
         click.echo(f"{collection} holds {before:,} memories, at most {most:,} are wanted: nothing to do")
