@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from ruvllm.config import Config
 from ruvllm.encoders.protocol import Pause
-from ruvllm.errors import StoreError
+from ruvllm.errors import InputError, StoreError
 from ruvllm.inference.backend import Chunk, Completion, Message, Params, Usage
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.query.learners import Learners
@@ -25,6 +25,7 @@ from ruvllm.query.writers import Writers, size_of, writes
 from ruvllm.responses import Applied, Constraints, Delta, Event, Response, Routed
 from ruvllm.routing.fastgrnn import ModelSize
 from ruvllm.sessions import Sessions
+from ruvllm.types import Agent, Decision
 
 __all__ = ["Pipeline"]
 
@@ -138,7 +139,6 @@ class Pipeline:
             "requests": len(self.log),
             "waiting": len(self.writes),
             "memory_nodes": sum(self._memory.records.counts().values()),
-            "collection": self._config.memory.collection,
         }
 
     async def _next(self, turn: Turn, chunks: AsyncIterator[Chunk]) -> Chunk | None:
@@ -164,8 +164,7 @@ class Pipeline:
         turn.lap("retrieval")
         self._retriever.expand(turn.found)
         turn.lap("graph")
-        turn.decision = await self._router.aroute(text)
-        turn.agent = self._router.agent(turn.decision.agent)
+        turn.decision, turn.agent = await self._routed(text)
         turn.choice = turn.state.decide(vector, text) if self._choosing else None
         pinned = turn.agent.tier is not None
         turn.plan = self.writers.plan(turn.decision.tier, pinned, turn.choice, constraints)
@@ -175,6 +174,14 @@ class Pipeline:
         self._compose(turn)
         turn.lap("context")
         return turn
+
+    async def _routed(self, text: str) -> tuple[Decision, Agent]:
+        decision = await self._router.aroute(text)
+        try:
+            return decision, self._router.agent(decision.agent)
+        except InputError:  # the agents were replaced while it was being routed
+            decision = await self._router.aroute(text)
+            return decision, self._router.agent(decision.agent)
 
     def _compose(self, turn: Turn) -> None:
         plan, history = turn.plan, turn.conversation.history if turn.conversation else ()
