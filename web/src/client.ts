@@ -192,8 +192,8 @@ class Life {
     options: LoadOptions,
     onProgress: (progress: LoadProgress) => void,
   ): Promise<void> {
-    const { agents, encoder, state = "persistent", snapshot = true } = options;
-    const told = { base: base.href, index, agents, encoder, state, snapshot, life: this.#name };
+    const { agents, encoder, state = "persistent", snapshot = true, reviewAfter } = options;
+    const told = { base: base.href, index, agents, encoder, state, snapshot, reviewAfter, life: this.#name };
     await this.#answered(this.#remote.start(told, proxy(onProgress)));
     // The worker holds this lock as long as it lives, so it is granted here once it is gone.
     void navigator.locks?.request(this.#name, () => this.#die("it stopped")).catch(() => undefined);

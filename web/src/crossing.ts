@@ -13,6 +13,7 @@ export interface WorkerOptions {
   encoder?: LoadOptions["encoder"];
   state: StateKind;
   snapshot: boolean;
+  reviewAfter?: LoadOptions["reviewAfter"];
   /** The name of a Web Lock that the worker holds as long as it lives. */
   life: string;
 }

@@ -6,6 +6,7 @@ import { type Digest, type Ledger, readChecked, type Site } from "./site.js";
 import type { StateChange, StateStore } from "./state.js";
 import type { Added, Agent, AgentFile, Decision, Embeddings, LoadOptions, Router, Stage, Stats, Team } from "./types.js";
 
+const REVIEW_AFTER = 30_000; // milliseconds of quiet
 const MODES: readonly string[] = ["cascade", "static", "minilm"];
 
 /** What a host brings. */
@@ -52,6 +53,7 @@ export interface EngineOptions {
   agents?: LoadOptions["agents"] | undefined;
   encoder?: LoadOptions["encoder"] | undefined;
   snapshot?: boolean | undefined;
+  reviewAfter?: LoadOptions["reviewAfter"] | undefined;
 }
 
 /** Routes in this thread. */
@@ -66,6 +68,8 @@ export class Engine implements Router {
   #minilm: "off" | "loading" | "come" | "failed" = "off";
   #minilmError = "";
   #queue: Promise<unknown> = Promise.resolve();
+  #reviewAfter = 0; // milliseconds
+  #reviewTimer: ReturnType<typeof setTimeout> | undefined;
   #closed = false;
   /** A page that names its agents decides on them at each visit. */
   #keepsAgents = false;
@@ -100,6 +104,7 @@ export class Engine implements Router {
     try {
       const [bridge, table, saved] = await Promise.all([bridged, artifacts, loadState(around)]);
       const engine = new Engine(around, bridge, mode, (await booting).from, byHand);
+      engine.#reviewAfter = options.reviewAfter ?? REVIEW_AFTER;
       for (const [name, data] of table) bridge.host.put(name, data);
       ledger.finish("static");
       await engine.#start(options.agents, saved);
@@ -243,7 +248,21 @@ export class Engine implements Router {
     return this.#change(async () => {
       await open(this.#live.feedback(text, agent, weight));
       await this.#keep({ kind: "feedback", text, agent, weight });
+      this.#reviewLater();
     });
+  }
+
+  /** Once nobody has said anything for a while. Feedback need not wait for it; only keeping its result takes a turn. */
+  #reviewLater(): void {
+    clearTimeout(this.#reviewTimer);
+    if (!this.#reviewAfter) return;
+    this.#reviewTimer = setTimeout(() => void this.#review().catch(() => undefined), this.#reviewAfter);
+    (this.#reviewTimer as { unref?: () => void }).unref?.(); // Node may end before
+  }
+
+  async #review(): Promise<void> {
+    await open<number>(this.#live.review());
+    await this.#change(async () => this.#around.store?.save(await open<Uint8Array>(this.#live.dump())));
   }
 
   async export(): Promise<Uint8Array> {
@@ -275,6 +294,7 @@ export class Engine implements Router {
 
   async close(): Promise<void> {
     if (this.#closed) return;
+    clearTimeout(this.#reviewTimer);
     await this.#queue;
     this.#closed = true;
     this.#around.store?.close();

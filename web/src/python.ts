@@ -30,6 +30,7 @@ export interface Bridge {
   agents(): Answer;
   feedback(text: string, agent: string, weight: number): Answer;
   observe(text: string, agent: string, weight: number): Answer;
+  review(): Answer;
   upgrade(): Answer;
   stats(): Answer;
   dump(): Answer;

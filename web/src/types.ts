@@ -83,6 +83,8 @@ export interface Stats {
   agents: number;
   /** The mode at this moment: "static" until MiniLM has arrived and read the agents, then "cascade". */
   encoder: string;
+  /** How often feedback was fitted once more in the background; a server does not say. */
+  reviews?: number;
   /** How many agents were added to those it was loaded with; a server does not say. */
   own_agents?: number;
   [name: string]: unknown;
@@ -139,6 +141,11 @@ export interface LoadOptions {
    * file where it has such, else in IndexedDB. "indexeddb" takes that in any case; "memory" forgets with the page.
    */
   state?: StateKind;
+  /**
+   * Milliseconds without feedback after which all of it is fitted once more in the background, 30 000 by default;
+   * 0 never does.
+   */
+  reviewAfter?: number;
   /** Whether a later visit may start from a memory snapshot that the first one keeps (30 MB); true by default. */
   snapshot?: boolean;
 }

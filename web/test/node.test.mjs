@@ -21,6 +21,11 @@ async function minilm(llm) {
   }
 }
 
+/** Waits for the background's review. */
+async function reviewed(llm) {
+  while (!(await llm.stats()).reviews) await new Promise((resolve) => setTimeout(resolve, 20));
+}
+
 /** The RuvllmError of a promise that must reject; a Pyodide error is never shown whole, it has a megabyte. */
 async function rejected(promise) {
   const error = await promise.then(() => assert.fail("nothing was thrown"), (reason) => reason);
@@ -185,4 +190,19 @@ describe("agents of one's own", () => {
       await llm.close();
     }
   });
+});
+
+test("feedback is fitted once more when it has been quiet for a while", { timeout: 120_000 }, async () => {
+  const llm = await RuvLLM.load({ agents, encoder: "static", reviewAfter: 5 });
+  try {
+    await llm.feedback("wax the surfboard", "cook");
+    await llm.feedback("polish the surfboard", "cook");
+    await reviewed(llm);
+    assert.equal((await llm.route("wax my surfboard")).agent, "cook");
+    const kept = await llm.export();
+    await llm.import(kept);
+    assert.equal((await llm.route("wax my surfboard")).agent, "cook");
+  } finally {
+    await llm.close();
+  }
 });

@@ -44,6 +44,7 @@ class Bridge:
         self._next: RuvLLM | None = None  # the one that is warming up behind it
         self._changes = 0  # of agents or state; whoever warms up for older ones starts again
         self._problems: list[dict[str, str]] = []
+        self._reviews = 0
 
     def start(self, agents: str | None, state: Any) -> Any:
         """Begin: agents as JSON (None: built in), state as a Uint8Array (None: nothing learnt yet)."""
@@ -81,13 +82,17 @@ class Bridge:
         """Feedback that another tab was given: kept even if this one has no such agent."""
         return _answer(self._observe(text, agent, weight))
 
+    def review(self) -> Any:
+        """Fit what feedback taught once more, while tasks go on being routed; how much there is."""
+        return _answer(self._review())
+
     def upgrade(self) -> Any:
         """MiniLM is connected: warm up a router that asks it, then change over."""
         return _answer(self._upgrade())
 
     def stats(self) -> Any:
         """What the core says, and what was skipped."""
-        added = {"own_agents": len(self._own), "problems": self._problems}
+        added = {"own_agents": len(self._own), "reviews": self._reviews, "problems": self._problems}
         return _answer(_value({**self._now.stats(), **added}))
 
     def dump(self) -> Any:
@@ -197,6 +202,11 @@ class Bridge:
             await self._feedback(text, agent, weight)
         else:
             self._now.store.add_feedback(Feedback(text, agent, float(weight)))
+
+    async def _review(self) -> str:
+        count = await self._now.areview(pause)
+        self._reviews += 1
+        return _value(count)
 
     async def _upgrade(self) -> str:
         """Until no change has overtaken it, so that the router it leaves knows everything."""
