@@ -10,7 +10,7 @@ $(VENV)/.ready: pyproject.toml core/pyproject.toml models/pyproject.toml edge_se
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ruvllm needs Python 3.11 or newer: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -U 'pip>=25.1'
-	$(BIN)/python -m pip install -q --disable-pip-version-check --group dev -e 'core[cli,mcp,onnx,yaml]' -e models -e edge_server
+	$(BIN)/python -m pip install -q --disable-pip-version-check --group dev -e 'core[cli,mcp,onnx,yaml]' -e 'models[convert]' -e edge_server
 	touch $@
 
 setup: $(VENV)/.ready  ## the virtual environment with everything in it

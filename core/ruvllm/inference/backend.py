@@ -53,6 +53,7 @@ class Params:
         stop: texts that end the answer and are left out of it.
         seed: None lets the backend choose.
         timeout: seconds for the whole answer with all attempts at it; None leaves it to the backend.
+        min_p: sample from tokens of at least this share of the likeliest one's probability; of local models.
     """
 
     max_tokens: int = 512
@@ -63,6 +64,7 @@ class Params:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     timeout: float | None = None
+    min_p: float = 0.0
 
     def __post_init__(self) -> None:
         # Each comparison is written so that NaN fails it.
@@ -72,6 +74,7 @@ class Params:
             ("top_p", 0 < self.top_p <= 1, "above 0, at most 1"),
             ("top_k", self.top_k >= 0, "0 (all tokens) or more"),
             ("repeat_penalty", 0 < self.repeat_penalty <= 10, "above 0, at most 10"),
+            ("min_p", 0 <= self.min_p <= 1, "0 to 1"),
             ("timeout", self.timeout is None or self.timeout > 0, "seconds above 0, or None"),
         )
         for field, right, fix in checks:

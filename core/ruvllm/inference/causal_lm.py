@@ -1,0 +1,192 @@
+"""A language model on this machine as a backend: a conversation in, tokens one by one out.
+
+It runs over any session that takes and gives arrays by name: onnxruntime, or onnxruntime-web behind a promise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from math import exp
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ruvllm.errors import BackendError, RuvllmError
+from ruvllm.inference.backend import Chunk, Completion, Message, Params, Usage, gather
+from ruvllm.inference.kv_cache import KeptCaches, Reading
+from ruvllm.inference.local_model import LocalModel
+from ruvllm.inference.sampling import Sampler, StopText
+
+__all__ = ["CausalLM", "Outputs", "Session"]
+
+Outputs = Mapping[str, Any]
+_PREFILL = 256  # tokens read at a time: a cancelled request ends after so many at the latest
+_ANSWER_ROOM = 8  # an eighth of the context, at most, is kept free for the answer
+
+
+class Session(Protocol):
+    """What a host brings."""
+
+    def run(self, inputs: Mapping[str, Any]) -> Outputs | Awaitable[Outputs]:
+        """The decoder's outputs by name."""
+        ...
+
+
+class CausalLM:
+    """Answers with a decoder.
+
+    What does not fit into the context: the oldest turns are left out, two by two, until the system's messages, the
+    rest and some room for the answer fit; when the last message alone is too long, the request is refused.
+
+    Args:
+        model: what it was converted with: tokenizer, template, shapes.
+        name: of the backend.
+        keep: conversations whose cache is kept for their next turn.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        model: LocalModel,
+        session: Session,
+        *,
+        name: str = "local",
+        keep: int = 2,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name, self.model, self.context = name, model.name, model.context
+        self._model, self._session, self._clock = model, session, clock
+        self._caches = KeptCaches(model.shape, keep)
+
+    async def generate(self, messages: Sequence[Message], params: Params) -> Completion:
+        """The whole answer.
+
+        Raises:
+            BackendError: the prompt does not fit, time ran out, or the session failed.
+        """
+        async with aclosing(self.stream(messages, params)) as chunks:
+            return await gather(chunks, self.model)
+
+    async def stream(self, messages: Sequence[Message], params: Params) -> AsyncGenerator[Chunk, None]:
+        """The answer as it is written; a caller that stops reading stops the model.
+
+        Raises:
+            BackendError: as `generate`.
+        """
+        prompt = self.prompt(messages, params)
+        most = min(params.max_tokens, self.context - len(prompt))
+        stops, read = StopText(params.stop), self._model.tokenizer.reader()
+        said, written, reason, certainty = "", 0, "length", 0.0
+        try:
+            async with aclosing(self.tokens(prompt, params, most)) as tokens:
+                async for token, logprob in tokens:
+                    written, certainty = written + 1, certainty + logprob
+                    if token in self._model.ends:
+                        reason = "stop"
+                        break
+                    if text := stops.feed(read(token)):
+                        said += text
+                        yield Chunk(text, confidence=exp(certainty / written))
+                    if stops.stopped:
+                        reason = "stop"
+                        break
+        except BackendError as error:
+            error.partial = said
+            raise
+        usage = Usage(len(prompt), written)
+        yield Chunk(stops.close(), reason, usage, exp(certainty / written) if written else None)
+
+    def prompt(self, messages: Sequence[Message], params: Params) -> list[int]:
+        """The tokens that the model reads: all messages, or those that fit.
+
+        Raises:
+            BackendError: the last message alone does not fit ("refused"), or the template fails.
+        """
+        room = self.context - max(1, min(params.max_tokens, self.context // _ANSWER_ROOM))
+        while True:
+            try:
+                ids = self._model.prompt(messages)
+            except RuvllmError as bad:
+                raise BackendError(bad.message, kind="refused", field=bad.field, fix=bad.fix) from None
+            if len(ids) <= room:
+                return ids
+            shorter = _without_oldest(messages)
+            if len(shorter) == len(messages):
+                message = f"the prompt has {len(ids)} tokens, {self.model} takes {room} beside its answer"
+                raise BackendError(message, kind="refused", field="messages", fix="ask less, or use a larger context")
+            messages = shorter
+
+    async def tokens(self, prompt: Sequence[int], params: Params, most: int) -> AsyncGenerator[tuple[int, float], None]:
+        """At most so many tokens after the prompt, ends included, each with its logarithmic probability.
+
+        Raises:
+            BackendError: time ran out, or the session failed.
+        """
+        began = self._clock()
+        reading = self._caches.take(prompt)
+        sampler = Sampler(params, prompt)
+        new = list(prompt[len(reading.ids) :])
+        try:
+            for _ in range(most):
+                logits = await self._read(reading, new, began, params.timeout)
+                token, logprob = sampler.pick(logits)
+                yield token, logprob
+                new = [token]
+        finally:
+            self._caches.keep(reading)
+
+    async def _read(
+        self, reading: Reading, ids: Sequence[int], began: float, timeout: float | None
+    ) -> NDArray[np.float32]:
+        """Let the model read tokens: float32 (vocabulary,) logits after the last of them."""
+        outputs: Outputs = {}
+        for start in range(0, len(ids), _PREFILL):
+            if timeout is not None and self._clock() - began > timeout:
+                raise BackendError(f"{self.model} had no time left after {timeout} s", kind="timeout", fix="allow more")
+            part = ids[start : start + _PREFILL]
+            total = len(reading.ids) + len(part)
+            inputs = reading.tensors | {
+                "input_ids": np.array([part], np.int64),
+                "attention_mask": np.ones((1, total), np.int64),
+                "num_logits_to_keep": np.ones(1, np.int64),
+            }
+            outputs = await self._run(inputs)
+            reading.tensors = self._model.shape.following(reading.tensors, outputs)
+            reading.ids += part
+        logits: NDArray[np.float32] = np.asarray(outputs["logits"]).reshape(-1)
+        return logits
+
+    async def _run(self, inputs: Mapping[str, Any]) -> Outputs:
+        try:
+            result = self._session.run(inputs)
+            if inspect.isawaitable(result):
+                return await result
+            # A session that blocks leaves the others their turn between two tokens.
+            await asyncio.sleep(0)
+            return result
+        except RuvllmError:
+            raise
+        except Exception as bad:
+            message = f"{self.model} cannot go on: {str(bad)[:200]}"
+            raise BackendError(message, kind="unavailable", fix="free memory, or use a smaller context") from bad
+
+    async def healthy(self) -> bool:
+        """Always, once it is loaded."""
+        return True
+
+    async def close(self) -> None:
+        """Let the caches go; the session belongs to who made it."""
+        self._caches.clear()
+
+
+def _without_oldest(messages: Sequence[Message]) -> list[Message]:
+    """Without the first turn after the system's messages, if another one follows it."""
+    turns = [i for i, message in enumerate(messages) if message.role != "system"]
+    # The last message is what is asked; the one before it may be an answer to what goes.
+    gone = set(turns[: min(2, len(turns) - 1)])
+    return [message for i, message in enumerate(messages) if i not in gone]

@@ -1,0 +1,123 @@
+"""`tokenizer.json` files of Hugging Face's `tokenizers`, as far as they are byte-level BPE."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ruvllm.errors import InputError
+from ruvllm.text.bpe import ByteBPE, NormalForm, Special
+from ruvllm.text.pretokenize import GPT2, compile_pattern
+
+__all__ = ["read_tokenizer"]
+
+_FIX = "use a model with byte-level BPE: those of GPT-2's, Llama-3's or Qwen2's family"
+
+
+def read_tokenizer(told: Any) -> ByteBPE:
+    """The tokenizer of a parsed tokenizer.json.
+
+    Raises:
+        InputError: it is another kind of tokenizer, or damaged; the field is named.
+    """
+    root = _object(told, "tokenizer.json")
+    model = _object(root.get("model"), "model")
+    if model.get("type", "BPE") != "BPE" or model.get("byte_fallback") or model.get("dropout"):
+        raise _refused("model", f"is {model.get('type')!r} with byte_fallback or dropout, not plain byte-level BPE")
+    if model.get("end_of_word_suffix") or model.get("continuing_subword_prefix"):
+        raise _refused("model", "marks parts of words")
+    patterns, prefix = _pre_tokenizer(root.get("pre_tokenizer"))
+    return ByteBPE(
+        _vocab(model.get("vocab")),
+        _merges(model.get("merges")),
+        patterns,
+        specials=_specials(root.get("added_tokens") or []),
+        normal_form=_normal_form(root.get("normalizer")),
+        whole_words=bool(model.get("ignore_merges")),
+        prefix_space=prefix,
+    )
+
+
+def _vocab(told: Any) -> dict[str, int]:
+    vocab = _object(told, "model.vocab")
+    # A bool is an int to Python, and no id to anybody.
+    if not vocab or not all(type(id_) is int and 0 <= id_ < 1 << 31 for id_ in vocab.values()):
+        raise _refused("model.vocab", "is no table of tokens and their ids")
+    return dict(vocab)
+
+
+def _merges(told: Any) -> list[tuple[str, str]]:
+    if not isinstance(told, list):
+        raise _refused("model.merges", "is no list")
+    out: list[tuple[str, str]] = []
+    for i, merge in enumerate(told):
+        pair = merge.split(" ") if isinstance(merge, str) else merge
+        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
+            raise _refused(f"model.merges[{i}]", "is no pair of tokens")
+        out.append((pair[0], pair[1]))
+    return out
+
+
+def _specials(told: Any) -> list[Special]:
+    if not isinstance(told, list):
+        raise _refused("added_tokens", "is no list")
+    found: list[Special] = []
+    for i, token in enumerate(told):
+        text, id_ = _object(token, f"added_tokens[{i}]").get("content"), token.get("id")
+        if not isinstance(text, str) or not text or type(id_) is not int or not 0 <= id_ < 1 << 31:
+            raise _refused(f"added_tokens[{i}]", "has no text or no id")
+        if token.get("single_word"):
+            raise _refused(f"added_tokens[{i}]", "is a special for single words")
+        flags = (bool(token.get(flag)) for flag in ("special", "lstrip", "rstrip"))
+        found.append(Special(text, id_, *flags))
+    return found
+
+
+def _normal_form(told: Any) -> NormalForm:
+    forms = [str(step.get("type")) for step in _steps(told, "normalizer", "normalizers")]
+    match forms:
+        case []:
+            return ""
+        case [("NFC" | "NFD" | "NFKC" | "NFKD") as form]:
+            return form
+        case _:
+            raise _refused("normalizer", f"is {str(forms)[:80]}, not NFC")
+
+
+def _pre_tokenizer(told: Any) -> tuple[list[re.Pattern[str]], bool]:
+    """Patterns, and whether a text gets a blank before it."""
+    patterns: list[re.Pattern[str]] = []
+    for step in _steps(told, "pre_tokenizer", "pretokenizers"):
+        match step:
+            case {"type": "Split", "pattern": {"Regex": str(pattern)}, "behavior": "Isolated", "invert": False}:
+                patterns.append(compile_pattern(pattern))
+            case {"type": "Digits", "individual_digits": bool(one)}:
+                patterns.append(compile_pattern(r"\p{N}" if one else r"\p{N}+"))
+            case {"type": "ByteLevel"}:
+                if step.get("use_regex", True):
+                    patterns.append(compile_pattern(GPT2))
+                return patterns, bool(step.get("add_prefix_space"))
+            case _:
+                raise _refused("pre_tokenizer", f"holds {str(step)[:80]}")
+    raise _refused("pre_tokenizer", "is not byte-level")
+
+
+def _steps(told: Any, field: str, inner: str) -> list[dict[str, Any]]:
+    """One step, or those of a sequence."""
+    if told is None:
+        return []
+    step = _object(told, field)
+    if step.get("type") != "Sequence":
+        return [step]
+    steps = step.get(inner)
+    return [_object(one, field) for one in steps] if isinstance(steps, list) else []
+
+
+def _object(told: Any, field: str) -> dict[str, Any]:
+    if not isinstance(told, dict):
+        raise _refused(field, "is no object")
+    return told
+
+
+def _refused(field: str, what: str) -> InputError:
+    return InputError(f"the tokenizer cannot be used: {field} {what}", field=field, fix=_FIX)

@@ -1,0 +1,140 @@
+"""Weights on their way from a source into shards, some rows at a time, with what each loses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto, external_data_helper
+
+from ruvllm_models.convert.blocks import BLOCK, EXACT, Blocks, blocks_of
+from ruvllm_models.convert.shards import Region, Shards
+from ruvllm_models.convert.tensor import Tensor
+
+__all__ = ["Matrix", "Report", "Writer"]
+
+_CHUNK = 4 << 20  # numbers that are in memory at a time, of each of a few copies
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of a tensor.
+
+    Attributes:
+        source: its kind before.
+        bits: of a number after it, 32 for float32.
+        relative: root of the mean squared error over that of the weights themselves.
+        largest: the largest error of one weight.
+    """
+
+    name: str
+    source: str
+    bits: int
+    relative: float
+    largest: float
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A matrix (rows, columns) in the graph.
+
+    Attributes:
+        bits: 4 or 8 in blocks, 32 for float32.
+        flat: of `bits` 4 and 8: the same bytes as (rows, bytes), for a lookup.
+    """
+
+    rows: int
+    columns: int
+    bits: int
+    data: str
+    flat: str = ""
+    scale: str = ""
+    zero: str = ""
+
+
+class Writer:
+    """Writes matrices and keeps their initialisers.
+
+    Args:
+        advance: called with the bytes of the source that are done.
+    """
+
+    def __init__(self, shards: Shards, advance: Callable[[int], None]) -> None:
+        self._shards, self._advance = shards, advance
+        self.initialisers: list[TensorProto] = []
+        self.reports: list[Report] = []
+
+    def matrix(self, name: str, parts: Sequence[Tensor], bits: int) -> Matrix:
+        """Tensors one below the other as one matrix; columns that are no whole blocks stay float32."""
+        rows, columns = sum(part.rows for part in parts), parts[0].shape[-1]
+        if bits == 32 or columns % BLOCK:
+            return self._dense(name, parts, rows, columns)
+        blocks = columns // BLOCK
+        body, scales, zeros = BLOCK * bits // 8, 4, -(-blocks * bits // 8)
+        data, scale, zero = (self._shards.region(rows * n) for n in (blocks * body, blocks * scales, zeros))
+        for part in parts:
+            error = _Error()
+            for start, stop in _chunks(part):
+                made, values = blocks_of(part, start, stop, bits)
+                q, packed_zero = made.packed()
+                data.write(q)
+                scale.write(made.scale)
+                zero.write(packed_zero)
+                if EXACT.get(part.kind) != bits:
+                    error.add(values, made)
+                self._advance((stop - start) * part.data.shape[1])
+            self.reports.append(error.report(part, bits))
+        matrix = Matrix(rows, columns, bits, f"{name}.q", f"{name}.flat", f"{name}.scale", f"{name}.zero")
+        self._external(matrix.data, TensorProto.UINT8, (rows, blocks, body), data)
+        self._external(matrix.flat, TensorProto.UINT8, (rows, blocks * body), data)
+        self._external(matrix.scale, TensorProto.FLOAT, (rows, blocks), scale)
+        self._external(matrix.zero, TensorProto.UINT8, (rows, zeros), zero)
+        return matrix
+
+    def array(self, name: str, values: NDArray[np.float32]) -> str:
+        """A larger constant."""
+        region = self._shards.region(values.nbytes)
+        region.write(values)
+        self._external(name, TensorProto.FLOAT, values.shape, region)
+        return name
+
+    def _dense(self, name: str, parts: Sequence[Tensor], rows: int, columns: int) -> Matrix:
+        region = self._shards.region(rows * columns * 4)
+        for part in parts:
+            for start, stop in _chunks(part):
+                region.write(part.floats(start, stop))
+                self._advance((stop - start) * part.data.shape[1])
+            self.reports.append(Report(part.name, part.kind, 32, 0.0, 0.0))
+        self._external(name, TensorProto.FLOAT, (rows, columns), region)
+        return Matrix(rows, columns, 32, name)
+
+    def _external(self, name: str, dtype: int, shape: tuple[int, ...], region: Region) -> None:
+        tensor = TensorProto(name=name, data_type=dtype, dims=shape, data_location=TensorProto.EXTERNAL)
+        tensor.raw_data = b""
+        external_data_helper.set_external_data(tensor, region.location, region.offset, region.length)
+        tensor.ClearField("raw_data")
+        self.initialisers.append(tensor)
+
+
+class _Error:
+    """Sums over the chunks of a tensor."""
+
+    def __init__(self) -> None:
+        self._lost = self._whole = self._largest = 0.0
+
+    def add(self, values: NDArray[np.float32], made: Blocks) -> None:
+        gap = values - made.floats()
+        self._lost += float(np.vdot(gap, gap))
+        self._whole += float(np.vdot(values, values))
+        self._largest = max(self._largest, float(np.abs(gap).max()))
+
+    def report(self, part: Tensor, bits: int) -> Report:
+        relative = (self._lost / self._whole) ** 0.5 if self._whole else 0.0
+        return Report(part.name, part.kind, bits, relative, self._largest)
+
+
+def _chunks(part: Tensor) -> list[tuple[int, int]]:
+    step = max(1, _CHUNK // part.shape[-1])
+    return [(start, min(start + step, part.rows)) for start in range(0, part.rows, step)]
