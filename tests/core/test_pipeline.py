@@ -97,6 +97,16 @@ def test_edges_lead_to_sources_that_the_search_misses(static_llm: RuvLLM):
     assert (found[near].hops, found[far].hops) == (0, 1)
 
 
+def test_edges_lead_to_no_other_collection(static_llm: RuvLLM):
+    llm = make(static_llm, Scripted())
+    (near,) = llm.memory.add(FACTS[0])
+    (secret,) = llm.memory.add("Ask Grace for the password.", collection="private")
+    (beyond,) = llm.memory.add("Grace sits on the third floor.")
+    llm.memory.graph.link(near, secret, "Follows", 1.0)
+    llm.memory.graph.link(secret, beyond, "Follows", 1.0)
+    assert {source.id for source in ask(llm).sources} == {near, beyond}
+
+
 def test_quality_decides_among_alike(static_llm: RuvLLM):
     llm = make(static_llm, Scripted())
     texts = [Memory(FACTS[0], quality=0.1), Memory(FACTS[0] + " ", quality=0.9)]

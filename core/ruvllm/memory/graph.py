@@ -185,6 +185,7 @@ class Graph:
         *,
         fan_out: int = 16,
         most: int = 256,
+        among: bool = True,
     ) -> Subgraph:
         """What lies around some memories: these first, then the nearest and best connected.
 
@@ -196,6 +197,7 @@ class Graph:
             kinds: of EDGE_KINDS, all when None.
             fan_out: edges of one memory that are followed, and members of one hyperedge; heaviest first.
             most: memories in all; those reached by the heaviest paths stay.
+            among: look for the edges among those that the last hop reached, too.
 
         Raises:
             InputError: an unknown id or kind, or a bound that allows nothing.
@@ -216,7 +218,7 @@ class Graph:
             for i, kind, weight, _, members in self.store.read(_BINDINGS_OF, (*asked, fan_out * len(frontier))):
                 grown.see_binding(i, kind, weight, members)
             frontier = grown.advance() if hop < hops else []
-            if not frontier:
+            if not frontier or (hop + 1 == hops and not among):
                 break
         return grown.subgraph()
 

@@ -120,6 +120,8 @@ class Outcomes:
         found = {(near.node, near.other, near.kind) for near in self._memory.graph.neighbours(there) if near.outgoing}
         if edges := wanted & found:
             self._memory.graph.strengthen(dict.fromkeys(edges, change))
+        if delta > 0 and asked.sources:  # what attention learns its ranking from
+            self._memory.ratings.keep(asked.vector, dict.fromkeys(asked.sources, asked.quality))
         return len(there), len(edges)
 
     async def _tell_patterns(self, asked: Asked, task_success: bool | None) -> bool:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from ruvllm.errors import InputError
 from ruvllm.memory.attention import GraphAttention
-from ruvllm.memory.attention_training import load_attention
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.memory.subgraph import EDGE_KINDS, Subgraph
+from ruvllm.memory.surroundings import Surroundings
 from ruvllm.options import MemoryConfig
 from ruvllm.query.requests import EdgeKey
 from ruvllm.responses import Source
@@ -22,6 +22,7 @@ __all__ = ["Retrieved", "Retriever"]
 _FARTHER = 0.9  # what a cosine counts for, an edge away
 _TRUST = 0.5  # how much of a score a memory of quality 0 keeps
 _SEEDS = 4  # of the nearest, that the graph is followed from
+_ATTENDED = 16  # the same, for learnt attention to rank
 _SPARE = 3  # memories looked at beyond those that are asked for: quality may change their order
 _MOST_AROUND = 24  # memories that hops may lead to
 # Milliseconds that a whole answer may take -> memories looked at (FEATURES.md M3).
@@ -37,12 +38,14 @@ class Retrieved:
         scores: id -> cosine.
         hops: id -> edges away; those that are no direct hits.
         graph: around the best; None while there is none.
+        attention: the learnt layer that ranks them, None where there is none.
     """
 
     vector: NDArray[np.float32]
     scores: dict[int, float] = field(default_factory=dict)
     hops: dict[int, int] = field(default_factory=dict)
     graph: Subgraph | None = None
+    attention: GraphAttention | None = None
 
 
 class Retriever:
@@ -55,9 +58,7 @@ class Retriever:
 
     def __init__(self, memory: MemoryStore, config: MemoryConfig) -> None:
         self._memory, self._config = memory, config
-        self._attention: GraphAttention | None = load_attention(memory.store, memory.encoder.dim)
-        if self._attention.untrained:
-            self._attention = None
+        self._surroundings = Surroundings(memory.records, memory.graph, memory.space, memory.encoder.dim)
 
     def nearest(self, vector: NDArray[np.float32], max_latency_ms: float | None = None) -> Retrieved:
         """The memories that have to do with float32 (dim,), by their cosine."""
@@ -73,25 +74,35 @@ class Retriever:
         """Add what lies around the best hits; the less was hit, the further away."""
         if not found.scores or not self._config.hops:
             return
-        seeds = list(found.scores)[:_SEEDS]
+        found.attention = self._surroundings.attention()
+        seeds = list(found.scores)[: _SEEDS if found.attention is None else _ATTENDED]
         hops = self._config.hops if len(found.scores) < self._config.sources + _SPARE else 1
         try:
-            graph = self._memory.graph.expand(seeds, hops, most=_MOST_AROUND + len(seeds))
+            graph = self._memory.graph.expand(
+                seeds, hops, most=_MOST_AROUND + len(seeds), among=found.attention is not None
+            )
         except InputError:  # another process has removed one just now
             return
+        ids, away = graph.ids.tolist(), graph.hops.tolist()
+        new = [i for i in ids if i not in found.scores]
+        if new:
+            # An edge may lead to what is of another collection, or of another encoder's space.
+            fitting = self._memory.records.fitting(
+                np.array(new, np.int64), self._config.collection, self._memory.space, {}
+            )
+            cosines = self._memory.records.vectors(np.array(fitting, np.int64)) @ found.vector if fitting else fitting
+            found.scores |= dict(zip(fitting, [float(cosine) for cosine in cosines], strict=True))
+            hop = dict(zip(ids, away, strict=True))
+            found.hops = {i: hop[i] for i in fitting}
+            if len(fitting) < len(new):
+                graph = graph.only(np.array([i in found.scores for i in ids], bool))
         found.graph = graph
-        new = graph.ids[[i not in found.scores for i in graph.ids.tolist()]]
-        if len(new):
-            cosines = self._memory.records.vectors(new) @ found.vector
-            away = dict(zip(graph.ids.tolist(), graph.hops.tolist(), strict=True))
-            found.hops = {i: away[i] for i in new.tolist()}
-            found.scores |= dict(zip(new.tolist(), cosines.tolist(), strict=True))
 
     def rank(self, found: Retrieved) -> tuple[tuple[Source, ...], tuple[EdgeKey, ...]]:
         """The best sources, and the edges among them."""
         if not found.scores or not self._config.sources:
             return (), ()
-        scores = self._attended(found) if self._attention else _pulled(found)
+        scores = _pulled(found) if found.attention is None else self._attended(found, found.attention)
         near = {i: score * _FARTHER ** found.hops.get(i, 0) for i, score in scores.items()}
         best = sorted(near, key=lambda i: -near[i])[: self._config.sources + _SPARE]
         known = [memory for memory in self._memory.records.get(best) if not memory.archived or memory.id in found.hops]
@@ -103,12 +114,10 @@ class Retriever:
         )
         return sources, _among(found.graph, {source.id for source in sources})
 
-    def _attended(self, found: Retrieved) -> Mapping[int, float]:
-        """Scores by learnt attention, over the graph where there is one."""
-        assert self._attention is not None
-        graph = found.graph if found.graph is not None else Subgraph.of(list(found.scores)[: 2 * self._config.sources])
-        vectors = self._memory.records.vectors(graph.ids)
-        ranked = self._attention.rank(found.vector, vectors, graph)
+    def _attended(self, found: Retrieved, attention: GraphAttention) -> Mapping[int, float]:
+        """Scores by learnt attention, over the graph."""
+        graph = found.graph if found.graph is not None else Subgraph.of(list(found.scores)[:_ATTENDED])
+        ranked = attention.rank(found.vector, self._memory.records.vectors(graph.ids), graph)
         return dict(zip(graph.ids.tolist(), ranked.tolist(), strict=True))
 
 
