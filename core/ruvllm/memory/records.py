@@ -200,7 +200,8 @@ class Records:
         sql, values = compile_filter(filter)
         found = self.store.read(
             "SELECT id FROM memories JOIN vectors USING (id) WHERE id IN (SELECT value FROM json_each(?))"
-            f" AND collection = ? AND space = ? AND {sql} ORDER BY id",
+            # By id, with the plus: by its collection SQLite would look at all that this holds.
+            f" AND +collection = ? AND space = ? AND {sql} ORDER BY id",
             (json.dumps(ids.tolist()), collection, space, *values),
         )
         return [row[0] for row in found]
