@@ -131,7 +131,10 @@ class Edge:
 
     async def close(self) -> None:
         """Write down what waits and let go of the state file and the backends."""
-        await self.llm.aclose()
+        try:
+            self.llm.memory.flush()
+        finally:
+            await self.llm.aclose()
         event(logging.INFO, "closed")
 
     async def _warm(self) -> None:
@@ -146,7 +149,7 @@ class Edge:
         while True:
             await asyncio.sleep(_TICK)
             try:
-                self.llm.store.tick()
+                self.llm.memory.flush()
                 await self.llm.atick(_BUDGET)
             except StoreError as error:
                 event(logging.ERROR, "not written", problem=str(error))

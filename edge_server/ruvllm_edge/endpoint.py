@@ -66,6 +66,8 @@ class Endpoint:
         if operation.body is not None:
             data = await self.edge.bodies.read(scope, receive, self._most)
             body = self._read(scope, data)
+            if self.edge.settings.log_prompts and self._decode is not None:
+                event(logging.INFO, "asked", request=request_id, body=msgspec.to_builtins(body))
         query = None
         if operation.query is not None:
             pairs = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))

@@ -18,6 +18,7 @@ __all__ = ["document", "document_operations"]
 
 _REF = "#/components/schemas/{name}"
 _PARAMETER = re.compile(r"\{(\w+)")
+_EVENT = {"type": "object", "required": ["data"], "properties": {"data": {"type": "string"}}}
 _ERRORS = {
     "400": "The body is no JSON.",
     "401": "An API key is needed.",
@@ -93,6 +94,11 @@ def _schema(kind: Any, of: dict[str, Any]) -> Any:
     return {"type": "string", "format": "binary"} if kind is bytes else of[str(kind)]
 
 
+def _content(media: str, kind: Any, of: dict[str, Any]) -> dict[str, Any]:
+    """The answer as events where it is a stream: their data are JSON texts of the API's own."""
+    return {"schema": _EVENT if media == "text/event-stream" else _schema(kind, of)}
+
+
 def _parameters(schema: dict[str, Any]) -> list[dict[str, Any]]:
     required = schema.get("required", ())
     rows = schema.get("properties", {}).items()
@@ -102,7 +108,7 @@ def _parameters(schema: dict[str, Any]) -> list[dict[str, Any]]:
 def _answer(operation: Operation, of: dict[str, Any]) -> dict[str, Any]:
     if operation.answer is None:
         return {"description": "Done."}
-    content = {media: {"schema": _schema(operation.answer, of)} for media in operation.media}
+    content = {media: _content(media, operation.answer, of) for media in operation.media}
     return {"description": operation.summary, "content": content}
 
 

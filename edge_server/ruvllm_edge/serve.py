@@ -25,6 +25,8 @@ from ruvllm_edge.settings import Settings
 
 __all__ = ["bound", "make_server", "serve"]
 
+_BACKLOG = 2_048
+
 
 @click.command()
 @click.option("--host", help="Address to listen on; 127.0.0.1 when left out.  [env: RUVLLM_HOST]")
@@ -101,12 +103,13 @@ def make_server(llm: RuvLLM, settings: Settings, *, keeps: bool = False) -> uvic
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         date_header=False,
         h11_max_incomplete_event_size=64 << 10,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=round(settings.drain) or None,
         limit_concurrency=None,
-        backlog=2048,
+        backlog=_BACKLOG,
         ws="none",
     )
     return uvicorn.Server(config)
@@ -119,6 +122,7 @@ def bound(host: str, port: int, any_port: bool = False) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
+        sock.listen(_BACKLOG)  # who connects from now on is answered when it begins
     except OSError as error:
         if any_port and error.errno == errno.EADDRINUSE and port:
             sock.close()

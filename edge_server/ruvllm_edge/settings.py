@@ -35,7 +35,7 @@ class Settings:
         hosts: names in the Host header that are answered beside the loopback's, while no key is needed.
         web: the folder of the playground; None looks beside the package.
         log_level: of the log; "info" has a line for each request.
-        log_prompts: whether texts may be logged.
+        log_prompts: whether what clients send is logged too; never unless this is set.
     """
 
     host: str = "127.0.0.1"

@@ -40,7 +40,7 @@ def test_a_stream_has_the_events_in_their_order(edge: Running):
     ]  # fmt: skip
     assert all(data["type"] == kind for kind, data in got)
     assert got[0][1]["message"]["content"] == []
-    assert [data["delta"] for kind, data in got if kind == "content_block_delta"][0] == {
+    assert next(data["delta"] for kind, data in got if kind == "content_block_delta") == {
         "type": "text_delta",
         "text": "say ",
     }
@@ -50,7 +50,10 @@ def test_a_stream_has_the_events_in_their_order(edge: Running):
 
 def test_blocks_of_tools_are_read_as_text(edge: Running, writer: Writer):
     turns = [
-        {"role": "user", "content": [{"type": "text", "text": "list the files", "cache_control": {"type": "ephemeral"}}]},
+        {
+            "role": "user",
+            "content": [{"type": "text", "text": "list the files", "cache_control": {"type": "ephemeral"}}],
+        },
         {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "ls", "input": {"path": "."}}]},
         {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "a.py"}]},
     ]

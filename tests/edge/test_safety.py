@@ -1,0 +1,203 @@
+"""Who may call, how often, how much; and what is written down about it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+from hashlib import sha256
+from threading import Thread
+from time import monotonic, sleep
+
+import httpx
+import pytest
+from click.testing import CliRunner
+from conftest import Writer, serving
+
+from ruvllm import ConfigError, RuvLLM
+from ruvllm.cli.main import main
+from ruvllm_edge import Settings
+from ruvllm_edge.auth import Buckets, KeyRing, new_key, read_keys
+from ruvllm_edge.logs import start_logging
+
+KEY = "rv-0123456789abcdefghijklmnop"
+TASK = {"text": "fix the login page"}
+
+
+def static(**backends: Writer) -> RuvLLM:
+    return RuvLLM(encoder="static", backends=backends or None)
+
+
+def test_a_key_is_asked_for_everywhere_but_at_the_door():
+    with serving(static(), api_keys=(KEY,)) as edge:
+        for path in ("/health", "/ready", "/v1/health", "/openapi.json", "/docs"):
+            assert edge.get(path).status_code == 200
+        refused = edge.post("/v1/route", TASK)
+        assert (refused.status_code, refused.json()["field"]) == (401, "authorization")
+        assert refused.headers["www-authenticate"].startswith("Bearer")
+        assert edge.get("/metrics").status_code == 401
+        assert edge.post("/v1/route", TASK, headers={"authorization": "Bearer rv-wrong"}).status_code == 401
+        assert edge.post("/v1/route", TASK, headers={"authorization": f"Bearer {KEY}"}).status_code == 200
+        assert edge.post("/v1/route", TASK, headers={"x-api-key": KEY}).status_code == 200
+        body = {"messages": [{"role": "user", "content": "hi"}]}
+        assert edge.post("/v1/chat/completions", body).json()["error"]["code"] == "invalid_api_key"
+
+
+def test_each_key_has_its_own_rate():
+    other = KEY[::-1]
+    with serving(static(), api_keys=(KEY, other), rate=0.5, burst=3) as edge:
+        answers = [edge.post("/v1/route", TASK, headers={"x-api-key": KEY}) for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+        assert 1 <= int(answers[-1].headers["retry-after"]) <= 2
+        assert edge.post("/v1/route", TASK, headers={"x-api-key": other}).status_code == 200
+
+
+def test_a_bucket_fills_again():
+    buckets = Buckets(rate=2, burst=1)
+    assert buckets.take("a", 0.0) == 0
+    assert buckets.take("a", 0.0) == pytest.approx(0.5)
+    assert buckets.take("a", 0.6) == 0
+    assert Buckets(rate=0, burst=1).take("a", 0.0) == 0
+
+
+def test_keys_are_kept_as_hashes(tmp_path):
+    file = tmp_path / "keys.txt"
+    run = CliRunner()
+    key = run.invoke(main, ["keys", "add", "laptop", "--file", str(file)]).output.strip()
+    assert key not in file.read_text()
+    assert sha256(key.encode()).hexdigest() in file.read_text()
+    assert file.stat().st_mode & 0o077 == 0
+    assert read_keys(file).find(key) == "laptop"
+    assert read_keys(file).find(key + "x") is None
+    assert run.invoke(main, ["keys", "add", "laptop", "--file", str(file)]).exit_code == 2
+    assert run.invoke(main, ["keys", "list", "--file", str(file)]).output == "laptop\n"
+    with serving(static(), keys_file=file) as edge:
+        assert edge.post("/v1/route", TASK).status_code == 401
+        assert edge.post("/v1/route", TASK, headers={"x-api-key": key}).status_code == 200
+    run.invoke(main, ["keys", "remove", "laptop", "--file", str(file)])
+    assert read_keys(file).find(key) is None
+
+
+def test_a_short_key_and_a_damaged_file_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="too short"):
+        KeyRing.of(["secret"])
+    (tmp_path / "keys").write_text("laptop sha256:123\n")
+    with pytest.raises(ConfigError, match=":1 is no key"):
+        read_keys(tmp_path / "keys")
+    assert len(new_key()) > 40
+
+
+def test_the_environment_is_read_and_keys_are_not_shown():
+    settings = Settings.from_env({"RUVLLM_PORT": "81", "RUVLLM_API_KEYS": f"{KEY}, {KEY}2", "RUVLLM_RATE": "1.5"})
+    assert (settings.port, settings.rate, len(settings.api_keys)) == (81, 1.5, 2)
+    assert KEY not in repr(settings)
+    for name, value in (("PORT", "many"), ("PORT", "70000"), ("RATE", "-1"), ("ORIGINS", "*"), ("LOG_LEVEL", "loud")):
+        with pytest.raises(ConfigError) as caught:
+            Settings.from_env({f"RUVLLM_{name}": value})
+        assert caught.value.field == f"RUVLLM_{name}"
+
+
+def test_a_public_address_needs_a_key_or_force():
+    answer = CliRunner().invoke(main, ["serve", "--host", "0.0.0.0", "--port", "0"])
+    assert answer.exit_code == 2
+    assert "no key is needed" in answer.output
+
+
+def test_other_origins_and_names_are_kept_out():
+    with serving(static(), origins=("https://app.example",)) as edge:
+        stranger = edge.post("/v1/route", TASK, headers={"origin": "https://evil.example"})
+        assert (stranger.status_code, stranger.json()["field"]) == (403, "origin")
+        assert "access-control-allow-origin" not in stranger.headers
+        friend = edge.post("/v1/route", TASK, headers={"origin": "https://app.example"})
+        assert friend.headers["access-control-allow-origin"] == "https://app.example"
+        asked = edge.client.options("/v1/route", headers={"origin": "https://app.example"})
+        assert asked.status_code == 204
+        assert "POST" in asked.headers["access-control-allow-methods"]
+        own = edge.post("/v1/route", TASK, headers={"origin": edge.url})
+        assert own.status_code == 200
+        rebound = edge.post("/v1/route", TASK, headers={"host": f"evil.example:{edge.port}"})
+        assert (rebound.status_code, rebound.json()["field"]) == (421, "host")
+
+
+def test_bodies_have_a_largest_size():
+    with serving(static(), max_body=2_000) as edge:
+        large = {"text": "a" * 3_000}
+        assert edge.post("/v1/route", large).status_code == 413
+        pieces = (piece for piece in [b'{"text": "', *[b"a" * 500] * 6, b'"}'])
+        answer = edge.client.post("/v1/route", content=pieces, headers={"content-type": "application/json"})
+        assert answer.status_code == 413
+        assert edge.post("/v1/route", TASK).status_code == 200
+
+
+def test_a_body_that_never_comes_is_given_up():
+    with serving(static(), body_timeout=0.3) as edge, socket.create_connection(("127.0.0.1", edge.port)) as sock:
+        head = f"POST /v1/route HTTP/1.1\r\nhost: 127.0.0.1:{edge.port}\r\ncontent-type: application/json\r\n"
+        sock.sendall(head.encode() + b'content-length: 50\r\n\r\n{"te')
+        sock.settimeout(5)
+        assert b" 408 " in sock.recv(1_000).split(b"\r\n")[0]
+
+
+def test_a_full_queue_says_come_back_later():
+    writer = Writer(pause=0.3)
+    with serving(static(small=writer), max_answers=1, queue=1) as edge:
+        codes: list[int] = []
+
+        def ask() -> None:
+            with httpx.Client(base_url=edge.url, timeout=20) as client:
+                codes.append(client.post("/query", json={"query": "one two three"}).status_code)
+
+        askers = [Thread(target=ask) for _ in range(4)]
+        for asker in askers:
+            asker.start()
+        sleep(0.3)
+        began = monotonic()
+        assert edge.post("/v1/route", TASK).status_code == 200  # routing does not stand in that queue
+        assert monotonic() - began < 0.5
+        for asker in askers:
+            asker.join()
+        assert sorted(codes) == [200, 200, 503, 503]
+
+
+def test_an_answer_has_a_time_limit():
+    with serving(static(small=Writer(pause=5)), timeout=0.3) as edge:
+        answer = edge.post("/query", {"query": "one two"})
+        assert (answer.status_code, bool(answer.json()["fix"])) == (504, True)
+
+
+def test_who_leaves_stops_the_backend():
+    writer = Writer(pause=0.05)
+    with serving(static(small=writer)) as edge:
+        body = {"messages": [{"role": "user", "content": "word " * 200}], "stream": True}
+        with edge.client.stream("POST", "/v1/chat/completions", json=body) as answer:
+            next(answer.iter_lines())
+        for _ in range(100):
+            if writer.stopped:
+                break
+            sleep(0.02)
+        assert writer.stopped == 1
+        with pytest.raises(httpx.ReadTimeout):
+            edge.client.post("/v1/chat/completions", json=body | {"stream": False}, timeout=0.3)
+        for _ in range(100):
+            if writer.stopped == 2:
+                break
+            sleep(0.02)
+        assert writer.stopped == 2
+
+
+def test_the_log_has_neither_keys_nor_prompts(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    for name in ("ruvllm", "uvicorn"):
+        for attribute in ("handlers", "propagate", "level"):
+            monkeypatch.setattr(logging.getLogger(name), attribute, getattr(logging.getLogger(name), attribute))
+    start_logging("info")
+    with serving(static(), api_keys=(KEY,)) as edge:
+        edge.post("/v1/route", {"text": "my very secret task"}, headers={"x-api-key": KEY})
+        edge.post("/v1/route?key=visible", {"text": 3}, headers={"authorization": "Bearer rv-other-key-of-somebody"})
+    told = capfd.readouterr().err
+    rows = [json.loads(line) for line in told.splitlines()]
+    asked = [row for row in rows if row["event"] == "request" and row["path"] == "/v1/route"]
+    assert [row["status"] for row in asked] == [200, 401]
+    for secret in (KEY, "secret task", "visible", "somebody"):
+        assert secret not in told
+    with serving(static(), log_prompts=True) as edge:
+        edge.post("/v1/route", {"text": "a task that may be seen"})
+    assert "a task that may be seen" in capfd.readouterr().err
