@@ -11,16 +11,19 @@ from ruvllm.rlm.words import Words, tag_words
 __all__ = ["Piece", "clauses", "list_items", "requests", "unled"]
 
 _LINE_ITEM = re.compile(r"^[ \t]*(?:[-*•]|\(?\d{1,2}[.)]|\(?[a-z]\))[ \t]+(.+)$", re.MULTILINE)
-_INLINE_ITEM = re.compile(r"(?:^|(?<=\s))(?:step (\d{1,2})\s*[:.)]|\(?(\d{1,2})[.)](?=\s)|\(([a-z])\))\s*", re.IGNORECASE)
+_INLINE_ITEM = re.compile(
+    r"(?:^|(?<=\s))(?:step (\d{1,2})\s*[:.)]|\(?(\d{1,2})[.)](?=\s)|\(([a-z])\))\s*", re.IGNORECASE
+)
 _SENTENCE = re.compile(r"(?<=[?!])[?!]*\s*(?=\w)|(?<=[a-z0-9)\]\"'”]\.)\s+(?=[A-Z\d\"“])|\n+")
 _OTHERWISE = re.compile(r"[,;.]?\s+(?=(?:otherwise|or else|else|if not)\b)", re.IGNORECASE)
 _AFTER = re.compile(r"(?:after|once) (?:you (?:have )?|we |having )?", re.IGNORECASE)
-_START = re.compile(r"(?:to )?(?:start|begin|first) (?:by|with|off by) |first(?: of all)?,? |step one:? ", re.IGNORECASE)
+_START = re.compile(
+    r"(?:to )?(?:start|begin|first) (?:by|with|off by) |first(?: of all)?,? |step one:? ", re.IGNORECASE
+)
 _STEP = re.compile(r"[,;.]? (?:and |which is )?(?:followed by|after (?:that|this|which)|once done),? ", re.IGNORECASE)
 _MARKED = re.compile(
     r"(?:and )?(?:then|finally|next|lastly|afterwards|after that|second(?:ly)?|third(?:ly)?|fourth),? ", re.IGNORECASE
 )
-_CONDITION = frozenset("if when whenever once assuming suppose given while before after in for as with on since at".split())
 
 # Over tags. A question: a question word, or an auxiliary before its subject; an order: a verb before its object.
 _QUESTION = re.compile(r"b?(?:p?w|a[drnNqm])")
@@ -82,7 +85,7 @@ def requests(text: str) -> list[str]:
 
 
 def _asks(sentence: str) -> bool:
-    marker = _MARKED.match(sentence)
+    marker = _MARKED.match(sentence) or _START.match(sentence)
     return sentence.endswith("?") or is_request(tag_words(unled(sentence[marker.end() :] if marker else sentence)))
 
 
@@ -102,7 +105,7 @@ def clauses(text: str) -> list[Piece]:
     started = _START.match(text)
     text = text[started.end() :] if started else text
     words = tag_words(text)
-    found = _conditional(words) if words.low and words.low[0] in _CONDITION else []
+    found = _conditional(words) if words.low and words.low[0] in lexicon().condition else []
     found = found or _coordinated(words, steps=bool(started))
     return [replace(found[0], follows=marker is not None), *found[1:]]
 
@@ -146,9 +149,9 @@ def _coordinated(words: Words, steps: bool) -> list[Piece]:
         at, marked = _past_markers(words, brk.end())
         if at >= len(words.tags) or _ALONE.fullmatch(words.tags, 0, brk.start()):
             continue
-        if _begins(words, at, brk.group(), marked is not None, orders, embeds):
+        if _begins(words, at, brk.group(), marked, orders, embeds):
             starts.append(at)
-            follows.append(marked in lexicon().sequence if marked else False)
+            follows.append(marked in lexicon().sequence)
     if len(starts) == 1:
         return [Piece(words.text)]
     return _pieces(words, starts, follows, embeds)
@@ -164,19 +167,19 @@ def _past_markers(words: Words, at: int) -> tuple[int, str | None]:
     return at, marked
 
 
-def _begins(words: Words, at: int, joint: str, marked: bool, orders: bool, embeds: bool) -> bool:
+def _begins(words: Words, at: int, joint: str, marked: str | None, orders: bool, embeds: bool) -> bool:
     """Whether a clause of its own begins at a word behind a joint."""
     tags = words.tags
     if "o" in joint:
         return False
-    strong = "c" in joint or ";" in joint or marked
+    strong = "c" in joint or ";" in joint or marked is not None
     if tags[at] == "w" or tags[at : at + 2] == "pw":
         inverted = bool(re.match(r"p?w(?:[njm]{0,3}a|c?w)|w[nb]?$", tags[at:]))
         later = re.search(r"c[^,;]*w", tags[at + 1 :])
         return strong or inverted or (embeds and later is not None) or words.low[at].startswith("how")
     if re.match(r"a[drnNq]", tags[at:]):
         return strong and not orders and words.low[at + 1] not in ("a", "an")
-    if marked and re.match(r"[vp]", tags[at:]):
+    if words.low[at : at + 2] == ["if", "so"] or (marked in lexicon().sequence and tags[at] in "vp"):
         return True
     if not _ORDER.match(tags, at) or not orders:
         return False

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from ruvllm.rlm.lexicon import lexicon
+
 __all__ = ["compared"]
 
 _THING = r"(?:(?!\b(?:and|or|vs)\b)[^,?.!;:])+?"
@@ -26,17 +28,18 @@ _FORMS = (
         r"(?:(?:what(?:'s| is| are)|explain|describe) )?(?:the )?(?:main |key |biggest )?(?:similarities and )?"
         r"(?:differences?|distinction) between (?P<a>THING) and (?P<b>THING) VIEW"
     ),
-    _pattern(r"how (?:does|do|is|are) (?P<a>THING) (?:compare|differ|different)(?:d)? (?:to|with|from|than) (?P<b>THING) VIEW"),
+    _pattern(
+        r"how (?:does|do|is|are) (?P<a>THING) (?:compared?|differ|different) (?:to|with|from|than) (?P<b>THING) VIEW"
+    ),
     _pattern(r"how do (?P<a>\w+) and (?P<b>\w+) (?P<noun>\w+) compare VIEW"),
     _pattern(r"what (?:distinguishes|differentiates|separates) (?P<a>THING) from (?P<b>THING) VIEW"),
     _pattern(
-        r"(?:what(?:'s|s| is)|which(?: one)?(?: is)?) (?:the )?(?:better|best|cheaper|faster|safer|healthier|more \w+|\w+er)"
+        r"(?:what(?:'s|s| is)|which(?: one)?(?: is)?) (?:the )?(?:best|more \w+|\w+er)"
         r" VIEW, ?(?P<a>THING) or (?P<b>THING)"
     ),
     _pattern(r"which (?:one )?should (?:i|we) \w+(?: first)? VIEW, ?(?P<a>THING) or (?P<b>THING)"),
     _pattern(r"should (?:i|we) (?:choose|use|pick|buy|get|go with|take|prefer) (?P<a>THING) or (?P<b>THING) VIEW"),
 )
-_PRONOUNS = frozenset("it they this that these those one them".split())
 _SPLIT = re.compile(r",? and |, ", re.IGNORECASE)
 _SIGNALS = ("compar", "contrast", "differ", "vs", "versus", " or ", "disti", "separates", " v. ")
 _RANGES = re.compile(r"\bin (?:temperature|price|time|age|height|size|number)s? between\b", re.IGNORECASE)
@@ -60,7 +63,7 @@ def _sides(found: dict[str, str | None]) -> list[str]:
     noun = f" {found['noun']}" if found.get("noun") else ""
     listed = found.get("list")
     things = _SPLIT.split(listed) if listed else [(found["a"] or "").strip(), (found["b"] or "").strip()]
-    if not _PRONOUNS.isdisjoint(thing.lower() for thing in things):
+    if not lexicon().bare.isdisjoint(thing.lower() for thing in things):
         return []
     if not of:
         return [f"{thing}{noun}{view}" for thing in things]

@@ -11,7 +11,9 @@ from ruvllm.rlm.words import Words, tag_words
 __all__ = ["distributed"]
 
 _ADJECTIVE = re.compile(r".{2,}(?:ic|al|ous|ive|ary|term|ful|less|ish|able|ible|ed|ern|ent)$")
-_PAST = re.compile(r".{2,}ed$|^(?:wrote|sang|made|built|drew|won|led|ran|found|sold|bought|taught|held|began|shot|cut)$")
+_PAST = re.compile(
+    r".{2,}ed$|^(?:wrote|sang|made|built|drew|won|led|ran|found|sold|bought|taught|held|began|shot|cut)$"
+)
 # Over tags: nouns with what stands before them; a list of them.
 _NP = r"d?[mnNqv]{1,4}"
 _LIST = re.compile(rf"({_NP})((?:,{_NP})*),?c({_NP})")
@@ -45,9 +47,8 @@ def _questions(words: Words) -> list[str]:
 
 def _verbs(words: Words) -> list[str]:
     """ "How do I start and stop x": verbs next to each other before what they are done to."""
-    if words.tags.startswith("w"):
-        if found := _deeds(words):
-            return found
+    if words.tags.startswith("w") and (found := _deeds(words)):
+        return found
     match = _VERBS.search(words.tags)
     if not match:
         return []

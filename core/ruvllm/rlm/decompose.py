@@ -31,6 +31,10 @@ class RuleDecomposer:
     to the one before it ("how do I fix it") is marked as needing its answer.
     """
 
+    def tokens(self, query: str) -> int:
+        """None."""
+        return 0
+
     async def decompose(self, query: str) -> Plan:
         """The plan for a query. Raises InputError: it is empty or too long."""
         return self.plan(query)
@@ -44,8 +48,7 @@ class RuleDecomposer:
 def _plan(query: str) -> Plan:
     if len(query) > _LONGEST or not _JOINT.search(query):
         return Plan(query)
-    lone = [unmarked.strip(" ?.!") for unmarked in [query]]
-    join: Join = "compare" if compared(lone[0]) else "parts"
+    join: Join = "compare" if compared(query.strip(" ?.!")) else "parts"
     pieces = _pieces(query)
     if len(pieces) < 2:
         return Plan(query)

@@ -17,7 +17,9 @@ __all__ = ["HALVES", "DecomposeScores", "Labelled", "half_of", "measure_decompos
 HALVES = ("dev", "test")
 # What adds nothing to a sub-query: articles, and an opening that only says that something is asked.
 _BARE = re.compile(r"\b(?:a|an|the)\b|[^\w\s%+#&*=<>@$/']|(?<!\w)'|'(?!\w)", re.IGNORECASE)
-_OPENING = re.compile(r"^(?:please )?(?:tell me(?: about)? )?(?:what(?:'s|s)? (?:is |are |was |were )|what's )?", re.IGNORECASE)
+_OPENING = re.compile(
+    r"^(?:please )?(?:tell me(?: about)? )?(?:what(?:'s|s)? (?:is |are |was |were )|what's )?", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)

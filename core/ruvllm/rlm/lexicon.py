@@ -17,54 +17,58 @@ class Lexicon:
 
     Attributes:
         tags: word -> its tag, see `words`.
-        pairs: finds word pairs that are one thing.
+        pairs: (last word before "and", first word behind it) of what is one thing.
         lead: matches the politeness that a query begins with.
         greeting: matches a sentence that asks nothing.
     """
 
     tags: dict[str, str]
-    wh: frozenset[str]
-    be: frozenset[str]
-    back: frozenset[str]
-    sequence: frozenset[str]
-    marker: frozenset[str]
-    together: frozenset[str]
-    inform: frozenset[str]
     apart: frozenset[str]
+    back: frozenset[str]
+    bare: frozenset[str]
+    be: frozenset[str]
+    condition: frozenset[str]
+    inform: frozenset[str]
+    marker: frozenset[str]
     meet: frozenset[str]
-    relational: frozenset[str]
     of_only: frozenset[str]
-    pairs: re.Pattern[str]
+    relational: frozenset[str]
+    rest: frozenset[str]
+    sequence: frozenset[str]
+    together: frozenset[str]
+    wh: frozenset[str]
+    pairs: frozenset[tuple[str, str]]
     lead: re.Pattern[str]
     greeting: re.Pattern[str]
 
 
 # Later classes win: "is" is an auxiliary before it is anything else.
-_TAGS = (("verb", "v"), ("adverb", "b"), ("preposition", "p"), ("det", "d"), ("pronoun", "r"), ("aux", "a"), ("wh", "w"))
+_TAGS = {"verb": "v", "adverb": "b", "preposition": "p", "det": "d", "pronoun": "r", "aux": "a", "wh": "w"}
 
 
 @cache
 def lexicon() -> Lexicon:
     """The one lexicon, read at first use."""
     data = tomllib.loads((resources.files("ruvllm.rlm") / "lexicon.toml").read_text("utf-8"))
-    words = {name: frozenset(text.split()) for name, text in data.items() if name not in ("pairs", "lead", "greeting")}
-    pairs, lead, greeting = (_alternatives(data[name]) for name in ("pairs", "lead", "greeting"))
+    pairs, lead, greeting = data.pop("pairs"), _alternatives(data.pop("lead")), _alternatives(data.pop("greeting"))
+    words = {name: frozenset(text.split()) for name, text in data.items()}
     return Lexicon(
-        {word: tag for name, tag in _TAGS for word in words[name]},
-        *(words[name] for name in ("wh", "be", "back", "sequence", "marker", "together", "inform", "apart", "meet")),
-        words["relational"],
-        words["of_only"],
-        re.compile(rf"\b(?:{pairs.replace(' and ', ' (?:and|&|n|or) ')})\b", re.IGNORECASE),
-        re.compile(rf"(?:(?:{lead})\b[,:!.]?\s+)+", re.IGNORECASE),
-        re.compile(rf"(?:{greeting})\b[^?]{{0,30}}[.!,]*", re.IGNORECASE),
+        tags={word: tag for name, tag in _TAGS.items() for word in words[name]},
+        pairs=frozenset(map(_joint, pairs.replace("\n", "|").split("|"))),
+        lead=re.compile(rf"(?:(?:{lead})\b[,:!.]?\s+)+", re.IGNORECASE),
+        greeting=re.compile(rf"(?:{greeting})\b[^?]{{0,30}}[.!,]*", re.IGNORECASE),
+        **{name: found for name, found in words.items() if name in Lexicon.__slots__},
     )
+
+
+def _joint(pair: str) -> tuple[str, str]:
+    left, _, right = pair.partition(" and ")
+    return left.split()[-1], right.split()[0]
 
 
 def _alternatives(text: str) -> str:
     """Of a pattern; whatever begins another comes after it."""
-    return "|".join(sorted(map(re.escape, text.replace("\n", "|").split("|")), key=len, reverse=True)).replace(
-        r"\ ", " "
-    )
+    return "|".join(sorted(map(re.escape, text.replace("\n", "|").split("|")), key=len, reverse=True))
 
 
 def singular(noun: str) -> str:

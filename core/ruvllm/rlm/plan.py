@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from ruvllm.errors import InputError
+from ruvllm.inference.backend import Usage
 
 __all__ = ["MAX_CHARS", "Decomposer", "Join", "Plan", "SubQuery", "checked_query"]
 
@@ -32,11 +33,13 @@ class Plan:
     Attributes:
         parts: empty for a query that is best answered whole.
         join: what becomes of the answers: "parts" stand one after another, "compare" sets them side by side.
+        usage: tokens that the plan cost.
     """
 
     query: str
     parts: tuple[SubQuery, ...] = ()
     join: Join = "parts"
+    usage: Usage = Usage()
 
     def __post_init__(self) -> None:
         """Raises InputError: a sub-query needs one that does not come before it."""
@@ -53,6 +56,10 @@ class Plan:
 
 class Decomposer(Protocol):
     """Takes queries apart."""
+
+    def tokens(self, query: str) -> int:
+        """That a plan costs, at most; 0 without an LLM."""
+        ...
 
     async def decompose(self, query: str) -> Plan:
         """The plan for a query. Raises InputError: it is empty or too long."""

@@ -21,6 +21,7 @@ _OPAQUE = re.compile(
     r"|[A-Z][\w.']*(?:, [A-Z][\w.']*)* ?& ?[A-Z][\w.']*|\w+&\w+",
     re.DOTALL,
 )
+_OPENS = re.compile(r"[`\"“«'&(\[{]|://")
 _SHELL = re.compile(r"(?:[\w./\"=-]+ ){1,12}(?:&&|\|\|?) [\w./\"=-]+(?: [\w./\"=-]+){0,12}")
 _WORD = re.compile(r"[^\s,;]+(?<![.?!:])|[,;:]|[.?!]+")
 _AND = frozenset(("and", "&", "plus"))
@@ -53,7 +54,7 @@ class Words:
 @lru_cache(maxsize=256)
 def tag_words(text: str) -> Words:
     """The words of a text."""
-    lex = lexicon()
+    known = lexicon().tags
     spans: list[tuple[int, int]] = []
     low: list[str] = []
     tags: list[str] = []
@@ -65,23 +66,35 @@ def tag_words(text: str) -> Words:
             lower = word.lower().replace("’", "'")
             spans.append(match.span())
             low.append(lower)
-            tags.append(_tag(word, lower, lex.tags, names and len(tags) > 0))
+            tags.append(_tag(word, lower, known, names and len(tags) > 0))
         if end > start:
             spans.append((start, end))
             low.append(text[start:end].lower())
             tags.append("q")
         at = end
+    _join_pairs(spans, low, tags)
     return Words(text, spans, low, "".join(tags))
 
 
 def _opaque(text: str) -> list[tuple[int, int]]:
-    """What must stay in one piece, in order; pairs inside something quoted are part of that."""
-    pattern = _SHELL if "&&" in text or " | " in text else _OPAQUE
-    found = [match.span() for match in pattern.finditer(text)]
-    if " and " in (lower := text.lower()) or " & " in lower or " n " in lower or " or " in lower:
-        pairs = [match.span() for match in lexicon().pairs.finditer(text)]
-        found += [(s, e) for s, e in pairs if not any(s < end and start < e for start, end in found)]
-    return sorted(found)
+    """What is quoted, code or a name, and must stay in one piece; in order."""
+    if "&&" in text or " | " in text:
+        return [match.span() for match in _SHELL.finditer(text)]
+    return [match.span() for match in _OPAQUE.finditer(text)] if _OPENS.search(text) else []
+
+
+def _join_pairs(spans: list[tuple[int, int]], low: list[str], tags: list[str]) -> None:
+    """Make one word of each pair that is one thing; "and so on" joins nothing."""
+    lex = lexicon()
+    for i in range(len(tags) - 2, -1, -1):
+        if tags[i] not in "co" and low[i] != "n":
+            continue
+        if i and (low[i - 1], low[i + 1]) in lex.pairs:
+            spans[i - 1 : i + 2] = [(spans[i - 1][0], spans[i + 1][1])]
+            low[i - 1 : i + 2] = [" ".join(low[i - 1 : i + 2])]
+            tags[i - 1 : i + 2] = "q"
+        elif low[i + 1] in lex.rest and tags[i + 1] != "w" and low[i + 1 : i + 3] != ["if", "so"]:
+            tags[i] = "n"
 
 
 def _tag(word: str, lower: str, known: dict[str, str], may_be_name: bool) -> str:

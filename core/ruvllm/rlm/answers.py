@@ -1,0 +1,159 @@
+"""What recursive answering is set to, says on the way, and returns. Frozen dataclasses."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
+
+from ruvllm.errors import ConfigError
+from ruvllm.inference.backend import Usage
+from ruvllm.inference.passages import Passage
+from ruvllm.memory.memory import Found
+from ruvllm.rlm.plan import Plan
+
+__all__ = ["Answered", "Delta", "Finding", "Planned", "Remembers", "RlmAnswer", "RlmConfig", "RlmEvent"]
+
+
+class Remembers(Protocol):
+    """A memory to look things up in, such as `MemoryStore`."""
+
+    def asearch(self, query: str, k: int = 10) -> Awaitable[Sequence[Found]]:
+        """The k memories nearest to a text, best first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RlmConfig:
+    """Limits and habits (FEATURES.md E8).
+
+    Attributes:
+        max_depth: levels of sub-queries below the query.
+        max_sub_queries: of one query; more are taken as groups, a level deeper.
+        token_budget: of all prompts and answers of one query together.
+        deadline: seconds for a query, None for no end.
+        max_parallel: sub-queries asked at a time.
+        cache, ttl: answers kept, and for how many seconds; 0 keeps none.
+        top_k: memories or passages looked up for each sub-query.
+        reflections: times that an answer may be written again when its sources do not bear it out.
+        min_quality: 0 to 1, of an answer that is not written again.
+        answer_tokens: of one answer, at most.
+        temperature: of the backend.
+    """
+
+    max_depth: int = 5
+    max_sub_queries: int = 5
+    token_budget: int = 4096
+    deadline: float | None = None
+    max_parallel: int = 8
+    cache: int = 256
+    ttl: float = 300.0
+    top_k: int = 10
+    reflections: int = 0
+    min_quality: float = 0.7
+    answer_tokens: int = 512
+    temperature: float = 0.2
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError: a value is out of range."""
+        for field in fields(self):
+            least, most = _RANGES[field.name]
+            value = getattr(self, field.name)
+            if value is None and field.name == "deadline":
+                continue
+            whole = isinstance(least, int)
+            kind: Any = int if whole else int | float
+            if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
+                what = "a whole number" if whole else "a number"
+                raise ConfigError(f"{field.name} is {value!r}", field=field.name, fix=f"give {what}, {least} to {most}")
+
+
+_RANGES: dict[str, tuple[float, float]] = {  # a whole least asks for a whole number
+    "max_depth": (0, 32),
+    "max_sub_queries": (2, 64),
+    "token_budget": (128, 10_000_000),
+    "deadline": (0.001, 86_400.0),
+    "max_parallel": (1, 256),
+    "cache": (0, 1_000_000),
+    "ttl": (0.0, 1e9),
+    "top_k": (1, 100),
+    "reflections": (0, 8),
+    "min_quality": (0.0, 1.0),
+    "answer_tokens": (16, 100_000),
+    "temperature": (0.0, 2.0),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The answer to one sub-query.
+
+    Attributes:
+        text: "" if there is none; [n] names a source.
+        sources: by their number, from 1.
+        depth: 0 for the query itself.
+        missing: why there is no answer: "not found", "budget", "deadline", or a backend's error; "" if there is one.
+    """
+
+    query: str
+    text: str = ""
+    sources: tuple[Passage, ...] = ()
+    depth: int = 0
+    missing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A query was taken apart."""
+
+    plan: Plan
+    depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A sub-query has its answer, or has none."""
+
+    finding: Finding
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of the answer as it is written; `restart` says that what was written before is taken back."""
+
+    text: str
+    restart: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RlmAnswer:
+    """The answer to a query.
+
+    Attributes:
+        text: with [n] for source n.
+        quality: 0 to 1: the share of the sub-queries that are answered, times how far the sources bear the
+            answer out; where there are no sources to measure by, the share alone.
+        grounding: 0 to 1, how far the sources bear it out; None without sources.
+        sources: by their number, from 1.
+        findings: the sub-queries and their answers, in order.
+        unanswered: the sub-queries without one.
+        depth: of the deepest sub-query.
+        calls: of the backend.
+        reflections: times that the answer was written again.
+    """
+
+    query: str
+    text: str
+    quality: float
+    grounding: float | None
+    sources: tuple[Passage, ...]
+    findings: tuple[Finding, ...]
+    unanswered: tuple[str, ...]
+    usage: Usage
+    depth: int = 0
+    calls: int = 0
+    reflections: int = 0
+    cached: bool = False
+
+
+RlmEvent = Planned | Answered | Delta | RlmAnswer
