@@ -1,4 +1,4 @@
-"""Good questions and answers go into memory, a batch at a time: a query never waits for the disk."""
+"""Good questions and answers go into memory, a batch at a time: hardly a query waits for the disk."""
 
 from __future__ import annotations
 
