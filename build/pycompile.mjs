@@ -1,4 +1,5 @@
 // node pycompile.mjs PYODIDE_FOLDER < [{"source", "target", "drop"}, …] as JSON: compiles archives inside Pyodide.
+// `drop` is a pattern of what to leave out, or a list of the files whose caches alone are wanted.
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
@@ -10,7 +11,7 @@ try {
   const run = python.globals.get("run");
   for (const { source, target, drop } of JSON.parse(readFileSync(0, "utf8"))) {
     python.FS.writeFile("/in.zip", new Uint8Array(readFileSync(source)));
-    const leftOut = run("/in.zip", "/out.zip", drop ?? undefined);
+    const leftOut = run("/in.zip", "/out.zip", typeof drop === "string" ? drop : python.toPy(drop));
     writeFileSync(target, python.FS.readFile("/out.zip"));
     console.log(`${source}: ${leftOut} files left out`);
   }

@@ -7,6 +7,7 @@ import base64
 import importlib.util
 import io
 import re
+from collections.abc import Container
 from hashlib import sha256
 from importlib._bootstrap_external import _code_to_hash_pyc
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
@@ -47,14 +48,15 @@ def compiled(data: bytes, drop: str) -> tuple[bytes, list[str]]:
     return out.getvalue(), left_out
 
 
-def caches(data: bytes) -> bytes:
+def caches(data: bytes, files: Container[str]) -> bytes:
     """A zip to unpack beside a wheel that stays as it is: its `__pycache__`, without docstrings and asserts.
 
-    The command line is left out: it needs packages that no page has.
+    Args:
+        files: of the wheel, those that are wanted.
     """
     out = io.BytesIO()
     with ZipFile(io.BytesIO(data)) as source, ZipFile(out, "w", ZIP_DEFLATED, compresslevel=9) as target:
-        names = [name for name in sorted(source.namelist()) if name.endswith(".py") and "/cli/" not in name]
+        names = [name for name in sorted(source.namelist()) if name.endswith(".py") and name in files]
         _write(
             target, {importlib.util.cache_from_source(name): _bytecode(source.read(name), name, 2) for name in names}
         )
@@ -84,15 +86,18 @@ def _record(written: dict[str, bytes], record: str) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
-def run(source: str, target: str, drop: str | None) -> int:
-    """Compile a file of this file system into another; without `drop`, make only its caches.
+def run(source: str, target: str, drop: str | list[str]) -> int:
+    """Compile a file of this file system into another.
+
+    Args:
+        drop: a regular expression of what to leave out; or the files whose caches alone are wanted.
 
     Returns:
         how many files were left out.
     """
     with open(source, "rb") as file:
         data = file.read()
-    archive, left_out = (caches(data), []) if drop is None else compiled(data, drop)
+    archive, left_out = compiled(data, drop) if isinstance(drop, str) else (caches(data, drop), [])
     with open(target, "wb") as file:
         file.write(archive)
     return len(left_out)

@@ -38,7 +38,7 @@ _STDLIB_DROP = r"""(?x)
     |base64_codec|hex_codec|charmap|undefined).*\.py$
   | asyncio/(windows_.*|proactor_events|tools|__main__)\.py$
 """
-_NUMPY_DROP = r"numpy/(distutils|_pyinstaller|doc)/|numpy/.*\.(pyi|h|a|pxd)$"
+_NUMPY_DROP = r"numpy/(distutils|_pyinstaller|doc|f2py)/|numpy/conftest\.py$|numpy/.*\.(pyi|h|a|pxd)$"
 
 
 def core_wheel(core: Path) -> tuple[str, bytes]:
@@ -58,19 +58,35 @@ def compiled(pyodide: Path, wheels: Path) -> dict[str, bytes]:
     return dict(zip((stdlib.name, numpy.name), _bytecode(pyodide, jobs), strict=True))
 
 
+# What a page does before anything else; modules that this does not import are compiled from source when they are.
+_FIRST = """
+import json, sys
+from ruvllm import RuvLLM
+from ruvllm.learning import keeping
+with RuvLLM(encoder="static") as llm:
+    llm.route("add tests"), llm.route_complex("write the code, then test it")
+    llm.feedback("water the plants", llm.agents[0].name), llm.route("water the plants")
+found = [name for name in sys.modules if name.partition(".")[0] == "ruvllm"]
+print(json.dumps([sys.modules[name].__file__.rpartition("/ruvllm/")[2] for name in found]))
+"""
+
+
 def core_caches(pyodide: Path, core: tuple[str, bytes]) -> bytes:
-    """The core's bytecode as a zip to unpack beside its wheel, which stays as it is."""
+    """The bytecode of what a page begins with, as a zip to unpack beside the core's wheel, which stays as it is."""
+    command = [sys.executable, "-c", _FIRST]
+    told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    first = sorted(f"ruvllm/{file}" for file in json.loads(told))
     with tempfile.TemporaryDirectory() as folder:
         wheel = Path(folder) / core[0]
         wheel.write_bytes(core[1])
-        return _bytecode(pyodide, [(wheel, None)])[0]
+        return _bytecode(pyodide, [(wheel, first)])[0]
 
 
-def _bytecode(pyodide: Path, jobs: Sequence[tuple[Path, str | None]]) -> list[bytes]:
+def _bytecode(pyodide: Path, jobs: Sequence[tuple[Path, str | list[str]]]) -> list[bytes]:
     """Archives compiled by Pyodide itself, kept by the hash of all that goes in.
 
     Args:
-        jobs: (archive, what to leave out), or (wheel, None) for its caches alone.
+        jobs: (archive, a pattern of what to leave out), or (wheel, the files whose caches alone are wanted).
     """
     scripts = [Path(__file__).with_name(name) for name in ("pycompile.mjs", "pycompile.py")]
     files = [*scripts, pyodide / "pyodide.asm.wasm", *(file for file, _ in jobs)]
