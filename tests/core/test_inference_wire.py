@@ -17,9 +17,10 @@ from ruvllm.inference.retry import Retries, retry_after
 from ruvllm.inference.sse import EventReader
 
 STREAM = (
-    '\ufeff: hello\r\nevent: token\r\ndata: {"a": "ü🦊"}\r\n\r\n: still here\n\nid: 7\ndata:x\rdata: y\r\rdata: [DONE]'
+    '\ufeff: hello\r\nevent: token\r\ndata: {"a": "ü🦊"}\r\n\r\n: still here\n\n'
+    "id: 7\ndata:x\rdata: y\r\rdata: p\r\ndata: q\r\n\r\ndata: [DONE]"
 ).encode()
-EVENTS = ['{"a": "ü🦊"}', "x\ny", "[DONE]"]
+EVENTS = ['{"a": "ü🦊"}', "x\ny", "p\nq", "[DONE]"]
 ASKED = [Message("user", "how hot is the oven?")]
 
 
@@ -27,6 +28,11 @@ def events(pieces):
     reader = EventReader()
     found = [event for piece in pieces for event in reader.feed(piece)]
     return found + reader.close()
+
+
+def test_events_are_the_same_for_one_cut_anywhere_and_byte_by_byte():
+    assert all(events([STREAM[:cut], STREAM[cut:]]) == EVENTS for cut in range(len(STREAM)))
+    assert events(STREAM[i : i + 1] for i in range(len(STREAM))) == EVENTS
 
 
 @given(st.lists(st.integers(0, len(STREAM)), max_size=12))

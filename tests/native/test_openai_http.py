@@ -133,11 +133,12 @@ def test_an_answer_that_ends_in_another_way_is_whole(end):
     assert (found.text, found.finish_reason, len(server.requests)) == ("hot", "stop", 1)
 
 
-def test_who_forgets_to_close_after_the_end_is_not_waited_for_long():
+@pytest.mark.parametrize(("said", "seconds"), [((), 10), ((b"[DONE]",), 1)])
+def test_who_forgets_to_close_after_the_end_is_not_waited_for_long(said, seconds):
     began = time.monotonic()
-    found, _ = ask(hold(events(chunk("hot"), chunk(finish_reason="stop"))), read_timeout=30)
+    found, _ = ask(hold(events(chunk("hot"), chunk(finish_reason="stop"), *said)), read_timeout=30)
     assert found.text == "hot"
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < seconds
 
 
 @pytest.mark.parametrize("rest", [b"", b'data: {"choices": [{"del'])
@@ -146,6 +147,16 @@ def test_half_an_answer_is_an_error_that_holds_the_half(rest):
         texts, error, server = read(broken)
         assert ("".join(texts), error.kind, error.partial) == ("very", "bad_response", "very")
         assert len(server.requests) == 1  # never again after the first token
+
+
+def test_a_failure_that_would_be_tried_again_is_not_after_the_first_token():
+    texts, error, server = read(stream(events(chunk("ve"), {"error": {"code": 503, "message": "no slot"}})), HOT)
+    assert (texts, error.kind, error.partial, len(server.requests)) == (["ve"], "unavailable", "ve", 1)
+
+
+def test_an_error_of_many_bytes_is_not_read_to_its_end_and_frees_its_connection():
+    found, server = ask(answer(500, "oops " * 100_000), HOT, connections=1, connect_timeout=0.5)
+    assert (found.text, len(server.requests)) == ("very hot", 2)
 
 
 @pytest.mark.parametrize(
@@ -292,20 +303,35 @@ def test_connections_are_limited_and_the_surplus_told():
     assert error.value.kind == "unavailable"
 
 
+def test_a_connection_is_used_again():
+    async def main():
+        async with Server(HOT) as server:
+            model = backend(server)
+            for _ in range(5):
+                await model.generate(ASKED, PLAIN)
+            await model.close()
+            return len(server.requests), server.connections
+
+    assert asyncio.run(main()) == (5, 1)
+
+
 def test_each_event_loop_has_its_own_connections():
     async def ask_once(model):
         return (await model.generate(ASKED, PLAIN)).text
 
+    def in_two_loops(model):
+        with asyncio.Runner() as one, asyncio.Runner() as two:
+            return [runner.run(ask_once(model)) for runner in (one, two, one)]
+
     async def main():
         async with Server(HOT) as server:
-            model = backend(server)
+            model = backend(server, read_timeout=2)
+            there = await asyncio.to_thread(in_two_loops, model)
             here = await ask_once(model)
-            there = await asyncio.to_thread(lambda: [asyncio.run(ask_once(model)) for _ in range(2)])
-            again = await ask_once(model)
             await model.close()
-            return here, there, again
+            return there, here
 
-    assert asyncio.run(main()) == ("very hot", ["very hot"] * 2, "very hot")
+    assert asyncio.run(main()) == (["very hot"] * 3, "very hot")
 
 
 def test_many_streams_at_once_are_not_mixed_up():

@@ -23,6 +23,7 @@ __all__ = ["Attempt"]
 _MOST_ERROR = 65_536  # bytes of an error's body that are read
 _MOST_BYTES = 64 << 20  # of an answer, events and all
 _FOR_USAGE = 2.0  # seconds that the counts may come after the answer's end
+_FOR_END = 0.02  # and the end of the response, after which its connection can be used again, after that
 T = TypeVar("T")
 
 
@@ -75,7 +76,7 @@ class Attempt:
         events, pieces, size = EventReader(), response.aiter_bytes(), 0
         whole = bytearray() if _is_json(response) else None  # of a server that does not stream
         piece: bytes | None = b""
-        while piece is not None and not self.reader.done:
+        while piece is not None:
             try:
                 piece = await self._within(anext(pieces, None))
             except BackendError:
@@ -92,7 +93,7 @@ class Attempt:
                 if not self.reader.done and (text := self.reader.read(event)):
                     yield text
             if self.reader.complete:
-                self.deadline = min(self.deadline, self.clock() + _FOR_USAGE)
+                self.deadline = min(self.deadline, self.clock() + (_FOR_END if self.reader.done else _FOR_USAGE))
         if whole and (text := self.reader.read(whole.decode("utf-8", "replace"))):
             yield text
         if not self.reader.complete:

@@ -17,10 +17,10 @@ from ruvllm.inference.sentences import Sentence, sentences
 from ruvllm.memory.memory import Found
 from ruvllm.text.lexical import content, stem_all, stems
 
-__all__ = ["Cited", "Extract", "Passage", "extract"]
+__all__ = ["BIAS", "WEIGHTS", "Candidate", "Cited", "Extract", "Passage", "extract", "weigh"]
 
-# Logistic regression on tests/data/answers.json, with both encoders: is the best sentence the answer?
-_COSINE, _PASSAGE, _COVERAGE, _AMOUNT, _BIAS = 7.5, 6.4, 1.5, 0.8, -7.7
+# Logistic regression on the best sentence (build/fit_answers.py): do the passages hold the answer?
+WEIGHTS, BIAS = np.array([7.7, 6.4, 1.2, 0.8]), -7.6  # of what `weigh` returns
 ANSWERS_FROM = 0.35  # confidence; below it, what is at hand is about something else
 _BESIDE = 0.3  # of the best sentence's confidence, for another one to stand beside it
 _ALIKE = 0.95  # cosine of two sentences that say the same
@@ -80,9 +80,16 @@ class Extract:
 
 
 @dataclass(frozen=True, slots=True)
-class _Candidate:
+class Candidate:
+    """A sentence that may be part of the answer.
+
+    Attributes:
+        passage, place: which passage it is of, and where in it, both counted from 0.
+        words: stems.
+    """
+
     passage: int
-    place: int  # within the passage
+    place: int
     sentence: Sentence
     words: frozenset[str]
 
@@ -95,26 +102,39 @@ async def extract(question: str, passages: Sequence[Passage], encoder: Encoder, 
         encoder: of the space that the passages' scores are cosines in.
         most: sentences.
     """
-    terms = [term for term in content(stems(question)) if term not in _ASKING]
-    candidates, coverage = _shortlist(terms, passages)
+    candidates, features, vectors = await weigh(question, passages, encoder)
     if not candidates:
         return Extract()
-    vectors = await encoder.encode([question, *(c.sentence.whole for c in candidates)])
-    logits = _COSINE * (vectors[1:] @ vectors[0]) + _COVERAGE * coverage + _BIAS
-    logits += _PASSAGE * np.array([passages[c.passage].score for c in candidates])
-    if _ASKS_AMOUNT.search(question):
-        logits += [_AMOUNT if _AMOUNT_WORDS.search(c.sentence.text) else -_AMOUNT for c in candidates]
-    sure = 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
-    chosen = _choose(sure, vectors[1:], most)
+    sure = 1 / (1 + np.exp(-np.clip(features @ WEIGHTS + BIAS, -30, 30)))
+    chosen = _choose(sure, vectors, most)
     return _cite([candidates[i] for i in chosen], passages, float(sure.max())) if chosen else Extract()
 
 
-def _shortlist(terms: list[str], passages: Sequence[Passage]) -> tuple[list[_Candidate], NDArray[np.float64]]:
+async def weigh(
+    question: str, passages: Sequence[Passage], encoder: Encoder
+) -> tuple[list[Candidate], NDArray[np.float64], NDArray[np.float32]]:
+    """The sentences worth a look, what speaks for each, and their vectors (n, dim).
+
+    What speaks for them is float64 (n, 4): cosine of the sentence and of its passage to the question, share of the
+    question's terms in it, and 1 or -1 where the question asks for an amount or a time and it holds one or none.
+    """
+    terms = [term for term in content(stems(question)) if term not in _ASKING]
+    candidates, coverage = _shortlist(terms, passages)
+    vectors = await encoder.encode([question, *(c.sentence.whole for c in candidates)])
+    near = vectors[1:] @ vectors[0]
+    around = [passages[c.passage].score for c in candidates]
+    amount = np.zeros(len(candidates))
+    if _ASKS_AMOUNT.search(question):
+        amount[:] = [1 if _AMOUNT_WORDS.search(c.sentence.text) else -1 for c in candidates]
+    return candidates, np.column_stack([near, around, coverage, amount]), vectors[1:]
+
+
+def _shortlist(terms: list[str], passages: Sequence[Passage]) -> tuple[list[Candidate], NDArray[np.float64]]:
     """Candidates worth a vector, and which share of the question's terms each holds: float64 (candidates,)."""
-    found: list[_Candidate] = []
+    found: list[Candidate] = []
     for i, passage in enumerate(islice(passages, _PASSAGES)):
         for place, sentence in enumerate(sentences(passage.text)):
-            found.append(_Candidate(i, place, sentence, frozenset(stems(sentence.whole))))
+            found.append(Candidate(i, place, sentence, frozenset(stems(sentence.whole))))
     counts = Counter(term for candidate in found for term in candidate.words)
     weights = {term: log(1 + (len(found) + 0.5) / (counts[term] + 0.5)) for term in terms}
     total = sum(weights.values()) or 1.0
@@ -137,7 +157,7 @@ def _choose(sure: NDArray[np.float64], vectors: NDArray[np.float32], most: int) 
     return chosen
 
 
-def _cite(chosen: list[_Candidate], passages: Sequence[Passage], confidence: float) -> Extract:
+def _cite(chosen: list[Candidate], passages: Sequence[Passage], confidence: float) -> Extract:
     """In the order of passages (the one of the best sentence first) and of places within them."""
     order = {passage: n for n, passage in enumerate(dict.fromkeys(c.passage for c in chosen))}
     ordered = sorted(chosen, key=lambda c: (order[c.passage], c.place))
