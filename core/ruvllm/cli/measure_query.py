@@ -5,6 +5,7 @@ A process of its own, because the number of BLAS threads is settled when numpy i
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -78,18 +79,24 @@ def measure_queries(encoder: str, memories: int, seconds: float) -> QueryTimes:
     # Not the extractive backend: with it there is no model to choose, and nothing to remember.
     with RuvLLM(encoder=encoder, backends={Tier.LARGE: _Instant()}) as llm:
         _fill(llm, asked, memories)
-        latencies, end = list[dict[str, float]](), 0.0
-        while len(latencies) < _WARM + 1 or perf_counter() < end:
-            i = len(latencies)
-            if i == _WARM:
-                end = perf_counter() + seconds
-            latencies.append(dict(llm.query(f"{asked[i % len(asked)]}, ticket {i}").latency))
+        latencies = asyncio.run(_ask(llm, asked, seconds))  # in one event loop, as a server does
     latencies = latencies[_WARM:]
     own = sorted(one["total"] - one["generation"] for one in latencies)
     stages = {stage: round(median(one[stage] for one in latencies), 1) for stage in STAGES}
     return QueryTimes(
         encoder, memories, len(own), round(median(own), 1), round(own[int(0.95 * (len(own) - 1))], 1), stages
     )
+
+
+async def _ask(llm: RuvLLM, asked: Sequence[str], seconds: float) -> list[dict[str, float]]:
+    """The latencies of all queries, those that warm up first."""
+    latencies, end = list[dict[str, float]](), 0.0
+    while len(latencies) < _WARM + 1 or perf_counter() < end:
+        i = len(latencies)
+        if i == _WARM:
+            end = perf_counter() + seconds
+        latencies.append(dict((await llm.aquery(f"{asked[i % len(asked)]}, ticket {i}")).latency))
+    return latencies
 
 
 def _fill(llm: RuvLLM, texts: Sequence[str], count: int) -> None:
