@@ -1,0 +1,237 @@
+"""Small random decoders for the tests, in the files that real ones come in, and what they compute in plain numpy."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import gguf
+import numpy as np
+from tokenizers import Regex, Tokenizer, normalizers, trainers
+from tokenizers import models as kinds
+from tokenizers import pre_tokenizers as cutters
+
+from ruvllm.learning.safetensors import export_safetensors
+from ruvllm.text.pretokenize import QWEN2
+
+HIDDEN, HEADS, KV_HEADS, INNER, VOCAB, CONTEXT, EPS, THETA = 256, 4, 2, 512, 512, 512, 1e-6, 10_000.0
+WORDS = [
+    "The ferry leaves at noon and comes back before the lamps are lit.",
+    "def total(prices): return sum(price * 2 for price in prices)  # doubled",
+    "Zürich, 2 345 Kühe; Ærø – niño: 'tis what they've said, isn't it?",
+    "naïve\tcafé 東京の夜 🙂 Привет мир\r\n\n  indented",
+]
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Weights under Hugging Face's names, float32 (out, in)."""
+
+    architecture: str
+    layers: int
+    tied: bool
+    weights: dict[str, np.ndarray]
+
+    @property
+    def head_dim(self) -> int:
+        return HIDDEN // HEADS
+
+
+def random_decoder(architecture: str, layers: int = 2, tied: bool = True, seed: int = 0) -> Decoder:
+    rng = np.random.default_rng(seed)
+    kv = KV_HEADS * HIDDEN // HEADS
+
+    def matrix(rows: int, columns: int) -> np.ndarray:
+        return (rng.standard_normal((rows, columns)) * 1.3 / columns**0.5).astype(np.float32)
+
+    def norm() -> np.ndarray:
+        return (1 + 0.1 * rng.standard_normal(HIDDEN)).astype(np.float32)
+
+    w = {"model.embed_tokens.weight": matrix(VOCAB, HIDDEN), "model.norm.weight": norm()}
+    if not tied:
+        w["lm_head.weight"] = matrix(VOCAB, HIDDEN)
+    for i in range(layers):
+        at = f"model.layers.{i}."
+        w[at + "input_layernorm.weight"], w[at + "post_attention_layernorm.weight"] = norm(), norm()
+        for name, rows in (("q", HIDDEN), ("k", kv), ("v", kv)):
+            w[at + f"self_attn.{name}_proj.weight"] = matrix(rows, HIDDEN)
+            if architecture == "qwen2":
+                w[at + f"self_attn.{name}_proj.bias"] = rng.standard_normal(rows).astype(np.float32) * 0.2
+        w[at + "self_attn.o_proj.weight"] = matrix(HIDDEN, HIDDEN)
+        w[at + "mlp.gate_proj.weight"], w[at + "mlp.up_proj.weight"] = matrix(INNER, HIDDEN), matrix(INNER, HIDDEN)
+        w[at + "mlp.down_proj.weight"] = matrix(HIDDEN, INNER)
+    return Decoder(architecture, layers, tied, w)
+
+
+def reference_logits(model: Decoder, ids: list[int]) -> np.ndarray:
+    """float64 (tokens, VOCAB), each place from all of its past anew: no cache, no fusing."""
+    w, d = {name: value.astype(np.float64) for name, value in model.weights.items()}, model.head_dim
+    angles = np.outer(np.arange(len(ids)), THETA ** (-np.arange(0, d, 2) / d))
+    cos, sin = np.cos(angles)[:, None], np.sin(angles)[:, None]
+
+    def normed(x: np.ndarray, name: str) -> np.ndarray:
+        return x / np.sqrt((x * x).mean(-1, keepdims=True) + EPS) * w[name]
+
+    def turned(x: np.ndarray) -> np.ndarray:
+        a, b = x[..., : d // 2], x[..., d // 2 :]
+        return np.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
+
+    x = w["model.embed_tokens.weight"][ids]
+    future = np.triu(np.full((len(ids), len(ids)), -np.inf), 1)
+    for i in range(model.layers):
+        at = f"model.layers.{i}."
+        y = normed(x, at + "input_layernorm.weight")
+        q, k, v = (
+            (y @ w[f"{at}self_attn.{n}_proj.weight"].T + w.get(f"{at}self_attn.{n}_proj.bias", 0)).reshape(
+                len(ids), -1, d
+            )
+            for n in "qkv"
+        )
+        q, k = turned(q), turned(k)
+        k, v = (np.repeat(part, HEADS // KV_HEADS, axis=1) for part in (k, v))
+        scores = np.einsum("qhd,khd->hqk", q, k) / d**0.5 + future
+        shares = np.exp(scores - scores.max(-1, keepdims=True))
+        mixed = np.einsum("hqk,khd->qhd", shares / shares.sum(-1, keepdims=True), v).reshape(len(ids), -1)
+        x = x + mixed @ w[at + "self_attn.o_proj.weight"].T
+        y = normed(x, at + "post_attention_layernorm.weight")
+        gate = y @ w[at + "mlp.gate_proj.weight"].T
+        fed = gate / (1 + np.exp(-gate)) * (y @ w[at + "mlp.up_proj.weight"].T)
+        x = x + fed @ w[at + "mlp.down_proj.weight"].T
+    head = "model.embed_tokens.weight" if model.tied else "lm_head.weight"
+    return normed(x, "model.norm.weight") @ w[head].T
+
+
+def greedy_after(model: Decoder, prompt: list[int], answer: list[int]) -> list[int]:
+    """The likeliest token at each place of an answer: the answer itself, if it was chosen greedily."""
+    logits = reference_logits(model, [*prompt, *answer])
+    return logits[len(prompt) - 1 : -1].argmax(-1).tolist()
+
+
+def tokenizer() -> Tokenizer:
+    """Qwen2's kind, trained on WORDS."""
+    made = Tokenizer(kinds.BPE())
+    made.normalizer = normalizers.NFC()
+    cut = cutters.Split(Regex(QWEN2), "isolated")
+    made.pre_tokenizer = cutters.Sequence([cut, cutters.ByteLevel(add_prefix_space=False, use_regex=False)])
+    marks = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, initial_alphabet=cutters.ByteLevel.alphabet(), special_tokens=marks, show_progress=False
+    )
+    made.train_from_iterator(WORDS, trainer)
+    return made
+
+
+def write_folder(model: Decoder, folder: Path, shards: int = 1) -> Path:
+    """As Hugging Face lays a model out."""
+    folder.mkdir()
+    config = {
+        "model_type": model.architecture,
+        "hidden_size": HIDDEN,
+        "num_hidden_layers": model.layers,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": KV_HEADS,
+        "intermediate_size": INNER,
+        "vocab_size": VOCAB,
+        "max_position_embeddings": CONTEXT,
+        "rms_norm_eps": EPS,
+        "rope_theta": THETA,
+        "tie_word_embeddings": model.tied,
+        "hidden_act": "silu",
+        "eos_token_id": 2,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    names = sorted(model.weights)
+    for i in range(shards):
+        part = {name: model.weights[name] for name in names[i::shards]}
+        (folder / f"model-{i + 1:05}-of-{shards:05}.safetensors").write_bytes(export_safetensors(part))
+    tokenizer().save(str(folder / "tokenizer.json"))
+    return folder
+
+
+_GGUF_NAMES = {
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "embed_tokens": "token_embd",
+    "norm": "output_norm",
+    "lm_head": "output",
+}
+
+
+def gguf_name(name: str) -> str:
+    stem, kind = name.removeprefix("model.").rsplit(".", 1)
+    if stem.startswith("layers."):
+        _, layer, inner = stem.split(".", 2)
+        return f"blk.{layer}.{_GGUF_NAMES[inner]}.{kind}"
+    return f"{_GGUF_NAMES[stem]}.{kind}"
+
+
+def _interleaved(rows: np.ndarray, head_dim: int) -> np.ndarray:
+    """As llama.cpp keeps Llama's queries and keys: pairs that turn together side by side."""
+    return rows.reshape(-1, 2, head_dim // 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
+
+
+def write_gguf(model: Decoder, path: Path, kind: gguf.GGMLQuantizationType) -> dict[str, np.ndarray]:
+    """A GGUF file; returns the weights as they are in it, dequantised, under Hugging Face's names."""
+    out = gguf.GGUFWriter(path, model.architecture)
+    out.add_block_count(model.layers)
+    out.add_context_length(CONTEXT)
+    out.add_embedding_length(HIDDEN)
+    out.add_feed_forward_length(INNER)
+    out.add_head_count(HEADS)
+    out.add_head_count_kv(KV_HEADS)
+    out.add_layer_norm_rms_eps(EPS)
+    out.add_rope_freq_base(THETA)
+    told = json.loads(tokenizer().to_str())
+    vocab, marks = told["model"]["vocab"], {token["id"] for token in told["added_tokens"]}
+    out.add_tokenizer_model("gpt2")
+    out.add_tokenizer_pre("qwen2")
+    out.add_token_list(sorted(vocab, key=vocab.__getitem__))
+    out.add_token_types([3 if i in marks else 1 for i in range(len(vocab))])
+    out.add_token_merges([" ".join(pair) for pair in told["model"]["merges"]])
+    out.add_eos_token_id(2)
+    out.add_chat_template("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}")
+    inside = {}
+    for name, value in model.weights.items():
+        stored = _interleaved(value, model.head_dim) if model.architecture == "llama" and _turns(name) else value
+        chosen = gguf.GGMLQuantizationType.F32 if value.ndim == 1 else kind
+        data = quantised(stored, chosen)
+        out.add_tensor(gguf_name(name), data, raw_dtype=chosen)
+        kept = gguf.quants.dequantize(data, chosen).astype(np.float32).reshape(value.shape)
+        inside[name] = _straight(kept, model.head_dim) if stored is not value else kept
+    for step in (out.write_header_to_file, out.write_kv_data_to_file, out.write_tensors_to_file, out.close):
+        step()
+    return inside
+
+
+def _turns(name: str) -> bool:
+    return "q_proj" in name or "k_proj" in name
+
+
+def _straight(rows: np.ndarray, head_dim: int) -> np.ndarray:
+    return rows.reshape(-1, head_dim // 2, 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
+
+
+def quantised(values: np.ndarray, kind: gguf.GGMLQuantizationType) -> np.ndarray:
+    """The bytes of a kind; those that `gguf` only reads are random blocks with sane scales."""
+    try:
+        return gguf.quants.quantize(values, kind)
+    except NotImplementedError:
+        pass
+    numbers, size = gguf.GGML_QUANT_SIZES[kind]
+    rng = np.random.default_rng(values.shape[0])
+    blocks = rng.integers(0, 256, (values.size // numbers, size), np.uint8)
+    scale = np.float16(0.0004 if kind.name != "Q6_K" else 0.00004)
+    at = {"Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)}[kind.name]
+    for place in at:
+        blocks[:, place : place + 2] = np.frombuffer(
+            (scale * (7 if place == 2 else 1)).astype("<f2").tobytes(), np.uint8
+        )
+    return blocks.reshape(values.shape[0], -1)
