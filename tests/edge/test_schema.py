@@ -31,6 +31,6 @@ def own() -> Iterator[Running]:
 
 
 @SCHEMA.parametrize()
-@settings(max_examples=8, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=4, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 def test_the_document_keeps_its_word(case: schemathesis.Case, own: Running):
     case.validate_response(case.call(base_url=own.url), checks=CHECKS)
