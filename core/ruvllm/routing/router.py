@@ -22,7 +22,7 @@ from ruvllm.routing.fusion import lexicon
 from ruvllm.routing.judge import Outcome, judge
 from ruvllm.routing.learner import Learner
 from ruvllm.routing.recollection import Recollected, Recollection
-from ruvllm.routing.scorer import Scored, Scorer, TaskView
+from ruvllm.routing.scorer import Scorer, TaskView
 from ruvllm.routing.tiers import action_for, tier_for
 from ruvllm.routing.weights import RouterWeights
 from ruvllm.text.lexical import content, spoken, stem_all
@@ -131,7 +131,7 @@ class Router:
         lexical = perf_counter()
         outcome = None
         if self.mode != "minilm":
-            outcome = self._judge("static", await self._score("static", static, view))
+            outcome = await self._judge("static", static, view)
         scored = perf_counter()
         timings = {"encode_static": encoded - started, "lexical": lexical - encoded, "score": scored - lexical}
         if self.mode != "static" and self._minilm is not None and not self._settled(outcome):
@@ -201,7 +201,7 @@ class Router:
         view = self._learner.view(checked_text(text))
         name = "static" if self._minilm is None or self.mode == "static" else "minilm"
         vector = (await self._encoder(name).encode([text]))[0]
-        return float(softmax((await self._score(name, vector, view)).logits).max())
+        return float(softmax((await self.scorer(name)).score(vector, view).logits).max())
 
     async def pack(self) -> dict[str, NDArray[Any]]:
         """Both scorers as arrays, for `Compiled.unpack`."""
@@ -278,23 +278,20 @@ class Router:
         assert encoder is not None
         return encoder
 
-    async def _score(self, name: str, vector: Array, view: TaskView) -> Scored:
-        scorer = await self.scorer(name)
-        return scorer.score(vector, view)
-
     async def _ask_minilm(self, text: str, view: TaskView, timings: dict[str, float]) -> Outcome:
         began = perf_counter()
         vector = (await self._encoder("minilm").encode([text]))[0]
         encoded = perf_counter()
-        outcome = self._judge("minilm", await self._score("minilm", vector, view))
+        outcome = await self._judge("minilm", vector, view)
         timings |= {"encode_minilm": encoded - began, "score_minilm": perf_counter() - encoded}
         return outcome
 
     def _calibration(self, name: str) -> Calibration | None:
         return self._learner.scorers[name].taught.calibration
 
-    def _judge(self, stage: str, scored: Scored) -> Outcome:
-        return judge(stage, scored, self._calibration(stage), self.weights)
+    async def _judge(self, name: str, vector: Array, view: TaskView) -> Outcome:
+        scorer = await self.scorer(name)
+        return judge(name, scorer.score(vector, view), scorer.taught.calibration, self.weights)
 
 
 def _micros(timings: dict[str, float]) -> dict[str, float]:
