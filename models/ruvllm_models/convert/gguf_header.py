@@ -75,7 +75,8 @@ class _Reader:
         metadata: dict[str, Any] = {}
         for _ in range(keys):
             self._field = "metadata"
-            self._field = name = self._string()
+            name = self._string()
+            self._field = name or "a key without a name"
             metadata[name] = self._value(self._scalar("<I"))
         self._field = "tensor table"
         return metadata, [self._info() for _ in range(tensors)]
@@ -88,7 +89,7 @@ class _Reader:
 
     def _info(self) -> _Info:
         name = self._string()
-        self._field = name
+        self._field = name or "a tensor without a name"
         dims = tuple(self._scalar("<Q") for _ in range(self._count("dimensions", 4, "<I")))
         info = _Info(name, dims, self._scalar("<I"), self._scalar("<Q"))
         self._field = f"tensor table after {name}"

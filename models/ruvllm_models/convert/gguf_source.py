@@ -70,8 +70,10 @@ def _spec(name: str, file: GgufFile) -> DecoderSpec:
         raise Fields(name, file.metadata).refuse("general.architecture", f"is {str(architecture)[:40]!r}")
     fields = Fields(name, file.metadata, f"{architecture}.")
     layers, hidden, heads = (fields.int(key) for key in ("block_count", "embedding_length", "attention.head_count"))
-    if not heads or layers > 512:
-        raise fields.refuse("attention.head_count", f"or block_count is out of range: {heads}, {layers}")
+    if not 1 <= layers <= 512:
+        raise fields.refuse("block_count", f"is {layers}")
+    if not heads:
+        raise fields.refuse("attention.head_count", "is 0")
     head_dim = fields.int("attention.key_length", hidden // heads)
     if fields.int("rope.dimension_count", head_dim) != head_dim:
         raise fields.refuse("rope.dimension_count", "turns only a part of each head")
@@ -104,7 +106,7 @@ def _kv_heads(fields: Fields, heads: int, layers: int) -> list[int]:
     """For each layer; 0 where it does not attend."""
     told = fields.get("attention.head_count_kv", heads)
     counts = told if isinstance(told, list) else [told] * layers
-    if len(counts) != layers or not all(type(n) is int and 0 <= n <= heads for n in counts) or not layers:
+    if len(counts) != layers or not all(type(n) is int and 0 <= n <= heads for n in counts):
         raise fields.refuse("attention.head_count_kv", f"is {str(told)[:60]}")
     if len({n for n in counts if n}) != 1:
         raise fields.refuse("attention.head_count_kv", "differs between layers")

@@ -85,8 +85,10 @@ def _spec(config: dict[str, Any], found: dict[str, Tensor]) -> DecoderSpec:
     if fields.get("use_sliding_window") or fields.get("mlp_bias") or fields.get("conv_bias"):
         raise fields.refuse("use_sliding_window", "or mlp_bias or conv_bias is set")
     layers, hidden, heads = (fields.int(key) for key in ("num_hidden_layers", "hidden_size", "num_attention_heads"))
-    if not heads or layers > 512:
-        raise fields.refuse("num_attention_heads", f"or num_hidden_layers is out of range: {heads}, {layers}")
+    if not 1 <= layers <= 512:
+        raise fields.refuse("num_hidden_layers", f"is {layers}")
+    if not heads:
+        raise fields.refuse("num_attention_heads", "is 0")
     up = found.get("layers.0.mlp.up_proj.weight")
     # LFM2 derives the width from other fields; the weights themselves say it.
     inner = up.shape[0] if architecture == "lfm2" and up is not None else fields.int("intermediate_size")
