@@ -114,6 +114,8 @@ def _other_rows(intents: IntentSet, data: Path, encoder: str) -> Iterator[_Row]:
     with progress("five groups of intents", 5) as advance:
         kept = forgetting(intents, encoder, advance=advance)
     yield _Row("kept", "five groups in turn: points lost on the first, by reviews", kept.lost, 2)
+    behind = None if kept.together is None else 100 * (kept.together - kept.end)
+    yield _Row("behind", "… points behind a learner that was told all at once", behind, 2)
     held = forgetting_without_replay(intents, ewc=True)
     yield _Row("ewc", "… by a plain head with EWC++ and no replay", held.lost)
     plain = forgetting_without_replay(intents, ewc=False)

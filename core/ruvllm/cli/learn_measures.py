@@ -175,10 +175,17 @@ def few_feedbacks(
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """Accuracy on the first group of intents, just after it was taught and after all the others were."""
+    """Accuracy on the first group of intents.
+
+    Attributes:
+        fresh: just after it was taught, before its rivals were.
+        end: after all the others were taught.
+        together: by a learner that was taught all groups at once, where that was measured.
+    """
 
     fresh: float
     end: float
+    together: float | None = None
 
     @property
     def lost(self) -> float:
@@ -189,17 +196,24 @@ class Forgotten:
 def forgetting(data: IntentSet, encoder: str, *, groups: int = 5, advance: Advance = lambda: None) -> Forgotten:
     """Groups of intents told one after the other, with a review after each (replay of everything told)."""
     parts = _parts(data, groups)
+    asked = [prompt for prompt in data.test if prompt.agent in parts[0]]
+    agents = [Agent(label) for part in parts for label in part]
+
+    def taught(llm: RuvLLM, labels: Sequence[str]) -> float:
+        for label in labels:
+            for text in data.train[label]:
+                llm.router.note(Feedback(text, label))
+        run_now(llm.router.review())
+        return float(np.mean([llm.route(prompt.text).agent == prompt.agent for prompt in asked]))
+
     accuracy = list[float]()
-    with RuvLLM([Agent(label) for part in parts for label in part], encoder=encoder) as llm:
+    with RuvLLM(agents, encoder=encoder) as llm:
         for part in parts:
-            for label in part:
-                for text in data.train[label]:
-                    llm.router.note(Feedback(text, label))
-            run_now(llm.router.review())
-            asked = [prompt for prompt in data.test if prompt.agent in parts[0]]
-            accuracy.append(float(np.mean([llm.route(prompt.text).agent == prompt.agent for prompt in asked])))
+            accuracy.append(taught(llm, part))
             advance()
-    return Forgotten(accuracy[0], accuracy[-1])
+    with RuvLLM(agents, encoder=encoder) as llm:
+        together = taught(llm, [label for part in parts for label in part])
+    return Forgotten(accuracy[0], accuracy[-1], together)
 
 
 def forgetting_without_replay(data: IntentSet, *, ewc: bool, groups: int = 5) -> Forgotten:
