@@ -12,7 +12,15 @@ from typing import Any
 from ruvllm import Agent, InputError
 from ruvllm.agents.catalog import agent_from, builtin_agents
 
-__all__ = ["Collection", "IntentSet", "Prompt", "read_agent_set", "read_intents"]
+__all__ = [
+    "Collection",
+    "IntentSet",
+    "Prompt",
+    "read_agent_set",
+    "read_intents",
+    "read_labelled_queries",
+    "read_questions",
+]
 
 _SEPARATOR = "::"
 _ROW = '["text", "label"]'
@@ -119,6 +127,33 @@ def read_intents(path: Path) -> IntentSet:
     rows = _list(data, key, may_be_empty=True) if key else []
     oos = tuple(_text(row[0] if isinstance(row, list) and row else row, f"{key}[{i}]") for i, row in enumerate(rows))
     return IntentSet({label: tuple(texts) for label, texts in train.items()}, test, oos)
+
+
+def read_labelled_queries(path: Path) -> list[tuple[str, tuple[str, ...]]]:
+    """(query, its sub-queries) of a file. Raises InputError: naming the key that is missing or wrong."""
+    out = []
+    for i, row in enumerate(_list(_read_json(path), "queries")):
+        where = f"queries[{i}]"
+        if not isinstance(row, Mapping):
+            raise InputError(f"{where} is a {_kind(row)}", field=where, fix='write {"query": …, "parts": […]}')
+        parts = _list(row, "parts", may_be_empty=True)
+        texts = tuple(_text(part, f"{where}.parts[{j}]") for j, part in enumerate(parts))
+        out.append((_text(row.get("query"), f"{where}.query"), texts))
+    return out
+
+
+def read_questions(path: Path) -> list[tuple[str, tuple[str, ...]]]:
+    """(question, the answers accepted) of a file. Raises InputError: naming the key that is missing or wrong."""
+    out = []
+    for i, row in enumerate(_list(_read_json(path), "questions")):
+        where = f"questions[{i}]"
+        if not isinstance(row, Mapping):
+            raise InputError(f"{where} is a {_kind(row)}", field=where, fix='write {"question": …, "answer": …}')
+        answer = row.get("answer")
+        answers = answer if isinstance(answer, list) and answer else [answer]
+        texts = tuple(_text(each, f"{where}.answer") for each in answers)
+        out.append((_text(row.get("question"), f"{where}.question"), texts))
+    return out
 
 
 def _labelled(row: Any, where: str) -> Prompt:

@@ -13,6 +13,7 @@ import numpy as np
 from ruvllm import Agent, RuvLLM
 from ruvllm.agents.catalog import agent_from
 from ruvllm.cli.console import number, print_json, progress, show_table
+from ruvllm.cli.eval_rlm import decompose, longdoc
 from ruvllm.cli.evalset import Collection, IntentSet, Prompt, read_agent_set, read_intents
 from ruvllm.cli.metrics import Answer, IntentRun, score_agents, score_intents
 from ruvllm.cli.options import encoder_option, json_option
@@ -37,7 +38,12 @@ def evaluate() -> None:
     Examples:
       ruvllm eval agents prompts.json --plot report.png
       ruvllm eval intents banking77.json --shots 5 --seeds 3
+      ruvllm eval decompose
     """
+
+
+evaluate.add_command(decompose)
+evaluate.add_command(longdoc)
 
 
 @evaluate.command()

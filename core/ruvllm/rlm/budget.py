@@ -25,7 +25,8 @@ class Budget:
     def __init__(self, tokens: int, seconds: float | None = None, clock: Callable[[], float] = monotonic) -> None:
         self.tokens, self.prompt, self.completion, self.estimated = tokens, 0, 0, False
         self.waiting = 0  # requests that are still to come, and want their share
-        self._reserved, self._ratio, self._clock = 0, _MARGIN, clock
+        self.ratio = _MARGIN  # of a backend's tokens to estimated ones
+        self._reserved, self._clock = 0, clock
         self._until = None if seconds is None else clock() + seconds
 
     @property
@@ -54,7 +55,7 @@ class Budget:
 
     def prompt_tokens(self, messages: list[Message]) -> int:
         """At most, as far as this backend's tokens are known."""
-        return ceil(estimate_usage(messages, "").prompt_tokens * self._ratio)
+        return ceil(estimate_usage(messages, "").prompt_tokens * self.ratio)
 
     def reserve(self, tokens: int) -> bool:
         """Set tokens aside; False if there are not so many."""
@@ -71,4 +72,4 @@ class Budget:
         self.estimated |= usage.estimated
         if messages and not usage.estimated:
             estimate = estimate_usage(messages, "").prompt_tokens
-            self._ratio = max(self._ratio, usage.prompt_tokens / max(estimate, 1))
+            self.ratio = max(self.ratio, usage.prompt_tokens / max(estimate, 1))

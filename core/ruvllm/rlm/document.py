@@ -15,12 +15,12 @@ from ruvllm.inference.passages import Passage
 from ruvllm.rlm.partition import lines_of, partition
 from ruvllm.text.lexical import Bm25, content, stems
 
-__all__ = ["Document"]
+__all__ = ["CHARS_PER_PAGE", "Document"]
 
 _BATCH = 256  # parts encoded at a time
 _WIDE = 64  # parts looked at by meaning, and as many by words
 _PART, _PASSAGE = 0.4, 0.4  # what the best BM25 score among parts, and among passages, counts for beside a cosine of 1
-_CHARS_PER_PAGE = 2_500
+CHARS_PER_PAGE = 2_500
 
 
 class Document:
@@ -68,7 +68,7 @@ class Document:
             raise InputError("the text is empty", field="context", fix="give a text, or leave it out")
         passages = []
         for place, cut in enumerate(partition(text)):
-            page = f"p. {cut.start // _CHARS_PER_PAGE + 1}"
+            page = f"p. {cut.start // CHARS_PER_PAGE + 1}"
             source = ", ".join(filter(None, (name, cut.heading, page)))
             passages.append(Passage(text[cut.start : cut.end].strip(), f"passage {place}", source=source))
         parts = [(place, part) for place, passage in enumerate(passages) for part in lines_of(passage.text)]

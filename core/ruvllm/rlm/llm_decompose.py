@@ -9,14 +9,15 @@ from typing import Any
 from ruvllm.errors import BackendError, InputError
 from ruvllm.inference.backend import Backend, Message, Params, estimate_usage
 from ruvllm.rlm.decompose import RuleDecomposer
-from ruvllm.rlm.plan import Decomposer, Plan, SubQuery, checked_query
+from ruvllm.rlm.plan import Decomposer, Join, Plan, SubQuery, checked_query
 
 __all__ = ["LlmDecomposer"]
 
 _TASK = """Split the user's query into the smallest set of sub-queries that can each be answered alone.
 Keep names, quotes, code and fixed pairs of words whole. If the query is about one thing, return an empty list.
-Write each sub-query so that it makes sense by itself. "after" lists the places (from 0) of the sub-queries whose answers
-it needs. "join" is "compare" if the query compares things, else "parts". Do not answer the query. Reply with JSON alone:
+Write each sub-query so that it makes sense by itself. "after" lists the places (from 0) of the sub-queries whose
+answers it needs. "join" is "compare" if the query compares things, else "parts". Do not answer the query.
+Reply with JSON alone:
 {"join": "parts", "parts": [{"text": "...", "after": []}]}"""
 _ANSWER = 400  # tokens
 _OBJECT = re.compile(r"\{.*\}", re.DOTALL)
@@ -55,7 +56,7 @@ class LlmDecomposer:
         try:
             data: Any = json.loads(found[0]) if found else None
             parts = tuple(_part(row) for row in data["parts"])[: self._most]
-            join = "compare" if data.get("join") == "compare" else "parts"
+            join: Join = "compare" if data.get("join") == "compare" else "parts"
             return Plan(query, parts if len(parts) > 1 else (), join)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, InputError):
             return None

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from ruvllm.errors import InputError
 from ruvllm.inference.backend import Usage
 
-__all__ = ["MAX_CHARS", "Decomposer", "Join", "Plan", "SubQuery", "checked_query"]
+__all__ = ["MAX_CHARS", "Decomposer", "Join", "Plan", "SubQuery", "checked_query", "key_of", "without_circles"]
 
 MAX_CHARS = 20_000  # of a query; anything longer is a document
 Join = Literal["parts", "compare"]
+
+
+_FREE = Usage()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,7 @@ class Plan:
     query: str
     parts: tuple[SubQuery, ...] = ()
     join: Join = "parts"
-    usage: Usage = Usage()
+    usage: Usage = _FREE
 
     def __post_init__(self) -> None:
         """Raises InputError: a sub-query needs one that does not come before it."""
@@ -74,3 +78,24 @@ def checked_query(query: str) -> str:
         message = f"the query has {len(query)} characters"
         raise InputError(message, field="query", fix=f"keep it under {MAX_CHARS}, and give the rest as `context`")
     return query.strip()
+
+
+def key_of(text: str) -> str:
+    """What two ways to write the same query have in common."""
+    return " ".join(re.findall(r"\w+", text.lower()))
+
+
+def without_circles(plan: Plan, above: frozenset[str]) -> Plan:
+    """Without parts that are the query itself or one that led to it; no parts if fewer than two are left."""
+    closed = above | {key_of(plan.query)}
+    kept = [place for place, part in enumerate(plan.parts) if key_of(part.text) not in closed]
+    if len(kept) == len(plan.parts):
+        return plan
+    if len(kept) < 2:
+        return Plan(plan.query)
+    new = {old: place for place, old in enumerate(kept)}
+    parts = [
+        SubQuery(plan.parts[old].text, tuple(new[before] for before in plan.parts[old].after if before in new))
+        for old in kept
+    ]
+    return Plan(plan.query, tuple(parts), plan.join)

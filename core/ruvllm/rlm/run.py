@@ -1,0 +1,276 @@
+"""One query on its way through its sub-queries."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from ruvllm.encoders.protocol import Encoder
+from ruvllm.errors import BackendError
+from ruvllm.inference.backend import Backend, Chunk, Completion, Message, Params, Usage, gather
+from ruvllm.inference.extractive import CANNOT_ANSWER
+from ruvllm.inference.passages import Passage
+from ruvllm.rlm.answers import Answered, Finding, Planned, Remembers, RlmConfig, RlmEvent
+from ruvllm.rlm.budget import Budget
+from ruvllm.rlm.decompose import RuleDecomposer
+from ruvllm.rlm.document import Document
+from ruvllm.rlm.plan import Decomposer, Join, Plan, SubQuery, key_of, without_circles
+from ruvllm.rlm.reading import cited, extracted, leaf_messages, opening
+
+__all__ = ["Engine", "Run", "in_task"]
+
+T = TypeVar("T")
+_LEAST_ANSWER = 32  # tokens
+_ANSWER_SHARE = 3  # an answer gets a third of a request's tokens, unless there is more than enough
+_OVERVIEW = re.compile(
+    r"\b(?:summar\w*|overview|tl;?dr|gist|outline|(?:main|key|central) (?:points?|ideas?|themes?|takeaways?|arguments?)"
+    r"|what is (?:this|the) (?:document|text|book|paper|report|article) about)\b",
+    re.IGNORECASE,
+)
+_RULES = RuleDecomposer()
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What queries are answered with."""
+
+    config: RlmConfig
+    encoder: Encoder
+    backend: Backend | None
+    decomposer: Decomposer
+    memory: Remembers | None
+
+
+def in_task() -> bool:
+    """Whether an event loop runs this, so that there can be tasks and deadlines."""
+    try:
+        return asyncio.current_task() is not None
+    except RuntimeError:
+        return False
+
+
+class Run:
+    """Takes a query apart, deeper where a part is complex, and answers what is left.
+
+    Args:
+        emit: is told what happens.
+    """
+
+    def __init__(
+        self, engine: Engine, document: Document | None, budget: Budget, emit: Callable[[RlmEvent], None]
+    ) -> None:
+        self.engine, self.document, self.budget, self._emit = engine, document, budget, emit
+        self.join: Join = "parts"
+        self.calls = 0
+        self._free = asyncio.Semaphore(engine.config.max_parallel) if in_task() else None
+        self._asked: dict[str, asyncio.Task[Finding]] = {}
+
+    async def findings(self, query: str) -> list[Finding]:
+        """The answers to its sub-queries, in order; one for a query that stays whole."""
+        self.budget.waiting += 1
+        return await self._solve(SubQuery(query), 0, frozenset(), ())
+
+    async def _solve(
+        self, part: SubQuery, depth: int, above: frozenset[str], earlier: Sequence[Finding]
+    ) -> list[Finding]:
+        plan = await self._plan(part.text, depth, above)
+        if not plan.parts:
+            if self.document is not None and depth == 0 and _OVERVIEW.search(part.text):
+                return await self._overview(part.text, self.document)
+            return [await self._leaf(part.text, depth, earlier)]
+        if depth == 0:
+            self.join = plan.join
+            self.budget.waiting += 1  # for the synthesis
+        self._emit(Planned(plan, depth))
+        return await self._branch(plan, depth, above | {key_of(part.text)})
+
+    async def _plan(self, text: str, depth: int, above: frozenset[str]) -> Plan:
+        """What to do with a query; no parts where it is to be answered as it stands."""
+        config, decomposer = self.engine.config, self.engine.decomposer
+        cost = decomposer.tokens(text)
+        if depth >= config.max_depth or self.budget.late:
+            return Plan(text)
+        if cost and depth and not _RULES.plan(text).parts:
+            return Plan(text)  # an LLM is asked about a part only if something speaks for its being complex
+        if cost > self.budget.share() or not self.budget.reserve(cost):
+            return without_circles(_RULES.plan(text), above)
+        plan = None
+        try:
+            plan = await self._in_time(decomposer.decompose(text))
+        except TimeoutError:
+            return Plan(text)
+        finally:
+            self.budget.settle(cost, plan.usage if plan else Plan(text).usage)
+        self.calls += bool(cost)
+        return without_circles(plan, above)
+
+    async def _branch(self, plan: Plan, depth: int, above: frozenset[str]) -> list[Finding]:
+        """The parts, all at once where an event loop allows it; each waits for those that it needs."""
+        self.budget.waiting += len(plan.parts) - 1
+        tasks: list[asyncio.Task[list[Finding]]] = []
+        done: list[list[Finding]] = []
+
+        async def one(place: int) -> list[Finding]:
+            part = plan.parts[place]
+            needed = [await tasks[before] if tasks else done[before] for before in part.after]
+            earlier = [finding for each in needed for finding in each]
+            below = depth + 1 + self._group(place, len(plan.parts))
+            if below > self.engine.config.max_depth:
+                return [self._missing(part.text, below, "depth")]
+            return await self._solve(part, below, above, earlier)
+
+        if not in_task():
+            for place in range(len(plan.parts)):
+                findings = await one(place)
+                done.append(findings)
+            return [finding for each in done for finding in each]
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks += [group.create_task(one(place)) for place in range(len(plan.parts))]
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return [finding for task in tasks for finding in task.result()]
+
+    def _group(self, place: int, count: int) -> int:
+        """How many levels deeper a part is: those beyond what one query may have form a group of their own."""
+        most = self.engine.config.max_sub_queries
+        return place // (most - 1) if count > most else 0
+
+    async def _leaf(self, text: str, depth: int, earlier: Sequence[Finding]) -> Finding:
+        """The same question twice is asked once."""
+        key = key_of(text)
+        if earlier or not in_task():
+            return await self._answer(text, depth, earlier)
+        if key in self._asked:
+            self.budget.waiting -= 1
+        else:
+            self._asked[key] = asyncio.ensure_future(self._answer(text, depth, earlier))
+        return replace(await self._asked[key], depth=depth)
+
+    async def _answer(self, text: str, depth: int, earlier: Sequence[Finding]) -> Finding:
+        if self.budget.late:
+            return self._missing(text, depth, "deadline")
+        try:
+            passages = await self._in_time(self._passages(text, earlier))
+            if self._free is None:
+                finding = await self._read(text, passages, earlier, depth)
+            else:
+                async with self._free:
+                    finding = await self._read(text, passages, earlier, depth)
+        except TimeoutError:
+            return self._missing(text, depth, "deadline", settled=True)
+        self._emit(Answered(finding))
+        return finding
+
+    async def _passages(self, text: str, earlier: Sequence[Finding]) -> list[Passage]:
+        """What the document and memory have on a sub-query; one that refers back is looked up with what it means."""
+        config, memory = self.engine.config, self.engine.memory
+        sought = " ".join([*(finding.query for finding in earlier), text])
+        found = [] if self.document is None else await self.document.find(sought, config.top_k)
+        if memory is not None:
+            found += [Passage.of(hit) for hit in await memory.asearch(sought, config.top_k)]
+        return sorted(found, key=lambda passage: -passage.score) if memory is not None else found
+
+    async def _read(self, text: str, passages: Sequence[Passage], earlier: Sequence[Finding], depth: int) -> Finding:
+        share = self.budget.left // max(1, self.budget.waiting)
+        self.budget.waiting -= 1
+        backend = self.engine.backend
+        if backend is None:
+            return await extracted(text, passages, self.engine.encoder, depth)
+        share = min(share, backend.context)
+        answer = min(self.engine.config.answer_tokens, share // _ANSWER_SHARE)
+        messages, used = leaf_messages(text, passages, earlier, int((share - answer) / self.budget.ratio))
+        if not messages or answer < _LEAST_ANSWER:
+            return await self._fall_back(text, passages, depth, "budget")
+        try:
+            said = await self.ask(messages, answer)
+        except BackendError as error:
+            return await self._fall_back(text, passages, depth, error.kind)
+        return (
+            await self._fall_back(text, passages, depth, "budget") if said is None else cited(text, said, used, depth)
+        )
+
+    async def ask(self, messages: list[Message], answer: int, tell: Callable[[str], None] | None = None) -> str | None:
+        """What the backend answers, paid from the budget; None if it cannot be paid.
+
+        Args:
+            answer: tokens of it, at most.
+            tell: is given the pieces as they come.
+
+        Raises:
+            BackendError: it gives no answer.
+            TimeoutError: the deadline came first.
+        """
+        backend, budget = self.engine.backend, self.budget
+        prompt = budget.prompt_tokens(messages)
+        answer = min(answer, budget.left - prompt)
+        if backend is None or answer < _LEAST_ANSWER or not budget.reserve(prompt + answer):
+            return None
+        params = Params(max_tokens=answer, temperature=self.engine.config.temperature, timeout=budget.seconds or None)
+        spent = Usage(prompt, answer, estimated=True)  # of an answer that breaks off nobody says what it took
+        self.calls += 1
+        try:
+            if tell is None:
+                said = await self._in_time(backend.generate(messages, params))
+            else:
+                said = await self._in_time(_told(backend.stream(messages, params), tell))
+            spent = said.usage
+        finally:
+            budget.settle(prompt + answer, spent, messages)
+        return CANNOT_ANSWER if said.confidence == 0 else said.text
+
+    def close(self) -> None:
+        """Break off what is still being asked."""
+        for task in self._asked.values():
+            task.cancel()
+
+    async def _fall_back(self, text: str, passages: Sequence[Passage], depth: int, why: str) -> Finding:
+        """What the passages say by themselves, when nobody can be asked."""
+        finding = await extracted(text, passages, self.engine.encoder, depth)
+        return replace(finding, missing=why) if finding.missing else finding
+
+    async def _overview(self, text: str, document: Document) -> list[Finding]:
+        """A question about the whole document: shares of it are read apart, and what they say is merged."""
+        config = self.engine.config
+        outline = document.outline(config.max_sub_queries * 2)
+        groups = [outline[at : at + 2] for at in range(0, len(outline), 2)]
+        self.budget.waiting += len(groups)  # these and the synthesis, less the query itself
+        out = []
+        for number, group in enumerate(groups, start=1):
+            if self.engine.backend is None:
+                self.budget.waiting -= 1
+                out.append(Finding(f"Part {number}", f"{opening(group[0].text)} [1]", (group[0],), 1))
+            else:
+                part = f"{text} (part {number} of {len(groups)})"
+                out.append(await self._in_time(self._read(part, group, (), 1)))
+            self._emit(Answered(out[-1]))
+        return out
+
+    def _missing(self, text: str, depth: int, why: str, settled: bool = False) -> Finding:
+        if not settled:
+            self.budget.waiting -= 1
+        finding = Finding(text, depth=depth, missing=why)
+        self._emit(Answered(finding))
+        return finding
+
+    async def _in_time(self, work: Awaitable[T]) -> T:
+        """Raises TimeoutError when the deadline comes first; without an event loop nothing can be broken off."""
+        seconds = self.budget.seconds
+        if seconds is None or not in_task():
+            return await work
+        return await asyncio.wait_for(work, seconds)
+
+
+async def _told(chunks: AsyncIterator[Chunk], tell: Callable[[str], None]) -> Completion:
+    """A whole answer, told as it comes."""
+
+    async def telling() -> AsyncIterator[Chunk]:
+        async for chunk in chunks:
+            if chunk.text:
+                tell(chunk.text)
+            yield chunk
+
+    return await gather(telling(), "")
