@@ -14,7 +14,7 @@ _LINE_ITEM = re.compile(r"^[ \t]*(?:[-*•]|\(?\d{1,2}[.)]|\(?[a-z]\))[ \t]+(.+)
 _INLINE_ITEM = re.compile(
     r"(?:^|(?<=\s))(?:step (\d{1,2})\s*[:.)]|\(?(\d{1,2})[.)](?=\s)|\(([a-z])\))\s*", re.IGNORECASE
 )
-_SENTENCE = re.compile(r"(?<=[?!])[?!]*\s*(?=\w)|(?<=[a-z0-9)\]\"'”]\.)\s+(?=[A-Z\d\"“])|\n+")
+_SENTENCE = re.compile(r"(?<=[?!])[?!]{0,8}\s*(?=\w)|(?<=[a-z0-9)\]\"'”]\.)\s+(?=[A-Z\d\"“])|\n+")
 _OTHERWISE = re.compile(r"[,;.]?\s+(?=(?:otherwise|or else|else|if not)\b)", re.IGNORECASE)
 _AFTER = re.compile(r"(?:after|once) (?:you (?:have )?|we |having )?", re.IGNORECASE)
 _START = re.compile(
