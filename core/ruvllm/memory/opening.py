@@ -79,23 +79,17 @@ class Opening:
         Raises:
             StoreError: the file cannot be read.
         """
-        size = self._records.size(collection)
-        saved = self._saved(collection)
-        if saved is None or size < self._large:
-            return AutoIndex(self._dim, recall=self._recall, rows=self._read(collection), background=self._background)
-        index = self._restored(collection, size, saved)
-        if index is not None:
-            self._seen[collection] = _state(index)
-        elif size >= self._paged:
-            index = IvfIndex(
-                self._dim,
-                recall=self._recall,
-                rows=self._rows(self._records.ids(collection, self._space)),
-                progress=self._progress,
-            )
-        else:
-            return AutoIndex(self._dim, recall=self._recall, rows=self._read(collection), background=self._background)
-        return AutoIndex(self._dim, recall=self._recall, index=index, background=self._background)
+        size, saved = self._records.size(collection), self._saved(collection)
+        index: IvfIndex | None = None
+        if saved is not None and size >= self._large:
+            index = self._restored(collection, size, saved)
+            if index is not None:
+                self._seen[collection] = _state(index)
+            elif size >= self._paged:
+                rows = self._rows(self._records.ids(collection, self._space))
+                index = IvfIndex(self._dim, recall=self._recall, rows=rows, progress=self._progress)
+        whole = self._read(collection) if index is None else None
+        return AutoIndex(self._dim, recall=self._recall, rows=whole, index=index, background=self._background)
 
     def save(self, collection: str, shelf: AutoIndex, revision: int) -> bool:
         """Keep a large index that has changed much since; True if it did. Everything in it must be on disk."""
