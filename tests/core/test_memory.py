@@ -242,3 +242,10 @@ def test_filters_are_looked_up_once_until_something_changes(memory: MemoryStore,
     put(memory, told[2:], metadata={"n": 1})
     assert len(memory.search(told[0], filter={"n": 1})) == 3
     assert len(asked) == 2
+
+
+def test_nothing_is_near_a_text_without_a_known_word(static_llm):
+    memory = MemoryStore(static_llm.static, Store())
+    memory.add("the staging database is reset every Monday")
+    nowhere = np.zeros(static_llm.static.dim, np.float32)
+    assert len(memory.nearest(nowhere, 3).ids) == 0

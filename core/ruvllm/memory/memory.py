@@ -162,7 +162,12 @@ class MemoryStore:
         filter: Filter | None = None,
         recall: float | None = None,
     ) -> Hits:
-        """Ids and cosines of the memories nearest to float32 (dim,); not counted as an access."""
+        """Ids and cosines of the memories nearest to float32 (dim,); not counted as an access.
+
+        A text without a word that the static encoder knows has a zero vector, and nothing is near it.
+        """
+        if not vector.any():
+            return Hits(np.empty(0, np.int64), np.empty(0, np.float32))
         self._refresh()
         shelf = self._shelf(collection)
         return shelf.search(vector, k, filter=self._masks.of(collection, shelf, filter), recall=recall)
