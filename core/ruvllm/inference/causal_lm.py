@@ -5,7 +5,6 @@ It runs over any session that takes and gives arrays by name: onnxruntime, or on
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ruvllm.encoders.protocol import Pause, pause
 from ruvllm.errors import BackendError, RuvllmError
 from ruvllm.inference.backend import Chunk, Completion, Message, Params, Usage, gather
 from ruvllm.inference.kv_cache import KeptCaches, Reading
@@ -48,6 +48,7 @@ class CausalLM:
         name: of the backend.
         keep: conversations whose cache is kept for their next turn.
         clock: seconds, monotonic.
+        pause: awaited after each step of a session that blocks, so that others have their turn.
     """
 
     def __init__(
@@ -58,9 +59,10 @@ class CausalLM:
         name: str = "local",
         keep: int = 2,
         clock: Callable[[], float] = time.monotonic,
+        pause: Pause = pause,
     ) -> None:
         self.name, self.model, self.context = name, model.name, model.context
-        self._model, self._session, self._clock = model, session, clock
+        self._model, self._session, self._clock, self._pause = model, session, clock, pause
         self._caches = KeptCaches(model.shape, keep)
 
     async def generate(self, messages: Sequence[Message], params: Params) -> Completion:
@@ -166,8 +168,7 @@ class CausalLM:
             result = self._session.run(inputs)
             if inspect.isawaitable(result):
                 return await result
-            # A session that blocks leaves the others their turn between two tokens.
-            await asyncio.sleep(0)
+            await self._pause()
             return result
         except RuvllmError:
             raise

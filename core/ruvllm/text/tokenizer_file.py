@@ -31,7 +31,7 @@ def read_tokenizer(told: Any) -> ByteBPE:
         _vocab(model.get("vocab")),
         _merges(model.get("merges")),
         patterns,
-        specials=_specials(root.get("added_tokens") or []),
+        specials=_specials(root.get("added_tokens", [])),
         normal_form=_normal_form(root.get("normalizer")),
         whole_words=bool(model.get("ignore_merges")),
         prefix_space=prefix,
