@@ -43,6 +43,17 @@ class _Methods:
         await endpoint(scope, receive, send)
 
 
+class _Paths:
+    """Paths without parameters at once, all others by the router."""
+
+    def __init__(self, routes: list[Route], router: Router) -> None:
+        self._exact = {route.path: route.app for route in routes if "{" not in route.path}
+        self._router = router
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._exact.get(scope.get("path", ""), self._router)(scope, receive, send)
+
+
 def make_app(llm: RuvLLM, settings: Settings | None = None, *, keeps: bool = False) -> Gate:
     """The application for a server.
 
@@ -59,8 +70,9 @@ def make_app(llm: RuvLLM, settings: Settings | None = None, *, keeps: bool = Fal
     edge = Edge(llm, settings, keeps)
     operations = (*OPERATIONS, *document_operations(OPERATIONS))
     page = Page(find_page(settings.web))
-    router = Router(_routes(edge, operations), redirect_slashes=False, default=page, lifespan=edge.lifespan)
-    return Gate(router, edge)
+    routes = _routes(edge, operations)
+    router = Router(routes, redirect_slashes=False, default=page, lifespan=edge.lifespan)
+    return Gate(_Paths(routes, router), edge)
 
 
 def _routes(edge: Edge, operations: Iterable[Operation]) -> list[Route]:

@@ -12,7 +12,7 @@ from os import urandom
 
 import numpy as np
 
-from ruvllm import Agent, RuvLLM, StoreError
+from ruvllm import Agent, RuvLLM, RuvllmError, StoreError
 from ruvllm.encoders.protocol import Vectors, pause
 from ruvllm.responses import Response
 from ruvllm_edge.auth import Buckets, KeyRing, read_keys
@@ -138,7 +138,13 @@ class Edge:
         event(logging.INFO, "closed")
 
     async def _warm(self) -> None:
-        await self.llm.router.warm(pause)
+        try:
+            await self.llm.router.warm(pause)
+            memory = self.llm.memory
+            memory.nearest(np.ones(memory.encoder.dim, np.float32), 1)  # opens the index
+        except RuvllmError as error:
+            event(logging.ERROR, "not ready", problem=str(error))
+            return
         gc.collect()
         gc.freeze()  # the models stay: no collection has to go through them again
         self.ready = True

@@ -167,7 +167,6 @@ def _session(path: str) -> Operation:
     )  # fmt: skip
 
 
-# The busiest first: paths are tried in this order.
 OPERATIONS = (
     Operation("POST", "/v1/route", route, "Route a task", s.RouteBody, answer=Decision, tag="routing", example=_TASK),
     Operation("POST", "/v1/route/complex", route_complex, "Make a team for a compound task", s.TeamBody, answer=Team,

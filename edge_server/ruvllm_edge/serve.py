@@ -81,6 +81,7 @@ def serve(
     state = state_of(ctx, None) or options.state or default_state()
     chosen = agents or options.agents
     llm = RuvLLM(chosen, encoder=encoder or options.encoder, state=state, config=options)
+    llm.backends  # noqa: B018 - one that cannot be made shows now, not with the first question
     server = make_server(llm, settings, keeps=chosen is None)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     page = "" if find_page(settings.web) else "  (the API; the page is not built: make web)"
