@@ -15,6 +15,7 @@ from ruvllm.rlm.document import Document
 from ruvllm.rlm.grounding import ground
 from ruvllm.rlm.partition import partition
 from ruvllm.rlm.plan import Plan, SubQuery
+from ruvllm.rlm.reading import asks_for_all
 
 BOTH = "What causes rust, and how hot does the kiln get?"
 NOTES = [
@@ -170,7 +171,7 @@ def test_more_parts_than_one_query_may_have_form_deeper_groups(noted):
 def test_answers_are_kept_for_a_while(noted):
     now = [0.0]
     rlm = controller(noted, ttl=10.0, clock=lambda: now[0])
-    first, again = rlm.query(BOTH), rlm.query("what causes rust and how hot does the KILN get")
+    first, again = rlm.query(BOTH), rlm.query("what causes  RUST, and how hot does the kiln get")
     assert (first.cached, again.cached, again.text) == (False, True, first.text)
     assert rlm.cache_stats()["hits"] == 1
     now[0] = 11.0
@@ -265,10 +266,17 @@ def test_a_long_text_never_enters_one_prompt(static_llm):
     scribe, text = Scribe(), pages()
     rlm = RlmController(static_llm.static, scribe)
     run_now(rlm.aquery("How is the vault opened, and what did the clerk find on day 12?", context=text))
-    run_now(rlm.aquery("Summarise this document", context=text))
+    whole = run_now(rlm.aquery("Summarise this document", context=text))
+    assert len(whole.findings) == 5
+    assert len({source.source for source in whole.sources}) == 5  # of all over it
     assert "brass lever" in scribe.prompts[0]
     assert len(scribe.prompts) >= 6
     assert max(map(len, scribe.prompts)) < len(text) / 5
+
+
+def test_what_is_about_the_whole_is_told_from_what_is_about_a_part():
+    assert all(map(asks_for_all, ("Summarise this document", "what is the book about?", "give me the key points")))
+    assert not any(map(asks_for_all, ("summarise chapter 3", "key ideas of ownership", "what about the clerk", "why")))
 
 
 def test_a_document_is_read_once_for_many_questions(static_llm):

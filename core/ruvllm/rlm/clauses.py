@@ -145,16 +145,25 @@ def _coordinated(words: Words, steps: bool) -> list[Piece]:
     starts, follows = [0], [False]
     orders = bool(_ORDER.match(words.tags))
     embeds = orders and bool(re.search("w", words.tags[1:4]))
-    for brk in _BREAK.finditer(words.tags):
-        at, marked = _past_markers(words, brk.end())
-        if at >= len(words.tags) or _ALONE.fullmatch(words.tags, 0, brk.start()):
+    for start, end in _joints(words):
+        at, marked = _past_markers(words, end)
+        if at >= len(words.tags) or _ALONE.fullmatch(words.tags, 0, start):
             continue
-        if _begins(words, at, brk.group(), marked, orders, embeds):
+        if _begins(words, at, words.tags[start:end], marked, orders, embeds):
             starts.append(at)
             follows.append(marked in lexicon().sequence)
     if len(starts) == 1:
         return [Piece(words.text)]
     return _pieces(words, starts, follows, embeds)
+
+
+def _joints(words: Words) -> list[tuple[int, int]]:
+    """(start, end) of what may stand between clauses: commas, "and", and "then" by itself."""
+    found = [match.span() for match in _BREAK.finditer(words.tags)]
+    if "then" in words.low:
+        behind = {end for _, end in found}
+        found += [(i, i) for i, word in enumerate(words.low) if word == "then" and i and i not in behind]
+    return sorted(found)
 
 
 def _past_markers(words: Words, at: int) -> tuple[int, str | None]:
@@ -179,7 +188,9 @@ def _begins(words: Words, at: int, joint: str, marked: str | None, orders: bool,
         return strong or inverted or (embeds and later is not None) or words.low[at].startswith("how")
     if re.match(r"a[drnNq]", tags[at:]):
         return strong and not orders and words.low[at + 1] not in ("a", "an")
-    if words.low[at : at + 2] == ["if", "so"] or (marked in lexicon().sequence and tags[at] in "vp"):
+    if words.low[at] == "if" and "c" in joint and (orders or words.low[at + 1 : at + 2] == ["so"]):
+        return True
+    if marked in lexicon().sequence and tags[at] in "vp":
         return True
     if not _ORDER.match(tags, at) or not orders:
         return False

@@ -42,6 +42,7 @@ _FORMS = (
 )
 _SPLIT = re.compile(r",? and |, ", re.IGNORECASE)
 _SIGNALS = ("compar", "contrast", "differ", "vs", "versus", " or ", "disti", "separates", " v. ")
+_GERUND = re.compile(r"\w+ing\b", re.IGNORECASE)  # "leasing and buying a car"
 _RANGES = re.compile(r"\bin (?:temperature|price|time|age|height|size|number)s? between\b", re.IGNORECASE)
 
 
@@ -65,6 +66,8 @@ def _sides(found: dict[str, str | None]) -> list[str]:
     things = _SPLIT.split(listed) if listed else [(found["a"] or "").strip(), (found["b"] or "").strip()]
     if not lexicon().bare.isdisjoint(thing.lower() for thing in things):
         return []
+    if _GERUND.fullmatch(things[0]) and (object := _GERUND.match(things[-1])):
+        things = [*(f"{thing}{things[-1][object.end() :]}" for thing in things[:-1]), things[-1]]
     if not of:
         return [f"{thing}{noun}{view}" for thing in things]
     aspects = _SPLIT.split(of.strip().removesuffix(" of"))

@@ -143,7 +143,7 @@ class RlmController:
         config = self.config if deadline is None else _configured(self.config, {"deadline": deadline})
         budget = Budget(config.token_budget, config.deadline, self._clock)
         document = await self._document(context)
-        key = (key_of(query) or query, document.key if document else "")
+        key = (key_of(query), document.key if document else "")
         if (kept := self._kept(key)) is not None:
             emit(Delta(kept.text))
             return kept

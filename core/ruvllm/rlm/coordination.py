@@ -80,6 +80,8 @@ def _owned(words: Words) -> list[str]:
             continue
         heads = [singular(words.low[stop - 1]) for _, stop in items]
         known = lexicon().relational
+        if all(words.low[place].endswith("ing") for place in (items[0][1] - 1, items[-1][0])):
+            continue  # "opening and closing times" are one thing
         if all(head in known for head in heads):
             return [_owning(words, _lead(words, start), item, end) for item in items]
         adjectives = all(_ADJECTIVE.match(words.low[stop - 1]) for _, stop in items[:-1])
@@ -113,11 +115,12 @@ def _owners(words: Words) -> list[str]:
     one, other = re.match(r"d?[nNv]+p", left), re.match(r"d?[nNv]+(?:p|r)", right)
     if not one or not other or "w" in left[1:] or re.search(r"[a]", right[: other.end()]):
         return []
-    if left.startswith("d") != right.startswith("d"):
+    wanted = words.low[0] in ("show", "find", "list", "book", "get")
+    if not wanted and left.startswith("d") != right.startswith("d"):
         return []
     head = singular(words.low[joint + other.end() - 1])
     same = words.low[start + one.end() - 1] == words.low[joint + other.end()]
-    if not (same or head in lexicon().relational or words.low[0] in ("show", "find", "list", "book")):
+    if not (same or head in lexicon().relational or wanted):
         return []
     lead = _lead(words, start)
     return [f"{lead} {words.cut(start, joint)}".strip(), f"{lead} {words.cut(joint + 1)}".strip()]

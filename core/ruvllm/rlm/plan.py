@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -81,8 +80,8 @@ def checked_query(query: str) -> str:
 
 
 def key_of(text: str) -> str:
-    """What two ways to write the same query have in common."""
-    return " ".join(re.findall(r"\w+", text.lower()))
+    """What two ways to write the same query have in common: case, spaces and the mark at the end do not count."""
+    return " ".join(text.casefold().split()).rstrip(" .?!,;:") or text
 
 
 def without_circles(plan: Plan, above: frozenset[str]) -> Plan:

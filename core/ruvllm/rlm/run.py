@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import TypeVar
 
 from ruvllm.encoders.protocol import Encoder
@@ -18,18 +18,14 @@ from ruvllm.rlm.budget import Budget
 from ruvllm.rlm.decompose import RuleDecomposer
 from ruvllm.rlm.document import Document
 from ruvllm.rlm.plan import Decomposer, Join, Plan, SubQuery, key_of, without_circles
-from ruvllm.rlm.reading import cited, extracted, leaf_messages, opening
+from ruvllm.rlm.reading import asks_for_all, cited, extracted, leaf_messages, opening
 
 __all__ = ["Engine", "Run", "in_task"]
 
 T = TypeVar("T")
+_PER_SHARE = 2  # passages that stand for a share of a document
 _LEAST_ANSWER = 32  # tokens
 _ANSWER_SHARE = 3  # an answer gets a third of a request's tokens, unless there is more than enough
-_OVERVIEW = re.compile(
-    r"\b(?:summar\w*|overview|tl;?dr|gist|outline|(?:main|key|central) (?:points?|ideas?|themes?|takeaways?|arguments?)"
-    r"|what is (?:this|the) (?:document|text|book|paper|report|article) about)\b",
-    re.IGNORECASE,
-)
 _RULES = RuleDecomposer()
 
 
@@ -78,8 +74,8 @@ class Run:
     ) -> list[Finding]:
         plan = await self._plan(part.text, depth, above)
         if not plan.parts:
-            if self.document is not None and depth == 0 and _OVERVIEW.search(part.text):
-                return await self._overview(part.text, self.document)
+            if self.document is not None and asks_for_all(part.text):
+                return await self._overview(part.text, self.document, depth)
             return [await self._leaf(part.text, depth, earlier)]
         if depth == 0:
             self.join = plan.join
@@ -97,14 +93,15 @@ class Run:
             return Plan(text)  # an LLM is asked about a part only if something speaks for its being complex
         if cost > self.budget.share() or not self.budget.reserve(cost):
             return without_circles(_RULES.plan(text), above)
-        plan = None
+        spent = Usage(cost, estimated=True)
+        self.calls += bool(cost)
         try:
             plan = await self._in_time(decomposer.decompose(text))
+            spent = plan.usage
         except TimeoutError:
             return Plan(text)
         finally:
-            self.budget.settle(cost, plan.usage if plan else Plan(text).usage)
-        self.calls += bool(cost)
+            self.budget.settle(cost, spent)
         return without_circles(plan, above)
 
     async def _branch(self, plan: Plan, depth: int, above: frozenset[str]) -> list[Finding]:
@@ -119,7 +116,8 @@ class Run:
             earlier = [finding for each in needed for finding in each]
             below = depth + 1 + self._group(place, len(plan.parts))
             if below > self.engine.config.max_depth:
-                return [self._missing(part.text, below, "depth")]
+                self.budget.waiting -= 1
+                return [self._told(Finding(part.text, depth=below, missing="depth"))]
             return await self._solve(part, below, above, earlier)
 
         if not in_task():
@@ -151,32 +149,38 @@ class Run:
         return replace(await self._asked[key], depth=depth)
 
     async def _answer(self, text: str, depth: int, earlier: Sequence[Finding]) -> Finding:
-        if self.budget.late:
-            return self._missing(text, depth, "deadline")
         try:
             passages = await self._in_time(self._passages(text, earlier))
-            if self._free is None:
-                finding = await self._read(text, passages, earlier, depth)
-            else:
-                async with self._free:
-                    finding = await self._read(text, passages, earlier, depth)
         except TimeoutError:
-            return self._missing(text, depth, "deadline", settled=True)
-        self._emit(Answered(finding))
-        return finding
+            self.budget.waiting -= 1
+            return self._told(Finding(text, depth=depth, missing="deadline"))
+        return await self._one_of(text, passages, earlier, depth)
+
+    async def _one_of(self, text: str, passages: Sequence[Passage], earlier: Sequence[Finding], depth: int) -> Finding:
+        """Read passages, when it is this question's turn."""
+        try:
+            if self._free is None:
+                return self._told(await self._read(text, passages, earlier, depth))
+            async with self._free:
+                return self._told(await self._read(text, passages, earlier, depth))
+        except TimeoutError:
+            return self._told(Finding(text, depth=depth, missing="deadline"))
 
     async def _passages(self, text: str, earlier: Sequence[Finding]) -> list[Passage]:
         """What the document and memory have on a sub-query; one that refers back is looked up with what it means."""
+        if self.budget.late:
+            raise TimeoutError
         config, memory = self.engine.config, self.engine.memory
         sought = " ".join([*(finding.query for finding in earlier), text])
-        found = [] if self.document is None else await self.document.find(sought, config.top_k)
-        if memory is not None:
-            found += [Passage.of(hit) for hit in await memory.asearch(sought, config.top_k)]
-        return sorted(found, key=lambda passage: -passage.score) if memory is not None else found
+        read = [] if self.document is None else await self.document.find(sought, config.top_k)
+        known = [] if memory is None else [Passage.of(hit) for hit in await memory.asearch(sought, config.top_k)]
+        return [passage for pair in zip_longest(read, known) for passage in pair if passage is not None]
 
     async def _read(self, text: str, passages: Sequence[Passage], earlier: Sequence[Finding], depth: int) -> Finding:
         share = self.budget.left // max(1, self.budget.waiting)
         self.budget.waiting -= 1
+        if self.budget.late:
+            raise TimeoutError
         backend = self.engine.backend
         if backend is None:
             return await extracted(text, passages, self.engine.encoder, depth)
@@ -189,9 +193,9 @@ class Run:
             said = await self.ask(messages, answer)
         except BackendError as error:
             return await self._fall_back(text, passages, depth, error.kind)
-        return (
-            await self._fall_back(text, passages, depth, "budget") if said is None else cited(text, said, used, depth)
-        )
+        if said is None:
+            return await self._fall_back(text, passages, depth, "budget")
+        return cited(text, said, used, depth)
 
     async def ask(self, messages: list[Message], answer: int, tell: Callable[[str], None] | None = None) -> str | None:
         """What the backend answers, paid from the budget; None if it cannot be paid.
@@ -216,7 +220,7 @@ class Run:
             if tell is None:
                 said = await self._in_time(backend.generate(messages, params))
             else:
-                said = await self._in_time(_told(backend.stream(messages, params), tell))
+                said = await self._in_time(_telling(backend.stream(messages, params), tell))
             spent = said.usage
         finally:
             budget.settle(prompt + answer, spent, messages)
@@ -232,27 +236,21 @@ class Run:
         finding = await extracted(text, passages, self.engine.encoder, depth)
         return replace(finding, missing=why) if finding.missing else finding
 
-    async def _overview(self, text: str, document: Document) -> list[Finding]:
+    async def _overview(self, text: str, document: Document, depth: int) -> list[Finding]:
         """A question about the whole document: shares of it are read apart, and what they say is merged."""
-        config = self.engine.config
-        outline = document.outline(config.max_sub_queries * 2)
-        groups = [outline[at : at + 2] for at in range(0, len(outline), 2)]
-        self.budget.waiting += len(groups)  # these and the synthesis, less the query itself
-        out = []
-        for number, group in enumerate(groups, start=1):
-            if self.engine.backend is None:
-                self.budget.waiting -= 1
-                out.append(Finding(f"Part {number}", f"{opening(group[0].text)} [1]", (group[0],), 1))
-            else:
-                part = f"{text} (part {number} of {len(groups)})"
-                out.append(await self._in_time(self._read(part, group, (), 1)))
-            self._emit(Answered(out[-1]))
-        return out
+        outline = document.outline(self.engine.config.max_sub_queries * _PER_SHARE)
+        shares = [outline[at : at + _PER_SHARE] for at in range(0, len(outline), _PER_SHARE)]
+        self.budget.waiting += len(shares) - (depth > 0)  # at the top, the synthesis waits too
+        works = [self._share(text, share, f"part {n} of {len(shares)}", depth) for n, share in enumerate(shares, 1)]
+        return list(await asyncio.gather(*works)) if in_task() else [await work for work in works]
 
-    def _missing(self, text: str, depth: int, why: str, settled: bool = False) -> Finding:
-        if not settled:
-            self.budget.waiting -= 1
-        finding = Finding(text, depth=depth, missing=why)
+    async def _share(self, text: str, share: Sequence[Passage], name: str, depth: int) -> Finding:
+        if self.engine.backend is not None:
+            return await self._one_of(f"{text} ({name})", share, (), depth + 1)
+        self.budget.waiting -= 1
+        return self._told(Finding(name.capitalize(), f"{opening(share[0].text)} [1]", (share[0],), depth + 1))
+
+    def _told(self, finding: Finding) -> Finding:
         self._emit(Answered(finding))
         return finding
 
@@ -264,7 +262,7 @@ class Run:
         return await asyncio.wait_for(work, seconds)
 
 
-async def _told(chunks: AsyncIterator[Chunk], tell: Callable[[str], None]) -> Completion:
+async def _telling(chunks: AsyncIterator[Chunk], tell: Callable[[str], None]) -> Completion:
     """A whole answer, told as it comes."""
 
     async def telling() -> AsyncIterator[Chunk]:

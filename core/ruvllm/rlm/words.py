@@ -93,7 +93,7 @@ def _join_pairs(spans: list[tuple[int, int]], low: list[str], tags: list[str]) -
             spans[i - 1 : i + 2] = [(spans[i - 1][0], spans[i + 1][1])]
             low[i - 1 : i + 2] = [" ".join(low[i - 1 : i + 2])]
             tags[i - 1 : i + 2] = "q"
-        elif low[i + 1] in lex.rest and tags[i + 1] != "w" and low[i + 1 : i + 3] != ["if", "so"]:
+        elif low[i + 1] in lex.rest:
             tags[i] = "n"
 
 
