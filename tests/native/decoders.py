@@ -16,6 +16,7 @@ from ruvllm.learning.safetensors import export_safetensors
 from ruvllm.text.pretokenize import QWEN2
 
 HIDDEN, HEADS, KV_HEADS, INNER, VOCAB, CONTEXT, EPS, THETA = 256, 4, 2, 512, 512, 512, 1e-6, 10_000.0
+PLACES = 3  # that a short convolution sees
 WORDS = [
     "The ferry leaves at noon and comes back before the lamps are lit.",
     "def total(prices): return sum(price * 2 for price in prices)  # doubled",
@@ -26,7 +27,7 @@ WORDS = [
 
 @dataclass(frozen=True)
 class Decoder:
-    """Weights under Hugging Face's names, float32 (out, in)."""
+    """Weights under Hugging Face's names for Llama, float32 (out, in). Of LFM2 every second layer is a convolution."""
 
     architecture: str
     layers: int
@@ -37,6 +38,9 @@ class Decoder:
     def head_dim(self) -> int:
         return HIDDEN // HEADS
 
+    def attends(self, layer: int) -> bool:
+        return self.architecture != "lfm2" or layer % 2 == 1
+
 
 def random_decoder(architecture: str, layers: int = 2, tied: bool = True, seed: int = 0) -> Decoder:
     rng = np.random.default_rng(seed)
@@ -45,8 +49,8 @@ def random_decoder(architecture: str, layers: int = 2, tied: bool = True, seed: 
     def matrix(rows: int, columns: int) -> np.ndarray:
         return (rng.standard_normal((rows, columns)) * 1.3 / columns**0.5).astype(np.float32)
 
-    def norm() -> np.ndarray:
-        return (1 + 0.1 * rng.standard_normal(HIDDEN)).astype(np.float32)
+    def norm(width: int = HIDDEN) -> np.ndarray:
+        return (1 + 0.1 * rng.standard_normal(width)).astype(np.float32)
 
     w = {"model.embed_tokens.weight": matrix(VOCAB, HIDDEN), "model.norm.weight": norm()}
     if not tied:
@@ -54,13 +58,22 @@ def random_decoder(architecture: str, layers: int = 2, tied: bool = True, seed: 
     for i in range(layers):
         at = f"model.layers.{i}."
         w[at + "input_layernorm.weight"], w[at + "post_attention_layernorm.weight"] = norm(), norm()
+        w[at + "mlp.gate_proj.weight"], w[at + "mlp.up_proj.weight"] = matrix(INNER, HIDDEN), matrix(INNER, HIDDEN)
+        w[at + "mlp.down_proj.weight"] = matrix(HIDDEN, INNER)
+        if architecture == "lfm2" and i % 2 == 0:
+            w[at + "conv.in_proj.weight"], w[at + "conv.out_proj.weight"] = (
+                matrix(3 * HIDDEN, HIDDEN),
+                matrix(HIDDEN, HIDDEN),
+            )
+            w[at + "conv.conv.weight"] = rng.standard_normal((HIDDEN, 1, PLACES)).astype(np.float32)
+            continue
+        if architecture == "lfm2":
+            w |= {at + f"self_attn.{name}_norm.weight": norm(HIDDEN // HEADS) for name in "qk"}
         for name, rows in (("q", HIDDEN), ("k", kv), ("v", kv)):
             w[at + f"self_attn.{name}_proj.weight"] = matrix(rows, HIDDEN)
             if architecture == "qwen2":
                 w[at + f"self_attn.{name}_proj.bias"] = rng.standard_normal(rows).astype(np.float32) * 0.2
         w[at + "self_attn.o_proj.weight"] = matrix(HIDDEN, HIDDEN)
-        w[at + "mlp.gate_proj.weight"], w[at + "mlp.up_proj.weight"] = matrix(INNER, HIDDEN), matrix(INNER, HIDDEN)
-        w[at + "mlp.down_proj.weight"] = matrix(HIDDEN, INNER)
     return Decoder(architecture, layers, tied, w)
 
 
@@ -77,23 +90,31 @@ def reference_logits(model: Decoder, ids: list[int]) -> np.ndarray:
         a, b = x[..., : d // 2], x[..., d // 2 :]
         return np.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
 
+    def attended(y: np.ndarray, at: str) -> np.ndarray:
+        q, k, v = (
+            (y @ w[f"{at}{n}_proj.weight"].T + w.get(f"{at}{n}_proj.bias", 0)).reshape(len(ids), -1, d) for n in "qkv"
+        )
+        if model.architecture == "lfm2":
+            q, k = normed(q, f"{at}q_norm.weight"), normed(k, f"{at}k_norm.weight")
+        q, k = turned(q), turned(k)
+        k, v = (np.repeat(part, HEADS // KV_HEADS, axis=1) for part in (k, v))
+        scores = np.einsum("qhd,khd->hqk", q, k) / d**0.5 + np.triu(np.full((len(ids), len(ids)), -np.inf), 1)
+        shares = np.exp(scores - scores.max(-1, keepdims=True))
+        mixed = np.einsum("hqk,khd->qhd", shares / shares.sum(-1, keepdims=True), v)
+        return mixed.reshape(len(ids), -1) @ w[f"{at}o_proj.weight"].T
+
+    def convolved(y: np.ndarray, at: str) -> np.ndarray:
+        b, c, x = np.split(y @ w[f"{at}in_proj.weight"].T, 3, axis=1)
+        past = np.concatenate([np.zeros((PLACES - 1, HIDDEN)), b * x])
+        kernel = w[f"{at}conv.weight"][:, 0]
+        mixed = sum(past[i : i + len(ids)] * kernel[:, i] for i in range(PLACES))
+        return (c * mixed) @ w[f"{at}out_proj.weight"].T
+
     x = w["model.embed_tokens.weight"][ids]
-    future = np.triu(np.full((len(ids), len(ids)), -np.inf), 1)
     for i in range(model.layers):
         at = f"model.layers.{i}."
         y = normed(x, at + "input_layernorm.weight")
-        q, k, v = (
-            (y @ w[f"{at}self_attn.{n}_proj.weight"].T + w.get(f"{at}self_attn.{n}_proj.bias", 0)).reshape(
-                len(ids), -1, d
-            )
-            for n in "qkv"
-        )
-        q, k = turned(q), turned(k)
-        k, v = (np.repeat(part, HEADS // KV_HEADS, axis=1) for part in (k, v))
-        scores = np.einsum("qhd,khd->hqk", q, k) / d**0.5 + future
-        shares = np.exp(scores - scores.max(-1, keepdims=True))
-        mixed = np.einsum("hqk,khd->qhd", shares / shares.sum(-1, keepdims=True), v).reshape(len(ids), -1)
-        x = x + mixed @ w[at + "self_attn.o_proj.weight"].T
+        x = x + (attended(y, at + "self_attn.") if model.attends(i) else convolved(y, at + "conv."))
         y = normed(x, at + "post_attention_layernorm.weight")
         gate = y @ w[at + "mlp.gate_proj.weight"].T
         fed = gate / (1 + np.exp(-gate)) * (y @ w[at + "mlp.up_proj.weight"].T)
@@ -140,16 +161,44 @@ def write_folder(model: Decoder, folder: Path, shards: int = 1) -> Path:
         "hidden_act": "silu",
         "eos_token_id": 2,
     }
+    if model.architecture == "lfm2":
+        kinds = ["full_attention" if model.attends(i) else "conv" for i in range(model.layers)]
+        config |= {"layer_types": kinds, "conv_L_cache": PLACES, "norm_eps": EPS, "conv_bias": False}
     (folder / "config.json").write_text(json.dumps(config))
     names = sorted(model.weights)
     for i in range(shards):
-        part = {name: model.weights[name] for name in names[i::shards]}
+        part = {_published(model, name): model.weights[name] for name in names[i::shards]}
         (folder / f"model-{i + 1:05}-of-{shards:05}.safetensors").write_bytes(export_safetensors(part))
     tokenizer().save(str(folder / "tokenizer.json"))
     return folder
 
 
+_LFM2_NAMES = {
+    "input_layernorm": "operator_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "feed_forward.w1",
+    "mlp.up_proj": "feed_forward.w3",
+    "mlp.down_proj": "feed_forward.w2",
+    "self_attn.o_proj": "self_attn.out_proj",
+    "q_norm": "q_layernorm",
+    "k_norm": "k_layernorm",
+    "model.norm": "model.embedding_norm",
+}
+
+
+def _published(model: Decoder, name: str) -> str:
+    if model.architecture == "lfm2":
+        for ours, theirs in _LFM2_NAMES.items():
+            name = name.replace(f"{ours}.", f"{theirs}.")
+    return name
+
+
 _GGUF_NAMES = {
+    "conv.in_proj": "shortconv.in_proj",
+    "conv.conv": "shortconv.conv",
+    "conv.out_proj": "shortconv.out_proj",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
     "input_layernorm": "attn_norm",
     "post_attention_layernorm": "ffn_norm",
     "self_attn.q_proj": "attn_q",
@@ -186,7 +235,11 @@ def write_gguf(model: Decoder, path: Path, kind: gguf.GGMLQuantizationType) -> d
     out.add_embedding_length(HIDDEN)
     out.add_feed_forward_length(INNER)
     out.add_head_count(HEADS)
-    out.add_head_count_kv(KV_HEADS)
+    if model.architecture == "lfm2":
+        out.add_shortconv_l_cache(PLACES)
+        out.add_head_count_kv([KV_HEADS * model.attends(i) for i in range(model.layers)])
+    else:
+        out.add_head_count_kv(KV_HEADS)
     out.add_layer_norm_rms_eps(EPS)
     out.add_rope_freq_base(THETA)
     told = json.loads(tokenizer().to_str())
@@ -201,11 +254,14 @@ def write_gguf(model: Decoder, path: Path, kind: gguf.GGMLQuantizationType) -> d
     inside = {}
     for name, value in model.weights.items():
         stored = _interleaved(value, model.head_dim) if model.architecture == "llama" and _turns(name) else value
-        chosen = gguf.GGMLQuantizationType.F32 if value.ndim == 1 else kind
+        stored = stored[:, 0] if value.ndim == 3 else stored
+        chosen = gguf.GGMLQuantizationType.F32 if value.ndim == 1 or value.ndim == 3 else kind
         data = quantised(stored, chosen)
-        out.add_tensor(gguf_name(name), data, raw_dtype=chosen)
+        last = model.architecture == "lfm2" and name == "model.norm.weight"
+        out.add_tensor("token_embd_norm.weight" if last else gguf_name(name), data, raw_dtype=chosen)
         kept = gguf.quants.dequantize(data, chosen).astype(np.float32).reshape(value.shape)
-        inside[name] = _straight(kept, model.head_dim) if stored is not value else kept
+        turned = model.architecture == "llama" and _turns(name)
+        inside[name] = _straight(kept, model.head_dim) if turned else kept
     for step in (out.write_header_to_file, out.write_kv_data_to_file, out.write_tensors_to_file, out.close):
         step()
     return inside

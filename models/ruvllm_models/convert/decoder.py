@@ -74,7 +74,7 @@ def build(
     lengths = _lengths(graph)
     rotary = tuple(writer.array(name, f(angles).astype(np.float32)) for name, f in (("cos", np.cos), ("sin", np.sin)))
     embedding = tensors["embed_tokens.weight"]
-    table = writer.matrix("embed_tokens", [embedding], bits.of(embedding, embedding=True))
+    table = writer.matrix("embed_tokens", [embedding], bits.of(embedding, embedding=True), table=True)
     stream = graph.lookup(ids, table, "embed")
     normed = graph.rms_norm(stream, make.vector("layers.0.input_layernorm.weight"), spec.eps, "layers.0.norm")
     for i, attends in enumerate(spec.attention):

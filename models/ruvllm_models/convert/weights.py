@@ -42,7 +42,7 @@ class Matrix:
 
     Attributes:
         bits: 4 or 8 in blocks, 32 for float32.
-        flat: of `bits` 4 and 8: the same bytes as (rows, bytes), for a lookup.
+        flat: of a table in blocks: the same bytes as (rows, bytes), for a lookup.
     """
 
     rows: int
@@ -66,8 +66,12 @@ class Writer:
         self.initialisers: list[TensorProto] = []
         self.reports: list[Report] = []
 
-    def matrix(self, name: str, parts: Sequence[Tensor], bits: int) -> Matrix:
-        """Tensors one below the other as one matrix; columns that are no whole blocks stay float32."""
+    def matrix(self, name: str, parts: Sequence[Tensor], bits: int, *, table: bool = False) -> Matrix:
+        """Tensors one below the other as one matrix; columns that are no whole blocks stay float32.
+
+        Args:
+            table: its rows are looked up, too.
+        """
         rows, columns = sum(part.rows for part in parts), parts[0].shape[-1]
         if bits == 32 or columns % BLOCK:
             return self._dense(name, parts, rows, columns)
@@ -86,9 +90,11 @@ class Writer:
                     error.add(values, made)
                 self._advance((stop - start) * part.data.shape[1])
             self.reports.append(error.report(part, bits))
-        matrix = Matrix(rows, columns, bits, f"{name}.q", f"{name}.flat", f"{name}.scale", f"{name}.zero")
+        flat = f"{name}.flat" if table else ""
+        matrix = Matrix(rows, columns, bits, f"{name}.q", flat, f"{name}.scale", f"{name}.zero")
         self._external(matrix.data, TensorProto.UINT8, (rows, blocks, body), data)
-        self._external(matrix.flat, TensorProto.UINT8, (rows, blocks * body), data)
+        if table:
+            self._external(flat, TensorProto.UINT8, (rows, blocks * body), data)
         self._external(matrix.scale, TensorProto.FLOAT, (rows, blocks), scale)
         self._external(matrix.zero, TensorProto.UINT8, (rows, zeros), zero)
         return matrix
