@@ -70,6 +70,7 @@ eval: setup  ## accuracy and calibration on data given by path (DATA=…)
 	$(BIN)/ruvllm eval intents $(DATA)/banking77.json --shots 10
 	$(BIN)/ruvllm eval intents $(DATA)/banking77.json
 	$(BIN)/ruvllm eval intents $(DATA)/clinc150.json --shots 10 --encoder static
+	$(BIN)/ruvllm eval decompose tests/data/decompose.json
 
 $(VENV)/.models: $(VENV)/.ready
 	$(BIN)/python -m pip install -q --disable-pip-version-check --group models

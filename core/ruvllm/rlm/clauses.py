@@ -160,6 +160,7 @@ def _coordinated(words: Words, steps: bool) -> list[Piece]:
 def _joints(words: Words) -> list[tuple[int, int]]:
     """(start, end) of what may stand between clauses: commas, "and", and "then" by itself."""
     found = [match.span() for match in _BREAK.finditer(words.tags)]
+    found = [(start, end) for start, end in found if words.low[max(start - 2, 0) : start] != ["if", "so"]]
     if "then" in words.low:
         behind = {end for _, end in found}
         found += [(i, i) for i, word in enumerate(words.low) if word == "then" and i and i not in behind]
