@@ -109,6 +109,16 @@ def test_an_llm_reads_each_part_and_writes_one_answer(noted):
     assert answer.usage.total_tokens == scribe.tokens
 
 
+def test_a_citation_of_no_source_is_left_out(noted):
+    class Invents(Scribe):
+        def said(self, messages, params):
+            said = super().said(messages, params)
+            return Completion(f"{said.text} It never rains. [7]", said.model, said.usage)
+
+    answer = run_now(controller(noted, Invents()).aquery(BOTH))
+    assert set(re.findall(r"\[(\d)\]", answer.text)) == {"1", "2"}
+
+
 def test_a_part_that_refers_back_gets_the_earlier_answer(noted):
     scribe = Scribe()
     run_now(controller(noted, scribe).aquery("How hot does the kiln get? What happens to the glaze in it?"))
@@ -285,8 +295,10 @@ def test_a_document_is_read_once_for_many_questions(static_llm):
     assert isinstance(document, Document)
     assert "brass" in rlm.query("how is the vault of the observatory opened", context=document).text
     assert rlm.query("summarise the book", context=document).sources
-    with pytest.raises(InputError):
-        rlm.query("what", context="  \n")
+    for nothing in ("  \n", 3, ["text"]):
+        with pytest.raises(InputError) as error:
+            rlm.query("what", context=nothing)
+        assert error.value.field == "context"
 
 
 def test_answers_are_plain_data(noted):

@@ -19,6 +19,7 @@ from ruvllm.rlm.decompose import RuleDecomposer
 from ruvllm.rlm.document import Document
 from ruvllm.rlm.grounding import Grounding, ground
 from ruvllm.rlm.plan import Decomposer, checked_query, key_of
+from ruvllm.rlm.reading import renumbered
 from ruvllm.rlm.run import Engine, Run, in_task
 from ruvllm.rlm.synthesis import Merged, legend, merge, plain_answer, synthesis_messages, unanswered_line
 
@@ -166,7 +167,7 @@ class RlmController:
     async def _document(self, context: str | Document | None) -> Document | None:
         if context is None or isinstance(context, Document):
             return context
-        known = self._documents.get(context)
+        known = self._documents.get(context) if isinstance(context, str) else None
         if known is None:
             known = await self.read(context)
             self._documents.put(context, known)
@@ -213,7 +214,8 @@ async def _synthesised(
             emit(Delta("", restart=True))
             said = None
         if said:
-            return said.strip(), True
+            known = range(1, len(merged.sources) + 1)
+            return renumbered(said.strip(), dict(zip(known, known, strict=True))), True
     text = plain_answer(merged)
     emit(Delta(text))
     return text, alone and run.engine.backend is not None
