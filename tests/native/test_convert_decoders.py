@@ -78,7 +78,7 @@ def test_reading_in_parts_and_the_last_logits_alone_change_nothing(tmp_path, arc
 
 
 @pytest.mark.parametrize("architecture", ["qwen2", "llama", "lfm2"])
-@pytest.mark.parametrize("kind", [Q.F16, Q.Q8_0, Q.Q4_0, Q.Q4_K, Q.Q5_K, Q.Q6_K])
+@pytest.mark.parametrize("kind", [Q.F16, Q.Q8_0, Q.Q4_0, Q.Q4_1, Q.Q5_0, Q.Q5_1, Q.Q4_K, Q.Q5_K, Q.Q6_K])
 def test_gguf_holds_the_same_model(tmp_path, architecture, kind):
     model = random_decoder(architecture)
     inside = write_gguf(model, tmp_path / "m.gguf", kind)
@@ -92,7 +92,11 @@ def test_gguf_holds_the_same_model(tmp_path, architecture, kind):
 @pytest.mark.parametrize(
     ("kind", "bits", "error"),
     # Bounds on what a 4- or 8-bit grid costs random weights; an exact takeover costs nothing.
-    [(Q.Q4_0, 4, 0), (Q.Q8_0, 8, 0), (Q.Q4_K, 4, 0.08), (Q.Q5_K, 8, 0.006), (Q.Q6_K, 8, 0.006), (Q.F16, 4, 0.09)],
+    [
+        *((Q.Q4_0, 4, 0), (Q.Q5_0, 8, 0), (Q.Q8_0, 8, 0)),
+        *((Q.Q4_1, 4, 0.08), (Q.Q4_K, 4, 0.08), (Q.F16, 4, 0.09)),
+        *((Q.Q5_1, 8, 0.006), (Q.Q5_K, 8, 0.006), (Q.Q6_K, 8, 0.006)),
+    ],
 )
 def test_what_requantising_costs_is_measured(tmp_path, kind, bits, error):
     model = random_decoder("llama")

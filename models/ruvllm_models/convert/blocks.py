@@ -1,6 +1,6 @@
 """Weights in blocks of 32 with a scale and a whole zero point each, as MatMulNBits reads them.
 
-A weight is scale · (q - zero). Q4_0 and Q8_0 are such blocks already and lose nothing.
+A weight is scale · (q - zero). Q4_0, Q5_0 and Q8_0 are such blocks already and lose nothing.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm_models.convert.tensor import Tensor
+from ruvllm_models.convert.tensor import QUANTISED, Tensor
 
 __all__ = ["BLOCK", "EXACT", "Blocks", "blocks_of", "quantise"]
 
 BLOCK = 32
-EXACT = {"Q4_0": 4, "Q8_0": 8}  # the bits that a kind is taken over in, unchanged
+EXACT = {"Q4_0": (4, 8), "Q5_0": (8,), "Q8_0": (8,)}  # the bits that a kind can be taken over in, unchanged
 # Clipping the ends of a block often costs less than a coarser grid for all of it.
 _SHRINK = {4: (1.0, 0.94, 0.88, 0.8), 8: (1.0,)}
 
@@ -51,8 +51,8 @@ class Blocks:
 def blocks_of(tensor: Tensor, start: int, stop: int, bits: int) -> tuple[Blocks, NDArray[np.float32]]:
     """Some rows in blocks, and as they were: float32 (rows, columns)."""
     values = tensor.floats(start, stop)
-    if EXACT.get(tensor.kind) == bits:
-        return _taken_over(tensor.raw(start, stop), tensor.kind), values
+    if bits in EXACT.get(tensor.kind, ()):
+        return _taken_over(tensor.raw(start, stop), tensor.kind, bits), values
     return quantise(values, bits), values
 
 
@@ -103,16 +103,22 @@ def _fit(
     return Blocks(bits, q.astype(np.uint8), scale, zero.astype(np.uint8)), error
 
 
-def _taken_over(raw: NDArray[np.uint8], kind: str) -> Blocks:
-    """Q4_0 (a float16 scale, 16 bytes of two numbers) or Q8_0 (a float16 scale, 32 signed bytes)."""
-    size = 18 if kind == "Q4_0" else 34
+def _taken_over(raw: NDArray[np.uint8], kind: str, bits: int) -> Blocks:
+    """Blocks that begin with a float16 scale; their numbers get the zero point in the middle of `bits`."""
+    size = QUANTISED[kind][1]
     blocks = raw.reshape(len(raw), -1, size)
     scale = np.ascontiguousarray(blocks[..., :2]).view("<f2")[..., 0].astype(np.float32)
-    body = blocks[..., 2:]
+    middle = 1 << (bits - 1)
     if kind == "Q8_0":
-        return Blocks(8, body ^ np.uint8(128), scale, np.full(scale.shape, 128, np.uint8))
-    q = np.concatenate([body & 15, body >> 4], axis=-1)
-    return Blocks(4, q, scale, np.full(scale.shape, 8, np.uint8))
+        q = blocks[..., 2:] ^ np.uint8(128)  # signed bytes
+    else:
+        # Two numbers to a byte, the first half of the block in the low halves; Q5_0's fifth bits lie before them.
+        body = blocks[..., -16:]
+        q = np.concatenate([body & 15, body >> 4], axis=-1)
+        if kind == "Q5_0":
+            q |= np.unpackbits(blocks[..., 2:6], axis=-1, bitorder="little") << 4
+        q += np.uint8(middle - (16 if kind == "Q5_0" else 8))
+    return Blocks(bits, q, scale, np.full(scale.shape, middle, np.uint8))
 
 
 def _pairs(q: NDArray[np.uint8]) -> NDArray[np.uint8]:

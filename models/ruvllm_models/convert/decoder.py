@@ -15,7 +15,7 @@ from onnx import TensorProto
 
 from ruvllm_models.convert.graph import MICROSOFT, Graph
 from ruvllm_models.convert.spec import DecoderSpec
-from ruvllm_models.convert.tensor import Tensor
+from ruvllm_models.convert.tensor import FLOATS, Tensor
 from ruvllm_models.convert.weights import Matrix, Writer
 
 __all__ = ["Bits", "build"]
@@ -33,10 +33,10 @@ class Bits:
         asked = self.embedding if embedding else self.layers
         if asked:
             return asked
-        if tensor.kind in ("Q4_0", "Q4_K"):
+        if tensor.kind in ("Q4_0", "Q4_1", "Q4_K"):
             return 4
         # Of an unquantised model the table is kept finer: each of its rows is also a word's output.
-        return 8 if embedding or tensor.kind in ("Q5_K", "Q6_K", "Q8_0") else 4
+        return 4 if tensor.kind in FLOATS and not embedding else 8
 
 
 @dataclass(slots=True)

@@ -86,7 +86,7 @@ class Writer:
                 data.write(q)
                 scale.write(made.scale)
                 zero.write(packed_zero)
-                if EXACT.get(part.kind) != bits:
+                if bits not in EXACT.get(part.kind, ()):
                     error.add(values, made)
                 self._advance((stop - start) * part.data.shape[1])
             self.reports.append(error.report(part, bits))
