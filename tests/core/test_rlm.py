@@ -144,7 +144,7 @@ def test_a_backend_that_counts_more_than_expected_stays_within_the_budget(noted)
     class Greedy(Scribe):
         def said(self, messages, params):
             said = super().said(messages, params)
-            usage = type(said.usage)(int(said.usage.prompt_tokens * 1.2), params.max_tokens)
+            usage = type(said.usage)(int(said.usage.prompt_tokens * 1.45), params.max_tokens)
             return Completion(said.text, said.model, usage)
 
     for tokens in (300, 700, 1500):
