@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= ../shared/data
 
-.PHONY: setup run demo test check web web-test pyodide-test bench bench-web models eval clean
+.PHONY: setup run demo test check web web-test pyodide-test rest-test bench bench-web models eval clean
 
 $(VENV)/.ready: pyproject.toml core/pyproject.toml models/pyproject.toml edge_server/pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ruvllm needs Python 3.11 or newer: make PYTHON=python3.12")'
@@ -27,8 +27,11 @@ check: setup  ## lint, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: setup check web-test pyodide-test $(VENV)/.browser  ## everything that CI runs
-	$(BIN)/pytest --ignore=tests/core  # pyodide-test has run these on both sides
+test: setup check web-test $(VENV)/.browser  ## everything that CI runs; the two long parts side by side
+	$(MAKE) -j2 --no-print-directory pyodide-test rest-test
+
+rest-test: setup $(VENV)/.browser  # tests/core is run on both sides by pyodide-test
+	$(BIN)/pytest --ignore=tests/core
 
 $(VENV)/.browser: $(VENV)/.ready build/browser.py
 	$(BIN)/python build/browser.py
