@@ -131,7 +131,8 @@ def test_a_file_is_read():
     ("changes", "field"),
     [
         ({"model": {"type": "WordPiece"}}, "model"),
-        ({"model": {"byte_fallback": True}}, "model"),
+        ({"model": {"byte_fallback": True}}, "normalizer"),
+        ({"model": {"dropout": 0.1}}, "model"),
         ({"model": {"vocab": {"a": -1}}}, "model.vocab"),
         ({"model": {"vocab": []}}, "model.vocab"),
         ({"model": {"merges": ["a b c"]}}, "model.merges[0]"),
@@ -147,3 +148,24 @@ def test_a_file_of_another_kind_is_refused_by_field(changes, field):
     with pytest.raises(InputError) as caught:
         read_tokenizer(told(**changes))
     assert caught.value.field == field
+
+
+def test_sentencepiece_falls_back_on_bytes():
+    tokens = ["<s>", "▁", "a", "b", "▁a", "ab", "▁ab", *(f"<0x{byte:02X}>" for byte in range(256))]
+    model = {"vocab": {token: i for i, token in enumerate(tokens)}, "merges": ["a b", "▁ ab", "▁ a"]}
+    steps = [
+        {"type": "Prepend", "prepend": "▁"},
+        {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+    ]
+    begin = {"id": 0, "content": "<s>", "special": True}
+    tokenizer = read_tokenizer(
+        {
+            "model": {"type": "BPE", "byte_fallback": True} | model,
+            "normalizer": {"type": "Sequence", "normalizers": steps},
+            "added_tokens": [begin],
+        }
+    )
+    ids = tokenizer.ids("<s>ab aé")
+    assert [tokens[i] for i in ids] == ["<s>", "▁ab", "▁a", "<0xC3>", "<0xA9>"]
+    read = tokenizer.reader()
+    assert "".join(map(read, ids)) == "ab aé"

@@ -17,7 +17,7 @@ from typing import Literal
 
 from ruvllm.errors import InputError
 
-__all__ = ["ByteBPE", "NormalForm", "Special", "byte_characters"]
+__all__ = ["ByteBPE", "NormalForm", "Special", "byte_characters", "merged"]
 
 NormalForm = Literal["", "NFC", "NFD", "NFKC", "NFKD"]
 
@@ -91,11 +91,11 @@ class ByteBPE:
     def ids(self, text: str, *, inert: bool = False) -> list[int]:
         """Token ids of a text; the specials in it count as such, unless `inert` broke them."""
         out: list[int] = []
-        for part, special in self._cut(text):
+        for i, (part, special) in enumerate(self._cut(text)):
             if special is not None:
                 out.append(special.id)
             else:
-                out.extend(self._ordinary(part.replace(_INERT, "") if inert else part))
+                out.extend(self._ordinary(part.replace(_INERT, "") if inert else part, i == 0))
         return out
 
     def inert(self, text: str) -> str:
@@ -131,7 +131,8 @@ class ByteBPE:
         if start < len(text):
             yield text[start:], None
 
-    def _ordinary(self, text: str) -> Iterator[int]:
+    def _ordinary(self, text: str, first: bool) -> Iterable[int]:
+        """Token ids of a text without specials; `first` when nothing is before it."""
         if self._form and not text.isascii():
             text = unicodedata.normalize(self._form, text)
         if self._prefix and text and text[0] != " ":
@@ -152,8 +153,7 @@ class ByteBPE:
             if whole is not None:
                 return (whole,)
         ids = [token for token in map(self._first.__getitem__, data) if token >= 0]
-        merge = _merged_short if len(ids) < _SHORT else _merged_long
-        return tuple(merge(ids, self._merges, self.size))
+        return tuple(merged(ids, self._merges, self.size))
 
 
 def _words(text: str, patterns: Sequence[re.Pattern[str]]) -> Iterable[str]:
@@ -186,6 +186,11 @@ def _ranked(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], size: i
             message = f"merge {rank} ({left!r} {right!r}) needs the token {missing}, which the vocabulary has not"
             raise InputError(message, field="merges", fix="use the tokenizer file that belongs to the model") from None
     return out
+
+
+def merged(ids: list[int], merges: Mapping[int, int], size: int) -> list[int]:
+    """Tokens with all their merges done; `merges` as `_ranked` gives them."""
+    return (_merged_short if len(ids) < _SHORT else _merged_long)(ids, merges, size)
 
 
 def _merged_short(ids: list[int], merges: Mapping[int, int], size: int) -> list[int]:

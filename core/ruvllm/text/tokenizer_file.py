@@ -1,4 +1,4 @@
-"""`tokenizer.json` files of Hugging Face's `tokenizers`, as far as they are byte-level BPE."""
+"""`tokenizer.json` files of Hugging Face's `tokenizers`, as far as they are BPE with bytes below it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 from ruvllm.errors import InputError
 from ruvllm.text.bpe import ByteBPE, NormalForm, Special
 from ruvllm.text.pretokenize import GPT2, compile_pattern
+from ruvllm.text.sentencepiece import Prefix, SentencePiece
 
 __all__ = ["read_tokenizer"]
 
-_FIX = "use a model with byte-level BPE: those of GPT-2's, Llama-3's or Qwen2's family"
+_FIX = "use a model whose tokenizer is of GPT-2's, Llama's or Qwen2's family"
 
 
 def read_tokenizer(told: Any) -> ByteBPE:
@@ -22,10 +23,17 @@ def read_tokenizer(told: Any) -> ByteBPE:
     """
     root = _object(told, "tokenizer.json")
     model = _object(root.get("model"), "model")
-    if model.get("type", "BPE") != "BPE" or model.get("byte_fallback") or model.get("dropout"):
-        raise _refused("model", f"is {model.get('type')!r} with byte_fallback or dropout, not plain byte-level BPE")
+    if model.get("type", "BPE") != "BPE" or model.get("dropout"):
+        raise _refused("model", f"is {str(model.get('type'))[:40]!r} or has dropout, and is not plain BPE")
     if model.get("end_of_word_suffix") or model.get("continuing_subword_prefix"):
         raise _refused("model", "marks parts of words")
+    if model.get("byte_fallback"):
+        return SentencePiece(
+            _vocab(model.get("vocab")),
+            _merges(model.get("merges")),
+            specials=_specials(root.get("added_tokens", [])),
+            prefix=_lead(root),
+        )
     patterns, prefix = _pre_tokenizer(root.get("pre_tokenizer"))
     return ByteBPE(
         _vocab(model.get("vocab")),
@@ -100,6 +108,25 @@ def _pre_tokenizer(told: Any) -> tuple[list[re.Pattern[str]], bool]:
             case _:
                 raise _refused("pre_tokenizer", f"holds {str(step)[:80]}")
     raise _refused("pre_tokenizer", "is not byte-level")
+
+
+def _lead(root: dict[str, Any]) -> Prefix:
+    """Where SentencePiece's blank goes: said by the normalizer in older files, by the pre-tokenizer in newer ones."""
+    match [*_steps(root.get("normalizer"), "normalizer", "normalizers"), root.get("pre_tokenizer")]:
+        case [
+            {"type": "Prepend", "prepend": "▁"},
+            {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+            None,
+        ]:
+            return "each"
+        case [{"type": "Metaspace", "prepend_scheme": "never", "split": False}]:
+            return "never"
+        case [{"type": "Metaspace", "prepend_scheme": "first", "split": False}]:
+            return "first"
+        case [{"type": "Metaspace", "prepend_scheme": "always", "split": False}]:
+            return "always"
+        case other:
+            raise _refused("normalizer", f"and pre_tokenizer are {str(other)[:120]}")
 
 
 def _steps(told: Any, field: str, inner: str) -> list[dict[str, Any]]:

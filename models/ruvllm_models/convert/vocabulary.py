@@ -10,6 +10,7 @@ from typing import Any
 from ruvllm.errors import ArtifactError, InputError
 from ruvllm.text.bpe import ByteBPE
 from ruvllm.text.pretokenize import LLAMA3, QWEN2
+from ruvllm.text.sentencepiece import BLANK
 from ruvllm.text.tokenizer_file import read_tokenizer
 from ruvllm_models.convert.fields import Fields
 from ruvllm_models.convert.hf_source import read_json_file
@@ -17,7 +18,8 @@ from ruvllm_models.convert.hf_source import read_json_file
 __all__ = ["Vocabulary", "from_folder", "from_gguf"]
 
 _KEY = "tokenizer.ggml."
-_FIX = "use a model with byte-level BPE, of GPT-2's, Llama-3's or Qwen2's family"
+_FIX = "use a model whose tokenizer is of GPT-2's, Llama's or Qwen2's family"
+_LONGEST_WORD = 256
 _CONTROL, _USER = 3, 4  # kinds of tokens in GGUF
 _FAMILIES = {
     "gpt-2": "gpt2",
@@ -55,11 +57,12 @@ def from_gguf(file: str, metadata: Mapping[str, Any], size: int) -> Vocabulary:
         ArtifactError: it is another kind of tokenizer, damaged, or larger than the table of `size` rows.
     """
     fields = Fields(file, metadata, _KEY)
-    family = _FAMILIES.get(str(fields.get("pre")))
-    if fields.get("model") != "gpt2" or family is None:
-        kind = f"{str(fields.get('model'))[:20]!r}, {str(fields.get('pre'))[:20]!r}"
-        raise fields.refuse("model", f"and pre are {kind}; what can be read is gpt2 with {', '.join(_FAMILIES)}")
-    tokens, merges = _texts(fields, "tokens"), _texts(fields, "merges")
+    kind, pre = fields.get("model"), fields.get("pre")
+    family = "sentencepiece" if kind == "llama" else _FAMILIES.get(str(pre)) if kind == "gpt2" else None
+    if family is None:
+        known = f"llama, or gpt2 with {', '.join(_FAMILIES)}"
+        raise fields.refuse("model", f"and pre are {str(kind)[:20]!r}, {str(pre)[:20]!r}; what can be read is {known}")
+    tokens = _texts(fields, "tokens")
     kinds = fields.get("token_type", [1] * len(tokens))
     if not isinstance(kinds, list) or len(kinds) != len(tokens) or len({*tokens}) != len(tokens):
         raise fields.refuse("token_type", "does not fit the tokens, or a token is there twice")
@@ -68,22 +71,22 @@ def from_gguf(file: str, metadata: Mapping[str, Any], size: int) -> Vocabulary:
         for i, (token, kind) in enumerate(zip(tokens, kinds, strict=True))
         if kind in (_CONTROL, _USER)
     ]
+    model: dict[str, Any] = {"type": "BPE", "vocab": {token: i for i, token in enumerate(tokens)}}
+    if family == "sentencepiece":
+        model |= {"merges": _merges_by_score(tokens, _scores(fields, len(tokens))), "byte_fallback": True}
+    else:
+        model |= {"merges": _texts(fields, "merges"), "ignore_merges": family == "llama3"}
     told = {
         "version": "1.0",
         "added_tokens": [token | dict.fromkeys(("single_word", "lstrip", "rstrip"), False) for token in added],
-        "normalizer": {"type": "NFC"} if family == "qwen2" else None,
-        "pre_tokenizer": _pre_tokenizer(family),
+        "normalizer": _normalizer(family, bool(fields.get("add_space_prefix", True))),
+        "pre_tokenizer": _pre_tokenizer(family, bool(fields.get("add_space_prefix", True))),
         "post_processor": None,
-        "decoder": _byte_level(False),
-        "model": {
-            "type": "BPE",
-            "vocab": {token: i for i, token in enumerate(tokens)},
-            "merges": merges,
-            "ignore_merges": family == "llama3",
-        },
+        "decoder": _decoder(family),
+        "model": model,
     }
     bpe = _checked(file, told, size)
-    begin = fields.int("bos_token_id") if fields.get("add_bos_token", family == "llama3") else None
+    begin = fields.int("bos_token_id") if fields.get("add_bos_token", family in ("llama3", "sentencepiece")) else None
     ends = [fields.int(key) for key in ("eos_token_id", "eot_token_id") if fields.get(key) is not None]
     names = {
         name: tokens[id_]
@@ -123,7 +126,37 @@ def _texts(fields: Fields, name: str) -> list[str]:
     return value
 
 
-def _pre_tokenizer(family: str) -> dict[str, Any]:
+def _scores(fields: Fields, count: int) -> list[float]:
+    scores = fields.get("scores")
+    if not isinstance(scores, list) or len(scores) != count or not all(isinstance(score, float) for score in scores):
+        raise fields.refuse("scores", "do not fit the tokens")
+    return scores
+
+
+def _merges_by_score(tokens: list[str], scores: list[float]) -> list[list[str]]:
+    """All pairs of tokens that make a token, the best token first: SentencePiece keeps no list of its own."""
+    ids = {token: i for i, token in enumerate(tokens)}
+    found: list[tuple[float, int, int]] = []
+    for token, score in zip(tokens, scores, strict=True):
+        # A word of the vocabulary has some tens of characters; a longer one is a mark.
+        for cut in range(1, min(len(token), _LONGEST_WORD)):
+            left, right = ids.get(token[:cut]), ids.get(token[cut:])
+            if left is not None and right is not None:
+                found.append((-score, left, right))
+    return [[tokens[left], tokens[right]] for _, left, right in sorted(found)]
+
+
+def _normalizer(family: str, blank: bool) -> dict[str, Any] | None:
+    if family == "sentencepiece" and blank:
+        replace = {"type": "Replace", "pattern": {"String": " "}, "content": BLANK}
+        return {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": BLANK}, replace]}
+    return {"type": "NFC"} if family == "qwen2" else None
+
+
+def _pre_tokenizer(family: str, blank: bool) -> dict[str, Any] | None:
+    if family == "sentencepiece":
+        plain = {"type": "Metaspace", "replacement": BLANK, "prepend_scheme": "never", "split": False}
+        return None if blank else plain
     if family == "gpt2":
         return _byte_level(True)
     if family == "digits":
@@ -132,6 +165,14 @@ def _pre_tokenizer(family: str) -> dict[str, Any]:
     pattern = QWEN2 if family == "qwen2" else LLAMA3
     first = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
     return {"type": "Sequence", "pretokenizers": [first, _byte_level(False)]}
+
+
+def _decoder(family: str) -> dict[str, Any]:
+    if family != "sentencepiece":
+        return _byte_level(False)
+    replace = {"type": "Replace", "pattern": {"String": BLANK}, "content": " "}
+    strip = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+    return {"type": "Sequence", "decoders": [replace, {"type": "ByteFallback"}, {"type": "Fuse"}, strip]}
 
 
 def _byte_level(cut: bool) -> dict[str, Any]:
