@@ -15,7 +15,7 @@ __all__ = ["OpenGroup"]
 
 _GROUP = "ruvllm.commands"
 # What somebody may have read of, and where it comes from.
-_ELSEWHERE = dict.fromkeys(("serve", "keys", "bench serve"), "ruvllm-edge")
+_ELSEWHERE = dict.fromkeys(("serve", "keys", "bench serve"), "ruvllm-edge") | {"models": "ruvllm-models"}
 
 
 class OpenGroup(click.Group):
