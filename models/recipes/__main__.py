@@ -16,6 +16,7 @@ STEPS: dict[str, Callable[[Path], None]] = {
     "familiarity": steps.familiarity,
     "recollection": steps.recollection,
     "few": steps.few,
+    "tiers": steps.tiers,
     "builtin": steps.builtin,
     "manifest": steps.manifest,
 }

@@ -23,6 +23,7 @@ __all__ = [
     "router",
     "space",
     "static_encoder",
+    "tiers",
 ]
 
 _DIM = 256  # of the shared space; keeps 96 % of the variance of MiniLM's 384
@@ -138,6 +139,13 @@ def recollection(data: Path) -> None:
     note("router.npz", **fit(data))
 
 
+def tiers(data: Path) -> None:
+    """tiers.npz: P(a weak LLM is right) and P(a strong one is), by the static encoder's vectors."""
+    from recipes.tiers import train
+
+    note("tiers.npz", **train(data))
+
+
 def few(data: Path) -> None:
     """Builds nothing: what two feedbacks an agent are worth on collections that no weight has seen."""
     from recipes.few import few_feedbacks
@@ -174,6 +182,7 @@ _ORIGIN = {
     "space.npz": ("fitted here on vectors of all-MiniLM-L6-v2", "MIT OR Apache-2.0"),
     "static.npz": ("distilled here from all-MiniLM-L6-v2", "Apache-2.0"),
     "router.npz": ("trained here", "MIT OR Apache-2.0"),
+    "tiers.npz": ("trained here on which of two LLMs answered MMLU's questions", "MIT OR Apache-2.0"),
     "builtin.npz": ("computed here from core/ruvllm/agents/builtin", "MIT OR Apache-2.0"),
     "builtin-minilm.npz": ("computed here from core/ruvllm/agents/builtin", "MIT OR Apache-2.0"),
 }

@@ -276,18 +276,57 @@ def _straight(rows: np.ndarray, head_dim: int) -> np.ndarray:
 
 
 def quantised(values: np.ndarray, kind: gguf.GGMLQuantizationType) -> np.ndarray:
-    """The bytes of a kind; those that `gguf` only reads are random blocks with sane scales."""
-    try:
-        return gguf.quants.quantize(values, kind)
-    except NotImplementedError:
-        pass
-    numbers, size = gguf.GGML_QUANT_SIZES[kind]
-    rng = np.random.default_rng(values.shape[0])
-    blocks = rng.integers(0, 256, (values.size // numbers, size), np.uint8)
-    scale = np.float16(0.0004 if kind.name != "Q6_K" else 0.00004)
-    at = {"Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)}[kind.name]
-    for place in at:
-        blocks[:, place : place + 2] = np.frombuffer(
-            (scale * (7 if place == 2 else 1)).astype("<f2").tobytes(), np.uint8
-        )
-    return blocks.reshape(values.shape[0], -1)
+    """uint8 (rows, bytes of a row): `gguf`'s own bytes, or for the K kinds, which it only reads, those below."""
+    by_hand = {"Q4_K": _q4_k, "Q5_K": _q5_k, "Q6_K": _q6_k}.get(kind.name)
+    return gguf.quants.quantize(values, kind) if by_hand is None else by_hand(values).reshape(len(values), -1)
+
+
+def _halves(values: np.ndarray) -> np.ndarray:
+    return values.astype("<f2")[:, None].view(np.uint8)
+
+
+def _minima(values: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """The head of a Q4_K or Q5_K block, uint8 (blocks, 16), and its numbers up to `top`, uint8 (blocks, 8, 32)."""
+    x = values.reshape(-1, 8, 32)
+    low = np.maximum(-x.min(-1), 0)
+    step = (x.max(-1) + low) / top
+    d, dmin = (part.max(-1).astype(np.float16).astype(np.float32) / 63 for part in (step, low))
+    d, dmin = d.astype(np.float16), dmin.astype(np.float16)
+    scale = np.clip(np.rint(step / d[:, None]), 1, 63).astype(np.uint8)
+    least = np.clip(np.rint(low / dmin[:, None]), 0, 63).astype(np.uint8)
+    grid = (d[:, None] * scale)[..., None].astype(np.float32)
+    q = np.clip(np.rint((x + (dmin[:, None] * least)[..., None].astype(np.float32)) / grid), 0, top).astype(np.uint8)
+    # Six bits each: four pairs as they are, and the other four in what those leave free.
+    first = scale[:, :4] | (scale[:, 4:] >> 4 << 6)
+    second = least[:, :4] | (least[:, 4:] >> 4 << 6)
+    third = (scale[:, 4:] & 15) | (least[:, 4:] << 4)
+    return np.concatenate([_halves(d), _halves(dmin), first, second, third], axis=1), q
+
+
+def _nibbles(q: np.ndarray) -> np.ndarray:
+    """Of each 64 numbers the first 32 in the low halves, the others in the high ones: uint8 (blocks, 128)."""
+    return ((q[:, 0::2] & 15) | ((q[:, 1::2] & 15) << 4)).reshape(len(q), -1)
+
+
+def _q4_k(values: np.ndarray) -> np.ndarray:
+    head, q = _minima(values, 15)
+    return np.concatenate([head, _nibbles(q)], axis=1)
+
+
+def _q5_k(values: np.ndarray) -> np.ndarray:
+    head, q = _minima(values, 31)
+    fifth = np.bitwise_or.reduce((q >> 4) << np.arange(8, dtype=np.uint8)[:, None], axis=1)
+    return np.concatenate([head, fifth, _nibbles(q)], axis=1)
+
+
+def _q6_k(values: np.ndarray) -> np.ndarray:
+    x = values.reshape(-1, 16, 16)
+    peak = np.abs(x).max(-1) / 31
+    d = (peak.max(-1) / 127).astype(np.float16)
+    scale = np.clip(np.rint(peak / d[:, None]), 1, 127).astype(np.int8)
+    q = np.clip(np.rint(x / (d[:, None] * scale)[..., None].astype(np.float32)), -32, 31).astype(np.int8) + 32
+    q = q.astype(np.uint8).reshape(-1, 2, 4, 32)  # halves, quarters of them, numbers
+    low = (q[:, :, :2] & 15) | ((q[:, :, 2:] & 15) << 4)
+    high = np.bitwise_or.reduce((q >> 4) << np.array([0, 2, 4, 6], np.uint8)[:, None], axis=2)
+    blocks = len(q)
+    return np.concatenate([low.reshape(blocks, -1), high.reshape(blocks, -1), scale.view(np.uint8), _halves(d)], axis=1)

@@ -94,7 +94,7 @@ def test_gguf_holds_the_same_model(tmp_path, architecture, kind):
     # Bounds on what a 4- or 8-bit grid costs random weights; an exact takeover costs nothing.
     [
         *((Q.Q4_0, 4, 0), (Q.Q5_0, 8, 0), (Q.Q8_0, 8, 0)),
-        *((Q.Q4_1, 4, 0.08), (Q.Q4_K, 4, 0.08), (Q.F16, 4, 0.09)),
+        *((Q.Q4_1, 4, 0.006), (Q.Q4_K, 4, 0.006), (Q.F16, 4, 0.09)),
         *((Q.Q5_1, 8, 0.006), (Q.Q5_K, 8, 0.006), (Q.Q6_K, 8, 0.006)),
     ],
 )
@@ -104,7 +104,7 @@ def test_what_requantising_costs_is_measured(tmp_path, kind, bits, error):
     manifest = convert(tmp_path / "m.gguf", tmp_path / "out")
     told = {tensor["name"]: tensor for tensor in manifest["tensors"]}
     assert told["blk.1.attn_v.weight"]["bits"] == bits
-    assert told["token_embd.weight"]["bits"] == (8 if kind == Q.F16 else bits)
+    assert told["token_embd.weight"]["bits"] == (4 if kind == Q.Q4_0 else 8)
     assert (manifest["worst"]["relative"] == 0) == (error == 0)
     assert manifest["worst"]["relative"] <= error
     runner = Runner(tmp_path / "out")

@@ -1,6 +1,7 @@
 """Weights in blocks of 32 with a scale and a whole zero point each, as MatMulNBits reads them.
 
-A weight is scale · (q - zero). Q4_0, Q5_0 and Q8_0 are such blocks already and lose nothing.
+A weight is scale · (q - zero). Q4_0, Q5_0 and Q8_0 are such blocks already and lose nothing. Q4_K and Q4_1 have a
+minimum in place of the zero point: what is left of it when that is whole is an offset, the same for a whole block.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 
 from ruvllm_models.convert.tensor import QUANTISED, Tensor
 
-__all__ = ["BLOCK", "EXACT", "Blocks", "blocks_of", "quantise"]
+__all__ = ["BLOCK", "EXACT", "OFFSET", "Blocks", "blocks_of", "offset_blocks", "quantise"]
 
 BLOCK = 32
 EXACT = {"Q4_0": (4, 8), "Q5_0": (8,), "Q8_0": (8,)}  # the bits that a kind can be taken over in, unchanged
+OFFSET = {"Q4_1", "Q4_K"}  # taken over in 4 bits, with an offset
 # Clipping the ends of a block often costs less than a coarser grid for all of it.
 _SHRINK = {4: (1.0, 0.94, 0.88, 0.8), 8: (1.0,)}
 
@@ -28,17 +30,23 @@ class Blocks:
         q: uint8 (rows, blocks, BLOCK), below 2^bits.
         scale: float32 (rows, blocks).
         zero: uint8 (rows, blocks).
+        offset: float32 (rows, blocks) that every weight of a block has beside it, None for nothing.
     """
 
     bits: int
     q: NDArray[np.uint8]
     scale: NDArray[np.float32]
     zero: NDArray[np.uint8]
+    offset: NDArray[np.float32] | None = None
 
     def floats(self) -> NDArray[np.float32]:
-        """float32 (rows, blocks · BLOCK): what the weights became."""
+        """float32 (rows, blocks · BLOCK): what the weights became, without their offset."""
         centred = self.q.astype(np.float32) - self.zero[:, :, None]
         return (centred * self.scale[:, :, None]).reshape(len(self.q), -1)
+
+    def offset_or_zeros(self) -> NDArray[np.float32]:
+        """float32 (rows, blocks)."""
+        return np.zeros_like(self.scale) if self.offset is None else self.offset
 
     def packed(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """q as (rows, blocks, BLOCK · bits / 8) and zero as (rows, ⌈blocks · bits / 8⌉), low half first."""
@@ -48,12 +56,25 @@ class Blocks:
         return _pairs(self.q), _pairs(zero)
 
 
-def blocks_of(tensor: Tensor, start: int, stop: int, bits: int) -> tuple[Blocks, NDArray[np.float32]]:
-    """Some rows in blocks, and as they were: float32 (rows, columns)."""
+def blocks_of(
+    tensor: Tensor, start: int, stop: int, bits: int, *, offset: bool = False
+) -> tuple[Blocks, NDArray[np.float32]]:
+    """Some rows in blocks, and as they were: float32 (rows, columns).
+
+    Args:
+        offset: the blocks may have one.
+    """
     values = tensor.floats(start, stop)
     if bits in EXACT.get(tensor.kind, ()):
         return _taken_over(tensor.raw(start, stop), tensor.kind, bits), values
+    if offset and tensor.kind in OFFSET:
+        return _with_minima(tensor.raw(start, stop), tensor.kind), values
     return quantise(values, bits), values
+
+
+def offset_blocks(offset: NDArray[np.float32]) -> Blocks:
+    """Offsets (rows, blocks) as blocks of 8 bits themselves, the last one filled up with zeros."""
+    return quantise(np.pad(offset, ((0, 0), (0, -offset.shape[1] % BLOCK))), 8)
 
 
 def quantise(values: NDArray[np.float32], bits: int) -> Blocks:
@@ -119,6 +140,25 @@ def _taken_over(raw: NDArray[np.uint8], kind: str, bits: int) -> Blocks:
             q |= np.unpackbits(blocks[..., 2:6], axis=-1, bitorder="little") << 4
         q += np.uint8(middle - (16 if kind == "Q5_0" else 8))
     return Blocks(bits, q, scale, np.full(scale.shape, middle, np.uint8))
+
+
+def _with_minima(raw: NDArray[np.uint8], kind: str) -> Blocks:
+    """Blocks whose weights are scale · q - least, q in 4 bits."""
+    blocks = raw.reshape(len(raw), -1, QUANTISED[kind][1])
+    first, second = (np.ascontiguousarray(blocks[..., at : at + 2]).view("<f2").astype(np.float32) for at in (0, 2))
+    if kind == "Q4_1":
+        scale, least, body = first[..., 0], -second[..., 0], blocks[..., 4:]
+        q = np.concatenate([body & 15, body >> 4], axis=-1)
+    else:
+        # Eight scales and minima of six bits: four pairs as they are, the others in what those leave free.
+        one, two, three = (blocks[..., at : at + 4] for at in (4, 8, 12))
+        scales = np.concatenate([one & 63, (three & 15) | (one >> 6 << 4)], axis=-1)
+        minima = np.concatenate([two & 63, (three >> 4) | (two >> 6 << 4)], axis=-1)
+        scale, least = ((part * whole).reshape(len(raw), -1) for part, whole in ((scales, first), (minima, second)))
+        body = blocks[..., 16:].reshape(*blocks.shape[:2], 4, 1, BLOCK)
+        q = np.concatenate([body & 15, body >> 4], axis=-2).reshape(*scale.shape, BLOCK)
+    zero = np.clip(np.rint(least / _nonzero(scale)), 0, 15)
+    return Blocks(4, q, scale, zero.astype(np.uint8), scale * zero - least)
 
 
 def _pairs(q: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from ruvllm_models.convert.blocks import OFFSET
 from ruvllm_models.convert.graph import MICROSOFT, Graph
 from ruvllm_models.convert.spec import DecoderSpec
 from ruvllm_models.convert.tensor import FLOATS, Tensor
@@ -33,10 +34,9 @@ class Bits:
         asked = self.embedding if embedding else self.layers
         if asked:
             return asked
-        if tensor.kind in ("Q4_0", "Q4_1", "Q4_K"):
-            return 4
-        # Of an unquantised model the table is kept finer: each of its rows is also a word's output.
-        return 4 if tensor.kind in FLOATS and not embedding else 8
+        # A lookup takes no offsets; and each row of a table is a word's output, too, so it is kept finer.
+        four = ("Q4_0",) if embedding else ("Q4_0", *OFFSET, *FLOATS)
+        return 4 if tensor.kind in four else 8
 
 
 @dataclass(slots=True)

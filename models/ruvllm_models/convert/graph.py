@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
+from ruvllm_models.convert.blocks import BLOCK
 from ruvllm_models.convert.weights import Matrix
 
 __all__ = ["Graph"]
@@ -25,6 +26,7 @@ class Graph:
         self.initialisers: list[TensorProto] = []
         self.inputs: list[ValueInfoProto] = []
         self.outputs: list[ValueInfoProto] = []
+        self._made: set[str] = set()
 
     def node(
         self,
@@ -61,19 +63,35 @@ class Graph:
         if weight.bits == 32:
             out = self.node("FusedMatMul", [x, weight.data], name, domain=MICROSOFT, transB=1)
         else:
-            inputs = [x, weight.data, weight.scale, weight.zero]
-            shape: dict[str, Any] = {"K": weight.columns, "N": weight.rows, "bits": weight.bits, "block_size": 32}
-            out = self.node("MatMulNBits", inputs, name, domain=MICROSOFT, accuracy_level=_INT8_ARITHMETIC, **shape)
+            out = self._blocks(x, weight, name)
+        if weight.offset is not None:
+            shift = self._blocks(self._sums(x), weight.offset, f"{name}.shift")
+            out = self.node("Add", [out, shift], f"{name}.shifted")
         if bias is None:
             return out
         return self.node("Add", [out, self.constant(f"{name}.bias", bias)], f"{name}.biased")
+
+    def _blocks(self, x: str, weight: Matrix, name: str) -> str:
+        inputs = [x, weight.data, weight.scale, weight.zero]
+        shape: dict[str, Any] = {"K": weight.columns, "N": weight.rows, "bits": weight.bits, "block_size": BLOCK}
+        return self.node("MatMulNBits", inputs, name, domain=MICROSOFT, accuracy_level=_INT8_ARITHMETIC, **shape)
+
+    def _sums(self, x: str) -> str:
+        """x (…, columns) -> its sums over blocks (…, blocks), worked out once for all that ask."""
+        name = f"{x}.sums"
+        if name not in self._made:
+            self._made.add(name)
+            shape = self.constant(f"{name}.shape", np.array([0, 0, -1, BLOCK], np.int64))
+            axis = self.constant(f"{name}.axis", np.array([-1], np.int64))
+            self.node("ReduceSum", [self.node("Reshape", [x, shape], f"{name}.blocks"), axis], name, keepdims=0)
+        return name
 
     def lookup(self, ids: str, table: Matrix, name: str) -> str:
         """ids (…) -> rows of a table (…, columns)."""
         if table.bits == 32:
             return self.node("Gather", [table.data, ids], name)
         inputs = [table.flat, ids, table.scale, table.zero]
-        options: dict[str, Any] = {"gather_axis": 0, "quantize_axis": 1, "block_size": 32, "bits": table.bits}
+        options: dict[str, Any] = {"gather_axis": 0, "quantize_axis": 1, "block_size": BLOCK, "bits": table.bits}
         return self.node("GatherBlockQuantized", inputs, name, domain=MICROSOFT, **options)
 
     def rms_norm(self, x: str, weight: NDArray[np.float32], eps: float, name: str) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, external_data_helper
 
-from ruvllm_models.convert.blocks import BLOCK, EXACT, Blocks, blocks_of
+from ruvllm_models.convert.blocks import BLOCK, EXACT, OFFSET, Blocks, blocks_of, offset_blocks
 from ruvllm_models.convert.shards import Region, Shards
 from ruvllm_models.convert.tensor import Tensor
 
@@ -43,6 +43,7 @@ class Matrix:
     Attributes:
         bits: 4 or 8 in blocks, 32 for float32.
         flat: of a table in blocks: the same bytes as (rows, bytes), for a lookup.
+        offset: (rows, blocks) that each sum over a block of the input is multiplied with and added.
     """
 
     rows: int
@@ -52,6 +53,7 @@ class Matrix:
     flat: str = ""
     scale: str = ""
     zero: str = ""
+    offset: Matrix | None = None
 
 
 class Writer:
@@ -75,21 +77,30 @@ class Writer:
         rows, columns = sum(part.rows for part in parts), parts[0].shape[-1]
         if bits == 32 or columns % BLOCK:
             return self._dense(name, parts, rows, columns)
-        blocks = columns // BLOCK
-        body, scales, zeros = BLOCK * bits // 8, 4, -(-blocks * bits // 8)
-        data, scale, zero = (self._shards.region(rows * n) for n in (blocks * body, blocks * scales, zeros))
+        offset = bits == 4 and not table and any(part.kind in OFFSET for part in parts)
+        body = self._blocks(name, rows, columns, bits, table)
+        rest = self._blocks(f"{name}.offset", rows, columns // BLOCK, 8, False) if offset else None
         for part in parts:
             error = _Error()
             for start, stop in _chunks(part):
-                made, values = blocks_of(part, start, stop, bits)
-                q, packed_zero = made.packed()
-                data.write(q)
-                scale.write(made.scale)
-                zero.write(packed_zero)
+                made, values = blocks_of(part, start, stop, bits, offset=offset)
+                body.write(made)
+                became = made.floats()
+                if rest is not None:
+                    shift = offset_blocks(made.offset_or_zeros())
+                    rest.write(shift)
+                    became += np.repeat(shift.floats()[:, : columns // BLOCK], BLOCK, axis=1)
                 if bits not in EXACT.get(part.kind, ()):
-                    error.add(values, made)
+                    error.add(values, became)
                 self._advance((stop - start) * part.data.shape[1])
             self.reports.append(error.report(part, bits))
+        return replace(body.matrix, offset=None if rest is None else rest.matrix)
+
+    def _blocks(self, name: str, rows: int, columns: int, bits: int, table: bool) -> _Regions:
+        """Room for a matrix in blocks, and its initialisers."""
+        blocks = -(-columns // BLOCK)
+        body, zeros = BLOCK * bits // 8, -(-blocks * bits // 8)
+        data, scale, zero = (self._shards.region(rows * n) for n in (blocks * body, blocks * 4, zeros))
         flat = f"{name}.flat" if table else ""
         matrix = Matrix(rows, columns, bits, f"{name}.q", flat, f"{name}.scale", f"{name}.zero")
         self._external(matrix.data, TensorProto.UINT8, (rows, blocks, body), data)
@@ -97,7 +108,7 @@ class Writer:
             self._external(flat, TensorProto.UINT8, (rows, blocks * body), data)
         self._external(matrix.scale, TensorProto.FLOAT, (rows, blocks), scale)
         self._external(matrix.zero, TensorProto.UINT8, (rows, zeros), zero)
-        return matrix
+        return _Regions(matrix, data, scale, zero)
 
     def array(self, name: str, values: NDArray[np.float32]) -> str:
         """A larger constant."""
@@ -124,14 +135,30 @@ class Writer:
         self.initialisers.append(tensor)
 
 
+@dataclass(frozen=True, slots=True)
+class _Regions:
+    """Where the blocks of a matrix go."""
+
+    matrix: Matrix
+    data: Region
+    scale: Region
+    zero: Region
+
+    def write(self, made: Blocks) -> None:
+        q, zero = made.packed()
+        self.data.write(q)
+        self.scale.write(made.scale)
+        self.zero.write(zero)
+
+
 class _Error:
     """Sums over the chunks of a tensor."""
 
     def __init__(self) -> None:
         self._lost = self._whole = self._largest = 0.0
 
-    def add(self, values: NDArray[np.float32], made: Blocks) -> None:
-        gap = values - made.floats()
+    def add(self, values: NDArray[np.float32], became: NDArray[np.float32]) -> None:
+        gap = values - became
         self._lost += float(np.vdot(gap, gap))
         self._whole += float(np.vdot(values, values))
         self._largest = max(self._largest, float(np.abs(gap).max()))
