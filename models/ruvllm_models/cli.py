@@ -22,8 +22,10 @@ def models() -> None:
 @models.command()
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="A folder to make.")
-@click.option("--bits", type=click.Choice(["4", "8", "32"]), help="Of each weight.  [default: what suits the source]")
-@click.option("--embedding-bits", type=click.Choice(["4", "8", "32"]), help="The same, of the embedding table.")
+@click.option(
+    "--bits", type=click.Choice(["4", "8", "32"]), help="Of the layers' weights.  [default: what suits the source]"
+)
+@click.option("--embedding-bits", type=click.Choice(["4", "8", "32"]), help="Of the embedding table.")
 @click.option("--context", type=click.IntRange(min=8), metavar="TOKENS", help="[default: the model's, at most 32768]")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest.")
 def convert(
@@ -42,7 +44,8 @@ def convert(
     except ImportError as missing:
         message = f"conversion needs a package that is not installed: {missing.name}"
         raise ConfigError(message, field="convert", fix="pip install 'ruvllm-models[convert]'") from None
-    widths = Bits(int(bits or 0), int(embedding_bits or bits or 0))
+    # The table costs most when it is coarse: 4 bits of the layers do not ask that of it.
+    widths = Bits(int(bits or 0), int(embedding_bits or (32 if bits == "32" else 0)))
     shown = 0
     with progress("converting", 100, quiet=as_json) as advance:
 
