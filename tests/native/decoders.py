@@ -246,8 +246,9 @@ def write_gguf(model: Decoder, path: Path, kind: gguf.GGMLQuantizationType) -> d
     vocab, marks = told["model"]["vocab"], {token["id"] for token in told["added_tokens"]}
     out.add_tokenizer_model("gpt2")
     out.add_tokenizer_pre("qwen2")
-    out.add_token_list(sorted(vocab, key=vocab.__getitem__))
-    out.add_token_types([3 if i in marks else 1 for i in range(len(vocab))])
+    unused = [f"[PAD{i}]" for i in range(len(vocab), VOCAB)]  # a table has more rows than words in real files, too
+    out.add_token_list([*sorted(vocab, key=vocab.__getitem__), *unused])
+    out.add_token_types([3 if i in marks else 1 if i < len(vocab) else 5 for i in range(VOCAB)])
     out.add_token_merges([" ".join(pair) for pair in told["model"]["merges"]])
     out.add_eos_token_id(2)
     out.add_chat_template("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}")

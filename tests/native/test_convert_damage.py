@@ -9,7 +9,7 @@ from contextlib import suppress
 import gguf
 import numpy as np
 import pytest
-from decoders import random_decoder, write_folder, write_gguf
+from decoders import VOCAB, random_decoder, write_folder, write_gguf
 
 from ruvllm.errors import ArtifactError, InputError, RuvllmError
 from ruvllm_models.convert import convert
@@ -97,7 +97,7 @@ def test_lengths_that_lie_take_no_memory(tmp_path, whole):
         whole[:8] + struct.pack("<QQ", 2**60, 2**60) + whole[24:],  # counts of tensors and keys
         whole[:8] + struct.pack("<QQ", 1, 2**40) + whole[24:],
         whole[:24] + struct.pack("<Q", 2**62) + whole[32:],  # the length of the first key
-        patched(whole, "tokenizer.ggml.tokens", struct.pack("<IQ", 8, 400), struct.pack("<IQ", 8, 2**50)),
+        patched(whole, "tokenizer.ggml.tokens", struct.pack("<IQ", 8, VOCAB), struct.pack("<IQ", 8, 2**50)),
     ]
     for i, lie in enumerate(lies):
         path = tmp_path / f"{i}.gguf"
