@@ -84,6 +84,14 @@ def test_what_a_user_writes_cannot_steer_the_model():
 
 
 @settings(deadline=None)
+@given(st.text("aAb"))
+def test_specials_that_overlap_are_broken_too(text):
+    specials = [Special(name, 300 + i) for i, name in enumerate(("aa", "aAa", "Ab", "b"))]
+    tokenizer = ByteBPE(VOCAB, [], [compile_pattern(GPT2)], specials=specials)
+    assert all(token < 300 for token in tokenizer.ids(tokenizer.inert(text), inert=True))
+
+
+@settings(deadline=None)
 @given(st.text(), st.sampled_from([GPT2, QWEN2, LLAMA3]))
 def test_ids_give_the_text_again(text, pattern):
     tokenizer = bpe(pattern)

@@ -86,6 +86,9 @@ class ByteBPE:
         # Leftmost, and the longest of those: as the reference finds them.
         self._longest = sorted(specials, key=lambda special: -len(special.text))
         self._splits = _finder(self._longest)
+        controls = [special.text for special in self._longest if special.control]
+        self._dropped = {ord(text): None for text in (_INERT, *controls) if len(text) == 1}
+        self._controls = re.compile("|".join(re.escape(text) for text in controls if len(text) > 1) or r"(?!)")
         self._cache: dict[str, tuple[int, ...]] = {}
 
     def ids(self, text: str, *, inert: bool = False) -> list[int]:
@@ -100,11 +103,8 @@ class ByteBPE:
 
     def inert(self, text: str) -> str:
         """The text with its control tokens broken, for what users wrote: `ids(…, inert=True)` reads them as text."""
-        text = text.replace(_INERT, "")
-        for special in self.specials.values():
-            if special.control and special.text in text:
-                text = text.replace(special.text, special.text[0] + _INERT + special.text[1:])
-        return text
+        # Behind every character, since specials may overlap; one of a single character can only be left out.
+        return self._controls.sub(lambda found: _INERT.join(found[0]) + _INERT, text.translate(self._dropped))
 
     def text(self, ids: Iterable[int], *, control: bool = False) -> str:
         """The text of tokens, U+FFFD where their bytes are no UTF-8; control tokens only on demand."""
