@@ -16,6 +16,7 @@ from ruvllm import RuvLLM, RuvllmError
 from ruvllm.cli.bench_learn import learn
 from ruvllm.cli.bench_memory import memory
 from ruvllm.cli.bench_query import query
+from ruvllm.cli.bench_select import select
 from ruvllm.cli.console import number, print_json, show_table, waiting
 from ruvllm.cli.measure import Measured
 from ruvllm.cli.options import json_option
@@ -54,6 +55,7 @@ def bench() -> None:
       ruvllm bench route
       ruvllm bench route --seconds 5 --json
       ruvllm bench learn --data ../shared/data
+      ruvllm bench select --data rows.json
       ruvllm bench memory --data docs/ --quick
     """
 
@@ -61,6 +63,7 @@ def bench() -> None:
 bench.add_command(learn)
 bench.add_command(query)
 bench.add_command(memory)
+bench.add_command(select)
 
 
 @bench.command()

@@ -18,6 +18,7 @@ from ruvllm.cli.evalset import Collection, IntentSet, Prompt, read_agent_set, re
 from ruvllm.cli.metrics import Answer, IntentRun, score_agents, score_intents
 from ruvllm.cli.options import encoder_option, json_option
 from ruvllm.cli.plots import check_plot, save_report
+from ruvllm.cli.tiers import eval_tiers
 
 __all__ = ["evaluate"]
 
@@ -44,6 +45,9 @@ def evaluate() -> None:
 
 evaluate.add_command(decompose)
 evaluate.add_command(longdoc)
+
+
+evaluate.add_command(eval_tiers)
 
 
 @evaluate.command()

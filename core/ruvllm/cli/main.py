@@ -31,6 +31,7 @@ _COMMANDS = {
     "memory": "ruvllm.cli.memory:memory",
     "query": "ruvllm.cli.query:query",
     "route": "ruvllm.cli.route:route",
+    "tiers": "ruvllm.cli.tiers:tiers",
 }
 
 

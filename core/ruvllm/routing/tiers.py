@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from math import exp, log1p
 
+from ruvllm.routing.booster import recognise
 from ruvllm.types import Action, Agent, Tier
 
 __all__ = ["action_for", "difficulty", "tier_for"]
@@ -28,16 +29,18 @@ _CLAUSE = re.compile(r"[,;]|\b(?:and|then|with|while|after|including)\b", re.IGN
 
 
 def difficulty(text: str) -> float:
-    """A first estimate of P(a small LLM fails), from words and length alone."""
+    """A first estimate of P(a small LLM fails), from words and length alone; `Difficulty` learns it from outcomes."""
     score = -1.4 + 1.1 * len(_HARD.findall(text)) - 1.0 * len(_EASY.findall(text))
     score += 0.35 * len(_CLAUSE.findall(text)) + 0.25 * log1p(len(text.split()) / 20)
     return 1 / (1 + exp(-max(min(score, 30.0), -30.0)))
 
 
 def tier_for(agent: Agent, text: str) -> Tier:
-    """The agent's own tier wins; otherwise the task's difficulty decides."""
+    """The agent's own tier wins; an edit that a program can make needs no LLM; otherwise the difficulty decides."""
     if agent.tier is not None:
         return agent.tier
+    if recognise(text) is not None:
+        return Tier.BOOSTER
     return Tier.LARGE if difficulty(text[:20_000]) >= _LARGE_FROM else Tier.SMALL
 
 

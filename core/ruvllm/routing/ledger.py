@@ -1,0 +1,107 @@
+"""What backends cost, how long they take and how good they were: kept for choices, and for a dashboard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Ledger"]
+
+_PRIOR = 5.0  # answers that a stated cost or latency is worth
+_SLOWEST = 200.0  # answers that a mean of them goes back: prices and loads change
+_LISTS, _COUNTS, _SUMS = ("cost", "latency", "quality", "calls"), ("prompts", "answers", "every"), ("spent", "dearest")
+_EVERY, _POINTS = 50, 200  # answers to a point of the curve, and points kept
+
+
+class Ledger:
+    """Running means of each backend, and totals.
+
+    Attributes:
+        cost: float64 (backends,), US dollars of an answer.
+        latency: float64 (backends,), milliseconds.
+        prompts, answers: that were chosen for, and whose outcome was told.
+        spent, dearest: US dollars in all, and what the dearest backend would have taken.
+        curve: (answers, spent, dearest, mean quality since the last point).
+    """
+
+    def __init__(self, names: Sequence[str], costs: Sequence[float], latencies: Sequence[float]) -> None:
+        self.names = tuple(names)
+        self.cost, self.latency = np.array(costs, np.float64), np.array(latencies, np.float64)
+        self.quality, self.calls = np.zeros(len(names)), np.zeros(len(names), np.int64)
+        self.prompts, self.answers = 0, 0
+        self.spent = self.dearest = 0.0
+        self.curve: list[tuple[int, float, float, float]] = []
+        self.every = _EVERY
+        self._recent: list[float] = []
+
+    def add(self, backend: int, quality: float, cost: float | None, latency: float | None) -> None:
+        """An answer."""
+        self.calls[backend] += 1
+        self.answers += 1
+        share = 1 / min(self.calls[backend] + _PRIOR, _SLOWEST)
+        if cost is not None:
+            self.cost[backend] += share * (cost - self.cost[backend])
+        if latency is not None:
+            self.latency[backend] += share * (latency - self.latency[backend])
+        self.quality[backend] += (quality - self.quality[backend]) / min(int(self.calls[backend]), _SLOWEST)
+        paid = float(self.cost[backend]) if cost is None else cost
+        self.spent += paid
+        # The dearest backend's answer would not have been cheaper than this one.
+        self.dearest += max(float(self.cost.max()), paid)
+        self._recent.append(quality)
+        if len(self._recent) >= self.every:
+            self._point()
+
+    def _point(self) -> None:
+        self.curve.append((self.answers, self.spent, self.dearest, float(np.mean(self._recent))))
+        self._recent = []
+        if len(self.curve) >= _POINTS:  # every other one tells the same story
+            merged = zip(self.curve[::2], self.curve[1::2], strict=True)
+            self.curve = [(*later[:3], (first[3] + later[3]) / 2) for first, later in merged]
+            self.every *= 2
+
+    def state(self) -> dict[str, Any]:
+        """Everything, as plain JSON types."""
+        lists = {name: getattr(self, name).tolist() for name in _LISTS}
+        return lists | {name: getattr(self, name) for name in (*_COUNTS, *_SUMS)} | {"curve": self.curve}
+
+    def restored(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave. Raises KeyError, TypeError or ValueError: it is not that."""
+        lists = {name: np.array(state[name], np.float64) for name in _LISTS}
+        numbers = {name: int(state[name]) for name in _COUNTS} | {name: float(state[name]) for name in _SUMS}
+        curve = [(int(a), float(b), float(c), float(d)) for a, b, c, d in state["curve"]]
+        told = np.concatenate([*lists.values(), np.array([*numbers.values(), *sum(curve, ())], np.float64)])
+        if any(len(one) != len(self.names) for one in lists.values()) or not (told >= 0).all() or numbers["every"] < 1:
+            raise ValueError("its totals are no such numbers")
+        for name, value in (lists | numbers).items():
+            setattr(self, name, value)
+        self.calls, self.curve, self._recent = self.calls.astype(np.int64), curve, []
+
+    def stats(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        rows = zip(self.names, self.calls, self.cost, self.latency, self.quality, strict=True)
+        return {
+            "prompts": self.prompts,
+            "answers": self.answers,
+            "spent": self.spent,
+            "always_dearest": self.dearest,
+            "savings": 1 - self.spent / self.dearest if self.dearest else 0.0,
+            "quality": float(self.quality @ self.calls / self.answers) if self.answers else None,
+            "backends": [
+                {
+                    "name": name,
+                    "calls": int(calls),
+                    "share": int(calls) / self.answers if self.answers else 0.0,
+                    "cost": float(cost),
+                    "latency": float(latency),
+                    "quality": float(quality) if calls else None,
+                }
+                for name, calls, cost, latency, quality in rows
+            ],
+            "curve": [
+                {"answers": answers, "spent": spent, "always_dearest": dearest, "quality": quality}
+                for answers, spent, dearest, quality in self.curve
+            ],
+        }

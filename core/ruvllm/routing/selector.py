@@ -1,0 +1,305 @@
+"""Which LLM backend to ask, learnt from outcomes: a contextual bandit under limits on cost, latency and quality.
+
+`select` keeps to the limits, and among the backends within them takes the one of the greatest value. Without a
+budget the value is quality / (cost · latency); with one it is quality less a price for cost, and the price is set
+so that the mean cost comes to the budget: as much quality as that buys.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from math import inf, isfinite
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ruvllm.encoders.protocol import Encoder, run_now
+from ruvllm.errors import ArtifactError, InputError, StoreError
+from ruvllm.host import load_npz
+from ruvllm.routing.bandit import Bandit
+from ruvllm.routing.ledger import Ledger
+from ruvllm.routing.policy import policy_for
+from ruvllm.routing.prompt_forms import PROMPT_FORMS, prompt_forms
+
+__all__ = ["BackendProfile", "Choice", "LLMOrchestrator"]
+
+Array = NDArray[Any]
+
+_OPTIMISM = 0.5  # standard deviations that an unsure quality is raised by
+_WINDOW = 1_024  # prompts that the price is set by
+_STARTING = 32  # prompts before there is a price
+_EXPLORED = 200.0  # answers by which half of the choices still are at random; ever fewer are after that
+_HORIZON = 1_000  # prompts within which overspending is made good
+
+
+@dataclass(frozen=True, slots=True)
+class BackendProfile:
+    """What is known of a backend beforehand; outcomes correct all of it.
+
+    Attributes:
+        cost: US dollars of a prompt with its answer.
+        latency: milliseconds to the whole answer.
+        quality: mean quality of its answers, 0 to 1.
+    """
+
+    name: str
+    cost: float
+    latency: float = 1_000.0
+    quality: float = 0.8
+
+    def __post_init__(self) -> None:
+        checks = (
+            ("name", bool(self.name), "a name"),
+            ("cost", isfinite(self.cost) and self.cost >= 0, "dollars, 0 or more"),
+            ("latency", isfinite(self.latency) and self.latency > 0, "milliseconds above 0"),
+            ("quality", 0 <= self.quality <= 1, "0 to 1"),
+        )
+        for name, right, fix in checks:
+            if not right:
+                raise InputError(f"{name} is {getattr(self, name)!r}", field=name, fix=f"give {fix}")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The backend for one prompt.
+
+    Attributes:
+        quality, cost, latency: as expected.
+        value: what it was chosen for.
+        alternatives: the other backends within the limits, best first.
+        inputs: of the prompt, for `record_outcome`.
+    """
+
+    backend: str
+    quality: float
+    cost: float
+    latency: float
+    value: float
+    alternatives: tuple[str, ...]
+    inputs: Array = field(repr=False, compare=False)
+
+
+class LLMOrchestrator:
+    """Chooses among backends and learns from what came of it.
+
+    Args:
+        backends: two or more, each name once.
+        encoder: of prompts; None when `select` is given vectors.
+        dim: of the vectors, where there is no encoder.
+        budget: mean US dollars of a prompt; None for the best quality / (cost · latency).
+        memory: outcomes after which an old one has lost most of its weight: backends change.
+        seed: of the choices made at random to learn from, ever fewer, and only under a budget.
+
+    Raises:
+        InputError: fewer backends, a name twice, or a budget below the cheapest.
+    """
+
+    def __init__(
+        self,
+        backends: Sequence[BackendProfile],
+        encoder: Encoder | None = None,
+        *,
+        dim: int = 256,
+        budget: float | None = None,
+        memory: float = 10_000.0,
+        seed: int = 0,
+    ) -> None:
+        names = [backend.name for backend in backends]
+        if len(names) < 2 or len(set(names)) != len(names):
+            raise InputError(f"backends are {names[:8]}", field="backends", fix="give two or more, each name once")
+        if budget is not None and not budget >= (least := min(backend.cost for backend in backends)):
+            raise InputError(f"budget is {budget}", field="budget", fix=f"the cheapest backend costs {least:g}")
+        if not memory >= 100:
+            raise InputError(f"memory is {memory}", field="memory", fix="give 100 outcomes or more")
+        self.backends, self.encoder, self.budget = tuple(backends), encoder, budget
+        self.dim = dim if encoder is None else encoder.dim
+        self._number = {name: i for i, name in enumerate(names)}
+        self.bandit = Bandit(self.dim, len(PROMPT_FORMS), [backend.quality for backend in backends], memory)
+        self.ledger = Ledger(names, [b.cost for b in backends], [b.latency for b in backends])
+        self._price = 0.0
+        self._random = np.random.default_rng(seed)
+        self._window = np.zeros((0, self.bandit.width))
+
+    def select(
+        self,
+        prompt: str | Array,
+        *,
+        max_cost: float | None = None,
+        max_latency: float | None = None,
+        min_quality: float | None = None,
+    ) -> Choice:
+        """The backend for a prompt, a text or its vector (dim,).
+
+        Args:
+            max_cost: US dollars; max_latency: milliseconds; min_quality: expected, 0 to 1.
+
+        Raises:
+            InputError: no backend is within the limits (the nearest is named), or the prompt cannot be read.
+        """
+        return run_now(self.aselect(prompt, max_cost=max_cost, max_latency=max_latency, min_quality=min_quality))
+
+    async def aselect(
+        self,
+        prompt: str | Array,
+        *,
+        max_cost: float | None = None,
+        max_latency: float | None = None,
+        min_quality: float | None = None,
+    ) -> Choice:
+        """`select`, for an encoder that has to be awaited."""
+        return self.choose(await self._inputs(prompt), max_cost, max_latency, min_quality)
+
+    def inputs(self, text: str, vector: Array) -> Array:
+        """What is learnt from of a prompt, for `choose`: float64 (dim + forms + 1,); text may be ""."""
+        vector = np.asarray(vector)
+        if vector.shape != (self.dim,) or not np.isfinite(vector).all():
+            fix = f"give {self.dim} finite numbers"
+            raise InputError(f"a vector of shape {vector.shape}", field="vector", fix=fix)
+        return np.concatenate([vector, prompt_forms(text), [1.0]], dtype=np.float64)
+
+    async def _inputs(self, prompt: str | Array) -> Array:
+        if not isinstance(prompt, str):
+            return self.inputs("", prompt)
+        if self.encoder is None:
+            raise InputError("a text without an encoder", field="prompt", fix="give encoder=, or the text's vector")
+        if not prompt.strip():
+            raise InputError("prompt is empty", field="prompt", fix="say what is to be done")
+        return self.inputs(prompt, (await self.encoder.encode([prompt]))[0])
+
+    def choose(
+        self,
+        inputs: Array,
+        max_cost: float | None = None,
+        max_latency: float | None = None,
+        min_quality: float | None = None,
+    ) -> Choice:
+        """`select`, for what `inputs` gave."""
+        quality = self.bandit.expected(inputs)
+        cost, latency = self.ledger.cost, self.ledger.latency
+        limits = (
+            _over("cost", cost, inf if max_cost is None else max_cost),
+            _over("latency", latency, inf if max_latency is None else max_latency),
+            _over("quality", -quality, inf if min_quality is None else -min_quality),
+        )
+        misses = np.sum(limits, 0)
+        within = np.flatnonzero(misses <= 0)
+        if not len(within):
+            raise self._nearest(int(misses.argmin()), max_cost, max_latency, min_quality, quality)
+        hopeful = np.clip(quality + _OPTIMISM * self.bandit.uncertainty(inputs), 0, 1)
+        rate = np.maximum(cost * latency, 1e-12)
+        value = hopeful / rate if self.budget is None else hopeful - self._price * cost
+        order = within[np.argsort(-value[within], kind="stable")]
+        if self.budget is not None and self._random.random() < _EXPLORED / (_EXPLORED + self.ledger.answers):
+            # What a backend is never asked it can never be seen to do well.
+            order = self._random.permutation(within)
+        best = int(order[0])
+        self._seen(inputs)
+        others = tuple(self.backends[i].name for i in order[1:].tolist())
+        expected = float(quality[best]), float(cost[best]), float(latency[best]), float(value[best])
+        return Choice(self.backends[best].name, *expected, others, inputs)
+
+    def _nearest(
+        self, best: int, cost: float | None, latency: float | None, quality: float | None, expected: Array
+    ) -> InputError:
+        name = self.backends[best].name
+        missed = []
+        if cost is not None and self.ledger.cost[best] > cost:
+            missed.append(f"costs ${self.ledger.cost[best]:.4g} (max_cost {cost:g})")
+        if latency is not None and self.ledger.latency[best] > latency:
+            missed.append(f"takes {self.ledger.latency[best]:.0f} ms (max_latency {latency:g})")
+        if quality is not None and expected[best] < quality:
+            missed.append(f"has an expected quality of {expected[best]:.3f} (min_quality {quality:g})")
+        told = f"no backend matches: the nearest, {name!r}, {' and '.join(missed)}"
+        return InputError(told, field="requirements", fix="relax that limit, or add a backend")
+
+    def _seen(self, inputs: Array) -> None:
+        """Keep the latest prompts, and set the price by them now and then."""
+        self._window = np.concatenate([self._window[1 - _WINDOW :], inputs[None]])
+        if self.budget is not None and self.ledger.prompts % _STARTING == 0 and len(self._window) >= _STARTING:
+            self._price = self._priced(self.budget)
+        self.ledger.prompts += 1
+
+    def _priced(self, budget: float) -> float:
+        """What a dollar has to buy so that the next prompts come to the budget, and make good what was spent amiss."""
+        owed = (budget * self.ledger.answers - self.ledger.spent) / _HORIZON
+        costs = self.ledger.cost
+        target = min(max(budget + owed, float(costs.min())), float(costs.max()))
+        return policy_for(self.bandit.expected(self._window), costs.tolist(), cost=target).price
+
+    def record_outcome(
+        self,
+        choice: Choice | str,
+        success: bool = True,
+        quality: float | None = None,
+        *,
+        cost: float | None = None,
+        latency: float | None = None,
+        prompt: str | Array | None = None,
+    ) -> None:
+        """What came of a choice.
+
+        Args:
+            choice: what `select` gave, or a backend's name together with `prompt`.
+            success: whether the answer was good; `quality`, 0 to 1, says it more finely.
+            cost, latency: what it really took, US dollars and milliseconds.
+
+        Raises:
+            InputError: an unknown backend, or a number out of range.
+        """
+        name = choice if isinstance(choice, str) else choice.backend
+        if name not in self._number:
+            raise InputError(f"no backend is called {name!r}", field="backend", fix=f"use {', '.join(self._number)}")
+        told = float(success) if quality is None else quality
+        for field_, value, most in (("quality", told, 1.0), ("cost", cost, inf), ("latency", latency, inf)):
+            if value is not None and not (0 <= value <= most and isfinite(value)):
+                raise InputError(f"{field_} is {value}", field=field_, fix="give a finite number of 0 or more")
+        if isinstance(choice, Choice):
+            inputs = choice.inputs
+        elif prompt is None:
+            raise InputError("a backend's name says nothing of the prompt", field="prompt", fix="give prompt=")
+        else:
+            inputs = run_now(self._inputs(prompt))
+        self.bandit.learn(self._number[name], inputs, told)
+        self.ledger.add(self._number[name], told, cost, latency)
+
+    def stats(self) -> dict[str, Any]:
+        """For a dashboard: spend, savings against always asking the dearest, quality over time, each backend."""
+        return self.ledger.stats() | {"budget": self.budget, "price": self._price}
+
+    def to_bytes(self) -> bytes:
+        """All that was learnt, for a file; the backends' profiles and the encoder are not in it."""
+        told = {"names": list(self._number), "dim": self.dim, "price": self._price, "ledger": self.ledger.state()}
+        window = self._window.astype(np.float32)
+        buffer = BytesIO()
+        about = np.frombuffer(json.dumps(told).encode(), np.uint8)
+        np.savez(buffer, about=about, window=window, **self.bandit.arrays())  # type: ignore[arg-type]
+        return buffer.getvalue()
+
+    def restore(self, data: bytes) -> None:
+        """Go on from what `to_bytes` gave. Raises StoreError: it is damaged, or of other backends."""
+        try:
+            arrays = load_npz(data, "selector")
+            told = json.loads(arrays["about"].astype(np.uint8).tobytes())
+            if told["names"] != list(self._number) or told["dim"] != self.dim:
+                raise ValueError(f"it is of {told['names']} and vectors of width {told['dim']}")
+            window = arrays["window"].astype(np.float64)
+            price = float(told["price"])
+            if window.shape[1:] != (self.bandit.width,) or not (np.isfinite(window).all() and 0 <= price < inf):
+                raise ValueError("its prompts or its price are no such numbers")
+            self.ledger.restored(told["ledger"])
+            self.bandit.restore(arrays)
+        except (ArtifactError, AttributeError, KeyError, TypeError, ValueError) as bad:
+            message = f"nothing usable was learnt of backends: {bad}"[:240]
+            raise StoreError(message, field="selector", fix="drop it; it is learnt again") from None
+        self._window, self._price = window[-_WINDOW:], price
+
+
+def _over(name: str, values: Array, limit: float) -> Array:
+    """How far each value is over a limit, as a share of it; 0 within."""
+    if limit != limit:
+        raise InputError(f"the limit on {name} is no number", field=name, fix="give a number, or leave it out")
+    return np.maximum(values - limit, 0) / max(abs(limit), 1e-9) if limit < inf else np.zeros(len(values))
