@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= ../shared/data
 
-.PHONY: setup run demo test check web web-test pyodide-test rest-test bench bench-web models eval clean
+.PHONY: setup run demo test check web web-test pyodide-test browser-test rest-test bench bench-web models eval clean
 
 $(VENV)/.ready: pyproject.toml core/pyproject.toml models/pyproject.toml edge_server/pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ruvllm needs Python 3.11 or newer: make PYTHON=python3.12")'
@@ -27,11 +27,15 @@ check: setup  ## lint, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: setup check web-test $(VENV)/.browser  ## everything that CI runs; the two long parts side by side
-	$(MAKE) -j2 --no-print-directory pyodide-test rest-test
+test: setup check web-test $(VENV)/.browser  ## everything that CI runs; the long parts two at a time
+	$(MAKE) -j2 --no-print-directory pyodide-test browser-test rest-test
 
-rest-test: setup $(VENV)/.browser  # tests/core is run on both sides by pyodide-test
-	$(BIN)/pytest --ignore=tests/core
+browser-test: setup $(VENV)/.browser  # each in a process of its own: Playwright keeps an event loop running
+	$(BIN)/pytest tests/e2e
+	$(BIN)/pytest tests/parity
+
+rest-test: setup  # tests/core is run on both sides by pyodide-test
+	$(BIN)/pytest --ignore=tests/core --ignore=tests/e2e --ignore=tests/parity
 
 $(VENV)/.browser: $(VENV)/.ready build/browser.py
 	$(BIN)/python build/browser.py
