@@ -35,6 +35,8 @@ _BLOCK = 16_384
 
 Floats = NDArray[np.float32]
 
+_MANY = 20_000  # rows added at once that are worth all threads
+
 
 class Engine(Protocol):
     """A compiled graph over points of length one under row numbers."""
@@ -59,7 +61,8 @@ class _Usearch:
         )
 
     def add(self, rows: NDArray[np.int64], points: Floats) -> None:
-        self._index.add(rows.astype(np.uint64), points)
+        # With several threads each build is another graph, now and then a poor one: worth it only for many rows.
+        self._index.add(rows.astype(np.uint64), points, threads=0 if len(rows) > _MANY else 1)
 
     def remove(self, rows: NDArray[np.int64]) -> None:
         self._index.remove(rows.astype(np.uint64))
