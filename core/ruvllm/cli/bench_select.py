@@ -20,7 +20,7 @@ from ruvllm.routing.selector import BackendProfile, LLMOrchestrator
 
 __all__ = ["select"]
 
-_BUDGET = 0.49  # of what always asking the large one costs: the bar is 0.50
+_BUDGET = 0.499  # of what always asking the large one costs: the bar is 0.50
 
 
 @dataclass(frozen=True, slots=True)

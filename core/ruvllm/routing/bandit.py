@@ -17,8 +17,10 @@ __all__ = ["Bandit"]
 
 Floats = NDArray[np.floating]  # float64 in here: moments of thousands of rows
 
-_POOLED, _OWN = 1_000.0, 10_000.0  # penalties, for inputs with a variance of 1
+_PENALTIES = (10_000.0, 1_000.0, 50.0)  # on a backend's own weights, for inputs with a variance of 1
+_POOLED = 0.1  # of that is the penalty on what all backends share
 _VECTOR_SHARE = 0.5  # of the meaning beside the forms: it has more numbers, and each says less
+_FLOOR = 0.05  # of the deviation of a form
 _NOISE = 0.45  # standard deviation of an outcome, at the most
 _PRIOR = 4.0  # outcomes that a backend's stated quality is worth
 _RECENT = 0.01  # weight of the latest outcome in the mean error that drift is told by
@@ -46,15 +48,18 @@ class Bandit:
         self.xy = np.zeros((len(priors), self.width))
         self.error = np.zeros(len(priors))  # mean of quality told less quality expected, of late
         self.outcomes = np.zeros(len(priors), np.int64)
+        self.losses = np.zeros(len(_PENALTIES))  # squared errors under each penalty
         self.xx[:, -1, -1], self.xy[:, -1] = _PRIOR, _PRIOR * np.array(priors)
-        self._waiting: list[tuple[int, Floats, float]] = []
+        self._waiting: list[tuple[int, Floats, float, float]] = []
         self.fit()
 
-    def learn(self, arm: int, x: Floats, quality: float) -> bool:
-        """Take in an outcome; true when the models were fitted anew."""
-        self.error[arm] += _RECENT * (quality - float(x @ self.weights[arm]) - self.error[arm])
+    def learn(self, arm: int, x: Floats, quality: float, weight: float = 1.0) -> bool:
+        """Take in an outcome, which counts as `weight` of them; true when the models were fitted anew."""
+        told = self._all[:, arm] @ x
+        self.error[arm] += _RECENT * (quality - float(told[self._best]) - self.error[arm])
+        self.losses += weight * ((quality - np.clip(told, 0, 1)) ** 2 - self.losses / self.memory)
         self.outcomes[arm] += 1
-        self._waiting.append((arm, np.asarray(x, np.float64), quality))
+        self._waiting.append((arm, np.asarray(x, np.float64), quality, weight))
         if len(self._waiting) < max(_REST, int(self.outcomes.sum()) // 50):
             return False
         self.fit()
@@ -66,27 +71,37 @@ class Bandit:
         turn = self._standardised()
         each = turn @ self.xx @ turn.T
         told = self.xy @ turn.T
+        solved = [self._solved(each, told, penalty) for penalty in _PENALTIES]
+        self._all = np.stack([weights for weights, _ in solved]) @ turn  # (penalties, arms, width)
+        # The penalty that has foretold outcomes best before they were learnt from.
+        self._best = int(self.losses.argmin())
+        self.weights: Floats = self._all[self._best]
+        self.spread: Floats = turn.T @ solved[self._best][1] @ turn
+
+    def _solved(self, each: Floats, told: Floats, penalty: float) -> tuple[Floats, Floats]:
+        """(weights (arms, width), inverses (arms, width, width)) for standardised moments."""
         eye = np.eye(self.width)
-        eye[-1, -1] = 1 / _OWN  # each backend has a mean of its own, all but free
-        inverse = np.linalg.inv(each + _OWN * eye)
-        inverse_pooled = np.linalg.inv(each.sum(0) + _POOLED * np.eye(self.width))
+        eye[-1, -1] = 0.01 / penalty  # each backend has a mean of its own, all but free
+        inverse = np.linalg.inv(each + penalty * eye)
+        inverse_pooled = np.linalg.inv(each.sum(0) + _POOLED * penalty * np.eye(self.width))
         own = np.zeros_like(told)
         for _ in range(_ROUNDS):  # each given the other: the joint solution, without its (arms * width)³
             pooled = inverse_pooled @ (told - np.einsum("aij,aj->ai", each, own)).sum(0)
             own = np.einsum("aij,aj->ai", inverse, told - each @ pooled)
-        self.weights: Floats = (pooled + own) @ turn
-        self.spread: Floats = turn.T @ inverse @ turn
+        return pooled + own, inverse
 
     def _settle(self) -> None:
         """Add the waiting outcomes to the moments, all at once; each outcome makes its backend's older ones fade."""
         keep = 1 - 1 / self.memory
-        for arm in {arm for arm, _, _ in self._waiting}:
-            rows = [(x, quality) for number, x, quality in self._waiting if number == arm]
-            x, told = np.stack([x for x, _ in rows]), np.array([quality for _, quality in rows])
-            fading = keep ** np.arange(len(rows))[::-1]
+        for arm in {row[0] for row in self._waiting}:
+            rows = [row for row in self._waiting if row[0] == arm]
+            x, told, weights = np.stack([row[1] for row in rows]), *np.array([row[2:] for row in rows]).T
+            # What counts less makes the older outcomes fade less, too.
+            keeps = keep**weights
+            fading = np.append(np.cumprod(keeps[:0:-1])[::-1], 1.0) * weights
             faded = x.T * fading
-            self.xx[arm] = keep ** len(rows) * self.xx[arm] + faded @ x
-            self.xy[arm] = keep ** len(rows) * self.xy[arm] + faded @ told
+            self.xx[arm] = keeps.prod() * self.xx[arm] + faded @ x
+            self.xy[arm] = keeps.prod() * self.xy[arm] + faded @ told
         self._waiting = []
 
     def _standardised(self) -> Floats:
@@ -95,7 +110,7 @@ class Bandit:
         count = total[-1, -1]
         mean = total[-1, :-1] / count
         variance = np.maximum(np.diag(total)[:-1] / count - mean**2, 0)
-        scale = np.sqrt(np.maximum(variance, 0.05**2))
+        scale = np.sqrt(np.maximum(variance, _FLOOR**2))
         # Floored at a tenth of what a unit vector has: the first few prompts may be alike.
         scale[: self.dim] = np.sqrt(max(float(variance[: self.dim].mean()), 0.1 / self.dim)) / _VECTOR_SHARE
         turn = np.eye(self.width)
@@ -122,14 +137,20 @@ class Bandit:
             "xx": self.xx[:, upper[0], upper[1]].astype(np.float32),
             "xy": self.xy.copy(),
             "error": self.error.copy(),
+            "losses": self.losses.copy(),
             "outcomes": self.outcomes.copy(),
         }
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Go on from what `arrays` gave. Raises KeyError or ValueError: it is not that, and nothing has changed."""
         upper = np.triu_indices(self.width)
-        shapes = {"xx": (len(self.xx), len(upper[0])), "xy": self.xy.shape, "error": (len(self.xx),)}
-        for name, shape in (shapes | {"outcomes": (len(self.xx),)}).items():
+        shapes: dict[str, tuple[int, ...]] = {
+            "xx": (len(self.xx), len(upper[0])),
+            "xy": self.xy.shape,
+            "error": (len(self.xx),),
+        }
+        shapes |= {"outcomes": (len(self.xx),), "losses": self.losses.shape}
+        for name, shape in shapes.items():
             if arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
                 raise ValueError(f"{name} has shape {arrays[name].shape}")
         xx = np.zeros_like(self.xx)
@@ -137,7 +158,7 @@ class Bandit:
         xx += np.triu(xx, 1).transpose(0, 2, 1)
         if not (np.diagonal(xx, 0, 1, 2) >= 0).all() or not (xx[:, -1, -1] > 0).all() or (arrays["outcomes"] < 0).any():
             raise ValueError("moments below 0")
-        self._waiting = []
+        self._waiting, self.losses = [], arrays["losses"].astype(np.float64)
         self.xx, self.xy = xx, arrays["xy"].astype(np.float64)
         self.error, self.outcomes = arrays["error"].astype(np.float64), arrays["outcomes"].astype(np.int64)
         self.fit()

@@ -32,7 +32,8 @@ Array = NDArray[Any]
 _OPTIMISM = 0.5  # standard deviations that an unsure quality is raised by
 _WINDOW = 1_024  # prompts that the price is set by
 _STARTING = 32  # prompts before there is a price
-_EXPLORED = 200.0  # answers by which half of the choices still are at random; ever fewer are after that
+_EXPLORED, _STEEP = 0.02, 4.0  # share of choices that stay random for good, and how fast it falls to that
+_DOUBT = 0.01  # difference of values at which the better one is drawn 2.7 times as often
 _HORIZON = 1_000  # prompts within which overspending is made good
 
 
@@ -72,6 +73,8 @@ class Choice:
         value: what it was chosen for.
         alternatives: the other backends within the limits, best first.
         inputs: of the prompt, for `record_outcome`.
+        weight: that the outcome counts with: its inverse chance as a share of all backends' (Li & Li 2019). Without
+            it a backend would be judged by the prompts it is given, those it was thought to be good at.
     """
 
     backend: str
@@ -81,6 +84,7 @@ class Choice:
     value: float
     alternatives: tuple[str, ...]
     inputs: Array = field(repr=False, compare=False)
+    weight: float = 1.0
 
 
 class LLMOrchestrator:
@@ -92,7 +96,8 @@ class LLMOrchestrator:
         dim: of the vectors, where there is no encoder.
         budget: mean US dollars of a prompt; None for the best quality / (cost · latency).
         memory: outcomes after which an old one has lost most of its weight: backends change.
-        seed: of the choices made at random to learn from, ever fewer, and only under a budget.
+        explore: answers after which half of the choices under a budget still are random, and soon few are.
+        seed: of those.
 
     Raises:
         InputError: fewer backends, a name twice, or a budget below the cheapest.
@@ -106,6 +111,7 @@ class LLMOrchestrator:
         dim: int = 256,
         budget: float | None = None,
         memory: float = 10_000.0,
+        explore: int = 1_500,
         seed: int = 0,
     ) -> None:
         names = [backend.name for backend in backends]
@@ -118,6 +124,7 @@ class LLMOrchestrator:
         self.backends, self.encoder, self.budget = tuple(backends), encoder, budget
         self.dim = dim if encoder is None else encoder.dim
         self._number = {name: i for i, name in enumerate(names)}
+        self.explore = explore
         self.bandit = Bandit(self.dim, len(PROMPT_FORMS), [backend.quality for backend in backends], memory)
         self.ledger = Ledger(names, [b.cost for b in backends], [b.latency for b in backends])
         self._price = 0.0
@@ -189,18 +196,35 @@ class LLMOrchestrator:
         within = np.flatnonzero(misses <= 0)
         if not len(within):
             raise self._nearest(int(misses.argmin()), max_cost, max_latency, min_quality, quality)
-        hopeful = np.clip(quality + _OPTIMISM * self.bandit.uncertainty(inputs), 0, 1)
-        rate = np.maximum(cost * latency, 1e-12)
-        value = hopeful / rate if self.budget is None else hopeful - self._price * cost
+        if self.budget is None:
+            hopeful = quality + _OPTIMISM * self.bandit.uncertainty(inputs)
+            value = np.clip(hopeful, 0, 1) / np.maximum(cost * latency, 1e-12)
+        else:
+            value = quality - self._price * cost
         order = within[np.argsort(-value[within], kind="stable")]
-        if self.budget is not None and self._random.random() < _EXPLORED / (_EXPLORED + self.ledger.answers):
-            # What a backend is never asked it can never be seen to do well.
-            order = self._random.permutation(within)
+        chances = self._chances(value[order])
+        if len(order) > 1 and self.budget is not None:
+            drawn = int(self._random.choice(len(order), p=chances))
+            weight = float(len(order) / chances[drawn] / (1 / chances).sum())
+            order = np.concatenate([order[drawn : drawn + 1], np.delete(order, drawn)])
+        else:
+            weight = 1.0
         best = int(order[0])
         self._seen(inputs)
         others = tuple(self.backends[i].name for i in order[1:].tolist())
         expected = float(quality[best]), float(cost[best]), float(latency[best]), float(value[best])
-        return Choice(self.backends[best].name, *expected, others, inputs)
+        return Choice(self.backends[best].name, *expected, others, inputs, weight)
+
+    def _chances(self, value: Array) -> Array:
+        """How likely each backend is drawn under a budget, from their values: (n,).
+
+        At first at random, since what a backend is never asked it can never be seen to do well; later for its
+        value, with a doubt between those that are nearly as good, where it costs nothing and teaches most.
+        """
+        done = self.ledger.answers / max(self.explore, 1e-9)
+        random = max(1 / (1 + done**_STEEP), _EXPLORED)
+        drawn = np.maximum(np.exp((value - value.max()) / _DOUBT), 1e-9)
+        return np.asarray(random / len(value) + (1 - random) * drawn / drawn.sum())
 
     def _nearest(
         self, best: int, cost: float | None, latency: float | None, quality: float | None, expected: Array
@@ -258,12 +282,12 @@ class LLMOrchestrator:
             if value is not None and not (0 <= value <= most and isfinite(value)):
                 raise InputError(f"{field_} is {value}", field=field_, fix="give a finite number of 0 or more")
         if isinstance(choice, Choice):
-            inputs = choice.inputs
+            inputs, weight = choice.inputs, choice.weight
         elif prompt is None:
             raise InputError("a backend's name says nothing of the prompt", field="prompt", fix="give prompt=")
         else:
-            inputs = run_now(self._inputs(prompt))
-        self.bandit.learn(self._number[name], inputs, told)
+            inputs, weight = run_now(self._inputs(prompt)), 1.0
+        self.bandit.learn(self._number[name], inputs, told, weight)
         self.ledger.add(self._number[name], told, cost, latency)
 
     def stats(self) -> dict[str, Any]:

@@ -1,0 +1,141 @@
+import json
+
+import numpy as np
+import pytest
+
+from ruvllm.errors import InputError, StoreError
+from ruvllm.routing.selector import BackendProfile, Choice, LLMOrchestrator
+
+DIM = 4
+SMALL, LARGE = BackendProfile("small", 0.001, 300, 0.7), BackendProfile("large", 0.03, 2_000, 0.9)
+HARD, EASY = np.array([1.0, 0, 0, 0]), np.array([0, 1.0, 0, 0])
+
+
+def replay(selector: LLMOrchestrator, turns: int, seed: int = 0, chance=None) -> float:
+    """The mean quality: the small one fails at hard prompts, the large one seldom at any."""
+    chance = chance or {("small", True): 0.1, ("small", False): 0.9, ("large", True): 0.9, ("large", False): 0.9}
+    random = np.random.default_rng(seed)
+    total = 0
+    for _ in range(turns):
+        hard = bool(random.random() < 0.4)
+        vector = (HARD if hard else EASY) + 0.1 * random.standard_normal(DIM)
+        choice = selector.select(vector)
+        good = bool(random.random() < chance[choice.backend, hard])
+        selector.record_outcome(choice, good, cost=SMALL.cost if choice.backend == "small" else LARGE.cost)
+        total += good
+    return total / turns
+
+
+@pytest.fixture(scope="module")
+def taught() -> LLMOrchestrator:
+    selector = LLMOrchestrator([SMALL, LARGE], dim=DIM, budget=0.015, memory=2_000, explore=300)
+    replay(selector, 1_200)
+    return selector
+
+
+def test_hard_prompts_go_to_the_large_one_within_the_budget(taught):
+    chosen = {name: [taught.select(vector).backend for _ in range(20)] for name, vector in (("h", HARD), ("e", EASY))}
+    assert chosen["h"].count("large") >= 15
+    assert chosen["e"].count("small") >= 10
+    stats = taught.stats()
+    assert stats["spent"] / stats["answers"] == pytest.approx(0.015, rel=0.1)
+    assert 0.4 < stats["savings"] < 0.6
+
+
+def test_it_learns_how_good_each_is(taught):
+    hard, easy = (taught.bandit.expected(taught.inputs("", vector)) for vector in (HARD, EASY))
+    assert hard == pytest.approx([0.1, 0.9], abs=0.15)
+    assert easy == pytest.approx([0.9, 0.9], abs=0.15)
+
+
+def test_stats_are_json_and_add_up(taught):
+    stats = json.loads(json.dumps(taught.stats(), allow_nan=False))
+    assert stats["answers"] == sum(backend["calls"] for backend in stats["backends"]) == 1_200
+    assert [point["answers"] for point in stats["curve"]] == list(range(50, 1_201, 50))
+    assert stats["always_dearest"] == pytest.approx(1_200 * 0.03)
+
+
+def test_limits_are_hard(taught):
+    assert taught.select(HARD, max_cost=0.01).backend == "small"
+    assert taught.select(HARD, max_latency=500).backend == "small"
+    assert taught.select(HARD, min_quality=0.6).backend == "large"
+
+
+@pytest.mark.parametrize(
+    ("limits", "told"),
+    [
+        ({"max_cost": 0.0009}, "'small', costs \\$0.001"),
+        ({"max_cost": 0.029, "min_quality": 0.8}, "'large', costs \\$0.03"),
+        ({"max_latency": 100}, "'small', takes 300 ms"),
+        ({"min_quality": 1.01}, "expected quality"),
+    ],
+)
+def test_the_nearest_miss_is_named(taught, limits, told):
+    with pytest.raises(InputError, match=f"no backend matches: the nearest, .*{told}"):
+        taught.select(HARD, **limits)
+
+
+def test_without_a_budget_it_is_quality_for_cost_and_time():
+    selector = LLMOrchestrator([SMALL, BackendProfile("slow", 0.001, 3_000, 0.9), LARGE], dim=DIM)
+    choice = selector.select(HARD)
+    assert (choice.backend, choice.alternatives) == ("small", ("slow", "large"))
+    assert selector.select(HARD, min_quality=0.85).backend == "slow"
+
+
+def test_prices_and_times_are_learnt():
+    selector = LLMOrchestrator([SMALL, LARGE], dim=DIM)
+    for _ in range(300):
+        selector.record_outcome("small", quality=0.8, cost=0.02, latency=900, prompt=EASY)
+    small = selector.stats()["backends"][0]
+    assert small["cost"] == pytest.approx(0.02, rel=0.05)
+    assert small["latency"] == pytest.approx(900, rel=0.05)
+    with pytest.raises(InputError, match="nearest, 'small', costs"):
+        selector.select(EASY, max_cost=0.005)
+
+
+def test_a_backend_that_gets_worse_is_left():
+    selector = LLMOrchestrator([SMALL, LARGE], dim=DIM, budget=0.03, memory=500, explore=100)
+    replay(selector, 600)
+    broken = {("small", True): 0.1, ("small", False): 0.9, ("large", True): 0.0, ("large", False): 0.0}
+    replay(selector, 600, seed=1, chance=broken)
+    assert replay(selector, 200, seed=2, chance=broken) > 0.45  # the small one alone: 0.58
+
+
+def test_it_goes_on_after_a_file(taught):
+    data = taught.to_bytes()
+    again = LLMOrchestrator([SMALL, LARGE], dim=DIM, budget=0.015, memory=2_000, explore=300)
+    again.restore(data)
+    assert again.stats() == taught.stats()
+    for vector in (HARD, EASY):
+        expected = taught.bandit.expected(taught.inputs("", vector))
+        assert again.bandit.expected(again.inputs("", vector)) == pytest.approx(expected, abs=0.02)
+    fresh = LLMOrchestrator([SMALL, BackendProfile("other", 1)], dim=DIM)
+    before = fresh.stats()
+    for bad in (data, data[:-100], b"", b"PK", data.replace(b'"spent"', b'"spend"')):
+        with pytest.raises(StoreError):
+            fresh.restore(bad)
+    assert fresh.stats() == before
+
+
+def test_bad_input_is_named():
+    selector = LLMOrchestrator([SMALL, LARGE], dim=DIM)
+    choice: Choice = selector.select(HARD)
+    wrong = (
+        lambda: LLMOrchestrator([SMALL]),
+        lambda: LLMOrchestrator([SMALL, SMALL]),
+        lambda: LLMOrchestrator([SMALL, LARGE], budget=0.0001),
+        lambda: BackendProfile("x", float("nan")),
+        lambda: BackendProfile("x", 1, quality=2),
+        lambda: selector.select("a text"),
+        lambda: selector.select(np.zeros(3)),
+        lambda: selector.select(np.full(DIM, np.nan)),
+        lambda: selector.select(HARD, max_cost=float("nan")),
+        lambda: selector.record_outcome("nobody", prompt=HARD),
+        lambda: selector.record_outcome("small"),
+        lambda: selector.record_outcome(choice, quality=2),
+        lambda: selector.record_outcome(choice, cost=-1),
+    )
+    for call in wrong:
+        with pytest.raises(InputError):
+            call()
+    assert selector.stats()["answers"] == 0
