@@ -27,6 +27,9 @@ check: setup  ## lint, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Several processes share few cores there: a second BLAS thread in each only makes the others wait.
+test browser-test rest-test pyodide-test: export OPENBLAS_NUM_THREADS := 1
+
 test: setup check web-test $(VENV)/.browser  ## everything that CI runs; the long parts two at a time
 	$(MAKE) -j2 --no-print-directory pyodide-test browser-test rest-test
 
