@@ -2,17 +2,23 @@
 import { proxy, type Remote, releaseProxy, transfer, wrap } from "comlink";
 import type { Method, Outcome, RemoteRouter } from "./crossing.js";
 import { RuvllmError, toRuvllmError } from "./errors.js";
+import { type Call, CHANGES, type LocalRouter, Runtime } from "./runtime.js";
 import type { SiteIndex } from "./site.js";
 import type {
-  Added, Agent, AgentFile, Decision, Embeddings, LoadOptions, LoadProgress, Router, Stats, Team,
+  Added, Agent, AgentFile, Decision, Embeddings, LoadOptions, LoadProgress, Stats, Team,
 } from "./types.js";
 import { fetchIndex, folder } from "./websites.js";
 
 /** Asking again does no harm after the worker has died; anything else the caller must decide on. */
 const REPEATABLE: ReadonlySet<Method> = new Set(["route", "routeComplex", "embed", "agents", "export", "stats"]);
 
+function repeatable(method: Method, [call]: unknown[]): boolean {
+  if (method !== "ask") return REPEATABLE.has(method);
+  return call !== "record_outcome" && !CHANGES.has(call as Call);
+}
+
 /** Routes in a worker of this page. */
-export class RuvLLM implements Router {
+export class RuvLLM extends Runtime implements LocalRouter {
   readonly #base: URL;
   readonly #index: SiteIndex;
   readonly #options: LoadOptions;
@@ -22,6 +28,7 @@ export class RuvLLM implements Router {
   #closed = false;
 
   private constructor(base: URL, index: SiteIndex, options: LoadOptions) {
+    super();
     this.#base = base;
     this.#index = index;
     this.#options = options;
@@ -69,6 +76,14 @@ export class RuvLLM implements Router {
 
   feedback(text: string, agent: string, weight = 1): Promise<void> {
     return this.#call("feedback", [text, agent, weight]);
+  }
+
+  undoFeedback(id: number): Promise<boolean> {
+    return this.#call("undoFeedback", [id]);
+  }
+
+  ask<T>(call: Call, body: object = {}): Promise<T> {
+    return this.#call("ask", [call, body]);
   }
 
   export(): Promise<Uint8Array> {
@@ -154,7 +169,7 @@ export class RuvLLM implements Router {
     try {
       return (await life.ask(method, args)) as T;
     } catch (error) {
-      if (!(life.dead && REPEATABLE.has(method)) || this.#closed) throw error;
+      if (!(life.dead && repeatable(method, args)) || this.#closed) throw error;
       return (await (await this.#alive()).ask(method, args)) as T;
     }
   }

@@ -1,6 +1,7 @@
 /** What the page and its worker say to each other. */
+import type { LocalRouter } from "./runtime.js";
 import type { SiteIndex } from "./site.js";
-import type { LoadOptions, LoadProgress, Router, StateKind } from "./types.js";
+import type { LoadOptions, LoadProgress, StateKind } from "./types.js";
 
 /** A result, or the RuvllmError's fields: an error's own fields do not survive a structured clone. */
 export type Outcome<T> = { value: T } | { error: { name: string; message: string; field: string; fix: string } };
@@ -19,7 +20,7 @@ export interface WorkerOptions {
 }
 
 /** The names of a router's methods. */
-export type Method = keyof Router;
+export type Method = keyof LocalRouter;
 
 /** The worker's side. */
 export interface RemoteRouter {

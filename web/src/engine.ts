@@ -2,11 +2,13 @@
 import { RuvllmError, toRuvllmError } from "./errors.js";
 import { openSession, type Session } from "./onnx.js";
 import { type Answer, bootPython, type Bridge, installPackages, open, openBridge, pythonDigest } from "./python.js";
+import { type Call, CHANGES, type LocalRouter } from "./runtime.js";
 import { type Digest, type Ledger, readChecked, type Site } from "./site.js";
 import type { StateChange, StateStore } from "./state.js";
-import type { Added, Agent, AgentFile, Decision, Embeddings, LoadOptions, Router, Stage, Stats, Team } from "./types.js";
+import type { Added, Agent, AgentFile, Decision, Embeddings, LoadOptions, Stage, Stats, Team } from "./types.js";
 
 const REVIEW_AFTER = 30_000; // milliseconds of quiet
+const SAVE_AFTER = 1_500; // the same, until outcomes are kept
 const MODES: readonly string[] = ["cascade", "static", "minilm"];
 
 /** What a host brings. */
@@ -57,7 +59,7 @@ export interface EngineOptions {
 }
 
 /** Routes in this thread. */
-export class Engine implements Router {
+export class Engine implements LocalRouter {
   readonly #around: Surroundings;
   readonly #bridge: Bridge;
   readonly #mode: string;
@@ -70,6 +72,7 @@ export class Engine implements Router {
   #queue: Promise<unknown> = Promise.resolve();
   #reviewAfter = 0; // milliseconds
   #reviewTimer: ReturnType<typeof setTimeout> | undefined;
+  #saveTimer: ReturnType<typeof setTimeout> | undefined;
   #closed = false;
   /** A page that names its agents decides on them at each visit. */
   #keepsAgents = false;
@@ -252,6 +255,40 @@ export class Engine implements Router {
     });
   }
 
+  async undoFeedback(id: number): Promise<boolean> {
+    return this.#change(async () => {
+      const done = await open<boolean>(this.#live.undo_feedback(id));
+      this.#upgradeBehind();
+      if (done) await this.#keep({ kind: "state" });
+      return done;
+    });
+  }
+
+  /** A method of the workbench; what it changes is kept. */
+  async ask<T>(call: Call, body: object = {}): Promise<T> {
+    const answer = (): Promise<T> => open<T>(this.#live.ask(call, json(body, call)));
+    if (call === "record_outcome") this.#saveLater();
+    if (!CHANGES.has(call)) return answer();
+    return this.#change(async () => {
+      const value = await answer();
+      await this.#keep({ kind: "state" });
+      return value;
+    });
+  }
+
+  /** Outcomes come quickly one after the other, and each would write the whole file. */
+  #saveLater(): void {
+    clearTimeout(this.#saveTimer);
+    this.#saveTimer = setTimeout(() => void this.#saveOutcomes().catch(() => undefined), SAVE_AFTER);
+    (this.#saveTimer as { unref?: () => void }).unref?.(); // Node may end before
+  }
+
+  async #saveOutcomes(): Promise<void> {
+    clearTimeout(this.#saveTimer);
+    this.#saveTimer = undefined;
+    await this.ask("save_backends");
+  }
+
   /** Once nobody has said anything for a while. Feedback need not wait for it; only keeping its result takes a turn. */
   #reviewLater(): void {
     clearTimeout(this.#reviewTimer);
@@ -266,6 +303,7 @@ export class Engine implements Router {
   }
 
   async export(): Promise<Uint8Array> {
+    if (this.#saveTimer) await this.#saveOutcomes();
     return this.#change(() => open<Uint8Array>(this.#live.dump()));
   }
 
@@ -295,6 +333,7 @@ export class Engine implements Router {
   async close(): Promise<void> {
     if (this.#closed) return;
     clearTimeout(this.#reviewTimer);
+    if (this.#saveTimer) await this.#saveOutcomes().catch(() => undefined);
     await this.#queue;
     this.#closed = true;
     this.#around.store?.close();

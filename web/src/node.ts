@@ -3,12 +3,14 @@ import { readFile } from "node:fs/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { Engine } from "./engine.js";
 import { RuvllmError } from "./errors.js";
+import { type Call, type LocalRouter, Runtime } from "./runtime.js";
 import { Ledger, parseIndex, type Site, type SiteIndex } from "./site.js";
 import type {
-  Added, Agent, AgentFile, Decision, Embeddings, LoadOptions, Router, Stats, Team,
+  Added, Agent, AgentFile, Decision, Embeddings, LoadOptions, Stats, Team,
 } from "./types.js";
 
 export { RuvllmError } from "./errors.js";
+export type * from "./runtime.js";
 export type * from "./types.js";
 
 /** The built folder on a disk. */
@@ -50,10 +52,11 @@ async function bytesOf(file: URL): Promise<Uint8Array<ArrayBuffer>> {
 }
 
 /** Routes in this process. What is learnt stays in memory; `export` and `import` carry it. */
-export class RuvLLM implements Router {
+export class RuvLLM extends Runtime implements LocalRouter {
   readonly #engine: Engine;
 
   private constructor(engine: Engine) {
+    super();
     this.#engine = engine;
   }
 
@@ -98,6 +101,14 @@ export class RuvLLM implements Router {
 
   feedback(text: string, agent: string, weight?: number): Promise<void> {
     return this.#engine.feedback(text, agent, weight);
+  }
+
+  undoFeedback(id: number): Promise<boolean> {
+    return this.#engine.undoFeedback(id);
+  }
+
+  ask<T>(call: Call, body?: object): Promise<T> {
+    return this.#engine.ask(call, body);
   }
 
   export(): Promise<Uint8Array> {

@@ -3,12 +3,22 @@ import type { loadPyodide, PyodideInterface } from "pyodide";
 import { RuvllmError } from "./errors.js";
 import AGENT_FILES from "./python/agentfiles.py?raw";
 import BRIDGE from "./python/bridge.py?raw";
+import RELIABILITY from "./python/reliability.py?raw";
 import STATE_FILE from "./python/statefile.py?raw";
 import WEB_HOST from "./python/webhost.py?raw";
+import WORKBENCH from "./python/workbench.py?raw";
 import type { Digest, Site } from "./site.js";
 import { dropSnapshot, lacksSnapshot, loadSnapshot, makeSnapshot, type SnapshotOptions } from "./snapshot.js";
 
 const FOLDER = "/home/pyodide/ruvllm_web";
+const MODULES = {
+  agentfiles: AGENT_FILES,
+  bridge: BRIDGE,
+  reliability: RELIABILITY,
+  statefile: STATE_FILE,
+  webhost: WEB_HOST,
+  workbench: WORKBENCH,
+};
 
 /** A bridge method's result before it is opened: JSON, a typed array, or a promise of one of them. */
 export type Answer = string | Float32Array | Uint8Array | (PromiseLike<string | Float32Array | Uint8Array> & Proxied);
@@ -30,6 +40,8 @@ export interface Bridge {
   agents(): Answer;
   feedback(text: string, agent: string, weight: number): Answer;
   observe(text: string, agent: string, weight: number): Answer;
+  undo_feedback(id: number): Answer;
+  ask(method: string, body: string): Answer;
   review(): Answer;
   upgrade(): Answer;
   stats(): Answer;
@@ -105,10 +117,7 @@ export function pythonDigest(python: PyodideInterface): Digest {
 /** The bridge of a started Python. */
 export function openBridge(python: PyodideInterface, mode: string): Bridge {
   python.FS.mkdirTree(FOLDER);
-  python.FS.writeFile(`${FOLDER}/agentfiles.py`, AGENT_FILES);
-  python.FS.writeFile(`${FOLDER}/bridge.py`, BRIDGE);
-  python.FS.writeFile(`${FOLDER}/statefile.py`, STATE_FILE);
-  python.FS.writeFile(`${FOLDER}/webhost.py`, WEB_HOST);
+  for (const [name, source] of Object.entries(MODULES)) python.FS.writeFile(`${FOLDER}/${name}.py`, source);
   const module = python.pyimport("ruvllm_web.bridge") as { Bridge(mode: string): Bridge } & Proxied;
   try {
     return module.Bridge(mode);

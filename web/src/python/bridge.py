@@ -10,18 +10,23 @@ import asyncio
 import json
 from collections.abc import Awaitable, Coroutine
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pyodide.ffi import to_js
 from ruvllm_web.agentfiles import problem_row, read_input
+from ruvllm_web.reliability import note
 from ruvllm_web.statefile import check_state, keep_agents, kept_agents, read_state, write_state
 from ruvllm_web.webhost import WebHost
 
 from ruvllm import Agent, Feedback, InputError, RuvLLM, RuvllmError, StoreError
 from ruvllm.agents.catalog import builtin_agents
 from ruvllm.encoders.protocol import pause
+
+if TYPE_CHECKING:
+    from ruvllm_web.workbench import Workbench
 
 __all__ = ["Bridge"]
 
@@ -76,11 +81,19 @@ class Bridge:
 
     def feedback(self, text: Any, agent: Any, weight: Any) -> Any:
         """This text belongs to this agent."""
-        return _answer(self._feedback(text, agent, weight))
+        return _answer(self._told(text, agent, weight))
 
     def observe(self, text: str, agent: str, weight: float) -> Any:
         """Feedback that another tab was given: kept even if this one has no such agent."""
         return _answer(self._observe(text, agent, weight))
+
+    def ask(self, method: str, arguments: str) -> Any:
+        """A method of the workbench (workbench.py) with keyword arguments as JSON."""
+        return _answer(self._ask(method, json.loads(arguments)))
+
+    def undo_feedback(self, id: int) -> Any:
+        """Take feedback back: a router that has never heard of it answers from now on; whether there was such."""
+        return _answer(self._undo(id))
 
     def review(self) -> Any:
         """Fit what feedback taught once more, while tasks go on being routed; how much there is."""
@@ -114,6 +127,12 @@ class Bridge:
         if self._llm is None:
             raise InputError("it has not been started", field="state", fix="await RuvLLM.load()")
         return self._llm
+
+    @cached_property
+    def _workbench(self) -> Workbench:
+        from ruvllm_web.workbench import Workbench  # a page that only routes need not read it
+
+        return Workbench(lambda: self._now)
 
     def _build(self, own: dict[str, Agent], mode: str) -> RuvLLM:
         """A router on the current state, with these agents of the user's."""
@@ -191,6 +210,26 @@ class Bridge:
         if old is not None:
             old.close()
 
+    async def _ask(self, method: str, arguments: dict[str, Any]) -> Any:
+        from ruvllm_web.workbench import METHODS
+
+        if method not in METHODS:
+            raise InputError(f"there is no {method!r}"[:100], field="method", fix=f"use one of {', '.join(METHODS)}")
+        return await getattr(self._workbench, method)(**arguments)
+
+    async def _undo(self, id: int) -> bool:
+        if not self._now.store.undo_feedback(id):
+            return False
+        self._change(await self._ready(self._own))
+        return True
+
+    async def _told(self, text: str, agent: str, weight: float) -> None:
+        now = self._now
+        decision = await now.aroute(text)
+        if any(one.name == agent for one in now.agents):
+            note(now.store, text, decision, agent)
+        await self._feedback(text, agent, weight)
+
     async def _feedback(self, text: str, agent: str, weight: float) -> None:
         later = self._next
         await self._now.afeedback(text, agent, weight)
@@ -229,6 +268,8 @@ class Bridge:
     async def _restore(self, saved: Any) -> None:
         check_state(data := saved.to_bytes(), _STATE)
         before = read_state(_STATE)
+        if "_workbench" in self.__dict__:
+            self._workbench.forget()
         for llm in (self._next, self._llm):
             if llm is not None:
                 llm.close()  # now: closing it later would delete the new file's journal

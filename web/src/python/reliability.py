@@ -1,0 +1,50 @@
+"""How far confidences can be trusted: what was decided before feedback told what is right."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ruvllm import Decision
+from ruvllm.memory.store import Store
+
+__all__ = ["note", "reliability"]
+
+_NAME = "reliability"  # in the state file
+_MOST = 1_000  # decisions kept, the latest
+_BINS = 10  # of equal width, as the expected calibration error has them (Naeini et al. 2015)
+
+
+def note(store: Store, text: str, decision: Decision, agent: str) -> None:
+    """Keep whether a decision was right, unless its text was told of before: then it knew the answer.
+
+    To be called before the feedback itself is kept.
+
+    Raises:
+        StoreError: it cannot be kept.
+    """
+    if store.read("SELECT 1 FROM feedback WHERE text = ? LIMIT 1", (text,)):
+        return
+    told = [*_told(store), (decision.confidence, decision.agent == agent)][-_MOST:]
+    store.keep(_NAME, json.dumps(told).encode())
+
+
+def reliability(store: Store) -> dict[str, Any]:
+    """Bins with their count, mean confidence and share that was right; and the expected calibration error."""
+    told = _told(store)
+    inside: list[list[tuple[float, bool]]] = [[] for _ in range(_BINS)]
+    for confidence, right in told:
+        inside[min(int(confidence * _BINS), _BINS - 1)].append((confidence, right))
+    bins = [
+        {"from": place / _BINS, "to": (place + 1) / _BINS, "count": len(rows)}
+        | {"confidence": sum(row[0] for row in rows) / len(rows), "right": sum(row[1] for row in rows) / len(rows)}
+        for place, rows in enumerate(inside)
+        if rows
+    ]
+    error = sum(row["count"] * abs(row["confidence"] - row["right"]) for row in bins) / len(told) if told else None
+    return {"decisions": len(told), "right": sum(right for _, right in told), "ece": error, "bins": bins}
+
+
+def _told(store: Store) -> list[tuple[float, bool]]:
+    data = store.kept(_NAME)
+    return [(float(c), bool(right)) for c, right in json.loads(data)] if data else []

@@ -1,0 +1,235 @@
+"""What a page does beyond routing: memory, answers, sub-queries, the choice of LLM backends, what feedback taught.
+
+Each method takes keyword arguments from JSON and gives plain JSON types, in the words of the server's API where
+that has the same. Nothing here is imported before a page first asks for it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import asdict
+from itertools import pairwise
+from secrets import token_hex
+from typing import Any
+
+from ruvllm_web.reliability import reliability
+
+from ruvllm import Constraints, InputError, RuvLLM
+from ruvllm.memory.record import Memory
+from ruvllm.memory.subgraph import EDGE_KINDS, Edge
+from ruvllm.rlm.decompose import RuleDecomposer
+from ruvllm.rlm.plan import SubQuery
+from ruvllm.routing.selector import BackendProfile, Choice, LLMOrchestrator
+
+__all__ = ["METHODS", "Workbench"]
+
+_BACKENDS, _PROFILES = "selector", "selector-profiles"  # names in the state file
+_OPEN_CHOICES = 256  # whose outcome may still be told
+METHODS = frozenset({
+    "add_memory", "backend_stats", "decompose", "feedback_list", "forget_memory", "learn_patterns",
+    "link_memory", "memories", "memory_graph", "memory_stats", "patterns", "query", "rate", "record_outcome",
+    "reliability", "save_backends", "search_memory", "select", "set_backends",
+})  # fmt: skip
+
+
+class Workbench:
+    """Works on whichever RuvLLM answers at the moment.
+
+    Args:
+        now: gives it.
+    """
+
+    def __init__(self, now: Callable[[], RuvLLM]) -> None:
+        self._current = now
+        self._selector: LLMOrchestrator | None = None
+        self._choices: OrderedDict[str, Choice] = OrderedDict()
+
+    def forget(self) -> None:
+        """The state file was replaced: what was read of it holds no more."""
+        self._selector = None
+        self._choices.clear()
+
+    async def query(self, query: str, max_tokens: int | None = None) -> dict[str, Any]:
+        """The answer to a question, from memory."""
+        return (await self._now.aquery(query, constraints=Constraints(max_tokens=max_tokens))).to_dict()
+
+    async def rate(self, request_id: str, rating: float) -> dict[str, Any]:
+        """How an answer was, 1 to 5; what that changed."""
+        return asdict(await self._now.afeedback_request(request_id, rating))
+
+    async def decompose(self, query: str) -> dict[str, Any]:
+        """The sub-queries of a query, the places of those that each needs, and who would take it."""
+        plan = RuleDecomposer().plan(query)
+        rows = []
+        for part in plan.parts or (SubQuery(plan.query),):
+            decision = await self._now.aroute(part.text, 2)
+            rows.append({"text": part.text, "after": list(part.after), "decision": decision.to_dict()})
+        return {"query": plan.query, "join": plan.join, "split": bool(plan.parts), "parts": rows}
+
+    async def add_memory(self, memories: list[dict[str, Any]], chain: bool = False) -> dict[str, Any]:
+        """Remember texts; `chain` makes each follow the one before it."""
+        ids = await self._now.memory.aadd([Memory(**row) for row in memories])
+        if chain:
+            self._now.memory.graph.link_all([Edge(b, a, "Follows") for a, b in pairwise(ids)])
+        return {"ids": ids}
+
+    async def search_memory(
+        self,
+        query: str,
+        k: int = 10,
+        collection: str = "default",
+        filter: dict[str, Any] | None = None,
+        hops: int = 0,
+    ) -> dict[str, Any]:
+        """Memories like a text."""
+        found = await self._now.memory.asearch(query, k, collection=collection, filter=filter, hops=hops)
+        return {"memories": [_row(one.memory) | {"score": one.score, "hops": one.hops} for one in found]}
+
+    async def memories(self, limit: int = 200, collection: str = "default") -> dict[str, Any]:
+        """The latest of a collection, newest first."""
+        records = self._now.memory.records
+        newest = records.matching(collection)[-limit:][::-1].tolist() if limit > 0 else []
+        return {"memories": [_row(memory) for memory in records.get(newest)]}
+
+    async def memory_graph(self, ids: list[int], hops: int = 1) -> dict[str, Any]:
+        """What lies around some memories: nodes, and typed edges by id."""
+        graph = self._now.memory.graph.expand(ids, hops, most=max(64, len(ids)))
+        known = {memory.id: memory for memory in self._now.memory.records.get(graph.ids.tolist())}
+        nodes = [
+            _row(known[i]) | {"hops": away}
+            for i, away in zip(graph.ids.tolist(), graph.hops.tolist(), strict=True)
+            if i in known
+        ]
+        ends = (graph.ids[graph.sources].tolist(), graph.ids[graph.targets].tolist())
+        rows = zip(*ends, graph.kinds.tolist(), graph.weights.tolist(), strict=True)
+        edges = [{"source": a, "target": b, "kind": EDGE_KINDS[kind], "weight": weight} for a, b, kind, weight in rows]
+        return {"nodes": nodes, "edges": edges}
+
+    async def link_memory(self, source: int, target: int, kind: str, weight: float = 1.0) -> None:
+        """Make a typed edge, or set the weight of one that is there."""
+        self._now.memory.graph.link(source, target, kind, weight)
+
+    async def forget_memory(self, ids: list[int]) -> dict[str, Any]:
+        """Remove memories for good."""
+        return {"forgotten": self._now.memory.forget(ids)}
+
+    async def memory_stats(self, collection: str = "default") -> dict[str, Any]:
+        """How many there are, how they are searched, and in which format their vectors are kept."""
+        memory, store = self._now.memory, self._now.store
+        memory.nearest(await memory.vector("opened"), 1, collection=collection)  # an index not asked yet tells nothing
+        (edges,) = store.read("SELECT count(*) FROM edges")[0]
+        size, vectors = store.read("SELECT coalesce(sum(length(data)), 0), count(*) FROM vectors")[0]
+        told = {"edges": edges, "vectors": vectors, "vector_bytes": size, "format": "f32", "dim": memory.encoder.dim}
+        return memory.stats() | told
+
+    async def patterns(self, limit: int = 20) -> dict[str, Any]:
+        """What has worked for which kind of task, the most valuable first."""
+        return {"patterns": [_pattern(one) for one in self._now.get_patterns(limit)]}
+
+    async def learn_patterns(self) -> dict[str, Any]:
+        """Distil patterns of all that was rated, now."""
+        self._now.learners.engine.force_learn()
+        self._now.learners.engine.flush()
+        return await self.patterns()
+
+    async def reliability(self) -> dict[str, Any]:
+        """How often decisions of each confidence were right, of those that feedback told of."""
+        return reliability(self._now.store)
+
+    async def feedback_list(self, limit: int = 50) -> dict[str, Any]:
+        """The latest feedback with the ids that an undo takes, newest first."""
+        kept = self._now.store.feedback_rows()
+        rows = [
+            {"id": one.id, "created": one.created, "rating": one.rating}
+            | {"text": one.feedback.text, "agent": one.feedback.agent, "right": one.feedback.right}
+            for one in kept[-limit:][::-1]
+        ]
+        return {"feedback": rows, "total": len(kept)}
+
+    async def set_backends(
+        self, backends: list[dict[str, Any]], budget: float | None = None, explore: int = 60
+    ) -> dict[str, Any]:
+        """Choose among these from now on; what was learnt of others is dropped."""
+        self._selector = self._made(backends, budget, explore)
+        self._choices.clear()
+        profiles = {"backends": backends, "budget": budget, "explore": explore}
+        self._now.store.keep(_PROFILES, json.dumps(profiles).encode())
+        return await self.save_backends()
+
+    async def select(
+        self,
+        prompt: str,
+        max_cost: float | None = None,
+        max_latency: float | None = None,
+        min_quality: float | None = None,
+    ) -> dict[str, Any]:
+        """The backend for a prompt, and the id under which its outcome is told."""
+        choice = await self._backends.aselect(
+            prompt, max_cost=max_cost, max_latency=max_latency, min_quality=min_quality
+        )
+        self._choices[choice_id := token_hex(8)] = choice
+        while len(self._choices) > _OPEN_CHOICES:
+            self._choices.popitem(last=False)
+        names = ("backend", "quality", "cost", "latency", "value", "alternatives")
+        return {"choice_id": choice_id} | {name: getattr(choice, name) for name in names}
+
+    async def record_outcome(
+        self,
+        choice_id: str,
+        success: bool = True,
+        quality: float | None = None,
+        cost: float | None = None,
+        latency: float | None = None,
+    ) -> dict[str, Any]:
+        """What came of a choice; the stats after it."""
+        choice = self._choices.get(choice_id)
+        if choice is None:
+            fix = "tell each outcome once, soon after its `select`"
+            raise InputError("no open choice has this id", field="choice_id", fix=fix)
+        self._backends.record_outcome(choice, success, quality, cost=cost, latency=latency)
+        del self._choices[choice_id]
+        return await self.backend_stats()
+
+    async def backend_stats(self) -> dict[str, Any]:
+        """Spend, savings and quality over time, each backend as it was stated and as it proved to be."""
+        profiles = [asdict(profile) for profile in self._backends.backends]
+        return self._backends.stats() | {"profiles": profiles, "explore": self._backends.explore}
+
+    async def save_backends(self) -> dict[str, Any]:
+        """Write what was learnt of backends into the state file."""
+        self._now.store.keep(_BACKENDS, self._backends.to_bytes())
+        return await self.backend_stats()
+
+    @property
+    def _now(self) -> RuvLLM:
+        return self._current()
+
+    @property
+    def _backends(self) -> LLMOrchestrator:
+        """The chooser, with what an earlier visit learnt."""
+        if self._selector is None:
+            data = self._now.store.kept(_PROFILES)
+            if data is None:
+                raise InputError("no backends are set", field="backends", fix="name two or more with `setBackends`")
+            self._selector = self._made(**json.loads(data))
+            learnt = self._now.store.kept(_BACKENDS)
+            if learnt is not None:
+                self._selector.restore(learnt)
+        return self._selector
+
+    def _made(self, backends: list[dict[str, Any]], budget: float | None, explore: int) -> LLMOrchestrator:
+        profiles = [BackendProfile(**row) for row in backends]
+        made = LLMOrchestrator(profiles, self._now.static, budget=budget, explore=explore)
+        made.ledger.every = 1  # a person looks at each outcome
+        return made
+
+
+def _row(memory: Memory) -> dict[str, Any]:
+    return asdict(memory)
+
+
+def _pattern(pattern: Any) -> dict[str, Any]:
+    names = ("id", "pattern_type", "route", "cluster_size", "avg_quality", "access_count", "contexts", "actions")
+    return {name: getattr(pattern, name) for name in names}

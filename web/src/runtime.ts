@@ -1,0 +1,300 @@
+/**
+ * What runs here beside routing: memory, answers from it, sub-queries, the choice of LLM backends, what feedback taught.
+ * The shapes are those of Python and of the HTTP API; methods that a server has too are named as there.
+ */
+import type { Decision, Router } from "./types.js";
+
+/** What a memory is, and what an edge between two of them means. */
+export type NodeKind = "Query" | "Document" | "QAPair" | "AgentStep" | "Fact" | "Concept";
+export type EdgeKind = "Cites" | "Follows" | "SameTopic" | "AgentStep" | "Derived" | "Contains";
+
+export interface NewMemory {
+  text: string;
+  kind?: NodeKind;
+  collection?: string;
+  metadata?: Record<string, unknown>;
+  /** 0 to 1. */
+  quality?: number;
+}
+
+export interface Memory extends Required<NewMemory> {
+  id: number;
+  /** How often a search returned it. */
+  accesses: number;
+  /** Seconds since 1970. */
+  created: number;
+  accessed: number;
+  archived: boolean;
+}
+
+/** A memory with its cosine to the query, and its edges away from the nearest direct hit. */
+export interface MemoryHit extends Memory {
+  score: number;
+  hops: number;
+}
+
+export interface MemoryEdge {
+  source: number;
+  target: number;
+  kind: EdgeKind;
+  /** 0 to 1. */
+  weight: number;
+}
+
+export interface MemoryGraph {
+  nodes: (Memory & { hops: number })[];
+  edges: MemoryEdge[];
+}
+
+export interface MemoryStats {
+  space: string;
+  collections: Record<string, number>;
+  /** By collection: how it is searched. */
+  indexes: Record<string, { kind: string; size: number; recall?: number }>;
+  edges: number;
+  vectors: number;
+  vector_bytes: number;
+  /** Of a number in the state file. */
+  format: string;
+  dim: number;
+}
+
+export interface Source {
+  id: number;
+  text: string;
+  score: number;
+  kind: NodeKind;
+  hops: number;
+}
+
+/** The answer to one question; `latency` is in microseconds. */
+export interface Answer {
+  request_id: string;
+  text: string;
+  agent: string;
+  confidence: number;
+  tier: number;
+  sources: Source[];
+  routing: { model: string; backend: string };
+  cost: number;
+  latency: Record<string, number>;
+}
+
+/** What a rating changed. */
+export interface Applied {
+  agent: string;
+  memories: number;
+  edges: number;
+  remembered: number | null;
+  trajectory: boolean;
+}
+
+export interface SubQuery {
+  text: string;
+  /** Places of the sub-queries whose answers it needs; all before its own. */
+  after: number[];
+  decision: Decision;
+}
+
+export interface Plan {
+  query: string;
+  /** "compare" sets the answers side by side. */
+  join: "parts" | "compare";
+  /** False: it is best answered whole, and is its only part. */
+  split: boolean;
+  parts: SubQuery[];
+}
+
+/** An LLM: dollars and milliseconds of an answer, and its mean quality, 0 to 1. */
+export interface BackendProfile {
+  name: string;
+  cost: number;
+  latency: number;
+  quality: number;
+}
+
+export interface BackendOptions {
+  /** Mean dollars of a prompt; without one the best quality / (cost · latency) is taken. */
+  budget?: number | null;
+  /** Answers after which half of the choices under a budget still are random; 60 by default. */
+  explore?: number;
+}
+
+export interface Limits {
+  max_cost?: number;
+  max_latency?: number;
+  min_quality?: number;
+}
+
+export interface Choice {
+  choice_id: string;
+  backend: string;
+  /** As expected. */
+  quality: number;
+  cost: number;
+  latency: number;
+  value: number;
+  alternatives: string[];
+}
+
+export interface Outcome {
+  success?: boolean;
+  quality?: number;
+  cost?: number;
+  latency?: number;
+}
+
+export interface BackendStats {
+  prompts: number;
+  answers: number;
+  spent: number;
+  /** What the dearest backend would have taken for the same. */
+  always_dearest: number;
+  /** 0 to 1. */
+  savings: number;
+  quality: number | null;
+  budget: number | null;
+  explore: number;
+  profiles: BackendProfile[];
+  backends: { name: string; calls: number; share: number; cost: number; latency: number; quality: number | null }[];
+  curve: { answers: number; spent: number; always_dearest: number; quality: number }[];
+}
+
+export interface Pattern {
+  id: number;
+  pattern_type: string;
+  route: string;
+  cluster_size: number;
+  avg_quality: number;
+  access_count: number;
+  contexts: string[];
+  actions: string[];
+}
+
+export interface KeptFeedback {
+  id: number;
+  text: string;
+  agent: string;
+  /** False says that it does not belong there. */
+  right: boolean;
+  rating: number | null;
+  created: number;
+}
+
+/** Decisions that feedback told of, by their confidence; bins without any are left out. */
+export interface Reliability {
+  decisions: number;
+  right: number;
+  /** Expected calibration error. */
+  ece: number | null;
+  bins: { from: number; to: number; count: number; confidence: number; right: number }[];
+}
+
+/** The names of its methods in Python. */
+export type Call =
+  | "add_memory" | "backend_stats" | "decompose" | "feedback_list" | "forget_memory" | "learn_patterns"
+  | "link_memory" | "memories" | "memory_graph" | "memory_stats" | "patterns" | "query" | "rate" | "record_outcome"
+  | "reliability" | "save_backends" | "search_memory" | "select" | "set_backends";
+
+/** Whose results the state file keeps; those of `record_outcome` once no more have come for a moment. */
+export const CHANGES: ReadonlySet<Call> = new Set<Call>([
+  "add_memory", "forget_memory", "learn_patterns", "link_memory", "rate", "save_backends", "set_backends",
+]);
+
+/** A router with all that runs beside it. */
+export abstract class Runtime {
+  /** One of its methods, with Python's keyword arguments. */
+  abstract ask<T>(call: Call, body?: object): Promise<T>;
+
+  /** The answer to a question, from memory, with its sources. */
+  query(query: string, options: { max_tokens?: number } = {}): Promise<Answer> {
+    return this.ask("query", { query, ...options });
+  }
+
+  /** How an answer was, 1 (bad) to 5 (good). */
+  rate(request_id: string, rating: number): Promise<Applied> {
+    return this.ask("rate", { request_id, rating });
+  }
+
+  /** The sub-queries of a complex query, and who takes each. */
+  decompose(query: string): Promise<Plan> {
+    return this.ask("decompose", { query });
+  }
+
+  /** Remember texts; `chain` makes each follow the one before it. Returns their ids. */
+  async addMemory(memories: NewMemory[], options: { chain?: boolean } = {}): Promise<number[]> {
+    return (await this.ask<{ ids: number[] }>("add_memory", { memories, ...options })).ids;
+  }
+
+  /** Memories like a text; `hops` looks at what is so many edges away as well. */
+  async searchMemory(query: string, options: { k?: number; collection?: string; hops?: number; filter?: object } = {}): Promise<MemoryHit[]> {
+    return (await this.ask<{ memories: MemoryHit[] }>("search_memory", { query, ...options })).memories;
+  }
+
+  /** The latest memories, newest first. */
+  async memories(limit = 200): Promise<Memory[]> {
+    return (await this.ask<{ memories: Memory[] }>("memories", { limit })).memories;
+  }
+
+  /** What lies around some memories. */
+  memoryGraph(ids: number[], hops = 1): Promise<MemoryGraph> {
+    return this.ask("memory_graph", { ids, hops });
+  }
+
+  linkMemory(source: number, target: number, kind: EdgeKind, weight = 1): Promise<void> {
+    return this.ask("link_memory", { source, target, kind, weight });
+  }
+
+  async forgetMemory(ids: number[]): Promise<number> {
+    return (await this.ask<{ forgotten: number }>("forget_memory", { ids })).forgotten;
+  }
+
+  memoryStats(): Promise<MemoryStats> {
+    return this.ask("memory_stats");
+  }
+
+  /** What has worked for which kind of task, as far as ratings taught it. */
+  async patterns(limit = 20): Promise<Pattern[]> {
+    return (await this.ask<{ patterns: Pattern[] }>("patterns", { limit })).patterns;
+  }
+
+  /** Distil patterns of all that was rated, now instead of in the background. */
+  async learnPatterns(): Promise<Pattern[]> {
+    return (await this.ask<{ patterns: Pattern[] }>("learn_patterns")).patterns;
+  }
+
+  /** The latest feedback, newest first, with the ids that `undoFeedback` takes; and how much there is. */
+  feedbackList(limit = 50): Promise<{ feedback: KeptFeedback[]; total: number }> {
+    return this.ask("feedback_list", { limit });
+  }
+
+  reliability(): Promise<Reliability> {
+    return this.ask("reliability");
+  }
+
+  /** Choose among these LLMs from now on. */
+  setBackends(backends: BackendProfile[], options: BackendOptions = {}): Promise<BackendStats> {
+    return this.ask("set_backends", { backends, ...options });
+  }
+
+  /** The LLM for a prompt. */
+  select(prompt: string, limits: Limits = {}): Promise<Choice> {
+    return this.ask("select", { prompt, ...limits });
+  }
+
+  /** What came of a choice. */
+  recordOutcome(choice_id: string, outcome: Outcome): Promise<BackendStats> {
+    return this.ask("record_outcome", { choice_id, ...outcome });
+  }
+
+  backendStats(): Promise<BackendStats> {
+    return this.ask("backend_stats");
+  }
+}
+
+/** What both the page's class and Node's are. */
+export interface LocalRouter extends Router {
+  ask<T>(call: Call, body?: object): Promise<T>;
+  /** Take feedback back, by its id; whether there was such. */
+  undoFeedback(id: number): Promise<boolean>;
+}
