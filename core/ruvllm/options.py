@@ -86,10 +86,19 @@ class LearningConfig:
 
 @dataclass(frozen=True, slots=True)
 class SessionsConfig:
-    """How long conversations last: seconds without use, and how many at a time."""
+    """How long conversations last, and whether a restart goes on with them.
+
+    Attributes:
+        ttl: seconds without use.
+        most: at a time.
+        characters: of all their histories together.
+        keep: whether questions and answers go into the state file; False removes those that are there.
+    """
 
     ttl: float = 3_600.0
     most: int = 10_000
+    characters: int = 50_000_000
+    keep: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +166,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "learning.requests": (1, 1_000_000),
     "sessions.ttl": (0.001, 1e9),
     "sessions.most": (1, 1_000_000),
+    "sessions.characters": (1_000, 10_000_000_000),
     "inference.context": (64, 10_000_000),
     "inference.max_tokens": (1, 1_000_000),
     "inference.temperature": (0.0, 2.0),

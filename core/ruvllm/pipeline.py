@@ -24,10 +24,12 @@ from ruvllm.query.writeback import WriteBack
 from ruvllm.query.writers import Writers, size_of, writes
 from ruvllm.responses import Applied, Constraints, Delta, Event, Response, Routed
 from ruvllm.routing.fastgrnn import ModelSize
-from ruvllm.sessions import Sessions
+from ruvllm.sessions import open_sessions
 from ruvllm.types import Agent, Decision
 
 __all__ = ["Pipeline"]
+
+_SESSIONS = 500  # written in one tick, at most
 
 
 class Pipeline:
@@ -57,7 +59,7 @@ class Pipeline:
         self._memory, self._router, self._config = memory, router, config
         self._fresh = learners.start()
         self._choosing = learners.enabled and not writers.local
-        self.sessions = Sessions(lambda: copy(self._fresh), config.sessions.ttl, config.sessions.most)
+        self.sessions = open_sessions(lambda: copy(self._fresh), config.sessions, memory.store)
         self.log = RequestLog(config.learning.requests)
         kept = config.memory if learners.enabled else replace(config.memory, write_back=False)
         self.writes = WriteBack(memory, kept)
@@ -121,12 +123,14 @@ class Pipeline:
         """Write what waits if it is time, and learn in the background. Raises StoreError: it cannot be written."""
         if self.writes.due:
             self.writes.flush()
+        self.sessions.flush(_SESSIONS)
         self._memory.store.tick()
         await self.learners.tick(budget_s, pause)
 
     def save(self) -> None:
         """Write all that waits. Raises StoreError: it cannot be written."""
         self.writes.flush()
+        self.sessions.flush()
         self.learners.save()
         self._memory.flush()
 
@@ -209,8 +213,7 @@ class Pipeline:
         tier, author = self.writers.author(turn.plan, completion)
         asked = self._asked(turn, completion, writes(author), size_of(tier, turn.choice))
         if turn.conversation is not None:
-            turn.conversation.state = turn.state
-            turn.conversation.add(turn.text, completion.text)
+            self.sessions.add(turn.conversation, turn.state, turn.text, completion.text)
         self.log.add(asked)
         self.writes.offer(asked)
         if self.writes.due:

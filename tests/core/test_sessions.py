@@ -1,11 +1,18 @@
-"""Sessions end when nobody uses them, the oldest first, and keep their last turns."""
+"""Sessions end when nobody uses them, the oldest first, keep their last turns, and outlive a process."""
 
 from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ruvllm.errors import InputError
+from ruvllm import RuvLLM
+from ruvllm.config import Config, SessionsConfig
+from ruvllm.errors import InputError, StoreError
+from ruvllm.memory.conversations import Conversations
+from ruvllm.memory.store import Store
 from ruvllm.query.requests import Asked, RequestLog
 from ruvllm.routing.fastgrnn import FastGrnn
 from ruvllm.routing.fastgrnn_session import RouterSession
@@ -97,3 +104,165 @@ def test_the_log_remembers_the_latest_requests():
     for gone in ("one", "", 3):
         with pytest.raises(InputError, match="remembered"):
             log.get(gone)  # type: ignore[arg-type]
+
+
+def kept(store: Store, ttl: float = 60, most: int = 3, **more: int) -> tuple[Sessions, Clock]:
+    """Those of a process that begins with this file."""
+    clock = Clock()
+    return Sessions(lambda: RouterSession(NETWORK), ttl, most, clock, kept=Conversations(store), **more), clock
+
+
+def test_another_process_goes_on_with_a_session():
+    store = Store()
+    known, clock = kept(store)
+    session = known.new({"user": "ada", "tags": ["ü", 3]})
+    session.state.hidden = np.arange(NETWORK.shape.hidden, dtype=np.float32)
+    known.flush()
+    known.add(session, session.state, "one \ud800?", "eins")
+    session.remember(7)
+    clock.now += 5
+    known.get(session.id)
+    known.flush()
+    known.add(session, session.state, "two?", "zwei")
+    known.flush()
+
+    again, _ = kept(store)
+    assert len(again) == 1
+    found = again.get(session.id)
+    said = [message.content for message in found.history]
+    assert said == ["one ??", "eins", "two?", "zwei"]
+    assert (found.metadata, found.created, found.last) == ({"user": "ada", "tags": ["ü", 3]}, 1_000, 7)
+    np.testing.assert_array_equal(found.state.hidden, session.state.hidden)
+    again.add(found, found.state, "three?", "drei")
+    again.flush()
+    assert [message.content for message in kept(store)[0].get(session.id).history][-2:] == ["three?", "drei"]
+
+
+def test_what_was_unused_for_longest_ends_first_in_the_next_process_too():
+    store = Store()
+    known, clock = kept(store)
+    for name in "abc":
+        known.new(id=name)
+    for name in ("c", "a", "b"):
+        clock.now += 1
+        known.get(name)
+    known.flush()
+    again, later = kept(store)
+    later.now = clock.now
+    again.new(id="d")  # the fourth of three
+    with pytest.raises(InputError, match="no session"):
+        again.get("c")
+    later.now = clock.now + 59  # 60 s after `a` was used, 59 after `b`
+    assert len(again) == 2
+    assert again.get("b").id == "b"
+    again.flush()
+    assert {row.id for row in Conversations(store).rows()} == {"b", "d"}
+
+
+def test_a_session_that_ended_is_in_the_file_no_more():
+    store = Store()
+    known, _ = kept(store)
+    session = known.new(id="secret")
+    known.add(session, session.state, "what is it?", "nothing")
+    known.flush()
+    assert known.end("secret")
+    assert store.read("SELECT * FROM turns") == []
+    assert Conversations(store).rows() == []
+    known.add(session, session.state, "again?", "no")  # the answer was on its way
+    known.flush()
+    assert Conversations(store).rows() == []
+    known.new(id="secret")
+    known.flush()
+    assert kept(store)[0].get("secret").history == []
+
+
+def test_a_failed_write_goes_on_waiting(monkeypatch: pytest.MonkeyPatch):
+    store = Store()
+    known, _ = kept(store)
+    session = known.new(id="a")
+    known.add(session, session.state, "one?", "1")
+    with monkeypatch.context() as broken:
+        broken.setattr(Conversations, "write", _full)
+        with pytest.raises(StoreError):
+            known.flush()
+    known.flush()
+    known.flush()
+    assert len(kept(store)[0].get("a").history) == 2
+
+
+def _full(*_: object) -> None:
+    raise StoreError("the disk is full", field="state", fix="make room")
+
+
+def test_only_so_many_are_written_at_a_time():
+    store = Store()
+    known, _ = kept(store, most=10)
+    for name in "abcde":
+        known.new(id=name)
+    for count in (2, 4, 5, 5):
+        known.flush(2)
+        assert len(Conversations(store).rows()) == count
+
+
+def test_histories_are_bounded_in_the_file_and_by_their_length():
+    store = Store()
+    known, _ = kept(store, characters=2_000)
+    session = known.new(id="long")
+    for i in range(60):
+        known.add(session, session.state, f"question {i}", "a")
+        if i % 7 == 0:
+            known.flush()
+    known.flush()
+    assert store.read("SELECT count(*), min(question) FROM turns") == [(50, "question 10")]
+    assert len(kept(store)[0].get("long").history) == 100
+    other = known.new(id="other")
+    known.add(other, other.state, "x" * 1_500, "")
+    known.flush()
+    assert [row.id for row in Conversations(store).rows()] == ["other"]
+
+
+def test_metadata_that_no_file_can_hold_is_refused():
+    known, _ = kept(Store())
+    deep: list[object] = []
+    for _ in range(200):
+        deep = [deep]
+    for bad in ({"x": object()}, {"x": deep}):
+        with pytest.raises(InputError) as caught:
+            known.new(bad)
+        assert caught.value.field == "metadata"
+    assert len(known) == 0
+
+
+def test_a_damaged_session_says_so_and_the_others_go_on():
+    store = Store()
+    known, _ = kept(store)
+    known.new(id="a"), known.new(id="b")
+    known.flush()
+    with store.write() as db:
+        db.execute("UPDATE sessions SET metadata = '{' WHERE id = 'a'")
+    again, _ = kept(store)
+    with pytest.raises(StoreError) as caught:
+        again.get("a")
+    assert "repair" in caught.value.fix
+    assert again.get("b").id == "b"
+
+
+def test_whoever_wants_none_kept_has_none_left(tmp_path: Path):
+    path = tmp_path / "state.db"
+    with RuvLLM(encoder="static", state=path) as llm:
+        name = llm.new_session({"user": "ada"}).id
+        llm.query("where is the cello?", session=name)
+    with RuvLLM(encoder="static", state=path) as llm:
+        asked, answered = llm.session(name).history
+        assert (asked.role, asked.content, answered.role) == ("user", "where is the cello?", "assistant")
+        llm.query("and the bow?", session=name)
+        llm.tick()
+        with closing(Store(path)) as other:  # a process that dies now loses nothing
+            assert len(Conversations(other).read(name).turns) == 2  # type: ignore[union-attr]
+    config = Config(sessions=SessionsConfig(keep=False))
+    with RuvLLM(encoder="static", state=path, config=config) as llm:
+        with pytest.raises(InputError, match="no session"):
+            llm.session(name)
+        llm.query("once more", session=llm.new_session().id)
+    with closing(Store(path)) as store:
+        assert store.read("SELECT (SELECT count(*) FROM sessions), (SELECT count(*) FROM turns)") == [(0, 0)]

@@ -26,6 +26,8 @@ COVERED = {
     "ratings": "id",
     "hyperedges": "id",
     "hyperedge_members": "hyperedge, memory",
+    "sessions": "id",
+    "turns": "id, session",
     "own_agents": "id",
 }
 
@@ -54,6 +56,9 @@ def build(path: Path, memories: int = 400) -> None:
             db.executemany("INSERT INTO hyperedge_members VALUES (?, ?)", [(1, 1), (1, 2)])
             query = rng.standard_normal(DIM).astype("<f4").tobytes()
             db.execute("INSERT INTO ratings (space, query, relevance) VALUES (?, ?, '{\"1\": 1.0}')", (SPACE, query))
+            db.execute("INSERT INTO sessions VALUES ('s-1', '{}', 1.0, 2.0, zeroblob(256), 3, 800)")
+            turns = [("s-1", f"question {n}", "answer " * n) for n in range(12)]
+            db.executemany("INSERT INTO turns (session, question, answer) VALUES (?, ?, ?)", turns)
             db.execute("CREATE TABLE own_agents (id INTEGER PRIMARY KEY, agent TEXT NOT NULL) STRICT")
             db.execute("INSERT INTO own_agents (agent) VALUES ('{}')")
 

@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 from children import start
 from states import Content, add_memories, build, everything
 
 from ruvllm.memory.check import check, repair
+from ruvllm.memory.conversations import Conversations, KeptSession
 from ruvllm.memory.records import Records
 from ruvllm.memory.store import Store
 from ruvllm.types import Feedback
@@ -89,6 +91,7 @@ CREATE TABLE feedback (
     created REAL NOT NULL DEFAULT ((julianday('now') - 2440587.5) * 86400.0)
 ) STRICT;
 """
+NO_SESSIONS = "DROP TABLE turns; DROP TABLE sessions;"
 TOLD = [Feedback(f"told {n}", "agent", 0.5 + n) for n in range(50)]
 
 
@@ -115,7 +118,7 @@ def v2_file(path: Path) -> Content:
     """As the second release wrote it: the file of today, with the feedback of then; returns what it holds."""
     build(path, 60)
     with closing(sqlite3.connect(path)) as db:
-        db.executescript(f"DROP TABLE ratings; DROP TABLE feedback; {V1} PRAGMA user_version = 2")
+        db.executescript(f"{NO_SESSIONS} DROP TABLE ratings; DROP TABLE feedback; {V1} PRAGMA user_version = 2")
         rows = [(feedback.text, feedback.agent, feedback.weight) for feedback in TOLD]
         db.executemany("INSERT INTO feedback (text, agent, weight) VALUES (?, ?, ?)", rows)
         db.commit()
@@ -155,6 +158,28 @@ def test_a_damaged_file_of_the_second_version_is_repaired_into_one_of_today(dama
     report = repair(path)
     assert bool(report.broken) == bool(damage)
     is_brought_over(path, truth)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_file_of_the_third_version_gets_room_for_sessions_and_keeps_everything(damaged: bool, tmp_path: Path):
+    path = tmp_path / "state.db"
+    build(path, 60)
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(f"{NO_SESSIONS} PRAGMA user_version = 3")
+    truth = everything(path)
+    if damaged:
+        path.write_bytes(bytes(100) + path.read_bytes()[100:])
+    assert bool(repair(path).broken) == damaged
+    session = KeptSession("s", {}, 1.0, 2.0, np.zeros(0, np.float32), None, 6, [("one?", "1!")], 1)
+    with closing(Store(path)) as store:
+        Conversations(store).write([session])
+        found = Conversations(store).read("s")
+        assert found is not None
+        assert (found.turns, found.accessed) == ((("one?", "1!"),), 2.0)
+    now = everything(path)
+    assert (len(now.pop("sessions")), len(now.pop("turns"))) == (1, 1)
+    assert now == {table: rows for table, rows in truth.items() if table not in ("sessions", "turns")}
+    assert check(path).ok
 
 
 def test_a_migration_that_is_killed_before_any_of_its_statements_loses_nothing(tmp_path: Path):

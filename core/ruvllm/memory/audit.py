@@ -169,6 +169,23 @@ def _ratings(db: sqlite3.Connection, progress: Progress) -> Iterator[Fault]:
             yield Fault("ratings", (("id", i),), "its query or numbers are damaged")
 
 
+def _sessions(db: sqlite3.Connection, progress: Progress) -> Iterator[Fault]:
+    for i, metadata, created, accessed, hidden, size in db.execute(
+        "SELECT id, metadata, created, accessed, hidden, size FROM sessions"
+    ):
+        numbers = _within(created) and _within(accessed) and _within(size, 0)
+        whole = len(hidden) % LITTLE.itemsize == 0 and _finite(hidden)
+        if not (_clean(i) and _json(metadata) and numbers and whole):
+            yield Fault("sessions", (("id", i),), "its metadata or numbers are damaged")
+
+
+def _turns(db: sqlite3.Connection, progress: Progress) -> Iterator[Fault]:
+    lost = "session NOT IN (SELECT id FROM sessions)"
+    for i, question, answer, orphan in db.execute(f"SELECT id, question, answer, {lost} FROM turns"):
+        if orphan or not (_clean(question) and _clean(answer)):
+            yield Fault("turns", (("id", i),), "its session is missing" if orphan else "its texts are damaged")
+
+
 def _learnt(db: sqlite3.Connection, progress: Progress) -> Iterator[Fault]:
     for rowid, name, data, digest in db.execute("SELECT rowid, name, data, sha256 FROM learnt"):
         if not _clean(name) or not isinstance(data, bytes) or sha256(data).hexdigest() != digest:
@@ -189,6 +206,8 @@ _LOOKS = {
     "hyperedge_members": _members,
     "feedback": _feedback,
     "ratings": _ratings,
+    "sessions": _sessions,
+    "turns": _turns,
     "learnt": _learnt,
     "clock": _clock,
 }

@@ -105,7 +105,27 @@ CREATE TABLE ratings (
 ) STRICT;
 """
 
-_MIGRATIONS = (_FEEDBACK, _MEMORY, _RATINGS)  # entry i takes a file from version i to i + 1
+# `size` is the characters of all that a session holds, so that which of them stay is decided without reading them.
+_SESSIONS = """
+CREATE TABLE sessions (
+    id TEXT PRIMARY KEY,
+    metadata TEXT NOT NULL,
+    created REAL NOT NULL,
+    accessed REAL NOT NULL,
+    hidden BLOB NOT NULL,
+    last INTEGER,
+    size INTEGER NOT NULL
+) STRICT;
+CREATE TABLE turns (
+    id INTEGER PRIMARY KEY,
+    session TEXT NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
+    question TEXT NOT NULL,
+    answer TEXT NOT NULL
+) STRICT;
+CREATE INDEX turns_by_session ON turns (session);
+"""
+
+_MIGRATIONS = (_FEEDBACK, _MEMORY, _RATINGS, _SESSIONS)  # entry i takes a file from version i to i + 1
 SCHEMA_VERSION = len(_MIGRATIONS)
 
 # Tables that a host adds to the file; the core only carries them over when it repairs one.

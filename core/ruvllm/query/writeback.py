@@ -85,7 +85,7 @@ class WriteBack:
             if session is not None:
                 if session.last is not None and session.last != asked.memory:
                     edges.append(Edge(asked.memory, session.last, "Follows", _CITED))
-                session.last = asked.memory
+                session.remember(asked.memory)
         there = {memory.id for memory in self._memory.records.get([edge.target for edge in edges])}
         if known := [edge for edge in edges if edge.target in there]:
             self._memory.graph.link_all(known)

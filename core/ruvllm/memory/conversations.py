@@ -1,0 +1,120 @@
+"""Conversations in the state file: what was said, by session, and what a restart needs to go on with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ruvllm.errors import StoreError
+from ruvllm.memory.records import LITTLE, read_metadata
+from ruvllm.memory.store import Store
+
+__all__ = ["Conversations", "KeptSession", "SessionRow"]
+
+_SAVE = (
+    "INSERT INTO sessions (id, metadata, created, accessed, hidden, last, size) VALUES (?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (id) DO UPDATE SET metadata = excluded.metadata, created = excluded.created,"
+    " accessed = excluded.accessed, hidden = excluded.hidden, last = excluded.last, size = excluded.size"
+)
+_TRIM = (
+    "DELETE FROM turns WHERE session = ?1 AND id <="
+    " (SELECT id FROM turns WHERE session = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    """What tells which session goes first: when it was used last (seconds since 1970), and its characters."""
+
+    id: str
+    accessed: float
+    size: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeptSession:
+    """One session.
+
+    Attributes:
+        turns: (question, answer), oldest first; to be written, only those that are not there yet.
+        count: how many of the latest turns stay.
+        hidden: float32 (hidden,), the model router's state; (0,) where it has none.
+        last: id of the memory that keeps the last turn.
+    """
+
+    id: str
+    metadata: Mapping[str, Any]
+    created: float
+    accessed: float
+    hidden: NDArray[np.float32]
+    last: int | None
+    size: int
+    turns: Sequence[tuple[str, str]] = ()
+    count: int = 0
+
+
+class Conversations:
+    """The sessions of one state file.
+
+    Args:
+        store: the file.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def rows(self) -> list[SessionRow]:
+        """All of them, the one unused for longest first. Raises StoreError: they cannot be read."""
+        found = self._store.read("SELECT id, accessed, size FROM sessions ORDER BY accessed, id")
+        return [SessionRow(*row) for row in found]
+
+    def read(self, id: str) -> KeptSession | None:
+        """One with its history; None when it is not there. Raises StoreError: it is damaged."""
+        found = self._store.read(
+            "SELECT metadata, created, accessed, hidden, last, size FROM sessions WHERE id = ?", (id,)
+        )
+        if not found:
+            return None
+        metadata, created, accessed, hidden, last, size = found[0]
+        turns = self._store.read("SELECT question, answer FROM turns WHERE session = ? ORDER BY id", (id,))
+        try:
+            about = read_metadata(metadata)
+            state = np.frombuffer(hidden, LITTLE).astype(np.float32)
+        except (ValueError, TypeError, AttributeError):
+            fix = "`ruvllm memory check --repair` drops it; begin another session"
+            raise StoreError(f"the session {id[:60]!r} is damaged", field="state", fix=fix) from None
+        return KeptSession(id, about, created, accessed, state, last, size, tuple(turns), len(turns))
+
+    def write(self, sessions: Collection[KeptSession], gone: Collection[str] = ()) -> None:
+        """Put sessions there, those that are gone away first; all or nothing.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        turns = [(one.id, _clean(said), _clean(answer)) for one in sessions for said, answer in one.turns]
+        with self._store.write() as db:
+            db.executemany("DELETE FROM sessions WHERE id = ?", [(id,) for id in gone])
+            db.executemany(_SAVE, [_values(one) for one in sessions])
+            db.executemany("INSERT INTO turns (session, question, answer) VALUES (?, ?, ?)", turns)
+            db.executemany(_TRIM, [(one.id, one.count) for one in sessions if one.turns])
+
+    def clear(self) -> None:
+        """Forget all of them. Raises StoreError: it cannot be written."""
+        if self._store.read("SELECT 1 FROM sessions LIMIT 1"):
+            with self._store.write() as db:
+                db.execute("DELETE FROM sessions")
+
+
+def _values(one: KeptSession) -> tuple[Any, ...]:
+    hidden = one.hidden.astype(LITTLE).tobytes() if one.hidden.any() else b""
+    return one.id, json.dumps(dict(one.metadata)), one.created, one.accessed, hidden, one.last, one.size
+
+
+def _clean(text: str) -> str:
+    """Without halves of characters, which no file can hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")
