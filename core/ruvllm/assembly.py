@@ -11,18 +11,20 @@ from ruvllm.inference.backend import Backend
 from ruvllm.inference.echo import Echo
 from ruvllm.inference.endpoint import Endpoint, Price
 from ruvllm.inference.extractive import Extractive
+from ruvllm.inference.library import find_model, missing
+from ruvllm.inference.local_models import LocalModels
 from ruvllm.inference.openai_http import OpenAiHttp
 from ruvllm.inference.retry import Retries
 from ruvllm.inference.tiers import Tiers
 from ruvllm.memory.memory import MemoryStore
-from ruvllm.options import TIERS, BackendConfig
+from ruvllm.options import TIERS, BackendConfig, InferenceConfig
 from ruvllm.pipeline import Pipeline
 from ruvllm.query.learners import Learners
 from ruvllm.query.outcomes import Routing
 from ruvllm.query.writers import Writers
 from ruvllm.types import Tier
 
-__all__ = ["assemble", "make_backend"]
+__all__ = ["assemble", "local_models", "make_backend"]
 
 
 def assemble(
@@ -38,7 +40,8 @@ def assemble(
     """
     if backends is None:
         tiers = config.inference.tiers
-        backends = {tier: make_backend(tier, one, memory.encoder) for tier, one in tiers.items()}
+        models = local_models(config.inference)
+        backends = {tier: make_backend(tier, one, memory.encoder, models) for tier, one in tiers.items()}
     if not backends:
         backends = {Tier.BOOSTER: Extractive(memory.encoder)}
     chosen = {_tier(tier): backend for tier, backend in backends.items()}
@@ -46,8 +49,18 @@ def assemble(
     return Pipeline(memory, router, Writers(Tiers(chosen), config.inference), learners, config)
 
 
-def make_backend(name: str, config: BackendConfig, encoder: Encoder) -> Backend:
+def local_models(config: InferenceConfig) -> LocalModels:
+    """The models on this machine, which the backends of all tiers share."""
+    return LocalModels(memory=config.memory_mb * 1_000_000 or None, queue=config.queue)
+
+
+def make_backend(name: str, config: BackendConfig, encoder: Encoder, models: LocalModels) -> Backend:
     """A backend as configured. Raises ConfigError: it cannot be made."""
+    if config.kind == "local":
+        found = find_model(config.model) if config.model else None
+        if found is None:
+            raise missing(config.model)
+        return models.backend(name, found.path, config.context)
     if config.kind == "echo":
         return Echo(name)
     if config.kind == "extractive":

@@ -18,7 +18,7 @@ __all__ = [
 ]
 
 TIERS = ("booster", "small", "large")  # in the order of `types.Tier`
-KINDS = ("extractive", "echo", "openai")
+KINDS = ("extractive", "echo", "openai", "local")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +106,9 @@ class BackendConfig:
     """What answers the queries of one tier.
 
     Attributes:
-        kind: one of "extractive", "echo", "openai".
+        kind: one of "extractive", "echo", "openai", "local".
         url: of an OpenAI-compatible server, up to and with its /v1.
-        model: what that server calls it.
+        model: what that server calls it; of a local one its folder, or the name it was downloaded by.
         api_key_env: the environment variable that holds the key; the key itself is never in a file.
         timeout: seconds.
         retries: after the first try.
@@ -134,6 +134,8 @@ class InferenceConfig:
     Attributes:
         tiers: a backend for each of TIERS; a tier without one takes the nearest that has.
         context: tokens of prompt and answer together, where the backend allows as many.
+        memory_mb: that loaded local models may take together, the least recently used going first; 0 for no limit.
+        queue: requests that may wait for a local model; more are turned away.
     """
 
     tiers: Mapping[str, BackendConfig] = field(default_factory=dict)
@@ -143,6 +145,8 @@ class InferenceConfig:
     top_p: float = 0.9
     top_k: int = 50
     repeat_penalty: float = 1.1
+    memory_mb: int = 0
+    queue: int = 16
 
 
 # What a number may be; a key is its place without the tier's name.
@@ -173,6 +177,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "inference.top_p": (1e-6, 1.0),
     "inference.top_k": (0, 1_000_000),
     "inference.repeat_penalty": (1e-6, 10.0),
+    "inference.memory_mb": (0, 10_000_000),
+    "inference.queue": (0, 100_000),
     "timeout": (0.001, 86_400.0),
     "retries": (0, 100),
     "context": (64, 10_000_000),

@@ -16,6 +16,7 @@ import click
 import uvicorn
 
 from ruvllm import ConfigError, RuvLLM
+from ruvllm.cli.answers import ready_models, with_local_model
 from ruvllm.cli.options import agents_option, default_state, encoder_option, state_of
 from ruvllm.config import Config
 from ruvllm_edge.app import make_app
@@ -32,6 +33,11 @@ _BACKLOG = 2_048
 @click.option("--host", help="Address to listen on; 127.0.0.1 when left out.  [env: RUVLLM_HOST]")
 @click.option("--port", type=int, help="3000 when left out; 0 takes a free one.  [env: RUVLLM_PORT]")
 @click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="A TOML file: backends, memory, …")
+@click.option(
+    "--model",
+    metavar="NAME|PATH",
+    help="A model to answer with on this machine: a converted folder, a GGUF file, owner/repo[:file] or a known name.",
+)
 @agents_option
 @encoder_option
 @click.option(
@@ -53,6 +59,7 @@ def serve(
     config: Path | None,
     agents: Path | None,
     encoder: str | None,
+    model: str | None,
     show: bool,
     any_port: bool,
     force: bool,
@@ -67,6 +74,7 @@ def serve(
     Examples:
       ruvllm serve
       ruvllm serve --config ruvllm.toml --port 8080
+      ruvllm serve --model ./smollm2-135m-instruct-q8_0.gguf
       RUVLLM_INFERENCE_SMALL_KIND=openai RUVLLM_INFERENCE_SMALL_URL=http://127.0.0.1:8080/v1 \\
         RUVLLM_INFERENCE_SMALL_MODEL=qwen ruvllm serve
       ruvllm keys add laptop --file keys.txt; ruvllm serve --host 0.0.0.0 --keys-file keys.txt
@@ -76,6 +84,9 @@ def serve(
         fix = "make a key with `ruvllm keys add` and give --keys-file, or --force it"
         raise ConfigError(f"{settings.host} can be reached from elsewhere, and no key is needed", field="host", fix=fix)
     options = Config.from_env(base=Config.from_toml(config) if config else None)
+    if model:
+        options = with_local_model(options, model)
+    ready_models(options)
     start_logging(settings.log_level)
     sock = bound(settings.host, settings.port, any_port)
     state = state_of(ctx, None) or options.state or default_state()

@@ -12,11 +12,12 @@ import click
 from ruvllm import RuvLLM
 from ruvllm.cli.console import plain, warn
 from ruvllm.cli.options import agents_option, default_state, encoder_option, state_of, state_option
+from ruvllm.cli.ready import ready_model
 from ruvllm.config import Config
 from ruvllm.options import BackendConfig
 from ruvllm.responses import Response, Routed
 
-__all__ = ["answer_options", "open_answering", "routing_line", "safe", "times_line"]
+__all__ = ["answer_options", "open_answering", "ready_models", "routing_line", "safe", "times_line", "with_local_model"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,7 +26,13 @@ def answer_options(command: F) -> F:
     """What `open_answering` needs."""
     for option in (
         click.option("--api-key-env", default="", metavar="NAME", help="The variable that holds the server's key."),
-        click.option("--model", default="", help="What that server calls its model."),
+        click.option(
+            "--model",
+            default="",
+            metavar="NAME|PATH",
+            help="A model to run on this machine: a converted folder, a GGUF file, owner/repo[:file] or a known name "
+            "(see `ruvllm models list`). With --url, what that server calls its model.",
+        ),
         click.option("--url", default="", help="An OpenAI-compatible server, e.g. http://localhost:8080/v1."),
         click.option(
             "--config",
@@ -56,11 +63,31 @@ def open_answering(
     if url:
         backend = BackendConfig("openai", url=url, model=model, api_key_env=api_key_env)
         chosen = replace(chosen, inference=replace(chosen.inference, tiers={"large": backend}))
+    elif model:
+        chosen = with_local_model(chosen, model)
+    ready_models(chosen)
     path = state_of(ctx, state) or chosen.state or default_state()
     llm = RuvLLM(agents, encoder=encoder, state=path, config=chosen)
     if llm.problems:
         warn(f"skipped {len(llm.problems)} agent file(s); `ruvllm agents lint` names each line")
     return llm
+
+
+def with_local_model(config: Config, model: str) -> Config:
+    """The same with one model on this machine for all tiers."""
+    tiers = {"small": BackendConfig("local", model=model)}
+    return replace(config, inference=replace(config.inference, tiers=tiers))
+
+
+def ready_models(config: Config) -> None:
+    """Download and convert what local backends need and is not there, with a bar.
+
+    Raises:
+        RuvllmError: a model cannot be had.
+    """
+    for backend in config.inference.tiers.values():
+        if backend.kind == "local" and backend.model:
+            ready_model(backend.model)
 
 
 def routing_line(routed: Routed) -> str:

@@ -38,6 +38,8 @@ def chat(ctx: click.Context, /, **opening: Any) -> None:
     \b
     Examples:
       ruvllm chat
+      ruvllm chat --model ./smollm2-135m-instruct-q8_0.gguf
+      ruvllm chat --model ruv/ruvltra
       ruvllm chat --agents .claude/agents --url http://localhost:8080/v1 --model qwen3-8b
     """
     llm = open_answering(ctx, **opening)

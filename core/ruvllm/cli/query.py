@@ -37,6 +37,7 @@ def query(
     \b
     Examples:
       ruvllm query "when is the staging database reset?"
+      ruvllm query --model ruv/ruvltra "write a haiku about rollbacks"
       ruvllm query --url http://localhost:11434/v1 --model qwen3:8b "write a haiku about rollbacks"
     """
     constraints = Constraints(max_tokens=max_tokens, max_latency_ms=max_latency_ms)

@@ -12,7 +12,7 @@ from ruvllm.errors import ArtifactError, BackendError
 from ruvllm.inference.causal_lm import CausalLM, Outputs
 from ruvllm.inference.local_model import read_model
 
-__all__ = ["MANIFEST", "OnnxSession", "open_local"]
+__all__ = ["MANIFEST", "OnnxSession", "open_local", "read_manifest"]
 
 MANIFEST = "ruvllm-model.json"
 _FIX = "convert the model again: ruvllm models convert"
@@ -62,12 +62,22 @@ def open_local(folder: Path, *, threads: int = 0, keep: int = 2) -> CausalLM:
         InputError: the tokenizer or the chat template cannot be used.
         BackendError: onnxruntime is missing, or cannot load the graph.
     """
-    manifest = _json(folder / MANIFEST)
-    _check_sizes(folder, manifest)
+    manifest = read_manifest(folder)
     template = folder / "chat_template.jinja"
     text = template.read_text("utf-8") if template.exists() else ""
     model = read_model(folder.name, manifest, _json(folder / "tokenizer.json"), text)
     return CausalLM(model, OnnxSession(folder / "model.onnx", threads), keep=keep)
+
+
+def read_manifest(folder: Path) -> Any:
+    """What the converter wrote about a folder.
+
+    Raises:
+        ArtifactError: it is missing, or a file has not the size that it names.
+    """
+    manifest = _json(folder / MANIFEST)
+    _check_sizes(folder, manifest)
+    return manifest
 
 
 def _json(path: Path) -> Any:
