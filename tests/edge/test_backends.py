@@ -1,0 +1,177 @@
+"""Before an LLM server that is down, slow, busy or talks nonsense: the status, the fall-back, the circuit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from threading import Thread
+from time import monotonic, sleep
+
+import httpx
+import pytest
+from conftest import Running, serving
+from llm_server import Behaviour, Server, answer, chunk, cut, events, hold, stream
+
+from ruvllm import RuvLLM
+from ruvllm.config import BackendConfig, Config, InferenceConfig
+from ruvllm.inference.breaker import CircuitBreaker
+
+END = events(chunk(finish_reason="stop"), b"[DONE]")
+WELL = stream(events(chunk("all ")), events(chunk("well")) + END)
+LARGE = stream(events(chunk("from the large one")) + END)
+HALF = stream(events(chunk("half ")), events(chunk("an answer")), finish=False)
+ASKED = {"model": "auto", "messages": [{"role": "user", "content": "Is the ferry on time?"}]}
+LIMIT = 0.6  # seconds that a backend gets
+GRACE = 1.0  # more that an answer may take on a busy machine
+
+
+@contextmanager
+def llm_server(*behaviours: Behaviour) -> Iterator[Server]:
+    """One with an event loop of its own: a server that shares ours could not be slow by itself."""
+    loop = asyncio.new_event_loop()
+    thread = Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    server = asyncio.run_coroutine_threadsafe(Server(*behaviours).__aenter__(), loop).result(5)
+    try:
+        yield server
+    finally:
+        asyncio.run_coroutine_threadsafe(_end(server), loop).result(5)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(5)
+        loop.close()
+
+
+async def _end(server: Server) -> None:
+    await server.__aexit__()
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)
+
+
+@contextmanager
+def before(small: str, large: str = "", *, retries: int = 0, timeout: float = LIMIT) -> Iterator[Running]:
+    """A server of ruvllm before these URLs."""
+    urls = {"small": small, "large": large}
+    tiers = {
+        tier: BackendConfig(kind="openai", url=url, model=f"{tier}-1", timeout=timeout, retries=retries)
+        for tier, url in urls.items()
+        if url
+    }
+    with serving(RuvLLM(encoder="static", config=Config(inference=InferenceConfig(tiers)))) as edge:
+        yield edge
+
+
+def ask(edge: Running, path: str = "/v1/query", **more: object) -> httpx.Response:
+    """One question, answered within the limit."""
+    body = {"query": "Is the ferry on time?"} if path == "/v1/query" else ASKED
+    began = monotonic()
+    found = edge.post(path, {**body, **more})
+    assert monotonic() - began < LIMIT + GRACE
+    return found
+
+
+FAULTS = {
+    "slow": (hold(), 504),
+    "slow after its first word": (hold(events(chunk("um"))), 504),
+    "garbage": (answer(200, "<html>It works!</html>"), 502),
+    "no HTTP": (cut(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"), 502),
+    "half": (HALF, 502),
+    "closed": (cut(), 503),
+    "error 500": (answer(500, "oops"), 503),
+    "error 503": (answer(503), 503),
+    "busy": (answer(429, {"error": {"message": "slow down"}}, retry_after="7"), 429),
+}
+
+
+@pytest.mark.parametrize(("fault", "status"), FAULTS.values(), ids=FAULTS)
+def test_each_fault_has_its_status_in_time_and_costs_nothing_else(fault: Behaviour, status: int):
+    with llm_server(fault) as broken, before(broken.url) as edge:
+        session = edge.post("/v1/sessions", {}).json()["session_id"]
+        failed = ask(edge, session_id=session)
+        assert (failed.status_code, bool(failed.json()["fix"])) == (status, True)
+        assert failed.headers.get("retry-after") == ("7" if status == 429 else None)
+        assert ask(edge, "/v1/chat/completions").status_code == status
+        # What needs no backend goes on, and of the failed question nothing is kept.
+        assert edge.post("/v1/route", {"text": "fix the ferry"}).status_code == 200
+        assert edge.post("/v1/memory", {"memories": [{"text": "The ferry leaves at noon."}]}).status_code == 200
+        assert edge.get(f"/v1/sessions/{session}").json()["history"] == []
+        assert edge.get("/stats").json()["total_queries"] == 0
+        assert edge.get("/ready").status_code == 200
+
+
+def test_nobody_there_is_503(free_port: int):
+    with before(f"http://127.0.0.1:{free_port}/v1") as edge:
+        assert ask(edge).status_code == 503
+        assert ask(edge, "/v1/chat/completions", stream=True).status_code == 503
+
+
+@pytest.mark.parametrize("fault", [fault for fault, _ in FAULTS.values()], ids=FAULTS)
+def test_another_tier_answers_instead(fault: Behaviour):
+    with llm_server(fault) as broken, llm_server(LARGE) as well, before(broken.url, well.url) as edge:
+        found = edge.post("/v1/chat/completions", ASKED)
+        assert found.status_code == 200
+        assert found.json()["choices"][0]["message"]["content"] == "from the large one"
+        assert found.headers["x-ruvllm-backend"] == "large"
+
+
+def test_an_answer_that_breaks_off_in_the_middle_ends_with_an_error_and_without_done():
+    with llm_server(HALF) as broken, llm_server(LARGE) as well, before(broken.url, well.url) as edge:
+        found = ask(edge, "/v1/chat/completions", stream=True)
+        assert found.status_code == 200
+        assert '"content":"half "' in found.text
+        assert '"error"' in found.text
+        assert "[DONE]" not in found.text
+        assert "large" not in found.text  # no second voice goes on where the first stopped
+        assert edge.get("/stats").json()["total_queries"] == 0
+
+
+def test_a_stall_in_the_middle_ends_in_time():
+    with llm_server(hold(events(chunk("um ")))) as stalled, before(stalled.url) as edge:
+        found = ask(edge, "/v1/chat/completions", stream=True)
+        assert '"content":"um "' in found.text
+        assert '"error"' in found.text
+        for _ in range(50):
+            if stalled.left:
+                break
+            sleep(0.02)
+        assert stalled.left == 1  # the backend was let go
+
+
+@pytest.mark.parametrize("busy", [answer(503), answer(429, "", retry_after="0.2"), cut()])
+def test_who_was_busy_is_asked_again(busy: Behaviour):
+    with llm_server(busy, WELL) as server, before(server.url, retries=1) as edge:
+        found = edge.post("/v1/query", {"query": "Is all well?"})
+        # The first pause is up to half a second of the limit.
+        assert (found.status_code, found.json().get("text"), len(server.requests)) == (200, "all well", 2)
+
+
+def test_the_circuit_opens_and_heals(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ruvllm.inference.tiers.CircuitBreaker", partial(CircuitBreaker, rest=0.7))
+    with llm_server(*[answer(500, "oops")] * 5, WELL) as server, before(server.url) as edge:
+        session = edge.post("/v1/sessions", {}).json()["session_id"]
+        assert [ask(edge).status_code for _ in range(5)] == [503] * 5
+        opened = monotonic()
+        rests = [ask(edge) for _ in range(5)]
+        if monotonic() - opened < 0.6:
+            assert {(one.status_code, one.headers["retry-after"]) for one in rests} == {(503, "1")}
+            assert len(server.requests) == 5  # it was left alone
+        sleep(0.8)
+        healed = ask(edge, session_id=session)
+        assert (healed.status_code, healed.json()["text"]) == (200, "all well")
+        assert len(edge.get(f"/v1/sessions/{session}").json()["history"]) == 2
+        assert {ask(edge).status_code for _ in range(3)} == {200}
+
+
+def test_an_open_circuit_sends_everything_to_the_other_tier_at_once():
+    seconds = []
+    with llm_server(hold()) as slow, llm_server(LARGE) as well, before(slow.url, well.url, timeout=1.1) as edge:
+        for _ in range(8):  # the circuit counts who was silent for a second at least
+            began = monotonic()
+            found = edge.post("/v1/chat/completions", ASKED)
+            seconds.append(monotonic() - began)
+            assert (found.status_code, found.headers["x-ruvllm-backend"]) == (200, "large")
+        assert len(slow.requests) == 5
+    assert min(seconds[:5]) > 1.0 > max(seconds[5:])
