@@ -63,8 +63,10 @@ class Expansion:
 
     def subgraph(self) -> Subgraph:
         """What was taken in, with the edges that were seen among it."""
-        edges = sorted(Edge(*key, weight) for key, weight in self._edges.items() if self._hops.keys() >= {*key[:2]})
-        return Subgraph.of(list(self._hops), edges + self._stars, list(self._hops.values()))
+        hops, known = self._hops, self._edges
+        inside = sorted(key for key in known if key[0] in hops and key[1] in hops)
+        edges = [Edge(*key, known[key]) for key in inside]
+        return Subgraph.of(list(hops), edges + self._stars, list(hops.values()))
 
     def _reach(self, node: int, other: int, weight: float) -> None:
         if other not in self._hops:

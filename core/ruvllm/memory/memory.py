@@ -172,6 +172,29 @@ class MemoryStore:
         shelf = self._shelf(collection)
         return shelf.search(vector, k, filter=self._masks.of(collection, shelf, filter), recall=recall)
 
+    def cosines(
+        self, ids: Sequence[int], vector: NDArray[np.float32], *, collection: str = "default"
+    ) -> dict[int, float]:
+        """Of those of these memories that are in a collection and in this space, archived ones too, by rising id.
+
+        Args:
+            vector: float32 (dim,), of a query.
+
+        Raises:
+            StoreError: a vector is damaged.
+        """
+        held = self._shelf(collection).rows
+        with held.lock:  # rows are renumbered now and then
+            rows, view = held.find(np.array(ids, np.int64)), held.view
+        found = dict(zip(view.ids[rows].tolist(), (view.take(rows) @ vector).tolist(), strict=True))
+        if len(found) < len(ids):
+            others = np.array([i for i in ids if i not in found], np.int64)
+            fitting = self.records.fitting(others, collection, self.space, {})
+            if fitting:
+                read = self.records.vectors(np.array(fitting, np.int64)) @ vector
+                found |= zip(fitting, read.tolist(), strict=True)
+        return dict(sorted(found.items()))
+
     def rate(
         self,
         query: str | NDArray[np.float32],

@@ -55,6 +55,8 @@ def read_metadata(text: str, inside: int = 0) -> dict[str, Any]:
     Args:
         inside: of so many levels around the metadata.
     """
+    if text == "{}":  # most have none
+        return {}
     # Where there are too many levels, Python in a browser ends with its stack before json can say so.
     if text.count("[") + text.count("{") > _DEEPEST:
         depth = 0

@@ -14,6 +14,7 @@ from ruvllm.errors import InputError
 __all__ = ["EDGE_KINDS", "Binding", "Edge", "Neighbour", "Subgraph"]
 
 EDGE_KINDS = ("Cites", "Follows", "SameTopic", "AgentStep", "Derived", "Contains")  # FEATURES.md M3
+_PLACES = {kind: place for place, kind in enumerate(EDGE_KINDS)}
 
 
 class Edge(NamedTuple):
@@ -84,12 +85,12 @@ class Subgraph:
     weights: NDArray[np.float32]
 
     def __post_init__(self) -> None:
-        n, ends = len(self.ids), np.concatenate([self.sources, self.targets])
+        n = len(self.ids)
         if not len(self.sources) == len(self.targets) == len(self.kinds) == len(self.weights):
             raise InputError("the arrays of edges differ in length", field="graph", fix="give a row for each edge")
-        if len(ends) and not (ends.min() >= 0 and ends.max() < n):
+        if not (_below(self.sources, n) and _below(self.targets, n)):
             raise InputError("an edge leads out of the subgraph", field="graph", fix=f"use rows below {n}")
-        if len(self.kinds) and not (self.kinds.min() >= 0 and self.kinds.max() < len(EDGE_KINDS)):
+        if not _below(self.kinds, len(EDGE_KINDS)):
             raise InputError("an edge kind is unknown", field="graph", fix=f"use places below {len(EDGE_KINDS)}")
 
     def __len__(self) -> int:
@@ -103,17 +104,20 @@ class Subgraph:
             InputError: an edge of an unknown kind.
         """
         row = {i: place for place, i in enumerate(ids)}
-        inside = [edge for edge in edges if edge.source in row and edge.target in row]
-        unknown = {edge.kind for edge in inside} - set(EDGE_KINDS)
-        if unknown:
-            raise InputError(f"kind is {min(unknown)!r}", field="kind", fix=f"use one of {', '.join(EDGE_KINDS)}")
+        sources, targets, kinds, weights = list[int](), list[int](), list[int](), list[float]()
+        for source, target, kind, weight in edges:
+            if source in row and target in row:
+                sources.append(row[source])
+                targets.append(row[target])
+                kinds.append(_place(kind))
+                weights.append(weight)
         return cls(
             np.array(ids, np.int64),
             np.zeros(len(ids), np.int64) if hops is None else np.array(hops, np.int64),
-            np.array([row[edge.source] for edge in inside], np.int64),
-            np.array([row[edge.target] for edge in inside], np.int64),
-            np.array([EDGE_KINDS.index(edge.kind) for edge in inside], np.int64),
-            np.array([edge.weight for edge in inside], np.float32),
+            np.array(sources, np.int64),
+            np.array(targets, np.int64),
+            np.array(kinds, np.int64),
+            np.array(weights, np.float32),
         )
 
     def only(self, keep: NDArray[np.bool_]) -> Subgraph:
@@ -122,3 +126,15 @@ class Subgraph:
         inside = keep[self.sources] & keep[self.targets]
         sources, targets = (rows[ends[inside]].astype(np.int64) for ends in (self.sources, self.targets))
         return Subgraph(self.ids[keep], self.hops[keep], sources, targets, self.kinds[inside], self.weights[inside])
+
+
+def _place(kind: str) -> int:
+    place = _PLACES.get(kind)
+    if place is None:
+        raise InputError(f"kind is {kind!r}", field="kind", fix=f"use one of {', '.join(EDGE_KINDS)}")
+    return place
+
+
+def _below(rows: NDArray[np.int64], end: int) -> bool:
+    """Whether all are from 0 to end - 1: as unsigned, a negative number is a huge one."""
+    return not len(rows) or int(rows.astype(np.uint64).max()) < end

@@ -87,14 +87,11 @@ class Retriever:
         new = [i for i in ids if i not in found.scores]
         if new:
             # An edge may lead to what is of another collection, or of another encoder's space.
-            fitting = self._memory.records.fitting(
-                np.array(new, np.int64), self._config.collection, self._memory.space, {}
-            )
-            cosines = self._memory.records.vectors(np.array(fitting, np.int64)) @ found.vector if fitting else fitting
-            found.scores |= dict(zip(fitting, [float(cosine) for cosine in cosines], strict=True))
+            near = self._memory.cosines(new, found.vector, collection=self._config.collection)
+            found.scores |= near
             hop = dict(zip(ids, away, strict=True))
-            found.hops = {i: hop[i] for i in fitting}
-            if len(fitting) < len(new):
+            found.hops = {i: hop[i] for i in near}
+            if len(near) < len(new):
                 graph = graph.only(np.array([i in found.scores for i in ids], bool))
         found.graph = graph
 

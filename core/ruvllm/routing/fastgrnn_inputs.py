@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ruvllm.errors import InputError
 from ruvllm.routing.tiers import difficulty
+from ruvllm.text.cues import Cues, words_of
 
 __all__ = ["FORMS", "INPUTS", "PromptInputs", "forms_of"]
 
@@ -40,34 +41,37 @@ FORMS = (
 _MEANINGS = INPUTS - len(FORMS)
 _READ = 20_000  # characters of a text
 _MOST_DIM = 16_384
-# Most look at the text in lower case: three times as fast as IGNORECASE.
-_WORD = re.compile(r"\w+")
 _DIGIT, _CAPITAL, _FOREIGN = re.compile(r"\d"), re.compile(r"[A-Z]"), re.compile(r"[^\x00-\x7f]")
 _SENTENCE = re.compile(r"[.!?;](?:\s|$)")
-_CLAUSE = re.compile(r"[,;:]|\b(?:and|then|while|after|including)\b")
+_CODE_SIGN = re.compile(r"[`{};(=]")  # without one there is no code but its words
 _CODE = re.compile(r"```|[{};]\s*$|\w\(|=>|==|\b(?:def|class|function|import|return|select|const)\b", re.MULTILINE)
-_ASKS = re.compile(r"\?|^\s*(?:who|what|when|where|which|why|how|is|are|can|does|do)\b")
-_REASONS = re.compile(
-    r"\b(?:why|prove|explain|deriv\w+|reason\w*|step by step|analy[sz]\w+|compar\w+|evaluat\w+|trade-?offs?"
-    r"|calculat\w+|infer\w*|plan\w*)\b",
+_CODE_WORD = Cues("def", "class", "function", "import", "return", "select", "const")
+_CLAUSE = Cues("and", "then", "while", "after", "including")
+_ASKS = re.compile(r"\s*(?:who|what|when|where|which|why|how|is|are|can|does|do)\b")
+_REASONS = Cues(
+    *("why", "prove", "explain", r"deriv\w+", r"reason\w*", "step by step", r"analy[sz]\w+", r"compar\w+"),
+    *(r"evaluat\w+", "trade-?offs?", r"calculat\w+", r"infer\w*", r"plan\w*"),
 )
-_BRIEF = re.compile(r"\b(?:short\w*|brief\w*|quick\w*|one (?:line|word|sentence)|yes or no|concise\w*|summar\w+)\b")
-_CREATES = re.compile(
-    r"\b(?:story|stories|poem\w*|imagin\w+|creativ\w+|brainstorm\w*|invent\w*|slogan\w*|fiction\w*|joke\w*)\b",
+_BRIEF = Cues(
+    r"short\w*", r"brief\w*", r"quick\w*", "one (?:line|word|sentence)", "yes or no", r"concise\w*", r"summar\w+"
 )
-_FOLLOWS = re.compile(
-    r"^\s*(?:and|but|so|then|also|now|ok|yes|no)\b|\b(?:it|that|this|those|again|instead|continue|same|above|previous)\b",
+_CREATES = Cues(
+    *("story", "stories", r"poem\w*", r"imagin\w+", r"creativ\w+", r"brainstorm\w*", r"invent\w*", r"slogan\w*"),
+    *(r"fiction\w*", r"joke\w*"),
 )
+_GOES_ON = re.compile(r"\s*(?:and|but|so|then|also|now|ok|yes|no)\b")
+_REFERS = Cues("it", "that", "this", "those", "again", "instead", "continue", "same", "above", "previous")
 
 
 def forms_of(text: str) -> NDArray[np.float32]:
     """The sixteen FORMS of a text, each about -2 to 2, float32 (16,); all 0 without a text."""
     text = text[:_READ]
     low = text.lower()
-    words = _WORD.findall(low)
+    words = words_of(low)
     if not words:
         return np.zeros(len(FORMS), np.float32)
     n, size = len(words), len(text)
+    clauses = low.count(",") + low.count(";") + low.count(":") + _CLAUSE.count(low, words)
     forms = (
         log(n / 12) / 1.5,
         log1p(len(_SENTENCE.findall(low))) - 0.7,
@@ -75,22 +79,22 @@ def forms_of(text: str) -> NDArray[np.float32]:
         sum(map(len, words)) / n / 2 - 2.3,
         2 * len(set(words)) / n - 1,
         10 * len(_DIGIT.findall(text)) / size,
-        5 * len(_CAPITAL.findall(text)) / size,
-        2 * len(_FOREIGN.findall(text)) / size,
-        log1p(len(_CODE.findall(low))),
-        1.0 if _ASKS.search(low) else -1.0,
-        log1p(len(_CLAUSE.findall(low))) - 0.7,
+        0.0 if low == text else 5 * len(_CAPITAL.findall(text)) / size,
+        0.0 if text.isascii() else 2 * len(_FOREIGN.findall(text)) / size,
+        log1p(len(_CODE.findall(low)) if _CODE_SIGN.search(low) else _CODE_WORD.count(low, words)),
+        1.0 if "?" in low or _ASKS.match(low) else -1.0,
+        log1p(clauses) - 0.7,
         4 * difficulty(text) - 1,
-        _counted(_REASONS, low),
-        _counted(_BRIEF, low),
-        _counted(_CREATES, low),
-        _counted(_FOLLOWS, low),
+        _weighed(_REASONS.count(low, words)),
+        _weighed(_BRIEF.count(low, words)),
+        _weighed(_CREATES.count(low, words)),
+        _weighed(bool(_GOES_ON.match(low)) + _REFERS.count(low, words)),
     )
-    return np.array([min(max(form, -4.0), 4.0) for form in forms], np.float32)
+    return np.array([form if -4 <= form <= 4 else min(max(form, -4.0), 4.0) for form in forms], np.float32)
 
 
-def _counted(pattern: re.Pattern[str], text: str) -> float:
-    return 1.5 * log1p(len(pattern.findall(text)))
+def _weighed(count: int) -> float:
+    return 1.5 * log1p(count)
 
 
 class PromptInputs:
@@ -126,7 +130,10 @@ class PromptInputs:
         if vector.shape != (self.dim,) or not np.isfinite(vector).all():
             fix = f"give the encoder's vector, {self.dim} finite numbers"
             raise InputError(f"a vector of shape {vector.shape}", field="vector", fix=fix)
-        return np.concatenate([self.projection @ vector.astype(np.float32, copy=False), forms_of(text)])
+        out = np.empty(INPUTS, np.float32)
+        np.matmul(self.projection, vector.astype(np.float32, copy=False), out[:_MEANINGS])
+        out[_MEANINGS:] = forms_of(text)
+        return out
 
 
 def _parity(bits: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from math import exp, log1p
 
 from ruvllm.routing.booster import recognise
+from ruvllm.text.cues import Cues, words_of
 from ruvllm.types import Action, Agent, Tier
 
 __all__ = ["action_for", "difficulty", "tier_for"]
@@ -14,24 +14,25 @@ USE_ABOVE, CONFIRM_FROM = 0.9, 0.7  # FEATURES.md R9
 _LARGE_FROM = 0.5
 
 # Words that open design space or risk, against words of small, local edits.
-_HARD = re.compile(
-    r"\b(architect\w*|design\w*|distributed|scal\w+|migrat\w+|concurren\w+|security|threat|consensus|trade-?offs?"
-    r"|strategy|from scratch|end-to-end|entire|whole|complex|prove|optimi[sz]e|deadlock|race condition|microservices?"
-    r"|compliance|roadmap|refactor the)\b",
-    re.IGNORECASE,
+_HARD = Cues(
+    *(r"architect\w*", r"design\w*", "distributed", r"scal\w+", r"migrat\w+", r"concurren\w+", "security", "threat"),
+    *("consensus", "trade-?offs?", "strategy", "from scratch", "end-to-end", "entire", "whole", "complex", "prove"),
+    *("optimi[sz]e", "deadlock", "race condition", "microservices?", "compliance", "roadmap", "refactor the"),
 )
-_EASY = re.compile(
-    r"\b(typo|rename|comment|format|bump|log line|console\.log|sort|spelling|one-?liner|regex|import|label|colou?r"
-    r"|button|simple|quick|small|minor|tiny)\b",
-    re.IGNORECASE,
+_EASY = Cues(
+    *("typo", "rename", "comment", "format", "bump", "log line", r"console\.log", "sort", "spelling", "one-?liner"),
+    *("regex", "import", "label", "colou?r", "button", "simple", "quick", "small", "minor", "tiny"),
 )
-_CLAUSE = re.compile(r"[,;]|\b(?:and|then|with|while|after|including)\b", re.IGNORECASE)
+_CLAUSE = Cues("and", "then", "with", "while", "after", "including")
 
 
 def difficulty(text: str) -> float:
     """A first estimate of P(a small LLM fails), from words and length alone; `Difficulty` learns it from outcomes."""
-    score = -1.4 + 1.1 * len(_HARD.findall(text)) - 1.0 * len(_EASY.findall(text))
-    score += 0.35 * len(_CLAUSE.findall(text)) + 0.25 * log1p(len(text.split()) / 20)
+    low = text.lower()
+    words = words_of(low)
+    clauses = low.count(",") + low.count(";") + _CLAUSE.count(low, words)
+    score = -1.4 + 1.1 * _HARD.count(low, words) - 1.0 * _EASY.count(low, words)
+    score += 0.35 * clauses + 0.25 * log1p(len(text.split()) / 20)
     return 1 / (1 + exp(-max(min(score, 30.0), -30.0)))
 
 
