@@ -1,0 +1,76 @@
+"""A slow stand-in for an LLM server, for benchmarks: `python -m ruvllm_edge.slow_backend PAUSE WORDS`.
+
+It speaks as much of OpenAI's streaming chat completions as ruvllm asks for, and every answer says that no model
+wrote it: so many words, each after a pause of so many seconds. Its first line on stdout is its URL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from ruvllm import RuvllmError
+
+__all__ = ["slow_backend"]
+
+_SAYS = "[stand-in for an LLM]"
+_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+_LENGTH = re.compile(rb"content-length:\s*(\d+)", re.IGNORECASE)
+
+
+@contextmanager
+def slow_backend(pause: float, words: int) -> Iterator[str]:
+    """One in a process of its own: its URL, up to /v1. Raises RuvllmError: it does not start."""
+    command = [sys.executable, "-m", "ruvllm_edge.slow_backend", str(pause), str(words)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    with process.stdout:
+        try:
+            url = process.stdout.readline().strip()
+            if not url:
+                raise RuvllmError("the slow backend did not start", field="bench", fix="see what it says on stderr")
+            yield url
+        finally:
+            process.terminate()
+            process.wait()
+
+
+async def _serve(pause: float, words: int) -> None:
+    pieces = [_event(_SAYS), *(_event(f" word{i}") for i in range(1, words))]
+    end = _chunk(b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n') + _chunk(b"data: [DONE]\n\n")
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                length = _LENGTH.search(head)
+                await reader.readexactly(int(length[1]) if length else 0)
+                writer.write(_HEAD)
+                for piece in pieces:
+                    await asyncio.sleep(pause)
+                    writer.write(piece)
+                    await writer.drain()
+                writer.write(end + b"0\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, backlog=1_024)
+    print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", flush=True)
+    await server.serve_forever()
+
+
+def _event(text: str) -> bytes:
+    said = json.dumps({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]})
+    return _chunk(b"data: " + said.encode() + b"\n\n")
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        asyncio.run(_serve(float(sys.argv[1]), int(sys.argv[2])))

@@ -1,0 +1,200 @@
+"""Mixed traffic: what clients of every kind ask of one server, and whether each answer was as it should be."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+
+import httpx
+
+from ruvllm_edge.load import prompts
+
+__all__ = ["SETTINGS", "Tally", "Traffic"]
+
+# What is bounded is made small, so that it is full after the warm-up: what grows after that is a leak.
+SETTINGS = {
+    "RUVLLM_INFERENCE_SMALL_KIND": "echo",
+    "RUVLLM_LEARNING_REQUESTS": "500",
+    "RUVLLM_SESSIONS_MOST": "100",
+    "RUVLLM_LOG_LEVEL": "warning",
+}
+_TURNS = 6  # questions of one session
+_MEMORY = "The {} was checked in on shift {}."
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of it.
+
+    Attributes:
+        asked: requests by kind.
+        wrong: answers that were not as they should be, by kind; the first few in words.
+    """
+
+    asked: Counter[str] = field(default_factory=Counter)
+    wrong: Counter[str] = field(default_factory=Counter)
+    first: list[str] = field(default_factory=list)
+
+    def add(self, kind: str, problem: str) -> None:
+        """One request; `problem` is "" where there was none."""
+        self.asked[kind] += 1
+        if problem:
+            self.wrong[kind] += 1
+            if len(self.first) < 5:
+                self.first.append(f"{kind}: {problem}"[:300])
+
+
+class Traffic:
+    """Clients that go on asking.
+
+    Args:
+        url: of the server.
+        writes: memories, and lessons, a second that all of them add together: what is kept is meant to stay, so a
+            run that looks for leaks adds little.
+        seed: of their choices.
+    """
+
+    def __init__(self, url: str, *, writes: float = 0.5, seed: int = 0) -> None:
+        self._url, self._writes, self._rng = url, writes, random.Random(seed)
+        self._asked: Iterator[str] = prompts()
+        self._next = dict.fromkeys(("memory", "lesson"), 0.0)
+        self.tally = Tally()
+        kinds: dict[Callable[[httpx.AsyncClient], Awaitable[str | None]], int] = {
+            self._route: 40, self._team: 4, self._query: 8, self._session: 2, self._chat: 8, self._message: 4,
+            self._leave: 2, self._search: 10, self._memory: 4, self._lesson: 4, self._embed: 3, self._agents: 1,
+            self._look: 4, self._mistake: 6,
+        }  # fmt: skip
+        self._kinds, self._weights = list(kinds), list(kinds.values())
+
+    async def run(self, clients: int, seconds: float) -> Tally:
+        """So many clients for so long."""
+        end = monotonic() + seconds
+        limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
+        async with httpx.AsyncClient(base_url=self._url, timeout=60, limits=limits) as client:
+            await asyncio.gather(*(self._client(client, end) for _ in range(clients)))
+        return self.tally
+
+    async def _client(self, client: httpx.AsyncClient, end: float) -> None:
+        while monotonic() < end:
+            kind = self._rng.choices(self._kinds, self._weights)[0]
+            problem: str | None
+            try:
+                problem = await kind(client)
+            except (httpx.HTTPError, ValueError, KeyError) as error:
+                problem = repr(error)
+            if problem is not None:  # else it was not time for it
+                self.tally.add(kind.__name__.strip("_"), problem)
+
+    async def _post(self, client: httpx.AsyncClient, path: str, body: Any) -> Any:
+        answer = await client.post(path, json=body)
+        if answer.status_code != 200:
+            raise ValueError(f"{answer.status_code} {answer.text}")
+        return answer.json()
+
+    def _due(self, kind: str) -> bool:
+        """Whether it is time for another write."""
+        now = monotonic()
+        if now < self._next[kind]:
+            return False
+        self._next[kind] = now + 1 / self._writes
+        return True
+
+    async def _route(self, client: httpx.AsyncClient) -> str:
+        return "" if (await self._post(client, "/v1/route", {"text": next(self._asked)}))["agent"] else "no agent"
+
+    async def _team(self, client: httpx.AsyncClient) -> str:
+        text = f"{next(self._asked)}, then {next(self._asked)}"
+        return "" if (await self._post(client, "/v1/route/complex", {"text": text}))["members"] else "nobody"
+
+    async def _query(self, client: httpx.AsyncClient) -> str:
+        answer = await self._post(client, "/v1/query", {"query": next(self._asked)})
+        if self._rng.random() < 0.2:
+            rated = {"request_id": answer["request_id"], "rating": self._rng.choice((1, 3, 5))}
+            if self._due("lesson"):
+                await self._post(client, "/v1/feedback", rated)
+        return "" if answer["text"].startswith("[echo]") else answer["text"][:80]
+
+    async def _session(self, client: httpx.AsyncClient) -> str:
+        name = (await self._post(client, "/v1/sessions", {}))["session_id"]
+        for _ in range(_TURNS):
+            await self._post(client, "/v1/query", {"query": next(self._asked), "session_id": name})
+        said = len((await client.get(f"/v1/sessions/{name}")).json()["history"])
+        if self._rng.random() < 0.5:
+            await client.delete(f"/v1/sessions/{name}")
+        return "" if said == 2 * _TURNS else f"{said} messages"
+
+    async def _chat(self, client: httpx.AsyncClient) -> str:
+        text = await self._streamed(client, "/v1/chat/completions", {"stream": True})
+        return "" if "[echo]" in text and text.endswith("data: [DONE]\n\n") else f"ends with {text[-80:]!r}"
+
+    async def _message(self, client: httpx.AsyncClient) -> str:
+        text = await self._streamed(client, "/v1/messages", {"stream": True, "max_tokens": 100})
+        return "" if "[echo]" in text and "message_stop" in text else f"ends with {text[-80:]!r}"
+
+    async def _streamed(self, client: httpx.AsyncClient, path: str, more: dict[str, Any]) -> str:
+        body = {"model": "auto", "messages": [{"role": "user", "content": next(self._asked)}], **more}
+        async with client.stream("POST", path, json=body) as answer:
+            return (await answer.aread()).decode()
+
+    async def _leave(self, client: httpx.AsyncClient) -> str:
+        """In the middle of an answer."""
+        body = {"messages": [{"role": "user", "content": f"{next(self._asked)} " * 40}], "stream": True}
+        async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+            async for _ in answer.aiter_bytes():
+                break
+        return ""
+
+    async def _search(self, client: httpx.AsyncClient) -> str:
+        body = {"query": next(self._asked), "k": 5, "hops": self._rng.choice((0, 2))}
+        return "" if "memories" in await self._post(client, "/v1/memory/search", body) else "no list"
+
+    async def _memory(self, client: httpx.AsyncClient) -> str | None:
+        if not self._due("memory"):
+            return None
+        text = _MEMORY.format(next(self._asked), self._rng.randrange(10**6))
+        body = {"memories": [{"text": text, "metadata": {"shift": "early"}}]}
+        return "" if (await self._post(client, "/v1/memory", body))["ids"] else "no id"
+
+    async def _lesson(self, client: httpx.AsyncClient) -> str | None:
+        if not self._due("lesson"):
+            return None
+        agent = self._rng.choice(("coder", "tester", "reviewer"))
+        taught = await self._post(client, "/v1/feedback", {"text": next(self._asked), "agent": agent})
+        return "" if taught["learnt"] else "not learnt"
+
+    async def _embed(self, client: httpx.AsyncClient) -> str:
+        body = {"model": "auto", "input": [next(self._asked) for _ in range(4)]}
+        rows = (await self._post(client, "/v1/embeddings", body))["data"]
+        return "" if len(rows) == 4 else f"{len(rows)} vectors"
+
+    async def _agents(self, client: httpx.AsyncClient) -> str:
+        """One comes and goes."""
+        name = f"porter-{self._rng.randrange(5)}"
+        agent = {"name": name, "description": "Carries luggage to the rooms.", "examples": ["bring my bags up"]}
+        added = await client.put("/v1/agents", json={"agents": [agent]})
+        gone = await client.delete(f"/v1/agents/{name}")  # another client may have been faster
+        return "" if added.status_code == 200 and gone.status_code in (200, 404) else f"{added.text} {gone.text}"
+
+    async def _look(self, client: httpx.AsyncClient) -> str:
+        path = self._rng.choice(("/health", "/ready", "/metrics", "/stats", "/v1/models", "/v1/patterns", "/docs"))
+        status = (await client.get(path)).status_code
+        return "" if status == 200 else f"{path}: {status}"
+
+    async def _mistake(self, client: httpx.AsyncClient) -> str:
+        """Paths and ids that never were, bodies that are none: refused, and no trace left of them."""
+        number = self._rng.randrange(10**9)
+        tried = {
+            f"/no/such/path/{number}": ({}, 404),
+            f"/v1/route?{number}": ({"text": number}, 422),
+            "/v1/query": ({"query": "a", "session_id": f"sess-{number}"}, 422),
+            "/v1/chat/completions": ({"model": f"m{number}", "messages": [{"role": "user", "content": "a"}]}, 404),
+        }
+        path = self._rng.choice(list(tried))
+        body, status = tried[path]
+        got = (await client.post(path, json=body)).status_code
+        return "" if got == status else f"{path}: {got}"

@@ -1,0 +1,76 @@
+"""`ruvllm bench soak` and what `ruvllm bench serve` measures beside the rate, for a short while."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from ruvllm.cli.main import main
+from ruvllm_edge import soak
+from ruvllm_edge.crash import Crashes
+from ruvllm_edge.footprint import footprint
+from ruvllm_edge.soak import Soaked
+from ruvllm_edge.spawn import running
+from ruvllm_edge.streams import streamed
+from ruvllm_edge.traffic import SETTINGS, Traffic
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_half_a_minute_of_everything():
+    answer = CliRunner().invoke(main, ["bench", "soak", "--minutes", "0.3", "--kills", "1", "--json"])
+    found = json.loads(answer.stdout.splitlines()[-1])
+    assert (found["errors"], found["problems"]) == (0, [])
+    assert found["requests"] > 200
+    assert (found["crashes"]["lost"], found["crashes"]["damaged"]) == (0, 0)
+    assert found["crashes"]["written"] > 0
+    if sys.platform == "linux":
+        assert 20 < found["warm_mb"] < 350
+        assert found["growth"] < 0.15  # so short a warm-up has not seen everything
+    assert answer.exit_code == (0 if found["met"] else 1)
+
+
+def test_every_kind_of_traffic_is_there_and_wrong_answers_are_counted():
+    with running(settings=SETTINGS) as server:
+        traffic = Traffic(server.url)
+        tally = asyncio.run(traffic.run(4, 4.0))
+        assert (tally.wrong, tally.first) == ({}, [])
+        assert len(tally.asked) >= 12
+        server.kill()
+        tally = asyncio.run(Traffic(server.url).run(1, 0.2))
+    assert sum(tally.wrong.values()) == sum(tally.asked.values()) > 0
+    assert tally.first
+
+
+@pytest.mark.parametrize(
+    ("change", "met"),
+    [({}, True), ({"errors": 1}, False), ({"end_mb": 106.0}, False), ({"crashes": Crashes(1, 9, 1, 0)}, False),
+     ({"crashes": Crashes(1, 9, 0, 1)}, False), ({"warm_mb": None}, True)],
+)  # fmt: skip
+def test_a_promise_that_is_not_kept_is_seen(change: dict, met: bool):
+    good = {"minutes": 1, "requests": 9, "errors": 0, "problems": (), "warm_mb": 100.0, "end_mb": 104.0}
+    assert Soaked(**{**good, "crashes": Crashes(1, 9, 0, 0), **change}).met is met
+
+
+def test_growth_is_between_the_warm_up_and_the_end():
+    seen = [200.0] * 40 + [100.0] * 100 + [110.0] * 60
+    assert soak._sizes(seen) == (100.0, 110.0)
+    assert soak._sizes(seen[:100]) == (None, None)
+
+
+def test_streams_before_a_slow_backend_are_whole():
+    found = streamed(20, 1.0)
+    assert (found.whole, found.errors) == (20, 0)
+    assert found.alone_ms > 0
+    assert found.beside_ms > 0
+
+
+def test_the_footprint_is_measured():
+    found = footprint(500)
+    assert found.memories == 500
+    assert 0.1 < found.ready_s < 20
+    if sys.platform == "linux" and found.rss_mb is not None:
+        assert 50 < found.rss_mb < 350
