@@ -1,16 +1,17 @@
-# make setup · run · demo · test · check · web · bench · models.  Each works alone from a fresh clone.
+# make setup · run · demo · test · check · web · bench · soak · models.  Each works alone from a fresh clone.
 PYTHON ?= python3
+MINUTES ?= 30
 VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= ../shared/data
 
-.PHONY: setup run demo test check web web-test pyodide-test browser-test rest-test bench bench-web models eval clean
+.PHONY: setup run demo test check web web-test pyodide-test browser-test rest-test bench bench-web soak models eval clean
 
 $(VENV)/.ready: pyproject.toml core/pyproject.toml models/pyproject.toml edge_server/pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ruvllm needs Python 3.11 or newer: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -U 'pip>=25.1'
-	$(BIN)/python -m pip install -q --disable-pip-version-check --group dev -e 'core[cli,mcp,onnx,yaml]' -e 'models[convert]' -e edge_server
+	$(BIN)/python -m pip install -q --disable-pip-version-check --group dev -e 'core[cli,mcp,onnx,yaml]' -e 'models[hub]' -e edge_server
 	touch $@
 
 setup: $(VENV)/.ready  ## the virtual environment with everything in it
@@ -37,8 +38,9 @@ browser-test: setup $(VENV)/.browser  # each in a process of its own: Playwright
 	$(BIN)/pytest tests/e2e
 	$(BIN)/pytest tests/parity
 
-rest-test: setup  # tests/core is run on both sides by pyodide-test
+rest-test: setup  # tests/core is run on both sides by pyodide-test; CI has no half hour for `make soak`
 	$(BIN)/pytest --ignore=tests/core --ignore=tests/e2e --ignore=tests/parity
+	test "$(CI)" != true || $(BIN)/ruvllm bench soak --minutes 2
 
 $(VENV)/.browser: $(VENV)/.ready build/browser.py
 	$(BIN)/python build/browser.py
@@ -72,6 +74,9 @@ bench: setup bench-web  ## speed, against the bars of the issues; memory on the 
 
 bench-web: web $(VENV)/.browser  ## the same in Node and in Chromium
 	$(BIN)/python build/bench_web.py
+
+soak: setup  ## a server under mixed traffic for long, then killed while it writes (MINUTES=2 for a short one)
+	$(BIN)/ruvllm bench soak --minutes $(MINUTES)
 
 eval: setup  ## accuracy and calibration on data given by path (DATA=…)
 	$(BIN)/ruvllm eval agents tests/data/everyday_tasks.json --builtin --among-named

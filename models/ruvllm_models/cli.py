@@ -8,6 +8,7 @@ import click
 
 from ruvllm.cli.console import plain, print_json, progress, show_table
 from ruvllm.errors import ConfigError
+from ruvllm_models.store.cli import COMMANDS
 
 __all__ = ["models"]
 
@@ -16,7 +17,19 @@ _SHOWN = 5
 
 @click.group()
 def models() -> None:
-    """Make language models ready to run here and in the browser."""
+    """Language models on this machine: downloaded, converted, looked after; they run here and in the browser.
+
+    \b
+    Examples:
+      ruvllm models download ruv/ruvltra
+      ruvllm models list
+      ruvllm models convert model-q4_k_m.gguf --out ./model
+      ruvllm chat --model ./model
+    """
+
+
+for _command in COMMANDS:
+    models.add_command(_command)
 
 
 @models.command()

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ __all__ = [
     "find_model",
     "missing",
     "models_folder",
+    "own_name",
     "prepare",
     "read_converted",
 ]
@@ -115,7 +117,7 @@ def read_converted(folder: Path) -> Converted:
 
 
 def find_model(text: str) -> Converted | None:
-    """A model that is ready: by the path of its folder, by its folder's name, or by what was downloaded.
+    """A model that is ready: by its folder's path or name, or by the name or path of what it was made of.
 
     Raises:
         ArtifactError: it is there, and not whole.
@@ -123,14 +125,25 @@ def find_model(text: str) -> Converted | None:
     folder = Path(text).expanduser()
     if (folder / MANIFEST).is_file():
         return read_converted(folder.resolve())
-    names = [text] if Path(text).name == text and text not in (".", "..") else []
-    if not folder.exists():
+    if folder.exists():
+        names = [own_name(folder)]
+    else:
+        names = [text] if Path(text).name == text else []
         with suppress(ConfigError):
             names.append(Wanted.of(text).name)
     for name in names:
         if (models_folder() / name / MANIFEST).is_file():
             return read_converted(models_folder() / name)
     return None
+
+
+def own_name(source: Path) -> str:
+    """What the converted folder of a file or folder of the user's is called: another name once that has changed."""
+    path = source.resolve()
+    parts = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    told = [f"{part.name}:{part.stat().st_size}:{part.stat().st_mtime_ns}" for part in parts]
+    digest = sha256("\0".join([str(path), *told]).encode()).hexdigest()[:8]
+    return f"{path.name.removesuffix('.gguf')}-{digest}"
 
 
 def prepare(text: str, *, tell: Tell = lambda what, done, total: None, download: bool = True) -> Converted:
