@@ -1,4 +1,6 @@
+import gc
 import json
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +108,20 @@ def test_feedback_on_the_catalog_leaves_the_rest_alone():
     assert llm.route("water the plants in the office").agent == "planner"
     after = [llm.route(task).agent for task in tasks]
     assert np.mean([a == b for a, b in zip(before, after, strict=True)]) > 0.97
+
+
+def test_a_router_whose_agents_were_exchanged_is_freed_at_once(kitchen):
+    """A server that exchanges agents often must not wait for the garbage collector: a router has ten megabytes."""
+    with RuvLLM(encoder="static") as llm:
+        gc.disable()
+        try:
+            old = weakref.ref(llm.router)
+            llm.route("bake a cake")
+            llm.feedback("bake a cake", "planner")
+            llm.add_agents(kitchen)
+            assert old() is None
+        finally:
+            gc.enable()
 
 
 def test_agents_can_be_added_and_feedback_stays(kitchen):

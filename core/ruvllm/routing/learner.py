@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from ruvllm.encoders.protocol import Encoder, Pause, no_pause
 from ruvllm.routing.head import Examples
@@ -24,7 +24,7 @@ class Learner:
         agents: the set.
         lexicon: their words.
         weights: trained weights.
-        encoder: the encoder of a name.
+        encoders: by name; not how to ask the router for one: the two would keep each other in memory.
         bases: by encoder name, what was built before for nearly these agents.
         seen: by encoder name, how much of the feedback to come is in there already.
     """
@@ -34,12 +34,12 @@ class Learner:
         agents: Sequence[Agent],
         lexicon: Bm25,
         weights: RouterWeights,
-        encoder: Callable[[str], Encoder],
+        encoders: Mapping[str, Encoder],
         bases: Mapping[str, Basis],
         seen: Mapping[str, int] | None = None,
     ) -> None:
         self.agents, self._lexicon, self._weights = agents, lexicon, weights
-        self._encoder, self._bases = encoder, bases
+        self._encoders, self._bases = encoders, bases
         self._number = {agent.name: i for i, agent in enumerate(agents)}
         self.scorers = {name: basis.scorer for name, basis in bases.items() if basis.moves.identity}
         self.told: list[Feedback] = []
@@ -55,7 +55,7 @@ class Learner:
             built = await Scorer.build(
                 self.agents,
                 self._lexicon,
-                self._encoder(name),
+                self._encoders[name],
                 stage,
                 adapter,
                 basis=self._bases.get(name),
@@ -79,7 +79,7 @@ class Learner:
         for name in list(self.scorers):
             scorer = await self.scorer(name)
             if name not in self._examples:
-                encoder = self._encoder(name)
+                encoder = self._encoders[name]
                 self._examples[name] = await scorer.examples(self.agents, self._lexicon, encoder, pause)
             count = len(self.told)
             lessons = await self._as_lessons(name, _latest(self.told), pause)
@@ -115,7 +115,7 @@ class Learner:
         lessons = list[Lesson]()
         for first in range(0, len(told), _SLICE):
             some = told[first : first + _SLICE]
-            vectors = await self._encoder(name).encode([feedback.text for feedback in some])
+            vectors = await self._encoders[name].encode([feedback.text for feedback in some])
             lessons += [
                 Lesson(vector, self.view(f.text), self._number[f.agent], f.weight, f.right)
                 for f, vector in zip(some, vectors, strict=True)

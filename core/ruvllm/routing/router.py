@@ -89,9 +89,9 @@ class Router:
         self._static, self._minilm = static, minilm
         self._number = {agent.name: i for i, agent in enumerate(self.agents)}
         self._lexicon = lexicon(self.agents)
-        hosted = ("static",) if minilm is None else ("static", "minilm")
-        bases = compiled.bases(self.agents, hosted) if compiled else {}
-        self._learner = Learner(self.agents, self._lexicon, weights, self._encoder, bases, seen)
+        self._encoders: dict[str, Encoder] = {"static": static} | ({} if minilm is None else {"minilm": minilm})
+        bases = compiled.bases(self.agents, tuple(self._encoders)) if compiled else {}
+        self._learner = Learner(self.agents, self._lexicon, weights, self._encoders, bases, seen)
         self._recollection = Recollection(static.dim, weights.recollection)
         self._recalled = 0  # how much of what the learner was told it has taken in
         self._cache: LruCache[tuple[str, int], Decision] = LruCache(cache_size)
@@ -200,7 +200,7 @@ class Router:
         """The top softmax probability before any calibration, to compare calibrations with."""
         view = self._learner.view(checked_text(text))
         name = "static" if self._minilm is None or self.mode == "static" else "minilm"
-        vector = (await self._encoder(name).encode([text]))[0]
+        vector = (await self._encoders[name].encode([text]))[0]
         return float(softmax((await self.scorer(name)).score(vector, view).logits).max())
 
     async def pack(self) -> dict[str, NDArray[Any]]:
@@ -273,14 +273,9 @@ class Router:
         """
         return outcome is not None and outcome.confidence >= _SETTLED and self._calibration("static") is not None
 
-    def _encoder(self, name: str) -> Encoder:
-        encoder = self._static if name == "static" else self._minilm
-        assert encoder is not None
-        return encoder
-
     async def _ask_minilm(self, text: str, view: TaskView, timings: dict[str, float]) -> Outcome:
         began = perf_counter()
-        vector = (await self._encoder("minilm").encode([text]))[0]
+        vector = (await self._encoders["minilm"].encode([text]))[0]
         encoded = perf_counter()
         outcome = await self._judge("minilm", vector, view)
         timings |= {"encode_minilm": encoded - began, "score_minilm": perf_counter() - encoded}
