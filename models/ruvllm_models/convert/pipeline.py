@@ -24,11 +24,13 @@ from ruvllm_models.convert.shards import Shards
 from ruvllm_models.convert.spec import DecoderSpec, tensors_of
 from ruvllm_models.convert.tensor import Tensor
 from ruvllm_models.convert.vocabulary import Vocabulary, from_folder, from_gguf
+from ruvllm_models.convert.web_graph import web_graph
 from ruvllm_models.convert.weights import Report, Writer
 
 __all__ = ["MANIFEST", "convert"]
 
 MANIFEST = "ruvllm-model.json"
+_WEB_GRAPH = "model_web.onnx"
 _SHARD = 128 << 20
 _CONTEXT = 32_768  # tokens; the angles of longer ones would weigh more than a small model
 _OPSET, _IR = 21, 10
@@ -45,7 +47,8 @@ def convert(
     shard: int = _SHARD,
     progress: Progress = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Write model.onnx with its weights, tokenizer.json, chat_template.jinja and a manifest, which is returned.
+    """Write model.onnx with its weights, model_web.onnx on the same ones, tokenizer.json, chat_template.jinja and a
+    manifest, which is returned.
 
     Args:
         source: a .gguf file, or a folder with config.json, tokenizer.json and *.safetensors.
@@ -73,8 +76,10 @@ def convert(
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
-        reports = _write_model(partial, spec, tensors, bits, angles, shard, progress)
+        reports, matrices = _write_model(partial, spec, tensors, bits, angles, shard, progress)
         manifest = _manifest(source.name, spec, words, places, reports)
+        if matrices:
+            manifest["web"] = {"graph": _WEB_GRAPH, "matrices": matrices}
         _write_words(partial, words)
         manifest["files"] = [_digest(path) for path in sorted(partial.iterdir())]
         _write_json(partial / MANIFEST, manifest)
@@ -128,7 +133,7 @@ def _write_model(
     angles: NDArray[np.float64],
     shard: int,
     progress: Progress,
-) -> list[Report]:
+) -> tuple[list[Report], list[dict[str, Any]]]:
     done, total = 0, sum(tensor.data.nbytes for tensor in tensors.values() if len(tensor.shape) > 1)
 
     def advance(more: int) -> None:
@@ -142,17 +147,22 @@ def _write_model(
         graph = build(spec, tensors, writer, bits, angles)
     finally:
         shards.close()
-    _save(folder / "model.onnx", graph, writer)
-    return writer.reports
+    return writer.reports, _save(folder, graph, writer)
 
 
-def _save(path: Path, graph: Graph, writer: Writer) -> None:
+def _save(folder: Path, graph: Graph, writer: Writer) -> list[dict[str, Any]]:
+    """Both graphs; what the matrices of the second one are made from."""
     made = helper.make_graph(
         graph.nodes, "decoder", graph.inputs, graph.outputs, [*graph.initialisers, *writer.initialisers]
     )
     opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(MICROSOFT, 1)]
     model = helper.make_model(made, opset_imports=opsets, ir_version=_IR, producer_name="ruvllm")
-    path.write_bytes(model.SerializeToString())
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    web = web_graph(model)
+    if web is None:
+        return []
+    (folder / _WEB_GRAPH).write_bytes(web[0].SerializeToString())
+    return web[1]
 
 
 def _manifest(file: str, spec: DecoderSpec, words: Vocabulary, context: int, reports: list[Report]) -> dict[str, Any]:
