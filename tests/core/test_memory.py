@@ -249,3 +249,16 @@ def test_nothing_is_near_a_text_without_a_known_word(static_llm):
     memory.add("the staging database is reset every Monday")
     nowhere = np.zeros(static_llm.static.dim, np.float32)
     assert len(memory.nearest(nowhere, 3).ids) == 0
+
+
+def test_collections_that_there_are_not_leave_nothing_behind(static_llm: RuvLLM, monkeypatch: pytest.MonkeyPatch):
+    """Clients name them: an index of each that was ever asked for would be a way to fill a server's memory."""
+    monkeypatch.setattr("ruvllm.memory.memory._SHELVES", 20)
+    memory = MemoryStore(static_llm.static, Store())
+    memory.add("the ferry leaves at noon", metadata={"n": 1})
+    for i in range(100):
+        assert memory.search("ferry", collection=f"nothing {i}", filter={"n": 1}) == []
+        assert len(memory.stats()["indexes"]) <= 20
+    memory.add("the ferry leaves at dawn", collection="nothing 7", metadata={"n": 1})
+    for collection in ("default", "nothing 7"):
+        assert len(memory.search("ferry", collection=collection, filter={"n": 1})) == 1

@@ -25,6 +25,7 @@ from ruvllm.memory.surroundings import Surroundings, directed
 __all__ = ["Found", "MemoryStore"]
 
 _RATED = 10  # hits from which edges lead to what is rated
+_SHELVES = 1_000  # open at a time, from which on the empty ones are let go
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +302,9 @@ class MemoryStore:
         """A collection's index, read from the file when first asked."""
         shelf = self._shelves.get(collection)
         if shelf is None:
+            if len(self._shelves) >= _SHELVES:  # anybody can ask for collections that there are not
+                self._shelves = {name: one for name, one in self._shelves.items() if len(one)}
+                self._masks.clear()
             shelf = self._shelves[collection] = self._opening.open(collection)
         return shelf
 
