@@ -8,14 +8,19 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from importlib.metadata import distribution
+from io import BytesIO
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from webfiles import CACHE, digest, folder_digest
 
 PYODIDE = ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip")
 ORT = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+# The build that knows WebGPU; a page fetches it when it runs a language model on one.
+WEBGPU = ("ort.webgpu.min.mjs", "ort-wasm-simd-threaded.asyncify.mjs", "ort-wasm-simd-threaded.asyncify.wasm")
+TEMPLATES = ("jinja2", "markupsafe")  # what a language model's chat template is written in
 # sqlite3, which the core's state needs, is part of Pyodide 314's own standard library.
 WHEELS = {
     "numpy": {"depends": [], "imports": ["numpy"]},
@@ -118,6 +123,17 @@ def install(out: Path, name: str, data: bytes) -> str:
     file.parent.mkdir(parents=True)
     file.write_bytes(data)
     return file.relative_to(out).as_posix()
+
+
+def python_files(names: Sequence[str]) -> bytes:
+    """A zip of the Python files of installed distributions with their licences; what is compiled stays behind."""
+    packed = BytesIO()
+    with ZipFile(packed, "w", ZIP_DEFLATED) as archive:
+        for name in names:
+            for file in sorted(distribution(name).files or (), key=str):
+                if (file.suffix == ".py" or "LICENSE" in file.name) and ".." not in file.parts:
+                    archive.writestr(ZipInfo(file.as_posix()), file.read_binary(), ZIP_DEFLATED)
+    return packed.getvalue()
 
 
 def _entry(name: str, file: str, data: bytes, depends: list[str], imports: list[str]) -> dict[str, Any]:

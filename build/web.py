@@ -15,7 +15,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from runtime import ORT, PYODIDE, compiled, copy_folder, core_caches, core_wheel, install, packages
+from runtime import (
+    ORT,
+    PYODIDE,
+    TEMPLATES,
+    WEBGPU,
+    compiled,
+    copy_folder,
+    core_caches,
+    core_wheel,
+    install,
+    packages,
+    python_files,
+)
 from webfiles import COMPRESSED, Sizes, compress, digest, table
 
 ROOT = Path(__file__).parent.parent
@@ -42,6 +54,7 @@ def main() -> None:
     if not options.skip_vite:
         _vite(fresh)
     index["worker"] = _worker(fresh, stages)
+    index["llm"]["worker"] = next((file.name for file in fresh.glob("model-worker-*.js")), "")
     index["version"] = json.loads((WEB / "package.json").read_text("utf-8"))["version"]
     sizes = _finish(fresh, index, stages)
     shutil.rmtree(out, ignore_errors=True)
@@ -75,8 +88,18 @@ def _runtime(out: Path, options: argparse.Namespace, stages: dict[str, str]) -> 
     stages |= {pyodide + name: "python" for name in PYODIDE} | {lock: "python"}
     stages |= dict.fromkeys(first, "packages")
     stages |= {ort + name: "minilm" for name in ORT}
-    module, mjs, wasm = (ort + name for name in ORT)
-    return {"pyodide": pyodide, "lock": lock, "packages": first, "ort": {"module": module, "mjs": mjs, "wasm": wasm}}
+    return {"pyodide": pyodide, "lock": lock, "packages": first, "ort": _ort(ort, ORT), "llm": _llm(out, onnx)}
+
+
+def _ort(folder: str, names: tuple[str, ...]) -> dict[str, str]:
+    return dict(zip(("module", "mjs", "wasm"), (folder + name for name in names), strict=True))
+
+
+def _llm(out: Path, onnx: Path) -> dict[str, Any]:
+    """What only a language model needs, and nothing fetches before."""
+    webgpu = copy_folder(out, "packages/webgpu", {name: (onnx / name).read_bytes() for name in WEBGPU})
+    jinja = install(out, "jinja2.zip", python_files(TEMPLATES))
+    return {"jinja": jinja, "webgpu": _ort(webgpu, WEBGPU)}
 
 
 def _artifacts(out: Path, models: Path, stages: dict[str, str]) -> dict[str, str]:

@@ -11,12 +11,18 @@ export default defineConfig({
     minify: true,
     lib: {
       formats: ["es"],
-      entry: { ruvllm: "src/index.ts", element: "src/element.ts", node: "src/node.ts", worker: "src/worker.ts" },
+      entry: {
+        ruvllm: "src/index.ts",
+        element: "src/element.ts",
+        node: "src/node.ts",
+        worker: "src/worker.ts",
+        "model-worker": "src/llm/worker.ts",
+      },
     },
     rolldownOptions: {
       external: [/^node:/],
       output: {
-        entryFileNames: (chunk) => (chunk.name === "worker" ? "worker-[hash].js" : "[name].js"),
+        entryFileNames: (chunk) => (chunk.name.endsWith("worker") ? "[name]-[hash].js" : "[name].js"),
         chunkFileNames: "[name]-[hash].js",
       },
     },

@@ -192,7 +192,7 @@ class Life {
         resolve(why);
       };
     });
-    this.#worker = startWorker(new URL(index.worker, base));
+    this.#worker = startWorker(new URL(index.worker, base), "ruvllm");
     this.#worker.addEventListener("error", (event) => {
       event.preventDefault();
       this.#worker.terminate();
@@ -243,12 +243,12 @@ class Life {
 }
 
 /** A worker may only come from the page's own origin: for another one, an import of it does. */
-function startWorker(url: URL): Worker {
-  if (url.origin === location.origin) return new Worker(url, { type: "module", name: "ruvllm" });
+export function startWorker(url: URL, name: string): Worker {
+  if (url.origin === location.origin) return new Worker(url, { type: "module", name });
   const script = new Blob([`import ${JSON.stringify(url.href)};`], { type: "text/javascript" });
   const address = URL.createObjectURL(script);
   try {
-    return new Worker(address, { type: "module", name: "ruvllm" });
+    return new Worker(address, { type: "module", name });
   } finally {
     setTimeout(() => URL.revokeObjectURL(address), 60_000);
   }

@@ -23,6 +23,8 @@ export interface SiteIndex {
   packages: string[];
   /** onnxruntime-web: the module to import, and the two files it is told of. */
   ort: { module: string; mjs: string; wasm: string };
+  /** For a language model, fetched when one is loaded: its worker, jinja2, and the onnxruntime-web that knows WebGPU. */
+  llm: { worker: string; jinja: string; webgpu: { module: string; mjs: string; wasm: string } };
   /** Artifact name to file. */
   artifacts: Record<string, string>;
   files: Record<string, FileEntry>;
