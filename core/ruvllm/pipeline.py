@@ -197,16 +197,19 @@ class Pipeline:
             turn.prompt = compose(
                 turn.text, turn.agent, turn.sources, history, wanted=wished, most=most, max_tokens=max_tokens
             )
-        params = replace(plan.params, max_tokens=turn.prompt.max_tokens)
         turn.writer = self.writers.over(plan, turn.sources)
-        turn.plan = replace(plan, params=params, info=replace(plan.info, context_size=turn.prompt.context))
+        prompt = turn.prompt
+        if (prompt.max_tokens, prompt.context) != (max_tokens, plan.info.context_size):
+            params = replace(plan.params, max_tokens=prompt.max_tokens)
+            turn.plan = replace(plan, params=params, info=replace(plan.info, context_size=prompt.context))
 
     @staticmethod
     def _params(turn: Turn) -> Params:
         """With the time that is left. Raises BackendError: there is none."""
         if turn.left == 0:
             raise turn.too_slow()
-        return replace(turn.plan.params, timeout=turn.left)
+        params, left = turn.plan.params, turn.left
+        return params if left is None else replace(params, timeout=left)
 
     def _finish(self, turn: Turn, completion: Completion) -> Response:
         """Keep what is to be kept; nothing here waits, so it is done whole or not at all."""
@@ -219,6 +222,9 @@ class Pipeline:
         if self.writes.due:
             with suppress(StoreError):  # the answer is there; what cannot be written now goes on waiting
                 self.writes.flush()
+        info = turn.plan.info
+        if (info.model, info.backend) != (completion.model, author.name):
+            info = replace(info, model=completion.model, backend=author.name)
         turn.lap("learning")
         self.queries += 1
         total = sum(turn.latency.values())
@@ -230,7 +236,7 @@ class Pipeline:
             agent=turn.decision.agent,
             tier=tier,
             sources=turn.prompt.sources,
-            routing=replace(turn.plan.info, model=completion.model, backend=author.name),
+            routing=info,
             usage=completion.usage,
             cost=completion.cost,
             latency=turn.latency | {"total": total},

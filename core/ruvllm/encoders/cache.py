@@ -42,6 +42,10 @@ class LruCache(Generic[K, V]):
         if len(self._entries) > self.capacity:
             self._entries.popitem(last=False)
 
+    def drop(self, key: K) -> None:
+        """Forget an entry, if it is there."""
+        self._entries.pop(key, None)
+
     def clear(self) -> None:
         """Forget every entry; the counts stay."""
         self._entries.clear()

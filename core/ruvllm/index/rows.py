@@ -131,7 +131,8 @@ class Rows:
             if not size or not len(ids):
                 return np.empty(0, np.int64)
             rows = np.minimum(np.searchsorted(held, ids), size - 1).astype(np.int64)
-            return np.unique(rows[(held[rows] == ids) & (self.view.penalty[rows] == 0)])
+            found = rows[(held[rows] == ids) & (self.view.penalty[rows] == 0)]
+            return found if (found[1:] > found[:-1]).all() else np.unique(found)
 
     def mask(self, ids: ArrayLike) -> Mask:
         """A mask that lets these ids through."""

@@ -61,12 +61,20 @@ class Expansion:
         self._next = {}
         return taken
 
-    def subgraph(self) -> Subgraph:
-        """What was taken in, with the edges that were seen among it."""
+    @property
+    def hops(self) -> dict[int, int]:
+        """What was taken in -> how many edges away from the seeds."""
+        return self._hops
+
+    def edges(self) -> list[tuple[int, int, str, float]]:
+        """Source, target, kind and weight of the edges that were seen among it."""
         hops, known = self._hops, self._edges
         inside = sorted(key for key in known if key[0] in hops and key[1] in hops)
-        edges = [Edge(*key, known[key]) for key in inside]
-        return Subgraph.of(list(hops), edges + self._stars, list(hops.values()))
+        return [*((*key, known[key]) for key in inside), *(star for star in self._stars if star[1] in hops)]
+
+    def subgraph(self) -> Subgraph:
+        """All of it as arrays."""
+        return Subgraph.of(list(self._hops), self.edges(), list(self._hops.values()))
 
     def _reach(self, node: int, other: int, weight: float) -> None:
         if other not in self._hops:

@@ -186,6 +186,19 @@ class Graph:
         most: int = 256,
         among: bool = True,
     ) -> Subgraph:
+        """What lies around some memories, as arrays; see `grow`."""
+        return self.grow(ids, hops, kinds, fan_out=fan_out, most=most, among=among).subgraph()
+
+    def grow(
+        self,
+        ids: Sequence[int],
+        hops: int = 2,
+        kinds: Sequence[str] | None = None,
+        *,
+        fan_out: int = 16,
+        most: int = 256,
+        among: bool = True,
+    ) -> Expansion:
         """What lies around some memories: these first, then the nearest and best connected.
 
         A hop follows an edge either way, or leads to the other members of a hyperedge. The same call on
@@ -221,7 +234,7 @@ class Graph:
             frontier = grown.advance() if hop < hops else []
             if not frontier or (hop + 1 == hops and not among):
                 break
-        return grown.subgraph()
+        return grown
 
     def _edges_of(
         self, sql: str, asked: tuple[str, str], most: int, nodes: int

@@ -18,12 +18,14 @@ from ruvllm.memory.graph import Graph
 from ruvllm.memory.masks import Masks
 from ruvllm.memory.opening import Opening, Progress
 from ruvllm.memory.ratings import Ratings
+from ruvllm.memory.recent import Recent
 from ruvllm.memory.records import Memory, Records, row_of
 from ruvllm.memory.store import Store
 from ruvllm.memory.surroundings import Surroundings, directed
 
 __all__ = ["Found", "MemoryStore"]
 
+_AT_HAND = 200  # memories added in one go that are kept at hand
 _RATED = 10  # hits from which edges lead to what is rated
 _SHELVES = 1_000  # open at a time, from which on the empty ones are let go
 
@@ -71,7 +73,7 @@ class MemoryStore:
         self.ratings = Ratings(self.records, self.graph, self._surroundings, self.space, encoder.dim)
         self._opening = Opening(self.records, self.space, encoder.dim, recall, background, progress)
         self._shelves: dict[str, AutoIndex] = {}
-        self._masks = Masks(self.records)
+        self._masks, self._recent = Masks(self.records), Recent(self.records)
         self._revision = self.records.revision()
 
     def add(self, memories: str | Memory | Iterable[str | Memory], **about: Any) -> list[int]:
@@ -103,6 +105,8 @@ class MemoryStore:
         self._refresh()
         ids = self.records.add(memories, vectors, self.space)
         self._changed_here()
+        if len(ids) <= _AT_HAND:
+            self._recent.get(ids)  # what is new is asked for soon, and reading it at once costs least
         for collection in {memory.collection for memory in memories}:
             shelf = self._shelves.get(collection)
             rows = [i for i, memory in enumerate(memories) if memory.collection == collection]
@@ -173,6 +177,13 @@ class MemoryStore:
         shelf = self._shelf(collection)
         return shelf.search(vector, k, filter=self._masks.of(collection, shelf, filter), recall=recall)
 
+    def get(self, ids: Sequence[int]) -> list[Memory]:
+        """Those of these memories that were there at the latest search, in the order asked.
+
+        How often they were used may have grown since.
+        """
+        return self._recent.get(ids)
+
     def cosines(
         self, ids: Sequence[int], vector: NDArray[np.float32], *, collection: str = "default"
     ) -> dict[int, float]:
@@ -186,7 +197,7 @@ class MemoryStore:
         """
         held = self._shelf(collection).rows
         with held.lock:  # rows are renumbered now and then
-            rows, view = held.find(np.array(ids, np.int64)), held.view
+            rows, view = held.find(np.array(sorted(ids), np.int64)), held.view
         found = dict(zip(view.ids[rows].tolist(), (view.take(rows) @ vector).tolist(), strict=True))
         if len(found) < len(ids):
             others = np.array([i for i in ids if i not in found], np.int64)
@@ -295,6 +306,7 @@ class MemoryStore:
             self._revision += 1
 
     def _drop(self, ids: list[int]) -> None:
+        self._recent.drop(ids)
         for shelf in self._shelves.values():
             shelf.remove(np.array(ids, np.int64))
 
@@ -316,6 +328,7 @@ class MemoryStore:
         there, gone = self.records.changed(self._revision)
         self._revision = revision
         self._masks.clear()
+        self._recent.drop(i for i, _, _ in there)
         self._drop(gone + [i for i, _, archived in there if archived])
         for name, shelf in self._shelves.items():
             new = np.array([i for i, collection, archived in there if collection == name and not archived], np.int64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -97,8 +97,10 @@ class Subgraph:
         return len(self.ids)
 
     @classmethod
-    def of(cls, ids: Sequence[int], edges: Sequence[Edge] = (), hops: Sequence[int] | None = None) -> Subgraph:
-        """From edges by id; those that lead elsewhere are left out.
+    def of(
+        cls, ids: Sequence[int], edges: Iterable[tuple[int, int, str, float]] = (), hops: Sequence[int] | None = None
+    ) -> Subgraph:
+        """From edges (see `Edge`) by id; those that lead elsewhere are left out.
 
         Raises:
             InputError: an edge of an unknown kind.

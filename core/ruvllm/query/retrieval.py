@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ruvllm.errors import InputError
 from ruvllm.memory.attention import GraphAttention
 from ruvllm.memory.memory import MemoryStore
-from ruvllm.memory.subgraph import EDGE_KINDS, Subgraph
+from ruvllm.memory.subgraph import Subgraph
 from ruvllm.memory.surroundings import Surroundings
 from ruvllm.options import MemoryConfig
 from ruvllm.query.requests import EdgeKey
@@ -37,13 +37,15 @@ class Retrieved:
         vector: float32 (dim,), of the query.
         scores: id -> cosine.
         hops: id -> edges away; those that are no direct hits.
-        graph: around the best; None while there is none.
+        edges: source, target, kind and weight, between these and around the best.
+        graph: the same as arrays, of those that `attention` ranks; None while there is none.
         attention: the learnt layer that ranks them, None where there is none.
     """
 
     vector: NDArray[np.float32]
     scores: dict[int, float] = field(default_factory=dict)
     hops: dict[int, int] = field(default_factory=dict)
+    edges: list[tuple[int, int, str, float]] = field(default_factory=list)
     graph: Subgraph | None = None
     attention: GraphAttention | None = None
 
@@ -78,22 +80,22 @@ class Retriever:
         seeds = list(found.scores)[: _SEEDS if found.attention is None else _ATTENDED]
         hops = self._config.hops if len(found.scores) < self._config.sources + _SPARE else 1
         try:
-            graph = self._memory.graph.expand(
+            grown = self._memory.graph.grow(
                 seeds, hops, most=_MOST_AROUND + len(seeds), among=found.attention is not None
             )
         except InputError:  # another process has removed one just now
             return
-        ids, away = graph.ids.tolist(), graph.hops.tolist()
-        new = [i for i in ids if i not in found.scores]
+        known, away = found.scores, grown.hops
+        new = [i for i in away if i not in known]
         if new:
             # An edge may lead to what is of another collection, or of another encoder's space.
             near = self._memory.cosines(new, found.vector, collection=self._config.collection)
             found.scores |= near
-            hop = dict(zip(ids, away, strict=True))
-            found.hops = {i: hop[i] for i in near}
-            if len(near) < len(new):
-                graph = graph.only(np.array([i in found.scores for i in ids], bool))
-        found.graph = graph
+            found.hops = {i: away[i] for i in near}
+        found.edges = [edge for edge in grown.edges() if edge[0] in known and edge[1] in known]
+        if found.attention is not None:
+            inside = [i for i in away if i in known]
+            found.graph = Subgraph.of(inside, found.edges, [away[i] for i in inside])
 
     def rank(self, found: Retrieved) -> tuple[tuple[Source, ...], tuple[EdgeKey, ...]]:
         """The best sources, and the edges among them."""
@@ -102,14 +104,14 @@ class Retriever:
         scores = _pulled(found) if found.attention is None else self._attended(found, found.attention)
         near = {i: score * _FARTHER ** found.hops.get(i, 0) for i, score in scores.items()}
         best = sorted(near, key=lambda i: -near[i])[: self._config.sources + _SPARE]
-        known = [memory for memory in self._memory.records.get(best) if not memory.archived or memory.id in found.hops]
+        known = [memory for memory in self._memory.get(best) if not memory.archived or memory.id in found.hops]
         known.sort(key=lambda memory: -near[memory.id] * (_TRUST + (1 - _TRUST) * memory.quality))
         known = known[: self._config.sources]
         self._memory.records.touch([memory.id for memory in known])
         sources = tuple(
-            Source(m.id, m.text, round(near[m.id], 4), m.kind, m.metadata, found.hops.get(m.id, 0)) for m in known
+            Source(m.id, m.text, round(near[m.id], 4), m.kind, dict(m.metadata), found.hops.get(m.id, 0)) for m in known
         )
-        return sources, _among(found.graph, {source.id for source in sources})
+        return sources, _among(found.edges, {source.id for source in sources})
 
     def _attended(self, found: Retrieved, attention: GraphAttention) -> Mapping[int, float]:
         """Scores by learnt attention, over the graph."""
@@ -120,20 +122,13 @@ class Retriever:
 
 def _pulled(found: Retrieved) -> Mapping[int, float]:
     """Cosines, raised to the mean with what a neighbour's is worth along an edge, where that is more."""
-    graph = found.graph
-    if graph is None or not len(graph.sources):
-        return found.scores
-    ids = graph.ids.tolist()
-    own = np.array([found.scores[i] for i in ids], np.float32)
-    pulled = own.copy()
-    for here, there in ((graph.targets, graph.sources), (graph.sources, graph.targets)):
-        np.maximum.at(pulled, here, (own[here] + graph.weights * own[there]) / 2)
-    return found.scores | dict(zip(ids, pulled.tolist(), strict=True))
+    own, pulled = found.scores, found.scores.copy()
+    for source, target, _, weight in found.edges:
+        here, there = own[source], own[target]
+        pulled[source] = max(pulled[source], (here + weight * there) / 2)
+        pulled[target] = max(pulled[target], (there + weight * here) / 2)
+    return pulled
 
 
-def _among(graph: Subgraph | None, chosen: set[int]) -> tuple[EdgeKey, ...]:
-    if graph is None or not len(graph.sources):
-        return ()
-    ids = graph.ids
-    rows = zip(ids[graph.sources].tolist(), ids[graph.targets].tolist(), graph.kinds.tolist(), strict=True)
-    return tuple((a, b, EDGE_KINDS[kind]) for a, b, kind in rows if a in chosen and b in chosen)
+def _among(edges: Sequence[tuple[int, int, str, float]], chosen: set[int]) -> tuple[EdgeKey, ...]:
+    return tuple((a, b, kind) for a, b, kind, _ in edges if a in chosen and b in chosen)

@@ -101,10 +101,16 @@ class Writers:
 
     def over(self, plan: Plan, sources: Sequence[Source]) -> Backend:
         """What to ask, once it is known what was found: who answers without a model answers from that."""
-        passages = [Passage(source.text, source.id, source.score, _label(source)) for source in sources]
+        passages = self._passages(sources)
         if isinstance(plan.backend, Extractive) and (plan.forced or self.local):
             return plan.backend.over(passages)
         return plan.backend if plan.forced else self.tiers.at(plan.tier, passages)
+
+    def _passages(self, sources: Sequence[Source]) -> list[Passage]:
+        """For who answers from nothing else; none where nobody does."""
+        if not any(isinstance(backend, Extractive) for backend in self.backends.values()):
+            return []
+        return [Passage(source.text, source.id, source.score, _label(source)) for source in sources]
 
     def author(self, plan: Plan, completion: Completion) -> tuple[Tier, Backend]:
         """Who gave an answer, and for which tier."""

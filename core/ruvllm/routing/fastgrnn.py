@@ -156,12 +156,16 @@ class FastGrnn:
         outputs += folded.head_bias
         return outputs.tolist(), after
 
-    def choose(self, outputs: list[float]) -> Choice:
-        """What `step`'s outputs mean: the size of the greatest expected utility, if that is sure enough."""
+    def choose(self, outputs: list[float], turn: int = -1) -> Choice:
+        """What `step`'s outputs mean: the size of the greatest expected utility, if that is sure enough.
+
+        Args:
+            turn: where the replay buffer keeps the prompt.
+        """
         holds = _cumulative(outputs[:MODELS_OUT])
         confidence = _sigmoid(outputs[-1])
         if confidence < SURE:
-            return Choice(ModelSize.MEDIUM, 2_048, 0.7, 0.9, confidence, False, holds)
+            return Choice(ModelSize.MEDIUM, 2_048, 0.7, 0.9, confidence, False, holds, turn)
         utilities = [held - self.cost_weight * cost for held, cost in zip(holds, self.costs.tolist(), strict=True)]
         fits = _cumulative(outputs[MODELS_OUT : MODELS_OUT + CONTEXTS_OUT])
         bucket = next((i for i, share in enumerate(fits) if share >= _ENOUGH), CONTEXTS_OUT - 1)
@@ -173,6 +177,7 @@ class FastGrnn:
             confidence=confidence,
             sure=True,
             holds=holds,
+            turn=turn,
         )
 
     def _fold(self) -> _Folded:

@@ -41,6 +41,12 @@ class RouterSession:
         self._hidden, self.last = network.start(), -1
         self._random = np.random.default_rng(seed)
 
+    def __copy__(self) -> RouterSession:
+        """Another view of the same turns, which goes on by itself: every query begins with one."""
+        other = object.__new__(RouterSession)
+        other.__dict__.update(self.__dict__)
+        return other
+
     @property
     def hidden(self) -> NDArray[np.float32]:
         """The network's state, (hidden,): what to keep, and to set again, to go on elsewhere."""
@@ -62,10 +68,10 @@ class RouterSession:
         """
         x = self.network.inputs(vector, text)
         outputs, self._hidden = self.network.step(x, self._hidden)
-        choice = self.network.choose(outputs)
+        turn = -1
         if self.replay is not None:
-            self.last = self.replay.add(x, self.last)
-            choice = replace(choice, turn=self.last)
+            self.last = turn = self.replay.add(x, self.last)
+        choice = self.network.choose(outputs, turn)
         if self.explore and self._random.random() < self.explore and choice.size > ModelSize.TINY:
             choice = replace(choice, size=ModelSize(choice.size - 1), explored=True)
         return choice

@@ -13,26 +13,28 @@ __all__ = ["action_for", "difficulty", "tier_for"]
 USE_ABOVE, CONFIRM_FROM = 0.9, 0.7  # FEATURES.md R9
 _LARGE_FROM = 0.5
 
-# Words that open design space or risk, against words of small, local edits.
-_HARD = Cues(
-    *(r"architect\w*", r"design\w*", "distributed", r"scal\w+", r"migrat\w+", r"concurren\w+", "security", "threat"),
-    *("consensus", "trade-?offs?", "strategy", "from scratch", "end-to-end", "entire", "whole", "complex", "prove"),
-    *("optimi[sz]e", "deadlock", "race condition", "microservices?", "compliance", "roadmap", "refactor the"),
+# Words that open design space or risk, words of small, local edits, and what joins clauses.
+_CUES = Cues(
+    (
+        *(r"architect\w*", r"design\w*", "distributed", r"scal\w+", r"migrat\w+", r"concurren\w+", "security"),
+        *("threat", "consensus", "trade-?offs?", "strategy", "from scratch", "end-to-end", "entire", "whole"),
+        *("complex", "prove", "optimi[sz]e", "deadlock", "race condition", "microservices?", "compliance"),
+        *("roadmap", "refactor the"),
+    ),
+    (
+        *("typo", "rename", "comment", "format", "bump", "log line", r"console\.log", "sort", "spelling"),
+        *("one-?liner", "regex", "import", "label", "colou?r", "button", "simple", "quick", "small", "minor", "tiny"),
+    ),
+    ("and", "then", "with", "while", "after", "including"),
 )
-_EASY = Cues(
-    *("typo", "rename", "comment", "format", "bump", "log line", r"console\.log", "sort", "spelling", "one-?liner"),
-    *("regex", "import", "label", "colou?r", "button", "simple", "quick", "small", "minor", "tiny"),
-)
-_CLAUSE = Cues("and", "then", "with", "while", "after", "including")
 
 
 def difficulty(text: str) -> float:
     """A first estimate of P(a small LLM fails), from words and length alone; `Difficulty` learns it from outcomes."""
     low = text.lower()
-    words = words_of(low)
-    clauses = low.count(",") + low.count(";") + _CLAUSE.count(low, words)
-    score = -1.4 + 1.1 * _HARD.count(low, words) - 1.0 * _EASY.count(low, words)
-    score += 0.35 * clauses + 0.25 * log1p(len(text.split()) / 20)
+    hard, easy, joins = _CUES.counts(low, words_of(low))
+    score = -1.4 + 1.1 * hard - 1.0 * easy
+    score += 0.35 * (low.count(",") + low.count(";") + joins) + 0.25 * log1p(len(text.split()) / 20)
     return 1 / (1 + exp(-max(min(score, 30.0), -30.0)))
 
 

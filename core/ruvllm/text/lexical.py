@@ -215,8 +215,9 @@ class HashedTfidf:
         found = [entry for entry in map(known.get, _term_hashes(words)) if entry is not None]
         if not found:
             return _NO_TERMS
-        scale = 1 / math.sqrt(sum(value * value for _, value in found))
-        return np.array([b for b, _ in found], np.intp), np.array([v * scale for _, v in found], np.float32)
+        buckets, values = zip(*found, strict=True)
+        scale = 1 / math.sqrt(sum([value * value for value in values]))
+        return np.array(buckets, np.intp), np.array([value * scale for value in values], np.float32)
 
     def dense(self, texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
         """Features of many texts: float32 (len(texts), width)."""
