@@ -195,6 +195,16 @@ class Answering(ABC):
             del self._loop
         del self._pipeline
 
+    def _save(self) -> None:
+        """Write what waits. Raises StoreError: it cannot be written."""
+        if "_pipeline" in self.__dict__:
+            self._pipeline.save()
+
+    def _left(self) -> Mapping[Tier | str, Backend]:
+        """Drop what answers, without writing what waits; the backends that are open, for who answers next."""
+        pipeline = self.__dict__.pop("_pipeline", None)
+        return {} if pipeline is None else dict(pipeline.writers.backends)
+
     def _query_stats(self) -> dict[str, Any]:
         return self._pipeline.stats() if "_pipeline" in self.__dict__ else {"total_queries": 0}
 

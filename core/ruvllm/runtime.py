@@ -240,6 +240,36 @@ class RuvLLM(Answering):
         """The top softmax probability before calibration (`ruvllm eval` shows both)."""
         return run_now(self.router.raw_confidence(text))
 
+    def dump(self) -> bytes:
+        """All that is kept, as a state file that opens on every host. Raises StoreError: it cannot be read."""
+        from ruvllm.memory.transfer import dump
+
+        self._save()
+        self.memory.flush()
+        return dump(self.store)
+
+    def restore(self, data: bytes) -> None:
+        """Put what a `dump` gave, here or on another host, in the place of all that is kept.
+
+        What has not been written yet, of before or of answers on their way, is dropped. The agents stay.
+
+        Raises:
+            StoreError: it is no whole state file, or cannot be written; nothing has changed then.
+        """
+        run_now(self.arestore(data, no_pause))
+
+    async def arestore(self, data: bytes, pause: Pause = pause) -> None:
+        """`restore`, awaited."""
+        from ruvllm.memory.transfer import replaced
+
+        with replaced(self.store, data):
+            self._backends = self._left() or self._backends
+            for read in ("memory", "loops"):
+                self.__dict__.pop(read, None)
+            router = self._make_router(self.agents)
+            await router.warm(pause)
+        self._take_over(router)
+
     def stats(self) -> dict[str, Any]:
         """What this object holds and has done."""
         told = {"agents": len(self.agents), "encoder": self.mode, "state": self.store.path}

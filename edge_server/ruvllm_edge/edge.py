@@ -13,16 +13,17 @@ from os import urandom
 import numpy as np
 
 from ruvllm import Agent, RuvLLM, RuvllmError, StoreError
+from ruvllm.agents.incoming import read_incoming
 from ruvllm.encoders.protocol import Vectors, pause
+from ruvllm.memory.own_agents import keep_agents, kept_agents
 from ruvllm.responses import Response
 from ruvllm_edge.auth import Buckets, KeyRing, read_keys
 from ruvllm_edge.hub import Hub
-from ruvllm_edge.incoming import from_bodies, from_files, keep_agents, kept_agents
 from ruvllm_edge.limits import Answers, Bodies
 from ruvllm_edge.logs import event
 from ruvllm_edge.metrics import Metrics
 from ruvllm_edge.problems import Problem
-from ruvllm_edge.schemas import AgentsChange, AgentsChanged
+from ruvllm_edge.schemas import AgentsChange, AgentsChanged, ProblemRow
 from ruvllm_edge.settings import Settings
 
 __all__ = ["Edge"]
@@ -48,7 +49,7 @@ class Edge:
     def __init__(self, llm: RuvLLM, settings: Settings, keeps: bool = False) -> None:
         self.llm, self.settings, self.keeps = llm, settings, keeps
         self._base = llm.agents
-        self.own = {agent.name: agent for agent in kept_agents(llm.store)} if keeps else {}
+        self.own = (kept_agents(llm.store) or {}) if keeps else {}
         if self.own:
             llm.add_agents(self.own.values())
         ring = KeyRing.of(settings.api_keys)
@@ -88,13 +89,20 @@ class Edge:
         return np.concatenate(rows)
 
     async def add_agents(self, change: AgentsChange) -> AgentsChanged:
-        """Route among these too. Raises InputError: an agent that cannot be used."""
-        new = from_bodies(change.agents)
-        found, problems = from_files(change.files) if change.files else ([], [])
+        """Route among these too; what cannot be used stops no other."""
+        new, problems = read_incoming(change.agents)
+        found, more = read_incoming([{"path": file.path, "text": file.text} for file in change.files])
         async with self.changing:
             if new or found:
                 await self._exchange(self.own | {agent.name: agent for agent in (*new, *found)})
-            return AgentsChanged(len(self.llm.agents), problems, self.keeps)
+            rows = [ProblemRow(one.field, one.message, one.fix) for one in (*problems, *more)]
+            return AgentsChanged(len(self.llm.agents), rows, self.keeps)
+
+    async def reset_agents(self) -> AgentsChanged:
+        """Route without all that were added."""
+        async with self.changing:
+            await self._exchange({})
+            return AgentsChanged(len(self.llm.agents), [], self.keeps)
 
     async def remove_agent(self, name: str) -> AgentsChanged:
         """Route without an added agent. Raises Problem: it is none."""
@@ -106,6 +114,23 @@ class Edge:
                 raise Problem(status, f"the agent {name[:200]!r} {what}", field="name", fix=fix)
             await self._exchange({key: agent for key, agent in self.own.items() if key != name})
             return AgentsChanged(len(self.llm.agents), [], self.keeps)
+
+    async def restore(self, data: bytes) -> None:
+        """Go on with another state file in the place of this one; one that says nothing of agents leaves these.
+
+        Raises:
+            StoreError: it cannot be used; nothing has changed then.
+        """
+        async with self.changing:
+            await self.llm.arestore(data)
+            self.hub = Hub(self.llm.store, self.llm.static.dim)
+            if not self.keeps:
+                return
+            kept = kept_agents(self.llm.store)
+            if kept is None and self.own:
+                keep_agents(self.llm.store, self.own.values())
+            elif kept is not None and kept != self.own:
+                await self._exchange(kept)
 
     async def _exchange(self, own: dict[str, Agent]) -> None:
         """Other added agents: known to the router, then on disk."""

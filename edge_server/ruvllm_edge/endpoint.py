@@ -34,7 +34,7 @@ class Endpoint:
         self._decode = None
         if operation.body not in (None, bytes):
             self._decode = msgspec.json.Decoder(operation.body).decode
-        self._most = operation.most or edge.settings.max_body
+        self._most = operation.most or getattr(edge.settings, operation.limit) or edge.settings.max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         operation, request_id = self.operation, scope["ruvllm.id"]

@@ -6,8 +6,9 @@ from typing import Any
 
 from msgspec import convert
 
-from ruvllm import Decision, Team, __version__
+from ruvllm import Decision, StoreError, Team, __version__
 from ruvllm.memory.records import Memory
+from ruvllm.memory.transfer import UNFIT
 from ruvllm.responses import Constraints, Response, Session
 from ruvllm_edge import schemas as s
 from ruvllm_edge.edge import Edge
@@ -91,6 +92,40 @@ async def delete_agent(edge: Edge, call: Call) -> s.AgentsChanged:
     return await edge.remove_agent(call.path["name"])
 
 
+async def delete_agents(edge: Edge, _: Call) -> s.AgentsChanged:
+    """Take all added agents away."""
+    return await edge.reset_agents()
+
+
+async def take_state(edge: Edge, _: Call) -> Reply:
+    """All that is kept, as a SQLite file that opens on every host."""
+    most = _transfer(edge)
+    data = edge.llm.dump()
+    if len(data) > most:
+        fix = "raise RUVLLM_MAX_STATE, or copy the file on the server"
+        raise Problem(413, f"the state has {len(data)} bytes", field="state", fix=fix)
+    return Reply(data, {"cache-control": "no-store"}, media=_BYTES)
+
+
+async def put_state(edge: Edge, call: Call) -> None:
+    """Put a state file in the place of all that is kept; it is whole and in use when this returns."""
+    _transfer(edge)
+    try:
+        await edge.restore(call.body)
+    except StoreError as error:
+        if error.fix != UNFIT:
+            raise
+        raise Problem(422, error.message, field=error.field, fix=error.fix, name="StoreError") from None
+
+
+def _transfer(edge: Edge) -> int:
+    """Bytes that a state may have. Raises Problem: clients may have none."""
+    if not edge.settings.max_state:
+        fix = "set RUVLLM_MAX_STATE on the server to the bytes that a state file may have"
+        raise Problem(403, "this server does not let clients take or replace its state", field="state", fix=fix)
+    return edge.settings.max_state
+
+
 async def add_memory(edge: Edge, call: Call) -> s.Memories:
     """Remember texts: all of them or none, on disk when this returns."""
     rows: list[s.MemoryBody] = call.body.memories
@@ -120,7 +155,7 @@ async def patterns(edge: Edge, call: Call) -> s.Patterns:
 
 async def stats(edge: Edge, _: Call) -> dict[str, Any]:
     """What it holds and has done."""
-    return edge.llm.stats()
+    return edge.llm.stats() | {"own_agents": len(edge.own)}
 
 
 async def health(_: Edge, __: Call) -> s.Health:
@@ -141,6 +176,7 @@ async def metrics(edge: Edge, _: Call) -> Reply:
     return Reply(edge.metrics.text(), media=MEDIA)
 
 
+_BYTES = b"application/octet-stream"
 _TASK = {"text": "fix the memory leak in the cache module"}
 _FEEDBACK = {"text": "polish the copper kettle", "agent": "reviewer"}
 _AGENT = {"name": "baker", "description": "Bakes bread and cakes.", "examples": ["bake a sourdough loaf"]}
@@ -182,6 +218,8 @@ OPERATIONS = (
     Operation("GET", "/v1/agents", agents, "List the agents", answer=s.Agents, tag="routing"),
     Operation("PUT", "/v1/agents", put_agents, "Add agents", s.AgentsChange, answer=s.AgentsChanged, tag="routing",
               most=8 << 20, example={"agents": [_AGENT]}),
+    Operation("DELETE", "/v1/agents", delete_agents, "Take all added agents away", answer=s.AgentsChanged,
+              tag="routing"),
     Operation("DELETE", "/v1/agents/{name}", delete_agent, "Take an added agent away", answer=s.AgentsChanged,
               tag="routing"),
     Operation("POST", "/v1/memory", add_memory, "Remember", s.MemoryAdd, answer=s.Memories, tag="memory",
@@ -190,6 +228,10 @@ OPERATIONS = (
               example={"query": "release day", "k": 3}),
     Operation("GET", "/v1/patterns", patterns, "What was learnt", query=s.PatternsQuery, answer=s.Patterns,
               tag="learning"),
+    Operation("GET", "/v1/state", take_state, "Take all that is kept", answer=bytes, tag="server",
+              media=("application/octet-stream",)),
+    Operation("PUT", "/v1/state", put_state, "Put another state in its place", bytes, tag="server",
+              limit="max_state"),
     Operation("GET", "/stats", stats, "What it holds and has done", answer=dict[str, Any], tag="server"),
     Operation("GET", "/v1/stats", stats, "What it holds and has done", answer=dict[str, Any], tag="server"),
     Operation("GET", "/health", health, "Is it alive?", answer=s.Health, tag="server", public=True),

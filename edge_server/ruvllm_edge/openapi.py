@@ -22,7 +22,7 @@ _EVENT = {"type": "object", "required": ["data"], "properties": {"data": {"type"
 _ERRORS = {
     "400": "The body is no JSON.",
     "401": "An API key is needed.",
-    "403": "Pages of this origin may not call.",
+    "403": "Pages of this origin may not call, or nobody may do this here.",
     "408": "The body did not arrive in time.",
     "413": "The body is too large.",
     "415": "The body is not declared as JSON.",

@@ -81,7 +81,7 @@ class Operation:
         style: of its errors.
         public: whether it needs no key.
         waits: whether it waits for a backend: then it has a time limit and ends when the client leaves.
-        most: bytes of the body; 0 for the server's setting.
+        most: bytes of the body; 0 for the server's setting named `limit`.
         example: a body, for the document.
         media: what the answer may be.
         answer_503: type of what is answered instead of a problem while the server is not ready.
@@ -100,6 +100,7 @@ class Operation:
     public: bool = False
     waits: bool = False
     most: int = 0
+    limit: str = "max_body"
     status: int = 200
     example: Any = None
     media: tuple[str, ...] = ("application/json",)

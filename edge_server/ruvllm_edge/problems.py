@@ -29,6 +29,7 @@ class ProblemBody(msgspec.Struct, rename={"kind": "type"}, omit_defaults=True):
     field: str = ""
     fix: str = ""
     request_id: str = ""
+    name: str = ""  # of the core's error, as it is called on every host
 
 
 class Problem(Exception):  # noqa: N818 - the word of RFC 9457
@@ -39,21 +40,29 @@ class Problem(Exception):  # noqa: N818 - the word of RFC 9457
         message: what went wrong, in one sentence.
         field: where.
         fix: what the caller can do about it.
+        name: of the core's error that it comes from.
         headers: to be sent with it.
     """
 
     def __init__(
-        self, status: int, message: str, *, field: str = "", fix: str = "", headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        message: str,
+        *,
+        field: str = "",
+        fix: str = "",
+        headers: Mapping[str, str] | None = None,
+        name: str = "",
     ) -> None:
         super().__init__(message)
-        self.status, self.message, self.field, self.fix = status, message, field, fix
+        self.status, self.message, self.field, self.fix, self.name = status, message, field, fix, name
         self.headers = dict(headers or {})
 
     def body(self, request_id: str = "") -> Any:
         """As it is sent to clients of ruvllm's own API."""
         title = HTTPStatus(self.status).phrase
         return ProblemBody(
-            title, self.status, self.message, self.message, "about:blank", self.field, self.fix, request_id
+            title, self.status, self.message, self.message, "about:blank", self.field, self.fix, request_id, self.name
         )
 
 
@@ -65,7 +74,8 @@ def problem_of(error: Exception) -> Problem:
         return unreadable(error)
     if isinstance(error, RuvllmError):
         status, headers = _status(error)
-        return Problem(status, error.message, field=error.field, fix=error.fix, headers=headers)
+        name = type(error).__name__
+        return Problem(status, error.message, field=error.field, fix=error.fix, headers=headers, name=name)
     if isinstance(error, TimeoutError):
         return Problem(504, "the answer took too long", fix="ask for fewer tokens, or try again")
     return Problem(500, "something went wrong in the server", fix="see its log for this request_id")

@@ -6,11 +6,10 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from ruvllm import Agent, Tier
+from ruvllm import Agent
 from ruvllm.responses import Applied
 
 __all__ = [
-    "AgentBody",
     "AgentFile",
     "Agents",
     "AgentsChange",
@@ -37,7 +36,8 @@ __all__ = [
 
 Text = str  # the core itself says what is wrong with one, in the same words on every host
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
-Words = Annotated[list[str], Meta(max_length=2_000)]
+# One that cannot be used is a problem of its own, and stops no other: the core reads them.
+_LIKE_AGENTS = {"items": {"$ref": "#/components/schemas/Agent"}}
 
 
 class RouteBody(Struct):
@@ -85,19 +85,6 @@ class Learnt(Struct):
     request: Applied | None = None
 
 
-class AgentBody(Struct, omit_defaults=True):
-    """An agent."""
-
-    name: Name
-    description: str = ""
-    category: str = "custom"
-    keywords: Words | str = []
-    examples: Words = []
-    tier: Tier | None = None
-    model: str | None = None
-    tools: Words | str = []
-
-
 class AgentFile(Struct):
     """A file that holds agents: Claude Code's *.md, or .json, .toml, .yaml."""
 
@@ -108,7 +95,7 @@ class AgentFile(Struct):
 class AgentsChange(Struct):
     """Agents to add, as they are or in files; one of a known name takes the other's place."""
 
-    agents: Annotated[list[AgentBody], Meta(max_length=10_000)] = []
+    agents: Annotated[list[dict[str, Any]], Meta(max_length=10_000, extra_json_schema=_LIKE_AGENTS)] = []
     files: Annotated[list[AgentFile], Meta(max_length=10_000)] = []
 
 

@@ -27,6 +27,7 @@ class Settings:
         keys_file: hashed keys, see `ruvllm keys`.
         rate, burst: requests a second of one key, and how many at once; 0 for no limit.
         max_body: bytes of one request body; bodies_memory: of all bodies that are being read.
+        max_state: bytes of a state file that clients may take or put in the place of this one; 0 lets nobody.
         max_requests: requests at a time; more get 503.
         max_answers: answers that backends write at a time; queue: requests that may wait for one.
         body_timeout, timeout: seconds for a body to arrive, and for an answer.
@@ -46,6 +47,7 @@ class Settings:
     burst: int = 200
     max_body: int = 1 << 20
     bodies_memory: int = 64 << 20
+    max_state: int = 0
     max_requests: int = 1024
     max_answers: int = 256
     queue: int = 256
@@ -63,9 +65,11 @@ class Settings:
         for name in positive:
             if not getattr(self, name) > 0:
                 raise _wrong(name, getattr(self, name), "give a number above 0")
-        for name in ("rate", "queue", "drain"):
+        for name in ("rate", "queue", "drain", "max_state"):
             if not getattr(self, name) >= 0:
                 raise _wrong(name, getattr(self, name), "give 0 or more")
+        if self.max_state > self.bodies_memory:
+            raise _wrong("max_state", self.max_state, "raise RUVLLM_BODIES_MEMORY to as much")
         if not 0 <= self.port <= 65535:
             raise _wrong("port", self.port, "give 0 to 65535")
         if self.log_level not in _LEVELS:

@@ -1,6 +1,7 @@
 /** The router itself, host-neutral: Python, the artifacts in it, and MiniLM when it has come. */
 import { RuvllmError, toRuvllmError } from "./errors.js";
 import { openSession, type Session } from "./onnx.js";
+import { json } from "./plain.js";
 import { type Answer, bootPython, type Bridge, installPackages, open, openBridge, pythonDigest } from "./python.js";
 import { type Call, CHANGES, type LocalRouter } from "./runtime.js";
 import { type Digest, type Ledger, readChecked, type Site } from "./site.js";
@@ -37,18 +38,6 @@ async function readArtifacts(site: Site, stage: Stage, byHand: () => Promise<Dig
   return new Map(
     await Promise.all(found.map(async ([name, file]) => [name, await readChecked(site, file, byHand)] as const)),
   );
-}
-
-/** An argument as JSON for Python. */
-function json(value: unknown, field: string): string {
-  let text: string | undefined;
-  try {
-    text = JSON.stringify(value);
-  } catch {
-    // a cycle or a BigInt: told below
-  }
-  if (text !== undefined) return text;
-  throw new RuvllmError(`${field} cannot be written as JSON`, { name: "InputError", field, fix: "pass plain data" });
 }
 
 export interface EngineOptions {

@@ -1,5 +1,6 @@
 /** The same interface over HTTP: an edge server answers, with the same JSON as the core. */
 import { RuvllmError } from "./errors.js";
+import { json } from "./plain.js";
 import type { Added, Agent, AgentFile, Decision, Embeddings, Router, Stats, Team } from "./types.js";
 
 export interface HttpOptions {
@@ -24,16 +25,17 @@ export class HttpRouter implements Router {
     this.#timeout = options.timeout ?? 30_000;
   }
 
-  route(text: string, options: { top?: number } = {}): Promise<Decision> {
+  async route(text: string, options: { top?: number } = {}): Promise<Decision> {
     return this.#ask("POST", "route", { text, ...options }, isDecision);
   }
 
-  routeComplex(text: string): Promise<Team> {
+  async routeComplex(text: string): Promise<Team> {
     return this.#ask("POST", "route/complex", { text }, (data): data is Team => Array.isArray((data as Json)["members"]));
   }
 
   async embed(texts: string[]): Promise<Embeddings> {
-    const { data } = await this.#ask("POST", "embeddings", { input: texts }, isEmbeddings);
+    json(texts, "texts");
+    const { data } = await this.#ask("POST", "embeddings", { input: texts }, isEmbeddings).catch(asTexts);
     const rows = [...data].sort((a, b) => a.index - b.index).map((row) => row.embedding);
     const dim = rows[0]?.length ?? 0;
     const out = new Float32Array(rows.length * dim);
@@ -41,14 +43,15 @@ export class HttpRouter implements Router {
     return { dim, data: out };
   }
 
-  addAgents(agents: Agent[] | AgentFile[]): Promise<Added> {
-    const files = agents.length > 0 && agents.every((agent) => "text" in agent && "path" in agent);
+  async addAgents(agents: Agent[] | AgentFile[]): Promise<Added> {
+    json(agents, "agents");
+    const files = Array.isArray(agents) && agents.some((agent) => "text" in Object(agent));
     return this.#ask("PUT", "agents", files ? { files: agents } : { agents }, isAdded);
   }
 
-  resetAgents(): Promise<Added> {
-    const fix = "change the agents on the server";
-    return Promise.reject(new RuvllmError("a server's agents cannot be reset from a page", { field: "endpoint", fix }));
+  /** Forgets all agents that were added to the server's, by whomever. */
+  async resetAgents(): Promise<Added> {
+    return this.#ask("DELETE", "agents", undefined, isAdded);
   }
 
   async agents(): Promise<Agent[]> {
@@ -61,23 +64,37 @@ export class HttpRouter implements Router {
   }
 
   async stats(): Promise<Stats> {
-    const agents = await this.agents();
-    return { agents: agents.length, encoder: "server", endpoint: this.#base };
+    return { ...(await this.#ask("GET", "stats", undefined, isStats)), endpoint: this.#base };
   }
 
-  export(): Promise<Uint8Array> {
-    return Promise.reject(serverKeeps("exported"));
+  /** The server's whole state, of all its users; it has to allow that (RUVLLM_MAX_STATE). */
+  async export(): Promise<Uint8Array> {
+    return new Uint8Array(await this.#send("GET", "state", {}, (response) => response.arrayBuffer()));
   }
 
-  import(): Promise<void> {
-    return Promise.reject(serverKeeps("replaced"));
+  /** Replaces the server's whole state, of all its users; it has to allow that (RUVLLM_MAX_STATE). */
+  async import(bytes: Uint8Array): Promise<void> {
+    const init = { body: new Uint8Array(bytes), headers: { "content-type": "application/octet-stream" } };
+    await this.#send("PUT", "state", init, async () => undefined);
   }
 
   async close(): Promise<void> {
-    this.#closing.abort(new RuvllmError("the router was closed", { field: "endpoint", fix: "make a new one" }));
+    const why = { name: "ClosedError", field: "close", fix: "make a new one" };
+    this.#closing.abort(new RuvllmError("this router is closed", why));
   }
 
   async #ask<T>(method: string, path: string, body: unknown, is: (data: unknown) => data is T): Promise<T> {
+    const init: RequestInit =
+      body === undefined ? {} : { headers: { "content-type": "application/json" }, body: asJson(body) };
+    return this.#send(method, path, init, async (response) => {
+      const data = parse(await response.text());
+      if (!is(data)) throw strange(response.url);
+      return data;
+    });
+  }
+
+  /** One request, with a time limit that holds until its answer is read. */
+  async #send<T>(method: string, path: string, init: RequestInit, read: (response: Response) => Promise<T>): Promise<T> {
     const url = `${this.#base}v1/${path}`;
     const abort = new AbortController();
     const stop = () => abort.abort(this.#closing.signal.reason);
@@ -85,18 +102,10 @@ export class HttpRouter implements Router {
     this.#closing.signal.addEventListener("abort", stop);
     if (this.#closing.signal.aborted) stop();
     try {
-      const headers: Record<string, string> = { accept: "application/json", ...this.#headers };
-      const init: RequestInit = { method, headers, signal: abort.signal };
-      if (body !== undefined) {
-        headers["content-type"] = "application/json";
-        init.body = JSON.stringify(body);
-      }
-      const response = await fetch(url, init);
-      const text = await response.text();
-      const data = parse(text);
-      if (!response.ok) throw refused(response, url, data);
-      if (!is(data)) throw strange(url);
-      return data;
+      const headers = { accept: "application/json", ...(init.headers as Record<string, string>), ...this.#headers };
+      const response = await fetch(url, { ...init, method, headers, signal: abort.signal });
+      if (!response.ok) throw refused(response, url, parse(await response.text()));
+      return await read(response);
     } catch (error) {
       if (error instanceof RuvllmError) throw error;
       if (abort.signal.aborted && abort.signal.reason instanceof RuvllmError) throw abort.signal.reason;
@@ -122,6 +131,20 @@ function checkedUrl(endpoint: string | URL): string {
   return plain.endsWith("/") ? plain : `${plain}/`;
 }
 
+/** Without halves of characters, which no server can read. */
+function asJson(body: unknown): string {
+  const whole = (_: string, value: unknown) =>
+    typeof value === "string" ? new TextDecoder().decode(new TextEncoder().encode(value)) : value;
+  return JSON.stringify(body, whole);
+}
+
+/** The server's word for texts is OpenAI's. */
+function asTexts(error: unknown): never {
+  if (!(error instanceof RuvllmError) || !error.field.startsWith("input")) throw error;
+  const { name, message, fix } = error;
+  throw new RuvllmError(message, { name, field: error.field.replace("input", "texts"), fix });
+}
+
 function parse(text: string): unknown {
   if (!text) return null;
   try {
@@ -138,6 +161,11 @@ function anything(data: unknown): data is unknown {
 function isDecision(data: unknown): data is Decision {
   const row = data as Partial<Decision> | null;
   return typeof row?.agent === "string" && typeof row.confidence === "number" && Array.isArray(row.alternatives);
+}
+
+function isStats(data: unknown): data is Stats {
+  const row = data as Partial<Stats> | null;
+  return typeof row?.agents === "number" && typeof row.encoder === "string";
 }
 
 function isAdded(data: unknown): data is Added {
@@ -161,6 +189,7 @@ function refused(response: Response, url: string, data: unknown): RuvllmError {
   const row = (typeof held === "object" && held !== null ? held : { message: held }) as Json;
   const word = (key: string) => (typeof row[key] === "string" ? (row[key] as string).slice(0, 2000) : "");
   return new RuvllmError(word("message") || `${url} answered ${response.status} ${response.statusText}`.trim(), {
+    name: word("name") || "RuvllmError",
     field: word("field") || word("param") || "endpoint",
     fix: word("fix"),
   });
@@ -181,9 +210,4 @@ function strange(url: string): RuvllmError {
 function unreachable(url: string, cause: unknown): RuvllmError {
   const fix = "check the address, the network and the server's CORS headers";
   return new RuvllmError(`${url} cannot be reached`, { field: "endpoint", fix, cause });
-}
-
-function serverKeeps(verb: string): RuvllmError {
-  const fix = "use the state file on the server";
-  return new RuvllmError(`what a server has learnt cannot be ${verb} from a page`, { field: "endpoint", fix });
 }

@@ -1,6 +1,7 @@
 /** The same class in Node: in this process, from the same built folder on disk. */
 import { diskSite } from "./disk.js";
 import { Engine } from "./engine.js";
+import { opener } from "./open.js";
 import { type Call, type LocalRouter, Runtime } from "./runtime.js";
 import { Ledger } from "./site.js";
 import type {
@@ -10,6 +11,8 @@ import type {
 export { LocalModel } from "./llm/node.js";
 export type * from "./llm/types.js";
 export { RuvllmError } from "./errors.js";
+export { HttpRouter } from "./http.js";
+export type { OpenOptions } from "./open.js";
 export type * from "./runtime.js";
 export type * from "./types.js";
 
@@ -86,3 +89,6 @@ export class RuvLLM extends Runtime implements LocalRouter {
     return this.#engine.close();
   }
 }
+
+/** A router: in this process, or with `endpoint` at an edge server. */
+export const openRouter = opener((options) => RuvLLM.load(options));

@@ -1,7 +1,6 @@
 /** Starts Python, and turns what the bridge answers into values and errors. */
 import type { loadPyodide, PyodideInterface } from "pyodide";
 import { RuvllmError } from "./errors.js";
-import AGENT_FILES from "./python/agentfiles.py?raw";
 import BRIDGE from "./python/bridge.py?raw";
 import RELIABILITY from "./python/reliability.py?raw";
 import STATE_FILE from "./python/statefile.py?raw";
@@ -12,7 +11,6 @@ import { dropSnapshot, lacksSnapshot, loadSnapshot, makeSnapshot, type SnapshotO
 
 const FOLDER = "/home/pyodide/ruvllm_web";
 const MODULES = {
-  agentfiles: AGENT_FILES,
   bridge: BRIDGE,
   reliability: RELIABILITY,
   statefile: STATE_FILE,

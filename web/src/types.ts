@@ -85,7 +85,7 @@ export interface Stats {
   encoder: string;
   /** How often feedback was fitted once more in the background; a server does not say. */
   reviews?: number;
-  /** How many agents were added to those it was loaded with; a server does not say. */
+  /** How many agents were added to those it was loaded with. */
   own_agents?: number;
   [name: string]: unknown;
 }
@@ -102,7 +102,7 @@ export interface Added {
   /** How many agents there are now. */
   agents: number;
   problems: Problem[];
-  /** Whether this browser has kept that for later visits; a server does not say. */
+  /** Whether this browser has kept that for later visits, or the server for its next start. */
   kept?: boolean;
 }
 

@@ -10,14 +10,14 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from ruvllm.agents.catalog import MAX_AGENTS, agent_from, parse_toml_agents
 from ruvllm.errors import AgentFileError, InputError
 from ruvllm.types import Agent
 
-__all__ = ["parse_claude_agent", "read_agents"]
+__all__ = ["parse_agents", "parse_claude_agent", "read_agents"]
 
 _MAX_BYTES = 2_000_000
 _MAX_DEPTH = 100  # of brackets in a JSON file; an agents file has four
@@ -60,7 +60,7 @@ def read_agents(path: str | Path) -> tuple[list[Agent], list[AgentFileError]]:
     return list(agents.values()), problems
 
 
-def _problem(file: Path, line: int, message: str, fix: str) -> AgentFileError:
+def _problem(file: PurePath, line: int, message: str, fix: str) -> AgentFileError:
     return AgentFileError(f"{file}:{line}: {message}", field=f"{file}:{line}", fix=fix)
 
 
@@ -74,6 +74,20 @@ def _read_file(file: Path) -> list[Agent]:
         raise _problem(file, line, "not UTF-8 text", "save it as UTF-8") from None
     except OSError as error:
         raise _problem(file, 1, f"cannot be read ({error.strerror})", "check the path and its permissions") from None
+    return parse_agents(text, file)
+
+
+def parse_agents(text: str, file: PurePath) -> list[Agent]:
+    """The agents of a file's text.
+
+    Args:
+        file: what to call it; its ending tells what it holds.
+
+    Raises:
+        AgentFileError: it, or one of its agents, cannot be used.
+    """
+    if len(text) > _MAX_BYTES:
+        raise _problem(file, 1, f"longer than {_MAX_BYTES} characters", "an agent file is a page or two of text")
     try:
         if file.suffix.lower() == ".md":
             return [parse_claude_agent(text, str(file))]
@@ -83,7 +97,7 @@ def _read_file(file: Path) -> list[Agent]:
         raise AgentFileError(error.message, field=f"{file}: {error.field}", fix=error.fix) from None
 
 
-def _parse(text: str, file: Path) -> Any:
+def _parse(text: str, file: PurePath) -> Any:
     suffix = file.suffix.lower()
     try:
         if suffix == ".json":
@@ -112,7 +126,7 @@ def _check_depth(text: str) -> None:
             raise RecursionError
 
 
-def _parse_yaml(text: str, file: Path) -> Any:
+def _parse_yaml(text: str, file: PurePath) -> Any:
     try:
         import yaml  # an extra: only semantic-router users need it
     except ModuleNotFoundError:

@@ -129,6 +129,19 @@ class Store:
             if not self._inside and (self._open >= self.batch or self._clock() - self._since >= self.interval):
                 self.flush()
 
+    @contextmanager
+    def alone(self) -> Iterator[sqlite3.Connection]:
+        """The connection while nobody else uses it, for what is done to the file as a whole.
+
+        Raises:
+            StoreError: it could not be done.
+        """
+        with self._lock:
+            try:
+                yield self._db
+            except sqlite3.Error as error:
+                raise self._failure(error) from None
+
     def flush(self) -> None:
         """Put everything acknowledged on disk."""
         with self._lock:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Coroutine
+from contextlib import closing
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -16,14 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pyodide.ffi import to_js
-from ruvllm_web.agentfiles import problem_row, read_input
 from ruvllm_web.reliability import note
-from ruvllm_web.statefile import check_state, keep_agents, kept_agents, read_state, write_state
+from ruvllm_web.statefile import check_state, read_state, write_state
 from ruvllm_web.webhost import WebHost
 
 from ruvllm import Agent, Feedback, InputError, RuvLLM, RuvllmError, StoreError
 from ruvllm.agents.catalog import builtin_agents
+from ruvllm.agents.incoming import read_incoming
 from ruvllm.encoders.protocol import pause
+from ruvllm.memory.own_agents import keep_agents, kept_agents
+from ruvllm.memory.store import Store
 
 if TYPE_CHECKING:
     from ruvllm_web.workbench import Workbench
@@ -162,7 +165,8 @@ class Bridge:
 
     async def _start(self, agents: str | None, state: Any) -> Any:
         if agents is not None:
-            self._base, self._problems = read_input(json.loads(agents))
+            self._base, problems = read_incoming(json.loads(agents))
+            self._problems = [problem_row(problem) for problem in problems]
             if not self._base:
                 why = f" ({self._problems[0]['message']})" if self._problems else ""
                 raise InputError(f"no usable agent{why}", field="agents", fix="give at least one agent with a name")
@@ -172,7 +176,7 @@ class Bridge:
                 check_state(saved := state.to_bytes(), _STATE)
                 write_state(_STATE, saved)
                 if self._keeps:
-                    self._own = kept_agents(_STATE) or {}
+                    self._own = _kept() or {}
             except StoreError as error:
                 self._problems.append(problem_row(error))
                 lost = True
@@ -183,10 +187,10 @@ class Bridge:
         return to_js(np.ravel(await self._now.aembed(json.loads(texts))))
 
     async def _add(self, agents: str) -> Any:
-        new, problems = read_input(json.loads(agents))
+        new, problems = read_incoming(json.loads(agents))
         if new:
             await self._exchange(self._own | {agent.name: agent for agent in new})
-        return {"agents": len(self._now.agents), "problems": problems}
+        return {"agents": len(self._now.agents), "problems": [problem_row(problem) for problem in problems]}
 
     async def _reset(self) -> Any:
         await self._exchange({})
@@ -197,7 +201,7 @@ class Bridge:
         llm = await self._ready(own)
         if self._keeps:
             try:
-                keep_agents(_STATE, own.values())
+                keep_agents(llm.store, own.values())
             except StoreError:
                 llm.close()
                 raise
@@ -286,11 +290,22 @@ class Bridge:
 
     def _imported(self) -> dict[str, Agent]:
         """The agents of the file that has just come; one that says nothing of agents leaves those here alone."""
-        if (kept := kept_agents(_STATE)) is not None:
+        if (kept := _kept()) is not None:
             return kept
         if self._own:
-            keep_agents(_STATE, self._own.values())
+            with closing(Store(_STATE)) as store:
+                keep_agents(store, self._own.values())
         return self._own
+
+
+def _kept() -> dict[str, Agent] | None:
+    with closing(Store(_STATE)) as store:
+        return kept_agents(store)
+
+
+def problem_row(error: RuvllmError) -> dict[str, str]:
+    """An error as plain JSON."""
+    return {"field": error.field, "message": error.message, "fix": error.fix}
 
 
 async def _warm(llm: RuvLLM) -> None:

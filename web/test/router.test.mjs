@@ -1,0 +1,219 @@
+// What every router does, in this process and at an edge server alike: node --test (after build/web.py).
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { startServer } from "./server.mjs";
+
+const { openRouter, RuvllmError } = await import("../dist/node.js");
+
+const TASK = "add unit tests for the auth module";
+const UNSURE = "water the plants while I am on holiday";
+const ROSES = "prune the roses behind the house";
+const GARDENER = { name: "gardener", description: "Looks after plants, gardens and lawns", examples: ["prune the roses"] };
+const TESTER = { name: "tester", description: "Tastes soups and cakes", keywords: ["soup"], tier: 1, model: "haiku" };
+const file = (path, name) => ({ path, text: `---\nname: ${name}\ndescription: ${name} things\n---\nYou are ${name}.\n` });
+
+/** The RuvllmError of a promise that must reject; a Pyodide error is never shown whole, it has a megabyte. */
+async function rejected(promise) {
+  const error = await promise.then(() => assert.fail("nothing was thrown"), (reason) => reason);
+  assert.ok(error instanceof RuvllmError, String(error?.message).slice(0, 300));
+  assert.ok(error.message && error.field && error.fix, JSON.stringify(error));
+  return error;
+}
+
+/** A router that knows nothing yet, with its end. */
+const HOSTS = {
+  async local() {
+    const router = await openRouter({ encoder: "static" });
+    return { router, end: () => router.close() };
+  },
+  async endpoint() {
+    const { url, stop } = await startServer({ RUVLLM_MAX_STATE: String(32 << 20) });
+    const router = await openRouter({ endpoint: url });
+    return { router, end: () => router.close().then(stop) };
+  },
+};
+
+for (const [host, open] of Object.entries(HOSTS)) describe(host, () => suite(open));
+
+function suite(open) {
+  let llm;
+  let end;
+  let builtIn;
+  before(async () => {
+    ({ router: llm, end } = await open());
+    builtIn = await llm.agents();
+  });
+  after(() => end());
+
+  /** A second one of the kind, for as long as the work takes. */
+  async function another(work) {
+    const { router, end } = await open();
+    try {
+      await work(router);
+    } finally {
+      await end();
+    }
+  }
+
+  test("a task gets an agent, a tier and the reasons", async () => {
+    const decision = await llm.route(TASK);
+    assert.equal(decision.agent, "tester");
+    assert.equal(decision.encoder, "static");
+    assert.equal(decision.action, "use");
+    assert.ok(decision.confidence > 0.9, `confidence ${decision.confidence}`);
+    assert.ok([1, 2, 3].includes(decision.tier));
+    assert.ok(decision.evidence.keywords.includes("tests"));
+    assert.ok(Object.values(decision.timings_us).every((time) => time >= 0));
+    assert.equal(decision.alternatives.length, 3);
+    assert.equal((await llm.route(TASK, { top: 1 })).alternatives.length, 1);
+    assert.equal((await llm.route(TASK)).cached, true);
+  });
+
+  test("embed gives unit rows that mean something", async () => {
+    const { dim, data } = await llm.embed(["a cat sat", "a cat was sitting", "the stock market fell"]);
+    assert.ok(data instanceof Float32Array);
+    assert.equal(data.length, 3 * dim);
+    const dot = (a, b) => data.subarray(a * dim, a * dim + dim).reduce((sum, x, i) => sum + x * data[b * dim + i], 0);
+    assert.ok(Math.abs(dot(0, 0) - 1) < 1e-4);
+    assert.ok(dot(0, 1) > dot(0, 2) + 0.3);
+  });
+
+  test("teams for a compound task", async () => {
+    const team = await llm.routeComplex("write the code, then test it, then document it");
+    assert.ok(team.members.length >= 2);
+    assert.ok(team.members.every((member) => member.agent && member.role && member.task));
+  });
+
+  test("feedback changes a later decision; export and import carry it", async () => {
+    const taught = (await llm.route(UNSURE)).agent === "tester" ? "documenter" : "tester";
+    for (let i = 0; i < 3; i++) await llm.feedback(UNSURE, taught);
+    assert.equal((await llm.route(UNSURE)).agent, taught);
+    const bytes = await llm.export();
+    assert.equal(new TextDecoder().decode(bytes.subarray(0, 15)), "SQLite format 3");
+    await another(async (other) => {
+      await other.import(bytes);
+      assert.equal((await other.stats()).feedback, 3);
+      assert.equal((await other.route(UNSURE)).agent, taught);
+      await llm.import(await other.export());
+    });
+    assert.equal((await llm.stats()).feedback, 3);
+    assert.equal((await llm.route(UNSURE)).agent, taught);
+  });
+
+  test("a file that is no state, or a damaged one, replaces nothing", async () => {
+    const held = (await llm.stats()).feedback;
+    const { agent } = await llm.route(UNSURE);
+    const bytes = await llm.export();
+    const cut = bytes.slice(0, bytes.length >> 1);
+    const noise = bytes.map((byte, i) => (i > 100 && i < 6000 ? byte ^ 0x5a : byte));
+    for (const bad of [new Uint8Array(0), new TextEncoder().encode("hello"), cut, noise]) {
+      const error = await rejected(llm.import(bad));
+      assert.equal(error.name, "StoreError");
+      assert.equal(error.field, "state");
+      assert.equal((await llm.stats()).feedback, held);
+    }
+    assert.equal((await llm.route(UNSURE)).agent, agent);
+  });
+
+  test("what cannot be routed or learnt is told by field and fix", async () => {
+    for (const text of ["", " \n", undefined, null, 7, {}]) {
+      assert.equal((await rejected(llm.route(text))).field, "text");
+    }
+    assert.equal((await rejected(llm.route(""))).name, "InputError");
+    assert.equal((await rejected(llm.feedback(TASK, "nobody"))).field, "agent");
+    assert.equal((await rejected(llm.feedback(TASK, "tester", 0))).field, "weight");
+    const cycle = [];
+    cycle.push(cycle);
+    assert.equal((await rejected(llm.embed(cycle))).field, "texts");
+    assert.equal((await rejected(llm.addAgents(undefined))).field, "agents");
+    assert.equal((await rejected(llm.addAgents("tester"))).field, "agents");
+    assert.equal((await rejected(llm.import(undefined))).field, "state");
+    assert.equal((await llm.route("\ud800 add tests \u0000 for <b>auth</b>")).agent, "tester");
+  });
+
+  test("agents as objects are added, take the place of those of the same name, and go again", async () => {
+    const mended = [GARDENER, { name: "" }, { name: "x", tier: 9 }, TESTER];
+    const added = await llm.addAgents(mended);
+    assert.equal(added.agents, builtIn.length + 1);
+    assert.deepEqual(added.problems.map((problem) => problem.field.split(":")[0]), ["agents[1]", "agents[2]"]);
+    assert.ok(added.problems.every((problem) => problem.message && problem.fix));
+    const agents = await llm.agents();
+    assert.equal(agents[builtIn.findIndex((agent) => agent.name === "tester")].description, TESTER.description);
+    assert.equal((await llm.stats()).own_agents, 2);
+    assert.equal((await llm.route(ROSES)).agent, "gardener");
+    assert.equal((await llm.resetAgents()).agents, builtIn.length);
+    assert.deepEqual(await llm.agents(), builtIn);
+    assert.notEqual((await llm.route(ROSES)).agent, "gardener");
+  });
+
+  test("agents as files are added, whatever their paths look like", async () => {
+    const bad = { path: "a/broken.md", text: "no front matter" };
+    const files = [file("../../etc/one.md", "one"), file("C:\\x\\two.md", "two"), bad, file("again.md", "two")];
+    const added = await llm.addAgents(files);
+    assert.equal(added.agents, builtIn.length + 2);
+    assert.deepEqual(added.problems.map((problem) => problem.field.split(":")[0]), ["a/broken.md", "again.md"]);
+    const sources = (await llm.agents()).slice(-2).map((agent) => agent.source);
+    assert.deepEqual(sources, ["../../etc/one.md", "C:\\x\\two.md"]);
+    await llm.resetAgents();
+  });
+
+  test("added agents travel in the exported file, in their order and whole; lessons for them wait", async () => {
+    await another(async (first) => {
+      const plain = await first.export();
+      await first.addAgents([GARDENER]);
+      await first.addAgents([TESTER]);
+      await first.feedback("water the ferns", "gardener");
+      const bytes = await first.export();
+      await another(async (other) => {
+        await other.import(bytes);
+        assert.deepEqual(await other.agents(), await first.agents());
+        assert.equal((await other.route(ROSES)).agent, "gardener");
+        assert.equal((await other.stats()).feedback, 1);
+        await other.import(plain); // which says nothing of agents
+        assert.equal((await other.stats()).own_agents, 2);
+        assert.equal((await other.stats()).feedback, 0);
+        await other.resetAgents();
+        const empty = await other.export();
+        await other.import(bytes);
+        await other.import(empty);
+        assert.deepEqual(await other.agents(), builtIn);
+        const text = Buffer.from(bytes).toString("latin1").replace('"name": "gardener"', '"mane": "gardener"');
+        const error = await rejected(other.import(new Uint8Array(Buffer.from(text, "latin1"))));
+        assert.equal(error.name, "StoreError");
+        assert.deepEqual(await other.agents(), builtIn);
+      });
+    });
+  });
+
+  test("once closed it says so", async () => {
+    await another(async (other) => {
+      await other.close();
+      const error = await rejected(other.route(TASK));
+      assert.deepEqual([error.name, error.field], ["ClosedError", "close"]);
+    });
+  });
+}
+
+describe("an endpoint", () => {
+  test("that is none is told when it is opened", async () => {
+    assert.equal((await rejected(openRouter({ endpoint: "ftp://example.com" }))).field, "endpoint");
+    assert.equal((await rejected(openRouter({ endpoint: "no address" }))).field, "endpoint");
+    assert.equal((await rejected(openRouter({ endpoint: "http://127.0.0.1:9", timeout: 5_000 }))).field, "endpoint");
+  });
+
+  test("keeps its state to itself unless it is told otherwise, and wants its key", async () => {
+    const { url, stop } = await startServer({ RUVLLM_API_KEYS: "open-sesame-0123456789" });
+    try {
+      assert.equal((await rejected(openRouter({ endpoint: url }))).field, "authorization");
+      const headers = { authorization: "Bearer open-sesame-0123456789" };
+      const router = await openRouter({ endpoint: new URL("v1", url), headers });
+      assert.equal((await router.route(TASK)).agent, "tester");
+      assert.match((await rejected(router.export())).fix, /RUVLLM_MAX_STATE/);
+      assert.match((await rejected(router.import(new Uint8Array(9)))).fix, /RUVLLM_MAX_STATE/);
+      assert.equal((await router.addAgents([GARDENER])).kept, true);
+      await router.close();
+    } finally {
+      await stop();
+    }
+  });
+});
