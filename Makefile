@@ -11,7 +11,7 @@ $(VENV)/.ready: pyproject.toml core/pyproject.toml models/pyproject.toml edge_se
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ruvllm needs Python 3.11 or newer: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -U 'pip>=25.1'
-	$(BIN)/python -m pip install -q --disable-pip-version-check --group dev -e 'core[cli,mcp,onnx,yaml]' -e 'models[hub]' -e edge_server
+	$(BIN)/python -m pip install -q --disable-pip-version-check --group dev -e 'core[cli,local,mcp,onnx,yaml]' -e 'models[hub]' -e edge_server
 	touch $@
 
 setup: $(VENV)/.ready  ## the virtual environment with everything in it
@@ -40,7 +40,7 @@ browser-test: setup $(VENV)/.browser  # each in a process of its own: Playwright
 
 rest-test: setup  # tests/core is run on both sides by pyodide-test; CI has no half hour for `make soak`
 	$(BIN)/pytest --ignore=tests/core --ignore=tests/e2e --ignore=tests/parity
-	test "$(CI)" != true || $(BIN)/ruvllm bench soak --minutes 2
+	test "$(CI)" != true || $(BIN)/ruvllm bench soak --minutes 2 --kills 3
 
 $(VENV)/.browser: $(VENV)/.ready build/browser.py
 	$(BIN)/python build/browser.py
