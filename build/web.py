@@ -39,6 +39,8 @@ NODE, TYPES = "node.js", "types/"  # for Node and for compilers: no page loads t
 PAGE = "page"  # the stage of what no progress is told of: it brings the progress
 # An artifact with one of these in its name is for MiniLM, and fetched behind the first route.
 LATER = ("minilm", "space")
+# The call itself, and the list that vite keeps of what such calls bring with them.
+_LATER_IMPORT = re.compile(r"""\bimport\(\s*["'`][^"'`]+["'`]\s*\)|\.f\s*=\s*\[[^\]]*\]""")
 STAGES = (PAGE, "python", "packages", "static", "minilm")
 
 
@@ -128,7 +130,10 @@ def _vite(out: Path) -> None:
 
 
 def _worker(out: Path, stages: dict[str, str]) -> str:
-    """The worker's file; it, the page (or the bare library) and the chunks they name make the first stage."""
+    """The worker's file; it, the page (or the bare library) and the chunks they import make the first stage.
+
+    What is only imported when it is needed, `import("./views.js")`, comes later, and so do the styles it brings.
+    """
     workers = [file.name for file in out.glob("worker-*.js")]
     if len(workers) != 1:
         return ""
@@ -137,7 +142,7 @@ def _worker(out: Path, stages: dict[str, str]) -> str:
         name = queue.pop()
         if name not in reached:
             reached.add(name)
-            text = (out / name).read_text("utf-8")
+            text = _LATER_IMPORT.sub("", (out / name).read_text("utf-8"))
             queue += [
                 file.name for file in out.glob("*.*") if re.search(rf"""["'`]\./{re.escape(file.name)}["'`]""", text)
             ]

@@ -32,14 +32,14 @@ type Listener<K extends keyof Events> = (value: Events[K]) => void;
 export class App {
   task = "";
   routed: Routed | null = null;
-  router: Router | null = null;
+  router: RuvLLM | null = null;
   agents: Agent[] = [];
   /** How many agents were added to the built-in ones, on this visit or an earlier one. */
   own = 0;
   readonly taught: Taught[] = [];
   readonly progress = new Map<Stage, LoadProgress>();
   readonly baseURL: URL;
-  #opening: Promise<Router> | null = null;
+  #opening: Promise<RuvLLM> | null = null;
   #listeners = new Map<keyof Events, Set<(value: never) => void>>();
   #turn = 0;
 
@@ -57,7 +57,7 @@ export class App {
   }
 
   /** The router, loaded once; a failed load can be tried again. */
-  open(): Promise<Router> {
+  open(): Promise<RuvLLM> {
     this.#opening ??= this.#load().catch((error: unknown) => {
       this.#opening = null;
       this.emit("problem", asError(error));
@@ -66,7 +66,7 @@ export class App {
     return this.#opening;
   }
 
-  async #load(): Promise<Router> {
+  async #load(): Promise<RuvLLM> {
     this.progress.clear();
     const router = await RuvLLM.load({
       baseURL: this.baseURL,
@@ -137,6 +137,16 @@ export class App {
     this.taught.unshift({ text, agent });
     this.emit("taught", { text, agent });
     if (text === this.routed?.task) await this.route();
+  }
+
+  /** Takes feedback back, by its id; the page shows what that changes. */
+  async undo(id: number, text: string): Promise<void> {
+    await (await this.open()).undoFeedback(id);
+    const at = this.taught.findIndex((lesson) => lesson.text === text);
+    if (at >= 0) this.taught.splice(at, 1);
+    await this.refreshAgents();
+    this.emit("state", undefined);
+    if (this.routed) await this.route();
   }
 
   addFiles(files: AgentFile[]): Promise<Added> {

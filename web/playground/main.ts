@@ -11,6 +11,7 @@ import { benchView } from "./views/bench.js";
 import { bootBoard } from "./views/boot.js";
 import { decisionCard } from "./views/decision.js";
 import { embedView } from "./views/embed.js";
+import { later } from "./views/later.js";
 import { learntView } from "./views/learnt.js";
 import { mapView } from "./views/map.js";
 import { teamView } from "./views/team.js";
@@ -23,8 +24,12 @@ const app = new App(new URL("./", document.baseURI));
 const slot = (id: string): HTMLElement => document.getElementById(id) ?? document.body;
 
 put(slot("badges"), ...badges(app));
-const { box, input } = taskBox(app);
+const { box, input, reach } = taskBox(app);
 put(slot("taskbox"), box);
+document.querySelector(".skip")?.addEventListener("click", (event) => {
+  event.preventDefault();
+  reach();
+});
 
 const shows = (id: string) => () => tabs.current === id;
 const answer = [decisionCard(app), whyPanel(app), timingPanel(app)];
@@ -33,16 +38,34 @@ const team = teamView(app, shows("team"));
 const map = mapView(app, shows("map"));
 const learnt = learntView(app, shows("learnt"));
 
+// Fetched when they are first shown; a view that is also hidden at first costs the first route nothing.
+const parts = later(async () => (await import("./views/parts.js")).partsView(app, shows("parts")));
+const memory = later(async () => (await import("./views/memory.js")).memoryView(app));
+const costs = later(async () => (await import("./views/costs.js")).costsView(app));
+const taught = later(async () => (await import("./views/taught.js")).taughtView(app, shows("learnt")));
+const learning = {
+  panel: h("div", { class: "cards" }, learnt.panel, taught.panel),
+  onShow: () => {
+    learnt.onShow();
+    taught.onShow();
+  },
+};
+
 const tabs: Tabs = new Tabs([
   { id: "decision", title: "Decision", panel: decision },
   { id: "team", title: "Team", ...team },
-  { id: "agents", title: "Agents", panel: agentsView(app) },
+  { id: "parts", title: "Parts", ...parts },
+  { id: "memory", title: "Memory", own: true, ...memory },
+  { id: "costs", title: "Costs", own: true, ...costs },
+  { id: "learnt", title: "Learnt", own: true, ...learning },
+  { id: "agents", title: "Agents", own: true, panel: agentsView(app) },
   { id: "map", title: "Map", ...map },
-  { id: "benchmark", title: "Benchmark", panel: benchView(app) },
-  { id: "learnt", title: "Learnt", ...learnt },
-  { id: "embed", title: "Embed", panel: embedView(app) },
+  { id: "benchmark", title: "Benchmark", own: true, panel: benchView(app) },
+  { id: "embed", title: "Embed", own: true, panel: embedView(app) },
 ]);
-put(slot("tabs"), tabs.list, ...tabs.panels);
+put(slot("nav"), tabs.list);
+put(slot("tabs"), ...tabs.panels);
+tabs.onOwn((own) => (slot("desk").hidden = own));
 
 const reveal = (shown: boolean) => answer.forEach((card) => (card.hidden = !shown));
 reveal(false);

@@ -5,6 +5,8 @@ export interface Tab {
   id: string;
   title: string;
   panel: HTMLElement;
+  /** It has fields of its own: the task box steps aside. */
+  own?: boolean;
   /** Called each time the tab is shown. */
   onShow?: () => void;
 }
@@ -24,6 +26,7 @@ export class Tabs {
   #tabs: Tab[];
   #buttons = new Map<string, HTMLButtonElement>();
   #current = "";
+  #whenOwn: (own: boolean) => void = () => undefined;
 
   constructor(tabs: Tab[]) {
     this.#tabs = tabs;
@@ -57,6 +60,11 @@ export class Tabs {
     return this.#current;
   }
 
+  /** Hear whether the tab shown has fields of its own, whenever another is shown. */
+  onOwn(hear: (own: boolean) => void): void {
+    this.#whenOwn = hear;
+  }
+
   show(id: string): void {
     const tab = this.#tabs.find((each) => each.id === id) ?? this.#tabs[0];
     if (!tab || tab.id === this.#current) return;
@@ -68,6 +76,7 @@ export class Tabs {
       if (button) button.tabIndex = on ? 0 : -1;
       each.panel.hidden = !on;
     }
+    this.#whenOwn(tab.own ?? false);
     if (readHash().tab !== tab.id) history.replaceState(null, "", `#${tab.id}`);
     // Within the list only: the page itself must not jump.
     const button = this.#buttons.get(tab.id);

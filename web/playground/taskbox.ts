@@ -5,7 +5,7 @@ import { TASKS } from "./samples.js";
 
 const DEBOUNCE = 120; // ms of quiet before routing while typing
 
-export function taskBox(app: App): { box: HTMLElement; input: HTMLTextAreaElement } {
+export function taskBox(app: App): { box: HTMLElement; input: HTMLTextAreaElement; reach: () => void } {
   const input = h("textarea", {
     id: "task",
     rows: 1,
@@ -53,14 +53,23 @@ export function taskBox(app: App): { box: HTMLElement; input: HTMLTextAreaElemen
   app.on("busy", (on) => {
     form.classList.toggle("working", on);
   });
+  const reach = () => {
+    const aside = !input.offsetParent; // by a view that has fields of its own
+    if (aside) location.hash = "#decision";
+    const enter = () => {
+      input.focus();
+      input.select();
+    };
+    if (aside) addEventListener("hashchange", enter, { once: true });
+    else enter();
+  };
   addEventListener("keydown", (event) => {
     if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || typing(event)) return;
     event.preventDefault();
-    input.focus();
-    input.select();
+    reach();
   });
   const switcher = h("label", { class: "switch", for: "live" }, live, "Route while typing");
-  return { box: h("div", { class: "taskbox" }, form, chips, switcher), input };
+  return { box: h("div", { class: "taskbox" }, form, chips, switcher), input, reach };
 }
 
 /** Whether the key goes into a field, also one in a shadow tree. */

@@ -27,7 +27,6 @@ const STORES: Record<string, string> = {
 export function learntView(app: App, visible: () => boolean): { panel: HTMLElement; onShow: () => void } {
   const stats = h("dl", { class: "facts wide" });
   const note = h("p", { class: "note", role: "status" });
-  const list = h("ul", { class: "taught" });
   const file = h("input", { type: "file", accept: ".sqlite,.sqlite3,.db,.ruvllm", class: "spoken", tabindex: -1, "aria-label": "Exported file" });
   const sure = h("div", { class: "sure-row", hidden: true });
 
@@ -74,17 +73,7 @@ export function learntView(app: App, visible: () => boolean): { panel: HTMLEleme
     sure.hidden = false;
     yes.focus();
   });
-  const fresh = () => {
-    put(
-      list,
-      ...app.taught.map(({ text, agent }) => h("li", {}, h("span", {}, text), h("b", {}, agent))),
-      app.taught.length ? null : h("li", { class: "empty" }, "Nothing yet in this visit. Thumbs up or down on a decision teach it."),
-    );
-    void refresh();
-  };
-  app.on("taught", fresh);
-  for (const type of ["ready", "agents", "routed", "state"] as const) app.on(type, fresh);
-  fresh();
+  for (const type of ["ready", "agents", "routed", "taught", "state"] as const) app.on(type, () => void refresh());
   const panel = h(
     "section",
     { class: "card" },
@@ -100,8 +89,6 @@ export function learntView(app: App, visible: () => boolean): { panel: HTMLEleme
     ),
     sure,
     note,
-    h("h3", {}, "Taught in this visit"),
-    list,
   );
   return { panel, onShow: () => void refresh() };
 }

@@ -95,7 +95,8 @@ class Workbench:
 
     async def memory_graph(self, ids: list[int], hops: int = 1) -> dict[str, Any]:
         """What lies around some memories: nodes, and typed edges by id."""
-        graph = self._now.memory.graph.expand(ids, hops, most=max(64, len(ids)))
+        self._now.memory.records.flush()  # how often they were found
+        graph = self._now.memory.graph.expand(ids, hops, most=max(24, len(ids)))
         known = {memory.id: memory for memory in self._now.memory.records.get(graph.ids.tolist())}
         nodes = [
             _row(known[i]) | {"hops": away}

@@ -1,0 +1,148 @@
+/** Notes found again by meaning, the graph around them, and answers with their sources. */
+import { h, put } from "../../src/element/dom.js";
+import { explain } from "../../src/element/words.js";
+import type { App } from "../app.js";
+import { web } from "../charts/web.js";
+import { count } from "../format.js";
+import type { View } from "./later.js";
+import { answerCard, hitList, noteCard, statRows } from "./notes.js";
+import { NOTES, QUESTION } from "./prompts.js";
+import type { MemoryHit } from "../../src/runtime.js";
+import "../styles/workbench.css";
+
+const HITS = 5;
+const HOPS = 2;
+
+export function memoryView(app: App): View {
+  const said = h("p", { class: "note", role: "status" });
+  const stats = h("dl", { class: "tiles" });
+  const answer = h("div", { "aria-live": "polite" });
+  const hits = h("div", {});
+  const card = h("div", { "aria-live": "polite" });
+  const graph = web((id) => void told(() => choose(id)));
+  const around = h("div", { class: "around", hidden: true }, h("h3", {}, "Around the hits"), graph.element, card);
+  const notes = h("textarea", { id: "notes", rows: 3, placeholder: "One note a line" });
+  const chain = h("input", { type: "checkbox", id: "chain" });
+  const question = h("input", { type: "search", id: "recall", placeholder: `e.g. ${QUESTION}`, autocomplete: "off" });
+  let found: MemoryHit[] = [];
+  let chosen = 0;
+
+  const told = (work: () => Promise<void>) => work().catch((error: unknown) => put(said, explain(error)));
+
+  async function refresh(): Promise<void> {
+    const router = await app.open();
+    const [now, latest] = [await router.memoryStats(), await router.memories(12)];
+    put(stats, ...statRows(now));
+    samples.hidden = latest.length > 0;
+    if (!found.length) put(hits, hitList(latest, "The latest notes", (id) => void told(() => choose(id))));
+  }
+
+  async function remember(texts: readonly string[]): Promise<void> {
+    const lines = texts.map((text) => text.trim()).filter(Boolean);
+    if (!lines.length) return void put(said, "Write a note first.");
+    await (await app.open()).addMemory(lines.map((text) => ({ text })), { chain: chain.checked });
+    notes.value = "";
+    put(said, `Remembered ${count(lines.length, "note")}, in this browser.`);
+    found = [];
+    around.hidden = true;
+    put(answer);
+    await refresh();
+  }
+
+  async function look(): Promise<string> {
+    const query = question.value.trim();
+    put(said);
+    put(answer);
+    found = query ? await (await app.open()).searchMemory(query, { k: HITS, hops: HOPS }) : [];
+    if (!query) around.hidden = true;
+    else put(hits, hitList(found, "Found by meaning", (id) => void told(() => choose(id))));
+    chosen = found[0]?.id ?? 0;
+    if (chosen) await choose(chosen);
+    else around.hidden = true;
+    await refresh();
+    return query;
+  }
+
+  async function ask(): Promise<void> {
+    const query = await look();
+    if (!query) return void put(said, "Ask something first.");
+    const router = await app.open();
+    put(answer, answerCard(await router.query(query), (id, rating) => router.rate(id, rating)));
+  }
+
+  /** Its neighbourhood, with that of the other hits. */
+  async function choose(id: number): Promise<void> {
+    const router = await app.open();
+    chosen = id;
+    const ids = [...new Set([id, ...found.map((hit) => hit.id)])];
+    const drawn = await router.memoryGraph(ids, HOPS);
+    around.hidden = false;
+    graph.show(drawn, new Map(found.filter((hit) => !hit.hops).map((hit) => [hit.id, hit.score])), id);
+    const node = drawn.nodes.find((one) => one.id === id);
+    const others = await router.memories();
+    const link = (target: number, kind: Parameters<typeof router.linkMemory>[2]) =>
+      told(async () => {
+        await router.linkMemory(id, target, kind);
+        await choose(id);
+        await refresh();
+      });
+    const forget = () =>
+      told(async () => {
+        await router.forgetMemory([id]);
+        found = found.filter((hit) => hit.id !== id);
+        around.hidden = true;
+        put(said, `Forgot note ${id}.`);
+        if (found.length) put(hits, hitList(found, "Found by meaning", (other) => void told(() => choose(other))));
+        await refresh();
+      });
+    put(card, node ? noteCard(node, drawn, others, link, forget) : null);
+  }
+
+  const samples = h("button", { type: "button", onclick: () => void told(takeSamples) }, `Take ${NOTES.length} sample notes`);
+  const takeSamples = async () => {
+    chain.checked = true;
+    await remember(NOTES);
+    question.value = QUESTION;
+    await ask();
+  };
+  const adding = h(
+    "form",
+    { class: "ask" },
+    h("label", { for: "notes", class: "spoken" }, "Notes, one a line"),
+    notes,
+    h("div", { class: "buttons" }, h("button", {}, "Remember"), samples, h("label", { class: "tick", for: "chain" }, chain, "Each follows the one before")),
+  );
+  adding.addEventListener("submit", (event) => {
+    event.preventDefault();
+    void told(() => remember(notes.value.split("\n")));
+  });
+  const asking = h(
+    "form",
+    { class: "recall", role: "search" },
+    h("label", { for: "recall", class: "spoken" }, "Look for, or ask"),
+    question,
+    h("button", { class: "go" }, "Answer"),
+    h("button", { type: "button", onclick: () => void told(async () => void (await look())) }, "Search"),
+  );
+  asking.addEventListener("submit", (event) => {
+    event.preventDefault();
+    void told(ask);
+  });
+  app.on("state", () => void told(refresh));
+  const panel = h(
+    "section",
+    { class: "bench-grid memory" },
+    h(
+      "div",
+      { class: "card" },
+      h("h2", {}, "Memory"),
+      h("p", { class: "note" }, "Notes are found by what they mean, not by their words, and stay in this browser. An answer is made of their own sentences, with the sources: no LLM writes it."),
+      asking,
+      said,
+      answer,
+      hits,
+    ),
+    h("div", { class: "card" }, h("h3", {}, "Remember"), adding, stats, around),
+  );
+  return { panel, onShow: () => void told(refresh) };
+}

@@ -1,0 +1,83 @@
+/** What a complex query falls into: its sub-queries, what each of them needs, and who takes it. */
+import { h, put } from "../../src/element/dom.js";
+import { band, explain, percent, tierWords } from "../../src/element/words.js";
+import type { App } from "../app.js";
+import { dag, type Dag } from "../charts/dag.js";
+import { count } from "../format.js";
+import { PART_TASKS } from "./prompts.js";
+import type { View } from "./later.js";
+import type { Plan, SubQuery } from "../../src/runtime.js";
+import "../styles/workbench.css";
+
+export function partsView(app: App, visible: () => boolean): View {
+  const body = h("div", { "aria-live": "polite" });
+  const samples = h(
+    "ul",
+    { class: "chips", "aria-label": "Sample complex queries" },
+    ...PART_TASKS.map((task) => h("li", {}, h("button", { type: "button", onclick: () => void app.route(task) }, task))),
+  );
+  let shown = "";
+  let turn = 0;
+  let graph: Dag | null = null;
+
+  async function show(): Promise<void> {
+    const task = app.task.trim();
+    if (!visible() || (task && task === shown)) return graph?.draw();
+    const mine = ++turn;
+    shown = "";
+    if (!task) return put(body, h("p", { class: "empty" }, "Type a query above, or take a sample."));
+    try {
+      const plan = await (await app.open()).decompose(task);
+      if (mine !== turn) return;
+      shown = task;
+      graph = drawn(plan);
+      put(body, h("p", { class: "note" }, summary(plan)), graph.element);
+      graph.draw();
+    } catch (error) {
+      if (mine === turn) put(body, h("p", { class: "empty" }, explain(error)));
+    }
+  }
+  app.on("routed", () => {
+    shown = "";
+    void show();
+  });
+  const panel = h(
+    "section",
+    { class: "card parts" },
+    h("h2", {}, "Parts"),
+    h("p", { class: "note" }, "A query that asks several things is taken apart by rules. An arrow leads to a part from what it needs first; parts without an arrow between them can be answered at the same time."),
+    samples,
+    body,
+  );
+  return { panel, onShow: () => void show() };
+}
+
+function drawn(plan: Plan): Dag {
+  const root = h("div", { class: "box root" }, h("span", { class: "role" }, plan.split ? "Query" : "Query, kept whole"), h("p", {}, plan.query));
+  const boxes = plan.parts.map((part, i) => box(part, i, plan));
+  return dag(root, boxes, plan.parts.map((part) => part.after));
+}
+
+function box({ text, after, decision }: SubQuery, at: number, plan: Plan): HTMLElement {
+  const { agent, confidence, tier, action, out_of_scope } = decision;
+  const fill = h("i");
+  fill.style.width = `${confidence * 100}%`;
+  const needs = after.map((place) => place + 1).join(" and ");
+  return h(
+    "article",
+    { class: `box ${action}`, "aria-label": `Part ${at + 1}` },
+    h("p", { class: "role" }, plan.split ? `Part ${at + 1}` : "In one go", needs && h("span", { class: "needs" }, `needs part ${needs}`)),
+    h("p", { class: "asks" }, text),
+    h("p", { class: "taker" }, h("span", { class: "dot", "aria-hidden": "true" }), h("b", {}, out_of_scope > confidence ? `perhaps ${agent}` : agent), h("span", { class: "number" }, percent(confidence))),
+    h("span", { class: "bar", "aria-hidden": "true" }, fill),
+    h("p", { class: "note" }, `${band(action).title} · ${tierWords(tier)}`),
+  );
+}
+
+function summary({ split, parts, join }: Plan): string {
+  if (!split) return "This asks one thing: it is best answered whole.";
+  const agents = new Set(parts.map((part) => part.decision.agent)).size;
+  const first = parts.filter((part) => !part.after.length).length;
+  const sides = join === "compare" ? " The answers are set side by side." : "";
+  return `${count(parts.length, "part")} for ${count(agents, "agent")}; ${first === parts.length ? "all" : first} can begin at once.${sides}`;
+}
