@@ -127,11 +127,13 @@ class Rows:
             if self._rows is not None:
                 known = (self._rows.get(i) for i in set(ids.tolist()))
                 return np.array([row for row in known if row is not None], np.int64)
-            held, size = self.view.ids, self.view.size
-            if not size or not len(ids):
+            view = self.view
+            if not view.size or not len(ids):
                 return np.empty(0, np.int64)
-            rows = np.minimum(np.searchsorted(held, ids), size - 1).astype(np.int64)
-            found = rows[(held[rows] == ids) & (self.view.penalty[rows] == 0)]
+            rows = view.ids.searchsorted(ids)
+            found = rows[view.ids.take(rows, mode="clip") == ids].astype(np.int64)
+            if view.dead:
+                found = found[view.penalty[found] == 0]
             return found if (found[1:] > found[:-1]).all() else np.unique(found)
 
     def mask(self, ids: ArrayLike) -> Mask:

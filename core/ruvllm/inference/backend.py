@@ -162,7 +162,8 @@ class Backend(Protocol):
 
 def estimate_tokens(text: str) -> int:
     """About how many tokens a text has: a quarter of its UTF-8 bytes, rounded up."""
-    return ceil(len(text.encode("utf-8", "replace")) / _BYTES_PER_TOKEN)
+    size = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+    return ceil(size / _BYTES_PER_TOKEN)
 
 
 def estimate_usage(messages: Sequence[Message], answer: str) -> Usage:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.errors import InputError
-from ruvllm.routing.tiers import difficulty
+from ruvllm.routing.tiers import DIFFICULTY_CUES, difficulty_of
 from ruvllm.text.cues import Cues, words_of
 
 __all__ = ["FORMS", "INPUTS", "PromptInputs", "forms_of"]
@@ -48,6 +48,7 @@ _CODE = re.compile(r"```|[{};]\s*$|\w\(|=>|==|\b(?:def|class|function|import|ret
 _ASKS = re.compile(r"\s*(?:who|what|when|where|which|why|how|is|are|can|does|do)\b")
 _GOES_ON = re.compile(r"\s*(?:and|but|so|then|also|now|ok|yes|no)\b")
 _CUES = Cues(
+    *DIFFICULTY_CUES,
     ("def", "class", "function", "import", "return", "select", "const"),  # of code
     ("and", "then", "while", "after", "including"),  # of clauses
     (
@@ -71,7 +72,7 @@ def forms_of(text: str) -> NDArray[np.float32]:
     if not words:
         return np.zeros(len(FORMS), np.float32)
     n, size = len(words), len(text)
-    code, clauses, reasons, brief, creates, refers = _CUES.counts(low, words)
+    *cues, code, clauses, reasons, brief, creates, refers = _CUES.counts(low, words)
     clauses += low.count(",") + low.count(";") + low.count(":")
     forms = (
         log(n / 12) / 1.5,
@@ -85,7 +86,7 @@ def forms_of(text: str) -> NDArray[np.float32]:
         log1p(len(_CODE.findall(low)) if _CODE_SIGN.search(low) else code),
         1.0 if "?" in low or _ASKS.match(low) else -1.0,
         log1p(clauses) - 0.7,
-        4 * difficulty(text) - 1,
+        4 * difficulty_of(low, cues) - 1,
         _weighed(reasons),
         _weighed(brief),
         _weighed(creates),

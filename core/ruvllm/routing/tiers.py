@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import exp, log1p
 
 from ruvllm.routing.booster import recognise
 from ruvllm.text.cues import Cues, words_of
 from ruvllm.types import Action, Agent, Tier
 
-__all__ = ["action_for", "difficulty", "tier_for"]
+__all__ = ["DIFFICULTY_CUES", "action_for", "difficulty", "difficulty_of", "tier_for"]
 
 USE_ABOVE, CONFIRM_FROM = 0.9, 0.7  # FEATURES.md R9
 _LARGE_FROM = 0.5
 
 # Words that open design space or risk, words of small, local edits, and what joins clauses.
-_CUES = Cues(
+DIFFICULTY_CUES = (
     (
         *(r"architect\w*", r"design\w*", "distributed", r"scal\w+", r"migrat\w+", r"concurren\w+", "security"),
         *("threat", "consensus", "trade-?offs?", "strategy", "from scratch", "end-to-end", "entire", "whole"),
@@ -27,14 +28,20 @@ _CUES = Cues(
     ),
     ("and", "then", "with", "while", "after", "including"),
 )
+_CUES = Cues(*DIFFICULTY_CUES)
 
 
 def difficulty(text: str) -> float:
     """A first estimate of P(a small LLM fails), from words and length alone; `Difficulty` learns it from outcomes."""
     low = text.lower()
-    hard, easy, joins = _CUES.counts(low, words_of(low))
+    return difficulty_of(low, _CUES.counts(low, words_of(low)))
+
+
+def difficulty_of(low: str, counts: Sequence[int]) -> float:
+    """The same of a text in lower case whose DIFFICULTY_CUES are counted already."""
+    hard, easy, joins = counts
     score = -1.4 + 1.1 * hard - 1.0 * easy
-    score += 0.35 * (low.count(",") + low.count(";") + joins) + 0.25 * log1p(len(text.split()) / 20)
+    score += 0.35 * (low.count(",") + low.count(";") + joins) + 0.25 * log1p(len(low.split()) / 20)
     return 1 / (1 + exp(-max(min(score, 30.0), -30.0)))
 
 
