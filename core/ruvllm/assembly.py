@@ -26,6 +26,11 @@ from ruvllm.types import Tier
 
 __all__ = ["assemble", "local_models", "make_backend"]
 
+# Where nobody said how long a prompt may be: a coding agent's begin at tens of thousands of tokens, and a limit of
+# ours would refuse what the server takes. Whatever ruvllm itself adds stays within `inference.context`.
+_UNKNOWN_CONTEXT = 10_000_000
+_LOCAL_CONTEXT = 8_192  # the cache of what was read takes memory
+
 
 def assemble(
     router: Routing, memory: MemoryStore, config: Config, backends: Mapping[Tier | str, Backend] | None
@@ -60,7 +65,7 @@ def make_backend(name: str, config: BackendConfig, encoder: Encoder, models: Loc
         found = find_model(config.model) if config.model else None
         if found is None:
             raise missing(config.model)
-        return models.backend(name, found.path, config.context)
+        return models.backend(name, found.path, config.context or _LOCAL_CONTEXT)
     if config.kind == "echo":
         return Echo(name)
     if config.kind == "extractive":
@@ -69,8 +74,9 @@ def make_backend(name: str, config: BackendConfig, encoder: Encoder, models: Loc
         config.url,
         config.model,
         config.api_key_env,
-        config.context,
+        config.context or _UNKNOWN_CONTEXT,
         price=Price(config.prompt_price, config.completion_price),
+        read_timeout=config.read_timeout,
         timeout=config.timeout,
         retries=Retries(config.retries),
     )

@@ -110,9 +110,10 @@ class BackendConfig:
         url: of an OpenAI-compatible server, up to and with its /v1.
         model: what that server calls it; of a local one its folder, or the name it was downloaded by.
         api_key_env: the environment variable that holds the key; the key itself is never in a file.
-        timeout: seconds.
+        timeout: seconds for a whole answer; read_timeout: without a sign of life, the wait for its first word included.
         retries: after the first try.
-        context: tokens that prompt and answer may have together.
+        context: tokens that prompt and answer may have together; 0 leaves it to the server behind `url` to refuse what
+            is too long, and gives a local model 8,192 or what it can.
         prompt_price, completion_price: US dollars for a million tokens.
     """
 
@@ -120,9 +121,10 @@ class BackendConfig:
     url: str = ""
     model: str = ""
     api_key_env: str = ""
-    timeout: float = 60.0
+    timeout: float = 300.0
+    read_timeout: float = 60.0
     retries: int = 2
-    context: int = 4_096
+    context: int = 0
     prompt_price: float = 0.0
     completion_price: float = 0.0
 
@@ -180,8 +182,9 @@ RANGES: dict[str, tuple[float, float]] = {
     "inference.memory_mb": (0, 10_000_000),
     "inference.queue": (0, 100_000),
     "timeout": (0.001, 86_400.0),
+    "read_timeout": (0.001, 86_400.0),
     "retries": (0, 100),
-    "context": (64, 10_000_000),
+    "context": (0, 10_000_000),
     "prompt_price": (0.0, 1e9),
     "completion_price": (0.0, 1e9),
 }

@@ -93,11 +93,26 @@ def _block(block: a.Block, where: str) -> str:
     if block.type == "tool_use":
         return f"[called {block.name}: {_encode(block.input).decode()}]"
     if block.type == "tool_result":
-        said = block.content if isinstance(block.content, str) else _encode(block.content).decode()
-        return f"[{'error' if block.is_error else 'result'}: {said}]"
+        return f"[{'error' if block.is_error else 'result'}: {_result(block.content)}]"
     if block.type in ("thinking", "redacted_thinking"):
         return ""
     raise Problem(400, f"{where}: a part of type {block.type[:40]!r}", field=where, fix="send text only")
+
+
+def _result(content: Any) -> str:
+    """What a tool gave: its texts as they are, anything else as JSON without the data of images and the like."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    if not isinstance(content, list):
+        return _encode(content).decode()
+    return "\n".join(_of_result(part) for part in content)
+
+
+def _of_result(part: Any) -> str:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind == "text" and isinstance(part.get("text"), str):
+        return str(part["text"])
+    return f"({kind})" if isinstance(kind, str) and "source" in part else _encode(part).decode()
 
 
 def _whole(response: Response) -> a.MessageAnswer:

@@ -47,7 +47,7 @@ class Gate:
         edge, began = self._edge, perf_counter()
         request_id = edge.new_id()
         scope.update({"ruvllm.id": request_id, "ruvllm.status": 0, "ruvllm.started": False, "ruvllm.path": "other"})
-        added = [(b"x-request-id", request_id.encode())]
+        added = [(b"x-request-id", request_id.encode()), (b"request-id", request_id.encode())]  # OpenAI's, Anthropic's
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -74,10 +74,10 @@ def _asked(edge: Edge, body: o.ChatBody) -> Ask:
 def _message(turn: o.Turn, where: str) -> Message:
     if isinstance(turn.content, list):
         for j, part in enumerate(turn.content):
-            if part.text is None:
+            if part.text is None and part.refusal is None:
                 field = f"{where}.content[{j}]"
                 raise Problem(400, f"{field}: a part of type {part.type[:40]!r}", field=field, fix="send text only")
-        text = "\n".join(part.text or "" for part in turn.content)
+        text = "\n".join(part.text or part.refusal or "" for part in turn.content)
     else:
         text = turn.content or ""
     if turn.tool_calls:  # as text, for backends that know no tools: what was done stays part of the conversation
@@ -141,7 +141,8 @@ async def embeddings(edge: Edge, call: Call) -> o.Embeddings:
 
 async def list_models(edge: Edge, _: Call) -> o.Models:
     """Names that `model` may have."""
-    return o.Models(_models(edge))
+    found = _models(edge)
+    return o.Models(found, found[0].id, found[-1].id)
 
 
 async def one_model(edge: Edge, call: Call) -> o.Model:
@@ -154,7 +155,7 @@ async def one_model(edge: Edge, call: Call) -> o.Model:
 
 def _models(edge: Edge) -> list[o.Model]:
     encoder = edge.llm.minilm or edge.llm.static
-    return [o.Model(name, owner) for name, owner in ({encoder.name: "ruvllm"} | models(edge)).items()]
+    return [o.Model(name, owner, name) for name, owner in ({encoder.name: "ruvllm"} | models(edge)).items()]
 
 
 _CHAT = {"model": "auto", "messages": [{"role": "user", "content": "When do we deploy?"}]}

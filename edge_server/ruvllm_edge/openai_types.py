@@ -29,10 +29,11 @@ __all__ = [
 
 
 class Part(Struct):
-    """A part of a message; texts are read, anything else is refused."""
+    """A part of a message; what was said or refused is read, anything else is refused."""
 
     type: str
     text: str | None = None
+    refusal: str | None = None
 
 
 class Turn(Struct):
@@ -166,18 +167,24 @@ class Embeddings(Struct):
 
 
 class Model(Struct):
-    """A name that `model` may have."""
+    """A name that `model` may have, in OpenAI's words and in Anthropic's: both ask at this path."""
 
     id: str
     owned_by: str
+    display_name: str
     created: int = 0
+    created_at: str = "1970-01-01T00:00:00Z"
     object: str = "model"
+    type: str = "model"
 
 
 class Models(Struct):
     """All of them."""
 
     data: list[Model]
+    first_id: str
+    last_id: str
+    has_more: bool = False
     object: str = "list"
 
 
