@@ -79,8 +79,8 @@ class Running:
 
 
 @contextmanager
-def serving(llm: RuvLLM, keeps: bool = False, **options: Any) -> Iterator[Running]:
-    """Until the end of the block, or `stop`, which is as orderly."""
+def serving(llm: RuvLLM, keeps: bool = False, until: str = "/ready", **options: Any) -> Iterator[Running]:
+    """From when `until` is answered with 200 to the end of the block, or to `stop`, which is as orderly."""
     settings = Settings(**{"log_level": "error", "drain": 5.0} | options)
     sock = bound(settings.host, 0)
     port = sock.getsockname()[1]
@@ -96,7 +96,7 @@ def serving(llm: RuvLLM, keeps: bool = False, **options: Any) -> Iterator[Runnin
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
         for _ in range(500):
             try:
-                if client.get("/ready").status_code == 200:
+                if client.get(until).status_code == 200:
                     break
             except httpx.ConnectError:
                 pass

@@ -10,8 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 from statistics import median
-from threading import Thread
-from time import perf_counter
+from threading import Event, Thread
+from time import perf_counter, sleep
 
 import httpx
 import pytest
@@ -146,6 +146,26 @@ def test_a_hundred_streams_are_all_finished_and_routing_goes_on():
         assert len(texts) == 100
         assert all(text.endswith("data: [DONE]\n\n") and text.count('"content":"word') == 20 for text in texts)
         print(f"route p50: {median(alone) * 1e3:.1f} ms alone, {median(beside) * 1e3:.1f} ms beside 100 streams")
+
+
+def test_health_and_readiness_are_apart(monkeypatch: pytest.MonkeyPatch):
+    llm, warmed = RuvLLM(encoder="static"), Event()
+
+    async def slowly(pause: object) -> None:
+        while not warmed.is_set():
+            await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(llm.router, "warm", slowly)
+    with serving(llm, until="/health") as edge:
+        cold = edge.get("/ready")
+        assert (cold.status_code, cold.json()) == (503, {"ready": False})
+        assert edge.post("/v1/route", TASK).status_code == 200  # who asks all the same is answered, only later
+        warmed.set()
+        for _ in range(200):
+            if edge.get("/ready").status_code == 200:
+                break
+            sleep(0.01)
+        assert edge.get("/ready").json()["ready"] is True
 
 
 def test_the_load_generator_counts_what_it_got(edge: Running):

@@ -20,13 +20,13 @@ from ruvllm_edge.traffic import SETTINGS, Traffic
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-def test_half_a_minute_of_everything():
-    answer = CliRunner().invoke(main, ["bench", "soak", "--minutes", "0.3", "--kills", "1", "--json"])
+def test_a_quarter_of_a_minute_of_everything():
+    answer = CliRunner().invoke(main, ["bench", "soak", "--minutes", "0.25", "--kills", "1", "--json"])
     found = json.loads(answer.stdout.splitlines()[-1])
     assert (found["errors"], found["problems"]) == (0, [])
     assert found["requests"] > 200
     assert (found["crashes"]["lost"], found["crashes"]["damaged"]) == (0, 0)
-    assert found["crashes"]["written"] > 0
+    assert found["crashes"]["written"] >= 20
     if sys.platform == "linux":
         assert 20 < found["warm_mb"] < 350
         assert found["growth"] < 0.15  # so short a warm-up has not seen everything
@@ -62,7 +62,7 @@ def test_growth_is_between_the_warm_up_and_the_end():
 
 
 def test_streams_before_a_slow_backend_are_whole():
-    found = streamed(20, 1.0)
+    found = streamed(20, 0.5)
     assert (found.whole, found.errors) == (20, 0)
     assert found.alone_ms > 0
     assert found.beside_ms > 0
