@@ -32,6 +32,11 @@ SELECT node, other, kind, weight, outgoing FROM (
     SELECT *, row_number() OVER (PARTITION BY node ORDER BY weight DESC, other, kind, outgoing DESC) AS place FROM ({})
 ) WHERE place <= ?3 ORDER BY node, place
 """
+# One of these ids that is no memory, and whether there is any hyperedge at all.
+_GONE_AND_BOUND = """
+SELECT (SELECT value FROM json_each(?) WHERE value NOT IN (SELECT id FROM memories) LIMIT 1),
+    EXISTS (SELECT 1 FROM hyperedges)
+"""
 _BINDINGS_OF = """
 SELECT id, kind, weight, metadata, (SELECT json_group_array(memory) FROM hyperedge_members WHERE hyperedge = id)
 FROM hyperedges WHERE id IN (
@@ -221,8 +226,9 @@ class Graph:
         seeds = list(dict.fromkeys(_id(i) for i in ids))
         if most < len(seeds):
             raise InputError(f"most is {most}", field="most", fix=f"allow at least the {len(seeds)} ids given")
-        self._check(seeds)
-        bound = self.store.read("SELECT EXISTS (SELECT 1 FROM hyperedges)")[0][0]
+        gone, bound = self.store.read(_GONE_AND_BOUND, (_listed(seeds),))[0]
+        if gone is not None:
+            raise _unknown(gone)
         grown, frontier, chosen = Expansion(seeds, fan_out, most), seeds, _kinds(kinds)
         for hop in range(hops + 1):
             asked = _listed(frontier), chosen
@@ -254,12 +260,13 @@ class Graph:
         return _listed(chosen)
 
     def _check(self, ids: Iterable[int]) -> None:
-        gone = self.store.read(
-            "SELECT value FROM json_each(?) WHERE value NOT IN (SELECT id FROM memories) LIMIT 1",
-            (_listed(sorted(ids)),),
-        )
-        if gone:
-            raise InputError(f"there is no memory {gone[0][0]}", field="ids", fix="use ids of memories in this store")
+        ((gone, _),) = self.store.read(_GONE_AND_BOUND, (_listed(sorted(ids)),))
+        if gone is not None:
+            raise _unknown(gone)
+
+
+def _unknown(gone: int) -> InputError:
+    return InputError(f"there is no memory {gone}", field="ids", fix="use ids of memories in this store")
 
 
 def _listed(ids: list[int]) -> str:

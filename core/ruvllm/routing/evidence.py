@@ -51,11 +51,9 @@ class Explainer:
     def alternatives(self, outcome: Outcome, top: int) -> tuple[Candidate, ...]:
         """The `top` next best agents, best first."""
         probabilities, best = outcome.probabilities, outcome.top
-        count = min(top + 1, len(probabilities))
-        found = np.argpartition(-probabilities, count - 1)[:count]
-        ranked = sorted(zip((-probabilities[found]).tolist(), found.tolist(), strict=True))
-        others = [(i, -p) for p, i in ranked if i != best][:top]
-        return tuple(Candidate(self._agents[i].name, round(p, 4)) for i, p in others)
+        ranked = (-probabilities).argsort(kind="stable")[: top + 1].tolist()
+        others = [i for i in ranked if i != best][:top]
+        return tuple(Candidate(self._agents[i].name, round(float(probabilities[i]), 4)) for i in others)
 
     def _nearest_examples(self, agent: int, static: Array) -> tuple[tuple[str, float], ...]:
         examples = self._agents[agent].examples
