@@ -1,9 +1,11 @@
 """Times ruvllm in Node and in Chromium, and compares with what it promises.
 
 python build/bench_web.py [DIST] [--rounds 3] [--seconds 2] [--json]
+python build/bench_web.py [DIST] --chat [60M 494M] [--tokens 32] [--json]
 
 Starts are the best of the rounds (whatever else a machine does only ever adds), routes are medians over texts of
-which no two are alike. Each round has a browser profile of its own.
+which no two are alike. Each round has a browser profile of its own. With --chat it is language models of random
+weights that are timed, made here: no threads first, then those that an isolated page has.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench_chat import SHAPES
+from bench_chat import bench as chat_rows
 from bench_hosts import fresh_profile, in_node
 
 DIST = Path(__file__).parent.parent / "web" / "dist"
@@ -48,19 +52,26 @@ def main() -> None:
     parser.add_argument("dist", type=Path, nargs="?", default=DIST)
     parser.add_argument("--rounds", type=int, default=3, help="of starts")
     parser.add_argument("--seconds", type=float, default=2.0, help="for each kind of route")
+    parser.add_argument("--chat", nargs="*", choices=list(SHAPES), help="time language models of these shapes (all)")
+    parser.add_argument("--tokens", type=int, default=32, help="that a language model writes")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     dist = options.dist.resolve()
     if not (dist / "ruvllm.json").is_file():
         raise SystemExit(f"{dist} is not built: run `make web`")
+    if options.chat is not None:
+        told = chat_rows(dist, options.chat or list(SHAPES), options.tokens)
+        if options.json:
+            print(json.dumps(told))
+        return
     load = [os.getloadavg()[0]]
     rows = list(_rows(_node(dist, options), _chromium(dist, options)))
     load.append(os.getloadavg()[0])
     print(_table(rows))
     print(f"{os.cpu_count()} processors, load average {load[0]:.2f} before and {load[1]:.2f} after")
     if options.json:
-        told = {row.key: {"unit": row.unit, "node": row.node, "chromium": row.chromium, "bar": row.bar} for row in rows}
-        print(json.dumps({"rows": told, "met": {row.key: row.met for row in rows if row.bar}, "load": load}))
+        shown = {row.key: {"unit": row.unit, "node": row.node, "chromium": row.chromium, "bar": row.bar} for row in rows}
+        print(json.dumps({"rows": shown, "met": {row.key: row.met for row in rows if row.bar}, "load": load}))
 
 
 def _node(dist: Path, options: argparse.Namespace) -> dict[str, float]:

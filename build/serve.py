@@ -53,7 +53,9 @@ class Handler(SimpleHTTPRequestHandler):
         if not path.is_file():
             self.send_error(HTTPStatus.NOT_FOUND)
             return None
-        taken = {part.split(";")[0].strip() for part in self.headers.get("Accept-Encoding", "").split(",")}
+        start = self._start(path.stat().st_size)
+        accepted = "" if start else self.headers.get("Accept-Encoding", "")
+        taken = {part.split(";")[0].strip() for part in accepted.split(",")}
         encoding, file = next(
             ((name, form) for name, end in _ENCODINGS if name in taken and (form := Path(f"{path}{end}")).is_file()),
             ("", path),
@@ -61,7 +63,8 @@ class Handler(SimpleHTTPRequestHandler):
         data = file.read_bytes()
         tag = f'"{file.stat().st_mtime_ns:x}-{len(data):x}"'
         unchanged = self.headers.get("If-None-Match") == tag
-        self.send_response(HTTPStatus.NOT_MODIFIED if unchanged else HTTPStatus.OK)
+        usual = HTTPStatus.PARTIAL_CONTENT if start else HTTPStatus.OK
+        self.send_response(HTTPStatus.NOT_MODIFIED if unchanged else usual)
         self.send_header("ETag", tag)
         self.send_header("Vary", "Accept-Encoding")
         lasting = _HASHED.search(self.path.partition("?")[0])
@@ -72,9 +75,18 @@ class Handler(SimpleHTTPRequestHandler):
             self.send_header("Content-Type", self.guess_type(str(path)))
             if encoding:
                 self.send_header("Content-Encoding", encoding)
+            if start:
+                self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+                data = data[start:]
             self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         return None if unchanged else BytesIO(data)
+
+    def _start(self, size: int) -> int:
+        """Where a download goes on that was interrupted; any other part of a file is sent whole, as is allowed."""
+        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        start = int(asked[1]) if asked else 0
+        return start if start < size else 0
 
     def log_message(self, format: str, *args: object) -> None:
         """Only where it was asked for."""
