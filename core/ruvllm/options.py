@@ -56,12 +56,16 @@ class RouterConfig:
     Attributes:
         hidden_dim, rank, sparsity: of its cell.
         explore: chance of a cheaper size than preferred, to learn whether it would do.
+        tier_model: what names the tier of a task whose agent has none: "kept", what `ruvllm tiers train` put into the
+            state file, or the words of the task where it put nothing; "words"; "shipped", trained on MMLU's exam
+            questions; or the path of a file that `ruvllm tiers train` wrote.
     """
 
     hidden_dim: int = 64
     rank: int = 8
     sparsity: float = 0.9
     explore: float = 0.0
+    tier_model: str = "kept"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ruvllm.agents.catalog import builtin_agents, builtin_digest, unique
 from ruvllm.agents.readers import read_agents
-from ruvllm.answering import Answering
+from ruvllm.choosing import Choosing, trained_tiers
 from ruvllm.config import Config
 from ruvllm.encoders.cache import CachedEncoder
 from ruvllm.encoders.onnx import OnnxEncoder
@@ -43,7 +43,7 @@ __all__ = ["RuvLLM"]
 _BUILTIN = ("builtin.npz", "builtin-minilm.npz")
 
 
-class RuvLLM(Answering):
+class RuvLLM(Choosing):
     """Routes tasks to agents and answers them, offline, and learns from every feedback.
 
     Every method has an async form (`aroute`, …) for hosts whose encoder must be awaited.
@@ -273,12 +273,13 @@ class RuvLLM(Answering):
     def stats(self) -> dict[str, Any]:
         """What this object holds and has done."""
         told = {"agents": len(self.agents), "encoder": self.mode, "state": self.store.path}
-        return told | self.router.stats | self._query_stats()
+        return told | self.router.stats | self._query_stats() | self._choice_stats()
 
     def close(self) -> None:
         """Write what waits, and release the state file."""
         try:
             self._stop()
+            self._save_selector()
             if "memory" in self.__dict__:  # not one that would be made just now
                 self.memory.save()
         finally:
@@ -313,7 +314,17 @@ class RuvLLM(Answering):
             before = compiled.scorers if compiled and compiled.agents == chosen else {}
             compiled = Compiled(chosen, before | {name: scorer for name, (scorer, _) in kept.items()})
         seen = {name: count for name, (_, count) in kept.items()}
-        return Router(chosen, self.static, self.minilm, self.weights, mode=self.mode, compiled=compiled, seen=seen)
+        tiers = trained_tiers(self.config.router.tier_model, self.store, self.host)
+        return Router(
+            chosen,
+            self.static,
+            self.minilm,
+            self.weights,
+            mode=self.mode,
+            compiled=compiled,
+            seen=seen,
+            tiers=tiers,
+        )
 
     def _told(self, agents: Sequence[Agent]) -> list[Feedback]:
         """All feedback for these agents, oldest first."""

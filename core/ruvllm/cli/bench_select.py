@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,14 @@ from ruvllm.cli.console import number, print_json, progress, show_table
 from ruvllm.cli.options import json_option
 from ruvllm.cli.tiers import vectors_of
 from ruvllm.cli.tierset import TierRows, read_tier_rows
-from ruvllm.routing.prompt_forms import prompt_forms
+from ruvllm.routing.bandit import logit
+from ruvllm.routing.difficulty import Difficulty, folds_of
+from ruvllm.routing.prompt_forms import PROMPT_FORMS, prompt_forms
 from ruvllm.routing.selector import BackendProfile, LLMOrchestrator
 
 __all__ = ["select"]
 
-_BUDGET = 0.499  # of what always asking the large one costs: the bar is 0.50
+_BUDGET = 0.498  # of what always asking the large one costs: the bar is 0.50, and a mean wanders a little
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,75 +39,127 @@ class _Replay:
     settled_accuracy: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Prompts:
+    """Rows as the selector reads them.
+
+    Attributes:
+        inputs: (n, dim + forms + 1).
+        small, large: (n,) whether each LLM was right.
+    """
+
+    inputs: NDArray[np.float64]
+    small: NDArray[np.bool_]
+    large: NDArray[np.bool_]
+    difficulty: Difficulty | None = None
+
+    def rows(self, chosen: NDArray[np.int64]) -> _Prompts:
+        """Those of these numbers, in their order."""
+        return _Prompts(self.inputs[chosen], self.small[chosen], self.large[chosen], self.difficulty)
+
+
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Rows of prompt, weak, strong.")
 @click.option(
     "--learning", type=click.IntRange(100), default=2_000, show_default=True, help="Prompts before it counts."
 )
-@click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="Orders of the rows.")
+@click.option("--seeds", type=click.IntRange(1, 100), default=5, show_default=True, help="Orders of the rows.")
 @click.option("--encoder", type=click.Choice(["static", "minilm"]), default="static", show_default=True)
+@click.option(
+    "--prior",
+    is_flag=True,
+    help="Begin with `tiers train` on one half of the rows and replay the other one, then the other way round; "
+    "no row that is replayed was trained on.",
+)
 @json_option
-def select(data: Path, learning: int, seeds: int, encoder: str, as_json: bool) -> None:
+def select(data: Path, learning: int, seeds: int, encoder: str, prior: bool, as_json: bool) -> None:
     """Replay rows as prompts, told only whether the LLM that was chosen was right; prices 1 to 30.
 
     \b
     Examples:
       ruvllm bench select --data ../shared/data/tiers_mmlu.json
       ruvllm bench select --data rows.json --learning 1000 --seeds 10 --json
+      ruvllm bench select --data rows.json --prior
     """
     rows = read_tier_rows(data)
-    if len(rows.texts) <= learning:
-        message = f"{data} has {len(rows.texts)} rows"
+    parts = _parts(rows, encoder, prior)
+    if (least := min(len(part.small) for part in parts)) <= learning:
+        message = f"{data} has {least} rows to replay"
         raise InputError(message, field="learning", fix=f"give more rows, or lower --learning {learning}")
+    found = [_mean([_replay(part, learning, seed) for part in parts]) for seed in range(seeds)]
+    table = [(f"order {i + 1}", *map(_shown, astuple(one))) for i, one in enumerate(found)]
+    columns = np.array([astuple(one) for one in found])
+    for name, each in (("mean", columns.mean(0)), ("sd", columns.std(0)), ("bar", (0.95, 0.5, None))):
+        table.append((name, *("" if value is None else _shown(value) for value in each)))
+    learnt = "a difficulty of the other half" if prior else "nothing"
+    title = f"shares of always-large after {learning:,} prompts, beginning with {learnt}; {encoder}"
+    heads = ("Order", "Accuracy", "Cost", "Accuracy, learning stopped")
+    show_table(title, heads, table, right=heads[1:])
+    if as_json:
+        keys = ("accuracy", "cost", "settled_accuracy")
+        means: dict[str, Any] = dict(zip(keys, columns.mean(0).round(4).tolist(), strict=True))
+        about = {"n": len(rows.texts), "learning": learning, "prior": prior}
+        print_json(means | about | {"orders": [asdict(one) for one in found]})
+
+
+def _shown(value: float) -> str:
+    return number(value, 4)
+
+
+def _mean(found: list[_Replay]) -> _Replay:
+    return _Replay(*np.mean([astuple(one) for one in found], 0).tolist())
+
+
+def _parts(rows: TierRows, encoder: str, prior: bool) -> list[_Prompts]:
+    """All rows, or with a prior each half with what the other one taught."""
     vectors = vectors_of(rows.texts, encoder)
     forms = np.stack([prompt_forms(text) for text in rows.texts])
     inputs = np.concatenate([vectors, forms, np.ones((len(forms), 1))], 1, dtype=np.float64)
-    found = [_replay(rows, inputs, learning, seed) for seed in range(seeds)]
-    means = {key: [getattr(one, key) for one in found] for key in ("accuracy", "cost", "settled_accuracy")}
-    labels = {
-        "accuracy": ("accuracy, share of always-large", ">= 0.95"),
-        "cost": ("cost, share of always-large", "<= 0.50"),
-        "settled_accuracy": ("accuracy when it stops learning there", ""),
-    }
-    table = [
-        (labels[key][0], f"{number(float(np.mean(each)), 4)} ± {number(float(np.std(each)), 4)}", labels[key][1])
-        for key, each in means.items()
-    ]
-    title = f"{len(rows.texts) - learning:,} prompts after {learning:,}, {seeds} order(s), {encoder}"
-    show_table(title, ("Measure", "Value", "Bar"), table, right=("Value",))
-    if as_json:
-        means_: dict[str, Any] = {key: round(float(np.mean(each)), 4) for key, each in means.items()}
-        print_json(means_ | {"n": len(rows.texts), "learning": learning, "orders": [asdict(one) for one in found]})
+    if not prior:
+        return [_Prompts(inputs, rows.right[:, 0], rows.right[:, -1])]
+    half, parts = folds_of(rows.texts, 2), []
+    for number_ in range(2):
+        known, asked = half != number_, half == number_
+        train, test = rows.rows(known), rows.rows(asked)
+        right, models = train.right[:, [0, -1]], ("small", "large")
+        difficulty = Difficulty.fit(train.texts, vectors[known], right, models, encoder)
+        told = logit(difficulty.batch(test.texts, vectors[asked]))
+        parts.append(
+            _Prompts(np.concatenate([inputs[asked], told], 1), test.right[:, 0], test.right[:, -1], difficulty)
+        )
+    return parts
 
 
-def _replay(rows: TierRows, inputs: NDArray[np.float64], learning: int, seed: int) -> _Replay:
-    order = np.random.default_rng(seed).permutation(len(inputs))
-    small, large = rows.right[:, 0], rows.right[:, -1]
+def _replay(prompts: _Prompts, learning: int, seed: int) -> _Replay:
+    ordered = prompts.rows(np.random.default_rng(seed).permutation(len(prompts.small)))
     profiles = (BackendProfile("small", 0.001), BackendProfile("large", 0.030))
-    selector = LLMOrchestrator(profiles, dim=inputs.shape[1] - len(prompt_forms("")) - 1, budget=_BUDGET * 0.030)
-    took_large = np.zeros(len(order), np.bool_)
+    forms, told = len(PROMPT_FORMS) + 1, 2 if prompts.difficulty else 0
+    selector = LLMOrchestrator(
+        profiles,
+        dim=prompts.inputs.shape[1] - forms - told,
+        budget=_BUDGET * 0.030,
+        difficulty=prompts.difficulty,
+    )
+    took_large = np.zeros(len(ordered.small), np.bool_)
     settled = 0.0
-    with progress(f"order {seed + 1}", len(order)) as advance:
-        for turn, row in enumerate(order.tolist()):
+    with progress(f"order {seed + 1}", len(ordered.small)) as advance:
+        for turn, inputs in enumerate(ordered.inputs):
             if turn == learning:
-                settled = _settled(selector, inputs[order[learning:]], small[order[learning:]], large[order[learning:]])
-            choice = selector.choose(inputs[row])
+                settled = _settled(selector, ordered.rows(np.arange(learning, len(ordered.small))))
+            choice = selector.choose(inputs)
             took_large[turn] = choice.backend == "large"
-            selector.record_outcome(choice, bool(large[row] if took_large[turn] else small[row]))
+            selector.record_outcome(choice, bool((ordered.large if took_large[turn] else ordered.small)[turn]))
             advance()
-    late, took = order[learning:], took_large[learning:]
-    right = np.where(took, large[late], small[late])
+    small, large, took = ordered.small[learning:], ordered.large[learning:], took_large[learning:]
     cost = float(np.where(took, 1.0, 1 / 30).mean())
-    return _Replay(float(right.mean() / large[late].mean()), cost, settled)
+    return _Replay(float(np.where(took, large, small).mean() / large.mean()), cost, settled)
 
 
-def _settled(
-    selector: LLMOrchestrator, inputs: NDArray[np.float64], small: NDArray[np.bool_], large: NDArray[np.bool_]
-) -> float:
+def _settled(selector: LLMOrchestrator, prompts: _Prompts) -> float:
     """Accuracy share when the prompts with the most to gain, as many as the budget pays for, go to the large one."""
-    expected = selector.bandit.expected(inputs)
-    count = int((_BUDGET - 1 / 30) / (1 - 1 / 30) * len(inputs))
+    expected = selector.bandit.expected(prompts.inputs)
+    count = int((_BUDGET - 1 / 30) / (1 - 1 / 30) * len(prompts.small))
     chosen = np.argsort(-(expected[:, 1] - expected[:, 0]), kind="stable")[:count]
-    right = small.copy()
-    right[chosen] = large[chosen]
-    return float(right.mean() / large.mean())
+    right = prompts.small.copy()
+    right[chosen] = prompts.large[chosen]
+    return float(right.mean() / prompts.large.mean())

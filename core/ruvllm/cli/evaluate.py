@@ -14,11 +14,11 @@ from ruvllm import Agent, RuvLLM
 from ruvllm.agents.catalog import agent_from
 from ruvllm.cli.console import number, print_json, progress, show_table
 from ruvllm.cli.eval_rlm import decompose, longdoc
+from ruvllm.cli.eval_tiers import eval_tiers
 from ruvllm.cli.evalset import Collection, IntentSet, Prompt, read_agent_set, read_intents
 from ruvllm.cli.metrics import Answer, IntentRun, score_agents, score_intents
 from ruvllm.cli.options import encoder_option, json_option
 from ruvllm.cli.plots import check_plot, save_report
-from ruvllm.cli.tiers import eval_tiers
 
 __all__ = ["evaluate"]
 

@@ -1,8 +1,9 @@
-"""What each backend's outcomes tell of the next prompt: ridge regressions that borrow from each other, and forget.
+"""What each backend's outcomes tell of the next prompt: logistic regressions that share what they can, and forget.
 
-A prompt that any backend failed says something of all of them, so their outcomes are pooled first; each backend
-then learns how it differs from the pool, under a penalty that keeps a few outcomes from saying much. The
-uncertainty is that of LinUCB (Li et al. 2010).
+Every backend finds a hard prompt harder, so all outcomes teach one difficulty; each backend has a strength of its own,
+and learns under a tighter prior for what else it differs. That is item response theory with features, and it is
+what makes outcomes of one backend say something of another: on the logit's scale a stronger backend gains nothing on
+easy prompts and most in between. The uncertainty is that of LinUCB (Li et al. 2010), on the same scale.
 """
 
 from __future__ import annotations
@@ -13,152 +14,232 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Bandit"]
+__all__ = ["Bandit", "logit"]
 
-Floats = NDArray[np.floating]  # float64 in here: moments of thousands of rows
+Floats = NDArray[np.floating]
 
-_PENALTIES = (10_000.0, 1_000.0, 50.0)  # on a backend's own weights, for inputs with a variance of 1
-_POOLED = 0.1  # of that is the penalty on what all backends share
+_SHARED, _OWN = (
+    0.7,
+    0.3,
+)  # prior standard deviation, over prompts, of the difficulty's logit and of a backend's own part
 _VECTOR_SHARE = 0.5  # of the meaning beside the forms: it has more numbers, and each says less
 _FLOOR = 0.05  # of the deviation of a form
-_NOISE = 0.45  # standard deviation of an outcome, at the most
 _PRIOR = 4.0  # outcomes that a backend's stated quality is worth
+_NOISE = 0.45  # standard deviation of an outcome, at the most
 _RECENT = 0.01  # weight of the latest outcome in the mean error that drift is told by
 _WORTH = 3.0  # standard deviations of that mean before it counts
-_ROUNDS = 8
-_REST = 16  # outcomes before the next fit, or a fiftieth of all
+_EXACT = 2_048  # latest outcomes that every fit starts from; of older ones it keeps their last quadratic
+_REST, _LONGEST = 16, 256  # outcomes before the next fit: a fiftieth of all within these
+_NEWTON = 3
+_STEEPEST = 0.02  # chances nearer to 0 and 1 are no surer for having been foretold
 
 
 class Bandit:
-    """Linear models of quality for a growing set of arms.
+    """Logistic models of quality for a fixed set of arms.
 
     Args:
         dim: inputs that are a vector, all on one scale: those that vary more say more.
         forms: inputs on scales of their own, after the vector; one more, the last, is always 1.
         priors: quality of each arm before there are outcomes.
         memory: outcomes over which an old one loses all but 1/e of its weight.
+        told: whether a logit for each arm follows the inputs, from what was known beforehand: outcomes then teach
+            how far that is off.
 
     Attributes:
+        width: of the inputs that are learnt from.
         outcomes: of each arm, as they were told.
+        weights: float64 (arms, width).
+        spread: float64 (arms, width, width), covariance of what is an arm's own.
     """
 
-    def __init__(self, dim: int, forms: int, priors: list[float], memory: float = 10_000.0) -> None:
-        self.dim, self.width, self.memory = dim, dim + forms + 1, memory
-        self.xx = np.zeros((len(priors), self.width, self.width))  # moments, the latest prompts counting most
-        self.xy = np.zeros((len(priors), self.width))
-        self.error = np.zeros(len(priors))  # mean of quality told less quality expected, of late
-        self.outcomes = np.zeros(len(priors), np.int64)
-        self.losses = np.zeros(len(_PENALTIES))  # squared errors under each penalty
-        self.xx[:, -1, -1], self.xy[:, -1] = _PRIOR, _PRIOR * np.array(priors)
-        self._waiting: list[tuple[int, Floats, float, float]] = []
+    def __init__(self, dim: int, forms: int, priors: list[float], memory: float = 10_000.0, told: bool = False) -> None:
+        self.dim, self.width, self.memory, self.arms = dim, dim + forms + 1, memory, len(priors)
+        self.told = told
+        self.error = np.zeros(self.arms)  # mean of quality told less quality expected, of late
+        self.outcomes = np.zeros(self.arms, np.int64)
+        self._quadratic = np.zeros((self.arms, self.width, self.width))  # of the outcomes that are no longer rows
+        self._linear = np.zeros((self.arms, self.width))
+        self._sums = np.zeros((3, self.width))  # weights, inputs and their squares, of all outcomes
+        height, apart = 0.2 * _PRIOR, np.zeros(self.arms) if told else logit(np.array(priors))
+        self._quadratic[:, -1, -1], self._linear[:, -1] = height, height * apart
+        self._rows = np.zeros((_EXACT + _LONGEST, self.width + self.arms * told), np.float32)
+        self._about = np.zeros((3, len(self._rows)))  # arm, quality and weight of each row
+        self._count = self._waiting = 0
+        self.weights: Floats = np.zeros((self.arms, self.width))
         self.fit()
+
+    @property
+    def inputs(self) -> int:
+        """Numbers that a prompt is given by."""
+        return self._rows.shape[1]
 
     def learn(self, arm: int, x: Floats, quality: float, weight: float = 1.0) -> bool:
         """Take in an outcome, which counts as `weight` of them; true when the models were fitted anew."""
-        told = self._all[:, arm] @ x
-        self.error[arm] += _RECENT * (quality - float(told[self._best]) - self.error[arm])
-        self.losses += weight * ((quality - np.clip(told, 0, 1)) ** 2 - self.losses / self.memory)
+        told = float(_chances(self._logits(x))[arm])
+        self.error[arm] += _RECENT * (quality - told - self.error[arm])
         self.outcomes[arm] += 1
-        self._waiting.append((arm, np.asarray(x, np.float64), quality, weight))
-        if len(self._waiting) < max(_REST, int(self.outcomes.sum()) // 50):
+        # What counts less makes the older outcomes fade less, too.
+        keep = (1 - 1 / self.memory) ** weight
+        arms, _, weights = self._about[:, : self._count]
+        weights[arms == arm] *= keep
+        self._quadratic[arm] *= keep
+        self._linear[arm] *= keep
+        here = x[: self.width]
+        self._sums = self._sums * (1 - (1 - keep) / self.arms) + weight * np.stack([np.ones(self.width), here, here**2])
+        self._rows[self._count], self._about[:, self._count] = x, (arm, quality, weight)
+        self._count += 1
+        self._waiting += 1
+        if self._waiting < min(max(_REST, int(self.outcomes.sum()) // 50), _LONGEST):
             return False
         self.fit()
         return True
 
     def fit(self) -> None:
-        """Solve for the weights, with all outcomes told so far."""
-        self._settle()
-        turn = self._standardised()
-        each = turn @ self.xx @ turn.T
-        told = self.xy @ turn.T
-        solved = [self._solved(each, told, penalty) for penalty in _PENALTIES]
-        self._all = np.stack([weights for weights, _ in solved]) @ turn  # (penalties, arms, width)
-        # The penalty that has foretold outcomes best before they were learnt from.
-        self._best = int(self.losses.argmin())
-        self.weights: Floats = self._all[self._best]
-        self.spread: Floats = turn.T @ solved[self._best][1] @ turn
+        """Newton's steps from the latest weights, with all outcomes told so far."""
+        turn, shared, own = self._standardised()
+        for _ in range(_NEWTON if self._count else 1):
+            quadratic, linear = self._expanded(0, self._count)
+            quadratic, linear = quadratic + self._quadratic, linear + self._linear
+            solved, inverse = _solved(turn @ quadratic @ turn.T, linear @ turn.T, shared, own)
+            weights = solved @ turn
+            settled = np.abs(weights - self.weights).max() < 1e-3
+            self.weights = weights
+            if settled:
+                break
+        self.spread: Floats = turn.T @ inverse @ turn
+        self._waiting = 0
+        self._retire()
 
-    def _solved(self, each: Floats, told: Floats, penalty: float) -> tuple[Floats, Floats]:
-        """(weights (arms, width), inverses (arms, width, width)) for standardised moments."""
-        eye = np.eye(self.width)
-        eye[-1, -1] = 0.01 / penalty  # each backend has a mean of its own, all but free
-        inverse = np.linalg.inv(each + penalty * eye)
-        inverse_pooled = np.linalg.inv(each.sum(0) + _POOLED * penalty * np.eye(self.width))
-        own = np.zeros_like(told)
-        for _ in range(_ROUNDS):  # each given the other: the joint solution, without its (arms * width)³
-            pooled = inverse_pooled @ (told - np.einsum("aij,aj->ai", each, own)).sum(0)
-            own = np.einsum("aij,aj->ai", inverse, told - each @ pooled)
-        return pooled + own, inverse
+    def _expanded(self, begin: int, end: int) -> tuple[Floats, Floats]:
+        """(quadratic (arms, width, width), linear (arms, width)) of the rows' log-likelihood at today's weights."""
+        quadratic, linear = np.zeros_like(self._quadratic), np.zeros_like(self._linear)
+        arms, quality, weight = self._about[:, begin:end]
+        for arm in range(self.arms):
+            chosen = np.flatnonzero(arms == arm)
+            rows = self._rows[begin + chosen]
+            x = rows[:, : self.width]
+            own = x @ self.weights[arm].astype(np.float32)
+            chance = _chances(own + rows[:, self.width + arm] if self.told else own)
+            curve = np.maximum(chance * (1 - chance), _STEEPEST)
+            weighed = (x * (weight[chosen] * curve).astype(np.float32)[:, None]).T
+            quadratic[arm] = weighed @ x
+            linear[arm] = weighed @ (own + (quality[chosen] - chance) / curve).astype(np.float32)
+        return quadratic, linear
 
-    def _settle(self) -> None:
-        """Add the waiting outcomes to the moments, all at once; each outcome makes its backend's older ones fade."""
-        keep = 1 - 1 / self.memory
-        for arm in {row[0] for row in self._waiting}:
-            rows = [row for row in self._waiting if row[0] == arm]
-            x, told, weights = np.stack([row[1] for row in rows]), *np.array([row[2:] for row in rows]).T
-            # What counts less makes the older outcomes fade less, too.
-            keeps = keep**weights
-            fading = np.append(np.cumprod(keeps[:0:-1])[::-1], 1.0) * weights
-            faded = x.T * fading
-            self.xx[arm] = keeps.prod() * self.xx[arm] + faded @ x
-            self.xy[arm] = keeps.prod() * self.xy[arm] + faded @ told
-        self._waiting = []
+    def _retire(self) -> None:
+        """Keep only the quadratic of rows beyond the latest."""
+        leaving = self._count - _EXACT
+        if leaving <= 0:
+            return
+        quadratic, linear = self._expanded(0, leaving)
+        self._quadratic += quadratic
+        self._linear += linear
+        self._rows[:_EXACT] = self._rows[leaving : self._count]
+        self._about[:, :_EXACT] = self._about[:, leaving : self._count]
+        self._count = _EXACT
 
-    def _standardised(self) -> Floats:
-        """(width, width): turns inputs into ones with a mean of 0 and a variance of about 1; the last stays 1."""
-        total = self.xx.sum(0)
-        count = total[-1, -1]
-        mean = total[-1, :-1] / count
-        variance = np.maximum(np.diag(total)[:-1] / count - mean**2, 0)
+    def _standardised(self) -> tuple[Floats, Floats, Floats]:
+        """(turn (width, width), shared (width,), own (width,)).
+
+        `turn` gives the inputs a mean of 0 and a variance of about 1, the last stays 1. The penalties on what is
+        shared and on what is an arm's own say how much logits vary from prompt to prompt, whatever the width.
+        """
+        count, total, squares = self._sums[:, :-1]
+        mean = total / np.maximum(count, 1)
+        variance = np.maximum(squares / np.maximum(count, 1) - mean**2, 0)
         scale = np.sqrt(np.maximum(variance, _FLOOR**2))
         # Floored at a tenth of what a unit vector has: the first few prompts may be alike.
         scale[: self.dim] = np.sqrt(max(float(variance[: self.dim].mean()), 0.1 / self.dim)) / _VECTOR_SHARE
         turn = np.eye(self.width)
         turn[:-1, :-1] = np.diag(1 / scale)
         turn[:-1, -1] = -mean / scale
-        return turn
+        size = max(float((variance / scale**2).sum()), 1.0)
+        # The levels are all but free.
+        shared = np.append(np.full(self.width - 1, size / _SHARED**2), 0.01)
+        own = np.append(np.full(self.width - 1, size / _OWN**2), 0.01)
+        return turn, shared, own
+
+    def _logits(self, x: Floats) -> Floats:
+        known = x[..., self.width :] if self.told else 0.0
+        return np.asarray(x[..., : self.width] @ self.weights.T + known)
 
     def expected(self, x: Floats) -> Floats:
-        """Quality of each arm for inputs (width,) or (n, width): (arms,) or (n, arms), within 0 and 1."""
+        """Quality of each arm for inputs (inputs,) or (n, inputs): (arms,) or (n, arms), within 0 and 1."""
         # Beyond chance alone, the mean error is drift: a backend that got worse, or better, of late.
         chance = _WORTH * _NOISE * np.sqrt(_RECENT / 2)
         drift = np.sign(self.error) * np.maximum(np.abs(self.error) - chance, 0)
-        return np.asarray(np.clip(x @ self.weights.T + drift, 0.0, 1.0))
+        return np.asarray(np.clip(_chances(self._logits(x)) + drift, 0.0, 1.0))
 
     def uncertainty(self, x: Floats) -> Floats:
-        """Standard deviation of each arm's expected quality for inputs (width,): (arms,)."""
-        return np.asarray(_NOISE * np.sqrt(np.maximum((self.spread @ x) @ x, 0.0)))
+        """Standard deviation of each arm's expected quality for inputs (inputs,): (arms,)."""
+        chance, here = _chances(self._logits(x)), x[: self.width]
+        return np.asarray(chance * (1 - chance) * np.sqrt(np.maximum((self.spread @ here) @ here, 0.0)))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """What was learnt: float32 (arms, width·(width + 1)/2) for the moments, which are symmetric."""
-        self._settle()
+        """What was learnt: float32 (arms, width·(width + 1)/2) of the quadratic, which is symmetric; float16 rows."""
         upper = np.triu_indices(self.width)
         return {
-            "xx": self.xx[:, upper[0], upper[1]].astype(np.float32),
-            "xy": self.xy.copy(),
+            "quadratic": self._quadratic[:, upper[0], upper[1]].astype(np.float32),
+            "linear": self._linear.copy(),
+            "sums": self._sums.copy(),
+            "rows": self._rows[: self._count].astype(np.float16),
+            "told": self._about[:, : self._count].copy(),
+            "weights": self.weights.copy(),
             "error": self.error.copy(),
-            "losses": self.losses.copy(),
             "outcomes": self.outcomes.copy(),
         }
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Go on from what `arrays` gave. Raises KeyError or ValueError: it is not that, and nothing has changed."""
         upper = np.triu_indices(self.width)
+        count = len(arrays["rows"])
         shapes: dict[str, tuple[int, ...]] = {
-            "xx": (len(self.xx), len(upper[0])),
-            "xy": self.xy.shape,
-            "error": (len(self.xx),),
+            "quadratic": (self.arms, len(upper[0])),
+            "linear": (self.arms, self.width),
+            "sums": (3, self.width),
+            "rows": (min(count, len(self._rows) - 1), self.inputs),
+            "told": (3, count),
+            "weights": (self.arms, self.width),
+            "error": (self.arms,),
+            "outcomes": (self.arms,),
         }
-        shapes |= {"outcomes": (len(self.xx),), "losses": self.losses.shape}
         for name, shape in shapes.items():
             if arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
                 raise ValueError(f"{name} has shape {arrays[name].shape}")
-        xx = np.zeros_like(self.xx)
-        xx[:, upper[0], upper[1]] = arrays["xx"]
-        xx += np.triu(xx, 1).transpose(0, 2, 1)
-        if not (np.diagonal(xx, 0, 1, 2) >= 0).all() or not (xx[:, -1, -1] > 0).all() or (arrays["outcomes"] < 0).any():
-            raise ValueError("moments below 0")
-        self._waiting, self.losses = [], arrays["losses"].astype(np.float64)
-        self.xx, self.xy = xx, arrays["xy"].astype(np.float64)
+        quadratic = np.zeros_like(self._quadratic)
+        quadratic[:, upper[0], upper[1]] = arrays["quadratic"]
+        quadratic += np.triu(quadratic, 1).transpose(0, 2, 1)
+        arms, quality, weight = arrays["told"]
+        known = np.isin(arms, range(self.arms)).all() and ((quality >= 0) & (quality <= 1) & (weight >= 0)).all()
+        if not known or (arrays["outcomes"] < 0).any() or (arrays["sums"][0] < 0).any():
+            raise ValueError("outcomes of no such arms")
+        if not (np.diagonal(quadratic, 0, 1, 2) >= 0).all() or not (quadratic[:, -1, -1] > 0).all():
+            raise ValueError("a quadratic below 0")
+        self._quadratic, self._linear = quadratic, arrays["linear"].astype(np.float64)
+        self._sums, self.weights = arrays["sums"].astype(np.float64), arrays["weights"].astype(np.float64)
+        self._rows[:count], self._about[:, :count], self._count = arrays["rows"], arrays["told"], count
         self.error, self.outcomes = arrays["error"].astype(np.float64), arrays["outcomes"].astype(np.int64)
         self.fit()
+
+
+def logit(chances: Floats) -> Floats:
+    """Of probabilities, those nearest to 0 and 1 held back."""
+    held = np.clip(np.asarray(chances, np.float64), _STEEPEST, 1 - _STEEPEST)
+    return np.asarray(np.log(held / (1 - held)))
+
+
+def _chances(logits: Floats) -> Floats:
+    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -30, 30))))
+
+
+def _solved(quadratic: Floats, linear: Floats, shared: Floats, own: Floats) -> tuple[Floats, Floats]:
+    """(weights (arms, width), inverses (arms, width, width)) of the joint optimum.
+
+    An arm's own part is eliminated first: given what is shared, u, it is (A + Λ)⁻¹ (b - A u), which leaves one
+    system for u, where A - A (A + Λ)⁻¹ A is Λ - Λ (A + Λ)⁻¹ Λ.
+    """
+    inverse = np.linalg.inv(quadratic + np.diag(own))
+    remains = np.diag(own) - own[:, None] * inverse * own
+    solved = np.linalg.solve(remains.sum(0) + np.diag(shared), (own * np.einsum("aij,aj->ai", inverse, linear)).sum(0))
+    apart = np.einsum("aij,aj->ai", inverse, linear - quadratic @ solved)
+    return solved + apart, inverse

@@ -1,9 +1,9 @@
 """How likely each of several LLMs is to answer a prompt well: trained on rows of who was right.
 
-Two ridge regressions on the prompt's vector and its forms: one for the level (how likely any of them is right)
-and one for the contrasts (how much more likely each one is than their mean). What a routing decision needs is
-the contrast, a far weaker signal, and so it has a penalty of its own. Forms enter twice, as they are and as random
-Fourier features (Rahimi & Recht 2007), which tell kinds of questions apart that no single count does.
+Logistic regressions on the prompt's vector and its forms that share how hard a prompt is (`logistic`). What a routing
+decision needs is by how much one model is likelier to be right than another, a weak signal in itself; that a prompt
+is neither so easy that both are right nor so hard that both are wrong says much of it. Forms enter twice, as they are
+and as random Fourier features (Rahimi & Recht 2007), which tell kinds of questions apart that no single count does.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.errors import ArtifactError, InputError
+from ruvllm.routing.logistic import fitted, held_out
 from ruvllm.routing.policy import Policy, cheapest, policy_for
 from ruvllm.routing.prompt_forms import PROMPT_FORMS, prompt_forms
-from ruvllm.routing.ridge import Moments, held_out, solve
 
 __all__ = ["Difficulty", "folds_of"]
 
@@ -29,13 +29,14 @@ Floats = NDArray[np.float32]
 
 _FOURIER, _BANDWIDTH = 512, 0.2
 _FORMS_SHARE = 0.5  # of the forms as they are: their Fourier features say most of it again
-_PENALTIES = (30.0, 100.0, 300.0, 1_000.0, 3_000.0, 6_000.0, 12_000.0, 24_000.0, 48_000.0, 200_000.0)
+_SHARED, _OWN = 0.5, 0.35  # prior standard deviations of the logit, see `logistic.fitted`
+_LINK = "logit"  # what the weights give; a file of another version has no such word
 _FOLDS, _SEED = 5, 20_240_618  # no seed that somebody draws folds of their own with
 _FEWEST = 50  # rows
 _HELD = 512  # held-out probabilities that are kept to set thresholds by
 _MOST_MODELS = 64
 _FIX = "train it again with `ruvllm tiers train FILE`"
-_EDGE = 0.01  # a linear model may say -0.1 or 1.1: no prompt is that clear
+_EDGE = 0.01  # no prompt is clearer than that
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Difficulty:
         models: Sequence[str] = ("weak", "strong"),
         encoder: str = "",
     ) -> Difficulty:
-        """Choose the penalties by five folds, then train on everything.
+        """Train on everything, and once on all of five folds but one for each, to know what to expect of it.
 
         Args:
             vectors: (n, dim) unit rows of the texts.
@@ -82,17 +83,11 @@ class Difficulty:
         # A form that hardly varies among these prompts must not shout when it does in another.
         means, scales = forms.mean(0), np.maximum(forms.std(0), 0.05)
         x = _features(vectors, forms, means, scales)
-        level = right.mean(1, dtype=np.float32, keepdims=True)
-        targets = np.concatenate([level, right.astype(np.float32) - level], 1)
-        fold = folds_of(texts, _FOLDS, _SEED)
-        groups = np.minimum(np.arange(targets.shape[1]), 1)  # the level, and all contrasts
-        held, penalties = held_out(x, targets, fold, groups, _PENALTIES)
-        solved, bias = solve(Moments.of(x, targets), penalties)
+        truth = right.astype(np.float32)
+        weights, bias = fitted(x, truth, _SHARED, _OWN)
+        held = held_out(x, truth, folds_of(texts, _FOLDS, _SEED), _SHARED, _OWN)
         sample = np.linspace(0, len(texts) - 1, min(_HELD, len(texts))).astype(np.int64)
-        probabilities = np.clip(held[:, 1:] + held[:, :1], _EDGE, 1 - _EDGE)[sample]
-        return cls(
-            tuple(models), encoder, means, scales, solved[:, 1:] + solved[:, :1], bias[1:] + bias[0], probabilities
-        )
+        return cls(tuple(models), encoder, means, scales, weights, bias, np.clip(held[sample], _EDGE, 1 - _EDGE))
 
     @property
     def dim(self) -> int:
@@ -111,7 +106,7 @@ class Difficulty:
             raise InputError(f"vectors of shape {vectors.shape}", field="vectors", fix=fix)
         forms = np.stack([prompt_forms(text) for text in texts])
         raw = _features(vectors, forms, self.means, self.scales) @ self.weights + self.bias
-        return np.asarray(np.clip(raw, _EDGE, 1 - _EDGE), np.float32)
+        return np.asarray(np.clip(1 / (1 + np.exp(-np.clip(raw, -30, 30))), _EDGE, 1 - _EDGE), np.float32)
 
     def cheapest(self, text: str, vector: Floats, costs: Sequence[float], quality: float) -> str:
         """The cheapest model that is right with a probability of `quality`, else the likeliest to be right."""
@@ -132,7 +127,7 @@ class Difficulty:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """For an npz file."""
-        told = json.dumps({"models": self.models, "encoder": self.encoder}).encode()
+        told = json.dumps({"models": self.models, "encoder": self.encoder, "link": _LINK}).encode()
         return {
             "about": np.frombuffer(told, np.uint8),
             **{name: getattr(self, name) for name in ("means", "scales", "weights", "bias", "held")},
@@ -143,9 +138,9 @@ class Difficulty:
         """What `arrays` gave. Raises ArtifactError when one is missing, not finite or of another shape."""
         try:
             about = json.loads(arrays["about"].astype(np.uint8).tobytes())
-            models, encoder = tuple(map(str, about["models"])), str(about["encoder"])
+            models, encoder, link = tuple(map(str, about["models"])), str(about["encoder"]), about.get("link")
             parts = {key: arrays[key] for key in ("means", "scales", "weights", "bias", "held")}
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"{name} is no trained difficulty: {error!r}"[:160], field=name, fix=_FIX) from None
         forms, count = len(PROMPT_FORMS), len(models)
         width = parts["weights"].shape[0] if parts["weights"].ndim == 2 else 0
@@ -155,7 +150,7 @@ class Difficulty:
             value = parts[key]
             if value.shape != shape or value.dtype != np.float32 or not np.isfinite(value).all():
                 raise ArtifactError(f"{name}: array {key!r} is malformed", field=key, fix=_FIX)
-        if width <= forms + _FOURIER or held == 0 or not (parts["scales"] > 0).all():
+        if link != _LINK or width <= forms + _FOURIER or held == 0 or not (parts["scales"] > 0).all():
             raise ArtifactError(f"{name} is of another version", field=name, fix=_FIX)
         return cls(models, encoder, **parts)
 

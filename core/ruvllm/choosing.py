@@ -1,0 +1,126 @@
+"""The part of a RuvLLM that chooses who answers, and takes complex queries apart."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ruvllm.answering import Answering
+from ruvllm.errors import InputError
+from ruvllm.routing.trained import KEPT_AS, TrainedTiers
+
+if TYPE_CHECKING:
+    from ruvllm.config import Config
+    from ruvllm.encoders.protocol import Encoder
+    from ruvllm.encoders.static import StaticEncoder
+    from ruvllm.host import Host
+    from ruvllm.inference.backend import Backend
+    from ruvllm.memory.memory import MemoryStore
+    from ruvllm.memory.store import Store
+    from ruvllm.rlm.controller import RlmController
+    from ruvllm.routing.selector import BackendProfile, LLMOrchestrator
+
+__all__ = ["Choosing", "forget_tiers", "trained_tiers"]
+
+_SELECTOR = "selector"  # in the state file
+
+
+class Choosing(Answering):
+    """Recursive answering, and the choice of backends, over one runtime's encoder, memory, backends and state."""
+
+    config: Config
+    store: Store
+    static: StaticEncoder
+    minilm: Encoder | None
+    _selector: LLMOrchestrator | None = None
+
+    @cached_property
+    @abstractmethod
+    def memory(self) -> MemoryStore:
+        """What was told it to remember."""
+
+    def rlm(self, backend: Backend | None = None, **settings: Any) -> RlmController:
+        """What takes complex queries and long documents apart, with this runtime's memory and backends.
+
+        Args:
+            backend: writes; the large tier's when None, and what is found word for word where that is no model.
+            settings: fields of `RlmConfig`, and `decomposer`.
+
+        Raises:
+            ConfigError: a setting is unknown or out of range.
+        """
+        from ruvllm.query.writers import writes
+        from ruvllm.rlm.controller import RlmController
+        from ruvllm.types import Tier
+
+        tiers = self._pipeline.writers.tiers
+        if backend is None and any(map(writes, tiers.backends.values())):
+            backend = tiers.at(Tier.LARGE)
+        return RlmController(self.minilm or self.static, backend, self.memory, **settings)
+
+    def orchestrator(
+        self, backends: Sequence[BackendProfile], *, budget: float | None = None, **settings: Any
+    ) -> LLMOrchestrator:
+        """What chooses among LLM backends and learns from outcomes; this runtime's model router learns from them too.
+
+        What it learns is kept in the state file (by `tick`'s turns and `close`), and taken up again by the next one
+        of the same backends. There is one at a time; `stats()["selection"]` is its dashboard.
+
+        Args:
+            budget: mean US dollars of a prompt; None for the best quality / (cost · latency).
+            settings: of `LLMOrchestrator`.
+
+        Raises:
+            InputError: as `LLMOrchestrator`.
+        """
+        from ruvllm.routing.selector import LLMOrchestrator
+        from ruvllm.routing.size_outcomes import SizeOutcomes
+
+        learners = self._pipeline.learners
+        sizes = SizeOutcomes(learners.network, learners.replay) if learners.enabled else None
+        made = LLMOrchestrator(backends, self.minilm or self.static, budget=budget, sizes=sizes, **settings)
+        self._save_selector()
+        kept = self.store.kept(_SELECTOR)
+        if kept is not None and made.names == LLMOrchestrator.names_in(kept):
+            made.restore(kept)
+        self._selector = made
+        return made
+
+    def _save_selector(self) -> None:
+        """Keep what the choice of backends learnt. Raises StoreError: it cannot be written."""
+        if self._selector is not None and self._selector.ledger.answers and self.config.learning.enabled:
+            self.store.keep(_SELECTOR, self._selector.to_bytes())
+
+    def _choice_stats(self) -> dict[str, Any]:
+        return {} if self._selector is None else {"selection": self._selector.stats()}
+
+
+def trained_tiers(choice: str, store: Store, host: Host) -> TrainedTiers | None:
+    """What `router.tier_model` names; None for the words of a task.
+
+    Raises:
+        ArtifactError, StoreError: what it names is damaged.
+        InputError: it is a path that cannot be read.
+    """
+    if choice == "words":
+        return None
+    if choice == "shipped":
+        return TrainedTiers.from_bytes(host.artifact("tiers.npz"))
+    if choice == "kept":
+        kept = store.kept(KEPT_AS)
+        return None if kept is None else TrainedTiers.from_bytes(kept, "the trained tiers in the state file")
+    try:
+        return TrainedTiers.from_bytes(Path(choice).read_bytes(), choice)
+    except OSError as error:
+        message = f"{choice} cannot be read ({error.strerror or error})"
+        fix = "use kept, words, shipped, or a file that `ruvllm tiers train` wrote"
+        raise InputError(message, field="router.tier_model", fix=fix) from None
+
+
+def forget_tiers(store: Store) -> bool:
+    """Drop what `ruvllm tiers train` kept; whether there was any. Raises StoreError: it cannot be written."""
+    with store.write() as db:
+        return db.execute("DELETE FROM learnt WHERE name = ?", (KEPT_AS,)).rowcount > 0
