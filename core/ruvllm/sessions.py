@@ -195,11 +195,12 @@ class Sessions:
         return True
 
     def flush(self, most: int | None = None) -> None:
-        """Write what changed, of so many sessions at most.
+        """Write what changed, of so many sessions at most, and remove those that have ended.
 
         Raises:
             StoreError: it cannot be written; it goes on waiting.
         """
+        self._expire()
         if self._kept is None or not (self._changed or self._gone):
             return
         chosen = list(islice(self._changed, most))

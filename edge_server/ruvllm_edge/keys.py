@@ -41,7 +41,9 @@ def keys() -> None:
 def add(name: str, file: Path) -> None:
     """Make a key and print it: only its hash is kept, so it cannot be shown again."""
     ring = read_keys(file) if file.exists() else KeyRing(())
-    if name in dict(ring.hashes) or not name or any(char.isspace() for char in name) or len(name) > 80:
+    if name in dict(ring.hashes):
+        raise ConfigError(f"there is a key {name!r} already", field="name", fix="give this one another name")
+    if not name or any(char.isspace() for char in name) or len(name) > 80:
         fix = "give it another name, one word of up to 80 characters"
         raise ConfigError(f"no key can be called {name!r}", field="name", fix=fix)
     key = new_key()
@@ -70,9 +72,11 @@ def remove(name: str, file: Path) -> None:
 
 
 def _write(file: Path, ring: KeyRing) -> None:
-    """Whole or not at all, and for the owner alone."""
+    """Whole or not at all, and for the owner alone unless others were let in since."""
     text = "".join(f"{name} sha256:{digest.hex()}\n" for name, digest in ring.hashes)
     fresh = file.with_name(f"{file.name}.new")
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
         out.write(text)
+    if file.exists():
+        fresh.chmod(file.stat().st_mode & 0o777)
     fresh.replace(file)

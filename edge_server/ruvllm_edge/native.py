@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import convert
 
-from ruvllm import Decision, StoreError, Team, __version__
+from ruvllm import Decision, InputError, StoreError, Team, __version__
 from ruvllm.memory.records import Memory
 from ruvllm.memory.transfer import UNFIT
 from ruvllm.responses import Constraints, Response, Session
@@ -68,7 +68,10 @@ async def new_session(edge: Edge, call: Call) -> s.SessionMade:
 
 async def session(edge: Edge, call: Call) -> Session:
     """A conversation as it stands."""
-    return edge.llm.session(call.path["id"])
+    try:
+        return edge.llm.session(call.path["id"])
+    except InputError as error:
+        raise Problem(404, error.message, field="id", fix=error.fix, name="InputError") from None
 
 
 async def end_session(edge: Edge, call: Call) -> None:

@@ -113,7 +113,8 @@ def _read(name: str, kind: str, text: str) -> Any:
             return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[text.lower()]
         return {"int": int, "float": float, "str": str}[kind](text)
     except (KeyError, ValueError):
-        raise _wrong(name, text, f"give a {kind}") from None
+        kinds = {"bool": "true or false", "int": "a whole number", "float": "a number"}
+        raise _wrong(name, text, f"give {kinds.get(kind, 'a text')}") from None
 
 
 def _wrong(name: str, value: object, fix: str) -> ConfigError:

@@ -266,3 +266,24 @@ def test_whoever_wants_none_kept_has_none_left(tmp_path: Path):
         llm.query("once more", session=llm.new_session().id)
     with closing(Store(path)) as store:
         assert store.read("SELECT (SELECT count(*) FROM sessions), (SELECT count(*) FROM turns)") == [(0, 0)]
+
+
+def test_what_nobody_uses_any_more_leaves_the_file_by_itself():
+    store = Store()
+    known, clock = kept(store, ttl=60)
+    known.new(id="a")
+    known.flush()
+    clock.now += 61
+    known.flush()  # a server's timer, while nobody asks
+    assert Conversations(store).rows() == []
+
+
+def test_what_has_ended_cannot_be_read_in_the_file_either(tmp_path: Path):
+    path = tmp_path / "state.db"
+    with closing(Store(path)) as store:
+        known, _ = kept(store)
+        session = known.new(id="secret")
+        known.add(session, session.state, "the word is xylophone", "very well, xylophone")
+        known.flush()
+        known.end("secret")
+    assert b"xylophone" not in path.read_bytes()

@@ -75,6 +75,7 @@ def test_a_session_keeps_what_was_said(edge: Running):
     assert edge.client.delete(f"/v1/sessions/{name}").status_code == 204
     gone = edge.post("/query", {"query": "which number?", "session_id": name})
     assert (gone.status_code, gone.json()["field"]) == (422, "session")
+    assert edge.get(f"/v1/sessions/{name}").status_code == 404
 
 
 def test_agents_come_and_go(edge: Running):

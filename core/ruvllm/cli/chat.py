@@ -45,7 +45,11 @@ def chat(ctx: click.Context, /, **opening: Any) -> None:
     llm = open_answering(ctx, **opening)
     with asyncio.Runner() as runner:
         try:
-            _Chat(llm, runner).run()
+            chat = _Chat(llm, runner)
+            try:
+                chat.run()
+            finally:
+                chat.end()
         finally:
             runner.run(llm.aclose())
 
@@ -73,6 +77,10 @@ class _Chat:
                 fail(str(error))
             except KeyboardInterrupt:
                 click.echo("\n(stopped; nothing of it was kept)")
+
+    def end(self) -> None:
+        """Forget the conversation: nobody can go on with it."""
+        self._llm.end_session(self._session)
 
     async def _answer(self, text: str) -> None:
         events = cast(Any, self._llm.aquery_stream(text, session=self._session))
@@ -140,7 +148,7 @@ def _writers(llm: RuvLLM) -> str:
     backends = llm.backends
     if all(backend.model == "extractive" for backend in backends.values()):
         return "extractive (no LLM: sentences of what was remembered, with their sources)"
-    return ", ".join(f"{tier.name.lower()} {plain(one.name)} ({plain(one.model)})" for tier, one in backends.items())
+    return ", ".join(f"{plain(one.model)} (tier {tier.name.lower()})" for tier, one in backends.items())
 
 
 def _learnt(done: Applied, agent: str) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+import sqlite3
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,16 +100,29 @@ class Conversations:
         """
         turns = [(one.id, _clean(said), _clean(answer)) for one in sessions for said, answer in one.turns]
         with self._store.write() as db:
-            db.executemany("DELETE FROM sessions WHERE id = ?", [(id,) for id in gone])
+            with _for_good(db):
+                db.executemany("DELETE FROM sessions WHERE id = ?", [(id,) for id in gone])
             db.executemany(_SAVE, [_values(one) for one in sessions])
             db.executemany("INSERT INTO turns (session, question, answer) VALUES (?, ?, ?)", turns)
-            db.executemany(_TRIM, [(one.id, one.count) for one in sessions if one.turns])
+            with _for_good(db):
+                db.executemany(_TRIM, [(one.id, one.count) for one in sessions if one.turns])
 
     def clear(self) -> None:
         """Forget all of them. Raises StoreError: it cannot be written."""
         if self._store.read("SELECT 1 FROM sessions LIMIT 1"):
-            with self._store.write() as db:
+            with self._store.write() as db, _for_good(db):
                 db.execute("DELETE FROM sessions")
+
+
+@contextmanager
+def _for_good(db: sqlite3.Connection) -> Iterator[None]:
+    """Overwrite what is deleted meanwhile: SQLite would leave the words where they were until it needs the room."""
+    (before,) = db.execute("PRAGMA secure_delete").fetchone()
+    db.execute("PRAGMA secure_delete = ON")
+    try:
+        yield
+    finally:
+        db.execute(f"PRAGMA secure_delete = {int(before)}")
 
 
 def _values(one: KeptSession) -> tuple[Any, ...]:
