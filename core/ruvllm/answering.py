@@ -209,6 +209,11 @@ class Answering(ABC):
         return self._pipeline.stats() if "_pipeline" in self.__dict__ else {"total_queries": 0}
 
     def _wait(self, coroutine: Coroutine[Any, Any, T], awaited: str) -> T:
-        if self._pipeline.writers.local:
+        try:
+            local = self._pipeline.writers.local
+        except BaseException:  # a backend that cannot be made
+            coroutine.close()
+            raise
+        if local:
             return run_now(coroutine)
         return self._loop.run(coroutine, awaited)

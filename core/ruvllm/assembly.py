@@ -16,6 +16,7 @@ from ruvllm.inference.local_models import LocalModels
 from ruvllm.inference.openai_http import OpenAiHttp
 from ruvllm.inference.retry import Retries
 from ruvllm.inference.tiers import Tiers
+from ruvllm.memory.apart import Apart
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.options import TIERS, BackendConfig, InferenceConfig
 from ruvllm.pipeline import Pipeline
@@ -50,7 +51,9 @@ def assemble(
     if not backends:
         backends = {Tier.BOOSTER: Extractive(memory.encoder)}
     chosen = {_tier(tier): backend for tier, backend in backends.items()}
-    learners = Learners(memory.encoder, memory.store, config.router, config.learning)
+    # What is learnt on vectors of ruvllm's own space has always had plain names.
+    store = memory.store if memory.space.startswith("minilm-") else Apart(memory.store, memory.space)
+    learners = Learners(memory.encoder, store, config.router, config.learning)
     return Pipeline(memory, router, Writers(Tiers(chosen), config.inference), learners, config)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
@@ -32,6 +33,7 @@ __all__ = [
     "MemoryConfig",
     "RouterConfig",
     "SessionsConfig",
+    "names_a_model",
 ]
 
 _MOST_BYTES = 1_000_000  # of a file
@@ -52,7 +54,7 @@ class Config:
 
     Attributes:
         agents: a folder of Claude Code agents or an agents file; the built-in catalog when None.
-        encoder: "cascade", "minilm" or "static"; None takes the best that can run.
+        encoder: "cascade", "minilm" or "static", or the path or name of a model; None takes the best that can run.
         state: the file that keeps what is learnt; None keeps nothing.
     """
 
@@ -109,6 +111,11 @@ class Config:
         return _overlaid(base or cls(), prefix, found)
 
 
+def names_a_model(encoder: str) -> bool:
+    """Whether that can be the path or the name of a model, rather than an encoder of ruvllm's."""
+    return re.search(r"[/\\.:-]", encoder) is not None
+
+
 def _leaves(config: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
     """(dotted key, value, type) of every option that holds no others."""
     for option, kind in get_type_hints(type(config)).items():
@@ -134,7 +141,8 @@ def _check(key: str, value: Any, kind: Any) -> None:
         least, most = RANGES[short]
         if not least <= value <= most:
             raise ConfigError(f"{key} is {value!r}", field=key, fix=f"use {least:g} to {most:g}")
-    if short in CHOICES and value is not None and value not in CHOICES[short]:
+    a_model = short == "encoder" and isinstance(value, str) and names_a_model(value)
+    if short in CHOICES and value is not None and value not in CHOICES[short] and not a_model:
         raise ConfigError(f"{key} is {value!r}"[:120], field=key, fix=f"use one of {', '.join(CHOICES[short])}")
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ruvllm.agents.catalog import builtin_agents, builtin_digest, unique
 from ruvllm.agents.readers import read_agents
 from ruvllm.choosing import Choosing, trained_tiers
-from ruvllm.config import Config
+from ruvllm.config import Config, names_a_model
 from ruvllm.encoders.cache import CachedEncoder
 from ruvllm.encoders.onnx import OnnxEncoder
 from ruvllm.encoders.protocol import Encoder, Pause, Vectors, no_pause, pause, run_now
@@ -34,7 +34,9 @@ from ruvllm.types import Agent, Decision, Feedback, Team, Tier
 
 if TYPE_CHECKING:
     from ruvllm.inference.backend import Backend
+    from ruvllm.inference.library import Tell
     from ruvllm.learning.loops import Loops
+    from ruvllm.own_encoder import OwnEncoder
     from ruvllm.pipeline import Pipeline
 
 __all__ = ["RuvLLM"]
@@ -51,7 +53,9 @@ class RuvLLM(Choosing):
     Args:
         agents: agents to route among: a folder of Claude Code agents, an agents file, or Agent
             objects; the built-in catalog when None.
-        encoder: "cascade", "minilm" or "static"; None takes "cascade" where MiniLM can run.
+        encoder: "cascade", "minilm" or "static"; None takes "cascade" where MiniLM can run. Or a model on this
+            machine, as `ruvllm.inference.encoder_model.open_encoder` takes it; what another encoder remembered is
+            found with it after `ruvllm memory reembed`.
         state: the SQLite file that keeps what is learnt; None keeps nothing.
         host: where this runs; the native host when None.
         like: another one, whose host and models this one shall use too: they are read once.
@@ -61,6 +65,7 @@ class RuvLLM(Choosing):
 
     Attributes:
         problems: agent files that were skipped, each naming its line.
+        own: the model that was named as encoder, None with one of ruvllm's.
 
     Raises:
         ArtifactError: a model artifact is missing or damaged.
@@ -83,22 +88,49 @@ class RuvLLM(Choosing):
         agents = self.config.agents if agents is None else agents
         encoder, state = encoder or self.config.encoder, self.config.state if state is None else state
         self.host: Host = like.host if like is not None else host or NativeHost()
-        if encoder is not None and encoder not in MODES:
-            raise InputError(f"encoder is {encoder!r}", field="encoder", fix=f"use one of {', '.join(MODES)}")
         self.problems: list[AgentFileError] = []
         chosen = self._read(agents)
         self._models: _Models = like._models if like is not None else _Models(self.host)
         self.static, self.weights = self._models.static, self._models.weights
         self.mode = encoder or ("cascade" if self.host.has_sessions() else "static")
-        self.minilm: Encoder | None = None if self.mode == "static" else self._models.minilm
+        self.own: OwnEncoder | None = None
+        self.minilm: Encoder | None = None
+        if self.mode not in MODES:
+            if not names_a_model(self.mode):
+                fix = f"use one of {', '.join(MODES)}, or the path of a model"
+                raise InputError(f"encoder is {self.mode!r}", field="encoder", fix=fix)
+            from ruvllm.own_encoder import OwnEncoder
+
+            self.own = OwnEncoder(self.mode)
+            self.minilm, self.weights = self.own.encoder, self.own.weights(self.weights)
+            self.mode = self.minilm.name
+        elif self.mode != "static":
+            self.minilm = self._models.minilm
         self.store = Store(state) if state is not None else Store()
         self._take_over(self._make_router(builtin_agents() if chosen is None else chosen))
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path, *, tell: Tell | None = None, **options: Any) -> RuvLLM:
+        """One that answers with a model on this machine, which is downloaded and converted first if need be.
+
+        Args:
+            model: a converted folder, a GGUF file, a Hugging Face folder, `owner/repo[:file]` or a known name.
+            tell: told what is being done, how much of it, of how much.
+            options: as for `RuvLLM`; what a `config` says of backends counts for the other tiers.
+
+        Raises:
+            RuvllmError: the model cannot be had; or as `RuvLLM`.
+        """
+        from ruvllm.pretrained import config_with_model
+
+        config = config_with_model(model, options.pop("config", None) or Config(), tell)
+        return cls(config=config, **options)
 
     @cached_property
     def memory(self) -> MemoryStore:
         """What was told it to remember: texts found again by meaning, in the same state file."""
-        encoder: Encoder = self.minilm or self.static  # both place a text in one space
-        return MemoryStore(encoder, self.store, space=f"minilm-{encoder.dim}")
+        encoder: Encoder = self.minilm or self.static  # both of ours place a text in one space
+        return MemoryStore(encoder, self.store, space=f"minilm-{encoder.dim}" if self.own is None else None)
 
     @property
     def agents(self) -> tuple[Agent, ...]:
@@ -279,6 +311,8 @@ class RuvLLM(Choosing):
         """Write what waits, and release the state file."""
         try:
             self._stop()
+            if self.own is not None:
+                self.own.save(self.store, self.router, self._told(self.agents))
             self._save_selector()
             if "memory" in self.__dict__:  # not one that would be made just now
                 self.memory.save()
@@ -314,13 +348,17 @@ class RuvLLM(Choosing):
             before = compiled.scorers if compiled and compiled.agents == chosen else {}
             compiled = Compiled(chosen, before | {name: scorer for name, (scorer, _) in kept.items()})
         seen = {name: count for name, (_, count) in kept.items()}
+        if self.own is not None:
+            self.own.kept = self.own.model.name in kept
         tiers = trained_tiers(self.config.router.tier_model, self.store, self.host)
+        if self.own is not None and tiers is not None and tiers.difficulty.encoder != "static":
+            tiers = None  # they were learnt on other vectors
         return Router(
             chosen,
             self.static,
             self.minilm,
             self.weights,
-            mode=self.mode,
+            mode=self.mode if self.own is None else "minilm",
             compiled=compiled,
             seen=seen,
             tiers=tiers,
@@ -333,7 +371,7 @@ class RuvLLM(Choosing):
 
     def _compiled(self, agents: Sequence[Agent]) -> Compiled | None:
         """What was built before, where the agents are the built-in ones or little else."""
-        if places(agents, builtin_agents()) is None:
+        if self.own is not None or places(agents, builtin_agents()) is None:
             return None
         found: dict[str, NDArray[Any]] = {}
         for name in _BUILTIN[:1] if self.mode == "static" else _BUILTIN:

@@ -18,7 +18,9 @@ import uvicorn
 from ruvllm import ConfigError, RuvLLM
 from ruvllm.cli.answers import ready_models, with_local_model
 from ruvllm.cli.options import agents_option, default_state, encoder_option, state_of
+from ruvllm.cli.ready import ready_encoder, warm_agents
 from ruvllm.config import Config
+from ruvllm.memory.reembed import refuse_strange
 from ruvllm_edge.app import make_app
 from ruvllm_edge.logs import start_logging
 from ruvllm_edge.page import find_page
@@ -91,7 +93,10 @@ def serve(
     sock = bound(settings.host, settings.port, any_port)
     state = state_of(ctx, None) or options.state or default_state()
     chosen = agents or options.agents
+    ready_encoder(encoder or options.encoder)
     llm = RuvLLM(chosen, encoder=encoder or options.encoder, state=state, config=options)
+    warm_agents(llm)
+    refuse_strange(llm.memory)
     llm.backends  # noqa: B018 - one that cannot be made shows now, not with the first question
     server = make_server(llm, settings, keeps=chosen is None)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host

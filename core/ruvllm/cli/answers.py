@@ -12,7 +12,7 @@ import click
 from ruvllm import RuvLLM
 from ruvllm.cli.console import plain, warn
 from ruvllm.cli.options import agents_option, default_state, encoder_option, state_of, state_option
-from ruvllm.cli.ready import ready_model
+from ruvllm.cli.ready import check_memories, ready_encoder, ready_model, warm_agents
 from ruvllm.config import Config
 from ruvllm.options import BackendConfig
 from ruvllm.responses import Response, Routed
@@ -67,9 +67,12 @@ def open_answering(
         chosen = with_local_model(chosen, model)
     ready_models(chosen)
     path = state_of(ctx, state) or chosen.state or default_state()
+    ready_encoder(encoder or chosen.encoder)
     llm = RuvLLM(agents, encoder=encoder, state=path, config=chosen)
     if llm.problems:
         warn(f"skipped {len(llm.problems)} agent file(s); `ruvllm agents lint` names each line")
+    warm_agents(llm)
+    check_memories(llm)
     return llm
 
 

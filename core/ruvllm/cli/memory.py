@@ -12,8 +12,9 @@ import click
 
 from ruvllm import InputError, StoreError
 from ruvllm.cli.console import number, plain, print_json, progress, show_table, waiting
-from ruvllm.cli.memory_care import check, consolidate, forget, link
+from ruvllm.cli.memory_care import check, consolidate, forget, link, reembed
 from ruvllm.cli.options import encoder_option, json_option, open_memory, state_option
+from ruvllm.cli.ready import check_memories
 from ruvllm.memory.exchange import export_lines, import_lines
 from ruvllm.memory.records import NODE_KINDS
 
@@ -33,6 +34,7 @@ def memory() -> None:
       ruvllm memory search "when does staging lose its data?"
       ruvllm memory export > memories.jsonl
       ruvllm memory check --repair
+      ruvllm memory reembed --encoder ./ruvltra
     """
 
 
@@ -133,6 +135,7 @@ def search(
     wanted = _object(filter_, "filter")
     # The first search of a large collection builds its index.
     with open_memory(ctx, state, encoder, make=False) as llm, waiting("searching"):
+        check_memories(llm)
         found = llm.memory.search(query, k, collection=collection, filter=wanted, hops=hops, recall=recall)
         llm.memory.flush()
     if as_json:
@@ -211,5 +214,5 @@ def import_(ctx: click.Context, file: Path, encoder: str | None, state: Path | N
         click.echo(f"added {memories:,} memories and {edges:,} edges")
 
 
-for _command in (check, link, forget, consolidate):
+for _command in (check, link, forget, consolidate, reembed):
     memory.add_command(_command)

@@ -10,14 +10,18 @@ from pathlib import Path
 import click
 
 from ruvllm.cli.console import print_json, progress, show_table, stages
-from ruvllm.cli.options import default_state, json_option, open_memory, state_of, state_option
+from ruvllm.cli.options import default_state, encoder_option, json_option, open_memory, state_of, state_option
+from ruvllm.encoders.protocol import run_now
 from ruvllm.memory.check import Report, repair
 from ruvllm.memory.check import check as look
 from ruvllm.memory.consolidate import Consolidated, Consolidation
 from ruvllm.memory.consolidate import consolidate as gather
+from ruvllm.memory.memory import MemoryStore
+from ruvllm.memory.reembed import elsewhere
+from ruvllm.memory.reembed import reembed as take_over
 from ruvllm.memory.subgraph import EDGE_KINDS
 
-__all__ = ["check", "consolidate", "forget", "link"]
+__all__ = ["check", "consolidate", "forget", "link", "reembed"]
 
 _USUAL = Consolidation()
 _id = click.IntRange(1, 2**63 - 1)
@@ -138,11 +142,18 @@ def forget(ctx: click.Context, ids: tuple[int, ...], state: Path | None, as_json
     show_default=True,
     help="Cosine from which two memories say much the same.",
 )
+@encoder_option
 @state_option
 @json_option
 @click.pass_context
 def consolidate(
-    ctx: click.Context, most: int, collection: str, alike: float, state: Path | None, as_json: bool
+    ctx: click.Context,
+    most: int,
+    collection: str,
+    alike: float,
+    encoder: str | None,
+    state: Path | None,
+    as_json: bool,
 ) -> None:
     """Put old, seldom used and similar memories under concepts, until there are no more than --most.
 
@@ -154,7 +165,7 @@ def consolidate(
       ruvllm memory consolidate --most 500 --collection faq --alike 0.7
     """
     settings, done = Consolidation(most=most, alike=alike), Consolidated()
-    with open_memory(ctx, state, "static") as llm:
+    with open_memory(ctx, state, encoder or "static") as llm:
         before = llm.memory.records.counts().get(collection, 0)
         with _towards(before - int(most * settings.down_to) if before > most else 0) as advance:
             for step in gather(llm.memory, collection, settings):
@@ -168,6 +179,43 @@ def consolidate(
         click.echo(f"{collection}: {before:,} -> {left:,}; {said}, {done.bytes_saved / 1e6:,.1f} MB less in the index")
     else:
         click.echo(f"{collection} holds {before:,} memories, at most {most:,} are wanted: nothing to do")
+
+
+@click.command()
+@encoder_option
+@state_option
+@json_option
+@click.pass_context
+def reembed(ctx: click.Context, encoder: str | None, state: Path | None, as_json: bool) -> None:
+    """Encode memories of another encoder anew, so that this one finds them.
+
+    It may be stopped at any time, and goes on where it was: a memory keeps its old vector until its new one is on
+    disk. Searches with the old encoder find fewer and fewer of them.
+
+    \b
+    Examples:
+      ruvllm memory reembed --encoder ./ruvltra
+      ruvllm memory reembed --encoder minilm
+    """
+    with open_memory(ctx, state, encoder, make=False) as llm:
+        away = elsewhere(llm.memory)
+        with progress("encoding", sum(away.values()), quiet=as_json) as advance:
+            done = run_now(_reembedded(llm.memory, advance))
+        left = sum(elsewhere(llm.memory).values())
+        space = llm.memory.space
+    if as_json:
+        print_json({"space": space, "before": away, "done": done, "left": left})
+        return
+    click.echo(f"{done:,} memories are of {space} now" + (f"; {left:,} say nothing to it and stay" if left else ""))
+
+
+async def _reembedded(memory: MemoryStore, advance: Callable[[], None]) -> int:
+    done = 0
+    async for count in take_over(memory):
+        done += count
+        for _ in range(count):
+            advance()
+    return done
 
 
 @contextmanager

@@ -8,6 +8,8 @@ import click
 
 from ruvllm import RuvLLM
 from ruvllm.cli.console import warn
+from ruvllm.config import names_a_model
+from ruvllm.routing.router import MODES
 
 __all__ = [
     "agents_option",
@@ -27,11 +29,28 @@ agents_option = click.option(
     help="A folder of Claude Code agents (.claude/agents) or an agents file (.json, .toml, .yaml); "
     "the built-in catalog when left out.",
 )
+
+
+def _encoder(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """One of ruvllm's own, or a model that is ready when this returns."""
+    if value is not None and value not in MODES and not names_a_model(value):
+        raise click.BadParameter(
+            f"{value!r} is none of {', '.join(MODES)}, and no path or name of a model.", ctx, param
+        )
+    if value is not None and value not in MODES:
+        from ruvllm.cli.ready import ready_encoder
+
+        ready_encoder(value)
+    return value
+
+
 encoder_option = click.option(
     "--encoder",
-    type=click.Choice(["static", "minilm", "cascade"]),
+    metavar="static|minilm|cascade|MODEL",
+    callback=_encoder,
     help="What reads the text: static (microseconds), minilm (more exact), cascade (minilm only when static is "
-    "unsure). Cascade where onnxruntime is installed, else static.",
+    "unsure). Cascade where onnxruntime is installed, else static. Or a model on this machine, which `--model` names "
+    "alike, or an embedding model's ONNX folder; MODEL:last takes the last token's state, not the mean of all.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 state_option = click.option(
@@ -58,7 +77,15 @@ def open_llm(agents: Path | None, encoder: str | None, state: Path | None = None
     llm = RuvLLM(agents, encoder=encoder, state=state)
     if llm.problems:
         warn(f"skipped {len(llm.problems)} agent file(s); `ruvllm agents lint {agents}` names each line")
+    _warm(llm)
     return llm
+
+
+def _warm(llm: RuvLLM) -> None:
+    if llm.own is not None:
+        from ruvllm.cli.ready import warm_agents
+
+        warm_agents(llm)
 
 
 def open_memory(ctx: click.Context, state: Path | None, encoder: str | None, *, make: bool = True) -> RuvLLM:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from ruvllm.cli.console import stages
-from ruvllm.inference.library import Converted, find_model, prepare
+from pathlib import Path
 
-__all__ = ["ready_model"]
+from ruvllm import RuvLLM
+from ruvllm.cli.console import progress, stages, warn
+from ruvllm.encoders.protocol import run_now
+from ruvllm.inference.encoder_model import is_onnx_folder, parted
+from ruvllm.inference.library import Converted, find_model, prepare
+from ruvllm.memory.reembed import elsewhere
+from ruvllm.routing.router import MODES
+
+__all__ = ["check_memories", "ready_encoder", "ready_model", "warm_agents"]
+
+_MANY = 50_000  # memories from which looking at all their vectors' spaces takes longer than a command should
 
 
 def ready_model(text: str, *, download: bool = True) -> Converted:
@@ -19,3 +28,39 @@ def ready_model(text: str, *, download: bool = True) -> Converted:
         return known
     with stages(text) as show:
         return prepare(text, tell=lambda what, done, total: show(what, done / max(total, 1)), download=download)
+
+
+def ready_encoder(text: str | None) -> None:
+    """The same for what `--encoder` names. Raises RuvllmError: it cannot be had."""
+    if text is None or text in MODES:
+        return
+    model, _ = parted(text)
+    if not is_onnx_folder(Path(model).expanduser()):
+        ready_model(model)
+
+
+def warm_agents(llm: RuvLLM) -> None:
+    """Let an encoder of the user's own read the agents, with a bar: a language model takes its time the first time."""
+    if llm.own is None:
+        return
+    agents = llm.agents
+    texts = {text for agent in agents for text in agent.examples}
+    with progress("reading the agents", 2 * len(agents) + len(texts)) as advance:
+        llm.own.model.told = advance
+        run_now(llm.router.warm())
+        llm.own.model.told = lambda: None
+
+
+def check_memories(llm: RuvLLM) -> None:
+    """Say that some memories are of another encoder; where all are, a search itself does.
+
+    Raises:
+        StoreError: the state file cannot be read.
+    """
+    counts = llm.memory.records.counts()
+    if not 0 < sum(counts.values()) <= _MANY:
+        return
+    away = elsewhere(llm.memory)
+    if away and sum(away.values()) < sum(counts.values()):
+        names = ", ".join(f"{count:,} of {space}" for space, count in away.items())
+        warn(f"not searched: memories of another encoder ({names}); `ruvllm memory reembed` takes them over")

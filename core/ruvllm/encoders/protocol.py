@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from typing import Any, Protocol, TypeVar
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from ruvllm.errors import EncoderError
 
-__all__ = ["Encoder", "Pause", "Vectors", "no_pause", "pause", "run_now", "unit_rows"]
+__all__ = ["Encoder", "Pause", "Vectors", "apart", "no_pause", "pause", "run_now", "unit_rows"]
 
 Vectors = NDArray[np.float32]
 Pause = Callable[[], Awaitable[None]]  # awaited between the slices of long work
@@ -45,17 +46,32 @@ async def no_pause() -> None:
     """Go on at once: what a synchronous caller wants."""
 
 
+_here = threading.local()  # whether this thread is inside `run_now`, where nothing can wait
+
+
+async def apart(work: Callable[[], T]) -> T:
+    """Something that takes long, in a thread of its own; at once inside `run_now`."""
+    if getattr(_here, "hurried", False):
+        return work()
+    import asyncio  # who only routes with the small encoders need not wait for it
+
+    return await asyncio.to_thread(work)
+
+
 def run_now(coroutine: Coroutine[Any, Any, T]) -> T:
     """The result of a coroutine that never really waits, with no event loop (about 1 µs).
 
     Raises:
         EncoderError: it waits for its host (onnxruntime-web): await the async method instead.
     """
+    _here.hurried = True
     try:
         coroutine.send(None)
     except StopIteration as done:
         result: T = done.value
         return result
+    finally:
+        _here.hurried = False
     coroutine.close()
     raise EncoderError(
         "this host's encoder is asynchronous", field="encoder", fix="await the async form of the method (`aroute`, …)"

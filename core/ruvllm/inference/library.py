@@ -44,7 +44,7 @@ KNOWN = {
     "tinyllama": "TinyLlama/TinyLlama-1.1B-Chat-v1.0",
     "lfm2-350m": "LiquidAI/LFM2-350M",
 }
-_REPO = re.compile(r"[\w.-]+/[\w.-]+")
+_REPO = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _GROUP = "ruvllm.models"
 Tell = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
 

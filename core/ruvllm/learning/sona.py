@@ -25,7 +25,7 @@ from ruvllm.learning.sona_config import SonaConfig
 from ruvllm.learning.sona_core import SonaCore
 from ruvllm.learning.sona_report import SonaReport, SonaStats
 from ruvllm.learning.trajectories import Scalar, TrajectoryBuilder
-from ruvllm.memory.store import Store
+from ruvllm.memory.apart import Keeper
 
 __all__ = ["SonaConfig", "SonaEngine", "SonaReport", "SonaStats"]
 
@@ -61,7 +61,7 @@ class SonaEngine:
         self,
         config: SonaConfig | None = None,
         encoder: Encoder | None = None,
-        store: Store | None = None,
+        store: Keeper | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.config = config = config or SonaConfig()
@@ -91,7 +91,7 @@ class SonaEngine:
         cls,
         config: SonaConfig | Mapping[str, Any] | None = None,
         encoder: Encoder | None = None,
-        store: Store | None = None,
+        store: Keeper | None = None,
         **options: Any,
     ) -> SonaEngine:
         """An engine with a SonaConfig, or with options by name. Raises ConfigError: an unusable one."""

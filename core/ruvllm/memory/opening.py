@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ruvllm.errors import StoreError
 from ruvllm.index import AutoIndex, IvfIndex, Rows
 from ruvllm.index.saved import pack, unpack
 from ruvllm.memory.paged import PagedVectors
@@ -77,7 +78,7 @@ class Opening:
         """A collection's index, as the file is now.
 
         Raises:
-            StoreError: the file cannot be read.
+            StoreError: the file cannot be read, or all its memories of this collection are of other encoders.
         """
         size, saved = self._records.size(collection), self._saved(collection)
         index: IvfIndex | None = None
@@ -89,7 +90,19 @@ class Opening:
                 rows = self._rows(self._records.ids(collection, self._space))
                 index = IvfIndex(self._dim, recall=self._recall, rows=rows, progress=self._progress)
         whole = self._read(collection) if index is None else None
+        if size and not len(index if index is not None else whole or ()):
+            raise self._of_another(collection, size)
         return AutoIndex(self._dim, recall=self._recall, rows=whole, index=index, background=self._background)
+
+    def _of_another(self, collection: str, size: int) -> StoreError:
+        spaces = self._records.store.read(
+            "SELECT DISTINCT space FROM vectors JOIN memories USING (id) WHERE collection = ? AND NOT archived LIMIT 3",
+            (collection,),
+        )
+        named = ", ".join(space for (space,) in spaces)
+        message = f"the {size:,} memories of {collection!r} are of another encoder ({named}), not {self._space}"
+        fix = "run `ruvllm memory reembed` with this encoder, or use the one that they were remembered with"
+        return StoreError(message[:300], field="encoder", fix=fix)
 
     def save(self, collection: str, shelf: AutoIndex, revision: int) -> bool:
         """Keep a large index that has changed much since; True if it did. Everything in it must be on disk."""

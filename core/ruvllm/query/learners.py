@@ -6,7 +6,7 @@ from functools import cached_property
 
 from ruvllm.encoders.protocol import Encoder, Pause, no_pause
 from ruvllm.learning.sona import SonaConfig, SonaEngine
-from ruvllm.memory.store import Store
+from ruvllm.memory.apart import Keeper
 from ruvllm.options import LearningConfig, RouterConfig
 from ruvllm.routing.fastgrnn import FastGrnn
 from ruvllm.routing.fastgrnn_cell import Shape
@@ -25,10 +25,10 @@ class Learners:
 
     Args:
         encoder: of the vectors they see.
-        store: the state file.
+        store: the state file, or the part of it for these vectors.
     """
 
-    def __init__(self, encoder: Encoder, store: Store, router: RouterConfig, learning: LearningConfig) -> None:
+    def __init__(self, encoder: Encoder, store: Keeper, router: RouterConfig, learning: LearningConfig) -> None:
         self._encoder, self._store, self._router, self._learning = encoder, store, router, learning
         self._kept = 0  # trajectories of the engine that are on disk
         self._labelled = self._taught = 0  # turns with feedback that are on disk, that were learnt from

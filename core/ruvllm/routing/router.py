@@ -60,7 +60,8 @@ class Router:
     Args:
         agents: the set; make a new router for another one.
         static: the encoder every decision starts from.
-        minilm: the encoder asked when the first answer is unsure; None where the host has none.
+        minilm: the encoder asked when the first answer is unsure, MiniLM or, with weights for it, one's own; None
+            where the host has none.
         weights: trained weights.
         mode: "cascade" (static first, MiniLM when unsure), "static" or "minilm".
         compiled: scorers that were built before, for these agents or nearly these.
@@ -95,7 +96,8 @@ class Router:
         self._static, self._minilm = static, minilm
         self._number = {agent.name: i for i, agent in enumerate(self.agents)}
         self._lexicon = lexicon(self.agents)
-        self._encoders: dict[str, Encoder] = {"static": static} | ({} if minilm is None else {"minilm": minilm})
+        self._slow = "minilm" if minilm is None else minilm.name
+        self._encoders: dict[str, Encoder] = {"static": static} | ({} if minilm is None else {self._slow: minilm})
         bases = compiled.bases(self.agents, tuple(self._encoders)) if compiled else {}
         self._learner = Learner(self.agents, self._lexicon, weights, self._encoders, bases, seen)
         self._recollection = Recollection(static.dim, weights.recollection)
@@ -205,14 +207,14 @@ class Router:
     async def raw_confidence(self, text: str) -> float:
         """The top softmax probability before any calibration, to compare calibrations with."""
         view = self._learner.view(checked_text(text))
-        name = "static" if self._minilm is None or self.mode == "static" else "minilm"
+        name = "static" if self._minilm is None or self.mode == "static" else self._slow
         vector = (await self._encoders[name].encode([text]))[0]
         return float(softmax((await self.scorer(name)).score(vector, view).logits).max())
 
     async def pack(self) -> dict[str, NDArray[Any]]:
         """Both scorers as arrays, for `Compiled.unpack`."""
         out: dict[str, NDArray[Any]] = {}
-        for name in ("static", "minilm"):
+        for name in ("static", self._slow):
             out |= {f"{name}.{key}": value for key, value in (await self.scorer(name)).arrays().items()}
         return out
 
@@ -227,9 +229,10 @@ class Router:
         Args:
             pause: awaited between slices of the work.
         """
-        for name in ("static", "minilm"):
-            if self.mode in (name, "cascade") and (name == "static" or self._minilm is not None):
-                await self.scorer(name, pause)
+        if self.mode != "minilm":
+            await self.scorer("static", pause)
+        if self.mode != "static" and self._minilm is not None:
+            await self.scorer(self._slow, pause)
 
     async def scorer(self, name: str, pause: Pause = no_pause) -> Scorer:
         """The scorer of an encoder, built when first asked for, with all feedback taken in."""
@@ -288,9 +291,9 @@ class Router:
 
     async def _ask_minilm(self, text: str, view: TaskView, timings: dict[str, float]) -> Outcome:
         began = perf_counter()
-        vector = (await self._encoders["minilm"].encode([text]))[0]
+        vector = (await self._encoders[self._slow].encode([text]))[0]
         encoded = perf_counter()
-        outcome = await self._judge("minilm", vector, view)
+        outcome = await self._judge(self._slow, vector, view)
         timings |= {"encode_minilm": encoded - began, "score_minilm": perf_counter() - encoded}
         return outcome
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,20 @@ class RouterWeights:
     scopes: Mapping[str, NDArray[np.float32]]
     familiarity: NDArray[np.float32]
     recollection: NDArray[np.float32]
+
+    def with_encoder(self, name: str, dim: int) -> RouterWeights:
+        """For another encoder in MiniLM's place: its weights are over standardised scores, whatever gave them.
+
+        The adapters are of the shared space, and change nothing in another one.
+        """
+        none = np.zeros((dim, 1), np.float32), np.zeros((1, dim), np.float32)
+        return replace(
+            self,
+            adapter=Adapter(*none, *none),
+            stages={**self.stages, name: self.stages["minilm"]},
+            confidence={**self.confidence, name: self.confidence["minilm"]},
+            scopes={**self.scopes, name: self.scopes["minilm"]},
+        )
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], name: str = "router.npz") -> RouterWeights:

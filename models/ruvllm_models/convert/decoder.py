@@ -2,7 +2,8 @@
 
 Inputs: input_ids and attention_mask (int64), num_logits_to_keep (int64: logits of so many last places, 0 for all),
 past_key_values.N.key and .value (1, kv_heads, past, head_dim) of attending layers and past_conv.N of the others
-(1, hidden, conv - 1). Outputs: logits (1, kept, vocab), present… for each past….
+(1, hidden, conv - 1). Outputs: logits (1, kept, vocab), present… for each past…, hidden_states (1, tokens, hidden)
+after the last norm, for whoever wants vectors of texts.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from ruvllm_models.convert.spec import DecoderSpec
 from ruvllm_models.convert.tensor import FLOATS, Tensor
 from ruvllm_models.convert.weights import Matrix, Writer
 
-__all__ = ["Bits", "build"]
+__all__ = ["HIDDEN", "Bits", "build"]
+
+HIDDEN = "hidden_states"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +86,10 @@ def build(
         after = make.vector(f"{at}.post_attention_layernorm.weight")
         normed, stream = graph.add_and_norm(stream, mixed, after, spec.eps, f"{at}.norm2")
         fed = _feed(make, at, normed)
-        following = f"layers.{i + 1}.input_layernorm.weight" if i + 1 < spec.layers else "norm.weight"
-        normed, stream = graph.add_and_norm(stream, fed, make.vector(following), spec.eps, f"layers.{i + 1}.norm")
+        last = i + 1 == spec.layers
+        following = "norm.weight" if last else f"layers.{i + 1}.input_layernorm.weight"
+        name = graph.output(HIDDEN, [1, "tokens", spec.hidden]) if last else f"layers.{i + 1}.norm"
+        normed, stream = graph.add_and_norm(stream, fed, make.vector(following), spec.eps, name)
     if spec.tied:
         head = table
     else:

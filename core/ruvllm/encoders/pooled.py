@@ -1,0 +1,90 @@
+"""Vectors of texts from what a transformer says of each token: an embedding model's, or a language model's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ruvllm.encoders.protocol import Vectors, apart, unit_rows
+from ruvllm.errors import EncoderError
+
+__all__ = ["POOLINGS", "PooledEncoder", "Pooling", "pooled"]
+
+Pooling = Literal["mean", "last", "cls"]
+POOLINGS: tuple[Pooling, ...] = ("mean", "last", "cls")
+
+
+class PooledEncoder:
+    """A transformer with any tokenizer, any width, on this machine.
+
+    Args:
+        name: tells its vectors from those of other models.
+        dim: of the vectors.
+        tokens: the ids of a text, no more than the model reads.
+        hidden: int64 (1, tokens) ids -> float32 (1, tokens, dim), or (1, dim) of a model that pools by itself.
+        known: vectors of some texts, worked out before.
+
+    Attributes:
+        centre: float32 (dim,), what is taken from every vector before it is normed: all vectors of a language model
+            point much the same way, and cosines would say little.
+        told: is called for each text that is encoded.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        dim: int,
+        pooling: Pooling,
+        tokens: Callable[[str], Sequence[int]],
+        hidden: Callable[[NDArray[np.int64]], NDArray[np.float32]],
+    ) -> None:
+        self.name, self.dim, self.pooling = name, dim, pooling
+        self._tokens, self._hidden = tokens, hidden
+        self.centre: NDArray[np.float32] | None = None
+        self.known: Mapping[str, NDArray[np.float32]] = {}
+        self.told: Callable[[], None] = lambda: None
+
+    async def encode(self, texts: Sequence[str]) -> Vectors:
+        """float32 (len(texts), dim), unit rows; a text without a token gives a zero row.
+
+        Raises:
+            EncoderError: the model gave what cannot be pooled.
+        """
+        out = np.zeros((len(texts), self.dim), np.float32)
+        for row, text in zip(out, texts, strict=True):
+            known = self.known.get(text)
+            row[:] = await apart(lambda text=text: self.one(text)) if known is None else known  # type: ignore[misc]
+        return out
+
+    def one(self, text: str) -> NDArray[np.float32]:
+        """(dim,), of unit norm."""
+        raw = self.raw(text)
+        self.told()
+        if self.centre is not None and raw.any():
+            raw = raw - self.centre
+        unit: NDArray[np.float32] = unit_rows(raw[None])[0]
+        return unit
+
+    def raw(self, text: str) -> NDArray[np.float32]:
+        """(dim,), of unit norm and not centred."""
+        ids = np.array([self._tokens(text)], np.int64)
+        if not ids.size:
+            return np.zeros(self.dim, np.float32)
+        vector = pooled(np.asarray(self._hidden(ids), np.float32), self.pooling)
+        if vector.shape != (self.dim,) or not np.isfinite(vector).all():
+            message = f"{self.name} gave shape {vector.shape}, or what is no number, where ({self.dim},) was due"
+            raise EncoderError(message, field="encoder", fix="convert or export the model again")
+        unit: NDArray[np.float32] = unit_rows(vector[None])[0]
+        return unit
+
+
+def pooled(states: NDArray[np.float32], pooling: Pooling) -> NDArray[np.float32]:
+    """(dim,) from (1, tokens, dim), or from (1, dim) as it is."""
+    if states.ndim == 2:
+        return np.asarray(states[0])
+    if pooling == "mean":
+        return np.asarray(states[0].mean(0))
+    return np.asarray(states[0, -1 if pooling == "last" else 0])

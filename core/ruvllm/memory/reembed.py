@@ -1,0 +1,74 @@
+"""Memories of another encoder, encoded anew: in small transactions, so that it may be stopped at any time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import numpy as np
+
+from ruvllm.encoders.protocol import Pause, no_pause
+from ruvllm.errors import StoreError
+from ruvllm.memory.memory import MemoryStore
+from ruvllm.memory.record import checksum
+from ruvllm.memory.surroundings import directed
+
+__all__ = ["elsewhere", "reembed", "refuse_strange"]
+
+_BATCH = 16  # what is lost at most when it is stopped; a language model takes seconds for them
+
+
+def elsewhere(memory: MemoryStore) -> dict[str, int]:
+    """Space -> memories, archived ones too, whose vectors are not of this memory's encoder."""
+    rows = memory.store.read("SELECT space, count(*) FROM vectors WHERE space <> ? GROUP BY space", (memory.space,))
+    return dict(rows)
+
+
+def refuse_strange(memory: MemoryStore) -> None:
+    """For who is about to serve for long. Raises StoreError: there are memories, and none is of this encoder."""
+    here = memory.store.read("SELECT EXISTS (SELECT 1 FROM vectors WHERE space = ?)", (memory.space,))[0][0]
+    for collection in () if here else memory.records.counts():
+        memory.nearest(np.ones(memory.encoder.dim, np.float32), 1, collection=collection)
+
+
+async def reembed(memory: MemoryStore, pause: Pause = no_pause) -> AsyncIterator[int]:
+    """Give every memory a vector of this memory's encoder; yields how many were done, batch by batch.
+
+    What is done is on disk before it is told. A memory keeps its old vector until its new one is there, and what was
+    done before is not done again: after an end of any kind it simply goes on.
+
+    Args:
+        pause: awaited after each batch.
+
+    Raises:
+        EncoderError: a text cannot be encoded.
+        StoreError: it cannot be read or written.
+    """
+    after = 0
+    while True:
+        rows = memory.store.read(
+            "SELECT m.id, m.collection, m.kind, m.text, m.metadata FROM memories m JOIN vectors v USING (id)"
+            " WHERE v.space <> ? AND m.id > ? ORDER BY m.id LIMIT ?",
+            (memory.space, after, _BATCH),
+        )
+        if not rows:
+            return
+        after = rows[-1][0]
+        if not all(isinstance(value, str) for row in rows for value in row[1:]):
+            fix = "run `ruvllm memory check --repair`"
+            raise StoreError("a memory is damaged", field="state", fix=fix)
+        encoded = await memory.encoder.encode([row[3] for row in rows])
+        # A text that this encoder has no direction for keeps its old vector: none would be lost to every search.
+        good = [i for i, vector in enumerate(encoded) if vector.any()]
+        rows, vectors = [rows[i] for i in good], directed(encoded[good], (len(good), memory.encoder.dim))
+        blobs = [row.tobytes() for row in np.ascontiguousarray(vectors, "<f4")]
+        with memory.store.write() as db:
+            (revision,) = db.execute("UPDATE clock SET revision = revision + 1 RETURNING revision").fetchone()
+            for (i, *known), blob in zip(rows, blobs, strict=True):
+                collection, kind, text, metadata = known
+                crc = checksum(collection, kind, memory.space, text, metadata, blob)
+                # One that was forgotten meanwhile has neither row any more.
+                db.execute("UPDATE vectors SET space = ?, data = ? WHERE id = ?", (memory.space, blob, i))
+                db.execute("UPDATE memories SET crc = ?, revision = ? WHERE id = ?", (crc, revision, i))
+        memory.store.flush()
+        yield len(rows)
+        await pause()
