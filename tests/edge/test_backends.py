@@ -175,3 +175,12 @@ def test_an_open_circuit_sends_everything_to_the_other_tier_at_once():
             assert (found.status_code, found.headers["x-ruvllm-backend"]) == (200, "large")
         assert len(slow.requests) == 5
     assert min(seconds[:5]) > 1.0 > max(seconds[5:])
+
+
+def test_a_model_that_was_asked_for_by_name_rests_too_and_nobody_else_answers_for_it():
+    with llm_server(answer(500, "oops")) as broken, llm_server(LARGE) as well, before(broken.url, well.url) as edge:
+        assert [ask(edge, "/v1/chat/completions", model="small").status_code for _ in range(7)] == [503] * 7
+        assert len(broken.requests) == 5
+        assert ask(edge, "/v1/chat/completions", model="small-1").headers["retry-after"]
+        assert ask(edge, "/v1/chat/completions", model="large").status_code == 200
+        assert len(well.requests) == 1

@@ -79,6 +79,12 @@ class Tiers:
             steps.append(Step(backend, breaker, judged=stronger))
         return Ladder(steps, accept=self._accept, judge=self._judge, clock=self._clock)
 
+    def alone(self, tier: Tier) -> Ladder:
+        """The backend of a tier that has one, without another to fall back on, but left alone while it is down."""
+        backend = self.backends[tier]
+        steps = [Step(backend, self._breakers[id(backend)])]
+        return Ladder(steps, accept=self._accept, judge=None, clock=self._clock)
+
     def order(self, tier: Tier) -> list[Tier]:
         """The tiers that there is a backend for: this one, the stronger ones, then the weaker, the nearest first."""
         return sorted(self.backends, key=lambda one: (one < tier, abs(one - tier)))

@@ -104,7 +104,7 @@ class Writers:
         passages = self._passages(sources)
         if isinstance(plan.backend, Extractive) and (plan.forced or self.local):
             return plan.backend.over(passages)
-        return plan.backend if plan.forced else self.tiers.at(plan.tier, passages)
+        return self.tiers.alone(plan.tier) if plan.forced else self.tiers.at(plan.tier, passages)
 
     def _passages(self, sources: Sequence[Source]) -> list[Passage]:
         """For who answers from nothing else; none where nobody does."""
