@@ -42,6 +42,7 @@ const learnt = learntView(app, shows("learnt"));
 const parts = later(async () => (await import("./views/parts.js")).partsView(app, shows("parts")));
 const memory = later(async () => (await import("./views/memory.js")).memoryView(app));
 const costs = later(async () => (await import("./views/costs.js")).costsView(app));
+const chat = later(async () => (await import("./views/chat.js")).chatView(app));
 const taught = later(async () => (await import("./views/taught.js")).taughtView(app, shows("learnt")));
 const learning = {
   panel: h("div", { class: "cards" }, learnt.panel, taught.panel),
@@ -57,6 +58,7 @@ const tabs: Tabs = new Tabs([
   { id: "parts", title: "Parts", ...parts },
   { id: "memory", title: "Memory", own: true, ...memory },
   { id: "costs", title: "Costs", own: true, ...costs },
+  { id: "chat", title: "Chat", own: true, ...chat },
   { id: "learnt", title: "Learnt", own: true, ...learning },
   { id: "agents", title: "Agents", own: true, panel: agentsView(app) },
   { id: "map", title: "Map", ...map },

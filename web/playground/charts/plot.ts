@@ -37,7 +37,7 @@ const HEIGHT = 190; // px
 const STEPS = [1, 2, 2.5, 5, 10];
 
 export function plot(options: PlotOptions): Plot {
-  const readout = h("output", { class: "readout" });
+  const readout = h("p", { class: "readout", "aria-live": "off" }); // said only to who asks by key
   const legend = h("ul", { class: "keys" });
   const stage = h("div", { class: "stage" });
   const element = h("figure", { class: "plot" }, h("figcaption", {}, h("h3", {}, options.title), legend), stage, readout);
@@ -76,12 +76,14 @@ export function plot(options: PlotOptions): Plot {
     const to = { ArrowRight: from + 1, ArrowLeft: from - 1, Home: 0, End: last }[event.key];
     if (to === undefined) return;
     event.preventDefault();
+    readout.setAttribute("aria-live", "polite");
     move(Math.min(last, Math.max(0, to)));
   };
   new ResizeObserver(draw).observe(stage);
   const show = (next: readonly Series[]) => {
     series = next;
     at = -1;
+    readout.setAttribute("aria-live", "off");
     draw();
   };
   return { element, show };

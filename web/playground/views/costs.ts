@@ -86,11 +86,12 @@ export function costsView(app: App): View {
       const seen = (rows: Practised[], stats: BackendStats) => {
         practised = practised.concat(rows);
         show(stats);
-        put(said, `${count(practised.length, "prompt")} practised.`);
+        put(go, `Stop; ${count(practised.length, "prompt")} so far`);
       };
       await practise(await app.open(), backends, limits.read(), PRACTICE, seen, () => !running);
     } finally {
       running = false;
+      put(said, `${count(practised.length, "prompt")} practised.`);
       put(go, `Practise ${PRACTICE} more`);
     }
   }

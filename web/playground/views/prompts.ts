@@ -2,7 +2,7 @@
 
 export const PART_TASKS = [
   "what are the causes AND solutions for slow API responses?",
-  "first profile the checkout, then fix the slowest query, then document what changed",
+  "first measure the checkout, then fix the slowest query, then write the release notes",
   "compare SQLite and PostgreSQL for a mobile app with offline sync",
   "how do I rotate the signing keys, and who has to be told before it happens?",
 ];

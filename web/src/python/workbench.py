@@ -26,7 +26,7 @@ from ruvllm.routing.selector import BackendProfile, Choice, LLMOrchestrator
 __all__ = ["METHODS", "Workbench"]
 
 _BACKENDS, _PROFILES = "selector", "selector-profiles"  # names in the state file
-_OPEN_CHOICES = 256  # whose outcome may still be told
+_OPEN = 256  # choices and answers that may still be judged
 METHODS = frozenset({
     "add_memory", "backend_stats", "decompose", "feedback_list", "forget_memory", "learn_patterns",
     "link_memory", "memories", "memory_graph", "memory_stats", "patterns", "query", "rate", "record_outcome",
@@ -45,19 +45,31 @@ class Workbench:
         self._current = now
         self._selector: LLMOrchestrator | None = None
         self._choices: OrderedDict[str, Choice] = OrderedDict()
+        self._asked: OrderedDict[str, str] = OrderedDict()  # request id to query
 
     def forget(self) -> None:
         """The state file was replaced: what was read of it holds no more."""
         self._selector = None
         self._choices.clear()
+        self._asked.clear()
 
     async def query(self, query: str, max_tokens: int | None = None) -> dict[str, Any]:
         """The answer to a question, from memory."""
-        return (await self._now.aquery(query, constraints=Constraints(max_tokens=max_tokens))).to_dict()
+        response = await self._now.aquery(query, constraints=Constraints(max_tokens=max_tokens))
+        _keep(self._asked, response.request_id, query)
+        return response.to_dict()
 
     async def rate(self, request_id: str, rating: float) -> dict[str, Any]:
         """How an answer was, 1 to 5; what that changed."""
-        return asdict(await self._now.afeedback_request(request_id, rating))
+        try:
+            return asdict(await self._now.afeedback_request(request_id, rating))
+        except InputError as error:
+            query = self._asked.pop(request_id, None)
+            if error.field != "request_id" or query is None:
+                raise
+        # Another router has taken over since (MiniLM has come): it answers the same, and learns of that.
+        again = await self._now.aquery(query)
+        return asdict(await self._now.afeedback_request(again.request_id, rating))
 
     async def decompose(self, query: str) -> dict[str, Any]:
         """The sub-queries of a query, the places of those that each needs, and who would take it."""
@@ -170,9 +182,7 @@ class Workbench:
         choice = await self._backends.aselect(
             prompt, max_cost=max_cost, max_latency=max_latency, min_quality=min_quality
         )
-        self._choices[choice_id := token_hex(8)] = choice
-        while len(self._choices) > _OPEN_CHOICES:
-            self._choices.popitem(last=False)
+        _keep(self._choices, choice_id := token_hex(8), choice)
         names = ("backend", "quality", "cost", "latency", "value", "alternatives")
         return {"choice_id": choice_id} | {name: getattr(choice, name) for name in names}
 
@@ -225,6 +235,13 @@ class Workbench:
         made = LLMOrchestrator(profiles, self._now.static, budget=budget, explore=explore)
         made.ledger.every = 1  # a person looks at each outcome
         return made
+
+
+def _keep(kept: OrderedDict[str, Any], name: str, value: Any) -> None:
+    """Add the latest, let the oldest go."""
+    kept[name] = value
+    while len(kept) > _OPEN:
+        kept.popitem(last=False)
 
 
 def _row(memory: Memory) -> dict[str, Any]:
