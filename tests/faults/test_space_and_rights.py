@@ -20,6 +20,7 @@ from ruvllm.errors import StoreError
 from ruvllm.memory.check import check, repair
 from ruvllm.memory.records import Records
 from ruvllm.memory.store import Store
+from ruvllm.types import Feedback
 
 NOBODY = 65534
 
@@ -167,6 +168,7 @@ def test_a_repair_in_a_read_only_folder_is_refused_and_goes_elsewhere(open_folde
     path = open_folder / "state.db"
     build(path)
     path.write_bytes(path.read_bytes()[:-5000])
+    path.chmod(0o644)
     open_folder.chmod(0o555)
     with tempfile.TemporaryDirectory() as elsewhere:
         Path(elsewhere).chmod(0o777)
@@ -182,3 +184,19 @@ def test_sqlite_errors_never_come_through(tmp_path: Path):
         with pytest.raises(StoreError) as caught:
             call()
         assert not isinstance(caught.value, sqlite3.Error)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other rights")
+def test_a_new_file_is_for_its_owner_alone(tmp_path: Path):
+    path, before = tmp_path / "state.db", os.umask(0o022)
+    try:
+        with closing(Store(path)) as store:
+            store.add_feedback(Feedback("one", "agent"))
+            modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
+    finally:
+        os.umask(before)
+    assert set(modes.values()) == {0o600}, modes
+    path.chmod(0o640)
+    path.write_bytes(path.read_bytes()[:-5000])
+    assert repair(path).broken
+    assert path.stat().st_mode & 0o777 == 0o640

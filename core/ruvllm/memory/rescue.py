@@ -38,6 +38,8 @@ def rescue(path: Path, target: Path, sound: bool, progress: Progress = silent) -
     """
     for end in ("", *_JOURNALS):
         Path(f"{target}{end}").unlink(missing_ok=True)
+    with suppress(OSError):  # for no more people than the damaged one
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL, path.stat().st_mode & 0o777))
     with closing(sqlite3.connect(target, isolation_level=None)) as db:
         db.text_factory = as_text
         prepare(db, str(target))

@@ -7,6 +7,7 @@ By default nothing that was acknowledged can be lost: every write is on disk whe
 from __future__ import annotations
 
 import math
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -78,6 +79,8 @@ class Store:
         try:
             if self.path != ":memory:":
                 Path(self.path).parent.mkdir(parents=True, exist_ok=True)
+                with suppress(OSError):  # a new one is for its owner alone: it holds what people said
+                    os.close(os.open(self.path, os.O_CREAT | os.O_EXCL, 0o600))
             self._db = sqlite3.connect(
                 self.path, timeout=_PATIENCE_MS / 1000, isolation_level=None, check_same_thread=False
             )
