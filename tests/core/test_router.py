@@ -192,6 +192,13 @@ def test_odd_text_gets_a_decision(static_llm: RuvLLM, text):
     json.dumps(decision.to_dict())
 
 
+def test_texts_that_would_fill_the_memory_are_not_kept(static_llm: RuvLLM):
+    text = "water the plants " * 1_000
+    before = static_llm.route(text)
+    again = static_llm.route(text)
+    assert (again.agent, again.confidence, again.cached) == (before.agent, before.confidence, False)
+
+
 def test_repeats_come_from_the_cache(static_llm: RuvLLM):
     first = static_llm.route("profile the startup of the app")
     again = static_llm.route("profile the startup of the app")

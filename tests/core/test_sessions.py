@@ -106,6 +106,20 @@ def test_the_log_remembers_the_latest_requests():
             log.get(gone)  # type: ignore[arg-type]
 
 
+def test_the_log_has_room_for_so_much_text():
+    log = RequestLog(100, most_text=1_000)
+    for i in range(10):
+        log.add(Asked(f"{i}", "q" * 100, "agent", np.zeros(8, np.float32), answer="a" * 200))
+    assert len(log) == 3
+    assert log.get("7").request_id == "7"
+    log.add(Asked("again", "q" * 300, "agent", np.zeros(8, np.float32)))
+    log.add(Asked("again", "q" * 300, "agent", np.zeros(8, np.float32)))
+    assert len(log) == 3
+    assert log.get("7")  # used last, so the one before it has left
+    log.add(Asked("huge", "q" * 5_000, "agent", np.zeros(8, np.float32)))
+    assert (len(log), log.get("huge").request_id) == (1, "huge")  # the latest stays whatever it is
+
+
 def kept(store: Store, ttl: float = 60, most: int = 3, **more: int) -> tuple[Sessions, Clock]:
     """Those of a process that begins with this file."""
     clock = Clock()

@@ -10,7 +10,9 @@ import numpy as np
 
 from ruvllm.encoders.protocol import Encoder, Vectors
 
-__all__ = ["CachedEncoder", "LruCache"]
+__all__ = ["MOST_TEXT", "CachedEncoder", "LruCache"]
+
+MOST_TEXT = 10_000  # characters of a text worth remembering: ten thousand longer ones would fill a server
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -68,7 +70,8 @@ class CachedEncoder:
         if missing:
             for text, vector in zip(missing, await self.encoder.encode(missing), strict=True):
                 found[text] = vector
-                self.cache.put(text, vector)
+                if len(text) <= MOST_TEXT:
+                    self.cache.put(text, vector)
         if not texts:
             return np.zeros((0, self.dim), np.float32)
         return np.stack([vector for vector in map(found.get, texts) if vector is not None])

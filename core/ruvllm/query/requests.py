@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.encoders.cache import LruCache
 from ruvllm.errors import InputError
 from ruvllm.routing.fastgrnn import ModelSize
 from ruvllm.sessions import Conversation
@@ -61,17 +61,28 @@ class RequestLog:
 
     Args:
         most: of them.
+        most_text: characters of their questions and answers together: prompts of agents can be megabytes.
     """
 
-    def __init__(self, most: int = 10_000) -> None:
-        self._known: LruCache[str, Asked] = LruCache(most)
+    def __init__(self, most: int = 10_000, most_text: int = 50_000_000) -> None:
+        self._most, self._most_text, self._text = most, most_text, 0
+        self._known: OrderedDict[str, Asked] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._known)
 
     def add(self, asked: Asked) -> None:
-        """Remember a request; the one used longest ago leaves when there are too many."""
-        self._known.put(asked.request_id, asked)
+        """Remember a request; the ones used longest ago leave when there are too many, or too large ones."""
+        self._forget(asked.request_id)
+        self._known[asked.request_id] = asked
+        self._text += len(asked.text) + len(asked.answer)
+        while len(self._known) > self._most or (self._text > self._most_text and len(self._known) > 1):
+            self._forget(next(iter(self._known)))
+
+    def _forget(self, request_id: str) -> None:
+        gone = self._known.pop(request_id, None)
+        if gone is not None:
+            self._text -= len(gone.text) + len(gone.answer)
 
     def get(self, request_id: str) -> Asked:
         """A request. Raises InputError: there is none of this id any more."""
@@ -79,4 +90,5 @@ class RequestLog:
         if found is None:
             message = f"no request {str(request_id)[:60]!r} is remembered"
             raise InputError(message, field="request_id", fix="use the request_id of a recent response")
+        self._known.move_to_end(request_id)
         return found

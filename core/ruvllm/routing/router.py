@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.agents.catalog import unique
-from ruvllm.encoders.cache import LruCache
+from ruvllm.encoders.cache import MOST_TEXT, LruCache
 from ruvllm.encoders.protocol import Encoder, Pause, no_pause
 from ruvllm.encoders.static import StaticEncoder
 from ruvllm.errors import EncoderError, InputError
@@ -274,7 +274,7 @@ class Router:
 
     def _keep(self, text: str, top: int, decision: Decision, changes: int) -> Decision:
         """Put a decision into the cache, unless what it rests on has changed while it waited for an encoder."""
-        if changes == self._changes:
+        if changes == self._changes and len(text) <= MOST_TEXT:
             self._cache.put((text, top), decision)
         return decision
 
