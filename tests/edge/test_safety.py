@@ -201,3 +201,26 @@ def test_the_log_has_neither_keys_nor_prompts(capfd: pytest.CaptureFixture[str],
     with serving(static(), log_prompts=True) as edge:
         edge.post("/v1/route", {"text": "a task that may be seen"})
     assert "a task that may be seen" in capfd.readouterr().err
+
+
+def test_a_state_is_taken_or_replaced_only_where_the_owner_lets_it():
+    with serving(RuvLLM(encoder="static")) as edge:
+        for method, content in (("GET", None), ("PUT", b"SQLite format 3\0")):
+            answer = edge.client.request(method, "/v1/state", content=content)
+            assert (answer.status_code, answer.json()["field"]) == (403, "state")
+            assert "RUVLLM_MAX_STATE" in answer.json()["fix"]
+    with serving(RuvLLM(encoder="static"), max_state=1 << 20) as edge:
+        edge.post("/v1/feedback", {"text": "tune the cello", "agent": "planner"})
+        state = edge.get("/v1/state")
+        assert (state.headers["content-type"], state.content[:15]) == ("application/octet-stream", b"SQLite format 3")
+        assert edge.client.put("/v1/state", content=bytes(2 << 20)).status_code == 413
+        assert edge.client.put("/v1/state", content=state.content[:5000]).status_code == 422
+        assert edge.get("/v1/stats").json()["feedback"] == 1
+    with serving(RuvLLM(encoder="static"), max_state=1 << 20) as edge:
+        assert edge.client.put("/v1/state", content=state.content).status_code == 204
+        assert edge.get("/v1/stats").json()["feedback"] == 1
+        assert edge.post("/v1/route", {"text": "tune the cello"}).json()["agent"] == "planner"
+        edge.post("/v1/memory", {"memories": [{"text": "x" * 1_000_000}]})
+        assert edge.get("/v1/state").status_code == 413
+    with pytest.raises(ConfigError, match="max_state"):
+        Settings(max_state=2 << 20, bodies_memory=1 << 20)
