@@ -81,6 +81,7 @@ _STOP = frozenset(
         "agent",
     ]
 )
+_MOST_ROWS = 1_500  # of terms, one number a document; those used last
 MAX_CHARS = 20_000  # lexical evidence past this is noise, and a megabyte of text must stay cheap
 
 
@@ -143,15 +144,22 @@ class Bm25:
             for i, weight in row:
                 self._shares[i][term] = weight * idf
             self._postings[term] = (np.array(ids, np.intp), np.array(weights, np.float32) * np.float32(idf))
+        self._row = lru_cache(_MOST_ROWS)(self._spread)
 
     def scores(self, terms: Iterable[str]) -> NDArray[np.float32]:
         """BM25 of each document for distinct `terms`: float32 (documents,)."""
         out = np.zeros(self.size, np.float32)
         for term in terms:
-            posting = self._postings.get(term)
-            if posting is not None:
-                out[posting[0]] += posting[1]
+            if term in self._postings:
+                out += self._row(term)
         return out
+
+    def _spread(self, term: str) -> NDArray[np.float32]:
+        """What a term adds to each document, (documents,): adding all of it takes half the time of picking places."""
+        ids, weights = self._postings[term]
+        row = np.zeros(self.size, np.float32)
+        row[ids] = weights
+        return row
 
     def matches(self, terms: Iterable[str], document: int) -> list[tuple[str, float]]:
         """Which of `terms` the document holds, with their share of its score, strongest first."""
