@@ -19,6 +19,7 @@ from ruvllm.rlm.decompose import RuleDecomposer
 from ruvllm.rlm.document import Document
 from ruvllm.rlm.plan import Decomposer, Join, Plan, SubQuery, key_of, without_circles
 from ruvllm.rlm.reading import asks_for_all, cited, extracted, leaf_messages, opening
+from ruvllm.text.lexical import content, stems
 
 __all__ = ["Engine", "Run", "in_task"]
 
@@ -26,6 +27,8 @@ T = TypeVar("T")
 _PER_SHARE = 2  # passages that stand for a share of a document
 _LEAST_ANSWER = 32  # tokens
 _ANSWER_SHARE = 3  # an answer gets a third of a request's tokens, unless there is more than enough
+_LEAST_SURE = 0.1  # a model to which its own tokens were less likely than that has lost the thread
+_UNSURE = 0.5  # and one below this has, when it takes up no word of what it was asked and given
 _RULES = RuleDecomposer()
 
 
@@ -205,7 +208,7 @@ class Run:
             tell: is given the pieces as they come.
 
         Raises:
-            BackendError: it gives no answer.
+            BackendError: it gives no answer, or one that it does not believe itself.
             TimeoutError: the deadline came first.
         """
         backend, budget = self.engine.backend, self.budget
@@ -224,6 +227,9 @@ class Run:
             spent = said.usage
         finally:
             budget.settle(prompt + answer, spent, messages)
+        if _is_nonsense(said, messages):
+            message = f"{backend.name} wrote what it holds for unlikely itself ({said.confidence:.2f})"
+            raise BackendError(message, kind="bad_response", fix="use a better model")
         return CANNOT_ANSWER if said.confidence == 0 else said.text
 
     def close(self) -> None:
@@ -260,6 +266,14 @@ class Run:
         if seconds is None or not in_task():
             return await work
         return await asyncio.wait_for(work, seconds)
+
+
+def _is_nonsense(said: Completion, messages: Sequence[Message]) -> bool:
+    """By the backend's own confidence; an answer of one that tells none, or says that it cannot answer, never is."""
+    if not said.confidence or said.confidence >= _UNSURE:
+        return False
+    asked = frozenset(content(stems(" ".join(message.content for message in messages))))
+    return said.confidence < _LEAST_SURE or asked.isdisjoint(content(stems(said.text)))
 
 
 async def _telling(chunks: AsyncIterator[Chunk], tell: Callable[[str], None]) -> Completion:
