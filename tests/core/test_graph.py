@@ -205,3 +205,21 @@ def test_bounds_hold_and_do_not_depend_on_the_order_of_linking(edges, fan_out, m
     assert len(edges_in(first)) == len(first.kinds) <= len(first) * fan_out
     for name in ("ids", "hops", "sources", "targets", "kinds", "weights"):
         assert getattr(first, name).tolist() == getattr(second, name).tolist()
+
+
+def test_an_edge_of_an_unknown_kind_in_the_file_is_passed_over():
+    graph = graph_of(3)
+    graph.link(1, 2, "Cites")
+    with graph.store.write() as db:
+        db.execute("INSERT INTO edges VALUES (1, 3, 'Gossip', 0.9)")
+    found = graph.expand([1])
+    assert (found.ids.tolist(), edges_in(found)) == ([1, 2], {(1, 2, "Cites")})
+
+
+def test_what_grew_is_the_same_with_and_without_arrays():
+    graph = graph_of(6)
+    graph.link_all([Edge(1, 2, "Cites", 0.4), Edge(3, 1, "Derived", 0.9), Edge(2, 5, "Cites", 0.2)])
+    graph.bind([3, 4, 6], weight=0.5)
+    grown, arrays = graph.grow([1], most=5), graph.expand([1], most=5)
+    assert list(grown.hops.items()) == list(zip(arrays.ids.tolist(), arrays.hops.tolist(), strict=True))
+    assert {edge[:3] for edge in grown.edges()} == edges_in(arrays)
