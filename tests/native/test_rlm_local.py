@@ -40,6 +40,8 @@ def llm(tmp_path):
 
 
 def rlm(llm, backend, **settings):
+    # Cooler, a random model falls into a loop, and is sure of it.
+    settings |= {"temperature": 1.0}
     return RlmController(llm.static, backend, llm.memory, decomposer=LlmDecomposer(backend), **settings)
 
 
