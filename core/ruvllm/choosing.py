@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from ruvllm.inference.backend import Backend
     from ruvllm.memory.memory import MemoryStore
     from ruvllm.memory.store import Store
+    from ruvllm.rlm.answers import RlmAnswer
     from ruvllm.rlm.controller import RlmController
+    from ruvllm.rlm.document import Document
     from ruvllm.routing.selector import BackendProfile, LLMOrchestrator
 
 __all__ = ["Choosing", "forget_tiers", "trained_tiers"]
 
-_SELECTOR = "selector"  # in the state file
+_SELECTOR = "orchestrator"  # in the state file
 
 
 class Choosing(Answering):
@@ -60,6 +62,19 @@ class Choosing(Answering):
         if backend is None and any(map(writes, tiers.backends.values())):
             backend = tiers.at(Tier.LARGE)
         return RlmController(self.minilm or self.static, backend, self.memory, **settings)
+
+    def query_deep(self, text: str, *, context: str | Document | None = None, **settings: Any) -> RlmAnswer:
+        """The answer to a complex query, put together from those to its parts.
+
+        Args:
+            context: a text to answer from, of any length, beside what is remembered.
+            settings: as for `rlm`, which is what to `await` in an event loop, and to ask twice.
+
+        Raises:
+            ConfigError: a setting is unknown or out of range.
+            InputError: an unusable query or context.
+        """
+        return self._wait(self.rlm(**settings).aquery(text, context=context), "rlm().aquery")
 
     def orchestrator(
         self, backends: Sequence[BackendProfile], *, budget: float | None = None, **settings: Any

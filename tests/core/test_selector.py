@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ruvllm.errors import InputError, StoreError
+from ruvllm.routing.difficulty import Difficulty
 from ruvllm.routing.selector import BackendProfile, Choice, LLMOrchestrator
 
 DIM = 4
@@ -53,6 +54,40 @@ def test_stats_are_json_and_add_up(taught):
     assert stats["answers"] == sum(backend["calls"] for backend in stats["backends"]) == 1_200
     assert [point["answers"] for point in stats["curve"]] == list(range(50, 1_201, 50))
     assert stats["always_dearest"] == pytest.approx(1_200 * 0.03)
+    last = stats["curve"][-1]
+    small, large = last["backends"]
+    assert min(small, large) <= last["quality"] <= max(small, large)
+
+
+def test_the_curve_says_who_was_not_asked_and_stays_short():
+    selector = LLMOrchestrator([SMALL, LARGE], dim=DIM)
+    for turn in range(12_000):
+        selector.ledger.add(0, float(turn % 2), None, None)
+    curve = selector.stats()["curve"]
+    assert len(curve) < 200
+    assert (curve[-1]["answers"], curve[-1]["backends"]) == (12_000, [0.5, None])
+
+
+def test_a_difficulty_of_other_rows_is_a_warm_start():
+    random = np.random.default_rng(5)
+    hard = random.random(400) < 0.5
+    vectors = np.where(hard[:, None], HARD, EASY) + 0.1 * random.standard_normal((400, DIM))
+    chance = np.stack([np.where(hard, 0.1, 0.9), np.full(400, 0.9)], 1)
+    rows = [str(row) for row in range(400)]
+    known = Difficulty.fit(rows, vectors.astype(np.float32), random.random((400, 2)) < chance, ("weak", "strong"))
+    selector = LLMOrchestrator([LARGE, SMALL], dim=DIM, difficulty=known)  # the weakest is the cheapest
+    large, small = selector.bandit.expected(selector.inputs("1", HARD))
+    assert large - small > 0.5
+    again = LLMOrchestrator([LARGE, SMALL], dim=DIM, difficulty=known)
+    for _ in range(300):
+        selector.record_outcome("large", False, prompt=HARD)
+    assert selector.bandit.expected(selector.inputs("1", HARD))[0] < large - 0.3  # outcomes count more
+    again.restore(selector.to_bytes())
+    assert again.stats() == selector.stats()
+    three = Difficulty.fit(rows, vectors.astype(np.float32), np.ones((400, 3), bool), ("a", "b", "c"))
+    for dim, other in ((DIM, three), (DIM + 1, known)):
+        with pytest.raises(InputError, match="difficulty"):
+            LLMOrchestrator([SMALL, LARGE], dim=dim, difficulty=other)
 
 
 def test_limits_are_hard(taught):

@@ -20,6 +20,7 @@ _COMMANDS = {
     "agents": "ruvllm.cli.agents:agents",
     "bench": "ruvllm.cli.bench:bench",
     "chat": "ruvllm.cli.chat:chat",
+    "decompose": "ruvllm.cli.query:decompose",
     "demo": "ruvllm.cli.demo:demo",
     "doctor": "ruvllm.cli.doctor:doctor",
     "eval": "ruvllm.cli.evaluate:evaluate",

@@ -1,8 +1,9 @@
-"""`ruvllm query`: one question, one answer."""
+"""`ruvllm query`: one question, one answer; `ruvllm decompose`: what a question falls into."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,7 +12,10 @@ from ruvllm.cli.console import plain, print_json
 from ruvllm.cli.options import json_option
 from ruvllm.responses import Constraints
 
-__all__ = ["query"]
+if TYPE_CHECKING:
+    from ruvllm.rlm.answers import RlmAnswer
+
+__all__ = ["decompose", "query"]
 
 
 @click.command()
@@ -19,6 +23,7 @@ __all__ = ["query"]
 @answer_options
 @click.option("--max-tokens", type=int, help="Of the answer.")
 @click.option("--max-latency-ms", type=float, help="For the whole answer.")
+@click.option("--deep", is_flag=True, help="Take a complex question apart, and answer its parts first.")
 @json_option
 @click.pass_context
 def query(
@@ -27,6 +32,7 @@ def query(
     text: str,
     max_tokens: int | None,
     max_latency_ms: float | None,
+    deep: bool,
     as_json: bool,
     **opening: Any,
 ) -> None:
@@ -37,15 +43,54 @@ def query(
     \b
     Examples:
       ruvllm query "when is the staging database reset?"
+      ruvllm query --deep "compare how staging and production are backed up, and when each is reset"
       ruvllm query --model ruv/ruvltra "write a haiku about rollbacks"
       ruvllm query --url http://localhost:11434/v1 --model qwen3:8b "write a haiku about rollbacks"
     """
     constraints = Constraints(max_tokens=max_tokens, max_latency_ms=max_latency_ms)
     with open_answering(ctx, **opening) as llm:
+        if deep:
+            limits = {"answer_tokens": max_tokens, "deadline": max_latency_ms and max_latency_ms / 1_000}
+            _show_deep(llm.query_deep(text, **{name: one for name, one in limits.items() if one is not None}), as_json)
+            return
         response = llm.query(text, constraints=constraints)
     if as_json:
         print_json(response.to_dict())
         return
     click.echo(safe(response.text))
     about = f"{plain(response.agent)} {response.confidence:.2f} | {times_line(response)}"
+    click.secho(about, dim=True, err=True)
+
+
+@click.command()
+@click.argument("text")
+@json_option
+def decompose(text: str, as_json: bool) -> None:
+    """Show which sub-queries TEXT falls into, and which of them needs which.
+
+    \b
+    Examples:
+      ruvllm decompose "causes AND solutions for slow API responses"
+      ruvllm decompose --json "first find the memory leak, then explain how to fix it"
+    """
+    from ruvllm.rlm.decompose import RuleDecomposer
+
+    plan = RuleDecomposer().plan(text)
+    if as_json:
+        print_json(asdict(plan))
+    elif not plan.parts:
+        click.echo("one question; it is answered whole")
+    for number, part in enumerate(plan.parts if not as_json else (), 1):
+        needed = ", ".join(str(place + 1) for place in part.after)
+        click.echo(f"{number}. {plain(part.text)}" + (f"  (needs {needed})" if needed else ""))
+
+
+def _show_deep(answer: RlmAnswer, as_json: bool) -> None:
+    if as_json:
+        print_json(asdict(answer))
+        return
+    click.echo(safe(answer.text))
+    about = f"{len(answer.findings)} part(s), {len(answer.unanswered)} unanswered | quality {answer.quality:.2f}"
+    if answer.calls:
+        about += f" | {answer.calls} call(s), {answer.usage.total_tokens} tokens"
     click.secho(about, dim=True, err=True)

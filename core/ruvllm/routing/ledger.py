@@ -12,6 +12,7 @@ __all__ = ["Ledger"]
 _PRIOR = 5.0  # answers that a stated cost or latency is worth
 _SLOWEST = 200.0  # answers that a mean of them goes back: prices and loads change
 _LISTS, _COUNTS, _SUMS = ("cost", "latency", "quality", "calls"), ("prompts", "answers", "every"), ("spent", "dearest")
+_Point = tuple[int, float, float, float, tuple[float | None, ...]]
 _EVERY, _POINTS = 50, 200  # answers to a point of the curve, and points kept
 
 
@@ -23,7 +24,7 @@ class Ledger:
         latency: float64 (backends,), milliseconds.
         prompts, answers: that were chosen for, and whose outcome was told.
         spent, dearest: US dollars in all, and what the dearest backend would have taken.
-        curve: (answers, spent, dearest, mean quality since the last point).
+        curve: (answers, spent, dearest, mean quality since the last point, the same of each backend).
     """
 
     def __init__(self, names: Sequence[str], costs: Sequence[float], latencies: Sequence[float]) -> None:
@@ -32,9 +33,9 @@ class Ledger:
         self.quality, self.calls = np.zeros(len(names)), np.zeros(len(names), np.int64)
         self.prompts, self.answers = 0, 0
         self.spent = self.dearest = 0.0
-        self.curve: list[tuple[int, float, float, float]] = []
+        self.curve: list[_Point] = []
         self.every = _EVERY
-        self._recent: list[float] = []
+        self._recent: list[tuple[int, float]] = []
 
     def add(self, backend: int, quality: float, cost: float | None, latency: float | None) -> None:
         """An answer."""
@@ -50,16 +51,18 @@ class Ledger:
         self.spent += paid
         # The dearest backend's answer would not have been cheaper than this one.
         self.dearest += max(float(self.cost.max()), paid)
-        self._recent.append(quality)
+        self._recent.append((backend, quality))
         if len(self._recent) >= self.every:
             self._point()
 
     def _point(self) -> None:
-        self.curve.append((self.answers, self.spent, self.dearest, float(np.mean(self._recent))))
+        of = [[quality for backend, quality in self._recent if backend == i] for i in range(len(self.names))]
+        each = tuple(_mean(qualities) for qualities in of)
+        mean = float(np.mean([quality for _, quality in self._recent]))
+        self.curve.append((self.answers, self.spent, self.dearest, mean, each))
         self._recent = []
         if len(self.curve) >= _POINTS:  # every other one tells the same story
-            merged = zip(self.curve[::2], self.curve[1::2], strict=True)
-            self.curve = [(*later[:3], (first[3] + later[3]) / 2) for first, later in merged]
+            self.curve = [_merged(*pair) for pair in zip(self.curve[::2], self.curve[1::2], strict=True)]
             self.every *= 2
 
     def state(self) -> dict[str, Any]:
@@ -71,16 +74,28 @@ class Ledger:
         """Go on from what `state` gave. Raises KeyError, TypeError or ValueError: it is not that."""
         lists = {name: np.array(state[name], np.float64) for name in _LISTS}
         numbers = {name: int(state[name]) for name in _COUNTS} | {name: float(state[name]) for name in _SUMS}
-        curve = [(int(a), float(b), float(c), float(d)) for a, b, c, d in state["curve"]]
-        told = np.concatenate([*lists.values(), np.array([*numbers.values(), *sum(curve, ())], np.float64)])
-        if any(len(one) != len(self.names) for one in lists.values()) or not (told >= 0).all() or numbers["every"] < 1:
+        curve = [_point_of(point) for point in state["curve"]]
+        known = [value for *totals, each in curve for value in (*totals, *(one for one in each if one is not None))]
+        told = np.concatenate([*lists.values(), np.array([*numbers.values(), *known], np.float64)])
+        each_backend = [*lists.values(), *(point[4] for point in curve)]
+        if any(len(one) != len(self.names) for one in each_backend) or not (told >= 0).all() or numbers["every"] < 1:
             raise ValueError("its totals are no such numbers")
         for name, value in (lists | numbers).items():
             setattr(self, name, value)
         self.calls, self.curve, self._recent = self.calls.astype(np.int64), curve, []
 
     def stats(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Plain JSON types, of a shape that dashboards rely on; fields may be added, and none changes its meaning.
+
+        Returns:
+            prompts, answers: chosen for, and told the outcome of.
+            spent, always_dearest: US dollars in all; savings: the share of the latter that was not spent.
+            quality: mean of all answers, None before the first.
+            backends: for each, in the order given: name, calls, share of the calls, cost (US dollars of an answer)
+                and latency (milliseconds) as learnt, quality (mean of late; None before the first).
+            curve: up to 200 points in time: answers, spent, always_dearest so far; quality, the mean since the last
+                point, and backends, the same of each (None where it was not asked).
+        """
         rows = zip(self.names, self.calls, self.cost, self.latency, self.quality, strict=True)
         return {
             "prompts": self.prompts,
@@ -101,7 +116,31 @@ class Ledger:
                 for name, calls, cost, latency, quality in rows
             ],
             "curve": [
-                {"answers": answers, "spent": spent, "always_dearest": dearest, "quality": quality}
-                for answers, spent, dearest, quality in self.curve
+                {
+                    "answers": answers,
+                    "spent": spent,
+                    "always_dearest": dearest,
+                    "quality": quality,
+                    "backends": list(each),
+                }
+                for answers, spent, dearest, quality, each in self.curve
             ],
         }
+
+
+def _mean(qualities: Sequence[float]) -> float | None:
+    return float(np.mean(qualities)) if qualities else None
+
+
+def _merged(first: _Point, later: _Point) -> _Point:
+    """Two points in a row as one."""
+    pairs = zip(first[4], later[4], strict=True)
+    each = tuple(_mean([one for one in pair if one is not None]) for pair in pairs)
+    return (*later[:3], (first[3] + later[3]) / 2, each)
+
+
+def _point_of(state: Sequence[Any]) -> _Point:
+    """A point as `state` gave it. Raises TypeError or ValueError: it is none."""
+    answers, spent, dearest, quality, each = state
+    qualities = tuple(None if one is None else float(one) for one in each)
+    return int(answers), float(spent), float(dearest), float(quality), qualities
