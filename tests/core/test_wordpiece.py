@@ -33,3 +33,11 @@ def test_pieces(words, text, tokens):
 def test_encode_wraps_and_truncates(words):
     assert words.encode("a a a a", 4) == [2, 11, 11, 3]
     assert words.ids("a " * 1000, 7) == [11] * 7
+
+
+def test_what_is_too_long_for_a_word_is_not_remembered(words):
+    words.ids("a")
+    held = len(words._cache)
+    for i in range(5):
+        assert words.ids("a" * (1_000 + i)) == [VOCAB.index("[UNK]")]
+    assert len(words._cache) == held

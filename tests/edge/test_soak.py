@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 
+import httpx
 import pytest
 from click.testing import CliRunner
 
@@ -59,6 +60,21 @@ def test_growth_is_between_the_warm_up_and_the_end():
     seen = [200.0] * 40 + [100.0] * 100 + [110.0] * 60
     assert soak._sizes(seen) == (100.0, 110.0)
     assert soak._sizes(seen[:100]) == (None, None)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="resident memory")
+@pytest.mark.parametrize("text", ["{} " + "fix the login page now " * 39_000, "{}" + "q" * 900_000])
+def test_prompts_of_a_megabyte_do_not_pile_up(text: str):
+    with running(settings={"RUVLLM_LOG_LEVEL": "warning"}) as server:
+        client = httpx.Client(base_url=server.url, timeout=60)
+
+        def ask(numbers: range) -> float:
+            for i in numbers:
+                assert client.post("/v1/route", json={"text": text.format(i)}).status_code == 200
+            return server.rss() or 0.0
+
+        before = ask(range(5))
+        assert ask(range(5, 30)) - before < 12  # MB; kept, they would be 22
 
 
 def test_streams_before_a_slow_backend_are_whole():

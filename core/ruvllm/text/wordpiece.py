@@ -90,7 +90,8 @@ class WordPiece:
                 pieces = self._pieces(word)
                 if len(cache) >= _WORD_CACHE:
                     cache.clear()
-                cache[word] = pieces
+                if len(word) <= _MAX_WORD:  # others are no words, and may be megabytes
+                    cache[word] = pieces
             out.extend(pieces)
             if len(out) >= max_tokens:
                 return out[:max_tokens]
