@@ -70,8 +70,8 @@ def main() -> None:
     print(_table(rows))
     print(f"{os.cpu_count()} processors, load average {load[0]:.2f} before and {load[1]:.2f} after")
     if options.json:
-        shown = {row.key: {"unit": row.unit, "node": row.node, "chromium": row.chromium, "bar": row.bar} for row in rows}
-        print(json.dumps({"rows": shown, "met": {row.key: row.met for row in rows if row.bar}, "load": load}))
+        kept = {row.key: {"unit": row.unit, "node": row.node, "chromium": row.chromium, "bar": row.bar} for row in rows}
+        print(json.dumps({"rows": kept, "met": {row.key: row.met for row in rows if row.bar}, "load": load}))
 
 
 def _node(dist: Path, options: argparse.Namespace) -> dict[str, float]:
