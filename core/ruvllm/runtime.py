@@ -21,13 +21,10 @@ from ruvllm.encoders.static import StaticEncoder
 from ruvllm.errors import REBUILD, AgentFileError, ArtifactError, InputError
 from ruvllm.host import Host, NativeHost, load_npz
 from ruvllm.learning.keeping import keep_scorers, kept_scorers
-from ruvllm.memory.memory import MemoryStore
 from ruvllm.memory.store import Store
 from ruvllm.routing.compiled import Compiled
 from ruvllm.routing.extend import places
-from ruvllm.routing.lint import Finding, lint_agents
 from ruvllm.routing.router import MODES, Router, checked_text
-from ruvllm.routing.team import build_team
 from ruvllm.routing.weights import RouterWeights
 from ruvllm.text.wordpiece import WordPiece
 from ruvllm.types import Agent, Decision, Feedback, Team, Tier
@@ -36,8 +33,10 @@ if TYPE_CHECKING:
     from ruvllm.inference.backend import Backend
     from ruvllm.inference.library import Tell
     from ruvllm.learning.loops import Loops
+    from ruvllm.memory.memory import MemoryStore
     from ruvllm.own_encoder import OwnEncoder
     from ruvllm.pipeline import Pipeline
+    from ruvllm.routing.lint import Finding
 
 __all__ = ["RuvLLM"]
 
@@ -129,6 +128,8 @@ class RuvLLM(Choosing):
     @cached_property
     def memory(self) -> MemoryStore:
         """What was told it to remember: texts found again by meaning, in the same state file."""
+        from ruvllm.memory.memory import MemoryStore  # who only routes need not wait for it
+
         encoder: Encoder = self.minilm or self.static  # both of ours place a text in one space
         return MemoryStore(encoder, self.store, space=f"minilm-{encoder.dim}" if self.own is None else None)
 
@@ -166,6 +167,8 @@ class RuvLLM(Choosing):
 
     async def aroute_complex(self, text: str) -> Team:
         """`route_complex`, awaited."""
+        from ruvllm.routing.team import build_team
+
         return await build_team(checked_text(text), self.router)
 
     def feedback(self, text: str, agent: str, weight: float = 1.0, right: bool = True) -> None:
@@ -266,6 +269,8 @@ class RuvLLM(Choosing):
 
     def lint(self) -> list[Finding]:
         """What to change about these agents: confusable, duplicated, empty ones."""
+        from ruvllm.routing.lint import lint_agents
+
         return lint_agents(self.agents, self.static)
 
     def raw_confidence(self, text: str) -> float:
