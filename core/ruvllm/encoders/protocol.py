@@ -64,14 +64,14 @@ def run_now(coroutine: Coroutine[Any, Any, T]) -> T:
     Raises:
         EncoderError: it waits for its host (onnxruntime-web): await the async method instead.
     """
-    _here.hurried = True
+    before, _here.hurried = getattr(_here, "hurried", False), True
     try:
         coroutine.send(None)
     except StopIteration as done:
         result: T = done.value
         return result
     finally:
-        _here.hurried = False
+        _here.hurried = before
     coroutine.close()
     raise EncoderError(
         "this host's encoder is asynchronous", field="encoder", fix="await the async form of the method (`aroute`, …)"
