@@ -50,7 +50,10 @@ def query(
     constraints = Constraints(max_tokens=max_tokens, max_latency_ms=max_latency_ms)
     with open_answering(ctx, **opening) as llm:
         if deep:
-            limits = {"answer_tokens": max_tokens, "deadline": max_latency_ms and max_latency_ms / 1_000}
+            limits: dict[str, Any] = {
+                "answer_tokens": max_tokens,
+                "deadline": max_latency_ms and max_latency_ms / 1_000,
+            }
             _show_deep(llm.query_deep(text, **{name: one for name, one in limits.items() if one is not None}), as_json)
             return
         response = llm.query(text, constraints=constraints)

@@ -77,8 +77,8 @@ class Ledger:
         curve = [_point_of(point) for point in state["curve"]]
         known = [value for *totals, each in curve for value in (*totals, *(one for one in each if one is not None))]
         told = np.concatenate([*lists.values(), np.array([*numbers.values(), *known], np.float64)])
-        each_backend = [*lists.values(), *(point[4] for point in curve)]
-        if any(len(one) != len(self.names) for one in each_backend) or not (told >= 0).all() or numbers["every"] < 1:
+        lengths = {*map(len, lists.values()), *(len(point[4]) for point in curve)}
+        if lengths != {len(self.names)} or not (told >= 0).all() or numbers["every"] < 1:
             raise ValueError("its totals are no such numbers")
         for name, value in (lists | numbers).items():
             setattr(self, name, value)
