@@ -10,7 +10,7 @@ from pages import SURE, open_playground
 from playwright.sync_api import Browser, Page, expect
 
 Shot = Callable[[Page, str], None]
-TABS = ("Decision", "Team", "Parts", "Memory", "Costs", "Learnt", "Agents", "Map", "Benchmark", "Embed")
+TABS = ("Decision", "Team", "Parts", "Memory", "Costs", "Chat", "Learnt", "Agents", "Map", "Benchmark", "Embed")
 
 
 def fits(page: Page) -> bool:
