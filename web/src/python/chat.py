@@ -52,7 +52,7 @@ class Chat:
                     if chunk.text:
                         text += chunk.text
                         say(chunk.text)
-        except _Cancelled:
+        except _CancelledError:
             pass
         usage = None if end is None or end.usage is None else end.usage
         return {
@@ -64,7 +64,7 @@ class Chat:
         }
 
 
-class _Cancelled(RuvllmError):
+class _CancelledError(RuvllmError):
     """Nobody waits for the answer any more."""
 
 
@@ -126,7 +126,7 @@ class _Session:
     async def run(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """One step; the caches in and out are _Tensors but before the first token."""
         if self.cancelled:
-            raise _Cancelled("it was cancelled")
+            raise _CancelledError("it was cancelled")
         held = next((value for value in inputs.values() if isinstance(value, _Tensor)), None)
         number, known = (held.cache.number, held.tokens) if held else (0, 0)
         ids = inputs["input_ids"][0]
