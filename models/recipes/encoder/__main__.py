@@ -33,6 +33,7 @@ def _train(arguments: argparse.Namespace) -> None:
         minutes=arguments.minutes,
         resume=arguments.resume,
         states=arguments.states,
+        start=arguments.start,
     )
     folder = train(plan)
     if folder is not None:
@@ -79,7 +80,7 @@ def _loco(arguments: argparse.Namespace) -> None:
     for name, folders in (("untouched", dict.fromkeys(GROUPS, source)), ("tuned", chosen)):
         if name == "untouched" and not arguments.untouched:
             continue
-        rows[name] = leave_groups_out(arguments.data, folders, source, arguments.share)
+        rows[name] = leave_groups_out(arguments.data, folders, source, arguments.share, arguments.adapters)
         print(name, rows[name], flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=2) + "\n", "utf-8")
@@ -108,6 +109,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--minutes", type=float, help="stop after that long, to be resumed")
     command.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     command.add_argument("--seed", type=int, default=0)
+    command.add_argument(
+        "--start", type=Path, metavar="FOLDER", help="a finished run's model to go on from (all, lora)"
+    )
     command.add_argument("--states", type=Path, default=Path(".cache"), help="folder for what is computed once")
     command.set_defaults(run=_train)
 
@@ -125,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("loco", parents=[given], help="the full hybrid on left-out collections")
     command.add_argument("runs", type=Path, help="folder with the runs a, b, c and d, each without its group")
     command.add_argument("--share", type=float, default=1.0, help="of the tuned weights")
+    command.add_argument("--adapters", action="store_true", help="with the router's adapters trained on each")
     command.add_argument("--untouched", action="store_true", help="the untouched model in the same way, too")
     command.add_argument("--json", type=Path, metavar="FILE", help="write the rows there")
     command.set_defaults(run=_loco)

@@ -48,7 +48,7 @@ class General:
                     np.array([names.index(raw["train"][i][1]) for i in used]),
                     ids([text for text, _ in raw["test"]]),
                     np.array([names.index(label) for _, label in raw["test"]]),
-                    ids(raw.get("oos_test", [])),
+                    ids([text for text, _ in raw.get("oos_test", [])]),
                 )
             )
 

@@ -28,7 +28,7 @@ from recipes.material import REST
 from ruvllm.agents.catalog import card, spoken_name
 from ruvllm.routing.calibration import ece, softmax
 from ruvllm.routing.confidence import confidence_row, logistic
-from ruvllm.routing.fusion import AgentVectors, Stage, lexicon
+from ruvllm.routing.fusion import Adapter, AgentVectors, Stage, lexicon
 from ruvllm.text.lexical import content, stems
 from ruvllm.types import Agent
 
@@ -48,6 +48,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 _LINES = 6000  # weak pairs an adapter learns from
 _SURE = 0.9
+_WIDTH = 384
 
 Floats = NDArray[np.float32]
 
@@ -61,17 +62,20 @@ class _Measured:
     labels: NDArray[np.int64]
 
 
-def leave_groups_out(data: Path, folders: Mapping[str, Path], source: Path, share: float) -> dict[str, float]:
+def leave_groups_out(
+    data: Path, folders: Mapping[str, Path], source: Path, share: float, adapted: bool
+) -> dict[str, float]:
     """Micro averages over the folds of one collection.
 
     Args:
         folders: group -> folder of the encoder that was trained without it.
         source: folder of the untouched model.
         share: of the tuned weights, averaged with the untouched.
+        adapted: with the router's adapters on top, or without.
     """
     measured: list[_Measured] = []
     for group, folds in GROUPS.items():
-        measured += _features(data, set(folds), average(read(source), read(folders[group]), share))
+        measured += _features(data, set(folds), average(read(source), read(folders[group]), share), adapted)
     ranks, confidences = [], []
     for fold in sorted({each.fold for each in measured} - {REST}):
         used = [each for each in measured if each.fold != fold and each.features.shape[2] > 2]
@@ -115,8 +119,8 @@ def _trust(used: Sequence[_Measured], stage: Stage) -> Floats:
     return fit_logistic(np.stack(rows), np.concatenate(right))
 
 
-def _features(data: Path, folds: set[str], model: Bert) -> list[_Measured]:
-    adapter = train_adapter(*_material(read_corpus(data, folds), model))
+def _features(data: Path, folds: set[str], model: Bert, adapted: bool) -> list[_Measured]:
+    adapter = train_adapter(*_material(read_corpus(data, folds), model)) if adapted else _no_adapter()
     raw, words, out = read_json(data / "agent_prompts.json")["agents"], tokenizer(), []
     for name, asked in collections_of(data).items():
         fold = fold_of(name, asked)
@@ -135,6 +139,11 @@ def _features(data: Path, folds: set[str], model: Bert) -> list[_Measured]:
         ]
         out.append(_Measured(fold, np.stack(rows), np.array([keys.index(key) for _, key in asked])))
     return out
+
+
+def _no_adapter() -> Adapter:
+    down, up = np.zeros((_WIDTH, 1), np.float32), np.zeros((1, _WIDTH), np.float32)
+    return Adapter(down, up, down, up)
 
 
 def _material(corpus: Corpus, model: Bert) -> tuple[Pairs, list[Group], Group]:

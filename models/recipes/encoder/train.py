@@ -46,6 +46,7 @@ class Plan:
         stop_early: or else the last step's weights are taken.
         minutes: after which it stops wherever it is, to be resumed.
         source: folder of the untouched model.
+        start: folder of a model to start from in its place, trained without the same folds.
         out: folder of the checkpoint and of the finished model.
         states: folder for what lies below the trained layers, or None.
     """
@@ -61,6 +62,7 @@ class Plan:
     minutes: float | None = None
     resume: bool = False
     states: Path | None = None
+    start: Path | None = None
 
 
 def device() -> torch.device:
@@ -89,6 +91,10 @@ class _Run:
         print(f"{sum(map(len, negatives))} hard negatives of {len(corpus.cards)} agents", flush=True)
         self.cards = np.array(corpus.cards)
         self.batches = Batches(corpus, cards, negatives, plan.seed)
+        if plan.start is not None and self.method.start:
+            raise SystemExit(f"{plan.method} trains only some layers: start from another model with --method all")
+        if plan.start is not None:
+            model.load_state_dict(read(plan.start).state_dict())
         self.states = States(model, texts.ids, self.method.start, plan.states)
         self.model = model
         self.trained = prepare(model, self.method, plan.seed)
