@@ -196,7 +196,7 @@ def _measured(dist: Path, model: Path, tokens: int, isolated: bool) -> dict[str,
             context = launch(profile, executable_path=browsers.ensure(), args=list(browsers.ARGUMENTS))
             page = context.new_page()
             page.set_default_timeout(PATIENCE)
-            page.goto(url + "blank")  # not found, and so a page of this origin that loads nothing
+            page.goto(url + "ruvllm.json")  # a page of this origin, with its headers, that does nothing by itself
             job = {"model": PLACE, "question": "0123456789" * 23, "tokens": tokens}
             told: dict[str, Any] = json.loads(
                 page.evaluate(f"async (job) => JSON.stringify(await ({_PAGE})(job))", job)

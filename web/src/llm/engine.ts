@@ -166,7 +166,7 @@ async function runtime(
   const { module, mjs, wasm } = device === "webgpu" ? site.index.llm.webgpu : site.index.ort;
   const ort = (await import(/* @vite-ignore */ site.module(module))) as typeof Ort;
   const cores = globalThis.navigator?.hardwareConcurrency ?? 2;
-  const threads = globalThis.crossOriginIsolated && device === "wasm" ? Math.max(1, Math.min(asked ?? cores - 1, cores, 8)) : 1;
+  const threads = globalThis.crossOriginIsolated && device === "wasm" ? Math.max(1, Math.min(asked ?? Math.max(2, cores - 1), cores, 8)) : 1;
   ort.env.logLevel = "error";
   ort.env.wasm.numThreads = threads;
   ort.env.wasm.wasmPaths = { mjs: site.module(mjs), wasm: site.module(wasm) };

@@ -87,10 +87,15 @@ const unpack8: Unpack = (row, q, at, zero, zeroAt, scale, scaleAt, blocks) => {
 /** A row as int8; returns the scale. */
 function round(row: Float32Array, columns: number, out: Int8Array, at: number): number {
   let top = 0;
-  for (let i = 0; i < columns; i++) top = Math.max(top, Math.abs(row[i] as number));
+  for (let i = 0; i < columns; i++) {
+    const size = row[i] as number;
+    if (size > top) top = size;
+    else if (-size > top) top = -size;
+  }
   const scale = Math.fround(top / 127) || 1;
   const inverse = 1 / scale;
-  for (let i = 0; i < columns; i++) out[at + i] = Math.floor((row[i] as number) * inverse + 0.5);
+  // Above zero, cutting off is rounding down, and many times as fast as Math.floor.
+  for (let i = 0; i < columns; i++) out[at + i] = (((row[i] as number) * inverse + 128.5) | 0) - 128;
   return scale;
 }
 

@@ -68,7 +68,7 @@ export interface ModelOptions {
   /** The folder that `make web` built; by default the one this module was loaded from. */
   baseURL?: string | URL;
   device?: Device;
-  /** Of WebAssembly; by default all cores but one where the page is isolated, one otherwise. */
+  /** Of WebAssembly; by default all cores but one, and two at least, where the page is isolated; one otherwise. */
   threads?: number;
   onProgress?: (progress: ModelProgress) => void;
   /** Ends the loading; what was fetched so far is kept. */

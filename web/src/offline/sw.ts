@@ -27,6 +27,7 @@ self.addEventListener("fetch", (event) => {
   const url = new URL(request.url);
   const page = request.mode === "navigate";
   if (request.method !== "GET" || (url.search && !page)) return;
+  if (request.cache === "no-store") return; // a language model's weights: their own page keeps them, and they are large
   url.search = url.hash = "";
   if (!url.href.startsWith(base)) return;
   event.respondWith(answer(event, url.href.slice(base.length) || "index.html"));
