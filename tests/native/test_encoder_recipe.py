@@ -15,7 +15,7 @@ save_file = pytest.importorskip("safetensors.numpy").save_file
 sys.path.insert(0, str(Path(__file__).parents[2] / "models"))
 
 from recipes import minilm_onnx  # noqa: E402
-from recipes.encoder import bert, checkpoint, data, methods, train  # noqa: E402
+from recipes.encoder import bert, checkpoint, data, measures, methods, train  # noqa: E402
 from recipes.encoder.augment import KINDS, augment  # noqa: E402
 from recipes.encoder.batches import Batches  # noqa: E402
 from recipes.encoder.export import average  # noqa: E402
@@ -117,6 +117,20 @@ def test_a_resumed_run_ends_with_the_same_weights(source, material, tmp_path, me
     untouched = bert.read(source).state_dict()
     assert all(torch.allclose(first[name], second[name], atol=1e-6) for name in first)
     assert any(not torch.equal(first[name], untouched[name]) for name in first)
+
+
+def test_left_out_collections_tell_which_weights_to_keep(source, material, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "_EVERY", 1)
+    monkeypatch.setattr(train, "_PATIENCE", 2)
+    settings = {"without": frozenset({"owner0/set"}), "stop_early": True, "steps": 30}
+    folder = train.train(plan(source, material, tmp_path, **settings))
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    found = [row["reciprocal"] for row in rows[1:]]
+    best = found.index(max(found))
+    assert len(found) == min(best + 3, 30)
+    model = bert.read(folder)
+    held = measures.held_out(material, {"owner0/set"})
+    assert measures.score(held, lambda ids: encode(model, ids, short=True)).reciprocal == pytest.approx(max(found))
 
 
 def test_a_checkpoint_of_another_method_is_refused(source, material, tmp_path):
