@@ -25,7 +25,7 @@ export interface ChatOptions {
   repeatPenalty?: number;
   /** Texts that end the answer and are left out of it. */
   stop?: string[];
-  /** The same seed, the same answer, in a page as in CPython. */
+  /** The same seed, the same answer; of a float32 model the same as in CPython, too. */
   seed?: number;
 }
 
