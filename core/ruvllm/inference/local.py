@@ -2,52 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ruvllm.errors import ArtifactError, BackendError
-from ruvllm.inference.causal_lm import CausalLM, Outputs
+from ruvllm.errors import ArtifactError
+from ruvllm.inference.causal_lm import CausalLM
 from ruvllm.inference.local_model import read_model
+from ruvllm.inference.onnx_session import OnnxSession
 
-__all__ = ["MANIFEST", "OnnxSession", "open_local", "read_manifest"]
+__all__ = ["MANIFEST", "open_local", "read_manifest"]
 
 MANIFEST = "ruvllm-model.json"
 _FIX = "convert the model again: ruvllm models convert"
 _LONGEST = 256 << 20  # bytes of a text file beside the weights
-
-
-class OnnxSession:
-    """A decoder in onnxruntime, its weights mapped from their files. It runs in a thread, so nobody waits for it.
-
-    Args:
-        threads: 0 for as many as there are cores.
-
-    Raises:
-        BackendError: onnxruntime is missing, or cannot load the graph.
-    """
-
-    def __init__(self, path: Path, threads: int = 0) -> None:
-        try:
-            import onnxruntime
-        except ImportError:
-            message = "a model on this machine needs onnxruntime"
-            raise BackendError(message, kind="unavailable", fix="pip install 'ruvllm[local]'") from None
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        try:
-            self._graph = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as bad:  # its errors have no base class of their own
-            raise BackendError(f"{path} cannot be loaded: {str(bad)[:200]}", kind="unavailable", fix=_FIX) from None
-        self._outputs = [output.name for output in self._graph.get_outputs()]
-
-    async def run(self, inputs: Mapping[str, Any]) -> Outputs:
-        """All outputs by name."""
-        values = await asyncio.to_thread(self._graph.run, self._outputs, dict(inputs))
-        return dict(zip(self._outputs, values, strict=True))
 
 
 def open_local(folder: Path, *, threads: int = 0, keep: int = 2) -> CausalLM:
