@@ -84,6 +84,27 @@ def test_what_refers_back_needs_what_it_refers_to():
     assert [part.after for part in steps.parts] == [(), (0,), (1,)]
 
 
+@pytest.mark.parametrize(
+    ("query", "parts"),
+    [
+        ("compare Zig and Rust, then choose one", [("Zig", ()), ("Rust", ()), ("choose one", (0, 1))]),
+        (
+            "sift the flour and crush the nuts, then stir",
+            [("sift the flour", ()), ("crush the nuts", ()), ("stir", (0, 1))],
+        ),
+        ("Mop the floor. Wash the car. Then rest.", [("Mop the floor", ()), ("Wash the car", ()), ("rest", (1,))]),
+        ("fix the login test, then document what broke", [("fix the login test", ()), ("document what broke", (0,))]),
+    ],
+)
+def test_a_step_needs_the_whole_stage_before_it(query, parts):
+    assert [(part.text, part.after) for part in RULES.plan(query).parts] == parts
+
+
+def test_what_was_told_goes_with_the_first_question_alone():
+    plan = RULES.plan("I lost my pass. Where do I report it, and who pays for it?")
+    assert plan.texts == ["I lost my pass. Where do I report it", "who pays for it"]
+
+
 def test_comparisons_are_marked():
     assert RULES.plan("compare rye and spelt for baking").join == "compare"
     assert RULES.plan("bake bread and slice it").join == "parts"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from ruvllm.rlm.lexicon import lexicon
+from ruvllm.rlm.lexicon import lexicon, singular
 from ruvllm.rlm.words import Words, tag_words
 
 __all__ = ["Piece", "clauses", "list_items", "requests", "unled"]
@@ -28,7 +28,9 @@ _MARKED = re.compile(
 # Over tags. A question: a question word, or an auxiliary before its subject; an order: a verb before its object.
 _QUESTION = re.compile(r"b?(?:p?w|a[drnNqm])")
 _ORDER = re.compile(r"b{0,2}v(?:[drnNqmpw]|v[^ac]|$)")
+_DEED = re.compile(r"n[drwq]")  # behind "then", where the orders before it make a verb of an unknown word
 _ALONE = re.compile(r"(?:p?w[,c]?)*")  # "when and where"
+_OF_A_THING = re.compile(r"(?P<thing>(?P<head>d?[nqv]{1,3})p[^,;cowa]+),?c")
 _BREAK = re.compile(r"[,;co]+")
 
 
@@ -63,25 +65,23 @@ def list_items(text: str) -> list[str]:
     return [text[mark.end() : end].strip() for mark, end in zip(marks, ends, strict=True)]
 
 
-def requests(text: str) -> list[str]:
-    """The sentences that ask, each with the statements before it; greetings left out."""
+def requests(text: str) -> list[tuple[str, str]]:
+    """(the statements before it, the sentence) of each sentence that asks; greetings left out."""
     if not any(mark in text for mark in ".?!\n"):
-        return [text]
-    out: list[str] = []
+        return [("", text)]
+    out: list[tuple[str, str]] = []
     told = ""
     for sentence in filter(None, map(str.strip, _SENTENCE.split(text))):
         if lexicon().greeting.fullmatch(sentence):
             continue
         if not _asks(sentence):
             told = f"{told} {sentence}".strip()
-        elif told:
-            out.append(f"{told} {sentence}")
-            told = ""
         else:
-            out.append(sentence)
+            out.append((told, sentence))
+            told = ""
     if told and out:
-        out[-1] = f"{out[-1]} {told}"
-    return out or [text]
+        out[-1] = (out[-1][0], f"{out[-1][1]} {told}")
+    return out or [("", text)]
 
 
 def _asks(sentence: str) -> bool:
@@ -129,7 +129,8 @@ def _conditional(words: Words) -> list[Piece]:
     rest = _coordinated(tag_words(words.text[words.spans[at][0] :]), steps=False)
     order = _ORDER.match(words.tags, at)
     if order and words.low[0] == "before":
-        return _chain([rest, [Piece(words.cut(1, at))]])
+        deed = 2 if words.low[1] in ("you", "we", "i") else 1
+        return _chain([rest, [Piece(words.cut(deed, at))]])
     if order and words.low[0] == "after" and (match := _AFTER.match(words.text)):
         return _chain([[Piece(words.text[match.end() : words.spans[at - 1][0]].strip())], rest])
     if len(rest) < 2:
@@ -141,7 +142,7 @@ def _conditional(words: Words) -> list[Piece]:
 def _coordinated(words: Words, steps: bool) -> list[Piece]:
     """Clauses joined by commas, "and" and "then"."""
     if not (steps or is_request(words)):
-        return [Piece(words.text)]
+        return _thing_and_question(words)
     starts, follows = [0], [False]
     orders = bool(_ORDER.match(words.tags))
     embeds = orders and bool(re.search("w", words.tags[1:4]))
@@ -155,6 +156,16 @@ def _coordinated(words: Words, steps: bool) -> list[Piece]:
     if len(starts) == 1:
         return [Piece(words.text)]
     return _pieces(words, starts, follows, embeds)
+
+
+def _thing_and_question(words: Words) -> list[Piece]:
+    """ "The price of x and how to pay it": what is asked of a thing, and a question beside it."""
+    match = _OF_A_THING.match(words.tags)
+    if match and singular(words.low[match.end("head") - 1].split()[-1]) in lexicon().relational:
+        at, _ = _past_markers(words, match.end())
+        if words.tags[at : at + 1] == "w":
+            return [Piece(words.cut(0, match.end("thing"))), Piece(words.cut(at))]
+    return [Piece(words.text)]
 
 
 def _joints(words: Words) -> list[tuple[int, int]]:
@@ -191,7 +202,7 @@ def _begins(words: Words, at: int, joint: str, marked: str | None, orders: bool,
         return strong and not orders and words.low[at + 1] not in ("a", "an")
     if words.low[at] == "if" and "c" in joint and (orders or words.low[at + 1 : at + 2] == ["so"]):
         return True
-    if marked in lexicon().sequence and tags[at] in "vp":
+    if marked in lexicon().sequence and (tags[at] in "vp" or (orders and _DEED.match(tags, at))):
         return True
     if not _ORDER.match(tags, at) or not orders:
         return False

@@ -34,7 +34,7 @@ _FORMS = (
     _pattern(r"how do (?P<a>\w+) and (?P<b>\w+) (?P<noun>\w+) compare VIEW"),
     _pattern(r"what (?:distinguishes|differentiates|separates) (?P<a>THING) from (?P<b>THING) VIEW"),
     _pattern(
-        r"(?:what(?:'s|s| is)|which(?: one)?(?: is)?) (?:the )?(?:best|more \w+|\w+er)"
+        r"(?:what(?:'s|s| is| was)|wh(?:ich|o)(?: \w+)? (?:is|are|was)) (?:the )?(?:best|more \w+|\w+er)"
         r" VIEW, ?(?P<a>THING) or (?P<b>THING)"
     ),
     _pattern(r"which (?:one )?should (?:i|we) \w+(?: first)? VIEW, ?(?P<a>THING) or (?P<b>THING)"),

@@ -111,6 +111,8 @@ def _owners(words: Words) -> list[str]:
     if len(joints) != 1 or start is None:
         return []
     joint = joints[0]
+    if "," in words.tags[start:joint] and (several := _several_owners(words, start)):
+        return several
     left, right = words.tags[start:joint], words.tags[joint + 1 :]
     one, other = re.match(r"d?[nNv]+p", left), re.match(r"d?[nNv]+(?:p|r)", right)
     if not one or not other or "w" in left[1:] or re.search(r"[a]", right[: other.end()]):
@@ -124,6 +126,16 @@ def _owners(words: Words) -> list[str]:
         return []
     lead = _lead(words, start)
     return [f"{lead} {words.cut(start, joint)}".strip(), f"{lead} {words.cut(joint + 1)}".strip()]
+
+
+def _several_owners(words: Words, start: int) -> list[str]:
+    """ "The height of x, the depth of y and the length of z" """
+    items, lead = _items(words, start, len(words.tags)), _lead(words, start)
+    for first, end in items:
+        head = re.match(r"d?[nNv]+(?=p)", words.tags[first:end])
+        if not head or singular(words.low[first + head.end() - 1]) not in lexicon().relational:
+            return []
+    return [f"{lead} {words.cut(*item)}".strip() for item in items]
 
 
 def _things(words: Words) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import lru_cache
 
 from ruvllm.rlm.clauses import Piece, clauses, list_items, requests
@@ -49,20 +50,22 @@ def _plan(query: str) -> Plan:
     if len(query) > _LONGEST or not _JOINT.search(query):
         return Plan(query)
     join: Join = "compare" if compared(query.strip(" ?.!")) else "parts"
-    pieces = _pieces(query)
-    if len(pieces) < 2:
-        return Plan(query)
-    return Plan(query, _linked(pieces[:MOST_PARTS]), join)
+    parts = _linked(_sentences(query))[:MOST_PARTS]
+    return Plan(query, parts, join) if len(parts) > 1 else Plan(query)
 
 
-def _pieces(query: str) -> list[Piece]:
-    items = list_items(query)
-    sentences = items or requests(query)
-    out: list[Piece] = []
-    for sentence in sentences:
-        for piece in clauses(sentence):
-            out += _spread(piece)
-    return [piece for piece in out if piece.text]
+def _sentences(query: str) -> list[list[list[Piece]]]:
+    """Of a query: the clauses of each, and of a clause the requests that it holds."""
+    items = [("", item) for item in list_items(query)]
+    out = []
+    for told, sentence in items or requests(query):
+        groups = [_spread(piece) for piece in clauses(sentence)]
+        if told:
+            alone = len(groups) == len(groups[0]) == 1
+            groups[0][0] = replace(groups[0][0], text=f"{told} {sentence if alone else groups[0][0].text}")
+        groups = [[piece for piece in group if piece.text] for group in groups]
+        out.append(list(filter(None, groups)))
+    return out
 
 
 def _spread(piece: Piece) -> list[Piece]:
@@ -71,14 +74,23 @@ def _spread(piece: Piece) -> list[Piece]:
     return [Piece(each, piece.follows) for each in found] or [Piece(text, piece.follows)]
 
 
-def _linked(pieces: list[Piece]) -> tuple[SubQuery, ...]:
-    """A step needs the one before it, and so does what refers back."""
-    back = lexicon().back
-    return tuple(
-        SubQuery(piece.text, (place - 1,) if place and (piece.follows or _refers(piece.text, back)) else ())
-        for place, piece in enumerate(pieces)
-    )
+def _linked(sentences: list[list[list[Piece]]]) -> tuple[SubQuery, ...]:
+    """What each part needs: a step the whole stage before it, "how do I fix it" the clause before it, "its y" x."""
+    out: list[SubQuery] = []
+    stage: tuple[int, ...] = ()  # the clauses of a sentence since its latest step
+    clause: tuple[int, ...] = ()
+    for groups in sentences:
+        for number, group in enumerate(groups):
+            start, refers = len(out), [_refers(piece.text) for piece in group]
+            for piece, back in zip(group, refers, strict=True):
+                needs = set(stage) if piece.follows else set[int]()
+                if back:
+                    needs.update(clause if refers[0] else (len(out) - 1,))
+                out.append(SubQuery(piece.text, tuple(sorted(needs))))
+            clause = tuple(range(start, len(out)))
+            stage = clause if group[0].follows or number == 0 else stage + clause
+    return tuple(out)
 
 
-def _refers(text: str, back: frozenset[str]) -> bool:
-    return not back.isdisjoint(_WORD.findall(text.lower()))
+def _refers(text: str) -> bool:
+    return not lexicon().back.isdisjoint(_WORD.findall(text.lower()))
