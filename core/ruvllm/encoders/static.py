@@ -53,8 +53,8 @@ class StaticEncoder:
         if said == text:
             return vector
         ids = np.array(self.tokenizer.ids(text, _MAX_TOKENS), np.intp)
-        out = self.scale.take(ids) @ self.table.take(ids, 0).astype(np.float32)
-        vector = np.asarray(out / max(math.sqrt(out @ out), 1e-12), np.float32)
+        out = self.scale.take(ids).dot(self.table.take(ids, 0).astype(np.float32))
+        vector = np.asarray(out / max(math.sqrt(out.dot(out)), 1e-12), np.float32)
         vector.flags.writeable = False
         self._last = text, vector
         return vector

@@ -59,7 +59,7 @@ def _scores(view: View, queries: Floats) -> Floats:
 
 
 def _product(vectors: Floats, queries: Floats) -> Floats:
-    return np.asarray(vectors @ queries if queries.ndim == 1 else queries @ vectors.T)
+    return np.asarray(vectors.dot(queries) if queries.ndim == 1 else queries @ vectors.T)
 
 
 def _few(mask: Mask) -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
+from operator import neg
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,20 +67,19 @@ class Retriever:
 
     def nearest(self, vector: NDArray[np.float32], max_latency_ms: float | None = None) -> Retrieved:
         """The memories that have to do with float32 (dim,), by their cosine."""
-        if not vector.any():  # no token of it is known
-            return Retrieved(vector)
         budgets = (k for most, k in _BUDGETS if max_latency_ms is not None and max_latency_ms < most)
         k = min(self._config.k, next(budgets, self._config.k))
         hits = self._memory.nearest(vector, k, collection=self._config.collection, recall=self._config.recall)
-        near = zip(hits.ids.tolist(), hits.scores.tolist(), strict=True)
-        return Retrieved(vector, {i: score for i, score in near if score >= self._config.relevance})
+        scores = hits.scores.tolist()
+        near = bisect_right(scores, -self._config.relevance, key=neg)  # best first
+        return Retrieved(vector, dict(zip(hits.ids[:near].tolist(), scores[:near], strict=True)))
 
     def expand(self, found: Retrieved) -> None:
         """Add what lies around the best hits; the less was hit, the further away."""
         if not found.scores or not self._config.hops:
             return
         found.attention = self._surroundings.attention()
-        seeds = list(found.scores)[: _SEEDS if found.attention is None else _ATTENDED]
+        seeds = list(islice(found.scores, _SEEDS if found.attention is None else _ATTENDED))
         hops = self._config.hops if len(found.scores) < self._config.sources + _SPARE else 1
         try:
             grown = self._memory.graph.grow(
@@ -101,9 +103,11 @@ class Retriever:
         """The best sources, and the edges among them."""
         if not found.scores or not self._config.sources:
             return (), ()
-        scores = _pulled(found) if found.attention is None else self._attended(found, found.attention)
-        near = {i: score * _FARTHER ** found.hops.get(i, 0) for i, score in scores.items()}
-        best = sorted(near, key=lambda i: -near[i])[: self._config.sources + _SPARE]
+        near = _pulled(found) if found.attention is None else self._attended(found, found.attention)
+        for i, away in found.hops.items():
+            if i in near:
+                near[i] *= _FARTHER**away
+        best = sorted(near, key=near.__getitem__, reverse=True)[: self._config.sources + _SPARE]
         known = [memory for memory in self._memory.get(best) if not memory.archived or memory.id in found.hops]
         known.sort(key=lambda memory: -near[memory.id] * (_TRUST + (1 - _TRUST) * memory.quality))
         known = known[: self._config.sources]
@@ -113,20 +117,22 @@ class Retriever:
         )
         return sources, _among(found.edges, {source.id for source in sources})
 
-    def _attended(self, found: Retrieved, attention: GraphAttention) -> Mapping[int, float]:
+    def _attended(self, found: Retrieved, attention: GraphAttention) -> dict[int, float]:
         """Scores by learnt attention, over the graph."""
         graph = found.graph if found.graph is not None else Subgraph.of(list(found.scores)[:_ATTENDED])
         ranked = attention.rank(found.vector, self._memory.records.vectors(graph.ids), graph)
         return dict(zip(graph.ids.tolist(), ranked.tolist(), strict=True))
 
 
-def _pulled(found: Retrieved) -> Mapping[int, float]:
+def _pulled(found: Retrieved) -> dict[int, float]:
     """Cosines, raised to the mean with what a neighbour's is worth along an edge, where that is more."""
     own, pulled = found.scores, found.scores.copy()
     for source, target, _, weight in found.edges:
         here, there = own[source], own[target]
-        pulled[source] = max(pulled[source], (here + weight * there) / 2)
-        pulled[target] = max(pulled[target], (there + weight * here) / 2)
+        if (risen := (here + weight * there) / 2) > pulled[source]:
+            pulled[source] = risen
+        if (risen := (there + weight * here) / 2) > pulled[target]:
+            pulled[target] = risen
     return pulled
 
 

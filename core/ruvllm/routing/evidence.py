@@ -62,6 +62,6 @@ class Explainer:
         vectors = self._vectors.get(agent)
         if vectors is None:
             vectors = self._vectors[agent] = self._static.encode_now(examples)
-        cosines = (vectors @ static).tolist()  # a few dozen: Python sorts them sooner than numpy wakes up
+        cosines = vectors.dot(static).tolist()  # a few dozen: Python sorts them sooner than numpy wakes up
         nearest = sorted(range(len(cosines)), key=cosines.__getitem__, reverse=True)[:_EXAMPLES]
         return tuple((examples[i], cosines[i]) for i in nearest)

@@ -139,12 +139,12 @@ class FastGrnn:
         """
         folded = self._folded or self._fold()
         units = len(hidden)
-        read = folded.read @ x
+        read = folded.read.dot(x)
         mean = float(read[-1])
-        spread = (max(float(x @ x) / INPUTS - mean * mean, 0.0) + EPSILON) ** -0.5
+        spread = (max(float(x.dot(x)) / INPUTS - mean * mean, 0.0) + EPSILON) ** -0.5
         both = read[:-1]
         both *= spread
-        both += folded.recall @ hidden
+        both += folded.recall.dot(hidden)
         both += folded.bias
         np.tanh(both, both)
         gate, candidate = both[:units], both[units:]
@@ -152,7 +152,7 @@ class FastGrnn:
         gate += 0.5
         after = gate * hidden
         after += (folded.both - folded.zeta * gate) * candidate
-        outputs = folded.heads @ after
+        outputs = folded.heads.dot(after)
         outputs += folded.head_bias
         return outputs.tolist(), after
 

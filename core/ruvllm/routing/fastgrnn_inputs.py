@@ -130,11 +130,11 @@ class PromptInputs:
             InputError: the vector is of another width, or not finite.
         """
         # Most often the square tells, in a third of the time.
-        if vector.shape != (self.dim,) or not (isfinite(vector @ vector) or np.isfinite(vector).all()):
+        if vector.shape != (self.dim,) or not (isfinite(vector.dot(vector)) or np.isfinite(vector).all()):
             fix = f"give the encoder's vector, {self.dim} finite numbers"
             raise InputError(f"a vector of shape {vector.shape}", field="vector", fix=fix)
         out = np.empty(INPUTS, np.float32)
-        np.matmul(self.projection, vector.astype(np.float32, copy=False), out[:_MEANINGS])
+        out[:_MEANINGS] = self.projection.dot(vector.astype(np.float32, copy=False))
         out[_MEANINGS:] = forms_of(text)
         return out
 

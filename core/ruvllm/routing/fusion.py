@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +43,8 @@ class Adapter:
 
     def query(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
         """(dim,) to (dim,), unit norm."""
-        out = vector + (vector @ self.query_down) @ self.query_up
-        return np.asarray(out / max(float(np.sqrt(out @ out)), 1e-9), np.float32)
+        out = vector + vector.dot(self.query_down).dot(self.query_up)
+        return np.asarray(out / max(sqrt(out.dot(out)), 1e-9), np.float32)
 
     def cards(self, vectors: Vectors) -> Vectors:
         """(n, dim) to (n, dim), unit rows."""
@@ -64,7 +65,8 @@ class AgentVectors:
 
     def cosines(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
         """Of a text with each card and each name: float32 (2, agents)."""
-        return (self._plain @ vector).reshape(2, -1)
+        both: NDArray[np.float32] = self._plain.dot(vector)
+        return both.reshape(2, -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,21 +84,21 @@ class Stage:
     ) -> NDArray[np.float32]:
         """Raw features of one text: float32 (len(FEATURES), agents)."""
         out = np.empty((len(FEATURES), len(bm25)), np.float32)
-        np.matmul(agents.adapted, adapter.query(vector), out=out[0])
+        out[0] = agents.adapted.dot(adapter.query(vector))
         out[1:3] = agents.cosines(vector)
         out[3] = bm25
         return out
 
     def logits(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """(agents,) from (len(FEATURES), agents)."""
-        return np.asarray(self.weights @ standardise(features), np.float32)
+        return np.asarray(self.weights.dot(standardise(features)), np.float32)
 
 
 def standardise(features: NDArray[np.float32]) -> NDArray[np.float32]:
     """Each feature to zero mean and unit variance over the agents (last axis)."""
     mean = _averager(features.shape[-1])
-    centred = features - (features @ mean)[..., None]
-    spread = np.sqrt((centred * centred) @ mean)
+    centred: NDArray[np.float32] = features - features.dot(mean)[..., None]
+    spread = np.sqrt((centred * centred).dot(mean))
     spread += np.float32(1e-3)
     centred /= spread[..., None]
     return centred

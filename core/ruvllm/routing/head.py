@@ -86,10 +86,10 @@ class Head:
 
     def logits(self, vector: NDArray[np.float32], words: Words) -> NDArray[np.float32]:
         """float32 (agents,) to add to the zero-shot logits of one text."""
-        out = vector @ self.weights[: self.dim]
+        out: NDArray[np.float32] = vector.dot(self.weights[: self.dim])
         buckets, values = self.tfidf.sparse(words)
         if len(buckets):
-            out += (values * _LEXICAL) @ self.weights[buckets + self.dim]
+            out += (values * _LEXICAL).dot(self.weights.take(buckets + self.dim, 0))
         return out
 
     def learn(self, vector: Vectors, words: Words, offsets: Vectors, label: int, weight: float = 1.0) -> None:

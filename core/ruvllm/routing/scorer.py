@@ -142,7 +142,7 @@ class Scorer:
         logits = zero + taught.head.logits(vector, view.words)
         if taught.neighbours is not None:
             logits += taught.neighbours.scores(vector)
-        closeness = float((taught.centroids @ vector).max()) if len(taught.centroids) else 0.0
+        closeness = float(taught.centroids.dot(vector).max()) if len(taught.centroids) else 0.0
         return Scored(features, zero, logits, closeness)
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
+
+from ruvllm.text.memo import Memo
 
 __all__ = ["Cues", "words_of"]
 
@@ -36,18 +37,20 @@ class Cues:
             """Of which kinds a cue may begin with this word."""
             return tuple(k for k, some in enumerate(heads) if word.startswith(some)) if word.startswith(every) else ()
 
-        self._begins = lru_cache(_MOST_WORDS)(begins)
+        self._begins = Memo(begins, _MOST_WORDS)
 
     def counts(self, low: str, words: Sequence[str]) -> list[int]:
         """How many of each kind are in a text in lower case, of these `words_of`; of one kind none within another."""
         found = [0] * len(self._patterns)
-        if not any(map(self._begins, words)):
+        begun = list(map(self._begins.__getitem__, words))
+        if not any(begun):
             return found
-        ends = found.copy()
-        for word in _WORD.finditer(low):
-            start = word.start()
-            for kind in self._begins(word[0]):
+        ends, start = found.copy(), 0
+        for word, kinds in zip(words, begun, strict=True):
+            start = low.index(word, start)  # what lies between two words is of no word
+            for kind in kinds:
                 if start >= ends[kind] and (cue := self._patterns[kind].match(low, start)):
                     found[kind] += 1
                     ends[kind] = cue.end()
+            start += len(word)
         return found

@@ -13,6 +13,8 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from ruvllm.text.memo import Memo
+
 __all__ = ["Bm25", "HashedTfidf", "content", "spoken", "stem_all", "stems"]
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
@@ -81,11 +83,11 @@ _STOP = frozenset(
         "agent",
     ]
 )
+_MOST_WORDS = 50_000  # whose stems and hashes are remembered
 _MOST_ROWS = 1_500  # of terms, one number a document; those used last
 MAX_CHARS = 20_000  # lexical evidence past this is noise, and a megabyte of text must stay cheap
 
 
-@lru_cache(maxsize=50_000)
 def _stem(word: str) -> str:
     """Strip one English suffix: "tests", "testing" and "tested" meet in "test"."""
     for suffix in _SUFFIXES:
@@ -93,6 +95,9 @@ def _stem(word: str) -> str:
             word = word[: -len(suffix)]
             break
     return word[:-1] if len(word) > 3 and word[-1] == word[-2] else word
+
+
+_STEMS = Memo(_stem, _MOST_WORDS)
 
 
 def spoken(text: str) -> list[str]:
@@ -103,12 +108,12 @@ def spoken(text: str) -> list[str]:
 
 def stems(text: str) -> list[str]:
     """The stem of each word of `text`, in order."""
-    return [_stem(word) for word in spoken(text)]
+    return stem_all(spoken(text))
 
 
 def stem_all(words: Iterable[str]) -> list[str]:
     """The stem of each word."""
-    return [_stem(word) for word in words]
+    return list(map(_STEMS.__getitem__, words))
 
 
 _STOP_STEMS = frozenset(map(_stem, _STOP)) | _STOP
@@ -167,14 +172,12 @@ class Bm25:
         return sorted(((term, shares[term]) for term in terms if term in shares), key=lambda match: -match[1])
 
 
-@lru_cache(maxsize=50_000)
-def _hash(stem: str) -> int:
-    return crc32(stem.encode())
+_HASHES = Memo(lambda stem: crc32(stem.encode()), _MOST_WORDS)
 
 
 def _term_hashes(words: Sequence[str]) -> list[int]:
     """Hashes of the unigrams and bigrams of `words`, in order, repeats kept."""
-    single = [_hash(word) for word in words]
+    single = list(map(_HASHES.__getitem__, words))
     return single + [(a * 31 + b * 17 + 7) & 0xFFFFFFFF for a, b in pairwise(single)]
 
 
