@@ -8,6 +8,7 @@ import click
 
 from ruvllm.cli.console import plain, print_json, progress, show_table
 from ruvllm.errors import ConfigError
+from ruvllm_models.bench.cli import bench
 from ruvllm_models.store.cli import COMMANDS
 
 __all__ = ["models"]
@@ -28,7 +29,7 @@ def models() -> None:
     """
 
 
-for _command in COMMANDS:
+for _command in (*COMMANDS, bench):
     models.add_command(_command)
 
 
