@@ -38,6 +38,7 @@ class Choosing(Answering):
     static: StaticEncoder
     minilm: Encoder | None
     _selector: LLMOrchestrator | None = None
+    _saved = 0  # answers that it had when it was kept
 
     @cached_property
     @abstractmethod
@@ -81,8 +82,9 @@ class Choosing(Answering):
     ) -> LLMOrchestrator:
         """What chooses among LLM backends and learns from outcomes; this runtime's model router learns from them too.
 
-        What it learns is kept in the state file (by `tick`'s turns and `close`), and taken up again by the next one
-        of the same backends. There is one at a time; `stats()["selection"]` is its dashboard.
+        What it learns is kept in the state file (by `tick` and `close`), and taken up again by the next one of the
+        same backends. What cannot be read is set aside in the file, and learnt anew. There is one at a time;
+        `stats()["selection"]` is its dashboard.
 
         Args:
             budget: mean US dollars of a prompt; None for the best quality / (cost · latency).
@@ -99,15 +101,31 @@ class Choosing(Answering):
         made = LLMOrchestrator(backends, self.minilm or self.static, budget=budget, sizes=sizes, **settings)
         self._save_selector()
         kept = self.store.kept(_SELECTOR)
-        if kept is not None and made.names == LLMOrchestrator.names_in(kept):
-            made.restore(kept)
-        self._selector = made
+        if kept is not None and LLMOrchestrator.names_in(kept) in ([], made.names) and not made.resume(kept):
+            self.store.keep(f"{_SELECTOR}-unread", kept)
+        self._selector, self._saved = made, made.ledger.answers
         return made
 
+    def tick(self, budget_s: float = 0.05) -> None:
+        """For a host's timer: write what waits, and learn in the background for about so long.
+
+        Raises:
+            StoreError: it cannot be written; it goes on waiting.
+        """
+        self._save_selector()
+        super().tick(budget_s)
+
+    async def atick(self, budget_s: float = 0.05) -> None:
+        """`tick`, awaited."""
+        self._save_selector()
+        await super().atick(budget_s)
+
     def _save_selector(self) -> None:
-        """Keep what the choice of backends learnt. Raises StoreError: it cannot be written."""
-        if self._selector is not None and self._selector.ledger.answers and self.config.learning.enabled:
-            self.store.keep(_SELECTOR, self._selector.to_bytes())
+        """Keep what the choice of backends learnt since the last time. Raises StoreError: it cannot be written."""
+        made = self._selector
+        if made is not None and made.ledger.answers != self._saved and self.config.learning.enabled:
+            self.store.keep(_SELECTOR, made.to_bytes())
+            self._saved = made.ledger.answers
 
     def _choice_stats(self) -> dict[str, Any]:
         return {} if self._selector is None else {"selection": self._selector.stats()}

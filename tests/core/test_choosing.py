@@ -1,11 +1,14 @@
 """One runtime's backends: chosen among by what came of it, and asked recursively."""
 
+import asyncio
 import json
+from io import BytesIO
 
 import numpy as np
 import pytest
 
 from ruvllm import RuvLLM
+from ruvllm.host import load_npz
 from ruvllm.routing.fastgrnn import ModelSize
 from ruvllm.routing.selector import BackendProfile
 from ruvllm.routing.size_outcomes import sizes_by_cost
@@ -54,6 +57,39 @@ def test_what_was_learnt_of_backends_is_kept(tmp_path):
         assert llm.orchestrator(BACKENDS, budget=0.016).stats() == told
         others = llm.orchestrator([BACKENDS[0], BackendProfile("other", 1)])
         assert others.stats()["answers"] == 0
+
+
+def test_a_tick_keeps_what_was_learnt_of_backends(tmp_path):
+    with RuvLLM(encoder="static", state=tmp_path / "s.db") as llm:
+        selector = llm.orchestrator(BACKENDS, budget=0.016)
+        worked(selector)
+        assert llm.store.kept("orchestrator") is None
+        llm.tick(0.01)
+        assert llm.store.kept("orchestrator") == selector.to_bytes()
+        asyncio.run(told_and_ticked(llm, selector))
+        assert llm.store.kept("orchestrator") == selector.to_bytes()
+
+
+async def told_and_ticked(llm, selector):
+    selector.record_outcome("opus", prompt="prove it")
+    await llm.atick(0.01)
+
+
+def test_what_cannot_be_read_is_set_aside_and_learnt_anew(tmp_path):
+    with RuvLLM(encoder="static", state=tmp_path / "s.db") as llm:
+        worked(llm.orchestrator(BACKENDS))
+    with RuvLLM(encoder="static", state=tmp_path / "s.db") as llm:
+        arrays = load_npz(llm.store.kept("orchestrator"), "selector")
+        older = BytesIO()
+        np.savez(older, **{name: value for name, value in arrays.items() if name != "rows"})
+        llm.store.keep("orchestrator", older.getvalue())
+        selector = llm.orchestrator(BACKENDS)
+        told = selector.stats()
+        assert (told["answers"], told["lost"][:30]) == (0, "nothing usable was learnt of backe"[:30])
+        worked(selector)
+    with RuvLLM(encoder="static", state=tmp_path / "s.db") as llm:
+        assert llm.store.kept("orchestrator-unread") == older.getvalue()
+        assert llm.orchestrator(BACKENDS).stats()["lost"] == ""
 
 
 def test_sizes_follow_costs_unless_they_are_named():

@@ -152,6 +152,8 @@ export interface BackendStats {
   always_dearest: number;
   /** 0 to 1. */
   savings: number;
+  /** Why what was learnt before could not be taken up, "" otherwise. */
+  lost: string;
   quality: number | null;
   budget: number | null;
   explore: number;

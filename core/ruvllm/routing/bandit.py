@@ -18,10 +18,8 @@ __all__ = ["Bandit", "logit"]
 
 Floats = NDArray[np.floating]
 
-_SHARED, _OWN = (
-    0.7,
-    0.3,
-)  # prior standard deviation, over prompts, of the difficulty's logit and of a backend's own part
+# Prior standard deviations, over prompts, of the difficulty's logit and of a backend's own part.
+_SHARED, _OWN = 0.7, 0.3
 _VECTOR_SHARE = 0.5  # of the meaning beside the forms: it has more numbers, and each says less
 _FLOOR = 0.05  # of the deviation of a form
 _PRIOR = 4.0  # outcomes that a backend's stated quality is worth

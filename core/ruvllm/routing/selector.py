@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from io import BytesIO
 from math import inf, isfinite
@@ -22,7 +23,9 @@ from ruvllm.errors import ArtifactError, InputError, StoreError
 from ruvllm.host import load_npz
 from ruvllm.routing.bandit import Bandit, logit
 from ruvllm.routing.difficulty import Difficulty
+from ruvllm.routing.drawing import drawing_chances
 from ruvllm.routing.ledger import Ledger
+from ruvllm.routing.limits import Limits
 from ruvllm.routing.policy import policy_for
 from ruvllm.routing.prompt_forms import PROMPT_FORMS, prompt_forms
 from ruvllm.routing.selection import BackendProfile, Choice, columns_of
@@ -35,8 +38,6 @@ Array = NDArray[Any]
 _OPTIMISM = 0.5  # standard deviations that an unsure quality is raised by
 _WINDOW = 1_024  # prompts that the price is set by
 _STARTING = 32  # prompts before there is a price
-_EXPLORED, _STEEP = 0.02, 4.0  # share of choices that stay random for good, and how fast it falls to that
-_DOUBT = 0.01  # difference of values at which the better one is drawn 2.7 times as often
 _HORIZON = 1_000  # prompts within which overspending is made good
 
 
@@ -91,7 +92,7 @@ class LLMOrchestrator:
         self.ledger = Ledger(names, [b.cost for b in backends], [b.latency for b in backends])
         ranked = sizes_by_cost([b.cost for b in backends])
         self._sizes = [rank if b.size is None else b.size for b, rank in zip(backends, ranked, strict=True)]
-        self._price, self._learner = 0.0, sizes
+        self._price, self._learner, self._lost = 0.0, sizes, ""
         self._random = np.random.default_rng(seed)
         self._window = np.zeros((0, self.bandit.inputs))
 
@@ -169,22 +170,14 @@ class LLMOrchestrator:
         """`select`, for what `inputs` gave."""
         quality = self.bandit.expected(inputs)
         cost, latency = self.ledger.cost, self.ledger.latency
-        limits = (
-            _over("cost", cost, inf if max_cost is None else max_cost),
-            _over("latency", latency, inf if max_latency is None else max_latency),
-            _over("quality", -quality, inf if min_quality is None else -min_quality),
-        )
-        misses = np.sum(limits, 0)
-        within = np.flatnonzero(misses <= 0)
-        if not len(within):
-            raise self._nearest(int(misses.argmin()), max_cost, max_latency, min_quality, quality)
+        within = Limits(max_cost, max_latency, min_quality).within(self.names, cost, latency, quality)
         if self.budget is None:
             hopeful = quality + _OPTIMISM * self.bandit.uncertainty(inputs)
             value = np.clip(hopeful, 0, 1) / np.maximum(cost * latency, 1e-12)
         else:
             value = quality - self._price * cost
         order = within[np.argsort(-value[within], kind="stable")]
-        chances = self._chances(value[order], cost[order])
+        chances = drawing_chances(value[order], cost[order], self.ledger.answers, self.explore, self.budget)
         if len(order) > 1 and self.budget is not None:
             drawn = int(self._random.choice(len(order), p=chances))
             weight = float(len(order) / chances[drawn] / (1 / chances).sum())
@@ -196,40 +189,6 @@ class LLMOrchestrator:
         others = tuple(self.backends[i].name for i in order[1:].tolist())
         expected = float(quality[best]), float(cost[best]), float(latency[best]), float(value[best])
         return Choice(self.backends[best].name, *expected, others, inputs, weight)
-
-    def _chances(self, value: Array, cost: Array) -> Array:
-        """How likely each backend is drawn under a budget, from their values (n,) and costs (n,): (n,).
-
-        At first at random, since what a backend is never asked it can never be seen to do well; later for its
-        value, with a doubt between those that are nearly as good, where it costs nothing and teaches most.
-        """
-        done = self.ledger.answers / max(self.explore, 1e-9)
-        random = max(1 / (1 + done**_STEEP), _EXPLORED)
-        drawn = np.maximum(np.exp((value - value.max()) / _DOUBT), 1e-9)
-        return np.asarray(random * self._anyhow(cost) + (1 - random) * drawn / drawn.sum())
-
-    def _anyhow(self, cost: Array) -> Array:
-        """Chances (n,) of a random draw: equal ones, or with as much more for the cheapest as the budget asks for."""
-        equal = np.full(len(cost), 1 / len(cost))
-        mean, least = float(cost.mean()), float(cost.min())
-        if self.budget is None or mean <= self.budget or mean <= least:
-            return equal
-        kept = max((self.budget - least) / (mean - least), _EXPLORED)
-        return np.asarray(kept * equal + (1 - kept) * (np.arange(len(cost)) == cost.argmin()))
-
-    def _nearest(
-        self, best: int, cost: float | None, latency: float | None, quality: float | None, expected: Array
-    ) -> InputError:
-        name = self.backends[best].name
-        missed = []
-        if cost is not None and self.ledger.cost[best] > cost:
-            missed.append(f"costs ${self.ledger.cost[best]:.4g} (max_cost {cost:g})")
-        if latency is not None and self.ledger.latency[best] > latency:
-            missed.append(f"takes {self.ledger.latency[best]:.0f} ms (max_latency {latency:g})")
-        if quality is not None and expected[best] < quality:
-            missed.append(f"has an expected quality of {expected[best]:.3f} (min_quality {quality:g})")
-        told = f"no backend matches: the nearest, {name!r}, {' and '.join(missed)}"
-        return InputError(told, field="requirements", fix="relax that limit, or add a backend")
 
     def _seen(self, inputs: Array) -> None:
         """Keep the latest prompts, and set the price by them now and then."""
@@ -286,8 +245,11 @@ class LLMOrchestrator:
             self._learner.told(turn, self._sizes[number], told, float(self.ledger.cost[number]))
 
     def stats(self) -> dict[str, Any]:
-        """For a dashboard: spend, savings against always asking the dearest, quality over time, each backend."""
-        return self.ledger.stats() | {"budget": self.budget, "price": self._price}
+        """For a dashboard: spend, savings against always asking the dearest, quality over time, each backend.
+
+        `lost` says why `resume` had to begin anew, "" where it had not.
+        """
+        return self.ledger.stats() | {"budget": self.budget, "price": self._price, "lost": self._lost}
 
     def to_bytes(self) -> bytes:
         """All that was learnt, for a file; the backends' profiles and the encoder are not in it."""
@@ -306,6 +268,14 @@ class LLMOrchestrator:
         except (ArtifactError, KeyError, TypeError, ValueError):
             return []
 
+    def resume(self, data: bytes) -> bool:
+        """`restore`, or begin anew where that cannot be: what was learnt is no reason not to choose."""
+        try:
+            self.restore(data)
+        except StoreError as error:
+            self._lost = error.message
+        return not self._lost
+
     def restore(self, data: bytes) -> None:
         """Go on from what `to_bytes` gave. Raises StoreError: it is damaged, or of other backends."""
         try:
@@ -317,16 +287,11 @@ class LLMOrchestrator:
             price = float(told["price"])
             if window.shape[1:] != (self.bandit.inputs,) or not (np.isfinite(window).all() and 0 <= price < inf):
                 raise ValueError("its prompts or its price are no such numbers")
-            self.ledger.restored(told["ledger"])
-            self.bandit.restore(arrays)
+            ledger, bandit = deepcopy((self.ledger, self.bandit))  # what fails must not leave one of them changed
+            ledger.restored(told["ledger"])
+            bandit.restore(arrays)
         except (ArtifactError, AttributeError, KeyError, TypeError, ValueError) as bad:
             message = f"nothing usable was learnt of backends: {bad}"[:240]
             raise StoreError(message, field="selector", fix="drop it; it is learnt again") from None
+        self.ledger, self.bandit = ledger, bandit
         self._window, self._price = window[-_WINDOW:], price
-
-
-def _over(name: str, values: Array, limit: float) -> Array:
-    """How far each value is over a limit, as a share of it; 0 within."""
-    if limit != limit:
-        raise InputError(f"the limit on {name} is no number", field=name, fix="give a number, or leave it out")
-    return np.maximum(values - limit, 0) / max(abs(limit), 1e-9) if limit < inf else np.zeros(len(values))

@@ -31,8 +31,10 @@ export function costBoard(): CostBoard {
   const plots = h("div", { class: "plots" }, spend.element, saved.element, quality.element, sent.element);
   const region = h("div", { class: "scrolls", tabindex: 0, role: "region", "aria-label": "Backends, learnt" }, table);
   const none = h("p", { class: "empty" }, "Say how some answers were, or practise, and the lines appear.");
+  const anew = h("p", { class: "empty" }, "What was learnt at an earlier visit cannot be read. It is set aside in the state file, and learnt anew.");
   const show = (stats: BackendStats, practised: readonly Practised[]) => {
     none.hidden = stats.answers > 0;
+    anew.hidden = !stats.lost;
     plots.hidden = region.hidden = headline.hidden = !none.hidden;
     put(headline, ...tiles(stats));
     spend.show(spent(stats));
@@ -47,6 +49,7 @@ export function costBoard(): CostBoard {
     "div",
     { class: "card board-card" },
     h("h3", {}, "What it comes to"),
+    anew,
     headline,
     none,
     plots,

@@ -219,15 +219,15 @@ class Workbench:
 
     @property
     def _backends(self) -> LLMOrchestrator:
-        """The chooser, with what an earlier visit learnt."""
+        """The chooser, with what an earlier visit learnt; anew where that cannot be read, which its stats tell."""
         if self._selector is None:
             data = self._now.store.kept(_PROFILES)
             if data is None:
                 raise InputError("no backends are set", field="backends", fix="name two or more with `setBackends`")
             self._selector = self._made(**json.loads(data))
             learnt = self._now.store.kept(_BACKENDS)
-            if learnt is not None:
-                self._selector.restore(learnt)
+            if learnt is not None and not self._selector.resume(learnt):
+                self._now.store.keep(f"{_BACKENDS}-unread", learnt)
         return self._selector
 
     def _made(self, backends: list[dict[str, Any]], budget: float | None, explore: int) -> LLMOrchestrator:
