@@ -7,28 +7,23 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import browser as browsers
-import gguf
-import numpy as np
 import serve
-from numpy.typing import NDArray
 from playwright.sync_api import sync_playwright
 from webfiles import CACHE, folder_digest
 
 import ruvllm_models.convert
-from ruvllm.text.bpe import byte_characters
+from ruvllm_models.bench import random_model
+from ruvllm_models.bench.random_model import SHAPES, Shape, write_random
 from ruvllm_models.convert import convert
 
 PATIENCE = 600_000  # ms
 PLACE = "/bench-model/"  # under which the server has the model
-BLOCK, BLOCK_BYTES = 32, 18  # of Q4_0: a float16 scale, then two numbers to a byte
-MARKS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _PAGE = """async ({ model, question, tokens }) => {
   const { LocalModel } = await import("/ruvllm.js");
   const began = performance.now();
@@ -44,27 +39,6 @@ _PAGE = """async ({ model, question, tokens }) => {
   second.close();
   return { load, reload, threads, bytes, kept, ...answer };
 }"""
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """Of a qwen2 decoder with tied embeddings."""
-
-    layers: int
-    hidden: int
-    inner: int
-    heads: int
-    kv_heads: int
-    vocabulary: int
-
-    @property
-    def parameters(self) -> int:
-        kv = self.hidden // self.heads * self.kv_heads
-        layer = 2 * self.hidden * (self.hidden + kv) + 3 * self.hidden * self.inner
-        return self.vocabulary * self.hidden + self.layers * layer
-
-
-SHAPES = {"60M": Shape(8, 512, 1664, 8, 2, 65_536), "494M": Shape(24, 896, 4864, 14, 2, 151_936)}
 
 
 def bench(dist: Path, names: list[str], tokens: int) -> list[dict[str, Any]]:
@@ -93,72 +67,14 @@ def line(row: dict[str, Any]) -> str:
 def model_of(shape: Shape) -> Path:
     """A converted model of random weights in 4 bits, kept for the next time."""
     code = Path(ruvllm_models.convert.__file__).parent
-    key = folder_digest({file.name: file.read_bytes() for file in (Path(__file__), *code.glob("*.py"))})
+    key = folder_digest({file.name: file.read_bytes() for file in (Path(random_model.__file__), *code.glob("*.py"))})
     folder = CACHE / f"chat-{shape.parameters}-{key[:12]}"
     if not folder.exists():
         CACHE.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=CACHE) as work:
-            _write(shape, Path(work, "random.gguf"))
+            write_random(shape, Path(work, "random.gguf"))
             convert(Path(work, "random.gguf"), folder)
     return folder
-
-
-def _write(shape: Shape, path: Path) -> None:
-    rng = np.random.default_rng(0)
-    out = gguf.GGUFWriter(path, "qwen2")
-    for add, value in (
-        (out.add_block_count, shape.layers),
-        (out.add_context_length, 4096),
-        (out.add_embedding_length, shape.hidden),
-        (out.add_feed_forward_length, shape.inner),
-        (out.add_head_count, shape.heads),
-        (out.add_head_count_kv, shape.kv_heads),
-        (out.add_layer_norm_rms_eps, 1e-6),
-        (out.add_rope_freq_base, 1e6),
-    ):
-        add(value)
-    _write_words(out, shape.vocabulary)
-    kv = shape.hidden // shape.heads * shape.kv_heads
-
-    def norm(name: str, width: int = shape.hidden) -> None:
-        out.add_tensor(f"{name}.weight", np.ones(width, np.float32))
-
-    def matrix(name: str, rows: int, columns: int) -> None:
-        out.add_tensor(f"{name}.weight", _blocks(rng, rows, columns), raw_dtype=gguf.GGMLQuantizationType.Q4_0)
-
-    matrix("token_embd", shape.vocabulary, shape.hidden)
-    norm("output_norm")
-    for i in range(shape.layers):
-        at = f"blk.{i}"
-        norm(f"{at}.attn_norm")
-        norm(f"{at}.ffn_norm")
-        for name, rows in (("q", shape.hidden), ("k", kv), ("v", kv)):
-            matrix(f"{at}.attn_{name}", rows, shape.hidden)
-            out.add_tensor(f"{at}.attn_{name}.bias", np.zeros(rows, np.float32))
-        matrix(f"{at}.attn_output", shape.hidden, shape.hidden)
-        matrix(f"{at}.ffn_gate", shape.inner, shape.hidden)
-        matrix(f"{at}.ffn_up", shape.inner, shape.hidden)
-        matrix(f"{at}.ffn_down", shape.hidden, shape.inner)
-    for step in (out.write_header_to_file, out.write_kv_data_to_file, out.write_tensors_to_file, out.close):
-        step()
-
-
-def _write_words(out: gguf.GGUFWriter, size: int) -> None:
-    """Bytes, one pair of them, and nothing in the place of all other words."""
-    words = [*byte_characters(), "th"]
-    unused = [f"[UNUSED{i}]" for i in range(size - len(words) - len(MARKS))]
-    out.add_tokenizer_model("gpt2")
-    out.add_tokenizer_pre("qwen2")
-    out.add_token_list([*words, *MARKS, *unused])
-    out.add_token_types([1] * len(words) + [3] * len(MARKS) + [5] * len(unused))
-    out.add_token_merges(["t h"])
-
-
-def _blocks(rng: np.random.Generator, rows: int, columns: int) -> NDArray[np.uint8]:
-    """uint8 (rows, bytes of a row), weights of about 1 / sqrt(columns)."""
-    data = rng.integers(0, 256, (rows * columns // BLOCK, BLOCK_BYTES), np.uint8)
-    data[:, :2] = np.frombuffer(np.float16(0.2 / columns**0.5).tobytes(), np.uint8)
-    return data.reshape(rows, -1)
 
 
 class _Handler(serve.Handler):

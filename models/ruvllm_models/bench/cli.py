@@ -85,9 +85,9 @@ def bench(
 
 def _bars(shape: str, speeds: dict[str, Speed], conversion: Conversion | None) -> list[_Bar]:
     ours, theirs = speeds["ours"], speeds.get("llama.cpp")
-    decode = theirs and ours.tokens_per_second / theirs.tokens_per_second
-    first = theirs and ours.first_token_s / theirs.first_token_s
-    memory = conversion and conversion.peak_mb
+    decode = ours.tokens_per_second / theirs.tokens_per_second if theirs else None
+    first = ours.first_token_s / theirs.first_token_s if theirs else None
+    memory = conversion.peak_mb if conversion else None
     bars = [
         _Bar("decode", "tokens/s, over llama.cpp's", decode, 0.7, "x", least=True),
         _Bar("first", "time to the first token, over llama.cpp's", first, 1.5, "x"),

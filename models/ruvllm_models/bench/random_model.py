@@ -51,10 +51,10 @@ def write_random(shape: Shape, path: Path) -> None:
         (out.add_feed_forward_length, shape.inner),
         (out.add_head_count, shape.heads),
         (out.add_head_count_kv, shape.kv_heads),
-        (out.add_layer_norm_rms_eps, 1e-6),
-        (out.add_rope_freq_base, 1e6),
     ):
         add(value)
+    out.add_layer_norm_rms_eps(1e-6)
+    out.add_rope_freq_base(1e6)
     _write_words(out, shape.vocabulary)
     kv = shape.hidden // shape.heads * shape.kv_heads
 
