@@ -1,6 +1,5 @@
 """One runtime's backends: chosen among by what came of it, and asked recursively."""
 
-import asyncio
 import json
 from io import BytesIO
 
@@ -66,13 +65,9 @@ def test_a_tick_keeps_what_was_learnt_of_backends(tmp_path):
         assert llm.store.kept("orchestrator") is None
         llm.tick(0.01)
         assert llm.store.kept("orchestrator") == selector.to_bytes()
-        asyncio.run(told_and_ticked(llm, selector))
+        selector.record_outcome("opus", prompt="prove it")
+        llm.tick(0.01)
         assert llm.store.kept("orchestrator") == selector.to_bytes()
-
-
-async def told_and_ticked(llm, selector):
-    selector.record_outcome("opus", prompt="prove it")
-    await llm.atick(0.01)
 
 
 def test_what_cannot_be_read_is_set_aside_and_learnt_anew(tmp_path):
