@@ -121,9 +121,10 @@ def test_changed_bytes_of_a_header_are_refused_or_harmless(tmp_path, whole):
             read_gguf(path)
 
 
-def test_numbers_that_are_none(tmp_path):
+@pytest.mark.parametrize("value", [np.nan, np.inf, -3e38])
+def test_numbers_that_are_none_or_no_weights(tmp_path, value):
     broken = random_decoder("llama", layers=1)
-    broken.weights["model.layers.0.mlp.up_proj.weight"][5, 7] = np.nan
+    broken.weights["model.layers.0.mlp.up_proj.weight"][5, 7] = value
     folder = write_folder(broken, tmp_path / "hf")
     with pytest.raises(ArtifactError, match="not finite") as caught:
         convert(folder, tmp_path / "out")

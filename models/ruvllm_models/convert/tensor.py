@@ -18,6 +18,7 @@ FLOATS = {"F32": 4, "F16": 2, "BF16": 2}  # bytes of a number
 # Numbers and bytes of a block. Where rows are no multiple of 256, files named after a K kind hold Q5_0, Q5_1 or Q8_0.
 QUANTISED = {"Q4_0": (32, 18), "Q4_1": (32, 20), "Q5_0": (32, 22), "Q5_1": (32, 24), "Q8_0": (32, 34)}
 QUANTISED |= {"Q4_K": (256, 144), "Q5_K": (256, 176), "Q6_K": (256, 210)}
+_LARGEST = 1e9  # whose squares can still be summed up
 
 
 def row_bytes(kind: str, columns: int) -> int:
@@ -61,12 +62,12 @@ class Tensor:
         """float32 (stop - start, in); of a vector (n,).
 
         Raises:
-            ArtifactError: a number is not finite.
+            ArtifactError: a number is not finite, or so large that the file must be damaged.
         """
         with np.errstate(over="ignore", invalid="ignore"):
             values = _decode(self.raw(start, self.rows if stop is None else stop), self.kind)
-        if not np.isfinite(values).all():
-            message = f"tensor {self.name!r} holds numbers that are not finite"
+        if values.size and not -_LARGEST < values.min() <= values.max() < _LARGEST:  # of NaN neither holds
+            message = f"tensor {self.name!r} holds numbers that are not finite, or that no weight has"
             raise ArtifactError(message, field=self.name, fix="download or convert the source again")
         if len(self.shape) > 1:
             return values
