@@ -199,6 +199,13 @@ def test_a_deadline_that_has_passed_is_said(noted):
     assert rlm.cache_stats()["size"] == 0
 
 
+def test_it_needs_no_parts_of_ones_own():
+    text = "The kiln is lit at dawn. The glaze is mixed at noon."
+    answer = RlmController(max_depth=5).query("When is the kiln lit and when is the glaze mixed?", context=text)
+    assert "dawn" in answer.text
+    assert "noon" in answer.text
+
+
 def test_settings_are_checked(noted):
     for name, value in (("max_depth", -1), ("token_budget", 1), ("ttl", float("nan")), ("top_k", True), ("depth", 3)):
         with pytest.raises(ConfigError) as error:

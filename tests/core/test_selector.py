@@ -152,6 +152,13 @@ def test_it_goes_on_after_a_file(taught):
     assert fresh.stats() == before
 
 
+def test_texts_need_no_encoder_of_ones_own():
+    selector = LLMOrchestrator([BackendProfile("a", 0.001, 300), BackendProfile("b", 0.03, 900)])
+    assert selector.select("say hello", max_latency=500).backend == "a"
+    with pytest.raises(InputError, match="without an encoder"):
+        LLMOrchestrator([BackendProfile("a", 1), BackendProfile("b", 2)], dim=8).select("say hello")
+
+
 def test_bad_input_is_named():
     selector = LLMOrchestrator([SMALL, LARGE], dim=DIM)
     choice: Choice = selector.select(HARD)

@@ -22,6 +22,7 @@ from ruvllm.rlm.plan import Decomposer, checked_query, key_of
 from ruvllm.rlm.reading import renumbered
 from ruvllm.rlm.run import Engine, Run, in_task
 from ruvllm.rlm.synthesis import Merged, legend, merge, plain_answer, synthesis_messages, unanswered_line
+from ruvllm.shipped import shipped_encoder
 
 __all__ = ["RlmController"]
 
@@ -32,7 +33,7 @@ class RlmController:
     """Takes a query apart, answers its parts from memory, documents and a backend, and puts the answers together.
 
     Args:
-        encoder: of texts and sources.
+        encoder: of texts and sources; the shipped static one, if None.
         backend: writes; without one, answers are the sentences of what is found, word for word.
         memory: looked up at every sub-query.
         decomposer: rules, if None.
@@ -45,7 +46,7 @@ class RlmController:
 
     def __init__(
         self,
-        encoder: Encoder,
+        encoder: Encoder | None = None,
         backend: Backend | None = None,
         memory: Remembers | None = None,
         *,
@@ -54,7 +55,7 @@ class RlmController:
         **settings: Any,
     ) -> None:
         self.config = _configured(RlmConfig(), settings)
-        self._encoder, self._backend, self._memory = encoder, backend, memory
+        self._encoder, self._backend, self._memory = encoder or shipped_encoder(), backend, memory
         self._decomposer, self._clock = decomposer or RuleDecomposer(), clock
         self._answers: LruCache[tuple[str, str], tuple[float, RlmAnswer]] = LruCache(self.config.cache)
         self._documents: LruCache[str, Document] = LruCache(_DOCUMENTS)

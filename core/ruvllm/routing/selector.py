@@ -30,6 +30,7 @@ from ruvllm.routing.policy import policy_for
 from ruvllm.routing.prompt_forms import PROMPT_FORMS, prompt_forms
 from ruvllm.routing.selection import BackendProfile, Choice, columns_of
 from ruvllm.routing.size_outcomes import SizeOutcomes, sizes_by_cost
+from ruvllm.shipped import shipped_encoder
 
 __all__ = ["BackendProfile", "Choice", "LLMOrchestrator"]
 
@@ -46,7 +47,7 @@ class LLMOrchestrator:
 
     Args:
         backends: two or more, each name once.
-        encoder: of prompts; None when `select` is given vectors.
+        encoder: of prompts; when None, `select` takes vectors, and reads texts with the shipped static one.
         dim: of the vectors, where there is no encoder.
         budget: mean US dollars of a prompt; None for the best quality / (cost · latency).
         memory: outcomes after which an old one has lost most of its weight: backends change.
@@ -154,11 +155,12 @@ class LLMOrchestrator:
     async def _inputs(self, prompt: str | Array) -> Array:
         if not isinstance(prompt, str):
             return self.inputs("", prompt)
-        if self.encoder is None:
-            raise InputError("a text without an encoder", field="prompt", fix="give encoder=, or the text's vector")
         if not prompt.strip():
             raise InputError("prompt is empty", field="prompt", fix="say what is to be done")
-        return self.inputs(prompt, (await self.encoder.encode([prompt]))[0])
+        encoder = self.encoder or shipped_encoder()
+        if encoder.dim != self.dim:
+            raise InputError("a text without an encoder", field="prompt", fix="give encoder=, or the text's vector")
+        return self.inputs(prompt, (await encoder.encode([prompt]))[0])
 
     def choose(
         self,
