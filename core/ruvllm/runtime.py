@@ -140,7 +140,7 @@ class RuvLLM(Choosing):
 
     def agent(self, name: str) -> Agent:
         """One of them by its name. Raises InputError: there is none."""
-        found = next((agent for agent in self.agents if agent.name == name), None)
+        found = self.router.agent(name) if isinstance(name, str) else None
         if found is None:
             raise InputError(f"no agent is called {name!r}"[:120], field="agent", fix="see `ruvllm agents list`")
         return found

@@ -36,7 +36,7 @@ def _one(view: View, query: Floats, k: int, mask: Mask | None) -> Hits:
     if mask is not None:
         scores += mask.endless
     top = best(scores, min(k, view.size if mask is None else mask.count))
-    return Hits(view.ids[top], scores[top])
+    return Hits(view.ids.take(top), scores.take(top))
 
 
 def _many(view: View, queries: Floats, k: int, mask: Mask | None) -> Hits:

@@ -35,7 +35,7 @@ def _plain(scores: NDArray[np.float32], k: int) -> NDArray[np.intp]:
     if k >= n:
         return (-scores).argsort(kind="stable")
     top = scores.argpartition(n - k)[n - k :]
-    return top[(-scores[top]).argsort(kind="stable")]
+    return top.take((-scores.take(top)).argsort(kind="stable"))
 
 
 def best_of_many(scores: NDArray[np.float32], k: int) -> NDArray[np.intp]:

@@ -54,6 +54,7 @@ class Tiers:
         self.backends = {tier: backends[tier] for tier in sorted(backends)}
         self._judge, self._accept, self._local_below, self._clock = judge, accept, local_below, clock
         make = breaker or partial(CircuitBreaker, clock=clock)
+        self._orders = {tier: self._order(tier) for tier in Tier}
         # A backend of two tiers that is down is down for both.
         self._breakers = {id(backend): make(backend.name) for backend in self.backends.values()}
 
@@ -87,6 +88,9 @@ class Tiers:
 
     def order(self, tier: Tier) -> list[Tier]:
         """The tiers that there is a backend for: this one, the stronger ones, then the weaker, the nearest first."""
+        return self._orders[tier]
+
+    def _order(self, tier: Tier) -> list[Tier]:
         return sorted(self.backends, key=lambda one: (one < tier, abs(one - tier)))
 
     def states(self) -> dict[str, str]:

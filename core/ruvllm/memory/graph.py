@@ -27,6 +27,10 @@ SELECT target, source, kind, weight, 0 FROM json_each(?1) AS asked JOIN edges ON
 """
 _OF_KINDS = "WHERE kind IN (SELECT value FROM json_each(?2))"
 _ALL_KINDS, _KNOWN_KINDS = json.dumps(EDGE_KINDS), frozenset(EDGE_KINDS)
+# Without a filter it takes half the time.
+_OF_ALL_KINDS, _OF_SOME_KINDS = (
+    {sql: f"{sql.format(kinds)} LIMIT ?3" for sql in (_OUTGOING, _BOTH_WAYS)} for kinds in ("", _OF_KINDS)
+)
 _HEAVIEST = """
 SELECT node, other, kind, weight, outgoing FROM (
     SELECT *, row_number() OVER (PARTITION BY node ORDER BY weight DESC, other, kind, outgoing DESC) AS place FROM ({})
@@ -246,9 +250,8 @@ class Graph:
         self, sql: str, asked: tuple[str, str], most: int, nodes: int
     ) -> list[tuple[int, int, str, float, int]]:
         """The heaviest edges of each; ranked by SQLite only where some have many: that takes thrice the time."""
-        limit, everything = nodes * most, asked[1] == _ALL_KINDS
-        # Without a filter it takes half the time.
-        rows = self.store.read(f"{sql.format('' if everything else _OF_KINDS)} LIMIT ?3", (*asked, limit + 1))
+        limit, limited = nodes * most, _OF_ALL_KINDS if asked[1] == _ALL_KINDS else _OF_SOME_KINDS
+        rows = self.store.read(limited[sql], (*asked, limit + 1))
         if len(rows) > most and (len(rows) > limit or max(Counter(row[0] for row in rows).values()) > most):
             return self.store.read(_HEAVIEST.format(sql.format(_OF_KINDS)), (*asked, most))
         return [row for row in rows if row[2] in _KNOWN_KINDS]  # a damaged file may hold others

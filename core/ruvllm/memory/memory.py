@@ -171,7 +171,7 @@ class MemoryStore:
 
         A text without a word that the static encoder knows has a zero vector, and nothing is near it.
         """
-        if not vector.any():
+        if not vector.dot(vector):
             return Hits(np.empty(0, np.int64), np.empty(0, np.float32))
         self._refresh()
         shelf = self._shelf(collection)
@@ -198,7 +198,7 @@ class MemoryStore:
         held = self._shelf(collection).rows
         with held.lock:  # rows are renumbered now and then
             rows, view = held.find(np.array(sorted(ids), np.int64)), held.view
-        found = dict(zip(view.ids[rows].tolist(), (view.take(rows) @ vector).tolist(), strict=True))
+        found = dict(zip(view.ids[rows].tolist(), view.take(rows).dot(vector).tolist(), strict=True))
         if len(found) < len(ids):
             others = np.array([i for i in ids if i not in found], np.int64)
             fitting = self.records.fitting(others, collection, self.space, {})

@@ -199,6 +199,11 @@ class Router:
         await self._learner.review(pause)
         self._changed()
 
+    def agent(self, name: str) -> Agent | None:
+        """One of its agents."""
+        number = self._number.get(name)
+        return None if number is None else self.agents[number]
+
     @property
     def learnt(self) -> dict[str, tuple[Scorer, int]]:
         """By encoder name, the scorers there are, with how much of the feedback each has taken in."""

@@ -6,7 +6,6 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from itertools import pairwise
 from zlib import crc32
 
@@ -84,7 +83,7 @@ _STOP = frozenset(
     ]
 )
 _MOST_WORDS = 50_000  # whose stems and hashes are remembered
-_MOST_ROWS = 1_500  # of terms, one number a document; those used last
+_MOST_ROWS = 1_500  # of terms, one number a document, that are remembered
 MAX_CHARS = 20_000  # lexical evidence past this is noise, and a megabyte of text must stay cheap
 
 
@@ -149,14 +148,14 @@ class Bm25:
             for i, weight in row:
                 self._shares[i][term] = weight * idf
             self._postings[term] = (np.array(ids, np.intp), np.array(weights, np.float32) * np.float32(idf))
-        self._row = lru_cache(_MOST_ROWS)(self._spread)
+        self._rows = Memo(self._spread, _MOST_ROWS)
 
     def scores(self, terms: Iterable[str]) -> NDArray[np.float32]:
         """BM25 of each document for distinct `terms`: float32 (documents,)."""
         out = np.zeros(self.size, np.float32)
         for term in terms:
             if term in self._postings:
-                out += self._row(term)
+                out += self._rows[term]
         return out
 
     def _spread(self, term: str) -> NDArray[np.float32]:
@@ -195,12 +194,8 @@ class HashedTfidf:
     """
 
     def __init__(self, idf: dict[int, float], width: int) -> None:
-        self.idf, self.width = idf, width
-        self._known = {term: self._entry(term, weight) for term, weight in idf.items()}
-
-    def _entry(self, term: int, weight: float) -> tuple[int, float]:
-        """(bucket, signed weight)."""
-        return term % self.width, weight if term >> 31 else -weight
+        shared: dict[float, float] = {}  # thousands of terms have the same weight: one object stays in the cache
+        self.idf, self.width = {term: shared.setdefault(weight, weight) for term, weight in idf.items()}, width
 
     @classmethod
     def fit(cls, texts: Iterable[Sequence[str]], width: int) -> HashedTfidf:
@@ -218,16 +213,16 @@ class HashedTfidf:
         for term in _term_hashes(words):
             if term not in self.idf:
                 self.idf[term] = rare
-                self._known[term] = self._entry(term, rare)
 
     def sparse(self, words: Sequence[str]) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
         """(buckets, values) of one text, its values of unit L2 norm; a repeated term's bucket comes again."""
-        known = self._known
-        found = [entry for entry in map(known.get, _term_hashes(words)) if entry is not None]
-        if not found:
+        idf, width = self.idf, self.width
+        terms = [term for term in _term_hashes(words) if term in idf]
+        if not terms:
             return _NO_TERMS
-        buckets, values = zip(*found, strict=True)
+        values = [idf[term] if term >> 31 else -idf[term] for term in terms]
         scale = 1 / math.sqrt(sum([value * value for value in values]))
+        buckets = [term % width for term in terms]
         return np.array(buckets, np.intp), np.array([value * scale for value in values], np.float32)
 
     def dense(self, texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
