@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from ruvllm.cli.console import number, print_json, progress, show_table
+from ruvllm.cli.console import number, print_json, progress, show_table, waiting
 from ruvllm.errors import ConfigError
 from ruvllm_models.bench.run import Conversion, Speed, converted, measured
 
@@ -77,7 +77,8 @@ def bench(
         return
     columns = ("Engine", "Tokens/s", "Best", f"First token of {prompt}, s", "Peak MB")
     rows = [
-        (name, *(number(value, 2 if value < 10 else 1) for value in asdict(s).values())) for name, s in speeds.items()
+        (name, *(number(value, 2 if (value or 0) < 10 else 1) for value in asdict(s).values()))
+        for name, s in speeds.items()
     ]
     show_table(f"{shape} weights in 4 bits, {count} threads, medians", columns, rows, right=columns[1:])
     show_table("Promises", ("Measure", "Value", "Promise", ""), [bar.row() for bar in bars], right=("Value", "Promise"))
@@ -111,5 +112,7 @@ def _model(shape: str, keep: Path | None) -> Iterator[tuple[Path, Path, Conversi
         if folder.exists():
             yield source, folder, None
             return
-        write_random(SHAPES[shape], source)
-        yield source, folder, converted(source, folder)
+        with waiting("making a model and converting it"):
+            write_random(SHAPES[shape], source)
+            conversion = converted(source, folder)
+        yield source, folder, conversion

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import resource
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -32,7 +31,7 @@ class Round:
 
     first: float
     steps: list[float]
-    peak_mb: float
+    peak_mb: float | None
 
 
 def _ours(path: Path, threads: int) -> Engine:
@@ -68,14 +67,22 @@ def _llama_cpp(path: Path, threads: int) -> Engine:
 ENGINES = {"ours": _ours, "llama.cpp": _llama_cpp}
 
 
-def peak_mb() -> float:
-    """The most memory that this process had, in 10^6 bytes; where the system tells only that, its parent's counted."""
+def peak_mb() -> float | None:
+    """The most memory that this process had, in 10^6 bytes; None where the system does not say (Windows)."""
     try:
         lines = Path("/proc/self/status").read_text("ascii").splitlines()
     except OSError:
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+        return _peak_of_other_systems()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
+
+
+def _peak_of_other_systems() -> float | None:
+    try:
+        import resource
+    except ImportError:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def _main() -> None:

@@ -25,7 +25,7 @@ class Conversion:
     """What making the model ready took."""
 
     seconds: float
-    peak_mb: float
+    peak_mb: float | None
     file_mb: float
 
 
@@ -40,7 +40,7 @@ class Speed:
     tokens_per_second: float
     best: float
     first_token_s: float
-    peak_mb: float
+    peak_mb: float | None
 
 
 class Engine:
