@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from ruvllm.encoders.protocol import Encoder
+from ruvllm.encoders.static import StaticEncoder
+from ruvllm.host import NativeHost, load_npz
+from ruvllm.text.wordpiece import WordPiece
 
 __all__ = ["shipped_encoder"]
 
 
 @cache
-def shipped_encoder() -> Encoder:
+def shipped_encoder() -> StaticEncoder:
     """The static encoder. Raises ArtifactError: it is not there."""
-    from ruvllm.runtime import RuvLLM  # which imports the parts that import this
-
-    with RuvLLM(encoder="static") as llm:
-        return llm.static
+    host = NativeHost()
+    tokenizer = WordPiece(host.artifact("vocab.txt").decode("utf-8").splitlines())
+    table = load_npz(host.artifact("static.npz"), "static.npz")
+    return StaticEncoder(tokenizer, table["table"], table["scale"])
