@@ -15,7 +15,7 @@ save_file = pytest.importorskip("safetensors.numpy").save_file
 sys.path.insert(0, str(Path(__file__).parents[2] / "models"))
 
 from recipes import minilm_onnx  # noqa: E402
-from recipes.encoder import bert, checkpoint, data, measures, methods, train  # noqa: E402
+from recipes.encoder import bert, checkpoint, cross, data, measures, methods, rerank, train  # noqa: E402
 from recipes.encoder.augment import KINDS, augment  # noqa: E402
 from recipes.encoder.batches import Batches  # noqa: E402
 from recipes.encoder.export import average  # noqa: E402
@@ -242,3 +242,69 @@ def test_early_stopping_counts_measurements_without_a_better_one():
     assert (state.best, state.waited) == (0.4, 2)
     assert state.measured(0.41).waited == 0
     assert state.measured(None) == state
+
+
+def _pairs(lengths):
+    rng = np.random.default_rng(3)
+    return [np.array([101, *rng.integers(1000, 20000, n), 102]) for n in lengths]
+
+
+def test_apart_a_pair_scores_as_the_encoder_has_it(source):
+    model = bert.read(source)
+    tasks, cards = _pairs([3, 9]), [_pairs([5, 2, 30]), _pairs([8, 8, 1])]
+    found = cross.Cross(model, joined=6).score(tasks, cards)
+    for task, own, row in zip(encode(model, tasks), cards, found, strict=True):
+        assert np.allclose(row, 20 * encode(model, own) @ task, atol=0.05)
+
+
+def test_a_pair_scores_the_same_beside_any_other(source):
+    scorer = cross.Cross(bert.read(source), joined=4)
+    tasks, cards = _pairs([3, 9]), [_pairs([5, 2]), _pairs([40, 8])]
+    whole = scorer.score(tasks, cards)
+    assert np.allclose(whole[1], scorer.score(tasks[1:], cards[1:])[0], atol=0.05)
+    apart = cross.Cross(bert.read(source), joined=6).score(tasks, cards)
+    assert np.abs(whole - apart).max() > 0.05, "task and card see each other"
+
+
+def test_the_cross_encoder_learns_above_the_layer_it_joins_at(source, material, monkeypatch):
+    monkeypatch.setattr(cross, "ALIKE", 1.1)  # a random model finds all texts alike
+    corpus, model = data.read_corpus(material, {"owner0/set"}), bert.read(source)
+    known = cross.read_lists(corpus, model, 0)
+    for each in (each for kind in known.values() for each in kind):
+        assert each.right not in each.near
+        assert all(corpus.home[each.right] & corpus.home[other] for other in each.near)
+    monkeypatch.setattr(cross, "_OF_EACH", {"prompts": 4})
+    monkeypatch.setattr(cross, "_RATE", 5e-3)
+    scorer = cross.Cross(bert.read(source), joined=4)
+    losses = cross.teach(scorer, corpus, {"prompts": known["prompts"][:2]}, 40, 0)
+    assert np.mean(losses[-5:]) < 0.5 < np.mean(losses[:5])
+    after = scorer.model.state_dict()
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, after[name])}
+    assert {name.rpartition("layer.")[2][0] for name in changed} == {"4", "5"}
+
+
+def test_late_interaction_finds_the_task_itself(source):
+    task, *others = _pairs([6, 6, 20, 3])
+    (scores,) = rerank.late_interaction(bert.read(source))([task], [[*others, task]])
+    assert scores.argmax() == 3
+    assert scores[3] == pytest.approx(1, abs=1e-3)
+
+
+def test_a_second_score_counts_where_it_helps():
+    first = np.array([[2, 1.5, 0, 0, 0], [2, 1.9, 0, 0, 0]], np.float32)
+    right = np.array([[False, True, False, False, False], [True, False, False, False, False]])
+    lists = [rerank.Shortlist([], [], first, right)]
+    assert rerank.top1(lists, [np.zeros((2, 5), np.float32)], 1) == 0.5
+    good = [right.astype(np.float32)]
+    assert rerank.top1(lists, good, rerank.best_weight(lists, good)) == 1
+    assert rerank.best_weight(lists, [-good[0]]) == 0
+
+
+def test_a_shortlist_holds_the_best_five(source, material):
+    model = bert.read(source)
+    (held,) = measures.held_out(material, {"owner1/set"})
+    found = rerank.shortlist(held, model)
+    wanted = measures.score([held], lambda ids: encode(model, ids, short=True))
+    assert rerank.top1([found], [np.zeros_like(found.first)], 1) == wanted.hybrid_top1
+    assert found.right[:, :3].any(1).mean() == pytest.approx(wanted.hybrid_top3)
+    assert all(len(five) == 5 for five in found.cards)

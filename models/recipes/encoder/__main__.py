@@ -14,6 +14,7 @@ from recipes.encoder.general import General
 from recipes.encoder.loco import GROUPS, leave_groups_out
 from recipes.encoder.measures import held_out, score
 from recipes.encoder.methods import METHODS
+from recipes.encoder.rerank import milliseconds, table
 from recipes.encoder.states import encode
 from recipes.encoder.train import Plan, train
 from recipes.minilm_onnx import source_folder
@@ -94,6 +95,15 @@ def _export(arguments: argparse.Namespace) -> None:
     print(found)
 
 
+def _rerank(arguments: argparse.Namespace) -> None:
+    source = source_folder()
+    depth = read(source).depth
+    for layers in (depth, depth - arguments.joined):
+        print(f"{layers} layers over five pairs: {milliseconds(source, layers):.1f} ms", flush=True)
+    for row in table(arguments.data, source, arguments.runs, arguments.steps, arguments.joined):
+        print(row.line(), flush=True)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m recipes.encoder", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -133,6 +143,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--untouched", action="store_true", help="the untouched model in the same way, too")
     command.add_argument("--json", type=Path, metavar="FILE", help="write the rows there")
     command.set_defaults(run=_loco)
+
+    command = commands.add_parser("rerank", parents=[given], help="what a second look at the first five would bring")
+    command.add_argument("runs", type=Path, help="folder with the runs a, b, c and d, each without its group")
+    command.add_argument("--steps", type=int, default=160, help="of the cross-encoder")
+    command.add_argument("--joined", type=int, default=4, help="layer from which it reads task and card together")
+    command.set_defaults(run=_rerank)
 
     command = commands.add_parser("export", help="a folder of weights and its int8 graph")
     command.add_argument("model", type=Path, help="folder of a finished run's model")

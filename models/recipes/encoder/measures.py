@@ -16,9 +16,9 @@ from ruvllm.routing.fusion import lexicon
 from ruvllm.text.lexical import content, stems
 from ruvllm.types import Agent
 
-__all__ = ["Held", "Score", "held_out", "score"]
+__all__ = ["LEXICAL", "Held", "Score", "held_out", "score"]
 
-_LEXICAL = 0.3  # of BM25's standard score, beside the cosine's
+LEXICAL = 0.3  # of BM25's standard score, beside the cosine's
 
 Floats = NDArray[np.float32]
 Ids = Sequence[NDArray[np.int64]]
@@ -93,7 +93,7 @@ def score(held: Sequence[Held], encode: Callable[[Ids], Floats]) -> Score:
         at += len(prompts) + len(cards)
         cosines = prompts @ cards.T
         plain.append(_ranks(cosines, each.labels))
-        hybrid.append(_ranks(_standard(cosines) + _LEXICAL * each.bm25, each.labels))
+        hybrid.append(_ranks(_standard(cosines) + LEXICAL * each.bm25, each.labels))
     cosine, both = np.concatenate(plain), np.concatenate(hybrid)
     return Score(
         len(cosine),

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from recipes.encoder.bert import Bert, pack
 
-__all__ = ["States", "encode", "untouched"]
+__all__ = ["States", "encode", "short_products", "untouched"]
 
 Rows = NDArray[Any]
 
@@ -40,7 +40,7 @@ def _joined(ids: Sequence[NDArray[np.int64]], device: torch.device) -> Tensor:
     return torch.from_numpy(np.concatenate(ids)).to(device)
 
 
-def _short(device: torch.device) -> torch.autocast:
+def short_products(device: torch.device) -> torch.autocast:
     """Products in bfloat16 where the processor has them: half the time; weights and sums stay float32."""
     has = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
     return torch.autocast(device.type, torch.bfloat16, enabled=has)
@@ -52,7 +52,7 @@ def encode(
 ) -> NDArray[np.float32]:
     """Sentence vectors (texts, width); `short`: good enough to compare, in half the time."""
     device = next(model.parameters()).device
-    with _short(device) if short else nullcontext():
+    with short_products(device) if short else nullcontext():
         return _encoded(model, ids, title, device)
 
 
@@ -111,7 +111,7 @@ class States:
         for batch in track(_batches(self._ids), description=f"states before layer {self.start}"):
             chosen = [self._ids[i] for i in batch]
             layout = pack([len(i) for i in chosen], self.device)
-            with _short(self.device):
+            with short_products(self.device):
                 x = self._model.embed(_joined(chosen, self.device), layout)
                 x = self._model.climb(x, layout, 0, self.start)
             cells = np.concatenate([np.arange(self._ends[i] - len(self._ids[i]), self._ends[i]) for i in batch])
@@ -127,7 +127,7 @@ class States:
 
     def _packed(self, texts: Sequence[int]) -> Tensor:
         layout = pack([len(self._ids[i]) for i in texts], self.device)
-        with _short(self.device):
+        with short_products(self.device):
             if self._rows is None:
                 return self._model(_joined([self._ids[i] for i in texts], self.device), layout)
             rows = np.concatenate([self._rows[self._ends[i] - len(self._ids[i]) : self._ends[i]] for i in texts])
