@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.encoders.static import StaticEncoder
+from ruvllm.index.select import best as highest
 from ruvllm.routing.fusion import FEATURES
 from ruvllm.routing.judge import Outcome
 from ruvllm.text.lexical import Bm25
@@ -17,6 +18,7 @@ __all__ = ["Explainer"]
 
 _KEYWORDS = 6
 _EXAMPLES = 3
+_FEW = 256  # up to so many agents a whole sort is the fastest
 
 Array = NDArray[np.float32]
 
@@ -51,7 +53,10 @@ class Explainer:
     def alternatives(self, outcome: Outcome, top: int) -> tuple[Candidate, ...]:
         """The `top` next best agents, best first."""
         probabilities, best = outcome.probabilities, outcome.top
-        ranked = (-probabilities).argsort(kind="stable")[: top + 1].tolist()
+        if len(probabilities) <= _FEW:
+            ranked = (-probabilities).argsort(kind="stable")[: top + 1].tolist()
+        else:
+            ranked = highest(probabilities, top + 1).tolist()
         others = [i for i in ranked if i != best][:top]
         return tuple(Candidate(self._agents[i].name, round(float(probabilities[i]), 4)) for i in others)
 
