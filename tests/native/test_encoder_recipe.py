@@ -308,3 +308,27 @@ def test_a_shortlist_holds_the_best_five(source, material):
     assert rerank.top1([found], [np.zeros_like(found.first)], 1) == wanted.hybrid_top1
     assert found.right[:, :3].any(1).mean() == pytest.approx(wanted.hybrid_top3)
     assert all(len(five) == 5 for five in found.cards)
+
+
+def test_the_table_has_every_group_and_says_what_was_gained(source, material, tmp_path, monkeypatch):
+    groups = {group: (f"owner{i}/set",) for i, group in enumerate("abcd")}
+    monkeypatch.setattr(rerank, "GROUPS", groups)
+    monkeypatch.setattr(cross, "ALIKE", 1.1)
+    monkeypatch.setattr(cross, "_OF_EACH", {"prompts": 2})
+    for group in groups:
+        bert.write(bert.read(source), source, tmp_path / group / "model")
+    rows = list(rerank.table(material, source, tmp_path, steps=1, joined=4))
+    assert [(row.method, row.group) for row in rows] == [
+        *(("late interaction", group) for group in "abcd"),
+        *(("cross-encoder", group) for group in "ab"),
+    ]
+    assert rows[0].first == rows[4].first
+    for row in rows:
+        assert row.prompts == 2 * len(TRADES)
+        assert max(row.first, row.reranked) <= row.hindsight <= row.reachable
+        assert row.weight > 0 or row.reranked == row.first
+    assert f"{rows[0].reranked - rows[0].first:+.3f}" in rows[0].line()
+
+
+def test_fewer_layers_take_less_time(source):
+    assert 0 < rerank.milliseconds(source, 1) < rerank.milliseconds(source, 6)
