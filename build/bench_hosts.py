@@ -20,20 +20,20 @@ from playwright.sync_api import BrowserContext, sync_playwright
 
 PATIENCE = 300_000  # ms
 FIRST = "add unit tests for the auth module"
-# Milliseconds from the first import of the library, for both hosts: a first route, and MiniLM being there.
+# Milliseconds from the first import of the library, for both hosts: a first route, and RuvLTRA being there.
 _START = """async (load, options) => {
   const began = performance.now();
   let told;
   const later = new Promise((done) => (told = done));
   const onProgress = ({ stage, loaded, total }) => {
-    if (stage === "minilm" && loaded === total) told(performance.now() - began);
+    if (stage === "ruvltra" && loaded === total) told(performance.now() - began);
   };
   const llm = await load({ ...options, onProgress });
   await llm.route(FIRST);
   const route = performance.now() - began;
-  const minilm = options.encoder === "static" ? null : await later;
+  const ruvltra = options.encoder === "static" ? null : await later;
   const { started_from } = await llm.stats();
-  return { llm, route, minilm, from: started_from };
+  return { llm, route, ruvltra, from: started_from };
 }""".replace("FIRST", json.dumps(FIRST))
 # A page's clock ticks in tenths of a millisecond: each figure is the mean of a few routes of different texts.
 _ROUTES = """async (llm, seconds) => {
@@ -111,7 +111,7 @@ class _Recorder(serve.Handler):
 
 
 def in_node(dist: Path, encoder: str, seconds: float) -> dict[str, Any]:
-    """A fresh process: route, minilm, from; with `seconds` also inside and whole."""
+    """A fresh process: route, ruvltra, from; with `seconds` also inside and whole."""
     job = {"module": (dist / "node.js").as_uri(), "encoder": encoder, "seconds": seconds}
     command = ["node", "--input-type=module", "--eval", _NODE]
     done = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True, check=False)
@@ -128,7 +128,7 @@ class Page:
         self._context, self._url, self._sent = context, url, sent
 
     def visit(self, seconds: float = 0, **options: Any) -> dict[str, Any]:
-        """A page of its own, closed afterwards: route, minilm, from; with `seconds` also inside and whole."""
+        """A page of its own, closed afterwards: route, ruvltra, from; with `seconds` also inside and whole."""
         told: dict[str, Any] = self._evaluate(_PAGE, {"options": options, "seconds": seconds})
         return told
 

@@ -76,12 +76,12 @@ def main() -> None:
 
 def _node(dist: Path, options: argparse.Namespace) -> dict[str, float]:
     starts = [in_node(dist, "cascade", 0) for _ in range(options.rounds)]
-    static, minilm = (in_node(dist, encoder, options.seconds) for encoder in ("static", "minilm"))
+    static, ruvltra = (in_node(dist, encoder, options.seconds) for encoder in ("static", "ruvltra"))
     return {
         "start": _best(starts, "route"),
-        "minilm_ready": _best(starts, "minilm"),
+        "ruvltra_ready": _best(starts, "ruvltra"),
         **_routes("static", static),
-        **_routes("minilm", minilm),
+        **_routes("ruvltra", ruvltra),
     }
 
 
@@ -96,7 +96,7 @@ def _chromium(dist: Path, options: argparse.Namespace) -> dict[str, float]:
             snapshot += [page.visit(encoder="static") for _ in range(2)]
             if number == options.rounds - 1:
                 found = _routes("static", page.visit(options.seconds, encoder="static", state="memory"))
-                found |= _routes("minilm", page.visit(options.seconds, encoder="minilm", state="memory"))
+                found |= _routes("ruvltra", page.visit(options.seconds, encoder="ruvltra", state="memory"))
     if any(visit["from"] != "snapshot" for visit in snapshot):
         raise SystemExit("a visit with a kept snapshot did not start from it")
     with fresh_profile(dist) as page:
@@ -105,7 +105,7 @@ def _chromium(dist: Path, options: argparse.Namespace) -> dict[str, float]:
         "raw": loaded.raw / 1e6,
         "brotli": loaded.brotli / 1e6,
         "start": _best(cold, "route"),
-        "minilm_ready": _best(cold, "minilm"),
+        "ruvltra_ready": _best(cold, "ruvltra"),
         "warm": _best(plain, "route"),
         "snapshot": _best(snapshot, "route"),
     }
@@ -122,13 +122,13 @@ def _routes(name: str, told: dict[str, Any]) -> dict[str, float]:
 def _rows(node: dict[str, float], chromium: dict[str, float]) -> Iterator[Row]:
     kinds = (
         ("start", "first visit to first static route", "s", None),
-        ("minilm_ready", "… to MiniLM being there", "s", None),
+        ("ruvltra_ready", "… to RuvLTRA being there", "s", None),
         ("snapshot", "later visit to first route, from the snapshot", "s", 1.2),
         ("warm", "… without the snapshot", "s", 2.5),
         ("static_inside", "static route inside the worker, p50", "ms", 1.0),
         ("static_whole", "… with the crossing to it and back", "ms", None),
-        ("minilm_inside", "MiniLM route inside the worker, p50", "ms", 8.0),
-        ("minilm_whole", "… with the crossing to it and back", "ms", None),
+        ("ruvltra_inside", "RuvLTRA route inside the worker, p50", "ms", 8.0),
+        ("ruvltra_whole", "… with the crossing to it and back", "ms", None),
         ("raw", "bytes to the first static route", "MB", None),
         ("brotli", "… as a host with brotli sends them", "MB", 14.0),
     )

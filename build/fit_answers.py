@@ -62,7 +62,7 @@ def fit(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def main() -> None:
-    sets = {name: Questions(RuvLLM(encoder=name).memory.encoder) for name in ("static", "minilm")}
+    sets = {name: Questions(RuvLLM(encoder=name).memory.encoder) for name in ("static", "ruvltra")}
     features, holds, fold = list[NDArray[np.float64]](), list[bool](), list[int]()
     for one in sets.values():
         told = [*((q, True) for q, _ in one.asked), *((q, False) for q in [*one.near, *one.elsewhere])]

@@ -37,11 +37,11 @@ INDEX = "ruvllm.json"
 SERVICE_WORKER, BUILD = "sw.js", "%RUVLLM_BUILD%"
 NODE, TYPES = "node.js", "types/"  # for Node and for compilers: no page loads them
 PAGE = "page"  # the stage of what no progress is told of: it brings the progress
-# An artifact with one of these in its name is for MiniLM, and fetched behind the first route.
-LATER = ("minilm", "space")
+# An artifact with one of these in its name is for RuvLTRA alone, and fetched behind the first route.
+LATER = ("ruvltra", "space")
 # The call itself, and the list that vite keeps of what such calls bring with them.
 _LATER_IMPORT = re.compile(r"""\bimport\(\s*["'`][^"'`]+["'`]\s*\)|\.f\s*=\s*\[[^\]]*\]""")
-STAGES = (PAGE, "python", "packages", "static", "minilm")
+STAGES = (PAGE, "python", "packages", "static", "ruvltra")
 
 
 def main() -> None:
@@ -89,7 +89,7 @@ def _runtime(out: Path, options: argparse.Namespace, stages: dict[str, str]) -> 
         first.append(install(out, "ruvllm-bytecode.zip", core_caches(python, wheel)))
     stages |= {pyodide + name: "python" for name in PYODIDE} | {lock: "python"}
     stages |= dict.fromkeys(first, "packages")
-    stages |= {ort + name: "minilm" for name in ORT}
+    stages |= {ort + name: "ruvltra" for name in ORT}
     return {"pyodide": pyodide, "lock": lock, "packages": first, "ort": _ort(ort, ORT), "llm": _llm(out, onnx)}
 
 
@@ -110,13 +110,15 @@ def _artifacts(out: Path, models: Path, stages: dict[str, str]) -> dict[str, str
     (out / "models").mkdir()
     files: dict[str, str] = {}
     for name, entry in manifest.items():
+        if "/" in name:
+            continue  # of another encoder than the page's
         data = (models / name).read_bytes()
         if digest(data) != entry["sha256"]:
             raise SystemExit(f"{models / name} is not the file that its manifest names: run `make models`")
         path = Path(name)
         files[name] = f"models/{path.stem}-{digest(data)[:10]}{path.suffix}"
         (out / files[name]).write_bytes(data)
-        stages[files[name]] = "minilm" if any(word in name for word in LATER) else "static"
+        stages[files[name]] = "ruvltra" if any(word in name for word in LATER) else "static"
     return files
 
 

@@ -77,7 +77,7 @@ def table(rows: Iterable[tuple[str, str, Sizes]], bar: int) -> str:
             stage = name
             lines.append(f"-- {stage}")
         lines.append(f"{file:<64} {sizes.raw:>11,} {sizes.br:>11,} {sizes.gz:>11,}")
-        for total in [everything] if stage == "minilm" else [everything, before]:
+        for total in [everything] if stage == "ruvltra" else [everything, before]:
             for i, size in enumerate((sizes.raw, sizes.br, sizes.gz)):
                 total[i] += size
     for name, total in (("up to the first static route", before), ("in all", everything)):

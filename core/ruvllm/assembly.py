@@ -51,9 +51,7 @@ def assemble(
     if not backends:
         backends = {Tier.BOOSTER: Extractive(memory.encoder)}
     chosen = {_tier(tier): backend for tier, backend in backends.items()}
-    # What is learnt on vectors of ruvllm's own space has always had plain names.
-    store = memory.store if memory.space.startswith("minilm-") else Apart(memory.store, memory.space)
-    learners = Learners(memory.encoder, store, config.router, config.learning)
+    learners = Learners(memory.encoder, Apart(memory.store, memory.space), config.router, config.learning)
     return Pipeline(memory, router, Writers(Tiers(chosen), config.inference), learners, config)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ruvllm.answering import Answering
 from ruvllm.errors import InputError
+from ruvllm.memory.apart import name_in
 from ruvllm.routing.trained import KEPT_AS, TrainedTiers
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ class Choosing(Answering):
     config: Config
     store: Store
     static: StaticEncoder
-    minilm: Encoder | None
+    contextual: Encoder | None
+    space: str
     _selector: LLMOrchestrator | None = None
     _saved = 0  # answers that it had when it was kept
 
@@ -62,7 +64,7 @@ class Choosing(Answering):
         tiers = self._pipeline.writers.tiers
         if backend is None and any(map(writes, tiers.backends.values())):
             backend = tiers.at(Tier.LARGE)
-        return RlmController(self.minilm or self.static, backend, self.memory, **settings)
+        return RlmController(self.contextual or self.static, backend, self.memory, **settings)
 
     def query_deep(self, text: str, *, context: str | Document | None = None, **settings: Any) -> RlmAnswer:
         """The answer to a complex query, put together from those to its parts.
@@ -98,11 +100,12 @@ class Choosing(Answering):
 
         learners = self._pipeline.learners
         sizes = SizeOutcomes(learners.network, learners.replay) if learners.enabled else None
-        made = LLMOrchestrator(backends, self.minilm or self.static, budget=budget, sizes=sizes, **settings)
+        made = LLMOrchestrator(backends, self.contextual or self.static, budget=budget, sizes=sizes, **settings)
         self._save_selector()
-        kept = self.store.kept(_SELECTOR)
+        own = name_in(self.space, _SELECTOR)
+        kept = self.store.kept(own)
         if kept is not None and LLMOrchestrator.names_in(kept) in ([], made.names) and not made.resume(kept):
-            self.store.keep(f"{_SELECTOR}-unread", kept)
+            self.store.keep(f"{own}-unread", kept)
         self._selector, self._saved = made, made.ledger.answers
         return made
 
@@ -124,7 +127,7 @@ class Choosing(Answering):
         """Keep what the choice of backends learnt since the last time. Raises StoreError: it cannot be written."""
         made = self._selector
         if made is not None and made.ledger.answers != self._saved and self.config.learning.enabled:
-            self.store.keep(_SELECTOR, made.to_bytes())
+            self.store.keep(name_in(self.space, _SELECTOR), made.to_bytes())
             self._saved = made.ledger.answers
 
     def _choice_stats(self) -> dict[str, Any]:

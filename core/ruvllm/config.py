@@ -54,7 +54,8 @@ class Config:
 
     Attributes:
         agents: a folder of Claude Code agents or an agents file; the built-in catalog when None.
-        encoder: "cascade", "minilm" or "static", or the path or name of a model; None takes the best that can run.
+        encoder: "cascade", "ruvltra", "static" or "minilm", or the path or name of a model; None takes the best that
+            can run.
         state: the file that keeps what is learnt; None keeps nothing.
     """
 

@@ -192,4 +192,4 @@ RANGES: dict[str, tuple[float, float]] = {
     "prompt_price": (0.0, 1e9),
     "completion_price": (0.0, 1e9),
 }
-CHOICES = {"encoder": ("cascade", "minilm", "static"), "kind": KINDS}
+CHOICES = {"encoder": ("cascade", "ruvltra", "static", "minilm"), "kind": KINDS}

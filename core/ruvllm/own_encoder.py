@@ -1,4 +1,4 @@
-"""A model of the user's own in MiniLM's place: for routing, memory and answers alike."""
+"""A model of the user's own in the place of ruvllm's encoders: for routing, memory and answers alike."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from ruvllm.agents.catalog import builtin_agents, builtin_digest, card, spoken_name
 from ruvllm.encoders.cache import CachedEncoder
+from ruvllm.encoders.families import MINILM
 from ruvllm.encoders.pooled import PooledEncoder
 from ruvllm.encoders.protocol import Vectors
 from ruvllm.inference.encoder_model import open_encoder
@@ -48,8 +49,8 @@ class OwnEncoder:
         self._had = len(self.model.known)
 
     def weights(self, weights: RouterWeights) -> RouterWeights:
-        """Trained weights for this encoder."""
-        return weights.with_encoder(self.model.name, self.model.dim)
+        """Those of MiniLM for this encoder."""
+        return weights.with_encoder(self.model.name, self.model.dim, MINILM.name)
 
     def save(self, store: Store, router: Router, told: Sequence[Feedback]) -> None:
         """Keep what is new.
@@ -62,7 +63,7 @@ class OwnEncoder:
         """
         mine = {name: scorer for name, scorer in router.learnt.items() if name == self.model.name}
         if mine and not self.kept and store.path != ":memory:":
-            keep_scorers(store, mine, router.agents, told)
+            keep_scorers(store, mine, router.agents, told, router.weights)
             self.kept = True
         if not self._had:
             self._write()

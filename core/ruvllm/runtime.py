@@ -14,19 +14,16 @@ from ruvllm.agents.catalog import builtin_agents, builtin_digest, unique
 from ruvllm.agents.readers import read_agents
 from ruvllm.choosing import Choosing, trained_tiers
 from ruvllm.config import Config, names_a_model
-from ruvllm.encoders.cache import CachedEncoder
-from ruvllm.encoders.onnx import OnnxEncoder
+from ruvllm.encoders.families import FAMILIES, MINILM, RUVLTRA
 from ruvllm.encoders.protocol import Encoder, Pause, Vectors, no_pause, pause, run_now
-from ruvllm.encoders.static import StaticEncoder
-from ruvllm.errors import REBUILD, AgentFileError, ArtifactError, InputError
+from ruvllm.errors import AgentFileError, InputError
 from ruvllm.host import Host, NativeHost, load_npz
 from ruvllm.learning.keeping import keep_scorers, kept_scorers
 from ruvllm.memory.store import Store
+from ruvllm.models import Models
 from ruvllm.routing.compiled import Compiled
 from ruvllm.routing.extend import places
 from ruvllm.routing.router import MODES, Router, checked_text
-from ruvllm.routing.weights import RouterWeights
-from ruvllm.text.wordpiece import WordPiece
 from ruvllm.types import Agent, Decision, Feedback, Team, Tier
 
 if TYPE_CHECKING:
@@ -37,11 +34,9 @@ if TYPE_CHECKING:
     from ruvllm.own_encoder import OwnEncoder
     from ruvllm.pipeline import Pipeline
     from ruvllm.routing.lint import Finding
+    from ruvllm.routing.trained import TrainedTiers
 
 __all__ = ["RuvLLM"]
-
-# Of the static encoder, and of MiniLM: a page begins before it has fetched the second.
-_BUILTIN = ("builtin.npz", "builtin-minilm.npz")
 
 
 class RuvLLM(Choosing):
@@ -52,9 +47,9 @@ class RuvLLM(Choosing):
     Args:
         agents: agents to route among: a folder of Claude Code agents, an agents file, or Agent
             objects; the built-in catalog when None.
-        encoder: "cascade", "minilm" or "static"; None takes "cascade" where MiniLM can run. Or a model on this
-            machine, as `ruvllm.inference.encoder_model.open_encoder` takes it; what another encoder remembered is
-            found with it after `ruvllm memory reembed`.
+        encoder: "cascade", "ruvltra", "static" or "minilm"; None takes "cascade" where RuvLTRA can run. Or a model
+            on this machine, as `ruvllm.inference.encoder_model.open_encoder` takes it; what another encoder remembered
+            is found with it after `ruvllm memory reembed`.
         state: the SQLite file that keeps what is learnt; None keeps nothing.
         host: where this runs; the native host when None.
         like: another one, whose host and models this one shall use too: they are read once.
@@ -65,6 +60,8 @@ class RuvLLM(Choosing):
     Attributes:
         problems: agent files that were skipped, each naming its line.
         own: the model that was named as encoder, None with one of ruvllm's.
+        contextual: the encoder that reads a text as a whole; None where the static one is alone.
+        space: the name of the vector space of what is remembered.
 
     Raises:
         ArtifactError: a model artifact is missing or damaged.
@@ -89,22 +86,11 @@ class RuvLLM(Choosing):
         self.host: Host = like.host if like is not None else host or NativeHost()
         self.problems: list[AgentFileError] = []
         chosen = self._read(agents)
-        self._models: _Models = like._models if like is not None else _Models(self.host)
-        self.static, self.weights = self._models.static, self._models.weights
+        self._models: Models = like._models if like is not None else Models(self.host)
         self.mode = encoder or ("cascade" if self.host.has_sessions() else "static")
         self.own: OwnEncoder | None = None
-        self.minilm: Encoder | None = None
-        if self.mode not in MODES:
-            if not names_a_model(self.mode):
-                fix = f"use one of {', '.join(MODES)}, or the path of a model"
-                raise InputError(f"encoder is {self.mode!r}", field="encoder", fix=fix)
-            from ruvllm.own_encoder import OwnEncoder
-
-            self.own = OwnEncoder(self.mode)
-            self.minilm, self.weights = self.own.encoder, self.own.weights(self.weights)
-            self.mode = self.minilm.name
-        elif self.mode != "static":
-            self.minilm = self._models.minilm
+        self.static = self._models.static
+        self._use_encoder()
         self.store = Store(state) if state is not None else Store()
         self._take_over(self._make_router(builtin_agents() if chosen is None else chosen))
 
@@ -125,13 +111,35 @@ class RuvLLM(Choosing):
         config = config_with_model(model, options.pop("config", None) or Config(), tell)
         return cls(config=config, **options)
 
+    def _use_encoder(self) -> None:
+        """Open what `mode` names."""
+        self.contextual: Encoder | None = None
+        self.space = self._models.space
+        if self.mode in FAMILIES:
+            family = FAMILIES[self.mode]
+            self.contextual, self.weights = self._models.encoder(family), self._models.weights(family)
+            self.space = family.space(self.contextual.dim)
+        elif self.mode in MODES:
+            self.weights = self._models.weights(RUVLTRA)
+            self.contextual = None if self.mode == "static" else self._models.encoder(RUVLTRA)
+        elif names_a_model(self.mode):
+            from ruvllm.own_encoder import OwnEncoder
+
+            self.own = OwnEncoder(self.mode)
+            # Weights over what an encoder says that was not trained for routing fit another such one best.
+            self.contextual, self.weights = self.own.encoder, self.own.weights(self._models.weights(MINILM))
+            self.mode = self.contextual.name
+            self.space = f"{self.contextual.name}-{self.contextual.dim}"
+        else:
+            fix = f"use one of {', '.join(MODES)}, or the path of a model"
+            raise InputError(f"encoder is {self.mode!r}", field="encoder", fix=fix)
+
     @cached_property
     def memory(self) -> MemoryStore:
         """What was told it to remember: texts found again by meaning, in the same state file."""
         from ruvllm.memory.memory import MemoryStore  # who only routes need not wait for it
 
-        encoder: Encoder = self.minilm or self.static  # both of ours place a text in one space
-        return MemoryStore(encoder, self.store, space=f"minilm-{encoder.dim}" if self.own is None else None)
+        return MemoryStore(self.contextual or self.static, self.store, space=self.space)
 
     @property
     def agents(self) -> tuple[Agent, ...]:
@@ -206,7 +214,7 @@ class RuvLLM(Choosing):
         router = self.router
         await router.review(pause)
         told = self._told(router.agents)
-        keep_scorers(self.store, router.learnt, router.agents, told)
+        keep_scorers(self.store, router.learnt, router.agents, told, self.weights)
         return len(told)
 
     def undo_feedback(self, id: int) -> bool:
@@ -259,12 +267,12 @@ class RuvLLM(Choosing):
         return self._make_router(list(merged.values()))
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors in the shared space: float32 (len(texts), dim), by MiniLM unless the mode is static."""
+        """Unit vectors in `space`: float32 (len(texts), dim), by the static encoder where there is no other."""
         return run_now(self.aembed(texts))
 
     async def aembed(self, texts: Sequence[str]) -> Vectors:
         """`embed`, awaited."""
-        encoder: Encoder = self.minilm or self.static
+        encoder: Encoder = self.contextual or self.static
         return await encoder.encode([checked_text(text) for text in texts])
 
     def lint(self) -> list[Finding]:
@@ -355,19 +363,24 @@ class RuvLLM(Choosing):
         seen = {name: count for name, (_, count) in kept.items()}
         if self.own is not None:
             self.own.kept = self.own.model.name in kept
-        tiers = trained_tiers(self.config.router.tier_model, self.store, self.host)
-        if self.own is not None and tiers is not None and tiers.difficulty.encoder != "static":
-            tiers = None  # they were learnt on other vectors
         return Router(
             chosen,
             self.static,
-            self.minilm,
+            self.contextual,
             self.weights,
-            mode=self.mode if self.own is None else "minilm",
+            mode=self.mode,
             compiled=compiled,
             seen=seen,
-            tiers=tiers,
+            tiers=self._tiers(),
         )
+
+    def _tiers(self) -> TrainedTiers | None:
+        """What is to name the tiers of tasks; None for their words, also where it was learnt on other vectors."""
+        tiers = trained_tiers(self.config.router.tier_model, self.store, self.host)
+        if tiers is None:
+            return None
+        own = self._models.space if tiers.difficulty.encoder == self.static.name else self.space
+        return tiers if tiers.difficulty.space in ("", own) else None
 
     def _told(self, agents: Sequence[Agent]) -> list[Feedback]:
         """All feedback for these agents, oldest first."""
@@ -379,56 +392,20 @@ class RuvLLM(Choosing):
         if self.own is not None or places(agents, builtin_agents()) is None:
             return None
         found: dict[str, NDArray[Any]] = {}
-        for name in _BUILTIN[:1] if self.mode == "static" else _BUILTIN:
+        for name in self._builtin():
             arrays = load_npz(self.host.artifact(name), name)
             if str(arrays.pop("digest", None)) != builtin_digest():
                 return None
             found |= arrays
         return Compiled.unpack(builtin_agents(), found, self.weights)
 
+    def _builtin(self) -> list[str]:
+        """The artifacts of the built-in agents: apart, since a page begins before it has fetched the second."""
+        read = [] if self.mode in FAMILIES else ["builtin.npz"]
+        return read if self.contextual is None else [*read, FAMILIES[self.contextual.name].builtin]
+
     def _take_over(self, router: Router) -> None:
         """Teach a router all feedback that is for its agents, and let it answer from now on."""
         for feedback in self._told(router.agents):
             router.note(feedback)
         self.router = router
-
-
-class _Models:
-    """The models of a host, read once however many routers use them."""
-
-    def __init__(self, host: Host) -> None:
-        self._host = host
-        self._tokenizer = WordPiece(host.artifact("vocab.txt").decode("utf-8").splitlines())
-        table = load_npz(host.artifact("static.npz"), "static.npz")
-        try:
-            self.static = StaticEncoder(self._tokenizer, table["table"], table["scale"])
-        except KeyError as missing:
-            raise ArtifactError(f"static.npz has no array {missing}", field="static.npz", fix=REBUILD) from None
-        self.weights = RouterWeights.from_arrays(load_npz(host.artifact("router.npz"), "router.npz"))
-
-    @cached_property
-    def minilm(self) -> _LazyMiniLM:
-        """MiniLM with its cache of vectors."""
-        return _LazyMiniLM(self._host, self._tokenizer)
-
-
-class _LazyMiniLM:
-    """MiniLM, whose session is opened when the first text needs it."""
-
-    name = "minilm"
-
-    def __init__(self, host: Host, tokenizer: WordPiece) -> None:
-        self._host, self._tokenizer = host, tokenizer
-        projection = load_npz(host.artifact("space.npz"), "space.npz").get("projection")
-        if projection is None or projection.ndim != 2:
-            raise ArtifactError("space.npz has no projection", field="space.npz", fix=REBUILD)
-        self._projection = projection
-        self.dim = int(projection.shape[1])
-        self._encoder: Encoder | None = None
-
-    async def encode(self, texts: Sequence[str]) -> Vectors:
-        """float32 (len(texts), dim), unit rows."""
-        if self._encoder is None:
-            session = self._host.session("minilm-int8.onnx")
-            self._encoder = CachedEncoder(OnnxEncoder(self.name, self._tokenizer, session, self._projection))
-        return await self._encoder.encode(texts)

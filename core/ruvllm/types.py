@@ -71,7 +71,7 @@ class Decision:
     action: str  # one of Action's values
     out_of_scope: float  # calibrated P(no agent fits), 0..1
     alternatives: tuple[Candidate, ...]  # the next best, best first
-    encoder: str  # which one decided: "static", "minilm" or the name of one's own
+    encoder: str  # which one decided: "static", "ruvltra", "minilm" or the name of one's own
     evidence: Evidence
     timings_us: dict[str, float]  # stage -> microseconds
     cached: bool = False

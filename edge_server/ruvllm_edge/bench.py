@@ -22,7 +22,7 @@ _RATE, _P99_MS, _START_S, _RSS_MB, _RATIO = 2_500, 60.0, 1.5, 350, 3.0
 @click.command("serve")
 @click.option("--seconds", type=click.FloatRange(0.2, 600), default=5.0, show_default=True, help="How long.")
 @click.option("--connections", type=click.IntRange(1, 1000), default=64, show_default=True)
-@click.option("--encoder", type=click.Choice(["static", "minilm", "cascade"]), default="static", show_default=True)
+@click.option("--encoder", type=click.Choice(["static", "ruvltra", "cascade"]), default="static", show_default=True)
 @click.option("--streams", type=click.IntRange(0, 250), default=100, show_default=True, help="Before a slow backend.")
 @click.option("--memories", type=click.IntRange(0, 1_000_000), default=10_000, show_default=True, help="At the start.")
 @json_option
@@ -82,7 +82,7 @@ def _size_rows(size: Footprint) -> list[_Row]:
     met = "not measured" if size.rss_mb is None else _mark(size.rss_mb <= _RSS_MB)
     return [
         (start, f"{size.ready_s:.2f} s", f"<= {_START_S} s", _mark(size.ready_s <= _START_S)),
-        ("resident memory with MiniLM in use", rss, f"<= {_RSS_MB} MB", met),
+        ("resident memory with RuvLTRA in use", rss, f"<= {_RSS_MB} MB", met),
     ]
 
 

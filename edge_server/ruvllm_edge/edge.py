@@ -82,7 +82,7 @@ class Edge:
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, float32 (len(texts), dim); other requests have their turn between the slices."""
-        rows = [np.zeros((0, (self.llm.minilm or self.llm.static).dim), np.float32)]
+        rows = [np.zeros((0, (self.llm.contextual or self.llm.static).dim), np.float32)]
         for start in range(0, len(texts), _SLICE):
             rows.append(await self.llm.aembed(texts[start : start + _SLICE]))
             await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""How soon a server with many memories is ready, and how large it is with MiniLM loaded."""
+"""How soon a server with many memories is ready, and how large it is with RuvLTRA loaded."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Footprint:
 
     Attributes:
         ready_s: from the start of the process to ready, the median of a few.
-        rss_mb: resident memory with MiniLM in use; None where it or the measure is not there.
+        rss_mb: resident memory with RuvLTRA in use; None where it or the measure is not there.
     """
 
     memories: int
@@ -48,7 +48,7 @@ def footprint(memories: int) -> Footprint:
                 started.append(server.started)
         rss = None
         if find_spec("onnxruntime") is not None:
-            with spawn(state, "minilm", {"RUVLLM_LOG_LEVEL": "warning"}) as server:
+            with spawn(state, "ruvltra", {"RUVLLM_LOG_LEVEL": "warning"}) as server:
                 _use(server)
                 rss = server.rss()
     return Footprint(memories, round(median(started), 3), None if rss is None else round(rss, 1))

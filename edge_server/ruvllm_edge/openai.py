@@ -122,7 +122,7 @@ async def _streamed(routed: Routed, events: AsyncIterator[Delta | Response], wit
 async def embeddings(edge: Edge, call: Call) -> o.Embeddings:
     """Unit vectors in the space that tasks and memories share; their scalar products are cosines."""
     body: o.EmbeddingBody = call.body
-    encoder = edge.llm.minilm or edge.llm.static
+    encoder = edge.llm.contextual or edge.llm.static
     if body.dimensions not in (None, encoder.dim):
         raise Problem(400, f"dimensions is {body.dimensions}", field="dimensions", fix=f"use {encoder.dim}")
     if body.model not in (AUTO, encoder.name):
@@ -154,7 +154,7 @@ async def one_model(edge: Edge, call: Call) -> o.Model:
 
 
 def _models(edge: Edge) -> list[o.Model]:
-    encoder = edge.llm.minilm or edge.llm.static
+    encoder = edge.llm.contextual or edge.llm.static
     return [o.Model(name, owner, name) for name, owner in ({encoder.name: "ruvllm"} | models(edge)).items()]
 
 

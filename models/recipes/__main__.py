@@ -10,9 +10,12 @@ from recipes import steps
 
 STEPS: dict[str, Callable[[Path], None]] = {
     "minilm": steps.minilm_onnx,
+    "ruvltra": steps.ruvltra_onnx,
     "space": steps.space,
+    "minilm-space": steps.minilm_space,
     "static": steps.static_encoder,
     "router": steps.router,
+    "minilm-router": steps.minilm_router,
     "familiarity": steps.familiarity,
     "recollection": steps.recollection,
     "few": steps.few,

@@ -14,14 +14,16 @@ import onnxruntime
 from numpy.typing import NDArray
 from rich.progress import track
 
+from ruvllm.encoders.families import RUVLTRA, Family
 from ruvllm.encoders.onnx import OnnxEncoder
 from ruvllm.encoders.static import StaticEncoder
 from ruvllm.text.wordpiece import WordPiece
 
-__all__ = ["ARTIFACTS", "encode", "load", "minilm", "read_json", "save", "session", "static", "tokenizer"]
+__all__ = ["ARTIFACTS", "RUNS", "contextual", "encode", "load", "read_json", "save", "session", "static", "tokenizer"]
 
 ARTIFACTS = Path(__file__).parents[1] / "ruvllm_models" / "data"
 CACHE = Path(__file__).parents[1] / ".cache"
+RUNS = CACHE / "encoder"  # of the routing encoder: a, b, c and d, each without a group of collections, and final
 WIDTH = 384
 
 Floats = NDArray[np.float32]
@@ -38,6 +40,7 @@ def save(name: str, **arrays: NDArray[Any]) -> None:
     """Write an npz artifact whose bytes depend on nothing but its arrays."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # zip entries carry a fixed date
+    (ARTIFACTS / name).parent.mkdir(exist_ok=True)
     (ARTIFACTS / name).write_bytes(buffer.getvalue())
     print(f"{name}: {len(buffer.getvalue()) / 1e6:.2f} MB")
 
@@ -62,15 +65,21 @@ def session(path: Path | bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
-def encode(texts: list[str], max_tokens: int = 256) -> NDArray[np.float16]:
-    """MiniLM's vectors, float16 (n, 384), unit rows; kept in .cache by the texts' digest."""
-    words = tokenizer()
-    digest = sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:24]
-    kept = CACHE / f"{digest}.npy"
+def encode(
+    texts: list[str], max_tokens: int = 256, *, family: Family = RUVLTRA, model: Path | None = None
+) -> NDArray[np.float16]:
+    """An encoder's vectors, float16 (n, 384), unit rows; kept in .cache by the digests of texts and encoder.
+
+    Args:
+        model: a graph in the place of the family's own.
+    """
+    words, source = tokenizer(), (model or ARTIFACTS / family.model).read_bytes()
+    digest = sha256("\0".join([sha256(source).hexdigest(), str(max_tokens), *texts]).encode("utf-8", "surrogatepass"))
+    kept = CACHE / f"{digest.hexdigest()[:24]}.npy"
     if kept.exists():
         cached: NDArray[np.float16] = np.load(kept, allow_pickle=False)
         return cached
-    graph = session(ARTIFACTS / "minilm-int8.onnx")
+    graph = session(source)
     out = np.zeros((len(texts), WIDTH), np.float16)
 
     def run(start: int) -> None:
@@ -93,12 +102,12 @@ def static() -> StaticEncoder:
     return StaticEncoder(tokenizer(), arrays["table"], arrays["scale"])
 
 
-def minilm() -> OnnxEncoder:
-    """The shipped MiniLM in the shared space."""
-    graph = session(ARTIFACTS / "minilm-int8.onnx")
+def contextual(family: Family = RUVLTRA) -> OnnxEncoder:
+    """The shipped encoder of a family, in its space."""
+    graph = session(ARTIFACTS / family.model)
 
     def run(ids: NDArray[np.int64]) -> Floats:
         outputs: list[Floats] = graph.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})
         return outputs[0]
 
-    return OnnxEncoder("minilm", tokenizer(), run, load("space.npz")["projection"])
+    return OnnxEncoder(family.name, tokenizer(), run, load(family.artifact("space.npz"))["projection"])

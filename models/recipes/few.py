@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from rich.progress import track
 
-from recipes.common import load, minilm
-from recipes.material import REST, Collection, Material
-from recipes.router import adapter_without
+from recipes.common import RUNS, load, static
+from recipes.material import CONTEXTUAL, GROUPS, REST, Collection, Material
+from recipes.router import adapter_without, unseen
 from ruvllm.encoders.cache import CachedEncoder
-from ruvllm.encoders.protocol import run_now
+from ruvllm.encoders.families import RUVLTRA
+from ruvllm.encoders.protocol import Vectors, run_now
 from ruvllm.routing.router import Router
 from ruvllm.routing.weights import RouterWeights
 from ruvllm.types import Feedback
@@ -22,18 +23,33 @@ __all__ = ["few_feedbacks"]
 _EACH = 2
 
 
+class _Unseen:
+    """An encoder that learnt nothing of the collections it is asked about, in RuvLTRA's place."""
+
+    name = RUVLTRA.name
+
+    def __init__(self, material: Material) -> None:
+        self._encode, self.dim = material.encoders[CONTEXTUAL], material.catalog.cards.shape[1]
+
+    async def encode(self, texts: Sequence[str]) -> Vectors:
+        """float32 (len(texts), dim), unit rows."""
+        return self._encode(list(texts))
+
+
 def few_feedbacks(data: Path) -> dict[str, float]:
-    """Top-1 before and after, of each encoder, each collection routed with adapters that never saw it."""
-    material, encoder = Material(data), CachedEncoder(minilm())
-    weights = RouterWeights.from_arrays(load("router.npz"))
+    """Top-1 before and after, of each encoder, each collection with an encoder and adapters that never saw it."""
+    weights, table = RouterWeights.from_arrays(load("router.npz")), static()
     right: dict[str, list[bool]] = {}
-    for collection in track([c for c in material.collections if c.fold != REST], description="two feedbacks an agent"):
-        own = replace(weights, adapter=adapter_without(material, {collection.fold}))
-        for mode in ("static", "minilm"):
-            router = Router(collection.agents, material.static, encoder, own, mode=mode)
-            before, after = _before_and_after(router, collection)
-            right.setdefault(f"{mode}_zero_shot", []).extend(before)
-            right.setdefault(f"{mode}_two_feedbacks", []).extend(after)
+    for group, folds in GROUPS.items():
+        material = unseen(data, RUNS / group / "model")
+        encoder = CachedEncoder(_Unseen(material))
+        for collection in [c for c in material.collections if c.fold in folds and c.fold != REST]:
+            own = replace(weights, adapter=adapter_without(material, {collection.fold}))
+            for mode in (table.name, encoder.name):
+                router = Router(collection.agents, table, encoder, own, mode=mode)
+                before, after = _before_and_after(router, collection)
+                right.setdefault(f"{mode}_zero_shot", []).extend(before)
+                right.setdefault(f"{mode}_two_feedbacks", []).extend(after)
     found = {name: round(float(np.mean(rows)), 4) for name, rows in right.items()}
     return found | {"texts": len(right["static_zero_shot"])}
 

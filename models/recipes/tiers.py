@@ -8,6 +8,7 @@ import numpy as np
 from rich.progress import track
 
 from recipes.common import read_json, save, static
+from ruvllm.encoders.families import RUVLTRA
 from ruvllm.routing.difficulty import Difficulty, folds_of
 from ruvllm.routing.tier_metrics import tier_scores
 
@@ -29,5 +30,6 @@ def train(data: Path) -> dict[str, float]:
         learnt = Difficulty.fit([texts[i] for i in known], vectors[known], right[known], _MODELS, "static")
         told = learnt.batch([texts[i] for i in asked], vectors[asked])
         found.append(tier_scores(told[:, 1] - told[:, 0], *right[asked].T))
-    save("tiers.npz", **Difficulty.fit(texts, vectors, right, _MODELS, "static").arrays())
+    space = RUVLTRA.space(vectors.shape[1])
+    save("tiers.npz", **Difficulty.fit(texts, vectors, right, _MODELS, "static", space).arrays())
     return {name: round(float(np.mean([getattr(one, name) for one in found])), 4) for name in ("apgr", "auroc")}

@@ -21,7 +21,7 @@ MEASURED = measure.Measured(
     agents=76,
     many_agents=2000,
     static_p50_us=150.0,
-    minilm_p50_us=None,
+    ruvltra_p50_us=None,
     cached_p50_us=6.0,
     few_p50_us=100.0,
     many_p50_us=250.0,
@@ -67,7 +67,7 @@ def test_bench_marks_each_promise(monkeypatch: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(main, ["bench", "route", "--json"])
     assert result.exit_code == 0, result.output
     data = json.loads(result.stdout.splitlines()[-1])
-    met = {"static": True, "minilm": None, "cached": False, "many": True, "cold": True, "size": True}
+    met = {"static": True, "ruvltra": None, "cached": False, "many": True, "cold": True, "size": True}
     assert data["met"] == met
     assert data["many_ratio"] == 2.5
     for mark in ("pass", "short", "not measured"):

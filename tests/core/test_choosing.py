@@ -8,6 +8,7 @@ import pytest
 
 from ruvllm import RuvLLM
 from ruvllm.host import load_npz
+from ruvllm.memory.apart import name_in
 from ruvllm.routing.fastgrnn import ModelSize
 from ruvllm.routing.selector import BackendProfile
 from ruvllm.routing.size_outcomes import sizes_by_cost
@@ -62,28 +63,28 @@ def test_a_tick_keeps_what_was_learnt_of_backends(tmp_path):
     with RuvLLM(encoder="static", state=tmp_path / "s.db") as llm:
         selector = llm.orchestrator(BACKENDS, budget=0.016)
         worked(selector)
-        assert llm.store.kept("orchestrator") is None
+        assert llm.store.kept(name_in(llm.space, "orchestrator")) is None
         llm.tick(0.01)
-        assert llm.store.kept("orchestrator") == selector.to_bytes()
+        assert llm.store.kept(name_in(llm.space, "orchestrator")) == selector.to_bytes()
         selector.record_outcome("opus", prompt="prove it")
         llm.tick(0.01)
-        assert llm.store.kept("orchestrator") == selector.to_bytes()
+        assert llm.store.kept(name_in(llm.space, "orchestrator")) == selector.to_bytes()
 
 
 def test_what_cannot_be_read_is_set_aside_and_learnt_anew(tmp_path):
     with RuvLLM(encoder="static", state=tmp_path / "s.db") as llm:
         worked(llm.orchestrator(BACKENDS))
     with RuvLLM(encoder="static", state=tmp_path / "s.db") as llm:
-        arrays = load_npz(llm.store.kept("orchestrator"), "selector")
+        arrays = load_npz(llm.store.kept(name_in(llm.space, "orchestrator")), "selector")
         older = BytesIO()
         np.savez(older, **{name: value for name, value in arrays.items() if name != "rows"})
-        llm.store.keep("orchestrator", older.getvalue())
+        llm.store.keep(name_in(llm.space, "orchestrator"), older.getvalue())
         selector = llm.orchestrator(BACKENDS)
         told = selector.stats()
         assert (told["answers"], told["lost"][:30]) == (0, "nothing usable was learnt of backe"[:30])
         worked(selector)
     with RuvLLM(encoder="static", state=tmp_path / "s.db") as llm:
-        assert llm.store.kept("orchestrator-unread") == older.getvalue()
+        assert llm.store.kept(name_in(llm.space, "orchestrator") + "-unread") == older.getvalue()
         assert llm.orchestrator(BACKENDS).stats()["lost"] == ""
 
 

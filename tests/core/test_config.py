@@ -66,7 +66,7 @@ def test_a_toml_file_gives_nested_options(tmp_path: Path):
         ({"memory": {"write_back": "yes"}}, "memory.write_back", "true or false"),
         ({"memory": {"hnsw_m": 16}}, "memory.hnsw_m", "set memory.recall"),
         ({"memory": 3}, "memory", "a table"),
-        ({"encoder": "bert"}, "encoder", "cascade, minilm, static"),
+        ({"encoder": "bert"}, "encoder", "cascade, ruvltra, static, minilm"),
         ({"encoder": 3}, "encoder", "a text"),
         ({"embedding": {"dimension": 768}}, "embedding", "the encoder settles it"),
         ({"inference": {"tiers": {"huge": {}}}}, "inference.tiers.huge", "booster, small, large"),

@@ -34,7 +34,7 @@ def test_onnx_runs_texts_one_by_one_and_projects():
         assert ids.dtype == np.int64
         return np.array([[ids.shape[1], 0, 4]], np.float32)
 
-    encoder = OnnxEncoder("minilm", WordPiece(VOCAB), session, np.eye(3, 2, dtype=np.float32))
+    encoder = OnnxEncoder("ruvltra", WordPiece(VOCAB), session, np.eye(3, 2, dtype=np.float32))
     rows = run_now(encoder.encode(["red", "red green blue"]))
     assert shapes == [(1, 3), (1, 5)]
     np.testing.assert_allclose(rows, [[1, 0], [1, 0]])
@@ -46,7 +46,7 @@ def test_onnx_awaits_an_asynchronous_host():
             yield
             return np.ones((1, 2), np.float32)
 
-    encoder = OnnxEncoder("minilm", WordPiece(VOCAB), lambda ids: Later(), np.eye(2, dtype=np.float32))
+    encoder = OnnxEncoder("ruvltra", WordPiece(VOCAB), lambda ids: Later(), np.eye(2, dtype=np.float32))
     with pytest.raises(EncoderError, match="await"):
         run_now(encoder.encode(["red"]))
     coroutine = encoder.encode(["red"])
@@ -58,7 +58,7 @@ def test_onnx_awaits_an_asynchronous_host():
 
 def test_onnx_names_a_graph_of_another_width():
     encoder = OnnxEncoder(
-        "minilm", WordPiece(VOCAB), lambda ids: np.ones((1, 5), np.float32), np.eye(2, dtype=np.float32)
+        "ruvltra", WordPiece(VOCAB), lambda ids: np.ones((1, 5), np.float32), np.eye(2, dtype=np.float32)
     )
     with pytest.raises(EncoderError, match=r"\(1, 5\)"):
         run_now(encoder.encode(["red"]))

@@ -214,7 +214,7 @@ def test_feedback_that_comes_during_a_review_is_not_lost(static_llm: RuvLLM):
 class Slow:
     """The static encoder as a host whose model has to be awaited gives it, and which may fail."""
 
-    name = "minilm"
+    name = "ruvltra"
 
     def __init__(self, static: StaticEncoder) -> None:
         self.static, self.dim, self.fails = static, static.dim, False
@@ -229,7 +229,7 @@ class Slow:
 @pytest.fixture
 def slow(static_llm: RuvLLM, kitchen: list[Agent]) -> tuple[Router, Slow]:
     encoder = Slow(static_llm.static)
-    router = Router(kitchen, static_llm.static, encoder, static_llm.weights, mode="minilm")
+    router = Router(kitchen, static_llm.static, encoder, static_llm.weights, mode="ruvltra")
     wait(router.warm())
     return router, encoder
 
@@ -262,14 +262,14 @@ def test_feedback_that_the_encoder_failed_on_is_taken_in_later(slow: tuple[Route
     with pytest.raises(EncoderError):
         wait(router.learn(Feedback(text, "gardener")))
     encoder.fails = False
-    scorer = wait(router.scorer("minilm"))
+    scorer = wait(router.scorer("ruvltra"))
     scored = scorer.score(encoder.static.encode_one(text), router._learner.view(text))
     assert router.agents[int(scored.logits.argmax())].name == "gardener"
 
 
 def test_two_that_build_one_scorer_share_it_and_what_it_learnt(static_llm: RuvLLM, kitchen: list[Agent]):
-    router = Router(kitchen, static_llm.static, Slow(static_llm.static), static_llm.weights, mode="minilm")
-    first, second = router.scorer("minilm"), router.scorer("minilm")
+    router = Router(kitchen, static_llm.static, Slow(static_llm.static), static_llm.weights, mode="ruvltra")
+    first, second = router.scorer("ruvltra"), router.scorer("ruvltra")
     first.send(None)
     second.send(None)
     assert wait(first) is wait(second)

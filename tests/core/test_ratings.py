@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ruvllm import InputError, StoreError
 from ruvllm.encoders.protocol import run_now, unit_rows
 from ruvllm.memory import ratings
+from ruvllm.memory.apart import name_in
 from ruvllm.memory.attention import GraphAttention
 from ruvllm.memory.attention_training import Trained, save_attention
 from ruvllm.memory.memory import MemoryStore
@@ -194,7 +195,7 @@ def test_few_ratings_teach_nothing_yet(memory: MemoryStore):
     topics = world(memory)
     rated(memory, topics[: ratings.ENOUGH - 1])
     assert review(memory) is None
-    assert memory.store.digest("attention") is None
+    assert memory.store.digest(name_in(memory.space, "attention")) is None
 
 
 def test_what_is_learnt_from_noise_is_not_kept(memory: MemoryStore):
@@ -208,7 +209,7 @@ def test_what_is_learnt_from_noise_is_not_kept(memory: MemoryStore):
     trained = review(memory, epochs=4)
     assert trained is not None
     assert not trained.kept
-    assert memory.store.digest("attention") is None
+    assert memory.store.digest(name_in(memory.space, "attention")) is None
     assert review(memory) is None
 
 
@@ -224,18 +225,18 @@ def test_memories_that_are_gone_are_no_examples(memory: MemoryStore):
 def test_a_layer_of_another_width_is_neither_used_nor_replaced(memory: MemoryStore):
     topics = world(memory)
     before = answered(memory, topics[:5])
-    save_attention(memory.store, GraphAttention(8))
-    digest = memory.store.digest("attention")
+    save_attention(memory.store, GraphAttention(8), name_in(memory.space, "attention"))
+    digest = memory.store.digest(name_in(memory.space, "attention"))
     assert answered(memory, topics[:5]) == before
     rated(memory, topics)
     assert review(memory) is None
-    assert memory.store.digest("attention") == digest
+    assert memory.store.digest(name_in(memory.space, "attention")) == digest
 
 
 def test_a_damaged_layer_is_an_error_and_not_a_worse_ranking(memory: MemoryStore):
     (query,) = vectors(1)
     put(memory, vectors(3))
-    memory.store.keep("attention", b"no weights")
+    memory.store.keep(name_in(memory.space, "attention"), b"no weights")
     with pytest.raises(StoreError, match="damaged"):
         memory.search(query, hops=1)
     assert len(memory.search(query)) == 3

@@ -95,7 +95,7 @@ def test_targets_and_other_encoders(llm, trained):
     texts, _ = texts_of(60, 3)
     other = Difficulty.fit(texts, llm.static.encode_now(texts)[:, :8], np.ones((60, 2), bool), encoder="mine")
     with pytest.raises(InputError, match="--encoder static"):
-        TrainedTiers.of(other).check(256, minilm=False)
+        TrainedTiers.of(other).check({"static": llm.static})
 
 
 def test_the_dearest_is_not_the_small_tier(llm):

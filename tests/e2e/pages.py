@@ -18,7 +18,7 @@ _LOAD = """async ([base, options]) => {
   window.settled = new Promise((resolve) => {
     options.onProgress = (step) => {
       window.progress.push(step);
-      if (step.stage === "minilm" && step.loaded === step.total) resolve();
+      if (step.stage === "ruvltra" && step.loaded === step.total) resolve();
     };
   });
   window.llm = await RuvLLM.load(options);
@@ -49,7 +49,7 @@ def refused(page: Page, method: str, *args: Any) -> dict[str, str]:
 
 
 def settled(page: Page) -> None:
-    """MiniLM has taken over."""
+    """RuvLTRA has taken over."""
     page.evaluate("() => window.settled")
 
 
@@ -67,12 +67,12 @@ def snapshot_kept(page: Page) -> None:
     until(page, "async () => (await (await caches.open('ruvllm-snapshot')).keys()).length > 0")
 
 
-def open_playground(page: Page, site: Site, task: str = SURE, *, minilm: bool = False) -> None:
+def open_playground(page: Page, site: Site, task: str = SURE, *, ruvltra: bool = False) -> None:
     """The page with a task in its address, once it shows the decision."""
     page.goto(f"{site.url}#decision/{task}")
     expect(page.get_by_role("article", name="Decision").get_by_role("heading")).to_be_visible()
-    if minilm:
-        expect(page.locator("#loading")).to_have_text("Ready, with MiniLM")
+    if ruvltra:
+        expect(page.locator("#loading")).to_have_text("Ready, with RuvLTRA")
 
 
 def route(page: Page, task: str) -> None:

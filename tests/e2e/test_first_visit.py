@@ -26,22 +26,22 @@ def test_progress_is_shown_then_a_decision(page: Page, site: Site, shot: Callabl
     expect(page.get_by_role("heading", name="Getting ready")).to_be_hidden()
 
 
-def test_the_table_routes_before_minilm_has_come(page: Page, site: Site) -> None:
+def test_the_table_routes_before_ruvltra_has_come(page: Page, site: Site) -> None:
     with site.holding(".onnx"):
         open_playground(page, site, UNSURE)
         expect(page.locator(".decision .facts")).to_contain_text("the word table")
         route(page, SURE)
         assert agent(page) == "tester"
-        expect(page.locator("#loading")).to_contain_text("Ready; MiniLM")
-    expect(page.locator("#loading")).to_have_text("Ready, with MiniLM")
+        expect(page.locator("#loading")).to_contain_text("Ready; RuvLTRA")
+    expect(page.locator("#loading")).to_have_text("Ready, with RuvLTRA")
     route(page, UNSURE)
-    expect(page.locator(".decision .facts")).to_contain_text("MiniLM")
+    expect(page.locator(".decision .facts")).to_contain_text("RuvLTRA")
 
 
 def test_bytes_up_to_the_first_route(page: Page, site: Site) -> None:
-    """All that has crossed the wire by then but MiniLM's own files, which come behind it."""
+    """All that has crossed the wire by then but RuvLTRA's own files, which come behind it."""
     files = json.loads((site.folder / "ruvllm.json").read_text("utf-8"))["files"]
-    with site.holding(*(name for name, entry in files.items() if entry.get("stage") == "minilm")):
+    with site.holding(*(name for name, entry in files.items() if entry.get("stage") == "ruvltra")):
         open_playground(page, site)
         total = sum(one.bytes for one in site.sent)
     assert 10_000_000 < total <= BAR, [(one.path, one.bytes) for one in site.sent]
@@ -52,8 +52,8 @@ def test_progress_counts_up_and_ends_whole(page: Page, site: Site) -> None:
     assert ask(page, "stats")["encoder"] == "static"
     settled(page)
     steps = page.evaluate("() => window.progress")
-    assert [step["stage"] for step in steps if step["loaded"] == step["total"]][-1] == "minilm"
-    for stage in ("python", "packages", "static", "ready", "minilm"):
+    assert [step["stage"] for step in steps if step["loaded"] == step["total"]][-1] == "ruvltra"
+    for stage in ("python", "packages", "static", "ready", "ruvltra"):
         loaded = [step["loaded"] for step in steps if step["stage"] == stage]
         assert loaded == sorted(loaded), stage
         assert loaded[-1] == next(step["total"] for step in steps if step["stage"] == stage), stage

@@ -41,7 +41,7 @@ def used(page: Page) -> dict[str, int]:
 
 
 def test_a_thousand_routes_grow_memory_by_less_than_a_tenth(page: Page, dist: Path) -> None:
-    """Each of them new, one in eight by MiniLM as well, after a warm-up."""
+    """Each of them new, one in eight by RuvLTRA as well, after a warm-up."""
     index = json.loads((dist / "ruvllm.json").read_text("utf-8"))
     with hosted(dist, isolated=True) as site:
         site.pages[f"/{index['worker']}"] = HOLD + (dist / index["worker"]).read_text("utf-8")

@@ -50,10 +50,10 @@ def test_the_second_visit_needs_no_network(
     sent = len(site.sent)
     for visit in range(2):
         page.reload()
-        expect(page.locator("#loading")).to_have_text("Ready, with MiniLM")
+        expect(page.locator("#loading")).to_have_text("Ready, with RuvLTRA")
         if visit == 0:
             route(page, UNSURE)
-            expect(page.locator(".decision .facts")).to_contain_text("MiniLM")
+            expect(page.locator(".decision .facts")).to_contain_text("RuvLTRA")
             page.get_by_role("button", name=f"Right: {agent(page)}").click()
             expect(page.locator(".feedback .said")).to_contain_text("Learnt")
     route(page, SURE)
@@ -95,7 +95,7 @@ def test_an_update_never_mixes_versions(
     assert page.evaluate(MARKS) == ["two"] * 3
     updated.down = True
     page.reload()
-    expect(page.locator("#loading")).to_have_text("Ready, with MiniLM")
+    expect(page.locator("#loading")).to_have_text("Ready, with RuvLTRA")
     assert page.evaluate(MARKS) == ["two"] * 3
 
 
@@ -122,7 +122,7 @@ def test_half_an_update_changes_nothing(page: Page, updated: Site, builds: dict[
 def test_a_full_disk_is_told_and_routing_goes_on(context: BrowserContext, page: Page, site: Site) -> None:
     session = context.new_cdp_session(page)
     session.send("Storage.overrideQuotaForOrigin", {"origin": site.url.rstrip("/"), "quotaSize": 5_000_000})
-    open_playground(page, site, minilm=True)
+    open_playground(page, site, ruvltra=True)
     expect(page.locator("#network")).to_have_text("Not kept: no space")
     expect(page.locator("#notice")).to_contain_text("free some space")
     route(page, SURE)

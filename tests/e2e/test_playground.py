@@ -19,7 +19,7 @@ def fits(page: Page) -> bool:
 
 
 def test_a_decision_and_why_in_light_and_dark(page: Page, site: Site, shot: Shot) -> None:
-    open_playground(page, site, minilm=True)
+    open_playground(page, site, ruvltra=True)
     card = page.get_by_role("article", name="Decision")
     expect(card.get_by_role("heading", name="tester")).to_be_visible()
     expect(card).to_contain_text("Use it")
@@ -39,7 +39,7 @@ def test_a_decision_and_why_in_light_and_dark(page: Page, site: Site, shot: Shot
 
 
 def test_the_views(page: Page, site: Site, shot: Shot) -> None:
-    open_playground(page, site, "write the code, then test it, then document it", minilm=True)
+    open_playground(page, site, "write the code, then test it, then document it", ruvltra=True)
     page.get_by_role("tab", name="Team").click()
     stations = page.get_by_role("tabpanel", name="Team").locator("ol.line > li")
     expect(stations).to_have_count(3)

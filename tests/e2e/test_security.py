@@ -34,7 +34,7 @@ def test_nothing_breaks_the_policy_and_nothing_leaves_the_origin(
 ) -> None:
     asked: list[str] = []
     context.on("request", lambda request: asked.append(request.url))
-    open_playground(page, site, UNSURE, minilm=True)
+    open_playground(page, site, UNSURE, ruvltra=True)
     for name in (*TABS, "Benchmark"):
         page.get_by_role("tab", name=name, exact=True).click()
         expect(page.get_by_role("tabpanel", name=name)).to_be_visible()
@@ -93,12 +93,12 @@ def test_agent_files_are_text(page: Page, site: Site, tmp_path: Path, problems: 
 
 @pytest.mark.parametrize("isolated", [False, True], ids=["plain", "cross-origin isolated"])
 def test_the_library_alone_under_the_policy(page: Page, dist: Path, problems: list[str], isolated: bool) -> None:
-    """With MiniLM; isolated, onnxruntime may use threads."""
+    """With RuvLTRA; isolated, onnxruntime may use threads."""
     with hosted(dist, isolated=isolated) as site:
         load(page, site, state="memory", snapshot=False)
         settled(page)
         assert page.evaluate("() => crossOriginIsolated") is isolated
-        assert ask(page, "route", UNSURE)["timings_us"]["encode_minilm"] > 0
+        assert ask(page, "route", UNSURE)["timings_us"]["encode_ruvltra"] > 0
         assert problems == []
         assert site.violations == []
 

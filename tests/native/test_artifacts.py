@@ -12,11 +12,16 @@ from ruvllm.host import NativeHost, load_npz
 from ruvllm_models import FOLDER
 
 
+def files() -> set[str]:
+    return {file.relative_to(FOLDER).as_posix() for file in FOLDER.rglob("*") if file.is_file()}
+
+
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A folder of links to the artifacts, each of which a test may replace."""
-    for file in FOLDER.iterdir():
-        os.symlink(file, tmp_path / file.name)
+    for name in files():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        os.symlink(FOLDER / name, tmp_path / name)
     return tmp_path
 
 
@@ -27,11 +32,20 @@ def replace(path: Path, data: bytes) -> None:
 
 def test_the_manifest_has_a_line_for_each_artifact():
     manifest = json.loads((FOLDER / "manifest.json").read_text())["artifacts"]
-    assert set(manifest) == {file.name for file in FOLDER.iterdir()} - {"manifest.json"}
+    assert set(manifest) == files() - {"manifest.json"}
     for name, entry in manifest.items():
         assert {"source", "licence", "sha256", "bytes", "built_by", "quality"} <= set(entry), name
         NativeHost().artifact(name)
     assert manifest["static.npz"]["bytes"] <= 12_000_000
+
+
+@pytest.mark.parametrize("name", ["minilm/router.npz", "minilm/space.npz"])
+def test_plain_minilm_has_files_of_its_own(copy, name):
+    replace(copy / name, (FOLDER / name).read_bytes()[:-1])
+    RuvLLM(host=NativeHost(copy), encoder="cascade").close()
+    with pytest.raises(ArtifactError, match="truncated") as error:
+        RuvLLM(host=NativeHost(copy), encoder="minilm")
+    assert error.value.field == name
 
 
 @pytest.mark.parametrize("name", ["static.npz", "router.npz", "vocab.txt", "builtin.npz"])

@@ -141,13 +141,13 @@ def test_memories_of_another_encoder_are_told_apart(models, kitchen, tmp_path):
     with RuvLLM(kitchen, encoder=encoder, state=path) as llm:
         for use in (lambda: llm.memory.search("staging"), lambda: llm.query("when is staging reset?")):
             with pytest.raises(
-                StoreError, match=r"2 memories of 'default' are of another encoder \(minilm-256\)"
+                StoreError, match=r"2 memories of 'default' are of another encoder \(ruvltra-256\)"
             ) as no:
                 use()
             assert "ruvllm memory reembed" in no.value.fix
         with pytest.raises(StoreError, match="another encoder"):
             refuse_strange(llm.memory)
-        assert elsewhere(llm.memory) == {"minilm-256": 3}
+        assert elsewhere(llm.memory) == {"ruvltra-256": 3}
         assert run_now(take_over(llm)) == 3
         assert elsewhere(llm.memory) == {}
         assert llm.memory.search("The staging database is reset")[0].memory.id == ids[0]
@@ -215,7 +215,7 @@ def test_the_commands(models, tmp_path, monkeypatch):
     refused = run("memory", "search", "staging", "--encoder", root / "tiny", code=2).stderr
     assert "ruvllm memory reembed" in refused
     done = json.loads(run("memory", "reembed", "--encoder", root / "tiny", "--json").stdout)
-    assert (done["before"], done["done"], done["left"]) == ({"minilm-256": 3}, 3, 0)
+    assert (done["before"], done["done"], done["left"]) == ({"ruvltra-256": 3}, 3, 0)
     found = json.loads(run("memory", "search", FACTS[0], "--encoder", root / "tiny", "--json").stdout)
     assert found[0]["text"] == FACTS[0]
     run("memory", "add", "--encoder", "static", "Tea is at four.")

@@ -32,22 +32,22 @@ function loading(app: App): HTMLElement {
   const show = ({ stage, loaded, total }: LoadProgress) => {
     const amount = total > 0 ? ` ${bytes(loaded)} of ${bytes(total)}` : "";
     const share = total > 0 ? loaded / total : 0;
-    if (stage !== "minilm") {
+    if (stage !== "ruvltra") {
       if (!ready) say(`Loading ${stageWords(stage)}${amount}`, share);
-    } else if (loaded >= total && ready) say("Ready, with MiniLM");
-    else say(`${ready ? "Ready" : "Loading"}; MiniLM${amount}`, share);
+    } else if (loaded >= total && ready) say("Ready, with RuvLTRA");
+    else say(`${ready ? "Ready" : "Loading"}; RuvLTRA${amount}`, share);
   };
   app.on("progress", show);
   let looking: ReturnType<typeof setInterval> | undefined;
   const stop = () => clearInterval(looking);
-  // A failure has no progress to tell, nor has MiniLM when it reads new agents: the router is asked.
+  // A failure has no progress to tell, nor has RuvLTRA when it reads new agents: the router is asked.
   const look = async () => {
-    const minilm = (await app.router?.stats())?.["minilm"];
-    if (minilm === "loading") return;
-    if (minilm === "warming") return say("Ready; MiniLM reads the agents");
+    const ruvltra = (await app.router?.stats())?.["ruvltra"];
+    if (ruvltra === "loading") return;
+    if (ruvltra === "warming") return say("Ready; RuvLTRA reads the agents");
     stop();
-    if (minilm === "ready") say("Ready, with MiniLM");
-    if (minilm === "failed") say("Ready, without MiniLM");
+    if (ruvltra === "ready") say("Ready, with RuvLTRA");
+    if (ruvltra === "failed") say("Ready, without RuvLTRA");
   };
   const watch = () => {
     stop();
@@ -55,8 +55,8 @@ function loading(app: App): HTMLElement {
   };
   app.on("ready", () => {
     ready = true;
-    const minilm = app.progress.get("minilm");
-    if (minilm) show(minilm);
+    const ruvltra = app.progress.get("ruvltra");
+    if (ruvltra) show(ruvltra);
     else say("Ready");
   });
   app.on("agents", () => {

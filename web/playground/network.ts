@@ -34,7 +34,7 @@ export function network(app: App): HTMLElement {
 async function settled(app: App): Promise<void> {
   while (!navigator.serviceWorker?.controller) {
     const stats = await app.router?.stats().catch(() => undefined);
-    if (stats?.["minilm"] !== "loading") return;
+    if (stats?.["ruvltra"] !== "loading") return;
     await new Promise((resolve) => setTimeout(resolve, LOOK));
   }
 }

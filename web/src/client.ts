@@ -35,7 +35,7 @@ export class RuvLLM extends Runtime implements LocalRouter {
   }
 
   /**
-   * Start it. Resolves when it routes by the static table; MiniLM goes on loading behind it.
+   * Start it. Resolves when it routes by the static table; RuvLTRA goes on loading behind it.
    *
    * @throws RuvllmError when the folder cannot be fetched, is damaged, or no agent can be used
    */
@@ -129,7 +129,7 @@ export class RuvLLM extends Runtime implements LocalRouter {
     const { snapshot = true } = this.#options;
     const settled = (progress: LoadProgress): void => {
       onProgress?.(progress);
-      const last = this.#options.encoder === "static" ? "ready" : "minilm";
+      const last = this.#options.encoder === "static" ? "ready" : "ruvltra";
       if (snapshot && progress.stage === last && progress.loaded === progress.total) this.#keepSnapshot();
     };
     try {

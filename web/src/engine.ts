@@ -1,4 +1,4 @@
-/** The router itself, host-neutral: Python, the artifacts in it, and MiniLM when it has come. */
+/** The router itself, host-neutral: Python, the artifacts in it, and RuvLTRA when it has come. */
 import { RuvllmError, toRuvllmError } from "./errors.js";
 import { openSession, type Session } from "./onnx.js";
 import { json } from "./plain.js";
@@ -10,7 +10,7 @@ import type { Added, Agent, AgentFile, Decision, Embeddings, LoadOptions, Stage,
 
 const REVIEW_AFTER = 30_000; // milliseconds of quiet
 const SAVE_AFTER = 1_500; // the same, until outcomes are kept
-const MODES: readonly string[] = ["cascade", "static", "minilm"];
+const MODES: readonly string[] = ["cascade", "static", "ruvltra"];
 
 /** What a host brings. */
 export interface Surroundings {
@@ -56,8 +56,8 @@ export class Engine implements LocalRouter {
   readonly #byHand: () => Promise<Digest>;
   #dim = 0;
   #session: Session | undefined;
-  #minilm: "off" | "loading" | "come" | "failed" = "off";
-  #minilmError = "";
+  #ruvltra: "off" | "loading" | "come" | "failed" = "off";
+  #ruvltraError = "";
   #queue: Promise<unknown> = Promise.resolve();
   #reviewAfter = 0; // milliseconds
   #reviewTimer: ReturnType<typeof setTimeout> | undefined;
@@ -74,7 +74,7 @@ export class Engine implements LocalRouter {
     this.#mode = mode;
   }
 
-  /** Python, the packages and the table at once; resolves when it routes, while MiniLM still loads. */
+  /** Python, the packages and the table at once; resolves when it routes, while RuvLTRA still loads. */
   static async boot(around: Surroundings, options: EngineOptions): Promise<Engine> {
     const { site, ledger } = around;
     const mode = options.encoder ?? "cascade";
@@ -109,39 +109,39 @@ export class Engine implements LocalRouter {
   }
 
   async #start(agents: LoadOptions["agents"], saved: Uint8Array | null): Promise<void> {
-    if (this.#mode === "minilm") await this.#fetchMiniLM();
+    if (this.#mode === "ruvltra") await this.#fetchRuvLTRA();
     const rows = agents === undefined ? undefined : json(agents, "agents");
     this.#keepsAgents = rows === undefined && this.#around.store !== undefined;
     const { dim, lost } = await open<{ dim: number; lost: boolean }>(this.#bridge.start(rows, saved ?? undefined));
     this.#dim = dim;
     if (lost && saved) await this.#around.store?.setAside(saved);
-    if (this.#mode === "minilm") this.#around.ledger.finish("minilm");
-    if (this.#mode === "cascade") void this.#bringMiniLM();
+    if (this.#mode === "ruvltra") this.#around.ledger.finish("ruvltra");
+    if (this.#mode === "cascade") void this.#bringRuvLTRA();
   }
 
-  /** Fetch MiniLM and change over to it; a failure leaves the table in charge and is told by `stats`. */
-  async #bringMiniLM(): Promise<void> {
+  /** Fetch RuvLTRA and change over to it; a failure leaves the table in charge and is told by `stats`. */
+  async #bringRuvLTRA(): Promise<void> {
     for (const wait of [2_000, 10_000, 60_000, 0]) {
       try {
-        await this.#fetchMiniLM();
+        await this.#fetchRuvLTRA();
         await this.#upgrade();
-        this.#around.ledger.finish("minilm");
+        this.#around.ledger.finish("ruvltra");
         return;
       } catch (error) {
         if (this.#closed) return;
-        this.#minilmError = toRuvllmError(error).message;
+        this.#ruvltraError = toRuvllmError(error).message;
         if (wait === 0) break;
         await new Promise((resolve) => setTimeout(resolve, wait));
       }
     }
-    this.#minilm = "failed";
+    this.#ruvltra = "failed";
   }
 
-  async #fetchMiniLM(): Promise<void> {
+  async #fetchRuvLTRA(): Promise<void> {
     if (this.#session) return;
-    this.#minilm = "loading";
+    this.#ruvltra = "loading";
     const { site, ortBinary } = this.#around;
-    const [artifacts, binary] = await Promise.all([readArtifacts(site, "minilm", this.#byHand), ortBinary?.()]);
+    const [artifacts, binary] = await Promise.all([readArtifacts(site, "ruvltra", this.#byHand), ortBinary?.()]);
     const [model = ""] = [...artifacts.keys()].filter((name) => name.endsWith(".onnx"));
     const session = await openSession(site, artifacts.get(model) ?? new Uint8Array(), binary);
     this.#session = session;
@@ -149,18 +149,18 @@ export class Engine implements LocalRouter {
     this.#bridge.host.connect((ids) => session.run(ids));
   }
 
-  /** Change over to MiniLM. One that is on its way takes in what changed meanwhile; a second call need not wait. */
+  /** Change over to RuvLTRA. One that is on its way takes in what changed meanwhile; a second call need not wait. */
   async #upgrade(): Promise<void> {
     if (!this.#session || this.#mode !== "cascade") return;
-    this.#minilm = "come";
+    this.#ruvltra = "come";
     await open<string>(this.#bridge.upgrade());
   }
 
-  /** The agents or the state are new: MiniLM has to read them. */
+  /** The agents or the state are new: RuvLTRA has to read them. */
   #upgradeBehind(): void {
     void this.#upgrade().catch((error: unknown) => {
-      this.#minilmError = toRuvllmError(error).message;
-      this.#minilm = "failed";
+      this.#ruvltraError = toRuvllmError(error).message;
+      this.#ruvltra = "failed";
     });
   }
 
@@ -310,8 +310,8 @@ export class Engine implements LocalRouter {
     return {
       ...told,
       // "warming": it has come, and reads the agents before it is asked
-      minilm: asked ? "ready" : this.#minilm === "come" ? "warming" : this.#minilm,
-      minilm_error: this.#minilmError,
+      ruvltra: asked ? "ready" : this.#ruvltra === "come" ? "warming" : this.#ruvltra,
+      ruvltra_error: this.#ruvltraError,
       store: this.#around.store?.kind ?? "memory",
       started_from: this.#from,
       version: index.version,

@@ -26,7 +26,7 @@ export class RuvLLM extends Runtime implements LocalRouter {
   }
 
   /**
-   * Start it. Resolves when it routes by the static table; MiniLM goes on loading behind it.
+   * Start it. Resolves when it routes by the static table; RuvLTRA goes on loading behind it.
    *
    * @param options `baseURL` is a file URL or a path; `state` has no effect here
    */

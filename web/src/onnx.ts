@@ -1,4 +1,4 @@
-/** MiniLM on onnxruntime-web's smallest wasm build. */
+/** RuvLTRA on onnxruntime-web's smallest wasm build. */
 import type * as Ort from "onnxruntime-web";
 import type { Site } from "./site.js";
 

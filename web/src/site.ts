@@ -69,7 +69,7 @@ export class Ledger {
     const now = Math.min(entry.bytes, before + bytes);
     if (now === before) return;
     this.#loaded.set(file, now);
-    this.#tell(entry.stage, entry.stage === "minilm" ? 1 : 0);
+    this.#tell(entry.stage, entry.stage === "ruvltra" ? 1 : 0);
   }
 
   /** Everything of a stage has come and works. */
@@ -85,7 +85,7 @@ export class Ledger {
     if (!this.#listen) return;
     let [loaded, total] = [0, 0];
     for (const [file, entry] of Object.entries(this.#files)) {
-      const counts = stage === "ready" ? entry.stage && entry.stage !== "minilm" : entry.stage === stage;
+      const counts = stage === "ready" ? entry.stage && entry.stage !== "ruvltra" : entry.stage === stage;
       if (!counts) continue;
       total += entry.bytes;
       loaded += this.#loaded.get(file) ?? 0;

@@ -56,7 +56,7 @@ export interface Decision {
   out_of_scope: number;
   /** The next best, best first. */
   alternatives: Candidate[];
-  /** What decided: "static", "minilm" or "cascade" (both together). */
+  /** What decided: "static", "ruvltra" or "cascade" (both together). */
   encoder: string;
   evidence: Evidence;
   /** Stage to microseconds. */
@@ -81,7 +81,7 @@ export interface Team {
 /** What a router holds and has done. */
 export interface Stats {
   agents: number;
-  /** The mode at this moment: "static" until MiniLM has arrived and read the agents, then "cascade". */
+  /** The mode at this moment: "static" until RuvLTRA has arrived and read the agents, then "cascade". */
   encoder: string;
   /** How often feedback was fitted once more in the background; a server does not say. */
   reviews?: number;
@@ -112,8 +112,8 @@ export interface Embeddings {
   data: Float32Array;
 }
 
-/** A stage of loading: "ready" means that it routes; "minilm" goes on behind it. */
-export type Stage = "python" | "packages" | "static" | "ready" | "minilm";
+/** A stage of loading: "ready" means that it routes; "ruvltra" goes on behind it. */
+export type Stage = "python" | "packages" | "static" | "ready" | "ruvltra";
 
 /** How far a stage has come. */
 export interface LoadProgress {
@@ -133,8 +133,8 @@ export interface LoadOptions {
   baseURL?: string | URL;
   /** Agents, or agent files, to route among; the built-in catalog by default. */
   agents?: Agent[] | AgentFile[];
-  /** "cascade" (default) answers by the table and asks MiniLM when that is unsure. */
-  encoder?: "cascade" | "static" | "minilm";
+  /** "cascade" (default) answers by the table and asks RuvLTRA when that is unsure. */
+  encoder?: "cascade" | "static" | "ruvltra";
   onProgress?: (progress: LoadProgress) => void;
   /**
    * "persistent" (default) keeps what is learnt, and agents added to the built-in ones, in this browser: in a private

@@ -33,17 +33,17 @@ test("a page that names its agents keeps them its own: an import does not change
   }
 });
 
-test("stats never call MiniLM ready while the word table answers alone", async () => {
+test("stats never call RuvLTRA ready while the word table answers alone", async () => {
   const llm = await RuvLLM.load({ agents: [GARDENER, { name: "cook", examples: ["make a soup"] }] });
   try {
     const seen = new Set();
     for (let added = 0; ; ) {
-      const { minilm, encoder } = await llm.stats();
-      assert.ok(["loading", "warming", "ready"].includes(minilm), minilm);
-      assert.equal(minilm === "ready", encoder === "cascade", `${minilm}, ${encoder}`);
-      seen.add(`${added} ${minilm}`);
-      if (minilm === "loading" || added > 2) {
-        if (minilm === "ready") break;
+      const { ruvltra, encoder } = await llm.stats();
+      assert.ok(["loading", "warming", "ready"].includes(ruvltra), ruvltra);
+      assert.equal(ruvltra === "ready", encoder === "cascade", `${ruvltra}, ${encoder}`);
+      seen.add(`${added} ${ruvltra}`);
+      if (ruvltra === "loading" || added > 2) {
+        if (ruvltra === "ready") break;
       } else {
         await llm.addAgents([{ name: `agent-${added++}`, description: "Drives lorries", examples: ["deliver the parcels"] }]);
       }
@@ -53,7 +53,7 @@ test("stats never call MiniLM ready while the word table answers alone", async (
   } finally {
     await llm.close();
   }
-  const alone = await RuvLLM.load({ agents: [GARDENER, { name: "cook" }], encoder: "minilm" });
-  assert.equal((await alone.stats()).minilm, "ready");
+  const alone = await RuvLLM.load({ agents: [GARDENER, { name: "cook" }], encoder: "ruvltra" });
+  assert.equal((await alone.stats()).ruvltra, "ready");
   await alone.close();
 });

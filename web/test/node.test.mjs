@@ -12,11 +12,11 @@ const agents = [
 ];
 const file = (path, name) => ({ path, text: `---\nname: ${name}\ndescription: ${name} things\n---\nYou are ${name}.\n` });
 
-/** Waits until MiniLM has taken over. */
-async function minilm(llm) {
+/** Waits until RuvLTRA has taken over. */
+async function ruvltra(llm) {
   for (;;) {
     const stats = await llm.stats();
-    if (stats.encoder !== "static" || stats.minilm === "failed") return stats;
+    if (stats.encoder !== "static" || stats.ruvltra === "failed") return stats;
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
 }
@@ -42,7 +42,7 @@ describe("the built-in agents", () => {
   });
   after(() => llm.close());
 
-  test("route by the table before MiniLM has come", async () => {
+  test("route by the table before RuvLTRA has come", async () => {
     assert.equal((await llm.stats()).encoder, "static");
     const decision = await llm.route(TASK);
     assert.equal(decision.agent, "tester");
@@ -64,7 +64,7 @@ describe("the built-in agents", () => {
     }
   });
 
-  test("MiniLM takes over for what the table is unsure of, and only then", async () => {
+  test("RuvLTRA takes over for what the table is unsure of, and only then", async () => {
     let worst = 0;
     while ((await llm.stats()).encoder === "static") {
       const started = performance.now();
@@ -72,14 +72,14 @@ describe("the built-in agents", () => {
       worst = Math.max(worst, performance.now() - started);
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
-    assert.equal((await minilm(llm)).encoder, "cascade");
+    assert.equal((await ruvltra(llm)).encoder, "cascade");
     const decision = await llm.route(UNSURE);
     assert.notEqual(decision.encoder, "static");
-    assert.ok(decision.timings_us.encode_minilm > 0);
+    assert.ok(decision.timings_us.encode_ruvltra > 0);
     assert.equal((await llm.route(`${TASK} please`)).encoder, "static");
-    assert.equal(progress.at(-1).stage, "minilm");
+    assert.equal(progress.at(-1).stage, "ruvltra");
     assert.equal(progress.at(-1).loaded, progress.at(-1).total);
-    console.log(`longest route while MiniLM came: ${worst.toFixed(0)} ms`);
+    console.log(`longest route while RuvLTRA came: ${worst.toFixed(0)} ms`);
   });
 
   test("an imported file is exported again as it was", async () => {
@@ -135,10 +135,10 @@ describe("agents of one's own", () => {
     assert.equal((await rejected(RuvLLM.load({ baseURL: "/nowhere/at/all" }))).name, "ArtifactError");
   });
 
-  test("MiniLM alone, from the first route on", async () => {
-    const llm = await RuvLLM.load({ agents, encoder: "minilm" });
+  test("RuvLTRA alone, from the first route on", async () => {
+    const llm = await RuvLLM.load({ agents, encoder: "ruvltra" });
     try {
-      assert.equal((await llm.route("cut the grass behind the house")).encoder, "minilm");
+      assert.equal((await llm.route("cut the grass behind the house")).encoder, "ruvltra");
     } finally {
       await llm.close();
     }

@@ -107,7 +107,7 @@ def _bars(measured: Measured) -> Sequence[_Bar]:
     many = f"{measured.many_agents:,} agents, over {measured.agents} (both without examples)"
     return (
         _Bar("static", "static, p50", measured.static_p50_us, 150, "µs"),
-        _Bar("minilm", "MiniLM, p50", measured.minilm_p50_us, 2_000, "µs"),
+        _Bar("ruvltra", "RuvLTRA, p50", measured.ruvltra_p50_us, 2_000, "µs"),
         _Bar("cached", "asked before, p50", measured.cached_p50_us, 5, "µs"),
         _Bar("many", many, measured.many_ratio, 3, "x"),
         _Bar("cold", "first answer of a process", measured.cold_ms, 300, "ms"),

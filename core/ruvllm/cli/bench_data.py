@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm import InputError
+from ruvllm.encoders.families import MINILM
 from ruvllm.host import NativeHost
 from ruvllm.text.wordpiece import WordPiece
 
@@ -91,13 +92,13 @@ def embeddings(texts: list[str], advance: Callable[[], None]) -> Path:
         InputError: the cache cannot be written.
     """
     host = NativeHost()
-    model = host.manifest.get("minilm-int8.onnx", {}).get("sha256", "")
+    model = host.manifest.get(MINILM.model, {}).get("sha256", "")
     digest = sha256("\n".join([str(model), str(_MOST_TOKENS), *texts]).encode()).hexdigest()[:24]
     path = cache_folder() / f"minilm-{digest}.npy"
     if path.exists():
         return path
     tokenizer = WordPiece(host.artifact("vocab.txt").decode("utf-8").splitlines())
-    session = host.session("minilm-int8.onnx")
+    session = host.session(MINILM.model)
     out = np.empty((len(texts), WIDTH), np.float32)
 
     def embed(start: int) -> None:

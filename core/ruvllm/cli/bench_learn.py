@@ -25,6 +25,7 @@ from ruvllm.cli.learn_measures import (
 )
 from ruvllm.cli.options import json_option
 from ruvllm.cli.plots import check_plot, save_streams
+from ruvllm.encoders.families import FAMILIES
 
 __all__ = ["learn"]
 
@@ -55,7 +56,7 @@ class _Row:
     required=True,
     help="A folder with clinc150.json and agent_prompts.json.",
 )
-@click.option("--encoder", type=click.Choice(["static", "minilm"]), default="static", show_default=True)
+@click.option("--encoder", type=click.Choice(["static", *FAMILIES]), default="static", show_default=True)
 @click.option("--length", type=click.IntRange(500), default=_LENGTH, show_default=True, help="Texts of a stream.")
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the learning curves as a PNG.")
 @json_option
@@ -67,7 +68,7 @@ def learn(data: Path, encoder: str, length: int, plot: Path | None, as_json: boo
     \b
     Examples:
       ruvllm bench learn --data ../shared/data
-      ruvllm bench learn --data ../shared/data --encoder minilm --plot curves.png
+      ruvllm bench learn --data ../shared/data --encoder ruvltra --plot curves.png
     """
     check_plot(plot)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -18,7 +18,7 @@ from ruvllm.responses import STAGES
 __all__ = ["query"]
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-_PROMISED_US = {"static": 500, "minilm": 3_000}
+_PROMISED_US = {"static": 500, "ruvltra": 3_000}
 
 
 @click.command()

@@ -15,6 +15,7 @@ from ruvllm.cli.console import number, print_json, progress, show_table
 from ruvllm.cli.options import json_option
 from ruvllm.cli.tiers import vectors_of
 from ruvllm.cli.tierset import TierRows, read_tier_rows
+from ruvllm.encoders.families import FAMILIES
 from ruvllm.routing.bandit import logit
 from ruvllm.routing.difficulty import Difficulty, folds_of
 from ruvllm.routing.prompt_forms import PROMPT_FORMS, prompt_forms
@@ -64,7 +65,7 @@ class _Prompts:
     "--learning", type=click.IntRange(100), default=2_000, show_default=True, help="Prompts before it counts."
 )
 @click.option("--seeds", type=click.IntRange(1, 100), default=5, show_default=True, help="Orders of the rows.")
-@click.option("--encoder", type=click.Choice(["static", "minilm"]), default="static", show_default=True)
+@click.option("--encoder", type=click.Choice(["static", *FAMILIES]), default="static", show_default=True)
 @click.option(
     "--prior",
     is_flag=True,

@@ -15,6 +15,7 @@ from ruvllm import RuvLLM, RuvllmError
 from ruvllm.cli.console import print_json, show_table, waiting
 from ruvllm.cli.options import default_state, json_option, state_of
 from ruvllm.config import Config
+from ruvllm.encoders.families import RUVLTRA
 from ruvllm.host import NativeHost
 
 __all__ = ["doctor"]
@@ -91,11 +92,11 @@ def _onnxruntime() -> _Check:
     if not NativeHost().has_sessions():
         return _Check("onnxruntime", "missing", "the static encoder answers alone", "pip install 'ruvllm[onnx]'")
     try:
-        with RuvLLM(encoder="minilm") as llm:
+        with RuvLLM(encoder=RUVLTRA.name) as llm:
             llm.embed(["is it there?"])
     except (RuvllmError, ImportError) as error:
-        return _Check("onnxruntime", "broken", f"MiniLM cannot run: {error}", "pip install -U onnxruntime")
-    return _Check("onnxruntime", "ok", "MiniLM runs")
+        return _Check("onnxruntime", "broken", f"{RUVLTRA.title} cannot run: {error}", "pip install -U onnxruntime")
+    return _Check("onnxruntime", "ok", f"{RUVLTRA.title} runs, the encoder of tasks that the static one is unsure of")
 
 
 def _routing() -> _Check:

@@ -11,6 +11,7 @@ from ruvllm import InputError, RuvLLM
 from ruvllm.cli.console import number, plain, print_json, show_table
 from ruvllm.cli.evalset import read_labelled_queries, read_questions
 from ruvllm.cli.options import json_option
+from ruvllm.encoders.families import FAMILIES
 from ruvllm.encoders.protocol import run_now
 
 __all__ = ["decompose", "longdoc"]
@@ -61,7 +62,7 @@ def decompose(file: Path, wrong: bool, as_json: bool) -> None:
 @click.argument("text", type=click.Path(path_type=Path))
 @click.argument("questions", type=click.Path(path_type=Path))
 @click.option(
-    "--encoder", type=click.Choice(["static", "minilm"]), default="static", show_default=True, help="What reads it."
+    "--encoder", type=click.Choice(["static", *FAMILIES]), default="static", show_default=True, help="What reads it."
 )
 @json_option
 def longdoc(text: Path, questions: Path, encoder: str, as_json: bool) -> None:
@@ -84,7 +85,7 @@ def longdoc(text: Path, questions: Path, encoder: str, as_json: bool) -> None:
         raise InputError(f"{text} cannot be read ({reason})", field=str(text), fix="check the path") from None
     asked = read_questions(questions)
     with RuvLLM(encoder=encoder) as llm:
-        scores = run_now(measure_document(content, asked, llm.minilm or llm.static)).to_dict()
+        scores = run_now(measure_document(content, asked, llm.contextual or llm.static)).to_dict()
     rows = [(name, number(value, 0 if isinstance(value, int) else 3)) for name, value in scores.items()]
     show_table(f"{text.name}: {len(asked)} questions", ("Measure", "Value"), rows, right=("Value",))
     if as_json:

@@ -37,7 +37,7 @@ def eval_tiers(file: Path, encoder: str, models: str, folds: int, seed: int, as_
     \b
     Examples:
       ruvllm eval tiers rows.json
-      ruvllm eval tiers rows.json --encoder minilm --json
+      ruvllm eval tiers rows.json --encoder ruvltra --json
     """
     rows = read_tier_rows(file, named(models))
     probabilities, found = _by_folds(rows, vectors_of(rows.texts, encoder), folds_of(rows.texts, folds, seed), encoder)

@@ -39,7 +39,7 @@ class Measured:
     agents: int
     many_agents: int
     static_p50_us: float
-    minilm_p50_us: float | None
+    ruvltra_p50_us: float | None
     cached_p50_us: float
     few_p50_us: float
     many_p50_us: float
@@ -58,12 +58,12 @@ def measure(seconds: float) -> Measured:
     asked = [example for agent in agents for example in agent.examples] or ["write unit tests for the parser"]
     with RuvLLM(agents, encoder="static") as llm:
         static, cached = _distinct_p50(llm, asked, seconds), _cached_p50(llm, asked[0], seconds)
-    minilm = None
+    ruvltra = None
     if find_spec("onnxruntime") is not None:
-        with RuvLLM(agents, encoder="minilm") as llm:
-            minilm = _distinct_p50(llm, asked, seconds)
+        with RuvLLM(agents, encoder="ruvltra") as llm:
+            ruvltra = _distinct_p50(llm, asked, seconds)
     few, many = (_bare_p50(size, asked, seconds) for size in (len(agents), MANY))
-    return Measured(len(agents), MANY, static, minilm, cached, few, many, cold_start_ms(), code_bytes())
+    return Measured(len(agents), MANY, static, ruvltra, cached, few, many, cold_start_ms(), code_bytes())
 
 
 def _bare_p50(size: int, asked: Sequence[str], seconds: float) -> float:

@@ -73,7 +73,7 @@ def measure_queries(encoder: str, memories: int, seconds: float) -> QueryTimes:
     """Ask for about so many seconds.
 
     Args:
-        encoder: "static" or "minilm".
+        encoder: "static" or "ruvltra".
         memories: to search in.
     """
     asked = [example for agent in builtin_agents() for example in agent.examples]
@@ -124,5 +124,5 @@ def _fill(llm: RuvLLM, texts: Sequence[str], count: int) -> None:
 
 if __name__ == "__main__":
     seconds = float(sys.argv[1])
-    encoders = ("static", "minilm") if find_spec("onnxruntime") is not None else ("static",)
+    encoders = ("static", "ruvltra") if find_spec("onnxruntime") is not None else ("static",)
     print(json.dumps([asdict(measure_queries(encoder, MEMORIES, seconds)) for encoder in encoders]))

@@ -194,8 +194,8 @@ def reembed(ctx: click.Context, encoder: str | None, state: Path | None, as_json
 
     \b
     Examples:
-      ruvllm memory reembed --encoder ./ruvltra
-      ruvllm memory reembed --encoder minilm
+      ruvllm memory reembed
+      ruvllm memory reembed --encoder ./smollm2
     """
     with open_memory(ctx, state, encoder, make=False) as llm:
         away = elsewhere(llm.memory)

@@ -46,11 +46,12 @@ def _encoder(ctx: click.Context, param: click.Parameter, value: str | None) -> s
 
 encoder_option = click.option(
     "--encoder",
-    metavar="static|minilm|cascade|MODEL",
+    metavar="cascade|ruvltra|static|minilm|MODEL",
     callback=_encoder,
-    help="What reads the text: static (microseconds), minilm (more exact), cascade (minilm only when static is "
-    "unsure). Cascade where onnxruntime is installed, else static. Or a model on this machine, which `--model` names "
-    "alike, or an embedding model's ONNX folder; MODEL:last takes the last token's state, not the mean of all.",
+    help="What reads the text: static (microseconds), ruvltra (trained for routing), cascade (ruvltra only when static "
+    "is unsure), minilm (what ruvltra was trained from). Cascade where onnxruntime is installed, else static. Or a "
+    "model on this machine, which `--model` names alike, or an embedding model's ONNX folder; MODEL:last takes the "
+    "last token's state, not the mean of all.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 state_option = click.option(

@@ -14,6 +14,7 @@ from ruvllm.choosing import forget_tiers, trained_tiers
 from ruvllm.cli.console import number, print_json, show_table, tracked, warn
 from ruvllm.cli.options import json_option, open_memory, state_option
 from ruvllm.cli.tierset import read_tier_rows
+from ruvllm.encoders.families import FAMILIES, RUVLTRA
 from ruvllm.encoders.protocol import run_now
 from ruvllm.routing.difficulty import Difficulty
 from ruvllm.routing.trained import KEPT_AS, TrainedTiers
@@ -22,7 +23,11 @@ __all__ = ["encoder_of_rows", "file_of_rows", "models_of_rows", "named", "tiers"
 
 file_of_rows = click.argument("file", type=click.Path(path_type=Path))
 encoder_of_rows = click.option(
-    "--encoder", type=click.Choice(["static", "minilm"]), default="static", show_default=True, help="What reads a text."
+    "--encoder",
+    type=click.Choice(["static", *FAMILIES]),
+    default="static",
+    show_default=True,
+    help="What reads a text.",
 )
 models_of_rows = click.option(
     "--models",
@@ -84,12 +89,14 @@ def train(
     Examples:
       ruvllm tiers train rows.json
       ruvllm tiers train rows.json --models haiku,sonnet,opus --costs 1,4,20 --quality 0.9
-      ruvllm tiers train rows.json --encoder minilm --out mine.npz --no-use
+      ruvllm tiers train rows.json --encoder ruvltra --out mine.npz --no-use
     """
     if out is None and not use:
         raise InputError("what is learnt goes nowhere", field="out", fix="give --out, or leave out --no-use")
     rows = read_tier_rows(file, named(models))
-    learnt = Difficulty.fit(rows.texts, vectors_of(rows.texts, encoder), rows.right, rows.models, encoder)
+    vectors = vectors_of(rows.texts, encoder)
+    space = FAMILIES.get(encoder, RUVLTRA).space(vectors.shape[1])  # the static table shares RuvLTRA's
+    learnt = Difficulty.fit(rows.texts, vectors, rows.right, rows.models, encoder, space)
     trained = TrainedTiers.of(learnt, _numbers(costs), cost=cost, quality=quality)
     data = trained.to_bytes()
     if out is not None:
@@ -184,8 +191,8 @@ def _write(out: Path, data: bytes) -> None:
 
 def vectors_of(texts: Sequence[str], encoder: str) -> NDArray[np.float32]:
     """float32 (n, dim)."""
-    llm = RuvLLM(encoder="static" if encoder == "static" else "minilm")
-    used = llm.minilm or llm.static
+    llm = RuvLLM(encoder=encoder if encoder in FAMILIES else "static")
+    used = llm.contextual or llm.static
     starts = range(0, len(texts), _BATCH)
     parts = [run_now(used.encode(list(texts[i : i + _BATCH]))) for i in tracked(list(starts), "encoding")]
     llm.close()

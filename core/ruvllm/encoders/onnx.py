@@ -1,4 +1,4 @@
-"""MiniLM behind a host's ONNX session: ids in, sentence vectors out, projected into the shared space."""
+"""A sentence encoder behind a host's ONNX session: ids in, sentence vectors out, projected into the shared space."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["OnnxEncoder", "Session"]
 # What a host brings: int64 (1, tokens) ids -> float32 (1, width), at once or awaited.
 Session = Callable[[NDArray[np.int64]], NDArray[np.float32] | Awaitable[Any]]
 
-_MAX_TOKENS = 256  # all-MiniLM-L6-v2 was trained up to here
+_MAX_TOKENS = 256  # all-MiniLM-L6-v2 was trained up to here, and RuvLTRA on less
 
 
 class OnnxEncoder:
@@ -28,7 +28,7 @@ class OnnxEncoder:
     a batch would change a text's vector (cosine down to 0.984 in our study).
 
     Args:
-        name: "minilm".
+        name: "ruvltra" or "minilm".
         tokenizer: WordPiece with the model's vocabulary.
         session: the host's runner of the graph.
         projection: float32 (width, dim), orthonormal columns into the shared space.
@@ -52,7 +52,7 @@ class OnnxEncoder:
             if vector.size != row.size:
                 raise EncoderError(
                     f"the ONNX session gave shape {vector.shape}, not (1, {row.size})",
-                    field="minilm-int8.onnx",
+                    field=f"{self.name}-int8.onnx",
                     fix="use the model file that belongs to this version of ruvllm-models",
                 )
             row[:] = vector.reshape(-1)

@@ -1,7 +1,7 @@
 """The static encoder: one vector per wordpiece, summed and normalised. numpy only, microseconds.
 
-The table is distilled from MiniLM (models/recipes/static_table.py), after the idea of
-Model2Vec (Tulkens & van Dongen 2024): its sentences land where MiniLM's do.
+The table is distilled from RuvLTRA (models/recipes/static_table.py), after the idea of
+Model2Vec (Tulkens & van Dongen 2024): its sentences land where RuvLTRA's do.
 """
 
 from __future__ import annotations

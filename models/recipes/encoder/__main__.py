@@ -11,12 +11,13 @@ from recipes.encoder.bert import Bert, read
 from recipes.encoder.data import collections_of, fold_of
 from recipes.encoder.export import average, export
 from recipes.encoder.general import General
-from recipes.encoder.loco import GROUPS, leave_groups_out
+from recipes.encoder.loco import leave_groups_out
 from recipes.encoder.measures import held_out, score
 from recipes.encoder.methods import METHODS
 from recipes.encoder.rerank import milliseconds, table
 from recipes.encoder.states import encode
 from recipes.encoder.train import Plan, train
+from recipes.material import GROUPS
 from recipes.minilm_onnx import source_folder
 from ruvllm.agents.catalog import builtin_agents, card
 
@@ -81,7 +82,7 @@ def _loco(arguments: argparse.Namespace) -> None:
     for name, folders in (("untouched", dict.fromkeys(GROUPS, source)), ("tuned", chosen)):
         if name == "untouched" and not arguments.untouched:
             continue
-        rows[name] = leave_groups_out(arguments.data, folders, source, arguments.share, arguments.adapters)
+        rows[name] = leave_groups_out(arguments.data, folders, arguments.share, arguments.adapters)
         print(name, rows[name], flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=2) + "\n", "utf-8")

@@ -24,9 +24,9 @@ from recipes.common import session
 from recipes.encoder.bert import Bert, read
 from recipes.encoder.cross import FIRST, Below, Cross, read_lists, teach
 from recipes.encoder.data import read_corpus
-from recipes.encoder.loco import GROUPS
 from recipes.encoder.measures import LEXICAL, Held, held_out
 from recipes.encoder.states import encode
+from recipes.material import GROUPS
 from ruvllm.routing.fusion import standardise
 
 __all__ = ["Row", "Shortlist", "best_weight", "late_interaction", "milliseconds", "shortlist", "table", "top1"]

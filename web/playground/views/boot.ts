@@ -8,7 +8,7 @@ const ROWS: [Stage, string, string][] = [
   ["python", "Python", "the language, as WebAssembly"],
   ["packages", "numpy and ruvllm", "the same code as on a server"],
   ["static", "Word table", "answers in microseconds"],
-  ["minilm", "MiniLM", "asked when the table is unsure; comes while you work"],
+  ["ruvltra", "RuvLTRA", "asked when the table is unsure; comes while you work"],
 ];
 
 export function bootBoard(app: App): HTMLElement {

@@ -8,14 +8,14 @@ import type { Stats } from "../../src/types.js";
 const LABELS: Record<string, string> = {
   agents: "Agents",
   encoder: "Routes by",
-  minilm: "MiniLM",
+  ruvltra: "RuvLTRA",
   feedback: "Learnt",
   cache_hits: "Answers remembered",
   cache_misses: "Answers worked out",
   store: "Kept in",
   version: "Version",
   build: "Build",
-  minilm_error: "MiniLM's trouble",
+  ruvltra_error: "RuvLTRA's trouble",
 };
 
 const STORES: Record<string, string> = {

@@ -96,7 +96,7 @@ export function mapView(app: App, visible: () => boolean): { panel: HTMLElement;
   }
 
   for (const type of ["routed", "agents", "ready"] as const) app.on(type, () => void refresh());
-  app.on("progress", ({ stage, loaded, total }) => stage === "minilm" && loaded >= total && void refresh());
+  app.on("progress", ({ stage, loaded, total }) => stage === "ruvltra" && loaded >= total && void refresh());
   const panel = h(
     "section",
     { class: "card mapcard" },

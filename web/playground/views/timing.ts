@@ -7,8 +7,8 @@ const STAGES: [string, string][] = [
   ["lexical", "Match words"],
   ["encode_static", "Look up the word table"],
   ["score", "Score every agent"],
-  ["encode_minilm", "Ask MiniLM"],
-  ["score_minilm", "Score again"],
+  ["encode_ruvltra", "Ask RuvLTRA"],
+  ["score_ruvltra", "Score again"],
   ["decide", "Decide and explain"],
 ];
 

@@ -66,7 +66,7 @@ export class View {
   }
 
   progress({ stage, loaded, total }: LoadProgress): void {
-    if (stage === "ready" || stage === "minilm") return this.told("");
+    if (stage === "ready" || stage === "ruvltra") return this.told("");
     const mb = (bytes: number) => (bytes / 1e6).toFixed(1);
     if (total > 0) this.told(`Loading ${stageWords(stage)}: ${mb(loaded)} of ${mb(total)} MB`, loaded / total);
     else this.told(`Loading ${stageWords(stage)}…`);

@@ -18,15 +18,16 @@ const TIERS: Record<Tier, string> = { 1: "no LLM needed", 2: "small LLM", 3: "la
 
 const ENCODERS: Record<string, string> = {
   static: "the word table",
+  ruvltra: "RuvLTRA",
   minilm: "MiniLM",
-  cascade: "the word table and MiniLM together",
+  cascade: "the word table and RuvLTRA together",
 };
 
 const STAGES: Record<string, string> = {
   python: "Python",
   packages: "numpy and ruvllm",
   static: "the word table",
-  minilm: "MiniLM",
+  ruvltra: "RuvLTRA",
 };
 
 export function stageWords(stage: string): string {

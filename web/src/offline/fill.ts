@@ -5,7 +5,7 @@ import type { OfflineReason } from "./messages.js";
 /** The caches of all versions; `ruvllm-snapshot` is none of them. */
 export const VERSIONED = /^ruvllm-[0-9a-f]{16}$/;
 const INDEX = "ruvllm.json";
-const STAGES = [undefined, "python", "packages", "static", "ready", "minilm"];
+const STAGES = [undefined, "python", "packages", "static", "ready", "ruvltra"];
 
 /** A fill that ended before its end. */
 export class FillError extends Error {

@@ -40,7 +40,7 @@ class Bridge:
     """One router that changes its agents, its state and its encoder while it keeps answering.
 
     Args:
-        mode: "cascade", "static" or "minilm"; all but the last begin without MiniLM.
+        mode: "cascade", "static" or "ruvltra"; all but the last begin without RuvLTRA.
     """
 
     def __init__(self, mode: str) -> None:
@@ -103,7 +103,7 @@ class Bridge:
         return _answer(self._review())
 
     def upgrade(self) -> Any:
-        """MiniLM is connected: warm up a router that asks it, then change over."""
+        """RuvLTRA is connected: warm up a router that asks it, then change over."""
         return _answer(self._upgrade())
 
     def stats(self) -> Any:
@@ -142,8 +142,8 @@ class Bridge:
         return RuvLLM(self._together(own), encoder=mode, state=_STATE, host=self.host, like=self._llm)
 
     async def _ready(self, own: dict[str, Agent]) -> RuvLLM:
-        """A router that can answer at once: without MiniLM, unless it was asked for alone."""
-        llm = self._build(own, "minilm" if self._mode == "minilm" else "static")
+        """A router that can answer at once: without RuvLTRA, unless it was asked for alone."""
+        llm = self._build(own, "ruvltra" if self._mode == "ruvltra" else "static")
         try:
             await _warm(llm)
         except BaseException:

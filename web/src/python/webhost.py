@@ -26,7 +26,7 @@ class WebHost:
         self._artifacts[name] = data.to_bytes()
 
     def connect(self, runner: Callable[[Any], Any]) -> None:
-        """MiniLM has arrived.
+        """RuvLTRA has arrived.
 
         Args:
             runner: BigInt64Array of token ids -> promise of a Float32Array of 384.
@@ -41,7 +41,7 @@ class WebHost:
             raise ArtifactError(f"{name} has not been fetched", field=name, fix="serve all of web/dist") from None
 
     def has_sessions(self) -> bool:
-        """Whether MiniLM has arrived."""
+        """Whether RuvLTRA has arrived."""
         return self._runner is not None
 
     def session(self, name: str) -> Callable[[NDArray[np.int64]], Any]:

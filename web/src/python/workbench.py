@@ -17,6 +17,7 @@ from typing import Any
 from ruvllm_web.reliability import reliability
 
 from ruvllm import Constraints, InputError, RuvLLM
+from ruvllm.memory.apart import name_in
 from ruvllm.memory.record import Memory
 from ruvllm.memory.subgraph import EDGE_KINDS, Edge
 from ruvllm.rlm.decompose import RuleDecomposer
@@ -67,7 +68,7 @@ class Workbench:
             query = self._asked.pop(request_id, None)
             if error.field != "request_id" or query is None:
                 raise
-        # Another router has taken over since (MiniLM has come): it answers the same, and learns of that.
+        # Another router has taken over since (RuvLTRA has come): it answers the same, and learns of that.
         again = await self._now.aquery(query)
         return asdict(await self._now.afeedback_request(again.request_id, rating))
 
@@ -210,12 +211,16 @@ class Workbench:
 
     async def save_backends(self) -> dict[str, Any]:
         """Write what was learnt of backends into the state file."""
-        self._now.store.keep(_BACKENDS, self._backends.to_bytes())
+        self._now.store.keep(self._kept_as, self._backends.to_bytes())
         return await self.backend_stats()
 
     @property
     def _now(self) -> RuvLLM:
         return self._current()
+
+    @property
+    def _kept_as(self) -> str:
+        return name_in(self._now.space, _BACKENDS)
 
     @property
     def _backends(self) -> LLMOrchestrator:
@@ -225,9 +230,9 @@ class Workbench:
             if data is None:
                 raise InputError("no backends are set", field="backends", fix="name two or more with `setBackends`")
             self._selector = self._made(**json.loads(data))
-            learnt = self._now.store.kept(_BACKENDS)
+            learnt = self._now.store.kept(self._kept_as)
             if learnt is not None and not self._selector.resume(learnt):
-                self._now.store.keep(f"{_BACKENDS}-unread", learnt)
+                self._now.store.keep(f"{self._kept_as}-unread", learnt)
         return self._selector
 
     def _made(self, backends: list[dict[str, Any]], budget: float | None, explore: int) -> LLMOrchestrator:

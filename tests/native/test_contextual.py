@@ -1,9 +1,10 @@
-"""The real MiniLM under onnxruntime, and the cascade that asks it."""
+"""The real encoders under onnxruntime, and the cascade that asks one of them."""
 
 import numpy as np
 import pytest
 
 from ruvllm import RuvLLM
+from ruvllm.encoders.families import RUVLTRA
 from ruvllm_models import FOLDER
 
 TEXTS = [
@@ -22,7 +23,7 @@ def llm() -> RuvLLM:
 def test_a_text_has_one_vector_whatever_its_neighbours(llm):
     together = llm.embed(TEXTS)
     for text, row in zip(TEXTS, together, strict=True):
-        np.testing.assert_allclose(RuvLLM(encoder="minilm").embed([text])[0], row, atol=1e-6)
+        np.testing.assert_allclose(RuvLLM(encoder="ruvltra").embed([text])[0], row, atol=1e-6)
 
 
 def test_why_texts_run_one_by_one():
@@ -31,7 +32,7 @@ def test_why_texts_run_one_by_one():
 
     from ruvllm.text.wordpiece import WordPiece
 
-    session = onnxruntime.InferenceSession(str(FOLDER / "minilm-int8.onnx"), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(FOLDER / RUVLTRA.model), providers=["CPUExecutionProvider"])
     words = WordPiece((FOLDER / "vocab.txt").read_text("utf-8").splitlines())
     rows = [words.encode(text) for text in TEXTS]
     width = max(map(len, rows))
@@ -49,22 +50,22 @@ def test_meaning_counts_not_spelling(llm):
     assert fix @ repair > fix @ cake + 0.1
 
 
-def test_static_and_minilm_share_a_space(llm):
+def test_static_and_ruvltra_share_a_space(llm):
     static = llm.static.encode_now(TEXTS)
     cosines = (static * llm.embed(TEXTS)).sum(1)
     assert cosines.min() > 0.5
     assert cosines.mean() > (static @ llm.embed(TEXTS).T)[~np.eye(4, dtype=bool)].mean() + 0.3
 
 
-def test_the_cascade_asks_minilm_only_when_unsure(llm):
+def test_the_cascade_asks_ruvltra_only_when_unsure(llm):
     sure = llm.route("add unit tests for the auth module")
-    assert (sure.encoder, "encode_minilm" in sure.timings_us) == ("static", False)
+    assert (sure.encoder, "encode_ruvltra" in sure.timings_us) == ("static", False)
     unsure = llm.route("the thing with the stuff is odd again")
-    assert (unsure.encoder, "encode_minilm" in unsure.timings_us) == ("minilm", True)
+    assert (unsure.encoder, "encode_ruvltra" in unsure.timings_us) == ("ruvltra", True)
 
 
-def test_feedback_reaches_both_encoders(kitchen):
-    for mode in ("cascade", "minilm"):
+def test_feedback_reaches_all_encoders(kitchen):
+    for mode in ("cascade", "ruvltra", "minilm"):
         llm = RuvLLM(kitchen, encoder=mode)
         task = "polish the copper kettle"
         right = next(agent.name for agent in kitchen if agent.name != llm.route(task).agent)

@@ -1,0 +1,45 @@
+"""The transformer encoders that ruvllm has models of, and which artifacts are whose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["FAMILIES", "MINILM", "RUVLTRA", "Family"]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """An encoder and all that was fitted to its vectors.
+
+    Attributes:
+        name: of the encoder; `--encoder` takes it.
+        title: as people write it.
+        folder: of its artifacts, within that of all.
+    """
+
+    name: str
+    title: str
+    folder: str = ""
+
+    @property
+    def model(self) -> str:
+        """The artifact that is the encoder's graph."""
+        return self.artifact(f"{self.name}-int8.onnx")
+
+    @property
+    def builtin(self) -> str:
+        """The artifact with the built-in agents as this encoder sees them."""
+        return self.artifact(f"builtin-{self.name}.npz")
+
+    def artifact(self, name: str) -> str:
+        """What an artifact is called that each family has of its own."""
+        return f"{self.folder}{name}"
+
+    def space(self, dim: int) -> str:
+        """The name of its vector space in a state file."""
+        return f"{self.name}-{dim}"
+
+
+RUVLTRA = Family("ruvltra", "RuvLTRA")  # the static table was distilled from it: they share a space
+MINILM = Family("minilm", "MiniLM", "minilm/")
+FAMILIES = {family.name: family for family in (RUVLTRA, MINILM)}
