@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
+from numpy.typing import NDArray
+
+from ruvllm.agents.catalog import builtin_agents, builtin_digest
 from ruvllm.encoders.cache import CachedEncoder
 from ruvllm.encoders.families import RUVLTRA, Family
 from ruvllm.encoders.onnx import OnnxEncoder
 from ruvllm.encoders.protocol import Encoder, Vectors
 from ruvllm.errors import REBUILD, ArtifactError
 from ruvllm.host import Host, load_npz
+from ruvllm.routing.compiled import Compiled
+from ruvllm.routing.extend import places
 from ruvllm.routing.weights import RouterWeights
 from ruvllm.shipped import static_of
 from ruvllm.text.wordpiece import WordPiece
+from ruvllm.types import Agent
 
 __all__ = ["Models"]
 
@@ -45,6 +52,22 @@ class Models:
         if family.name not in self._encoders:
             self._encoders[family.name] = _Lazy(self._host, self._tokenizer, family)
         return self._encoders[family.name]
+
+    def builtin(self, agents: Sequence[Agent], files: Sequence[str], weights: RouterWeights) -> Compiled | None:
+        """What was built before, where the agents are the built-in ones or little else.
+
+        Args:
+            files: artifacts to read it from.
+        """
+        if places(agents, builtin_agents()) is None:
+            return None
+        found: dict[str, NDArray[Any]] = {}
+        for name in files:
+            arrays = load_npz(self._host.artifact(name), name)
+            if str(arrays.pop("digest", None)) != builtin_digest():
+                return None
+            found |= arrays
+        return Compiled.unpack(builtin_agents(), found, weights)
 
 
 class _Lazy:

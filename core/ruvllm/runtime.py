@@ -8,23 +8,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from numpy.typing import NDArray
-
-from ruvllm.agents.catalog import builtin_agents, builtin_digest, unique
+from ruvllm.agents.catalog import builtin_agents, unique
 from ruvllm.agents.readers import read_agents
-from ruvllm.choosing import Choosing, trained_tiers
+from ruvllm.choosing import trained_tiers
 from ruvllm.config import Config, names_a_model
 from ruvllm.encoders.families import FAMILIES, MINILM, RUVLTRA
-from ruvllm.encoders.protocol import Encoder, Pause, Vectors, no_pause, pause, run_now
+from ruvllm.encoders.protocol import Encoder, Vectors, pause, run_now
 from ruvllm.errors import AgentFileError, InputError
-from ruvllm.host import Host, NativeHost, load_npz
-from ruvllm.learning.keeping import keep_scorers, kept_scorers
+from ruvllm.host import Host, NativeHost
+from ruvllm.learning.keeping import kept_scorers
 from ruvllm.memory.store import Store
 from ruvllm.models import Models
 from ruvllm.routing.compiled import Compiled
-from ruvllm.routing.extend import places
 from ruvllm.routing.router import MODES, Router, checked_text
-from ruvllm.types import Agent, Decision, Feedback, Team, Tier
+from ruvllm.teaching import Teaching
+from ruvllm.types import Agent, Decision, Team, Tier
 
 if TYPE_CHECKING:
     from ruvllm.inference.backend import Backend
@@ -39,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["RuvLLM"]
 
 
-class RuvLLM(Choosing):
+class RuvLLM(Teaching):
     """Routes tasks to agents and answers them, offline, and learns from every feedback.
 
     Every method has an async form (`aroute`, …) for hosts whose encoder must be awaited.
@@ -179,58 +177,6 @@ class RuvLLM(Choosing):
 
         return await build_team(checked_text(text), self.router)
 
-    def feedback(self, text: str, agent: str, weight: float = 1.0, right: bool = True) -> None:
-        """This text belongs to this agent: kept on disk first, then learnt at once.
-
-        Args:
-            weight: how much it counts, 0 < weight <= 10.
-            right: False says that it does not belong there, wherever else it may.
-
-        Raises:
-            InputError: an unknown agent, an empty text or a weight out of range.
-            StoreError: it could not be kept.
-        """
-        run_now(self.afeedback(text, agent, weight, right))
-
-    async def afeedback(self, text: str, agent: str, weight: float = 1.0, right: bool = True) -> None:
-        """`feedback`, awaited."""
-        if not isinstance(weight, int | float) or not 0 < weight <= 10:
-            raise InputError(f"weight is {weight!r}", field="weight", fix="use a number above 0, up to 10")
-        feedback = Feedback(checked_text(text), agent, float(weight), bool(right))
-        self.router.check(feedback)
-        self.store.add_feedback(feedback)
-        await self.router.learn(feedback)
-
-    def review(self) -> int:
-        """Fit what feedback taught once more, from all of it, and keep the result; returns how much there is.
-
-        Raises:
-            StoreError: it cannot be kept; what was learnt stands all the same.
-        """
-        return run_now(self.areview(no_pause))
-
-    async def areview(self, pause: Pause = pause) -> int:
-        """`review`, awaited; tasks go on being routed meanwhile."""
-        router = self.router
-        await router.review(pause)
-        told = self._told(router.agents)
-        keep_scorers(self.store, router.learnt, router.agents, told, self.weights)
-        return len(told)
-
-    def undo_feedback(self, id: int) -> bool:
-        """Take feedback back, by its id in the state file: learnt from no more; whether there was such."""
-        done = self.store.undo_feedback(id)
-        if done:
-            self._take_over(self._make_router(self.agents))
-        return done
-
-    @cached_property
-    def loops(self) -> Loops:
-        """Loop B and C: what is learnt in the background, when a host lets it."""
-        from ruvllm.background import loops_of
-
-        return loops_of(self)
-
     def add_agents(self, agents: str | Path | Iterable[Agent]) -> None:
         """Route among these agents too; one of a known name takes the other's place.
 
@@ -285,36 +231,6 @@ class RuvLLM(Choosing):
         """The top softmax probability before calibration (`ruvllm eval` shows both)."""
         return run_now(self.router.raw_confidence(text))
 
-    def dump(self) -> bytes:
-        """All that is kept, as a state file that opens on every host. Raises StoreError: it cannot be read."""
-        from ruvllm.memory.transfer import dump
-
-        self._save()
-        self.memory.flush()
-        return dump(self.store)
-
-    def restore(self, data: bytes) -> None:
-        """Put what a `dump` gave, here or on another host, in the place of all that is kept.
-
-        What has not been written yet, of before or of answers on their way, is dropped. The agents stay.
-
-        Raises:
-            StoreError: it is no whole state file, or cannot be written; nothing has changed then.
-        """
-        run_now(self.arestore(data, no_pause))
-
-    async def arestore(self, data: bytes, pause: Pause = pause) -> None:
-        """`restore`, awaited."""
-        from ruvllm.memory.transfer import replaced
-
-        with replaced(self.store, data):
-            self._backends = self._left() or self._backends
-            for read in ("memory", "loops"):
-                self.__dict__.pop(read, None)
-            router = self._make_router(self.agents)
-            await router.warm(pause)
-        self._take_over(router)
-
     def stats(self) -> dict[str, Any]:
         """What this object holds and has done."""
         told = {"agents": len(self.agents), "encoder": self.mode, "state": self.store.path}
@@ -338,6 +254,11 @@ class RuvLLM(Choosing):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _make_loops(self) -> Loops:
+        from ruvllm.background import loops_of
+
+        return loops_of(self)
+
     def _make_pipeline(self) -> Pipeline:
         from ruvllm.assembly import assemble  # who only routes need not wait for asyncio and the learners
 
@@ -355,7 +276,8 @@ class RuvLLM(Choosing):
         return found
 
     def _make_router(self, agents: Sequence[Agent]) -> Router:
-        compiled, chosen = self._compiled(agents), unique(agents)
+        chosen = unique(agents)
+        compiled = None if self.own is not None else self._models.builtin(agents, self._builtin(), self.weights)
         kept = kept_scorers(self.store, chosen, self._told(chosen), self.weights)
         if kept:
             before = compiled.scorers if compiled and compiled.agents == chosen else {}
@@ -382,30 +304,7 @@ class RuvLLM(Choosing):
         own = self._models.space if tiers.difficulty.encoder == self.static.name else self.space
         return tiers if tiers.difficulty.space in ("", own) else None
 
-    def _told(self, agents: Sequence[Agent]) -> list[Feedback]:
-        """All feedback for these agents, oldest first."""
-        known = {agent.name for agent in agents}
-        return [feedback for feedback in self.store.feedback() if feedback.agent in known]
-
-    def _compiled(self, agents: Sequence[Agent]) -> Compiled | None:
-        """What was built before, where the agents are the built-in ones or little else."""
-        if self.own is not None or places(agents, builtin_agents()) is None:
-            return None
-        found: dict[str, NDArray[Any]] = {}
-        for name in self._builtin():
-            arrays = load_npz(self.host.artifact(name), name)
-            if str(arrays.pop("digest", None)) != builtin_digest():
-                return None
-            found |= arrays
-        return Compiled.unpack(builtin_agents(), found, self.weights)
-
     def _builtin(self) -> list[str]:
         """The artifacts of the built-in agents: apart, since a page begins before it has fetched the second."""
         read = [] if self.mode in FAMILIES else ["builtin.npz"]
         return read if self.contextual is None else [*read, FAMILIES[self.contextual.name].builtin]
-
-    def _take_over(self, router: Router) -> None:
-        """Teach a router all feedback that is for its agents, and let it answer from now on."""
-        for feedback in self._told(router.agents):
-            router.note(feedback)
-        self.router = router
