@@ -40,8 +40,8 @@ def test_a_folder_is_read_and_what_is_wrong_is_told(page: Page, site: Site, tmp_
     expect(problems.filter(has_text="rows.json:4")).to_contain_text("not JSON")
     expect(problems.filter(has_text="empty.md:1")).to_contain_text("Begin the file with ---")
     expect(report).not_to_contain_text("/tmp")
-    route(page, "tie a bouquet for a wedding")
     page.get_by_role("tab", name="Decision").click()
+    route(page, "tie a bouquet for a wedding")
     assert agent(page) == "florist"
 
 

@@ -10,7 +10,7 @@ from pages import QUICK, SURE, UNSURE, ask, load, open_playground, route, settle
 from playwright.sync_api import BrowserContext, Page, expect
 
 MARKUP = '<img src=x onerror="window.hacked=1"><script>window.hacked=2</script>'
-TABS = ("Decision", "Team", "Agents", "Map", "Learnt", "Embed")
+TABS = ("Decision", "Team", "Parts", "Memory", "Costs", "Chat", "Learnt", "Agents", "Map", "Embed")
 
 
 def untouched(page: Page) -> None:
@@ -84,6 +84,7 @@ def test_agent_files_are_text(page: Page, site: Site, tmp_path: Path, problems: 
     row = page.locator(".agents li").filter(has_text="yak")
     row.locator("summary").click()
     expect(row.locator(".inside")).to_contain_text("<img")
+    page.get_by_role("tab", name="Decision").click()
     route(page, "groom the yaks and zebras")
     for name in TABS:
         page.get_by_role("tab", name=name, exact=True).click()
