@@ -31,8 +31,8 @@ check: setup  ## lint, types, layers
 # Several processes share few cores there: a second BLAS thread in each only makes the others wait.
 test browser-test rest-test pyodide-test: export OPENBLAS_NUM_THREADS := 1
 
-test: setup check web-test $(VENV)/.browser  ## everything that CI runs; the long parts two at a time
-	$(MAKE) -j2 --no-print-directory pyodide-test browser-test rest-test
+test: setup check web-test $(VENV)/.browser  ## everything that CI runs; the long parts beside each other
+	$(MAKE) -j3 --no-print-directory pyodide-test browser-test rest-test
 
 browser-test: setup $(VENV)/.browser  # each in a process of its own: Playwright keeps an event loop running
 	$(BIN)/pytest tests/e2e

@@ -35,7 +35,7 @@ def test_longdoc_finds_the_answer(tmp_path):
         {"question": "Who painted the ceiling?", "answer": ["nobody knows"]},
     ]
     (tmp_path / "questions.json").write_text(json.dumps({"questions": questions}))
-    asked = [str(tmp_path / "house.txt"), str(tmp_path / "questions.json"), "--json"]
+    asked = [str(tmp_path / "house.txt"), str(tmp_path / "questions.json"), "--encoder", "ruvltra", "--json"]
     result = CliRunner().invoke(main, ["eval", "longdoc", *asked])
     assert result.exit_code == 0
     scores = last_json(result.output)

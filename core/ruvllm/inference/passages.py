@@ -20,7 +20,7 @@ from ruvllm.text.lexical import content, stem_all, stems
 __all__ = ["BIAS", "WEIGHTS", "Candidate", "Cited", "Extract", "Passage", "extract", "weigh"]
 
 # Logistic regression on the best sentence (build/fit_answers.py): do the passages hold the answer?
-WEIGHTS, BIAS = np.array([7.7, 6.4, 1.2, 0.8]), -7.6  # of what `weigh` returns
+WEIGHTS, BIAS = np.array([8.0, 6.6, 1.1, 0.9]), -7.7  # of what `weigh` returns
 ANSWERS_FROM = 0.35  # confidence; below it, what is at hand is about something else
 _BESIDE = 0.3  # of the best sentence's confidence, for another one to stand beside it
 _ALIKE = 0.95  # cosine of two sentences that say the same
