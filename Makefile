@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= ../shared/data
 
-.PHONY: setup run demo test check web web-test pyodide-test browser-test rest-test bench bench-web soak models eval clean
+.PHONY: setup run demo test check web web-test pyodide-test browser-test parity-test rest-test bench bench-web soak models eval clean
 
 $(VENV)/.ready: pyproject.toml core/pyproject.toml models/pyproject.toml edge_server/pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ruvllm needs Python 3.11 or newer: make PYTHON=python3.12")'
@@ -29,13 +29,15 @@ check: setup  ## lint, types, layers
 	$(BIN)/lint-imports
 
 # Several processes share few cores there: a second BLAS thread in each only makes the others wait.
-test browser-test rest-test pyodide-test: export OPENBLAS_NUM_THREADS := 1
+test browser-test parity-test rest-test pyodide-test: export OPENBLAS_NUM_THREADS := 1
 
 test: setup check web-test $(VENV)/.browser  ## everything that CI runs; the long parts beside each other
-	$(MAKE) -j3 --no-print-directory pyodide-test browser-test rest-test
+	$(MAKE) -j3 --no-print-directory pyodide-test browser-test rest-test parity-test
 
-browser-test: setup $(VENV)/.browser  # each in a process of its own: Playwright keeps an event loop running
+browser-test: setup $(VENV)/.browser  # a process of its own: Playwright keeps an event loop running
 	$(BIN)/pytest tests/e2e
+
+parity-test: setup $(VENV)/.browser
 	$(BIN)/pytest tests/parity
 
 rest-test: setup  # tests/core is run on both sides by pyodide-test; CI has no half hour for `make soak`

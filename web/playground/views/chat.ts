@@ -20,6 +20,7 @@ export function chatView(app: App): View {
   const cancel = h("button", { type: "button", hidden: true, onclick: () => loading?.abort() }, "Cancel");
   const log = h("div", { class: "talk", role: "log", "aria-label": "Conversation" });
   const question = h("textarea", { id: "question", rows: 2, placeholder: "Ask the model" });
+  const longest = h("input", { type: "number", id: "longest", min: 1, max: 4096, value: 512, required: true });
   const send = h("button", { class: "go" }, "Send");
   const stop = h("button", { type: "button", hidden: true, onclick: () => answering?.abort() }, "Stop");
   const fresh = h("button", { type: "button", class: "quiet", onclick: () => restart() }, "New conversation");
@@ -77,7 +78,7 @@ export function chatView(app: App): View {
     send.disabled = !(stop.hidden = false);
     void app.open().then((router) => router.route(text)).then(shown.routed, () => undefined);
     try {
-      const answer = await asked.chat(messages, { onToken: shown.say, signal: control.signal });
+      const answer = await asked.chat(messages, { onToken: shown.say, signal: control.signal, maxTokens: longest.valueAsNumber });
       shown.done(answer);
       messages.push({ role: "assistant", content: answer.text });
     } catch (error) {
@@ -106,7 +107,7 @@ export function chatView(app: App): View {
     folder.value = "";
     if (files.length) void open(files);
   });
-  const form = h("form", { class: "asking" }, h("label", { class: "spoken", for: "question" }, "Question"), question, h("div", { class: "row" }, send, stop, fresh));
+  const form = h("form", { class: "asking" }, h("label", { class: "spoken", for: "question" }, "Question"), question, h("div", { class: "row" }, send, stop, fresh, h("label", { class: "note", for: "longest" }, "At most tokens"), longest));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     const text = question.value.trim();

@@ -24,11 +24,16 @@ export function turn(question: string): Turn {
   const answer = h("p", { class: "answer", "aria-busy": "true" });
   const numbers = h("p", { class: "note" }, "Reading…");
   const element = h("article", { class: "turn", "aria-label": question.slice(0, 80) }, h("p", { class: "asked" }, question), route, answer, numbers);
-  const end = (): void => answer.removeAttribute("aria-busy");
+  let ended = false;
+  const end = (): void => {
+    ended = true;
+    answer.removeAttribute("aria-busy");
+  };
   return {
     element,
     routed: ({ agent, confidence, tier }) => put(route, `Routed to ${agent}, ${percent(confidence)}; ${tierWords(tier)}`),
     say: (text) => {
+      if (ended) return; // pieces come by a port of their own, the last ones maybe after the whole
       answer.append(text);
       put(numbers, "Writing…");
     },
