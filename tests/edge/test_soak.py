@@ -29,10 +29,8 @@ def test_a_quarter_of_a_minute_of_everything():
     assert (found["crashes"]["lost"], found["crashes"]["damaged"]) == (0, 0)
     assert found["crashes"]["written"] >= 20
     if sys.platform == "linux":
-        # Its four seconds of warm-up see more or less of everything, as the machine is free: growth is for the run
-        # of two minutes, which CI makes after these tests.
         assert 20 < found["warm_mb"] < 350
-        assert 20 < found["end_mb"] < 350
+        assert found["growth"] < 0.15  # so short a warm-up has not seen everything
     assert answer.exit_code == (0 if found["met"] else 1)
 
 
