@@ -70,6 +70,8 @@ class Constraints:
             kind: Any = int if isinstance(least, int) else int | float
             if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
                 raise InputError(f"{name} is {value!r}"[:100], field=name, fix=f"give a number, {least:g} to {most:g}")
+        if not isinstance(self.extra, Mapping):
+            raise InputError("extra is no mapping", field="extra", fix="give fields by name")
         if self.force_model is not None and not isinstance(self.force_model, str):
             raise InputError("force_model is no text", field="force_model", fix="give the name of a model")
 

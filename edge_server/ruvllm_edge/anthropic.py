@@ -1,4 +1,4 @@
-"""Anthropic's messages API, which Claude Code speaks: `ANTHROPIC_BASE_URL=http://127.0.0.1:3000 claude`."""
+"""Anthropic's messages API."""
 
 from __future__ import annotations
 

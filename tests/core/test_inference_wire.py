@@ -16,6 +16,7 @@ from ruvllm.inference.chat_wire import ChatReader, request_body
 from ruvllm.inference.refusals import failure
 from ruvllm.inference.retry import Retries, retry_after
 from ruvllm.inference.sse import EventReader
+from ruvllm.options import DIALECTS
 from ruvllm.text.surrogates import Joiner, well_formed
 
 STREAM = (
@@ -82,7 +83,7 @@ def test_a_request_has_what_its_server_knows():
     assert new["max_completion_tokens"] == 9
 
 
-@pytest.mark.parametrize("dialect", ["openai", "llama.cpp", "vllm"])
+@pytest.mark.parametrize("dialect", DIALECTS)
 def test_what_nobody_set_is_not_sent(dialect):
     assert request_body("m", ASKED, Params(), dialect, {}) == {
         "model": "m",

@@ -233,6 +233,7 @@ def test_a_model_can_be_forced(static_llm: RuvLLM):
         {"force_context": 1},
         {"force_context": True},
         {"force_model": 3},
+        {"extra": "reasoning_effort"},
     ],
 )
 def test_constraints_out_of_range_are_named(wrong: dict[str, Any]):

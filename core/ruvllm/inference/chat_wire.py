@@ -121,11 +121,11 @@ class ChatReader:
     def _choice(self, choice: dict[str, Any]) -> str:
         # A server that does not stream answers with a message; old ones know only `text`.
         said = choice.get("delta") or choice.get("message")
-        content, declined = (
-            (_text(said.get(name)) for name in ("content", "refusal")) if isinstance(said, dict) else ("", "")
-        )
+        if not isinstance(said, dict):
+            said = {}
+        declined = _text(said.get("refusal"))
         self.refused = self.refused or bool(declined)
-        new = self._joiner.feed(content + declined or _text(choice.get("text")))
+        new = self._joiner.feed(_text(said.get("content")) + declined or _text(choice.get("text")))
         self._count(choice.get("logprobs"))
         reason = choice.get("finish_reason")
         if isinstance(reason, str) and reason:

@@ -14,7 +14,7 @@ __all__ = ["KeyFromEnvironment", "cleaned"]
 _HIDDEN = "[key]"
 _TELLING = 8  # characters of a key that nobody should see
 _ADDRESS = re.compile(r"\w+://[^\s'\"<>)\]]+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b|\blocalhost:\d+\b")
-_KEY = re.compile(r"\bBearer\s+\S+|\b(?:sk|pk|rk|gsk|xai|hf|key)[-_][\w*.-]{6,}|\bAIza[\w*-]{6,}", re.IGNORECASE)
+_KEY = re.compile(r"\bBearer\s+\S+|\b(?:sk|pk|rk|gsk|xai|hf)[-_][\w*.-]{6,}|\bAIza[\w*-]{6,}", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
