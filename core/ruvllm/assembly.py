@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 from ruvllm.config import Config
 from ruvllm.encoders.protocol import Encoder
 from ruvllm.errors import ConfigError
 from ruvllm.inference.backend import Backend
+from ruvllm.inference.chat_wire import Dialect
 from ruvllm.inference.echo import Echo
 from ruvllm.inference.endpoint import Endpoint, Price
 from ruvllm.inference.extractive import Extractive
@@ -76,6 +78,8 @@ def make_backend(name: str, config: BackendConfig, encoder: Encoder, models: Loc
         config.model,
         config.api_key_env,
         config.context or _UNKNOWN_CONTEXT,
+        cast(Dialect, config.dialect),
+        extra=config.extra,
         price=Price(config.prompt_price, config.completion_price),
         read_timeout=config.read_timeout,
         timeout=config.timeout,

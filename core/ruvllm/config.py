@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from ruvllm.errors import ConfigError
 from ruvllm.options import (
@@ -138,7 +139,7 @@ def _check(key: str, value: Any, kind: Any) -> None:
     if not _fits(value, kind):
         raise ConfigError(f"{key} is {value!r}"[:120], field=key, fix=f"give {_spelt(kind)}")
     short = key.rpartition(".")[2] if key.startswith("inference.tiers.") else key
-    if short in RANGES:
+    if short in RANGES and value is not None:
         least, most = RANGES[short]
         if not least <= value <= most:
             raise ConfigError(f"{key} is {value!r}", field=key, fix=f"use {least:g} to {most:g}")
@@ -148,16 +149,19 @@ def _check(key: str, value: Any, kind: Any) -> None:
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    kinds = _kinds(kind)
     if isinstance(value, bool):
         return bool in kinds
     return isinstance(value, kinds) or (float in kinds and isinstance(value, int))
 
 
+def _kinds(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if isinstance(kind, UnionType) else (get_origin(kind) or kind,)
+
+
 def _spelt(kind: Any) -> str:
-    names = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", type(None): "nothing"}
-    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
-    return " or ".join(names[one] for one in kinds if one is not type(None))
+    names = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", Mapping: "a table"}
+    return " or ".join(names[one] for one in _kinds(kind) if one is not type(None))
 
 
 def _tiers(value: Any, key: str) -> Mapping[str, Any]:
@@ -227,10 +231,12 @@ def _tiers_overlaid(
 
 
 def _parsed(name: str, text: str, kind: Any) -> Any:
-    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    kinds = _kinds(kind)
     try:
+        if Mapping in kinds:
+            return json.loads(text)
         if bool in kinds:
             return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]
         return int(text) if int in kinds else float(text) if float in kinds else text
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, RecursionError):
         raise ConfigError(f"{name} is {text[:60]!r}", field=name, fix=f"give {_spelt(kind)}") from None

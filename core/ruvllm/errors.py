@@ -27,10 +27,11 @@ class RuvllmError(Exception):
         message: what went wrong, in one sentence.
         field: the name of the argument, file or key at fault.
         fix: what the caller can do about it.
+        code: what went wrong in a word for programs, as "context_length_exceeded"; "" where there is none.
     """
 
-    def __init__(self, message: str, *, field: str = "", fix: str = "") -> None:
-        self.message, self.field, self.fix = message, field, fix
+    def __init__(self, message: str, *, field: str = "", fix: str = "", code: str = "") -> None:
+        self.message, self.field, self.fix, self.code = message, field, fix, code
         super().__init__(". ".join(part.rstrip(".") for part in (message, fix) if part))
 
 
@@ -66,6 +67,7 @@ class BackendError(RuvllmError):
             "bad_response" (not what the protocol promises) or "refused" (the request itself: key, model, size).
         retry_after: seconds after which another attempt makes sense, None when nobody said.
         partial: what of the answer came before the failure.
+        status: of HTTP, 400 to 499, where the request itself is at fault and the same one will fail again; else 0.
     """
 
     def __init__(
@@ -77,6 +79,8 @@ class BackendError(RuvllmError):
         partial: str = "",
         field: str = "backend",
         fix: str = "",
+        code: str = "",
+        status: int = 0,
     ) -> None:
-        super().__init__(message, field=field, fix=fix)
-        self.kind, self.retry_after, self.partial = kind, retry_after, partial
+        super().__init__(message, field=field, fix=fix, code=code)
+        self.kind, self.retry_after, self.partial, self.status = kind, retry_after, partial, status

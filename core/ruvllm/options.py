@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 __all__ = [
     "CHOICES",
@@ -19,6 +20,7 @@ __all__ = [
 
 TIERS = ("booster", "small", "large")  # in the order of `types.Tier`
 KINDS = ("extractive", "echo", "openai", "local")
+DIALECTS = ("openai", "llama.cpp", "vllm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,9 @@ class BackendConfig:
         context: tokens that prompt and answer may have together; 0 leaves it to the server behind `url` to refuse what
             is too long, and gives a local model 8,192 or what it can.
         prompt_price, completion_price: US dollars for a million tokens.
+        dialect: which server is behind `url`, one of DIALECTS: the latter two get `top_k` and `repeat_penalty`.
+        extra: fields of each request to it, whatever its caller says; None (null in the environment's JSON) leaves a
+            field out.
     """
 
     kind: str = "extractive"
@@ -131,6 +136,8 @@ class BackendConfig:
     context: int = 0
     prompt_price: float = 0.0
     completion_price: float = 0.0
+    dialect: str = "openai"
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,17 +147,19 @@ class InferenceConfig:
     Attributes:
         tiers: a backend for each of TIERS; a tier without one takes the nearest that has.
         context: tokens of prompt and answer together, where the backend allows as many.
+        max_tokens, temperature, top_p, top_k, repeat_penalty: None leaves them to the backend. A conversation that is
+            passed on to a server behind a URL has only what its caller says.
         memory_mb: that loaded local models may take together, the least recently used going first; 0 for no limit.
         queue: requests that may wait for a local model; more are turned away.
     """
 
     tiers: Mapping[str, BackendConfig] = field(default_factory=dict)
     context: int = 4_096
-    max_tokens: int = 512
-    temperature: float = 0.7
-    top_p: float = 0.9
-    top_k: int = 50
-    repeat_penalty: float = 1.1
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    repeat_penalty: float | None = None
     memory_mb: int = 0
     queue: int = 16
 
@@ -192,4 +201,4 @@ RANGES: dict[str, tuple[float, float]] = {
     "prompt_price": (0.0, 1e9),
     "completion_price": (0.0, 1e9),
 }
-CHOICES = {"encoder": ("cascade", "ruvltra", "static", "minilm"), "kind": KINDS}
+CHOICES = {"encoder": ("cascade", "ruvltra", "static", "minilm"), "dialect": DIALECTS, "kind": KINDS}

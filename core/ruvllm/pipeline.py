@@ -12,7 +12,7 @@ from typing import Any, cast
 from ruvllm.config import Config
 from ruvllm.encoders.protocol import Pause
 from ruvllm.errors import InputError, StoreError
-from ruvllm.inference.backend import Chunk, Completion, Message, Params, Usage
+from ruvllm.inference.backend import Chunk, Completion, LocalParams, Message, Params, Usage
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.query.learners import Learners
 from ruvllm.query.outcomes import Outcomes, Routing
@@ -100,7 +100,7 @@ class Pipeline:
                 end = chunk
                 if chunk.text:
                     said.append(chunk.text)
-                    yield Delta(chunk.text)
+                    yield Delta(chunk.text, chunk.refusal)
         turn.lap("generation")
         whole = Completion(
             "".join(said),
@@ -171,7 +171,8 @@ class Pipeline:
         turn.decision, turn.agent = await self._routed(text)
         turn.choice = turn.state.decide(vector, text) if self._choosing else None
         pinned = turn.agent.tier is not None
-        turn.plan = self.writers.plan(turn.decision.tier, pinned, turn.choice, constraints)
+        passing = bool(turn.messages)
+        turn.plan = self.writers.plan(turn.decision.tier, pinned, turn.choice, constraints, passing)
         turn.lap("routing")
         turn.sources, turn.edges = self._retriever.rank(turn.found)
         turn.lap("attention")
@@ -189,7 +190,9 @@ class Pipeline:
 
     def _compose(self, turn: Turn) -> None:
         plan, history = turn.plan, turn.conversation.history if turn.conversation else ()
-        (wished, most), max_tokens = plan.context, plan.params.max_tokens
+        wished, most = plan.context
+        said = plan.params.max_tokens
+        max_tokens = LocalParams.of(plan.params).max_tokens
         if turn.messages:
             sources = turn.sources if plan.local else ()
             turn.prompt = verbatim(turn.messages, sources, wanted=wished, most=most, max_tokens=max_tokens)
@@ -199,8 +202,10 @@ class Pipeline:
             )
         turn.writer = self.writers.over(plan, turn.sources)
         prompt = turn.prompt
-        if (prompt.max_tokens, prompt.context) != (max_tokens, plan.info.context_size):
-            params = replace(plan.params, max_tokens=prompt.max_tokens)
+        if (prompt.max_tokens, prompt.context) != (said, plan.info.context_size):
+            # Without a limit of the caller's, a server behind a URL knows best where its answers end.
+            limited = said is not None or turn.constraints.force_context is not None
+            params = replace(plan.params, max_tokens=prompt.max_tokens) if limited else plan.params
             turn.plan = replace(plan, params=params, info=replace(plan.info, context_size=prompt.context))
 
     @staticmethod

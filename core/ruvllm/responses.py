@@ -48,6 +48,7 @@ class Constraints:
         force_context: tokens of prompt and answer together.
         stop: texts that end the answer and are left out of it.
         seed: of sampling, where the backend has one.
+        extra: further fields of the request to an OpenAI-like server, as in `inference.backend.Params`.
     """
 
     max_latency_ms: float | None = None
@@ -58,6 +59,7 @@ class Constraints:
     force_context: int | None = None
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises InputError: one is out of range."""
@@ -68,6 +70,8 @@ class Constraints:
             kind: Any = int if isinstance(least, int) else int | float
             if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
                 raise InputError(f"{name} is {value!r}"[:100], field=name, fix=f"give a number, {least:g} to {most:g}")
+        if not isinstance(self.extra, Mapping):
+            raise InputError("extra is no mapping", field="extra", fix="give fields by name")
         if self.force_model is not None and not isinstance(self.force_model, str):
             raise InputError("force_model is no text", field="force_model", fix="give the name of a model")
 
@@ -97,14 +101,15 @@ class RoutingInfo:
     Attributes:
         model: what the backend calls it.
         context_size: tokens that prompt and answer could have together.
+        temperature, top_p: as asked for; None where that was left to the backend.
         backend: the name of the backend that answered.
         learnt: whether the model router chose; else these are the configured values.
     """
 
     model: str
     context_size: int
-    temperature: float
-    top_p: float
+    temperature: float | None
+    top_p: float | None
     backend: str
     learnt: bool = False
 
@@ -126,9 +131,10 @@ class Routed:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of the answer."""
+    """A piece of the answer, or of what the model says instead of one."""
 
     text: str
+    refusal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +148,7 @@ class Response:
         sources: what of memory was given to the backend, best first.
         cost: US dollars.
         latency: microseconds of each of STAGES, and "total", which is their sum.
-        finish_reason: "stop" or "length".
+        finish_reason: "stop", "length", "content_filter" or "refusal", as in `inference.backend.Completion`.
     """
 
     request_id: str

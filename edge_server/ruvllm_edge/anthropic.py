@@ -1,4 +1,4 @@
-"""Anthropic's messages API, which Claude Code speaks: `ANTHROPIC_BASE_URL=http://127.0.0.1:3000 claude`."""
+"""Anthropic's messages API."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 from ruvllm.inference.backend import Message, estimate_tokens, estimate_usage
 from ruvllm.responses import Delta, Response, Routed
 from ruvllm_edge import anthropic_types as a
-from ruvllm_edge.chat import AUTO, Ask, answer, models, open_stream, told
+from ruvllm_edge.chat import AUTO, Ask, answer, ignored, models, open_stream, told
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.operations import Call, Operation, Reply, Stream, Style
 from ruvllm_edge.problems import Problem, problem_of
@@ -26,13 +26,18 @@ _TYPES = {
     503: "overloaded_error",
     504: "timeout_error",
 }
-_REASONS = {"stop": "end_turn", "length": "max_tokens"}
+_REASONS = {"length": "max_tokens", "content_filter": "refusal", "refusal": "refusal"}
+# Fields without which the answer is another one, and which no backend has under these names.
+_ESSENTIAL = ("mcp_servers", "container", "output_config", "output_format")
 _encode = msgspec.json.Encoder().encode
 
 
 def _error(problem: Problem, request_id: str = "") -> a.AnthropicError:
     kind = _TYPES.get(problem.status, "invalid_request_error" if problem.status < 500 else "api_error")
-    detail = a.AnthropicErrorDetail(kind, problem.message, problem.field, problem.fix)
+    message = problem.message
+    if problem.code == "context_length_exceeded" and "prompt is too long" not in message:
+        message = f"prompt is too long: {message}"  # by which clients know that they have to shorten it
+    detail = a.AnthropicErrorDetail(kind, message, problem.field, problem.fix)
     return a.AnthropicError(detail, request_id=request_id)
 
 
@@ -42,14 +47,15 @@ STYLE = Style(b"application/json", _error, a.AnthropicError, {422: 400})
 async def messages(edge: Edge, call: Call) -> Any:
     """The next message of a conversation. Names of Claude models are taken for "auto": the router chooses."""
     body: a.MessagesBody = call.body
-    ask = _asked(edge, body)
-    ignored = {"x-ruvllm-ignored": "tools"} if body.tools else {}
+    ask = _asked(edge, body, call.raw)
+    unread = {name for name, value in call.raw.items() if value is not None} - {*body.__struct_fields__}
+    without = ignored(unread | ({"tools"} if body.tools else set()))
     if not body.stream:
         response = await answer(edge, ask)
-        return Reply(_whole(response), told(response) | ignored)
+        return Reply(_whole(response), told(response) | without)
     routed, events = await open_stream(edge, ask)
     tokens = estimate_usage(ask.messages, "").prompt_tokens
-    return Stream(_streamed(routed, events, tokens), told(routed) | ignored)
+    return Stream(_streamed(routed, events, tokens), told(routed) | without)
 
 
 async def count_tokens(_: Edge, call: Call) -> a.TokenCount:
@@ -57,9 +63,15 @@ async def count_tokens(_: Edge, call: Call) -> a.TokenCount:
     return a.TokenCount(sum(estimate_tokens(one.content) for one in _messages(call.body)))
 
 
-def _asked(edge: Edge, body: a.MessagesBody) -> Ask:
-    if body.tool_choice is not None and body.tool_choice.get("type") not in ("auto", "none"):
-        raise Problem(400, "tool_choice is not supported", field="tool_choice", fix="leave it out")
+def _asked(edge: Edge, body: a.MessagesBody, raw: dict[str, Any]) -> Ask:
+    choice = (body.tool_choice or {}).get("type", "auto")
+    for field, wrong in (
+        ("tool_choice", choice not in ("auto", "none")),
+        ("tools", body.tools and choice != "none"),
+        *((name, raw.get(name)) for name in _ESSENTIAL),
+    ):
+        if wrong:
+            raise Problem(400, f"{field} is not supported", field=field, fix="leave it out")
     known = models(edge)
     model = body.model
     if model not in known and not model.startswith("claude"):
@@ -71,7 +83,7 @@ def _asked(edge: Edge, body: a.MessagesBody) -> Ask:
         max_tokens=body.max_tokens,
         temperature=body.temperature,
         top_p=body.top_p,
-        stop=tuple(body.stop_sequences),
+        stop=tuple(body.stop_sequences or ()),
     )
 
 
@@ -154,7 +166,7 @@ _EXAMPLE = {"model": "auto", "max_tokens": 256, "messages": [{"role": "user", "c
 
 OPERATIONS = (
     Operation("POST", "/v1/messages", messages, "Go on with a conversation", a.MessagesBody, answer=a.MessageAnswer,
-              tag="anthropic", style=STYLE, waits=True, most=8 << 20, example=_EXAMPLE,
+              tag="anthropic", style=STYLE, passing=True, waits=True, most=8 << 20, example=_EXAMPLE,
               media=("application/json", "text/event-stream")),
     Operation("POST", "/v1/messages/count_tokens", count_tokens, "Count tokens", a.CountBody, answer=a.TokenCount,
               tag="anthropic", style=STYLE, most=8 << 20),

@@ -55,8 +55,8 @@ class MessagesBody(Struct):
     system: str | list[Block] | None = None
     temperature: Annotated[float, Meta(ge=0, le=1)] | None = None
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
-    stop_sequences: Annotated[list[str], Meta(max_length=64)] = []
-    stream: bool = False
+    stop_sequences: Annotated[list[str], Meta(max_length=64)] | None = None
+    stream: bool | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: dict[str, Any] | None = None
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from ruvllm import InputError, Tier
 from ruvllm.config import TIERS
 from ruvllm.inference.backend import Message
 from ruvllm.responses import Constraints, Delta, Event, Response, Routed
 from ruvllm_edge.edge import Edge
-from ruvllm_edge.sse import QUIET
 
-__all__ = ["AUTO", "Ask", "answer", "models", "open_stream", "told"]
+__all__ = ["AUTO", "Ask", "answer", "ignored", "models", "open_stream", "told"]
 
 AUTO = "auto"
 
@@ -26,6 +25,7 @@ class Ask:
     Attributes:
         messages: they are sent as they are; the last one of the user is what is routed.
         model: AUTO, a tier, or the name of a backend or of its model.
+        extra: further fields for an OpenAI-like server, which gets them as they are.
     """
 
     messages: tuple[Message, ...]
@@ -35,6 +35,7 @@ class Ask:
     top_p: float | None = None
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def question(self) -> str:
@@ -54,6 +55,7 @@ class Ask:
             force_model=None if self.model == AUTO else self.model,
             stop=self.stop,
             seed=self.seed,
+            extra=self.extra,
         )
 
 
@@ -75,33 +77,16 @@ async def answer(edge: Edge, ask: Ask) -> Response:
 async def open_stream(edge: Edge, ask: Ask) -> tuple[Routed, AsyncIterator[Delta | Response]]:
     """Who answers, and the answer in pieces, its `Response` last.
 
-    Whatever fails before the first piece, or in the first seconds, is raised here: it can still have a status.
+    Whatever fails before the first piece is raised here: it can still have a status.
     """
     events = edge.llm.aquery_stream(ask.question, constraints=ask.constraints, messages=ask.messages)
     routed = await anext(events)
     assert isinstance(routed, Routed)
-    first = asyncio.ensure_future(_next(events))
+    return routed, _rest(edge, await anext(events), events)
+
+
+async def _rest(edge: Edge, event: Event | None, events: AsyncIterator[Event]) -> AsyncIterator[Delta | Response]:
     try:
-        await asyncio.wait((first,), timeout=QUIET)
-    except asyncio.CancelledError:
-        first.cancel()
-        with suppress(asyncio.CancelledError, Exception):
-            await first
-        raise
-    if first.done():
-        first.result()
-    return routed, _rest(edge, first, events)
-
-
-async def _next(events: AsyncIterator[Event]) -> Event:
-    return await anext(events)
-
-
-async def _rest(
-    edge: Edge, first: asyncio.Task[Event], events: AsyncIterator[Event]
-) -> AsyncIterator[Delta | Response]:
-    try:
-        event: Event | None = await first
         while event is not None:
             if isinstance(event, Response):
                 edge.answered(event)
@@ -130,6 +115,11 @@ def told(routing: Routed | Response) -> dict[str, str]:
         "x-ruvllm-model": _ascii(routing.routing.model),
     }
     return {name: value for name, value in headers.items() if value}
+
+
+def ignored(names: Collection[str]) -> dict[str, str]:
+    """The header that says which fields of a request had no effect."""
+    return {"x-ruvllm-ignored": _ascii(", ".join(sorted(names)))} if names else {}
 
 
 def _ascii(text: str) -> str:

@@ -33,7 +33,7 @@ class Endpoint:
         self.edge, self.operation = edge, operation
         self._decode = None
         if operation.body not in (None, bytes):
-            self._decode = msgspec.json.Decoder(operation.body).decode
+            self._decode = msgspec.json.Decoder(Any if operation.passing else operation.body).decode
         self._most = operation.most or getattr(edge.settings, operation.limit) or edge.settings.max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,17 +62,19 @@ class Endpoint:
     async def _call(self, scope: Scope, receive: Receive, request_id: str) -> Call:
         operation = self.operation
         key = "" if operation.public else self._let_in(scope)
-        body = None
+        body = raw = None
         if operation.body is not None:
             data = await self.edge.bodies.read(scope, receive, self._most)
             body = self._read(scope, data)
+            if operation.passing:
+                body, raw = msgspec.convert(body, operation.body), body
             if self.edge.settings.log_prompts and self._decode is not None:
                 event(logging.INFO, "asked", request=request_id, body=msgspec.to_builtins(body))
         query = None
         if operation.query is not None:
             pairs = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
             query = msgspec.convert(pairs, operation.query, strict=False)
-        return Call(body, query, scope.get("path_params", {}), key, request_id)
+        return Call(body, query, scope.get("path_params", {}), key, request_id, raw)
 
     def _let_in(self, scope: Scope) -> str:
         """The name of the caller's key. Raises Problem: 401 or 429."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,13 +17,12 @@ from ruvllm_edge.problems import Problem, problem_of, too_many
 __all__ = ["Gate"]
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
-_PREFLIGHT = {
-    "access-control-allow-methods": "GET, POST, PUT, DELETE",
-    "access-control-allow-headers": "authorization, content-type, x-api-key, anthropic-version, anthropic-beta",
-    "access-control-max-age": "600",
-}
-_EXPOSED = (b"access-control-expose-headers", b"x-request-id, x-ruvllm-agent, x-ruvllm-tier, x-ruvllm-confidence, "
-            b"x-ruvllm-action, x-ruvllm-backend, x-ruvllm-model, retry-after")  # fmt: skip
+_PREFLIGHT = {"access-control-allow-methods": "GET, POST, PUT, DELETE", "access-control-max-age": "600"}
+_ALLOWED = "authorization, content-type, user-agent, x-api-key"
+_CLIENTS = re.compile(r"(?:x-stainless|openai|anthropic)-[a-z0-9-]{1,60}")  # headers that the vendors' clients send
+_EXPOSED = (b"access-control-expose-headers", b"x-request-id, request-id, retry-after, x-ruvllm-request, "
+            b"x-ruvllm-agent, x-ruvllm-tier, x-ruvllm-confidence, x-ruvllm-action, x-ruvllm-backend, x-ruvllm-model, "
+            b"x-ruvllm-ignored")  # fmt: skip
 
 
 class Gate:
@@ -61,7 +61,7 @@ class Gate:
             if answered is not None:
                 await send_problem(sending, answered, request_id=request_id)
             elif scope["method"] == "OPTIONS":
-                await send_reply(sending, Reply(b"", _PREFLIGHT), 204)
+                await send_reply(sending, Reply(b"", _preflight(scope)), 204)
             else:
                 await self._app(scope, receive, sending)
         except Exception as error:
@@ -110,6 +110,14 @@ class Gate:
             status=status,
             ms=milliseconds,
         )
+
+
+def _preflight(scope: Scope) -> dict[str, str]:
+    """What a page of a permitted origin may send."""
+    asked = b",".join(value for name, value in scope["headers"] if name == b"access-control-request-headers")
+    names = (name.strip() for name in asked.decode("latin-1").lower().split(","))
+    allowed = ", ".join((_ALLOWED, *(name for name in names if _CLIENTS.fullmatch(name))))
+    return _PREFLIGHT | {"access-control-allow-headers": allowed, "vary": "access-control-request-headers"}
 
 
 def _name(host: bytes) -> str:

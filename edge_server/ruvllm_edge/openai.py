@@ -12,7 +12,7 @@ import msgspec
 from ruvllm.inference.backend import Message, Usage, estimate_tokens
 from ruvllm.responses import Delta, Response, Routed
 from ruvllm_edge import openai_types as o
-from ruvllm_edge.chat import AUTO, Ask, answer, models, open_stream, told
+from ruvllm_edge.chat import AUTO, Ask, answer, ignored, models, open_stream, told
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.operations import Call, Operation, Reply, Stream, Style
 from ruvllm_edge.problems import Problem, problem_of
@@ -20,7 +20,12 @@ from ruvllm_edge.problems import Problem, problem_of
 __all__ = ["OPERATIONS", "STYLE"]
 
 _ROLES = {"developer": "system", "tool": "user", "function": "user"}
-_TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
+_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+# Fields that are read here; a backend gets what they mean, and all others as they are.
+_READ = frozenset(
+    {"model", "messages", "max_tokens", "temperature", "top_p", "stop", "seed", "stream", "n", "logprobs"}
+)
+_HONOURED = frozenset({"messages", "max_completion_tokens", "stream_options"})  # of the others, by every backend
 _encode = msgspec.json.Encoder().encode
 _DONE = b"data: [DONE]\n\n"
 
@@ -28,7 +33,7 @@ _DONE = b"data: [DONE]\n\n"
 def _error(problem: Problem, _: str = "") -> o.ErrorBody:
     kind = _TYPES.get(problem.status, "invalid_request_error" if problem.status < 500 else "server_error")
     code = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceeded"}.get(problem.status)
-    return o.ErrorBody(o.ErrorDetail(problem.message, kind, problem.field or None, code, problem.fix))
+    return o.ErrorBody(o.ErrorDetail(problem.message, kind, problem.field or None, problem.code or code, problem.fix))
 
 
 STYLE = Style(b"application/json", _error, o.ErrorBody, {422: 400})
@@ -37,24 +42,32 @@ STYLE = Style(b"application/json", _error, o.ErrorBody, {422: 400})
 async def chat(edge: Edge, call: Call) -> Any:
     """The next message of a conversation; `model: "auto"` lets the router choose who writes it."""
     body: o.ChatBody = call.body
-    ask = _asked(edge, body)
-    ignored = {"x-ruvllm-ignored": "tools"} if body.tools else {}
+    ask = _asked(edge, body, call.raw)
     if not body.stream:
         response = await answer(edge, ask)
-        return Reply(_whole(response), told(response) | ignored)
+        return Reply(_whole(response), told(response) | _ignored(edge, response, ask))
     routed, events = await open_stream(edge, ask)
-    usage = body.stream_options is not None and body.stream_options.include_usage
-    return Stream(_streamed(routed, events, usage), told(routed) | ignored)
+    usage = body.stream_options is not None and bool(body.stream_options.include_usage)
+    return Stream(_streamed(routed, events, usage), told(routed) | _ignored(edge, routed, ask))
 
 
-def _asked(edge: Edge, body: o.ChatBody) -> Ask:
+def _ignored(edge: Edge, where: Response | Routed, ask: Ask) -> dict[str, str]:
+    named = (backend for backend in edge.llm.backends.values() if backend.name == where.routing.backend)
+    passes = any(getattr(backend, "passes", False) for backend in named)
+    return {} if passes else ignored(ask.extra.keys() - _HONOURED)
+
+
+def _asked(edge: Edge, body: o.ChatBody, raw: dict[str, Any]) -> Ask:
     for field, wrong in (
         ("tool_choice", body.tool_choice not in (None, "none", "auto")),
-        ("response_format", (body.response_format or {}).get("type", "text") != "text"),
-        ("logprobs", bool(body.logprobs)),
+        ("tools", body.tools and body.tool_choice != "none"),
+        ("functions", body.functions and body.function_call != "none"),
+        ("modalities", set(body.modalities or ()) - {"text"}),
+        ("logprobs", body.logprobs),
     ):
         if wrong:
-            raise Problem(400, f"{field} is not supported", field=field, fix="leave it out")
+            fix, code = "leave it out", "unsupported_parameter"
+            raise Problem(400, f"{field} is not supported", field=field, fix=fix, code=code)
     known = models(edge)
     if body.model not in known:
         fix = f"use {AUTO}, or one of GET /v1/models"
@@ -68,7 +81,14 @@ def _asked(edge: Edge, body: o.ChatBody) -> Ask:
         top_p=body.top_p,
         stop=stop,
         seed=body.seed,
+        extra={name: value for name, value in raw.items() if name not in _READ and value is not None}
+        | {"messages": [_plain(turn) for turn in raw["messages"]]},
     )
+
+
+def _plain(turn: dict[str, Any]) -> dict[str, Any]:
+    """A message as it is sent on: "developer" is a word that few servers know."""
+    return turn | {"role": "system"} if turn["role"] == "developer" else turn
 
 
 def _message(turn: o.Turn, where: str) -> Message:
@@ -90,9 +110,16 @@ def _usage(usage: Usage) -> o.TokenUsage:
 
 
 def _whole(response: Response) -> o.Chat:
-    choice = o.Choice(o.Said(response.text), response.finish_reason)
+    refused = response.finish_reason == "refusal"
+    said = o.Said(None, refusal=response.text) if refused else o.Said(response.text)
+    choice = o.Choice(said, _reason(response))
     model = response.routing.model
     return o.Chat(f"chatcmpl-{response.request_id}", int(time.time()), model, [choice], _usage(response.usage))
+
+
+def _reason(response: Response) -> str:
+    """As OpenAI has it, to whom a refusal is a field of its own."""
+    return "stop" if response.finish_reason == "refusal" else response.finish_reason
 
 
 async def _streamed(routed: Routed, events: AsyncIterator[Delta | Response], with_usage: bool) -> AsyncIterator[bytes]:
@@ -106,9 +133,10 @@ async def _streamed(routed: Routed, events: AsyncIterator[Delta | Response], wit
     try:
         async for piece in events:
             if isinstance(piece, Delta):
-                yield event(o.ChunkChoice(o.StreamDelta(content=piece.text)))
+                delta = o.StreamDelta(refusal=piece.text) if piece.refusal else o.StreamDelta(content=piece.text)
+                yield event(o.ChunkChoice(delta))
                 continue
-            yield event(o.ChunkChoice(o.StreamDelta(), piece.finish_reason))
+            yield event(o.ChunkChoice(o.StreamDelta(), _reason(piece)))
             if with_usage:
                 yield event(usage=_usage(piece.usage))
     except Exception as error:
@@ -163,7 +191,7 @@ _SERVED = ("application/json", "text/event-stream")
 
 OPERATIONS = (
     Operation("POST", "/v1/chat/completions", chat, "Go on with a conversation", o.ChatBody, answer=o.Chat,
-              tag="openai", style=STYLE, waits=True, most=8 << 20, example=_CHAT, media=_SERVED),
+              tag="openai", style=STYLE, passing=True, waits=True, most=8 << 20, example=_CHAT, media=_SERVED),
     Operation("POST", "/v1/embeddings", embeddings, "Place texts in the space", o.EmbeddingBody, answer=o.Embeddings,
               tag="openai", style=STYLE, most=8 << 20, example={"input": ["fix the login"]}),
     Operation("GET", "/v1/models", list_models, "List the models", answer=o.Models, tag="openai", style=STYLE),

@@ -47,7 +47,7 @@ class Turn(Struct):
 class StreamOptions(Struct):
     """What a stream tells beside the text."""
 
-    include_usage: bool = False
+    include_usage: bool | None = None
 
 
 class ChatBody(Struct):
@@ -67,13 +67,16 @@ class ChatBody(Struct):
     logprobs: bool | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: Any = None
+    functions: list[dict[str, Any]] | None = None
+    function_call: Any = None
+    modalities: list[str] | None = None
     response_format: dict[str, Any] | None = None
 
 
 class Said(Struct):
-    """What was answered."""
+    """What was answered, or said instead."""
 
-    content: str
+    content: str | None
     role: str = "assistant"
     refusal: str | None = None
 
@@ -111,6 +114,7 @@ class StreamDelta(Struct, omit_defaults=True):
 
     role: str | None = None
     content: str | None = None
+    refusal: str | None = None
 
 
 class ChunkChoice(Struct):
@@ -138,7 +142,7 @@ class EmbeddingBody(Struct):
 
     input: str | Annotated[list[str], Meta(max_length=2_048)]
     model: str = "auto"
-    encoding_format: Literal["float", "base64"] = "float"
+    encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = None
 
 

@@ -44,6 +44,7 @@ class Call:
     path: dict[str, str]
     key: str  # name of the API key, "" where none is needed
     request_id: str
+    raw: Any = None  # the body with all of its fields, where the operation is passing
 
 
 @dataclass(slots=True)
@@ -80,6 +81,7 @@ class Operation:
         tag: the part of the API document.
         style: of its errors.
         public: whether it needs no key.
+        passing: whether fields of the body that its type does not know have a meaning too.
         waits: whether it waits for a backend: then it has a time limit and ends when the client leaves.
         most: bytes of the body; 0 for the server's setting named `limit`.
         example: a body, for the document.
@@ -98,6 +100,7 @@ class Operation:
     tag: str = "ruvllm"
     style: Style = PROBLEMS
     public: bool = False
+    passing: bool = False
     waits: bool = False
     most: int = 0
     limit: str = "max_body"

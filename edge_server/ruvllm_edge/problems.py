@@ -41,6 +41,7 @@ class Problem(Exception):  # noqa: N818 - the word of RFC 9457
         field: where.
         fix: what the caller can do about it.
         name: of the core's error that it comes from.
+        code: what went wrong in a word for programs.
         headers: to be sent with it.
     """
 
@@ -53,9 +54,11 @@ class Problem(Exception):  # noqa: N818 - the word of RFC 9457
         fix: str = "",
         headers: Mapping[str, str] | None = None,
         name: str = "",
+        code: str = "",
     ) -> None:
         super().__init__(message)
         self.status, self.message, self.field, self.fix, self.name = status, message, field, fix, name
+        self.code = code
         self.headers = dict(headers or {})
 
     def body(self, request_id: str = "") -> Any:
@@ -74,8 +77,8 @@ def problem_of(error: Exception) -> Problem:
         return unreadable(error)
     if isinstance(error, RuvllmError):
         status, headers = _status(error)
-        name = type(error).__name__
-        return Problem(status, error.message, field=error.field, fix=error.fix, headers=headers, name=name)
+        name, code = type(error).__name__, error.code
+        return Problem(status, error.message, field=error.field, fix=error.fix, headers=headers, name=name, code=code)
     if isinstance(error, TimeoutError):
         return Problem(504, "the answer took too long", fix="ask for fewer tokens, or try again")
     return Problem(500, "something went wrong in the server", fix="see its log for this request_id")
@@ -83,6 +86,8 @@ def problem_of(error: Exception) -> Problem:
 
 def _status(error: RuvllmError) -> tuple[int, dict[str, str]]:
     kind = getattr(error, "kind", None)
+    if status := getattr(error, "status", 0):  # the same request will fail again: it is no 5xx, which clients retry
+        return status, {}
     if kind in _BACKEND:
         wait = getattr(error, "retry_after", None)
         return _BACKEND[kind], {} if wait is None else {"retry-after": str(ceil(wait))}

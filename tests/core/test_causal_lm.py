@@ -178,9 +178,9 @@ def test_the_oldest_turns_make_room():
     assert shown == "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\n" + "c" * 60 + (
         "<|im_end|>\n<|im_start|>assistant\n"
     )
-    with pytest.raises(BackendError, match="takes 192") as caught:
+    with pytest.raises(BackendError, match="reads 192") as caught:
         model.prompt([*history, *user("d" * 190)], GREEDY)
-    assert caught.value.kind == "refused"
+    assert (caught.value.kind, caught.value.code) == ("refused", "context_length_exceeded")
 
 
 def test_an_answer_ends_with_the_context():

@@ -55,6 +55,25 @@ def test_a_toml_file_gives_nested_options(tmp_path: Path):
     assert config.inference.tiers["large"].api_key_env == "LARGE_KEY"
 
 
+def test_a_tier_takes_dialect_and_extra_from_a_file_and_from_the_environment(tmp_path: Path):
+    path = tmp_path / "ruvllm.toml"
+    tier = '[inference.tiers.small]\nkind = "openai"\nurl = "http://127.0.0.1:1/v1"\nmodel = "m"\ndialect = "vllm"\n'
+    path.write_text(
+        tier + "[inference.tiers.small.extra]\nchat_template_kwargs = { enable_thinking = false }\n", "utf-8"
+    )
+    config = Config.from_toml(path)
+    small = config.inference.tiers["small"]
+    assert (small.dialect, small.extra) == ("vllm", {"chat_template_kwargs": {"enable_thinking": False}})
+    assert (config.inference.max_tokens, config.inference.temperature) == (None, None)
+    environ = {"RUVLLM_INFERENCE_SMALL_EXTRA": '{"stream_options": null}', "RUVLLM_INFERENCE_TOP_K": "3"}
+    over = Config.from_env(environ=environ, base=config)
+    assert over.inference.tiers["small"].extra == {"stream_options": None}
+    assert over.inference.top_k == 3
+    for wrong in ("{", "[1]"):
+        with pytest.raises(ConfigError, match="a table"):
+            Config.from_env(environ={"RUVLLM_INFERENCE_SMALL_EXTRA": wrong})
+
+
 @pytest.mark.parametrize(
     ("options", "key", "said"),
     [
@@ -73,6 +92,9 @@ def test_a_toml_file_gives_nested_options(tmp_path: Path):
         ({"inference": {"tiers": {"small": {"kind": "magic"}}}}, "inference.tiers.small.kind", "extractive"),
         ({"inference": {"tiers": {"small": {"timeout": 0}}}}, "inference.tiers.small.timeout", "use 0.001"),
         ({"inference": {"tiers": []}}, "inference.tiers", "a table"),
+        ({"inference": {"tiers": {"small": {"dialect": "vlm"}}}}, "inference.tiers.small.dialect", "openai, llama.cpp"),
+        ({"inference": {"tiers": {"small": {"extra": [1]}}}}, "inference.tiers.small.extra", "a table"),
+        ({"inference": {"max_tokens": 0}}, "inference.max_tokens", "use 1"),
         ({"sessions": {"ttl": -1}}, "sessions.ttl", "use 0.001"),
         ({3: 4}, "3", "use "),
     ],

@@ -75,6 +75,44 @@ def both(small, large, **options):
     return Tiers({Tier.SMALL: small, Tier.LARGE: large}, **options)
 
 
+def test_halves_of_a_character_are_joined_whoever_writes():
+    tiers = both(Told("s", "a\ud83d", "\ude00b", "c\ud83d"), Told("l"))
+    assert ask(tiers).text == "a\U0001f600bc\ufffd"
+    assert "".join(chunk.text for chunk in stream(tiers)) == "a\U0001f600bc\ufffd"
+    assert run_now(Told("s", "a\ud83d", "\ude00b").generate(ASKED, Params())).text == "a\U0001f600b"
+
+
+def test_when_all_are_busy_the_one_that_is_free_first_is_told():
+    waits = [BackendError("busy", kind="rate_limited", retry_after=wait) for wait in (20, 7)]
+    for order in (waits, waits[::-1], [BackendError("busy", kind="rate_limited"), waits[1]]):
+        with pytest.raises(BackendError) as error:
+            ask(both(Told("s", order[0]), Told("l", order[1])))
+        assert error.value.retry_after == 7
+    with pytest.raises(BackendError) as error:
+        ask(both(Told("s", down()), Told("l", waits[0])))
+    assert error.value.kind == "unavailable"
+
+
+def test_a_field_that_matters_goes_to_who_knows_it_or_to_nobody():
+    small, large = Told("s", "as text"), Told("l", "{}")
+    large.passes = True
+    extra = {"response_format": {"type": "json_object"}, "user": "ada"}
+    assert ask(both(small, large), extra=extra).text == "{}"
+    assert (small.asked, large.params.extra) == (0, extra)
+    del large.passes
+    with pytest.raises(BackendError, match="response_format") as error:
+        ask(both(small, large), extra=extra)
+    assert (error.value.status, error.value.field) == (400, "response_format")
+    harmless = {"user": "ada", "response_format": {"type": "text"}, "tools": [1], "tool_choice": "none"}
+    assert ask(both(small, large), extra=harmless).text == "as text"
+
+
+def test_a_prompt_that_is_too_long_for_everybody_has_the_code_that_clients_know():
+    with pytest.raises(BackendError) as error:
+        ask(both(Told("s", context=5), Told("l", context=5)))
+    assert (error.value.status, error.value.code) == (400, "context_length_exceeded")
+
+
 def test_low_complexity_is_local():
     tiers = both(Told("s"), Told("l"))
     assert [tiers.tier_of(c) for c in (0.0, 0.49, 0.5, 1.0)] == [Tier.SMALL, Tier.SMALL, Tier.LARGE, Tier.LARGE]

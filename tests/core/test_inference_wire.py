@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 from ruvllm.errors import BackendError, InputError
 from ruvllm.inference import sse
 from ruvllm.inference.backend import Message, Params, Usage, estimate_tokens, estimate_usage
-from ruvllm.inference.chat_wire import ChatReader, failure, request_body
+from ruvllm.inference.chat_wire import ChatReader, request_body
+from ruvllm.inference.refusals import failure
 from ruvllm.inference.retry import Retries, retry_after
 from ruvllm.inference.sse import EventReader
+from ruvllm.options import DIALECTS
+from ruvllm.text.surrogates import Joiner, well_formed
 
 STREAM = (
     '\ufeff: hello\r\nevent: token\r\ndata: {"a": "ü🦊"}\r\n\r\n: still here\n\n'
@@ -73,13 +76,42 @@ def test_a_request_has_what_its_server_knows():
     assert (cloud["max_tokens"], cloud["stop"], cloud["seed"], cloud["stream"]) == (9, ["END"], 3, True)
     assert not {"top_k", "repeat_penalty", "repetition_penalty"} & set(cloud)
     assert request_body("m", ASKED, params, "llama.cpp", {})["repeat_penalty"] == 1.2
-    vllm = request_body("m", ASKED, Params(top_k=0), "vllm", {})
+    vllm = request_body("m", ASKED, Params(top_k=0, repeat_penalty=1.1), "vllm", {})
     assert (vllm["top_k"], vllm["repetition_penalty"]) == (-1, 1.1)
-    assert "stop" not in vllm
-    assert "seed" not in vllm
     new = request_body("m", ASKED, params, "openai", {"max_tokens": None, "max_completion_tokens": 9})
     assert "max_tokens" not in new
     assert new["max_completion_tokens"] == 9
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_what_nobody_set_is_not_sent(dialect):
+    assert request_body("m", ASKED, Params(), dialect, {}) == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "how hot is the oven?"}],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+
+
+def test_max_completion_tokens_and_unknown_fields_are_sent_as_they_came():
+    messages = [{"role": "user", "content": "how hot is the oven?", "name": "ada"}]
+    extra = {
+        "max_completion_tokens": 50,
+        "reasoning_effort": "low",
+        "logit_bias": {"50256": -100},
+        "stream_options": {"include_obfuscation": False},
+        "messages": messages,
+        "model": "another",
+        "stream": False,
+    }
+    body = request_body("m", ASKED, Params(max_tokens=40, extra=extra), "openai", {"reasoning_effort": "high"})
+    assert body == extra | {
+        "max_completion_tokens": 40,  # what is left of the context
+        "reasoning_effort": "high",  # whoever set up the server has the last word
+        "stream_options": {"include_obfuscation": False, "include_usage": True},
+        "model": "m",
+        "stream": True,
+    }
 
 
 def test_a_stream_is_read_to_its_end():
@@ -107,6 +139,59 @@ def test_a_whole_answer_and_one_of_an_old_server_are_read_too():
     assert (reader.finish_reason, reader.usage, reader.confidence) == ("stop", None, None)
     assert ChatReader().read('{"choices": [{"text": "old", "index": 0}]}') == "old"
     assert ChatReader().read('{"choices": [{"text": "a"}]}\n{"choices": [{"text": "b"}]}') == "ab"
+
+
+def chunks(*texts, reason="stop"):
+    """Events of JSON, escapes as they are, and an end."""
+    said = [f'{{"choices": [{{"delta": {{"content": "{text}"}}}}]}}' for text in texts]
+    return [*said, f'{{"choices": [{{"delta": {{}}, "finish_reason": "{reason}"}}]}}', "[DONE]"]
+
+
+def test_halves_of_a_character_in_two_deltas_are_joined():
+    reader = ChatReader()
+    assert [reader.read(data) for data in chunks(r"a\ud83d", r"\ude00b")] == ["a", "\U0001f600b", "", ""]
+    assert reader.text == "a\U0001f600b"
+
+
+@pytest.mark.parametrize(
+    ("texts", "whole"),
+    [
+        ((r"a\ud83d",), "a\ufffd"),
+        ((r"a\ud83d", "b"), "a\ufffdb"),
+        ((r"\ude00", r"\ud83d", r"\ud83d", "", r"\ude00"), "\ufffd\ufffd\U0001f600"),
+    ],
+)
+def test_half_a_character_alone_is_replaced(texts, whole):
+    for events in (chunks(*texts), [*chunks(*texts)[:-2], "[DONE]"]):
+        reader = ChatReader()
+        said = "".join(reader.read(data) for data in events)
+        assert (said, reader.text) == (whole, whole)
+    message = ChatReader()
+    message.read('{"model": "m\\ud800", "choices": [{"message": {"content": "a\\ud83d"}, "finish_reason": "stop"}]}')
+    assert (message.text, message.model) == ("a\ufffd", "m\ufffd")
+
+
+@given(st.text(st.sampled_from("aé😀\ud83d\ude00\ud800")), st.lists(st.integers(0, 12)))
+def test_a_text_cut_anywhere_is_joined_again(text, cuts):
+    ends = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
+    joiner = Joiner()
+    joined = "".join(joiner.feed(text[a:b]) for a, b in pairwise(ends)) + joiner.close()
+    assert joined == well_formed(text)
+
+
+def test_a_content_filter_and_a_refusal_are_ends_whose_text_stays():
+    reader = ChatReader()
+    assert "".join(map(reader.read, chunks("half of", reason="content_filter"))) == "half of"
+    assert (reader.finish_reason, reader.refused) == ("content_filter", False)
+    for data in (
+        ['{"choices": [{"delta": {"role": "assistant", "content": null, "refusal": "I "}}]}',
+         '{"choices": [{"delta": {"refusal": "cannot."}}]}',
+         '{"choices": [{"delta": {}, "finish_reason": "stop"}]}'],
+        ['{"choices": [{"message": {"content": null, "refusal": "I cannot."}, "finish_reason": "stop"}]}'],
+    ):  # fmt: skip
+        reader = ChatReader()
+        assert "".join(map(reader.read, data)) == "I cannot."
+        assert (reader.finish_reason, reader.refused) == ("refusal", True)
 
 
 def test_a_second_answer_is_not_mixed_into_the_first():
@@ -146,7 +231,9 @@ def test_an_error_in_the_stream_is_the_servers():
         ('{"error": {"message": "slow down", "code": "rate_limit_exceeded"}}', "rate_limited"),
         ('{"error": {"message": "too long", "code": 400}}', "refused"),
         ('{"error": "no memory"}', "unavailable"),
-        ('{"choices": [{"delta": {}, "finish_reason": "content_filter"}]}', "refused"),
+        ('{"error": {"message": "gone", "code": "503"}}', "unavailable"),
+        ('{"error": {"message": "no", "type": "invalid_request_error"}}', "refused"),
+        ('{"object": "error", "message": "odd", "type": "BadRequestError", "code": 400}', "refused"),
     ):
         with pytest.raises(BackendError) as error:
             ChatReader().read(data)
@@ -174,6 +261,60 @@ def test_each_status_has_its_kind(status, kind, field):
     assert error.retry_after == (3.0 if kind in ("rate_limited", "unavailable") else None)
 
 
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422])
+def test_a_callers_own_fault_keeps_its_status_its_code_and_its_words(status):
+    body = {"error": {"message": "the reason", "code": "odd_value", "param": "temperature"}}
+    error = failure(status, body)
+    assert (error.kind, error.status, error.code) == ("refused", status, "odd_value")
+    assert error.message == f"the backend answered {status}: the reason"
+    assert [failure(status, "").status for status in (408, 429, 500, 503)] == [0, 0, 0, 0]
+    assert failure(400, body).field == "temperature"
+
+
+TOO_LONG = {
+    "openai": (400, {"message": "This model's maximum context length is 8192 tokens. However, ...", "code": None}),
+    "openai's code": (400, {"message": "shorten it", "code": "context_length_exceeded"}),
+    "openai's responses": (400, {"message": "Your input exceeds the context window of this model."}),
+    "vllm": (400, {"message": "'max_tokens' is too large: 9. This model's maximum context length is 4 tokens"}),
+    "vllm's prompt": (400, {"message": "The decoder prompt (length 9) is longer than the maximum model length of 4."}),
+    "llama.cpp": (400, {"message": "request (4476 tokens) exceeds the available context size (4096 tokens)"}),
+    "llama.cpp's type": (400, {"message": "no", "type": "exceed_context_size_error", "code": 400}),
+    "old llama.cpp": (500, {"message": "the request exceeds the available context size. try increasing it"}),
+    "ollama": (400, {"message": "the input length exceeds the context length"}),
+    "ollama's prompt": (400, {"message": "prompt too long; exceeded max context length by 9 tokens"}),
+    "anthropic": (400, {"message": "prompt is too long: 210000 tokens > 200000 maximum"}),
+    "anthropic's limit": (400, {"message": "input length and `max_tokens` exceed context limit: 190000 + 20000"}),
+    "gemini": (400, {"message": "The input token count (9) exceeds the maximum number of tokens allowed (4)."}),
+    "groq": (400, {"message": "Please reduce the length of the messages or completion."}),
+    "mistral": (400, {"message": "Prompt contains 9 tokens, too large for model with 4 maximum context length"}),
+    "sglang": (400, {"message": "The input (9 tokens) is longer than the model's context length (4 tokens)."}),
+    "with 413": (413, {"message": "prompt is too long"}),
+}
+
+
+@pytest.mark.parametrize(("status", "error"), TOO_LONG.values(), ids=TOO_LONG)
+def test_each_servers_word_for_too_long_is_the_same_error(status, error):
+    found = failure(status, {"error": error})
+    assert (found.kind, found.status, found.code) == ("refused", 400, "context_length_exceeded")
+    with pytest.raises(BackendError) as streamed:
+        ChatReader().read(json.dumps({"error": {"code": status} | error}))
+    assert streamed.value.code == "context_length_exceeded"
+
+
+def test_other_faults_are_not_too_long():
+    for message in ("max_tokens is too large: 9. This model supports at most 4 completion tokens", "no such model"):
+        assert failure(400, {"error": {"message": message}}).code == ""
+    assert failure(429, {"error": {"message": "Request too large on tokens per minute"}}).kind == "rate_limited"
+
+
+def test_no_address_and_no_key_is_told():
+    said = "key sk-proj-****ab12 is wrong at http://10.0.0.7:8000/v1/x?k=1, see 10.0.0.7:8000, Bearer abc.def"
+    message = failure(401, {"error": {"message": said}}).message
+    for secret in ("sk-proj", "10.0.0.7", "http", "abc.def"):
+        assert secret not in message
+    assert "is wrong at" in message
+
+
 @pytest.mark.parametrize("body", ["plain", {"detail": "plain"}, {"message": "plain"}, {"error": {"error": "plain"}}])
 def test_an_errors_message_is_found_in_many_shapes(body):
     assert failure(500, body).message == "the backend answered 500: plain"
@@ -194,7 +335,7 @@ def test_retry_after_is_seconds_or_a_date():
 
 def test_waits_double_with_jitter_and_stay_within_the_deadline():
     down = BackendError("down", kind="unavailable")
-    policy = Retries(most=4, first=1, longest=3)
+    policy = Retries(most=4, first=1, longest=3, patience=3)
     assert [policy.delay(i, down, 100, lambda: 1.0) for i in range(5)] == [1, 2, 3, 3, None]
     assert policy.delay(0, down, 100, lambda: 0.0) == 0.5
     assert policy.delay(1, down, 2.0, lambda: 1.0) is None
@@ -202,6 +343,8 @@ def test_waits_double_with_jitter_and_stay_within_the_deadline():
     assert policy.delay(0, asked, 100, lambda: 0.0) == 2.5
     assert policy.delay(0, asked, 2.4, lambda: 0.0) is None
     assert policy.delay(0, BackendError("busy", kind="rate_limited", retry_after=3.1), 100) is None
+    asked = BackendError("busy", kind="rate_limited", retry_after=1)
+    assert Retries().delay(0, asked, 100) is None  # who asked can ask somebody else, or come back
     for kind in ("timeout", "bad_response", "refused"):
         assert policy.delay(0, BackendError("no", kind=kind), 100) is None
 

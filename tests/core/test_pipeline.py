@@ -10,10 +10,10 @@ import pytest
 from scripted import Scripted
 
 from ruvllm import RuvLLM, Tier
-from ruvllm.config import Config
+from ruvllm.config import Config, InferenceConfig
 from ruvllm.encoders.protocol import run_now
 from ruvllm.errors import BackendError, ConfigError, InputError
-from ruvllm.inference.backend import estimate_tokens
+from ruvllm.inference.backend import Params, estimate_tokens
 from ruvllm.memory.records import Memory
 from ruvllm.responses import STAGES, Constraints, Delta, Response, Routed
 
@@ -199,6 +199,17 @@ def test_constraints_are_respected(remembering: tuple[RuvLLM, Scripted]):
     assert (response.routing.temperature, response.routing.context_size) == (0.1, 300)
 
 
+def test_what_nobody_set_is_left_to_the_backend(static_llm: RuvLLM):
+    backend = Scripted()
+    asked = ask(make(static_llm, backend))
+    assert backend.asked[-1][1] == Params()
+    assert (asked.routing.temperature, asked.routing.top_p) == (None, None)
+    configured = Config(inference=InferenceConfig(temperature=0.2, max_tokens=30, repeat_penalty=1.2))
+    llm = RuvLLM(encoder="static", like=static_llm, backends={"large": backend}, config=configured)
+    ask(llm)
+    assert backend.asked[-1][1] == Params(temperature=0.2, max_tokens=30, repeat_penalty=1.2)
+
+
 def test_a_model_can_be_forced(static_llm: RuvLLM):
     large, small = Scripted("Large."), Scripted("Small.", "small")
     llm = make(static_llm, large, small)
@@ -222,6 +233,7 @@ def test_a_model_can_be_forced(static_llm: RuvLLM):
         {"force_context": 1},
         {"force_context": True},
         {"force_model": 3},
+        {"extra": "reasoning_effort"},
     ],
 )
 def test_constraints_out_of_range_are_named(wrong: dict[str, Any]):

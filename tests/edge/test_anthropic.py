@@ -57,11 +57,25 @@ def test_blocks_of_tools_are_read_as_text(edge: Running, writer: Writer):
         {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "ls", "input": {"path": "."}}]},
         {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "a.py"}]},
     ]
-    tools = [{"name": "ls", "input_schema": {"type": "object"}}]
-    answer = edge.post("/v1/messages", {"model": "auto", "max_tokens": 9, "messages": turns, "tools": tools})
+    unused = {"tools": [{"name": "ls", "input_schema": {"type": "object"}}], "tool_choice": {"type": "none"}}
+    answer = edge.post("/v1/messages", {"model": "auto", "max_tokens": 9, "messages": turns} | unused)
     assert answer.headers["x-ruvllm-ignored"] == "tools"
     said = [one.content for one in writer.asked[-1]]
     assert said == ["list the files", '[called ls: {"path":"."}]', "[result: a.py]"]
+
+
+def test_optional_fields_may_be_null(edge: Running):
+    names = ("stop_sequences", "stream", "system", "temperature", "top_p", "tools", "tool_choice", "metadata")
+    answer = edge.post("/v1/messages", ASKED | dict.fromkeys(names))
+    assert (answer.status_code, answer.json()["stop_reason"]) == (200, "end_turn")
+    assert "x-ruvllm-ignored" not in answer.headers
+
+
+def test_fields_without_effect_are_listed(edge: Running):
+    unread = {"metadata": {"user_id": "ada"}, "thinking": {"type": "disabled"}, "top_k": 5}
+    for stream in (False, True):
+        answer = edge.post("/v1/messages", ASKED | unread | {"stream": stream})
+        assert (answer.status_code, answer.headers["x-ruvllm-ignored"]) == (200, "metadata, thinking, top_k")
 
 
 def test_tokens_are_counted(edge: Running):
@@ -78,6 +92,8 @@ def test_tokens_are_counted(edge: Running):
         ({"max_tokens": None}, 400, "invalid_request_error", "max_tokens"),
         ({"model": "llama"}, 404, "not_found_error", "model"),
         ({"tool_choice": {"type": "any"}}, 400, "invalid_request_error", "tool_choice"),
+        ({"tools": [{"name": "ls", "input_schema": {"type": "object"}}]}, 400, "invalid_request_error", "tools"),
+        ({"output_config": {"format": {"type": "json_schema"}}}, 400, "invalid_request_error", "output_config"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]},
             400,

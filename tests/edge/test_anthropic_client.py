@@ -50,8 +50,13 @@ def test_a_stream_is_gathered_by_the_client(client: Anthropic):
     assert message.usage.output_tokens > 0
 
 
-def test_beta_calls_with_tools_and_thinking_are_answered_in_words(client: Anthropic, writer: Writer):
+def test_tools_are_refused_by_name(client: Anthropic):
     tools = [{"name": "ls", "description": "lists", "input_schema": {"type": "object", "properties": {}}}]
+    with pytest.raises(anthropic.BadRequestError, match="tools is not supported"):
+        client.messages.create(**ASKED, tools=tools)
+
+
+def test_beta_calls_with_thinking_and_calls_of_tools_are_answered_in_words(client: Anthropic, writer: Writer):
     turns = [
         {"role": "user", "content": "list the files"},
         {
@@ -79,7 +84,6 @@ def test_beta_calls_with_tools_and_thinking_are_answered_in_words(client: Anthro
     thinking = {"type": "enabled", "budget_tokens": 1024}
     client.beta.messages.create(
         **ASKED | {"messages": turns, "max_tokens": 2048},
-        tools=tools,
         thinking=thinking,
         betas=["interleaved-thinking"],
     )

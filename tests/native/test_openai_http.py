@@ -218,7 +218,7 @@ def test_retry_after_is_waited_for_as_long_as_it_is_worth_it():
 
     async def main(seconds, params=PLAIN):
         async with Server(answer(429, "", retry_after=seconds), HOT) as server:
-            endpoint = Endpoint(server.url, "oven-1", retries=Retries(longest=60))
+            endpoint = Endpoint(server.url, "oven-1", retries=Retries(patience=60))
             return await OpenAiHttp(endpoint, sleep=sleep, jitter=lambda: 0.0).generate(ASKED, params)
 
     assert asyncio.run(main("7")).text == "very hot"

@@ -73,7 +73,7 @@ describe("openai", () => {
     assert.equal((await runner.totalUsage()).total_tokens, 11);
   });
 
-  test("a conversation with tools is answered in words", async () => {
+  test("calls of tools that were made are passed on, tools themselves are refused by name", async () => {
     const tools = [{ type: "function", function: { name: "ls", parameters: { type: "object", properties: {} } } }];
     const call = { id: "c1", type: "function", function: { name: "ls", arguments: "{}" } };
     const turns = [
@@ -81,15 +81,18 @@ describe("openai", () => {
       { role: "assistant", content: null, tool_calls: [call] },
       { role: "tool", tool_call_id: "c1", content: "a.py" },
       { role: "assistant", content: [{ type: "refusal", refusal: "I will not." }] },
-      { role: "user", content: [{ type: "text", text: "go on" }] },
+      { role: "user", content: "go on" },
     ];
-    const asked = { model: "auto", messages: turns, tools, tool_choice: "auto", parallel_tool_calls: false };
+    const asked = { model: "auto", messages: turns, reasoning_effort: "low" };
     const { data, response } = await client.chat.completions.create(asked).withResponse();
     assert.equal(data.choices[0].message.content, "go on");
-    assert.equal(response.headers.get("x-ruvllm-ignored"), "tools");
-    assert.match(llm.asked.at(-1).messages[2].content, /called .*ls/);
-    const forced = { ...asked, tool_choice: "required" };
-    assert.equal((await rejected(client.chat.completions.create(forced), OpenAI.BadRequestError)).param, "tool_choice");
+    assert.equal(response.headers.get("x-ruvllm-ignored"), null);
+    assert.deepEqual(llm.asked.at(-1).messages, turns);
+    assert.equal(llm.asked.at(-1).reasoning_effort, "low");
+    for (const [tool_choice, param] of [["auto", "tools"], ["required", "tool_choice"]]) {
+      const refused = client.chat.completions.create({ ...asked, tools, tool_choice });
+      assert.equal((await rejected(refused, OpenAI.BadRequestError)).param, param);
+    }
   });
 
   test("a conversation as long as a coding agent's is passed on whole", async () => {
@@ -185,14 +188,16 @@ describe("anthropic", () => {
         { type: "text", text: "and now?" },
       ] },
     ]; // prettier-ignore
-    const more = { tools: TOOLS, tool_choice: { type: "auto" }, betas: ["context-management-2025-06-27"] };
-    const message = await client.beta.messages.create({ ...asked, messages, ...more });
+    const betas = ["context-management-2025-06-27"];
+    const message = await client.beta.messages.create({ ...asked, messages, betas });
     assert.match(message.content[0].text, /and now\?$/);
     const said = llm.asked.at(-1).messages.map((turn) => turn.content);
     assert.deepEqual(said, ["list the files", '[called ls: {"path":"."}]', "[result: a.py\nb.py]\nand now?"]);
-    const forced = { ...asked, tools: TOOLS, tool_choice: { type: "any" } };
-    const error = await rejected(client.messages.create(forced), Anthropic.BadRequestError);
-    assert.equal(error.error.error.type, "invalid_request_error");
+    for (const [type, field] of [["auto", "tools"], ["any", "tool_choice"]]) {
+      const refused = client.messages.create({ ...asked, tools: TOOLS, tool_choice: { type } });
+      const error = (await rejected(refused, Anthropic.BadRequestError)).error.error;
+      assert.deepEqual([error.type, error.field], ["invalid_request_error", field]);
+    }
   });
 
   test("tokens are counted, and models listed", async () => {

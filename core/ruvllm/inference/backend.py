@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from math import ceil
-from typing import Protocol
+from typing import Any, Protocol
 
-from ruvllm.errors import InputError
+from ruvllm.errors import BackendError, InputError
+from ruvllm.text.surrogates import well_formed
 
 __all__ = [
     "ROLES",
     "Backend",
     "Chunk",
     "Completion",
+    "LocalParams",
     "Message",
     "Params",
     "Usage",
+    "check_extra",
     "estimate_tokens",
     "estimate_usage",
     "gather",
     "last",
+    "too_long",
 ]
 
 ROLES = ("system", "user", "assistant")
 _BYTES_PER_TOKEN = 4  # of English under the usual byte-pair vocabularies; what a budget needs, not a bill
 _PER_MESSAGE = 4  # role and separators of a chat template
+# Fields of a request without which the answer is another one; a backend that lacks them must not pretend.
+_ESSENTIAL = ("tools", "functions", "response_format", "grammar", "json_schema", "structured_outputs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Params:
-    """How to generate (FEATURES.md I12).
+    """How to generate (FEATURES.md I12); None, where nobody said, leaves it to the backend.
 
     Attributes:
         max_tokens: of the answer, at most.
@@ -54,34 +60,64 @@ class Params:
         seed: None lets the backend choose.
         timeout: seconds for the whole answer with all attempts at it; None leaves it to the backend.
         min_p: sample from tokens of at least this share of the likeliest one's probability; of local models.
+        extra: further fields of an OpenAI-like request, as the caller has them: `messages` there is sent instead of
+            the messages as ruvllm reads them, and `max_completion_tokens` says under which name `max_tokens` goes.
     """
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    repeat_penalty: float | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    timeout: float | None = None
+    min_p: float | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # Each comparison is written so that NaN fails it.
+        for name, right, fix in (
+            ("max_tokens", self.max_tokens is None or self.max_tokens >= 1, "1 or more"),
+            ("temperature", self.temperature is None or 0 <= self.temperature <= 2, "0 to 2"),
+            ("top_p", self.top_p is None or 0 < self.top_p <= 1, "above 0, at most 1"),
+            ("top_k", self.top_k is None or self.top_k >= 0, "0 (all tokens) or more"),
+            ("repeat_penalty", self.repeat_penalty is None or 0 < self.repeat_penalty <= 10, "above 0, at most 10"),
+            ("min_p", self.min_p is None or 0 <= self.min_p <= 1, "0 to 1"),
+            ("timeout", self.timeout is None or self.timeout > 0, "seconds above 0"),
+        ):
+            if not right:
+                raise InputError(f"{name} is {getattr(self, name)}", field=name, fix=f"give {fix}, or None")
+        if isinstance(self.stop, str) or not all(self.stop):
+            raise InputError("stop holds no texts", field="stop", fix="give a tuple of texts that are not empty")
+
+    @property
+    def essential(self) -> str:
+        """The first of the extra fields that a backend must honour or refuse; "" for none."""
+        for name, value in self.extra.items():
+            plain = isinstance(value, Mapping) and value.get("type") == "text"
+            unused = name == "tools" and self.extra.get("tool_choice") == "none"
+            if value and not plain and not unused and (name in _ESSENTIAL or name.startswith("guided_")):
+                return name
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalParams:
+    """What a model on this machine takes where the caller said nothing; as in `Params`."""
 
     max_tokens: int = 512
     temperature: float = 0.7
     top_p: float = 0.9
     top_k: int = 50
     repeat_penalty: float = 1.1
-    stop: tuple[str, ...] = ()
-    seed: int | None = None
-    timeout: float | None = None
     min_p: float = 0.0
 
-    def __post_init__(self) -> None:
-        # Each comparison is written so that NaN fails it.
-        checks = (
-            ("max_tokens", self.max_tokens >= 1, "1 or more"),
-            ("temperature", 0 <= self.temperature <= 2, "0 to 2"),
-            ("top_p", 0 < self.top_p <= 1, "above 0, at most 1"),
-            ("top_k", self.top_k >= 0, "0 (all tokens) or more"),
-            ("repeat_penalty", 0 < self.repeat_penalty <= 10, "above 0, at most 10"),
-            ("min_p", 0 <= self.min_p <= 1, "0 to 1"),
-            ("timeout", self.timeout is None or self.timeout > 0, "seconds above 0, or None"),
-        )
-        for field, right, fix in checks:
-            if not right:
-                raise InputError(f"{field} is {getattr(self, field)}", field=field, fix=f"give {fix}")
-        if isinstance(self.stop, str) or not all(self.stop):
-            raise InputError("stop holds no texts", field="stop", fix="give a tuple of texts that are not empty")
+    @classmethod
+    def of(cls, params: Params) -> LocalParams:
+        """What was said, else the defaults."""
+        said = {one.name: getattr(params, one.name) for one in fields(cls)}
+        return cls(**{name: value for name, value in said.items() if value is not None})
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +139,8 @@ class Completion:
     """A whole answer.
 
     Attributes:
-        finish_reason: "stop" or "length".
+        finish_reason: "stop", "length", "content_filter" (the backend's filter ended it), or "refusal" (the model
+            declined, and the text is what it says instead).
         cost: in US dollars.
         confidence: 0 to 1, the backend's own; 0 says that it cannot answer, None that it does not know.
         backend: the name of the one that wrote it, "" for the one that was asked.
@@ -125,6 +162,7 @@ class Chunk:
     Attributes:
         confidence: of the answer so far, as in `Completion`.
         model, backend: who writes, "" for the one that was asked.
+        refusal: whether the text is what the model says instead of an answer.
     """
 
     text: str
@@ -134,10 +172,14 @@ class Chunk:
     cost: float = 0.0
     model: str = ""
     backend: str = ""
+    refusal: bool = False
 
 
 class Backend(Protocol):
-    """Writes answers. Every failure to do so is a BackendError."""
+    """Writes answers. Every failure to do so is a BackendError.
+
+    One with an attribute `passes` that is true honours the `extra` fields of its Params.
+    """
 
     name: str
     model: str
@@ -184,6 +226,20 @@ def last(messages: Sequence[Message], role: str = "user") -> str:
     raise InputError(f"no message is by the {role}", field="messages", fix=f"add a message of role {role!r}")
 
 
+def check_extra(params: Params, backend: Backend) -> None:
+    """Raises BackendError: a field of the request that makes another answer, and that this backend does not know."""
+    if (name := params.essential) and not getattr(backend, "passes", False):
+        message, fix = f"{backend.name} knows no {name}", "leave it out, or name a model behind an OpenAI-like server"
+        raise BackendError(message, kind="refused", field=name, fix=fix, code="unsupported_parameter", status=400)
+
+
+def too_long(tokens: int, name: str, room: int) -> BackendError:
+    """The error of a prompt of more tokens than a backend reads, under the code that clients know it by."""
+    message = f"the prompt has about {tokens} tokens, {name} reads {room}"
+    fix = "shorten it, or use a backend with a larger context"
+    return BackendError(message, kind="refused", field="messages", fix=fix, code="context_length_exceeded", status=400)
+
+
 async def gather(chunks: AsyncIterator[Chunk], model: str) -> Completion:
     """The whole answer of a stream."""
     parts: list[str] = []
@@ -191,7 +247,7 @@ async def gather(chunks: AsyncIterator[Chunk], model: str) -> Completion:
     async for end in chunks:
         parts.append(end.text)
     return Completion(
-        "".join(parts),
+        well_formed("".join(parts)),
         end.model or model,
         end.usage or Usage(),
         end.finish_reason or "stop",

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Pause, pause
 from ruvllm.errors import BackendError, RuvllmError
-from ruvllm.inference.backend import Chunk, Completion, Message, Params, Usage, gather
+from ruvllm.inference.backend import Chunk, Completion, LocalParams, Message, Params, Usage, gather, too_long
 from ruvllm.inference.kv_cache import KeptCaches, Reading
 from ruvllm.inference.local_model import LocalModel
 from ruvllm.inference.sampling import Sampler, StopText
@@ -81,7 +81,7 @@ class CausalLM:
             BackendError: as `generate`.
         """
         prompt = self.prompt(messages, params)
-        most = min(params.max_tokens, self.context - len(prompt))
+        most = min(LocalParams.of(params).max_tokens, self.context - len(prompt))
         stops, read = StopText(params.stop), self._model.tokenizer.reader()
         said, written, reason, certainty = "", 0, "length", 0.0
         try:
@@ -109,18 +109,17 @@ class CausalLM:
         Raises:
             BackendError: the last message alone does not fit ("refused"), or the template fails.
         """
-        room = self.context - max(1, min(params.max_tokens, self.context // _ANSWER_ROOM))
+        room = self.context - max(1, min(LocalParams.of(params).max_tokens, self.context // _ANSWER_ROOM))
         while True:
             try:
                 ids = self._model.prompt(messages)
             except RuvllmError as bad:
-                raise BackendError(bad.message, kind="refused", field=bad.field, fix=bad.fix) from None
+                raise BackendError(bad.message, kind="refused", field=bad.field, fix=bad.fix, status=400) from None
             if len(ids) <= room:
                 return ids
             shorter = _without_oldest(messages)
             if len(shorter) == len(messages):
-                message = f"the prompt has {len(ids)} tokens, {self.model} takes {room} beside its answer"
-                raise BackendError(message, kind="refused", field="messages", fix="ask less, or use a larger context")
+                raise too_long(len(ids), self.model, room)
             messages = shorter
 
     async def tokens(self, prompt: Sequence[int], params: Params, most: int) -> AsyncGenerator[tuple[int, float], None]:

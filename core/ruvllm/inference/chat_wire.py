@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import exp
 from typing import Any, Literal
 
 from ruvllm.errors import BackendError
 from ruvllm.inference.backend import Message, Params, Usage
+from ruvllm.inference.refusals import failure, status_of
+from ruvllm.text.surrogates import Joiner, well_formed
 
-__all__ = ["DIALECTS", "ChatReader", "Dialect", "failure", "request_body"]
+__all__ = ["DIALECTS", "ChatReader", "Dialect", "request_body"]
 
 Dialect = Literal["openai", "llama.cpp", "vllm"]
 # What the protocol itself lacks; the cloud refuses fields that it does not know.
@@ -26,22 +28,28 @@ _EXCERPT = 200
 def request_body(
     model: str, messages: Sequence[Message], params: Params, dialect: Dialect, extra: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A streaming request as JSON types. `extra` fields come last; one that is None leaves a field out."""
-    body: dict[str, Any] = {
+    """A streaming request as JSON types: nothing that nobody asked for.
+
+    `extra` fields come last; one that is None leaves a field out.
+    """
+    asked = params.extra
+    limit = "max_completion_tokens" if asked.get("max_completion_tokens") is not None else "max_tokens"
+    options = asked.get("stream_options")
+    known: dict[str, Any] = {
         "model": model,
-        "messages": [{"role": message.role, "content": message.content} for message in messages],
-        "max_tokens": params.max_tokens,
+        "messages": asked.get("messages") or [{"role": one.role, "content": one.content} for one in messages],
+        limit: params.max_tokens,
         "temperature": params.temperature,
         "top_p": params.top_p,
         "stop": list(params.stop) or None,
         "seed": params.seed,
         "stream": True,
-        "stream_options": {"include_usage": True},
+        "stream_options": {**(options if isinstance(options, Mapping) else {}), "include_usage": True},
     }
-    body |= {theirs: getattr(params, ours) for ours, theirs in DIALECTS[dialect].items()}
-    if dialect == "vllm" and not params.top_k:
-        body["top_k"] = -1  # its own "all tokens"
-    body |= extra
+    known |= {theirs: getattr(params, ours) for ours, theirs in DIALECTS[dialect].items()}
+    if dialect == "vllm" and params.top_k == 0:
+        known["top_k"] = -1  # its own "all tokens"
+    body = {**asked, **{field: value for field, value in known.items() if value is not None}, **extra}
     return {field: value for field, value in body.items() if value is not None}
 
 
@@ -52,9 +60,10 @@ class ChatReader:
     Attributes:
         text: the answer so far.
         model: as the server names it.
-        finish_reason: "stop" or "length" once the server said so.
+        finish_reason: as in `Completion`, once the server said so.
         usage: once the server said it.
         done: nothing follows.
+        refused: the text is what the model says instead of an answer.
     """
 
     text: str = ""
@@ -62,8 +71,10 @@ class ChatReader:
     finish_reason: str | None = None
     usage: Usage | None = None
     done: bool = False
+    refused: bool = False
     _logprobs: float = 0.0
     _tokens: int = 0
+    _joiner: Joiner = field(default_factory=Joiner)
 
     @property
     def complete(self) -> bool:
@@ -83,15 +94,18 @@ class ChatReader:
         """
         if data.strip() == "[DONE]":
             self.done = True
-            return ""
+            self.finish_reason = self.finish_reason or self._reason("stop")
+            return self._add(self._joiner.close())
         return "".join(self._object(value) for value in _objects(data))
 
     def _object(self, value: Any) -> str:
         if not isinstance(value, dict):
             raise _garbled(value)
         if value.get("error"):
-            raise failure(_status(value["error"]), value)
-        self.model = _text(value.get("model")) or self.model
+            raise failure(status_of(value["error"]), value)
+        if value.get("object") == "error":  # of vLLM, whose errors have no envelope
+            raise failure(status_of(value), value)
+        self.model = well_formed(_text(value.get("model"))) or self.model
         self.usage = _usage(value.get("usage")) or self.usage
         choices = value.get("choices")
         if choices is None:  # a last event with the usage alone, or a server's own kind of event
@@ -106,17 +120,29 @@ class ChatReader:
 
     def _choice(self, choice: dict[str, Any]) -> str:
         # A server that does not stream answers with a message; old ones know only `text`.
-        said = choice.get("delta") or choice.get("message") or {}
-        new = _text(said.get("content") if isinstance(said, dict) else None) or _text(choice.get("text"))
-        self.text += new
+        said = choice.get("delta") or choice.get("message")
+        if not isinstance(said, dict):
+            said = {}
+        declined = _text(said.get("refusal"))
+        self.refused = self.refused or bool(declined)
+        new = self._joiner.feed(_text(said.get("content")) + declined or _text(choice.get("text")))
         self._count(choice.get("logprobs"))
         reason = choice.get("finish_reason")
-        if reason == "content_filter":
-            message = "the backend's content filter stopped the answer"
-            raise BackendError(message, kind="refused", fix="ask in other words, or another backend")
         if isinstance(reason, str) and reason:
-            self.finish_reason = "length" if reason in ("length", "max_tokens") else "stop"
+            self.finish_reason = self._reason(reason.lower())
+            new += self._joiner.close()
+        return self._add(new)
+
+    def _add(self, new: str) -> str:
+        self.text += new
         return new
+
+    def _reason(self, theirs: str) -> str:
+        if theirs in ("length", "max_tokens"):
+            return "length"
+        if theirs.startswith("content_filter") or theirs in ("refusal", "safety"):
+            return "content_filter"
+        return "refusal" if self.refused else "stop"
 
     def _count(self, logprobs: Any) -> None:
         tokens = logprobs.get("content") if isinstance(logprobs, dict) else None
@@ -125,23 +151,6 @@ class ChatReader:
             if isinstance(value, int | float) and value <= 0:
                 self._logprobs += value
                 self._tokens += 1
-
-
-def failure(status: int, body: Any, retry_after: float | None = None) -> BackendError:
-    """The error that a response of this HTTP status stands for; `body` is what it says, as JSON types or text."""
-    said = _said(body)
-    about = f"the backend answered {status}" + (f": {said}" if said else "")
-    if status == 429:
-        return BackendError(about, kind="rate_limited", retry_after=retry_after, fix="send fewer requests, or wait")
-    if status == 408 or status >= 500:
-        return BackendError(about, kind="unavailable", retry_after=retry_after, fix="see the backend's own log")
-    if status in (401, 403):
-        return BackendError(about, kind="refused", field="api_key_env", fix="check the API key in the environment")
-    if status == 404:
-        return BackendError(about, kind="refused", field="url", fix="check url (it ends in /v1) and model")
-    if 400 <= status < 500:
-        return BackendError(about, kind="refused", fix="change the request, or choose another backend")
-    return BackendError(about, kind="bad_response", field="url", fix="check that url leads to the API itself")
 
 
 def _objects(data: str) -> list[Any]:
@@ -160,22 +169,6 @@ def _garbled(value: Any) -> BackendError:
     excerpt = (value if isinstance(value, str) else repr(value))[:_EXCERPT]
     message = f"the backend sent what is no part of a chat completion: {excerpt!r}"
     return BackendError(message, kind="bad_response", field="url", fix="check that url leads to an OpenAI-like API")
-
-
-def _said(body: Any) -> str:
-    """The message in an error's body, whatever its shape."""
-    for _ in range(3):
-        if isinstance(body, dict):
-            body = body.get("error") or body.get("message") or body.get("detail") or ""
-    return " ".join(str(body).split())[:_EXCERPT]
-
-
-def _status(error: Any) -> int:
-    """What the status would have been of an error that comes in the stream."""
-    code = error.get("code", error.get("status")) if isinstance(error, dict) else None
-    if isinstance(code, int) and 400 <= code < 600:
-        return code
-    return 429 if isinstance(code, str) and "rate_limit" in code else 500
 
 
 def _text(value: Any) -> str:

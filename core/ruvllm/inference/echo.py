@@ -39,7 +39,7 @@ class Echo:
         """The answer by words."""
         said, reason = "", "stop"
         for word in _WORDS.findall(f"[echo] {last(messages)}"):
-            if estimate_tokens(said + word) > params.max_tokens:
+            if params.max_tokens is not None and estimate_tokens(said + word) > params.max_tokens:
                 reason = "length"
                 break
             if self._pause:

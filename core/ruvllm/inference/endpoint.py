@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -66,6 +67,10 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         self._check_url()
+        try:
+            json.dumps(dict(self.extra))
+        except (TypeError, ValueError, RecursionError):
+            raise ConfigError("extra is no JSON", field="extra", fix="give texts, numbers, lists and tables") from None
         if not self.model:
             raise ConfigError("a backend needs a model", field="model", fix="name it as the server does")
         if self.dialect not in DIALECTS:

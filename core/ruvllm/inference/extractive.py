@@ -85,8 +85,7 @@ class Extractive:
         found = await self.extract(messages)
         said, reason = "", "stop"
         for part in _parts(found):
-            room = params.max_tokens - estimate_tokens(said)
-            if estimate_tokens(part) > room:
+            if params.max_tokens is not None and estimate_tokens(part) > params.max_tokens - estimate_tokens(said):
                 reason = "length"
                 break
             said += part

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from ruvllm.errors import BackendError, BackendFailure
-from ruvllm.inference.chat_wire import ChatReader, failure
+from ruvllm.inference.chat_wire import ChatReader
 from ruvllm.inference.endpoint import Endpoint
+from ruvllm.inference.refusals import failure
 from ruvllm.inference.retry import retry_after
 from ruvllm.inference.sse import EventReader
 

@@ -5,14 +5,27 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from math import inf
 
 from ruvllm.errors import BackendError
-from ruvllm.inference.backend import Backend, Chunk, Completion, Message, Params, estimate_usage, gather
+from ruvllm.inference.backend import (
+    Backend,
+    Chunk,
+    Completion,
+    Message,
+    Params,
+    check_extra,
+    estimate_usage,
+    gather,
+    too_long,
+)
 from ruvllm.inference.breaker import CircuitBreaker
+from ruvllm.text.surrogates import Joiner
 
 __all__ = ["Judge", "Ladder", "Step"]
 
 Judge = Callable[[Sequence[Message], str], float]  # how good an answer is, 0 to 1
+_DECLINED = ("content_filter", "refusal")  # ends of an answer that is none, and that nobody else is asked for
 _HELD = 24  # chunks of a judged answer that are held back before its confidence decides
 
 
@@ -116,11 +129,12 @@ class Ladder:
         """One backend's answer, and where the caller is picky nothing of it before it is found good."""
         params = self._params(step, messages, run)
         waiting: list[Chunk] | None = [] if picky else None
+        joiner = Joiner()
         with step.breaker.call() as answers:
             async with _closing(step.backend.stream(messages, params)) as chunks:
                 async for chunk in chunks:
                     answers()
-                    named = self._named(step, chunk, run)
+                    named = self._named(step, chunk, run, joiner)
                     if waiting is None:
                         run.begun = run.begun or bool(named.text)
                         yield named
@@ -140,8 +154,8 @@ class Ladder:
         """With the time that is left. Raises BackendError: there is none, or the prompt is too long."""
         needed = estimate_usage(messages, "").prompt_tokens
         if needed > step.backend.context:
-            message = f"the prompt has about {needed} tokens, {step.backend.name} reads {step.backend.context}"
-            raise BackendError(message, kind="refused", field="messages", fix="shorten it")
+            raise too_long(needed, step.backend.name, step.backend.context)
+        check_extra(run.params, step.backend)
         if run.deadline is None:
             return run.params
         left = run.deadline - self._clock()
@@ -150,9 +164,10 @@ class Ladder:
             raise BackendError(message, kind="timeout", field="timeout", fix="allow more")
         return replace(run.params, timeout=left)
 
-    def _named(self, step: Step, chunk: Chunk, run: _Run) -> Chunk:
+    def _named(self, step: Step, chunk: Chunk, run: _Run, joiner: Joiner) -> Chunk:
         model, name = chunk.model or step.backend.model, chunk.backend or step.backend.name
-        return replace(chunk, model=model, backend=name, cost=chunk.cost + run.spent)
+        text = joiner.feed(chunk.text) + (joiner.close() if chunk.finish_reason is not None else "")
+        return replace(chunk, text=text, model=model, backend=name, cost=chunk.cost + run.spent)
 
     def _decided(self, step: Step, waiting: list[Chunk], held: int | None) -> bool:
         """Whether it can be said now if the answer is good."""
@@ -166,6 +181,8 @@ class Ladder:
 
     def _verdict(self, step: Step, messages: Sequence[Message], chunks: list[Chunk]) -> None:
         """Raises _RejectedError: the answer is not good."""
+        if chunks[-1].finish_reason in _DECLINED:
+            return
         text, confidence = "".join(chunk.text for chunk in chunks), chunks[-1].confidence
         if not text.strip():
             confidence = 0.0
@@ -178,10 +195,10 @@ class Ladder:
     async def _second_best(self, messages: Sequence[Message], run: _Run) -> AsyncGenerator[Chunk, None]:
         """The best of the rejected answers, where an error is no better; else the error."""
         if not run.rejected:
-            raise run.errors[0]
+            raise _foremost(run.errors)
         step, best = max(run.rejected, key=lambda one: one[1].confidence)
         if best.confidence == 0 and run.errors:  # it says that it cannot answer; why nobody else did says more
-            raise run.errors[0]
+            raise _foremost(run.errors)
         if best.chunks[-1].finish_reason is not None:
             for chunk in best.chunks:
                 yield replace(chunk, cost=run.spent)
@@ -189,6 +206,13 @@ class Ladder:
         async with aclosing(self._climb(step, messages, run, None, picky=False)) as chunks:
             async for chunk in chunks:
                 yield chunk
+
+
+def _foremost(errors: Sequence[BackendError]) -> BackendError:
+    """What the caller is told: the first error, or where all are busy, who is free again first."""
+    if all(error.kind == "rate_limited" for error in errors):
+        return min(errors, key=lambda error: inf if error.retry_after is None else error.retry_after)
+    return errors[0]
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from ruvllm.errors import BackendError, ConfigError
+from ruvllm.errors import BackendError, ConfigError, InputError
 from ruvllm.inference.backend import Chunk, Completion, Message, Params, estimate_usage, gather
 from ruvllm.inference.chat_wire import ChatReader, request_body
 from ruvllm.inference.endpoint import Endpoint
@@ -32,7 +32,7 @@ _IDLE = 32  # connections kept for later
 
 
 class OpenAiHttp:
-    """A model behind an OpenAI-like API.
+    """A model behind an OpenAI-like API; it passes on the fields of a request that ruvllm does not know.
 
     Answers are streamed from the server even where the caller wants a whole one: a stall is noticed between two
     tokens, and a caller who gives up frees the server at once.
@@ -47,6 +47,8 @@ class OpenAiHttp:
     Raises:
         ConfigError: httpx is not installed, or the API key's variable is not set.
     """
+
+    passes = True
 
     def __init__(
         self,
@@ -83,12 +85,12 @@ class OpenAiHttp:
         seconds = self.endpoint.timeout if params.timeout is None else min(params.timeout, self.endpoint.timeout)
         deadline = self._clock() + seconds
         fields = request_body(self.model, messages, params, self.endpoint.dialect, self._extra())
-        body, attempt, reader = json.dumps(fields).encode(), 0, ChatReader()
+        body, attempt, reader = _encoded(fields), 0, ChatReader()
         while True:
             try:
                 async with aclosing(self._attempt(body, reader, deadline)) as texts:
                     async for text in texts:
-                        yield Chunk(text, confidence=reader.confidence)
+                        yield Chunk(text, confidence=reader.confidence, refusal=reader.refused)
                 break
             except BackendError as error:
                 error.partial = reader.text
@@ -139,6 +141,14 @@ class OpenAiHttp:
             )
             self._clients[loop] = client
         return client
+
+
+def _encoded(fields: dict[str, Any]) -> bytes:
+    try:
+        return json.dumps(fields).encode()
+    except (RecursionError, TypeError, ValueError) as bad:
+        message = f"a field of the request is no JSON: {str(bad)[:100]}"
+        raise InputError(message, field="extra", fix="give JSON types, not too deeply nested") from None
 
 
 @cache

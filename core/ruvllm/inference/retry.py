@@ -23,12 +23,14 @@ class Retries:
     Attributes:
         most: attempts after the first one.
         first: seconds before the second attempt, doubled for each further one.
-        longest: seconds; a backend that asks for more is given up, for the caller to ask another.
+        longest: seconds, of these.
+        patience: seconds; a backend that asks for more is given up: the caller can ask another, or come back itself.
     """
 
     most: int = 2
     first: float = 0.5
     longest: float = 10.0
+    patience: float = 0.5
 
     def delay(
         self, attempt: int, error: BackendError, left: float, jitter: Callable[[], float] = random.random
@@ -43,7 +45,7 @@ class Retries:
             return None
         seconds = min(self.first * 2**attempt, self.longest) * (0.5 + jitter() / 2)
         if error.retry_after is not None:
-            if error.retry_after > self.longest:
+            if error.retry_after > self.patience:
                 return None
             seconds = max(seconds, error.retry_after)
         return seconds if seconds < left else None

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.errors import BackendError
-from ruvllm.inference.backend import Params
+from ruvllm.inference.backend import LocalParams, Params
 
 __all__ = ["Sampler", "StopText"]
 
@@ -28,7 +28,7 @@ class Sampler:
     """
 
     def __init__(self, params: Params, seen: Iterable[int] = ()) -> None:
-        self._params = params
+        self._params = LocalParams.of(params)
         self._random = np.random.Generator(np.random.PCG64(params.seed))
         self._seen = list(seen)[-_REPEATED:]
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ruvllm.errors import BackendError, ConfigError
 
-__all__ = ["KeyFromEnvironment"]
+__all__ = ["KeyFromEnvironment", "cleaned"]
 
 _HIDDEN = "[key]"
 _TELLING = 8  # characters of a key that nobody should see
+_ADDRESS = re.compile(r"\w+://[^\s'\"<>)\]]+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b|\blocalhost:\d+\b")
+_KEY = re.compile(r"\bBearer\s+\S+|\b(?:sk|pk|rk|gsk|xai|hf)[-_][\w*.-]{6,}|\bAIza[\w*-]{6,}", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +60,8 @@ class KeyFromEnvironment:
                 error.message = error.message.replace(key[:length], _HIDDEN)
                 error.args = (str(error).replace(key[:length], _HIDDEN),)
         return error
+
+
+def cleaned(text: str) -> str:
+    """What a backend says, without the addresses and the keys in it: it goes to clients."""
+    return _KEY.sub(_HIDDEN, _ADDRESS.sub("[address]", text))

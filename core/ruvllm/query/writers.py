@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ruvllm.errors import InputError
-from ruvllm.inference.backend import Backend, Completion, Params
+from ruvllm.inference.backend import Backend, Completion, Params, check_extra
 from ruvllm.inference.echo import Echo
 from ruvllm.inference.extractive import Extractive
 from ruvllm.inference.passages import Passage
@@ -60,13 +60,16 @@ class Writers:
         """Those there are."""
         return self.tiers.backends
 
-    def plan(self, tier: Tier, pinned: bool, choice: Choice | None, constraints: Constraints) -> Plan:
+    def plan(
+        self, tier: Tier, pinned: bool, choice: Choice | None, constraints: Constraints, passing: bool = False
+    ) -> Plan:
         """For a query.
 
         Args:
             tier: the router's.
             pinned: whether the agent insists on it.
             choice: the model router's, None where there is none.
+            passing: a conversation is passed on: to a server behind a URL goes only what its caller said.
 
         Raises:
             InputError: `force_model` names no backend.
@@ -77,11 +80,13 @@ class Writers:
         forced = constraints.force_model is not None
         used = self._named(constraints.force_model) if constraints.force_model else self.tiers.order(tier)[0]
         backend = self.backends[used]
-        config = self._config
+        most = min(backend.context, constraints.force_context or backend.context)
+        wished = min(most, constraints.force_context or (sure.context if sure else self._config.context))
+        learnt, config = sure is not None, self._config
+        if passing and getattr(backend, "passes", False):
+            sure, config = None, InferenceConfig()
         temperature = _first(constraints.temperature, sure.temperature if sure else None, config.temperature)
         top_p = _first(constraints.top_p, max(sure.top_p, _LEAST_TOP_P) if sure else None, config.top_p)
-        most = min(backend.context, constraints.force_context or backend.context)
-        wished = min(most, constraints.force_context or (sure.context if sure else config.context))
         params = Params(
             max_tokens=constraints.max_tokens or config.max_tokens,
             temperature=temperature,
@@ -90,8 +95,9 @@ class Writers:
             repeat_penalty=config.repeat_penalty,
             stop=constraints.stop,
             seed=constraints.seed,
+            extra=constraints.extra,
         )
-        info = RoutingInfo(backend.model, wished, temperature, top_p, backend.name, sure is not None)
+        info = RoutingInfo(backend.model, wished, temperature, top_p, backend.name, learnt)
         return Plan(backend, used, forced, params, (wished, most), info)
 
     @property
@@ -103,6 +109,7 @@ class Writers:
         """What to ask, once it is known what was found: who answers without a model answers from that."""
         passages = self._passages(sources)
         if isinstance(plan.backend, Extractive) and (plan.forced or self.local):
+            check_extra(plan.params, plan.backend)
             return plan.backend.over(passages)
         return self.tiers.alone(plan.tier) if plan.forced else self.tiers.at(plan.tier, passages)
 
@@ -143,6 +150,6 @@ def _label(source: Source) -> str:
     return next((str(source.metadata[key]) for key in ("source", "title", "path") if key in source.metadata), "")
 
 
-def _first(*values: float | None) -> float:
+def _first(*values: float | None) -> float | None:
     """The first that is given."""
-    return next(value for value in values if value is not None)
+    return next((value for value in values if value is not None), None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["well_formed", "well_formed_json"]
+__all__ = ["Joiner", "well_formed", "well_formed_json"]
 
 
 def well_formed(text: str) -> str:
@@ -25,3 +25,22 @@ def well_formed_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {well_formed_json(key): well_formed_json(item) for key, item in value.items()}
     return value
+
+
+class Joiner:
+    """`well_formed` for a text that comes in pieces, which may end between the halves of a character."""
+
+    def __init__(self) -> None:
+        self._half = ""
+
+    def feed(self, piece: str) -> str:
+        """What is certain now; half a character at the end waits for the other half."""
+        text, self._half = self._half + piece, ""
+        if text and "\ud800" <= text[-1] <= "\udbff":
+            text, self._half = text[:-1], text[-1]
+        return well_formed(text)
+
+    def close(self) -> str:
+        """What waited, when nothing follows."""
+        half, self._half = self._half, ""
+        return well_formed(half)
