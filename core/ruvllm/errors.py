@@ -90,13 +90,13 @@ class BackendError(RuvllmError):
         self.kind, self.retry_after, self.partial = kind, retry_after, partial
 
 
-def unknown(what: str, name: object, known: Iterable[str]) -> InputError:
+def unknown(what: str, name: object, names: Iterable[str]) -> InputError:
     """For a name that nothing has: its fix names those most like it, or some that there are.
 
     Args:
         what: what would be called so, e.g. "agent"; also the field.
     """
-    there = list(islice(known, _COMPARED))
+    there = list(islice(names, _COMPARED))
     near = get_close_matches(str(name)[:200], there, 3, 0.6)
     some = ", ".join(there[:_NAMED]) + (", …" if len(there) > _NAMED else "")
     fix = f"did you mean {' or '.join(near)}?" if near else f"use {some}" if there else f"there is no {what} yet"
