@@ -194,7 +194,13 @@ def process(
     command = [sys.executable, "-m", "ruvllm.cli", *args]
     line = ["bash", "-c", shell, "bash", *command] if shell else command
     return subprocess.run(
-        line, input=stdin.decode(), capture_output=True, text=True, env=os.environ | environment, check=False
+        line,
+        input=stdin.decode(),
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+        check=False,
+        timeout=120,
     )
 
 
@@ -231,6 +237,14 @@ def test_a_package_that_cannot_be_imported_is_no_reason(module: str, tmp_path: P
     done = process(["hook", "--builtin", "--debug"], event(), PYTHONPATH=path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: ")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_among_the_agents_is_not_waited_for(project: Path):
+    os.mkfifo(project / ".claude" / "agents" / "pipe.md")
+    os.mkfifo(project / ".claude" / "settings.json")
+    done = process(["hook"], event("prune the apple trees and the hedge", cwd=str(project)))
+    assert "`gardener`" in done.stdout
 
 
 def test_models_that_are_gone_are_no_reason(tmp_path: Path):

@@ -18,7 +18,7 @@ import click
 
 from ruvllm import Agent, Decision, InputError, RuvLLM, RuvllmError, read_agents
 from ruvllm.cli.console import plain, print_json
-from ruvllm.cli.options import agents_option, default_state, encoder_option, state_of, state_option
+from ruvllm.cli.options import default_state, encoder_option, state_of, state_option
 from ruvllm.text.surrogates import well_formed
 
 __all__ = ["hook"]
@@ -55,7 +55,12 @@ _COMMAND = re.compile(r"/([\w-]+)(:[\w:-]+)?(?!\S)")
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
-@agents_option
+@click.option(
+    "--agents",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="A folder of agents, or an agents file, to recommend from instead of what is installed.",
+)
 @click.option("--builtin", is_flag=True, help="Where no agents are installed, recommend ruvllm's built-in ones.")
 @encoder_option
 @state_option
