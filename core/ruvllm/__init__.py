@@ -1,20 +1,26 @@
 """ruvllm: which agent, which model tier, how sure, and what was learnt from the last time."""
 
-from ruvllm.agents.readers import read_agents
-from ruvllm.config import Config
-from ruvllm.errors import (
-    AgentFileError,
-    ArtifactError,
-    BackendError,
-    ConfigError,
-    EncoderError,
-    InputError,
-    RuvllmError,
-    StoreError,
-)
-from ruvllm.responses import Constraints, Response, Session, Source
-from ruvllm.runtime import RuvLLM
-from ruvllm.types import Action, Agent, Candidate, Decision, Evidence, Feedback, Team, TeamMember, Tier
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ruvllm.agents.readers import read_agents
+    from ruvllm.config import Config
+    from ruvllm.errors import (
+        AgentFileError,
+        ArtifactError,
+        BackendError,
+        ConfigError,
+        EncoderError,
+        InputError,
+        RuvllmError,
+        StoreError,
+    )
+    from ruvllm.responses import Constraints, Response, Session, Source
+    from ruvllm.runtime import RuvLLM
+    from ruvllm.types import Action, Agent, Candidate, Decision, Evidence, Feedback, Team, TeamMember, Tier
 
 __version__ = "0.1.0"
 __all__ = [
@@ -43,3 +49,18 @@ __all__ = [
     "Tier",
     "read_agents",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """A name of `__all__`, imported when first asked for: a command that needs no numpy does not wait for it."""
+    if name in __all__:
+        for home in ("errors", "types", "config", "agents.readers", "responses", "runtime"):
+            module = import_module(f"ruvllm.{home}")
+            if name in module.__all__:
+                globals()[name] = getattr(module, name)
+                return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

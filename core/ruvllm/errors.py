@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+from itertools import islice
 from typing import Literal
 
 __all__ = [
@@ -14,10 +17,15 @@ __all__ = [
     "InputError",
     "RuvllmError",
     "StoreError",
+    "unknown",
 ]
 
 BackendFailure = Literal["timeout", "unavailable", "rate_limited", "bad_response", "refused"]
+# Fixes that a host may know a command for: a program that reads them has none.
+CONVERT, LINT = "convert the model again", "mend what is named"
+REEMBED, REPAIR, TRAIN = "encode the memories anew", "repair the state file", "train the tiers again"
 REBUILD = "pip install -U ruvllm-models, or run `make models`"
+_COMPARED, _NAMED = 2_000, 8  # names that another may have meant, and of them those that are listed where none is near
 
 
 class RuvllmError(Exception):
@@ -84,3 +92,16 @@ class BackendError(RuvllmError):
     ) -> None:
         super().__init__(message, field=field, fix=fix, code=code)
         self.kind, self.retry_after, self.partial, self.status = kind, retry_after, partial, status
+
+
+def unknown(what: str, name: object, names: Iterable[str]) -> InputError:
+    """For a name that nothing has: its fix names those most like it, or some that there are.
+
+    Args:
+        what: what would be called so, e.g. "agent"; also the field.
+    """
+    there = list(islice(names, _COMPARED))
+    near = get_close_matches(str(name)[:200], there, 3, 0.6)
+    some = ", ".join(there[:_NAMED]) + (", …" if len(there) > _NAMED else "")
+    fix = f"did you mean {' or '.join(near)}?" if near else f"use {some}" if there else f"there is no {what} yet"
+    return InputError(f"no {what} is called {name!r}"[:240], field=what, fix=fix[:600])

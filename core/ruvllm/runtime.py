@@ -14,7 +14,7 @@ from ruvllm.choosing import trained_tiers
 from ruvllm.config import Config, names_a_model
 from ruvllm.encoders.families import FAMILIES, MINILM, RUVLTRA
 from ruvllm.encoders.protocol import Encoder, Vectors, pause, run_now
-from ruvllm.errors import AgentFileError, InputError
+from ruvllm.errors import LINT, AgentFileError, InputError, unknown
 from ruvllm.host import Host, NativeHost
 from ruvllm.learning.keeping import kept_scorers
 from ruvllm.memory.store import Store
@@ -148,7 +148,7 @@ class RuvLLM(Teaching):
         """One of them by its name. Raises InputError: there is none."""
         found = self.router.agent(name) if isinstance(name, str) else None
         if found is None:
-            raise InputError(f"no agent is called {name!r}"[:120], field="agent", fix="see `ruvllm agents list`")
+            raise unknown("agent", name, (agent.name for agent in self.agents))
         return found
 
     def route(self, text: str, top: int = 3) -> Decision:
@@ -272,7 +272,7 @@ class RuvLLM(Teaching):
         found, self.problems = read_agents(agents)
         if not found:
             first = f" ({self.problems[0].message})" if self.problems else ""
-            raise InputError(f"{agents} holds no usable agent{first}", field="agents", fix="see `ruvllm agents lint`")
+            raise InputError(f"{agents} holds no usable agent{first}", field="agents", fix=LINT)
         return found
 
     def _make_router(self, agents: Sequence[Agent]) -> Router:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
+import sqlite3
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +41,7 @@ def server(static_llm: RuvLLM) -> Any:
 def test_the_tools_say_what_they_are_for(server: Any):
     async def conversation(client: Client) -> None:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-        assert tools.keys() == {"route", "remember", "recall", "feedback"}
+        assert tools.keys() == {"route", "agents", "remember", "recall", "feedback"}
         assert all(tool.description for tool in tools.values())
         assert tools["route"].input_schema["required"] == ["task"]
 
@@ -86,17 +91,110 @@ def test_feedback_teaches(server: Any):
         ("route", {"task": " "}, "text is empty"),
         ("recall", {"query": ""}, "query is empty"),
         ("remember", {"text": ""}, "no usable text"),
-        ("feedback", {"task": TASK, "agent": "nobody"}, "no agent is called 'nobody'"),
-        ("route", {}, "task"),
+        ("feedback", {"task": TASK, "agent": "nobody"}, "no agent is called 'nobody'. use "),
+        ("feedback", {"task": TASK, "agent": "testr"}, "no agent is called 'testr'. did you mean tester?"),
+        ("rout", {"task": TASK}, "no tool is called 'rout'. did you mean route?"),
+        ("dance", {}, "no tool is called 'dance'. use route, agents, remember, recall, feedback"),
+        ("route", {"tsk": TASK}, "no argument is called 'tsk'. did you mean task?"),
+        ("recall", {"query": TASK, "colection": "notes"}, "did you mean collection?"),
+        ("route", {}, "route was given no task. give task"),
+        ("route", {"task": None}, "route was given no task"),
+        ("feedback", {"task": TASK}, "feedback was given no agent. give task and agent"),
+        ("route", {"task": TASK, "alternatives": "many"}, "alternatives: Input should be a valid integer"),
     ],
 )
 def test_a_mistake_comes_back_in_words(server: Any, tool: str, arguments: dict[str, Any], said: str):
     async def conversation(client: Client) -> None:
         told = await client.call_tool(tool, arguments)
         assert told.is_error
-        assert said in told.content[0].text  # type: ignore[union-attr]
+        assert said in words(told)
+        assert not re.search("`ruvllm |https?:|pydantic", words(told))  # a program has no command line, and no browser
 
     use(server, conversation)
+
+
+def words(told: Any) -> str:
+    return str(told.content[0].text)
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_null_or_an_empty_text_is_an_argument_that_was_not_given(server: Any, nothing: Any):
+    async def conversation(client: Client) -> None:
+        calls: list[tuple[str, dict[str, Any]]] = [
+            ("route", {"task": TASK, "alternatives": nothing}),
+            ("agents", {"query": nothing, "limit": nothing}),
+            ("remember", {"text": "Staging is reset on Mondays.", "metadata": nothing, "collection": nothing}),
+            ("recall", {"query": "staging", "most": nothing, "collection": nothing, "min_score": nothing}),
+            ("feedback", {"task": TASK, "agent": "tester", "right": nothing}),
+            ("route", {"task": TASK, "nonsense": nothing}),
+        ]
+        for tool, arguments in calls:
+            told = await client.call_tool(tool, arguments)
+            assert not told.is_error, words(told)
+        found = (await client.call_tool("recall", {"query": "staging"})).structured_content
+        assert found is not None
+        assert len(found["result"]) == 1
+
+    use(server, conversation)
+
+
+def test_the_agents_are_listed(server: Any):
+    async def conversation(client: Client) -> None:
+        async def names(**arguments: Any) -> list[str]:
+            found = (await client.call_tool("agents", arguments)).structured_content
+            assert found is not None
+            assert all(row.keys() == {"name", "description", "tier"} for row in found["result"])
+            return [row["name"] for row in found["result"]]
+
+        assert "tester" in await names(limit=200)
+        assert len(await names(limit=3)) == 3
+        assert len(await names(limit=-1)) == 1
+        assert "security-architect" in await names(query="Security ARCHITECT")
+        assert await names(query="no agent says this") == []
+
+    use(server, conversation)
+
+
+def test_an_unknown_collection_is_named_with_one_called_alike(server: Any):
+    async def conversation(client: Client) -> None:
+        assert (await client.call_tool("recall", {"query": "x"})).structured_content == {"result": []}
+        await client.call_tool("remember", {"text": "Refunds take five days.", "collection": "notes"})
+        told = await client.call_tool("recall", {"query": "refunds", "collection": "note"})
+        assert told.is_error
+        assert "no collection is called 'note'. did you mean notes?" in words(told)
+        told = await client.call_tool("recall", {"query": "refunds"})
+        assert "no collection is called 'default'. use notes" in words(told)
+
+    use(server, conversation)
+
+
+def test_what_has_nothing_to_do_with_the_query_is_not_recalled(server: Any):
+    async def conversation(client: Client) -> None:
+        await client.call_tool("remember", {"text": "Refunds take five days."})
+        query = {"query": "how do whales sleep?"}
+        assert (await client.call_tool("recall", query)).structured_content == {"result": []}
+        found = (await client.call_tool("recall", query | {"min_score": -1})).structured_content
+        assert found is not None
+        assert len(found["result"]) == 1
+
+    use(server, conversation)
+
+
+def test_what_is_damaged_sends_no_program_to_a_command(tmp_path: Path, static_llm: RuvLLM):
+    path = tmp_path / "state.db"
+    with RuvLLM(encoder="static", like=static_llm, state=path) as llm:
+        llm.memory.add("Refunds take five days.")
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("UPDATE memories SET metadata = '['")
+        db.commit()
+
+    async def conversation(client: Client) -> None:
+        told = await client.call_tool("recall", {"query": "refunds"})
+        assert told.is_error
+        assert words(told).endswith("repair the state file")
+
+    with RuvLLM(encoder="static", like=static_llm, state=path) as llm:
+        use(make_server(llm), conversation)
 
 
 def test_over_stdio_with_a_state_file(tmp_path: Path):
@@ -113,3 +211,39 @@ def test_over_stdio_with_a_state_file(tmp_path: Path):
 
     use(parameters, first)
     use(parameters, second)
+
+
+def test_a_lone_surrogate_over_stdio_is_answered(tmp_path: Path):
+    """As JSON can carry one: in a text, a key or a name; a pair and an escaped backslash are no such thing."""
+    command = [sys.executable, "-m", "ruvllm.cli", "--state", str(tmp_path / "state.db"), "mcp", "--encoder", "static"]
+    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+    calls = [
+        r'{"name": "route", "arguments": {"task": "add unit tests \ud800"}}',
+        r'{"name": "remember", "arguments": {"text": "\udc00 a\ud83d\ude00 \\ud800 b", "metadata": {"\uD800": 1}}}',
+        r'{"name": "recall", "arguments": {"query": "b \uDFFF", "min_score": -1}}',
+        r'{"name": "r\ud800", "arguments": {}}',
+        r'{"name": "route", "arguments": {"task": "\ud83d"}}',
+    ]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+
+        def answer(*lines: str) -> Any:
+            assert server.stdin is not None
+            assert server.stdout is not None
+            server.stdin.write("".join(line + "\n" for line in lines).encode())
+            server.stdin.flush()
+            return json.loads(server.stdout.readline())
+
+        answer(json.dumps({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": hello}))
+        started = '{"jsonrpc": "2.0", "method": "notifications/initialized"}'
+        results = []
+        for number, call in enumerate(calls, 1):
+            request = f'{{"jsonrpc": "2.0", "id": {number}, "method": "tools/call", "params": {call}}}'
+            told = answer(*([started] if number == 1 else []), request)
+            assert told["id"] == number
+            results.append(told["result"])
+        assert server.stdin is not None
+        server.stdin.close()
+    assert results[0]["structuredContent"]["agent"] == "tester"
+    (memory,) = results[2]["structuredContent"]["result"]
+    assert (memory["text"], memory["metadata"]) == ("\ufffd a😀 \\ud800 b", {"\ufffd": 1})
+    assert "no tool is called" in results[3]["content"][0]["text"]

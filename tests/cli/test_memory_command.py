@@ -217,3 +217,62 @@ def test_what_was_remembered_cannot_drive_the_terminal():
 @pytest.mark.parametrize("command", ["", "add", "search", "check", "link", "forget", "consolidate"])
 def test_every_help_has_examples(command: str):
     assert "Examples:" in run(*command.split(), "--help").stdout
+
+
+FACTS = ("The staging database is reset every Monday", "Refunds above 500 euros need two approvals")
+
+
+def test_hits_that_have_nothing_to_do_with_the_query_are_hidden():
+    first, second = add(*FACTS)
+    result = run("search", "when does staging lose its data?", "--encoder", "static", "--json")
+    assert [row["id"] for row in told(result)] == [first]
+    assert "not shown: 1 of a cosine below 0.2; --min-score -1 shows all" in result.stderr
+    result = run("search", "how do whales sleep?", "--encoder", "static")
+    assert "staging" not in result.stdout
+    assert "not shown: 2" in result.stderr
+    assert set(search("how do whales sleep?", "--min-score", -1)) == {first, second}
+    assert search("when does staging lose its data?", "--min-score", 0.9) == []
+
+
+def test_a_search_that_finds_nothing_names_other_collections():
+    add(*FACTS, collection="faq")
+    add("Ms Meyer keeps the keys", collection="notes")
+    missing = run("search", "staging", "--encoder", "static", "--json")
+    assert json.loads(missing.stdout) == []
+    assert "default holds nothing; choose with --collection among: faq (2), notes (1)" in missing.stderr
+    near = run("search", "staging", "--encoder", "static", "--collection", "note").stderr
+    assert "note holds nothing; choose with --collection among: notes (1), faq (2)" in near
+    unlike = run("search", "how do whales sleep?", "--encoder", "static", "--collection", "faq").stderr
+    assert "nothing like it is in faq; choose with --collection among: notes (1)" in unlike
+    assert "faq (2)" in run("export", "--collection", "fag").stderr
+    good = run("search", "staging database", "-k", 1, "--encoder", "static", "--collection", "faq")
+    assert good.stderr == ""
+
+
+def test_an_import_names_the_collections_that_it_filled(tmp_path: Path):
+    lines = [{"text": text, "collection": name} for text, name in zip(FACTS, ("faq", "default"), strict=True)]
+    file = tmp_path / "in.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)), "utf-8")
+    result = run("import", file, "--encoder", "static")
+    assert "added 2 memories and 0 edges" in result.stdout
+    assert "default (1), faq (1); a search finds them with --collection" in result.stderr
+    file.write_text(json.dumps({"text": "one more"}), "utf-8")
+    assert run("import", file, "--encoder", "static").stderr == ""
+
+
+def test_half_a_character_is_replaced_where_it_comes_in():
+    add("staging \ud800 is reset", metadata=r'{"a\udc00": ["\ud83d\ude00"]}')
+    add("the keys \udcff of staging", metadata=r'{"team": "\ud800"}')
+    found = told(run("search", "staging \udcff", "--encoder", "static", "--json", "--min-score", -1))
+    assert {row["text"]: row["metadata"] for row in found} == {
+        "staging \ufffd is reset": {"a\ufffd": ["😀"]},
+        "the keys \ufffd of staging": {"team": "\ufffd"},
+    }
+    assert search("staging", "--collection", "x\udcff") == []
+
+
+def test_what_is_damaged_comes_with_the_command_that_mends_it(state: Path):
+    add("one")
+    damage(state, "UPDATE memories SET metadata = '['")
+    said = run("search", "one", "--encoder", "static", "--min-score", -1, code=2).stderr
+    assert "the metadata of memory 1 are damaged. repair the state file (`ruvllm memory check --repair`)" in said

@@ -137,7 +137,7 @@ def test_memories_are_told_apart_and_taken_over(path, static_llm, kitchen):
         assert llm.space == llm.memory.space == RUVLTRA.space(256)
         with pytest.raises(StoreError, match="minilm-256") as error:
             llm.memory.search("staging")
-        assert "ruvllm memory reembed" in error.value.fix
+        assert "encode the memories anew" in error.value.fix
         assert elsewhere(llm.memory) == {"minilm-256": len(FACTS)}
         assert run_now(taken_over(llm)) == len(FACTS)
         assert elsewhere(llm.memory) == {}

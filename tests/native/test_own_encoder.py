@@ -144,7 +144,7 @@ def test_memories_of_another_encoder_are_told_apart(models, kitchen, tmp_path):
                 StoreError, match=r"2 memories of 'default' are of another encoder \(ruvltra-256\)"
             ) as no:
                 use()
-            assert "ruvllm memory reembed" in no.value.fix
+            assert "encode the memories anew" in no.value.fix
         with pytest.raises(StoreError, match="another encoder"):
             refuse_strange(llm.memory)
         assert elsewhere(llm.memory) == {"ruvltra-256": 3}

@@ -66,6 +66,8 @@ def _problem(file: PurePath, line: int, message: str, fix: str) -> AgentFileErro
 
 def _read_file(file: Path) -> list[Agent]:
     try:
+        if not file.is_file():  # a pipe would be waited for
+            raise _problem(file, 1, "no file", "give a folder of agents or an agents file")
         if file.stat().st_size > _MAX_BYTES:
             raise _problem(file, 1, f"larger than {_MAX_BYTES} bytes", "an agent file is a page or two of text")
         text = file.read_bytes().decode("utf-8-sig")

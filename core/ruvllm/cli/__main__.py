@@ -1,8 +1,21 @@
-"""`python -m ruvllm.cli`: the command line where the `ruvllm` script is not on the path."""
+"""The command `ruvllm`, also as `python -m ruvllm.cli` where the script is not on the path."""
 
 from __future__ import annotations
 
-from ruvllm.cli.main import main
+import sys
+
+__all__ = ["run"]
+
+
+def run() -> None:
+    """Run it; without what it needs it says so, except in a hook, which never stands in a prompt's way."""
+    try:
+        from ruvllm.cli.main import main
+    except ImportError as error:
+        quiet = "hook" in sys.argv and "--debug" not in sys.argv
+        sys.exit(0 if quiet else f"error: {error}. pip install 'ruvllm[cli]'")
+    main(prog_name="ruvllm")
+
 
 if __name__ == "__main__":
-    main(prog_name="ruvllm")
+    run()

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ruvllm import Agent, AgentFileError, InputError, RuvLLM, read_agents
+from ruvllm import Agent, AgentFileError, RuvLLM, read_agents
 from ruvllm.agents.catalog import builtin_agents
 from ruvllm.cli.console import plain, print_json, show_table, warn
 from ruvllm.cli.options import agents_option, json_option
+from ruvllm.errors import unknown
 
 if TYPE_CHECKING:
     from ruvllm.routing.lint import Finding
@@ -123,9 +123,7 @@ def _agents(path: Path | None) -> Sequence[Agent]:
 def _named(name: str, found: Sequence[Agent]) -> Agent:
     agent = next((agent for agent in found if agent.name == name), None)
     if agent is None:
-        near = get_close_matches(name, [agent.name for agent in found], 3, 0.6)
-        fix = f"did you mean {' or '.join(near)}?" if near else "see `ruvllm agents list`"
-        raise InputError(f"no agent is called {name!r}", field="name", fix=fix)
+        raise unknown("agent", name, (agent.name for agent in found))
     return agent
 
 

@@ -74,7 +74,7 @@ class _Chat:
                 else:
                     self._runner.run(self._answer(line))
             except RuvllmError as error:
-                fail(str(error))
+                fail(error)
             except KeyboardInterrupt:
                 click.echo("\n(stopped; nothing of it was kept)")
 

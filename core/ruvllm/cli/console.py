@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
+from ruvllm.errors import CONVERT, LINT, REEMBED, REPAIR, TRAIN, RuvllmError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -20,6 +22,13 @@ __all__ = ["fail", "number", "plain", "print_json", "progress", "show_table", "s
 
 T = TypeVar("T")
 
+_COMMANDS = {
+    CONVERT: "ruvllm models convert",
+    LINT: "ruvllm agents lint",
+    REEMBED: "ruvllm memory reembed",
+    REPAIR: "ruvllm memory check --repair",
+    TRAIN: "ruvllm tiers train FILE",
+}
 _PIPE_WIDTH = 120  # a pipe has no width of its own; rich's 80 would cut descriptions short
 
 
@@ -46,9 +55,11 @@ def warn(message: str) -> None:
     click.secho(plain(message), fg="yellow", err=True)
 
 
-def fail(message: str) -> None:
-    """What stopped the command."""
-    click.secho(f"error: {plain(message)}", fg="red", err=True)
+def fail(error: str | RuvllmError) -> None:
+    """What stopped the command, with the one that does what its fix says: a library's fix names none."""
+    fixes = error.fix if isinstance(error, RuvllmError) else ""
+    command = next((f" (`{command}`)" for fix, command in _COMMANDS.items() if fix in fixes), "")
+    click.secho(f"error: {plain(str(error))}{command}", fg="red", err=True)
 
 
 def show_table(

@@ -63,7 +63,7 @@ def _prompt(llm: RuvLLM) -> None:
         try:
             decision = llm.route(text)
         except InputError as error:
-            fail(str(error))
+            fail(error)
             continue
         others = ", ".join(f"{plain(other.agent)} {other.confidence:.2f}" for other in decision.alternatives)
         click.echo(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TextIO
 
 import click
 
@@ -39,13 +41,61 @@ _COMMANDS = {
 class _Group(OpenGroup):
     """A group whose commands may raise any RuvllmError."""
 
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run it, and exit."""
+        given = args[0] if args else options.pop("args", None)
+        words = sys.argv[1:] if given is None else list(given)
+        if _is_hook(words):
+            self._run_hook(words, options)
+        return super().main(given, *args[1:], **options)
+
+    def _run_hook(self, words: list[str], options: dict[str, Any]) -> NoReturn:
+        """A status of 2 would take the prompt away from whoever typed it: it is 0, and 1 with --debug."""
+        debug, failed = "--debug" in words, True
+        try:
+            failed = bool(super().main(words, **options | {"standalone_mode": False}))
+        except BaseException as error:
+            if debug:
+                with suppress(OSError):
+                    said = error.format_message() if isinstance(error, click.ClickException) else str(error)
+                    fail(f"{type(error).__name__}: {said}")
+        for stream in (sys.stdout, sys.stderr):
+            _let_go(stream)
+        sys.exit(1 if debug and failed else 0)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a person never sees a traceback for a mistake that has a fix."""
         try:
             return super().invoke(ctx)
         except RuvllmError as error:
-            fail(str(error))
+            if ctx.invoked_subcommand == "hook":
+                raise
+            fail(error)
             ctx.exit(2)
+
+
+def _is_hook(words: Sequence[str]) -> bool:
+    """Whether the command is `hook`, whatever stands before it; what follows an option may be its value."""
+    option = ""
+    for word in words:
+        if word.startswith("-"):
+            option = word
+        elif option == "--state" or (option and word != "hook"):
+            option = ""
+        else:
+            return word == "hook"
+    return False
+
+
+def _let_go(stream: TextIO | None) -> None:
+    """Write what waits; where nobody reads it any more, the interpreter would try again and exit with 120."""
+    if stream is None:
+        return
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @click.group(cls=_Group, lazy=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ruvllm import InputError, StoreError
-from ruvllm.cli.console import number, plain, print_json, progress, show_table, waiting
+from ruvllm.cli.console import number, plain, print_json, progress, show_table, waiting, warn
 from ruvllm.cli.memory_care import check, consolidate, forget, link, reembed
-from ruvllm.cli.options import encoder_option, json_option, open_memory, state_option
+from ruvllm.cli.options import encoder_option, json_option, least_score, open_memory, state_option
 from ruvllm.cli.ready import check_memories
 from ruvllm.memory.exchange import export_lines, import_lines
 from ruvllm.memory.records import NODE_KINDS
+from ruvllm.text.surrogates import well_formed, well_formed_json
 
 __all__ = ["memory"]
 
 _SHOWN = 10
-_collection = click.option("--collection", default="default", show_default=True, help="Which shelf.")
+_collection = click.option(
+    "--collection",
+    default="default",
+    show_default=True,
+    callback=lambda ctx, param, value: well_formed(value),
+    help="Which shelf.",
+)
 
 
 @click.group()
@@ -41,7 +50,7 @@ def memory() -> None:
 def _object(text: str | None, field: str) -> dict[str, Any]:
     """An option's JSON object."""
     try:
-        value = json.loads(text) if text else {}
+        value = well_formed_json(json.loads(text)) if text else {}
         if not isinstance(value, dict):
             raise ValueError("it is no object")
     except (ValueError, RecursionError) as error:
@@ -89,7 +98,7 @@ def add(
     given: list[str] = []
     for text in texts:
         given += _lines(sys.stdin.buffer.read(), "standard input") if text == "-" else [text]
-    kept = [text.strip() for text in given if text.strip()]
+    kept = [well_formed(text.strip()) for text in given if text.strip()]
     if not kept:
         raise InputError("there is no text", field="texts", fix="give what to remember")
     about = _object(metadata, "metadata")
@@ -109,6 +118,11 @@ def add(
 @click.option("--filter", "filter_", metavar="JSON", help="""What metadata must fulfil: '{"cost": {"$lt": 3}}'.""")
 @click.option("--hops", type=click.IntRange(0, 5), default=0, show_default=True, help="Follow edges this far.")
 @click.option("--recall", type=click.FloatRange(0, 1, min_open=True), help="Share of the true nearest to be found.")
+@click.option(
+    "--min-score",
+    type=click.FloatRange(-1, 1),
+    help="Hide hits of a lower cosine, also in JSON: 0.2 unless the encoder is one of your own; -1 shows all.",
+)
 @encoder_option
 @state_option
 @json_option
@@ -121,6 +135,7 @@ def search(
     filter_: str | None,
     hops: int,
     recall: float | None,
+    min_score: float | None,
     encoder: str | None,
     state: Path | None,
     as_json: bool,
@@ -131,13 +146,21 @@ def search(
     Examples:
       ruvllm memory search "how do I deploy?"
       ruvllm memory search "refund rules" -k 3 --filter '{"team": {"$in": ["web", "shop"]}}'
+      ruvllm memory search "refund rules" --min-score 0.4
     """
     wanted = _object(filter_, "filter")
     # The first search of a large collection builds its index.
     with open_memory(ctx, state, encoder, make=False) as llm, waiting("searching"):
         check_memories(llm)
-        found = llm.memory.search(query, k, collection=collection, filter=wanted, hops=hops, recall=recall)
+        near = llm.memory.search(well_formed(query), k, collection=collection, filter=wanted, hops=hops, recall=recall)
         llm.memory.flush()
+        least = least_score(llm) if min_score is None else min_score
+        found = [one for one in near if one.score >= least or one.hops]  # what an edge leads to need not be alike
+        counts = llm.memory.records.counts()
+    if len(found) < len(near):
+        warn(f"not shown: {len(near) - len(found)} of a cosine below {least:g}; --min-score -1 shows all")
+    if not found:
+        _hint(collection, counts)
     if as_json:
         print_json([{**asdict(one.memory), "score": round(one.score, 4), "hops": one.hops} for one in found])
         return
@@ -145,6 +168,16 @@ def search(
     show_table(
         f"{len(found)} of {collection}", ("Id", "Cosine", "Kind", "Text"), rows, right=("Id", "Cosine"), cut="Text"
     )
+
+
+def _hint(collection: str, counts: Mapping[str, int]) -> None:
+    """Where else there is something, those called alike first."""
+    others = [name for name in counts if name != collection]
+    others = list(dict.fromkeys((*get_close_matches(collection, others, _SHOWN), *others)))
+    if others:
+        named = ", ".join(f"{name} ({counts[name]:,})" for name in others[:_SHOWN]) + ", …" * (len(others) > _SHOWN)
+        nothing = f"nothing like it is in {collection}" if collection in counts else f"{collection} holds nothing"
+        warn(f"{nothing}; choose with --collection among: {named}")
 
 
 @memory.command()
@@ -172,6 +205,9 @@ def stats(ctx: click.Context, encoder: str | None, state: Path | None, as_json: 
 def export_(ctx: click.Context, collection: str | None, out: Path | None, state: Path | None) -> None:
     """Write memories and edges as JSON lines."""
     with open_memory(ctx, state, "static", make=False) as llm:
+        counts = llm.memory.records.counts()
+        if collection is not None and collection not in counts:
+            _hint(collection, counts)
         lines = export_lines(llm.memory, collection)
         if out is None:
             for line in lines:
@@ -207,11 +243,17 @@ def import_(ctx: click.Context, file: Path, encoder: str | None, state: Path | N
     """Add memories and edges from JSON lines; each text is encoded anew."""
     lines = _lines(file.read_bytes(), str(file))
     with open_memory(ctx, state, encoder) as llm, progress("importing", len(lines)) as advance:
+        before = llm.memory.records.counts()
         memories, edges = import_lines(llm.memory, lines, advance)
+        counts = llm.memory.records.counts()
     if as_json:
         print_json({"memories": memories, "edges": edges})
     else:
         click.echo(f"added {memories:,} memories and {edges:,} edges")
+    grown = {name: count - before.get(name, 0) for name, count in counts.items() if count > before.get(name, 0)}
+    if grown.keys() - {"default"}:
+        named = ", ".join(f"{name} ({count:,})" for name, count in list(grown.items())[:_SHOWN])
+        warn(f"they went into {named}{', …' * (len(grown) > _SHOWN)}; a search finds them with --collection")
 
 
 for _command in (check, link, forget, consolidate, reembed):

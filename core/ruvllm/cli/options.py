@@ -16,11 +16,16 @@ __all__ = [
     "default_state",
     "encoder_option",
     "json_option",
+    "least_score",
     "open_llm",
     "open_memory",
     "state_of",
     "state_option",
 ]
+
+# Of 30 memories, a question about each and 15 about nothing in them, every encoder of ruvllm's own put 93 % or more of
+# the pairs that belong together above this cosine, and 93 % or more of all others below.
+_LEAST_SCORE = 0.2
 
 agents_option = click.option(
     "--agents",
@@ -98,3 +103,8 @@ def open_memory(ctx: click.Context, state: Path | None, encoder: str | None, *, 
     """
     path = state_of(ctx, state) or (default_state() if make or default_state().exists() else None)
     return RuvLLM(encoder=encoder, state=path)
+
+
+def least_score(llm: RuvLLM) -> float:
+    """The cosine below which a memory has nothing to do with a query; nobody knows it for an encoder of one's own."""
+    return _LEAST_SCORE if llm.own is None else -1.0

@@ -23,6 +23,7 @@ from ruvllm.cli.options import (
     state_option,
 )
 from ruvllm.cli.stdin import Task, is_batch, read_tasks
+from ruvllm.text.surrogates import well_formed
 
 __all__ = ["feedback", "route"]
 
@@ -183,7 +184,7 @@ def feedback(
       ruvllm feedback --weight 3 "rotate the API keys" security-manager
       ruvllm feedback --state ./team.db --agents .claude/agents "triage issue 12" triage
     """
-    path = state_of(ctx, state) or default_state()
+    path, text = state_of(ctx, state) or default_state(), well_formed(text)
     with open_llm(agents, None, path) as llm:
         llm.feedback(text, agent, weight, right=not wrong)
         count = llm.stats()["feedback"]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ruvllm.agents.catalog import builtin_agents
 from ruvllm.encoders.pooled import POOLINGS, PooledEncoder, Pooling
-from ruvllm.errors import EncoderError, InputError
+from ruvllm.errors import CONVERT, EncoderError, InputError
 from ruvllm.inference.library import find_model, prepare
 from ruvllm.inference.local import MANIFEST, read_manifest
 from ruvllm.inference.local_model import read_model
@@ -65,7 +65,7 @@ def _of_decoder(folder: Path, pooling: Pooling, threads: int) -> PooledEncoder:
     graph = _session(folder / "model.onnx", threads)
     if "hidden_states" not in {output.name for output in graph.get_outputs()}:
         message = f"{folder.name} was converted before models were encoders, too"
-        raise EncoderError(message, field="encoder", fix="convert it again: ruvllm models convert")
+        raise EncoderError(message, field="encoder", fix=CONVERT)
     most, begin = min(model.context, _MOST_TOKENS), [] if model.begin is None else [model.begin]
 
     def tokens(text: str) -> list[int]:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ruvllm.errors import ArtifactError
+from ruvllm.errors import CONVERT, ArtifactError
 from ruvllm.inference.causal_lm import CausalLM
 from ruvllm.inference.local_model import read_model
 from ruvllm.inference.onnx_session import OnnxSession
@@ -14,7 +14,6 @@ from ruvllm.inference.onnx_session import OnnxSession
 __all__ = ["MANIFEST", "open_local", "read_manifest"]
 
 MANIFEST = "ruvllm-model.json"
-_FIX = "convert the model again: ruvllm models convert"
 _LONGEST = 256 << 20  # bytes of a text file beside the weights
 
 
@@ -54,15 +53,15 @@ def _json(path: Path) -> Any:
             raise ValueError("it is too long")
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as bad:
-        raise ArtifactError(f"{path} cannot be read: {bad}", field=path.name, fix=_FIX) from None
+        raise ArtifactError(f"{path} cannot be read: {bad}", field=path.name, fix=CONVERT) from None
 
 
 def _check_sizes(folder: Path, manifest: Any) -> None:
     files = manifest.get("files") if isinstance(manifest, dict) else None
     if not isinstance(files, list) or not all(isinstance(told, dict) for told in files):
-        raise ArtifactError(f"{folder / MANIFEST} lists no files", field="files", fix=_FIX)
+        raise ArtifactError(f"{folder / MANIFEST} lists no files", field="files", fix=CONVERT)
     for told in files:
         name, size = str(told.get("name")), told.get("bytes")
         path = folder / name
         if Path(name).name != name or not path.is_file() or path.stat().st_size != size:
-            raise ArtifactError(f"{path} is missing, or has not {size} bytes", field=name, fix=_FIX)
+            raise ArtifactError(f"{path} is missing, or has not {size} bytes", field=name, fix=CONVERT)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ruvllm.errors import ArtifactError
+from ruvllm.errors import CONVERT, ArtifactError
 from ruvllm.inference.backend import Message
 from ruvllm.inference.kv_cache import CacheShape
 from ruvllm.text.bpe import ByteBPE
@@ -15,7 +15,6 @@ from ruvllm.text.tokenizer_file import read_tokenizer
 
 __all__ = ["LocalModel", "read_model"]
 
-_FIX = "convert the model again: ruvllm models convert"
 _LARGEST = 1 << 24
 
 
@@ -96,4 +95,4 @@ def _number(manifest: Mapping[str, Any], field: str, least: int) -> int:
 
 
 def _broken(field: str, what: str) -> ArtifactError:
-    return ArtifactError(f"the model's manifest cannot be used: {field} {what}", field=field, fix=_FIX)
+    return ArtifactError(f"the model's manifest cannot be used: {field} {what}", field=field, fix=CONVERT)

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.errors import BackendError
+from ruvllm.errors import CONVERT, BackendError
 
 __all__ = ["Grown", "OnnxSession"]
 
 _CACHE, _NEXT = "past_key_values.", "present."
-_FIX = "convert the model again: ruvllm models convert"
 _ROOM = 256  # tokens that a new buffer has room for beside those that are read
 
 
@@ -89,7 +88,7 @@ class OnnxSession:
         try:
             self._graph = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as bad:  # its errors have no base class of their own
-            raise BackendError(f"{path} cannot be loaded: {str(bad)[:200]}", kind="unavailable", fix=_FIX) from None
+            raise BackendError(f"{path} cannot be loaded: {str(bad)[:200]}", kind="unavailable", fix=CONVERT) from None
         self._value = onnxruntime.OrtValue.ortvalue_from_numpy
         self._outputs = [output.name for output in self._graph.get_outputs()]
 

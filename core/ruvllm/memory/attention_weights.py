@@ -9,7 +9,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from ruvllm.errors import InputError, StoreError
+from ruvllm.errors import REPAIR, InputError, StoreError
 from ruvllm.memory.attention_layer import Weights
 from ruvllm.memory.subgraph import EDGE_KINDS
 
@@ -18,7 +18,7 @@ __all__ = ["EDGE_WIDTH", "fresh", "heads_for", "pack", "shapes", "unpack", "widt
 EDGE_WIDTH = 32  # of the embedding of an edge kind
 _MOST_DIM = 16_384
 _HEADS = 8
-_DROP = "`ruvllm memory check --repair` drops them; they are learnt again"
+_DROP = f"{REPAIR}: it drops them, and they are learnt again"
 
 
 def shapes(dim: int, heads: int) -> dict[str, tuple[int, ...]]:

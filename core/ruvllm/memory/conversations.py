@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.errors import StoreError
+from ruvllm.errors import REPAIR, StoreError
 from ruvllm.memory.records import LITTLE, read_metadata
 from ruvllm.memory.store import Store
 
@@ -88,7 +88,7 @@ class Conversations:
             about = read_metadata(metadata)
             state = np.frombuffer(hidden, LITTLE).astype(np.float32)
         except (ValueError, TypeError, AttributeError):
-            fix = "`ruvllm memory check --repair` drops it; begin another session"
+            fix = f"{REPAIR}, which drops it; begin another session"
             raise StoreError(f"the session {id[:60]!r} is damaged", field="state", fix=fix) from None
         return KeptSession(id, about, created, accessed, state, last, size, tuple(turns), len(turns))
 

@@ -23,7 +23,7 @@ _FIELDS = {"id", "text", "kind", "collection", "metadata", "quality"}
 _EDGE = {"source", "target", "kind", "weight"}
 _BINDING = {"members", "kind", "weight", "metadata"}
 _LONGEST = 8_000_000  # characters of a line
-_FIX = "give JSON lines as `ruvllm memory export` writes them"
+_FIX = "give JSON lines as an export writes them"
 
 
 def export_lines(memory: MemoryStore, collection: str | None = None) -> Iterator[str]:

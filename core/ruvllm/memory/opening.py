@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.errors import StoreError
+from ruvllm.errors import REEMBED, StoreError
 from ruvllm.index import AutoIndex, IvfIndex, Rows
 from ruvllm.index.saved import pack, unpack
 from ruvllm.memory.paged import PagedVectors
@@ -101,7 +101,7 @@ class Opening:
         )
         named = ", ".join(space for (space,) in spaces)
         message = f"the {size:,} memories of {collection!r} are of another encoder ({named}), not {self._space}"
-        fix = "run `ruvllm memory reembed` with this encoder, or use the one that they were remembered with"
+        fix = f"{REEMBED} with this encoder, or use the one that they were remembered with"
         return StoreError(message[:300], field="encoder", fix=fix)
 
     def save(self, collection: str, shelf: AutoIndex, revision: int) -> bool:

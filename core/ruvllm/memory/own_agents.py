@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 from ruvllm.agents.catalog import agent_from
-from ruvllm.errors import InputError, StoreError
+from ruvllm.errors import REPAIR, InputError, StoreError
 from ruvllm.memory.schema import GUESTS
 from ruvllm.memory.store import Store
 from ruvllm.types import Agent
@@ -46,6 +46,5 @@ def agents_of(rows: Iterable[Sequence[str]]) -> dict[str, Agent]:
     try:
         agents = [agent_from(json.loads(text), f"added agent {i + 1}") for i, (text,) in enumerate(rows)]
     except (InputError, ValueError, AttributeError) as error:
-        fix = "`ruvllm memory check --repair` saves what it can"
-        raise StoreError(f"an agent in the state file is damaged: {error}", field="state", fix=fix) from None
+        raise StoreError(f"an agent in the state file is damaged: {error}", field="state", fix=REPAIR) from None
     return {agent.name: agent for agent in agents}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.errors import StoreError
+from ruvllm.errors import REPAIR, StoreError
 from ruvllm.memory.records import LITTLE
 from ruvllm.memory.store import Store
 
@@ -72,4 +72,4 @@ class PagedVectors:
 
 
 def _damaged() -> StoreError:
-    return StoreError("a vector is damaged", field="state", fix="run `ruvllm memory check --repair`")
+    return StoreError("a vector is damaged", field="state", fix=REPAIR)

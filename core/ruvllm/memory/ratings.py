@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Pause, no_pause
-from ruvllm.errors import InputError, StoreError
+from ruvllm.errors import REPAIR, InputError, StoreError
 from ruvllm.memory.apart import name_in
 from ruvllm.memory.attention import GraphAttention
 from ruvllm.memory.attention_training import Example, Trained, kept_attention, save_attention, train_attention
@@ -182,5 +182,4 @@ def _relevance(told: str) -> dict[int, float]:
     try:
         return {int(i): max(0.0, float(value)) for i, value in read_metadata(told).items()}
     except (ValueError, TypeError):
-        fix = "run `ruvllm memory check --repair`"
-        raise StoreError("a rated search is damaged", field="state", fix=fix) from None
+        raise StoreError("a rated search is damaged", field="state", fix=REPAIR) from None

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.errors import InputError, StoreError
+from ruvllm.errors import REPAIR, InputError, StoreError
 from ruvllm.memory.filters import Filter, compile_filter
 from ruvllm.memory.record import NODE_KINDS, Memory, checksum, read_metadata, row_of
 from ruvllm.memory.store import Store
@@ -83,8 +83,7 @@ class Records:
         blobs = [found.get(i, b"") for i in ids.tolist()]
         widths = {len(blob) for blob in blobs} or {0}
         if len(widths) > 1 or (width := widths.pop()) % LITTLE.itemsize or (blobs and not width):
-            fix = "run `ruvllm memory check --repair`"
-            raise StoreError("a vector is missing or damaged", field="state", fix=fix)
+            raise StoreError("a vector is missing or damaged", field="state", fix=REPAIR)
         joined = np.frombuffer(b"".join(blobs), LITTLE).reshape(len(blobs), width // LITTLE.itemsize)
         return joined.astype(np.float32, copy=False)
 
@@ -230,7 +229,5 @@ class Records:
         try:
             known = read_metadata(metadata)
         except ValueError:
-            raise StoreError(
-                f"the metadata of memory {i} are damaged", field="state", fix="run `ruvllm memory check --repair`"
-            ) from None
+            raise StoreError(f"the metadata of memory {i} are damaged", field="state", fix=REPAIR) from None
         return Memory(text, kind, collection, known, quality, i, accesses, created, accessed, bool(archived))

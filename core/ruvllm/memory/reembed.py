@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import numpy as np
 
 from ruvllm.encoders.protocol import Pause, no_pause
-from ruvllm.errors import StoreError
+from ruvllm.errors import REPAIR, StoreError
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.memory.record import checksum
 from ruvllm.memory.surroundings import directed
@@ -54,8 +54,7 @@ async def reembed(memory: MemoryStore, pause: Pause = no_pause) -> AsyncIterator
             return
         after = rows[-1][0]
         if not all(isinstance(value, str) for row in rows for value in row[1:]):
-            fix = "run `ruvllm memory check --repair`"
-            raise StoreError("a memory is damaged", field="state", fix=fix)
+            raise StoreError("a memory is damaged", field="state", fix=REPAIR)
         encoded = await memory.encoder.encode([row[3] for row in rows])
         # A text that this encoder has no direction for keeps its old vector: none would be lost to every search.
         good = [i for i, vector in enumerate(encoded) if vector.any()]

@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 from functools import cache
 
-from ruvllm.errors import StoreError
+from ruvllm.errors import REPAIR, StoreError
 
 __all__ = ["APPLICATION_ID", "GUESTS", "SCHEMA_VERSION", "harden", "made_by", "prepare", "strangers"]
 
@@ -131,8 +131,6 @@ SCHEMA_VERSION = len(_MIGRATIONS)
 # Tables that a host adds to the file; the core only carries them over when it repairs one.
 GUESTS = {"own_agents": "CREATE TABLE own_agents (id INTEGER PRIMARY KEY, agent TEXT NOT NULL) STRICT"}
 
-_REPAIR = "`ruvllm memory check --repair` saves what it can"
-
 
 def prepare(db: sqlite3.Connection, path: str) -> None:
     """Make the tables, or bring those of an older version up to date, in one transaction.
@@ -166,7 +164,7 @@ def _recognised(db: sqlite3.Connection, path: str) -> int:
     if version > SCHEMA_VERSION:
         raise StoreError(f"{path} was written by a newer ruvllm", field="state", fix="pip install -U ruvllm")
     for what in strangers(db, version):
-        raise StoreError(f"{path} is not as ruvllm makes it: {what}", field="state", fix=_REPAIR)
+        raise StoreError(f"{path} is not as ruvllm makes it: {what}", field="state", fix=REPAIR)
     return version
 
 

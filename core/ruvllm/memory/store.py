@@ -18,14 +18,14 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from ruvllm.errors import InputError, StoreError
+from ruvllm.errors import REPAIR, InputError, StoreError
 from ruvllm.memory.schema import APPLICATION_ID, SCHEMA_VERSION, prepare
 from ruvllm.types import Feedback
 
 __all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "KeptFeedback", "Store"]
 
 _PATIENCE_MS = 2_000  # how long a writer waits for another process's transaction
-_REPAIR = "`ruvllm memory check --repair` saves what it can, or restore a copy"
+_REPAIR = f"{REPAIR}, or restore a copy"
 _TOLD = (str, str, float)  # a damaged page can hold what its table forbids
 _BUSY = ("database is locked", "database table is locked")
 
@@ -75,7 +75,7 @@ class Store:
         self._clock, self._lock = clock, threading.RLock()
         self._open, self._since = 0, 0.0  # writes in the open transaction, and when it began
         self._inside = 0  # writes that are being made, one within the other
-        fix = "give a writable path to a ruvllm state file, or try `ruvllm memory check --repair`"
+        fix = f"give a writable path to a ruvllm state file, or {REPAIR}"
         try:
             if self.path != ":memory:":
                 Path(self.path).parent.mkdir(parents=True, exist_ok=True)
@@ -231,7 +231,7 @@ class Store:
             return None
         data, digest = rows[0]
         if sha256(data).hexdigest() != digest:
-            fix = "`ruvllm memory check --repair` drops them; they are learnt again"
+            fix = f"{REPAIR}: it drops them, and they are learnt again"
             raise StoreError(f"the learnt weights {name} are damaged", field="state", fix=fix)
         return bytes(data)
 
@@ -265,6 +265,6 @@ class Store:
 
     def _failure(self, error: Exception) -> StoreError:
         if str(error) in _BUSY:
-            fix = "wait for it, or let one process do the writing (`ruvllm serve`)"
+            fix = "wait for it, or let one process, a server, do the writing"
             return StoreError(f"another process is writing to {self.path}", field="state", fix=fix)
         return StoreError(f"it could not be kept: {error}", field="state", fix="check free disk space and rights")

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.errors import ArtifactError, InputError
+from ruvllm.errors import TRAIN, ArtifactError, InputError
 from ruvllm.routing.logistic import fitted, held_out
 from ruvllm.routing.policy import Policy, cheapest, policy_for
 from ruvllm.routing.prompt_forms import PROMPT_FORMS, prompt_forms
@@ -36,7 +36,6 @@ _FOLDS, _SEED = 5, 20_240_618  # no seed that somebody draws folds of their own 
 _FEWEST = 50  # rows
 _HELD = 512  # held-out probabilities that are kept to set thresholds by
 _MOST_MODELS = 64
-_FIX = "train it again with `ruvllm tiers train FILE`"
 _EDGE = 0.01  # no prompt is clearer than that
 
 
@@ -147,7 +146,7 @@ class Difficulty:
             space = str(about.get("space", _OLD_SPACE))
             parts = {key: arrays[key] for key in ("means", "scales", "weights", "bias", "held")}
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ArtifactError(f"{name} is no trained difficulty: {error!r}"[:160], field=name, fix=_FIX) from None
+            raise ArtifactError(f"{name} is no trained difficulty: {error!r}"[:160], field=name, fix=TRAIN) from None
         forms, count = len(PROMPT_FORMS), len(models)
         width = parts["weights"].shape[0] if parts["weights"].ndim == 2 else 0
         held = len(parts["held"]) if parts["held"].ndim == 2 else 0
@@ -155,9 +154,9 @@ class Difficulty:
         for key, shape in (shapes | {"held": (held, count)}).items():
             value = parts[key]
             if value.shape != shape or value.dtype != np.float32 or not np.isfinite(value).all():
-                raise ArtifactError(f"{name}: array {key!r} is malformed", field=key, fix=_FIX)
+                raise ArtifactError(f"{name}: array {key!r} is malformed", field=key, fix=TRAIN)
         if link != _LINK or width <= forms + _FOURIER or held == 0 or not (parts["scales"] > 0).all():
-            raise ArtifactError(f"{name} is of another version", field=name, fix=_FIX)
+            raise ArtifactError(f"{name} is of another version", field=name, fix=TRAIN)
         return cls(models, encoder, **parts, space=space)
 
 

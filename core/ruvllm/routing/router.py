@@ -14,7 +14,7 @@ from ruvllm.agents.catalog import unique
 from ruvllm.encoders.cache import MOST_TEXT, LruCache
 from ruvllm.encoders.protocol import Encoder, Pause, no_pause
 from ruvllm.encoders.static import StaticEncoder
-from ruvllm.errors import EncoderError, InputError
+from ruvllm.errors import EncoderError, InputError, unknown
 from ruvllm.options import CHOICES
 from ruvllm.routing.booster import recognise
 from ruvllm.routing.calibration import Calibration, softmax
@@ -185,7 +185,7 @@ class Router:
         """Raise InputError unless the feedback could be learnt."""
         checked_text(feedback.text)
         if feedback.agent not in self._number:
-            raise InputError(f"no agent is called {feedback.agent!r}", field="agent", fix="see `ruvllm agents list`")
+            raise unknown("agent", feedback.agent, self._number)
 
     async def review(self, pause: Pause = no_pause) -> None:
         """Fit what was learnt once more, from all examples and feedback; tasks go on being routed meanwhile.

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Encoder
-from ruvllm.errors import ArtifactError, InputError
+from ruvllm.errors import TRAIN, ArtifactError, InputError
 from ruvllm.host import load_npz
 from ruvllm.routing.difficulty import Difficulty
 from ruvllm.routing.policy import Policy
@@ -27,7 +27,6 @@ __all__ = ["KEPT_AS", "NEAR_BEST", "TrainedTiers"]
 
 KEPT_AS = "tiers"  # in the state file
 NEAR_BEST = 0.95  # share of the best quality that is enough where nobody says what is
-_FIX = "train it again with `ruvllm tiers train FILE`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +94,7 @@ class TrainedTiers:
             costs, shares = (tuple(map(float, told[key])) for key in ("costs", "shares"))
             price, cost, quality = (float(told[key]) for key in ("price", "cost", "quality"))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ArtifactError(f"{name} has no usable rule: {error!r}"[:160], field="policy", fix=_FIX) from None
+            raise ArtifactError(f"{name} has no usable rule: {error!r}"[:160], field="policy", fix=TRAIN) from None
         if len(costs) != len(difficulty.models) or not np.isfinite([*costs, *shares, price, cost, quality]).all():
-            raise ArtifactError(f"{name} has no usable rule", field="policy", fix=_FIX)
+            raise ArtifactError(f"{name} has no usable rule", field="policy", fix=TRAIN)
         return cls(difficulty, Policy(costs, price, cost, quality, shares))
