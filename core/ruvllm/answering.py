@@ -189,11 +189,13 @@ class Answering(ABC):
         """For `close`: keep what waits. Raises StoreError: it cannot be written."""
         if "_pipeline" not in self.__dict__:
             return
-        self._pipeline.save()
-        if "_loop" in self.__dict__:
-            self._loop.close(self._pipeline.writers.tiers.close())
-            del self._loop
-        del self._pipeline
+        try:
+            self._pipeline.save()
+        finally:
+            if "_loop" in self.__dict__:
+                self._loop.close(self._pipeline.writers.tiers.close())
+                del self._loop
+            del self._pipeline
 
     def _save(self) -> None:
         """Write what waits. Raises StoreError: it cannot be written."""

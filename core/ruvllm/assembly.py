@@ -18,6 +18,7 @@ from ruvllm.inference.local_models import LocalModels
 from ruvllm.inference.openai_http import OpenAiHttp
 from ruvllm.inference.retry import Retries
 from ruvllm.inference.tiers import Tiers
+from ruvllm.learning.steps import Steps
 from ruvllm.memory.apart import Apart
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.options import TIERS, BackendConfig, InferenceConfig
@@ -36,12 +37,13 @@ _LOCAL_CONTEXT = 8_192  # the cache of what was read takes memory
 
 
 def assemble(
-    router: Routing, memory: MemoryStore, config: Config, backends: Mapping[Tier | str, Backend] | None
+    router: Routing, memory: MemoryStore, config: Config, backends: Mapping[Tier | str, Backend] | None, steps: Steps
 ) -> Pipeline:
     """A pipeline.
 
     Args:
         backends: by tier or its name; the config's when None.
+        steps: guards what it does behind the answers.
 
     Raises:
         ConfigError: a backend that cannot be made, or for a tier that there is not.
@@ -54,7 +56,7 @@ def assemble(
         backends = {Tier.BOOSTER: Extractive(memory.encoder)}
     chosen = {_tier(tier): backend for tier, backend in backends.items()}
     learners = Learners(memory.encoder, Apart(memory.store, memory.space), config.router, config.learning)
-    return Pipeline(memory, router, Writers(Tiers(chosen), config.inference), learners, config)
+    return Pipeline(memory, router, Writers(Tiers(chosen), config.inference), learners, config, steps)
 
 
 def local_models(config: InferenceConfig) -> LocalModels:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from ruvllm.encoders.protocol import Pause
 from ruvllm.learning.loops import HOUR, WEEK, Loop, Loops
+from ruvllm.learning.steps import Steps
 from ruvllm.memory.consolidate import Consolidated, Consolidation, consolidate
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.memory.store import Store
@@ -20,6 +21,7 @@ class Learning(Protocol):
     """What is taught: a RuvLLM."""
 
     store: Store
+    steps: Steps
 
     @property
     def memory(self) -> MemoryStore:
@@ -77,4 +79,4 @@ def loops_of(llm: Learning, settings: Consolidation | None = None) -> Loops:
         Loop("retrieval", HOUR, retrieval),
         Loop("concepts", WEEK, concepts),
     ]
-    return Loops(loops, llm.store)
+    return Loops(loops, llm.store, llm.steps)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ruvllm.encoders.static import StaticEncoder
     from ruvllm.host import Host
     from ruvllm.inference.backend import Backend
+    from ruvllm.learning.steps import Steps
     from ruvllm.memory.memory import MemoryStore
     from ruvllm.memory.store import Store
     from ruvllm.rlm.answers import RlmAnswer
@@ -36,6 +37,7 @@ class Choosing(Answering):
 
     config: Config
     store: Store
+    steps: Steps
     static: StaticEncoder
     contextual: Encoder | None
     space: str
@@ -124,11 +126,12 @@ class Choosing(Answering):
         await super().atick(budget_s)
 
     def _save_selector(self) -> None:
-        """Keep what the choice of backends learnt since the last time. Raises StoreError: it cannot be written."""
+        """Keep what the choice of backends learnt since the last time. Raises StoreError: the file takes nothing."""
         made = self._selector
-        if made is not None and made.ledger.answers != self._saved and self.config.learning.enabled:
-            self.store.keep(name_in(self.space, _SELECTOR), made.to_bytes())
-            self._saved = made.ledger.answers
+        with self.steps("selection"):
+            if made is not None and made.ledger.answers != self._saved and self.config.learning.enabled:
+                self.store.save(name_in(self.space, _SELECTOR), made.to_bytes)
+                self._saved = made.ledger.answers
 
     def _choice_stats(self) -> dict[str, Any]:
         return {} if self._selector is None else {"selection": self._selector.stats()}

@@ -13,6 +13,7 @@ from ruvllm.config import Config
 from ruvllm.encoders.protocol import Pause
 from ruvllm.errors import InputError, StoreError
 from ruvllm.inference.backend import Chunk, Completion, LocalParams, Message, Params, Usage
+from ruvllm.learning.steps import Steps
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.query.learners import Learners
 from ruvllm.query.outcomes import Outcomes, Routing
@@ -25,6 +26,7 @@ from ruvllm.query.writers import Writers, size_of, writes
 from ruvllm.responses import Applied, Constraints, Delta, Event, Response, Routed
 from ruvllm.routing.fastgrnn import ModelSize
 from ruvllm.sessions import open_sessions
+from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent, Decision
 
 __all__ = ["Pipeline"]
@@ -41,6 +43,7 @@ class Pipeline:
         writers: the backends.
         learners: what learns beside the router.
         config: of everything else.
+        steps: guards what is done behind the answers.
 
     Attributes:
         queries: answered so far.
@@ -54,8 +57,9 @@ class Pipeline:
         writers: Writers,
         learners: Learners,
         config: Config,
+        steps: Steps,
     ) -> None:
-        self.writers, self.learners = writers, learners
+        self.writers, self.learners, self._steps = writers, learners, steps
         self._memory, self._router, self._config = memory, router, config
         self._fresh = learners.start()
         self._choosing = learners.enabled and not writers.local
@@ -100,7 +104,7 @@ class Pipeline:
                 end = chunk
                 if chunk.text:
                     said.append(chunk.text)
-                    yield Delta(chunk.text, chunk.refusal)
+                    yield Delta(well_formed(chunk.text), chunk.refusal)
         turn.lap("generation")
         whole = Completion(
             "".join(said),
@@ -120,19 +124,24 @@ class Pipeline:
         return await self._outcomes.apply(self.log.get(request_id), rating, correction, task_success)
 
     async def tick(self, budget_s: float, pause: Pause) -> None:
-        """Write what waits if it is time, and learn in the background. Raises StoreError: it cannot be written."""
-        if self.writes.due:
-            self.writes.flush()
-        self.sessions.flush(_SESSIONS)
+        """Write what waits if it is time, and learn in the background. Raises StoreError: the file takes nothing."""
+        with self._steps("answers"):
+            if self.writes.due:
+                self.writes.flush()
+        with self._steps("sessions"):
+            self.sessions.flush(_SESSIONS)
         self._memory.store.tick()
-        await self.learners.tick(budget_s, pause)
+        await self.learners.tick(budget_s, self._steps, pause)
 
     def save(self) -> None:
-        """Write all that waits. Raises StoreError: it cannot be written."""
-        self.writes.flush()
-        self.sessions.flush()
-        self.learners.save()
-        self._memory.flush()
+        """Write all that waits. Raises StoreError: the file takes nothing."""
+        with self._steps("answers"):
+            self.writes.flush()
+        with self._steps("sessions"):
+            self.sessions.flush()
+        self.learners.save(self._steps)
+        with self._steps("memory"):
+            self._memory.flush()
 
     def stats(self) -> dict[str, Any]:
         """Counts since it began, and what there is now."""
@@ -218,14 +227,15 @@ class Pipeline:
 
     def _finish(self, turn: Turn, completion: Completion) -> Response:
         """Keep what is to be kept; nothing here waits, so it is done whole or not at all."""
+        completion = replace(completion, text=well_formed(completion.text))
         tier, author = self.writers.author(turn.plan, completion)
         asked = self._asked(turn, completion, writes(author), size_of(tier, turn.choice))
         if turn.conversation is not None:
             self.sessions.add(turn.conversation, turn.state, turn.text, completion.text)
         self.log.add(asked)
         self.writes.offer(asked)
-        if self.writes.due:
-            with suppress(StoreError):  # the answer is there; what cannot be written now goes on waiting
+        if self.writes.due:  # the answer is there, whatever becomes of this; what the file does not take waits
+            with suppress(StoreError), self._steps("answers"):
                 self.writes.flush()
         info = turn.plan.info
         if (info.model, info.backend) != (completion.model, author.name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,13 @@ from ruvllm.encoders.protocol import Encoder, Vectors, pause, run_now
 from ruvllm.errors import LINT, AgentFileError, InputError, unknown
 from ruvllm.host import Host, NativeHost
 from ruvllm.learning.keeping import kept_scorers
+from ruvllm.learning.steps import Steps
 from ruvllm.memory.store import Store
 from ruvllm.models import Models
 from ruvllm.routing.compiled import Compiled
 from ruvllm.routing.router import MODES, Router, checked_text
 from ruvllm.teaching import Teaching
+from ruvllm.text.surrogates import well_formed, well_formed_json
 from ruvllm.types import Agent, Decision, Team, Tier
 
 if TYPE_CHECKING:
@@ -58,6 +61,7 @@ class RuvLLM(Teaching):
     Attributes:
         problems: agent files that were skipped, each naming its line.
         own: the model that was named as encoder, None with one of ruvllm's.
+        steps: guards what is done behind answers and at the end; `stats` counts what failed.
         contextual: the encoder that reads a text as a whole; None where the static one is alone.
         space: the name of the vector space of what is remembered.
 
@@ -83,6 +87,7 @@ class RuvLLM(Teaching):
         encoder, state = encoder or self.config.encoder, self.config.state if state is None else state
         self.host: Host = like.host if like is not None else host or NativeHost()
         self.problems: list[AgentFileError] = []
+        self.steps = Steps()
         chosen = self._read(agents)
         self._models: Models = like._models if like is not None else Models(self.host)
         self.mode = encoder or ("cascade" if self.host.has_sessions() else "static")
@@ -146,7 +151,7 @@ class RuvLLM(Teaching):
 
     def agent(self, name: str) -> Agent:
         """One of them by its name. Raises InputError: there is none."""
-        found = self.router.agent(name) if isinstance(name, str) else None
+        found = self.router.agent(well_formed(name)) if isinstance(name, str) else None
         if found is None:
             raise unknown("agent", name, (agent.name for agent in self.agents))
         return found
@@ -234,17 +239,20 @@ class RuvLLM(Teaching):
     def stats(self) -> dict[str, Any]:
         """What this object holds and has done."""
         told = {"agents": len(self.agents), "encoder": self.mode, "state": self.store.path}
+        told |= {"set_aside": self.store.set_aside.counts(), "failures": dict(self.steps.failures)}
         return told | self.router.stats | self._query_stats() | self._choice_stats()
 
     def close(self) -> None:
         """Write what waits, and release the state file."""
         try:
             self._stop()
-            if self.own is not None:
-                self.own.save(self.store, self.router, self._told(self.agents))
+            with self.steps("encoder"):
+                if self.own is not None:
+                    self.own.save(self.store, self.router, self._told(self.agents))
             self._save_selector()
-            if "memory" in self.__dict__:  # not one that would be made just now
-                self.memory.save()
+            with self.steps("memory"):
+                if "memory" in self.__dict__:  # not one that would be made just now
+                    self.memory.save()
         finally:
             self.store.close()
 
@@ -262,13 +270,13 @@ class RuvLLM(Teaching):
     def _make_pipeline(self) -> Pipeline:
         from ruvllm.assembly import assemble  # who only routes need not wait for asyncio and the learners
 
-        return assemble(self, self.memory, self.config, self._backends)
+        return assemble(self, self.memory, self.config, self._backends, self.steps)
 
     def _read(self, agents: str | Path | Iterable[Agent] | None) -> list[Agent] | None:
         if agents is None:
             return None
         if not isinstance(agents, str | os.PathLike):
-            return list(unique(agents))
+            return list(unique(Agent(**well_formed_json(asdict(agent))) for agent in agents))
         found, self.problems = read_agents(agents)
         if not found:
             first = f" ({self.problems[0].message})" if self.problems else ""

@@ -24,6 +24,7 @@ from ruvllm.memory.store import Store
 from ruvllm.options import SessionsConfig
 from ruvllm.responses import Session
 from ruvllm.routing.fastgrnn_session import RouterSession
+from ruvllm.text.surrogates import well_formed_json
 
 __all__ = ["Conversation", "Sessions", "new_id", "open_sessions"]
 
@@ -284,7 +285,7 @@ def _checked(metadata: Mapping[str, Any] | None) -> tuple[dict[str, Any], int]:
     try:
         text = json.dumps(about)
         read_metadata(text)  # what cannot be read again
-        return about, len(text)
+        return well_formed_json(about), len(text)
     except (TypeError, ValueError, RecursionError) as error:
         fix = "give an object of texts, numbers, lists and the like"
         raise InputError(f"metadata is no JSON: {error}"[:200], field="metadata", fix=fix) from None

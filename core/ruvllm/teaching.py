@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from ruvllm.errors import InputError
 from ruvllm.learning.keeping import keep_scorers
 from ruvllm.routing.router import Router, checked_text
 from ruvllm.routing.weights import RouterWeights
+from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent, Feedback, Tier
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ class Teaching(Choosing):
 
         Raises:
             InputError: an unknown agent, an empty text or a weight out of range.
-            StoreError: it could not be kept.
+            StoreError: it could not be kept. What the file refuses alone is set aside, and learnt all the same.
         """
         run_now(self.afeedback(text, agent, weight, right))
 
@@ -54,9 +56,12 @@ class Teaching(Choosing):
         """`feedback`, awaited."""
         if not isinstance(weight, int | float) or not 0 < weight <= 10:
             raise InputError(f"weight is {weight!r}", field="weight", fix="use a number above 0, up to 10")
-        feedback = Feedback(checked_text(text), agent, float(weight), bool(right))
+        name = well_formed(agent) if isinstance(agent, str) else agent
+        feedback = Feedback(checked_text(text), name, float(weight), bool(right))
         self.router.check(feedback)
-        self.store.add_feedback(feedback)
+        self.store.set_aside.write_each(
+            "feedback", [feedback], lambda _: [self.store.add_feedback(feedback)], lambda _: name, asdict
+        )
         await self.router.learn(feedback)
 
     def review(self) -> int:

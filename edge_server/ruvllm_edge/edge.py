@@ -6,16 +6,17 @@ import asyncio
 import gc
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from itertools import count
 from os import urandom
 
 import numpy as np
 
-from ruvllm import Agent, RuvLLM, RuvllmError, StoreError
+from ruvllm import Agent, RuvLLM, RuvllmError
 from ruvllm.agents.incoming import read_incoming
 from ruvllm.encoders.protocol import Vectors, pause
 from ruvllm.memory.own_agents import keep_agents, kept_agents
+from ruvllm.memory.set_aside import reason_of
 from ruvllm.responses import Response
 from ruvllm_edge.auth import Buckets, KeyRing, read_keys
 from ruvllm_edge.hub import Hub
@@ -74,6 +75,7 @@ class Edge:
         self.metrics.waiting.set(self.answers.waiting)
         self.metrics.agents.set(len(self.llm.agents))
         self.metrics.memories.set(sum(self.llm.memory.records.counts().values()))
+        self.metrics.behind(self.llm.store.set_aside.counts(), self.llm.steps.failures)
 
     def answered(self, response: Response) -> None:
         """Count an answer."""
@@ -93,9 +95,11 @@ class Edge:
         new, problems = read_incoming(change.agents)
         found, more = read_incoming([{"path": file.path, "text": file.text} for file in change.files])
         async with self.changing:
-            if new or found:
-                await self._exchange(self.own | {agent.name: agent for agent in (*new, *found)})
             rows = [ProblemRow(one.field, one.message, one.fix) for one in (*problems, *more)]
+            if new or found:
+                aside = await self._exchange(self.own | {agent.name: agent for agent in (*new, *found)})
+                what, fix = "cannot be kept, and is gone after a restart", "see `ruvllm state set-aside list`"
+                rows += [ProblemRow("name", f"the agent {name!r} {what}", fix) for name in aside]
             return AgentsChanged(len(self.llm.agents), rows, self.keeps)
 
     async def reset_agents(self) -> AgentsChanged:
@@ -132,13 +136,12 @@ class Edge:
             elif kept is not None and kept != self.own:
                 await self._exchange(kept)
 
-    async def _exchange(self, own: dict[str, Agent]) -> None:
-        """Other added agents: known to the router, then on disk."""
+    async def _exchange(self, own: dict[str, Agent]) -> list[str]:
+        """Other added agents: known to the router, then on disk; the names of those that are set aside."""
         together = {agent.name: agent for agent in self._base} | own
         await self.llm.areplace_agents(together.values())
-        if self.keeps:
-            keep_agents(self.llm.store, own.values())
         self.own = own
+        return keep_agents(self.llm.store, own.values()) if self.keeps else []
 
     @asynccontextmanager
     async def lifespan(self, _: object) -> AsyncIterator[None]:
@@ -150,14 +153,14 @@ class Edge:
             self.ready = False
             for task in tasks:
                 task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+            await asyncio.gather(*tasks, return_exceptions=True)
             await self.close()
 
     async def close(self) -> None:
         """Write down what waits and let go of the state file and the backends."""
         try:
-            self.llm.memory.flush()
+            with self.llm.steps("memory"):
+                self.llm.memory.flush()
         finally:
             await self.llm.aclose()
         event(logging.INFO, "closed")
@@ -167,8 +170,9 @@ class Edge:
             await self.llm.router.warm(pause)
             memory = self.llm.memory
             memory.nearest(np.ones(memory.encoder.dim, np.float32), 1)  # opens the index
-        except RuvllmError as error:
-            event(logging.ERROR, "not ready", problem=str(error))
+        except Exception as error:
+            problem = str(error) if isinstance(error, RuvllmError) else reason_of(error)
+            event(logging.ERROR, "not ready", problem=problem)
             return
         gc.collect()
         gc.freeze()  # the models stay: no collection has to go through them again
@@ -180,9 +184,8 @@ class Edge:
         while True:
             await asyncio.sleep(_TICK)
             try:
-                self.llm.memory.flush()
+                with self.llm.steps("memory"):
+                    self.llm.memory.flush()
                 await self.llm.atick(_BUDGET)
-            except StoreError as error:
-                event(logging.ERROR, "not written", problem=str(error))
-            except Exception as error:
-                event(logging.ERROR, "learning failed", problem=repr(error)[:300])
+            except Exception as error:  # a StoreError: all waits for the next time
+                self.llm.steps.failed("writing", error)

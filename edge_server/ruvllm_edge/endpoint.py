@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import re
 from contextlib import suppress
 from time import monotonic
 from typing import Any
@@ -12,6 +14,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from starlette.types import Receive, Scope, Send
 
+from ruvllm.text.surrogates import well_formed_json
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.limits import DisconnectedError
 from ruvllm_edge.logs import event
@@ -22,6 +25,7 @@ from ruvllm_edge.sse import send_events, while_there
 __all__ = ["Endpoint", "send_problem", "send_reply"]
 
 _encoder = msgspec.json.Encoder()
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 _JSON = (b"content-type", b"application/json")
 _EVENTS = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store"))
 
@@ -102,7 +106,14 @@ class Endpoint:
         if not _is_json(scope):
             fix = "send `Content-Type: application/json`"
             raise Problem(415, "the body is not declared as JSON", field="content-type", fix=fix)
-        return self._decode(data)
+        try:
+            return self._decode(data)
+        except msgspec.ValidationError:
+            raise
+        except msgspec.DecodeError:
+            if (whole := _whole(data)) is None:
+                raise
+            return self._decode(whole)
 
     async def _answer(self, call: Call, send: Send) -> None:
         """What takes its time, within a limit."""
@@ -126,6 +137,16 @@ class Endpoint:
         return problem
 
 
+def _whole(data: bytes) -> bytes | None:
+    """The JSON with U+FFFD for each half of a character, which no decoder takes; None where that is not the trouble."""
+    if not _HALF.search(data):
+        return None
+    try:
+        return json.dumps(well_formed_json(json.loads(data))).encode()
+    except (ValueError, RecursionError):
+        return None
+
+
 def _presented(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"authorization" and value[:7].lower() == b"bearer ":
@@ -147,17 +168,25 @@ def _raw(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
     return [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers.items()]
 
 
+def _encoded(value: Any) -> bytes:
+    """As JSON; a state file of an older version can hold halves of characters."""
+    try:
+        return _encoder.encode(value)
+    except UnicodeEncodeError:
+        return _encoder.encode(well_formed_json(msgspec.to_builtins(value)))
+
+
 async def send_reply(send: Send, outcome: Any, status: int) -> None:
     """Send a value as JSON, or a Reply as it says."""
     headers: list[tuple[bytes, bytes]]
     if isinstance(outcome, Reply):
         value, status = outcome.value, outcome.status or status
-        data = value if isinstance(value, bytes) else _encoder.encode(value)
+        data = value if isinstance(value, bytes) else _encoded(value)
         headers = [(b"content-type", outcome.media), *_raw(outcome.headers)]
     elif outcome is None:
         data, headers, status = b"", [], 204
     else:
-        data, headers = _encoder.encode(outcome), [_JSON]
+        data, headers = _encoded(outcome), [_JSON]
     if status != 204:
         headers.append((b"content-length", b"%d" % len(data)))
     await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Sequence
+from functools import cached_property, partial
 
 from ruvllm.encoders.protocol import pause
 from ruvllm.learning.federated import Accepted, FederatedCoordinator, Update
+from ruvllm.memory.schema import GUESTS
+from ruvllm.memory.set_aside import base64_of
 from ruvllm.memory.store import Store
 
 __all__ = ["Hub"]
 
 _NAME = "federated"
-_TABLE = "CREATE TABLE IF NOT EXISTS federated_updates (id INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT"
+_TABLE = GUESTS["federated_updates"].replace("TABLE", "TABLE IF NOT EXISTS", 1)
 
 
 class Hub:
@@ -27,24 +30,31 @@ class Hub:
 
     @cached_property
     def coordinator(self) -> FederatedCoordinator:
-        """As it was left. Raises StoreError: what is kept is damaged."""
+        """As it was left; an update that cannot be read is set aside. Raises StoreError: what is kept is damaged."""
         made = FederatedCoordinator(self._dim)
         if (kept := self._store.kept(_NAME)) is not None:
             made.load(kept)
         with self._store.write() as db:
             db.execute(_TABLE)
-        for (data,) in self._store.read("SELECT data FROM federated_updates ORDER BY id"):
-            made.aggregate(bytes(data))
+        for id, data in self._store.read("SELECT id, data FROM federated_updates ORDER BY id"):
+            try:
+                made.aggregate(bytes(data))
+            except Exception as error:
+                with self._store.write() as db:
+                    self._store.set_aside.add(_NAME, f"update {id}", error, partial(_payload, bytes(data)))
+                    db.execute("DELETE FROM federated_updates WHERE id = ?", (id,))
         return made
 
     def push(self, data: bytes) -> Accepted:
         """Take an update. Raises InputError: it is damaged, or of another width."""
-        accepted = self.coordinator.aggregate(Update.from_bytes(data))
+        update = Update.from_bytes(data)
+        accepted = self.coordinator.aggregate(update)
         if accepted.consolidated:
             self._keep()
         elif not accepted.again:
-            with self._store.write() as db:
-                db.execute("INSERT INTO federated_updates (data) VALUES (?)", (data,))
+            self._store.set_aside.write_each(
+                _NAME, [data], self._insert, lambda _: f"{update.agent} {update.serial}", _payload
+            )
         return accepted
 
     async def pull(self) -> bytes:
@@ -56,7 +66,14 @@ class Hub:
 
     def _keep(self) -> None:
         """What was consolidated, in the place of the updates it was made from."""
-        data = self.coordinator.to_bytes()
         with self._store.write() as db:
-            self._store.keep(_NAME, data)
-            db.execute("DELETE FROM federated_updates")
+            if self._store.save(_NAME, self.coordinator.to_bytes):
+                db.execute("DELETE FROM federated_updates")
+
+    def _insert(self, updates: Sequence[bytes]) -> None:
+        with self._store.write() as db:
+            db.executemany("INSERT INTO federated_updates (data) VALUES (?)", [(data,) for data in updates])
+
+
+def _payload(data: bytes) -> dict[str, str]:
+    return {"data": base64_of(data)}

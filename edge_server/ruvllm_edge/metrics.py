@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
@@ -46,6 +48,10 @@ class Metrics:
         self.waiting = Gauge("ruvllm_answers_waiting", "Requests in the queue before backends.", registry=registry)
         self.agents = Gauge("ruvllm_agents", "Agents routed among.", registry=registry)
         self.memories = Gauge("ruvllm_memories", "Memories in the index.", registry=registry)
+        self._aside = Gauge("ruvllm_set_aside", "Items that could not be written.", ("kind",), registry=registry)
+        self._failed = Gauge(
+            "ruvllm_step_failures", "Failures of what is done behind the answers.", ("step",), registry=registry
+        )
         self._counted: dict[tuple[str, str, int], Counter] = {}
         self._timed: dict[str, Histogram] = {}
         self._decided: dict[tuple[int, str], Counter] = {}
@@ -80,6 +86,14 @@ class Metrics:
     def failure(self, kind: str) -> None:
         """A backend failed, and with it the request."""
         self._failures.labels(kind).inc()
+
+    def behind(self, aside: Mapping[str, int], failures: Mapping[str, int]) -> None:
+        """What is set aside by kind, and what failed by step, as it stands."""
+        self._aside.clear()
+        for kind, count in aside.items():
+            self._aside.labels(kind).set(count)
+        for step, count in failures.items():
+            self._failed.labels(step).set(count)
 
     def text(self) -> bytes:
         """As Prometheus reads it."""

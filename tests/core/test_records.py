@@ -85,7 +85,6 @@ BAD: list[tuple[str, Any]] = [
     ("kind", "Thing"), ("kind", ""), ("collection", ""), ("collection", "x" * 201), ("collection", 5),
     ("quality", -0.1), ("quality", 1.1), ("quality", math.nan), ("quality", math.inf), ("quality", "good"),
     ("metadata", {"x": math.nan}), ("metadata", {"x": {1, 2}}), ("metadata", {"x": b"1"}),
-    ("metadata", {"x": "\ud800"}),
     ("metadata", None), ("metadata", {("a", "b"): 1}), ("metadata", {"x": "y" * 1_000_001}),
     ("metadata", json.loads('{"x":' * 101 + "[1]" + "}" * 101)),
 ]  # fmt: skip
@@ -114,10 +113,11 @@ def test_metadata_as_deep_as_may_be_come_back_and_can_be_filtered(records: Recor
         add(records, Memory("circle", metadata=circle))
 
 
-def test_text_that_is_no_unicode_is_an_input_error(records: Records):
-    for memory in (Memory("\ud800"), Memory("x", collection="\udfff")):
-        with pytest.raises(InputError):
-            add(records, memory)
+def test_half_a_character_becomes_the_replacement_character(records: Records):
+    (id,) = add(records, Memory("a\ud83d", collection="b\udfff", metadata={"k\ud800": "\ud83d\ude00"}))
+    (found,) = records.get([id])
+    assert (found.text, found.collection, found.metadata) == ("a\ufffd", "b\ufffd", {"k\ufffd": "😀"})
+    assert records.matching("b\udfff").tolist() == [id]
 
 
 @pytest.mark.parametrize(

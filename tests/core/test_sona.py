@@ -204,7 +204,7 @@ def test_a_short_tick_goes_on_where_the_last_one_stopped(learnt):
         reports.append(sliced.tick(budget_s=0))
         assert reports[-1].trajectories <= 32
     assert len(reports) > 8
-    assert sum(report.trajectories for report in reports) == 200
+    assert sum(report.trajectories for report in reports) == 100
     assert sliced.get_stats() == whole.get_stats()
     assert (sliced.core.adapters.base.theta == whole.core.adapters.base.theta).all()
 

@@ -97,6 +97,27 @@ def test_answers_that_wait_to_be_remembered_are_written_at_the_end(tmp_path: Pat
         assert sum(llm.memory.records.counts().values()) == 2
 
 
+def test_sigterm_after_half_a_character_loses_nothing(tmp_path: Path):
+    """The agent whose name held one took every confident task; from then on nothing of these was written."""
+    state, task = tmp_path / "state.db", "paint the garden fence"
+    agent = rb'{"agents":[{"name":"fence-painter\ud800","description":"paint the garden fence","examples":["%s"]}]}'
+    with slow_backend(0.0, 3) as url:
+        settings = before(url, MEMORY_WRITE_INTERVAL_MS="3600000", MEMORY_QUALITY_THRESHOLD="0")
+        with spawn(state, settings=settings) as server, httpx.Client(base_url=server.url) as client:
+            headers = {"content-type": "application/json"}
+            assert client.put("/v1/agents", content=agent % task.encode(), headers=headers).status_code == 200
+            session = client.post("/v1/sessions", json={}).json()["session_id"]
+            asked = {"query": task, "session_id": session}
+            assert client.post("/v1/query", json=asked).json()["agent"] == "fence-painter\ufffd"
+            server.stop()
+        assert '"level":"error"' not in server.log.read_text()
+        with spawn(state, settings=settings) as server, httpx.Client(base_url=server.url) as client:
+            assert "fence-painter\ufffd" in [one["name"] for one in client.get("/v1/agents").json()["agents"]]
+            assert len(client.get(f"/v1/sessions/{session}").json()["history"]) == 2
+            told = client.get("/stats").json()
+            assert (told["memory_nodes"], told["set_aside"], told["failures"]) == (1, {}, {})
+
+
 def test_kill_9_during_writes_loses_nothing(tmp_path: Path):
     found = asyncio.run(crash(tmp_path / "state.db", 2, {"RUVLLM_LOG_LEVEL": "warning"}))
     assert (found.lost, found.damaged) == (0, 0)

@@ -10,6 +10,7 @@ from importlib import resources
 from typing import Any
 
 from ruvllm.errors import InputError
+from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent, Tier
 
 __all__ = ["agent_from", "builtin_agents", "builtin_digest", "card", "parse_toml_agents", "spoken_name", "unique"]
@@ -60,7 +61,7 @@ def _text(data: Mapping[str, Any], field: str, where: str) -> str:
         raise InputError(
             f"{where}: `{field}` has {len(value)} characters", field=field, fix=f"keep it under {_MAX_TEXT}"
         )
-    return value
+    return well_formed(value)
 
 
 def _texts(data: Mapping[str, Any], field: str, where: str) -> tuple[str, ...]:
@@ -73,7 +74,7 @@ def _texts(data: Mapping[str, Any], field: str, where: str) -> tuple[str, ...]:
         raise InputError(f"{where}: `{field}` is not a list of strings", field=field, fix="write a list of strings")
     if len(value) > _MAX_EXAMPLES:
         raise InputError(f"{where}: {len(value)} {field}", field=field, fix=f"keep at most {_MAX_EXAMPLES}")
-    return tuple(dict.fromkeys(item.strip()[:_MAX_TEXT] for item in value if item.strip()))
+    return tuple(dict.fromkeys(well_formed(item.strip()[:_MAX_TEXT]) for item in value if item.strip()))
 
 
 def _tier(value: Any, model: str | None, where: str) -> Tier | None:

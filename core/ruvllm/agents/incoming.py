@@ -10,6 +10,7 @@ from typing import Any
 from ruvllm.agents.catalog import MAX_AGENTS, agent_from
 from ruvllm.agents.readers import parse_agents
 from ruvllm.errors import AgentFileError, InputError, RuvllmError
+from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent
 
 __all__ = ["read_incoming"]
@@ -65,4 +66,4 @@ def _files(rows: Any) -> tuple[list[Agent], list[RuvllmError]]:
 
 def _plain(text: str) -> str:
     """Without a mark of its encoding, and without halves of characters."""
-    return text.removeprefix("\ufeff").encode("utf-8", "replace").decode("utf-8")
+    return well_formed(text.removeprefix("\ufeff"))

@@ -89,14 +89,19 @@ def tick(
     state: Path | None,
     as_json: bool,
 ) -> None:
-    """Run the loops that are due: review of feedback, patterns, models, retrieval, concepts."""
+    """Run the loops that are due: review of feedback, patterns, models, retrieval, concepts.
+
+    One that fails stops no other; the exit status is 1 then.
+    """
     with _open(ctx, agents, encoder, state) as llm, waiting("learning"):
         runs = run_now(llm.loops.tick(budget, force=force, pause=no_pause))
     if as_json:
-        print_json([{"name": r.name, "outcome": r.outcome, "seconds": r.seconds, "stopped": r.stopped} for r in runs])
-        return
-    rows = [(r.name, f"{r.seconds:.2f} s", "out of time" if r.stopped else r.outcome) for r in runs]
-    show_table("what was done" if runs else "nothing was due", ("Loop", "Took", "Outcome"), rows, right=("Took",))
+        names = ("name", "outcome", "seconds", "stopped", "failed")
+        print_json([{name: getattr(run, name) for name in names} for run in runs])
+    else:
+        rows = [(r.name, f"{r.seconds:.2f} s", "out of time" if r.stopped else r.outcome) for r in runs]
+        show_table("what was done" if runs else "nothing was due", ("Loop", "Took", "Outcome"), rows, right=("Took",))
+    ctx.exit(1 if any(run.failed for run in runs) else 0)
 
 
 @learn.command("list")

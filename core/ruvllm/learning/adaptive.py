@@ -12,7 +12,7 @@ import numpy as np
 from ruvllm.encoders.protocol import Encoder, Vectors, unit_rows
 from ruvllm.errors import InputError
 from ruvllm.learning.losses import pairwise_loss
-from ruvllm.learning.packing import Arrays, Spec, array_json, json_array, pack, unpack
+from ruvllm.learning.packing import Spec, array_json, json_array, pack, unpack
 from ruvllm.learning.two_speed import TWO_SPEED_SPECS, TwoSpeed
 from ruvllm.memory.store import Store
 
@@ -52,10 +52,10 @@ class _Domain:
     bad: deque[Vectors] = field(default_factory=lambda: deque(maxlen=_OUTCOMES))
     changed: bool = False
 
-    def arrays(self) -> Arrays:
+    def to_bytes(self) -> bytes:
         dim = self.adapters.base.dim
         rows = {name: np.array(kept, np.float32).reshape(-1, dim) for name, kept in self._outcomes()}
-        return self.adapters.arrays() | rows
+        return pack(self.adapters.arrays() | rows, "domain")
 
     def _outcomes(self) -> Iterable[tuple[str, deque[Vectors]]]:
         return ("good", self.good), ("bad", self.bad)
@@ -206,8 +206,7 @@ class AdaptiveEmbeddingService:
             return
         for name, known in self._domains.items():
             if known.changed:
-                self._store.keep(f"{_INDEX}/{name}", pack(known.arrays(), "domain"))
-                known.changed = False
+                known.changed = not self._store.save(f"{_INDEX}/{name}", known.to_bytes)
         self._store.keep(_INDEX, pack({"names": json_array(sorted(self._domains))}, _INDEX))
 
 

@@ -59,10 +59,14 @@ def keep_scorers(
         StoreError: it cannot be written.
     """
     for name, (scorer, seen) in scorers.items():
-        arrays = {key: _plain(value) for key, value in scorer.arrays().items() if value.size}
-        arrays["print"] = _print(agents, told[:seen], weights, name)
-        arrays["told"] = np.array(seen, np.int64)
-        store.keep(f"router-{name}", pack(arrays, f"router-{name}"))
+
+        def dump(name: str = name, scorer: Scorer = scorer, seen: int = seen) -> bytes:
+            arrays = {key: _plain(value) for key, value in scorer.arrays().items() if value.size}
+            arrays["print"] = _print(agents, told[:seen], weights, name)
+            arrays["told"] = np.array(seen, np.int64)
+            return pack(arrays, f"router-{name}")
+
+        store.save(f"router-{name}", dump)
 
 
 def kept_scorers(

@@ -15,6 +15,8 @@ from typing import Any
 
 from ruvllm.encoders.protocol import Pause, pause
 from ruvllm.errors import StoreError
+from ruvllm.learning.steps import Steps
+from ruvllm.memory.set_aside import reason_of
 from ruvllm.memory.store import Store
 
 __all__ = ["HOUR", "WEEK", "Loop", "LoopRun", "Loops"]
@@ -51,6 +53,7 @@ class LoopRun:
         seconds: it took.
         stopped: it outlasted its budget.
         at: when, in seconds since 1970.
+        failed: it raised something, which `outcome` names; it is tried again in an hour.
     """
 
     name: str
@@ -58,6 +61,7 @@ class LoopRun:
     seconds: float
     stopped: bool
     at: float
+    failed: bool = False
 
 
 class _OutOfTime(Exception):  # noqa: N818 - no error: the budget is spent
@@ -70,11 +74,20 @@ class Loops:
     Args:
         loops: in the order in which they run.
         store: keeps when each last ran.
+        steps: counts and logs those that fail.
         clock: seconds since 1970.
     """
 
-    def __init__(self, loops: Sequence[Loop], store: Store, *, clock: Callable[[], float] = time) -> None:
+    def __init__(
+        self,
+        loops: Sequence[Loop],
+        store: Store,
+        steps: Steps | None = None,
+        *,
+        clock: Callable[[], float] = time,
+    ) -> None:
         self._loops, self._store, self._clock = tuple(loops), store, clock
+        self._steps = steps or Steps()
         self._last: dict[str, LoopRun] = self._load()
         self._patience: dict[str, float] = {}
         self._running = False
@@ -82,14 +95,17 @@ class Loops:
     def due(self) -> list[str]:
         """The loops whose interval is over."""
         now = self._clock()
-        return [loop.name for loop in self._loops if now - self._at(loop.name) >= loop.interval]
+        return [loop.name for loop in self._loops if now - self._at(loop.name) >= self._interval(loop)]
 
     async def tick(self, budget: float = _BUDGET, *, force: bool = False, pause: Pause = pause) -> list[LoopRun]:
-        """Run what is due, or everything when forced; does nothing while another tick runs.
+        """Run what is due, or everything when forced; does nothing while another tick runs. One that fails stops none.
 
         Args:
             budget: seconds for each loop; one that was stopped before gets twice what it had.
             pause: lets the host do other things between slices of the work; `no_pause` where nothing waits.
+
+        Raises:
+            StoreError: the state file takes nothing.
         """
         if self._running:
             return []
@@ -122,17 +138,28 @@ class Loops:
             if perf_counter() - began > allowed:
                 raise _OutOfTime
 
+        stopped = failed = False
         try:
-            outcome, stopped = await loop.run(bounded), False
+            outcome = await loop.run(bounded)
             self._patience.pop(loop.name, None)
         except _OutOfTime:
             outcome, stopped = "", True
             self._patience[loop.name] = 2 * allowed
-        run = LoopRun(loop.name, outcome, round(perf_counter() - began, 3), stopped, self._clock())
+        except Exception as error:
+            outcome, failed = f"failed: {reason_of(error)}", True
+            self._steps.failed(f"loop {loop.name}", error)
+        run = LoopRun(loop.name, outcome, round(perf_counter() - began, 3), stopped, self._clock(), failed)
         if not stopped:
             self._last[loop.name] = run
-            self._store.keep(_KEPT, json.dumps([asdict(last) for last in self._last.values()]).encode())
+            self._store.save(_KEPT, self._dump)
         return run
+
+    def _dump(self) -> bytes:
+        return json.dumps([asdict(last) for last in self._last.values()]).encode()
+
+    def _interval(self, loop: Loop) -> float:
+        last = self._last.get(loop.name)
+        return min(loop.interval, HOUR) if last is not None and last.failed else loop.interval
 
     def _at(self, name: str) -> float:
         return self._last[name].at if name in self._last else 0.0

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.errors import InputError, RuvllmError, StoreError
+from ruvllm.text.surrogates import well_formed
 
 __all__ = ["Arrays", "Spec", "array_json", "json_array", "pack", "read_json", "unpack"]
 
@@ -182,7 +183,7 @@ def _check(found: Arrays, specs: Mapping[str, Spec]) -> None:
 
 def json_array(value: Any) -> NDArray[np.uint8]:
     """Names and other plain JSON as an array to pack: uint8 (bytes,)."""
-    return np.frombuffer(json.dumps(value, ensure_ascii=False, sort_keys=True).encode(), np.uint8)
+    return np.frombuffer(well_formed(json.dumps(value, ensure_ascii=False, sort_keys=True)).encode(), np.uint8)
 
 
 def array_json(array: NDArray[np.uint8], field: str, error: type[RuvllmError] = StoreError) -> Any:

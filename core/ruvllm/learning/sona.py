@@ -204,10 +204,12 @@ class SonaEngine:
 
     def flush(self) -> None:
         """Finish a cycle that was begun, and keep everything in the store. Raises StoreError: it cannot be written."""
-        if self.core.busy:
-            self.force_learn()
-        if self._store is not None:
-            self._store.keep(_NAME, self.to_bytes())
+        try:
+            if self.core.busy:
+                self.force_learn()
+        finally:  # what a cycle has not finished waits for the next one
+            if self._store is not None:
+                self._store.save(_NAME, self.to_bytes)
 
     def find_patterns(self, query: Query, k: int = 5) -> list[Pattern]:
         """What has worked for the like, nearest first, each with its similarity.

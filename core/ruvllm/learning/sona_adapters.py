@@ -113,7 +113,7 @@ class SonaAdapters:
         """CONSOLIDATE: the base learns a batch among the patterns, held by what earlier tasks need of it.
 
         Patterns are rehearsed along with it. Yields, after each short slice, how many trajectories were
-        taught in it; abandoned in between, it leaves the base as taught so far.
+        taught in it for the first time; abandoned in between, it leaves the base as taught so far.
         """
         landmarks = Landmarks([(bank.centroids, bank.routes)], (self._bad.rows, self._bad.routes))
         fresh = [_Lesson(one.vector, one.route, one.good, one.score if one.good else 1 - one.score) for one in batch]
@@ -130,7 +130,7 @@ class SonaAdapters:
                     self._teach_base(lesson, landmarks, new=turn == 0)
                     if known:
                         self._teach_base(known[int(random.integers(len(known)))], landmarks, new=False)
-                yield len(some)
+                yield len(some) if turn == 0 else 0
 
     def _begin(self, lessons: Sequence[_Lesson], landmarks: Landmarks) -> None:
         """The first batch chooses the subspace; from then on its coordinates stay, and the Fisher with them."""

@@ -112,7 +112,7 @@ class SonaCore:
             yield 0
 
     def consolidate(self, batch: Sequence[Trajectory]) -> Iterator[int]:
-        """CONSOLIDATE: the base adapter learns a batch, held by EWC++; yields how many it was taught each time."""
+        """CONSOLIDATE: the base adapter learns a batch, held by EWC++; yields how many are new to it each time."""
         return self.adapters.consolidate(batch, self.bank)
 
     def _cycle(self) -> Iterator[int]:

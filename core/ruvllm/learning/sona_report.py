@@ -14,7 +14,7 @@ class SonaReport:
     Attributes:
         ran: whether there was anything to do, and it was due.
         finished: false when the time was over first; the next call goes on there.
-        trajectories: examples that the base adapter was taught, a trajectory twice as a rule.
+        trajectories: that the base adapter was taught, each counted once.
         patterns: known after it.
         consolidated: tasks that EWC++ has consolidated, in all.
     """

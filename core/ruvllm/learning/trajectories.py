@@ -15,6 +15,7 @@ import numpy as np
 from ruvllm.encoders.protocol import Vectors
 from ruvllm.errors import InputError, RuvllmError, StoreError
 from ruvllm.learning.packing import Spec, array_json, json_array, pack, unpack
+from ruvllm.text.surrogates import well_formed, well_formed_json
 
 __all__ = [
     "CAPACITY",
@@ -106,14 +107,14 @@ class TrajectoryBuilder:
             raise InputError(f"more than {_MOST_STEPS} steps", field="steps", fix=fix)
         if not self.text and self.vector is None:
             self.text = input
-        self.steps.append(Step(input[:_LONGEST], action[:_LONGEST], float(reward)))
+        self.steps.append(Step(well_formed(input[:_LONGEST]), well_formed(action[:_LONGEST]), float(reward)))
 
     def set_route(self, route: str) -> None:
         """Raises InputError: the name is too long."""
         if len(route) > _LONGEST:
             fix = f"use at most {_LONGEST} characters"
             raise InputError(f"a route of {len(route)} characters", field="route", fix=fix)
-        self.route = route
+        self.route = well_formed(route)
 
     def trajectory(self, id: int, vector: Vectors, pattern_type: str, ended: float) -> Trajectory:
         """What it became, not judged yet."""
@@ -124,8 +125,8 @@ class TrajectoryBuilder:
     def add_context(self, context: str | Mapping[str, Scalar]) -> None:
         """A name of what it happened in, or facts about it. Raises InputError: too many of them, or no plain values."""
         if isinstance(context, str):
-            if context[:_LONGEST] not in self.contexts:
-                self.contexts.append(context[:_LONGEST])
+            if (name := well_formed(context[:_LONGEST])) not in self.contexts:
+                self.contexts.append(name)
         else:
             self.metadata = checked_about(self.metadata | dict(context))
         if len(self.contexts) > _MOST_CONTEXTS:
@@ -139,7 +140,9 @@ def checked_about(about: Mapping[Any, Any]) -> dict[str, Scalar]:
     if not plain or len(about) > _MOST_ABOUT or any(_endless(value) for value in about.values()):
         fix = f"use at most {_MOST_ABOUT} names with text, finite numbers or truth values"
         raise InputError("metadata that cannot be kept", field="metadata", fix=fix)
-    return {key[:_LONGEST]: value[:_LONGEST] if isinstance(value, str) else value for key, value in about.items()}
+    cut = {key[:_LONGEST]: value[:_LONGEST] if isinstance(value, str) else value for key, value in about.items()}
+    known: dict[str, Scalar] = well_formed_json(cut)
+    return known
 
 
 def _endless(value: Scalar) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 __all__ = ["Apart", "Keeper", "name_in"]
@@ -14,6 +15,10 @@ class Keeper(Protocol):
 
     def keep(self, name: str, data: bytes) -> None:
         """Keep learnt weights under a name, in the place of what was there."""
+        ...
+
+    def save(self, name: str, dump: Callable[[], bytes]) -> bool:
+        """`keep` what `dump` gives, or set it aside; whether it was kept."""
         ...
 
     def kept(self, name: str) -> bytes | None:
@@ -35,6 +40,10 @@ class Apart:
     def keep(self, name: str, data: bytes) -> None:
         """As `Store.keep`. Raises StoreError: it cannot be written."""
         self._store.keep(name_in(self._space, name), data)
+
+    def save(self, name: str, dump: Callable[[], bytes]) -> bool:
+        """As `Store.save`. Raises StoreError: nothing can be kept."""
+        return self._store.save(name_in(self._space, name), dump)
 
     def kept(self, name: str) -> bytes | None:
         """As `Store.kept`. Raises StoreError: it is damaged."""

@@ -192,6 +192,12 @@ def _learnt(db: sqlite3.Connection, progress: Progress) -> Iterator[Fault]:
             yield Fault("learnt", (("rowid", rowid),), "its SHA-256 does not hold; it is learnt again")
 
 
+def _set_aside(db: sqlite3.Connection, progress: Progress) -> Iterator[Fault]:
+    for i, kind, item, reason, created in db.execute("SELECT id, kind, item, reason, created FROM set_aside"):
+        if not (_clean(kind) and _clean(item) and _clean(reason) and _within(created)):
+            yield Fault("set_aside", (("id", i),), "its id, reason or time are damaged")
+
+
 def _clock(db: sqlite3.Connection, progress: Progress) -> Iterator[Fault]:
     rows = db.execute("SELECT one, revision, (SELECT max(revision) FROM memories) FROM clock").fetchall()
     if len(rows) != 1 or not _within(rows[0][1], rows[0][2] or 0):
@@ -209,6 +215,7 @@ _LOOKS = {
     "sessions": _sessions,
     "turns": _turns,
     "learnt": _learnt,
+    "set_aside": _set_aside,
     "clock": _clock,
 }
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from base64 import b64decode
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,13 @@ from numpy.typing import NDArray
 
 from ruvllm.errors import REPAIR, StoreError
 from ruvllm.memory.records import LITTLE, read_metadata
+from ruvllm.memory.set_aside import base64_of
 from ruvllm.memory.store import Store
+from ruvllm.text.surrogates import well_formed
 
-__all__ = ["Conversations", "KeptSession", "SessionRow"]
+__all__ = ["Conversations", "KeptSession", "SessionRow", "payload_of", "session_from"]
+
+_KINDS = ("session", "turn")  # of what is set aside
 
 _SAVE = (
     "INSERT INTO sessions (id, metadata, created, accessed, hidden, last, size) VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -93,43 +96,53 @@ class Conversations:
         return KeptSession(id, about, created, accessed, state, last, size, tuple(turns), len(turns))
 
     def write(self, sessions: Collection[KeptSession], gone: Collection[str] = ()) -> None:
-        """Put sessions there, those that are gone away first; all or nothing.
+        """Put sessions there, those that are gone away first; what of them cannot be written is set aside alone.
 
         Raises:
-            StoreError: it cannot be written.
+            StoreError: the file takes nothing; nothing has been written then.
         """
-        turns = [(one.id, _clean(said), _clean(answer)) for one in sessions for said, answer in one.turns]
+        aside = self._store.set_aside
         with self._store.write() as db:
-            with _for_good(db):
-                db.executemany("DELETE FROM sessions WHERE id = ?", [(id,) for id in gone])
+            if gone:
+                with self._store.erasing():
+                    db.executemany("DELETE FROM sessions WHERE id = ?", [(id,) for id in gone])
+                aside.erase(_KINDS, gone)
+            aside.write_each("session", list(sessions), self.put, lambda one: one.id, payload_of)
+            turns = [replace(one, turns=(turn,)) for one in sessions for turn in one.turns]
+            aside.write_each("turn", turns, self.put_turns, lambda one: one.id, payload_of)
+
+    def put(self, sessions: Sequence[KeptSession]) -> None:
+        """Put sessions there without their turns, all or nothing. Raises whatever is wrong with one."""
+        with self._store.write() as db:
             db.executemany(_SAVE, [_values(one) for one in sessions])
+
+    def put_turns(self, sessions: Sequence[KeptSession]) -> None:
+        """Put turns after those of their sessions, all or nothing. Raises whatever is wrong with one."""
+        turns = [(one.id, well_formed(said), well_formed(answer)) for one in sessions for said, answer in one.turns]
+        with self._store.write() as db:
             db.executemany("INSERT INTO turns (session, question, answer) VALUES (?, ?, ?)", turns)
-            with _for_good(db):
-                db.executemany(_TRIM, [(one.id, one.count) for one in sessions if one.turns])
+            with self._store.erasing():
+                db.executemany(_TRIM, [(one.id, one.count) for one in sessions])
 
     def clear(self) -> None:
         """Forget all of them. Raises StoreError: it cannot be written."""
+        self._store.set_aside.erase(_KINDS)
         if self._store.read("SELECT 1 FROM sessions LIMIT 1"):
-            with self._store.write() as db, _for_good(db):
+            with self._store.write() as db, self._store.erasing():
                 db.execute("DELETE FROM sessions")
 
 
-@contextmanager
-def _for_good(db: sqlite3.Connection) -> Iterator[None]:
-    """Overwrite what is deleted meanwhile: SQLite would leave the words where they were until it needs the room."""
-    (before,) = db.execute("PRAGMA secure_delete").fetchone()
-    db.execute("PRAGMA secure_delete = ON")
-    try:
-        yield
-    finally:
-        db.execute(f"PRAGMA secure_delete = {int(before)}")
+def payload_of(one: KeptSession) -> dict[str, Any]:
+    """What brings a session back that was set aside, as JSON; see `session_from`."""
+    return asdict(one) | {"hidden": base64_of(one.hidden)}
+
+
+def session_from(payload: Mapping[str, Any]) -> KeptSession:
+    """A session of what `payload_of` gave. Raises TypeError, ValueError or KeyError: it is none."""
+    hidden = np.frombuffer(b64decode(payload["hidden"]), LITTLE).astype(np.float32)
+    return KeptSession(**{**payload, "hidden": hidden})
 
 
 def _values(one: KeptSession) -> tuple[Any, ...]:
     hidden = one.hidden.astype(LITTLE).tobytes() if one.hidden.any() else b""
     return one.id, json.dumps(dict(one.metadata)), one.created, one.accessed, hidden, one.last, one.size
-
-
-def _clean(text: str) -> str:
-    """Without halves of characters, which no file can hold."""
-    return text.encode("utf-8", "replace").decode("utf-8")

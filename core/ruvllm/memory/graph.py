@@ -13,6 +13,7 @@ from ruvllm.errors import InputError
 from ruvllm.memory.expansion import Expansion
 from ruvllm.memory.store import Store
 from ruvllm.memory.subgraph import EDGE_KINDS, Binding, Edge, Neighbour, Subgraph
+from ruvllm.text.surrogates import well_formed
 
 __all__ = ["EDGE_KINDS", "Binding", "Edge", "Graph", "Neighbour", "Subgraph", "delta_of"]
 
@@ -143,7 +144,7 @@ class Graph:
             fix = "give an object of text, finite numbers, booleans, lists and objects"
             raise InputError(f"it cannot be kept as JSON: {error}"[:200], field="metadata", fix=fix) from None
         self._check(set(chosen))
-        row = (_kind(kind), _weight(weight), known)
+        row = (_kind(kind), _weight(weight), well_formed(known))
         with self.store.write() as db:
             made = db.execute("INSERT INTO hyperedges (kind, weight, metadata) VALUES (?, ?, ?)", row).lastrowid
             assert made is not None

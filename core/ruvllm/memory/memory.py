@@ -22,6 +22,7 @@ from ruvllm.memory.recent import Recent
 from ruvllm.memory.records import Memory, Records, row_of
 from ruvllm.memory.store import Store
 from ruvllm.memory.surroundings import Surroundings, directed
+from ruvllm.text.surrogates import well_formed
 
 __all__ = ["Found", "MemoryStore"]
 
@@ -92,11 +93,10 @@ class MemoryStore:
         """`add`, awaited."""
         given = [memories] if isinstance(memories, str | Memory) else list(memories)
         new = [replace(m, **about) if isinstance(m, Memory) else Memory(m, **about) for m in given]
-        for memory in new:
-            row_of(memory)  # before an encoder sees it
+        texts = [row_of(memory)[2] for memory in new]
         if not new:
             return []
-        vectors = await self.encoder.encode([memory.text for memory in new])
+        vectors = await self.encoder.encode(texts)
         return self.add_encoded(new, vectors)
 
     def add_encoded(self, memories: Sequence[Memory], vectors: NDArray[np.float32]) -> list[int]:
@@ -104,6 +104,11 @@ class MemoryStore:
         vectors = directed(vectors, (len(memories), self.encoder.dim))
         self._refresh()
         ids = self.records.add(memories, vectors, self.space)
+        self.include(ids, memories, vectors)
+        return ids
+
+    def include(self, ids: list[int], memories: Sequence[Memory], vectors: NDArray[np.float32]) -> None:
+        """Have memories in the index that `records.add` has just written, with their vectors float32 (n, dim)."""
         self._changed_here()
         if len(ids) <= _AT_HAND:
             self._recent.get(ids)  # what is new is asked for soon, and reading it at once costs least
@@ -112,7 +117,6 @@ class MemoryStore:
             rows = [i for i, memory in enumerate(memories) if memory.collection == collection]
             if shelf is not None:
                 shelf.add(np.array([ids[i] for i in rows], np.int64), vectors[rows])
-        return ids
 
     def search(
         self,
@@ -258,7 +262,7 @@ class MemoryStore:
             return directed(query, (self.encoder.dim,), "query")
         if not query.strip():
             raise InputError("the query is empty", field="query", fix="say what to look for")
-        vectors = await self.encoder.encode([query])
+        vectors = await self.encoder.encode([well_formed(query)])
         return np.asarray(vectors[0], np.float32)
 
     def forget(self, ids: Iterable[int]) -> int:
@@ -317,7 +321,7 @@ class MemoryStore:
             if len(self._shelves) >= _SHELVES:  # anybody can ask for collections that there are not
                 self._shelves = {name: one for name, one in self._shelves.items() if len(one)}
                 self._masks.clear()
-            shelf = self._shelves[collection] = self._opening.open(collection)
+            shelf = self._shelves[collection] = self._opening.open(well_formed(collection))
         return shelf
 
     def _refresh(self) -> None:

@@ -6,8 +6,9 @@ It is a table of its own that only hosts make, so that a file says nothing of ag
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from ruvllm.agents.catalog import agent_from
 from ruvllm.errors import REPAIR, InputError, StoreError
@@ -15,19 +16,35 @@ from ruvllm.memory.schema import GUESTS
 from ruvllm.memory.store import Store
 from ruvllm.types import Agent
 
-__all__ = ["agents_of", "keep_agents", "kept_agents"]
+__all__ = ["agents_of", "insert_agents", "keep_agents", "kept_agents"]
 
 _TABLE = GUESTS["own_agents"].replace("TABLE", "TABLE IF NOT EXISTS", 1)
 _THERE = "SELECT 1 FROM sqlite_master WHERE name = 'own_agents'"
 
 
-def keep_agents(store: Store, agents: Iterable[Agent]) -> None:
-    """Make these the added agents: all of them or, on an error, those before. Raises StoreError: that error."""
-    rows = [(json.dumps(asdict(agent)),) for agent in agents]
+def keep_agents(store: Store, agents: Iterable[Agent]) -> list[str]:
+    """Make these the added agents; returns the names of those that could not be written and are set aside.
+
+    Raises:
+        StoreError: the file takes nothing; it has those from before.
+    """
+    chosen = list(agents)
     with store.write() as db:
         db.execute(_TABLE)
         db.execute("DELETE FROM own_agents")
-        db.executemany("INSERT INTO own_agents (agent) VALUES (?)", rows)
+        store.set_aside.erase(("agent",))
+        kept = store.set_aside.write_each(
+            "agent", chosen, lambda some: insert_agents(store, map(asdict, some)), lambda agent: agent.name, asdict
+        )
+    names = {agent.name for agent, _ in kept}
+    return [agent.name for agent in chosen if agent.name not in names]
+
+
+def insert_agents(store: Store, agents: Iterable[Mapping[str, Any]]) -> None:
+    """Write down agents as plain JSON types, after those that are there, all or nothing."""
+    with store.write() as db:
+        db.execute(_TABLE)
+        db.executemany("INSERT INTO own_agents (agent) VALUES (?)", [(json.dumps(agent),) for agent in agents])
 
 
 def kept_agents(store: Store) -> dict[str, Agent] | None:

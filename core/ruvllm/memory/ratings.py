@@ -16,11 +16,12 @@ from ruvllm.memory.attention_training import Example, Trained, kept_attention, s
 from ruvllm.memory.attention_weights import heads_for
 from ruvllm.memory.graph import Graph, delta_of
 from ruvllm.memory.records import LITTLE, Records, read_metadata
+from ruvllm.memory.set_aside import base64_of
 from ruvllm.memory.store import Store
 from ruvllm.memory.subgraph import Subgraph
 from ruvllm.memory.surroundings import Surroundings
 
-__all__ = ["ENOUGH", "Ratings"]
+__all__ = ["ENOUGH", "Ratings", "insert_rating"]
 
 ENOUGH = 40  # rated searches; fewer hold out too few to tell
 _BEST, _WORST = 5, 1  # the ratings of what helped and what did not
@@ -72,20 +73,30 @@ class Ratings:
             self._graph.strengthen(self.led(hits, gains))
             self.keep(vector, dict.fromkeys(good, 1.0) | dict.fromkeys(bad, 0.0))
 
-    def keep(self, vector: NDArray[np.float32], relevance: Mapping[int, float]) -> None:
+    def keep(self, vector: NDArray[np.float32], relevance: Mapping[int, float], request: str = "") -> None:
         """Keep what a search for a vector (dim,) should have found: id -> 0 and more, the oldest make room.
 
         Where nothing was relevant there is nothing to rank first, and nothing is kept.
+
+        Args:
+            request: the answer that was rated: a rating that cannot be written is set aside under its id.
+
+        Raises:
+            StoreError: it cannot be kept.
         """
         if not any(value > 0 for value in relevance.values()):
             return
-        told = json.dumps({str(i): float(value) for i, value in relevance.items()})
-        with self._store.write() as db:
-            row = (self._space, np.asarray(vector, LITTLE).tobytes(), told)
-            db.execute("INSERT INTO ratings (space, query, relevance) VALUES (?, ?, ?)", row)
-            db.execute(
-                "DELETE FROM ratings WHERE id <= (SELECT id FROM ratings ORDER BY id DESC LIMIT 1 OFFSET ?)", (_MOST,)
-            )
+        told = {str(i): float(value) for i, value in relevance.items()}
+        if not request:
+            insert_rating(self._store, self._space, vector, told)
+            return
+        self._store.set_aside.write_each(
+            "rating",
+            [told],
+            lambda _: insert_rating(self._store, self._space, vector, told),
+            lambda _: request,
+            lambda _: {"space": self._space, "vector": base64_of(vector), "relevance": told},
+        )
 
     def led(self, hits: list[int], rated: Mapping[int, float]) -> dict[tuple[int, int, str], float]:
         """Of each edge on the heaviest ways from hits to rated memories, what these were rated; hyperedges have none.
@@ -176,6 +187,16 @@ class Ratings:
         part = self._surroundings.around(seeds, _HOPS, collection=collection, most=_AROUND)
         rows = np.array([relevance.get(i, 0.0) for i in part.graph.ids.tolist()], np.float32)
         return Example(vector, part.vectors, part.graph, rows) if rows.any() else None
+
+
+def insert_rating(store: Store, space: str, vector: NDArray[np.float32], relevance: Mapping[str, float]) -> None:
+    """Write a rated search down; the oldest make room. Raises StoreError: it cannot be written."""
+    with store.write() as db:
+        row = (space, np.asarray(vector, LITTLE).tobytes(), json.dumps(relevance))
+        db.execute("INSERT INTO ratings (space, query, relevance) VALUES (?, ?, ?)", row)
+        db.execute(
+            "DELETE FROM ratings WHERE id <= (SELECT id FROM ratings ORDER BY id DESC LIMIT 1 OFFSET ?)", (_MOST,)
+        )
 
 
 def _relevance(told: str) -> dict[int, float]:

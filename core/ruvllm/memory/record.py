@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ruvllm.errors import InputError
+from ruvllm.text.surrogates import well_formed
 
 __all__ = ["NODE_KINDS", "Memory", "checksum", "read_metadata", "row_of"]
 
@@ -71,7 +72,11 @@ def read_metadata(text: str, inside: int = 0) -> dict[str, Any]:
 
 
 def row_of(memory: Memory) -> tuple[str, str, str, str, float]:
-    """Collection, kind, text, metadata and quality as they are kept. Raises InputError when they cannot be."""
+    """Collection, kind, text, metadata and quality as they are kept: a half of a character is replaced.
+
+    Raises:
+        InputError: they cannot be kept.
+    """
     if not isinstance(memory.text, str) or not memory.text.strip() or len(memory.text) > _MOST_TEXT:
         raise InputError("a memory has no usable text", field="text", fix=f"give 1 to {_MOST_TEXT:,} characters")
     if memory.kind not in NODE_KINDS:
@@ -84,13 +89,13 @@ def row_of(memory: Memory) -> tuple[str, str, str, str, float]:
         if _deeper(memory.metadata, _DEEPEST):
             raise ValueError(f"more than {_DEEPEST} levels")
         metadata = json.dumps(dict(memory.metadata), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        metadata.encode(), memory.text.encode(), memory.collection.encode()
         if len(metadata) > _MOST_TEXT:
             raise ValueError(f"more than {_MOST_TEXT:,} characters")
     except (TypeError, ValueError) as error:
         fix = "give an object of text, finite numbers, booleans, lists and objects"
         raise InputError(f"it cannot be kept as JSON: {error}"[:200], field="metadata", fix=fix) from None
-    return memory.collection, memory.kind, memory.text, metadata, float(memory.quality)
+    collection, text, metadata = map(well_formed, (memory.collection, memory.text, metadata))
+    return collection, memory.kind, text, metadata, float(memory.quality)
 
 
 def _deeper(value: Any, levels: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -128,6 +128,7 @@ class Records:
                 " SELECT id, ? FROM memories WHERE id IN (SELECT value FROM json_each(?))",
                 (revision, chosen),
             )
+            self.store.set_aside.erase_memories(ids)
             return db.execute("DELETE FROM memories WHERE id IN (SELECT value FROM json_each(?))", (chosen,)).rowcount
 
     def archive(self, ids: Sequence[int]) -> None:
@@ -155,17 +156,26 @@ class Records:
         """Write down accesses and what else waits."""
         touched, self._touched = self._touched, Counter()
         try:
-            if touched:
-                with self.store.write() as db:
-                    db.executemany(
-                        "UPDATE memories SET accesses = accesses + ?,"
-                        " accessed = (julianday('now') - 2440587.5) * 86400.0 WHERE id = ?",
-                        [(count, i) for i, count in touched.items()],
-                    )
+            self.store.set_aside.write_each(
+                "accesses",
+                list(touched.items()),
+                self.count_accesses,
+                lambda one: str(one[0]),
+                lambda one: {"id": one[0], "count": one[1]},
+            )
             self.store.flush()
         except StoreError:
             self._touched.update(touched)  # for the next time
             raise
+
+    def count_accesses(self, counts: Sequence[tuple[int, int]]) -> None:
+        """Add (id, accesses), which were just now, all or nothing."""
+        with self.store.write() as db:
+            db.executemany(
+                "UPDATE memories SET accesses = accesses + ?,"
+                " accessed = (julianday('now') - 2440587.5) * 86400.0 WHERE id = ?",
+                [(count, i) for i, count in counts],
+            )
 
     def size(self, collection: str) -> int:
         """How many memories of a collection are in the index, whatever the space of their vectors."""
@@ -212,6 +222,13 @@ class Records:
             (json.dumps(ids.tolist()),),
         )
         return [row[0] for row in found]
+
+    def present(self, ids: Iterable[int]) -> set[int]:
+        """Those of these ids that are there."""
+        found = self.store.read(
+            "SELECT id FROM memories WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(list(ids)),)
+        )
+        return {i for (i,) in found}
 
     def counts(self) -> dict[str, int]:
         """Collection -> memories in the index."""

@@ -128,8 +128,13 @@ CREATE INDEX turns_by_session ON turns (session);
 _MIGRATIONS = (_FEEDBACK, _MEMORY, _RATINGS, _SESSIONS)  # entry i takes a file from version i to i + 1
 SCHEMA_VERSION = len(_MIGRATIONS)
 
-# Tables that a host adds to the file; the core only carries them over when it repairs one.
-GUESTS = {"own_agents": "CREATE TABLE own_agents (id INTEGER PRIMARY KEY, agent TEXT NOT NULL) STRICT"}
+# Tables that are made when there is something to put into them, so that a file says nothing of it until then.
+GUESTS = {
+    "own_agents": "CREATE TABLE own_agents (id INTEGER PRIMARY KEY, agent TEXT NOT NULL) STRICT",
+    "federated_updates": "CREATE TABLE federated_updates (id INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT",
+    "set_aside": "CREATE TABLE set_aside (id INTEGER PRIMARY KEY, kind TEXT NOT NULL, item TEXT NOT NULL,"
+    " reason TEXT NOT NULL, created REAL NOT NULL, payload BLOB NOT NULL) STRICT",
+}
 
 
 def prepare(db: sqlite3.Connection, path: str) -> None:
@@ -184,6 +189,7 @@ def strangers(db: sqlite3.Connection, version: int) -> list[str]:
     names = {table for _, _, table, _ in made_by(SCHEMA_VERSION)}
     found = set(db.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall())
     told = [f"{kind} {name} is missing or altered" for kind, name, _, _ in sorted(ours - found, key=str)]
+    told += [f"table {name} is altered" for _, name, _, sql in sorted(found, key=str) if GUESTS.get(name, sql) != sql]
     for kind, name, table, _ in sorted(found - ours, key=str):
         if kind not in ("table", "index") or table in names:
             told.append(f"it has a {kind} {name}"[:200])

@@ -20,6 +20,8 @@ from typing import Any
 
 from ruvllm.errors import REPAIR, InputError, StoreError
 from ruvllm.memory.schema import APPLICATION_ID, SCHEMA_VERSION, prepare
+from ruvllm.memory.set_aside import SetAside
+from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Feedback
 
 __all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "KeptFeedback", "Store"]
@@ -57,6 +59,9 @@ class Store:
         interval: seconds after which an open transaction is committed by the next write or `tick`.
         clock: seconds that never run backwards.
 
+    Attributes:
+        set_aside: what could not be written, alone.
+
     Raises:
         StoreError: the file is not a ruvllm state file, is damaged, or cannot be opened.
     """
@@ -75,6 +80,7 @@ class Store:
         self._clock, self._lock = clock, threading.RLock()
         self._open, self._since = 0, 0.0  # writes in the open transaction, and when it began
         self._inside = 0  # writes that are being made, one within the other
+        self.set_aside = SetAside(self)
         fix = f"give a writable path to a ruvllm state file, or {REPAIR}"
         try:
             if self.path != ":memory:":
@@ -99,6 +105,8 @@ class Store:
         with self._lock:
             try:
                 return self._db.execute(sql, values).fetchall()
+            except UnicodeEncodeError:  # ask for what is stored of such a text
+                return self.read(sql, [well_formed(value) if isinstance(value, str) else value for value in values])
             except sqlite3.Error as error:
                 raise StoreError(f"{self.path} cannot be read: {error}", field="state", fix=_REPAIR) from None
 
@@ -144,6 +152,16 @@ class Store:
                 yield self._db
             except sqlite3.Error as error:
                 raise self._failure(error) from None
+
+    @contextmanager
+    def erasing(self) -> Iterator[None]:
+        """Overwrite what a write deletes meanwhile: SQLite would leave the words there until it needs the room."""
+        (before,) = self._db.execute("PRAGMA secure_delete").fetchone()
+        self._db.execute("PRAGMA secure_delete = ON")
+        try:
+            yield
+        finally:
+            self._db.execute(f"PRAGMA secure_delete = {int(before)}")
 
     def flush(self) -> None:
         """Put everything acknowledged on disk."""
@@ -223,6 +241,10 @@ class Store:
                 " DO UPDATE SET data = excluded.data, sha256 = excluded.sha256, changed = excluded.changed",
                 (name, data, sha256(data).hexdigest()),
             )
+
+    def save(self, name: str, dump: Callable[[], bytes]) -> bool:
+        """`keep` what `dump` gives, or set it aside; whether it was kept. Raises StoreError: nothing can be kept."""
+        return self.set_aside.save(name, dump)
 
     def kept(self, name: str) -> bytes | None:
         """Learnt weights, None when there are none. Raises StoreError when they are damaged."""

@@ -6,6 +6,7 @@ from functools import cached_property
 
 from ruvllm.encoders.protocol import Encoder, Pause, no_pause
 from ruvllm.learning.sona import SonaConfig, SonaEngine
+from ruvllm.learning.steps import Steps
 from ruvllm.memory.apart import Keeper
 from ruvllm.options import LearningConfig, RouterConfig
 from ruvllm.routing.fastgrnn import FastGrnn
@@ -73,13 +74,15 @@ class Learners:
         """The view of a new session."""
         return RouterSession(self.network, self.replay if self.enabled else None, explore=self._router.explore)
 
-    async def tick(self, budget_s: float, pause: Pause = no_pause) -> None:
+    async def tick(self, budget_s: float, steps: Steps, pause: Pause = no_pause) -> None:
         """Do what is due in the background, for about this long."""
-        if "engine" in self.__dict__:
-            self.engine.tick(budget_s)
-        if "replay" in self.__dict__ and len(self.replay.labelled) > self._taught:
-            self._taught = len(self.replay.labelled)
-            await self._trainer.learn(_STEPS, pause)
+        with steps("patterns"):
+            if "engine" in self.__dict__:
+                self.engine.tick(budget_s)
+        with steps("models"):
+            if "replay" in self.__dict__ and len(self.replay.labelled) > self._taught:
+                self._taught = len(self.replay.labelled)
+                await self._trainer.learn(_STEPS, pause)
 
     async def train(self, steps: int, pause: Pause = no_pause) -> Learnt | None:
         """So many steps of the model router's training; None where too few turns were rated."""
@@ -93,12 +96,14 @@ class Learners:
     def _trainer(self) -> FastGrnnTrainer:
         return FastGrnnTrainer(self.network, self.replay)
 
-    def save(self) -> None:
-        """Keep what is new. Raises StoreError: it cannot be written."""
-        if "engine" in self.__dict__ and (ended := self.engine.get_stats().trajectories) != self._kept:
-            self.engine.flush()
-            self._kept = ended
-        if "replay" in self.__dict__ and (labelled := len(self.replay.labelled)) != self._labelled:
-            self._store.keep(_REPLAY, self.replay.to_bytes())
-            self._store.keep(_NETWORK, self.network.to_bytes())
-            self._labelled = labelled
+    def save(self, steps: Steps) -> None:
+        """Keep what is new; what cannot be is set aside. Raises StoreError: the file takes nothing."""
+        with steps("patterns"):
+            if "engine" in self.__dict__ and (ended := self.engine.get_stats().trajectories) != self._kept:
+                self.engine.flush()
+                self._kept = ended
+        with steps("models"):
+            if "replay" in self.__dict__ and (labelled := len(self.replay.labelled)) != self._labelled:
+                self._store.save(_REPLAY, self.replay.to_bytes)
+                self._store.save(_NETWORK, self.network.to_bytes)
+                self._labelled = labelled

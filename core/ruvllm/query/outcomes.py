@@ -114,14 +114,27 @@ class Outcomes:
         ids = [*asked.sources, *([asked.memory] if asked.memory is not None else [])]
         if not change or not ids:
             return 0, 0
-        there = [memory.id for memory in self._memory.records.get(ids)]
-        self._memory.records.rate(dict.fromkeys(there, change))
+        memory, aside = self._memory, self._memory.store.set_aside
+        there = sorted(memory.records.present(ids))
+        aside.write_each(
+            "quality",
+            there,
+            lambda some: memory.records.rate(dict.fromkeys(some, change)),
+            str,
+            lambda id: {"id": id, "change": change},
+        )
         wanted = {*asked.edges, *((asked.memory, source, "Cites") for source in asked.sources if asked.memory)}
-        found = {(near.node, near.other, near.kind) for near in self._memory.graph.neighbours(there) if near.outgoing}
-        if edges := wanted & found:
-            self._memory.graph.strengthen(dict.fromkeys(edges, change))
+        found = {(near.node, near.other, near.kind) for near in memory.graph.neighbours(there) if near.outgoing}
+        edges = sorted(wanted & found)
+        aside.write_each(
+            "weight",
+            edges,
+            lambda some: memory.graph.strengthen(dict.fromkeys(some, change)),
+            lambda edge: f"{edge[0]} {edge[1]} {edge[2]}",
+            lambda edge: {"source": edge[0], "target": edge[1], "kind": edge[2], "change": change},
+        )
         if delta > 0 and asked.sources:  # what attention learns its ranking from
-            self._memory.ratings.keep(asked.vector, dict.fromkeys(asked.sources, asked.quality))
+            memory.ratings.keep(asked.vector, dict.fromkeys(asked.sources, asked.quality), asked.request_id)
         return len(there), len(edges)
 
     async def _tell_patterns(self, asked: Asked, task_success: bool | None) -> bool:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.memory.records import Memory
+from ruvllm.memory.set_aside import base64_of
 from ruvllm.memory.subgraph import Edge
+from ruvllm.memory.surroundings import directed
 from ruvllm.options import MemoryConfig
 from ruvllm.query.requests import Asked
 
@@ -54,38 +59,69 @@ class WriteBack:
         self._waiting[asked.request_id] = asked
 
     def flush(self) -> int:
-        """Write all that waits, with its edges; returns how many.
+        """Write all that waits, with its edges; returns how many. What cannot be written is set aside alone.
 
         Raises:
-            StoreError: it cannot be written; it goes on waiting.
+            StoreError: the file takes nothing; all goes on waiting.
         """
         waiting = list(self._waiting.values())
         if not waiting:
             return 0
-        memories = [self._memory_of(asked) for asked in waiting]
-        ids = self._memory.add_encoded(memories, np.stack([asked.vector for asked in waiting]))
-        for asked, id in zip(waiting, ids, strict=True):
-            asked.memory = id
+        store = self._memory.store
+        with store.write():
+            written = store.set_aside.write_each(
+                "memory", waiting, self._add, lambda asked: asked.request_id, self._payload
+            )
+            pairs = [(asked, id) for asked, id in written if id is not None]
+            store.set_aside.erase(("memory",), [asked.request_id for asked, _ in pairs])  # of an earlier try
+            self._link(pairs)
+        for asked in waiting:
             self._waiting.pop(asked.request_id, None)
-        self._link(waiting)
-        return len(ids)
+        for asked, id in pairs:
+            asked.memory = id
+            if asked.conversation is not None:
+                asked.conversation.remember(id)
+        if pairs:
+            told = [asked for asked, _ in pairs]
+            self._memory.include([id for _, id in pairs], [self._memory_of(one) for one in told], _vectors(told))
+        return len(pairs)
+
+    def _add(self, some: Sequence[Asked]) -> list[int]:
+        memories = [self._memory_of(asked) for asked in some]
+        vectors = directed(_vectors(some), (len(some), self._memory.encoder.dim))
+        return self._memory.records.add(memories, vectors, self._memory.space)
+
+    def _payload(self, asked: Asked) -> dict[str, Any]:
+        """What a later try needs; see `memory.rewriting`."""
+        about = asdict(self._memory_of(asked))
+        more = {"space": self._memory.space, "vector": base64_of(asked.vector)}
+        return about | more | {"cites": list(asked.sources[:_MOST_CITED]), "weight": _CITED}
 
     def _memory_of(self, asked: Asked) -> Memory:
         text = f"Q: {asked.text}\nA: {asked.answer}"[:_MOST_TEXT]
         about = {"request": asked.request_id, "agent": asked.agent, "model": asked.model}
         return Memory(text, "QAPair", self._config.collection, about, asked.quality)
 
-    def _link(self, written: list[Asked]) -> None:
+    def _link(self, written: list[tuple[Asked, int]]) -> None:
         """Each to what it cites, and to what came before it in its session, where that is still there."""
-        edges = list[Edge]()
-        for asked in written:
-            assert asked.memory is not None
-            edges += [Edge(asked.memory, source, "Cites", _CITED) for source in asked.sources[:_MOST_CITED]]
-            session = asked.conversation
-            if session is not None:
-                if session.last is not None and session.last != asked.memory:
-                    edges.append(Edge(asked.memory, session.last, "Follows", _CITED))
-                session.remember(asked.memory)
-        there = {memory.id for memory in self._memory.records.get([edge.target for edge in edges])}
-        if known := [edge for edge in edges if edge.target in there]:
-            self._memory.graph.link_all(known)
+        edges, latest = list[Edge](), dict[str, int]()
+        for asked, id in written:
+            edges += [Edge(id, source, "Cites", _CITED) for source in asked.sources[:_MOST_CITED]]
+            if (session := asked.conversation) is not None:
+                before = latest.get(session.id, session.last)
+                if before is not None:
+                    edges.append(Edge(id, before, "Follows", _CITED))
+                latest[session.id] = id
+        if edges:
+            there = self._memory.records.present([edge.target for edge in edges])
+            self._memory.store.set_aside.write_each(
+                "edge",
+                [edge for edge in edges if edge.target in there],
+                self._memory.graph.link_all,
+                lambda edge: f"{edge.source} {edge.target} {edge.kind}",
+                lambda edge: edge._asdict(),
+            )
+
+
+def _vectors(some: Sequence[Asked]) -> NDArray[np.float32]:
+    return np.stack([asked.vector for asked in some])

@@ -29,6 +29,7 @@ from ruvllm.routing.tiers import action_for, tier_for
 from ruvllm.routing.trained import TrainedTiers
 from ruvllm.routing.weights import RouterWeights
 from ruvllm.text.lexical import content, spoken, stem_all
+from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent, Decision, Evidence, Feedback, Tier
 
 __all__ = ["MODES", "Router", "checked_text"]
@@ -42,7 +43,7 @@ Array = NDArray[np.float32]
 
 
 def checked_text(text: object, field: str = "text") -> str:
-    """The text, if it is one that can be routed.
+    """The text, if it is one that can be routed, with U+FFFD for a half of a character.
 
     Raises:
         InputError: not a string, empty, or larger than 4 million characters.
@@ -51,7 +52,8 @@ def checked_text(text: object, field: str = "text") -> str:
         raise InputError(f"{field} is a {type(text).__name__}, not a string", field=field, fix="pass the task as text")
     if len(text) > _MAX_TEXT:
         raise InputError(f"{field} has {len(text)} characters", field=field, fix=f"keep it under {_MAX_TEXT}")
-    if not any(char.isprintable() and not char.isspace() for char in text):
+    text = well_formed(text)
+    if not any(char.isprintable() and not char.isspace() and char != "\ufffd" for char in text):
         raise InputError(f"{field} is empty", field=field, fix="say what is to be done")
     return text
 

@@ -22,6 +22,8 @@ def well_formed_json(value: Any) -> Any:
         return well_formed(value)
     if isinstance(value, list):
         return [well_formed_json(item) for item in value]
+    if isinstance(value, tuple):
+        return tuple(well_formed_json(item) for item in value)
     if isinstance(value, dict):
         return {well_formed_json(key): well_formed_json(item) for key, item in value.items()}
     return value

@@ -27,6 +27,7 @@ from ruvllm.agents.incoming import read_incoming
 from ruvllm.encoders.protocol import pause
 from ruvllm.memory.own_agents import keep_agents, kept_agents
 from ruvllm.memory.store import Store
+from ruvllm.text.surrogates import well_formed, well_formed_json
 
 if TYPE_CHECKING:
     from ruvllm_web.workbench import Workbench
@@ -92,7 +93,7 @@ class Bridge:
 
     def ask(self, method: str, arguments: str) -> Any:
         """A method of the workbench (workbench.py) with keyword arguments as JSON."""
-        return _answer(self._ask(method, json.loads(arguments)))
+        return _answer(self._ask(method, well_formed_json(json.loads(arguments))))
 
     def undo_feedback(self, id: int) -> Any:
         """Take feedback back: a router that has never heard of it answers from now on; whether there was such."""
@@ -238,13 +239,13 @@ class Bridge:
         later = self._next
         await self._now.afeedback(text, agent, weight)
         if later is not None:  # it read the log before this; it may even have taken over meanwhile
-            later.router.note(Feedback(text, agent, float(weight)))
+            later.router.note(Feedback(well_formed(text), well_formed(agent), float(weight)))
 
     async def _observe(self, text: str, agent: str, weight: float) -> None:
         if any(one.name == agent for one in self._now.agents):
             await self._feedback(text, agent, weight)
         else:
-            self._now.store.add_feedback(Feedback(text, agent, float(weight)))
+            self._now.store.add_feedback(Feedback(well_formed(text), well_formed(agent), float(weight)))
 
     async def _review(self) -> str:
         count = await self._now.areview(pause)

@@ -1,0 +1,144 @@
+"""`ruvllm state`: what of the state file needs a person's look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from ruvllm import InputError, StoreError
+from ruvllm.cli.console import print_json, show_table
+from ruvllm.cli.options import default_state, json_option, state_of, state_option
+from ruvllm.memory.rewriting import write_again
+from ruvllm.memory.set_aside import SetAsideRow
+from ruvllm.memory.store import Store
+
+__all__ = ["state"]
+
+_ids = click.argument("ids", type=click.IntRange(1, 2**63 - 1), nargs=-1)
+
+
+@click.group()
+def state() -> None:
+    """Look after the file that keeps everything.
+
+    \b
+    Examples:
+      ruvllm state set-aside list
+      ruvllm state set-aside retry
+    """
+
+
+@state.group("set-aside")
+def set_aside() -> None:
+    """What could not be written, while everything else was: answers, turns, feedback, agents …
+
+    The log names each with its id and the reason. Its text is in the state file until it is written again, dropped,
+    or what it belongs to is erased.
+
+    \b
+    Examples:
+      ruvllm state set-aside list
+      ruvllm state set-aside retry 3 4
+      ruvllm state set-aside drop --all
+    """
+
+
+@contextmanager
+def _opened(ctx: click.Context, path: Path | None) -> Iterator[Store]:
+    """The state file; one that nobody has made is not made here."""
+    found = state_of(ctx, path) or default_state()
+    if not found.is_file():
+        raise StoreError(f"there is no file {found}", field="state", fix="give the path of a ruvllm state file")
+    with closing(Store(found)) as store:
+        yield store
+
+
+@set_aside.command("list")
+@state_option
+@json_option
+@click.pass_context
+def list_(ctx: click.Context, state: Path | None, as_json: bool) -> None:
+    """What is set aside: its number, kind, id and the reason; never its text.
+
+    \b
+    Examples:
+      ruvllm state set-aside list
+      ruvllm state set-aside list --state ./team.db --json
+    """
+    with _opened(ctx, state) as store:
+        rows = store.set_aside.rows()
+    if as_json:
+        print_json([asdict(row) for row in rows])
+        return
+    if not rows:
+        click.echo("nothing is set aside")
+        return
+    columns = ("No.", "Kind", "Id", "Reason", "Since", "Bytes")
+    show_table(f"{len(rows):,} set aside", columns, map(_row, rows), right=("No.", "Bytes"))
+
+
+def _row(row: SetAsideRow) -> tuple[str, ...]:
+    since = f"{datetime.fromtimestamp(row.created):%Y-%m-%d %H:%M}"
+    return str(row.id), row.kind, row.item, row.reason, since, f"{row.size:,}" if row.size else "lost"
+
+
+@set_aside.command()
+@_ids
+@state_option
+@json_option
+@click.pass_context
+def retry(ctx: click.Context, ids: tuple[int, ...], state: Path | None, as_json: bool) -> None:
+    """Write it again, by numbers of `list`, or all of it. The exit status is 1 when some of it still cannot be.
+
+    A half of a character becomes U+FFFD. A server that has the file open sees sessions and agents after a restart.
+
+    \b
+    Examples:
+      ruvllm state set-aside retry
+      ruvllm state set-aside retry 3 4
+    """
+    with _opened(ctx, state) as store:
+        _check(store, ids)
+        done, left = write_again(store, ids or None)
+    if as_json:
+        print_json({"written": done, "left": left})
+    else:
+        click.echo(f"wrote {len(done):,}" + (f"; {len(left):,} still cannot be written" if left else ""))
+    ctx.exit(1 if left else 0)
+
+
+@set_aside.command()
+@_ids
+@click.option("--all", "every", is_flag=True, help="All that is set aside.")
+@state_option
+@json_option
+@click.pass_context
+def drop(ctx: click.Context, ids: tuple[int, ...], every: bool, state: Path | None, as_json: bool) -> None:
+    """Remove it for good, by numbers of `list`.
+
+    \b
+    Examples:
+      ruvllm state set-aside drop 3
+      ruvllm state set-aside drop --all
+    """
+    if bool(ids) == every:
+        raise click.UsageError("give numbers of `list`, or --all", ctx)
+    with _opened(ctx, state) as store:
+        _check(store, ids)
+        gone = store.set_aside.drop(ids or [row.id for row in store.set_aside.rows()])
+    if as_json:
+        print_json({"dropped": gone})
+    else:
+        click.echo(f"dropped {gone:,}")
+
+
+def _check(store: Store, ids: tuple[int, ...]) -> None:
+    missing = sorted(set(ids) - {row.id for row in store.set_aside.rows()})
+    if missing:
+        fix = "see `ruvllm state set-aside list`"
+        raise InputError(f"nothing set aside has the number {', '.join(map(str, missing))}", field="ids", fix=fix)
