@@ -371,6 +371,19 @@ def test_what_cannot_be_written_again_stays_with_the_new_reason(caplog: pytest.L
     assert SECRET not in caplog.text
 
 
+@pytest.mark.parametrize("row", ["{", "[]", '{"name": ""}', '{"description": "no name"}', "5"])
+def test_a_damaged_row_of_added_agents_costs_itself(row: str):
+    store = Store()
+    keep_agents(store, [Agent("potter", "throws clay"), Agent("weaver", "weaves cloth")])
+    with store.write() as db:
+        db.execute("UPDATE own_agents SET agent = ? WHERE id = 1", (row,))
+    assert list(kept_agents(store) or {}) == list(kept_agents(store) or {}) == ["weaver"]
+    (aside,) = store.set_aside.rows()
+    assert (aside.kind, aside.item) == ("agent", "row 1")
+    assert write_again(store) == ([], [aside.id])
+    assert list(kept_agents(store) or {}) == ["weaver"]
+
+
 def test_a_newer_state_takes_the_place_of_an_older_one_that_was_set_aside():
     store = Store()
     for _ in range(3):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -50,18 +51,28 @@ def insert_agents(store: Store, agents: Iterable[Mapping[str, Any]]) -> None:
 def kept_agents(store: Store) -> dict[str, Agent] | None:
     """Those added before by name, in the order they came; None where the file says nothing of agents.
 
-    Raises:
-        StoreError: a row is no agent.
+    A damaged row is set aside alone.
     """
     if not store.read(_THERE):
         return None
-    return agents_of(store.read("SELECT agent FROM own_agents ORDER BY id"))
+    agents, damaged = dict[str, Agent](), list[tuple[int, Any, StoreError]]()
+    for id, row in store.read("SELECT id, agent FROM own_agents ORDER BY id"):
+        try:
+            agents |= agents_of([(row,)])
+        except StoreError as error:
+            damaged.append((id, row, error))
+    if damaged:
+        with suppress(StoreError), store.write() as db:  # a file that takes nothing has them still the next time
+            for id, row, problem in damaged:
+                store.set_aside.add("agent", f"row {id}", problem, lambda row=row: {"row": str(row)})  # type: ignore[misc]
+                db.execute("DELETE FROM own_agents WHERE id = ?", (id,))
+    return agents
 
 
 def agents_of(rows: Iterable[Sequence[str]]) -> dict[str, Agent]:
     """The agents of the table's rows, by name. Raises StoreError: a row is no agent."""
     try:
         agents = [agent_from(json.loads(text), f"added agent {i + 1}") for i, (text,) in enumerate(rows)]
-    except (InputError, ValueError, AttributeError) as error:
+    except (InputError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise StoreError(f"an agent in the state file is damaged: {error}", field="state", fix=REPAIR) from None
     return {agent.name: agent for agent in agents}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from base64 import b64decode
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from ruvllm.agents.catalog import agent_from
 from ruvllm.memory.conversations import Conversations, session_from
 from ruvllm.memory.graph import Graph
 from ruvllm.memory.own_agents import insert_agents
@@ -95,6 +97,6 @@ _WRITERS: dict[str, Callable[[Store, Mapping[str, Any]], object]] = {
     "turn": _turn,
     "feedback": lambda store, of: store.add_feedback(Feedback(**of)),
     "learnt": lambda store, of: store.keep(of["name"], b64decode(of["data"])),
-    "agent": lambda store, of: insert_agents(store, [of]),
+    "agent": lambda store, of: insert_agents(store, [asdict(agent_from(of))]),
     "federated": _federated,
 }
