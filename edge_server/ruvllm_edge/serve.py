@@ -22,6 +22,7 @@ from ruvllm.cli.ready import ready_encoder, warm_agents
 from ruvllm.config import Config
 from ruvllm.memory.reembed import refuse_strange
 from ruvllm_edge.app import make_app
+from ruvllm_edge.connections import bounded_protocol
 from ruvllm_edge.logs import start_logging
 from ruvllm_edge.page import find_page
 from ruvllm_edge.settings import Settings
@@ -122,7 +123,8 @@ def make_server(llm: RuvLLM, settings: Settings, *, keeps: bool = False) -> uvic
         server_header=False,
         proxy_headers=False,
         date_header=False,
-        h11_max_incomplete_event_size=64 << 10,
+        http=bounded_protocol(settings),
+        h11_max_incomplete_event_size=settings.max_headers,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=round(settings.drain) or None,
         limit_concurrency=None,
