@@ -17,7 +17,7 @@ from ruvllm.agents.incoming import read_incoming
 from ruvllm.encoders.protocol import Vectors, pause
 from ruvllm.memory.own_agents import keep_agents, kept_agents
 from ruvllm.responses import Response
-from ruvllm_edge.auth import Buckets, KeyRing, read_keys
+from ruvllm_edge.auth import Buckets, Key, KeyRing, read_keys
 from ruvllm_edge.hub import Hub
 from ruvllm_edge.limits import Answers, Bodies
 from ruvllm_edge.logs import event
@@ -54,6 +54,7 @@ class Edge:
             llm.add_agents(self.own.values())
         ring = KeyRing.of(settings.api_keys)
         self.keys = ring + read_keys(settings.keys_file) if settings.keys_file else ring
+        self.anyone = Key(admin=settings.loopback and not self.keys)  # on this machine, whoever runs it
         self.buckets = Buckets(settings.rate, settings.burst)
         self.bodies = Bodies(settings.bodies_memory, settings.body_timeout)
         self.answers = Answers(settings.max_answers, settings.queue, settings.timeout)

@@ -40,7 +40,7 @@ class Gate:
         self._app, self._edge = app, edge
         self._origins = frozenset(origin.encode("latin-1") for origin in edge.settings.origins)
         # A name that somebody else made to point here (DNS rebinding) reaches nothing that needs no key.
-        open_here = edge.settings.loopback and not edge.keys.hashes
+        open_here = edge.settings.loopback and not edge.keys
         self._hosts = _LOOPBACK | set(edge.settings.hosts) if open_here else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -156,9 +156,10 @@ async def patterns(edge: Edge, call: Call) -> s.Patterns:
     )
 
 
-async def stats(edge: Edge, _: Call) -> dict[str, Any]:
-    """What it holds and has done."""
-    return edge.llm.stats() | {"own_agents": len(edge.own)}
+async def stats(edge: Edge, call: Call) -> dict[str, Any]:
+    """What it holds and has done; where its state lies is told to administrators."""
+    told = edge.llm.stats() | {"own_agents": len(edge.own)}
+    return told if call.key.admin else {name: value for name, value in told.items() if name != "state"}
 
 
 async def health(_: Edge, __: Call) -> s.Health:
@@ -223,7 +224,7 @@ OPERATIONS = (
               most=8 << 20, example={"agents": [_AGENT]}),
     Operation("DELETE", "/v1/agents", delete_agents, "Take all added agents away", answer=s.AgentsChanged,
               tag="routing"),
-    Operation("DELETE", "/v1/agents/{name}", delete_agent, "Take an added agent away", answer=s.AgentsChanged,
+    Operation("DELETE", "/v1/agents/{name:path}", delete_agent, "Take an added agent away", answer=s.AgentsChanged,
               tag="routing"),
     Operation("POST", "/v1/memory", add_memory, "Remember", s.MemoryAdd, answer=s.Memories, tag="memory",
               most=8 << 20, example=_MEMORY),

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ruvllm_edge.auth import Key
 from ruvllm_edge.problems import Problem, ProblemBody
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Call:
     body: Any
     query: Any
     path: dict[str, str]
-    key: str  # name of the API key, "" where none is needed
+    key: Key
     request_id: str
 
 
@@ -72,7 +73,7 @@ class Operation:
     """One method of one path.
 
     Attributes:
-        path: with parameters in braces.
+        path: with parameters in braces; `{id:path}` may hold slashes.
         body: type of the request's JSON, `bytes` for anything else, None for no body.
         optional: whether the body may be missing.
         query: a Struct of the query's parameters.
@@ -105,3 +106,8 @@ class Operation:
     example: Any = None
     media: tuple[str, ...] = ("application/json",)
     answer_503: Any = None
+
+    @property
+    def plain_path(self) -> str:
+        """As documents and metrics write it."""
+        return self.path.replace(":path}", "}")
