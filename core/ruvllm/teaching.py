@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -105,8 +105,10 @@ class Teaching(Choosing):
         """
         run_now(self.arestore(data, no_pause))
 
-    async def arestore(self, data: bytes, pause: Pause = pause) -> None:
-        """`restore`, awaited."""
+    async def arestore(
+        self, data: bytes, pause: Pause = pause, fit: Callable[[Router], Awaitable[None]] | None = None
+    ) -> None:
+        """`restore`, awaited; `fit` as for `areplace_agents`."""
         from ruvllm.memory.transfer import replaced
 
         with replaced(self.store, data):
@@ -114,7 +116,7 @@ class Teaching(Choosing):
             for read in ("memory", "loops"):
                 self.__dict__.pop(read, None)
             router = self._make_router(self.router.agents)
-            await router.warm(pause)
+            await (router.warm(pause) if fit is None else fit(router))
         self._take_over(router)
 
     def _told(self, agents: Sequence[Agent]) -> list[Feedback]:

@@ -99,7 +99,7 @@ class _Watch:
         event(logging.INFO, "refused", status=problem.status, problem=problem.message)
         cycle = protocol.cycle
         if cycle is None or cycle.response_complete or not cycle.response_started:
-            protocol.transport.write(_raw(problem, protocol.asked_path()))
+            protocol.transport.write(_raw(problem, protocol.request_path()))
         protocol.transport.close()
 
     def sent(self) -> None:
@@ -180,7 +180,7 @@ def _fast(settings: Settings, watch: Callable[[Any], _Watch]) -> type[asyncio.Pr
         def send_400_response(self, msg: str) -> None:
             self.watch.refuse(self.watch.too_large if self.watch.unread > most else _unreadable())
 
-        def asked_path(self) -> bytes:
+        def request_path(self) -> bytes:
             return self.url
 
     return Bounded
@@ -216,7 +216,7 @@ def _slow(watch: Callable[[Any], _Watch]) -> type[asyncio.Protocol]:
             large = len(self.conn.trailing_data[0]) > (self.config.h11_max_incomplete_event_size or 0)
             self.watch.refuse(self.watch.too_large if large else _unreadable())
 
-        def asked_path(self) -> bytes:
+        def request_path(self) -> bytes:
             words = bytes(self.conn.trailing_data[0][:2_000]).split(b" ", 2)
             return words[1] if len(words) > 1 else b""
 

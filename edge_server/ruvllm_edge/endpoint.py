@@ -18,7 +18,7 @@ from ruvllm_edge.edge import Edge
 from ruvllm_edge.limits import DisconnectedError
 from ruvllm_edge.logs import event
 from ruvllm_edge.operations import PROBLEMS, Call, Operation, Reply, Stream, Style
-from ruvllm_edge.problems import ASKER, Asker, Problem, problem_of, too_many
+from ruvllm_edge.problems import CALLER, Caller, Problem, problem_of, too_many
 from ruvllm_edge.sse import send_events, while_there
 
 __all__ = ["Endpoint", "send_problem", "send_reply"]
@@ -66,7 +66,7 @@ class Endpoint:
     async def _call(self, scope: Scope, receive: Receive, request_id: str) -> Call:
         operation = self.operation
         key = self.edge.anyone if operation.public else self._let_in(scope)
-        ASKER.set(Asker(request_id, key.admin))
+        CALLER.set(Caller(request_id, key.admin))
         body = None
         if operation.body is not None:
             data = await self.edge.bodies.read(scope, receive, self._most)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import convert
+from msgspec import UNSET, convert
 
 from ruvllm import Decision, InputError, StoreError, Team, __version__
 from ruvllm.memory.records import Memory
@@ -81,23 +81,27 @@ async def end_session(edge: Edge, call: Call) -> None:
 
 
 async def agents(edge: Edge, _: Call) -> s.Agents:
-    """All agents routed among."""
-    return s.Agents(list(edge.llm.agents))
+    """All agents routed among, and how far those are that will be."""
+    return s.Agents(list(edge.llm.agents), edge.agents.progress)
 
 
-async def put_agents(edge: Edge, call: Call) -> s.AgentsChanged:
-    """Add agents; they are routed to when this returns."""
-    return await edge.add_agents(call.body)
+async def put_agents(edge: Edge, call: Call) -> Reply:
+    """Add agents. 200: they are routed to. 202: they are acknowledged and being fitted, see GET /v1/agents."""
+    return _changed(await edge.agents.add(call.body, call.query.wait))
 
 
-async def delete_agent(edge: Edge, call: Call) -> s.AgentsChanged:
+async def delete_agent(edge: Edge, call: Call) -> Reply:
     """Take an added agent away; a built-in one that it had replaced is there again."""
-    return await edge.remove_agent(call.path["name"])
+    return _changed(await edge.agents.remove(call.path["name"], call.query.wait))
 
 
-async def delete_agents(edge: Edge, _: Call) -> s.AgentsChanged:
+async def delete_agents(edge: Edge, call: Call) -> Reply:
     """Take all added agents away."""
-    return await edge.reset_agents()
+    return _changed(await edge.agents.reset(call.query.wait))
+
+
+def _changed(change: s.AgentsChanged) -> Reply:
+    return Reply(change, status=200 if change.fitting is UNSET else 202)
 
 
 async def take_state(edge: Edge, _: Call) -> Reply:
@@ -158,7 +162,7 @@ async def patterns(edge: Edge, call: Call) -> s.Patterns:
 
 async def stats(edge: Edge, call: Call) -> dict[str, Any]:
     """What it holds and has done; where its state lies is told to administrators."""
-    told = edge.llm.stats() | {"own_agents": len(edge.own)}
+    told = edge.llm.stats() | {"own_agents": len(edge.agents.added)}
     return told if call.key.admin else {name: value for name, value in told.items() if name != "state"}
 
 
@@ -220,12 +224,12 @@ OPERATIONS = (
     Operation("GET", "/v1/sessions/{id}", session, "A session with its history", answer=Session, tag="answers"),
     Operation("DELETE", "/v1/sessions/{id}", end_session, "End a session", tag="answers"),
     Operation("GET", "/v1/agents", agents, "List the agents", answer=s.Agents, tag="routing"),
-    Operation("PUT", "/v1/agents", put_agents, "Add agents", s.AgentsChange, answer=s.AgentsChanged, tag="routing",
-              most=8 << 20, example={"agents": [_AGENT]}),
-    Operation("DELETE", "/v1/agents", delete_agents, "Take all added agents away", answer=s.AgentsChanged,
-              tag="routing"),
-    Operation("DELETE", "/v1/agents/{name:path}", delete_agent, "Take an added agent away", answer=s.AgentsChanged,
-              tag="routing"),
+    Operation("PUT", "/v1/agents", put_agents, "Add agents", s.AgentsChange, query=s.AgentsQuery,
+              answer=s.AgentsChanged, tag="routing", most=8 << 20, later=True, example={"agents": [_AGENT]}),
+    Operation("DELETE", "/v1/agents", delete_agents, "Take all added agents away", query=s.AgentsQuery,
+              answer=s.AgentsChanged, tag="routing", later=True),
+    Operation("DELETE", "/v1/agents/{name:path}", delete_agent, "Take an added agent away", query=s.AgentsQuery,
+              answer=s.AgentsChanged, tag="routing", later=True),
     Operation("POST", "/v1/memory", add_memory, "Remember", s.MemoryAdd, answer=s.Memories, tag="memory",
               most=8 << 20, example=_MEMORY),
     Operation("POST", "/v1/memory/search", search_memory, "Recall", s.MemorySearch, answer=s.MemoryHits, tag="memory",

@@ -69,6 +69,8 @@ def _described(operation: Operation, of: dict[str, Any], components: dict[str, A
         "tags": [operation.tag],
         "responses": {str(operation.status): _answer(operation, of), **_errors(operation, of)},
     }
+    if operation.later:
+        out["responses"]["202"] = _answer(operation, of) | {"description": "It is acknowledged, and being worked on."}
     if operation.handler.__doc__:
         out["description"] = operation.handler.__doc__
     if not operation.public:

@@ -83,6 +83,7 @@ class Operation:
         public: whether it needs no key.
         waits: whether it waits for a backend: then it has a time limit and ends when the client leaves.
         most: bytes of the body; 0 for the server's setting named `limit`.
+        later: whether it may be answered with 202 before it is done.
         example: a body, for the document.
         media: what the answer may be.
         answer_503: type of what is answered instead of a problem while the server is not ready.
@@ -103,6 +104,7 @@ class Operation:
     most: int = 0
     limit: str = "max_body"
     status: int = 200
+    later: bool = False
     example: Any = None
     media: tuple[str, ...] = ("application/json",)
     answer_503: Any = None
