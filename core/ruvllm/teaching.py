@@ -16,6 +16,7 @@ from ruvllm.routing.weights import RouterWeights
 from ruvllm.types import Agent, Feedback, Tier
 
 if TYPE_CHECKING:
+    from ruvllm.config import Config
     from ruvllm.inference.backend import Backend
     from ruvllm.learning.loops import Loops
 
@@ -25,6 +26,7 @@ __all__ = ["Teaching"]
 class Teaching(Choosing):
     """Feedback about agents, over one runtime's router and state."""
 
+    config: Config
     router: Router
     weights: RouterWeights
     _backends: Mapping[Tier | str, Backend] | None
@@ -118,6 +120,11 @@ class Teaching(Choosing):
             router = self._make_router(self.router.agents)
             await (router.warm(pause) if fit is None else fit(router))
         self._take_over(router)
+
+    def reconfigure(self, config: Config) -> None:
+        """Answer with other options from now on; encoder, agents and state stay. Raises StoreError: as `close`."""
+        self._save()
+        self._backends, self.config = self._left() or self._backends, config
 
     def _told(self, agents: Sequence[Agent]) -> list[Feedback]:
         """All feedback for these agents, oldest first."""

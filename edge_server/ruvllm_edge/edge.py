@@ -7,6 +7,7 @@ import gc
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from itertools import count
 from os import urandom
 
@@ -50,6 +51,8 @@ class Edge:
         ring = KeyRing.of(settings.api_keys)
         self.keys = ring + read_keys(settings.keys_file) if settings.keys_file else ring
         self.anyone = Key(admin=settings.loopback and not self.keys)  # on this machine, whoever runs it
+        if len(self.keys) > 1 and not settings.share_answers:
+            llm.reconfigure(replace(llm.config, memory=replace(llm.config.memory, write_back=False)))
         self.buckets = Buckets(settings.rate, settings.burst)
         self.bodies = Bodies(settings.bodies_memory, settings.body_timeout)
         self.answers = Answers(settings.max_answers, settings.queue, settings.timeout)

@@ -39,6 +39,7 @@ class Settings:
         origins: pages of other origins that may call (CORS); none by default.
         hosts: names in the Host header that are answered beside the loopback's, while no key is needed.
         web: the folder of the playground; None looks beside the package.
+        share_answers: whether answers go into memory though several keys find them there; with one key or none they do.
         log_level: of the log; "info" has a line for each request.
         log_prompts: whether what clients send is logged too; never unless this is set.
     """
@@ -65,6 +66,7 @@ class Settings:
     origins: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     web: Path | None = None
+    share_answers: bool = False
     log_level: str = "info"
     log_prompts: bool = False
 

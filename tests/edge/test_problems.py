@@ -53,7 +53,6 @@ def test_a_bad_route_is_a_problem(edge: Running, body: bytes, status: int, field
         ("/v1/memory/search", {"query": "a", "filter": {"$what": 1}}, "filter.$what"),
         ("/query", {"query": "a", "temperature": 9}, "temperature"),
         ("/query", {"query": "a", "force_model": "nothing"}, "force_model"),
-        ("/query", {"query": "a", "session_id": "none"}, "session"),
     ],
 )
 def test_errors_of_the_core_are_problems(edge: Running, path: str, body: dict, field: str):

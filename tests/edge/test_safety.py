@@ -95,6 +95,46 @@ def test_keys_are_kept_as_hashes(tmp_path):
     assert read_keys(file).find(key) is None
 
 
+def test_sessions_belong_to_their_key(tmp_path: Path):
+    ada, bob, state = {"x-api-key": KEY}, {"x-api-key": KEY[::-1]}, tmp_path / "state.db"
+    with serving(RuvLLM(encoder="static", state=state), api_keys=(KEY, KEY[::-1]), max_state=8 << 20) as edge:
+        name = edge.post("/v1/sessions", {}, headers=ada).json()["session_id"]
+        again = edge.post("/session", {}, headers=ada).json()["session_id"]
+        for path in ("/query", "/v1/query"):
+            assert edge.post(path, {"query": "hello", "session_id": name}, headers=ada).status_code == 200
+            other = edge.post(path, {"query": "hello", "session_id": name}, headers=bob)
+            none = edge.post(path, {"query": "hello", "session_id": f"{name}0"}, headers=bob)
+            assert (other.status_code, other.json()["field"]) == (404, "session")
+            assert other.json() | {"request_id": ""} == none.json() | {"request_id": ""}
+        assert edge.get(f"/v1/sessions/{name}", headers=bob).status_code == 404
+        assert edge.client.delete(f"/v1/sessions/{name}", headers=bob).status_code == 404
+        assert len(edge.get(f"/v1/sessions/{name}", headers=ada).json()["history"]) == 4
+        assert edge.client.delete(f"/v1/sessions/{again}", headers=ada).status_code == 204
+        for method in ("GET", "PUT"):  # the state holds all sessions
+            assert edge.client.request(method, "/v1/state", content=b"a", headers=ada).status_code == 403
+        assert edge.post("/v1/sessions", {"metadata": {"id": name}}, headers=bob).json()["session_id"] != name
+    with serving(RuvLLM(encoder="static", state=state), api_keys=(KEY, KEY[::-1])) as edge:
+        assert edge.get(f"/v1/sessions/{name}", headers=bob).status_code == 404
+        assert edge.get(f"/v1/sessions/{name}", headers=ada).status_code == 200
+    with serving(RuvLLM(encoder="static", state=state)) as edge:  # whoever runs it, with all that is in it
+        assert edge.get(f"/v1/sessions/{name}").status_code == 200
+
+
+@pytest.mark.parametrize(("keys", "shared", "written"), [(1, False, True), (2, False, False), (2, True, True)])
+def test_answers_are_written_back_unless_several_keys_would_find_them(keys: int, shared: bool, written: bool):
+    llm = static(small=Writer())
+    assert llm.backends  # as the command opens them before it serves
+    body = {"messages": [{"role": "user", "content": "implement the login form with React and TypeScript"}]}
+    with serving(llm, api_keys=(KEY, KEY[::-1])[:keys], share_answers=shared) as edge:
+        header = {"x-api-key": KEY}
+        assert edge.post("/v1/chat/completions", body, headers=header).status_code == 200
+        answer = edge.post("/query", {"query": body["messages"][0]["content"]}, headers=header).json()
+        edge.post("/v1/feedback", {"request_id": answer["request_id"], "rating": 5}, headers=header)
+        stats = edge.get("/v1/stats", headers=header).json()
+        assert stats["write_back"] is written
+        assert (stats["waiting"] + stats["memory_nodes"] > 0) is written
+
+
 def test_addresses_paths_and_what_backends_said_are_told_to_administrators_and_the_log(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
