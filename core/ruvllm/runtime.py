@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -201,15 +201,20 @@ class RuvLLM(Teaching):
                 break
         self._take_over(router)
 
-    async def areplace_agents(self, agents: str | Path | Iterable[Agent]) -> None:
+    async def areplace_agents(
+        self, agents: str | Path | Iterable[Agent], fit: Callable[[Router], Awaitable[None]] | None = None
+    ) -> None:
         """Route among these agents and no others, from when it returns; among the old ones until then.
+
+        Args:
+            fit: warms the new router up in its own way, as a server does in a thread.
 
         Raises:
             AgentFileError: the path does not exist.
             InputError: there is no usable agent in it; the agents stay as they were.
         """
         router = self._make_router(self._read(agents) or ())
-        await router.warm(pause)
+        await (router.warm(pause) if fit is None else fit(router))
         self._take_over(router)
 
     def _with(self, added: Iterable[Agent]) -> Router:

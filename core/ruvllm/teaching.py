@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent, Feedback, Tier
 
 if TYPE_CHECKING:
+    from ruvllm.config import Config
     from ruvllm.inference.backend import Backend
     from ruvllm.learning.loops import Loops
 
@@ -27,6 +28,7 @@ __all__ = ["Teaching"]
 class Teaching(Choosing):
     """Feedback about agents, over one runtime's router and state."""
 
+    config: Config
     router: Router
     weights: RouterWeights
     _backends: Mapping[Tier | str, Backend] | None
@@ -110,8 +112,10 @@ class Teaching(Choosing):
         """
         run_now(self.arestore(data, no_pause))
 
-    async def arestore(self, data: bytes, pause: Pause = pause) -> None:
-        """`restore`, awaited."""
+    async def arestore(
+        self, data: bytes, pause: Pause = pause, fit: Callable[[Router], Awaitable[None]] | None = None
+    ) -> None:
+        """`restore`, awaited; `fit` as for `areplace_agents`."""
         from ruvllm.memory.transfer import replaced
 
         with replaced(self.store, data):
@@ -119,8 +123,13 @@ class Teaching(Choosing):
             for read in ("memory", "loops"):
                 self.__dict__.pop(read, None)
             router = self._make_router(self.router.agents)
-            await router.warm(pause)
+            await (router.warm(pause) if fit is None else fit(router))
         self._take_over(router)
+
+    def reconfigure(self, config: Config) -> None:
+        """Answer with other options from now on; encoder, agents and state stay. Raises StoreError: as `close`."""
+        self._save()
+        self._backends, self.config = self._left() or self._backends, config
 
     def _told(self, agents: Sequence[Agent]) -> list[Feedback]:
         """All feedback for these agents, oldest first."""

@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from ruvllm import RuvLLM
 from ruvllm_edge import anthropic, federated, native, openai
+from ruvllm_edge.dialects import style_of
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.endpoint import Endpoint, send_problem
 from ruvllm_edge.gate import Gate
@@ -38,7 +39,7 @@ class _Methods:
             problem = Problem(
                 405, "this path has no such method", field="method", fix=fix, headers={"allow": self._allowed}
             )
-            await send_problem(send, problem, request_id=scope["ruvllm.id"])
+            await send_problem(send, problem, style_of(scope["path"]), scope["ruvllm.id"])
             return
         await endpoint(scope, receive, send)
 

@@ -12,10 +12,10 @@ from secrets import token_urlsafe
 
 from ruvllm import ConfigError
 
-__all__ = ["Buckets", "KeyRing", "new_key", "read_keys"]
+__all__ = ["Buckets", "Key", "KeyRing", "new_key", "read_keys"]
 
 _SHORTEST = 20  # characters; a key is hashed fast, so it must not be one that can be guessed
-_LINE = re.compile(r"(\S{1,80})\s+sha256:([0-9a-f]{64})")
+_LINE = re.compile(r"(\S{1,80})\s+sha256:([0-9a-f]{64})(\s+admin)?")
 
 
 def new_key() -> str:
@@ -24,10 +24,34 @@ def new_key() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class KeyRing:
-    """Names of keys and the SHA-256 of each: of random keys, which a plain hash protects well."""
+class Key:
+    """Who calls.
 
-    hashes: tuple[tuple[str, bytes], ...]
+    Attributes:
+        name: "" where no key is needed.
+        digest: the SHA-256: of a random key, which a plain hash protects well.
+        admin: whether paths, backends' addresses and what backends said may be told.
+    """
+
+    name: str = ""
+    digest: bytes = b""
+    admin: bool = False
+
+    @property
+    def tag(self) -> str:
+        """Part of what belongs to this key alone, which tells nothing of it."""
+        return sha256(b"tag" + self.digest).hexdigest()[:12] if self.name else ""
+
+    def line(self) -> str:
+        """Of a file of keys."""
+        return f"{self.name} sha256:{self.digest.hex()}{' admin' if self.admin else ''}\n"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRing:
+    """The keys that may be used."""
+
+    keys: tuple[Key, ...] = ()
 
     @classmethod
     def of(cls, keys: Iterable[str]) -> KeyRing:
@@ -36,22 +60,29 @@ class KeyRing:
         if any(len(key) < _SHORTEST for key in given):
             fix = f"use {_SHORTEST} random characters or more, as `ruvllm keys add` makes"
             raise ConfigError("an API key is too short", field="RUVLLM_API_KEYS", fix=fix)
-        return cls(tuple((f"key-{i + 1}", sha256(key.encode()).digest()) for i, key in enumerate(given)))
+        return cls(tuple(Key(f"key-{i + 1}", sha256(key.encode()).digest()) for i, key in enumerate(given)))
 
     def __add__(self, other: KeyRing) -> KeyRing:
-        return KeyRing(self.hashes + other.hashes)
+        return KeyRing(self.keys + other.keys)
 
-    def find(self, presented: str) -> str | None:
-        """The name of a key; every hash is compared to its end, whatever it is, so time tells nothing."""
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def find(self, presented: str) -> Key | None:
+        """A key; every hash is compared to its end, whatever it is, so time tells nothing."""
         digest, found = sha256(presented.encode("utf-8", "replace")).digest(), None
-        for name, known in self.hashes:
-            if compare_digest(digest, known):
-                found = name
+        for key in self.keys:
+            if compare_digest(digest, key.digest):
+                found = key
         return found
 
 
 def read_keys(path: Path) -> KeyRing:
-    """A file of `NAME sha256:HEX` lines. Raises ConfigError: it is missing, or a line is something else."""
+    """A file of `NAME sha256:HEX` lines, with ` admin` behind an administrator's.
+
+    Raises:
+        ConfigError: it is missing, or a line is something else.
+    """
     try:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -63,8 +94,9 @@ def read_keys(path: Path) -> KeyRing:
             continue
         match = _LINE.fullmatch(line.strip())
         if not match:
-            raise ConfigError(f"{path}:{number} is no key", field=f"{path}:{number}", fix="write NAME sha256:HEX")
-        found.append((match[1], bytes.fromhex(match[2])))
+            fix = "write NAME sha256:HEX, for an administrator with ` admin` behind it"
+            raise ConfigError(f"{path}:{number} is no key", field=f"{path}:{number}", fix=fix)
+        found.append(Key(match[1], bytes.fromhex(match[2]), bool(match[3])))
     return KeyRing(tuple(found))
 
 

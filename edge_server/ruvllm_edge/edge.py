@@ -7,24 +7,22 @@ import gc
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import count
 from os import urandom
 
 import numpy as np
 
-from ruvllm import Agent, RuvLLM, RuvllmError
-from ruvllm.agents.incoming import read_incoming
+from ruvllm import RuvLLM, RuvllmError
 from ruvllm.encoders.protocol import Vectors, pause
-from ruvllm.memory.own_agents import keep_agents, kept_agents
 from ruvllm.memory.set_aside import reason_of
 from ruvllm.responses import Response
-from ruvllm_edge.auth import Buckets, KeyRing, read_keys
+from ruvllm_edge.agents import AddedAgents
+from ruvllm_edge.auth import Buckets, Key, KeyRing, read_keys
 from ruvllm_edge.hub import Hub
 from ruvllm_edge.limits import Answers, Bodies
 from ruvllm_edge.logs import event
 from ruvllm_edge.metrics import Metrics
-from ruvllm_edge.problems import Problem
-from ruvllm_edge.schemas import AgentsChange, AgentsChanged, ProblemRow
 from ruvllm_edge.settings import Settings
 
 __all__ = ["Edge"]
@@ -44,23 +42,23 @@ class Edge:
 
     Attributes:
         ready: whether the first route will not have to wait, and the server is not ending.
-        changing: held while agents are exchanged.
+        agents: that clients add.
+        anyone: who calls where no key is needed.
     """
 
     def __init__(self, llm: RuvLLM, settings: Settings, keeps: bool = False) -> None:
-        self.llm, self.settings, self.keeps = llm, settings, keeps
-        self._base = llm.agents
-        self.own = (kept_agents(llm.store) or {}) if keeps else {}
-        if self.own:
-            llm.add_agents(self.own.values())
+        self.llm, self.settings = llm, settings
+        self.agents = AddedAgents(llm, keeps)
         ring = KeyRing.of(settings.api_keys)
         self.keys = ring + read_keys(settings.keys_file) if settings.keys_file else ring
+        self.anyone = Key(admin=settings.loopback and not self.keys)  # on this machine, whoever runs it
+        if len(self.keys) > 1 and not settings.share_answers:
+            llm.reconfigure(replace(llm.config, memory=replace(llm.config.memory, write_back=False)))
         self.buckets = Buckets(settings.rate, settings.burst)
         self.bodies = Bodies(settings.bodies_memory, settings.body_timeout)
         self.answers = Answers(settings.max_answers, settings.queue, settings.timeout)
         self.metrics = Metrics()
         self.hub = Hub(llm.store, llm.static.dim)
-        self.changing = asyncio.Lock()
         self.ready = False
         self.in_flight = 0
         self._tag, self._numbers = urandom(5).hex(), count(1)
@@ -90,58 +88,14 @@ class Edge:
             await asyncio.sleep(0)
         return np.concatenate(rows)
 
-    async def add_agents(self, change: AgentsChange) -> AgentsChanged:
-        """Route among these too; what cannot be used stops no other."""
-        new, problems = read_incoming(change.agents)
-        found, more = read_incoming([{"path": file.path, "text": file.text} for file in change.files])
-        async with self.changing:
-            rows = [ProblemRow(one.field, one.message, one.fix) for one in (*problems, *more)]
-            if new or found:
-                aside = await self._exchange(self.own | {agent.name: agent for agent in (*new, *found)})
-                what, fix = "cannot be kept, and is gone after a restart", "see `ruvllm state set-aside list`"
-                rows += [ProblemRow("name", f"the agent {name!r} {what}", fix) for name in aside]
-            return AgentsChanged(len(self.llm.agents), rows, self.keeps)
-
-    async def reset_agents(self) -> AgentsChanged:
-        """Route without all that were added."""
-        async with self.changing:
-            await self._exchange({})
-            return AgentsChanged(len(self.llm.agents), [], self.keeps)
-
-    async def remove_agent(self, name: str) -> AgentsChanged:
-        """Route without an added agent. Raises Problem: it is none."""
-        async with self.changing:
-            if name not in self.own:
-                known = any(agent.name == name for agent in self.llm.agents)
-                status, what = (409, "was not added here") if known else (404, "is not known")
-                fix = "start the server with other --agents" if known else "see GET /v1/agents"
-                raise Problem(status, f"the agent {name[:200]!r} {what}", field="name", fix=fix)
-            await self._exchange({key: agent for key, agent in self.own.items() if key != name})
-            return AgentsChanged(len(self.llm.agents), [], self.keeps)
-
     async def restore(self, data: bytes) -> None:
-        """Go on with another state file in the place of this one; one that says nothing of agents leaves these.
+        """Go on with another state file in the place of this one.
 
         Raises:
             StoreError: it cannot be used; nothing has changed then.
         """
-        async with self.changing:
-            await self.llm.arestore(data)
-            self.hub = Hub(self.llm.store, self.llm.static.dim)
-            if not self.keeps:
-                return
-            kept = kept_agents(self.llm.store)
-            if kept is None and self.own:
-                keep_agents(self.llm.store, self.own.values())
-            elif kept is not None and kept != self.own:
-                await self._exchange(kept)
-
-    async def _exchange(self, own: dict[str, Agent]) -> list[str]:
-        """Other added agents: known to the router, then on disk; the names of those that are set aside."""
-        together = {agent.name: agent for agent in self._base} | own
-        await self.llm.areplace_agents(together.values())
-        self.own = own
-        return keep_agents(self.llm.store, own.values()) if self.keeps else []
+        await self.agents.restore(data)
+        self.hub = Hub(self.llm.store, self.llm.static.dim)
 
     @asynccontextmanager
     async def lifespan(self, _: object) -> AsyncIterator[None]:
@@ -159,6 +113,7 @@ class Edge:
     async def close(self) -> None:
         """Write down what waits and let go of the state file and the backends."""
         try:
+            await self.agents.stop()
             with self.llm.steps("memory"):
                 self.llm.memory.flush()
         finally:
@@ -168,6 +123,7 @@ class Edge:
     async def _warm(self) -> None:
         try:
             await self.llm.router.warm(pause)
+            await self.agents.start()
             memory = self.llm.memory
             memory.nearest(np.ones(memory.encoder.dim, np.float32), 1)  # opens the index
         except Exception as error:

@@ -14,16 +14,20 @@ from urllib.parse import parse_qsl
 import msgspec
 from starlette.types import Receive, Scope, Send
 
+from ruvllm.text.depth import deeper
 from ruvllm.text.surrogates import well_formed_json
+from ruvllm_edge.auth import Key
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.limits import DisconnectedError
 from ruvllm_edge.logs import event
 from ruvllm_edge.operations import PROBLEMS, Call, Operation, Reply, Stream, Style
-from ruvllm_edge.problems import Problem, problem_of, too_many
+from ruvllm_edge.problems import CALLER, Caller, Problem, problem_of, too_many
 from ruvllm_edge.sse import send_events, while_there
 
 __all__ = ["Endpoint", "send_problem", "send_reply"]
 
+_LEVELS = 100  # of JSON; what comes after reads it with Python's own stack
+_KEYS = 4  # that are tried
 _encoder = msgspec.json.Encoder()
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 _JSON = (b"content-type", b"application/json")
@@ -35,14 +39,14 @@ class Endpoint:
 
     def __init__(self, edge: Edge, operation: Operation) -> None:
         self.edge, self.operation = edge, operation
-        self._decode = None
+        self._path, self._decode = operation.plain_path, None
         if operation.body not in (None, bytes):
             self._decode = msgspec.json.Decoder(Any if operation.passing else operation.body).decode
         self._most = operation.most or getattr(edge.settings, operation.limit) or edge.settings.max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         operation, request_id = self.operation, scope["ruvllm.id"]
-        scope["ruvllm.path"] = operation.path
+        scope["ruvllm.path"] = self._path
         try:
             call = await self._call(scope, receive, request_id)
             if not operation.waits:
@@ -65,7 +69,8 @@ class Endpoint:
 
     async def _call(self, scope: Scope, receive: Receive, request_id: str) -> Call:
         operation = self.operation
-        key = "" if operation.public else self._let_in(scope)
+        key = self.edge.anyone if operation.public else self._let_in(scope)
+        CALLER.set(Caller(request_id, key.admin))
         body = raw = None
         if operation.body is not None:
             data = await self.edge.bodies.read(scope, receive, self._most)
@@ -80,22 +85,22 @@ class Endpoint:
             query = msgspec.convert(pairs, operation.query, strict=False)
         return Call(body, query, scope.get("path_params", {}), key, request_id, raw)
 
-    def _let_in(self, scope: Scope) -> str:
-        """The name of the caller's key. Raises Problem: 401 or 429."""
+    def _let_in(self, scope: Scope) -> Key:
+        """The caller's key. Raises Problem: 401 or 429."""
         edge = self.edge
-        if not edge.keys.hashes:
-            return ""
+        if not edge.keys:
+            return edge.anyone
         presented = _presented(scope)
-        name = edge.keys.find(presented) if presented else None
-        if name is None:
+        key = next(filter(None, map(edge.keys.find, presented)), None)
+        if key is None:
             fix = "send one as `Authorization: Bearer KEY` or `x-api-key: KEY`"
             what = "this API key is not known" if presented else "an API key is needed"
             headers = {"www-authenticate": 'Bearer realm="ruvllm"'}
             raise Problem(401, what, field="authorization", fix=fix, headers=headers)
-        wait = edge.buckets.take(name, monotonic())
+        wait = edge.buckets.take(key.name, monotonic())
         if wait:
             raise too_many(f"more than {edge.settings.rate:g} requests a second", wait, "authorization")
-        return name
+        return key
 
     def _read(self, scope: Scope, data: bytes) -> Any:
         if self._decode is None:
@@ -106,6 +111,9 @@ class Endpoint:
         if not _is_json(scope):
             fix = "send `Content-Type: application/json`"
             raise Problem(415, "the body is not declared as JSON", field="content-type", fix=fix)
+        if deeper(data, _LEVELS):
+            fix = f"keep lists and objects within {_LEVELS} levels"
+            raise Problem(400, "the body is nested too deeply", field="body", fix=fix)
         try:
             return self._decode(data)
         except msgspec.ValidationError:
@@ -130,7 +138,7 @@ class Endpoint:
         assert isinstance(error, Exception)
         problem = problem_of(error)
         if problem.status == 500:
-            event(logging.ERROR, "failed", request=request_id, path=self.operation.path, problem=type(error).__name__)
+            event(logging.ERROR, "failed", request=request_id, path=self._path, problem=type(error).__name__)
             logging.getLogger("ruvllm.edge").debug("traceback", exc_info=error)
         if kind := getattr(error, "kind", ""):
             self.edge.metrics.failure(kind)
@@ -147,13 +155,15 @@ def _whole(data: bytes) -> bytes | None:
         return None
 
 
-def _presented(scope: Scope) -> str:
+def _presented(scope: Scope) -> list[str]:
+    """All keys that were sent: clients of two APIs send one in each header, of which one may be another server's."""
+    found: list[bytes] = []
     for name, value in scope["headers"]:
         if name == b"authorization" and value[:7].lower() == b"bearer ":
-            return str(value[7:].decode("latin-1").strip())
-        if name == b"x-api-key":
-            return str(value.decode("latin-1").strip())
-    return ""
+            found.append(value[7:])
+        elif name == b"x-api-key":
+            found.append(value)
+    return [text for value in found[:_KEYS] if (text := value.decode("latin-1").strip())]
 
 
 def _is_json(scope: Scope) -> bool:

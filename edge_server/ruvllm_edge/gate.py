@@ -8,6 +8,7 @@ from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ruvllm_edge.dialects import style_of
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.endpoint import send_problem, send_reply
 from ruvllm_edge.logs import event
@@ -17,6 +18,8 @@ from ruvllm_edge.problems import Problem, problem_of, too_many
 __all__ = ["Gate"]
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
+_ALIVE = frozenset({"/health", "/v1/health"})  # answered however full it is
+_PORTS = {"http": b":80", "https": b":443"}
 _PREFLIGHT = {"access-control-allow-methods": "GET, POST, PUT, DELETE", "access-control-max-age": "600"}
 _ALLOWED = "authorization, content-type, user-agent, x-api-key"
 _CLIENTS = re.compile(r"(?:x-stainless|openai|anthropic)-[a-z0-9-]{1,60}")  # headers that the vendors' clients send
@@ -37,7 +40,7 @@ class Gate:
         self._app, self._edge = app, edge
         self._origins = frozenset(origin.encode("latin-1") for origin in edge.settings.origins)
         # A name that somebody else made to point here (DNS rebinding) reaches nothing that needs no key.
-        open_here = edge.settings.loopback and not edge.keys.hashes
+        open_here = edge.settings.loopback and not edge.keys
         self._hosts = _LOOPBACK | set(edge.settings.hosts) if open_here else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,9 +60,9 @@ class Gate:
 
         edge.in_flight += 1
         try:
-            answered = self._refusal(scope, added)
-            if answered is not None:
-                await send_problem(sending, answered, request_id=request_id)
+            refused = self._refusal(scope, added)
+            if refused is not None:
+                await send_problem(sending, refused, style_of(scope["path"]), request_id)
             elif scope["method"] == "OPTIONS":
                 await send_reply(sending, Reply(b"", _preflight(scope)), 204)
             else:
@@ -70,7 +73,7 @@ class Gate:
                 event(logging.WARNING, "broken off", request=request_id, problem=str(error)[:300])
                 raise
             event(logging.ERROR, "failed", request=request_id, problem=repr(error)[:300])
-            await send_problem(sending, problem_of(error), request_id=request_id)
+            await send_problem(sending, problem_of(error), style_of(scope["path"]), request_id)
         finally:
             edge.in_flight -= 1
             self._note(scope, perf_counter() - began)
@@ -88,13 +91,16 @@ class Gate:
             return Problem(421, "this server is not known by that name", field="host", fix=fix)
         if origin:
             allowed = origin in self._origins
-            if not allowed and origin.partition(b"://")[2] != host:
-                fix = "the server's owner can name this page's origin in RUVLLM_ORIGINS"
+            if not allowed and origin.lower() != _origin(scope["scheme"], host):
+                fix = f"the server's owner can set RUVLLM_ORIGINS={origin.decode('latin-1')[:200]}"
                 return Problem(403, "pages of this origin may not call", field="origin", fix=fix)
             if allowed:
                 added += [(b"access-control-allow-origin", origin), (b"vary", b"origin"), _EXPOSED]
-        if self._edge.in_flight > self._edge.settings.max_requests:
-            return too_many("too many requests at once", 1, status=503)
+        full = "ruvllm.full" in scope  # a connection beyond the most
+        if full:
+            added.append((b"connection", b"close"))
+        if (full or self._edge.in_flight > self._edge.settings.max_requests) and scope["path"] not in _ALIVE:
+            return too_many(f"too many {'connections' if full else 'requests at once'}", 1, status=503)
         return None
 
     def _note(self, scope: Scope, seconds: float) -> None:
@@ -124,3 +130,8 @@ def _name(host: bytes) -> str:
     """Without the port."""
     name = host.decode("latin-1")
     return name.rpartition(":")[0] if ":" in name and not name.endswith("]") else name
+
+
+def _origin(scheme: str, host: bytes) -> bytes:
+    """Of this server's own pages. A proxy's word for its scheme is not taken: anybody could send it."""
+    return scheme.encode() + b"://" + host.lower().removesuffix(_PORTS.get(scheme, b""))

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from ruvllm import ConfigError
-from ruvllm_edge.auth import KeyRing, new_key, read_keys
+from ruvllm_edge.auth import Key, KeyRing, new_key, read_keys
 
 __all__ = ["keys"]
 
@@ -30,6 +30,7 @@ def keys() -> None:
     \b
     Examples:
       ruvllm keys add laptop --file keys.txt
+      ruvllm keys add owner --admin --file keys.txt
       ruvllm keys list --file keys.txt
       ruvllm keys remove laptop --file keys.txt
     """
@@ -38,25 +39,26 @@ def keys() -> None:
 @keys.command()
 @_name
 @_file
-def add(name: str, file: Path) -> None:
+@click.option("--admin", is_flag=True, help="Who has it is told paths, backends' addresses and what backends said.")
+def add(name: str, file: Path, admin: bool) -> None:
     """Make a key and print it: only its hash is kept, so it cannot be shown again."""
-    ring = read_keys(file) if file.exists() else KeyRing(())
-    if name in dict(ring.hashes):
+    ring = read_keys(file) if file.exists() else KeyRing()
+    if name in {key.name for key in ring.keys}:
         raise ConfigError(f"there is a key {name!r} already", field="name", fix="give this one another name")
     if not name or any(char.isspace() for char in name) or len(name) > 80:
         fix = "give it another name, one word of up to 80 characters"
         raise ConfigError(f"no key can be called {name!r}", field="name", fix=fix)
     key = new_key()
-    _write(file, KeyRing((*ring.hashes, (name, sha256(key.encode()).digest()))))
+    _write(file, (*ring.keys, Key(name, sha256(key.encode()).digest(), admin)))
     click.echo(key)
 
 
 @keys.command("list")
 @_file
 def show(file: Path) -> None:
-    """Names of the keys."""
-    for name, _ in read_keys(file).hashes:
-        click.echo(name)
+    """Names of the keys, those of administrators marked."""
+    for key in read_keys(file).keys:
+        click.echo(f"{key.name} (admin)" if key.admin else key.name)
 
 
 @keys.command()
@@ -65,15 +67,15 @@ def show(file: Path) -> None:
 def remove(name: str, file: Path) -> None:
     """Withdraw a key; a running server has to be restarted."""
     ring = read_keys(file)
-    left = tuple(pair for pair in ring.hashes if pair[0] != name)
-    if len(left) == len(ring.hashes):
+    left = tuple(key for key in ring.keys if key.name != name)
+    if len(left) == len(ring):
         raise ConfigError(f"no key is called {name!r}", field="name", fix="see `ruvllm keys list`")
-    _write(file, KeyRing(left))
+    _write(file, left)
 
 
-def _write(file: Path, ring: KeyRing) -> None:
+def _write(file: Path, kept: tuple[Key, ...]) -> None:
     """Whole or not at all, and for the owner alone unless others were let in since."""
-    text = "".join(f"{name} sha256:{digest.hex()}\n" for name, digest in ring.hashes)
+    text = "".join(key.line() for key in kept)
     fresh = file.with_name(f"{file.name}.new")
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
         out.write(text)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
-from msgspec import convert
+from msgspec import UNSET, convert
 
 from ruvllm import Decision, InputError, StoreError, Team, __version__
 from ruvllm.memory.records import Memory
 from ruvllm.memory.transfer import UNFIT
 from ruvllm.responses import Constraints, Response, Session
+from ruvllm.sessions import new_id
 from ruvllm_edge import schemas as s
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.metrics import MEDIA
@@ -37,7 +39,8 @@ async def query(edge: Edge, call: Call) -> Response:
     constraints = Constraints(
         body.max_latency_ms, body.max_tokens, body.temperature, body.top_p, body.force_model, body.force_context
     )
-    response = await edge.llm.aquery(body.query, session=body.session_id, constraints=constraints)
+    session = None if body.session_id is None else _session_of(edge, call, body.session_id, "session").id
+    response = await edge.llm.aquery(body.query, session=session, constraints=constraints)
     edge.answered(response)
     return response
 
@@ -61,48 +64,61 @@ async def feedback(edge: Edge, call: Call) -> s.Learnt:
 
 
 async def new_session(edge: Edge, call: Call) -> s.SessionMade:
-    """A conversation that queries can name."""
+    """A conversation that queries with the same key can name."""
     metadata = call.body.metadata if call.body else {}
-    return s.SessionMade(edge.llm.new_session(metadata).id)
+    return s.SessionMade(edge.llm.new_session(metadata, new_id(_prefix(call))).id)
 
 
 async def session(edge: Edge, call: Call) -> Session:
     """A conversation as it stands."""
-    try:
-        return edge.llm.session(call.path["id"])
-    except InputError as error:
-        raise Problem(404, error.message, field="id", fix=error.fix, name="InputError") from None
+    return _session_of(edge, call, call.path["id"], "id")
 
 
 async def end_session(edge: Edge, call: Call) -> None:
     """Forget a conversation."""
-    if not edge.llm.end_session(call.path["id"]):
-        raise Problem(404, "there is no such session", field="id", fix="sessions end when they are not used")
+    edge.llm.end_session(_session_of(edge, call, call.path["id"], "id").id)
+
+
+def _session_of(edge: Edge, call: Call, id: str, field: str) -> Session:
+    """A session of the caller's. Raises Problem: there is none; another key's is none, too."""
+    if not edge.keys or id.startswith(f"{_prefix(call)}-"):
+        with suppress(InputError):
+            return edge.llm.session(id)
+    fix = "begin one with POST /v1/sessions; sessions end when they are not used"
+    raise Problem(404, "there is no such session", field=field, fix=fix, name="InputError")
+
+
+def _prefix(call: Call) -> str:
+    return f"sess-{call.key.tag}" if call.key.tag else "sess"
 
 
 async def agents(edge: Edge, _: Call) -> s.Agents:
-    """All agents routed among."""
-    return s.Agents(list(edge.llm.agents))
+    """All agents routed among, and how far those are that will be."""
+    return s.Agents(list(edge.llm.agents), edge.agents.progress)
 
 
-async def put_agents(edge: Edge, call: Call) -> s.AgentsChanged:
-    """Add agents; they are routed to when this returns."""
-    return await edge.add_agents(call.body)
+async def put_agents(edge: Edge, call: Call) -> Reply:
+    """Add agents. 200: they are routed to. 202: they are acknowledged and being fitted, see GET /v1/agents."""
+    return _changed(await edge.agents.add(call.body, call.query.wait))
 
 
-async def delete_agent(edge: Edge, call: Call) -> s.AgentsChanged:
+async def delete_agent(edge: Edge, call: Call) -> Reply:
     """Take an added agent away; a built-in one that it had replaced is there again."""
-    return await edge.remove_agent(call.path["name"])
+    return _changed(await edge.agents.remove(call.path["name"], call.query.wait))
 
 
-async def delete_agents(edge: Edge, _: Call) -> s.AgentsChanged:
+async def delete_agents(edge: Edge, call: Call) -> Reply:
     """Take all added agents away."""
-    return await edge.reset_agents()
+    return _changed(await edge.agents.reset(call.query.wait))
 
 
-async def take_state(edge: Edge, _: Call) -> Reply:
+def _changed(change: s.AgentsChanged) -> Reply:
+    return Reply(change, status=200 if change.fitting is UNSET else 202)
+
+
+async def take_state(edge: Edge, call: Call) -> Reply:
     """All that is kept, as a SQLite file that opens on every host."""
-    most = _transfer(edge)
+    most = _transfer(edge, call)
     data = edge.llm.dump()
     if len(data) > most:
         fix = "raise RUVLLM_MAX_STATE, or copy the file on the server"
@@ -112,7 +128,7 @@ async def take_state(edge: Edge, _: Call) -> Reply:
 
 async def put_state(edge: Edge, call: Call) -> None:
     """Put a state file in the place of all that is kept; it is whole and in use when this returns."""
-    _transfer(edge)
+    _transfer(edge, call)
     try:
         await edge.restore(call.body)
     except StoreError as error:
@@ -121,11 +137,14 @@ async def put_state(edge: Edge, call: Call) -> None:
         raise Problem(422, error.message, field=error.field, fix=error.fix, name="StoreError") from None
 
 
-def _transfer(edge: Edge) -> int:
-    """Bytes that a state may have. Raises Problem: clients may have none."""
+def _transfer(edge: Edge, call: Call) -> int:
+    """Bytes that a state may have. Raises Problem: clients may have none, or others' sessions would be in it."""
     if not edge.settings.max_state:
         fix = "set RUVLLM_MAX_STATE on the server to the bytes that a state file may have"
         raise Problem(403, "this server does not let clients take or replace its state", field="state", fix=fix)
+    if len(edge.keys) > 1 and not call.key.admin:
+        fix = "use a key that `ruvllm keys add --admin` made"
+        raise Problem(403, "the state holds what belongs to other keys", field="state", fix=fix)
     return edge.settings.max_state
 
 
@@ -156,9 +175,10 @@ async def patterns(edge: Edge, call: Call) -> s.Patterns:
     )
 
 
-async def stats(edge: Edge, _: Call) -> dict[str, Any]:
-    """What it holds and has done."""
-    return edge.llm.stats() | {"own_agents": len(edge.own)}
+async def stats(edge: Edge, call: Call) -> dict[str, Any]:
+    """What it holds and has done; where its state lies is told to administrators."""
+    told = edge.llm.stats() | {"own_agents": len(edge.agents.added), "write_back": edge.llm.config.memory.write_back}
+    return told if call.key.admin else {name: value for name, value in told.items() if name != "state"}
 
 
 async def health(_: Edge, __: Call) -> s.Health:
@@ -219,12 +239,12 @@ OPERATIONS = (
     Operation("GET", "/v1/sessions/{id}", session, "A session with its history", answer=Session, tag="answers"),
     Operation("DELETE", "/v1/sessions/{id}", end_session, "End a session", tag="answers"),
     Operation("GET", "/v1/agents", agents, "List the agents", answer=s.Agents, tag="routing"),
-    Operation("PUT", "/v1/agents", put_agents, "Add agents", s.AgentsChange, answer=s.AgentsChanged, tag="routing",
-              most=8 << 20, example={"agents": [_AGENT]}),
-    Operation("DELETE", "/v1/agents", delete_agents, "Take all added agents away", answer=s.AgentsChanged,
-              tag="routing"),
-    Operation("DELETE", "/v1/agents/{name}", delete_agent, "Take an added agent away", answer=s.AgentsChanged,
-              tag="routing"),
+    Operation("PUT", "/v1/agents", put_agents, "Add agents", s.AgentsChange, query=s.AgentsQuery,
+              answer=s.AgentsChanged, tag="routing", most=8 << 20, later=True, example={"agents": [_AGENT]}),
+    Operation("DELETE", "/v1/agents", delete_agents, "Take all added agents away", query=s.AgentsQuery,
+              answer=s.AgentsChanged, tag="routing", later=True),
+    Operation("DELETE", "/v1/agents/{name:path}", delete_agent, "Take an added agent away", query=s.AgentsQuery,
+              answer=s.AgentsChanged, tag="routing", later=True),
     Operation("POST", "/v1/memory", add_memory, "Remember", s.MemoryAdd, answer=s.Memories, tag="memory",
               most=8 << 20, example=_MEMORY),
     Operation("POST", "/v1/memory/search", search_memory, "Recall", s.MemorySearch, answer=s.MemoryHits, tag="memory",

@@ -195,5 +195,5 @@ OPERATIONS = (
     Operation("POST", "/v1/embeddings", embeddings, "Place texts in the space", o.EmbeddingBody, answer=o.Embeddings,
               tag="openai", style=STYLE, most=8 << 20, example={"input": ["fix the login"]}),
     Operation("GET", "/v1/models", list_models, "List the models", answer=o.Models, tag="openai", style=STYLE),
-    Operation("GET", "/v1/models/{id}", one_model, "One model", answer=o.Model, tag="openai", style=STYLE),
+    Operation("GET", "/v1/models/{id:path}", one_model, "One model", answer=o.Model, tag="openai", style=STYLE),
 )  # fmt: skip

@@ -42,7 +42,7 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
     of = {str(kind): schema for kind, schema in zip(types, schemas, strict=True)}
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation, of, components)
+        paths.setdefault(operation.plain_path, {})[operation.method.lower()] = _described(operation, of, components)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -65,10 +65,12 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
 def _described(operation: Operation, of: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
     out: dict[str, Any] = {
         "summary": operation.summary,
-        "operationId": re.sub(r"\W+", "_", f"{operation.method.lower()} {operation.path}").strip("_"),
+        "operationId": re.sub(r"\W+", "_", f"{operation.method.lower()} {operation.plain_path}").strip("_"),
         "tags": [operation.tag],
         "responses": {str(operation.status): _answer(operation, of), **_errors(operation, of)},
     }
+    if operation.later:
+        out["responses"]["202"] = _answer(operation, of) | {"description": "It is acknowledged, and being worked on."}
     if operation.handler.__doc__:
         out["description"] = operation.handler.__doc__
     if not operation.public:
@@ -154,7 +156,7 @@ def _of_tag(tag: str, operations: Iterable[Operation]) -> str:
 
 
 def _entry(operation: Operation) -> str:
-    curl = f"curl http://127.0.0.1:3000{operation.path}"
+    curl = f"curl http://127.0.0.1:3000{operation.plain_path}"
     if operation.method not in ("GET", "POST"):
         curl += f" -X {operation.method}"
     if operation.example is not None:
@@ -163,7 +165,7 @@ def _entry(operation: Operation) -> str:
     takes = getattr(operation.body, "__name__", str(operation.body))
     links = " → ".join(f'<a href="#{escape(name)}">{escape(name)}</a>' for name in (takes, gives) if name != "None")
     return (
-        f"<details><summary><b>{operation.method}</b> <code>{escape(operation.path)}</code> "
+        f"<details><summary><b>{operation.method}</b> <code>{escape(operation.plain_path)}</code> "
         f"{escape(operation.summary)}</summary><p>{escape(operation.handler.__doc__ or '')} {links}</p>"
         f"<pre>{escape(curl)}</pre></details>"
     )

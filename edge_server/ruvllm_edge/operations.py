@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ruvllm_edge.auth import Key
 from ruvllm_edge.problems import Problem, ProblemBody
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Call:
     body: Any
     query: Any
     path: dict[str, str]
-    key: str  # name of the API key, "" where none is needed
+    key: Key
     request_id: str
     raw: Any = None  # the body with all of its fields, where the operation is passing
 
@@ -73,7 +74,7 @@ class Operation:
     """One method of one path.
 
     Attributes:
-        path: with parameters in braces.
+        path: with parameters in braces; `{id:path}` may hold slashes.
         body: type of the request's JSON, `bytes` for anything else, None for no body.
         optional: whether the body may be missing.
         query: a Struct of the query's parameters.
@@ -84,6 +85,7 @@ class Operation:
         passing: whether fields of the body that its type does not know have a meaning too.
         waits: whether it waits for a backend: then it has a time limit and ends when the client leaves.
         most: bytes of the body; 0 for the server's setting named `limit`.
+        later: whether it may be answered with 202 before it is done.
         example: a body, for the document.
         media: what the answer may be.
         answer_503: type of what is answered instead of a problem while the server is not ready.
@@ -105,6 +107,12 @@ class Operation:
     most: int = 0
     limit: str = "max_body"
     status: int = 200
+    later: bool = False
     example: Any = None
     media: tuple[str, ...] = ("application/json",)
     answer_503: Any = None
+
+    @property
+    def plain_path(self) -> str:
+        """As documents and metrics write it."""
+        return self.path.replace(":path}", "}")

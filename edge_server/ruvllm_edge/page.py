@@ -11,6 +11,7 @@ from urllib.parse import unquote
 from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from ruvllm_edge.dialects import style_of
 from ruvllm_edge.endpoint import send_problem
 from ruvllm_edge.problems import Problem
 
@@ -60,7 +61,8 @@ class Page:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in ("GET", "HEAD"):
-            await send_problem(send, Problem(404, "there is no such endpoint", field="path", fix="see /docs"))
+            problem = Problem(404, "there is no such endpoint", field="path", fix="see /docs")
+            await send_problem(send, problem, style_of(scope["path"]), scope["ruvllm.id"])
             return
         path = scope["path"]
         if self._folder is None and path == "/":
@@ -68,7 +70,8 @@ class Page:
             return
         file = self._file(path)
         if file is None:
-            await send_problem(send, Problem(404, "there is no such page", field="path", fix="see /docs"))
+            problem = Problem(404, "there is no such page", field="path", fix="see /docs")
+            await send_problem(send, problem, style_of(path), scope["ruvllm.id"])
             return
         scope["ruvllm.path"] = "/"
         await self._answer(scope, file)(scope, receive, send)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
 from http import HTTPStatus
 from math import ceil
 from typing import Any
@@ -11,11 +14,35 @@ from typing import Any
 import msgspec
 
 from ruvllm import AgentFileError, ConfigError, InputError, RuvllmError, StoreError
+from ruvllm_edge.logs import event
 
-__all__ = ["Problem", "ProblemBody", "problem_of", "too_many", "unreadable"]
+__all__ = ["CALLER", "Caller", "Problem", "ProblemBody", "problem_of", "too_many", "unreadable"]
 
 _WHERE = re.compile(r" - at `\$\.?(.*)`$")
 _BACKEND = {"timeout": 504, "unavailable": 503, "rate_limited": 429, "bad_response": 502, "refused": 502}
+
+# What other keys than an administrator's are told of a backend: neither its address nor its own words.
+_SUMMARIES = {
+    "timeout": "the model took too long",
+    "unavailable": "no model can be reached",
+    "rate_limited": "the model has too much to do",
+    "bad_response": "the model gave no usable answer",
+    "refused": "the model refused the request",
+}
+_REQUEST_FIELDS = frozenset({"messages", "max_latency_ms"})  # fields of the request: ruvllm's own words about it
+_REQUEST_FAULTS = frozenset({400, 413, 422})  # a backend's status for what is wrong with the request
+_SEE_LOG = "see the server's log for this request_id, or ask with an administrator's key"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is to be answered, and whether nothing need be held back."""
+
+    request_id: str = ""
+    admin: bool = False
+
+
+CALLER: ContextVar[Caller] = ContextVar("caller", default=Caller())  # noqa: B039 - it is frozen
 
 
 class ProblemBody(msgspec.Struct, rename={"kind": "type"}, omit_defaults=True):
@@ -70,18 +97,35 @@ class Problem(Exception):  # noqa: N818 - the word of RFC 9457
 
 
 def problem_of(error: Exception) -> Problem:
-    """The answer to an error; nothing of one that was not foreseen is told."""
+    """The answer to an error; nothing of one that was not foreseen is told. What is held back is logged."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, msgspec.DecodeError):
         return unreadable(error)
     if isinstance(error, RuvllmError):
         status, headers = _status(error)
-        name, code = type(error).__name__, error.code
-        return Problem(status, error.message, field=error.field, fix=error.fix, headers=headers, name=name, code=code)
+        message, field, fix = _disclosed(error, status)
+        return Problem(
+            status, message, field=field, fix=fix, headers=headers, name=type(error).__name__, code=error.code
+        )
     if isinstance(error, TimeoutError):
         return Problem(504, "the answer took too long", fix="ask for fewer tokens, or try again")
     return Problem(500, "something went wrong in the server", fix="see its log for this request_id")
+
+
+def _disclosed(error: RuvllmError, status: int) -> tuple[str, str, str]:
+    """(message, field, fix) for who asked: addresses, paths and others' words are an administrator's."""
+    caller, kind = CALLER.get(), getattr(error, "kind", "")
+    about_request = error.field in _REQUEST_FIELDS or getattr(error, "status", 0) in _REQUEST_FAULTS
+    if status < 500 and not kind:
+        return error.message, error.field, error.fix
+    event(logging.WARNING, "failed", request=caller.request_id, problem=str(error)[:300], kind=kind)
+    if caller.admin or about_request:
+        return error.message, error.field, error.fix
+    if kind:
+        return _SUMMARIES[kind], "", _SEE_LOG
+    what = "the server's state" if isinstance(error, StoreError) else "something in the server"
+    return f"{what} cannot be used", "", _SEE_LOG
 
 
 def _status(error: RuvllmError) -> tuple[int, dict[str, str]]:

@@ -14,7 +14,9 @@ __all__ = [
     "Agents",
     "AgentsChange",
     "AgentsChanged",
+    "AgentsQuery",
     "FeedbackBody",
+    "Fitting",
     "Health",
     "Learnt",
     "Memories",
@@ -107,18 +109,36 @@ class ProblemRow(Struct):
     fix: str
 
 
+class AgentsQuery(Struct):
+    """How long the answer may wait for the agents to be fitted, in seconds, before it is 202: 20 for few, else 1.5."""
+
+    wait: Annotated[float, Meta(ge=0, le=60)] | None = None
+
+
+class Fitting(Struct):
+    """Agents that are acknowledged and not yet routed among. It is over when `GET /v1/agents` has it no more."""
+
+    agents: int
+    seconds: float
+    steps: int
+    done: Annotated[float, Meta(ge=0, lt=1, description="about how much of it")]
+    problem: str = ""
+
+
 class AgentsChanged(Struct):
-    """How many agents there are now."""
+    """How many agents there are, those that are being fitted included."""
 
     agents: int
     problems: list[ProblemRow] = []
     kept: bool = False
+    fitting: Fitting | UnsetType = UNSET
 
 
 class Agents(Struct):
     """All agents routed among."""
 
     agents: list[Agent]
+    fitting: Fitting | UnsetType = UNSET
 
 
 class MemoryBody(Struct):

@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import webbrowser
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -22,6 +23,7 @@ from ruvllm.cli.ready import ready_encoder, warm_agents
 from ruvllm.config import Config
 from ruvllm.memory.reembed import refuse_strange
 from ruvllm_edge.app import make_app
+from ruvllm_edge.connections import bounded_protocol
 from ruvllm_edge.logs import start_logging
 from ruvllm_edge.page import find_page
 from ruvllm_edge.settings import Settings
@@ -90,6 +92,7 @@ def serve(
         options = with_local_model(options, model)
     ready_models(options)
     start_logging(settings.log_level)
+    _allow_files()
     sock = bound(settings.host, settings.port, any_port)
     state = state_of(ctx, None) or options.state or default_state()
     chosen = agents or options.agents
@@ -122,7 +125,8 @@ def make_server(llm: RuvLLM, settings: Settings, *, keeps: bool = False) -> uvic
         server_header=False,
         proxy_headers=False,
         date_header=False,
-        h11_max_incomplete_event_size=64 << 10,
+        http=bounded_protocol(settings),
+        h11_max_incomplete_event_size=settings.max_headers,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=round(settings.drain) or None,
         limit_concurrency=None,
@@ -156,6 +160,17 @@ def _open(url: str) -> None:
     windows = sys.platform in ("win32", "darwin") or any(os.environ.get(n) for n in ("DISPLAY", "WAYLAND_DISPLAY"))
     if windows:
         Thread(target=webbrowser.open, args=(url,), daemon=True).start()  # some browsers hold on to whoever starts them
+
+
+def _allow_files() -> None:
+    """As many open files as the system lets this process have: each connection is one."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows has no such limit
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _loop_factory() -> Any:

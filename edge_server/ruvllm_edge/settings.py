@@ -28,13 +28,18 @@ class Settings:
         rate, burst: requests a second of one key, and how many at once; 0 for no limit.
         max_body: bytes of one request body; bodies_memory: of all bodies that are being read.
         max_state: bytes of a state file that clients may take or put in the place of this one; 0 lets nobody.
+        max_headers: bytes of a request's headers; header_timeout: seconds for them to arrive.
+        max_connections: at a time; address_connections: of one address other than this machine's, 0 for no limit.
+            More get 503.
         max_requests: requests at a time; more get 503.
         max_answers: answers that backends write at a time; queue: requests that may wait for one.
-        body_timeout, timeout: seconds for a body to arrive, and for an answer.
+        body_timeout, timeout: seconds for a body to arrive, and for an answer; a client that takes nothing of an answer
+            for `body_timeout` is cut off.
         drain: seconds that running requests get when the server stops.
         origins: pages of other origins that may call (CORS); none by default.
         hosts: names in the Host header that are answered beside the loopback's, while no key is needed.
         web: the folder of the playground; None looks beside the package.
+        share_answers: whether answers go into memory though several keys find them there; with one key or none they do.
         log_level: of the log; "info" has a line for each request.
         log_prompts: whether what clients send is logged too; never unless this is set.
     """
@@ -48,6 +53,10 @@ class Settings:
     max_body: int = 1 << 20
     bodies_memory: int = 64 << 20
     max_state: int = 0
+    max_headers: int = 64 << 10
+    header_timeout: float = 10.0
+    max_connections: int = 2048
+    address_connections: int = 256
     max_requests: int = 1024
     max_answers: int = 256
     queue: int = 256
@@ -57,15 +66,19 @@ class Settings:
     origins: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     web: Path | None = None
+    share_answers: bool = False
     log_level: str = "info"
     log_prompts: bool = False
 
     def __post_init__(self) -> None:
-        positive = ("burst", "max_body", "bodies_memory", "max_requests", "max_answers", "body_timeout", "timeout")
+        positive = (
+            "burst", "max_body", "bodies_memory", "max_headers", "header_timeout", "max_connections", "max_requests",
+            "max_answers", "body_timeout", "timeout",
+        )  # fmt: skip
         for name in positive:
             if not getattr(self, name) > 0:
                 raise _wrong(name, getattr(self, name), "give a number above 0")
-        for name in ("rate", "queue", "drain", "max_state"):
+        for name in ("rate", "queue", "drain", "max_state", "address_connections"):
             if not getattr(self, name) >= 0:
                 raise _wrong(name, getattr(self, name), "give 0 or more")
         if self.max_state > self.bodies_memory:

@@ -191,7 +191,7 @@ class Traffic:
         tried = {
             f"/no/such/path/{number}": ({}, 404),
             f"/v1/route?{number}": ({"text": number}, 422),
-            "/v1/query": ({"query": "a", "session_id": f"sess-{number}"}, 422),
+            "/v1/query": ({"query": "a", "session_id": f"sess-{number}"}, 404),
             "/v1/chat/completions": ({"model": f"m{number}", "messages": [{"role": "user", "content": "a"}]}, 404),
         }
         path = self._rng.choice(list(tried))

@@ -74,7 +74,7 @@ def test_a_session_keeps_what_was_said(edge: Running):
     assert [turn["role"] for turn in session["history"]] == ["user", "assistant"]
     assert edge.client.delete(f"/v1/sessions/{name}").status_code == 204
     gone = edge.post("/query", {"query": "which number?", "session_id": name})
-    assert (gone.status_code, gone.json()["field"]) == (422, "session")
+    assert (gone.status_code, gone.json()["field"]) == (404, "session")
     assert edge.get(f"/v1/sessions/{name}").status_code == 404
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import socket
 
+import httpx
 import pytest
 from conftest import Running, Writer, serving
 
 from ruvllm import RuvLLM
+from ruvllm_edge.app import OPERATIONS
+from ruvllm_edge.operations import Operation
 
 JSON = {"content-type": "application/json"}
 
@@ -26,7 +29,7 @@ JSON = {"content-type": "application/json"}
         (b'{"text": "a", "top": -1}', 422, "top"),
         (b'{"text": "a", "top": 1e99}', 422, "top"),
         (b'{"text": "\\ud800"}', 422, "text"),
-        (b"[" * 100_000, 422, "body"),
+        (b"[" * 100_000, 400, "body"),
     ],
 )
 def test_a_bad_route_is_a_problem(edge: Running, body: bytes, status: int, field: str):
@@ -50,7 +53,6 @@ def test_a_bad_route_is_a_problem(edge: Running, body: bytes, status: int, field
         ("/v1/memory/search", {"query": "a", "filter": {"$what": 1}}, "filter.$what"),
         ("/query", {"query": "a", "temperature": 9}, "temperature"),
         ("/query", {"query": "a", "force_model": "nothing"}, "force_model"),
-        ("/query", {"query": "a", "session_id": "none"}, "session"),
     ],
 )
 def test_errors_of_the_core_are_problems(edge: Running, path: str, body: dict, field: str):
@@ -91,6 +93,111 @@ def test_garbage_on_the_wire_does_not_stop_it(edge: Running):
             sock.shutdown(socket.SHUT_WR)
             sock.recv(1_000)
     assert edge.get("/health").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "operation", [one for one in OPERATIONS if one.body not in (None, bytes)], ids=lambda one: one.path
+)
+def test_json_20_000_levels_deep_is_400_on_every_endpoint(edge: Running, operation: Operation):
+    deep = "[" * 20_000 + "]" * 20_000
+    path = operation.plain_path.format(id="a", name="a")
+    for body in (
+        deep,
+        '{"a":' * 20_000,
+        f'{{"text": {deep}}}',
+        f'{{"unknown": {deep}, "text": "a"}}',
+        f'["[", {deep}]',
+    ):
+        answer = edge.client.request(operation.method, path, content=body, headers=JSON)
+        assert answer.status_code == 400
+        assert "nested" in answer.text
+    assert edge.get("/health").status_code == 200
+
+
+@pytest.mark.parametrize("levels", [50, 20_000])
+def test_texts_that_hold_deep_json_are_texts(edge: Running, levels: int):
+    deep = "[" * levels + "]" * levels
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": deep}}
+    turns = [{"role": "user", "content": deep}, {"role": "assistant", "content": None, "tool_calls": [call]}]
+    assert edge.post("/v1/chat/completions", {"messages": turns}).status_code == 200
+    assert edge.post("/v1/route", {"text": deep}).status_code == 200
+    files = [
+        {"path": f"a.{kind}", "text": text} for kind, text in (("json", deep), ("yaml", deep), ("toml", f"a={deep}"))
+    ]
+    answer = edge.client.put("/v1/agents", json={"files": files})
+    assert answer.status_code == 200
+    assert len(answer.json()["problems"]) == 3
+
+
+def test_metadata_may_nest_but_not_for_ever(edge: Running):
+    def nested(levels: int) -> dict:
+        inner: dict = {}
+        for _ in range(levels):
+            inner = {"a": inner}
+        return inner
+
+    for levels, status in ((80, 200), (99, 400)):
+        assert edge.post("/v1/sessions", {"metadata": nested(levels)}).status_code == status
+        memories = [{"text": "a", "metadata": nested(levels - 2)}]
+        assert edge.post("/v1/memory", {"memories": memories}).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/v1/chat/completions", "openai"),
+        ("/v1/chat/completions/nothing", "openai"),
+        ("/v1/models/nothing/at/all", "openai"),
+        ("/v1/responses", "openai"),
+        ("/v1/embeddings", "openai"),
+        ("/v1/messages", "anthropic"),
+        ("/v1/messages/count_tokens", "anthropic"),
+        ("/v1/messages/batches", "anthropic"),
+        ("/v1/route", "own"),
+        ("/v1/nothing", "own"),
+        ("/v1/message", "own"),
+        ("/nothing", "own"),
+    ],
+)
+def test_every_error_has_the_shape_of_its_paths_api(edge: Running, path: str, kind: str):
+    wrong = {"host": "evil.example", "origin": "https://evil.example"}
+    answers = [edge.client.request(method, path, json=[]) for method in ("POST", "PUT", "PATCH")]
+    answers += [edge.client.post(path, json=[], headers={name: value}) for name, value in wrong.items()]
+    assert {403, 421} <= {answer.status_code for answer in answers}
+    with serving(RuvLLM(encoder="static"), api_keys=("rv-0123456789abcdefghijk",), until="/health") as guarded:
+        answers.append(guarded.client.request("POST", path, json={}))
+    for answer in answers:
+        assert answer.status_code >= 400
+        told = answer.json()
+        if kind == "openai":
+            assert set(told) == {"error"}
+            assert {"message", "type", "param", "code"} <= set(told["error"])
+        elif kind == "anthropic":
+            assert (told["type"], set(told["error"]) >= {"type", "message"}) == ("error", True)
+        else:
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert told["status"] == answer.status_code
+
+
+def test_a_full_server_says_so_in_the_shape_of_the_path(edge: Running, monkeypatch: pytest.MonkeyPatch):
+    with serving(RuvLLM(encoder="static"), max_connections=1) as full:
+        for path, key in (("/v1/models", "error"), ("/v1/messages", "error"), ("/v1/agents", "status")):
+            answer = httpx.get(f"{full.url}{path}")  # a second connection
+            assert answer.status_code in (503, 529)
+            assert key in answer.json()
+            assert "retry-after" in answer.headers
+
+
+def test_a_model_whose_id_has_slashes(edge: Running):
+    llm = RuvLLM(encoder="static", backends={"small": Writer(model="qwen/qwen3-4b/q8")})
+    with serving(llm) as running:
+        for path in ("/v1/models/qwen/qwen3-4b/q8", "/v1/models/qwen%2Fqwen3-4b%2Fq8"):
+            assert running.get(path).json()["id"] == "qwen/qwen3-4b/q8"
+        assert running.get("/v1/models/qwen/qwen3-4b").status_code == 404
+        agent = {"name": "shop/baker", "description": "Bakes bread."}
+        running.client.put("/v1/agents", json={"agents": [agent]})
+        assert running.client.delete("/v1/agents/shop/baker").status_code == 200
+        assert 'path="/v1/models/{id}"' in running.get("/metrics").text
 
 
 def test_an_unforeseen_error_tells_nothing(edge: Running, monkeypatch: pytest.MonkeyPatch):

@@ -6,6 +6,7 @@ import json
 import logging
 import socket
 from hashlib import sha256
+from pathlib import Path
 from threading import Thread
 from time import monotonic, sleep
 
@@ -16,12 +17,14 @@ from conftest import Writer, serving
 
 from ruvllm import ConfigError, RuvLLM
 from ruvllm.cli.main import main
+from ruvllm.errors import BackendError
 from ruvllm_edge import Settings
 from ruvllm_edge.auth import Buckets, KeyRing, new_key, read_keys
 from ruvllm_edge.logs import start_logging
 
 KEY = "rv-0123456789abcdefghijklmnop"
 TASK = {"text": "fix the login page"}
+FEEDBACK = {"text": "polish the copper kettle", "agent": "reviewer"}
 
 
 def static(**backends: Writer) -> RuvLLM:
@@ -41,6 +44,18 @@ def test_a_key_is_asked_for_everywhere_but_at_the_door():
         assert edge.post("/v1/route", TASK, headers={"x-api-key": KEY}).status_code == 200
         body = {"messages": [{"role": "user", "content": "hi"}]}
         assert edge.post("/v1/chat/completions", body).json()["error"]["code"] == "invalid_api_key"
+
+
+def test_of_two_keys_in_two_headers_one_need_be_right():
+    with serving(static(), api_keys=(KEY,)) as edge:
+        for headers in (
+            {"authorization": f"Bearer {KEY}", "x-api-key": "sk-ant-of-another-server"},
+            {"authorization": "Bearer sk-of-another-server", "x-api-key": KEY},
+            {"authorization": "Basic abc", "x-api-key": KEY},
+        ):
+            assert edge.post("/v1/route", TASK, headers=headers).status_code == 200
+        wrong = {"authorization": "Bearer sk-of-another-server", "x-api-key": "sk-ant-of-another-server"}
+        assert edge.post("/v1/route", TASK, headers=wrong).status_code == 401
 
 
 def test_each_key_has_its_own_rate():
@@ -67,7 +82,9 @@ def test_keys_are_kept_as_hashes(tmp_path):
     assert key not in file.read_text()
     assert sha256(key.encode()).hexdigest() in file.read_text()
     assert file.stat().st_mode & 0o077 == 0
-    assert read_keys(file).find(key) == "laptop"
+    found = read_keys(file).find(key)
+    assert found is not None
+    assert (found.name, found.admin) == ("laptop", False)
     assert read_keys(file).find(key + "x") is None
     assert run.invoke(main, ["keys", "add", "laptop", "--file", str(file)]).exit_code == 2
     assert run.invoke(main, ["keys", "list", "--file", str(file)]).output == "laptop\n"
@@ -76,6 +93,86 @@ def test_keys_are_kept_as_hashes(tmp_path):
         assert edge.post("/v1/route", TASK, headers={"x-api-key": key}).status_code == 200
     run.invoke(main, ["keys", "remove", "laptop", "--file", str(file)])
     assert read_keys(file).find(key) is None
+
+
+def test_sessions_belong_to_their_key(tmp_path: Path):
+    ada, bob, state = {"x-api-key": KEY}, {"x-api-key": KEY[::-1]}, tmp_path / "state.db"
+    with serving(RuvLLM(encoder="static", state=state), api_keys=(KEY, KEY[::-1]), max_state=8 << 20) as edge:
+        name = edge.post("/v1/sessions", {}, headers=ada).json()["session_id"]
+        again = edge.post("/session", {}, headers=ada).json()["session_id"]
+        for path in ("/query", "/v1/query"):
+            assert edge.post(path, {"query": "hello", "session_id": name}, headers=ada).status_code == 200
+            other = edge.post(path, {"query": "hello", "session_id": name}, headers=bob)
+            none = edge.post(path, {"query": "hello", "session_id": f"{name}0"}, headers=bob)
+            assert (other.status_code, other.json()["field"]) == (404, "session")
+            assert other.json() | {"request_id": ""} == none.json() | {"request_id": ""}
+        assert edge.get(f"/v1/sessions/{name}", headers=bob).status_code == 404
+        assert edge.client.delete(f"/v1/sessions/{name}", headers=bob).status_code == 404
+        assert len(edge.get(f"/v1/sessions/{name}", headers=ada).json()["history"]) == 4
+        assert edge.client.delete(f"/v1/sessions/{again}", headers=ada).status_code == 204
+        for method in ("GET", "PUT"):  # the state holds all sessions
+            assert edge.client.request(method, "/v1/state", content=b"a", headers=ada).status_code == 403
+        assert edge.post("/v1/sessions", {"metadata": {"id": name}}, headers=bob).json()["session_id"] != name
+    with serving(RuvLLM(encoder="static", state=state), api_keys=(KEY, KEY[::-1])) as edge:
+        assert edge.get(f"/v1/sessions/{name}", headers=bob).status_code == 404
+        assert edge.get(f"/v1/sessions/{name}", headers=ada).status_code == 200
+    with serving(RuvLLM(encoder="static", state=state)) as edge:  # whoever runs it, with all that is in it
+        assert edge.get(f"/v1/sessions/{name}").status_code == 200
+
+
+@pytest.mark.parametrize(("keys", "shared", "written"), [(1, False, True), (2, False, False), (2, True, True)])
+def test_answers_are_written_back_unless_several_keys_would_find_them(keys: int, shared: bool, written: bool):
+    llm = static(small=Writer())
+    assert llm.backends  # as the command opens them before it serves
+    body = {"messages": [{"role": "user", "content": "implement the login form with React and TypeScript"}]}
+    with serving(llm, api_keys=(KEY, KEY[::-1])[:keys], share_answers=shared) as edge:
+        header = {"x-api-key": KEY}
+        assert edge.post("/v1/chat/completions", body, headers=header).status_code == 200
+        answer = edge.post("/query", {"query": body["messages"][0]["content"]}, headers=header).json()
+        edge.post("/v1/feedback", {"request_id": answer["request_id"], "rating": 5}, headers=header)
+        stats = edge.get("/v1/stats", headers=header).json()
+        assert stats["write_back"] is written
+        assert (stats["waiting"] + stats["memory_nodes"] > 0) is written
+
+
+def test_addresses_paths_and_what_backends_said_are_told_to_administrators_and_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    file, state, run = tmp_path / "keys", tmp_path / "state.db", CliRunner()
+    add = ["keys", "add", "--file", str(file)]
+    key, admin = (run.invoke(main, [*add, *more]).output.strip() for more in (["laptop"], ["owner", "--admin"]))
+    assert run.invoke(main, ["keys", "list", "--file", str(file)]).output == "laptop\nowner (admin)\n"
+
+    class Broken(Writer):
+        async def stream(self, messages, params):
+            raise BackendError("http://10.0.0.7:8080 said: CUDA of tenant 12", kind="refused", field="url")
+            yield
+
+    chat = {"messages": [{"role": "user", "content": "hi"}]}
+    asked = {
+        "/query": {"query": "hi"},
+        "/v1/chat/completions": chat,
+        "/v1/messages": chat | {"model": "auto", "max_tokens": 9},
+    }
+    llm = RuvLLM(encoder="static", state=state, backends={"small": Broken()})
+    with serving(llm, keys_file=file) as edge, caplog.at_level(logging.WARNING, "ruvllm.edge"):
+        for stream in (False, True):
+            for path, body in asked.items():
+                more = {"stream": stream} if path != "/query" else {}
+                answers = [edge.post(path, body | more, headers={"x-api-key": one}) for one in (key, admin)]
+                assert [answer.status_code for answer in answers] == [502, 502]
+                assert ["10.0.0.7" in answer.text for answer in answers] == [False, True]
+                assert ["CUDA" in answer.text for answer in answers] == [False, True]
+        told = [record.data["problem"] for record in caplog.records if record.getMessage() == "failed"]
+        assert len(told) == 12
+        assert all("10.0.0.7" in problem for problem in told)
+        stats = [edge.get("/v1/stats", headers={"x-api-key": one}).json() for one in (key, admin)]
+        assert ["state" in row for row in stats] == [False, True]
+        assert str(tmp_path) not in json.dumps(stats[0])
+        edge.llm.store.close()
+        broken = [edge.post("/v1/feedback", FEEDBACK, headers={"x-api-key": one}) for one in (key, admin)]
+        assert [answer.status_code for answer in broken] == [503, 503]
+        assert ["administrator" in answer.json()["fix"] for answer in broken] == [True, False]
 
 
 def test_a_short_key_and_a_damaged_file_are_refused(tmp_path):
@@ -115,6 +212,11 @@ def test_other_origins_and_names_are_kept_out():
         assert "POST" in asked.headers["access-control-allow-methods"]
         own = edge.post("/v1/route", TASK, headers={"origin": edge.url})
         assert own.status_code == 200
+        secure = edge.post("/v1/route", TASK, headers={"origin": edge.url.replace("http:", "https:")})
+        assert (secure.status_code, secure.json()["field"]) == (403, "origin")  # another page, in front of this port
+        assert f"RUVLLM_ORIGINS={edge.url.replace('http:', 'https:')}" in secure.json()["fix"]
+        for origin in ("null", f"ftp://127.0.0.1:{edge.port}", f"127.0.0.1:{edge.port}"):
+            assert edge.post("/v1/route", TASK, headers={"origin": origin}).status_code == 403
         rebound = edge.post("/v1/route", TASK, headers={"host": f"evil.example:{edge.port}"})
         assert (rebound.status_code, rebound.json()["field"]) == (421, "host")
 

@@ -31,7 +31,10 @@ class LruCache(Generic[K, V]):
         if value is None:
             self.misses += 1
             return None
-        self._entries.move_to_end(key)
+        try:  # noqa: SIM105 - `suppress` costs more than all the rest
+            self._entries.move_to_end(key)
+        except KeyError:  # another thread has just made room
+            pass
         self.hits += 1
         return value
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import json
-import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.errors import InputError, RuvllmError, StoreError
+from ruvllm.text.depth import deeper
 from ruvllm.text.surrogates import well_formed
 
 __all__ = ["Arrays", "Spec", "array_json", "json_array", "pack", "read_json", "unpack"]
@@ -35,7 +35,6 @@ _DEEPEST = 32
 _MAGIC = b"\x93NUMPY\x01\x00"
 # What zipfile, struct and literal_eval raise on damaged input; an offset overflows where addresses have 32 bits.
 _DAMAGE = (ValueError, SyntaxError, OSError, EOFError, KeyError, BadZipFile, struct.error, RuntimeError, OverflowError)
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _MADE_BY_PACK = "give bytes that `pack` of this version made"
 
 
@@ -205,11 +204,8 @@ def read_json(data: bytes) -> Any:
         ValueError: it is none of that.
     """
     text = data.decode()
-    depth = 0
-    for bracket in re.findall(r"[\[\]{}]", _STRING.sub("", text)):
-        depth += 1 if bracket in "[{" else -1
-        if depth > _DEEPEST:
-            raise ValueError("nested too deeply")
+    if deeper(text, _DEEPEST):
+        raise ValueError("nested too deeply")
     return json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
 
 

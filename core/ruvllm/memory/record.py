@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ruvllm.errors import InputError
+from ruvllm.text.depth import deeper
 from ruvllm.text.surrogates import well_formed
 
 __all__ = ["NODE_KINDS", "Memory", "checksum", "read_metadata", "row_of"]
@@ -17,7 +17,6 @@ __all__ = ["NODE_KINDS", "Memory", "checksum", "read_metadata", "row_of"]
 NODE_KINDS = ("Query", "Document", "QAPair", "AgentStep", "Fact", "Concept")  # FEATURES.md M3
 _MOST_TEXT = 1_000_000
 _DEEPEST = 100
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +57,8 @@ def read_metadata(text: str, inside: int = 0) -> dict[str, Any]:
     """
     if text == "{}":  # most have none
         return {}
-    # Where there are too many levels, Python in a browser ends with its stack before json can say so.
-    if text.count("[") + text.count("{") > _DEEPEST:
-        depth = 0
-        for bracket in re.findall(r"[\[\]{}]", _STRING.sub("", text)):
-            depth += 1 if bracket in "[{" else -1
-            if depth > _DEEPEST + 1 + inside:
-                raise ValueError("nested too deeply")
+    if deeper(text, _DEEPEST + 1 + inside):
+        raise ValueError("nested too deeply")
     found = json.loads(text)
     if not isinstance(found, dict):
         raise ValueError("no object")
