@@ -19,7 +19,10 @@ def test_objects_are_read_and_their_mistakes_numbered():
         {"name": "x", "tier": 9},
     ]
     agents, problems = read_incoming(rows)
-    assert [(agent.name, agent.keywords, agent.source) for agent in agents] == [("cook", ("soup", "stew"), "")]
+    assert [(agent.name, agent.keywords, agent.source) for agent in agents] == [
+        ("cook", ("soup", "stew"), ""),
+        ("x", (), ""),
+    ]
     assert [problem.field for problem in problems] == ["agents[1]: name", "agents[2]: tier"]
     assert all(problem.message and problem.fix for problem in problems)
 
@@ -48,7 +51,7 @@ def test_files_keep_their_senders_paths_and_touch_none_here():
     assert told == ["a/broken.md:1", "again.md", "deep.json:1", "odd.exe:1", "agents", "long.md:1"]
 
 
-@pytest.mark.parametrize("rows", ["agents", None, {"name": "cook"}, [3], [{"name": "a"}, "b"], [{}] * 10_001])
+@pytest.mark.parametrize("rows", ["agents", None, {"name": "cook"}, [{}] * 10_001])
 def test_what_is_no_list_of_agents_is_refused(rows: Any):
     with pytest.raises(InputError) as caught:
         read_incoming(rows)
@@ -57,3 +60,16 @@ def test_what_is_no_list_of_agents_is_refused(rows: Any):
 
 def test_an_empty_list_is_nothing():
     assert read_incoming([]) == ([], [])
+
+
+def test_what_is_no_agent_stops_no_other():
+    agents, problems = read_incoming(
+        [3, {"name": "a"}, "b", None, {"path": "c.md", "text": FILE.format("c")}, {"name": "a"}]
+    )
+    assert [agent.name for agent in agents] == ["a", "c"]
+    assert [problem.field for problem in problems] == [
+        "agents[0]: name",
+        "agents[2]: name",
+        "agents[3]: name",
+        "agents[5]",
+    ]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from ruvllm import RuvLLM
+from ruvllm import AgentFileError, RuvLLM
 from ruvllm.cli.console import warn
 from ruvllm.config import names_a_model
 from ruvllm.routing.router import MODES
@@ -20,6 +21,7 @@ __all__ = [
     "open_memory",
     "state_of",
     "state_option",
+    "warn_of_skipped",
 ]
 
 agents_option = click.option(
@@ -76,10 +78,17 @@ def state_of(ctx: click.Context, own: Path | None) -> Path | None:
 def open_llm(agents: Path | None, encoder: str | None, state: Path | None = None) -> RuvLLM:
     """A RuvLLM for one command; agent files that had to be skipped are mentioned, not fatal."""
     llm = RuvLLM(agents, encoder=encoder, state=state)
-    if llm.problems:
-        warn(f"skipped {len(llm.problems)} agent file(s); `ruvllm agents lint {agents}` names each line")
+    warn_of_skipped(llm.problems, agents)
     _warm(llm)
     return llm
+
+
+def warn_of_skipped(problems: Sequence[AgentFileError], agents: str | Path | None) -> None:
+    """Say how many agents are missing, if any are."""
+    count = sum(problem.skipped for problem in problems)
+    if count:
+        lint = " ".join(["ruvllm agents lint", *([str(agents)] if agents else [])])
+        warn(f"skipped {count} agent(s) or agent file(s); `{lint}` names each line")
 
 
 def _warm(llm: RuvLLM) -> None:
