@@ -362,7 +362,7 @@ VALUES = st.one_of(
         lambda pair: f"{pair[0]}\n  a" + "".join(f"\n  {line}" if line else "\n" for line in pair[1])
     ),
     st.lists(PLAIN, min_size=1).map(lambda texts: "\n" + "\n".join(f"  - {text} # c" for text in texts)),
-    st.lists(PLAIN, min_size=1).map(lambda texts: f"[{', '.join(texts)}]"),
+    st.lists(PLAIN.map(lambda text: text.replace("?", "")), min_size=1).map(lambda texts: f"[{', '.join(texts)}]"),
 )
 
 
