@@ -10,27 +10,24 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
 from ruvllm.agents.catalog import MAX_AGENTS, read_agent
+from ruvllm.agents.folders import MARKDOWN, Found, markdown_files, read_before
 from ruvllm.agents.front_matter import YamlError, load_yaml
 from ruvllm.agents.markdown import file_name, read_markdown
+from ruvllm.disk_cache import DiskCache
 from ruvllm.errors import AgentFileError, InputError
 from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent
 
 __all__ = ["Found", "parse_agents", "read_agents", "read_row", "together"]
 
-Found = tuple[list[Agent], list[AgentFileError]]  # agents, and what could not be used
-
-_MARKDOWN = (".md", ".markdown")
 _PATH = "check the path and its permissions"
-_NOT_ENTERED = {".git", ".hg", ".svn", "node_modules", ".venv", "venv", "__pycache__"}
 _MAX_BYTES = 2_000_000
-_MAX_SEEN = 200_000  # names in folders
 _MAX_DEPTH = 100  # of brackets in a JSON or TOML file; an agents file has four
 _MAX_DOTS = 30  # in a line of TOML, whose dotted keys take tomllib quadratic time
 _NUMBER = re.compile(r"\d[\d_]{400,}")  # Python refuses to read it
@@ -41,10 +38,13 @@ _TOML_TEXT = re.compile(
 _TOML_ENTRY = re.compile(r"(?m)^(?=\[\[(?:agents?|routes)\]\])")
 
 
-def read_agents(path: str | Path) -> Found:
+def read_agents(path: str | Path, cache: DiskCache | None = None) -> Found:
     """Agents of a folder (`**/*.md`) or of one .md, .json, .toml, .yaml file.
 
     A folder that is linked to is entered, once; a *.md file in a folder that has no front matter is no agent.
+
+    Args:
+        cache: of what was read of long folders before.
 
     Returns:
         (agents, problems): what is broken becomes a problem and stops no other.
@@ -57,10 +57,13 @@ def read_agents(path: str | Path) -> Found:
         raise AgentFileError(f"{root} does not exist", field=root, fix="give a folder of agents or an agents file")
     if not os.path.isdir(path):
         return together([(f"{root}:1", *_read_file(str(path), listed=False))])
-    problems = list[AgentFileError]()
-    files = sorted(_markdown_files(str(path), problems), key=lambda file: Path(file).parts)
-    agents, more = together((f"{well_formed(file)}:1", *_read_file(file, listed=True)) for file in files)
-    problems += more
+    files, faults = markdown_files(str(path))
+
+    def read() -> Found:
+        return together((f"{well_formed(file)}:1", *_read_file(file, listed=True)) for file in files)
+
+    agents, problems = read_before(files, cache, read, _MAX_BYTES)
+    problems += [_problem(well_formed(file), 1, why, fix) for file, why, fix in faults]
     if not agents and not problems:
         none = f"{len(files)} *.md files, but none with front matter" if files else "no *.md file"
         problems.append(AgentFileError(f"{root} holds {none}", field=root, fix="point at .claude/agents"))
@@ -84,33 +87,6 @@ def together(parts: Iterable[tuple[str, list[Agent], list[AgentFileError]]]) -> 
     return list(agents.values()), problems
 
 
-def _markdown_files(root: str, problems: list[AgentFileError]) -> Iterator[str]:
-    """Each Markdown file below a folder once, whatever links lead to it."""
-
-    def failed(error: OSError) -> None:
-        problems.append(_problem(well_formed(str(error.filename)), 1, f"cannot be read ({error.strerror})", _PATH))
-
-    entered, listed, seen = set[str](), set[str](), 0
-    for folder, folders, files in os.walk(root, followlinks=True, onerror=failed):
-        real = os.path.realpath(folder)
-        seen += len(folders) + len(files)
-        if seen > _MAX_SEEN:
-            problems.append(_problem(well_formed(root), 1, f"more than {_MAX_SEEN} files", "point at .claude/agents"))
-            return
-        if real in entered:
-            folders.clear()
-            continue
-        entered.add(real)
-        folders[:] = sorted(name for name in folders if name.lower() not in _NOT_ENTERED)
-        for name in sorted(files):
-            file = os.path.join(folder, name)
-            if name.lower().endswith(_MARKDOWN) and not name.startswith("._") and os.path.isfile(file):
-                real = os.path.realpath(file)
-                if real not in listed:
-                    listed.add(real)
-                    yield file
-
-
 def _problem(file: str, line: int, message: str, fix: str, skipped: bool = True) -> AgentFileError:
     return AgentFileError(f"{file}:{line}: {message}", field=f"{file}:{line}", fix=fix, skipped=skipped)
 
@@ -119,7 +95,8 @@ def _read_file(path: str, listed: bool) -> Found:
     file = well_formed(path)
     try:
         if not S_ISREG(os.stat(path).st_mode):
-            return [], [_problem(file, 1, "no regular file", "give a folder of agents or an agents file")]
+            fault = _problem(file, 1, "no regular file", "give a folder of agents or an agents file")
+            return [], [] if listed else [fault]
         with open(path, "rb") as opened:
             data = opened.read(_MAX_BYTES + 1)
         if listed and not data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"---"):
@@ -131,7 +108,8 @@ def _read_file(path: str, listed: bool) -> Found:
         line = error.object[: error.start].count(b"\n") + 1
         return [], [_problem(file, line, "not UTF-8 text", "save it as UTF-8")]
     except OSError as error:
-        return [], [_problem(file, 1, f"cannot be read ({error.strerror})", _PATH)]
+        fault = _problem(file, 1, f"cannot be read ({error.strerror})", _PATH)
+        return [], [] if listed and os.path.islink(path) else [fault]
     return parse_agents(text, file, listed)
 
 
@@ -147,7 +125,7 @@ def parse_agents(text: str, file: str, listed: bool = False) -> Found:
         return [], [_problem(file, 1, f"longer than {_MAX_BYTES} characters", fix)]
     text = well_formed(text.removeprefix("\ufeff"))
     try:
-        if file.lower().endswith(_MARKDOWN):
+        if file.lower().endswith(MARKDOWN):
             return _parse_markdown("\n".join(text.splitlines()), file, listed)
         data, problems = _parse(text, file)
         rows = _rows(data, file) if data or not problems else []

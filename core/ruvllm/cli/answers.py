@@ -11,7 +11,15 @@ import click
 
 from ruvllm import RuvLLM
 from ruvllm.cli.console import plain
-from ruvllm.cli.options import agents_option, default_state, encoder_option, state_of, state_option, warn_of_skipped
+from ruvllm.cli.options import (
+    agents_option,
+    caching_host,
+    default_state,
+    encoder_option,
+    state_of,
+    state_option,
+    warn_of_skipped,
+)
 from ruvllm.cli.ready import check_memories, ready_encoder, ready_model, warm_agents
 from ruvllm.config import Config
 from ruvllm.options import BackendConfig
@@ -68,7 +76,7 @@ def open_answering(
     ready_models(chosen)
     path = state_of(ctx, state) or chosen.state or default_state()
     ready_encoder(encoder or chosen.encoder)
-    llm = RuvLLM(agents, encoder=encoder, state=path, config=chosen)
+    llm = RuvLLM(agents, encoder=encoder, state=path, config=chosen, host=caching_host())
     warn_of_skipped(llm.problems, agents or chosen.agents)
     warm_agents(llm)
     check_memories(llm)

@@ -10,10 +10,14 @@ import click
 from ruvllm import AgentFileError, RuvLLM
 from ruvllm.cli.console import warn
 from ruvllm.config import names_a_model
+from ruvllm.disk_cache import user_cache
+from ruvllm.host import NativeHost
+from ruvllm.learning.keeping import is_long
 from ruvllm.routing.router import MODES
 
 __all__ = [
     "agents_option",
+    "caching_host",
     "default_state",
     "encoder_option",
     "json_option",
@@ -77,7 +81,7 @@ def state_of(ctx: click.Context, own: Path | None) -> Path | None:
 
 def open_llm(agents: Path | None, encoder: str | None, state: Path | None = None) -> RuvLLM:
     """A RuvLLM for one command; agent files that had to be skipped are mentioned, not fatal."""
-    llm = RuvLLM(agents, encoder=encoder, state=state)
+    llm = RuvLLM(agents, encoder=encoder, state=state, host=caching_host())
     warn_of_skipped(llm.problems, agents)
     _warm(llm)
     return llm
@@ -91,8 +95,13 @@ def warn_of_skipped(problems: Sequence[AgentFileError], agents: str | Path | Non
         warn(f"skipped {count} agent(s) or agent file(s); `{lint}` names each line")
 
 
+def caching_host() -> NativeHost:
+    """This machine, where what was learnt of long sets of agents is in the user's cache."""
+    return NativeHost(cache=user_cache())
+
+
 def _warm(llm: RuvLLM) -> None:
-    if llm.own is not None:
+    if llm.own is not None or is_long(llm.agents):
         from ruvllm.cli.ready import warm_agents
 
         warm_agents(llm)
