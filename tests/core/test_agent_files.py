@@ -251,7 +251,7 @@ def test_a_broken_toml_table_costs_itself():
     [
         '{"name": "a", "description": "does a"}',
         '[{"name": "a", "description": "does a"}]',
-        '{"agents": [{"name": "a", "description": "does a"}]}',
+        '{"name": "ours", "agents": [{"name": "a", "description": "does a"}]}',
     ],
 )
 def test_json_of_any_shape(text: str):

@@ -234,11 +234,12 @@ def _toml_problem(file: str, first: int, error: ValueError) -> AgentFileError:
 
 def _rows(data: Any, file: str) -> list[tuple[str, Any]]:
     """(what to call it, entry) of our JSON or TOML (`agents`, `[[agent]]`) or of semantic-router's `routes`."""
-    if isinstance(data, Mapping) and "name" in data:
+    keys = ("agents", "agent", "routes")
+    if isinstance(data, Mapping) and "name" in data and not any(key in data for key in keys):
         data = [data]
     found = data if isinstance(data, Mapping) else {"agents": data}
     rows = list[tuple[str, Any]]()
-    for key in ("agents", "agent", "routes"):
+    for key in keys:
         held = found.get(key)
         if isinstance(held, Mapping):
             named = ({"name": name, **row} if isinstance(row, Mapping) else row for name, row in held.items())
