@@ -21,6 +21,7 @@ ORT = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded
 # The build that knows WebGPU; a page fetches it when it runs a language model on one.
 WEBGPU = ("ort.webgpu.min.mjs", "ort-wasm-simd-threaded.asyncify.mjs", "ort-wasm-simd-threaded.asyncify.wasm")
 TEMPLATES = ("jinja2", "markupsafe")  # what a language model's chat template is written in
+YAML = ("pyyaml",)  # what agents' front matter is written in
 # sqlite3, which the core's state needs, is part of Pyodide 314's own standard library.
 WHEELS = {
     "numpy": {"depends": [], "imports": ["numpy"]},

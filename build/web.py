@@ -20,6 +20,7 @@ from runtime import (
     PYODIDE,
     TEMPLATES,
     WEBGPU,
+    YAML,
     compiled,
     copy_folder,
     core_caches,
@@ -84,7 +85,7 @@ def _runtime(out: Path, options: argparse.Namespace, stages: dict[str, str]) -> 
     ort = copy_folder(out, "ort", {name: (onnx / name).read_bytes() for name in ORT})
     wheel = core_wheel(ROOT / "core")
     lock, wheels = packages(out, python, options.wheels, wheel, bytecode)
-    first = [wheels["numpy"], wheels["ruvllm"]]
+    first = [wheels["numpy"], wheels["ruvllm"], install(out, "pyyaml.zip", python_files(YAML))]
     if not options.source:
         first.append(install(out, "ruvllm-bytecode.zip", core_caches(python, wheel)))
     stages |= {pyodide + name: "python" for name in PYODIDE} | {lock: "python"}

@@ -52,7 +52,15 @@ class ConfigError(RuvllmError, ValueError):
 
 
 class AgentFileError(RuvllmError, ValueError):
-    """An agent file cannot be read; `field` is `path:line`."""
+    """An agent file, or a part of it, cannot be read; `field` is `path:line`.
+
+    Args:
+        skipped: whether an agent is missing for it; False where only a field was left out.
+    """
+
+    def __init__(self, message: str, *, field: str = "", fix: str = "", skipped: bool = True) -> None:
+        super().__init__(message, field=field, fix=fix)
+        self.skipped = skipped
 
 
 class ArtifactError(RuvllmError):

@@ -19,6 +19,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from ruvllm.disk_cache import DiskCache
 from ruvllm.encoders.onnx import Session
 from ruvllm.errors import ArtifactError, EncoderError
 
@@ -29,6 +30,8 @@ _GET = "pip install ruvllm-models (or run `make models`, or point RUVLLM_MODELS 
 
 class Host(Protocol):
     """What the runtime asks of the place it runs in."""
+
+    cache: DiskCache | None  # of what takes long to make; None where nothing is kept
 
     def artifact(self, name: str) -> bytes:
         """A verified artifact. Raises ArtifactError when it is missing or not what the manifest names."""
@@ -49,9 +52,11 @@ class NativeHost:
     Args:
         folder: of artifacts; by default RUVLLM_MODELS, else the installed ruvllm_models package.
         threads: of an ONNX session; one is fastest for short prompts.
+        cache: keeps what takes long to make; nothing does when None.
     """
 
-    def __init__(self, folder: str | Path | None = None, threads: int = 1) -> None:
+    def __init__(self, folder: str | Path | None = None, threads: int = 1, cache: DiskCache | None = None) -> None:
+        self.cache = cache
         self._folder, self.threads = folder or os.environ.get("RUVLLM_MODELS"), threads
 
     @cached_property

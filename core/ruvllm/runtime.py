@@ -17,7 +17,7 @@ from ruvllm.encoders.families import FAMILIES, MINILM, RUVLTRA
 from ruvllm.encoders.protocol import Encoder, Vectors, pause, run_now
 from ruvllm.errors import LINT, AgentFileError, InputError, unknown
 from ruvllm.host import Host, NativeHost
-from ruvllm.learning.keeping import kept_scorers
+from ruvllm.learning.keeping import CachedScorers, kept_scorers
 from ruvllm.learning.steps import Steps
 from ruvllm.memory.store import Store
 from ruvllm.models import Models
@@ -282,7 +282,7 @@ class RuvLLM(Teaching):
             return None
         if not isinstance(agents, str | os.PathLike):
             return list(unique(Agent(**well_formed_json(asdict(agent))) for agent in agents))
-        found, self.problems = read_agents(agents)
+        found, self.problems = read_agents(agents, self.host.cache)
         if not found:
             first = f" ({self.problems[0].message})" if self.problems else ""
             raise InputError(f"{agents} holds no usable agent{first}", field="agents", fix=LINT)
@@ -291,6 +291,10 @@ class RuvLLM(Teaching):
     def _make_router(self, agents: Sequence[Agent]) -> Router:
         chosen = unique(agents)
         compiled = None if self.own is not None else self._models.builtin(agents, self._builtin(), self.weights)
+        encoders = [one.name for one in (self.static, self.contextual) if one is not None]
+        cached = CachedScorers(self.host.cache if self.own is None else None, chosen, self.weights, encoders)
+        if compiled is None and (known := cached.load()):
+            compiled = Compiled(chosen, known)
         kept = kept_scorers(self.store, chosen, self._told(chosen), self.weights)
         if kept:
             before = compiled.scorers if compiled and compiled.agents == chosen else {}
@@ -307,6 +311,7 @@ class RuvLLM(Teaching):
             compiled=compiled,
             seen=seen,
             tiers=self._tiers(),
+            built=cached.save,
         )
 
     def _tiers(self) -> TrainedTiers | None:

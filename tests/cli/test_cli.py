@@ -235,20 +235,31 @@ def test_lint_exits_0_when_there_is_nothing_to_change(agents_file: Path) -> None
     assert "0 finding(s)" in run("agents", "lint", agents_file).stdout
 
 
-def test_lint_exits_1_and_names_findings_and_skipped_files(tmp_path: Path) -> None:
+def test_lint_exits_1_for_what_cannot_be_used_and_names_the_rest(tmp_path: Path) -> None:
     for name in ("one", "two"):
         write(
             tmp_path / f"{name}.md",
-            f"---\nname: {name}\ndescription: Reviews pull requests for security problems.\n---\n",
+            f"---\nname: {name}\ntier: premium\ndescription: Reviews pull requests for security problems.\n---\n",
         )
-    write(tmp_path / "broken.md", "no front matter")
+    write(tmp_path / "README.md", "How to use these.")
+    assert "one, two" in run("agents", "lint", tmp_path).stdout
+    assert "2 note(s), 0 skipped" in run("agents", "lint", tmp_path, "--strict", code=1).stdout
+    write(tmp_path / "broken.md", "---\nname: endless")
     text = run("agents", "lint", tmp_path, code=1).stdout
-    assert "one, two" in text
     assert "fix:" in text
     assert f"{tmp_path / 'broken.md'}:1" in text
+    assert f"{tmp_path / 'one.md'}:3" in text
     data = last_json(run("agents", "lint", tmp_path, "--json", code=1))
     assert data["findings"][0]["kind"] == "duplicate"
-    assert len(data["skipped"]) == 1
+    assert [len(data["notes"]), len(data["skipped"])] == [2, 1]
+
+
+def test_only_agents_that_are_missing_are_warned_of(tmp_path: Path) -> None:
+    write(tmp_path / "cook.md", "---\nname: cook\ntier: premium\ndescription: Cooks soup.\n---\n")
+    ask = ("route", "cook soup", "--agents", tmp_path, "--encoder", "static")
+    assert "skipped" not in run(*ask).stderr
+    write(tmp_path / "endless.md", "---\nname: endless")
+    assert "skipped 1 agent(s)" in run(*ask).stderr
 
 
 def test_lint_of_an_empty_folder_says_so(tmp_path: Path) -> None:

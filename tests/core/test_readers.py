@@ -1,4 +1,3 @@
-import contextlib
 import json
 import re
 from pathlib import Path
@@ -7,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ruvllm.agents.readers import parse_claude_agent, read_agents
+from ruvllm.agents.readers import parse_agents, read_agents
 from ruvllm.errors import AgentFileError
-from ruvllm.types import Tier
+from ruvllm.types import Agent, Tier
 
 ESCAPED = (
     '\\n\\n<example>\\nContext: A page is slow.\\nuser: "The orders page takes 9 seconds"\\n'
@@ -31,8 +30,15 @@ user: 'why does this join scan the whole table?'
 """
 
 
+def read(text: str, file: str = "x.md") -> Agent:
+    """The one agent of a file that has nothing wrong."""
+    (agent,), problems = parse_agents(text, file)
+    assert problems == []
+    return agent
+
+
 def test_claude_agent_with_odd_quoting():
-    agent = parse_claude_agent(ODD, "db.md")
+    agent = read(ODD)
     assert agent.name == "db-doctor"
     assert agent.description == "Use this agent when queries are slow: it reads plans."
     assert agent.examples == ("The orders page takes 9 seconds", "why does this join scan the whole table?")
@@ -50,12 +56,12 @@ def test_claude_agent_with_odd_quoting():
     ],
 )
 def test_front_matter_forms(front, description):
-    assert parse_claude_agent(f"---\nname: x\n{front}\nmodel: inherit\n---\nbody").description == description
+    assert read(f"---\nname: x\n{front}\nmodel: inherit\n---\nbody").description == description
 
 
 @pytest.mark.parametrize("tools", ["tools: [Read, 'Edit']", "tools:\n  - Read\n  - Edit", "tools: Read, Edit"])
 def test_lists_in_front_matter(tools):
-    assert parse_claude_agent(f"---\nname: x\n{tools}\n---").tools == ("Read", "Edit")
+    assert read(f"---\nname: x\n{tools}\n---").tools == ("Read", "Edit")
 
 
 @pytest.mark.parametrize(
@@ -64,21 +70,28 @@ def test_lists_in_front_matter(tools):
         ("just text", 1, "no front matter"),
         ("", 1, "no front matter"),
         ("\n---\nname: x\n", 2, "never ends"),
-        ("---\ndescription: x\n---\n", 2, "no name"),
-        ("---\nname: x\ntier: 9\n---\n", 3, "tier"),
     ],
 )
 def test_broken_files_name_their_line(text, line, message):
-    with pytest.raises(AgentFileError, match=message) as error:
-        parse_claude_agent(text, "bad.md")
-    assert error.value.field == f"bad.md:{line}"
-    assert error.value.fix
+    agents, (problem,) = parse_agents(text, "bad.md")
+    assert agents == []
+    assert re.search(message, problem.message)
+    assert problem.field == f"bad.md:{line}"
+    assert problem.fix
+    assert problem.skipped
+
+
+def test_a_field_that_cannot_be_used_names_its_line():
+    (agent,), (problem,) = parse_agents("---\nname: x\ntier: 9\n---\n", "bad.md")
+    assert (agent.name, agent.tier) == ("x", None)
+    assert (problem.field, problem.skipped) == ("bad.md:3", False)
+    assert "tier" in problem.message
 
 
 def test_a_folder_skips_what_is_broken(tmp_path: Path):
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "good.md").write_text("---\nname: good\ndescription: fine\n---\n")
-    (tmp_path / "bad.md").write_text("no front matter")
+    (tmp_path / "bad.md").write_text("---\nname: endless\n")
     (tmp_path / "latin.md").write_bytes(b"---\nname: caf\xe9\n---\n")
     (tmp_path / "twin.md").write_text("---\nname: good\ndescription: again\n---\n")
     agents, problems = read_agents(tmp_path)
@@ -89,6 +102,64 @@ def test_a_folder_skips_what_is_broken(tmp_path: Path):
         "twin.md",
     ]
     assert any(problem.field.endswith("latin.md:2") for problem in problems)
+
+
+def test_folders_that_hold_no_agents_are_not_entered(tmp_path: Path):
+    for folder in (".git", "node_modules", ".venv", "deep/NODE_MODULES", "deep/er"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "x.md").write_text(f"---\nname: of {folder}\n---\n")
+    assert [agent.name for agent in read_agents(tmp_path)[0]] == ["of deep/er"]
+    assert [agent.name for agent in read_agents(tmp_path / ".git")[0]] == ["of .git"]
+
+
+def test_linked_folders_are_entered_once(tmp_path: Path):
+    for folder in ("agents", "elsewhere/deep"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "elsewhere" / "deep" / "far.md").write_text("---\nname: far\n---\n")
+    (tmp_path / "agents" / "near.md").write_text("---\nname: near\n---\n")
+    (tmp_path / "agents" / "away").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "agents" / "again").symlink_to(tmp_path / "elsewhere" / "deep")
+    (tmp_path / "agents" / "same.md").symlink_to(tmp_path / "agents" / "near.md")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "agents")
+    (tmp_path / "agents" / "lost.md").symlink_to(tmp_path / "nowhere.md")
+    agents, problems = read_agents(tmp_path / "agents")
+    assert (sorted(agent.name for agent in agents), problems) == (["far", "near"], [])
+
+
+def test_what_has_no_front_matter_is_no_agent_and_no_fault(tmp_path: Path):
+    (tmp_path / "skill" / "references").mkdir(parents=True)
+    (tmp_path / "README.md").write_text("---\ntitle: Ours\n---\n# Ours\n")
+    (tmp_path / "notes.md").write_text("---\nA line between rules.\n\n---\n")
+    (tmp_path / "latin.md").write_bytes(b"caf\xe9")
+    (tmp_path / "long.md").write_text("x" * 2_000_001)
+    (tmp_path / "._cook.md").write_bytes(b"\0\5")
+    (tmp_path / "skill" / "references" / "api.md").write_text("# API\n")
+    (tmp_path / "skill" / "SKILL.md").write_text("---\ndescription: feeds fish\n---\n")
+    (tmp_path / "cook.Markdown").write_text("---\nname: cook\n---\n")
+    agents, problems = read_agents(tmp_path)
+    assert [agent.name for agent in agents] == ["cook", "skill"]
+    assert [(problem.field, problem.skipped) for problem in problems] == [
+        (f"{tmp_path / 'skill' / 'SKILL.md'}:2", False)
+    ]
+    for file in ("notes.md", "latin.md", "long.md"):
+        assert read_agents(tmp_path / file)[1][0].skipped  # one that was asked for by name
+
+
+def test_a_folder_without_agents_says_what_is_there(tmp_path: Path):
+    (tmp_path / "notes.md").write_text("x")
+    agents, (problem,) = read_agents(tmp_path)
+    assert agents == []
+    assert "1 *.md files, but none with front matter" in problem.message
+
+
+def test_the_first_of_a_name_stays(tmp_path: Path):
+    for folder in ("b", "a"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.md").write_text(f"---\nname: x\ndescription: of {folder}\n---\n")
+    (agent,), (problem,) = read_agents(tmp_path)
+    assert agent.description == "of a"
+    assert problem.field == f"{tmp_path / 'b' / 'x.md'}:1"
+    assert problem.skipped
 
 
 def test_an_empty_and_a_missing_folder(tmp_path: Path):
@@ -122,9 +193,9 @@ def test_our_toml_and_json(tmp_path: Path):
         ("a.json", "[" * 100_000, "nested too deeply"),
         ("a.json", '{"agents": ' + "[{}, " * 200 + "0", "nested too deeply"),
         ("a.toml", "x = " + "[" * 5_000, "nested too deeply|not TOML"),
-        ("a.yaml", "[" * 5_000, "nested too deeply"),
+        ("a.yaml", "[" * 5_000, "nested too deeply|nesting depth"),
         ("a.json", '{"x": "' + "[" * 200 + '\\"["}', "holds no agents"),  # brackets in a string nest nothing
-        ("a.json", '{"agents": [{"name": 3}]}', "agent 1"),
+        ("a.json", '{"agents": [{"name": []}]}', "agent 1"),
         ("a.txt", "x", "unknown kind"),
     ],
 )
@@ -139,5 +210,7 @@ def test_broken_data_files(tmp_path: Path, name, text, message):
 @given(st.text(max_size=300))
 def test_no_text_is_a_traceback(text):
     for candidate in (text, f"---\n{text}\n---\n", f"---\nname: x\n{text}\n---\n"):
-        with contextlib.suppress(AgentFileError):
-            assert parse_claude_agent(candidate).name
+        agents, problems = parse_agents(candidate, "x.md")
+        assert len(agents) <= 1
+        assert all(agent.name for agent in agents)
+        assert agents or problems

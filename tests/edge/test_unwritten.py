@@ -146,7 +146,7 @@ def test_what_cannot_be_written_is_counted_and_all_else_is_there_after_the_end(
         refuse(edge.llm, "INSERT INTO own_agents")
         put = edge.client.put("/v1/agents", content=b'{"agents":[%s]}' % POISONED, headers=JSON).json()
         assert [problem["message"] for problem in put["problems"]] == [
-            "the agent 'fence-painter\ufffd' cannot be kept, and is gone after a restart"
+            "the agent 'fence-painter\ufffd' cannot be stored, and is gone after a restart"
         ]
         refuse(edge.llm, "INSERT INTO turns")
         session = edge.post("/v1/sessions", {}).json()["session_id"]

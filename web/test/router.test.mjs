@@ -134,12 +134,12 @@ function suite(open) {
   test("agents as objects are added, take the place of those of the same name, and go again", async () => {
     const mended = [GARDENER, { name: "" }, { name: "x", tier: 9 }, TESTER];
     const added = await llm.addAgents(mended);
-    assert.equal(added.agents, builtIn.length + 1);
+    assert.equal(added.agents, builtIn.length + 2); // a tier that there is not costs that field
     assert.deepEqual(added.problems.map((problem) => problem.field.split(":")[0]), ["agents[1]", "agents[2]"]);
     assert.ok(added.problems.every((problem) => problem.message && problem.fix));
     const agents = await llm.agents();
     assert.equal(agents[builtIn.findIndex((agent) => agent.name === "tester")].description, TESTER.description);
-    assert.equal((await llm.stats()).own_agents, 2);
+    assert.equal((await llm.stats()).own_agents, 3);
     assert.equal((await llm.route(ROSES)).agent, "gardener");
     assert.equal((await llm.resetAgents()).agents, builtIn.length);
     assert.deepEqual(await llm.agents(), builtIn);
@@ -154,6 +154,17 @@ function suite(open) {
     assert.deepEqual(added.problems.map((problem) => problem.field.split(":")[0]), ["a/broken.md", "again.md"]);
     const sources = (await llm.agents()).slice(-2).map((agent) => agent.source);
     assert.deepEqual(sources, ["../../etc/one.md", "C:\\x\\two.md"]);
+    await llm.resetAgents();
+  });
+
+  test("YAML is read as on any other host", async () => {
+    const routes = "routes:\n- name: 404\n  utterances: [2024, the page is gone]\n";
+    const front = "---\ndescription: &a keeps ponds # fish\ntools: [\n  Read, # c\n  Edit]\n---\n";
+    const added = await llm.addAgents([{ path: "routes.yaml", text: routes }, { path: "koi/SKILL.md", text: front }]);
+    assert.equal(added.agents, builtIn.length + 2);
+    const [gone, koi] = (await llm.agents()).slice(-2);
+    assert.deepEqual([gone.name, gone.examples], ["404", ["2024", "the page is gone"]]);
+    assert.deepEqual([koi.name, koi.description, koi.tools], ["koi", "keeps ponds", ["Read", "Edit"]]);
     await llm.resetAgents();
   });
 

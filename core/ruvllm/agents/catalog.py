@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from hashlib import sha256
 from importlib import resources
@@ -13,11 +14,14 @@ from ruvllm.errors import InputError
 from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent, Tier
 
-__all__ = ["agent_from", "builtin_agents", "builtin_digest", "card", "parse_toml_agents", "spoken_name", "unique"]
+__all__ = ["agent_from", "builtin_agents", "builtin_digest", "card", "read_agent", "spoken_name", "unique"]
 
 MAX_AGENTS = 10_000
 _MAX_TEXT = 20_000
+_MAX_NAME = 200
+_MAX_NUMBER = 1e15  # a longer one is no name
 _MAX_EXAMPLES = 2_000
+_TOOL = re.compile(r"(?:[^,(]|\([^()]*\)?)+")  # a comma in brackets, as in Bash(a, b), parts none
 _MODEL_TIERS = {"haiku": Tier.SMALL, "sonnet": Tier.LARGE, "opus": Tier.LARGE}
 
 
@@ -25,65 +29,108 @@ def agent_from(data: Mapping[str, Any], where: str = "agent") -> Agent:
     """An Agent from loose data, every field checked.
 
     Args:
-        data: `name` and any of description, category, keywords, examples, tier, model, tools;
-            other keys are ignored. Lists may also be one comma-separated string (tools, keywords).
+        data: `name` and any of description, category, keywords, examples, tier, model, tools; other keys are ignored.
+            Keywords and tools may also be one comma-separated string, examples one with a line for each.
         where: what to call it in an error.
 
     Raises:
         InputError: a field is missing, too long or of the wrong type.
     """
-    name = _text(data, "name", where).strip()
-    if not name:
-        raise InputError(f"{where} has no name", field="name", fix="give it a `name`")
-    if len(name) > 200:
-        raise InputError(f"{where}: the name is {len(name)} characters long", field="name", fix="keep it under 200")
-    model = _text(data, "model", where).strip().lower() or None
-    return Agent(
-        name=name,
-        description=_text(data, "description", where).strip(),
-        category=_text(data, "category", where).strip() or "custom",
-        keywords=_texts(data, "keywords", where),
-        examples=_texts(data, "examples", where),
-        tier=_tier(data.get("tier"), model, where),
-        model=model,
-        tools=_texts(data, "tools", where),
-        source=_text(data, "source", where),
+    agent, notes = read_agent(data, where)
+    if notes:
+        raise notes[0]
+    return agent
+
+
+def read_agent(data: Mapping[str, Any], where: str = "agent", name: str = "") -> tuple[Agent, list[InputError]]:
+    """As `agent_from`, but what cannot be used costs its field only.
+
+    Args:
+        name: what to call one without a usable name.
+
+    Returns:
+        (agent, what was left out or cut).
+
+    Raises:
+        InputError: it has no name.
+    """
+    row = _Row(data, where)
+    called = " ".join(row.text("name", _MAX_NAME).split())
+    if name and not re.search(r"\w|[^ -~]", called):
+        row.note("name", f"it has no usable name and is called {name!r}", "give it a `name`")
+        called = name[:_MAX_NAME]
+    if not called:
+        raise next(iter(row.notes), InputError(f"{where} has no name", field="name", fix="give it a `name`"))
+    model = row.text("model", _MAX_NAME).lower()
+    model = "" if model == "inherit" else model
+    agent = Agent(
+        name=called,
+        description=row.text("description", _MAX_TEXT),
+        category=row.text("category", _MAX_NAME) or "custom",
+        keywords=row.texts("keywords", lambda text: text.split(",")),
+        examples=row.texts("examples", str.splitlines),
+        tier=row.tier() or next((tier for key, tier in _MODEL_TIERS.items() if key in model), None),  # FEATURES.md R10
+        model=model or None,
+        tools=row.texts("tools", _TOOL.findall),
+        source=row.text("source", _MAX_TEXT),
     )
+    return agent, row.notes
 
 
-def _text(data: Mapping[str, Any], field: str, where: str) -> str:
-    value = data.get(field)
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise InputError(f"{where}: `{field}` is a {type(value).__name__}", field=field, fix="make it a string")
-    if len(value) > _MAX_TEXT:
-        raise InputError(
-            f"{where}: `{field}` has {len(value)} characters", field=field, fix=f"keep it under {_MAX_TEXT}"
-        )
-    return well_formed(value)
+class _Row:
+    """Loose data, and what of it could not be used."""
 
+    def __init__(self, data: Mapping[str, Any], where: str) -> None:
+        self._data, self._where, self.notes = data, where, list[InputError]()
 
-def _texts(data: Mapping[str, Any], field: str, where: str) -> tuple[str, ...]:
-    value = data.get(field)
-    if value is None:
-        return ()
-    if isinstance(value, str):
-        value = value.split(",")
-    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-        raise InputError(f"{where}: `{field}` is not a list of strings", field=field, fix="write a list of strings")
-    if len(value) > _MAX_EXAMPLES:
-        raise InputError(f"{where}: {len(value)} {field}", field=field, fix=f"keep at most {_MAX_EXAMPLES}")
-    return tuple(dict.fromkeys(well_formed(item.strip()[:_MAX_TEXT]) for item in value if item.strip()))
+    def note(self, field: str, why: str, fix: str) -> None:
+        self.notes.append(InputError(f"{self._where}: {why}" if self._where else why, field=field, fix=fix))
 
+    def text(self, field: str, most: int) -> str:
+        value = self._data.get(field)
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MAX_NUMBER:
+            self.note(field, f"`{field}` is a number", "put it in quotes")
+            value = str(value)
+        if value is None:
+            return ""
+        if not isinstance(value, str):
+            self.note(field, f"`{field}` is a {type(value).__name__}", "make it a string")
+            return ""
+        if len(value) > most:
+            self.note(field, f"`{field}` has {len(value)} characters", f"keep it under {most}")
+        return well_formed(value[:most]).strip()
 
-def _tier(value: Any, model: str | None, where: str) -> Tier | None:
-    """The tier as given, or that of a Claude model name (FEATURES.md R10)."""
-    if value is None:
-        return next((tier for key, tier in _MODEL_TIERS.items() if model and key in model), None)
-    if isinstance(value, bool) or value not in (1, 2, 3):
-        raise InputError(f"{where}: tier is {value!r}", field="tier", fix="use 1 (booster), 2 (small) or 3 (large)")
-    return Tier(value)
+    def texts(self, field: str, split: Callable[[str], list[str]]) -> tuple[str, ...]:
+        value = self._data.get(field)
+        if isinstance(value, Mapping) and field == "tools":  # as in {bash: true, write: false}
+            value = [key for key, on in value.items() if on not in (False, None, "false", "no", "off")]
+        if value is None:
+            return ()
+        if isinstance(value, str):
+            value = split(value)
+        if not isinstance(value, list | tuple):
+            self.note(field, f"`{field}` is a {type(value).__name__}", "write a list of strings")
+            return ()
+        found = [item for item in value if isinstance(item, str)]
+        if len(found) < len(value):
+            odd = type(next(item for item in value if not isinstance(item, str))).__name__
+            self.note(field, f"`{field}` is not a list of strings: a {odd} is in it", "write a list of strings")
+        if field == "tools":  # YAML has parted [Bash(a, b)] in two
+            found = split(", ".join(found))
+        if len(found) > _MAX_EXAMPLES:
+            self.note(field, f"{len(found)} {field}", f"keep at most {_MAX_EXAMPLES}")
+        some = (well_formed(item[:_MAX_TEXT]).strip() for item in found[:_MAX_EXAMPLES])
+        return tuple(dict.fromkeys(item for item in some if item))
+
+    def tier(self) -> Tier | None:
+        value = self._data.get("tier")
+        if value is None:
+            return None
+        number = value.strip() if isinstance(value, str) else "" if isinstance(value, bool) else value
+        found = next((tier for tier in Tier if number in (tier, str(int(tier)))), None)
+        if found is None:
+            self.note("tier", "the tier is none of 1, 2 and 3", "use 1 (booster), 2 (small) or 3 (large)")
+        return found
 
 
 def unique(agents: Iterable[Agent]) -> tuple[Agent, ...]:
@@ -114,12 +161,6 @@ def card(agent: Agent) -> str:
     return f"{agent.name}: {agent.description}" if agent.description else spoken_name(agent.name)
 
 
-def parse_toml_agents(text: str) -> list[dict[str, Any]]:
-    """The tables of a `[[agent]]` file."""
-    rows = tomllib.loads(text).get("agent", [])
-    return rows if isinstance(rows, list) else []
-
-
 @cache
 def _builtin_texts() -> tuple[tuple[str, str], ...]:
     folder = resources.files("ruvllm.agents") / "builtin"
@@ -130,7 +171,7 @@ def _builtin_texts() -> tuple[tuple[str, str], ...]:
 @cache
 def builtin_agents() -> tuple[Agent, ...]:
     """The built-in catalog, from builtin/*.toml."""
-    return unique(agent_from(row, file) for file, text in _builtin_texts() for row in parse_toml_agents(text))
+    return unique(agent_from(row, file) for file, text in _builtin_texts() for row in tomllib.loads(text)["agent"])
 
 
 @cache

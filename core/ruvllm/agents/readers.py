@@ -1,236 +1,255 @@
-"""Reads users' own agents: Claude Code *.md files, semantic-router routes, our TOML and JSON.
+"""Reads users' own agents: Claude Code's *.md files, semantic-router's routes, our TOML and JSON.
 
-Files are hostile until proven otherwise: sizes are bounded, nothing is evaluated, and a broken
-file is named with its line and left out while the rest still route.
+Files are hostile until proven otherwise: sizes are bounded before anything is parsed, nothing is evaluated, and what is
+broken costs no more than itself: a field, an entry or, where its syntax cannot be read, a file.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from pathlib import Path, PurePath
+from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
-from ruvllm.agents.catalog import MAX_AGENTS, agent_from, parse_toml_agents
+from ruvllm.agents.catalog import MAX_AGENTS, read_agent
+from ruvllm.agents.folders import MARKDOWN, Found, markdown_files, read_before
+from ruvllm.agents.front_matter import YamlError, load_yaml
+from ruvllm.agents.markdown import file_name, read_markdown
+from ruvllm.disk_cache import DiskCache
 from ruvllm.errors import AgentFileError, InputError
+from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent
 
-__all__ = ["parse_agents", "parse_claude_agent", "read_agents"]
+__all__ = ["Found", "parse_agents", "read_agents", "read_row", "together"]
 
+_PATH = "check the path and its permissions"
 _MAX_BYTES = 2_000_000
-_MAX_DEPTH = 100  # of brackets in a JSON file; an agents file has four
+_MAX_DEPTH = 100  # of brackets in a JSON or TOML file; an agents file has four
+_MAX_DOTS = 30  # in a line of TOML, whose dotted keys take tomllib quadratic time
+_NUMBER = re.compile(r"\d[\d_]{400,}")  # Python refuses to read it
 _STRING = re.compile(r'"(?:[^"\\]|\\.?)*(?:"|\Z)', re.DOTALL)
-_KEY = re.compile(r"^([A-Za-z_][\w-]*):(?:\s+(.*)|\s*)$")
-_EXAMPLE_BLOCK = re.compile(r"<example>.*?(?:</example>|\Z)", re.DOTALL | re.IGNORECASE)
-_COMMENTARY = re.compile(r"<commentary>.*?(?:</commentary>|\Z)", re.DOTALL | re.IGNORECASE)
-_USER_LINE = re.compile(r"""(?im)^\W*user:\s*["'“]?(.+?)["'”]?\s*$""")
-_EXAMPLES_TAIL = re.compile(r"(?is)\b(?:for example|examples?(?: of .{0,40})?|specific scenarios include):?\s*$")
+_TOML_TEXT = re.compile(
+    r'"""(?:[^\\]|\\.)*?(?:"""|\Z)|\'\'\'.*?(?:\'\'\'|\Z)|"(?:[^"\\\n]|\\.)*["\n]?|\'[^\'\n]*[\'\n]?|#[^\n]*', re.DOTALL
+)
+_TOML_ENTRY = re.compile(r"(?m)^(?=\[\[(?:agents?|routes)\]\])")
 
 
-def read_agents(path: str | Path) -> tuple[list[Agent], list[AgentFileError]]:
+def read_agents(path: str | Path, cache: DiskCache | None = None) -> Found:
     """Agents of a folder (`**/*.md`) or of one .md, .json, .toml, .yaml file.
 
+    A folder that is linked to is entered, once; a *.md file in a folder that has no front matter is no agent.
+
+    Args:
+        cache: of what was read of long folders before.
+
     Returns:
-        (agents, problems): a broken file or entry becomes a problem and is skipped.
+        (agents, problems): what is broken becomes a problem and stops no other.
 
     Raises:
         AgentFileError: the path does not exist.
     """
-    root = Path(path)
-    if not root.exists():
-        raise AgentFileError(f"{root} does not exist", field=str(root), fix="give a folder of agents or an agents file")
-    files = sorted(root.rglob("*.md")) if root.is_dir() else [root]
-    agents: dict[str, Agent] = {}
-    problems: list[AgentFileError] = []
-    if root.is_dir() and not files:
-        problems.append(AgentFileError(f"{root} holds no *.md file", field=str(root), fix="point at .claude/agents"))
-    for file in files[:MAX_AGENTS]:
-        try:
-            found = _read_file(file)
-        except AgentFileError as problem:
-            problems.append(problem)
-            continue
+    root = well_formed(str(path))
+    if not os.path.exists(path):
+        raise AgentFileError(f"{root} does not exist", field=root, fix="give a folder of agents or an agents file")
+    if not os.path.isdir(path):
+        return together([(f"{root}:1", *_read_file(str(path), listed=False))])
+    files, faults = markdown_files(str(path))
+
+    def read() -> Found:
+        return together((f"{well_formed(file)}:1", *_read_file(file, listed=True)) for file in files)
+
+    agents, problems = read_before(files, cache, read, _MAX_BYTES)
+    problems += [_problem(well_formed(file), 1, why, fix) for file, why, fix in faults]
+    if not agents and not problems:
+        none = f"{len(files)} *.md files, but none with front matter" if files else "no *.md file"
+        problems.append(AgentFileError(f"{root} holds {none}", field=root, fix="point at .claude/agents"))
+    return agents, problems
+
+
+def together(parts: Iterable[tuple[str, list[Agent], list[AgentFileError]]]) -> Found:
+    """The agents of many files or entries (where each is, its agents, its problems); the first of a name stays."""
+    agents, problems = dict[str, Agent](), list[AgentFileError]()
+    for where, found, more in parts:
+        problems += more
         for agent in found:
             if agent.name in agents:
-                problems.append(_problem(file, 1, f"a second agent called {agent.name!r}", "rename one of the two"))
+                message = f"{where}: a second agent called {agent.name!r}"
+                problems.append(AgentFileError(message, field=where, fix="rename one of the two"))
+            elif len(agents) == MAX_AGENTS:
+                message = f"{where}: more than {MAX_AGENTS} agents"
+                return list(agents.values()), [*problems, AgentFileError(message, field=where, fix="read fewer")]
             else:
                 agents[agent.name] = agent
     return list(agents.values()), problems
 
 
-def _problem(file: PurePath, line: int, message: str, fix: str) -> AgentFileError:
-    return AgentFileError(f"{file}:{line}: {message}", field=f"{file}:{line}", fix=fix)
+def _problem(file: str, line: int, message: str, fix: str, skipped: bool = True) -> AgentFileError:
+    return AgentFileError(f"{file}:{line}: {message}", field=f"{file}:{line}", fix=fix, skipped=skipped)
 
 
-def _read_file(file: Path) -> list[Agent]:
+def _read_file(path: str, listed: bool) -> Found:
+    file = well_formed(path)
     try:
-        if not file.is_file():  # a pipe would be waited for
-            raise _problem(file, 1, "no file", "give a folder of agents or an agents file")
-        if file.stat().st_size > _MAX_BYTES:
-            raise _problem(file, 1, f"larger than {_MAX_BYTES} bytes", "an agent file is a page or two of text")
-        text = file.read_bytes().decode("utf-8-sig")
+        if not S_ISREG(os.stat(path).st_mode):
+            fault = _problem(file, 1, "no regular file", "give a folder of agents or an agents file")
+            return [], [] if listed else [fault]
+        with open(path, "rb") as opened:
+            data = opened.read(_MAX_BYTES + 1)
+        if listed and not data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"---"):
+            return [], []
+        if len(data) > _MAX_BYTES:
+            return [], [_problem(file, 1, f"larger than {_MAX_BYTES} bytes", "an agent file is a page or two of text")]
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise _problem(file, line, "not UTF-8 text", "save it as UTF-8") from None
+        return [], [_problem(file, line, "not UTF-8 text", "save it as UTF-8")]
     except OSError as error:
-        raise _problem(file, 1, f"cannot be read ({error.strerror})", "check the path and its permissions") from None
-    return parse_agents(text, file)
+        fault = _problem(file, 1, f"cannot be read ({error.strerror})", _PATH)
+        return [], [] if listed and os.path.islink(path) else [fault]
+    return parse_agents(text, file, listed)
 
 
-def parse_agents(text: str, file: PurePath) -> list[Agent]:
-    """The agents of a file's text.
+def parse_agents(text: str, file: str, listed: bool = False) -> Found:
+    """The agents of a file's text, and what of it could not be used.
 
     Args:
         file: what to call it; its ending tells what it holds.
-
-    Raises:
-        AgentFileError: it, or one of its agents, cannot be used.
+        listed: it was found in a folder, where a Markdown file without front matter is no agent and no fault.
     """
     if len(text) > _MAX_BYTES:
-        raise _problem(file, 1, f"longer than {_MAX_BYTES} characters", "an agent file is a page or two of text")
+        fix = "an agent file is a page or two of text"
+        return [], [_problem(file, 1, f"longer than {_MAX_BYTES} characters", fix)]
+    text = well_formed(text.removeprefix("\ufeff"))
     try:
-        if file.suffix.lower() == ".md":
-            return [parse_claude_agent(text, str(file))]
-        rows = _rows(_parse(text, file))
-        return [agent_from({**row, "source": str(file)}, f"{file}: agent {i + 1}") for i, row in enumerate(rows)]
+        if file.lower().endswith(MARKDOWN):
+            return _parse_markdown("\n".join(text.splitlines()), file, listed)
+        data, problems = _parse(text, file)
+        rows = _rows(data, file) if data or not problems else []
+        read = [read_row(row, f"{file}: {label}", file) for label, row in rows]
+        return [agent for agents, _ in read for agent in agents], [
+            *problems,
+            *(one for _, more in read for one in more),
+        ]
+    except AgentFileError as problem:
+        return [], [problem]
+
+
+def read_row(row: Any, where: str, source: str = "") -> Found:
+    """The agent of one entry, if it is one."""
+    try:
+        if not isinstance(row, Mapping):
+            raise InputError(f"{where}: a {type(row).__name__} is no agent", field="name", fix="give it a `name`")
+        agent, notes = read_agent({**row, "source": source}, where)
     except InputError as error:
-        raise AgentFileError(error.message, field=f"{file}: {error.field}", fix=error.fix) from None
+        return [], [AgentFileError(error.message, field=f"{where}: {error.field}", fix=error.fix)]
+    return [agent], [
+        AgentFileError(note.message, field=f"{where}: {note.field}", fix=note.fix, skipped=False) for note in notes
+    ]
 
 
-def _parse(text: str, file: PurePath) -> Any:
-    suffix = file.suffix.lower()
+def _parse_markdown(text: str, file: str, listed: bool) -> Found:
+    called = file_name(file)
+    try:
+        found = read_markdown(text)
+    except YamlError as error:
+        return [], [_problem(file, error.line, str(error), "close it with a line ---")]
+    readme = called.lower() == "readme"
+    if found is None or (readme and not found[0].get("name")):
+        first = text[: len(text) - len(text.lstrip())].count("\n") + 1
+        problem = _problem(file, first, "no front matter", "begin the file with --- and name: …")
+        return [], [] if listed or readme else [problem]
+    fields, start = found
+    agent, notes = read_agent({"tools": fields.get("allowed-tools"), **fields, "source": file}, "", called)
+    lines = text.lower().split("\n")
+    problems = list[AgentFileError]()
+    for note in notes:
+        line = next((i for i, line in enumerate(lines, 1) if line.startswith(note.field)), start + 1)
+        problems.append(_problem(file, line, note.message, note.fix, skipped=False))
+    return [agent], problems
+
+
+def _parse(text: str, file: str) -> tuple[Any, list[AgentFileError]]:
+    suffix = os.path.splitext(file)[1].lower()
     try:
         if suffix == ".json":
-            _check_depth(text)
-            return json.loads(text)
+            _check_depth(_STRING.sub("", text))
+            return json.loads(_NUMBER.sub("0", text)), []
         if suffix == ".toml":
-            return {"agents": parse_toml_agents(text)}
+            return _parse_toml(_NUMBER.sub("0", text), file)
         if suffix in (".yaml", ".yml"):
-            return _parse_yaml(text, file)
+            return load_yaml(text), []
     except json.JSONDecodeError as error:
         raise _problem(file, error.lineno, f"not JSON: {error.msg}", "mend the syntax there") from None
-    except tomllib.TOMLDecodeError as error:
-        line = re.search(r"line (\d+)", str(error))
-        raise _problem(file, int(line[1]) if line else 1, f"not TOML: {error}", "mend the syntax there") from None
+    except YamlError as error:
+        raise _problem(file, error.line, f"not YAML: {error}", "mend the syntax there") from None
+    except ModuleNotFoundError:
+        raise _problem(file, 1, "reading YAML needs PyYAML", "pip install 'ruvllm[yaml]', or use JSON") from None
     except RecursionError:
         raise _problem(file, 1, "nested too deeply", "an agents file is a flat list") from None
     raise _problem(file, 1, f"unknown kind of file {suffix!r}", "use .md, .json, .toml or .yaml")
 
 
 def _check_depth(text: str) -> None:
-    """RecursionError as json itself would raise it: in a browser the stack ends, and Python with it, before it does."""
+    """RecursionError as a parser would raise it: in a browser the stack ends, and Python with it, before it does."""
     depth = 0
-    for bracket in re.findall(r"[\[\]{}]", _STRING.sub("", text)):
+    for bracket in re.findall(r"[\[\]{}]", text):
         depth += 1 if bracket in "[{" else -1
         if depth > _MAX_DEPTH:
             raise RecursionError
 
 
-def _parse_yaml(text: str, file: PurePath) -> Any:
+def _parse_toml(text: str, file: str) -> tuple[Any, list[AgentFileError]]:
+    """The file or, where its syntax has a fault, those of its [[agent]] tables that have none."""
+    bare = _TOML_TEXT.sub(lambda match: "\n" * match[0].count("\n"), text)
+    _check_depth(bare)
+    for number, line in enumerate(bare.split("\n"), 1):
+        if line.count(".") > _MAX_DOTS:
+            raise _problem(file, number, f"more than {_MAX_DOTS} dots", "an agents file is a flat list")
+    entries = _TOML_ENTRY.split(text)
     try:
-        import yaml  # an extra: only semantic-router users need it
-    except ModuleNotFoundError:
-        raise _problem(file, 1, "reading YAML needs PyYAML", "pip install 'ruvllm[yaml]'") from None
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        raise _problem(file, mark.line + 1 if mark else 1, "not YAML", "mend the syntax there") from None
+        return tomllib.loads(text), []
+    except ValueError as error:
+        if len(entries) < 2:
+            raise _toml_problem(file, 1, error) from None
+    read, problems, first = dict[str, list[Any]](), list[AgentFileError](), 1
+    for entry in entries:
+        try:
+            data = tomllib.loads(entry)
+            for key, held in data.items():
+                read.setdefault(key, []).extend(held if isinstance(held, list) else ())
+        except ValueError as error:
+            problems.append(_toml_problem(file, first, error))
+        first += entry.count("\n")
+    return read, problems
 
 
-def _rows(data: Any) -> Iterable[Mapping[str, Any]]:
-    """The entries of our JSON/TOML ("agents") or of semantic-router's ("routes" with utterances)."""
-    rows: list[dict[str, Any]] = []
-    if isinstance(data, Mapping) and isinstance(data.get("routes"), list):
-        rows = [{**row, "examples": row.get("utterances")} for row in data["routes"] if isinstance(row, Mapping)]
-    elif isinstance(data, Mapping) and isinstance(data.get("agents"), Mapping):
-        rows = [{"name": name, **row} for name, row in data["agents"].items() if isinstance(row, Mapping)]
-    elif isinstance(data, Mapping) and isinstance(data.get("agents"), list):
-        rows = [dict(row) for row in data["agents"] if isinstance(row, Mapping)]
-    if not rows:
-        raise InputError("the file holds no agents", field="agents", fix="give `agents` or semantic-router's `routes`")
-    return rows
+def _toml_problem(file: str, first: int, error: ValueError) -> AgentFileError:
+    at = re.search(r"line (\d+)", str(error))
+    return _problem(file, first + (int(at[1]) - 1 if at else 0), f"not TOML: {error}", "mend the syntax there")
 
 
-def parse_claude_agent(text: str, source: str = "agent.md") -> Agent:
-    """A Claude Code agent file: front matter, then the body.
-
-    `user:` lines of example blocks become examples; `model:` and `tools:` are kept.
-
-    Raises:
-        AgentFileError: no front matter, or no name in it.
-    """
-    lines = text.splitlines()
-    start = next((i for i, line in enumerate(lines) if line.strip()), 0)
-    if not lines or lines[start].strip() != "---":
-        raise _problem(Path(source), start + 1, "no front matter", "begin the file with --- and name: …")
-    end = next((i for i in range(start + 1, len(lines)) if lines[i].strip() == "---"), None)
-    if end is None:
-        raise _problem(Path(source), start + 1, "the front matter never ends", "close it with a line ---")
-    fields = _front_matter(lines[start + 1 : end])
-    if not str(fields.get("name") or "").strip():
-        raise _problem(Path(source), start + 2, "the front matter has no name", "add a line name: my-agent")
-    description = str(fields.get("description") or "").replace("\\n", "\n").replace('\\"', '"')
-    body = "\n".join(lines[end + 1 :])
-    plain = " ".join(_EXAMPLES_TAIL.sub("", _EXAMPLE_BLOCK.sub("", description).strip()).split())
-    asked = [*_user_lines(description), *(ask for block in _EXAMPLE_BLOCK.findall(body) for ask in _user_lines(block))]
-    known: dict[str, Any] = {
-        key: fields[key] for key in ("category", "keywords", "tier", "model", "tools") if fields.get(key)
-    }
-    if str(known.get("tier", "")).isdigit():
-        known["tier"] = int(known["tier"])
-    if known.get("model") == "inherit":
-        del known["model"]
-    own = fields.get("examples")
-    examples = [*asked, *(own if isinstance(own, list) else [])]
-    try:
-        row = {"name": fields["name"], "description": plain, "examples": examples, "source": source, **known}
-        return agent_from(row, source)
-    except InputError as error:
-        at = next((i + 1 for i, line in enumerate(lines) if line.startswith(f"{error.field}:")), start + 2)
-        raise _problem(Path(source), at, error.message, error.fix) from None
-
-
-def _user_lines(text: str) -> list[str]:
-    plain = _COMMENTARY.sub("", text).replace("\\n", "\n")
-    return [match.strip().strip("\"'“”") for match in _USER_LINE.findall(plain) if len(match.strip()) > 2]
-
-
-def _front_matter(lines: list[str]) -> dict[str, str | list[str]]:
-    """Key to text or list; forgiving where YAML is not (a bare colon or quote in a description)."""
-    fields: dict[str, str | list[str]] = {}
-    key, held = "", list[str]()
-
-    def finish() -> None:
-        if key:
-            fields[key] = _value(held)
-
-    for line in lines:
-        match = _KEY.match(line)
-        if match and not line[:1].isspace():
-            finish()
-            key, held = match[1].lower(), [match[2] or ""]
-        elif key:
-            held.append(line)
-    finish()
-    return fields
-
-
-def _value(held: list[str]) -> str | list[str]:
-    first, rest = held[0].strip(), [line.strip() for line in held[1:]]
-    if not first and rest and all(line.startswith("- ") for line in rest if line):
-        return [_unquote(line[2:]) for line in rest if line]
-    if first.startswith("[") and first.endswith("]"):
-        return [_unquote(item) for item in first[1:-1].split(",") if item.strip()]
-    if first in ("|", ">", "|-", ">-", "|+", ">+"):
-        return ("\n" if first[0] == "|" else " ").join(rest).strip()
-    return _unquote("\n".join([first, *rest]).strip())
-
-
-def _unquote(text: str) -> str:
-    text = text.strip()
-    if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'":
-        return text[1:-1].replace("''", "'") if text[0] == "'" else text[1:-1]
-    return text
+def _rows(data: Any, file: str) -> list[tuple[str, Any]]:
+    """(what to call it, entry) of our JSON or TOML (`agents`, `[[agent]]`) or of semantic-router's `routes`."""
+    keys = ("agents", "agent", "routes")
+    if isinstance(data, Mapping) and "name" in data and not any(key in data for key in keys):
+        data = [data]
+    found = data if isinstance(data, Mapping) else {"agents": data}
+    rows = list[tuple[str, Any]]()
+    for key in keys:
+        held = found.get(key)
+        if isinstance(held, Mapping):
+            named = ({"name": name, **row} if isinstance(row, Mapping) else row for name, row in held.items())
+            rows += [(f"agent {str(name)[:80]!r}", row) for name, row in zip(held, named, strict=True)]
+        elif isinstance(held, list):
+            rows += [(f"agent {i}", row) for i, row in enumerate(held, len(rows) + 1)]
+    if not any(isinstance(row, Mapping) for _, row in rows):
+        fix = "give `agents` a list, [[agent]] tables, or semantic-router's `routes`"
+        raise AgentFileError(f"{file}: the file holds no agents", field=f"{file}: agents", fix=fix)
+    return [
+        (label, {"examples": row["utterances"], **row} if isinstance(row, Mapping) and "utterances" in row else row)
+        for label, row in rows
+    ]

@@ -11,8 +11,8 @@ import click
 
 from ruvllm import Agent, AgentFileError, RuvLLM, read_agents
 from ruvllm.agents.catalog import builtin_agents
-from ruvllm.cli.console import plain, print_json, show_table, warn
-from ruvllm.cli.options import agents_option, json_option
+from ruvllm.cli.console import plain, print_json, show_table
+from ruvllm.cli.options import agents_option, json_option, warn_of_skipped
 from ruvllm.errors import unknown
 
 if TYPE_CHECKING:
@@ -84,39 +84,44 @@ def show(name: str, agents: Path | None, as_json: bool) -> None:
 
 @agents.command()
 @click.argument("directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@click.option("--strict", is_flag=True, help="The exit code is 1 for findings and notes, too.")
 @json_option
 @click.pass_context
-def lint(ctx: click.Context, directory: Path | None, as_json: bool) -> None:
+def lint(ctx: click.Context, directory: Path | None, strict: bool, as_json: bool) -> None:
     """Check the agents in DIR (or an agents file): which collide, say too little, or cannot be read.
 
-    Without DIR the built-in agents are checked. The exit code is 1 when there is something to change, so that
-    a build can ask for clean agents.
+    Without DIR the built-in agents are checked. The exit code is 1 when an agent cannot be used; with --strict
+    when there is anything to change, so that a build can ask for clean agents.
 
     \b
     Examples:
       ruvllm agents lint .claude/agents
       ruvllm agents lint agents.toml --json
+      ruvllm agents lint --strict .claude/agents
     """
     found, problems = read_agents(directory) if directory else (list(builtin_agents()), [])
+    skipped, notes = [one for one in problems if one.skipped], [one for one in problems if not one.skipped]
     findings: list[Finding] = []
     if found:
         with RuvLLM(found, encoder="static") as llm:
             findings = llm.lint()
     if as_json:
-        print_json(_lint_json(found, problems, findings))
+        told = {"findings": [asdict(finding) for finding in findings], "notes": _rows(notes), "skipped": _rows(skipped)}
+        print_json({"agents": len(found)} | told)
     else:
-        _show_problems(problems)
+        _show_problems("Skipped", skipped)
+        _show_problems("Left out", notes)
         _show_findings(findings)
-        click.echo(f"{len(found)} agents, {len(findings)} finding(s), {len(problems)} skipped")
-    ctx.exit(1 if problems or findings else 0)
+        counts = f"{len(findings)} finding(s), {len(notes)} note(s), {len(skipped)} skipped"
+        click.echo(f"{len(found)} agents, {counts}")
+    ctx.exit(1 if skipped or (strict and (findings or notes)) else 0)
 
 
 def _agents(path: Path | None) -> Sequence[Agent]:
     if path is None:
         return builtin_agents()
     found, problems = read_agents(path)
-    if problems:
-        warn(f"skipped {len(problems)} agent file(s); `ruvllm agents lint {path}` names each line")
+    warn_of_skipped(problems, path)
     return found
 
 
@@ -143,16 +148,13 @@ def _facts(agent: Agent) -> list[tuple[str, str]]:
     ]
 
 
-def _lint_json(
-    found: Sequence[Agent], problems: Sequence[AgentFileError], findings: Sequence[Finding]
-) -> dict[str, Any]:
-    skipped = [{"where": problem.field, "message": problem.message, "fix": problem.fix} for problem in problems]
-    return {"agents": len(found), "findings": [asdict(finding) for finding in findings], "skipped": skipped}
+def _rows(problems: Sequence[AgentFileError]) -> list[dict[str, Any]]:
+    return [{"where": problem.field, "message": problem.message, "fix": problem.fix} for problem in problems]
 
 
-def _show_problems(problems: Sequence[AgentFileError]) -> None:
+def _show_problems(heading: str, problems: Sequence[AgentFileError]) -> None:
     if problems:
-        click.secho("Skipped", bold=True)
+        click.secho(heading, bold=True)
     for problem in problems:
         named = problem.field in problem.message
         _show_item(problem.message if named else f"{problem.field}: {problem.message}", problem.fix)

@@ -10,8 +10,16 @@ from typing import Any, TypeVar
 import click
 
 from ruvllm import RuvLLM
-from ruvllm.cli.console import plain, warn
-from ruvllm.cli.options import agents_option, default_state, encoder_option, state_of, state_option
+from ruvllm.cli.console import plain
+from ruvllm.cli.options import (
+    agents_option,
+    caching_host,
+    default_state,
+    encoder_option,
+    state_of,
+    state_option,
+    warn_of_skipped,
+)
 from ruvllm.cli.ready import check_memories, ready_encoder, ready_model, warm_agents
 from ruvllm.config import Config
 from ruvllm.options import BackendConfig
@@ -68,9 +76,8 @@ def open_answering(
     ready_models(chosen)
     path = state_of(ctx, state) or chosen.state or default_state()
     ready_encoder(encoder or chosen.encoder)
-    llm = RuvLLM(agents, encoder=encoder, state=path, config=chosen)
-    if llm.problems:
-        warn(f"skipped {len(llm.problems)} agent file(s); `ruvllm agents lint` names each line")
+    llm = RuvLLM(agents, encoder=encoder, state=path, config=chosen, host=caching_host())
+    warn_of_skipped(llm.problems, agents or chosen.agents)
     warm_agents(llm)
     check_memories(llm)
     return llm

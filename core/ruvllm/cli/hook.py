@@ -18,7 +18,8 @@ import click
 
 from ruvllm import Agent, Decision, InputError, RuvLLM, RuvllmError, read_agents
 from ruvllm.cli.console import plain, print_json
-from ruvllm.cli.options import default_state, encoder_option, state_of, state_option
+from ruvllm.cli.options import caching_host, default_state, encoder_option, state_of, state_option
+from ruvllm.disk_cache import user_cache
 from ruvllm.text.surrogates import well_formed
 
 __all__ = ["hook"]
@@ -102,7 +103,7 @@ def hook(
         fix = "put some into .claude/agents, name a folder with --agents, or give --builtin"
         raise InputError("no agent is installed in this session", field="agents", fix=fix)
     known = state_of(ctx, state) or (default_state() if default_state().exists() else None)
-    with RuvLLM(chosen, encoder=encoder or "static", state=known) as llm:
+    with RuvLLM(chosen, encoder=encoder or "static", state=known, host=caching_host()) as llm:
         decision = llm.route(prompt)
         ours = llm.agent(decision.agent).description != _CLIENTS.get(decision.agent) and bool(_name(decision.agent))
     if ours and decision.confidence >= min_confidence and decision.out_of_scope < _OUT_OF_SCOPE:
@@ -194,7 +195,7 @@ def _agents_in(path: Path) -> list[Agent]:
     """Those of a folder or file; none where it cannot be read, which must not cost the others."""
     with suppress(RuvllmError, OSError, ValueError):
         if path.exists():
-            return read_agents(path)[0]
+            return read_agents(path, user_cache())[0]
     return []
 
 

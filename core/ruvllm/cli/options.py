@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from ruvllm import RuvLLM
+from ruvllm import AgentFileError, RuvLLM
 from ruvllm.cli.console import warn
 from ruvllm.config import names_a_model
+from ruvllm.disk_cache import user_cache
+from ruvllm.host import NativeHost
+from ruvllm.learning.keeping import is_long
 from ruvllm.routing.router import MODES
 
 __all__ = [
     "agents_option",
+    "caching_host",
     "default_state",
     "encoder_option",
     "json_option",
@@ -21,6 +26,7 @@ __all__ = [
     "open_memory",
     "state_of",
     "state_option",
+    "warn_of_skipped",
 ]
 
 # Of 30 memories, a question about each and 15 about nothing in them, every encoder of ruvllm's own put 93 % or more of
@@ -80,15 +86,27 @@ def state_of(ctx: click.Context, own: Path | None) -> Path | None:
 
 def open_llm(agents: Path | None, encoder: str | None, state: Path | None = None) -> RuvLLM:
     """A RuvLLM for one command; agent files that had to be skipped are mentioned, not fatal."""
-    llm = RuvLLM(agents, encoder=encoder, state=state)
-    if llm.problems:
-        warn(f"skipped {len(llm.problems)} agent file(s); `ruvllm agents lint {agents}` names each line")
+    llm = RuvLLM(agents, encoder=encoder, state=state, host=caching_host())
+    warn_of_skipped(llm.problems, agents)
     _warm(llm)
     return llm
 
 
+def warn_of_skipped(problems: Sequence[AgentFileError], agents: str | Path | None) -> None:
+    """Say how many agents are missing, if any are."""
+    count = sum(problem.skipped for problem in problems)
+    if count:
+        lint = " ".join(["ruvllm agents lint", *([str(agents)] if agents else [])])
+        warn(f"skipped {count} agent(s) or agent file(s); `{lint}` names each line")
+
+
+def caching_host() -> NativeHost:
+    """This machine, where what was learnt of long sets of agents is in the user's cache."""
+    return NativeHost(cache=user_cache())
+
+
 def _warm(llm: RuvLLM) -> None:
-    if llm.own is not None:
+    if llm.own is not None or is_long(llm.agents):
         from ruvllm.cli.ready import warm_agents
 
         warm_agents(llm)

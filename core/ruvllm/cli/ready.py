@@ -9,11 +9,13 @@ from ruvllm.cli.console import progress, stages, warn
 from ruvllm.encoders.protocol import run_now
 from ruvllm.inference.encoder_model import is_onnx_folder, parted
 from ruvllm.inference.library import Converted, find_model, prepare
+from ruvllm.learning.keeping import is_long
 from ruvllm.memory.reembed import elsewhere
 from ruvllm.routing.router import MODES
 
 __all__ = ["check_memories", "ready_encoder", "ready_model", "warm_agents"]
 
+_SLICE, _FIT = 64, 150  # texts read between two steps; steps of a fit, about
 _MANY = 50_000  # memories from which looking at all their vectors' spaces takes longer than a command should
 
 
@@ -40,8 +42,9 @@ def ready_encoder(text: str | None) -> None:
 
 
 def warm_agents(llm: RuvLLM) -> None:
-    """Let an encoder of the user's own read the agents, with a bar: a language model takes its time the first time."""
+    """Let the encoders read the agents, with a bar: a language model, or a long set, takes its time the first time."""
     if llm.own is None:
+        _warm_long(llm)
         return
     agents = llm.agents
     texts = {text for agent in agents for text in agent.examples}
@@ -49,6 +52,21 @@ def warm_agents(llm: RuvLLM) -> None:
         llm.own.model.told = advance
         run_now(llm.router.warm())
         llm.own.model.told = lambda: None
+
+
+def _warm_long(llm: RuvLLM) -> None:
+    """A long set that is in no cache: with a step for each slice that is read, and for each of a fit."""
+    agents = llm.agents
+    missing = {one.name for one in (llm.static, llm.contextual) if one is not None} - llm.router.learnt.keys()
+    if not is_long(agents) or not missing:
+        return
+    texts = 2 * len(agents) + sum(len(agent.examples) for agent in agents)
+    with progress("learning the agents, once", len(missing) * (texts // _SLICE + _FIT)) as advance:
+
+        async def step() -> None:
+            advance()
+
+        run_now(llm.router.warm(step))
 
 
 def check_memories(llm: RuvLLM) -> None:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import astuple
 from hashlib import sha256
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ruvllm.disk_cache import DiskCache
 from ruvllm.errors import RuvllmError, StoreError
+from ruvllm.host import load_npz
 from ruvllm.learning.packing import Spec, pack, unpack
 from ruvllm.memory.store import Store
 from ruvllm.routing.scorer import Scorer
 from ruvllm.routing.weights import RouterWeights
 from ruvllm.types import Agent, Feedback
 
-__all__ = ["keep_scorers", "kept_scorers"]
+__all__ = ["CachedScorers", "is_long", "keep_scorers", "kept_scorers"]
 
 _MOST = 64_000_000  # bytes of one scorer
 _CALIBRATION = 6  # numbers of a Calibration
@@ -137,3 +140,51 @@ def _plain(array: NDArray[Any]) -> NDArray[Any]:
     """In a dtype that can be packed."""
     kinds = {"float16": np.float32, "uint32": np.int64}
     return array.astype(kinds.get(array.dtype.name, array.dtype))
+
+
+_LONG = 200  # agents and examples
+_CACHED = 1  # the layout of what is cached, and the way it was learnt
+
+
+def is_long(agents: Sequence[Agent]) -> bool:
+    """Whether learning these agents takes longer than reading what was learnt of them before."""
+    return len(agents) + sum(len(agent.examples) for agent in agents) >= _LONG
+
+
+class CachedScorers:
+    """Scorers of a long set of agents that nobody has taught anything, in the user's cache: by content and encoder.
+
+    Args:
+        cache: where; None keeps nothing.
+        encoders: names of those in use.
+    """
+
+    def __init__(
+        self, cache: DiskCache | None, agents: Sequence[Agent], weights: RouterWeights, encoders: Collection[str]
+    ) -> None:
+        self._cache = cache if is_long(agents) else None
+        self._agents, self._weights, self._encoders = agents, weights, encoders
+
+    def load(self) -> dict[str, Scorer]:
+        """Those there are, by encoder name."""
+        found = {}
+        for name in self._encoders:
+            data = self._cache.get(self._name(name)) if self._cache is not None else None
+            if data is not None:
+                found[name] = self._scorer(name, data)
+        return found
+
+    def save(self, name: str, scorer: Scorer) -> Scorer:
+        """Keep one that was just built; gives it as `load` will, so that the next process decides alike."""
+        if self._cache is None:
+            return scorer
+        file = BytesIO()
+        np.savez(file, **scorer.arrays())  # type: ignore[arg-type]
+        self._cache.put(self._name(name), file.getvalue())
+        return self._scorer(name, file.getvalue())
+
+    def _scorer(self, name: str, data: bytes) -> Scorer:
+        return Scorer.from_arrays(load_npz(data, "cached scorer"), self._weights.stages[name], self._weights.adapter)
+
+    def _name(self, name: str) -> str:
+        return f"scorer-{_CACHED}-{_print(self._agents, (), self._weights, name).tobytes().hex()}"

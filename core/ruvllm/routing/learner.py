@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ruvllm.encoders.protocol import Encoder, Pause, no_pause
 from ruvllm.routing.head import Examples
@@ -27,6 +27,7 @@ class Learner:
         encoders: by name; not how to ask the router for one: the two would keep each other in memory.
         bases: by encoder name, what was built before for nearly these agents.
         seen: by encoder name, how much of the feedback to come is in there already.
+        built: is given a scorer that was built from nothing, and gives the one to use.
     """
 
     def __init__(
@@ -37,7 +38,9 @@ class Learner:
         encoders: Mapping[str, Encoder],
         bases: Mapping[str, Basis],
         seen: Mapping[str, int] | None = None,
+        built: Callable[[str, Scorer], Scorer] | None = None,
     ) -> None:
+        self._built = built
         self.agents, self._lexicon, self._weights = agents, lexicon, weights
         self._encoders, self._bases = encoders, bases
         self._number = {agent.name: i for i, agent in enumerate(agents)}
@@ -61,6 +64,8 @@ class Learner:
                 basis=self._bases.get(name),
                 pause=pause,
             )
+            if self._built is not None and name not in self._bases:
+                built = self._built(name, built)
             self.scorers.setdefault(name, built)  # another task may have been faster, and have learnt already
         await self._catch_up(name)
         return self.scorers[name]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from time import perf_counter
 from typing import Any
@@ -71,6 +71,7 @@ class Router:
         seen: by encoder name, how much of the feedback to come the compiled ones have learnt already.
         cache_size: whole decisions remembered.
         tiers: what names the tier of a task whose agent has none; its words do when None.
+        built: is given each scorer that was built from nothing, and gives the one to use.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Router:
         seen: Mapping[str, int] | None = None,
         cache_size: int = 10_000,
         tiers: TrainedTiers | None = None,
+        built: Callable[[str, Scorer], Scorer] | None = None,
     ) -> None:
         others = () if contextual is None else (contextual,)
         self._encoders: dict[str, Encoder] = {one.name: one for one in (static, *others)}
@@ -99,7 +101,7 @@ class Router:
         self._number = {agent.name: i for i, agent in enumerate(self.agents)}
         self._lexicon = lexicon(self.agents)
         bases = compiled.bases(self.agents, tuple(self._encoders)) if compiled else {}
-        self._learner = Learner(self.agents, self._lexicon, weights, self._encoders, bases, seen)
+        self._learner = Learner(self.agents, self._lexicon, weights, self._encoders, bases, seen, built)
         self._recollection = Recollection(static.dim, weights.recollection)
         self._recalled = 0  # how much of what the learner was told it has taken in
         self._cache: LruCache[tuple[str, int], Decision] = LruCache(cache_size)

@@ -94,8 +94,8 @@ class Scorer:
             pause: awaited between slices of the work.
         """
         fresh = agents if basis is None else [agents[i] for i in basis.moves.fresh]
-        cards = await encoder.encode([card(agent) for agent in fresh])
-        names = await encoder.encode([spoken_name(agent.name) for agent in fresh])
+        cards = await _encoded(encoder, [card(agent) for agent in fresh], pause)
+        names = await _encoded(encoder, [spoken_name(agent.name) for agent in fresh], pause)
         if basis is not None:
             before = basis.scorer.vectors
             cards, names = basis.moves.rows(before.cards, cards), basis.moves.rows(before.names, names)
@@ -183,3 +183,13 @@ class Scorer:
             Calibration(*measured) if measured else None,
         )
         return cls(AgentVectors(cards, arrays["names"].astype(np.float32), adapter), taught, stage, adapter)
+
+
+async def _encoded(encoder: Encoder, texts: Sequence[str], pause: Pause) -> Vectors:
+    """float32 (len(texts), dim), a slice at a time."""
+    rows = np.zeros((len(texts), encoder.dim), np.float32)
+    for first in range(0, len(texts), _SLICE):
+        some = slice(first, first + _SLICE)
+        rows[some] = await encoder.encode(texts[some])
+        await pause()
+    return rows

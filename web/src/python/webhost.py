@@ -17,6 +17,8 @@ __all__ = ["WebHost"]
 class WebHost:
     """Implements `ruvllm.host.Host` with what JavaScript has put here."""
 
+    cache = None  # the page keeps a snapshot instead
+
     def __init__(self) -> None:
         self._artifacts: dict[str, bytes] = {}
         self._runner: Callable[[Any], Any] | None = None

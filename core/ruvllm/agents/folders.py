@@ -1,0 +1,99 @@
+"""The Markdown files of a folder, and what was read of a long folder before."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import astuple
+from hashlib import sha256
+
+from ruvllm.disk_cache import DiskCache
+from ruvllm.errors import AgentFileError
+from ruvllm.types import Agent, Tier
+
+__all__ = ["MARKDOWN", "Found", "markdown_files", "read_before"]
+
+Found = tuple[list[Agent], list[AgentFileError]]  # agents, and what could not be used
+
+MARKDOWN = (".md", ".markdown")
+_NOT_ENTERED = {".git", ".hg", ".svn", "node_modules", ".venv", "venv", "__pycache__"}
+_MAX_SEEN = 200_000  # names in folders
+_LONG = 200  # files from which reading them takes longer than seeing that they are the same
+_CACHED = 1  # the layout of what is cached, and the way it was read
+
+
+def markdown_files(root: str) -> tuple[list[str], list[tuple[str, str, str]]]:
+    """Each Markdown file below a folder once, whatever links lead to it.
+
+    Returns:
+        (files in order, (path, what is wrong with it, fix) of what could not be listed).
+    """
+    problems = list[tuple[str, str, str]]()
+
+    def failed(error: OSError) -> None:
+        why = f"cannot be read ({error.strerror})"
+        problems.append((str(error.filename), why, "check the path and its permissions"))
+
+    entered, files, seen = set[str](), dict[str, str](), 0
+    for folder, folders, names in os.walk(root, followlinks=True, onerror=failed):
+        real = os.path.realpath(folder)
+        seen += len(folders) + len(names)
+        if seen > _MAX_SEEN:
+            problems.append((root, f"more than {_MAX_SEEN} files", "point at .claude/agents"))
+            break
+        if real in entered:
+            folders.clear()
+            continue
+        entered.add(real)
+        folders[:] = sorted(name for name in folders if name.lower() not in _NOT_ENTERED)
+        for name in sorted(names):
+            if name.lower().endswith(MARKDOWN) and not name.startswith("._"):
+                file = os.path.join(folder, name)
+                itself = os.path.realpath(file) if os.path.islink(file) else os.path.join(real, name)
+                files.setdefault(itself, file)
+    return sorted(files.values(), key=lambda file: file.split(os.sep)), problems
+
+
+def read_before(files: Sequence[str], cache: DiskCache | None, read: Callable[[], Found], most: int) -> Found:
+    """What `read` gives of these files: from the cache, where all of them are as they were then.
+
+    Args:
+        most: bytes that are read of a file.
+    """
+    if cache is None or len(files) < _LONG:
+        return read()
+    digest = sha256()
+    for file in files:
+        with suppress(OSError):
+            if os.path.isfile(file):
+                with open(file, "rb") as opened:
+                    data = opened.read(most + 1)
+                digest.update(f"{os.fsencode(file)!r} {len(data)}\n".encode() + data)
+    name = f"agents-{_CACHED}-{digest.hexdigest()}"
+    known = cache.get(name)
+    if known is None:
+        agents, problems = read()
+        told = [(one.message, one.field, one.fix, one.skipped) for one in problems]
+        cache.put(name, json.dumps([[astuple(agent) for agent in agents], told]).encode())
+        return agents, problems
+    rows, told = json.loads(known)
+    return [_agent(*row) for row in rows], [
+        AgentFileError(message, field=field, fix=fix, skipped=skipped) for message, field, fix, skipped in told
+    ]
+
+
+def _agent(
+    name: str,
+    description: str,
+    category: str,
+    keywords: list[str],
+    examples: list[str],
+    tier: int | None,
+    model: str | None,
+    tools: list[str],
+    source: str,
+) -> Agent:
+    size = None if tier is None else Tier(tier)
+    return Agent(name, description, category, tuple(keywords), tuple(examples), size, model, tuple(tools), source)
