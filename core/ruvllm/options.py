@@ -150,7 +150,7 @@ class InferenceConfig:
     temperature: float = 0.7
     top_p: float = 0.9
     top_k: int = 50
-    repeat_penalty: float = 1.1
+    repeat_penalty: float = 1.0
     memory_mb: int = 0
     queue: int = 16
 

@@ -32,6 +32,10 @@ _RANGES: dict[str, tuple[float, float]] = {  # a whole least asks for a whole nu
     "temperature": (0.0, 2.0),
     "top_p": (1e-6, 1.0),
     "force_context": (64, 10_000_000),
+    "seed": (-(2**63), 2**63 - 1),
+    "top_k": (0, 1_000_000),
+    "min_p": (0.0, 1.0),
+    "repeat_penalty": (1e-6, 10.0),
 }
 
 
@@ -48,6 +52,10 @@ class Constraints:
         force_context: tokens of prompt and answer together.
         stop: texts that end the answer and are left out of it.
         seed: of sampling, where the backend has one.
+        top_k: sample from this many tokens at most; 0 for all.
+        min_p: sample from tokens of at least this share of the likeliest one's probability; of local models, and
+            servers that know it.
+        repeat_penalty: above 1 makes tokens that the answer has already less likely.
     """
 
     max_latency_ms: float | None = None
@@ -58,6 +66,9 @@ class Constraints:
     force_context: int | None = None
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
 
     def __post_init__(self) -> None:
         """Raises InputError: one is out of range."""

@@ -35,6 +35,9 @@ class Ask:
     top_p: float | None = None
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
 
     @property
     def question(self) -> str:
@@ -54,6 +57,9 @@ class Ask:
             force_model=None if self.model == AUTO else self.model,
             stop=self.stop,
             seed=self.seed,
+            top_k=self.top_k,
+            min_p=self.min_p,
+            repeat_penalty=self.repeat_penalty,
         )
 
 

@@ -35,7 +35,16 @@ async def query(edge: Edge, call: Call) -> Response:
     """An answer by the tier's backend, with what memory knows."""
     body: s.QueryBody = call.body
     constraints = Constraints(
-        body.max_latency_ms, body.max_tokens, body.temperature, body.top_p, body.force_model, body.force_context
+        body.max_latency_ms,
+        body.max_tokens,
+        body.temperature,
+        body.top_p,
+        body.force_model,
+        body.force_context,
+        seed=body.seed,
+        top_k=body.top_k,
+        min_p=body.min_p,
+        repeat_penalty=body.repeat_penalty,
     )
     response = await edge.llm.aquery(body.query, session=body.session_id, constraints=constraints)
     edge.answered(response)

@@ -68,6 +68,9 @@ def _asked(edge: Edge, body: o.ChatBody) -> Ask:
         top_p=body.top_p,
         stop=stop,
         seed=body.seed,
+        top_k=body.top_k,
+        min_p=body.min_p,
+        repeat_penalty=body.repetition_penalty if body.repeat_penalty is None else body.repeat_penalty,
     )
 
 

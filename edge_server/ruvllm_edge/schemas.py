@@ -64,6 +64,10 @@ class QueryBody(Struct):
     top_p: float | None = None
     force_model: str | None = None
     force_context: int | None = None
+    seed: int | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
 
 
 class FeedbackBody(Struct):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from ruvllm.cli.main import main
+from ruvllm.inference.backend import Params
+from ruvllm.inference.echo import Echo
 
 FACT = "The staging database is reset every Monday at six."
 QUESTION = "when is the staging database reset?"
@@ -108,6 +111,30 @@ def test_query_answers_once():
     assert told["sources"][0]["text"] == FACT
     latency = told["latency"]
     assert sum(value for stage, value in latency.items() if stage != "total") == pytest.approx(latency["total"])
+
+
+@pytest.mark.parametrize("command", ["query", "chat"])
+def test_temperature_top_k_min_p_seed_and_repeat_penalty_reach_the_backend(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked = list[Params]()
+
+    def stream(self: Echo, messages: Any, params: Params) -> Any:
+        asked.append(params)
+        return streamed(self, messages, params)
+
+    streamed = Echo.stream
+    monkeypatch.setattr(Echo, "stream", stream)
+    options = "--temperature 0.2 --top-p 0.8 --top-k 7 --min-p 0.05 --seed 3 --repeat-penalty 1.2 --max-tokens 9"
+    told = ("--config", echoing(tmp_path), "--encoder", "static", *options.split())
+    run(command, *told, *(["hello"] if command == "query" else []), stdin="hello\n")
+    found = [(p.temperature, p.top_p, p.top_k, p.min_p, p.seed, p.repeat_penalty, p.max_tokens) for p in asked]
+    assert found == [(0.2, 0.8, 7, 0.05, 3, 1.2, 9)]
+    assert "min_p" in run(command, "--min-p", "3", *(["hello"] if command == "query" else []), code=2).stderr
+
+
+def test_deep_says_which_options_it_has_not():
+    assert "top_k" in run("query", "--encoder", "static", "--deep", "--top-k", "3", QUESTION, code=2).stderr
 
 
 def test_query_names_a_mistake(tmp_path: Path):

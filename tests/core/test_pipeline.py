@@ -199,6 +199,16 @@ def test_constraints_are_respected(remembering: tuple[RuvLLM, Scripted]):
     assert (response.routing.temperature, response.routing.context_size) == (0.1, 300)
 
 
+def test_sampling_is_set_by_constraints_else_by_the_configuration(remembering: tuple[RuvLLM, Scripted]):
+    llm, backend = remembering
+    ask(llm)
+    params = backend.asked[-1][1]
+    assert (params.top_k, params.min_p, params.repeat_penalty, params.seed) == (50, 0, 1, None)
+    ask(llm, constraints=Constraints(top_k=0, min_p=0.1, repeat_penalty=1.3, seed=-7))
+    params = backend.asked[-1][1]
+    assert (params.top_k, params.min_p, params.repeat_penalty, params.seed) == (0, 0.1, 1.3, -7)
+
+
 def test_a_model_can_be_forced(static_llm: RuvLLM):
     large, small = Scripted("Large."), Scripted("Small.", "small")
     llm = make(static_llm, large, small)
@@ -222,6 +232,11 @@ def test_a_model_can_be_forced(static_llm: RuvLLM):
         {"force_context": 1},
         {"force_context": True},
         {"force_model": 3},
+        {"seed": 1.5},
+        {"seed": 2**63},
+        {"top_k": -1},
+        {"min_p": 1.1},
+        {"repeat_penalty": 0},
     ],
 )
 def test_constraints_out_of_range_are_named(wrong: dict[str, Any]):

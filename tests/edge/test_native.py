@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import Running, serving
+from conftest import Running, Writer, serving
 
 from ruvllm import RuvLLM
 
@@ -64,6 +64,14 @@ def test_a_query_is_answered_and_can_be_rated(edge: Running, prefix: str):
     rated = edge.post(f"{prefix}/feedback", {"request_id": answer["request_id"], "rating": 5})
     assert rated.json()["request"]["agent"] == "confirmed"
     assert "ruvllm_quality_score_count" in edge.get("/metrics").text
+
+
+def test_a_query_can_set_how_the_model_samples(edge: Running, writer: Writer):
+    set_ = {"temperature": 0.2, "top_k": 7, "min_p": 0.05, "seed": 3, "repeat_penalty": 1.2}
+    assert edge.post("/query", {"query": "say three words"} | set_).status_code == 200
+    assert {name: getattr(writer.params[-1], name) for name in set_} == set_
+    wrong = edge.post("/query", {"query": "say three words", "min_p": 2})
+    assert (wrong.status_code, wrong.json()["field"]) == (422, "min_p")
 
 
 def test_a_session_keeps_what_was_said(edge: Running):

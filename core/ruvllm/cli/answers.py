@@ -17,9 +17,20 @@ from ruvllm.config import Config
 from ruvllm.options import BackendConfig
 from ruvllm.responses import Response, Routed
 
-__all__ = ["answer_options", "open_answering", "ready_models", "routing_line", "safe", "times_line", "with_local_model"]
+__all__ = [
+    "SAMPLING",
+    "answer_options",
+    "open_answering",
+    "ready_models",
+    "routing_line",
+    "safe",
+    "sampling_options",
+    "times_line",
+    "with_local_model",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
+SAMPLING = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "repeat_penalty")
 
 
 def answer_options(command: F) -> F:
@@ -43,6 +54,21 @@ def answer_options(command: F) -> F:
         state_option,
         encoder_option,
         agents_option,
+    ):
+        command = option(command)
+    return command
+
+
+def sampling_options(command: F) -> F:
+    """SAMPLING, in the words of `Constraints`; None where nothing is said."""
+    for option in (
+        click.option("--repeat-penalty", type=float, help="Above 1 holds back what the answer has already."),
+        click.option("--seed", type=int, help="The same seed, the same answer."),
+        click.option("--min-p", type=float, help="Only tokens of at least this share of the likeliest one's chance."),
+        click.option("--top-k", type=int, help="Only the so many likeliest tokens; 0 for all."),
+        click.option("--top-p", type=float, help="Only the likeliest tokens of this probability together."),
+        click.option("--temperature", type=float, help="0 takes the likeliest token each time, up to 2."),
+        click.option("--max-tokens", type=int, help="Of the answer."),
     ):
         command = option(command)
     return command

@@ -11,9 +11,17 @@ from typing import Any, cast
 import click
 
 from ruvllm import RuvLLM, RuvllmError
-from ruvllm.cli.answers import answer_options, open_answering, routing_line, safe, times_line
+from ruvllm.cli.answers import (
+    SAMPLING,
+    answer_options,
+    open_answering,
+    routing_line,
+    safe,
+    sampling_options,
+    times_line,
+)
 from ruvllm.cli.console import fail, plain
-from ruvllm.responses import Applied, Delta, Response, Routed
+from ruvllm.responses import Applied, Constraints, Delta, Response, Routed
 
 __all__ = ["chat"]
 
@@ -29,8 +37,9 @@ _HELP = """\
 
 @click.command()
 @answer_options
+@sampling_options
 @click.pass_context
-def chat(ctx: click.Context, /, **opening: Any) -> None:
+def chat(ctx: click.Context, /, **options: Any) -> None:
     """Talk, see which agent and model each question goes to, and teach with /good, /bad and /agent NAME.
 
     Without an LLM the answers are put together from what was remembered, with their sources.
@@ -42,10 +51,11 @@ def chat(ctx: click.Context, /, **opening: Any) -> None:
       ruvllm chat --model ruv/ruvltra
       ruvllm chat --agents .claude/agents --url http://localhost:8080/v1 --model qwen3-8b
     """
-    llm = open_answering(ctx, **opening)
+    constraints = Constraints(**{name: options.pop(name) for name in SAMPLING})
+    llm = open_answering(ctx, **options)
     with asyncio.Runner() as runner:
         try:
-            chat = _Chat(llm, runner)
+            chat = _Chat(llm, runner, constraints)
             try:
                 chat.run()
             finally:
@@ -57,8 +67,8 @@ def chat(ctx: click.Context, /, **opening: Any) -> None:
 class _Chat:
     """One sitting."""
 
-    def __init__(self, llm: RuvLLM, runner: asyncio.Runner) -> None:
-        self._llm, self._runner = llm, runner
+    def __init__(self, llm: RuvLLM, runner: asyncio.Runner, constraints: Constraints) -> None:
+        self._llm, self._runner, self._constraints = llm, runner, constraints
         self._session = llm.new_session().id
         self._last: Response | None = None
 
@@ -83,7 +93,7 @@ class _Chat:
         self._llm.end_session(self._session)
 
     async def _answer(self, text: str) -> None:
-        events = cast(Any, self._llm.aquery_stream(text, session=self._session))
+        events = cast(Any, self._llm.aquery_stream(text, session=self._session, constraints=self._constraints))
         async with aclosing(events):
             async for event in events:
                 if isinstance(event, Routed):

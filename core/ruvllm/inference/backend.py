@@ -49,7 +49,7 @@ class Params:
         temperature: 0 for the likeliest token each time.
         top_p: sample from the likeliest tokens of this probability together.
         top_k: sample from this many tokens at most; 0 for all.
-        repeat_penalty: above 1 makes tokens that were there less likely.
+        repeat_penalty: above 1 makes tokens that the answer has already less likely.
         stop: texts that end the answer and are left out of it.
         seed: None lets the backend choose.
         timeout: seconds for the whole answer with all attempts at it; None leaves it to the backend.
@@ -60,7 +60,7 @@ class Params:
     temperature: float = 0.7
     top_p: float = 0.9
     top_k: int = 50
-    repeat_penalty: float = 1.1
+    repeat_penalty: float = 1.0
     stop: tuple[str, ...] = ()
     seed: int | None = None
     timeout: float | None = None

@@ -131,7 +131,7 @@ class CausalLM:
         """
         began = self._clock()
         reading = self._caches.take(prompt)
-        sampler = Sampler(params, prompt)
+        sampler = Sampler(params)
         new = list(prompt[len(reading.ids) :])
         try:
             for _ in range(most):

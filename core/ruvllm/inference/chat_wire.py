@@ -17,8 +17,8 @@ Dialect = Literal["openai", "llama.cpp", "vllm"]
 # What the protocol itself lacks; the cloud refuses fields that it does not know.
 DIALECTS: Mapping[Dialect, Mapping[str, str]] = {
     "openai": {},
-    "llama.cpp": {"top_k": "top_k", "repeat_penalty": "repeat_penalty"},
-    "vllm": {"top_k": "top_k", "repeat_penalty": "repetition_penalty"},
+    "llama.cpp": {"top_k": "top_k", "min_p": "min_p", "repeat_penalty": "repeat_penalty"},
+    "vllm": {"top_k": "top_k", "min_p": "min_p", "repeat_penalty": "repetition_penalty"},
 }
 _EXCERPT = 200
 
@@ -39,6 +39,8 @@ def request_body(
         "stream_options": {"include_usage": True},
     }
     body |= {theirs: getattr(params, ours) for ours, theirs in DIALECTS[dialect].items()}
+    if not params.min_p:
+        body.pop("min_p", None)
     if dialect == "vllm" and not params.top_k:
         body["top_k"] = -1  # its own "all tokens"
     body |= extra

@@ -86,10 +86,11 @@ class Writers:
             max_tokens=constraints.max_tokens or config.max_tokens,
             temperature=temperature,
             top_p=top_p,
-            top_k=config.top_k,
-            repeat_penalty=config.repeat_penalty,
+            top_k=config.top_k if constraints.top_k is None else constraints.top_k,
+            repeat_penalty=_first(constraints.repeat_penalty, config.repeat_penalty),
             stop=constraints.stop,
             seed=constraints.seed,
+            min_p=_first(constraints.min_p, 0.0),
         )
         info = RoutingInfo(backend.model, wished, temperature, top_p, backend.name, sure is not None)
         return Plan(backend, used, forced, params, (wished, most), info)
