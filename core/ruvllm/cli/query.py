@@ -104,6 +104,8 @@ def _show_deep(answer: RlmAnswer, as_json: bool) -> None:
         return
     click.echo(safe(answer.text))
     about = f"{len(answer.findings)} part(s), {len(answer.unanswered)} unanswered | quality {answer.quality:.2f}"
+    if answer.grounding is None and len(answer.unanswered) < len(answer.findings):
+        about += " (no source bears it out)"
     if answer.calls:
         about += f" | {answer.calls} call(s), {answer.usage.total_tokens} tokens"
     click.secho(about, dim=True, err=True)
