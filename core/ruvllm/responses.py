@@ -148,17 +148,21 @@ class Response:
 
     Attributes:
         request_id: what feedback about it refers to.
-        confidence: calibrated P(the agent is right), 0 to 1.
+        confidence: of the answer, 0 to 1: its backend's own (of the extractive one, P(the sources hold the answer); of
+            a model, the mean probability of its tokens); None where a backend tells none.
+        agent: of `decision`, whose confidence says how sure that is.
         tier: of the backend that answered.
         sources: what of memory was given to the backend, best first.
         cost: US dollars.
         latency: microseconds of each of STAGES, and "total", which is their sum.
         finish_reason: "stop" or "length".
+        decision: where the question was routed. Its agent has spoken only where `decision.action` is not "escalate".
+        warnings: what of the question's surroundings the backend did not get, and who had to stand in for whom.
     """
 
     request_id: str
     text: str
-    confidence: float
+    confidence: float | None
     agent: str
     tier: Tier
     sources: tuple[Source, ...]
@@ -166,8 +170,10 @@ class Response:
     usage: Usage
     cost: float
     latency: Mapping[str, float]
+    decision: Decision
     session_id: str | None = None
     finish_reason: str = "stop"
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, the shape every host returns."""
@@ -198,10 +204,10 @@ class Applied:
     """What feedback about a request changed.
 
     Attributes:
-        agent: "confirmed", "corrected", "rejected", or "" where nothing was said about it.
+        agent: "confirmed", "corrected", "rejected", or "" where nothing was said about it: a rating is of the answer.
         memories: whose quality moved.
         edges: whose weight moved.
-        remembered: id of the question and answer in memory, if they are kept there.
+        remembered: id of the question and answer (the better one, after a correction) in memory, if they are there.
         trajectory: whether it taught patterns.
         model_choice: whether the model router will learn from it.
     """

@@ -56,7 +56,11 @@ async def feedback(edge: Edge, call: Call) -> s.Learnt:
     body: s.FeedbackBody = call.body
     if body.request_id is not None:
         applied = await edge.llm.afeedback_request(
-            body.request_id, rating=body.rating, correction=body.correction, task_success=body.task_success
+            body.request_id,
+            rating=body.rating,
+            correction=body.correction,
+            task_success=body.task_success,
+            agent=body.agent,
         )
         if body.rating is not None:
             edge.metrics.quality.observe((body.rating - 1) / 4)
@@ -179,7 +183,8 @@ async def ready(edge: Edge, _: Call) -> Any:
     """Whether requests should be sent here: 503 while it warms up or ends."""
     if not edge.ready:
         return Reply(s.Ready(ready=False), status=503)
-    return s.Ready(ready=True, agents=len(edge.llm.agents), encoder=edge.llm.mode)
+    status = "degraded" if edge.unavailable else "ok"
+    return s.Ready(True, len(edge.llm.agents), edge.llm.mode, status, edge.unavailable)
 
 
 async def metrics(edge: Edge, _: Call) -> Reply:

@@ -71,7 +71,10 @@ class QueryBody(Struct):
 
 
 class FeedbackBody(Struct):
-    """Either `text` and `agent`: this task belongs to this agent. Or `request_id`: how an answer was."""
+    """Either `text` and `agent`: this task belongs to this agent. Or `request_id`: how an answer was.
+
+    With a request, `correction` is the better answer, and `agent` who is right for the question.
+    """
 
     text: str | None = None
     agent: str | None = None
@@ -224,8 +227,10 @@ class Health(Struct):
 
 
 class Ready(Struct):
-    """Whether requests should be sent here now."""
+    """Whether requests should be sent here now, and which backends are down: then memory or another one answers."""
 
     ready: bool
     agents: int | UnsetType = UNSET
     encoder: str | UnsetType = UNSET
+    status: str | UnsetType = UNSET
+    unavailable: list[str] | UnsetType = UNSET

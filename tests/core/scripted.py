@@ -9,9 +9,10 @@ from ruvllm.inference.backend import Chunk, Completion, Message, Params, Usage, 
 
 
 class Scripted:
-    """Says `answer` word by word; fails after `fails_after` words if that is set.
+    """Says `answer` word by word, and that it is sure of it; fails after `fails_after` words if that is set.
 
     Attributes:
+        confidence: of each answer; None says nothing of it.
         asked: the messages and params of each call.
         closed: streams that were left or ended.
     """
@@ -19,6 +20,7 @@ class Scripted:
     def __init__(self, answer: str = "Do it on Monday.", name: str = "scripted", context: int = 8_192) -> None:
         self.answer, self.name, self.model, self.context = answer, name, f"{name}-1b", context
         self.fails_after: int | None = None
+        self.confidence: float | None = 0.9
         self.asked: list[tuple[tuple[Message, ...], Params]] = []
         self.closed = 0
 
@@ -32,7 +34,7 @@ class Scripted:
                 if i == self.fails_after:
                     raise BackendError("it is down", kind="unavailable")
                 yield Chunk(f" {word}" if i else word)
-            yield Chunk("", "stop", Usage(40, 4))
+            yield Chunk("", "stop", Usage(40, 4), self.confidence)
         finally:
             self.closed += 1
 

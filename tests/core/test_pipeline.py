@@ -16,6 +16,7 @@ from ruvllm.errors import BackendError, ConfigError, InputError
 from ruvllm.inference.backend import estimate_tokens
 from ruvllm.memory.records import Memory
 from ruvllm.responses import STAGES, Constraints, Delta, Response, Routed
+from ruvllm.routing.tiers import CONFIRM_FROM
 
 FACTS = (
     "The staging database is reset every Monday at six in the morning.",
@@ -76,12 +77,14 @@ def test_without_a_backend_memory_answers(static_llm: RuvLLM):
 
 def test_the_backend_reads_agent_sources_and_question(remembering: tuple[RuvLLM, Scripted]):
     llm, backend = remembering
-    response = ask(llm)
+    sure = "write unit tests for the job that resets the staging database every Monday"
+    response = ask(llm, sure)
+    assert response.decision.confidence >= CONFIRM_FROM
     ((system, user),) = [messages for messages, _ in backend.asked]
     assert system.role == "system"
-    assert response.agent in system.content
+    assert system.content.startswith(f"You are {response.agent}. ")
     assert FACTS[0] in system.content
-    assert (user.role, user.content) == ("user", QUESTION)
+    assert (user.role, user.content) == ("user", sure)
     assert (response.text, response.routing.model) == (backend.answer, "scripted-1b")
     assert response.usage.total_tokens == 44
 
@@ -120,7 +123,7 @@ def test_a_session_carries_its_history(remembering: tuple[RuvLLM, Scripted]):
     first = ask(llm, session=session.id)
     ask(llm, "and who approves it?", session=session.id)
     ask(llm, "something else")
-    spoken = [[message.content for message in messages[1:]] for messages, _ in backend.asked]
+    spoken = [[one.content for one in messages if one.role != "system"] for messages, _ in backend.asked]
     assert spoken == [
         [QUESTION],
         [QUESTION, backend.answer, "and who approves it?"],
@@ -265,6 +268,30 @@ def test_the_prompt_fits_its_budget(static_llm: RuvLLM):
         ask(llm, "staging " * 2_000, constraints=Constraints(force_context=500))
 
 
+def test_sources_and_history_are_still_read_after_150_rated_turns(static_llm: RuvLLM):
+    backend = Scripted()
+    llm = make(static_llm, backend, config=Config.from_dict({"memory": {"write_back": False}}))
+    for i in range(160):  # short ones: what they need fits into the smallest context
+        response = ask(llm, f"write unit tests for part {i} of the parser", constraints=Constraints(max_tokens=20))
+        llm.feedback_request(response.request_id, 5)
+    run_now(llm.learners.train(300))
+    ids = llm.memory.add(FACTS)
+    session = llm.new_session().id
+    told = list[Response]()
+    for text in (QUESTION, "when is that staging database reset?", "what does a deployment need, how many approvals?"):
+        told.append(ask(llm, text, session=session))
+    learnt = [response for response in told[1:] if response.routing.learnt]
+    assert learnt
+    assert min(response.routing.context_size for response in learnt) < 1_100
+    for (messages, params), response in zip(backend.asked[-3:], told, strict=True):
+        assert {source.id for source in response.sources} & set(ids)
+        assert response.sources[0].text in messages[0].content
+        assert params.max_tokens == 512
+        turns = (len(messages) - 2) // 2
+        assert turns >= (response is not told[0])  # the last one at least
+        assert bool(response.warnings) == (turns < told.index(response))
+
+
 def test_a_long_question_gets_the_context_it_needs(remembering: tuple[RuvLLM, Scripted]):
     llm, backend = remembering
     long = "reset the staging database " * 800  # about 5,400 tokens; the usual context has 4,096
@@ -276,7 +303,7 @@ def test_a_long_question_gets_the_context_it_needs(remembering: tuple[RuvLLM, Sc
 def test_the_best_answers_are_remembered_with_a_real_vector(remembering: tuple[RuvLLM, Scripted]):
     llm, _ = remembering
     text = "write unit tests for the parser"
-    assert ask(llm, text).confidence > 0.75
+    assert ask(llm, text).confidence == 0.9
     llm._pipeline.save()
     (pair,) = [found.memory for found in llm.memory.search(text, 10) if found.memory.kind == "QAPair"]
     assert pair.text == f"Q: {text}\nA: Do it on Monday."
@@ -285,9 +312,14 @@ def test_the_best_answers_are_remembered_with_a_real_vector(remembering: tuple[R
     assert ask(llm, "unit tests for a parser, please").sources[0].id == pair.id
 
 
-def test_what_nobody_is_sure_of_is_not_remembered(remembering: tuple[RuvLLM, Scripted]):
-    llm, _ = remembering
-    assert ask(llm).confidence < 0.75
+@pytest.mark.parametrize("confidence", [0.7, 0.0, None])
+def test_an_answer_that_its_backend_is_not_sure_of_is_not_remembered(
+    remembering: tuple[RuvLLM, Scripted], confidence: float | None
+):
+    llm, backend = remembering
+    backend.confidence = confidence
+    response = ask(llm, "write unit tests for the parser")
+    assert (response.confidence, response.decision.confidence > 0.9) == (confidence, True)
     llm._pipeline.save()
     assert llm.memory.stats()["collections"] == {"default": len(FACTS)}
 
@@ -297,7 +329,7 @@ def test_learning_can_be_switched_off(static_llm: RuvLLM):
     response = ask(llm, "write unit tests for the parser")
     llm._pipeline.save()
     assert llm.memory.stats()["collections"] == {}
-    applied = llm.feedback_request(response.request_id, 5)
+    applied = llm.feedback_request(response.request_id, 5, agent="tester")
     assert (applied.agent, applied.trajectory, applied.model_choice) == ("confirmed", False, False)
 
 

@@ -36,6 +36,7 @@ __all__ = ["MODES", "Router", "checked_text"]
 MODES = CHOICES["encoder"]
 
 _SETTLED = 0.98  # a static answer as sure as this stands: lower is faster, and a little less accurate
+_NOBODY = Agent("")  # has no tier of its own
 _MAX_TEXT = 4_000_000  # characters; past this it is no task but a file
 
 Array = NDArray[np.float32]
@@ -213,6 +214,10 @@ class Router:
     def learnt(self) -> dict[str, tuple[Scorer, int]]:
         """By encoder name, the scorers there are, with how much of the feedback each has taken in."""
         return self._learner.learnt
+
+    async def tier(self, text: str) -> Tier:
+        """How strong a model a task needs, whoever takes it."""
+        return await self._tier(_NOBODY, text, self._static.encode_one(text))
 
     async def raw_confidence(self, text: str) -> float:
         """The top softmax probability before any calibration, to compare calibrations with."""
