@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from scripted import Scripted
 
@@ -13,6 +15,8 @@ from ruvllm.config import Config
 from ruvllm.encoders.protocol import run_now
 from ruvllm.errors import InputError
 from ruvllm.inference.backend import Message
+from ruvllm.memory.store import Store
+from ruvllm.query.requests import Asked, RequestLog
 from ruvllm.query.writers import Writers
 from ruvllm.responses import Constraints, Response
 from ruvllm.routing.fastgrnn import Choice, ModelSize
@@ -242,6 +246,79 @@ def test_what_is_learnt_outlives_the_process(static_llm: RuvLLM, kitchen: list[A
         learners = llm._pipeline.learners
         assert learners.engine.get_stats().trajectories == 1
         assert len(learners.replay.labelled) == 1
+
+
+def test_a_request_is_rated_in_a_later_process(static_llm: RuvLLM, kitchen: list[Agent], tmp_path: Path):
+    state = tmp_path / "state.db"
+
+    def opened(**config: Any) -> RuvLLM:
+        backends = {Tier.LARGE: Scripted("Twelve hours.")}
+        options = Config.from_dict(config)
+        return RuvLLM(kitchen, encoder="static", like=static_llm, state=state, backends=backends, config=options)
+
+    with opened(memory={"quality_threshold": 0.95}) as llm:
+        ids = llm.memory.add(FACTS)
+        llm.memory.graph.link(ids[0], ids[1], "SameTopic", 0.5)
+        response = ask(llm)
+    with opened() as llm:
+        applied = llm.feedback_request(response.request_id, 1)
+        assert (applied.memories, applied.edges, applied.trajectory, applied.model_choice) == (2, 1, True, True)
+        assert (qualities(llm), weight(llm)) == ([0.8, 0.8], 0.3)
+    with opened() as llm:  # what the former rating moved is known
+        applied = llm.feedback_request(response.request_id, 5)
+        assert (qualities(llm), weight(llm)) == ([1.0, 1.0], 0.7)
+        assert (applied.trajectory, applied.remembered is not None) == (False, True)
+        (pair,) = llm.memory.records.get([applied.remembered or 0])
+        assert pair.text == f"Q: {QUESTION}\nA: Twelve hours."
+        assert llm.feedback_request(response.request_id, agent="gardener").agent == "corrected"
+    with opened(sessions={"keep": False}) as llm:  # questions and answers do not stay
+        ask(llm)
+        with pytest.raises(InputError):
+            llm.feedback_request(response.request_id, 5)
+    with opened() as llm:
+        assert llm.store.kept("requests") is None
+
+
+def test_only_the_latest_requests_outlive_the_process(tmp_path: Path):
+    store = Store(tmp_path / "state.db")
+    logs = [RequestLog(store=store) for _ in range(2)]
+    for i in range(130):
+        logs[i % 2].add(Asked(f"req-{i}", "x" * 20_000, "baker", np.ones(4, np.float32), answer="y" * 20_000))
+    for log in logs:
+        log.save()
+    later = RequestLog(store=store)
+    for log in (*logs, later):
+        assert log.get("req-129").request_id == "req-129"
+    found = later.get("req-128")
+    assert (len(found.text), found.answer, found.vector.shape, found.turn) == (10_000, "", (0,), -1)
+    with pytest.raises(InputError):
+        later.get("req-0")
+    assert len(json.loads(store.kept("requests") or b"")) == 100
+    assert len(store.kept("requests") or b"") < 1_500_000
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sources": [10**40]},
+        {"tokens": float("inf")},
+        {"quality": float("nan")},
+        {"edges": [[1]]},
+        {"size": 9},
+        {"cost": "much"},
+        {"memory": {}},
+    ],
+)
+def test_requests_that_nobody_wrote_are_none(tmp_path: Path, change: dict[str, Any]):
+    store = Store(tmp_path / "state.db")
+    log = RequestLog(store=store)
+    log.add(Asked("req-1", "hello", "baker", np.ones(4, np.float32)))
+    log.save()
+    (row,) = json.loads(store.kept("requests") or b"")
+    for damaged in (json.dumps([row | change]), json.dumps({"a": 1}), "[" * 100_000, "no json"):
+        store.keep("requests", damaged.encode())
+        with pytest.raises(InputError, match="remembered"):
+            RequestLog(store=store).get("req-1")
 
 
 def test_patterns_come_of_what_worked(llm: RuvLLM):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from ruvllm import RuvLLM, Tier
 from ruvllm.config import Config
 from ruvllm.encoders.protocol import run_now
 from ruvllm.errors import BackendError, ConfigError, InputError
-from ruvllm.inference.backend import estimate_tokens
+from ruvllm.inference.backend import Message, estimate_tokens
 from ruvllm.memory.records import Memory
 from ruvllm.responses import STAGES, Constraints, Delta, Response, Routed
 from ruvllm.routing.tiers import CONFIRM_FROM
@@ -184,6 +185,71 @@ def test_a_backend_that_breaks_off_leaves_nothing(remembering: tuple[RuvLLM, Scr
     assert llm.stats()["total_queries"] == 0
 
 
+def test_below_the_confirm_band_nobody_is_played_and_no_agents_tier_counts(static_llm: RuvLLM):
+    large, small = Scripted("Large."), Scripted("Small.", "small")
+    pinned = [replace(agent, tier=Tier.LARGE) for agent in static_llm.agents]
+    tiers = {Tier.LARGE: large, Tier.SMALL: small}
+    llm = RuvLLM(pinned, encoder="static", like=static_llm, backends=tiers)
+    unsure = ask(llm, "Hi")
+    assert unsure.decision.confidence < CONFIRM_FROM
+    assert (unsure.decision.tier, unsure.tier, unsure.text) == (Tier.LARGE, Tier.SMALL, "Small.")
+    assert [message.role for message in small.asked[-1][0]] == ["user"]
+    sure = ask(llm, "write unit tests for the parser")
+    assert (sure.tier, sure.text) == (Tier.LARGE, "Large.")
+    assert large.asked[-1][0][0].content.startswith("You are tester. ")
+
+
+def test_confidence_is_the_answers_and_the_decisions_is_the_routes(remembering: tuple[RuvLLM, Scripted]):
+    llm, backend = remembering
+    for confidence in (0.4, None):
+        backend.confidence = confidence
+        response = ask(llm)
+        assert response.confidence == confidence
+        assert response.decision.confidence == llm.route(QUESTION).confidence
+        assert (response.agent, response.to_dict()["decision"]["agent"]) == (response.decision.agent,) * 2
+    assert make(llm, config=None).query("what?").confidence == 0
+
+
+def test_with_the_only_backend_dead_memory_answers_and_says_so(remembering: tuple[RuvLLM, Scripted]):
+    llm, backend = remembering
+    backend.fails_after = 0
+    session = llm.new_session().id
+    response = ask(llm, session=session)
+    assert "every Monday at six" in response.text
+    assert (response.routing.backend, response.tier) == ("extractive", Tier.BOOSTER)
+    assert response.warnings == ("scripted gave no answer (unavailable); memory answers instead",)
+    assert 0.5 < (response.confidence or 0) <= 1
+    *_, last = events(llm.aquery_stream(QUESTION, session=session))
+    assert (last.routing.backend, last.warnings) == ("extractive", response.warnings)
+    llm._pipeline.save()
+    assert llm.memory.stats()["collections"] == {"default": len(FACTS)}  # it only repeats them
+    assert run_now(llm.aunavailable()) == ["scripted"]
+    backend.fails_after = None
+    again = ask(llm, session=session)
+    assert (again.text, again.warnings) == (backend.answer, ())
+    assert run_now(llm.aunavailable()) == []
+
+
+def test_what_memory_does_not_hold_is_the_dead_backends_error(remembering: tuple[RuvLLM, Scripted]):
+    llm, backend = remembering
+    backend.fails_after = 0
+    with pytest.raises(BackendError, match="down"):
+        ask(llm, "who painted the ceiling of the chapel?")
+    with pytest.raises(BackendError, match="down"):  # a conversation is its caller's: nobody else goes on with it
+        ask(llm, messages=[Message("user", QUESTION)])
+    with pytest.raises(BackendError, match="down"):
+        ask(llm, constraints=Constraints(force_model="scripted"))
+
+
+@pytest.mark.parametrize("kind", ["refused", "rate_limited"])
+def test_a_backend_that_is_alive_is_not_replaced_by_memory(remembering: tuple[RuvLLM, Scripted], kind: Any):
+    llm, backend = remembering
+    backend.fails_after, backend.fails_with = 0, kind
+    with pytest.raises(BackendError) as caught:
+        ask(llm)
+    assert caught.value.kind == kind
+
+
 def test_another_tier_answers_when_one_is_down(static_llm: RuvLLM):
     large, small = Scripted("From the large one."), Scripted("From the small one.", "small")
     llm = make(static_llm, large, small)
@@ -192,6 +258,7 @@ def test_another_tier_answers_when_one_is_down(static_llm: RuvLLM):
     large.fails_after = 0
     response = ask(llm, text)
     assert (response.text, response.routing.backend, response.tier) == ("From the small one.", "small", Tier.SMALL)
+    assert response.warnings == ("scripted gave no answer (unavailable); small answers instead",)
 
 
 def test_constraints_are_respected(remembering: tuple[RuvLLM, Scripted]):

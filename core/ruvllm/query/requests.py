@@ -143,7 +143,13 @@ class RequestLog:
         data = None if self._store is None else self._store.kept(_NAME)
         try:
             rows = [] if data is None else [_read(row) for row in json.loads(data)]
-        except (ValueError, TypeError, KeyError, RecursionError):  # nothing but ratings of old answers hangs on them
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            OverflowError,
+            RecursionError,
+        ):  # nothing but ratings of old answers hangs on them
             return {}
         return {asked.request_id: asked for asked in rows}
 
