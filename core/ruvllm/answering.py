@@ -155,9 +155,10 @@ class Answering(ABC):
         said = {"rating": rating, "correction": correction, "task_success": task_success, "agent": agent}
         return await self._pipeline.feedback(request_id, **said)
 
-    async def aunavailable(self) -> list[str]:
-        """Names of the backends that cannot answer now; they are asked."""
-        return await self._pipeline.writers.tiers.unavailable()
+    @property
+    def unavailable(self) -> list[str]:
+        """Names of the backends that could not answer when they were last asked."""
+        return self._pipeline.writers.tiers.unavailable() if "_pipeline" in self.__dict__ else []
 
     @property
     def learners(self) -> Learners:

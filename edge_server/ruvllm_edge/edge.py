@@ -31,7 +31,6 @@ __all__ = ["Edge"]
 _SLICE = 16  # texts encoded between two turns of the event loop
 _TICK = 1.0  # seconds between two looks at what waits to be written or learnt
 _BUDGET = 0.05  # seconds of learning at a time
-_LOOK = 10.0  # seconds between two looks at the backends
 
 
 class Edge:
@@ -45,7 +44,6 @@ class Edge:
     Attributes:
         ready: whether the first route will not have to wait, and the server is not ending.
         changing: held while agents are exchanged.
-        unavailable: backends that could not answer at the last look.
     """
 
     def __init__(self, llm: RuvLLM, settings: Settings, keeps: bool = False) -> None:
@@ -63,7 +61,6 @@ class Edge:
         self.hub = Hub(llm.store, llm.static.dim)
         self.changing = asyncio.Lock()
         self.ready = False
-        self.unavailable: list[str] = []
         self.in_flight = 0
         self._tag, self._numbers = urandom(5).hex(), count(1)
 
@@ -146,7 +143,7 @@ class Edge:
     @asynccontextmanager
     async def lifespan(self, _: object) -> AsyncIterator[None]:
         """Warm up behind the first requests; at the end, put everything on disk."""
-        tasks = [asyncio.ensure_future(work) for work in (self._warm(), self._keep(), self._look())]
+        tasks = [asyncio.ensure_future(self._warm()), asyncio.ensure_future(self._keep())]
         try:
             yield
         finally:
@@ -177,15 +174,6 @@ class Edge:
         gc.freeze()  # the models stay: no collection has to go through them again
         self.ready = True
         event(logging.INFO, "ready", agents=len(self.llm.agents), encoder=self.llm.mode)
-
-    async def _look(self) -> None:
-        """Which backends are down: once before it is ready, and now and then."""
-        while True:
-            try:
-                self.unavailable = await self.llm.aunavailable()
-            except RuvllmError as error:
-                event(logging.ERROR, "backends cannot be made", problem=str(error))
-            await asyncio.sleep(_LOOK)
 
     async def _keep(self) -> None:
         """What waits goes to disk, and what was told is learnt from, a little at a time."""

@@ -183,8 +183,8 @@ async def ready(edge: Edge, _: Call) -> Any:
     """Whether requests should be sent here: 503 while it warms up or ends."""
     if not edge.ready:
         return Reply(s.Ready(ready=False), status=503)
-    status = "degraded" if edge.unavailable else "ok"
-    return s.Ready(True, len(edge.llm.agents), edge.llm.mode, status, edge.unavailable)
+    dead = edge.llm.unavailable
+    return s.Ready(True, len(edge.llm.agents), edge.llm.mode, "degraded" if dead else "ok", dead)
 
 
 async def metrics(edge: Edge, _: Call) -> Reply:

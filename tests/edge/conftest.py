@@ -34,7 +34,6 @@ class Writer:
     asked: list[Sequence[Message]] = field(default_factory=list)
     params: list[Params] = field(default_factory=list)
     confidence: float | None = 0.9
-    is_healthy: bool = True
     stopped: int = 0  # streams that were broken off
     closed: bool = False
 
@@ -57,7 +56,7 @@ class Writer:
             raise
 
     async def healthy(self) -> bool:
-        return self.is_healthy
+        return True
 
     async def close(self) -> None:
         self.closed = True

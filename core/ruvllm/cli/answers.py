@@ -15,11 +15,12 @@ from ruvllm.cli.options import agents_option, default_state, encoder_option, sta
 from ruvllm.cli.ready import check_memories, ready_encoder, ready_model, warm_agents
 from ruvllm.config import Config
 from ruvllm.options import BackendConfig
-from ruvllm.responses import Response, Routed
+from ruvllm.responses import Applied, Response, Routed
 
 __all__ = [
     "SAMPLING",
     "answer_options",
+    "learnt_line",
     "open_answering",
     "ready_models",
     "routing_line",
@@ -129,12 +130,28 @@ def routing_line(routed: Routed) -> str:
 
 
 def times_line(response: Response) -> str:
-    """How long an answer took, and what it cost."""
+    """How long an answer took, how sure its backend is of it, and what it cost."""
     own = (response.latency["total"] - response.latency["generation"]) / 1_000
     line = f"{own:.1f} ms + {response.latency['generation'] / 1_000:.0f} ms of {plain(response.routing.backend)}"
     if response.usage.total_tokens:
         line += f", {response.usage.total_tokens} tokens"
+    if response.confidence is not None:
+        line += f", answer {response.confidence:.2f}"
     return f"{line}, ${response.cost:.4f}" if response.cost else line
+
+
+def learnt_line(done: Applied, agent: str) -> str:
+    """What feedback about an answer changed.
+
+    Args:
+        agent: that was named in it, if one was.
+    """
+    parts = [f"{plain(agent) or 'its agent'} {done.agent}"] if done.agent else []
+    parts += [f"{done.memories} source(s)"] if done.memories else []
+    parts += [f"{done.edges} edge(s)"] if done.edges else []
+    parts += ["remembered"] if done.remembered else []
+    parts += ["patterns"] if done.trajectory else []
+    return f"learnt: {', '.join(parts) or 'nothing new'}"
 
 
 def safe(text: str) -> str:

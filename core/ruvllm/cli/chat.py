@@ -14,21 +14,23 @@ from ruvllm import RuvLLM, RuvllmError
 from ruvllm.cli.answers import (
     SAMPLING,
     answer_options,
+    learnt_line,
     open_answering,
     routing_line,
     safe,
     sampling_options,
     times_line,
 )
-from ruvllm.cli.console import fail, plain
-from ruvllm.responses import Applied, Constraints, Delta, Response, Routed
+from ruvllm.cli.console import fail, plain, warn
+from ruvllm.responses import Constraints, Delta, Response, Routed
 
 __all__ = ["chat"]
 
 _HELP = """\
-/good              this answer was good: its agent and sources gain
+/good              this answer was good: its sources gain
 /bad               it was not: they lose
-/agent NAME        the agent NAME should have had it
+/better TEXT       the better answer, which is remembered instead
+/agent NAME        the agent NAME is right for the question
 /remember TEXT     keep TEXT in memory
 /sources           what of memory the last answer was given
 /new               begin a new conversation
@@ -40,7 +42,7 @@ _HELP = """\
 @sampling_options
 @click.pass_context
 def chat(ctx: click.Context, /, **options: Any) -> None:
-    """Talk, see which agent and model each question goes to, and teach with /good, /bad and /agent NAME.
+    """Talk, see which agent and model each question goes to, and teach with /good, /bad, /better and /agent.
 
     Without an LLM the answers are put together from what was remembered, with their sources.
 
@@ -103,6 +105,8 @@ class _Chat:
                 else:
                     self._last = event
                     click.echo()
+                    for warning in event.warnings:
+                        warn(plain(warning))
                     click.secho(times_line(event), dim=True)
 
     def _command(self, name: str = "", rest: str = "") -> None:
@@ -111,8 +115,10 @@ class _Chat:
                 self._judge(rating=5)
             case "bad":
                 self._judge(rating=1)
-            case "agent" if rest:
+            case "better" if rest:
                 self._judge(correction=rest)
+            case "agent" if rest:
+                self._judge(agent=rest)
             case "remember" if rest:
                 ids = self._runner.run(self._llm.memory.aadd(rest))
                 click.echo(f"remembered (id {ids[0]})")
@@ -125,13 +131,13 @@ class _Chat:
             case _:
                 click.echo(_HELP)
 
-    def _judge(self, rating: int | None = None, correction: str | None = None) -> None:
+    def _judge(self, **said: Any) -> None:
         if self._last is None:
             click.echo("there is no answer yet")
             return
         request = self._last.request_id
-        done = self._runner.run(self._llm.afeedback_request(request, rating=rating, correction=correction))
-        click.echo(_learnt(done, correction or self._last.agent))
+        done = self._runner.run(self._llm.afeedback_request(request, **said))
+        click.echo(learnt_line(done, said.get("agent", "")))
 
     def _show_sources(self) -> None:
         sources = self._last.sources if self._last else ()
@@ -159,12 +165,3 @@ def _writers(llm: RuvLLM) -> str:
     if all(backend.model == "extractive" for backend in backends.values()):
         return "extractive (no LLM: sentences of what was remembered, with their sources)"
     return ", ".join(f"{plain(one.model)} (tier {tier.name.lower()})" for tier, one in backends.items())
-
-
-def _learnt(done: Applied, agent: str) -> str:
-    parts = [f"{plain(agent)} {done.agent}"] if done.agent else []
-    parts += [f"{done.memories} source(s)"] if done.memories else []
-    parts += [f"{done.edges} edge(s)"] if done.edges else []
-    parts += ["remembered"] if done.remembered else []
-    parts += ["patterns"] if done.trajectory else []
-    return f"learnt: {', '.join(parts) or 'nothing new'}"

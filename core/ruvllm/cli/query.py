@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ruvllm.cli.answers import SAMPLING, answer_options, open_answering, safe, sampling_options, times_line
-from ruvllm.cli.console import plain, print_json
+from ruvllm.cli.console import plain, print_json, warn
 from ruvllm.cli.options import json_option
 from ruvllm.errors import InputError
 from ruvllm.responses import Constraints
@@ -60,8 +60,12 @@ def query(
         print_json(response.to_dict())
         return
     click.echo(safe(response.text))
-    about = f"{plain(response.agent)} {response.confidence:.2f} | {times_line(response)}"
+    for warning in response.warnings:
+        warn(plain(warning))
+    decision = response.decision
+    about = f"{plain(decision.agent)} {decision.confidence:.2f} ({decision.action}) | {times_line(response)}"
     click.secho(about, dim=True, err=True)
+    click.secho(f"rate it: ruvllm feedback --request {response.request_id} --rating 1..5", dim=True, err=True)
 
 
 @click.command()

@@ -105,10 +105,9 @@ class Tiers:
         distinct = {id(backend): backend for backend in self.backends.values()}
         return {backend.name: await backend.healthy() for backend in distinct.values()}
 
-    async def unavailable(self) -> list[str]:
-        """Names of the backends that have no chance to answer now."""
-        states = self.states()
-        return [name for name, healthy in (await self.healthy()).items() if not healthy or states[name] == "open"]
+    def unavailable(self) -> list[str]:
+        """Names of the backends that could not answer when they were last asked."""
+        return [backend.name for backend in self.backends.values() if self._breakers[id(backend)].failing]
 
     async def close(self) -> None:
         """Let the backends go."""
