@@ -110,6 +110,7 @@ class Pipeline:
             end.cost,
             end.confidence,
             end.backend,
+            end.dropped,
         )
         yield self._finish(turn, whole)
 
@@ -253,7 +254,7 @@ class Pipeline:
             decision=turn.decision,
             session_id=turn.conversation.id if turn.conversation else None,
             finish_reason=completion.finish_reason,
-            warnings=turn.warnings(author),
+            warnings=turn.warnings(author, completion.dropped),
         )
 
     def _asked(self, turn: Turn, completion: Completion, written: bool, size: ModelSize | None) -> Asked:

@@ -22,6 +22,7 @@ class Scripted:
         self.fails_after: int | None = None
         self.fails_with: BackendFailure = "unavailable"
         self.confidence: float | None = 0.9
+        self.dropped = 0
         self.asked: list[tuple[tuple[Message, ...], Params]] = []
         self.closed = 0
 
@@ -35,7 +36,7 @@ class Scripted:
                 if i == self.fails_after:
                     raise BackendError("it is down", kind=self.fails_with)
                 yield Chunk(f" {word}" if i else word)
-            yield Chunk("", "stop", Usage(40, 4), self.confidence)
+            yield Chunk("", "stop", Usage(40, 4), self.confidence, dropped=self.dropped)
         finally:
             self.closed += 1
 

@@ -359,6 +359,16 @@ def test_sources_and_history_are_still_read_after_150_rated_turns(static_llm: Ru
         assert bool(response.warnings) == (turns < told.index(response))
 
 
+def test_messages_that_a_backend_could_not_read_are_told(remembering: tuple[RuvLLM, Scripted]):
+    llm, backend = remembering
+    backend.dropped = 2
+    said = [Message("user", "one"), Message("assistant", "two"), Message("user", QUESTION)]
+    words = ("2 of 3 messages did not fit into scripted's context",)
+    assert ask(llm, messages=said).warnings == words
+    *_, last = events(llm.aquery_stream(QUESTION, messages=said))
+    assert last.warnings == words
+
+
 def test_a_long_question_gets_the_context_it_needs(remembering: tuple[RuvLLM, Scripted]):
     llm, backend = remembering
     long = "reset the staging database " * 800  # about 5,400 tokens; the usual context has 4,096

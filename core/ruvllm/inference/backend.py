@@ -107,6 +107,7 @@ class Completion:
         cost: in US dollars.
         confidence: 0 to 1, the backend's own; 0 says that it cannot answer, None that it does not know.
         backend: the name of the one that wrote it, "" for the one that was asked.
+        dropped: messages, the oldest, that it did not read because they did not fit.
     """
 
     text: str
@@ -116,6 +117,7 @@ class Completion:
     cost: float = 0.0
     confidence: float | None = None
     backend: str = ""
+    dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ class Chunk:
     """A piece of an answer; the last one has `finish_reason`, `usage` and `cost`, and may have no text.
 
     Attributes:
-        confidence: of the answer so far, as in `Completion`.
+        confidence: of the answer so far, as in `Completion`; so is `dropped`, of the last one.
         model, backend: who writes, "" for the one that was asked.
     """
 
@@ -134,6 +136,7 @@ class Chunk:
     cost: float = 0.0
     model: str = ""
     backend: str = ""
+    dropped: int = 0
 
 
 class Backend(Protocol):
@@ -198,4 +201,5 @@ async def gather(chunks: AsyncIterator[Chunk], model: str) -> Completion:
         end.cost,
         end.confidence,
         end.backend,
+        end.dropped,
     )

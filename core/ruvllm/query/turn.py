@@ -66,14 +66,17 @@ class Turn:
         message = f"{name} had no answer within {limit:g} ms"
         return BackendError(message, kind="timeout", field="max_latency_ms", fix="allow more time, or a smaller model")
 
-    def warnings(self, author: Backend) -> tuple[str, ...]:
+    def warnings(self, author: Backend, dropped: int) -> tuple[str, ...]:
         """What the answer had to do without, and who had to stand in for whom.
 
         Args:
             author: who gave it.
+            dropped: messages that it did not read.
         """
         remembered = isinstance(author, Extractive)  # by one who reads all that was found
         out = () if remembered else self.prompt.left_out
+        if dropped:
+            out += (f"{dropped} of {len(self.prompt.messages)} messages did not fit into {author.name}'s context",)
         errors = self.writer.errors if isinstance(self.writer, Ladder) else ()
         if not errors or author is self.plan.backend:
             return out
