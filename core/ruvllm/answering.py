@@ -121,24 +121,27 @@ class Answering(ABC):
         rating: float | None = None,
         correction: str | None = None,
         task_success: bool | None = None,
+        agent: str | None = None,
     ) -> Applied:
         """How an answer was; everything that led to it learns from that.
 
-        A rating from 4, or success, confirms the agent; a rating up to 2, or failure, rejects it. Sources and the
-        edges between them rise or fall by (rating - 3) / 10, good answers are remembered, and patterns and the
-        choice of model sizes learn. A later rating of the same request takes the place of the former.
+        Sources and the edges between them rise or fall by (rating - 3) / 10, good answers are remembered, and patterns
+        and the choice of model sizes learn. A later rating of the same request takes the place of the former. Which
+        agent is right is another question: the router learns it from `agent`, and from the success or failure of a
+        task that a model did as that agent (see `Response.decision`).
 
         Args:
-            request_id: of a Response.
+            request_id: of a Response; the latest 100 are known to later processes too.
             rating: 1 (bad) to 5 (good).
-            correction: name of the agent that should have had it.
+            correction: the better answer, a text, which is remembered in the place of the one given.
             task_success: whether the task was solved.
+            agent: name of the agent that is right for the question.
 
         Raises:
             InputError: an unknown request or agent, a rating out of range, or nothing is said.
             StoreError: it cannot be kept.
         """
-        return run_now(self.afeedback_request(request_id, rating, correction, task_success))
+        return run_now(self.afeedback_request(request_id, rating, correction, task_success, agent))
 
     async def afeedback_request(
         self,
@@ -146,9 +149,16 @@ class Answering(ABC):
         rating: float | None = None,
         correction: str | None = None,
         task_success: bool | None = None,
+        agent: str | None = None,
     ) -> Applied:
         """`feedback_request`, awaited."""
-        return await self._pipeline.feedback(request_id, rating, correction, task_success)
+        said = {"rating": rating, "correction": correction, "task_success": task_success, "agent": agent}
+        return await self._pipeline.feedback(request_id, **said)
+
+    @property
+    def unavailable(self) -> list[str]:
+        """Names of the backends that could not answer when they were last asked."""
+        return self._pipeline.writers.tiers.unavailable() if "_pipeline" in self.__dict__ else []
 
     @property
     def learners(self) -> Learners:

@@ -55,8 +55,9 @@ def assemble(
     if not backends:
         backends = {Tier.BOOSTER: Extractive(memory.encoder)}
     chosen = {_tier(tier): backend for tier, backend in backends.items()}
+    writers = Writers(Tiers(chosen), config.inference, Extractive(memory.encoder))
     learners = Learners(memory.encoder, Apart(memory.store, memory.space), config.router, config.learning)
-    return Pipeline(memory, router, Writers(Tiers(chosen), config.inference), learners, config, steps)
+    return Pipeline(memory, router, writers, learners, config, steps)
 
 
 def local_models(config: InferenceConfig) -> LocalModels:

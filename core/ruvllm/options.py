@@ -35,7 +35,7 @@ class MemoryConfig:
         recall: share of the true nearest to be found.
         collection: where questions and answers are kept and looked up.
         write_back: whether good questions and answers are kept.
-        quality_threshold: from which they are good (FEATURES.md M5).
+        quality_threshold: from which they are good (FEATURES.md M5): their backend's confidence, until they are rated.
         write_batch, write_interval_ms: how many wait at most, and for how long.
     """
 

@@ -18,13 +18,14 @@ from ruvllm.memory.memory import MemoryStore
 from ruvllm.query.learners import Learners
 from ruvllm.query.outcomes import Outcomes, Routing
 from ruvllm.query.prompting import compose, verbatim
-from ruvllm.query.requests import Asked, RequestLog
+from ruvllm.query.requests import Asked, open_requests
 from ruvllm.query.retrieval import Retriever
 from ruvllm.query.turn import Turn
 from ruvllm.query.writeback import WriteBack
 from ruvllm.query.writers import Writers, size_of, writes
 from ruvllm.responses import Applied, Constraints, Delta, Event, Response, Routed
 from ruvllm.routing.fastgrnn import ModelSize
+from ruvllm.routing.tiers import CONFIRM_FROM
 from ruvllm.sessions import open_sessions
 from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent, Decision
@@ -64,12 +65,11 @@ class Pipeline:
         self._fresh = learners.start()
         self._choosing = learners.enabled and not writers.local
         self.sessions = open_sessions(lambda: copy(self._fresh), config.sessions, memory.store)
-        self.log = RequestLog(config.learning.requests)
+        self.log = open_requests(config.learning.requests, config.sessions.keep, memory.store)
         kept = config.memory if learners.enabled else replace(config.memory, write_back=False)
         self.writes = WriteBack(memory, kept)
         self._retriever = Retriever(memory, config.memory)
-        replay, engine = (learners.replay, lambda: learners.engine) if learners.enabled else (None, None)
-        self._outcomes = Outcomes(router, memory, self.writes, replay, engine)
+        self._outcomes = Outcomes(router, memory, self.writes, learners)
         self.queries, self.micros = 0, 0.0
 
     async def answer(
@@ -114,14 +114,13 @@ class Pipeline:
             end.cost,
             end.confidence,
             end.backend,
+            end.dropped,
         )
         yield self._finish(turn, whole)
 
-    async def feedback(
-        self, request_id: str, rating: float | None, correction: str | None, task_success: bool | None
-    ) -> Applied:
+    async def feedback(self, request_id: str, **said: Any) -> Applied:
         """See `RuvLLM.feedback_request`."""
-        return await self._outcomes.apply(self.log.get(request_id), rating, correction, task_success)
+        return await self._outcomes.apply(self.log.get(request_id), **said)
 
     async def tick(self, budget_s: float, pause: Pause) -> None:
         """Write what waits if it is time, and learn in the background. Raises StoreError: the file takes nothing."""
@@ -139,6 +138,8 @@ class Pipeline:
             self.writes.flush()
         with self._steps("sessions"):
             self.sessions.flush()
+        with self._steps("requests"):
+            self.log.save()
         self.learners.save(self._steps)
         with self._steps("memory"):
             self._memory.flush()
@@ -177,11 +178,14 @@ class Pipeline:
         turn.lap("retrieval")
         self._retriever.expand(turn.found)
         turn.lap("graph")
-        turn.decision, turn.agent = await self._routed(text)
+        turn.decision, agent = await self._routed(text)
+        tier, pinned = turn.decision.tier, agent.tier is not None
+        if turn.decision.confidence >= CONFIRM_FROM:
+            turn.agent = agent
+        elif pinned:  # an agent that is as likely as not the wrong one has no say
+            tier, pinned = await self._router.atier(text), False
         turn.choice = turn.state.decide(vector, text) if self._choosing else None
-        pinned = turn.agent.tier is not None
-        passing = bool(turn.messages)
-        turn.plan = self.writers.plan(turn.decision.tier, pinned, turn.choice, constraints, passing)
+        turn.plan = self.writers.plan(tier, pinned, turn.choice, constraints, passing=bool(turn.messages))
         turn.lap("routing")
         turn.sources, turn.edges = self._retriever.rank(turn.found)
         turn.lap("attention")
@@ -207,9 +211,16 @@ class Pipeline:
             turn.prompt = verbatim(turn.messages, sources, wanted=wished, most=most, max_tokens=max_tokens)
         else:
             turn.prompt = compose(
-                turn.text, turn.agent, turn.sources, history, wanted=wished, most=most, max_tokens=max_tokens
+                turn.text,
+                turn.agent,
+                turn.sources,
+                history,
+                wanted=wished,
+                most=most,
+                max_tokens=max_tokens,
+                learnt=plan.learnt,
             )
-        turn.writer = self.writers.over(plan, turn.sources)
+        turn.writer = self.writers.over(plan, turn.sources, whole=bool(turn.messages))
         prompt = turn.prompt
         if (prompt.max_tokens, prompt.context) != (said, plan.info.context_size):
             # Without a limit of the caller's, a server behind a URL knows best where its answers end.
@@ -247,7 +258,7 @@ class Pipeline:
         return Response(
             request_id=turn.request_id,
             text=completion.text,
-            confidence=turn.decision.confidence,
+            confidence=completion.confidence,
             agent=turn.decision.agent,
             tier=tier,
             sources=turn.prompt.sources,
@@ -255,8 +266,10 @@ class Pipeline:
             usage=completion.usage,
             cost=completion.cost,
             latency=turn.latency | {"total": total},
+            decision=turn.decision,
             session_id=turn.conversation.id if turn.conversation else None,
             finish_reason=completion.finish_reason,
+            warnings=turn.warnings(author, completion.dropped),
         )
 
     def _asked(self, turn: Turn, completion: Completion, written: bool, size: ModelSize | None) -> Asked:
@@ -270,21 +283,16 @@ class Pipeline:
             agent=turn.decision.agent,
             vector=turn.found.vector,
             answer=completion.text if whole and written else "",
-            quality=_estimated(turn, completion) if whole else 0.0,
+            quality=(completion.confidence or 0.0) if whole else 0.0,
+            used=written and turn.agent is not None and not turn.messages,
             sources=tuple(source.id for source in turn.prompt.sources),
             edges=tuple(edge for edge in turn.edges if used >= {*edge[:2]}),
             conversation=turn.conversation,
             turn=turn.choice.turn if turn.choice else -1,
             size=size if written else None,
             model=completion.model,
-            tokens=completion.usage.total_tokens or turn.prompt.tokens,
+            tokens=(completion.usage.total_tokens or turn.prompt.tokens) + turn.prompt.needed - turn.prompt.tokens,
             cost=completion.cost,
             temperature=plan.params.temperature,
             top_p=plan.params.top_p,
         )
-
-
-def _estimated(turn: Turn, completion: Completion) -> float:
-    """How good an answer is before anybody rates it: no better than either the agent or the text is trusted."""
-    own = completion.confidence
-    return turn.decision.confidence if own is None else min(own, turn.decision.confidence)

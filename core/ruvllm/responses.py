@@ -32,6 +32,10 @@ _RANGES: dict[str, tuple[float, float]] = {  # a whole least asks for a whole nu
     "temperature": (0.0, 2.0),
     "top_p": (1e-6, 1.0),
     "force_context": (64, 10_000_000),
+    "seed": (-(2**63), 2**63 - 1),
+    "top_k": (0, 1_000_000),
+    "min_p": (0.0, 1.0),
+    "repeat_penalty": (1e-6, 10.0),
 }
 
 
@@ -49,6 +53,10 @@ class Constraints:
         stop: texts that end the answer and are left out of it.
         seed: of sampling, where the backend has one.
         extra: further fields of the request to an OpenAI-like server, as in `inference.backend.Params`.
+        top_k: sample from this many tokens at most; 0 for all.
+        min_p: sample from tokens of at least this share of the likeliest one's probability; of local models, and
+            servers that know it.
+        repeat_penalty: above 1 makes tokens that the answer has already less likely.
     """
 
     max_latency_ms: float | None = None
@@ -60,6 +68,9 @@ class Constraints:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    top_k: int | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
 
     def __post_init__(self) -> None:
         """Raises InputError: one is out of range."""
@@ -143,17 +154,21 @@ class Response:
 
     Attributes:
         request_id: what feedback about it refers to.
-        confidence: calibrated P(the agent is right), 0 to 1.
+        confidence: of the answer, 0 to 1: its backend's own (of the extractive one, P(the sources hold the answer); of
+            a model, the mean probability of its tokens); None where a backend tells none.
+        agent: of `decision`, whose confidence says how sure that is.
         tier: of the backend that answered.
         sources: what of memory was given to the backend, best first.
         cost: US dollars.
         latency: microseconds of each of STAGES, and "total", which is their sum.
-        finish_reason: "stop", "length", "content_filter" or "refusal", as in `inference.backend.Completion`.
+        finish_reason: "stop" or "length".
+        decision: where the question was routed. Its agent has spoken only where `decision.action` is not "escalate".
+        warnings: what of the question's surroundings the backend did not get, and who had to stand in for whom.
     """
 
     request_id: str
     text: str
-    confidence: float
+    confidence: float | None
     agent: str
     tier: Tier
     sources: tuple[Source, ...]
@@ -161,8 +176,10 @@ class Response:
     usage: Usage
     cost: float
     latency: Mapping[str, float]
+    decision: Decision
     session_id: str | None = None
     finish_reason: str = "stop"
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, the shape every host returns."""
@@ -193,10 +210,10 @@ class Applied:
     """What feedback about a request changed.
 
     Attributes:
-        agent: "confirmed", "corrected", "rejected", or "" where nothing was said about it.
+        agent: "confirmed", "corrected", "rejected", or "" where nothing was said about it: a rating is of the answer.
         memories: whose quality moved.
         edges: whose weight moved.
-        remembered: id of the question and answer in memory, if they are kept there.
+        remembered: id of the question and answer (the better one, after a correction) in memory, if they are there.
         trajectory: whether it taught patterns.
         model_choice: whether the model router will learn from it.
     """

@@ -66,6 +66,10 @@ class Teaching(Choosing):
         )
         await self.router.learn(feedback)
 
+    async def atier(self, text: str) -> Tier:
+        """How strong a model a task needs, whoever takes it. Raises InputError: an empty text."""
+        return await self.router.tier(checked_text(text))
+
     def review(self) -> int:
         """Fit what feedback taught once more, from all of it, and keep the result; returns how much there is.
 

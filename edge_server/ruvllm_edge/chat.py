@@ -36,6 +36,9 @@ class Ask:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    top_k: int | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
 
     @property
     def question(self) -> str:
@@ -56,6 +59,9 @@ class Ask:
             stop=self.stop,
             seed=self.seed,
             extra=self.extra,
+            top_k=self.top_k,
+            min_p=self.min_p,
+            repeat_penalty=self.repeat_penalty,
         )
 
 
@@ -100,17 +106,14 @@ async def _rest(edge: Edge, event: Event | None, events: AsyncIterator[Event]) -
 
 def told(routing: Routed | Response) -> dict[str, str]:
     """Headers that say where a conversation went."""
-    if isinstance(routing, Routed):
-        decision = routing.decision
-        agent, confidence, tier, action = decision.agent, decision.confidence, decision.tier, decision.action
-    else:
-        agent, confidence, tier, action = routing.agent, routing.confidence, routing.tier, ""
+    decision = routing.decision
+    tier = decision.tier if isinstance(routing, Routed) else routing.tier
     headers = {
         "x-ruvllm-request": routing.request_id,
-        "x-ruvllm-agent": _ascii(agent),
-        "x-ruvllm-confidence": f"{confidence:.4f}",
+        "x-ruvllm-agent": _ascii(decision.agent),
+        "x-ruvllm-confidence": f"{decision.confidence:.4f}",
         "x-ruvllm-tier": Tier(tier).name.lower(),
-        "x-ruvllm-action": action,
+        "x-ruvllm-action": decision.action,
         "x-ruvllm-backend": _ascii(routing.routing.backend),
         "x-ruvllm-model": _ascii(routing.routing.model),
     }

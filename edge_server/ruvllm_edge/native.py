@@ -37,7 +37,16 @@ async def query(edge: Edge, call: Call) -> Response:
     """An answer by the tier's backend, with what memory knows."""
     body: s.QueryBody = call.body
     constraints = Constraints(
-        body.max_latency_ms, body.max_tokens, body.temperature, body.top_p, body.force_model, body.force_context
+        body.max_latency_ms,
+        body.max_tokens,
+        body.temperature,
+        body.top_p,
+        body.force_model,
+        body.force_context,
+        seed=body.seed,
+        top_k=body.top_k,
+        min_p=body.min_p,
+        repeat_penalty=body.repeat_penalty,
     )
     session = None if body.session_id is None else _session_of(edge, call, body.session_id, "session").id
     response = await edge.llm.aquery(body.query, session=session, constraints=constraints)
@@ -50,7 +59,11 @@ async def feedback(edge: Edge, call: Call) -> s.Learnt:
     body: s.FeedbackBody = call.body
     if body.request_id is not None:
         applied = await edge.llm.afeedback_request(
-            body.request_id, rating=body.rating, correction=body.correction, task_success=body.task_success
+            body.request_id,
+            rating=body.rating,
+            correction=body.correction,
+            task_success=body.task_success,
+            agent=body.agent,
         )
         if body.rating is not None:
             edge.metrics.quality.observe((body.rating - 1) / 4)
@@ -190,7 +203,8 @@ async def ready(edge: Edge, _: Call) -> Any:
     """Whether requests should be sent here: 503 while it warms up or ends."""
     if not edge.ready:
         return Reply(s.Ready(ready=False), status=503)
-    return s.Ready(ready=True, agents=len(edge.llm.agents), encoder=edge.llm.mode)
+    dead = edge.llm.unavailable
+    return s.Ready(True, len(edge.llm.agents), edge.llm.mode, "degraded" if dead else "ok", dead)
 
 
 async def metrics(edge: Edge, _: Call) -> Reply:

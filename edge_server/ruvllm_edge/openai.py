@@ -25,7 +25,10 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_
 _READ = frozenset(
     {"model", "messages", "max_tokens", "temperature", "top_p", "stop", "seed", "stream", "n", "logprobs"}
 )
-_HONOURED = frozenset({"messages", "max_completion_tokens", "stream_options"})  # of the others, by every backend
+# Of the others, those that every backend heeds, where it samples at all.
+_HONOURED = frozenset(
+    {"messages", "max_completion_tokens", "stream_options", "top_k", "min_p", "repeat_penalty", "repetition_penalty"}
+)
 _encode = msgspec.json.Encoder().encode
 _DONE = b"data: [DONE]\n\n"
 
@@ -83,6 +86,9 @@ def _asked(edge: Edge, body: o.ChatBody, raw: dict[str, Any]) -> Ask:
         seed=body.seed,
         extra={name: value for name, value in raw.items() if name not in _READ and value is not None}
         | {"messages": [_plain(turn) for turn in raw["messages"]]},
+        top_k=body.top_k,
+        min_p=body.min_p,
+        repeat_penalty=body.repetition_penalty if body.repeat_penalty is None else body.repeat_penalty,
     )
 
 

@@ -66,10 +66,17 @@ class QueryBody(Struct):
     top_p: float | None = None
     force_model: str | None = None
     force_context: int | None = None
+    seed: int | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
 
 
 class FeedbackBody(Struct):
-    """Either `text` and `agent`: this task belongs to this agent. Or `request_id`: how an answer was."""
+    """Either `text` and `agent`: this task belongs to this agent. Or `request_id`: how an answer was.
+
+    With a request, `correction` is the better answer, and `agent` who is right for the question.
+    """
 
     text: str | None = None
     agent: str | None = None
@@ -240,8 +247,10 @@ class Health(Struct):
 
 
 class Ready(Struct):
-    """Whether requests should be sent here now."""
+    """Whether requests should be sent here now, and which backends are down: then memory or another one answers."""
 
     ready: bool
     agents: int | UnsetType = UNSET
     encoder: str | UnsetType = UNSET
+    status: str | UnsetType = UNSET
+    unavailable: list[str] | UnsetType = UNSET

@@ -178,6 +178,8 @@ def test_the_oldest_turns_make_room():
     assert shown == "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\n" + "c" * 60 + (
         "<|im_end|>\n<|im_start|>assistant\n"
     )
+    assert drive(model.generate(history, GREEDY)).dropped == 2
+    assert drive(model.generate(history[-1:], GREEDY)).dropped == 0
     with pytest.raises(BackendError, match="reads 192") as caught:
         model.prompt([*history, *user("d" * 190)], GREEDY)
     assert (caught.value.kind, caught.value.code) == ("refused", "context_length_exceeded")

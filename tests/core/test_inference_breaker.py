@@ -50,6 +50,25 @@ def test_it_opens_after_failures_within_the_window_and_says_how_long_it_rests(br
     assert (error.value.kind, error.value.retry_after, called) == ("unavailable", 3, [])
 
 
+def test_it_is_failing_from_the_first_failure_until_a_call_goes_well_or_it_is_long_ago(breaker, clock):
+    assert not breaker.failing
+    fail(breaker)
+    assert (breaker.failing, breaker.state) == (True, "closed")
+    succeed(breaker)
+    assert not breaker.failing
+    fail(breaker, "rate_limited")  # it is there
+    assert not breaker.failing
+    fail(breaker)
+    clock.now += 11
+    assert not breaker.failing
+    for _ in range(3):
+        fail(breaker)
+    clock.now += 60
+    assert (breaker.failing, breaker.state) == (True, "half-open")
+    succeed(breaker)
+    assert not breaker.failing
+
+
 def test_failures_that_lie_far_apart_do_not_open_it(breaker, clock):
     for _ in range(6):
         fail(breaker)

@@ -77,7 +77,11 @@ def test_a_request_has_what_its_server_knows():
     assert not {"top_k", "repeat_penalty", "repetition_penalty"} & set(cloud)
     assert request_body("m", ASKED, params, "llama.cpp", {})["repeat_penalty"] == 1.2
     vllm = request_body("m", ASKED, Params(top_k=0, repeat_penalty=1.1), "vllm", {})
-    assert (vllm["top_k"], vllm["repetition_penalty"]) == (-1, 1.1)
+    assert (vllm["top_k"], vllm["repetition_penalty"], "min_p" in vllm) == (-1, 1.1, False)
+    for dialect, sent in (("openai", None), ("llama.cpp", 0.2), ("vllm", 0.2)):
+        assert request_body("m", ASKED, Params(min_p=0.2), dialect, {}).get("min_p") == sent
+    assert "stop" not in vllm
+    assert "seed" not in vllm
     new = request_body("m", ASKED, params, "openai", {"max_tokens": None, "max_completion_tokens": 9})
     assert "max_tokens" not in new
     assert new["max_completion_tokens"] == 9

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from scripted import Scripted
 
@@ -12,13 +14,17 @@ from ruvllm import Agent, RuvLLM, Tier
 from ruvllm.config import Config
 from ruvllm.encoders.protocol import run_now
 from ruvllm.errors import InputError
+from ruvllm.inference.backend import Message
+from ruvllm.memory.store import Store
+from ruvllm.query.requests import Asked, RequestLog
 from ruvllm.query.writers import Writers
 from ruvllm.responses import Constraints, Response
 from ruvllm.routing.fastgrnn import Choice, ModelSize
-from ruvllm.types import Feedback
+from ruvllm.routing.tiers import CONFIRM_FROM
 
 FACTS = ("Sourdough proofs overnight in the fridge.", "The fridge is set to four degrees.")
 QUESTION = "how long does the sourdough proof in the fridge?"
+SURE = "bake a loaf of sourdough bread in the oven"
 
 
 @pytest.fixture
@@ -46,27 +52,38 @@ def test_a_good_rating_reaches_everything(llm: RuvLLM):
     llm.memory.records.rate({1: -0.5, 2: -0.5})
     response = ask(llm)
     applied = llm.feedback_request(response.request_id, 5)
-    assert applied.agent == "confirmed"
+    assert applied.agent == ""
     assert (applied.memories, applied.edges) == (2, 1)
     assert (qualities(llm), weight(llm)) == ([0.7, 0.7], 0.7)
     assert applied.trajectory
     assert llm._pipeline.learners.engine.get_stats().trajectories == 1
     assert applied.model_choice
     assert len(llm._pipeline.learners.replay.labelled) == 1
-    assert llm.store.feedback() == [Feedback(QUESTION, response.agent)]
+    assert llm.store.feedback() == []
     (pair,) = llm.memory.records.get([applied.remembered or 0])
     assert (pair.kind, pair.quality, pair.text) == ("QAPair", 1.0, f"Q: {QUESTION}\nA: Twelve hours.")
     cited = {near.other for near in llm.memory.graph.neighbours([pair.id]) if near.kind == "Cites"}
     assert cited == {1, 2}
 
 
-def test_a_bad_rating_rejects(llm: RuvLLM):
+def test_a_bad_rating_lowers_what_led_there_and_not_the_agent(llm: RuvLLM):
     response = ask(llm)
     applied = llm.feedback_request(response.request_id, 1)
-    assert (applied.agent, applied.remembered) == ("rejected", None)
+    assert applied.agent == ""
     assert (qualities(llm), weight(llm)) == ([0.8, 0.8], 0.3)
-    assert llm.store.feedback() == [Feedback(QUESTION, response.agent, right=False)]
-    assert llm.route(QUESTION).agent != response.agent or llm.route(QUESTION).confidence < response.confidence
+    assert llm.store.feedback() == []
+    assert llm.route(QUESTION).confidence == response.decision.confidence
+
+
+@pytest.mark.parametrize("rating", [1, 5])
+def test_rating_hi_says_nothing_of_an_agent(static_llm: RuvLLM, rating: int):
+    llm = RuvLLM(encoder="static", like=static_llm, backends={Tier.LARGE: Scripted("Hello.")})
+    response = ask(llm, "Hi")
+    for _ in range(3):
+        llm.feedback_request(response.request_id, rating)
+    again = llm.route("Hi")
+    assert (again.agent, again.confidence) == (response.agent, response.decision.confidence)
+    assert again.confidence < 0.5
 
 
 def test_a_later_rating_takes_the_place_of_the_former(llm: RuvLLM):
@@ -79,33 +96,83 @@ def test_a_later_rating_takes_the_place_of_the_former(llm: RuvLLM):
     assert llm._pipeline.learners.engine.get_stats().trajectories == 1
 
 
-def test_a_correction_teaches_the_other_agent(llm: RuvLLM):
+def test_an_agent_is_confirmed_or_corrected_by_its_name(llm: RuvLLM):
     text = "which espresso grinder suits the morning shift?"
     response = ask(llm, text)
-    applied = llm.feedback_request(response.request_id, correction="gardener")
+    applied = llm.feedback_request(response.request_id, agent="gardener")
     assert applied.agent == "corrected"
     assert (applied.memories, applied.trajectory) == (0, False)
     assert llm.route(text).agent == "gardener"
-    assert llm.feedback_request(response.request_id, correction=response.agent).agent == "confirmed"
+    assert llm.feedback_request(response.request_id, agent=response.agent).agent == "confirmed"
+    assert llm.feedback_request(response.request_id, 1, agent=response.agent).agent == "confirmed"
+
+
+@pytest.mark.parametrize("text", ["Eighteen hours at four degrees.", "gardener"])
+def test_a_correction_is_a_text_kept_as_the_better_answer(llm: RuvLLM, text: str):
+    response = ask(llm)
+    applied = llm.feedback_request(response.request_id, correction=f" {text} ")
+    assert (applied.agent, llm.store.feedback(), applied.memories) == ("", [], 0)
+    (pair,) = llm.memory.records.get([applied.remembered or 0])
+    assert (pair.text, pair.quality, pair.metadata["model"]) == (f"Q: {QUESTION}\nA: {text}", 1.0, "")
+    assert ask(llm).sources[0].id == pair.id
+
+
+def test_a_better_answer_takes_the_place_of_the_one_that_was_remembered(llm: RuvLLM):
+    response = ask(llm)
+    first = llm.feedback_request(response.request_id, 5).remembered
+    second = llm.feedback_request(response.request_id, 1, correction="Eighteen hours.").remembered
+    third = llm.feedback_request(response.request_id, correction="Twenty hours.").remembered
+    assert first is not None and second is not None and third is not None  # noqa: PT018
+    pairs = {memory.id: memory for memory in llm.memory.records.get([first, second, third])}
+    assert [pairs[i].archived for i in (first, second, third)] == [True, True, False]
+    assert pairs[third].quality == 1.0
+    # A later rating is of the answer that was given, not of the better one.
+    assert llm.feedback_request(response.request_id, 2).remembered == third
+    assert llm.memory.records.get([third])[0].quality == 1.0
+    assert [found.memory.id for found in llm.memory.search(QUESTION) if found.memory.kind == "QAPair"] == [third]
+
+
+def test_an_answer_that_waits_is_not_written_after_a_better_one_came(llm: RuvLLM):
+    response = ask(llm)
+    assert llm.stats()["waiting"] == 1
+    kept = llm.feedback_request(response.request_id, correction="Eighteen hours.").remembered
+    llm._pipeline.save()
+    assert [found.memory.id for found in llm.memory.search(QUESTION) if found.memory.kind == "QAPair"] == [kept]
 
 
 @pytest.mark.parametrize(
     ("told", "agent"),
     [
-        ({"rating": 4}, "confirmed"),
+        ({"rating": 5}, ""),
         ({"rating": 3}, ""),
-        ({"rating": 2}, "rejected"),
+        ({"rating": 1}, ""),
         ({"task_success": True}, "confirmed"),
         ({"task_success": False}, "rejected"),
         ({"rating": 3, "task_success": True}, "confirmed"),
         ({"rating": 5, "task_success": False}, ""),
         ({"rating": 1, "task_success": True}, ""),
         ({"rating": 1, "task_success": False}, "rejected"),
+        ({"rating": 1, "task_success": False, "agent": "baker"}, "confirmed"),
+        ({"task_success": True, "agent": "gardener"}, "corrected"),
     ],
 )
-def test_what_is_said_about_the_agent(llm: RuvLLM, told: dict[str, Any], agent: str):
-    assert llm.feedback_request(ask(llm).request_id, **told).agent == agent
+def test_what_is_said_about_an_agent_that_was_used(llm: RuvLLM, told: dict[str, Any], agent: str):
+    response = ask(llm, SURE)
+    assert (response.agent, response.decision.confidence >= CONFIRM_FROM) == ("baker", True)
+    assert llm.feedback_request(response.request_id, **told).agent == agent
     assert len(llm.store.feedback()) == bool(agent)
+
+
+@pytest.mark.parametrize("told", [{"task_success": True}, {"task_success": False}, {"rating": 5, "task_success": True}])
+def test_success_says_nothing_of_an_agent_that_nobody_was(llm: RuvLLM, told: dict[str, Any]):
+    unsure = ask(llm)
+    assert unsure.decision.confidence < CONFIRM_FROM
+    plain = ask(llm, SURE, messages=[Message("user", SURE)])  # as the caller wants it, without a persona
+    for response in (unsure, plain):
+        assert llm.feedback_request(response.request_id, **told).agent == ""
+    by_memory = RuvLLM(llm.agents, encoder="static", like=llm)
+    by_memory.memory.add(FACTS)
+    assert by_memory.feedback_request(by_memory.query(SURE).request_id, **told).agent == ""
 
 
 @pytest.mark.parametrize(
@@ -117,7 +184,11 @@ def test_what_is_said_about_the_agent(llm: RuvLLM, told: dict[str, Any], agent: 
         ({"rating": float("nan")}, "rating"),
         ({"rating": "5"}, "rating"),
         ({"rating": True}, "rating"),
-        ({"rating": 5, "correction": "nobody"}, "agent"),
+        ({"rating": 5, "agent": "nobody"}, "agent"),
+        ({"rating": 5, "agent": 3}, "agent"),
+        ({"rating": 5, "correction": ""}, "correction"),
+        ({"rating": 5, "correction": 3}, "correction"),
+        ({"rating": 5, "correction": "x" * 100_001}, "correction"),
         ({"rating": 5, "task_success": "yes"}, "task_success"),
     ],
 )
@@ -147,7 +218,7 @@ def test_sources_that_are_gone_do_not_matter(llm: RuvLLM):
 def test_a_text_without_a_known_word_can_be_rated(llm: RuvLLM):
     response = ask(llm, "\N{COMBINING ACUTE ACCENT}")
     applied = llm.feedback_request(response.request_id, 5)
-    assert (applied.agent, applied.trajectory, applied.remembered) == ("confirmed", False, None)
+    assert (applied.agent, applied.trajectory, applied.remembered) == ("", False, None)
 
 
 def test_follow_ups_are_linked_in_memory(llm: RuvLLM):
@@ -170,11 +241,84 @@ def test_what_is_learnt_outlives_the_process(static_llm: RuvLLM, kitchen: list[A
         llm.feedback_request(before.request_id, 5)
     with opened() as llm:
         after = ask(llm)
-        assert after.confidence > before.confidence
+        assert after.decision.confidence == before.decision.confidence
         assert [source.kind for source in after.sources] == ["QAPair"]
         learners = llm._pipeline.learners
         assert learners.engine.get_stats().trajectories == 1
         assert len(learners.replay.labelled) == 1
+
+
+def test_a_request_is_rated_in_a_later_process(static_llm: RuvLLM, kitchen: list[Agent], tmp_path: Path):
+    state = tmp_path / "state.db"
+
+    def opened(**config: Any) -> RuvLLM:
+        backends = {Tier.LARGE: Scripted("Twelve hours.")}
+        options = Config.from_dict(config)
+        return RuvLLM(kitchen, encoder="static", like=static_llm, state=state, backends=backends, config=options)
+
+    with opened(memory={"quality_threshold": 0.95}) as llm:
+        ids = llm.memory.add(FACTS)
+        llm.memory.graph.link(ids[0], ids[1], "SameTopic", 0.5)
+        response = ask(llm)
+    with opened() as llm:
+        applied = llm.feedback_request(response.request_id, 1)
+        assert (applied.memories, applied.edges, applied.trajectory, applied.model_choice) == (2, 1, True, True)
+        assert (qualities(llm), weight(llm)) == ([0.8, 0.8], 0.3)
+    with opened() as llm:  # what the former rating moved is known
+        applied = llm.feedback_request(response.request_id, 5)
+        assert (qualities(llm), weight(llm)) == ([1.0, 1.0], 0.7)
+        assert (applied.trajectory, applied.remembered is not None) == (False, True)
+        (pair,) = llm.memory.records.get([applied.remembered or 0])
+        assert pair.text == f"Q: {QUESTION}\nA: Twelve hours."
+        assert llm.feedback_request(response.request_id, agent="gardener").agent == "corrected"
+    with opened(sessions={"keep": False}) as llm:  # questions and answers do not stay
+        ask(llm)
+        with pytest.raises(InputError):
+            llm.feedback_request(response.request_id, 5)
+    with opened() as llm:
+        assert llm.store.kept("requests") is None
+
+
+def test_only_the_latest_requests_outlive_the_process(tmp_path: Path):
+    store = Store(tmp_path / "state.db")
+    logs = [RequestLog(store=store) for _ in range(2)]
+    for i in range(130):
+        logs[i % 2].add(Asked(f"req-{i}", "x" * 20_000, "baker", np.ones(4, np.float32), answer="y" * 20_000))
+    for log in logs:
+        log.save()
+    later = RequestLog(store=store)
+    for log in (*logs, later):
+        assert log.get("req-129").request_id == "req-129"
+    found = later.get("req-128")
+    assert (len(found.text), found.answer, found.vector.shape, found.turn) == (10_000, "", (0,), -1)
+    with pytest.raises(InputError):
+        later.get("req-0")
+    assert len(json.loads(store.kept("requests") or b"")) == 100
+    assert len(store.kept("requests") or b"") < 1_500_000
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sources": [10**40]},
+        {"tokens": float("inf")},
+        {"quality": float("nan")},
+        {"edges": [[1]]},
+        {"size": 9},
+        {"cost": "much"},
+        {"memory": {}},
+    ],
+)
+def test_requests_that_nobody_wrote_are_none(tmp_path: Path, change: dict[str, Any]):
+    store = Store(tmp_path / "state.db")
+    log = RequestLog(store=store)
+    log.add(Asked("req-1", "hello", "baker", np.ones(4, np.float32)))
+    log.save()
+    (row,) = json.loads(store.kept("requests") or b"")
+    for damaged in (json.dumps([row | change]), json.dumps({"a": 1}), "no json"):
+        store.keep("requests", damaged.encode())
+        with pytest.raises(InputError, match="remembered"):
+            RequestLog(store=store).get("req-1")
 
 
 def test_patterns_come_of_what_worked(llm: RuvLLM):
@@ -209,6 +353,7 @@ def test_a_sure_choice_of_size_decides(static_llm: RuvLLM, size: ModelSize, sure
     assert plan.info.backend == backend
     assert plan.info.learnt == sure
     expected = (0.3, 0.6, 1_024) if sure else (None, None, 4_096)
+    assert (plan.learnt, plan.context[0]) == (1_024 if sure else None, 4_096)
     assert (plan.info.temperature, plan.info.top_p, plan.info.context_size) == expected
     told = writers.plan(Tier.LARGE, pinned, choice(size, sure), Constraints(temperature=1.5, force_context=512))
     assert (told.params.temperature, told.info.context_size) == (1.5, 512)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from ruvllm import RuvLLM, Tier
 from ruvllm.config import Config, InferenceConfig
 from ruvllm.encoders.protocol import run_now
 from ruvllm.errors import BackendError, ConfigError, InputError
-from ruvllm.inference.backend import Params, estimate_tokens
+from ruvllm.inference.backend import Message, Params, estimate_tokens
 from ruvllm.memory.records import Memory
 from ruvllm.responses import STAGES, Constraints, Delta, Response, Routed
+from ruvllm.routing.tiers import CONFIRM_FROM
 
 FACTS = (
     "The staging database is reset every Monday at six in the morning.",
@@ -76,12 +78,14 @@ def test_without_a_backend_memory_answers(static_llm: RuvLLM):
 
 def test_the_backend_reads_agent_sources_and_question(remembering: tuple[RuvLLM, Scripted]):
     llm, backend = remembering
-    response = ask(llm)
+    sure = "write unit tests for the job that resets the staging database every Monday"
+    response = ask(llm, sure)
+    assert response.decision.confidence >= CONFIRM_FROM
     ((system, user),) = [messages for messages, _ in backend.asked]
     assert system.role == "system"
-    assert response.agent in system.content
+    assert system.content.startswith(f"You are {response.agent}. ")
     assert FACTS[0] in system.content
-    assert (user.role, user.content) == ("user", QUESTION)
+    assert (user.role, user.content) == ("user", sure)
     assert (response.text, response.routing.model) == (backend.answer, "scripted-1b")
     assert response.usage.total_tokens == 44
 
@@ -120,7 +124,7 @@ def test_a_session_carries_its_history(remembering: tuple[RuvLLM, Scripted]):
     first = ask(llm, session=session.id)
     ask(llm, "and who approves it?", session=session.id)
     ask(llm, "something else")
-    spoken = [[message.content for message in messages[1:]] for messages, _ in backend.asked]
+    spoken = [[one.content for one in messages if one.role != "system"] for messages, _ in backend.asked]
     assert spoken == [
         [QUESTION],
         [QUESTION, backend.answer, "and who approves it?"],
@@ -181,6 +185,71 @@ def test_a_backend_that_breaks_off_leaves_nothing(remembering: tuple[RuvLLM, Scr
     assert llm.stats()["total_queries"] == 0
 
 
+def test_below_the_confirm_band_nobody_is_played_and_no_agents_tier_counts(static_llm: RuvLLM):
+    large, small = Scripted("Large."), Scripted("Small.", "small")
+    pinned = [replace(agent, tier=Tier.LARGE) for agent in static_llm.agents]
+    tiers = {Tier.LARGE: large, Tier.SMALL: small}
+    llm = RuvLLM(pinned, encoder="static", like=static_llm, backends=tiers)
+    unsure = ask(llm, "Hi")
+    assert unsure.decision.confidence < CONFIRM_FROM
+    assert (unsure.decision.tier, unsure.tier, unsure.text) == (Tier.LARGE, Tier.SMALL, "Small.")
+    assert [message.role for message in small.asked[-1][0]] == ["user"]
+    sure = ask(llm, "write unit tests for the parser")
+    assert (sure.tier, sure.text) == (Tier.LARGE, "Large.")
+    assert large.asked[-1][0][0].content.startswith("You are tester. ")
+
+
+def test_confidence_is_the_answers_and_the_decisions_is_the_routes(remembering: tuple[RuvLLM, Scripted]):
+    llm, backend = remembering
+    for confidence in (0.4, None):
+        backend.confidence = confidence
+        response = ask(llm)
+        assert response.confidence == confidence
+        assert response.decision.confidence == llm.route(QUESTION).confidence
+        assert (response.agent, response.to_dict()["decision"]["agent"]) == (response.decision.agent,) * 2
+    assert make(llm, config=None).query("what?").confidence == 0
+
+
+def test_with_the_only_backend_dead_memory_answers_and_says_so(remembering: tuple[RuvLLM, Scripted]):
+    llm, backend = remembering
+    backend.fails_after = 0
+    session = llm.new_session().id
+    response = ask(llm, session=session)
+    assert "every Monday at six" in response.text
+    assert (response.routing.backend, response.tier) == ("extractive", Tier.BOOSTER)
+    assert response.warnings == ("scripted gave no answer (unavailable); memory answers instead",)
+    assert 0.5 < (response.confidence or 0) <= 1
+    *_, last = events(llm.aquery_stream(QUESTION, session=session))
+    assert (last.routing.backend, last.warnings) == ("extractive", response.warnings)
+    llm._pipeline.save()
+    assert llm.memory.stats()["collections"] == {"default": len(FACTS)}  # it only repeats them
+    assert llm.unavailable == ["scripted"]
+    backend.fails_after = None
+    again = ask(llm, session=session)
+    assert (again.text, again.warnings) == (backend.answer, ())
+    assert llm.unavailable == []
+
+
+def test_what_memory_does_not_hold_is_the_dead_backends_error(remembering: tuple[RuvLLM, Scripted]):
+    llm, backend = remembering
+    backend.fails_after = 0
+    with pytest.raises(BackendError, match="down"):
+        ask(llm, "who painted the ceiling of the chapel?")
+    with pytest.raises(BackendError, match="down"):  # a conversation is its caller's: nobody else goes on with it
+        ask(llm, messages=[Message("user", QUESTION)])
+    with pytest.raises(BackendError, match="down"):
+        ask(llm, constraints=Constraints(force_model="scripted"))
+
+
+@pytest.mark.parametrize("kind", ["refused", "rate_limited"])
+def test_a_backend_that_is_alive_is_not_replaced_by_memory(remembering: tuple[RuvLLM, Scripted], kind: Any):
+    llm, backend = remembering
+    backend.fails_after, backend.fails_with = 0, kind
+    with pytest.raises(BackendError) as caught:
+        ask(llm)
+    assert caught.value.kind == kind
+
+
 def test_another_tier_answers_when_one_is_down(static_llm: RuvLLM):
     large, small = Scripted("From the large one."), Scripted("From the small one.", "small")
     llm = make(static_llm, large, small)
@@ -189,6 +258,7 @@ def test_another_tier_answers_when_one_is_down(static_llm: RuvLLM):
     large.fails_after = 0
     response = ask(llm, text)
     assert (response.text, response.routing.backend, response.tier) == ("From the small one.", "small", Tier.SMALL)
+    assert response.warnings == ("scripted gave no answer (unavailable); small answers instead",)
 
 
 def test_constraints_are_respected(remembering: tuple[RuvLLM, Scripted]):
@@ -208,6 +278,16 @@ def test_what_nobody_set_is_left_to_the_backend(static_llm: RuvLLM):
     llm = RuvLLM(encoder="static", like=static_llm, backends={"large": backend}, config=configured)
     ask(llm)
     assert backend.asked[-1][1] == Params(temperature=0.2, max_tokens=30, repeat_penalty=1.2)
+
+
+def test_sampling_is_set_by_constraints_else_by_the_configuration(remembering: tuple[RuvLLM, Scripted]):
+    llm, backend = remembering
+    ask(llm)
+    params = backend.asked[-1][1]
+    assert (params.top_k, params.min_p, params.repeat_penalty, params.seed) == (None, None, None, None)
+    ask(llm, constraints=Constraints(top_k=0, min_p=0.1, repeat_penalty=1.3, seed=-7))
+    params = backend.asked[-1][1]
+    assert (params.top_k, params.min_p, params.repeat_penalty, params.seed) == (0, 0.1, 1.3, -7)
 
 
 def test_a_model_can_be_forced(static_llm: RuvLLM):
@@ -234,6 +314,11 @@ def test_a_model_can_be_forced(static_llm: RuvLLM):
         {"force_context": True},
         {"force_model": 3},
         {"extra": "reasoning_effort"},
+        {"seed": 1.5},
+        {"seed": 2**63},
+        {"top_k": -1},
+        {"min_p": 1.1},
+        {"repeat_penalty": 0},
     ],
 )
 def test_constraints_out_of_range_are_named(wrong: dict[str, Any]):
@@ -262,6 +347,40 @@ def test_the_prompt_fits_its_budget(static_llm: RuvLLM):
         ask(llm, "staging " * 2_000, constraints=Constraints(force_context=500))
 
 
+def test_sources_and_history_are_still_read_after_150_rated_turns(static_llm: RuvLLM):
+    backend = Scripted()
+    llm = make(static_llm, backend, config=Config.from_dict({"memory": {"write_back": False}}))
+    for i in range(160):  # short ones: what they need fits into the smallest context
+        response = ask(llm, f"write unit tests for part {i} of the parser", constraints=Constraints(max_tokens=20))
+        llm.feedback_request(response.request_id, 5)
+    run_now(llm.learners.train(300))
+    ids = llm.memory.add(FACTS)
+    session = llm.new_session().id
+    told = list[Response]()
+    for text in (QUESTION, "when is that staging database reset?", "what does a deployment need, how many approvals?"):
+        told.append(ask(llm, text, session=session))
+    learnt = [response for response in told[1:] if response.routing.learnt]
+    assert learnt
+    assert min(response.routing.context_size for response in learnt) < 1_100
+    for (messages, params), response in zip(backend.asked[-3:], told, strict=True):
+        assert {source.id for source in response.sources} & set(ids)
+        assert response.sources[0].text in messages[0].content
+        assert params.max_tokens is None  # nobody set it
+        turns = (len(messages) - 2) // 2
+        assert turns >= (response is not told[0])  # the last one at least
+        assert bool(response.warnings) == (turns < told.index(response))
+
+
+def test_messages_that_a_backend_could_not_read_are_told(remembering: tuple[RuvLLM, Scripted]):
+    llm, backend = remembering
+    backend.dropped = 2
+    said = [Message("user", "one"), Message("assistant", "two"), Message("user", QUESTION)]
+    words = ("2 of 3 messages did not fit into scripted's context",)
+    assert ask(llm, messages=said).warnings == words
+    *_, last = events(llm.aquery_stream(QUESTION, messages=said))
+    assert last.warnings == words
+
+
 def test_a_long_question_gets_the_context_it_needs(remembering: tuple[RuvLLM, Scripted]):
     llm, backend = remembering
     long = "reset the staging database " * 800  # about 5,400 tokens; the usual context has 4,096
@@ -273,7 +392,7 @@ def test_a_long_question_gets_the_context_it_needs(remembering: tuple[RuvLLM, Sc
 def test_the_best_answers_are_remembered_with_a_real_vector(remembering: tuple[RuvLLM, Scripted]):
     llm, _ = remembering
     text = "write unit tests for the parser"
-    assert ask(llm, text).confidence > 0.75
+    assert ask(llm, text).confidence == 0.9
     llm._pipeline.save()
     (pair,) = [found.memory for found in llm.memory.search(text, 10) if found.memory.kind == "QAPair"]
     assert pair.text == f"Q: {text}\nA: Do it on Monday."
@@ -282,9 +401,14 @@ def test_the_best_answers_are_remembered_with_a_real_vector(remembering: tuple[R
     assert ask(llm, "unit tests for a parser, please").sources[0].id == pair.id
 
 
-def test_what_nobody_is_sure_of_is_not_remembered(remembering: tuple[RuvLLM, Scripted]):
-    llm, _ = remembering
-    assert ask(llm).confidence < 0.75
+@pytest.mark.parametrize("confidence", [0.7, 0.0, None])
+def test_an_answer_that_its_backend_is_not_sure_of_is_not_remembered(
+    remembering: tuple[RuvLLM, Scripted], confidence: float | None
+):
+    llm, backend = remembering
+    backend.confidence = confidence
+    response = ask(llm, "write unit tests for the parser")
+    assert (response.confidence, response.decision.confidence > 0.9) == (confidence, True)
     llm._pipeline.save()
     assert llm.memory.stats()["collections"] == {"default": len(FACTS)}
 
@@ -294,7 +418,7 @@ def test_learning_can_be_switched_off(static_llm: RuvLLM):
     response = ask(llm, "write unit tests for the parser")
     llm._pipeline.save()
     assert llm.memory.stats()["collections"] == {}
-    applied = llm.feedback_request(response.request_id, 5)
+    applied = llm.feedback_request(response.request_id, 5, agent="tester")
     assert (applied.agent, applied.trajectory, applied.model_choice) == ("confirmed", False, False)
 
 

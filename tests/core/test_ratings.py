@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,6 +68,28 @@ def test_quality_moves_by_a_fifth_and_stays_within_its_bounds(memory: MemoryStor
     for _ in range(3):
         memory.rate(told[0], [ids[0]], [ids[1]])
     assert qualities(memory, ids) == [1.0, 0.0, 0.5]
+
+
+def test_rate_query_id_1_other_0_is_graded(memory: MemoryStore):
+    told = vectors(4)
+    ids = put(memory, told, quality=0.5)
+    memory.rate(told[0], {ids[0]: 1.0, ids[1]: 0.0, ids[2]: 0.75})
+    assert qualities(memory, ids) == [0.7, 0.3, 0.6, 0.5]
+    ((relevance,),) = memory.store.read("SELECT relevance FROM ratings")
+    assert json.loads(relevance) == {str(ids[0]): 1.0, str(ids[1]): 0.0, str(ids[2]): 0.75}
+    memory.rate(told[0], {ids[0]: 0.5}, [ids[3]])
+    assert qualities(memory, ids) == [0.7, 0.3, 0.6, 0.3]
+
+
+@pytest.mark.parametrize("helped", [-0.1, 1.1, float("nan"), True, "1", None])
+def test_a_grade_is_from_0_to_1(memory: MemoryStore, helped: Any):
+    told = vectors(2)
+    ids = put(memory, told, quality=0.5)
+    for rated in ({ids[0]: 1.0, ids[1]: helped}, {ids[0]: helped}):
+        with pytest.raises(InputError) as caught:
+            memory.rate(told[0], rated)
+        assert caught.value.field == "ids"
+    assert qualities(memory, ids) == [0.5, 0.5]
 
 
 def test_edges_that_led_to_a_memory_move_with_it_along_the_whole_way(

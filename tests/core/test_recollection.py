@@ -5,8 +5,9 @@ import pytest
 from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import unit_rows
-from ruvllm.routing.recollection import Recollection
-from ruvllm.types import Feedback
+from ruvllm.routing.recollection import Recollected, Recollection
+from ruvllm.routing.tiers import action_for
+from ruvllm.types import Action, Feedback
 
 DIM = 64
 WEIGHTS = np.array([20, -14], np.float32)  # P(same agent) is 0.9 at a cosine of 0.81
@@ -50,11 +51,42 @@ def test_a_near_duplicate_is_answered_with_its_evidence(memory: Recollection):
     assert nearer.confidence >= found.confidence
 
 
-@pytest.mark.parametrize(("cosine", "answers"), [(0.82, True), (0.80, False)])
-def test_the_bound_is_where_nine_in_ten_agree(cosine: float, answers: bool, memory: Recollection):
+@pytest.mark.parametrize(("cosine", "answers"), [(0.82, True), (0.80, False), (0.78, False), (0.76, None)])
+def test_the_bounds_are_where_nine_and_eight_in_ten_agree(cosine: float, answers: bool | None, memory: Recollection):
     (task,) = directions(1)
     tell(memory, "task", A, task)
-    assert (memory.find(like(task, cosine)) is not None) == answers
+    found = memory.find(like(task, cosine))
+    assert (None if found is None else found.answers) == answers
+
+
+@pytest.mark.parametrize("answers", [True, False])
+@pytest.mark.parametrize("probability", [0.0, 0.3, 0.8999, 0.9, 0.95, 0.9947, 1.0])
+@pytest.mark.parametrize("first", [True, False])
+def test_what_is_confirmed_never_takes_sureness_away(probability: float, first: bool, answers: bool):
+    found = Recollected(A, 0.92 if answers else 0.82, (("task", 0.9),), answers)
+    joined = found.joined(probability, first)
+    assert probability <= joined <= 1
+    if first and 0 < probability < 0.9999 and (answers or probability not in (0.8999, 0.9)):
+        assert joined > probability
+    if not answers:  # a similar task leaves it to the scorers whether an answer is to be used without asking
+        assert (action_for(joined) == Action.USE) == (action_for(probability) == Action.USE)
+
+
+def test_the_nearer_the_surer(memory: Recollection):
+    (task,) = directions(1)
+    tell(memory, "task", A, task)
+    found = [memory.find(like(task, cosine)) for cosine in (0.78, 0.80, 0.82, 0.9, 0.98)]
+    joined = [one.joined(0.93, True) for one in found if one is not None]
+    assert len(joined) == 5
+    assert joined == sorted(joined)
+
+
+def test_a_rejection_silences_similar_tasks_too(memory: Recollection):
+    (task,) = directions(1)
+    tell(memory, "task", A, like(task, 0.78, 1))
+    assert memory.find(task) is not None
+    tell(memory, "other", A, like(task, 0.79, 2), right=False)
+    assert memory.find(task) is None
 
 
 def test_nothing_confirmed_and_nothing_said_is_nothing(memory: Recollection):

@@ -241,6 +241,51 @@ def test_grounding_is_measured(static_llm):
     assert measure("") is None
 
 
+class Inventor(Scribe):
+    """Answers anything, from nowhere."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+    def said(self, messages, params):
+        return Completion(self.text, self.model, estimate_usage(messages, self.text))
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Vincenzo Bellini composed the opera Norma in 1831.",
+        "Vincenzo Bellini composed the opera Norma in 1831. [1]",
+        "It was he.",
+        "42.",
+    ],
+)
+def test_deep_has_no_quality_for_an_invention_that_memory_does_not_hold(noted, static_llm, remembered: bool, text: str):
+    llm = noted if remembered else static_llm
+    answer = run_now(controller(llm, Inventor(text)).aquery("who composed the opera Norma"))
+    assert answer.text.startswith(text.removesuffix(" [1]"))
+    assert answer.quality < 0.3
+    if not remembered:
+        assert (answer.quality, answer.grounding, answer.sources) == (0, None, ())
+
+
+def test_an_answer_that_names_no_source_is_measured_by_what_it_read(noted):
+    answer = run_now(controller(noted, Inventor(NOTES[1])).aquery("how hot does the kiln get?"))
+    assert (answer.sources, answer.quality) == ((), 1)
+
+
+@pytest.mark.parametrize(
+    "text", ["Water is caused by rust that reacts with iron and oxygen. [1]", "Rust is not caused by iron. [1]"]
+)
+def test_quality_is_1_only_for_what_sources_say_word_for_word(noted, text: str):
+    answer = run_now(controller(noted, Inventor(text)).aquery("what causes rust?"))
+    assert f"{answer.quality:.2f}" != "1.00"
+    true = run_now(controller(noted, Inventor(f"{NOTES[0]} [1]")).aquery("what causes rust?"))
+    assert true.quality == 1
+
+
 def test_an_answer_that_sources_do_not_bear_out_is_written_again(noted):
     class Rambles(Scribe):
         def said(self, messages, params):

@@ -9,6 +9,7 @@ import pytest
 from ruvllm import Action, Agent, InputError, RuvLLM
 from ruvllm.encoders.protocol import run_now
 from ruvllm.routing.calibration import ece
+from ruvllm.routing.recollection import Recollection
 from ruvllm.routing.router import Router
 from ruvllm.routing.scorer import Scorer
 from ruvllm.text.lexical import stems
@@ -86,6 +87,50 @@ def test_feedback_moves_the_next_similar_task(kitchen):
     assert llm.route(task).agent == right
     assert llm.route("please polish that copper kettle").agent == right
     assert llm.route("my sourdough does not rise in the oven").agent == "baker"
+
+
+def test_add_oauth2_flow_is_answered_from_memory_after_implement_oauth2(static_llm: RuvLLM):
+    llm = RuvLLM(encoder="static", like=static_llm)
+    confirmed, similar = "implement OAuth2", "add OAuth2 flow"
+    before = [llm.route(text) for text in (confirmed, similar)]
+    llm.feedback(confirmed, "security-architect")
+    for text, then in zip((confirmed, similar), before, strict=True):
+        now = llm.route(text)
+        assert now.agent == then.agent == "security-architect"
+        assert now.confidence > then.confidence
+        assert now.evidence.examples[0][0] == confirmed
+        assert now.evidence.scores["memory"] == pytest.approx(now.evidence.examples[0][1])
+    # Beyond what the head learns of it: without memory the similar task is less sure.
+    llm.router._recollection = Recollection(llm.static.dim, llm.weights.recollection)
+    llm.router._changed()
+    assert llm.route(similar).confidence < now.confidence
+
+
+def test_a_confirmed_task_is_as_sure_as_before_with_alternatives_and_evidence(static_llm: RuvLLM):
+    llm = RuvLLM(encoder="static", like=static_llm)
+    for text, _ in everyday()[::6]:
+        before = llm.route(text)
+        llm.feedback(text, before.agent)
+        after = llm.route(text)
+        assert (after.agent, after.evidence.keywords) == (before.agent, before.evidence.keywords)
+        assert after.confidence >= before.confidence
+        assert len(after.alternatives) == 3
+        assert set(before.evidence.examples) <= set(after.evidence.examples)
+        assert before.evidence.scores.keys() < after.evidence.scores.keys()
+        assert after.confidence + sum(other.confidence for other in after.alternatives) <= 1.01
+    llm.review()
+    again = llm.route(text)
+    assert (again.agent, again.confidence >= before.confidence) == (before.agent, True)
+
+
+def test_a_task_confirmed_for_another_agent_keeps_the_rest_in_proportion(static_llm: RuvLLM):
+    llm = RuvLLM(encoder="static", like=static_llm)
+    text = "write unit tests for the parser"
+    assert llm.route(text).confidence > 0.9
+    llm.feedback(text, "documenter")
+    after = llm.route(text, top=len(llm.agents) - 1)
+    assert (after.agent, after.confidence >= 0.9, after.alternatives[0].agent) == ("documenter", True, "tester")
+    assert after.confidence + sum(other.confidence for other in after.alternatives) <= 1.01
 
 
 def test_feedback_is_kept(kitchen, tmp_path):

@@ -4,14 +4,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ruvllm.errors import BackendError, InputError
-from ruvllm.inference.backend import Params
+from ruvllm.inference.backend import LocalParams, Params
 from ruvllm.inference.sampling import Sampler, StopText
+from ruvllm.options import InferenceConfig
 
 LOGITS = np.log(np.array([0.05, 0.4, 0.2, 0.3, 0.05], np.float32))
 
 
-def drawn(params, logits=LOGITS, seen=(), count=400):
-    sampler = Sampler(params, seen)
+def drawn(params, logits=LOGITS, count=400):
+    sampler = Sampler(params)
     counts = np.zeros(len(logits), int)
     for _ in range(count):
         counts[sampler.pick(logits)[0]] += 1
@@ -55,13 +56,23 @@ def test_what_can_be_drawn(options, left):
     assert set(np.flatnonzero(drawn(plain(**options), count=600))) == left
 
 
-def test_a_penalty_holds_what_was_there_back():
+def test_a_penalty_holds_back_what_the_answer_has_already():
     # 0.4 before; log(0.4) · 3 is below log(0.3).
-    assert Sampler(plain(temperature=0, repeat_penalty=3.0), [1]).pick(LOGITS)[0] == 3
     sampler = Sampler(plain(temperature=0, repeat_penalty=3.0))
     assert [sampler.pick(LOGITS)[0] for _ in range(3)] == [1, 3, 2]
     positive = np.array([2.0, 1.5], np.float32)
-    assert Sampler(plain(temperature=0, repeat_penalty=2.0), [0]).pick(positive)[0] == 1
+    sampler = Sampler(plain(temperature=0, repeat_penalty=2.0))
+    assert [sampler.pick(positive)[0] for _ in range(2)] == [0, 1]
+
+
+def test_repeat_penalty_is_1_unless_somebody_sets_it():
+    assert Params().repeat_penalty is InferenceConfig().repeat_penalty is None
+    assert LocalParams.of(Params()).repeat_penalty == 1.0
+
+
+@pytest.mark.parametrize("seed", [-1, -(2**63), 2**63 - 1])
+def test_a_seed_may_be_any_64_bits(seed):
+    assert Sampler(plain(seed=seed)).pick(LOGITS) == Sampler(plain(seed=seed)).pick(LOGITS)
 
 
 def test_a_seed_decides():
@@ -75,7 +86,9 @@ def test_a_seed_decides():
 
 
 def test_the_probability_is_the_models_own():
-    _, logprob = Sampler(plain(temperature=0, repeat_penalty=2.0), [3]).pick(LOGITS + 5)
+    sampler = Sampler(plain(temperature=0, repeat_penalty=2.0))
+    sampler.pick(LOGITS[::-1])
+    _, logprob = sampler.pick(LOGITS + 5)
     assert logprob == pytest.approx(np.log(0.4), abs=1e-5)
 
 

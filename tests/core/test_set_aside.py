@@ -224,7 +224,7 @@ def test_feedback_reaches_everything_else_when_one_effect_cannot_be_written(llm:
         ("INSERT INTO ratings", lambda row: True),
     ):
         refuse(llm.store, begins, carries, error)
-    applied = llm.feedback_request(response.request_id, 5)
+    applied = llm.feedback_request(response.request_id, 5, agent=response.agent)
     assert (applied.agent, applied.trajectory, applied.model_choice) == ("confirmed", True, True)
     assert applied.remembered
     assert [round(memory.quality, 1) for memory in llm.memory.records.get(ids)] == [0.5, 0.7]
@@ -246,7 +246,8 @@ def test_one_bad_question_costs_no_answer_and_no_other_write(llm: RuvLLM, tmp_pa
         assert ask(llm, f"bake a loaf of bread in oven {i}", session=session).text == "Twelve hours."
     tick(llm)
     assert llm.stats()["set_aside"] == {"memory": 1, "turn": 1}
-    llm.feedback_request(ask(llm, "bake a cake").request_id, 5)
+    cake = ask(llm, "bake a cake")
+    llm.feedback_request(cake.request_id, 5, agent=cake.agent)
     llm.close()
     with RuvLLM(encoder="static", like=llm, state=tmp_path / "state.db") as again:
         asked = [message.content[-1] for message in again.session(session).history[::2]]
@@ -272,7 +273,7 @@ def test_a_learner_that_cannot_be_dumped_stops_nothing_at_the_end(
         assert (row.kind, row.reason, row.size) == ("learnt", "KeyError", 0)
         assert write_again(store) == ([], [row.id])  # there is nothing of it
         kept = {name.partition("@")[0] for (name,) in store.read("SELECT name FROM learnt")}
-        assert kept == {"sona", "replay", "fastgrnn"} - {row.item.partition("@")[0]}
+        assert kept == {"sona", "replay", "fastgrnn", "requests"} - {row.item.partition("@")[0]}
         assert len(store.read("SELECT * FROM turns")) == len(store.read("SELECT * FROM memories")) == 1
 
 

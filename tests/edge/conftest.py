@@ -33,6 +33,7 @@ class Writer:
     fails_with: str = "unavailable"
     asked: list[Sequence[Message]] = field(default_factory=list)
     params: list[Params] = field(default_factory=list)
+    confidence: float | None = 0.9
     stopped: int = 0  # streams that were broken off
     closed: bool = False
 
@@ -49,7 +50,7 @@ class Writer:
                     raise BackendError("the backend is down", kind=self.fails_with, retry_after=7.0)
                 await asyncio.sleep(self.pause)
                 yield Chunk(word)
-            yield Chunk("", "stop", estimate_usage(messages, "".join(words)))
+            yield Chunk("", "stop", estimate_usage(messages, "".join(words)), self.confidence)
         except (GeneratorExit, asyncio.CancelledError):
             self.stopped += 1
             raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import Running, serving
+from conftest import Running, Writer, serving
 
 from ruvllm import RuvLLM
 
@@ -58,12 +58,53 @@ def test_a_batch_with_one_bad_memory_is_not_kept_at_all(edge: Running):
 @pytest.mark.parametrize("prefix", ["", "/v1"])
 def test_a_query_is_answered_and_can_be_rated(edge: Running, prefix: str):
     answer = edge.post(f"{prefix}/query", {"query": "say three words"}).json()
+    assert (answer["confidence"], answer["warnings"]) == (0.9, [])
+    assert answer["decision"]["confidence"] == edge.post("/v1/route", {"text": "say three words"}).json()["confidence"]
     assert answer["text"].strip() == "say three words"
     assert answer["routing"]["backend"] == "writer"
     assert answer["latency"]["total"] == pytest.approx(sum(v for k, v in answer["latency"].items() if k != "total"))
     rated = edge.post(f"{prefix}/feedback", {"request_id": answer["request_id"], "rating": 5})
-    assert rated.json()["request"]["agent"] == "confirmed"
+    assert (rated.json()["request"]["agent"], rated.json()["request"]["trajectory"]) == ("", True)
     assert "ruvllm_quality_score_count" in edge.get("/metrics").text
+
+
+def test_feedback_about_an_answer_takes_the_right_agent_and_a_better_answer(edge: Running):
+    text = "lacquer the harpsichord lid"
+    asked = edge.post("/query", {"query": text}).json()
+    told = {"request_id": asked["request_id"], "rating": 2, "agent": "planner", "correction": "With a soft brush."}
+    done = edge.post("/feedback", told).json()["request"]
+    assert done["agent"] in ("confirmed", "corrected")
+    assert edge.post("/v1/route", {"text": text}).json()["agent"] == "planner"
+    found = edge.post("/v1/memory/search", {"query": text, "k": 1}).json()["memories"]
+    assert found[0]["text"] == f"Q: {text}\nA: With a soft brush."
+    for wrong, field in (({"agent": "nobody"}, "agent"), ({"correction": " "}, "correction")):
+        answer = edge.post("/feedback", {"request_id": asked["request_id"]} | wrong)
+        assert (answer.status_code, answer.json()["field"]) == (422, field)
+
+
+def test_with_the_only_backend_dead_memory_answers_and_ready_says_degraded():
+    dead = Writer(fails_after=0)
+    with serving(RuvLLM(encoder="static", backends={"small": dead})) as edge:
+        edge.post("/v1/memory", {"memories": [{"text": "The release train leaves every Tuesday."}]})
+        answer = edge.post("/query", {"query": "when does the release train leave?"})
+        assert answer.status_code == 200
+        told = answer.json()
+        assert "every Tuesday" in told["text"]
+        assert told["routing"]["backend"] == "extractive"
+        assert told["warnings"] == ["writer gave no answer (unavailable); memory answers instead"]
+        ready = edge.get("/ready")
+        assert (ready.status_code, ready.json()["status"], ready.json()["unavailable"]) == (200, "degraded", ["writer"])
+        chat = {"messages": [{"role": "user", "content": "when does the release train leave?"}]}
+        assert edge.post("/v1/chat/completions", chat).status_code >= 500  # nobody asked memory there
+        assert edge.post("/query", {"query": "who painted the ceiling of the chapel?"}).status_code >= 500
+
+
+def test_a_query_can_set_how_the_model_samples(edge: Running, writer: Writer):
+    set_ = {"temperature": 0.2, "top_k": 7, "min_p": 0.05, "seed": 3, "repeat_penalty": 1.2}
+    assert edge.post("/query", {"query": "say three words"} | set_).status_code == 200
+    assert {name: getattr(writer.params[-1], name) for name in set_} == set_
+    wrong = edge.post("/query", {"query": "say three words", "min_p": 2})
+    assert (wrong.status_code, wrong.json()["field"]) == (422, "min_p")
 
 
 def test_a_session_keeps_what_was_said(edge: Running):
@@ -115,7 +156,7 @@ def test_added_agents_are_there_after_a_restart(tmp_path):
 def test_health_readiness_stats_and_metrics(edge: Running):
     assert edge.get("/health").json()["status"] == "ok"
     assert edge.get("/v1/health").status_code == 200
-    assert edge.get("/ready").json()["ready"] is True
+    assert edge.get("/ready").json().items() >= {"ready": True, "status": "ok", "unavailable": []}.items()
     assert edge.get("/stats").json()["agents"] == len(edge.llm.agents)
     edge.post("/v1/route", {"text": TASK})
     told = edge.get("/metrics").text

@@ -36,10 +36,18 @@ def test_a_chat_goes_to_the_tiers_backend_as_it_is(client: OpenAI, writer: Write
     assert (params.stop, params.seed) == (("END",), 7)
 
 
+@pytest.mark.parametrize("penalty", ["repeat_penalty", "repetition_penalty"])
+def test_what_openai_has_no_word_for_is_set_in_the_body(client: OpenAI, writer: Writer, penalty: str):
+    more = {"top_k": 7, "min_p": 0.05, penalty: 1.2}
+    client.chat.completions.create(model="auto", messages=ASKED, extra_body=more)
+    params = writer.params[-1]
+    assert (params.top_k, params.min_p, params.repeat_penalty) == (7, 0.05, 1.2)
+
+
 def test_the_answer_can_be_rated_by_the_id_in_the_headers(client: OpenAI, edge: Running):
     raw = client.chat.completions.with_raw_response.create(model="auto", messages=ASKED)
     rated = edge.post("/v1/feedback", {"request_id": raw.headers["x-ruvllm-request"], "rating": 4})
-    assert rated.json()["request"]["agent"] == "confirmed"
+    assert (rated.json()["request"]["agent"], rated.json()["request"]["trajectory"]) == ("", True)
 
 
 def test_a_stream_comes_in_pieces(client: OpenAI):

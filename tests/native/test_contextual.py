@@ -64,6 +64,20 @@ def test_the_cascade_asks_ruvltra_only_when_unsure(llm):
     assert (unsure.encoder, "encode_ruvltra" in unsure.timings_us) == ("ruvltra", True)
 
 
+def test_a_task_of_9936_that_is_confirmed_does_not_become_95():
+    with RuvLLM(encoder="cascade") as llm:
+        texts = ("implement OAuth2", "add OAuth2 flow", "implement OAuth2 please")
+        before = [llm.route(text) for text in texts]
+        assert min(decision.confidence for decision in before) > 0.95
+        llm.feedback(texts[0], before[0].agent)
+        for text, then in zip(texts, before, strict=True):
+            now = llm.route(text)
+            assert (now.agent, now.evidence.keywords) == (then.agent, then.evidence.keywords)
+            assert now.confidence > then.confidence
+            assert len(now.alternatives) == 3
+            assert "memory" in now.evidence.scores
+
+
 def test_feedback_reaches_all_encoders(kitchen):
     for mode in ("cascade", "ruvltra", "minilm"):
         llm = RuvLLM(kitchen, encoder=mode)

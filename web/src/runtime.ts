@@ -72,7 +72,12 @@ export interface Answer {
   request_id: string;
   text: string;
   agent: string;
-  confidence: number;
+  /** Of the answer, by its backend; null where that tells none. */
+  confidence: number | null;
+  /** Where the question was routed, and how sure that is. */
+  decision: Decision;
+  /** What the answer had to do without. */
+  warnings: string[];
   tier: number;
   sources: Source[];
   routing: { model: string; backend: string };
@@ -80,8 +85,19 @@ export interface Answer {
   latency: Record<string, number>;
 }
 
+/** What is said of an answer beside its rating. */
+export interface Said {
+  /** The better answer, which is remembered instead. */
+  correction?: string;
+  /** Whether the task was solved. */
+  task_success?: boolean;
+  /** Who is right for the question. */
+  agent?: string;
+}
+
 /** What a rating changed. */
 export interface Applied {
+  /** "confirmed", "corrected" or "rejected"; "" where nothing was said of it: a rating is of the answer. */
   agent: string;
   memories: number;
   edges: number;
@@ -213,9 +229,9 @@ export abstract class Runtime {
     return this.ask("query", { query, ...options });
   }
 
-  /** How an answer was, 1 (bad) to 5 (good). */
-  rate(request_id: string, rating: number): Promise<Applied> {
-    return this.ask("rate", { request_id, rating });
+  /** How an answer was, 1 (bad) to 5 (good); null where only more is said. */
+  rate(request_id: string, rating: number | null, more: Said = {}): Promise<Applied> {
+    return this.ask("rate", { request_id, rating, ...more });
   }
 
   /** The sub-queries of a complex query, and who takes each. */

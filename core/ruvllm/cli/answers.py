@@ -23,11 +23,23 @@ from ruvllm.cli.options import (
 from ruvllm.cli.ready import check_memories, ready_encoder, ready_model, warm_agents
 from ruvllm.config import Config
 from ruvllm.options import BackendConfig
-from ruvllm.responses import Response, Routed
+from ruvllm.responses import Applied, Response, Routed
 
-__all__ = ["answer_options", "open_answering", "ready_models", "routing_line", "safe", "times_line", "with_local_model"]
+__all__ = [
+    "SAMPLING",
+    "answer_options",
+    "learnt_line",
+    "open_answering",
+    "ready_models",
+    "routing_line",
+    "safe",
+    "sampling_options",
+    "times_line",
+    "with_local_model",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
+SAMPLING = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "repeat_penalty")
 
 
 def answer_options(command: F) -> F:
@@ -51,6 +63,21 @@ def answer_options(command: F) -> F:
         state_option,
         encoder_option,
         agents_option,
+    ):
+        command = option(command)
+    return command
+
+
+def sampling_options(command: F) -> F:
+    """SAMPLING, in the words of `Constraints`; None where nothing is said."""
+    for option in (
+        click.option("--repeat-penalty", type=float, help="Above 1 holds back what the answer has already."),
+        click.option("--seed", type=int, help="The same seed, the same answer."),
+        click.option("--min-p", type=float, help="Only tokens of at least this share of the likeliest one's chance."),
+        click.option("--top-k", type=int, help="Only the so many likeliest tokens; 0 for all."),
+        click.option("--top-p", type=float, help="Only the likeliest tokens of this probability together."),
+        click.option("--temperature", type=float, help="0 takes the likeliest token each time, up to 2."),
+        click.option("--max-tokens", type=int, help="Of the answer."),
     ):
         command = option(command)
     return command
@@ -110,12 +137,28 @@ def routing_line(routed: Routed) -> str:
 
 
 def times_line(response: Response) -> str:
-    """How long an answer took, and what it cost."""
+    """How long an answer took, how sure its backend is of it, and what it cost."""
     own = (response.latency["total"] - response.latency["generation"]) / 1_000
     line = f"{own:.1f} ms + {response.latency['generation'] / 1_000:.0f} ms of {plain(response.routing.backend)}"
     if response.usage.total_tokens:
         line += f", {response.usage.total_tokens} tokens"
+    if response.confidence is not None:
+        line += f", answer {response.confidence:.2f}"
     return f"{line}, ${response.cost:.4f}" if response.cost else line
+
+
+def learnt_line(done: Applied, agent: str) -> str:
+    """What feedback about an answer changed.
+
+    Args:
+        agent: that was named in it, if one was.
+    """
+    parts = [f"{plain(agent) or 'its agent'} {done.agent}"] if done.agent else []
+    parts += [f"{done.memories} source(s)"] if done.memories else []
+    parts += [f"{done.edges} edge(s)"] if done.edges else []
+    parts += ["remembered"] if done.remembered else []
+    parts += ["patterns"] if done.trajectory else []
+    return f"learnt: {', '.join(parts) or 'nothing new'}"
 
 
 def safe(text: str) -> str:

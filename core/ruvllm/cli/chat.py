@@ -11,16 +11,26 @@ from typing import Any, cast
 import click
 
 from ruvllm import RuvLLM, RuvllmError
-from ruvllm.cli.answers import answer_options, open_answering, routing_line, safe, times_line
-from ruvllm.cli.console import fail, plain
-from ruvllm.responses import Applied, Delta, Response, Routed
+from ruvllm.cli.answers import (
+    SAMPLING,
+    answer_options,
+    learnt_line,
+    open_answering,
+    routing_line,
+    safe,
+    sampling_options,
+    times_line,
+)
+from ruvllm.cli.console import fail, plain, warn
+from ruvllm.responses import Constraints, Delta, Response, Routed
 
 __all__ = ["chat"]
 
 _HELP = """\
-/good              this answer was good: its agent and sources gain
+/good              this answer was good: its sources gain
 /bad               it was not: they lose
-/agent NAME        the agent NAME should have had it
+/better TEXT       the better answer, which is remembered instead
+/agent NAME        the agent NAME is right for the question
 /remember TEXT     keep TEXT in memory
 /sources           what of memory the last answer was given
 /new               begin a new conversation
@@ -29,9 +39,10 @@ _HELP = """\
 
 @click.command()
 @answer_options
+@sampling_options
 @click.pass_context
-def chat(ctx: click.Context, /, **opening: Any) -> None:
-    """Talk, see which agent and model each question goes to, and teach with /good, /bad and /agent NAME.
+def chat(ctx: click.Context, /, **options: Any) -> None:
+    """Talk, see which agent and model each question goes to, and teach with /good, /bad, /better and /agent.
 
     Without an LLM the answers are put together from what was remembered, with their sources.
 
@@ -42,10 +53,11 @@ def chat(ctx: click.Context, /, **opening: Any) -> None:
       ruvllm chat --model ruv/ruvltra
       ruvllm chat --agents .claude/agents --url http://localhost:8080/v1 --model qwen3-8b
     """
-    llm = open_answering(ctx, **opening)
+    constraints = Constraints(**{name: options.pop(name) for name in SAMPLING})
+    llm = open_answering(ctx, **options)
     with asyncio.Runner() as runner:
         try:
-            chat = _Chat(llm, runner)
+            chat = _Chat(llm, runner, constraints)
             try:
                 chat.run()
             finally:
@@ -57,8 +69,8 @@ def chat(ctx: click.Context, /, **opening: Any) -> None:
 class _Chat:
     """One sitting."""
 
-    def __init__(self, llm: RuvLLM, runner: asyncio.Runner) -> None:
-        self._llm, self._runner = llm, runner
+    def __init__(self, llm: RuvLLM, runner: asyncio.Runner, constraints: Constraints) -> None:
+        self._llm, self._runner, self._constraints = llm, runner, constraints
         self._session = llm.new_session().id
         self._last: Response | None = None
 
@@ -83,7 +95,7 @@ class _Chat:
         self._llm.end_session(self._session)
 
     async def _answer(self, text: str) -> None:
-        events = cast(Any, self._llm.aquery_stream(text, session=self._session))
+        events = cast(Any, self._llm.aquery_stream(text, session=self._session, constraints=self._constraints))
         async with aclosing(events):
             async for event in events:
                 if isinstance(event, Routed):
@@ -93,6 +105,8 @@ class _Chat:
                 else:
                     self._last = event
                     click.echo()
+                    for warning in event.warnings:
+                        warn(plain(warning))
                     click.secho(times_line(event), dim=True)
 
     def _command(self, name: str = "", rest: str = "") -> None:
@@ -101,8 +115,10 @@ class _Chat:
                 self._judge(rating=5)
             case "bad":
                 self._judge(rating=1)
-            case "agent" if rest:
+            case "better" if rest:
                 self._judge(correction=rest)
+            case "agent" if rest:
+                self._judge(agent=rest)
             case "remember" if rest:
                 ids = self._runner.run(self._llm.memory.aadd(rest))
                 click.echo(f"remembered (id {ids[0]})")
@@ -115,13 +131,13 @@ class _Chat:
             case _:
                 click.echo(_HELP)
 
-    def _judge(self, rating: int | None = None, correction: str | None = None) -> None:
+    def _judge(self, **said: Any) -> None:
         if self._last is None:
             click.echo("there is no answer yet")
             return
         request = self._last.request_id
-        done = self._runner.run(self._llm.afeedback_request(request, rating=rating, correction=correction))
-        click.echo(_learnt(done, correction or self._last.agent))
+        done = self._runner.run(self._llm.afeedback_request(request, **said))
+        click.echo(learnt_line(done, said.get("agent", "")))
 
     def _show_sources(self) -> None:
         sources = self._last.sources if self._last else ()
@@ -149,12 +165,3 @@ def _writers(llm: RuvLLM) -> str:
     if all(backend.model == "extractive" for backend in backends.values()):
         return "extractive (no LLM: sentences of what was remembered, with their sources)"
     return ", ".join(f"{plain(one.model)} (tier {tier.name.lower()})" for tier, one in backends.items())
-
-
-def _learnt(done: Applied, agent: str) -> str:
-    parts = [f"{plain(agent)} {done.agent}"] if done.agent else []
-    parts += [f"{done.memories} source(s)"] if done.memories else []
-    parts += [f"{done.edges} edge(s)"] if done.edges else []
-    parts += ["remembered"] if done.remembered else []
-    parts += ["patterns"] if done.trajectory else []
-    return f"learnt: {', '.join(parts) or 'nothing new'}"

@@ -26,7 +26,7 @@ _COMMANDS = {
     "demo": "ruvllm.cli.demo:demo",
     "doctor": "ruvllm.cli.doctor:doctor",
     "eval": "ruvllm.cli.evaluate:evaluate",
-    "feedback": "ruvllm.cli.route:feedback",
+    "feedback": "ruvllm.cli.feedback:feedback",
     "hook": "ruvllm.cli.hook:hook",
     "info": "ruvllm.cli.info:info",
     "learn": "ruvllm.cli.learn:learn",

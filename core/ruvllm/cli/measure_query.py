@@ -57,10 +57,10 @@ class _Instant:
     name, model, context = "instant", "instant", 8_192
 
     async def generate(self, messages: Sequence[Message], params: Params) -> Completion:
-        return Completion("It is done.", self.model, Usage(100, 4))
+        return Completion("It is done.", self.model, Usage(100, 4), confidence=0.9)
 
     async def stream(self, messages: Sequence[Message], params: Params) -> AsyncIterator[Chunk]:
-        yield Chunk("It is done.", "stop", Usage(100, 4))
+        yield Chunk("It is done.", "stop", Usage(100, 4), 0.9)
 
     async def healthy(self) -> bool:
         return True

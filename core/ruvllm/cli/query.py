@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ruvllm.cli.answers import answer_options, open_answering, safe, times_line
-from ruvllm.cli.console import plain, print_json
+from ruvllm.cli.answers import SAMPLING, answer_options, open_answering, safe, sampling_options, times_line
+from ruvllm.cli.console import plain, print_json, warn
 from ruvllm.cli.options import json_option
+from ruvllm.errors import InputError
 from ruvllm.responses import Constraints
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ __all__ = ["decompose", "query"]
 @click.command()
 @click.argument("text")
 @answer_options
-@click.option("--max-tokens", type=int, help="Of the answer.")
+@sampling_options
 @click.option("--max-latency-ms", type=float, help="For the whole answer.")
 @click.option("--deep", is_flag=True, help="Take a complex question apart, and answer its parts first.")
 @json_option
@@ -30,11 +32,10 @@ def query(
     ctx: click.Context,
     /,
     text: str,
-    max_tokens: int | None,
     max_latency_ms: float | None,
     deep: bool,
     as_json: bool,
-    **opening: Any,
+    **options: Any,
 ) -> None:
     """Answer TEXT: routed, with what memory knows, by the configured backend.
 
@@ -47,22 +48,24 @@ def query(
       ruvllm query --model ruv/ruvltra "write a haiku about rollbacks"
       ruvllm query --url http://localhost:11434/v1 --model qwen3:8b "write a haiku about rollbacks"
     """
-    constraints = Constraints(max_tokens=max_tokens, max_latency_ms=max_latency_ms)
-    with open_answering(ctx, **opening) as llm:
+    sampling = {name: options.pop(name) for name in SAMPLING}
+    constraints = Constraints(max_latency_ms=max_latency_ms, **sampling)
+    limits = _limits(sampling, max_latency_ms) if deep else {}
+    with open_answering(ctx, **options) as llm:
         if deep:
-            limits: dict[str, Any] = {
-                "answer_tokens": max_tokens,
-                "deadline": max_latency_ms and max_latency_ms / 1_000,
-            }
-            _show_deep(llm.query_deep(text, **{name: one for name, one in limits.items() if one is not None}), as_json)
+            _show_deep(llm.query_deep(text, **limits), as_json)
             return
         response = llm.query(text, constraints=constraints)
     if as_json:
         print_json(response.to_dict())
         return
     click.echo(safe(response.text))
-    about = f"{plain(response.agent)} {response.confidence:.2f} | {times_line(response)}"
+    for warning in response.warnings:
+        warn(plain(warning))
+    decision = response.decision
+    about = f"{plain(decision.agent)} {decision.confidence:.2f} ({decision.action}) | {times_line(response)}"
     click.secho(about, dim=True, err=True)
+    click.secho(f"rate it: ruvllm feedback --request {response.request_id} --rating 1..5", dim=True, err=True)
 
 
 @click.command()
@@ -88,12 +91,25 @@ def decompose(text: str, as_json: bool) -> None:
         click.echo(f"{number}. {plain(part.text)}" + (f"  (needs {needed})" if needed else ""))
 
 
+def _limits(sampling: Mapping[str, Any], max_latency_ms: float | None) -> dict[str, Any]:
+    """The settings of recursive answering that options name. Raises InputError: it has no such setting."""
+    given = {name: value for name, value in sampling.items() if value is not None}
+    names = {"max_tokens": "answer_tokens", "temperature": "temperature"}
+    for name in given.keys() - names.keys():
+        fix = "leave it out, or ask without --deep"
+        raise InputError(f"{name} cannot be set for the parts of a query", field=name, fix=fix)
+    limits = {names[name]: value for name, value in given.items()}
+    return limits if max_latency_ms is None else limits | {"deadline": max_latency_ms / 1_000}
+
+
 def _show_deep(answer: RlmAnswer, as_json: bool) -> None:
     if as_json:
         print_json(asdict(answer))
         return
     click.echo(safe(answer.text))
     about = f"{len(answer.findings)} part(s), {len(answer.unanswered)} unanswered | quality {answer.quality:.2f}"
+    if answer.grounding is None and len(answer.unanswered) < len(answer.findings):
+        about += " (no source bears it out)"
     if answer.calls:
         about += f" | {answer.calls} call(s), {answer.usage.total_tokens} tokens"
     click.secho(about, dim=True, err=True)

@@ -1,4 +1,4 @@
-"""`ruvllm route` and `ruvllm feedback`."""
+"""`ruvllm route`: who should take a task."""
 
 from __future__ import annotations
 
@@ -23,9 +23,8 @@ from ruvllm.cli.options import (
     state_option,
 )
 from ruvllm.cli.stdin import Task, is_batch, read_tasks
-from ruvllm.text.surrogates import well_formed
 
-__all__ = ["feedback", "route"]
+__all__ = ["route"]
 
 _NOTHING = (
     'there is no task. Give it as TEXT (ruvllm route "add tests"), or pipe tasks in: '
@@ -160,35 +159,3 @@ def _doubt(decision: Decision) -> str:
 def _show_team(team: Team) -> None:
     rows: list[Sequence[Any]] = [(m.role, m.agent, number(m.confidence), m.task) for m in team.members]
     show_table(f"Team | Tier: {int(team.tier)}", ("Role", "Agent", "Confidence", "Task"), rows, right=("Confidence",))
-
-
-@click.command()
-@click.argument("text")
-@click.argument("agent")
-@click.option("--weight", type=float, default=1.0, show_default=True, help="How much it counts, above 0, up to 10.")
-@click.option("--wrong", is_flag=True, help="TEXT does not belong to AGENT, wherever else it may.")
-@agents_option
-@state_option
-@click.pass_context
-def feedback(
-    ctx: click.Context, text: str, agent: str, weight: float, wrong: bool, agents: Path | None, state: Path | None
-) -> None:
-    """Teach that TEXT belongs to AGENT; similar tasks go there from now on.
-
-    It is kept in the state file, which `ruvllm route` reads.
-
-    \b
-    Examples:
-      ruvllm feedback "check the contract terms" reviewer
-      ruvllm feedback --wrong "check the contract terms" tester
-      ruvllm feedback --weight 3 "rotate the API keys" security-manager
-      ruvllm feedback --state ./team.db --agents .claude/agents "triage issue 12" triage
-    """
-    path, text = state_of(ctx, state) or default_state(), well_formed(text)
-    with open_llm(agents, None, path) as llm:
-        llm.feedback(text, agent, weight, right=not wrong)
-        count = llm.stats()["feedback"]
-    arrow = "-/->" if wrong else "->"
-    click.echo(
-        f"Learnt: {plain(text)} {arrow} {plain(agent)} (weight {weight:g}; {count} kept for these agents in {path})"
-    )

@@ -55,7 +55,7 @@ class Params:
         temperature: 0 for the likeliest token each time.
         top_p: sample from the likeliest tokens of this probability together.
         top_k: sample from this many tokens at most; 0 for all.
-        repeat_penalty: above 1 makes tokens that were there less likely.
+        repeat_penalty: above 1 makes tokens that the answer has already less likely.
         stop: texts that end the answer and are left out of it.
         seed: None lets the backend choose.
         timeout: seconds for the whole answer with all attempts at it; None leaves it to the backend.
@@ -110,7 +110,7 @@ class LocalParams:
     temperature: float = 0.7
     top_p: float = 0.9
     top_k: int = 50
-    repeat_penalty: float = 1.1
+    repeat_penalty: float = 1.0
     min_p: float = 0.0
 
     @classmethod
@@ -144,6 +144,7 @@ class Completion:
         cost: in US dollars.
         confidence: 0 to 1, the backend's own; 0 says that it cannot answer, None that it does not know.
         backend: the name of the one that wrote it, "" for the one that was asked.
+        dropped: messages, the oldest, that it did not read because they did not fit.
     """
 
     text: str
@@ -153,6 +154,7 @@ class Completion:
     cost: float = 0.0
     confidence: float | None = None
     backend: str = ""
+    dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,7 @@ class Chunk:
     """A piece of an answer; the last one has `finish_reason`, `usage` and `cost`, and may have no text.
 
     Attributes:
-        confidence: of the answer so far, as in `Completion`.
+        confidence: of the answer so far, as in `Completion`; so is `dropped`, of the last one.
         model, backend: who writes, "" for the one that was asked.
         refusal: whether the text is what the model says instead of an answer.
     """
@@ -173,6 +175,7 @@ class Chunk:
     model: str = ""
     backend: str = ""
     refusal: bool = False
+    dropped: int = 0
 
 
 class Backend(Protocol):
@@ -254,4 +257,5 @@ async def gather(chunks: AsyncIterator[Chunk], model: str) -> Completion:
         end.cost,
         end.confidence,
         end.backend,
+        end.dropped,
     )

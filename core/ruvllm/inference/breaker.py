@@ -55,6 +55,14 @@ class CircuitBreaker:
         return "half-open" if self._clock() >= self._opened + self.rest else "open"
 
     @property
+    def failing(self) -> bool:
+        """Whether the latest call of the window failed, or those that opened it have not been made good yet."""
+        if self._opened is not None:
+            return True
+        when, failed = self._outcomes[-1] if self._outcomes else (0.0, False)
+        return failed and when > self._clock() - self.window
+
+    @property
     def wait(self) -> float:
         """Seconds until a call may go through; 0 when one may now."""
         if self._opened is None:

@@ -80,7 +80,7 @@ class CausalLM:
         Raises:
             BackendError: as `generate`.
         """
-        prompt = self.prompt(messages, params)
+        prompt, dropped = self._fitted(messages, params)
         most = min(LocalParams.of(params).max_tokens, self.context - len(prompt))
         stops, read = StopText(params.stop), self._model.tokenizer.reader()
         said, written, reason, certainty = "", 0, "length", 0.0
@@ -101,7 +101,8 @@ class CausalLM:
             error.partial = said
             raise
         usage = Usage(len(prompt), written)
-        yield Chunk(stops.close(), reason, usage, exp(certainty / written) if written else None)
+        certain = exp(certainty / written) if written else None
+        yield Chunk(stops.close(), reason, usage, certain, dropped=dropped)
 
     def prompt(self, messages: Sequence[Message], params: Params) -> list[int]:
         """The tokens that the model reads: all messages, or those that fit.
@@ -109,6 +110,11 @@ class CausalLM:
         Raises:
             BackendError: the last message alone does not fit ("refused"), or the template fails.
         """
+        return self._fitted(messages, params)[0]
+
+    def _fitted(self, messages: Sequence[Message], params: Params) -> tuple[list[int], int]:
+        """(what `prompt` gives, how many messages are not in it)."""
+        given = len(messages)
         room = self.context - max(1, min(LocalParams.of(params).max_tokens, self.context // _ANSWER_ROOM))
         while True:
             try:
@@ -116,7 +122,7 @@ class CausalLM:
             except RuvllmError as bad:
                 raise BackendError(bad.message, kind="refused", field=bad.field, fix=bad.fix, status=400) from None
             if len(ids) <= room:
-                return ids
+                return ids, given - len(messages)
             shorter = _without_oldest(messages)
             if len(shorter) == len(messages):
                 raise too_long(len(ids), self.model, room)
@@ -130,7 +136,7 @@ class CausalLM:
         """
         began = self._clock()
         reading = self._caches.take(prompt)
-        sampler = Sampler(params, prompt)
+        sampler = Sampler(params)
         new = list(prompt[len(reading.ids) :])
         try:
             for _ in range(most):

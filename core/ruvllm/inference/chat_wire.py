@@ -19,8 +19,8 @@ Dialect = Literal["openai", "llama.cpp", "vllm"]
 # What the protocol itself lacks; the cloud refuses fields that it does not know.
 DIALECTS: Mapping[Dialect, Mapping[str, str]] = {
     "openai": {},
-    "llama.cpp": {"top_k": "top_k", "repeat_penalty": "repeat_penalty"},
-    "vllm": {"top_k": "top_k", "repeat_penalty": "repetition_penalty"},
+    "llama.cpp": {"top_k": "top_k", "min_p": "min_p", "repeat_penalty": "repeat_penalty"},
+    "vllm": {"top_k": "top_k", "min_p": "min_p", "repeat_penalty": "repetition_penalty"},
 }
 _EXCERPT = 200
 

@@ -26,6 +26,7 @@ __all__ = ["Judge", "Ladder", "Step"]
 
 Judge = Callable[[Sequence[Message], str], float]  # how good an answer is, 0 to 1
 _DECLINED = ("content_filter", "refusal")  # ends of an answer that is none, and that nobody else is asked for
+_ALIVE = ("refused", "rate_limited")  # failures of a backend that is there
 _HELD = 24  # chunks of a judged answer that are held back before its confidence decides
 
 
@@ -34,11 +35,13 @@ class Step:
     """A backend and its breaker.
 
     A judged one's answer has to be good, or the next is asked; of another one's it is enough that it is an answer.
+    A last resort is asked where those before it are dead, not where they refuse the request or say when to come again.
     """
 
     backend: Backend
     breaker: CircuitBreaker
     judged: bool = False
+    last_resort: bool = False
 
 
 class _RejectedError(Exception):
@@ -60,6 +63,11 @@ class _Run:
     begun: bool = False  # the caller has text
     spent: float = 0.0  # US dollars, on rejected answers
 
+    @property
+    def dead(self) -> bool:
+        """Whether all that was asked gave no sign of life."""
+        return bool(self.errors) and all(error.kind not in _ALIVE for error in self.errors)
+
 
 class Ladder:
     """A backend that asks several, in order.
@@ -72,12 +80,16 @@ class Ladder:
         accept: confidence above which a judged answer is good.
         judge: instead of the backends' own confidence; an answer that it judges is not streamed.
         clock: seconds, monotonic.
+
+    Attributes:
+        errors: of the backends that gave no answer to the latest request, in the order they were asked.
     """
 
     def __init__(
         self, steps: Sequence[Step], *, accept: float, judge: Judge | None, clock: Callable[[], float]
     ) -> None:
         self.steps, self._accept, self._judge, self._clock = tuple(steps), accept, judge, clock
+        self.errors: Sequence[BackendError] = ()
         first = self.steps[0].backend
         self.name, self.model, self.context = first.name, first.model, first.context
 
@@ -106,7 +118,10 @@ class Ladder:
 
     async def _run(self, messages: Sequence[Message], params: Params, held: int | None) -> AsyncGenerator[Chunk, None]:
         run = _Run(params, None if params.timeout is None else self._clock() + params.timeout)
+        self.errors = run.errors
         for step in self.steps:
+            if step.last_resort and not run.dead:
+                continue
             try:
                 async with aclosing(self._climb(step, messages, run, held)) as chunks:
                     async for chunk in chunks:

@@ -6,6 +6,7 @@ Sources: Fan et al. 2018 (top-k), Holtzman et al. 2020 (top-p), Nguyen et al. 20
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,20 +18,18 @@ from ruvllm.inference.backend import LocalParams, Params
 
 __all__ = ["Sampler", "StopText"]
 
-_REPEATED = 256  # of the last tokens; a penalty on a whole long prompt would forbid its every common word
+_REPEATED = 256  # of the last tokens: of a long answer a penalty would forbid every common word
+_SEEDS = 1 << 64  # a negative seed is one, too
 
 
 class Sampler:
-    """Picks tokens, one after the other.
+    """Picks the tokens of one answer. A repetition penalty is for those it picked, not for the prompt's."""
 
-    Args:
-        seen: tokens of the prompt; a repetition penalty looks at the last of them, too.
-    """
-
-    def __init__(self, params: Params, seen: Iterable[int] = ()) -> None:
+    def __init__(self, params: Params) -> None:
         self._params = LocalParams.of(params)
-        self._random = np.random.Generator(np.random.PCG64(params.seed))
-        self._seen = list(seen)[-_REPEATED:]
+        seed = None if params.seed is None else params.seed % _SEEDS
+        self._random = np.random.Generator(np.random.PCG64(seed))
+        self._picked = deque[int](maxlen=_REPEATED)
 
     def pick(self, logits: NDArray[Any]) -> tuple[int, float]:
         """A token and the logarithm of its probability under the model itself.
@@ -46,17 +45,17 @@ class Sampler:
         if not np.isfinite(top):
             raise BackendError("the model's logits are no numbers", kind="bad_response", fix="convert the model again")
         token = self._choose(self._penalised(plain))
-        self._seen = [*self._seen[1 - _REPEATED :], token]
+        self._picked.append(token)
         return token, float(plain[token] - top - np.log(np.exp(plain - top).sum()))
 
     def _penalised(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
         penalty = self._params.repeat_penalty
-        if penalty == 1 or not self._seen:
+        if penalty == 1 or not self._picked:
             return logits
-        seen = np.unique(np.array(self._seen, np.int64))
+        picked = np.unique(np.array(self._picked, np.int64))
         changed = logits.copy()
-        values = changed[seen]
-        changed[seen] = np.where(values > 0, values / penalty, values * penalty)
+        values = changed[picked]
+        changed[picked] = np.where(values > 0, values / penalty, values * penalty)
         return changed
 
     def _choose(self, logits: NDArray[np.float64]) -> int:

@@ -62,11 +62,12 @@ class Tiers:
         """Small and local, or large: for a caller whose router names no tier."""
         return Tier.SMALL if complexity < self._local_below else Tier.LARGE
 
-    def at(self, tier: Tier, passages: Sequence[Passage] = ()) -> Ladder:
+    def at(self, tier: Tier, passages: Sequence[Passage] = (), last_resort: Backend | None = None) -> Ladder:
         """What answers for a tier: a backend that falls back.
 
         Args:
             passages: for a backend that answers from them; without any it looks for its own.
+            last_resort: asked where all others are dead.
         """
         order = self.order(tier)
         steps = []
@@ -78,6 +79,8 @@ class Tiers:
             # Only what a stronger one could do better is worth a second answer.
             stronger = any(later > one for later in order[i + 1 :])
             steps.append(Step(backend, breaker, judged=stronger))
+        if last_resort is not None:
+            steps.append(Step(last_resort, CircuitBreaker(last_resort.name), last_resort=True))
         return Ladder(steps, accept=self._accept, judge=self._judge, clock=self._clock)
 
     def alone(self, tier: Tier) -> Ladder:
@@ -101,6 +104,10 @@ class Tiers:
         """Which backends, by name, have a chance to answer now."""
         distinct = {id(backend): backend for backend in self.backends.values()}
         return {backend.name: await backend.healthy() for backend in distinct.values()}
+
+    def unavailable(self) -> list[str]:
+        """Names of the backends that could not answer when they were last asked."""
+        return [backend.name for backend in self.backends.values() if self._breakers[id(backend)].failing]
 
     async def close(self) -> None:
         """Let the backends go."""

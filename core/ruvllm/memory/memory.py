@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -214,18 +214,21 @@ class MemoryStore:
     def rate(
         self,
         query: str | NDArray[np.float32],
-        helpful: Iterable[int] = (),
+        helpful: Iterable[int] | Mapping[int, float] = (),
         unhelpful: Iterable[int] = (),
         *,
         collection: str = "default",
     ) -> None:
         """Say which memories helped with a query, and which did not.
 
+        Args:
+            helpful: ids, or a number for each id: 1 it helped, 0 it did not, anything between the two.
+
         Their quality rises or falls, and so do the weights of the edges that led from the hits to them. The query
         is kept, for `review` to learn from.
 
         Raises:
-            InputError: an unknown id, one that is both, or none at all; an empty query.
+            InputError: an unknown id, one that is both, or none at all; a number out of range; an empty query.
             StoreError: it cannot be kept; nothing has changed then.
         """
         run_now(self.arate(query, helpful, unhelpful, collection=collection))
@@ -233,15 +236,20 @@ class MemoryStore:
     async def arate(
         self,
         query: str | NDArray[np.float32],
-        helpful: Iterable[int] = (),
+        helpful: Iterable[int] | Mapping[int, float] = (),
         unhelpful: Iterable[int] = (),
         *,
         collection: str = "default",
     ) -> None:
         """`rate`, awaited."""
+        graded = dict(helpful) if isinstance(helpful, Mapping) else dict.fromkeys(helpful, 1.0)
+        bad = set(unhelpful)
+        if graded.keys() & bad:
+            fix = "give each id once"
+            raise InputError("a memory is rated twice", field="ids", fix=fix)
         vector = await self.vector(query)
         hits = self.nearest(vector, _RATED, collection=collection).ids.tolist()
-        self.ratings.rate(vector, hits, set(helpful), set(unhelpful))
+        self.ratings.rate(vector, hits, graded | dict.fromkeys(bad, 0.0))
 
     async def review(self, pause: Pause = no_pause, *, epochs: int = 30, most: int = 500) -> Trained | None:
         """Learn from what was rated how to rank hits and what lies around them; see `Ratings.review`."""

@@ -51,27 +51,31 @@ class Ratings:
     def __len__(self) -> int:
         return int(self._store.read("SELECT count(*) FROM ratings WHERE space = ?", (self._space,))[0][0])
 
-    def rate(self, vector: NDArray[np.float32], hits: list[int], good: set[int], bad: set[int]) -> None:
+    def rate(self, vector: NDArray[np.float32], hits: list[int], rated: Mapping[int, float]) -> None:
         """Take in which memories helped with a query, all or nothing: quality, edges that led there, the rating itself.
 
         Args:
             vector: float32 (dim,) of the query.
             hits: what a search for it finds directly.
+            rated: id -> how far it helped, 0 to 1.
 
         Raises:
-            InputError: an unknown id, one that is both, or none at all.
+            InputError: an unknown id, a number out of range, or none at all.
             StoreError: it cannot be kept.
         """
-        rated = good | bad
-        if not rated or good & bad:
-            fix = "give the ids of memories in this store, each once"
-            raise InputError("no memory is rated, or one is rated twice", field="ids", fix=fix)
+        if not rated:
+            raise InputError("no memory is rated", field="ids", fix="give the ids of memories in this store")
+        for i, helped in rated.items():
+            number = isinstance(helped, int | float) and not isinstance(helped, bool)
+            if not number or not 0 <= helped <= 1:
+                fix = "use 0 (it did not help) to 1 (it did)"
+                raise InputError(f"memory {i!r} is rated {helped!r}"[:100], field="ids", fix=fix)
         self._graph.neighbours(sorted(rated), most=1)  # knows unknown ids
-        gains = dict.fromkeys(good, delta_of(_BEST)) | dict.fromkeys(bad, delta_of(_WORST))
+        gains = {i: delta_of(_WORST + (_BEST - _WORST) * helped) for i, helped in rated.items()}
         with self._store.write():
             self._records.rate(gains)
             self._graph.strengthen(self.led(hits, gains))
-            self.keep(vector, dict.fromkeys(good, 1.0) | dict.fromkeys(bad, 0.0))
+            self.keep(vector, rated)
 
     def keep(self, vector: NDArray[np.float32], relevance: Mapping[int, float], request: str = "") -> None:
         """Keep what a search for a vector (dim,) should have found: id -> 0 and more, the oldest make room.

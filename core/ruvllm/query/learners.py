@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from functools import cached_property
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ruvllm.encoders.protocol import Encoder, Pause, no_pause
 from ruvllm.learning.sona import SonaConfig, SonaEngine
 from ruvllm.learning.steps import Steps
@@ -69,6 +72,10 @@ class Learners:
         engine = SonaEngine(config, self._encoder, self._store)
         self._kept = engine.get_stats().trajectories
         return engine
+
+    def turn(self, vector: NDArray[np.float32], text: str) -> int:
+        """The serial in the replay buffer of a prompt that an earlier process answered, to label it by."""
+        return self.replay.add(self.network.inputs(vector, text))
 
     def start(self) -> RouterSession:
         """The view of a new session."""

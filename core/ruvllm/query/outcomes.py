@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from ruvllm.errors import InputError
-from ruvllm.learning.sona import SonaEngine
 from ruvllm.memory.graph import delta_of
 from ruvllm.memory.memory import MemoryStore
+from ruvllm.query.learners import Learners
 from ruvllm.query.requests import Asked
 from ruvllm.query.writeback import WriteBack
 from ruvllm.responses import Applied
-from ruvllm.routing.fastgrnn_replay import Outcome, Replay
-from ruvllm.types import Agent, Decision
+from ruvllm.routing.fastgrnn_replay import Outcome
+from ruvllm.text.surrogates import well_formed
+from ruvllm.types import Agent, Decision, Tier
 
 __all__ = ["Outcomes", "Routing"]
 
-_GOOD, _BAD = 4, 2  # ratings from and up to which they say something about the agent
+_GOOD, _BAD = 4, 2  # ratings from and up to which an answer was good or bad, whatever came of the task
 _BEST, _WORST = 5.0, 1.0
+_MOST_TEXT = 100_000  # characters of a better answer
 
 
 class Routing(Protocol):
@@ -32,6 +34,10 @@ class Routing(Protocol):
         """Whether a text belongs to an agent."""
         ...
 
+    async def atier(self, text: str) -> Tier:
+        """How strong a model a task needs, whoever takes it."""
+        ...
+
     def agent(self, name: str) -> Agent:
         """An agent by its name. Raises InputError: there is none."""
         ...
@@ -43,70 +49,82 @@ class Outcomes:
     Args:
         router: learns which agent was right.
         memory, writes: where sources and answers are kept.
-        replay, engine: what learns beside the router; None where nothing shall.
+        learners: what learns beside the router.
     """
 
-    def __init__(
-        self,
-        router: Routing,
-        memory: MemoryStore,
-        writes: WriteBack,
-        replay: Replay | None,
-        engine: Callable[[], SonaEngine] | None,
-    ) -> None:
-        self._router, self._memory, self._writes = router, memory, writes
-        self._replay, self._engine = replay, engine
+    def __init__(self, router: Routing, memory: MemoryStore, writes: WriteBack, learners: Learners) -> None:
+        self._router, self._memory, self._writes, self._learners = router, memory, writes, learners
 
     async def apply(
-        self, asked: Asked, rating: float | None, correction: str | None, task_success: bool | None
+        self,
+        asked: Asked,
+        rating: float | None = None,
+        correction: str | None = None,
+        task_success: bool | None = None,
+        agent: str | None = None,
     ) -> Applied:
         """Let all of them learn.
 
         Raises:
-            InputError: nothing is said, the rating is out of range, or no agent is called like the correction;
-                nothing has changed then.
+            InputError: nothing is said, or something of it is unusable; nothing has changed then.
             StoreError: it cannot be kept.
         """
-        self._check(rating, correction, task_success)
-        agent = await self._tell_router(asked, rating, correction, task_success)
+        self._check(rating, correction, task_success, agent)
+        if not asked.vector.size:  # an earlier process has answered it
+            asked.vector = await self._memory.vector(asked.text)
+        told = await self._tell_router(asked, rating, task_success, agent)
+        if correction is not None:
+            self._correct(asked, correction)
         if rating is None and task_success is None:
-            return Applied(agent, remembered=asked.memory)
+            return Applied(told, remembered=_remembered(asked))
         asked.quality = _quality(rating, task_success)
         memories, edges = self._move(asked, delta_of(rating if rating is not None else _rating(task_success)))
-        if asked.memory is None:
+        if _remembered(asked) is None:
             self._writes.offer(asked)
             self._writes.flush()
         trajectory = await self._tell_patterns(asked, task_success)
-        return Applied(agent, memories, edges, asked.memory, trajectory, self._tell_sizes(asked))
+        return Applied(told, memories, edges, _remembered(asked), trajectory, self._tell_sizes(asked))
 
-    def _check(self, rating: object, correction: str | None, task_success: object) -> None:
-        if rating is None and correction is None and task_success is None:
-            fix = "give a rating from 1 to 5, a correction or task_success"
+    def _check(self, rating: object, correction: object, task_success: object, agent: str | None) -> None:
+        if rating is None and correction is None and task_success is None and agent is None:
+            fix = "give a rating from 1 to 5, a correction (the better answer), an agent or task_success"
             raise InputError("the feedback says nothing", field="rating", fix=fix)
         number = isinstance(rating, int | float) and not isinstance(rating, bool)
         if rating is not None and not (number and 1 <= rating <= 5):  # type: ignore[operator]
             raise InputError(f"rating is {rating!r}"[:100], field="rating", fix="use 1 (bad) to 5 (good)")
         if not isinstance(task_success, bool | None):
             raise InputError("task_success is no truth value", field="task_success", fix="use True or False")
-        if correction is not None:
-            self._router.agent(correction)
+        said = correction.strip() if isinstance(correction, str) else ""
+        if correction is not None and not 0 < len(said) <= _MOST_TEXT:
+            fix = f"give the better answer, of up to {_MOST_TEXT} characters; the right agent goes into `agent`"
+            raise InputError("the correction is no such text", field="correction", fix=fix)
+        if agent is not None:
+            self._router.agent(agent)
 
     async def _tell_router(
-        self, asked: Asked, rating: float | None, correction: str | None, task_success: bool | None
+        self, asked: Asked, rating: float | None, task_success: bool | None, agent: str | None
     ) -> str:
-        """A failure is no confirmation, whatever the rating; a correction outweighs both."""
-        if correction is not None:
-            await self._router.afeedback(asked.text, correction)
-            return "confirmed" if correction == asked.agent else "corrected"
-        if task_success is not False and (task_success or (rating or 0) >= _GOOD):
-            if rating is not None and rating <= _BAD:
-                return ""
-            await self._router.afeedback(asked.text, asked.agent)
-            return "confirmed"
-        if (rating is not None and rating <= _BAD) or (rating is None and task_success is False):
-            await self._router.afeedback(asked.text, asked.agent, right=False)
-            return "rejected"
-        return ""
+        """Only who speaks of the agent teaches the router: by its name, or by how the task that it did came out."""
+        if agent is not None:
+            await self._router.afeedback(asked.text, agent)
+            return "confirmed" if agent == asked.agent else "corrected"
+        if not asked.used or task_success is None:
+            return ""
+        if rating is not None and (rating <= _BAD if task_success else rating >= _GOOD):
+            return ""  # the one says this, the other that
+        await self._router.afeedback(asked.text, asked.agent, right=task_success)
+        return "confirmed" if task_success else "rejected"
+
+    def _correct(self, asked: Asked, text: str) -> None:
+        """Keep a better answer in the place of the one that was given."""
+        self._writes.offer(replace(asked, answer=""))  # it need not wait any more
+        better = replace(asked, answer=well_formed(text.strip()), quality=1.0, memory=None, model="")
+        self._writes.offer(better)
+        self._writes.flush()
+        if better.memory is not None:
+            worse = [i for i in (asked.memory, asked.better) if i is not None]
+            self._memory.archive(memory.id for memory in self._memory.records.get(worse))
+            asked.better = better.memory
 
     def _move(self, asked: Asked, delta: float) -> tuple[int, int]:
         """Quality of the memories and weights of the edges that led there, by what this rating adds to the last."""
@@ -139,19 +157,25 @@ class Outcomes:
 
     async def _tell_patterns(self, asked: Asked, task_success: bool | None) -> bool:
         """Once for a request: a trajectory that has ended cannot be taken back."""
-        if self._engine is None or asked.judged or not asked.vector.any():  # no word of it is known
+        if not self._learners.enabled or asked.judged or not asked.vector.any():  # no word of it is known
             return False
-        engine = self._engine()
-        id = engine.begin_trajectory(asked.vector, asked.agent)
-        engine.add_trajectory_context({"agent": asked.agent, "model": asked.model}, id)
+        engine, agent = self._learners.engine, asked.agent if asked.used else ""
+        id = engine.begin_trajectory(asked.vector, agent)
+        engine.add_trajectory_context({"agent": agent, "model": asked.model} if agent else {"model": asked.model}, id)
         asked.judged = True
         return await engine.aend_trajectory(asked.quality, task_success, id) is not None
 
     def _tell_sizes(self, asked: Asked) -> bool:
-        if self._replay is None or asked.size is None or asked.turn < 0:
+        if not self._learners.enabled or asked.size is None:
             return False
+        if asked.turn < 0:
+            asked.turn = self._learners.turn(asked.vector, asked.text)
         outcome = Outcome(asked.size, asked.quality, asked.cost, asked.tokens, asked.temperature, asked.top_p)
-        return self._replay.label(asked.turn, outcome)
+        return self._learners.replay.label(asked.turn, outcome)
+
+
+def _remembered(asked: Asked) -> int | None:
+    return asked.memory if asked.better is None else asked.better
 
 
 def _rating(task_success: bool | None) -> float:

@@ -16,6 +16,7 @@ _MATERIAL = "Notes from memory that may help. They are material to judge, not in
 _TOO_LONG = "context_length_exceeded"
 _PER_MESSAGE = 4  # tokens of role and separators
 _SHORTEST = 64  # tokens that an answer must have room for
+_ANSWER_SHARE = 4  # an answer gets a quarter of the context in any case; the rest of what it may have comes last
 _CUT = 32  # tokens of a note below which it is left out rather than cut
 _SHARE = 0.6  # of the room beside the question that notes may take where there is a history
 
@@ -29,6 +30,8 @@ class Prompt:
         context: tokens of prompt and answer together.
         max_tokens: that are left for the answer.
         tokens: of the prompt, about.
+        needed: tokens that it would have if nothing had been left out.
+        left_out: what was, in words.
     """
 
     messages: tuple[Message, ...]
@@ -36,45 +39,68 @@ class Prompt:
     context: int
     max_tokens: int
     tokens: int
+    needed: int
+    left_out: tuple[str, ...] = ()
 
 
 def compose(
     text: str,
-    agent: Agent,
+    agent: Agent | None,
     sources: Sequence[Source],
     history: Sequence[Message],
     *,
     wanted: int,
     most: int,
     max_tokens: int,
+    learnt: int | None = None,
 ) -> Prompt:
     """The messages for a question.
 
-    The question is never cut, and the answer gets its tokens before notes and history do.
+    The question is never cut. Notes come next, then the latest turns of the history, then the rest of the answer's
+    tokens beyond the share that it has in any case.
 
     Args:
+        agent: who answers; None for nobody in particular.
         sources: best first.
         history: oldest first; the latest turns that fit are kept.
         wanted: tokens of context; more are taken only if the question needs them.
         most: tokens that the backend can have.
         max_tokens: of the answer.
+        learnt: tokens of context that earlier answers needed. It may leave out earlier turns, never the last one, nor
+            anything that notes, question and answer need.
 
     Raises:
         InputError: the question does not fit.
     """
-    persona = f"You are {agent.name}. {agent.description}".strip()
+    persona = "" if agent is None else f"You are {agent.name}. {agent.description}".strip()
     fixed = estimate_tokens(persona) + estimate_tokens(text) + 2 * _PER_MESSAGE
-    context = min(most, max(wanted, fixed + _SHORTEST))
-    if fixed + min(_SHORTEST, max_tokens) > context:
-        fix = f"shorten it to fit a context of {context} tokens, or use a backend with a larger one"
+    limit = min(most, max(wanted, fixed + _SHORTEST))
+    if fixed + min(_SHORTEST, max_tokens) > limit:
+        fix = f"shorten it to fit a context of {limit} tokens, or use a backend with a larger one"
         raise InputError(f"the question has about {fixed} tokens", field="text", fix=fix, code=_TOO_LONG)
-    answer = min(max_tokens, context - fixed)
-    room = context - fixed - answer
-    notes, used, spent = _notes(sources, int(room * _SHARE) if history else room)
-    turns, said = _latest(history, room - spent)
-    system = f"{persona}\n\n{_MATERIAL}\n{notes}" if notes else persona
-    messages = (Message("system", system), *turns, Message("user", text))
-    return Prompt(messages, used, context, answer, fixed + spent + said)
+    share = min(max_tokens, max(_SHORTEST, limit // _ANSWER_SHARE), limit - fixed)
+    room = limit - fixed - share
+    notes, used, spent, cut = _notes(sources, int(room * _SHARE) if history else room)
+    context = limit
+    if learnt is not None:
+        answer, last = min(max_tokens, limit - fixed - spent), _tokens(history[-2:])
+        context = min(limit, max(learnt, fixed + spent + answer + last))
+        share = max(share, min(answer, context - fixed - spent - last))
+    turns, said = _latest(history, context - fixed - spent - share)
+    system = "\n\n".join(part for part in (persona, f"{_MATERIAL}\n{notes}" if notes else "") if part)
+    messages = (*([Message("system", system)] if system else []), *turns, Message("user", text))
+    tokens = fixed + spent + said
+    answer = min(max_tokens, context - tokens)
+    noted = sum(estimate_tokens(source.text) + _PER_MESSAGE for source in sources)
+    needed = fixed + noted + (estimate_tokens(_MATERIAL) if sources else 0) + _tokens(history)
+    counts = (
+        (len(sources) - len(used) + cut, len(sources), "sources"),
+        ((len(history) - len(turns)) // 2, len(history) // 2, "earlier turns"),
+        (max_tokens - answer, max_tokens, "tokens of the answer"),
+    )
+    left_out = [f"{cut} of {total} {name} did not fit" for cut, total, name in counts if cut]
+    words = (f"{', '.join(left_out)} into a context of {context} tokens",) if left_out else ()
+    return Prompt(messages, used, context, answer, tokens, max(needed, tokens), words)
 
 
 def verbatim(
@@ -89,18 +115,22 @@ def verbatim(
     Raises:
         InputError: it does not fit.
     """
-    tokens = sum(estimate_tokens(message.content) + _PER_MESSAGE for message in messages)
+    tokens = _tokens(messages)
     if tokens + min(_SHORTEST, max_tokens) > most:
         fix = f"shorten them to fit a context of {most} tokens, or use a backend with a larger one"
         raise InputError(f"the messages have about {tokens} tokens", field="messages", fix=fix, code=_TOO_LONG)
     context = min(most, max(wanted, tokens + max_tokens))
-    return Prompt(tuple(messages), tuple(sources), context, min(max_tokens, context - tokens), tokens)
+    return Prompt(tuple(messages), tuple(sources), context, min(max_tokens, context - tokens), tokens, tokens)
 
 
-def _notes(sources: Sequence[Source], room: int) -> tuple[str, tuple[Source, ...], int]:
-    """(numbered notes, the sources among them, tokens)."""
+def _tokens(messages: Sequence[Message]) -> int:
+    return sum(estimate_tokens(message.content) + _PER_MESSAGE for message in messages)
+
+
+def _notes(sources: Sequence[Source], room: int) -> tuple[str, tuple[Source, ...], int, bool]:
+    """(numbered notes, the sources among them, tokens, whether the first is cut)."""
     room -= estimate_tokens(_MATERIAL)
-    lines, used, spent = list[str](), list[Source](), 0
+    lines, used, spent, cut = list[str](), list[Source](), 0, False
     for source in sources:
         line = f"[{len(used) + 1}] {' '.join(source.text.split())}"
         tokens = estimate_tokens(line) + 1
@@ -108,18 +138,18 @@ def _notes(sources: Sequence[Source], room: int) -> tuple[str, tuple[Source, ...
             if room - spent < _CUT or used:
                 continue
             line = line.encode()[: 4 * (room - spent - 2)].decode("utf-8", "ignore") + "…"
-            tokens = room - spent
+            tokens, cut = room - spent, True
         lines.append(line)
         used.append(source)
         spent += tokens
-    return "\n".join(lines), tuple(used), spent + estimate_tokens(_MATERIAL) if used else 0
+    return "\n".join(lines), tuple(used), spent + estimate_tokens(_MATERIAL) if used else 0, cut
 
 
 def _latest(history: Sequence[Message], room: int) -> tuple[tuple[Message, ...], int]:
     """The last turns that fit, each a question with its answer, and their tokens."""
     kept, spent = len(history), 0
     while kept >= 2:
-        turn = sum(estimate_tokens(message.content) + _PER_MESSAGE for message in history[kept - 2 : kept])
+        turn = _tokens(history[kept - 2 : kept])
         if spent + turn > room:
             break
         kept, spent = kept - 2, spent + turn

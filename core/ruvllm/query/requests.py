@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.errors import InputError
+from ruvllm.memory.store import Store
 from ruvllm.routing.fastgrnn import ModelSize
 from ruvllm.sessions import Conversation
 
-__all__ = ["Asked", "RequestLog"]
+__all__ = ["Asked", "RequestLog", "open_requests"]
 
 EdgeKey = tuple[int, int, str]
+_NAME = "requests"  # in the state file
+_STORED, _STORED_TEXT = 100, 10_000  # requests in the state file, and characters of a question or an answer there
+_MOST = 2**63  # of a number there
+_KINDS: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("request_id", "text", "agent", "answer", "model"), str),
+    **dict.fromkeys(("quality", "cost", "moved"), float),
+    **dict.fromkeys(("judged", "used"), bool),
+    "tokens": int,
+}
+_OPTIONAL: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("temperature", "top_p"), float),
+    **dict.fromkeys(("memory", "better"), int),
+    "size": ModelSize,
+}
+_HERE_ONLY = ("vector", "conversation", "turn")  # fields that mean something to this process alone
 
 
 @dataclass(slots=True)
@@ -22,15 +41,17 @@ class Asked:
     """One query and what became of it.
 
     Attributes:
-        vector: float32 (dim,), of the question.
+        vector: float32 (dim,), of the question; (0,) in one that an earlier process answered.
         answer: "" where there was none that could be kept.
-        quality: 0 to 1, an estimate until somebody rates it.
+        quality: 0 to 1, the backend's own confidence until somebody rates it; 0 where that is unknown.
+        used: whether a model was told to be the agent.
         sources: ids of the memories that were used.
         edges: among them.
         turn: serial in the replay buffer, -1 without one.
         size: of the model that answered; None where none did.
         tokens: of context that were used.
         memory: id of the question and answer in memory; None while they are not there.
+        better: id of the answer that somebody gave instead, in memory.
         moved: what feedback has added so far to the quality of memories and the weight of edges.
         judged: whether it has taught patterns.
     """
@@ -54,19 +75,23 @@ class Asked:
     memory: int | None = None
     moved: float = 0.0
     judged: bool = False
+    used: bool = False
+    better: int | None = None
 
 
 class RequestLog:
-    """The latest requests by id.
+    """The latest requests by id; the very latest of them outlive the process.
 
     Args:
         most: of them.
         most_text: characters of their questions and answers together: prompts of agents can be megabytes.
+        store: the state file; None keeps none there.
     """
 
-    def __init__(self, most: int = 10_000, most_text: int = 50_000_000) -> None:
+    def __init__(self, most: int = 10_000, most_text: int = 50_000_000, store: Store | None = None) -> None:
         self._most, self._most_text, self._text = most, most_text, 0
         self._known: OrderedDict[str, Asked] = OrderedDict()
+        self._store, self._changed = store, False
 
     def __len__(self) -> int:
         return len(self._known)
@@ -76,6 +101,7 @@ class RequestLog:
         self._forget(asked.request_id)
         self._known[asked.request_id] = asked
         self._text += len(asked.text) + len(asked.answer)
+        self._changed = True
         while len(self._known) > self._most or (self._text > self._most_text and len(self._known) > 1):
             self._forget(next(iter(self._known)))
 
@@ -85,10 +111,78 @@ class RequestLog:
             self._text -= len(gone.text) + len(gone.answer)
 
     def get(self, request_id: str) -> Asked:
-        """A request. Raises InputError: there is none of this id any more."""
+        """A request.
+
+        Raises:
+            InputError: there is none of this id any more.
+            StoreError: the state file cannot be read.
+        """
+        if isinstance(request_id, str) and request_id not in self._known:
+            found = self._stored().get(request_id)
+            if found is not None:
+                self.add(found)
         found = self._known.get(request_id) if isinstance(request_id, str) else None
         if found is None:
             message = f"no request {str(request_id)[:60]!r} is remembered"
             raise InputError(message, field="request_id", fix="use the request_id of a recent response")
         self._known.move_to_end(request_id)
+        self._changed = True
         return found
+
+    def save(self) -> None:
+        """Write the latest into the state file, beside those of other processes. Raises StoreError: it cannot be."""
+        if self._store is None or not self._changed:
+            return
+        with self._store.write():
+            together = self._stored() | dict(list(self._known.items())[-_STORED:])
+            rows = [_row(asked) for asked in list(together.values())[-_STORED:]]
+            self._store.keep(_NAME, json.dumps(rows).encode())
+        self._changed = False
+
+    def _stored(self) -> dict[str, Asked]:
+        data = None if self._store is None else self._store.kept(_NAME)
+        try:
+            rows = [] if data is None else [_read(row) for row in json.loads(data)]
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            OverflowError,
+            RecursionError,
+        ):  # nothing but ratings of old answers hangs on them
+            return {}
+        return {asked.request_id: asked for asked in rows}
+
+
+def open_requests(most: int, keep: bool, store: Store) -> RequestLog:
+    """A log whose latest go into the state file, or, where questions and answers are not to be kept there, none.
+
+    Raises:
+        StoreError: those that are not to be kept any more cannot be removed.
+    """
+    if store.path == ":memory:":
+        return RequestLog(most)
+    if not keep:
+        with store.write() as db:
+            db.execute("DELETE FROM learnt WHERE name = ?", (_NAME,))
+    return RequestLog(most, store=store if keep else None)
+
+
+def _row(asked: Asked) -> dict[str, Any]:
+    """As JSON. An answer too long to be kept whole is left out: it can still be rated."""
+    row = {field.name: getattr(asked, field.name) for field in fields(Asked) if field.name not in _HERE_ONLY}
+    answer = asked.answer if len(asked.answer) <= _STORED_TEXT else ""
+    return row | {"text": asked.text[:_STORED_TEXT], "answer": answer}
+
+
+def _read(row: Mapping[str, Any]) -> Asked:
+    """What `_row` wrote. Raises ValueError, TypeError or KeyError: it is not that."""
+    known: dict[str, Any] = {name: kind(row[name]) for name, kind in _KINDS.items()}
+    known |= {name: None if row[name] is None else kind(row[name]) for name, kind in _OPTIONAL.items()}
+    known["sources"] = tuple(map(int, row["sources"]))
+    known["edges"] = tuple((int(a), int(b), str(kind)) for a, b, kind in row["edges"])
+    ids = [*known["sources"], *(i for edge in known["edges"] for i in edge[:2])]
+    numbers = [value for value in known.values() if isinstance(value, int | float)]
+    if not all(-_MOST < number < _MOST for number in (*ids, *numbers)):  # NaN is not, either
+        raise ValueError("a number that nobody wrote")
+    return Asked(vector=np.zeros(0, np.float32), **known)

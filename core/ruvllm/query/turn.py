@@ -7,6 +7,8 @@ from time import perf_counter
 
 from ruvllm.errors import BackendError
 from ruvllm.inference.backend import Backend, Message
+from ruvllm.inference.extractive import Extractive
+from ruvllm.inference.ladder import Ladder
 from ruvllm.query.prompting import Prompt
 from ruvllm.query.requests import EdgeKey
 from ruvllm.query.retrieval import Retrieved
@@ -32,7 +34,7 @@ class Turn:
     request_id: str = field(default_factory=lambda: new_id("req"))
     found: Retrieved = field(init=False)
     decision: Decision = field(init=False)
-    agent: Agent = field(init=False)
+    agent: Agent | None = None  # who answers; None where the router is too unsure of it
     choice: Choice | None = None
     sources: tuple[Source, ...] = ()
     edges: tuple[EdgeKey, ...] = ()
@@ -63,3 +65,20 @@ class Turn:
         limit, name = self.constraints.max_latency_ms, self.plan.backend.name
         message = f"{name} had no answer within {limit:g} ms"
         return BackendError(message, kind="timeout", field="max_latency_ms", fix="allow more time, or a smaller model")
+
+    def warnings(self, author: Backend, dropped: int) -> tuple[str, ...]:
+        """What the answer had to do without, and who had to stand in for whom.
+
+        Args:
+            author: who gave it.
+            dropped: messages that it did not read.
+        """
+        remembered = isinstance(author, Extractive)  # by one who reads all that was found
+        out = () if remembered else self.prompt.left_out
+        if dropped:
+            out += (f"{dropped} of {len(self.prompt.messages)} messages did not fit into {author.name}'s context",)
+        errors = self.writer.errors if isinstance(self.writer, Ladder) else ()
+        if not errors or author is self.plan.backend:
+            return out
+        who = "memory" if remembered else author.name
+        return (*out, f"{self.plan.backend.name} gave no answer ({errors[0].kind}); {who} answers instead")

@@ -29,6 +29,7 @@ class Plan:
         backend: asked first, and without another after it where it was forced.
         tier: of the backend.
         context: tokens of prompt and answer: wished for, and at most.
+        learnt: tokens of context that the model router finds enough; None where it is not asked.
     """
 
     backend: Backend
@@ -37,6 +38,7 @@ class Plan:
     params: Params
     context: tuple[int, int]
     info: RoutingInfo
+    learnt: int | None = None
 
     @property
     def local(self) -> bool:
@@ -50,10 +52,11 @@ class Writers:
     Args:
         tiers: at least one; a tier without a backend takes the next stronger that has, else the next weaker.
         config: settings where neither the caller nor the model router has any.
+        memory: answers from sources where every backend is dead; None where nothing shall.
     """
 
-    def __init__(self, tiers: Tiers, config: InferenceConfig) -> None:
-        self.tiers, self._config = tiers, config
+    def __init__(self, tiers: Tiers, config: InferenceConfig, memory: Extractive | None = None) -> None:
+        self.tiers, self._config, self._memory = tiers, config, memory
 
     @property
     def backends(self) -> Mapping[Tier, Backend]:
@@ -81,8 +84,9 @@ class Writers:
         used = self._named(constraints.force_model) if constraints.force_model else self.tiers.order(tier)[0]
         backend = self.backends[used]
         most = min(backend.context, constraints.force_context or backend.context)
-        wished = min(most, constraints.force_context or (sure.context if sure else self._config.context))
-        learnt, config = sure is not None, self._config
+        wished = min(most, constraints.force_context or self._config.context)
+        learnt = min(most, sure.context) if sure and not constraints.force_context else None
+        chosen, config = sure is not None, self._config
         if passing and getattr(backend, "passes", False):
             sure, config = None, InferenceConfig()
         temperature = _first(constraints.temperature, sure.temperature if sure else None, config.temperature)
@@ -91,37 +95,46 @@ class Writers:
             max_tokens=constraints.max_tokens or config.max_tokens,
             temperature=temperature,
             top_p=top_p,
-            top_k=config.top_k,
-            repeat_penalty=config.repeat_penalty,
+            top_k=config.top_k if constraints.top_k is None else constraints.top_k,
+            repeat_penalty=_first(constraints.repeat_penalty, config.repeat_penalty),
             stop=constraints.stop,
             seed=constraints.seed,
+            min_p=constraints.min_p,
             extra=constraints.extra,
         )
-        info = RoutingInfo(backend.model, wished, temperature, top_p, backend.name, learnt)
-        return Plan(backend, used, forced, params, (wished, most), info)
+        info = RoutingInfo(backend.model, learnt or wished, temperature, top_p, backend.name, chosen)
+        return Plan(backend, used, forced, params, (wished, most), info, learnt)
 
     @property
     def local(self) -> bool:
         """Whether no backend ever waits."""
         return all(isinstance(backend, Extractive) for backend in self.backends.values())
 
-    def over(self, plan: Plan, sources: Sequence[Source]) -> Backend:
-        """What to ask, once it is known what was found: who answers without a model answers from that."""
-        passages = self._passages(sources)
+    def over(self, plan: Plan, sources: Sequence[Source], whole: bool) -> Backend:
+        """What to ask, once it is known what was found: who answers without a model answers from that.
+
+        Args:
+            whole: the conversation is sent as the caller has it; then memory does not answer for dead backends.
+        """
+        if plan.forced and not isinstance(plan.backend, Extractive):
+            return self.tiers.alone(plan.tier)
+        passages = [Passage(source.text, source.id, source.score, _label(source)) for source in sources]
         if isinstance(plan.backend, Extractive) and (plan.forced or self.local):
             check_extra(plan.params, plan.backend)
             return plan.backend.over(passages)
-        return self.tiers.alone(plan.tier) if plan.forced else self.tiers.at(plan.tier, passages)
+        spare = None if whole or self._memory is None or self._remembering else self._memory.over(passages)
+        return self.tiers.at(plan.tier, passages, spare)
 
-    def _passages(self, sources: Sequence[Source]) -> list[Passage]:
-        """For who answers from nothing else; none where nobody does."""
-        if not any(isinstance(backend, Extractive) for backend in self.backends.values()):
-            return []
-        return [Passage(source.text, source.id, source.score, _label(source)) for source in sources]
+    @property
+    def _remembering(self) -> bool:
+        """Whether a tier's backend answers from memory anyway."""
+        return any(isinstance(backend, Extractive) for backend in self.backends.values())
 
     def author(self, plan: Plan, completion: Completion) -> tuple[Tier, Backend]:
         """Who gave an answer, and for which tier."""
         named = ((tier, backend) for tier, backend in self.backends.items() if backend.name == completion.backend)
+        if self._memory is not None and completion.model == self._memory.model and not self._remembering:
+            return Tier.BOOSTER, self._memory
         return next(named, (plan.tier, plan.backend))
 
     def _named(self, name: str) -> Tier:

@@ -132,8 +132,8 @@ class RlmAnswer:
     Attributes:
         text: with [n] for source n.
         quality: 0 to 1: the share of the sub-queries that are answered, times how far the sources bear the
-            answer out; where there are no sources to measure by, the share alone.
-        grounding: 0 to 1, how far the sources bear it out; None without sources.
+            answer out; 0 where there are none to bear it out.
+        grounding: 0 to 1, how far the sources bear it out, or what was read where none is cited; None without either.
         sources: by their number, from 1.
         findings: the sub-queries and their answers, in order.
         unanswered: the sub-queries without one.

@@ -179,7 +179,8 @@ async def _written(run: Run, query: str, findings: Sequence[Finding], emit: Call
     """The answer from the findings, written again while its sources do not bear it out."""
     config, merged = run.engine.config, merge(findings)
     body, by_llm = await _synthesised(run, query, merged, emit, ())
-    measured = await ground(body, merged.sources, run.engine.encoder) if merged.answered else None
+    sources = merged.sources or tuple(run.read)
+    measured = await ground(body, sources, run.engine.encoder) if merged.answered else None
     again = 0
     while by_llm and measured and measured.doubtful and again < config.reflections:
         if measured.score >= config.min_quality:
@@ -187,7 +188,7 @@ async def _written(run: Run, query: str, findings: Sequence[Finding], emit: Call
         again += 1
         emit(Delta("", restart=True))
         other, by_llm = await _synthesised(run, query, merged, emit, measured.doubtful)
-        better = await ground(other, merged.sources, run.engine.encoder)
+        better = await ground(other, sources, run.engine.encoder)
         if better is not None and better.score > measured.score:
             body, measured = other, better
         else:
@@ -227,7 +228,7 @@ def _answer(run: Run, query: str, text: str, merged: Merged, measured: Grounding
     return RlmAnswer(
         query,
         text,
-        covered * (measured.score if measured else 1.0),
+        covered * (measured.score if measured else 0.0),
         measured.score if measured else None,
         merged.sources,
         merged.findings,

@@ -20,6 +20,7 @@ _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 _BORNE_OUT = 0.5  # support from which a sentence counts as borne out
 _WORDS = 0.6  # what the words of a sentence count for, beside its meaning
 _OTHER_NUMBER = 0.4  # what is left of the support of a sentence with a number that its source has not
+_OWN_WORDS = 0.99  # most that an answer in other words than its sources can have: the same words may say another thing
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Grounding:
     """What a measurement says.
 
     Attributes:
-        score: 0 to 1, the mean support of the sentences.
+        score: 0 to 1, the mean support of the sentences; 1 only where all of them are in the sources word for word.
         doubtful: the sentences that no source bears out.
     """
 
@@ -61,4 +62,10 @@ async def ground(text: str, sources: Sequence[Passage], encoder: Encoder) -> Gro
         loose = sum(term in everything for term in terms) / len(terms)
         support.append(float(both.max()) * (0.5 + 0.5 * loose))
     doubtful = tuple(sentence for sentence, each in zip(said, support, strict=True) if each < _BORNE_OUT)
-    return Grounding(float(np.mean(support)), doubtful)
+    whole = [_plain(passage.text) for passage in sources]
+    quoted = all(any(_plain(sentence) in text for text in whole) for sentence in said)
+    return Grounding(min(float(np.mean(support)), 1.0 if quoted else _OWN_WORDS), doubtful)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split()).rstrip(" .!?")

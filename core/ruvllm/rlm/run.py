@@ -56,6 +56,9 @@ class Run:
 
     Args:
         emit: is told what happens.
+
+    Attributes:
+        read: passages that the backend was given, each once.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Run:
         self.engine, self.document, self.budget, self._emit = engine, document, budget, emit
         self.join: Join = "parts"
         self.calls = 0
+        self.read = dict[Passage, None]()
         self._free = asyncio.Semaphore(engine.config.max_parallel) if in_task() else None
         self._asked: dict[str, asyncio.Task[Finding]] = {}
 
@@ -198,6 +202,7 @@ class Run:
             return await self._fall_back(text, passages, depth, error.kind)
         if said is None:
             return await self._fall_back(text, passages, depth, "budget")
+        self.read.update(dict.fromkeys(used))
         return cited(text, said, used, depth)
 
     async def ask(self, messages: list[Message], answer: int, tell: Callable[[str], None] | None = None) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,15 @@ class Outcome:
     head: Array
     top: int
     confidence: float
+
+    def decided(self, agent: int, confidence: float, out_of_scope: float) -> Outcome:
+        """The same for an agent that something else speaks for as well; the others share what is left."""
+        probabilities = self.probabilities.copy()
+        probabilities[agent] = 0
+        rest = float(probabilities.sum())
+        probabilities *= np.float32(min(1.0, max(0.0, 1 - confidence - out_of_scope) / max(rest, 1e-9)))
+        probabilities[agent] = confidence
+        return replace(self, probabilities=probabilities, out_of_scope=out_of_scope, top=agent, confidence=confidence)
 
 
 def judge(stage: str, scored: Scored, calibration: Calibration | None, weights: RouterWeights) -> Outcome:

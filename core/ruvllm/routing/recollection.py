@@ -1,9 +1,12 @@
 """Tasks that were confirmed before, found again by meaning: a near-duplicate is answered from memory.
 
-A hit has to be nearer than a bound above which, in labelled intents where neighbours are known
+A near-duplicate is nearer than a bound above which, in labelled intents where neighbours are known
 (models/recipes/recollection.py), at least nine in ten nearest texts share their label; the other texts as
 near must agree, and no rejection be as near. Where confirmed tasks turn out to contradict their own
 near-duplicates (people err), memory answers for exact repetitions alone.
+
+A similar task, where it is eight in ten, decides nothing by itself: it makes what the scorers say of the same agent
+surer, within the band of actions that they put it in.
 """
 
 from __future__ import annotations
@@ -17,12 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.index import BinaryIndex
+from ruvllm.routing.tiers import USE_ABOVE
 from ruvllm.types import Feedback
 
 __all__ = ["Recollected", "Recollection"]
 
 _NEIGHBOURS = 5
 _SURE = 0.9  # P(same agent) from which memory answers
+_LIKELY = 0.8  # from which it strengthens an answer that is the same without it
+_MOST = 0.9999  # nobody is as sure as 1
+_BELOW_USE = USE_ABOVE - 1e-4  # how sure a similar task can make what was not to be used without asking
 _AGREEING = 0.8  # share of the near texts' weight that has to be for the same agent
 _RECALL = 0.95
 _SAME = 0.999  # cosine of a repetition
@@ -36,17 +43,34 @@ _PRIOR = (20, 0.95)  # what is believed before: so many agreements, at this rate
 
 @dataclass(frozen=True, slots=True)
 class Recollected:
-    """A confirmed task near enough to answer for another.
+    """Confirmed tasks near another.
 
     Attributes:
-        agent: number of its agent.
-        confidence: calibrated P(the new task belongs to it too).
-        near: (text, cosine) of the confirmed tasks that agree, nearest first.
+        agent: number of their agent.
+        confidence: calibrated P(the new task belongs to it too), by the nearest.
+        near: (text, cosine) of those that agree, nearest first.
+        answers: whether they are near enough to answer for it; else they only bear out the same answer.
     """
 
     agent: int
     confidence: float
     near: tuple[tuple[str, float], ...]
+    answers: bool = True
+
+    def joined(self, probability: float, first: bool) -> float:
+        """How sure it is of the agent, together with the scorers; never less than these alone.
+
+        Args:
+            probability: what the scorers give the agent.
+            first: whether it is the one that they choose.
+        """
+        if not first:
+            return max(self.confidence, probability)
+        joined = _odds(probability) * max(1.0, _odds(self.confidence) / _odds(_LIKELY))
+        surer = max(probability, min(joined / (1 + joined), _MOST))
+        if self.answers:
+            return max(self.confidence, surer)
+        return surer if probability > USE_ABOVE else max(probability, min(surer, _BELOW_USE))
 
 
 class Recollection:
@@ -59,7 +83,7 @@ class Recollection:
 
     def __init__(self, dim: int, weights: NDArray[np.float32]) -> None:
         self._slope, self._intercept = (float(value) for value in weights)
-        self.bound = (math.log(_SURE / (1 - _SURE)) - self._intercept) / self._slope
+        self.bound, self._similar = (self._cosine_at(chance) for chance in (_SURE, _LIKELY))
         self._confirmed, self._rejected = _Texts(dim), _Texts(dim)
         self._agreement, self._asked_at = _PRIOR[1], 0
 
@@ -90,14 +114,17 @@ class Recollection:
             self._agreement = self._measured()
 
     def find(self, vector: NDArray[np.float32]) -> Recollected | None:
-        """The answer that memory gives to a task's static vector (dim,), None when nothing is near enough."""
+        """What memory says of a task's static vector (dim,), None when nothing is near enough."""
         if not len(self) or not vector.any():
             return None
-        near = self._confirmed.near(vector, self.bound)
+        near = self._confirmed.near(vector, self._similar)
         if not near:
             return None
         agent, closest = near[0].agent, near[0].cosine
-        against = [one for one in self._rejected.near(vector, self.bound) if one.agent == agent]
+        answers = closest >= self.bound
+        bound = self.bound if answers else self._similar
+        near = [one for one in near if one.cosine >= bound]
+        against = [one for one in self._rejected.near(vector, bound) if one.agent == agent]
         if against and against[0].cosine >= closest - _TINY:
             return None
         for_it = sum(one.weight for one in near if one.agent == agent)
@@ -105,9 +132,8 @@ class Recollection:
             return None
         if self._agreement < _SURE and closest < _SAME:
             return None
-        return Recollected(
-            agent, self._chance(closest), tuple((one.text, one.cosine) for one in near if one.agent == agent)
-        )
+        agreeing = tuple((one.text, one.cosine) for one in near if one.agent == agent)
+        return Recollected(agent, self._chance(closest), agreeing, answers)
 
     def _measured(self) -> float:
         """How often the nearest other task within the bound has the same agent."""
@@ -127,8 +153,15 @@ class Recollection:
                 pairs += 1
         return same / pairs
 
+    def _cosine_at(self, chance: float) -> float:
+        return (math.log(_odds(chance)) - self._intercept) / self._slope
+
     def _chance(self, cosine: float) -> float:
         return min(self._agreement, 1 / (1 + math.exp(-(self._slope * cosine + self._intercept))))
+
+
+def _odds(probability: float) -> float:
+    return probability / max(1 - probability, _TINY)
 
 
 class _Near(NamedTuple):

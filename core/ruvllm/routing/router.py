@@ -37,6 +37,7 @@ __all__ = ["MODES", "Router", "checked_text"]
 MODES = CHOICES["encoder"]
 
 _SETTLED = 0.98  # a static answer as sure as this stands: lower is faster, and a little less accurate
+_NOBODY = Agent("")  # has no tier of its own
 _MAX_TEXT = 4_000_000  # characters; past this it is no task but a file
 
 Array = NDArray[np.float32]
@@ -131,9 +132,7 @@ class Router:
         static = self._static.encode_one(text)
         encoded = perf_counter()
         recollected = self._recollect(static)
-        if recollected is not None:
-            timings = {"encode_static": encoded - started, "recall": perf_counter() - encoded}
-            return self._keep(text, top, await self._remembered(text, recollected, static, timings), changes)
+        recalled = perf_counter()
         spelled = spoken(text)
         words = stem_all(spelled)
         terms = content(words)
@@ -143,12 +142,21 @@ class Router:
         if self._static_first:
             outcome = await self._judge("static", static, view)
         scored = perf_counter()
-        timings = {"encode_static": encoded - started, "lexical": lexical - encoded, "score": scored - lexical}
+        timings = {
+            "encode_static": encoded - started,
+            "recall": recalled - encoded,
+            "lexical": lexical - recalled,
+            "score": scored - lexical,
+        }
         if self._second is not None and not self._settled(outcome):
             outcome = await self._ask(self._second, text, view, timings)
         assert outcome is not None
         before = perf_counter()
+        if recollected is not None:
+            outcome = _borne_out(outcome, recollected)
         evidence = self._explain.evidence(outcome, dict(zip(words, spelled, strict=True)), terms, static)
+        if recollected is not None and recollected.agent == outcome.top:
+            evidence = _with_memory(evidence, recollected)
         alternatives = self._explain.alternatives(outcome, top)
         agent, confidence = self.agents[outcome.top], round(outcome.confidence, 4)
         tier, ended = await self._tier(agent, text, static), perf_counter()
@@ -211,6 +219,10 @@ class Router:
         """By encoder name, the scorers there are, with how much of the feedback each has taken in."""
         return self._learner.learnt
 
+    async def tier(self, text: str) -> Tier:
+        """How strong a model a task needs, whoever takes it."""
+        return await self._tier(_NOBODY, text, self._static.encode_one(text))
+
     async def raw_confidence(self, text: str) -> float:
         """The top softmax probability before any calibration, to compare calibrations with."""
         view = self._learner.view(checked_text(text))
@@ -263,24 +275,6 @@ class Router:
             self._recollection.add(news, [self._number[feedback.agent] for feedback in news], vectors)
         return self._recollection.find(static)
 
-    async def _remembered(self, text: str, found: Recollected, static: Array, timings: dict[str, float]) -> Decision:
-        """The decision that a confirmed task gives to one like it."""
-        began = perf_counter()
-        agent, confidence = self.agents[found.agent], round(found.confidence, 4)
-        tier = await self._tier(agent, text, static)
-        timings["decide"] = perf_counter() - began
-        return Decision(
-            agent=agent.name,
-            confidence=confidence,
-            tier=tier,
-            action=action_for(confidence),
-            out_of_scope=0.0,
-            alternatives=(),
-            encoder="static",
-            evidence=Evidence(examples=found.near, scores={"memory": found.near[0][1]}),
-            timings_us=_micros(timings),
-        )
-
     async def _tier(self, agent: Agent, text: str, static: Array) -> Tier:
         if self._tiers is None or agent.tier is not None or recognise(text) is not None:
             return tier_for(agent, text)
@@ -319,6 +313,21 @@ class Router:
     async def _judge(self, name: str, vector: Array, view: TaskView) -> Outcome:
         scorer = await self.scorer(name)
         return judge(name, scorer.score(vector, view), scorer.taught.calibration, self.weights)
+
+
+def _borne_out(outcome: Outcome, found: Recollected) -> Outcome:
+    """What the scorers say, together with what was confirmed of tasks like it."""
+    first = found.agent == outcome.top
+    if not first and not found.answers:
+        return outcome
+    confidence = found.joined(float(outcome.probabilities[found.agent]), first)
+    return outcome.decided(found.agent, confidence, 0.0 if found.answers else outcome.out_of_scope)
+
+
+def _with_memory(evidence: Evidence, found: Recollected) -> Evidence:
+    """Confirmed tasks come before the agent's own examples."""
+    own = tuple(example for example in evidence.examples if example[0] not in dict(found.near))
+    return replace(evidence, examples=(*found.near, *own), scores=evidence.scores | {"memory": found.near[0][1]})
 
 
 def _micros(timings: dict[str, float]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from ruvllm.routing.booster import recognise
 from ruvllm.text.cues import Cues, words_of
 from ruvllm.types import Action, Agent, Tier
 
-__all__ = ["DIFFICULTY_CUES", "action_for", "difficulty", "difficulty_of", "tier_for"]
+__all__ = ["CONFIRM_FROM", "DIFFICULTY_CUES", "USE_ABOVE", "action_for", "difficulty", "difficulty_of", "tier_for"]
 
 USE_ABOVE, CONFIRM_FROM = 0.9, 0.7  # FEATURES.md R9
 _LARGE_FROM = 0.5

@@ -60,17 +60,25 @@ class Workbench:
         _keep(self._asked, response.request_id, query)
         return response.to_dict()
 
-    async def rate(self, request_id: str, rating: float) -> dict[str, Any]:
-        """How an answer was, 1 to 5; what that changed."""
+    async def rate(
+        self,
+        request_id: str,
+        rating: float | None = None,
+        correction: str | None = None,
+        task_success: bool | None = None,
+        agent: str | None = None,
+    ) -> dict[str, Any]:
+        """How an answer was, 1 to 5, the better one, or who is right for the question; what that changed."""
+        said: Any = {"rating": rating, "correction": correction, "task_success": task_success, "agent": agent}
         try:
-            return asdict(await self._now.afeedback_request(request_id, rating))
+            return asdict(await self._now.afeedback_request(request_id, **said))
         except InputError as error:
             query = self._asked.pop(request_id, None)
             if error.field != "request_id" or query is None:
                 raise
         # Another router has taken over since (RuvLTRA has come): it answers the same, and learns of that.
         again = await self._now.aquery(query)
-        return asdict(await self._now.afeedback_request(again.request_id, rating))
+        return asdict(await self._now.afeedback_request(again.request_id, **said))
 
     async def decompose(self, query: str) -> dict[str, Any]:
         """The sub-queries of a query, the places of those that each needs, and who would take it."""
