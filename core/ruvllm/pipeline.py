@@ -283,7 +283,7 @@ class Pipeline:
             agent=turn.decision.agent,
             vector=turn.found.vector,
             answer=completion.text if whole and written else "",
-            quality=(completion.confidence or 0.0) if whole else 0.0,
+            quality=_estimated(turn, completion) if whole else 0.0,
             used=written and turn.agent is not None and not turn.messages,
             sources=tuple(source.id for source in turn.prompt.sources),
             edges=tuple(edge for edge in turn.edges if used >= {*edge[:2]}),
@@ -296,3 +296,9 @@ class Pipeline:
             temperature=plan.params.temperature,
             top_p=plan.params.top_p,
         )
+
+
+def _estimated(turn: Turn, completion: Completion) -> float:
+    """How good an answer is before anybody rates it: no better than its route or, if it says so, its backend."""
+    own, route = completion.confidence, turn.decision.confidence
+    return route if own is None else min(own, route)

@@ -133,11 +133,12 @@ def test_a_better_answer_takes_the_place_of_the_one_that_was_remembered(llm: Ruv
 
 
 def test_an_answer_that_waits_is_not_written_after_a_better_one_came(llm: RuvLLM):
-    response = ask(llm)
+    text = "bake a loaf of bread"
+    response = ask(llm, text)
     assert llm.stats()["waiting"] == 1
     kept = llm.feedback_request(response.request_id, correction="Eighteen hours.").remembered
     llm._pipeline.save()
-    assert [found.memory.id for found in llm.memory.search(QUESTION) if found.memory.kind == "QAPair"] == [kept]
+    assert [found.memory.id for found in llm.memory.search(text) if found.memory.kind == "QAPair"] == [kept]
 
 
 @pytest.mark.parametrize(

@@ -401,9 +401,22 @@ def test_the_best_answers_are_remembered_with_a_real_vector(remembering: tuple[R
     assert ask(llm, "unit tests for a parser, please").sources[0].id == pair.id
 
 
-@pytest.mark.parametrize("confidence", [0.7, 0.0, None])
+def test_an_answer_whose_backend_says_nothing_of_its_confidence_is_as_good_as_its_route(
+    remembering: tuple[RuvLLM, Scripted],
+):
+    llm, backend = remembering
+    backend.confidence = None
+    sure, unsure = ask(llm, "write unit tests for the parser"), ask(llm, "how hot is the oven?")
+    assert sure.confidence is unsure.confidence is None
+    assert sure.decision.confidence > 0.9 > 0.7 > unsure.decision.confidence
+    llm._pipeline.save()
+    _, _, _, pair = llm.memory.records.get(llm.memory.records.ids("default", llm.memory.space).tolist())
+    assert (pair.text[:35], pair.quality) == ("Q: write unit tests for the parser\n", sure.decision.confidence)
+
+
+@pytest.mark.parametrize("confidence", [0.7, 0.0])
 def test_an_answer_that_its_backend_is_not_sure_of_is_not_remembered(
-    remembering: tuple[RuvLLM, Scripted], confidence: float | None
+    remembering: tuple[RuvLLM, Scripted], confidence: float
 ):
     llm, backend = remembering
     backend.confidence = confidence
