@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from ruvllm.reprs import shortened
+
 __all__ = [
     "AgentFileError",
     "ArtifactError",
@@ -32,6 +34,9 @@ class RuvllmError(Exception):
     def __init__(self, message: str, *, field: str = "", fix: str = "") -> None:
         self.message, self.field, self.fix = message, field, fix
         super().__init__(". ".join(part.rstrip(".") for part in (message, fix) if part))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({shortened(self.message)}, field={shortened(self.field)})"
 
 
 class InputError(RuvllmError, ValueError):

@@ -10,11 +10,13 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from os import PathLike
 from pathlib import Path, PurePath
 from typing import Any
 
 from ruvllm.agents.catalog import MAX_AGENTS, agent_from, parse_toml_agents
 from ruvllm.errors import AgentFileError, InputError
+from ruvllm.reprs import shortened
 from ruvllm.types import Agent
 
 __all__ = ["parse_agents", "parse_claude_agent", "read_agents"]
@@ -38,6 +40,10 @@ def read_agents(path: str | Path) -> tuple[list[Agent], list[AgentFileError]]:
     Raises:
         AgentFileError: the path does not exist.
     """
+    if not isinstance(path, str | PathLike) or not str(path).strip("\0 "):
+        raise InputError(
+            f"agents is {shortened(path)}", field="agents", fix="give a folder of agents or an agents file"
+        )
     root = Path(path)
     if not root.exists():
         raise AgentFileError(f"{root} does not exist", field=str(root), fix="give a folder of agents or an agents file")

@@ -8,6 +8,7 @@ from math import ceil
 from typing import Protocol
 
 from ruvllm.errors import InputError
+from ruvllm.reprs import one_line
 
 __all__ = [
     "ROLES",
@@ -34,6 +35,8 @@ class Message:
 
     role: str
     content: str
+
+    __repr__ = one_line
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
@@ -65,6 +68,8 @@ class Params:
     seed: int | None = None
     timeout: float | None = None
     min_p: float = 0.0
+
+    __repr__ = one_line
 
     def __post_init__(self) -> None:
         # Each comparison is written so that NaN fails it.
@@ -117,6 +122,8 @@ class Completion:
     confidence: float | None = None
     backend: str = ""
 
+    __repr__ = one_line
+
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
@@ -134,6 +141,8 @@ class Chunk:
     cost: float = 0.0
     model: str = ""
     backend: str = ""
+
+    __repr__ = one_line
 
 
 class Backend(Protocol):

@@ -16,6 +16,7 @@ from typing import Any
 from ruvllm.encoders.protocol import Pause, pause
 from ruvllm.errors import StoreError
 from ruvllm.memory.store import Store
+from ruvllm.reprs import one_line
 
 __all__ = ["HOUR", "WEEK", "Loop", "LoopRun", "Loops"]
 
@@ -58,6 +59,8 @@ class LoopRun:
     seconds: float
     stopped: bool
     at: float
+
+    __repr__ = one_line
 
 
 class _OutOfTime(Exception):  # noqa: N818 - no error: the budget is spent

@@ -20,6 +20,7 @@ from typing import Any
 
 from ruvllm.errors import InputError, StoreError
 from ruvllm.memory.schema import APPLICATION_ID, SCHEMA_VERSION, prepare
+from ruvllm.reprs import one_line, shortened
 from ruvllm.types import Feedback
 
 __all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "KeptFeedback", "Store"]
@@ -47,6 +48,8 @@ class KeptFeedback:
     rating: float | None
     created: float
 
+    __repr__ = one_line
+
 
 class Store:
     """What the system has been told and has learnt, kept across processes.
@@ -69,6 +72,8 @@ class Store:
         interval: float = 1.0,
         clock: Callable[[], float] = monotonic,
     ) -> None:
+        if not isinstance(path, str | os.PathLike) or not str(path):
+            raise InputError(f"state is {shortened(path)}", field="state", fix="give the path of a file")
         if batch < 1:
             raise InputError(f"batch is {batch}", field="batch", fix="use 1 to commit every write, or more")
         self.path, self.batch, self.interval = str(path), batch, interval

@@ -15,7 +15,9 @@ from ruvllm.encoders.cache import MOST_TEXT, LruCache
 from ruvllm.encoders.protocol import Encoder, Pause, no_pause
 from ruvllm.encoders.static import StaticEncoder
 from ruvllm.errors import EncoderError, InputError
+from ruvllm.hints import nearest
 from ruvllm.options import CHOICES
+from ruvllm.reprs import shortened
 from ruvllm.routing.booster import recognise
 from ruvllm.routing.calibration import Calibration, softmax
 from ruvllm.routing.compiled import Compiled
@@ -184,8 +186,13 @@ class Router:
     def check(self, feedback: Feedback) -> None:
         """Raise InputError unless the feedback could be learnt."""
         checked_text(feedback.text)
-        if feedback.agent not in self._number:
-            raise InputError(f"no agent is called {feedback.agent!r}", field="agent", fix="see `ruvllm agents list`")
+        if not isinstance(feedback.agent, str) or feedback.agent not in self._number:
+            raise self.unknown(feedback.agent)
+
+    def unknown(self, name: object) -> InputError:
+        """The error that there is no agent of this name."""
+        fix = nearest(name, self._number, "see `ruvllm agents list`")
+        return InputError(f"no agent is called {shortened(name)}", field="agent", fix=fix)
 
     async def review(self, pause: Pause = no_pause) -> None:
         """Fit what was learnt once more, from all examples and feedback; tasks go on being routed meanwhile.
