@@ -75,7 +75,7 @@ class Traffic:
         """So many clients for so long, and until that is so."""
         end = monotonic() + seconds
         limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
-        async with httpx.AsyncClient(base_url=self._url, timeout=60, limits=limits) as client:
+        async with httpx.AsyncClient(base_url=self._url, timeout=300, limits=limits) as client:
             await asyncio.gather(*(self._client(client, end, until) for _ in range(clients)))
         return self.tally
 

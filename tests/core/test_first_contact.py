@@ -51,7 +51,7 @@ def test_a_session_object_is_taken_wherever_its_id_is(llm: RuvLLM):
         BAKER,
         Agent("baker", "bakes bread and cakes"),
         (one for one in [BAKER]),
-        [Agent("baker", "bakes bread and cakes", examples=["knead the dough"])],  # type: ignore[arg-type]
+        [Agent("baker", "bakes bread and cakes", examples=["knead the dough"])],
     ],
 )
 def test_agents_as_mappings_objects_and_one_alone(made: Any, agents: Any):
@@ -113,7 +113,7 @@ def test_an_option_in_the_wrong_group_says_its_place():
     with pytest.raises(ConfigError, match="write_back"):
         Config.from_dict({"memory": {"writeBack": True}})
     with pytest.raises(ConfigError, match="did you mean enabled"):
-        LearningConfig(enable=True)  # type: ignore[call-arg]
+        LearningConfig(enable=True)
 
 
 def calls(llm: RuvLLM, made: Any, path: Path) -> dict[str, Any]:
@@ -128,9 +128,9 @@ def calls(llm: RuvLLM, made: Any, path: Path) -> dict[str, Any]:
         "RuvLLM(['coder']) agents": lambda: made(["coder"]),
         "RuvLLM([None]) agents": lambda: made([None]),
         "RuvLLM(a text file) agents": lambda: made(path / "notes.txt"),
-        "RuvLLM([Agent(None)]) name": lambda: made([Agent(None)]),  # type: ignore[arg-type]
+        "RuvLLM([Agent(None)]) name": lambda: made([Agent(None)]),
         "RuvLLM([Agent('')]) name": lambda: made([Agent("")]),
-        "RuvLLM(tier='small') tier": lambda: made([Agent("a", tier="small")]),  # type: ignore[arg-type]
+        "RuvLLM(tier='small') tier": lambda: made([Agent("a", tier="small")]),
         "RuvLLM(two of a name) name": lambda: made([BAKER, BAKER]),
         "RuvLLM(config='x.toml') config": lambda: made(config="x.toml"),
         "RuvLLM(encoder=5) encoder": lambda: made(encoder=5),
@@ -144,58 +144,58 @@ def calls(llm: RuvLLM, made: Any, path: Path) -> dict[str, Any]:
         "RuvLLM(backends={'small': url}) backends": lambda: made(backends={"small": "http://x"}).query("hello"),
         "RuvLLM(model='x') model": lambda: made(model="x"),
         "from_pretrained('') model": lambda: RuvLLM.from_pretrained(""),
-        "from_pretrained(Config()) model": lambda: RuvLLM.from_pretrained(Config()),  # type: ignore[arg-type]
-        "Config({}) config": lambda: Config({}),  # type: ignore[arg-type]
-        "Config.from_toml({}) path": lambda: Config.from_toml({}),  # type: ignore[arg-type]
-        "read_agents([]) agents": lambda: read_agents([]),  # type: ignore[arg-type]
-        "add_agents(None) agents": lambda: llm.add_agents(None),  # type: ignore[arg-type]
+        "from_pretrained(Config()) model": lambda: RuvLLM.from_pretrained(Config()),
+        "Config({}) config": lambda: Config({}),
+        "Config.from_toml({}) path": lambda: Config.from_toml({}),
+        "read_agents([]) agents": lambda: read_agents([]),
+        "add_agents(None) agents": lambda: llm.add_agents(None),
         "agent('bakr') agent": lambda: llm.agent("bakr"),
-        "route(None) text": lambda: llm.route(None),  # type: ignore[arg-type]
-        "route(b'x') text": lambda: llm.route(b"x"),  # type: ignore[arg-type]
-        "route(['x']) text": lambda: llm.route(["x"]),  # type: ignore[arg-type]
+        "route(None) text": lambda: llm.route(None),
+        "route(b'x') text": lambda: llm.route(b"x"),
+        "route(['x']) text": lambda: llm.route(["x"]),
         "route('') text": lambda: llm.route(""),
-        "route('x', '3') top": lambda: llm.route("bake", "3"),  # type: ignore[arg-type]
+        "route('x', '3') top": lambda: llm.route("bake", "3"),
         "embed('x') texts": lambda: llm.embed("x"),
-        "embed(None) texts": lambda: llm.embed(None),  # type: ignore[arg-type]
-        "query(None) text": lambda: llm.query(None),  # type: ignore[arg-type]
-        "query('x', session=5) session": lambda: llm.query("x", session=5),  # type: ignore[arg-type]
-        "query_session([], 'x') session": lambda: llm.query_session([], "x"),  # type: ignore[arg-type]
-        "query_session('x', session) text": lambda: llm.query_session("x", llm.new_session()),  # type: ignore[arg-type]
-        "query('x', constraints=5) constraints": lambda: llm.query("x", constraints=5),  # type: ignore[arg-type]
+        "embed(None) texts": lambda: llm.embed(None),
+        "query(None) text": lambda: llm.query(None),
+        "query('x', session=5) session": lambda: llm.query("x", session=5),
+        "query_session([], 'x') session": lambda: llm.query_session([], "x"),
+        "query_session('x', session) text": lambda: llm.query_session("x", llm.new_session()),
+        "query('x', constraints=5) constraints": lambda: llm.query("x", constraints=5),
         "constraints={'max_token': 5} max_token": lambda: llm.query("x", constraints={"max_token": 5}),
-        "Constraints(stop=5) stop": lambda: Constraints(stop=5),  # type: ignore[arg-type]
-        "Constraints(seed='x') seed": lambda: Constraints(seed="x"),  # type: ignore[arg-type]
-        "new_session('name') metadata": lambda: llm.new_session("name"),  # type: ignore[arg-type]
-        "new_session(5) metadata": lambda: llm.new_session(5),  # type: ignore[arg-type]
+        "Constraints(stop=5) stop": lambda: Constraints(stop=5),
+        "Constraints(seed='x') seed": lambda: Constraints(seed="x"),
+        "new_session('name') metadata": lambda: llm.new_session("name"),
+        "new_session(5) metadata": lambda: llm.new_session(5),
         "new_session({'a': {1}}) metadata": lambda: llm.new_session({"a": {1}}),
-        "new_session(id=5) session": lambda: llm.new_session(id=5),  # type: ignore[arg-type]
-        "end_session([]) session": lambda: llm.end_session([]),  # type: ignore[arg-type]
-        "feedback('x', None) agent": lambda: llm.feedback("x", None),  # type: ignore[arg-type]
-        "feedback('x', []) agent": lambda: llm.feedback("x", []),  # type: ignore[arg-type]
-        "feedback(None, 'baker') text": lambda: llm.feedback(None, "baker"),  # type: ignore[arg-type]
+        "new_session(id=5) session": lambda: llm.new_session(id=5),
+        "end_session([]) session": lambda: llm.end_session([]),
+        "feedback('x', None) agent": lambda: llm.feedback("x", None),
+        "feedback('x', []) agent": lambda: llm.feedback("x", []),
+        "feedback(None, 'baker') text": lambda: llm.feedback(None, "baker"),
         "feedback('x', 'baker', True) weight": lambda: llm.feedback("x", "baker", True),
-        "feedback({'request_id': …}) request_id": lambda: llm.feedback({"request_id": "r", "rating": 5}),  # type: ignore[call-arg, arg-type]
-        "feedback_request(None, 5) request_id": lambda: llm.feedback_request(None, 5),  # type: ignore[arg-type]
-        "get_patterns('x') limit": lambda: llm.get_patterns("x"),  # type: ignore[arg-type]
-        "restore(5) state": lambda: llm.restore(5),  # type: ignore[arg-type]
-        "rlm(5) backend": lambda: llm.rlm(5),  # type: ignore[arg-type]
+        "feedback({'request_id': …}) request_id": lambda: llm.feedback({"request_id": "r", "rating": 5}),
+        "feedback_request(None, 5) request_id": lambda: llm.feedback_request(None, 5),
+        "get_patterns('x') limit": lambda: llm.get_patterns("x"),
+        "restore(5) state": lambda: llm.restore(5),
+        "rlm(5) backend": lambda: llm.rlm(5),
         "rlm(max_deph=5) max_deph": lambda: llm.rlm(max_deph=5),
-        "orchestrator(5) backends": lambda: llm.orchestrator(5),  # type: ignore[arg-type]
-        "orchestrator([{}]) backends": lambda: llm.orchestrator([{"name": "gpt"}]),  # type: ignore[list-item]
-        "memory.add(None) memories": lambda: memory.add(None),  # type: ignore[arg-type]
-        "memory.add(b'x') memories": lambda: memory.add(b"x"),  # type: ignore[arg-type]
-        "memory.add([None]) text": lambda: memory.add([None]),  # type: ignore[list-item]
+        "orchestrator(5) backends": lambda: llm.orchestrator(5),
+        "orchestrator([{}]) backends": lambda: llm.orchestrator([{"name": "gpt"}]),
+        "memory.add(None) memories": lambda: memory.add(None),
+        "memory.add(b'x') memories": lambda: memory.add(b"x"),
+        "memory.add([None]) text": lambda: memory.add([None]),
         "memory.add({}) text": lambda: memory.add({}),
         "memory.add('x', colection='c') colection": lambda: memory.add("x", colection="c"),
-        "memory.search('x', '5') k": lambda: memory.search("x", "5"),  # type: ignore[arg-type]
-        "memory.search('x', None) k": lambda: memory.search("x", None),  # type: ignore[arg-type]
-        "memory.search('x', recall='a') recall": lambda: memory.search("x", recall="a"),  # type: ignore[arg-type]
-        "memory.search('x', hops='a') hops": lambda: memory.search("x", hops="a"),  # type: ignore[arg-type]
-        "memory.search('x', collection=[]) collection": lambda: memory.search("x", collection=[]),  # type: ignore[arg-type]
-        "memory.forget('x') ids": lambda: memory.forget("x"),  # type: ignore[arg-type]
-        "memory.archive(None) ids": lambda: memory.archive(None),  # type: ignore[arg-type]
-        "memory.get('x') ids": lambda: memory.get("x"),  # type: ignore[arg-type]
-        "memory.rate('x', None) ids": lambda: memory.rate("x", None),  # type: ignore[arg-type]
+        "memory.search('x', '5') k": lambda: memory.search("x", "5"),
+        "memory.search('x', None) k": lambda: memory.search("x", None),
+        "memory.search('x', recall='a') recall": lambda: memory.search("x", recall="a"),
+        "memory.search('x', hops='a') hops": lambda: memory.search("x", hops="a"),
+        "memory.search('x', collection=[]) collection": lambda: memory.search("x", collection=[]),
+        "memory.forget('x') ids": lambda: memory.forget("x"),
+        "memory.archive(None) ids": lambda: memory.archive(None),
+        "memory.get('x') ids": lambda: memory.get("x"),
+        "memory.rate('x', None) ids": lambda: memory.rate("x", None),
     }
 
 
@@ -226,9 +226,9 @@ def test_constraints_as_a_mapping(llm: RuvLLM):
 
 def test_feedback_as_an_object(llm: RuvLLM):
     response = llm.query("knead the dough for the rolls")
-    applied = llm.feedback_request({"requestId": response.request_id, "taskSuccess": True})  # type: ignore[arg-type]
+    applied = llm.feedback_request({"requestId": response.request_id, "taskSuccess": True})
     assert applied.agent == "confirmed"
-    llm.feedback({"task": "froth the milk", "agent": "barista"})  # type: ignore[call-arg, arg-type]
+    llm.feedback({"task": "froth the milk", "agent": "barista"})
     assert llm.route("froth the milk").agent == "barista"
 
 
@@ -252,10 +252,10 @@ VECTOR = np.eye(8, dtype=np.float32)[0]
 @pytest.mark.parametrize(
     "engine",
     [
-        SonaEngine(8),  # type: ignore[arg-type]
-        SonaEngine({"hiddenDim": 8, "microLoraRank": 1}),  # type: ignore[arg-type]
+        SonaEngine(8),
+        SonaEngine({"hiddenDim": 8, "microLoraRank": 1}),
         SonaEngine.with_config({"hiddenDim": 8, "qualityThreshold": 0.3}),
-        SonaEngine.with_config(8, hiddenDim=8),  # type: ignore[arg-type]
+        SonaEngine.with_config(8, hiddenDim=8),
         SonaEngine.with_config(SonaConfig(hidden_dim=8), patternClusters=5),
     ],
 )
@@ -309,28 +309,28 @@ def test_sona_called_with_objects_and_with_ids_in_front(engine: Any):
         (lambda sona, id: sona.apply_base_lora(3, VECTOR), "layer"),
         (lambda sona, id: sona.begin_trajectory({"tsk": VECTOR}), "tsk"),
         (lambda sona, id: SonaEngine("max_quality"), "config"),
-        (lambda sona, id: SonaConfig(micro_lora=3), "micro_lora"),  # type: ignore[call-arg]
+        (lambda sona, id: SonaConfig(micro_lora=3), "micro_lora"),
     ],
 )
 def test_what_sona_cannot_take_says_so(call: Any, field: str):
-    sona = SonaEngine.with_config(8)  # type: ignore[arg-type]
+    sona = SonaEngine.with_config(8)
     id = sona.begin_trajectory(VECTOR)
     with pytest.raises(RuvllmError) as caught:
         call(sona, id)
     assert caught.value.field == field
     assert caught.value.fix
-    assert sona.end_trajectory(id, {"quality": 0.5}) is not None, "it is still open"  # type: ignore[arg-type]
+    assert sona.end_trajectory(id, {"quality": 0.5}) is not None, "it is still open"
 
 
 def test_names_of_sona_in_camel_case_say_what_to_call():
-    sona = SonaEngine.with_config(8)  # type: ignore[arg-type]
+    sona = SonaEngine.with_config(8)
     for name, instead in (("beginTrajectory", "begin_trajectory"), ("isEnabled", "enabled"), ("save", "flush")):
         with pytest.raises(AttributeError, match=f"use {instead}"):
             getattr(sona, name)
 
 
 async def _generated(service: AdaptiveEmbeddingService) -> Any:
-    return await service.generate("bake a cake", {"domain": "kitchen"})  # type: ignore[arg-type]
+    return await service.generate("bake a cake", {"domain": "kitchen"})
 
 
 def test_objects_of_options_elsewhere(static_llm: RuvLLM):
@@ -342,4 +342,4 @@ def test_objects_of_options_elsewhere(static_llm: RuvLLM):
     assert RlmController({"maxDepth": 2}).config.max_depth == 2
     profiles = [BackendProfile("small", 0.001, 100), BackendProfile("large", 0.03, 500)]
     chooser = LLMOrchestrator(profiles, static_llm.static)
-    assert chooser.select("say hello", {"maxCost": 0.01}).backend == "small"  # type: ignore[call-arg, arg-type]
+    assert chooser.select("say hello", {"maxCost": 0.01}).backend == "small"

@@ -12,7 +12,8 @@ from typing import Any
 
 import httpx
 import pytest
-from waiting import PATIENCE, until, until_async
+import waiting
+from waiting import PATIENCE, until_async
 
 from ruvllm import RuvLLM
 from ruvllm.errors import BackendError
@@ -83,8 +84,8 @@ class Running:
 
 
 @contextmanager
-def serving(llm: RuvLLM, keeps: bool = False, ready: str = "/ready", **options: Any) -> Iterator[Running]:
-    """From when `ready` is answered with 200 to the end of the block, or to `stop`, which is as orderly."""
+def serving(llm: RuvLLM, keeps: bool = False, until: str = "/ready", **options: Any) -> Iterator[Running]:
+    """From when `until` is answered with 200 to the end of the block, or to `stop`, which is as orderly."""
     settings = Settings(**{"log_level": "error", "drain": PATIENCE} | options)
     sock = bound(settings.host, 0)
     port = sock.getsockname()[1]
@@ -101,12 +102,12 @@ def serving(llm: RuvLLM, keeps: bool = False, ready: str = "/ready", **options: 
 
         def there() -> bool:
             try:
-                return client.get(ready).status_code == 200
+                return client.get(until).status_code == 200
             except httpx.ConnectError:
                 return False
 
         try:
-            until(there)
+            waiting.until(there)
             yield Running(str(client.base_url), llm, port, client, stop)
         finally:
             stop()

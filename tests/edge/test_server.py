@@ -159,7 +159,7 @@ def test_health_and_readiness_are_apart(monkeypatch: pytest.MonkeyPatch):
             await asyncio.sleep(0.01)
 
     monkeypatch.setattr(llm.router, "warm", slowly)
-    with serving(llm, ready="/health") as edge:
+    with serving(llm, until="/health") as edge:
         cold = edge.get("/ready")
         assert (cold.status_code, cold.json()) == (503, {"ready": False})
         assert edge.post("/v1/route", TASK).status_code == 200  # who asks all the same is answered, only later
