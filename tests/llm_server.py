@@ -93,14 +93,20 @@ def answer(status: int, body: Any = "", **headers: str) -> Behaviour:
     return behave
 
 
-def stream(*pieces: bytes | float, finish: bool = True, kind: str = SSE) -> Behaviour:
-    """Pieces of a chunked response, floats being seconds to wait; without `finish` the connection breaks off."""
+def stream(*pieces: bytes | float | asyncio.Event, finish: bool = True, kind: str = SSE) -> Behaviour:
+    """Pieces of a chunked response; without `finish` the connection breaks off.
+
+    Args:
+        pieces: floats are seconds to wait, events are waited for.
+    """
 
     async def behave(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
         for piece in pieces:
             if isinstance(piece, float):
                 await asyncio.sleep(piece)
+            elif isinstance(piece, asyncio.Event):
+                await piece.wait()
             else:
                 writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
                 await writer.drain()

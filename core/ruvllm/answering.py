@@ -8,6 +8,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ruvllm.encoders.protocol import no_pause, pause, run_now
+from ruvllm.errors import InputError
+from ruvllm.hints import Hinting, by_object
 from ruvllm.responses import Applied, Constraints, Event, Response, Session
 from ruvllm.routing.router import checked_text
 
@@ -22,10 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["Answering"]
 
 T = TypeVar("T")
-_ANYTHING = Constraints()
 
 
-class Answering(ABC):
+class Answering(Hinting, ABC):
     """Queries, sessions and feedback. What they need is loaded when the first of them is used."""
 
     @abstractmethod
@@ -42,12 +43,18 @@ class Answering(ABC):
 
         return OwnLoop()
 
-    def query(self, text: str, *, session: str | None = None, constraints: Constraints | None = None) -> Response:
+    def query(
+        self,
+        text: str,
+        *,
+        session: Session | str | None = None,
+        constraints: Constraints | Mapping[str, Any] | None = None,
+    ) -> Response:
         """The answer to a question, with who answered, from what, and how long each step took.
 
         Args:
-            session: id of `new_session`, whose history the answer takes into account.
-            constraints: what to insist on.
+            session: of `new_session`, or its id, whose history the answer takes into account.
+            constraints: what to insist on, as Constraints or as a mapping of its fields.
 
         Raises:
             InputError: an unusable text or session, an unknown `force_model`, or a call inside a running event loop
@@ -60,8 +67,8 @@ class Answering(ABC):
         self,
         text: str,
         *,
-        session: str | None = None,
-        constraints: Constraints | None = None,
+        session: Session | str | None = None,
+        constraints: Constraints | Mapping[str, Any] | None = None,
         messages: Sequence[Message] = (),
     ) -> Response:
         """`query`, awaited.
@@ -70,28 +77,31 @@ class Answering(ABC):
             messages: the whole conversation as the backend shall read it, where the caller keeps it: then neither
                 history nor notes are added, and `text` is only what is routed and remembered.
         """
-        return await self._pipeline.answer(checked_text(text), session, constraints or _ANYTHING, messages)
+        asked = checked_text(text), _id(session), Constraints.of(constraints)
+        return await self._pipeline.answer(*asked, messages)
 
     def aquery_stream(
         self,
         text: str,
         *,
-        session: str | None = None,
-        constraints: Constraints | None = None,
+        session: Session | str | None = None,
+        constraints: Constraints | Mapping[str, Any] | None = None,
         messages: Sequence[Message] = (),
     ) -> AsyncIterator[Event]:
         """The same as events: one `Routed`, the text as `Delta`s, and the whole `Response` at the end.
 
         A caller may stop at any time (`aclosing` stops the backend at once); the query then leaves no trace.
         """
-        return self._pipeline.stream(checked_text(text), session, constraints or _ANYTHING, messages)
+        return self._pipeline.stream(checked_text(text), _id(session), Constraints.of(constraints), messages)
 
     @property
     def backends(self) -> Mapping[Tier, Backend]:
         """What writes the answers of each tier."""
         return self._pipeline.writers.backends
 
-    def query_session(self, session: str, text: str, constraints: Constraints | None = None) -> Response:
+    def query_session(
+        self, session: Session | str, text: str, constraints: Constraints | Mapping[str, Any] | None = None
+    ) -> Response:
         """`query` in a session."""
         return self.query(text, session=session, constraints=constraints)
 
@@ -107,14 +117,15 @@ class Answering(ABC):
         """
         return self._pipeline.sessions.new(metadata, id).snapshot()
 
-    def session(self, id: str) -> Session:
+    def session(self, id: Session | str) -> Session:
         """A conversation as it stands. Raises InputError: there is none, or it has ended."""
-        return self._pipeline.sessions.get(id).snapshot()
+        return self._pipeline.sessions.get(_id(id) or "").snapshot()
 
-    def end_session(self, id: str) -> bool:
+    def end_session(self, id: Session | str) -> bool:
         """Forget a conversation; whether there was one."""
-        return self._pipeline.sessions.end(id)
+        return self._pipeline.sessions.end(_id(id) or "")
 
+    @by_object()
     def feedback_request(
         self,
         request_id: str,
@@ -143,6 +154,7 @@ class Answering(ABC):
         """
         return run_now(self.afeedback_request(request_id, rating, correction, task_success, agent))
 
+    @by_object()
     async def afeedback_request(
         self,
         request_id: str,
@@ -229,3 +241,13 @@ class Answering(ABC):
         if local:
             return run_now(coroutine)
         return self._loop.run(coroutine, awaited)
+
+
+def _id(session: Session | str | None) -> str | None:
+    """Of a session that may be given as such. Raises InputError: it is neither."""
+    if isinstance(session, Session):
+        return session.id
+    if not isinstance(session, str | None):
+        fix = "give what new_session returned, or its id"
+        raise InputError(f"session is a {type(session).__name__}", field="session", fix=fix)
+    return session

@@ -26,6 +26,7 @@ from ruvllm.pipeline import Pipeline
 from ruvllm.query.learners import Learners
 from ruvllm.query.outcomes import Routing
 from ruvllm.query.writers import Writers
+from ruvllm.reprs import shortened
 from ruvllm.types import Tier
 
 __all__ = ["assemble", "local_models", "make_backend"]
@@ -52,6 +53,13 @@ def assemble(
         tiers = config.inference.tiers
         models = local_models(config.inference)
         backends = {tier: make_backend(tier, one, memory.encoder, models) for tier, one in tiers.items()}
+    if not isinstance(backends, Mapping):
+        fix = 'give a mapping by tier, as {"large": …}'
+        raise ConfigError(f"backends is {shortened(backends)}", field="backends", fix=fix)
+    for tier, backend in backends.items():
+        if not hasattr(backend, "generate"):
+            fix = "give a Backend, or name one by url or model in the `inference.tiers` of a config"
+            raise ConfigError(f"backends.{tier} is {shortened(backend)}"[:120], field="backends", fix=fix)
     if not backends:
         backends = {Tier.BOOSTER: Extractive(memory.encoder)}
     chosen = {_tier(tier): backend for tier, backend in backends.items()}

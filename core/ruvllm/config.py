@@ -7,12 +7,12 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from ruvllm.errors import ConfigError
+from ruvllm.hints import Options, nearest, snake_case
 from ruvllm.options import (
     CHOICES,
     RANGES,
@@ -24,6 +24,7 @@ from ruvllm.options import (
     RouterConfig,
     SessionsConfig,
 )
+from ruvllm.reprs import one_line
 
 __all__ = [
     "TIERS",
@@ -34,23 +35,31 @@ __all__ = [
     "MemoryConfig",
     "RouterConfig",
     "SessionsConfig",
+    "agents_and_config",
     "names_a_model",
 ]
 
 _MOST_BYTES = 1_000_000  # of a file
 # Options other systems of this kind have, and what takes their place here.
 _ELSEWHERE = {
-    "memory.hnsw_m": "set memory.recall; the index finds its own parameters",
-    "memory.hnsw_ef_construction": "set memory.recall; the index finds its own parameters",
-    "memory.hnsw_ef_search": "set memory.recall; the index finds its own parameters",
+    **dict.fromkeys(
+        ("hnsw_m", "hnsw_ef_construction", "hnsw_ef_search", "hnsw_params", "hnsw_config"),
+        "set memory.recall; the index finds its own parameters",
+    ),
+    **dict.fromkeys(("embedding", "embedding_dim", "dimension", "dimensions"), "leave it out; the encoder settles it"),
+    **dict.fromkeys(
+        ("models", "available_models", "default_model", "inference_mode"),
+        "set inference.tiers, a backend for each of booster, small and large",
+    ),
+    **dict.fromkeys(("db_path", "storage_path"), "use state"),
+    **dict.fromkeys(("auto_consolidate", "auto_consolidate_interval"), "use learning.background_interval_ms"),
     "router.input_dim": "leave it out; it is 128",
-    "embedding": "leave it out; the encoder settles it",
 }
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class Config(Options):
     """All options.
 
     Attributes:
@@ -69,10 +78,29 @@ class Config:
     sessions: SessionsConfig = field(default_factory=SessionsConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
 
+    __repr__ = one_line
+
     def __post_init__(self) -> None:
         """Raises ConfigError: a value that cannot be used, however it came here."""
+        if isinstance(self.agents, Mapping):
+            raise ConfigError("options are given as a mapping", field="config", fix="call Config.from_dict")
         for key, value, kind in _leaves(self):
             _check(key, value, kind)
+
+    @classmethod
+    def instead(cls, name: str) -> str:
+        """What to use where there is no such option."""
+        return _instead(name, name, cls)
+
+    @classmethod
+    def of(cls, given: Config | Mapping[str, Any] | None) -> Config:
+        """The options given as such, as a mapping, or not at all. Raises ConfigError: they are neither."""
+        if given is None or isinstance(given, Mapping):
+            return cls.from_dict(given or {})
+        if not isinstance(given, Config):
+            fix = "give a Config: Config(…), Config.from_dict({…}) or Config.from_toml(path)"
+            raise ConfigError(f"config is {given!r}"[:120], field="config", fix=fix)
+        return given
 
     @classmethod
     def from_dict(cls, options: Mapping[str, Any]) -> Config:
@@ -84,6 +112,9 @@ class Config:
         """From a TOML file. Raises ConfigError: it cannot be read, or names the key."""
         import tomllib
 
+        fix = "give a TOML file with options of ruvllm"
+        if not isinstance(path, str | os.PathLike):
+            raise ConfigError(f"path is {path!r}"[:120], field="path", fix=fix)
         try:
             with Path(path).open("rb") as file:
                 data = file.read(_MOST_BYTES + 1)
@@ -91,7 +122,6 @@ class Config:
                 raise ValueError(f"it has more than {_MOST_BYTES:,} bytes")
             options = tomllib.loads(data.decode("utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            fix = "give a TOML file with options of ruvllm"
             raise ConfigError(f"{path} cannot be read: {error}"[:300], field=str(path), fix=fix) from None
         return cls.from_dict(options)
 
@@ -113,6 +143,22 @@ class Config:
         return _overlaid(base or cls(), prefix, found)
 
 
+def agents_and_config(agents: Any, config: Any) -> tuple[Any, Config]:
+    """Both, where options may have been given in the place of agents, or as a mapping, which may hold the agents.
+
+    Raises:
+        ConfigError: they cannot be used, or are given twice.
+    """
+    if isinstance(agents, Config) or (isinstance(agents, Mapping) and "name" not in agents):
+        if config is not None:
+            raise ConfigError("options are given twice", field="config", fix="give them as `config` alone")
+        agents, config = None, agents
+    if isinstance(config, Mapping) and not isinstance(config.get("agents"), str | None):
+        agents = config["agents"] if agents is None else agents
+        config = {name: value for name, value in config.items() if name != "agents"}
+    return agents, Config.of(config)
+
+
 def names_a_model(encoder: str) -> bool:
     """Whether that can be the path or the name of a model, rather than an encoder of ruvllm's."""
     return re.search(r"[/\\.:-]", encoder) is not None
@@ -124,7 +170,9 @@ def _leaves(config: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
         value, key = getattr(config, option), f"{path}{option}"
         if is_dataclass(kind):
             if not isinstance(value, kind):  # type: ignore[arg-type]
-                raise ConfigError(f"{key} is {value!r}"[:120], field=key, fix="give its dataclass")
+                raise ConfigError(
+                    f"{key} is {value!r}"[:120], field=key, fix="give its dataclass, or call Config.from_dict"
+                )
             yield from _leaves(value, f"{key}.")
         elif option == "tiers":
             for tier, backend in _tiers(value, key).items():
@@ -182,7 +230,7 @@ def _made(cls: type[T], options: Any, path: str) -> T:
     for name, value in options.items():
         key = f"{path}{name}"[:100]
         if name not in kinds:
-            raise ConfigError(f"no option {key!r}", field=key, fix=_instead(key, str(name), list(kinds)))
+            raise ConfigError(f"no option {key!r}", field=key, fix=_instead(key, str(name), cls))
         if name == "tiers":
             given[name] = {
                 tier: _made(BackendConfig, one, f"{key}.{tier}.") for tier, one in _tiers(value, key).items()
@@ -195,11 +243,18 @@ def _made(cls: type[T], options: Any, path: str) -> T:
     return cls(**given)
 
 
-def _instead(key: str, name: str, known: list[str]) -> str:
-    if key in _ELSEWHERE:
-        return _ELSEWHERE[key]
-    near = get_close_matches(name, known, 1, 0.7)
-    return f"did you mean {near[0]}?" if near else f"use {', '.join(sorted(known))}"
+def _instead(key: str, name: str, group: type[Any]) -> str:
+    """What to use in the place of an option that this group has not."""
+    own, known = snake_case(name), get_type_hints(group)
+    for spelt in (snake_case(key), own):
+        if spelt in _ELSEWHERE:
+            return _ELSEWHERE[spelt]
+    places = [place for place, _, _ in _leaves(Config())]
+    same = [place for place in places if place.rpartition(".")[2] == own]
+    if same and own not in known:
+        return f"use {' or '.join(same)}"
+    fix, elsewhere = nearest(name, known), nearest(name, places)
+    return elsewhere if fix.startswith("use ") and not elsewhere.startswith("use ") else fix
 
 
 def _overlaid(config: T, prefix: str, environ: Mapping[str, str]) -> T:

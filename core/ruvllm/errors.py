@@ -7,6 +7,8 @@ from difflib import get_close_matches
 from itertools import islice
 from typing import Literal
 
+from ruvllm.reprs import shortened
+
 __all__ = [
     "AgentFileError",
     "ArtifactError",
@@ -41,6 +43,9 @@ class RuvllmError(Exception):
     def __init__(self, message: str, *, field: str = "", fix: str = "", code: str = "") -> None:
         self.message, self.field, self.fix, self.code = message, field, fix, code
         super().__init__(". ".join(part.rstrip(".") for part in (message, fix) if part))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({shortened(self.message)}, field={shortened(self.field)})"
 
 
 class InputError(RuvllmError, ValueError):

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ruvllm.hints import Options
+from ruvllm.reprs import one_line
+
 __all__ = [
     "CHOICES",
     "RANGES",
@@ -24,7 +27,7 @@ DIALECTS = ("openai", "llama.cpp", "vllm")
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryConfig:
+class MemoryConfig(Options):
     """What is looked up for a query, and what is kept of it.
 
     Attributes:
@@ -50,9 +53,11 @@ class MemoryConfig:
     write_batch: int = 100
     write_interval_ms: int = 1_000
 
+    __repr__ = one_line
+
 
 @dataclass(frozen=True, slots=True)
-class RouterConfig:
+class RouterConfig(Options):
     """The network that chooses model size, context and sampling.
 
     Attributes:
@@ -69,9 +74,11 @@ class RouterConfig:
     explore: float = 0.0
     tier_model: str = "kept"
 
+    __repr__ = one_line
+
 
 @dataclass(frozen=True, slots=True)
-class LearningConfig:
+class LearningConfig(Options):
     """How feedback teaches; `enabled` False keeps everything as it is.
 
     Attributes:
@@ -89,9 +96,11 @@ class LearningConfig:
     background_interval_ms: int = 3_600_000
     requests: int = 10_000
 
+    __repr__ = one_line
+
 
 @dataclass(frozen=True, slots=True)
-class SessionsConfig:
+class SessionsConfig(Options):
     """How long conversations last, and whether a restart goes on with them.
 
     Attributes:
@@ -106,9 +115,11 @@ class SessionsConfig:
     characters: int = 50_000_000
     keep: bool = True
 
+    __repr__ = one_line
+
 
 @dataclass(frozen=True, slots=True)
-class BackendConfig:
+class BackendConfig(Options):
     """What answers the queries of one tier.
 
     Attributes:
@@ -139,9 +150,11 @@ class BackendConfig:
     dialect: str = "openai"
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    __repr__ = one_line
+
 
 @dataclass(frozen=True, slots=True)
-class InferenceConfig:
+class InferenceConfig(Options):
     """Who writes the answers, and how unless something else is asked (FEATURES.md I12).
 
     Attributes:
@@ -162,6 +175,8 @@ class InferenceConfig:
     repeat_penalty: float | None = None
     memory_mb: int = 0
     queue: int = 16
+
+    __repr__ = one_line
 
 
 # What a number may be; a key is its place without the tier's name.

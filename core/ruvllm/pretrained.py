@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from ruvllm.config import BackendConfig, Config
+from ruvllm.errors import InputError
 from ruvllm.inference.library import Tell, prepare
+from ruvllm.reprs import shortened
 
 __all__ = ["config_with_model"]
 
@@ -18,6 +20,9 @@ def config_with_model(model: str | Path, config: Config, tell: Tell | None = Non
     Raises:
         RuvllmError: the model cannot be had.
     """
+    if not isinstance(model, str | os.PathLike) or not str(model).strip():
+        fix = "give a path, owner/repo[:file] or a known name; options go into `config`"
+        raise InputError(f"model is {shortened(model)}", field="model", fix=fix)
     name = os.fspath(model)
     ready = prepare(name) if tell is None else prepare(name, tell=tell)
     tiers = {**config.inference.tiers, "small": BackendConfig("local", model=str(ready.path))}

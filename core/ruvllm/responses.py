@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ruvllm.errors import InputError
+from ruvllm.hints import Options, snake_case
 from ruvllm.inference.backend import Message, Usage
+from ruvllm.reprs import one_line, shortened
 from ruvllm.types import Decision, Tier
 
 __all__ = [
@@ -40,7 +42,7 @@ _RANGES: dict[str, tuple[float, float]] = {  # a whole least asks for a whole nu
 
 
 @dataclass(frozen=True, slots=True)
-class Constraints:
+class Constraints(Options):
     """What a caller insists on for one query (FEATURES.md O3); None leaves it to the router.
 
     Attributes:
@@ -72,6 +74,23 @@ class Constraints:
     min_p: float | None = None
     repeat_penalty: float | None = None
 
+    ERROR = InputError
+    __repr__ = one_line
+
+    @classmethod
+    def of(cls, given: Constraints | Mapping[str, Any] | None) -> Constraints:
+        """What was given as such, as a mapping (camelCase is understood), or not at all.
+
+        Raises:
+            InputError: it is neither, or one is unknown or out of range.
+        """
+        if given is None or isinstance(given, Mapping):
+            return cls(**{snake_case(str(name)): value for name, value in (given or {}).items()})
+        if not isinstance(given, Constraints):
+            fix = "give Constraints(…), or a mapping of its fields"
+            raise InputError(f"constraints is {shortened(given)}", field="constraints", fix=fix)
+        return given
+
     def __post_init__(self) -> None:
         """Raises InputError: one is out of range."""
         for name, (least, most) in _RANGES.items():
@@ -85,6 +104,10 @@ class Constraints:
             raise InputError("extra is no mapping", field="extra", fix="give fields by name")
         if self.force_model is not None and not isinstance(self.force_model, str):
             raise InputError("force_model is no text", field="force_model", fix="give the name of a model")
+        if not isinstance(self.stop, list | tuple) or not all(isinstance(one, str) and one for one in self.stop):
+            raise InputError("stop holds no texts", field="stop", fix="give a tuple of texts that are not empty")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int | None):
+            raise InputError(f"seed is {shortened(self.seed)}", field="seed", fix="give a whole number")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +126,8 @@ class Source:
     kind: str = "Document"
     metadata: Mapping[str, Any] = field(default_factory=dict)
     hops: int = 0
+
+    __repr__ = one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +149,8 @@ class RoutingInfo:
     backend: str
     learnt: bool = False
 
+    __repr__ = one_line
+
 
 @dataclass(frozen=True, slots=True)
 class Routed:
@@ -139,6 +166,8 @@ class Routed:
     routing: RoutingInfo
     sources: tuple[Source, ...] = ()
 
+    __repr__ = one_line
+
 
 @dataclass(frozen=True, slots=True)
 class Delta:
@@ -146,6 +175,8 @@ class Delta:
 
     text: str
     refusal: bool = False
+
+    __repr__ = one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +212,8 @@ class Response:
     finish_reason: str = "stop"
     warnings: tuple[str, ...] = ()
 
+    __repr__ = one_line
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, the shape every host returns."""
         return asdict(self)
@@ -204,6 +237,8 @@ class Session:
     created: float = 0.0
     accessed: float = 0.0
 
+    __repr__ = one_line
+
 
 @dataclass(frozen=True, slots=True)
 class Applied:
@@ -224,3 +259,5 @@ class Applied:
     remembered: int | None = None
     trajectory: bool = False
     model_choice: bool = False
+
+    __repr__ = one_line

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Never
 
-from ruvllm.agents.catalog import builtin_agents, unique
+from ruvllm.agents.catalog import Agents, as_agents, builtin_agents, unique
 from ruvllm.agents.readers import read_agents
 from ruvllm.choosing import trained_tiers
-from ruvllm.config import Config, names_a_model
+from ruvllm.config import Config, agents_and_config, names_a_model
 from ruvllm.encoders.families import FAMILIES, MINILM, RUVLTRA
 from ruvllm.encoders.protocol import Encoder, Vectors, pause, run_now
-from ruvllm.errors import LINT, AgentFileError, InputError, unknown
+from ruvllm.errors import LINT, AgentFileError, ConfigError, InputError, unknown
 from ruvllm.host import Host, NativeHost
 from ruvllm.learning.keeping import CachedScorers, kept_scorers
 from ruvllm.learning.steps import Steps
 from ruvllm.memory.store import Store
 from ruvllm.models import Models
+from ruvllm.reprs import shortened
 from ruvllm.routing.compiled import Compiled
 from ruvllm.routing.router import MODES, Router, checked_text
 from ruvllm.teaching import Teaching
-from ruvllm.text.surrogates import well_formed, well_formed_json
+from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent, Decision, Team, Tier
 
 if TYPE_CHECKING:
@@ -46,15 +45,16 @@ class RuvLLM(Teaching):
     Every method has an async form (`aroute`, …) for hosts whose encoder must be awaited.
 
     Args:
-        agents: agents to route among: a folder of Claude Code agents, an agents file, or Agent
-            objects; the built-in catalog when None.
+        agents: agents to route among: a folder of Claude Code agents, an agents file, or agents as Agent objects or
+            mappings; the built-in catalog when None. Options in their place, a Config or a mapping, count as `config`.
         encoder: "cascade", "ruvltra", "static" or "minilm"; None takes "cascade" where RuvLTRA can run. Or a model
             on this machine, as `ruvllm.inference.encoder_model.open_encoder` takes it; what another encoder remembered
             is found with it after `ruvllm memory reembed`.
         state: the SQLite file that keeps what is learnt; None keeps nothing.
         host: where this runs; the native host when None.
         like: another one, whose host and models this one shall use too: they are read once.
-        config: all other options; where it names agents, encoder or state, the arguments here count first.
+        config: all other options, a Config or a mapping as `Config.from_dict` takes it; where it names agents, encoder
+            or state, the arguments here count first.
         backends: what writes the answers of each tier (or of "booster", "small", "large"); those of the config,
             and without any the extractive one, which answers from memory without an LLM.
 
@@ -68,27 +68,49 @@ class RuvLLM(Teaching):
     Raises:
         ArtifactError: a model artifact is missing or damaged.
         AgentFileError: `agents` does not exist.
-        InputError: `agents` holds no usable agent.
+        InputError: `agents` holds no usable agent, or another argument is unusable.
+        ConfigError: an unusable option, or one that there is not.
     """
+
+    INSTEAD: ClassVar = {
+        "process": "query",
+        "generate": "query",
+        "shutdown": "close",
+        "add_memory": "memory.add",
+        "search_memory": "memory.search",
+        "force_learn": "learners.engine.force_learn, or loops.run",
+        "find_patterns": "learners.engine.find_patterns",
+        "similarity": "embed: the product of two vectors is their cosine",
+        "batch_query": "query for each, or aquery in asyncio.gather",
+        "create_session": "new_session",
+        "get_stats": "stats()",
+        "save": "tick, which writes what waits, or close",
+    }
 
     def __init__(
         self,
-        agents: str | Path | Iterable[Agent] | None = None,
+        agents: Agents | Config | None = None,
         *,
         encoder: str | None = None,
         state: str | Path | None = None,
         host: Host | None = None,
         like: RuvLLM | None = None,
-        config: Config | None = None,
+        config: Config | Mapping[str, Any] | None = None,
         backends: Mapping[Tier | str, Backend] | None = None,
+        **unknown: Never,
     ) -> None:
-        self.config, self._backends = config or Config(), backends
+        for name in unknown:
+            raise ConfigError(f"no argument {name!r}", field=name, fix=f"{Config.instead(name)} (see Config)")
+        if not isinstance(like, RuvLLM | None):
+            raise InputError(f"like is {like!r}"[:120], field="like", fix="give a RuvLLM, or leave it out")
+        agents, self.config = agents_and_config(agents, config)
+        self._backends = backends
         agents = self.config.agents if agents is None else agents
         encoder, state = encoder or self.config.encoder, self.config.state if state is None else state
         self.host: Host = like.host if like is not None else host or NativeHost()
         self.problems: list[AgentFileError] = []
         self.steps = Steps()
-        chosen = self._read(agents)
+        chosen = None if agents is None else self._read(agents)
         self._models: Models = like._models if like is not None else Models(self.host)
         self.mode = encoder or ("cascade" if self.host.has_sessions() else "static")
         self.own: OwnEncoder | None = None
@@ -111,13 +133,18 @@ class RuvLLM(Teaching):
         """
         from ruvllm.pretrained import config_with_model
 
-        config = config_with_model(model, options.pop("config", None) or Config(), tell)
+        config = config_with_model(model, Config.of(options.pop("config", None)), tell)
         return cls(config=config, **options)
+
+    def __repr__(self) -> str:
+        return f"RuvLLM({len(self.agents)} agents, encoder={self.mode!r}, state={shortened(self.store.path)})"
 
     def _use_encoder(self) -> None:
         """Open what `mode` names."""
         self.contextual: Encoder | None = None
         self.space = self._models.space
+        if not isinstance(self.mode, str):
+            raise InputError(f"encoder is {self.mode!r}"[:120], field="encoder", fix="give its name, or a model's path")
         if self.mode in FAMILIES:
             family = FAMILIES[self.mode]
             self.contextual, self.weights = self._models.encoder(family), self._models.weights(family)
@@ -182,18 +209,18 @@ class RuvLLM(Teaching):
 
         return await build_team(checked_text(text), self.router)
 
-    def add_agents(self, agents: str | Path | Iterable[Agent]) -> None:
+    def add_agents(self, agents: Agents) -> None:
         """Route among these agents too; one of a known name takes the other's place.
 
         Raises:
             AgentFileError: the path does not exist.
             InputError: there is no usable agent in it; the agents stay as they were.
         """
-        self._take_over(self._with(self._read(agents) or ()))
+        self._take_over(self._with(self._read(agents)))
 
-    async def aadd_agents(self, agents: str | Path | Iterable[Agent]) -> None:
+    async def aadd_agents(self, agents: Agents) -> None:
         """`add_agents`, awaited: all is learnt before it returns, while tasks go on being routed among the old ones."""
-        added = self._read(agents) or ()
+        added = self._read(agents)
         while True:
             before, router = self.router, self._with(added)
             await router.warm(pause)
@@ -213,7 +240,7 @@ class RuvLLM(Teaching):
             AgentFileError: the path does not exist.
             InputError: there is no usable agent in it; the agents stay as they were.
         """
-        router = self._make_router(self._read(agents) or ())
+        router = self._make_router(self._read(agents))
         await (router.warm(pause) if fit is None else fit(router))
         self._take_over(router)
 
@@ -228,6 +255,8 @@ class RuvLLM(Teaching):
 
     async def aembed(self, texts: Sequence[str]) -> Vectors:
         """`embed`, awaited."""
+        if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
+            raise InputError(f"texts is {texts!r}"[:120], field="texts", fix="give a list: embed([text])[0] for one")
         encoder: Encoder = self.contextual or self.static
         return await encoder.encode([checked_text(text) for text in texts])
 
@@ -277,11 +306,9 @@ class RuvLLM(Teaching):
 
         return assemble(self, self.memory, self.config, self._backends, self.steps)
 
-    def _read(self, agents: str | Path | Iterable[Agent] | None) -> list[Agent] | None:
-        if agents is None:
-            return None
-        if not isinstance(agents, str | os.PathLike):
-            return list(unique(Agent(**well_formed_json(asdict(agent))) for agent in agents))
+    def _read(self, agents: object) -> list[Agent]:
+        if not isinstance(agents, str | Path):
+            return list(unique(as_agents(agents)))
         found, self.problems = read_agents(agents, self.host.cache)
         if not found:
             first = f" ({self.problems[0].message})" if self.problems else ""

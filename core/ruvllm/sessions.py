@@ -22,6 +22,7 @@ from ruvllm.memory.conversations import Conversations, KeptSession, SessionRow
 from ruvllm.memory.record import read_metadata
 from ruvllm.memory.store import Store
 from ruvllm.options import SessionsConfig
+from ruvllm.reprs import shortened
 from ruvllm.responses import Session
 from ruvllm.routing.fastgrnn_session import RouterSession
 from ruvllm.text.surrogates import well_formed_json
@@ -281,6 +282,9 @@ def open_sessions(start: Callable[[], RouterSession], config: SessionsConfig, st
 
 def _checked(metadata: Mapping[str, Any] | None) -> tuple[dict[str, Any], int]:
     """(metadata, the characters they have as JSON). Raises InputError: they cannot be written as such."""
+    if not isinstance(metadata, Mapping | None):
+        fix = "give an object; a name goes into `id`"
+        raise InputError(f"metadata is {shortened(metadata)}", field="metadata", fix=fix)
     about = dict(metadata or {})
     try:
         text = json.dumps(about)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ruvllm.choosing import Choosing
 from ruvllm.encoders.protocol import Pause, no_pause, pause, run_now
 from ruvllm.errors import InputError
+from ruvllm.hints import by_object
 from ruvllm.learning.keeping import keep_scorers
 from ruvllm.routing.router import Router, checked_text
 from ruvllm.routing.weights import RouterWeights
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from ruvllm.learning.loops import Loops
 
 __all__ = ["Teaching"]
+
+
+_TASK = {"task": "text", "query": "text"}
+_ANSWER = "give text and agent, or call feedback_request about an answer"
 
 
 class Teaching(Choosing):
@@ -41,6 +46,7 @@ class Teaching(Choosing):
     def _make_router(self, agents: Sequence[Agent]) -> Router:
         """One for these agents, with what was kept of them."""
 
+    @by_object("", _TASK, otherwise=_ANSWER)
     def feedback(self, text: str, agent: str, weight: float = 1.0, right: bool = True) -> None:
         """This text belongs to this agent: kept on disk first, then learnt at once.
 
@@ -54,9 +60,10 @@ class Teaching(Choosing):
         """
         run_now(self.afeedback(text, agent, weight, right))
 
+    @by_object("", _TASK, otherwise=_ANSWER)
     async def afeedback(self, text: str, agent: str, weight: float = 1.0, right: bool = True) -> None:
         """`feedback`, awaited."""
-        if not isinstance(weight, int | float) or not 0 < weight <= 10:
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= 10:
             raise InputError(f"weight is {weight!r}", field="weight", fix="use a number above 0, up to 10")
         name = well_formed(agent) if isinstance(agent, str) else agent
         feedback = Feedback(checked_text(text), name, float(weight), bool(right))

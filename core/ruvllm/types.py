@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 from typing import Any
 
+from ruvllm.reprs import one_line
+
 __all__ = ["Action", "Agent", "Candidate", "Decision", "Evidence", "Feedback", "Team", "TeamMember", "Tier"]
 
 
@@ -43,6 +45,8 @@ class Agent:
     tools: tuple[str, ...] = ()
     source: str = ""  # the file it was read from, "" when built in or made in code
 
+    __repr__ = one_line
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -50,6 +54,8 @@ class Candidate:
 
     agent: str
     confidence: float
+
+    __repr__ = one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,8 @@ class Evidence:
     keywords: tuple[str, ...] = ()  # words of the task that match the agent's own
     examples: tuple[tuple[str, float], ...] = ()  # (the agent's nearest examples, cosine)
     scores: dict[str, float] = field(default_factory=dict)  # feature name -> value for the chosen agent
+
+    __repr__ = one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +84,8 @@ class Decision:
     timings_us: dict[str, float]  # stage -> microseconds
     cached: bool = False
 
+    __repr__ = one_line
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, the shape every host returns."""
         return asdict(self)
@@ -90,6 +100,8 @@ class TeamMember:
     task: str  # the part of the text this member answers
     confidence: float
 
+    __repr__ = one_line
+
 
 @dataclass(frozen=True, slots=True)
 class Team:
@@ -97,6 +109,8 @@ class Team:
 
     members: tuple[TeamMember, ...]
     tier: Tier
+
+    __repr__ = one_line
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, the shape every host returns."""
@@ -111,3 +125,5 @@ class Feedback:
     agent: str
     weight: float = 1.0
     right: bool = True  # False: it does not belong to this agent, and nobody said to which
+
+    __repr__ = one_line

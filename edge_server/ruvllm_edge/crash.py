@@ -73,7 +73,7 @@ async def crash(state: Path, rounds: int, settings: Mapping[str, str], seed: int
 
 async def write(url: str, written: Written, name: str) -> None:
     """Write from many clients until the server is gone; noted is what it acknowledged."""
-    async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=120) as client:
         await asyncio.gather(*(_writer(client, written, f"{name}-{i}", not i) for i in range(_WRITERS)))
 
 
@@ -105,7 +105,7 @@ async def _writer(client: httpx.AsyncClient, written: Written, name: str, agents
 async def missing(server: Spawned, state: Path, written: Written) -> int:
     """How many of these writes a restarted server does not have."""
     lost = 0
-    async with httpx.AsyncClient(base_url=server.url, timeout=20) as client:
+    async with httpx.AsyncClient(base_url=server.url, timeout=120) as client:
         for mark, id in written.memories.items():
             asked = {"query": "parcel", "k": 3, "filter": {"mark": mark}}
             found = (await client.post("/v1/memory/search", json=asked)).json()["memories"]

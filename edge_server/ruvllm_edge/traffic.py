@@ -71,16 +71,16 @@ class Traffic:
         }  # fmt: skip
         self._kinds, self._weights = list(kinds), list(kinds.values())
 
-    async def run(self, clients: int, seconds: float) -> Tally:
-        """So many clients for so long."""
+    async def run(self, clients: int, seconds: float, until: Callable[[Tally], bool] = lambda _: True) -> Tally:
+        """So many clients for so long, and until that is so."""
         end = monotonic() + seconds
         limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
-        async with httpx.AsyncClient(base_url=self._url, timeout=60, limits=limits) as client:
-            await asyncio.gather(*(self._client(client, end) for _ in range(clients)))
+        async with httpx.AsyncClient(base_url=self._url, timeout=300, limits=limits) as client:
+            await asyncio.gather(*(self._client(client, end, until) for _ in range(clients)))
         return self.tally
 
-    async def _client(self, client: httpx.AsyncClient, end: float) -> None:
-        while monotonic() < end:
+    async def _client(self, client: httpx.AsyncClient, end: float, until: Callable[[Tally], bool]) -> None:
+        while monotonic() < end or not until(self.tally):
             kind = self._rng.choices(self._kinds, self._weights)[0]
             problem: str | None
             try:

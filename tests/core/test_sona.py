@@ -348,7 +348,8 @@ def test_an_encoder_that_has_to_be_awaited():
         ({"background_interval_ms": -1}, "background_interval_ms"),
         ({"micro_lora_lr": float("nan")}, "micro_lora_lr"),
         ({"enable_simd": False}, "enable_simd"),
-        ({"microLoraRank": 2}, "microLoraRank"),
+        ({"microLoraRanks": 2}, "micro_lora_ranks"),
+        ({"micro_lora_rnk": 2}, "micro_lora_rnk"),
     ],
 )
 def test_options_that_cannot_be(options, field):

@@ -7,12 +7,13 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import Thread
-from time import sleep
+from threading import Event, Thread
 from typing import Any
 
 import httpx
 import pytest
+import waiting
+from waiting import PATIENCE, until_async
 
 from ruvllm import RuvLLM
 from ruvllm.errors import BackendError
@@ -29,6 +30,8 @@ class Writer:
     model: str = "writer-1"
     context: int = 100_000
     pause: float = 0.0
+    held_after: int = -1  # words, then nothing more until `go` is set; -1: never
+    go: Event = field(default_factory=Event)
     fails_after: int = -1  # words, then a BackendError; -1: never
     fails_with: str = "unavailable"
     asked: list[Sequence[Message]] = field(default_factory=list)
@@ -48,6 +51,8 @@ class Writer:
             for number, word in enumerate(words):
                 if number == self.fails_after:
                     raise BackendError("the backend is down", kind=self.fails_with, retry_after=7.0)
+                if number == self.held_after:
+                    await until_async(self.go.is_set)
                 await asyncio.sleep(self.pause)
                 yield Chunk(word)
             yield Chunk("", "stop", estimate_usage(messages, "".join(words)), self.confidence)
@@ -82,7 +87,7 @@ class Running:
 @contextmanager
 def serving(llm: RuvLLM, keeps: bool = False, until: str = "/ready", **options: Any) -> Iterator[Running]:
     """From when `until` is answered with 200 to the end of the block, or to `stop`, which is as orderly."""
-    settings = Settings(**{"log_level": "error", "drain": 5.0} | options)
+    settings = Settings(**{"log_level": "error", "drain": PATIENCE} | options)
     sock = bound(settings.host, 0)
     port = sock.getsockname()[1]
     server = make_server(llm, settings, keeps=keeps)
@@ -91,18 +96,19 @@ def serving(llm: RuvLLM, keeps: bool = False, until: str = "/ready", **options: 
 
     def stop() -> None:
         server.should_exit = True
-        thread.join(20)
+        thread.join(2 * PATIENCE)
         assert not thread.is_alive()
 
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
-        for _ in range(500):
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
+
+        def there() -> bool:
             try:
-                if client.get(until).status_code == 200:
-                    break
+                return client.get(until).status_code == 200
             except httpx.ConnectError:
-                pass
-            sleep(0.01)
+                return False
+
         try:
+            waiting.until(there)
             yield Running(str(client.base_url), llm, port, client, stop)
         finally:
             stop()

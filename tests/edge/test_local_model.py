@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from time import monotonic, sleep
+from threading import Semaphore
+from typing import Any
 
 import pytest
 from conftest import Running, serving
 from openai import OpenAI, RateLimitError
+from waiting import PATIENCE, until
 
 from ruvllm import Config, RuvLLM
+from ruvllm.inference.onnx_session import OnnxSession
 
 sys.path.append(str(Path(__file__).parents[1] / "native"))
 import decoders
@@ -63,7 +66,21 @@ def test_a_stream_says_the_same(client: OpenAI):
     assert len([piece for piece in pieces if piece]) > 1
 
 
-def test_others_are_answered_meanwhile_and_the_queue_has_an_end(client: OpenAI, edge: Running):
+def held_steps(monkeypatch: pytest.MonkeyPatch, free: int) -> Callable[[], None]:
+    """Let the model make so many steps, and then none until what is returned is called."""
+    steps, step = Semaphore(free), OnnxSession._step
+
+    def held(self: OnnxSession, *given: Any) -> Any:
+        assert steps.acquire(timeout=PATIENCE)
+        return step(self, *given)
+
+    monkeypatch.setattr(OnnxSession, "_step", held)
+    return lambda: steps.release(10_000)
+
+
+def test_others_are_answered_meanwhile_and_the_queue_has_an_end(
+    client: OpenAI, edge: Running, monkeypatch: pytest.MonkeyPatch
+):
     asked = {"model": "tiny", "messages": ASKED, "max_tokens": 400, "stop": []}
 
     def chat(_: int) -> str:
@@ -72,25 +89,25 @@ def test_others_are_answered_meanwhile_and_the_queue_has_an_end(client: OpenAI, 
         except RateLimitError as error:
             return error.response.headers["retry-after"]
 
+    go = held_steps(monkeypatch, 1)
     with ThreadPoolExecutor(4) as pool:
-        chats = pool.map(chat, range(4))
-        sleep(0.05)
-        began = monotonic()
+        chats = [pool.submit(chat, number) for number in range(4)]
+        until(lambda: sum(one.done() for one in chats) == 2)
         assert edge.post("/v1/route", {"text": "write unit tests"}).status_code == 200
-        waited = monotonic() - began
-        ended = list(chats)
-    assert waited < 1
-    assert ended.count("5") == 2  # one is written, one waits, two are turned away
+        assert {one.result() for one in chats if one.done()} == {"5"}  # one is written, one waits, two are turned away
+        go()
+        assert [one.result() for one in chats].count("5") == 2
 
 
-def test_a_client_that_leaves_stops_the_model(client: OpenAI, edge: Running):
+def test_a_client_that_leaves_stops_the_model(client: OpenAI, edge: Running, monkeypatch: pytest.MonkeyPatch):
+    turns = edge.llm.backends[next(iter(edge.llm.backends))]._turns
+    go = held_steps(monkeypatch, 50)
     stream = client.chat.completions.create(model="tiny", messages=ASKED, max_tokens=2_000, stream=True)
     next(iter(stream))
     stream.close()
-    began = monotonic()
+    until(lambda: not turns._taken)  # though the model never came to its end
+    go()
     short = client.chat.completions.create(model="tiny", messages=ASKED, max_tokens=1)
     assert short.usage.completion_tokens == 1
-    turns = edge.llm.backends[next(iter(edge.llm.backends))]._turns
     assert turns.waiting == 0
-    assert monotonic() - began < 5
     assert asyncio.run(edge.llm.backends[next(iter(edge.llm.backends))].healthy())

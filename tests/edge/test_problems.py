@@ -7,6 +7,7 @@ import socket
 import httpx
 import pytest
 from conftest import Running, Writer, serving
+from waiting import PATIENCE
 
 from ruvllm import RuvLLM
 from ruvllm_edge.app import OPERATIONS
@@ -88,7 +89,7 @@ def test_a_failing_backend_has_its_own_status(kind: str, status: int):
 
 def test_garbage_on_the_wire_does_not_stop_it(edge: Running):
     for garbage in (b"\x16\x03\x01\x02\x00", b"GET\r\n\r\n", b"POST /v1/route HTTP/1.1\r\ncontent-length: -4\r\n\r\n"):
-        with socket.create_connection(("127.0.0.1", edge.port), timeout=5) as sock:
+        with socket.create_connection(("127.0.0.1", edge.port), timeout=PATIENCE) as sock:
             sock.sendall(garbage)
             sock.shutdown(socket.SHUT_WR)
             sock.recv(1_000)

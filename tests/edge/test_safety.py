@@ -8,12 +8,12 @@ import socket
 from hashlib import sha256
 from pathlib import Path
 from threading import Thread
-from time import monotonic, sleep
 
 import httpx
 import pytest
 from click.testing import CliRunner
 from conftest import Writer, serving
+from waiting import PATIENCE, until
 
 from ruvllm import ConfigError, RuvLLM
 from ruvllm.cli.main import main
@@ -235,55 +235,51 @@ def test_a_body_that_never_comes_is_given_up():
     with serving(static(), body_timeout=0.3) as edge, socket.create_connection(("127.0.0.1", edge.port)) as sock:
         head = f"POST /v1/route HTTP/1.1\r\nhost: 127.0.0.1:{edge.port}\r\ncontent-type: application/json\r\n"
         sock.sendall(head.encode() + b'content-length: 50\r\n\r\n{"te')
-        sock.settimeout(5)
+        sock.settimeout(PATIENCE)
         assert b" 408 " in sock.recv(1_000).split(b"\r\n")[0]
 
 
 def test_a_full_queue_says_come_back_later():
-    writer = Writer(pause=0.3)
+    writer = Writer(held_after=1)
     with serving(static(small=writer), max_answers=1, queue=1) as edge:
         codes: list[int] = []
 
         def ask() -> None:
-            with httpx.Client(base_url=edge.url, timeout=20) as client:
+            with httpx.Client(base_url=edge.url, timeout=PATIENCE) as client:
                 codes.append(client.post("/query", json={"query": "one two three"}).status_code)
 
         askers = [Thread(target=ask) for _ in range(4)]
         for asker in askers:
             asker.start()
-        sleep(0.3)
-        began = monotonic()
+        until(lambda: len(codes) == 2 and writer.asked)
         assert edge.post("/v1/route", TASK).status_code == 200  # routing does not stand in that queue
-        assert monotonic() - began < 0.5
+        assert codes == [503, 503]
+        writer.go.set()
         for asker in askers:
             asker.join()
         assert sorted(codes) == [200, 200, 503, 503]
 
 
 def test_an_answer_has_a_time_limit():
-    with serving(static(small=Writer(pause=5)), timeout=0.3) as edge:
+    with serving(static(small=Writer(held_after=1)), timeout=0.3) as edge:
         answer = edge.post("/query", {"query": "one two"})
         assert (answer.status_code, bool(answer.json()["fix"])) == (504, True)
 
 
 def test_who_leaves_stops_the_backend():
-    writer = Writer(pause=0.05)
+    writer = Writer(held_after=3)
     with serving(static(small=writer)) as edge:
-        body = {"messages": [{"role": "user", "content": "word " * 200}], "stream": True}
+        body = {"messages": [{"role": "user", "content": "word " * 9}], "stream": True}
         with edge.client.stream("POST", "/v1/chat/completions", json=body) as answer:
             next(answer.iter_lines())
-        for _ in range(100):
-            if writer.stopped:
-                break
-            sleep(0.02)
-        assert writer.stopped == 1
-        with pytest.raises(httpx.ReadTimeout):
-            edge.client.post("/v1/chat/completions", json=body | {"stream": False}, timeout=0.3)
-        for _ in range(100):
-            if writer.stopped == 2:
-                break
-            sleep(0.02)
-        assert writer.stopped == 2
+        until(lambda: writer.stopped == 1)
+        with socket.create_connection(("127.0.0.1", edge.port), timeout=PATIENCE) as sock:
+            said = json.dumps(body | {"stream": False})
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{edge.port}\r\n"
+            head += f"content-type: application/json\r\ncontent-length: {len(said)}\r\n\r\n"
+            sock.sendall((head + said).encode())
+            until(lambda: len(writer.asked) == 2)
+        until(lambda: writer.stopped == 2)
 
 
 def test_the_log_has_neither_keys_nor_prompts(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):

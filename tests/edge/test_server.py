@@ -6,16 +6,18 @@ import asyncio
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 from statistics import median
 from threading import Event, Thread
-from time import perf_counter, sleep
+from time import perf_counter
 
 import httpx
 import pytest
 from conftest import Running, Writer, serving
+from waiting import PATIENCE, until, until_async
 
 from ruvllm import RuvLLM
 from ruvllm_edge.load import drive, prompts
@@ -118,10 +120,11 @@ def test_federated_updates_survive_a_restart(tmp_path: Path):
 
 
 def test_a_hundred_streams_are_all_finished_and_routing_goes_on():
-    with serving(RuvLLM(encoder="static", backends={"small": Writer(pause=0.05)})) as edge:
+    writer = Writer(pause=0.05)
+    with serving(RuvLLM(encoder="static", backends={"small": writer})) as edge:
 
         async def routes(number: int) -> list[float]:
-            async with httpx.AsyncClient(base_url=edge.url) as client:
+            async with httpx.AsyncClient(base_url=edge.url, timeout=PATIENCE) as client:
                 times = []
                 for i in range(number):
                     began = perf_counter()
@@ -136,9 +139,9 @@ def test_a_hundred_streams_are_all_finished_and_routing_goes_on():
         async def all_of_it() -> tuple[list[str], list[float], list[float]]:
             alone = await routes(40)
             limits = httpx.Limits(max_connections=200)
-            async with httpx.AsyncClient(base_url=edge.url, timeout=60, limits=limits) as client:
+            async with httpx.AsyncClient(base_url=edge.url, timeout=PATIENCE, limits=limits) as client:
                 streams = asyncio.gather(*(stream(client) for _ in range(100)))
-                await asyncio.sleep(0.3)
+                await until_async(lambda: len(writer.asked) == 100)
                 beside = await routes(40)
                 return await streams, alone, beside
 
@@ -161,34 +164,41 @@ def test_health_and_readiness_are_apart(monkeypatch: pytest.MonkeyPatch):
         assert (cold.status_code, cold.json()) == (503, {"ready": False})
         assert edge.post("/v1/route", TASK).status_code == 200  # who asks all the same is answered, only later
         warmed.set()
-        for _ in range(200):
-            if edge.get("/ready").status_code == 200:
-                break
-            sleep(0.01)
+        until(lambda: edge.get("/ready").status_code == 200)
         assert edge.get("/ready").json()["ready"] is True
 
 
 def test_the_load_generator_counts_what_it_got(edge: Running):
     load = asyncio.run(drive(edge.port, 8, 0.3, prompts()))
     assert load.errors == 0
-    assert load.answers > 20
+    assert load.answers >= 8  # each asks once at least
     assert 0 < load.p50_ms <= load.p99_ms
 
 
+def refused(port: int) -> bool:
+    """Whether nobody listens there."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
 def test_running_requests_end_in_order_and_backends_are_closed():
-    writer = Writer(pause=0.1)
+    writer = Writer(held_after=3)
     got: list[httpx.Response] = []
     with serving(RuvLLM(encoder="static", backends={"small": writer})) as edge:
         asker = Thread(
-            target=lambda: got.append(httpx.post(f"{edge.url}/query", json={"query": "a b c d e"}, timeout=20))
+            target=lambda: got.append(httpx.post(f"{edge.url}/query", json={"query": "a b c d e"}, timeout=PATIENCE))
         )
         asker.start()
-        for _ in range(100):
-            if writer.asked:
-                break
-            asyncio.run(asyncio.sleep(0.01))
-        edge.stop()
-        asker.join()
+        until(lambda: writer.asked)
+        stopper = Thread(target=edge.stop)
+        stopper.start()
+        until(lambda: refused(edge.port))  # it takes no more
+        writer.go.set()
+        for thread in (asker, stopper):
+            thread.join()
     assert (got[0].status_code, got[0].json()["text"]) == (200, "a b c d e ")
     assert writer.closed
 
@@ -203,15 +213,15 @@ def test_the_command_starts_and_keeps_everything_when_it_is_ended(tmp_path: Path
     with process.stdout:
         url = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
         assert url
-        assert httpx.get(f"{url[0]}/health").status_code == 200
         text = "wax the cello"
-        httpx.post(f"{url[0]}/v1/feedback", json={"text": text, "agent": "planner"})
-        ids = httpx.post(f"{url[0]}/v1/memory", json={"memories": [{"text": "The cello is in the attic."}]}).json()[
-            "ids"
-        ]
-        httpx.post(f"{url[0]}/v1/memory/search", json={"query": "where is the cello?"})
+        with httpx.Client(base_url=url[0], timeout=PATIENCE) as client:
+            assert client.get("/health").status_code == 200
+            client.post("/v1/feedback", json={"text": text, "agent": "planner"})
+            memories = {"memories": [{"text": "The cello is in the attic."}]}
+            ids = client.post("/v1/memory", json=memories).json()["ids"]
+            client.post("/v1/memory/search", json={"query": "where is the cello?"})
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) in (0, -signal.SIGTERM)
+        assert process.wait(PATIENCE) in (0, -signal.SIGTERM)
     with RuvLLM(encoder="static", state=state) as llm:
         assert llm.route(text).agent == "planner"
         (memory,) = llm.memory.records.get(ids)

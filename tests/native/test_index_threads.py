@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from waiting import PATIENCE, until
 
 from ruvllm.index import BinaryIndex, FlatIndex, HnswIndex, IvfIndex
 
@@ -84,10 +85,11 @@ def test_readers_beside_a_writer(make: Any, changes: int, metric: str) -> None:
                 gone += len(removed)
             while sum(answered) < 4 * change and not trouble:
                 time.sleep(0.001)
+        until(lambda: trouble or all(answered))
     finally:
         over.set()
         for reader in readers:
-            reader.join(60)
+            reader.join(PATIENCE)
     assert not trouble, trouble[0]
     assert min(answered) > 0
     assert len(index) == start - gone

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from waiting import PATIENCE, until_async
 
 from ruvllm.errors import BackendError
 from ruvllm.inference.echo import Echo
@@ -14,10 +15,13 @@ class Loader:
 
     def __init__(self):
         self.loads, self.alive, self.most_alive = [], 0, 0
+        self.held = set()  # names that never come to be loaded
 
     async def __call__(self, name):
         self.loads.append(name)
         await asyncio.sleep(0.01)
+        if name in self.held:
+            await asyncio.Event().wait()
         if name == "bad":
             raise BackendError("no such model", kind="refused")
         self.alive += 1
@@ -55,7 +59,7 @@ def test_two_requests_load_a_model_once():
 
 def test_many_models_share_little_room_and_none_is_closed_in_use():
     async def main():
-        await asyncio.wait_for(asyncio.gather(*(use(manager, "abcde"[i * 7 % 5]) for i in range(40))), 20)
+        await asyncio.wait_for(asyncio.gather(*(use(manager, "abcde"[i * 7 % 5]) for i in range(40))), PATIENCE)
 
     loader = Loader()
     manager = ModelManager(loader, most=2)
@@ -68,12 +72,14 @@ def test_a_loaded_model_does_not_wait_for_another_to_load():
     async def main():
         await use(manager, "a")
         loading = asyncio.create_task(use(manager, "b"))
-        await asyncio.sleep(0)
-        await use(manager, "a", 0)
-        return loading.done()
+        await until_async(lambda: loader.loads == ["a", "b"])
+        await asyncio.wait_for(use(manager, "a", 0), PATIENCE)
+        loading.cancel()
 
-    manager = ModelManager(Loader())
-    assert not asyncio.run(main())
+    loader = Loader()
+    loader.held.add("b")
+    manager = ModelManager(loader)
+    asyncio.run(main())
 
 
 def test_who_stops_waiting_or_fails_leaves_nothing_behind():
@@ -86,7 +92,7 @@ def test_who_stops_waiting_or_fails_leaves_nothing_behind():
                 await waiting
         with pytest.raises(BackendError):
             await use(manager, "bad")
-        await asyncio.wait_for(use(manager, "b"), 5)
+        await asyncio.wait_for(use(manager, "b"), PATIENCE)
 
     loader = Loader()
     manager = ModelManager(loader, most=1)

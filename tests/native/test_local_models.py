@@ -7,6 +7,7 @@ from contextlib import aclosing
 import decoders
 import pytest
 from decoders import random_decoder, write_folder
+from waiting import PATIENCE
 
 from ruvllm import Config, RuvLLM
 from ruvllm.errors import BackendError, ConfigError
@@ -103,7 +104,7 @@ def test_who_leaves_gives_the_turn_on(folder):
             waiting = [asyncio.create_task(backend.generate(ASKED, SHORT)) for _ in range(2)]
             await asyncio.sleep(0)
             waiting[0].cancel()
-        return (await asyncio.wait_for(waiting[1], 20)).usage.completion_tokens
+        return (await asyncio.wait_for(waiting[1], PATIENCE)).usage.completion_tokens
 
     assert asyncio.run(main()) > 0
 
@@ -131,7 +132,7 @@ def test_several_threads_share_a_model(folder, loads):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(PATIENCE)
     assert len(texts) == 4
     assert len(set(texts)) == 1
     assert loads == ["tiny"]

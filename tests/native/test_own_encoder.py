@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import decoders
 import numpy as np
@@ -183,8 +182,9 @@ def test_killed_in_the_middle_nothing_is_lost_and_it_goes_on(models, tmp_path):
         "import time\nfrom ruvllm import RuvLLM\nfrom ruvllm.memory.reembed import reembed\n"
         "from ruvllm.encoders.protocol import run_now\n"
         f"llm = RuvLLM(encoder={encoder!r}, state={str(path)!r})\n"
-        "async def go():\n    async for _ in reembed(llm.memory):\n"
-        "        print('batch', flush=True); time.sleep(0.2)\n"
+        "async def go():\n    done = 0\n    async for _ in reembed(llm.memory):\n"
+        "        print('batch', flush=True); done += 1\n"
+        "        if done == 2: time.sleep(3600)\n"
         "run_now(go())\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=os.environ)
@@ -278,9 +278,7 @@ def test_an_embedding_models_folder(tmp_path, pooling, kind):
 def test_one_model_can_be_both(models, tmp_path):
     tiers = {"small": {"kind": "local", "model": str(models[0] / "tiny")}}
     config = Config.from_dict({"inference": {"tiers": tiers, "max_tokens": 4}, "encoder": str(models[0] / "tiny")})
-    began = time.monotonic()
     with RuvLLM([Agent("a", "Does a."), Agent("b", "Does b.")], config=config, state=tmp_path / "s.db") as llm:
         llm.memory.add(FACTS)
         assert llm.query("do a").routing.model == "tiny"
-    assert time.monotonic() - began < 60
     assert open_local(models[0] / "tiny").model == "tiny"

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
+from waiting import PATIENCE
 
 from ruvllm import RuvLLM, Tier
 from ruvllm.errors import BackendError, InputError
@@ -35,7 +36,7 @@ def test_threads_take_turns(static_llm: RuvLLM):
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(20)
+            thread.join(PATIENCE)
     assert said == [f"[echo] {TEXT}"] * 4
 
 

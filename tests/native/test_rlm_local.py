@@ -5,6 +5,7 @@ import asyncio
 import decoders
 import pytest
 from decoders import random_decoder, write_folder
+from waiting import PATIENCE, until_async
 
 from ruvllm import RuvLLM
 from ruvllm.inference.local_models import LocalModels
@@ -79,9 +80,9 @@ def test_it_streams_and_its_last_text_is_the_answer(llm, backend):
 def test_who_leaves_frees_the_model(llm, backend):
     async def main():
         task = asyncio.ensure_future(rlm(llm, backend, token_budget=50_000).aquery(QUERY))
-        await asyncio.sleep(0.2)
+        await until_async(lambda: backend._turns._taken)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        return await asyncio.wait_for(rlm(llm, backend, token_budget=20_000, answer_tokens=32).aquery(QUERY), 30)
+        return await asyncio.wait_for(rlm(llm, backend, token_budget=20_000, answer_tokens=32).aquery(QUERY), PATIENCE)
 
     assert "every Monday" in asyncio.run(main()).text

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import aclosing
 
 import pytest
+from waiting import patiently, until_async
 
 from ruvllm import InputError, RuvLLM
 from ruvllm.inference.backend import Chunk, Completion, Usage
@@ -18,11 +19,16 @@ EIGHT = f"Define {', '.join(NAMES[:-1])} and {NAMES[-1]}"
 
 
 class Slow:
-    """A backend that takes its time, and remembers how many it served at once and in which order."""
+    """A backend that takes its time, and remembers how many it served at once and in which order.
+
+    Args:
+        together: nobody is answered before it serves so many at once.
+    """
 
     name, model, context = "slow", "slow", 8192
 
-    def __init__(self, seconds: float = 0.02) -> None:
+    def __init__(self, seconds: float = 0.02, together: int = 1) -> None:
+        self.together = together
         self.seconds, self.now, self.most, self.tokens, self.broken_off = seconds, 0, 0, 0, 0
         self.asked: list[str] = []
 
@@ -31,6 +37,7 @@ class Slow:
         self.now += 1
         self.most = max(self.most, self.now)
         try:
+            await until_async(lambda: self.most >= self.together)
             await asyncio.sleep(self.seconds)
         except asyncio.CancelledError:
             self.broken_off += 1
@@ -65,7 +72,7 @@ def rlm(llm: RuvLLM, backend, **settings) -> RlmController:
 
 
 def test_independent_parts_are_asked_at_the_same_time(static_llm):
-    slow = Slow()
+    slow = Slow(together=8)
     answer = asyncio.run(rlm(static_llm, slow, max_sub_queries=8).aquery(EIGHT))
     assert (slow.most, answer.calls) == (8, 9)
     assert answer.usage.total_tokens == slow.tokens <= 4096
@@ -73,7 +80,7 @@ def test_independent_parts_are_asked_at_the_same_time(static_llm):
 
 
 def test_no_more_at_a_time_than_allowed(static_llm):
-    slow = Slow()
+    slow = Slow(together=3)
     asyncio.run(rlm(static_llm, slow, max_parallel=3).aquery(EIGHT))
     assert slow.most == 3
 
@@ -87,11 +94,14 @@ def test_a_part_waits_for_the_one_it_needs_and_nothing_is_asked_twice(static_llm
 
 
 def test_the_deadline_breaks_off_what_is_late(static_llm):
-    slow = Slow(seconds=30)
-    answer = asyncio.run(rlm(static_llm, slow, deadline=0.05).aquery("Define rust and glaze"))
-    assert {finding.missing for finding in answer.findings} == {"deadline"}
-    assert slow.broken_off == 2
-    assert answer.quality == 0
+    def check(slower: float) -> None:
+        slow = Slow(seconds=3_600)
+        answer = asyncio.run(rlm(static_llm, slow, deadline=0.05 * slower).aquery("Define rust and glaze"))
+        assert {finding.missing for finding in answer.findings} == {"deadline"}
+        assert slow.broken_off == 2
+        assert answer.quality == 0
+
+    patiently(check)
 
 
 def test_a_stream_tells_of_every_step(static_llm):
@@ -107,18 +117,18 @@ def test_a_stream_tells_of_every_step(static_llm):
 
 
 def test_a_stream_that_is_left_stops_the_backend(static_llm):
-    slow = Slow(seconds=30)
+    slow = Slow(seconds=3_600)
 
     async def leave():
         async with aclosing(rlm(static_llm, slow).astream("Define rust and glaze")) as events:
             async for event in events:
                 if isinstance(event, Planned):
                     break
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.01)
-        return slow.now, len(asyncio.all_tasks())
+            await until_async(lambda: slow.now == 2)
+        await until_async(lambda: slow.now == 0 and len(asyncio.all_tasks()) == 1)
 
-    assert asyncio.run(leave()) == (0, 1)
+    asyncio.run(leave())
+    assert slow.broken_off == 2
 
 
 def test_a_mistake_in_a_backend_is_not_hidden(static_llm):

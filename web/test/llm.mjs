@@ -16,7 +16,7 @@ export async function startLlm() {
     response.writeHead(200, { "content-type": "text/event-stream" });
     piece({ role: "assistant", content: "" });
     for (const [i, word] of words.entries()) {
-      if (said.startsWith("break off") && i === 2) return void setTimeout(() => response.destroy(), 50);
+      if (said.startsWith("break off") && i === 2) return void response.socket.end(); // when all that was said has gone
       piece({ content: word });
     }
     piece({}, "stop");

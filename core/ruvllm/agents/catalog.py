@@ -8,13 +8,26 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from hashlib import sha256
 from importlib import resources
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from ruvllm.errors import InputError
+from ruvllm.reprs import shortened
 from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent, Tier
 
-__all__ = ["agent_from", "builtin_agents", "builtin_digest", "card", "read_agent", "spoken_name", "unique"]
+__all__ = [
+    "Agents",
+    "agent_from",
+    "as_agents",
+    "builtin_agents",
+    "builtin_digest",
+    "card",
+    "read_agent",
+    "spoken_name",
+    "unique",
+]
 
 MAX_AGENTS = 10_000
 _MAX_TEXT = 20_000
@@ -22,7 +35,31 @@ _MAX_NAME = 200
 _MAX_NUMBER = 1e15  # a longer one is no name
 _MAX_EXAMPLES = 2_000
 _TOOL = re.compile(r"(?:[^,(]|\([^()]*\)?)+")  # a comma in brackets, as in Bash(a, b), parts none
+_GIVE = 'give Agent("name", "what it does"), mappings with a `name`, or the path of a folder or a file'
 _MODEL_TIERS = {"haiku": Tier.SMALL, "sonnet": Tier.LARGE, "opus": Tier.LARGE}
+
+
+Agents = str | Path | Agent | Mapping[str, Any] | Iterable[Agent | Mapping[str, Any]]  # a path, or agents from code
+
+
+def as_agents(given: object) -> list[Agent]:
+    """Agents as code gives them: one or several, each an Agent or a mapping with its fields, which are checked.
+
+    Raises:
+        InputError: something else is among them, or a field is unusable.
+    """
+    given = [given] if isinstance(given, Agent | Mapping) else given
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise InputError(f"agents is {shortened(given)}", field="agents", fix=_GIVE)
+    return [_as_agent(one, f"agents[{number}]") for number, one in enumerate(islice(given, MAX_AGENTS + 1))]
+
+
+def _as_agent(one: object, where: str) -> Agent:
+    if isinstance(one, Agent):
+        one = {name: getattr(one, name) for name in Agent.__dataclass_fields__}
+    if not isinstance(one, Mapping):
+        raise InputError(f"{where} is {shortened(one)}", field="agents", fix=_GIVE)
+    return agent_from(one, where)
 
 
 def agent_from(data: Mapping[str, Any], where: str = "agent") -> Agent:

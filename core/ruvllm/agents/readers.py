@@ -21,6 +21,7 @@ from ruvllm.agents.front_matter import YamlError, load_yaml
 from ruvllm.agents.markdown import file_name, read_markdown
 from ruvllm.disk_cache import DiskCache
 from ruvllm.errors import AgentFileError, InputError
+from ruvllm.reprs import shortened
 from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent
 
@@ -51,7 +52,11 @@ def read_agents(path: str | Path, cache: DiskCache | None = None) -> Found:
 
     Raises:
         AgentFileError: the path does not exist.
+        InputError: it is no path at all.
     """
+    if not isinstance(path, str | os.PathLike) or not str(path).strip("\0 "):
+        fix = "give a folder of agents or an agents file"
+        raise InputError(f"agents is {shortened(path)}", field="agents", fix=fix)
     root = well_formed(str(path))
     if not os.path.exists(path):
         raise AgentFileError(f"{root} does not exist", field=root, fix="give a folder of agents or an agents file")

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ruvllm.errors import InputError
 from ruvllm.index.rows import Mask, floats
+from ruvllm.reprs import one_line
 
 __all__ = ["METRICS", "Hits", "Index", "checked_queries", "checked_recall", "pad"]
 
@@ -25,6 +26,9 @@ class Hits(NamedTuple):
 
     ids: NDArray[np.int64]
     scores: NDArray[np.float32]
+
+    def __repr__(self) -> str:
+        return one_line(self)
 
 
 class Index(Protocol):
@@ -89,16 +93,16 @@ def checked_queries(queries: ArrayLike, dim: int, k: int, recall: float, *, unit
     if array.ndim not in (1, 2) or array.shape[-1] != dim:
         fix = f"give float32 ({dim},) or (queries, {dim})"
         raise InputError(f"queries have shape {array.shape}", field="queries", fix=fix)
-    if k < 1 or k != int(k):
-        raise InputError(f"k is {k}", field="k", fix="ask for a whole number of neighbours, at least one")
+    if not isinstance(k, int | float | np.number) or k < 1 or k != int(k):
+        raise InputError(f"k is {k!r}"[:100], field="k", fix="ask for a whole number of neighbours, at least one")
     checked_recall(recall)
     return _measured(array, unit)
 
 
 def checked_recall(recall: float) -> float:
     """The recall, where there is such a share."""
-    if not 0 < recall <= 1:
-        raise InputError(f"recall is {recall}", field="recall", fix="use a number above 0, up to 1")
+    if not isinstance(recall, int | float | np.number) or not 0 < recall <= 1:
+        raise InputError(f"recall is {recall!r}"[:100], field="recall", fix="use a number above 0, up to 1")
     return recall
 
 

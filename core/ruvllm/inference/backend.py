@@ -8,6 +8,7 @@ from math import ceil
 from typing import Any, Protocol
 
 from ruvllm.errors import BackendError, InputError
+from ruvllm.reprs import one_line
 from ruvllm.text.surrogates import well_formed
 
 __all__ = [
@@ -40,6 +41,8 @@ class Message:
 
     role: str
     content: str
+
+    __repr__ = one_line
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
@@ -156,6 +159,8 @@ class Completion:
     backend: str = ""
     dropped: int = 0
 
+    __repr__ = one_line
+
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
@@ -176,6 +181,8 @@ class Chunk:
     backend: str = ""
     refusal: bool = False
     dropped: int = 0
+
+    __repr__ = one_line
 
 
 class Backend(Protocol):

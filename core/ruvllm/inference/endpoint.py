@@ -14,6 +14,7 @@ from ruvllm.errors import ConfigError
 from ruvllm.inference.backend import Usage
 from ruvllm.inference.chat_wire import DIALECTS, Dialect
 from ruvllm.inference.retry import Retries
+from ruvllm.reprs import one_line
 
 __all__ = ["Endpoint", "Price"]
 
@@ -64,6 +65,8 @@ class Endpoint:
     timeout: float = 300.0
     retries: Retries = field(default_factory=Retries)
     connections: int = 256
+
+    __repr__ = one_line
 
     def __post_init__(self) -> None:
         self._check_url()

@@ -17,6 +17,7 @@ from typing import Any
 
 from ruvllm.errors import ConfigError, RuvllmError
 from ruvllm.inference.local import MANIFEST, read_manifest
+from ruvllm.reprs import one_line
 
 __all__ = [
     "FOLDER",
@@ -65,6 +66,8 @@ class Converted:
     source: str
     bytes: int
 
+    __repr__ = one_line
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -76,6 +79,8 @@ class Wanted:
 
     repo: str
     file: str = ""
+
+    __repr__ = one_line
 
     def __post_init__(self) -> None:
         parts = self.file.split("/")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ruvllm.encoders.protocol import Encoder
 from ruvllm.inference.sentences import Sentence, sentences
 from ruvllm.memory.memory import Found
+from ruvllm.reprs import one_line
 from ruvllm.text.lexical import content, stem_all, stems
 
 __all__ = ["BIAS", "WEIGHTS", "Candidate", "Cited", "Extract", "Passage", "extract", "weigh"]
@@ -54,6 +55,8 @@ class Passage:
     id: int | str = 0
     score: float = 0.0
     source: str = ""
+
+    __repr__ = one_line
 
     @classmethod
     def of(cls, found: Found) -> Passage:

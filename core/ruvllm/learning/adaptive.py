@@ -11,10 +11,12 @@ import numpy as np
 
 from ruvllm.encoders.protocol import Encoder, Vectors, unit_rows
 from ruvllm.errors import InputError
+from ruvllm.hints import by_object
 from ruvllm.learning.losses import pairwise_loss
 from ruvllm.learning.packing import Spec, array_json, json_array, pack, unpack
 from ruvllm.learning.two_speed import TWO_SPEED_SPECS, TwoSpeed
 from ruvllm.memory.store import Store
+from ruvllm.reprs import one_line, shortened
 
 __all__ = ["AdaptiveEmbeddingService", "DomainStats"]
 
@@ -43,6 +45,8 @@ class DomainStats:
     successes: int
     failures: int
     strength: float
+
+    __repr__ = one_line
 
 
 @dataclass(slots=True)
@@ -99,6 +103,7 @@ class AdaptiveEmbeddingService:
         domain.bad.extend(arrays["bad"])
         return domain
 
+    @by_object()
     async def generate(self, text: str, domain: str = "general") -> Vectors:
         """The text's embedding in a domain: float32 (dim,), unit norm. Raises InputError: an unusable domain."""
         return np.asarray((await self.generate_many([text], domain))[0])
@@ -223,9 +228,9 @@ def _checked(rows: Vectors, dim: int) -> Vectors:
 
 
 def _check_name(domain: str) -> None:
-    if not 0 < len(domain) <= _LONGEST_NAME:
+    if not isinstance(domain, str) or not 0 < len(domain) <= _LONGEST_NAME:
         fix = f"use 1 to {_LONGEST_NAME} characters"
-        raise InputError(f"a domain's name of {len(domain)} characters", field="domain", fix=fix)
+        raise InputError(f"domain is {shortened(domain)}", field="domain", fix=fix)
 
 
 def _key(embedding: Vectors) -> bytes:

@@ -25,6 +25,7 @@ from ruvllm.learning.wire import (
     names_of,
     whole,
 )
+from ruvllm.reprs import one_line
 from ruvllm.routing.head import Head
 
 __all__ = ["Accepted", "FederatedCoordinator", "FederatedStats"]
@@ -52,6 +53,8 @@ class Accepted:
     again: bool = False
     consolidated: bool = False
 
+    __repr__ = one_line
+
 
 @dataclass(frozen=True, slots=True)
 class FederatedStats:
@@ -71,6 +74,8 @@ class FederatedStats:
     refused: int
     outliers: int
     epsilon: float | None
+
+    __repr__ = one_line
 
 
 class FederatedCoordinator:

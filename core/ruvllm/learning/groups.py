@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Vectors
+from ruvllm.reprs import one_line
 from ruvllm.text.lexical import HashedTfidf
 
 __all__ = ["Group", "Seen", "fold", "merge_closest", "microaggregate", "terms_of"]
@@ -38,6 +39,8 @@ class Seen:
     terms: frozenset[int] = frozenset()
     tags: tuple[str, ...] = ()
 
+    __repr__ = one_line
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -57,6 +60,8 @@ class Group:
     quality: float
     terms: dict[int, int]
     tags: tuple[str, ...] = ()
+
+    __repr__ = one_line
 
     @property
     def mean(self) -> Vectors:

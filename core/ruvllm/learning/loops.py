@@ -18,6 +18,7 @@ from ruvllm.errors import StoreError
 from ruvllm.learning.steps import Steps
 from ruvllm.memory.set_aside import reason_of
 from ruvllm.memory.store import Store
+from ruvllm.reprs import one_line
 
 __all__ = ["HOUR", "WEEK", "Loop", "LoopRun", "Loops"]
 
@@ -62,6 +63,8 @@ class LoopRun:
     stopped: bool
     at: float
     failed: bool = False
+
+    __repr__ = one_line
 
 
 class _OutOfTime(Exception):  # noqa: N818 - no error: the budget is spent

@@ -16,6 +16,7 @@ from ruvllm.index.kmeans import assign, kmeans
 from ruvllm.learning.packing import Arrays, Spec, array_json, json_array, pack, unpack
 from ruvllm.learning.pattern_types import PATTERN_TYPES
 from ruvllm.learning.trajectories import Scalar, Trajectory, checked_about
+from ruvllm.reprs import one_line, shortened
 
 __all__ = ["Pattern", "ReasoningBank", "distill"]
 
@@ -60,6 +61,8 @@ class Pattern:
     actions: tuple[str, ...] = ()
     metadata: Mapping[str, Scalar] = field(default_factory=dict)
     similarity: float | None = None
+
+    __repr__ = one_line
 
 
 def distill(trajectories: Sequence[Trajectory], clusters: int, now: float, seed: int = 0) -> Iterator[list[Pattern]]:
@@ -148,7 +151,9 @@ class ReasoningBank:
         return self._routes
 
     def get_patterns(self, limit: int | None = None) -> list[Pattern]:
-        """The most valuable ones first: of high quality, seen often."""
+        """The most valuable ones first: of high quality, seen often. Raises InputError: an unusable limit."""
+        if limit is not None and (type(limit) is not int or limit < 0):
+            raise InputError(f"limit is {shortened(limit)}", field="limit", fix="use 0 or more, or None for all")
         return sorted(self._patterns, key=lambda one: (-_value(one), one.id))[:limit]
 
     def get(self, id: int) -> Pattern | None:
@@ -167,8 +172,8 @@ class ReasoningBank:
         if vector.shape != (self.dim,) or not np.isfinite(vector).all():
             message = f"a vector of shape {vector.shape}"
             raise InputError(message, field="vector", fix=f"use finite numbers of shape ({self.dim},)")
-        if k < 1:
-            raise InputError(f"k is {k}", field="k", fix="use 1 or more")
+        if type(k) is not int or k < 1:
+            raise InputError(f"k is {shortened(k)}", field="k", fix="use 1 or more")
         cosines = self._centroids @ vector
         best = np.argsort(-np.where(cosines > 0, cosines * self._trust, cosines), kind="stable")[:k].tolist()
         if now is not None:

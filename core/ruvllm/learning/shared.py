@@ -25,6 +25,7 @@ from ruvllm.learning.wire import (
     groups_from,
     names_of,
 )
+from ruvllm.reprs import one_line
 from ruvllm.routing.head import LEXICAL_WEIGHT, WIDTH, Design, Examples, Head
 from ruvllm.text.lexical import HashedTfidf
 
@@ -95,6 +96,8 @@ class SharedModel:
     adapter: LowRank | None
     patterns: tuple[Group, ...]
     texts: int
+
+    __repr__ = one_line
 
     @property
     def dim(self) -> int:

@@ -10,12 +10,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ruvllm.encoders.protocol import Encoder, Vectors, run_now
 from ruvllm.errors import ConfigError, InputError, RuvllmError, StoreError
+from ruvllm.hints import Hinting, by_object
 from ruvllm.learning.judging import Verdict
 from ruvllm.learning.lora import LowRank
 from ruvllm.learning.packing import Arrays
@@ -34,17 +35,21 @@ _RETRIEVED = 3  # patterns that a verdict is tempered by
 _MOST = 1e15  # of a vector's numbers
 _NAME = "sona"
 
+_QUERY = {"limit": "k"} | dict.fromkeys(("text", "embedding", "vector", "query_embedding", "task"), "query")
+_TASK = dict.fromkeys(("text", "embedding", "vector", "query_embedding", "query", "input"), "task")
+_OUTCOME = {"score": "quality", "task_success": "success"} | dict.fromkeys(("id", "trajectory_id"), "trajectory")
+
 Query = str | Vectors | Sequence[float]
 
 
-class SonaEngine:
+class SonaEngine(Hinting):
     """Learns from trajectories of one embedding space.
 
     Nothing runs by itself: a host calls `tick` when it has time. Without a trajectory every vector
     comes back as it went in.
 
     Args:
-        config: its options.
+        config: its options, as `SonaConfig.of` takes them.
         encoder: makes vectors of texts; without one, give vectors.
         store: where `flush` keeps what is learnt, and a new engine takes it up.
         clock: seconds since 1970.
@@ -53,18 +58,25 @@ class SonaEngine:
         core: the learner with its five steps.
 
     Raises:
-        ConfigError: the encoder's width is not `embedding_dim`.
+        ConfigError: an unusable option, or the encoder's width is not `embedding_dim`.
         StoreError: what the store keeps is damaged.
     """
 
+    INSTEAD: ClassVar = {
+        "is_enabled": "enabled",
+        "save": "flush, of an engine that was given a store",
+        "load": "SonaEngine with a store, or from_bytes",
+        "record_trajectory": "begin_trajectory, add_trajectory_step and end_trajectory",
+    }
+
     def __init__(
         self,
-        config: SonaConfig | None = None,
+        config: SonaConfig | Mapping[str, Any] | int | None = None,
         encoder: Encoder | None = None,
         store: Keeper | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.config = config = config or SonaConfig()
+        self.config = config = SonaConfig.of(config)
         self._encoder, self._store, self._clock = encoder, store, clock
         self.dim = config.embedding_dim or (encoder.dim if encoder else config.hidden_dim)
         if encoder is not None and encoder.dim != self.dim:
@@ -89,17 +101,13 @@ class SonaEngine:
     @classmethod
     def with_config(
         cls,
-        config: SonaConfig | Mapping[str, Any] | None = None,
+        config: SonaConfig | Mapping[str, Any] | int | None = None,
         encoder: Encoder | None = None,
         store: Keeper | None = None,
         **options: Any,
     ) -> SonaEngine:
         """An engine with a SonaConfig, or with options by name. Raises ConfigError: an unusable one."""
-        if isinstance(config, SonaConfig):
-            made = replace(config, **SonaConfig.known(options))
-        else:
-            made = SonaConfig(**SonaConfig.known({**(config or {}), **options}))
-        return cls(made, encoder, store)
+        return cls(SonaConfig.of(config, **options), encoder, store)
 
     @property
     def enabled(self) -> bool:
@@ -110,6 +118,7 @@ class SonaEngine:
         """Stop or go on learning and adapting; what is known stays."""
         self._enabled = bool(enabled)
 
+    @by_object("", _TASK)
     def begin_trajectory(self, task: Query | None = None, route: str = "") -> int:
         """Id of a new trajectory, which is the current one now.
 
@@ -129,6 +138,7 @@ class SonaEngine:
             self._open.popitem(last=False)
         return self._begun
 
+    @by_object("trajectory", {"state": "input", "observation": "input"})
     def add_trajectory_step(self, input: str, action: str, reward: float = 0.0, trajectory: int | None = None) -> None:
         """What it was taken on, what was done, and its reward from -1 to 1.
 
@@ -140,14 +150,17 @@ class SonaEngine:
         """
         self._builder(trajectory).add_step(input, action, reward)
 
+    @by_object("trajectory", objects=False)
     def add_trajectory_context(self, context: str | Mapping[str, Scalar], trajectory: int | None = None) -> None:
         """A name of what it happens in, or facts that its pattern shall carry. Raises InputError: unusable."""
         self._builder(trajectory).add_context(context)
 
+    @by_object("trajectory")
     def set_trajectory_route(self, route: str, trajectory: int | None = None) -> None:
         """Who handles it: what a pattern of it advises. Raises InputError: no such trajectory, or too long a name."""
         self._builder(trajectory).set_route(route)
 
+    @by_object("trajectory", _OUTCOME)
     def end_trajectory(
         self, quality: float | None = None, success: bool | None = None, trajectory: int | None = None
     ) -> Verdict | None:
@@ -160,8 +173,9 @@ class SonaEngine:
         Raises:
             InputError: no such trajectory, or nothing is known of its task or its outcome; it stays open.
         """
-        return run_now(self.aend_trajectory(quality, success, trajectory))
+        return run_now(self.aend_trajectory(quality=quality, success=success, trajectory=trajectory))
 
+    @by_object("trajectory", _OUTCOME)
     async def aend_trajectory(
         self, quality: float | None = None, success: bool | None = None, trajectory: int | None = None
     ) -> Verdict | None:
@@ -183,6 +197,7 @@ class SonaEngine:
         self.core.learn(ended, verdict)
         return verdict
 
+    @by_object()
     def tick(self, budget_s: float = 0.05) -> SonaReport:
         """Do background work when it is due, for about this long; what is left goes on at the next call.
 
@@ -193,11 +208,14 @@ class SonaEngine:
         """
         return self._run(budget_s, self.core.due)
 
+    @by_object()
     def force_learn(self, budget_s: float | None = None) -> SonaReport:
         """Do the background's work now, all of it, or for about so long. See `tick`."""
         return self._run(budget_s, due=True)
 
     def _run(self, budget_s: float | None, due: bool) -> SonaReport:
+        if isinstance(budget_s, bool) or not isinstance(budget_s, int | float | None):
+            raise InputError(f"budget_s is {budget_s!r}"[:100], field="budget_s", fix="give seconds, or None")
         if self._enabled and due:
             return self.core.run(budget_s)
         return SonaReport(False, not self.core.busy, 0, len(self.core.bank), self.core.adapters.ewc.tasks, 0.0)
@@ -211,6 +229,7 @@ class SonaEngine:
             if self._store is not None:
                 self._store.save(_NAME, self.to_bytes)
 
+    @by_object("", _QUERY)
     def find_patterns(self, query: Query, k: int = 5) -> list[Pattern]:
         """What has worked for the like, nearest first, each with its similarity.
 
@@ -219,6 +238,7 @@ class SonaEngine:
         """
         return run_now(self.afind_patterns(query, k))
 
+    @by_object("", _QUERY)
     async def afind_patterns(self, query: Query, k: int = 5) -> list[Pattern]:
         """`find_patterns`, awaited."""
         vector = await self._vector(query) if isinstance(query, str) else self._checked(query)
@@ -236,8 +256,11 @@ class SonaEngine:
         """(dim,) adapted by what the latest trajectories taught; its length stays. Raises InputError: unusable."""
         return self._applied(vector, self.core.adapters.micro)
 
-    def apply_base_lora(self, vector: Vectors | Sequence[float]) -> Vectors:
+    @by_object("layer")
+    def apply_base_lora(self, vector: Vectors | Sequence[float], layer: int = 0) -> Vectors:
         """(dim,) adapted by what the background has learnt; its length stays. Raises InputError: unusable."""
+        if layer != 0:
+            raise InputError(f"layer is {layer!r}"[:100], field="layer", fix="leave it out: there is one, 0")
         return self._applied(vector, self.core.adapters.base)
 
     def _applied(self, vector: Vectors | Sequence[float], adapter: LowRank) -> Vectors:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ruvllm.errors import ConfigError
+from ruvllm.hints import Options, snake_case
 from ruvllm.learning.ewc import DEFAULT, LEAST, MOST
 from ruvllm.learning.lora import RATE
 from ruvllm.learning.trajectories import CAPACITY
+from ruvllm.reprs import one_line
 
 __all__ = ["SonaConfig"]
 
@@ -29,7 +31,7 @@ _RANGES: dict[str, tuple[float, float]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class SonaConfig:
+class SonaConfig(Options):
     """Options of the learning loops.
 
     Attributes:
@@ -58,6 +60,8 @@ class SonaConfig:
     quality_threshold: float = 0.4
     enable_simd: bool = True
 
+    __repr__ = one_line
+
     def __post_init__(self) -> None:
         """Raises ConfigError: an option of another type or out of range."""
         for name, (least, most) in _RANGES.items():
@@ -74,13 +78,25 @@ class SonaConfig:
             raise ConfigError(f"enable_simd is {self.enable_simd!r}", field="enable_simd", fix=fix)
 
     @classmethod
-    def known(cls, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The same, when each name is an option's. Raises ConfigError: one is not."""
-        names = {option.name for option in fields(cls)}
-        for name in options:
-            if name not in names:
-                raise ConfigError(f"no option {name!r}", field=str(name)[:64], fix=f"use {', '.join(sorted(names))}")
-        return dict(options)
+    def of(cls, given: SonaConfig | Mapping[str, Any] | int | None = None, **options: Any) -> SonaConfig:
+        """Options given as such, as a mapping (camelCase is understood), as the width of vectors, or not at all.
+
+        Args:
+            options: by name, which count first.
+
+        Raises:
+            ConfigError: they are neither, or one is unknown or unusable.
+        """
+        named = {**given, **options} if isinstance(given, Mapping) else options
+        options = {snake_case(str(name)): value for name, value in named.items()}
+        if isinstance(given, SonaConfig):
+            return replace(given, **options)
+        if type(given) is int:
+            options = {"hidden_dim": given, **options}
+        elif given is not None and not isinstance(given, Mapping):
+            fix = "give a SonaConfig, a mapping of its options, or the width of the vectors"
+            raise ConfigError(f"config is {given!r}"[:120], field="config", fix=fix)
+        return cls(**options)
 
     @classmethod
     def max_throughput(cls) -> SonaConfig:

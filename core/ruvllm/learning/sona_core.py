@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 from ruvllm.encoders.protocol import Vectors
 from ruvllm.errors import RuvllmError, StoreError
@@ -165,7 +165,7 @@ class SonaCore:
         told = array_json(found["about"], "sona", error)
         try:
             options, dim, counts = told
-            kept = replace(SonaConfig(**SonaConfig.known(dict(options))), embedding_dim=dim)
+            kept = SonaConfig.of({**options, "embedding_dim": dim})
             *whole, last = counts
             if len(whole) != 4 or not all(type(n) is int and 0 <= n < 1 << 53 for n in whole) or not 0 <= last < 1e15:
                 raise ValueError("counts that cannot be")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ruvllm.reprs import one_line
+
 __all__ = ["SonaReport", "SonaStats"]
 
 
@@ -25,6 +27,8 @@ class SonaReport:
     patterns: int
     consolidated: int
     seconds: float
+
+    __repr__ = one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +57,5 @@ class SonaStats:
     base_strength: float
     ewc_tasks: int
     ewc_lambda: float
+
+    __repr__ = one_line

@@ -15,6 +15,7 @@ import numpy as np
 from ruvllm.encoders.protocol import Vectors
 from ruvllm.errors import InputError, RuvllmError, StoreError
 from ruvllm.learning.packing import Spec, array_json, json_array, pack, unpack
+from ruvllm.reprs import one_line, shortened
 from ruvllm.text.surrogates import well_formed, well_formed_json
 
 __all__ = [
@@ -47,6 +48,8 @@ class Step:
     action: str
     reward: float = 0.0
 
+    __repr__ = one_line
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trajectory:
@@ -77,6 +80,8 @@ class Trajectory:
     metadata: Mapping[str, Scalar] = field(default_factory=dict)
     ended: float = 0.0
 
+    __repr__ = one_line
+
     @property
     def rewards(self) -> tuple[float, ...]:
         """Of each step."""
@@ -99,7 +104,11 @@ class TrajectoryBuilder:
         self.metadata: dict[str, Scalar] = {}
 
     def add_step(self, input: str, action: str, reward: float) -> None:
-        """Raises InputError: a reward that is no finite number, or more steps than one trajectory holds."""
+        """Raises InputError: a reward that is no finite number, other texts, or too many steps for a trajectory."""
+        for name, said in (("input", input), ("action", action)):
+            if not isinstance(said, str):
+                fix = "say in words what the step was taken on, and what was done"
+                raise InputError(f"a step's {name} is {shortened(said)}", field=name, fix=fix)
         if isinstance(reward, bool) or not isinstance(reward, int | float) or not abs(reward) < _MOST:
             raise InputError(f"reward is {reward!r}", field="reward", fix="use a number, usually from -1 to 1")
         if len(self.steps) >= _MOST_STEPS:
@@ -110,10 +119,10 @@ class TrajectoryBuilder:
         self.steps.append(Step(well_formed(input[:_LONGEST]), well_formed(action[:_LONGEST]), float(reward)))
 
     def set_route(self, route: str) -> None:
-        """Raises InputError: the name is too long."""
-        if len(route) > _LONGEST:
-            fix = f"use at most {_LONGEST} characters"
-            raise InputError(f"a route of {len(route)} characters", field="route", fix=fix)
+        """Raises InputError: no name, or too long a one."""
+        if not isinstance(route, str) or len(route) > _LONGEST:
+            fix = f"give a name of at most {_LONGEST} characters"
+            raise InputError(f"route is {shortened(route)}", field="route", fix=fix)
         self.route = well_formed(route)
 
     def trajectory(self, id: int, vector: Vectors, pattern_type: str, ended: float) -> Trajectory:
@@ -127,6 +136,9 @@ class TrajectoryBuilder:
         if isinstance(context, str):
             if (name := well_formed(context[:_LONGEST])) not in self.contexts:
                 self.contexts.append(name)
+        elif not isinstance(context, Mapping):
+            fix = "give a name, or a mapping of facts"
+            raise InputError(f"context is {shortened(context)}", field="context", fix=fix)
         else:
             self.metadata = checked_about(self.metadata | dict(context))
         if len(self.contexts) > _MOST_CONTEXTS:

@@ -17,6 +17,7 @@ from ruvllm.errors import InputError, RuvllmError
 from ruvllm.learning.groups import Group
 from ruvllm.learning.lora import LowRank
 from ruvllm.learning.packing import Arrays, Spec, array_json, json_array, pack, unpack
+from ruvllm.reprs import one_line
 
 __all__ = [
     "GROUP_SPECS",
@@ -90,6 +91,8 @@ class Update:
     noise: NoiseAdded | None = None
     held_back: int = 0
     refused: int = 0
+
+    __repr__ = one_line
 
     @property
     def texts(self) -> int:

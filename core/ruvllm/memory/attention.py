@@ -30,6 +30,7 @@ from ruvllm.memory.attention_layer import (
 )
 from ruvllm.memory.attention_weights import fresh, shapes
 from ruvllm.memory.subgraph import EDGE_KINDS, Subgraph
+from ruvllm.reprs import one_line
 
 __all__ = ["AttentionSummary", "GraphAttention"]
 
@@ -54,6 +55,8 @@ class AttentionSummary:
     mean: float
     gini: float
     influence: Mapping[str, float]
+
+    __repr__ = one_line
 
 
 class GraphAttention:

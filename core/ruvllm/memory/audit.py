@@ -14,6 +14,7 @@ import numpy as np
 
 from ruvllm.memory.records import LITTLE, NODE_KINDS, checksum, read_metadata
 from ruvllm.memory.schema import harden
+from ruvllm.reprs import one_line
 
 __all__ = ["Fault", "Progress", "as_text", "faults", "reading", "silent", "tables"]
 
@@ -39,6 +40,8 @@ class Fault:
     table: str
     key: tuple[tuple[str, Any], ...]
     why: str
+
+    __repr__ = one_line
 
 
 def as_text(raw: bytes) -> str:

@@ -14,6 +14,7 @@ from ruvllm.memory.audit import Progress, faults, reading, silent, tables
 from ruvllm.memory.rescue import keep_beside, refuse_when_open, rescue
 from ruvllm.memory.schema import APPLICATION_ID, SCHEMA_VERSION, strangers
 from ruvllm.memory.shapes import shapes
+from ruvllm.reprs import one_line
 
 __all__ = ["Finding", "Report", "check", "repair"]
 
@@ -34,6 +35,8 @@ class Finding:
     message: str
     fix: str = _REPAIR
 
+    __repr__ = one_line
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -51,6 +54,8 @@ class Report:
     findings: tuple[Finding, ...] = ()
     dropped: Mapping[str, int] = field(default_factory=dict)
     broken: str = ""
+
+    __repr__ = one_line
 
     @property
     def ok(self) -> bool:

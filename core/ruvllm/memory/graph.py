@@ -224,8 +224,8 @@ class Graph:
         Raises:
             InputError: an unknown id or kind, or a bound that allows nothing.
         """
-        if not 0 <= hops <= _MOST_HOPS:
-            raise InputError(f"hops is {hops}", field="hops", fix=f"use 0 to {_MOST_HOPS}")
+        if not isinstance(hops, int) or not 0 <= hops <= _MOST_HOPS:
+            raise InputError(f"hops is {hops!r}"[:100], field="hops", fix=f"use 0 to {_MOST_HOPS}")
         if fan_out < 1:
             raise InputError(f"fan_out is {fan_out}", field="fan_out", fix="use at least 1")
         seeds = list(dict.fromkeys(_id(i) for i in ids))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,11 @@ from ruvllm.memory.masks import Masks
 from ruvllm.memory.opening import Opening, Progress
 from ruvllm.memory.ratings import Ratings
 from ruvllm.memory.recent import Recent
+from ruvllm.memory.record import Given, ids_of, memories_of
 from ruvllm.memory.records import Memory, Records, row_of
 from ruvllm.memory.store import Store
 from ruvllm.memory.surroundings import Surroundings, directed
+from ruvllm.reprs import one_line, shortened
 from ruvllm.text.surrogates import well_formed
 
 __all__ = ["Found", "MemoryStore"]
@@ -43,6 +45,8 @@ class Found:
     memory: Memory
     score: float
     hops: int = 0
+
+    __repr__ = one_line
 
 
 class MemoryStore:
@@ -77,23 +81,26 @@ class MemoryStore:
         self._masks, self._recent = Masks(self.records), Recent(self.records)
         self._revision = self.records.revision()
 
-    def add(self, memories: str | Memory | Iterable[str | Memory], **about: Any) -> list[int]:
-        """Remember texts; returns their ids, all on disk (see `Store` for batched writing).
+    def add(
+        self, memories: Given | Iterable[Given], metadata: Mapping[str, Any] | None = None, **about: Any
+    ) -> list[int]:
+        """Remember texts, Memory objects or mappings with their fields; returns ids, all on disk (see `Store`).
 
         Args:
-            about: fields of `Memory` for those given as plain text: collection, kind, metadata, quality.
+            metadata, about: fields of `Memory`, for all of them: collection, kind, quality.
 
         Raises:
             InputError: a text or field that cannot be kept.
             StoreError: the file cannot be written.
         """
-        return run_now(self.aadd(memories, **about))
+        return run_now(self.aadd(memories, metadata, **about))
 
-    async def aadd(self, memories: str | Memory | Iterable[str | Memory], **about: Any) -> list[int]:
+    async def aadd(
+        self, memories: Given | Iterable[Given], metadata: Mapping[str, Any] | None = None, **about: Any
+    ) -> list[int]:
         """`add`, awaited."""
-        given = [memories] if isinstance(memories, str | Memory) else list(memories)
-        new = [replace(m, **about) if isinstance(m, Memory) else Memory(m, **about) for m in given]
-        texts = [row_of(memory)[2] for memory in new]
+        new = list(memories_of(memories, about if metadata is None else {**about, "metadata": metadata}))
+        texts = [row_of(memory)[2] for memory in new]  # before an encoder sees it
         if not new:
             return []
         vectors = await self.encoder.encode(texts)
@@ -186,7 +193,7 @@ class MemoryStore:
 
         How often they were used may have grown since.
         """
-        return self._recent.get(ids)
+        return self._recent.get(ids if isinstance(ids, list | tuple) else ids_of(ids))
 
     def cosines(
         self, ids: Sequence[int], vector: NDArray[np.float32], *, collection: str = "default"
@@ -242,8 +249,8 @@ class MemoryStore:
         collection: str = "default",
     ) -> None:
         """`rate`, awaited."""
-        graded = dict(helpful) if isinstance(helpful, Mapping) else dict.fromkeys(helpful, 1.0)
-        bad = set(unhelpful)
+        graded = dict(helpful) if isinstance(helpful, Mapping) else dict.fromkeys(ids_of(helpful), 1.0)
+        bad = set(ids_of(unhelpful))
         if graded.keys() & bad:
             fix = "give each id once"
             raise InputError("a memory is rated twice", field="ids", fix=fix)
@@ -274,8 +281,8 @@ class MemoryStore:
         return np.asarray(vectors[0], np.float32)
 
     def forget(self, ids: Iterable[int]) -> int:
-        """Remove memories for good; returns how many there were."""
-        chosen = list(ids)
+        """Remove memories for good; returns how many there were. Raises InputError: these are no ids."""
+        chosen = ids_of(ids)
         self._refresh()
         gone = self.records.remove(chosen)
         self._drop(chosen)
@@ -284,7 +291,7 @@ class MemoryStore:
 
     def archive(self, ids: Iterable[int]) -> None:
         """Take memories out of the search; they stay reachable by id."""
-        chosen = list(ids)
+        chosen = ids_of(ids)
         self._refresh()
         self.records.archive(chosen)
         self._drop(chosen)
@@ -324,6 +331,8 @@ class MemoryStore:
 
     def _shelf(self, collection: str) -> AutoIndex:
         """A collection's index, read from the file when first asked."""
+        if not isinstance(collection, str):
+            raise InputError(f"collection is {shortened(collection)}", field="collection", fix="give its name")
         shelf = self._shelves.get(collection)
         if shelf is None:
             if len(self._shelves) >= _SHELVES:  # anybody can ask for collections that there are not

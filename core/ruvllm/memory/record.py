@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from ruvllm.errors import InputError
+from ruvllm.hints import nearest
+from ruvllm.reprs import one_line, shortened
 from ruvllm.text.depth import deeper
 from ruvllm.text.surrogates import well_formed
 
-__all__ = ["NODE_KINDS", "Memory", "checksum", "read_metadata", "row_of"]
+__all__ = ["NODE_KINDS", "Given", "Memory", "checksum", "ids_of", "memories_of", "read_metadata", "row_of"]
 
 NODE_KINDS = ("Query", "Document", "QAPair", "AgentStep", "Fact", "Concept")  # FEATURES.md M3
 _MOST_TEXT = 1_000_000
@@ -42,6 +46,11 @@ class Memory:
     created: float = 0.0
     accessed: float = 0.0
     archived: bool = False
+
+    __repr__ = one_line
+
+
+Given = str | Memory | Mapping[str, Any]
 
 
 def checksum(collection: str, kind: str, space: str, text: str, metadata: str, vector: bytes) -> int:
@@ -96,3 +105,30 @@ def _deeper(value: Any, levels: int) -> bool:
     """Whether lists and objects lie in each other more deeply, or in a circle."""
     inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
     return bool(inside) and (levels == 0 or any(_deeper(part, levels - 1) for part in inside))
+
+
+def memories_of(given: object, about: Mapping[str, Any]) -> Iterator[Memory]:
+    """What is to be remembered, one or several, each with these fields too. Raises InputError: no memory, no field."""
+    given = [given] if isinstance(given, str | Memory | Mapping) else given
+    if isinstance(given, bytes) or not isinstance(given, Iterable):
+        fix = "give a text, a Memory, or a list of them"
+        raise InputError(f"memories is {shortened(given)}", field="memories", fix=fix)
+    known = Memory.__dataclass_fields__
+    for one in given:
+        fields = {**one, **about} if isinstance(one, Mapping) else {"text": one, **about}
+        for name in fields:
+            if name not in known:
+                message = f"a memory has no field {shortened(name)}"
+                raise InputError(message, field=str(name)[:60], fix=nearest(name, known))
+        yield replace(one, **about) if isinstance(one, Memory) else Memory(**{"text": "", **fields})
+
+
+def ids_of(given: object) -> list[int]:
+    """Ids of memories, or one. Raises InputError: they are none."""
+    ids = [given] if isinstance(given, int) else given
+    if isinstance(ids, Iterable) and not isinstance(ids, str | bytes):
+        ids = list(ids)
+        if all(isinstance(i, int | np.integer) for i in ids):
+            return [int(i) for i in ids]
+    fix = "give ids, as add returns and found memories have them"
+    raise InputError(f"ids is {shortened(given)}", field="ids", fix=fix)

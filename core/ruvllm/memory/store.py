@@ -21,6 +21,7 @@ from typing import Any
 from ruvllm.errors import REPAIR, InputError, StoreError
 from ruvllm.memory.schema import APPLICATION_ID, SCHEMA_VERSION, prepare
 from ruvllm.memory.set_aside import SetAside
+from ruvllm.reprs import one_line, shortened
 from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Feedback
 
@@ -49,6 +50,8 @@ class KeptFeedback:
     rating: float | None
     created: float
 
+    __repr__ = one_line
+
 
 class Store:
     """What the system has been told and has learnt, kept across processes.
@@ -74,6 +77,8 @@ class Store:
         interval: float = 1.0,
         clock: Callable[[], float] = monotonic,
     ) -> None:
+        if not isinstance(path, str | os.PathLike) or not str(path):
+            raise InputError(f"state is {shortened(path)}", field="state", fix="give the path of a file")
         if batch < 1:
             raise InputError(f"batch is {batch}", field="batch", fix="use 1 to commit every write, or more")
         self.path, self.batch, self.interval = str(path), batch, interval

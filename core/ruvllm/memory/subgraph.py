@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.errors import InputError
+from ruvllm.reprs import one_line
 
 __all__ = ["EDGE_KINDS", "Binding", "Edge", "Neighbour", "Subgraph"]
 
@@ -64,6 +65,8 @@ class Binding:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     id: int = 0
 
+    __repr__ = one_line
+
 
 @dataclass(frozen=True, slots=True)
 class Subgraph:
@@ -83,6 +86,8 @@ class Subgraph:
     targets: NDArray[np.int64]
     kinds: NDArray[np.int64]
     weights: NDArray[np.float32]
+
+    __repr__ = one_line
 
     def __post_init__(self) -> None:
         n = len(self.ids)

@@ -17,6 +17,7 @@ from ruvllm.memory.filters import Filter
 from ruvllm.memory.graph import Graph
 from ruvllm.memory.records import Records
 from ruvllm.memory.subgraph import Subgraph
+from ruvllm.reprs import one_line
 
 __all__ = ["Neighbourhood", "Surroundings", "directed"]
 
@@ -35,6 +36,8 @@ class Neighbourhood:
 
     graph: Subgraph
     vectors: NDArray[np.float32]
+
+    __repr__ = one_line
 
     def cosines(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
         """float32 (n,), to a vector (dim,)."""

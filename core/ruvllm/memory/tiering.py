@@ -23,6 +23,7 @@ from ruvllm.index.rows import Rows, checked_ids, grown
 from ruvllm.index.select import best
 from ruvllm.memory.heat import Heat
 from ruvllm.memory.shelf import Shelf, measured_loss
+from ruvllm.reprs import one_line
 
 __all__ = ["BANDS", "Originals", "TierHits", "TieredVectors"]
 
@@ -43,6 +44,9 @@ class TierHits(NamedTuple):
     ids: NDArray[np.int64]
     scores: NDArray[np.float32]
     recall: float
+
+    def __repr__(self) -> str:
+        return one_line(self)
 
 
 class TieredVectors:

@@ -46,7 +46,7 @@ def replaced(store: Store, data: bytes) -> Iterator[None]:
 
 def _image(data: bytes) -> sqlite3.Connection:
     """A state file in memory, whole and of today's version."""
-    if len(data) < 100 or not data.startswith(_MAGIC):
+    if not isinstance(data, bytes | bytearray) or len(data) < 100 or not data.startswith(_MAGIC):
         raise StoreError("this is no SQLite file", field="state", fix=UNFIT)
     try:
         db = _loaded(data)

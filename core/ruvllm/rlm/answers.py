@@ -7,9 +7,11 @@ from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 from ruvllm.errors import ConfigError
+from ruvllm.hints import Options
 from ruvllm.inference.backend import Usage
 from ruvllm.inference.passages import Passage
 from ruvllm.memory.memory import Found
+from ruvllm.reprs import one_line
 from ruvllm.rlm.plan import Plan
 
 __all__ = ["Answered", "Delta", "Finding", "Planned", "Remembers", "RlmAnswer", "RlmConfig", "RlmEvent"]
@@ -24,7 +26,7 @@ class Remembers(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class RlmConfig:
+class RlmConfig(Options):
     """Limits and habits (FEATURES.md E8).
 
     Attributes:
@@ -53,6 +55,8 @@ class RlmConfig:
     min_quality: float = 0.7
     answer_tokens: int = 512
     temperature: float = 0.2
+
+    __repr__ = one_line
 
     def __post_init__(self) -> None:
         """Raises ConfigError: a value is out of range."""
@@ -101,6 +105,8 @@ class Finding:
     depth: int = 0
     missing: str = ""
 
+    __repr__ = one_line
+
 
 @dataclass(frozen=True, slots=True)
 class Planned:
@@ -109,12 +115,16 @@ class Planned:
     plan: Plan
     depth: int
 
+    __repr__ = one_line
+
 
 @dataclass(frozen=True, slots=True)
 class Answered:
     """A sub-query has its answer, or has none."""
 
     finding: Finding
+
+    __repr__ = one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +133,8 @@ class Delta:
 
     text: str
     restart: bool = False
+
+    __repr__ = one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +166,8 @@ class RlmAnswer:
     calls: int = 0
     reflections: int = 0
     cached: bool = False
+
+    __repr__ = one_line
 
 
 RlmEvent = Planned | Answered | Delta | RlmAnswer

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import fields, replace
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import replace
 from time import monotonic
 from typing import Any
 
 from ruvllm.encoders.cache import LruCache
 from ruvllm.encoders.protocol import Encoder, run_now
 from ruvllm.errors import BackendError, ConfigError, InputError
+from ruvllm.hints import snake_case
 from ruvllm.inference.backend import Backend
 from ruvllm.memory.memory import Found, MemoryStore
+from ruvllm.reprs import shortened
 from ruvllm.rlm.answers import Delta, Finding, Remembers, RlmAnswer, RlmConfig, RlmEvent
 from ruvllm.rlm.budget import Budget
 from ruvllm.rlm.decompose import RuleDecomposer
@@ -33,12 +35,12 @@ class RlmController:
     """Takes a query apart, answers its parts from memory, documents and a backend, and puts the answers together.
 
     Args:
-        encoder: of texts and sources; the shipped static one, if None.
+        encoder: of texts and sources; the shipped static one, if None. A mapping in its place counts as settings.
         backend: writes; without one, answers are the sentences of what is found, word for word.
         memory: looked up at every sub-query.
         decomposer: rules, if None.
         clock: seconds.
-        settings: fields of `RlmConfig`.
+        settings: fields of `RlmConfig`; camelCase is understood.
 
     Raises:
         ConfigError: a setting is unknown or out of range.
@@ -46,7 +48,7 @@ class RlmController:
 
     def __init__(
         self,
-        encoder: Encoder | None = None,
+        encoder: Encoder | Mapping[str, Any] | None = None,
         backend: Backend | None = None,
         memory: Remembers | None = None,
         *,
@@ -54,6 +56,10 @@ class RlmController:
         clock: Callable[[], float] = monotonic,
         **settings: Any,
     ) -> None:
+        if isinstance(encoder, Mapping):  # of settings, as other systems have it
+            settings, encoder = {**encoder, **settings}, None
+        if not hasattr(backend, "generate") and backend is not None:
+            raise ConfigError(f"backend is {shortened(backend)}", field="backend", fix="give a Backend, or None")
         self.config = _configured(RlmConfig(), settings)
         self._encoder, self._backend, self._memory = encoder or shipped_encoder(), backend, memory
         self._decomposer, self._clock = decomposer or RuleDecomposer(), clock
@@ -241,8 +247,4 @@ def _answer(run: Run, query: str, text: str, merged: Merged, measured: Grounding
 
 
 def _configured(config: RlmConfig, changes: dict[str, Any]) -> RlmConfig:
-    known = [field.name for field in fields(RlmConfig)]
-    for name in changes:
-        if name not in known:
-            raise ConfigError(f"no setting {name!r}", field=name, fix=f"use {', '.join(known)}")
-    return replace(config, **changes)
+    return replace(config, **{snake_case(name): value for name, value in changes.items()})

@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 from ruvllm.errors import InputError
 from ruvllm.inference.backend import Usage
+from ruvllm.reprs import one_line
 
 __all__ = ["MAX_CHARS", "Decomposer", "Join", "Plan", "SubQuery", "checked_query", "key_of", "without_circles"]
 
@@ -28,6 +29,8 @@ class SubQuery:
     text: str
     after: tuple[int, ...] = ()
 
+    __repr__ = one_line
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -43,6 +46,8 @@ class Plan:
     parts: tuple[SubQuery, ...] = ()
     join: Join = "parts"
     usage: Usage = _FREE
+
+    __repr__ = one_line
 
     def __post_init__(self) -> None:
         """Raises InputError: a sub-query needs one that does not come before it."""

@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass, field
 from functools import cache
 
+from ruvllm.reprs import one_line
+
 __all__ = ["EDITS", "Edit", "recognise"]
 
 EDITS = ("rename", "types", "const", "logging", "imports", "docstring", "format")
@@ -30,6 +32,8 @@ class Edit:
     kind: str
     target: str = ""
     arguments: dict[str, str] = field(default_factory=dict)
+
+    __repr__ = one_line
 
 
 _LEAD = re.compile(

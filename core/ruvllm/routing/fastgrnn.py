@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.errors import InputError, RuvllmError, StoreError
+from ruvllm.reprs import one_line
 from ruvllm.routing.fastgrnn_cell import CONTEXTS_OUT, EPSILON, MODELS_OUT, Shape, sigmoid
 from ruvllm.routing.fastgrnn_inputs import INPUTS, PromptInputs
 from ruvllm.routing.fastgrnn_loss import COST_WEIGHT, HOTTEST
@@ -75,6 +76,8 @@ class Choice:
     holds: tuple[float, ...]
     turn: int = -1
     explored: bool = False
+
+    __repr__ = one_line
 
 
 class _Folded(NamedTuple):

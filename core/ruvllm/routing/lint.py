@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ruvllm.agents.catalog import card
+from ruvllm.reprs import one_line
 from ruvllm.types import Agent
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class Finding:
     message: str
     fix: str
     prompts: tuple[str, ...] = ()
+
+    __repr__ = one_line
 
 
 def lint_agents(agents: tuple[Agent, ...], static: StaticEncoder) -> list[Finding]:

@@ -196,7 +196,7 @@ class Router:
     def check(self, feedback: Feedback) -> None:
         """Raise InputError unless the feedback could be learnt."""
         checked_text(feedback.text)
-        if feedback.agent not in self._number:
+        if not isinstance(feedback.agent, str) or feedback.agent not in self._number:
             raise unknown("agent", feedback.agent, self._number)
 
     async def review(self, pause: Pause = no_pause) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Encoder
 from ruvllm.errors import InputError
+from ruvllm.reprs import one_line
 from ruvllm.routing.difficulty import Difficulty
 from ruvllm.routing.fastgrnn import ModelSize
 
@@ -35,6 +36,8 @@ class BackendProfile:
     latency: float = 1_000.0
     quality: float = 0.8
     size: ModelSize | None = None
+
+    __repr__ = one_line
 
     def __post_init__(self) -> None:
         checks = (
@@ -71,6 +74,8 @@ class Choice:
     inputs: Array = field(repr=False, compare=False)
     weight: float = 1.0
     turn: int = -1
+
+    __repr__ = one_line
 
 
 def columns_of(

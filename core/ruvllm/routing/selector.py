@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Encoder, run_now
 from ruvllm.errors import ArtifactError, InputError, StoreError
+from ruvllm.hints import by_object
 from ruvllm.host import load_npz
+from ruvllm.reprs import shortened
 from ruvllm.routing.bandit import Bandit, logit
 from ruvllm.routing.difficulty import Difficulty
 from ruvllm.routing.drawing import drawing_chances
@@ -76,6 +78,9 @@ class LLMOrchestrator:
         difficulty: Difficulty | None = None,
         sizes: SizeOutcomes | None = None,
     ) -> None:
+        if not isinstance(backends, Sequence) or not all(isinstance(one, BackendProfile) for one in backends):
+            fix = 'give a list of BackendProfile("name", cost=…)'
+            raise InputError(f"backends are {shortened(backends)}", field="backends", fix=fix)
         names = [backend.name for backend in backends]
         if len(names) < 2 or len(set(names)) != len(names):
             raise InputError(f"backends are {names[:8]}", field="backends", fix="give two or more, each name once")
@@ -97,6 +102,7 @@ class LLMOrchestrator:
         self._random = np.random.default_rng(seed)
         self._window = np.zeros((0, self.bandit.inputs))
 
+    @by_object()
     def select(
         self,
         prompt: str | Array,
@@ -115,6 +121,7 @@ class LLMOrchestrator:
         """
         return run_now(self.aselect(prompt, max_cost=max_cost, max_latency=max_latency, min_quality=min_quality))
 
+    @by_object()
     async def aselect(
         self,
         prompt: str | Array,
