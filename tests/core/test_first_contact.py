@@ -226,7 +226,7 @@ def test_constraints_as_a_mapping(llm: RuvLLM):
 
 def test_feedback_as_an_object(llm: RuvLLM):
     response = llm.query("knead the dough for the rolls")
-    applied = llm.feedback_request({"requestId": response.request_id, "taskSuccess": True})
+    applied = llm.feedback_request({"requestId": response.request_id, "rating": 4, "agent": response.agent})
     assert applied.agent == "confirmed"
     llm.feedback({"task": "froth the milk", "agent": "barista"})
     assert llm.route("froth the milk").agent == "barista"

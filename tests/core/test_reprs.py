@@ -100,7 +100,7 @@ def made() -> Iterator[Any]:
         {"state": LONG, "inference": {"tiers": {tier: {"url": LONG} for tier in ("small", "large")}}}
     )
     yield SonaConfig(1, 2, 3, 4, 0.5, 0.5, 1_000, 5, 6, 7, 0.8)
-    yield Constraints(1.5, 2, 0.5, 0.9, LONG, 4096, (LONG,) * 50, 10**40)
+    yield Constraints(1.5, 2, 0.5, 0.9, LONG, 4096, (LONG,) * 50, 2**63 - 1)
     yield Params(stop=(LONG,) * 50, seed=10**5_000)
     yield BackendConfig("openai", LONG, LONG, LONG, 1.5, 1.5, 9, 9, 0.5, 0.5)
     yield Message("user", LONG)
