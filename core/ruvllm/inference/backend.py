@@ -78,6 +78,8 @@ class Params:
     min_p: float | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    __repr__ = one_line
+
     def __post_init__(self) -> None:
         # Each comparison is written so that NaN fails it.
         for name, right, fix in (
