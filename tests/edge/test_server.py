@@ -18,7 +18,7 @@ import pytest
 from conftest import Running, Writer, serving
 
 from ruvllm import RuvLLM
-from ruvllm_edge.load import drive, prompts
+from ruvllm_bench.serve.load import drive, prompts
 
 TASK = {"text": "fix the login page"}
 
