@@ -7,11 +7,11 @@ DATA ?= ../shared/data
 
 .PHONY: setup run demo test check web web-test pyodide-test browser-test parity-test rest-test bench bench-web soak models eval clean
 
-$(VENV)/.ready: pyproject.toml core/pyproject.toml models/pyproject.toml edge_server/pyproject.toml
+$(VENV)/.ready: pyproject.toml core/pyproject.toml models/pyproject.toml edge_server/pyproject.toml tests/bench/pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ruvllm needs Python 3.11 or newer: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -U 'pip>=25.1'
-	$(BIN)/python -m pip install -q --disable-pip-version-check --group dev -e 'core[cli,local,mcp,onnx,yaml]' -e 'models[hub]' -e edge_server
+	$(BIN)/python -m pip install -q --disable-pip-version-check --group dev -e 'core[cli,local,mcp,onnx,yaml]' -e 'models[hub]' -e edge_server -e tests/bench
 	touch $@
 
 setup: $(VENV)/.ready  ## the virtual environment with everything in it

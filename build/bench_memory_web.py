@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.cli.bench_data import vectors_in
-from ruvllm.cli.memory_curves import K, Point, at_recall, interpolated, truth_of
-from ruvllm.cli.memory_rows import Row
+from ruvllm_bench.memory.curves import K, Point, at_recall, interpolated, truth_of
+from ruvllm_bench.memory.data import vectors_in
+from ruvllm_bench.memory.rows import Row
 
 ROOT = Path(__file__).parents[1]
 SMALL, ASKED = 10_000, 500
@@ -33,7 +33,7 @@ sys.path.insert(0, "/core")
 import json
 from dataclasses import asdict
 import numpy as np
-from ruvllm.cli.memory_curves import points, seconds
+from ruvllm_bench.memory.curves import points, seconds
 from ruvllm.index import BinaryIndex, IvfIndex
 
 queries, told = np.load("/data/queries.npy"), {}

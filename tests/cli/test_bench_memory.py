@@ -10,11 +10,11 @@ import pytest
 from click.testing import CliRunner
 
 from ruvllm import InputError
-from ruvllm.cli import bench_data
 from ruvllm.cli.main import main
-from ruvllm.cli.memory_curves import K, Point, at_recall, interpolated, truth_of
-from ruvllm.cli.memory_rows import Curve, Rival, Row, against, read, tell
-from ruvllm.cli.memory_vectors import held_mb, perturbed
+from ruvllm_bench.memory import data as bench_data
+from ruvllm_bench.memory.curves import K, Point, at_recall, interpolated, truth_of
+from ruvllm_bench.memory.rows import Curve, Rival, Row, against, read, tell
+from ruvllm_bench.memory.vectors import held_mb, perturbed
 
 CURVE = (Point(10, 0.90, 0.1), Point(20, 0.95, 0.2), Point(40, 0.99, 0.4))
 

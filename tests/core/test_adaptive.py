@@ -6,8 +6,8 @@ import pytest
 from ruvllm.encoders.protocol import run_now, unit_rows
 from ruvllm.errors import InputError, StoreError
 from ruvllm.learning.adaptive import AdaptiveEmbeddingService
-from ruvllm.learning.lora_measure import measure_lora
 from ruvllm.memory.store import Store
+from ruvllm_bench.learn.lora import measure_lora
 
 DIM = 48
 TOPICS = {name: i for i, name in enumerate(("topic", "works", "fails", "style a", "style b", "style c"))}

@@ -7,10 +7,10 @@ from ruvllm.encoders.protocol import run_now, unit_rows
 from ruvllm.errors import InputError, StoreError
 from ruvllm.learning.ewc import EwcPlusPlus
 from ruvllm.routing.fastgrnn import FastGrnn, ModelSize
-from ruvllm.routing.fastgrnn_measure import measure_fastgrnn
 from ruvllm.routing.fastgrnn_replay import Outcome, Replay
 from ruvllm.routing.fastgrnn_session import RouterSession
 from ruvllm.routing.fastgrnn_training import FastGrnnTrainer, Learnt, judges_among
+from ruvllm_bench.learn.fastgrnn import measure_fastgrnn
 
 SIZES = [ModelSize(i) for i in range(4)]
 NEEDED = (200, 400, 900, 3_000)  # tokens, by size

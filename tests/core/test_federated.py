@@ -10,9 +10,9 @@ from ruvllm.learning.federated import (
     FederatedCoordinator,
     FederatedManager,
 )
-from ruvllm.learning.federated_measure import measure_federated, traces
 from ruvllm.learning.groups import Group, merge_closest, microaggregate
 from ruvllm.learning.lora import LowRank
+from ruvllm_bench.learn.federated import measure_federated, traces
 
 DIM = 24
 

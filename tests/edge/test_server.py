@@ -20,7 +20,7 @@ from conftest import Running, Writer, serving
 from waiting import PATIENCE, until, until_async
 
 from ruvllm import RuvLLM
-from ruvllm_edge.load import drive, prompts
+from ruvllm_bench.serve.load import drive, prompts
 
 TASK = {"text": "fix the login page"}
 

@@ -14,9 +14,9 @@ from waiting import PATIENCE, until_async
 from ruvllm import RuvLLM
 from ruvllm.memory.check import check
 from ruvllm.memory.store import Store
-from ruvllm_edge.crash import Written, crash, missing, write
-from ruvllm_edge.slow_backend import slow_backend
-from ruvllm_edge.spawn import Spawned, spawn
+from ruvllm_bench.serve.crash import Written, crash, missing, write
+from ruvllm_bench.serve.slow_backend import slow_backend
+from ruvllm_bench.serve.spawn import Spawned, spawn
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 

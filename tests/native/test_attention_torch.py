@@ -6,8 +6,8 @@ import pytest
 from ruvllm.memory.attention import GraphAttention
 from ruvllm.memory.attention_layer import attend, links_of, mass_of, scaled
 from ruvllm.memory.attention_loss import loss_of
-from ruvllm.memory.attention_measure import make_examples
 from ruvllm.memory.attention_training import AdamW
+from ruvllm_bench.memory.attention import make_examples
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional

@@ -14,7 +14,7 @@ try {
   python.globals.set("options", python.toPy(job.options));
   process.exitCode = python.runPython(`
 import os, sys
-sys.path += ["/tools", "/repo/core", "/repo/models", "/repo/tests/pyodide"]
+sys.path += ["/tools", "/repo/core", "/repo/models", "/repo/tests/bench", "/repo/tests/pyodide"]
 os.chdir("/repo")
 import pytest
 int(pytest.main(options))

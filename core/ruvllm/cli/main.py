@@ -20,7 +20,6 @@ __all__ = ["main"]
 
 _COMMANDS = {
     "agents": "ruvllm.cli.agents:agents",
-    "bench": "ruvllm.cli.bench:bench",
     "chat": "ruvllm.cli.chat:chat",
     "decompose": "ruvllm.cli.query:decompose",
     "demo": "ruvllm.cli.demo:demo",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,13 +18,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ruvllm.cli.memory_rows import Curve
-
-__all__ = ["check_plot", "save_report", "save_streams"]
+__all__ = ["BLUE", "RUST", "SOFT", "check_plot", "clean", "save_report", "write"]
 
 _BINS = 15
-_INK, _SOFT, _RUST = "#1f2933", "#9aa5b1", "#c05621"
-_BLUE = (0.169, 0.424, 0.690)
+_INK, SOFT, RUST = "#1f2933", "#9aa5b1", "#c05621"
+BLUE = (0.169, 0.424, 0.690)
 _LABEL = 22  # characters of a name that still fit beside a bar
 
 
@@ -59,34 +57,11 @@ def save_report(path: Path, title: str, answers: Sequence[Answer]) -> None:
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
     _draw_reliability(left, answers)
     _draw_confused(right, answers)
-    _write(figure, path)
+    write(figure, path)
 
 
-def save_curves(path: Path, curves: Sequence[Curve]) -> None:
-    """Latency over recall, a panel for each size.
-
-    Raises:
-        InputError: the picture cannot be written there.
-    """
-    from matplotlib.figure import Figure
-
-    sizes = sorted({curve.size for curve in curves})
-    figure = Figure(figsize=(6.5 * max(1, len(sizes)), 5.6), dpi=130)
-    figure.set_layout_engine("constrained", w_pad=0.15, h_pad=0.1)
-    for size, axes in zip(sizes, np.atleast_1d(figure.subplots(1, max(1, len(sizes)))), strict=False):
-        for curve in (curve for curve in curves if curve.size == size):
-            rising = sorted(curve.points, key=lambda point: point.recall)
-            recalls, latencies = [point.recall for point in rising], [point.p50_ms for point in rising]
-            axes.plot(recalls, latencies, marker="o", markersize=4, linewidth=1.4, label=curve.name)
-        axes.set(xlabel="recall@10", ylabel="milliseconds, median of single queries", yscale="log")
-        axes.set_title(f"{size:,} vectors, one thread", fontsize=11)
-        axes.legend(loc="upper left", frameon=False, fontsize=9)
-        axes.grid(color=_SOFT, alpha=0.25)
-        _clean(axes)
-    _write(figure, path)
-
-
-def _write(figure: Figure, path: Path) -> None:
+def write(figure: Figure, path: Path) -> None:
+    """Raises InputError: the picture cannot be written there."""
     try:
         figure.savefig(path, format="png")
     except OSError as error:
@@ -103,7 +78,7 @@ def _draw_reliability(axes: Axes, answers: Sequence[Answer]) -> None:
     held = np.flatnonzero(counts)
     accuracy = np.bincount(which, weights=correct, minlength=_BINS)[held] / counts[held]
     share = counts[held] / counts.max()
-    colors = [(*_BLUE, 0.25 + 0.75 * float(part) ** 0.5) for part in share]
+    colors = [(*BLUE, 0.25 + 0.75 * float(part) ** 0.5) for part in share]
     axes.bar((held + 0.5) / _BINS, accuracy, width=0.9 / _BINS, color=colors, zorder=2)
     for number, height in zip(held.tolist(), accuracy.tolist(), strict=True):
         axes.annotate(
@@ -126,8 +101,8 @@ def _draw_reliability(axes: Axes, answers: Sequence[Answer]) -> None:
     error = ece(confidences, correct, _BINS)
     axes.set_title(f"Reliability (ECE {error:.3f}; number of prompts on each bar)", fontsize=11)
     axes.legend(loc="upper left", frameon=False, fontsize=9)
-    _clean(axes)
-    axes.grid(axis="y", color=_SOFT, alpha=0.25, zorder=0)
+    clean(axes)
+    axes.grid(axis="y", color=SOFT, alpha=0.25, zorder=0)
 
 
 def _draw_confused(axes: Axes, answers: Sequence[Answer]) -> None:
@@ -135,25 +110,26 @@ def _draw_confused(axes: Axes, answers: Sequence[Answer]) -> None:
 
     pairs = confused(answers)
     axes.set_title("Most confused pairs (right → named instead)", fontsize=11)
-    _clean(axes)
+    clean(axes)
     if not pairs:
-        axes.text(0.5, 0.5, "no mistakes", ha="center", va="center", color=_SOFT, fontsize=14, transform=axes.transAxes)
+        axes.text(0.5, 0.5, "no mistakes", ha="center", va="center", color=SOFT, fontsize=14, transform=axes.transAxes)
         axes.set(xticks=[], yticks=[])
         return
     labels = [f"{_cut(right)} → {_cut(chosen)}" for right, chosen, _ in pairs]
     times = [count for _, _, count in pairs]
-    bars = axes.barh(range(len(pairs)), times, color=_RUST, height=0.65, zorder=2)
+    bars = axes.barh(range(len(pairs)), times, color=RUST, height=0.65, zorder=2)
     axes.bar_label(bars, padding=3, fontsize=9, color=_INK)
     axes.set_yticks(range(len(pairs)), labels, fontsize=9, parse_math=False)
     axes.invert_yaxis()
     axes.set(xlabel="Prompts", xlim=(0, max(times) * 1.12))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(axis="x", color=_SOFT, alpha=0.25, zorder=0)
+    axes.grid(axis="x", color=SOFT, alpha=0.25, zorder=0)
 
 
-def _clean(axes: Axes) -> None:
+def clean(axes: Axes) -> None:
+    """No frame, quiet ticks, the grid behind what is drawn."""
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_SOFT)
+    axes.spines[["left", "bottom"]].set_color(SOFT)
     axes.tick_params(colors=_INK)
     axes.set_axisbelow(True)
 
@@ -161,29 +137,3 @@ def _clean(axes: Axes) -> None:
 def _cut(name: str) -> str:
     name = plain(name)
     return name if len(name) <= _LABEL else name[: _LABEL - 1] + "…"
-
-
-def save_streams(path: Path, curves: Mapping[str, Sequence[bool]], window: int = 500) -> None:
-    """Accuracy over the last `window` decisions, a curve for each stream.
-
-    Raises:
-        InputError: the picture cannot be written there.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 5), dpi=130)
-    figure.set_layout_engine("constrained")
-    axes = figure.subplots()
-    for (name, right), colour in zip(curves.items(), (_BLUE, _RUST, _SOFT), strict=False):
-        total = np.concatenate([[0], np.cumsum(right)])
-        ends = np.arange(1, len(right) + 1)
-        starts = np.maximum(ends - window, 0)
-        axes.plot(ends, (total[ends] - total[starts]) / (ends - starts), label=plain(name), color=colour)
-    axes.set_xlabel("decisions")
-    axes.set_ylabel(f"accuracy over the last {window}")
-    axes.set_ylim(0, 1)
-    axes.legend(frameon=False, loc="lower right")
-    try:
-        figure.savefig(path, format="png")
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error}", field="plot", fix="choose another place") from None

@@ -15,22 +15,19 @@ __all__ = ["OpenGroup"]
 
 _GROUP = "ruvllm.commands"
 # What somebody may have read of, and where it comes from.
-_ELSEWHERE = dict.fromkeys(("serve", "keys", "bench serve"), "ruvllm-edge") | {"models": "ruvllm-models"}
+_ELSEWHERE = {"serve": "ruvllm-edge", "keys": "ruvllm-edge", "models": "ruvllm-models", "bench": "ruvllm-bench"}
 
 
 class OpenGroup(click.Group):
     """A group whose commands are its own and those of installed distributions.
 
-    An entry point's name is the command's, with that of its group before it: "serve", "bench serve".
-
     Args:
-        prefix: of names that belong to this group, e.g. "bench ".
         lazy: own commands by name, as "module:attribute": a hook that starts with every prompt imports one of them.
     """
 
-    def __init__(self, *args: Any, prefix: str = "", lazy: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, lazy: Mapping[str, str] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._prefix, self._lazy = prefix, lazy or {}
+        self._lazy = lazy or {}
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """An own command, else an installed one. Raises RuvllmError: its distribution is missing or broken."""
@@ -42,11 +39,9 @@ class OpenGroup(click.Group):
             return own
         point = self._points().get(cmd_name)
         if point is None:
-            if (package := _ELSEWHERE.get(self._prefix + cmd_name)) is not None:
-                raise RuvllmError(
-                    f"`ruvllm {self._prefix}{cmd_name}` is not installed", field="command", fix=f"pip install {package}"
-                )
-            return None
+            if (package := _ELSEWHERE.get(cmd_name)) is None:
+                return None
+            raise RuvllmError(f"`ruvllm {cmd_name}` is not installed", field="command", fix=f"pip install {package}")
         try:
             command: click.Command = point.load()
         except ImportError as error:
@@ -60,7 +55,4 @@ class OpenGroup(click.Group):
         return sorted({*super().list_commands(ctx), *self._lazy, *self._points()})
 
     def _points(self) -> dict[str, EntryPoint]:
-        found = {point.name: point for point in entry_points(group=_GROUP)}
-        names = (name for name in found if name.startswith(self._prefix))
-        short = {name.removeprefix(self._prefix): found[name] for name in names}
-        return {name: point for name, point in short.items() if " " not in name}
+        return {point.name: point for point in entry_points(group=_GROUP)}

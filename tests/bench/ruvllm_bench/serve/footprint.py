@@ -13,8 +13,8 @@ from urllib.request import Request, urlopen
 
 from ruvllm import RuvLLM
 from ruvllm.memory.records import Memory
-from ruvllm_edge.load import prompts
-from ruvllm_edge.spawn import Spawned, spawn
+from ruvllm_bench.serve.load import prompts
+from ruvllm_bench.serve.spawn import Spawned, spawn
 
 __all__ = ["Footprint", "footprint"]
 

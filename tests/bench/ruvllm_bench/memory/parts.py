@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ruvllm import RuvLLM
-from ruvllm.cli.bench_tiers import measure_tiers
-from ruvllm.cli.memory_rows import Row, tell
-from ruvllm.cli.memory_vectors import Given, held_mb
 from ruvllm.index.kmeans import assign, kmeans
-from ruvllm.memory.attention_measure import measure_attention
 from ruvllm.memory.consolidate import Consolidation, consolidate
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.memory.records import Memory
 from ruvllm.memory.store import Store
 from ruvllm.types import Feedback
+from ruvllm_bench.memory.attention import measure_attention
+from ruvllm_bench.memory.rows import Row, tell
+from ruvllm_bench.memory.tiers import measure_tiers
+from ruvllm_bench.memory.vectors import Given, held_mb
 
 if TYPE_CHECKING:
-    from ruvllm.cli.memory_measures import Task
+    from ruvllm_bench.memory.measures import Task
 
 __all__ = ["measure_codecs", "measure_graph_attention", "measure_hits", "measure_stream"]
 

@@ -13,7 +13,7 @@ import httpx
 
 from ruvllm.memory.check import check
 from ruvllm.memory.store import Store
-from ruvllm_edge.spawn import Spawned, spawn
+from ruvllm_bench.serve.spawn import Spawned, spawn
 
 __all__ = ["Crashes", "Written", "crash", "missing", "write"]
 

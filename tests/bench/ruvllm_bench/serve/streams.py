@@ -6,9 +6,9 @@ import asyncio
 import json
 from dataclasses import dataclass
 
-from ruvllm_edge.load import Load, drive, prompts
-from ruvllm_edge.slow_backend import slow_backend
-from ruvllm_edge.spawn import running
+from ruvllm_bench.serve.load import Load, drive, prompts
+from ruvllm_bench.serve.slow_backend import slow_backend
+from ruvllm_bench.serve.spawn import running
 
 __all__ = ["Streamed", "streamed"]
 

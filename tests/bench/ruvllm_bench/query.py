@@ -47,7 +47,7 @@ def query(seconds: float, as_json: bool) -> None:
 
 def _measured(seconds: float) -> list[dict[str, Any]]:
     done = subprocess.run(
-        [sys.executable, "-m", "ruvllm.cli.measure_query", str(seconds)],
+        [sys.executable, "-m", "ruvllm_bench.query_process", str(seconds)],
         env=os.environ | dict.fromkeys(_THREADS, "1"),
         stdin=subprocess.DEVNULL,
         capture_output=True,

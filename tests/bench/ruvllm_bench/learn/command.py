@@ -15,7 +15,10 @@ import numpy as np
 from ruvllm import RuvLLM
 from ruvllm.cli.console import number, print_json, progress, show_table
 from ruvllm.cli.evalset import IntentSet, read_agent_set, read_intents
-from ruvllm.cli.learn_measures import (
+from ruvllm.cli.options import json_option
+from ruvllm.cli.plots import check_plot
+from ruvllm.encoders.families import FAMILIES
+from ruvllm_bench.learn.streams import (
     Stream,
     few_feedbacks,
     forgetting,
@@ -23,9 +26,7 @@ from ruvllm.cli.learn_measures import (
     review_seconds,
     stream,
 )
-from ruvllm.cli.options import json_option
-from ruvllm.cli.plots import check_plot, save_streams
-from ruvllm.encoders.families import FAMILIES
+from ruvllm_bench.plots import save_streams
 
 __all__ = ["learn"]
 
@@ -128,7 +129,7 @@ def _other_rows(intents: IntentSet, data: Path, encoder: str) -> Iterator[_Row]:
 
 def _speed_rows() -> Iterator[_Row]:
     from ruvllm.index.kmeans import kmeans
-    from ruvllm.learning.lora_measure import measure_lora
+    from ruvllm_bench.learn.lora import measure_lora
 
     speed = measure_lora()
     yield _Row("update", "MicroLoRA update at 384 dims, µs", speed.update_us, 100)
@@ -141,7 +142,7 @@ def _speed_rows() -> Iterator[_Row]:
 
 
 def _federated_rows(intents: IntentSet) -> Iterator[_Row]:
-    from ruvllm.learning.federated_measure import measure_federated
+    from ruvllm_bench.learn.federated import measure_federated
 
     encoder = RuvLLM(encoder="static").static
     told = [(text, label) for label, texts in intents.train.items() for text in texts]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ruvllm.cli.memory_curves import Point, Rival, interpolated
+from ruvllm_bench.memory.curves import Point, Rival, interpolated
 
 __all__ = ["Curve", "Row", "against", "read", "tell"]
 

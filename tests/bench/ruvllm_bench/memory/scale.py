@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ruvllm.cli.memory_curves import K, at_recall, points, seconds, truth_of
-from ruvllm.cli.memory_rows import Curve, Row, tell
-from ruvllm.cli.memory_vectors import MILLION, Given, held_mb, perturbed
 from ruvllm.index import IvfIndex, Rows
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.memory.records import Memory
 from ruvllm.memory.store import Store
+from ruvllm_bench.memory.curves import K, at_recall, points, seconds, truth_of
+from ruvllm_bench.memory.rows import Curve, Row, tell
+from ruvllm_bench.memory.vectors import MILLION, Given, held_mb, perturbed
 
 if TYPE_CHECKING:
-    from ruvllm.cli.memory_measures import Task
+    from ruvllm_bench.memory.measures import Task
 
 __all__ = ["make_store", "measure_million", "measure_open"]
 

@@ -1,4 +1,4 @@
-"""What `ruvllm bench` measures, run as a process of its own: `python -m ruvllm.cli.measure SECONDS`.
+"""What `ruvllm bench` measures, run as a process of its own: `python -m ruvllm_bench.route_process SECONDS`.
 
 A process of its own, because the number of BLAS threads is settled when numpy is imported.
 """

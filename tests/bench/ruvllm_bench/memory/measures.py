@@ -1,4 +1,4 @@
-"""What `ruvllm bench memory` measures, a process for each group: `python -m ruvllm.cli.memory_measures GROUP JSON`.
+"""What `ruvllm bench memory` measures, a process for each group: `python -m ruvllm_bench.memory.measures GROUP JSON`.
 
 Processes of their own, because the number of BLAS threads is settled when numpy is imported, and because
 the memory a process holds tells something only when it did nothing else.
@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.cli.bench_data import cache_folder
-from ruvllm.cli.memory_curves import K, Point, at_recall, points, rivals, seconds, truth_of
-from ruvllm.cli.memory_rows import Curve, Row, against, tell
 from ruvllm.index import BinaryIndex, HnswIndex, IvfIndex
+from ruvllm_bench.memory.curves import K, Point, at_recall, points, rivals, seconds, truth_of
+from ruvllm_bench.memory.data import cache_folder
+from ruvllm_bench.memory.rows import Curve, Row, against, tell
 
 __all__ = ["Task", "measure_large", "measure_small"]
 
@@ -183,18 +183,18 @@ def _tell_filter(index: BinaryIndex, vectors: Floats, queries: Floats) -> None:
 
 def groups() -> dict[str, Callable[[Task], None]]:
     """Every group by name, in the order they are run."""
-    from ruvllm.cli import memory_parts, memory_scale  # each imports what only it measures
+    from ruvllm_bench.memory import parts, scale  # each imports what only it measures
 
     return {
         "10k": measure_small,
         "100k": measure_large,
-        "routing": memory_parts.measure_hits,
-        "tiers": memory_parts.measure_codecs,
-        "attention": memory_parts.measure_graph_attention,
-        "stream": memory_parts.measure_stream,
-        "1M": memory_scale.measure_million,
-        "store": memory_scale.make_store,
-        "open": memory_scale.measure_open,
+        "routing": parts.measure_hits,
+        "tiers": parts.measure_codecs,
+        "attention": parts.measure_graph_attention,
+        "stream": parts.measure_stream,
+        "1M": scale.measure_million,
+        "store": scale.make_store,
+        "open": scale.measure_open,
     }
 
 

@@ -12,9 +12,9 @@ import click
 
 from ruvllm.cli.console import number, print_json, progress, show_table
 from ruvllm.cli.options import json_option
-from ruvllm_edge.crash import Crashes, crash
-from ruvllm_edge.spawn import Spawned, spawn
-from ruvllm_edge.traffic import SETTINGS, Tally, Traffic
+from ruvllm_bench.serve.crash import Crashes, crash
+from ruvllm_bench.serve.spawn import Spawned, spawn
+from ruvllm_bench.serve.traffic import SETTINGS, Tally, Traffic
 
 __all__ = ["Soaked", "bench_soak"]
 

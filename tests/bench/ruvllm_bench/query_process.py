@@ -1,4 +1,4 @@
-"""What `ruvllm bench query` measures, all of a query but the LLM: `python -m ruvllm.cli.measure_query SECONDS`.
+"""What `ruvllm bench query` measures, all of a query but the LLM: `python -m ruvllm_bench.query_process SECONDS`.
 
 A process of its own, because the number of BLAS threads is settled when numpy is imported.
 """

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from ruvllm_edge.load import prompts
+from ruvllm_bench.serve.load import prompts
 
 __all__ = ["SETTINGS", "Tally", "Traffic"]
 

@@ -16,12 +16,13 @@ import click
 import numpy as np
 
 from ruvllm import InputError, RuvllmError
-from ruvllm.cli.bench_data import cache_folder, embeddings, sentences, vectors_in
 from ruvllm.cli.console import number, print_json, progress, show_table, waiting, warn
-from ruvllm.cli.memory_measures import Task
-from ruvllm.cli.memory_rows import Curve, Row, read
 from ruvllm.cli.options import json_option
-from ruvllm.cli.plots import check_plot, save_curves
+from ruvllm.cli.plots import check_plot
+from ruvllm_bench.memory.data import cache_folder, embeddings, sentences, vectors_in
+from ruvllm_bench.memory.measures import Task
+from ruvllm_bench.memory.rows import Curve, Row, read
+from ruvllm_bench.plots import save_curves
 
 __all__ = ["memory"]
 
@@ -121,7 +122,7 @@ def _vectors(data: Path, size: int) -> tuple[Path, list[str]]:
 
 def _measured(group: str, task: str) -> Iterator[Row | Curve]:
     """From a fresh process with one BLAS thread."""
-    command = [sys.executable, "-m", "ruvllm.cli.memory_measures", group, task]
+    command = [sys.executable, "-m", "ruvllm_bench.memory.measures", group, task]
     done = subprocess.run(
         command, env=os.environ | dict.fromkeys(_THREADS, "1"), stdin=subprocess.DEVNULL, capture_output=True, text=True
     )

@@ -9,10 +9,10 @@ import click
 
 from ruvllm.cli.console import number, print_json, show_table, waiting
 from ruvllm.cli.options import json_option
-from ruvllm_edge.footprint import Footprint, footprint
-from ruvllm_edge.load import Load, drive, prompts
-from ruvllm_edge.spawn import running
-from ruvllm_edge.streams import Streamed, streamed
+from ruvllm_bench.serve.footprint import Footprint, footprint
+from ruvllm_bench.serve.load import Load, drive, prompts
+from ruvllm_bench.serve.spawn import running
+from ruvllm_bench.serve.streams import Streamed, streamed
 
 __all__ = ["bench_serve"]
 

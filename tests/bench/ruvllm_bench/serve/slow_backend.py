@@ -1,4 +1,4 @@
-"""A slow stand-in for an LLM server, for benchmarks: `python -m ruvllm_edge.slow_backend PAUSE WORDS`.
+"""A slow stand-in for an LLM server, for benchmarks: `python -m ruvllm_bench.serve.slow_backend PAUSE WORDS`.
 
 It speaks as much of OpenAI's streaming chat completions as ruvllm asks for, and every answer says that no model
 wrote it: so many words, each after a pause of so many seconds. Its first line on stdout is its URL.
@@ -26,7 +26,7 @@ _LENGTH = re.compile(rb"content-length:\s*(\d+)", re.IGNORECASE)
 @contextmanager
 def slow_backend(pause: float, words: int) -> Iterator[str]:
     """One in a process of its own: its URL, up to /v1. Raises RuvllmError: it does not start."""
-    command = [sys.executable, "-m", "ruvllm_edge.slow_backend", str(pause), str(words)]
+    command = [sys.executable, "-m", "ruvllm_bench.serve.slow_backend", str(pause), str(words)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     with process.stdout:

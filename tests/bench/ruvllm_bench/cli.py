@@ -13,14 +13,15 @@ from typing import Any
 import click
 
 from ruvllm import RuvLLM, RuvllmError
-from ruvllm.cli.bench_learn import learn
-from ruvllm.cli.bench_memory import memory
-from ruvllm.cli.bench_query import query
-from ruvllm.cli.bench_select import select
 from ruvllm.cli.console import number, print_json, show_table, waiting
-from ruvllm.cli.measure import Measured
 from ruvllm.cli.options import json_option
-from ruvllm.cli.plugins import OpenGroup
+from ruvllm_bench.learn.command import learn
+from ruvllm_bench.memory.command import memory
+from ruvllm_bench.query import query
+from ruvllm_bench.route_process import Measured
+from ruvllm_bench.select import select
+from ruvllm_bench.serve.command import bench_serve
+from ruvllm_bench.serve.soak import bench_soak
 
 __all__ = ["bench"]
 
@@ -46,7 +47,7 @@ class _Bar:
         return {None: "not measured", True: "pass", False: "short"}[self.met]
 
 
-@click.group(cls=OpenGroup, prefix="bench ")
+@click.group()
 def bench() -> None:
     """Measure speed and size on this machine.
 
@@ -64,6 +65,8 @@ bench.add_command(learn)
 bench.add_command(query)
 bench.add_command(memory)
 bench.add_command(select)
+bench.add_command(bench_serve)
+bench.add_command(bench_soak)
 
 
 @bench.command()
@@ -93,7 +96,7 @@ def route(seconds: float, as_json: bool) -> None:
 
 def _measured(seconds: float) -> Measured:
     """From a fresh process with one BLAS thread."""
-    command = [sys.executable, "-m", "ruvllm.cli.measure", str(seconds)]
+    command = [sys.executable, "-m", "ruvllm_bench.route_process", str(seconds)]
     done = subprocess.run(
         command, env=os.environ | dict.fromkeys(_THREADS, "1"), stdin=subprocess.DEVNULL, capture_output=True, text=True
     )

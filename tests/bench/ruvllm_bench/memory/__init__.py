@@ -1,0 +1,1 @@
+"""Speed, recall and size of what is remembered."""

@@ -1,0 +1,1 @@
+"""The server under load, for long, and when it is killed."""
