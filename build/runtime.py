@@ -68,7 +68,7 @@ def compiled(pyodide: Path, wheels: Path) -> dict[str, bytes]:
 _FIRST = """
 import json, sys
 from ruvllm import RuvLLM
-from ruvllm.learning import keeping
+from ruvllm.routing import stored as keeping
 with RuvLLM(encoder="static") as llm:
     llm.route("add tests"), llm.route_complex("write the code, then test it")
     llm.feedback("water the plants", llm.agents[0].name), llm.route("water the plants")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         RuvllmError,
         StoreError,
     )
-    from ruvllm.responses import Constraints, Response, Session, Source
+    from ruvllm.query.responses import Constraints, Response, Session, Source
     from ruvllm.runtime import RuvLLM
     from ruvllm.types import Action, Agent, Candidate, Decision, Evidence, Feedback, Team, TeamMember, Tier
 
@@ -54,7 +54,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """A name of `__all__`, imported when first asked for: a command that needs no numpy does not wait for it."""
     if name in __all__:
-        for home in ("errors", "types", "config", "agents.readers", "responses", "runtime"):
+        for home in ("errors", "types", "config", "agents.readers", "query.responses", "runtime"):
             module = import_module(f"ruvllm.{home}")
             if name in module.__all__:
                 globals()[name] = getattr(module, name)

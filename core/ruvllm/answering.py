@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ruvllm.encoders.protocol import no_pause, pause, run_now
 from ruvllm.errors import InputError
 from ruvllm.hints import Hinting, by_object
-from ruvllm.responses import Applied, Constraints, Event, Response, Session
+from ruvllm.query.responses import Applied, Constraints, Event, Response, Session
 from ruvllm.routing.router import checked_text
 
 if TYPE_CHECKING:
     from ruvllm.inference.backend import Backend, Message
     from ruvllm.learning.patterns import Pattern
-    from ruvllm.pipeline import Pipeline
     from ruvllm.query.learners import Learners
     from ruvllm.query.loops import OwnLoop
+    from ruvllm.query.pipeline import Pipeline
     from ruvllm.types import Tier
 
 __all__ = ["Answering"]

@@ -11,22 +11,21 @@ from ruvllm.errors import ConfigError
 from ruvllm.inference.backend import Backend
 from ruvllm.inference.chat_wire import Dialect
 from ruvllm.inference.echo import Echo
-from ruvllm.inference.endpoint import Endpoint, Price
+from ruvllm.inference.endpoint import Endpoint, Price, Retries
 from ruvllm.inference.extractive import Extractive
 from ruvllm.inference.library import find_model, missing
 from ruvllm.inference.local_models import LocalModels
 from ruvllm.inference.openai_http import OpenAiHttp
-from ruvllm.inference.retry import Retries
 from ruvllm.inference.tiers import Tiers
-from ruvllm.learning.steps import Steps
-from ruvllm.memory.apart import Apart
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.options import TIERS, BackendConfig, InferenceConfig
-from ruvllm.pipeline import Pipeline
 from ruvllm.query.learners import Learners
 from ruvllm.query.outcomes import Routing
+from ruvllm.query.pipeline import Pipeline
 from ruvllm.query.writers import Writers
 from ruvllm.reprs import shortened
+from ruvllm.state.names import Apart
+from ruvllm.state.steps import Steps
 from ruvllm.types import Tier
 
 __all__ = ["assemble", "local_models", "make_backend"]

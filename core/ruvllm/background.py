@@ -6,11 +6,11 @@ from typing import Protocol
 
 from ruvllm.encoders.protocol import Pause
 from ruvllm.learning.loops import HOUR, WEEK, Loop, Loops
-from ruvllm.learning.steps import Steps
 from ruvllm.memory.consolidate import Consolidated, Consolidation, consolidate
 from ruvllm.memory.memory import MemoryStore
-from ruvllm.memory.store import Store
 from ruvllm.query.learners import Learners
+from ruvllm.state.steps import Steps
+from ruvllm.state.store import Store
 
 __all__ = ["loops_of"]
 

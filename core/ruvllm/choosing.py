@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 from ruvllm.answering import Answering
 from ruvllm.errors import InputError
-from ruvllm.memory.apart import name_in
-from ruvllm.routing.trained import KEPT_AS, TrainedTiers
+from ruvllm.sizing.trained import KEPT_AS, TrainedTiers
+from ruvllm.state.names import name_in
 
 if TYPE_CHECKING:
+    from ruvllm.artifacts.host import Host
     from ruvllm.config import Config
     from ruvllm.encoders.protocol import Encoder
     from ruvllm.encoders.static import StaticEncoder
-    from ruvllm.host import Host
     from ruvllm.inference.backend import Backend
-    from ruvllm.learning.steps import Steps
     from ruvllm.memory.memory import MemoryStore
-    from ruvllm.memory.store import Store
     from ruvllm.rlm.answers import RlmAnswer
     from ruvllm.rlm.controller import RlmController
     from ruvllm.rlm.document import Document
-    from ruvllm.routing.selector import BackendProfile, LLMOrchestrator
+    from ruvllm.sizing.selector import BackendProfile, LLMOrchestrator
+    from ruvllm.state.steps import Steps
+    from ruvllm.state.store import Store
 
 __all__ = ["Choosing", "forget_tiers", "trained_tiers"]
 
@@ -97,8 +97,8 @@ class Choosing(Answering):
         Raises:
             InputError: as `LLMOrchestrator`.
         """
-        from ruvllm.routing.selector import LLMOrchestrator
-        from ruvllm.routing.size_outcomes import SizeOutcomes
+        from ruvllm.sizing.ledger import SizeOutcomes
+        from ruvllm.sizing.selector import LLMOrchestrator
 
         learners = self._pipeline.learners
         sizes = SizeOutcomes(learners.network, learners.replay) if learners.enabled else None

@@ -9,16 +9,16 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ruvllm.agents.catalog import builtin_agents, builtin_digest
+from ruvllm.artifacts.host import Host, load_npz
+from ruvllm.artifacts.shipped import static_of
 from ruvllm.encoders.cache import CachedEncoder
 from ruvllm.encoders.families import RUVLTRA, Family
 from ruvllm.encoders.onnx import OnnxEncoder
 from ruvllm.encoders.protocol import Encoder, Vectors
 from ruvllm.errors import REBUILD, ArtifactError
-from ruvllm.host import Host, load_npz
 from ruvllm.routing.compiled import Compiled
 from ruvllm.routing.extend import places
-from ruvllm.routing.weights import RouterWeights
-from ruvllm.shipped import static_of
+from ruvllm.routing.fusion import RouterWeights
 from ruvllm.text.wordpiece import WordPiece
 from ruvllm.types import Agent
 

@@ -15,10 +15,10 @@ from ruvllm.encoders.pooled import PooledEncoder
 from ruvllm.encoders.protocol import Vectors
 from ruvllm.inference.encoder_model import open_encoder
 from ruvllm.inference.library import models_folder
-from ruvllm.learning.keeping import keep_scorers
-from ruvllm.memory.store import Store
+from ruvllm.routing.fusion import RouterWeights
 from ruvllm.routing.router import Router
-from ruvllm.routing.weights import RouterWeights
+from ruvllm.routing.stored import keep_scorers
+from ruvllm.state.store import Store
 from ruvllm.types import Feedback
 
 __all__ = ["OwnEncoder"]

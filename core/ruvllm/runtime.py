@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Never
 
 from ruvllm.agents.catalog import Agents, as_agents, builtin_agents, unique
 from ruvllm.agents.readers import read_agents
+from ruvllm.artifacts.host import Host, NativeHost
 from ruvllm.choosing import trained_tiers
 from ruvllm.config import Config, agents_and_config, names_a_model
 from ruvllm.encoders.families import FAMILIES, MINILM, RUVLTRA
 from ruvllm.encoders.protocol import Encoder, Vectors, pause, run_now
 from ruvllm.errors import LINT, AgentFileError, ConfigError, InputError, unknown
-from ruvllm.host import Host, NativeHost
-from ruvllm.learning.keeping import CachedScorers, kept_scorers
-from ruvllm.learning.steps import Steps
-from ruvllm.memory.store import Store
 from ruvllm.models import Models
 from ruvllm.reprs import shortened
 from ruvllm.routing.compiled import Compiled
 from ruvllm.routing.router import MODES, Router, checked_text
+from ruvllm.routing.stored import CachedScorers, kept_scorers
+from ruvllm.state.steps import Steps
+from ruvllm.state.store import Store
 from ruvllm.teaching import Teaching
 from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent, Decision, Team, Tier
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from ruvllm.learning.loops import Loops
     from ruvllm.memory.memory import MemoryStore
     from ruvllm.own_encoder import OwnEncoder
-    from ruvllm.pipeline import Pipeline
+    from ruvllm.query.pipeline import Pipeline
     from ruvllm.routing.lint import Finding
-    from ruvllm.routing.trained import TrainedTiers
+    from ruvllm.sizing.trained import TrainedTiers
 
 __all__ = ["RuvLLM"]
 

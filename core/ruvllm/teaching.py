@@ -12,9 +12,9 @@ from ruvllm.choosing import Choosing
 from ruvllm.encoders.protocol import Pause, no_pause, pause, run_now
 from ruvllm.errors import InputError
 from ruvllm.hints import by_object
-from ruvllm.learning.keeping import keep_scorers
+from ruvllm.routing.fusion import RouterWeights
 from ruvllm.routing.router import Router, checked_text
-from ruvllm.routing.weights import RouterWeights
+from ruvllm.routing.stored import keep_scorers
 from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent, Feedback, Tier
 
@@ -107,7 +107,7 @@ class Teaching(Choosing):
 
     def dump(self) -> bytes:
         """All that is kept, as a state file that opens on every host. Raises StoreError: it cannot be read."""
-        from ruvllm.memory.transfer import dump
+        from ruvllm.state.transfer import dump
 
         self._save()
         self.memory.flush()
@@ -127,7 +127,7 @@ class Teaching(Choosing):
         self, data: bytes, pause: Pause = pause, fit: Callable[[Router], Awaitable[None]] | None = None
     ) -> None:
         """`restore`, awaited; `fit` as for `areplace_agents`."""
-        from ruvllm.memory.transfer import replaced
+        from ruvllm.state.transfer import replaced
 
         with replaced(self.store, data):
             self._backends = self._left() or self._backends

@@ -15,8 +15,8 @@ from ruvllm import Agent, RuvLLM
 from ruvllm.agents.catalog import unique
 from ruvllm.agents.incoming import read_incoming
 from ruvllm.encoders.protocol import Pause, no_pause, run_now
-from ruvllm.memory.own_agents import keep_agents, kept_agents
 from ruvllm.routing.router import Router
+from ruvllm.state.agents import keep_agents, kept_agents
 from ruvllm_edge.logs import event
 from ruvllm_edge.problems import Problem
 from ruvllm_edge.schemas import AgentsChange, AgentsChanged, Fitting, ProblemRow

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from ruvllm.inference.backend import Message, estimate_tokens, estimate_usage
-from ruvllm.responses import Delta, Response, Routed
+from ruvllm.query.responses import Delta, Response, Routed
 from ruvllm_edge import anthropic_types as a
 from ruvllm_edge.chat import AUTO, Ask, answer, ignored, models, open_stream, told
 from ruvllm_edge.edge import Edge

@@ -10,7 +10,7 @@ from typing import Any
 from ruvllm import InputError, Tier
 from ruvllm.config import TIERS
 from ruvllm.inference.backend import Message
-from ruvllm.responses import Constraints, Delta, Event, Response, Routed
+from ruvllm.query.responses import Constraints, Delta, Event, Response, Routed
 from ruvllm_edge.edge import Edge
 
 __all__ = ["AUTO", "Ask", "answer", "ignored", "models", "open_stream", "told"]

@@ -15,8 +15,8 @@ import numpy as np
 
 from ruvllm import RuvLLM, RuvllmError
 from ruvllm.encoders.protocol import Vectors, pause
-from ruvllm.memory.set_aside import reason_of
-from ruvllm.responses import Response
+from ruvllm.query.responses import Response
+from ruvllm.state.set_aside import reason_of
 from ruvllm_edge.agents import AddedAgents
 from ruvllm_edge.auth import Buckets, Key, KeyRing, read_keys
 from ruvllm_edge.hub import Hub

@@ -7,9 +7,9 @@ from functools import cached_property, partial
 
 from ruvllm.encoders.protocol import pause
 from ruvllm.learning.federated import Accepted, FederatedCoordinator, Update
-from ruvllm.memory.schema import GUESTS
-from ruvllm.memory.set_aside import base64_of
-from ruvllm.memory.store import Store
+from ruvllm.state.schema import GUESTS
+from ruvllm.state.set_aside import base64_of
+from ruvllm.state.store import Store
 
 __all__ = ["Hub"]
 

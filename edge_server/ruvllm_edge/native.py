@@ -8,10 +8,10 @@ from typing import Any
 from msgspec import UNSET, convert
 
 from ruvllm import Decision, InputError, StoreError, Team, __version__
-from ruvllm.memory.records import Memory
-from ruvllm.memory.transfer import UNFIT
-from ruvllm.responses import Constraints, Response, Session
-from ruvllm.sessions import new_id
+from ruvllm.query.responses import Constraints, Response, Session
+from ruvllm.query.sessions import new_id
+from ruvllm.state.record import Memory
+from ruvllm.state.transfer import UNFIT
 from ruvllm_edge import schemas as s
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.metrics import MEDIA

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from ruvllm.inference.backend import Message, Usage, estimate_tokens
-from ruvllm.responses import Delta, Response, Routed
+from ruvllm.query.responses import Delta, Response, Routed
 from ruvllm_edge import openai_types as o
 from ruvllm_edge.chat import AUTO, Ask, answer, ignored, models, open_stream, told
 from ruvllm_edge.edge import Edge

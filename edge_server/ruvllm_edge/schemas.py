@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from ruvllm import Agent
-from ruvllm.responses import Applied
+from ruvllm.query.responses import Applied
 
 __all__ = [
     "AgentFile",

@@ -14,8 +14,8 @@ from recipes.router import adapter_without, unseen
 from ruvllm.encoders.cache import CachedEncoder
 from ruvllm.encoders.families import RUVLTRA
 from ruvllm.encoders.protocol import Vectors, run_now
+from ruvllm.routing.fusion import RouterWeights
 from ruvllm.routing.router import Router
-from ruvllm.routing.weights import RouterWeights
 from ruvllm.types import Feedback
 
 __all__ = ["few_feedbacks"]

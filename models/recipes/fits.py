@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.routing.fusion import standardise
-from ruvllm.routing.lbfgs import minimise
+from ruvllm.routing.head import minimise
 
 __all__ = ["fit_fusion", "fit_logistic"]
 

@@ -24,11 +24,9 @@ from ruvllm.encoders.cache import CachedEncoder
 from ruvllm.encoders.families import Family
 from ruvllm.encoders.protocol import run_now, unit_rows
 from ruvllm.encoders.static import StaticEncoder
-from ruvllm.routing.calibration import ece, softmax
-from ruvllm.routing.confidence import confidence_row, logistic, scope_row
-from ruvllm.routing.fusion import Adapter, AgentVectors, Stage, lexicon
+from ruvllm.routing.calibration import confidence_row, ece, logistic, scope_row, softmax
+from ruvllm.routing.fusion import Adapter, AgentVectors, RouterWeights, Stage, lexicon
 from ruvllm.routing.scorer import Scorer, TaskView
-from ruvllm.routing.weights import RouterWeights
 from ruvllm.text.lexical import content, stems
 from ruvllm.types import Agent
 

@@ -194,8 +194,8 @@ def builtin(_: Path) -> None:
     """The built-in catalog's vectors, heads and calibration, a file for each encoder."""
     from ruvllm.agents.catalog import builtin_agents, builtin_digest
     from ruvllm.encoders.protocol import run_now
+    from ruvllm.routing.fusion import RouterWeights
     from ruvllm.routing.router import Router
-    from ruvllm.routing.weights import RouterWeights
 
     digest = np.array(builtin_digest())
     for family in FAMILIES.values():

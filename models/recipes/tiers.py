@@ -9,8 +9,8 @@ from rich.progress import track
 
 from recipes.common import read_json, save, static
 from ruvllm.encoders.families import RUVLTRA
-from ruvllm.routing.difficulty import Difficulty, folds_of
-from ruvllm.routing.tier_metrics import tier_scores
+from ruvllm.sizing.difficulty import Difficulty, folds_of
+from ruvllm.sizing.metrics import tier_scores
 
 __all__ = ["train"]
 

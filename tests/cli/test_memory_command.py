@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from ruvllm.cli.main import main
 from ruvllm.memory.records import Records
-from ruvllm.memory.store import Store
+from ruvllm.state.store import Store
 
 
 @pytest.fixture(autouse=True)

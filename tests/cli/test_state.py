@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ruvllm.cli.main import main
-from ruvllm.memory.check import check
-from ruvllm.memory.store import Store
+from ruvllm.state.repair.check import check
+from ruvllm.state.store import Store
 
 SECRET = "the vault opens at nine"
 

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from ruvllm.memory.store import Store
+from ruvllm.state.store import Store
 
 SECRET = "the vault opens at nine"  # stands in messages and texts, and may stand in no log
 

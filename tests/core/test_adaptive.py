@@ -6,7 +6,7 @@ import pytest
 from ruvllm.encoders.protocol import run_now, unit_rows
 from ruvllm.errors import InputError, StoreError
 from ruvllm.learning.adaptive import AdaptiveEmbeddingService
-from ruvllm.memory.store import Store
+from ruvllm.state.store import Store
 from ruvllm_bench.learn.lora import measure_lora
 
 DIM = 48

@@ -5,10 +5,10 @@ import pytest
 
 from ruvllm.errors import InputError, StoreError
 from ruvllm.memory.attention import GraphAttention
-from ruvllm.memory.attention_layer import QUERY, links_of, mass_of, scaled
-from ruvllm.memory.attention_training import load_attention, save_attention
-from ruvllm.memory.store import Store
+from ruvllm.memory.attention.layer import QUERY, links_of, mass_of, scaled
+from ruvllm.memory.attention.training import load_attention, save_attention
 from ruvllm.memory.subgraph import EDGE_KINDS, Edge, Subgraph
+from ruvllm.state.store import Store
 
 
 def random_graph(n: int, edges: int, seed: int = 0) -> Subgraph:

@@ -6,8 +6,7 @@ import pytest
 from ruvllm.encoders.protocol import run_now
 from ruvllm.errors import InputError
 from ruvllm.memory.attention import GraphAttention
-from ruvllm.memory.attention_loss import Example, loss_of, ndcg
-from ruvllm.memory.attention_training import mean_ndcg, train_attention
+from ruvllm.memory.attention.training import Example, loss_of, mean_ndcg, ndcg, train_attention
 from ruvllm.memory.subgraph import Subgraph
 from ruvllm_bench.memory.attention import make_examples, measure_attention
 

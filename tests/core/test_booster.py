@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from ruvllm.routing.booster import EDITS, recognise
-from ruvllm.routing.tiers import tier_for
+from ruvllm.sizing.booster import EDITS, recognise
+from ruvllm.sizing.tiers import tier_for
 from ruvllm.types import Agent, Tier
 
 LABELLED = json.loads((Path(__file__).parents[1] / "data" / "booster.json").read_text("utf-8"))

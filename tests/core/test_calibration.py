@@ -3,8 +3,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ruvllm.routing.calibration import auroc, ece, fit_calibration, fit_temperature, log_sum_exp, softmax
-from ruvllm.routing.confidence import CONFIDENCE_FEATURES, SCOPE_FEATURES, confidence_row, logistic, scope_row
+from ruvllm.routing.calibration import (
+    CONFIDENCE_FEATURES,
+    SCOPE_FEATURES,
+    auroc,
+    confidence_row,
+    ece,
+    fit_calibration,
+    fit_temperature,
+    log_sum_exp,
+    logistic,
+    scope_row,
+    softmax,
+)
 
 
 def test_temperature_is_recovered():

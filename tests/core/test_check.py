@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from ruvllm.errors import StoreError
-from ruvllm.memory.check import check, repair
-from ruvllm.memory.records import Memory, Records
-from ruvllm.memory.salvage import salvage
-from ruvllm.memory.schema import GUESTS
-from ruvllm.memory.shapes import shapes
-from ruvllm.memory.store import Store
+from ruvllm.memory.records import Records
+from ruvllm.state.record import Memory
+from ruvllm.state.repair.check import check, repair
+from ruvllm.state.repair.salvage import salvage
+from ruvllm.state.repair.shapes import shapes
+from ruvllm.state.schema import GUESTS
+from ruvllm.state.store import Store
 from ruvllm.types import Feedback
 
 

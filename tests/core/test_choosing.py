@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from ruvllm import RuvLLM
-from ruvllm.host import load_npz
-from ruvllm.memory.apart import name_in
-from ruvllm.routing.fastgrnn import ModelSize
-from ruvllm.routing.selector import BackendProfile
-from ruvllm.routing.size_outcomes import sizes_by_cost
+from ruvllm.artifacts.host import load_npz
+from ruvllm.sizing.fastgrnn import ModelSize
+from ruvllm.sizing.ledger import sizes_by_cost
+from ruvllm.sizing.selector import BackendProfile
+from ruvllm.state.names import name_in
 
 BACKENDS = (BackendProfile("haiku", 0.001, 400), BackendProfile("opus", 0.03, 3_000))
 TASKS = [f"prove that {n} has no root in the field" if n % 2 else f"say hello to guest {n}" for n in range(240)]

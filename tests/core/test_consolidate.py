@@ -10,8 +10,8 @@ from ruvllm import InputError, RuvLLM
 from ruvllm.encoders.protocol import unit_rows
 from ruvllm.memory.consolidate import Consolidated, Consolidation, consolidate
 from ruvllm.memory.memory import MemoryStore
-from ruvllm.memory.record import Memory
-from ruvllm.memory.store import Store
+from ruvllm.state.record import Memory
+from ruvllm.state.store import Store
 
 DIM = 32
 

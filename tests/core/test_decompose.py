@@ -6,9 +6,8 @@ import pytest
 from ruvllm import InputError
 from ruvllm.encoders.protocol import run_now
 from ruvllm.inference.backend import Chunk, Completion, Usage
-from ruvllm.rlm.decompose import RuleDecomposer
-from ruvllm.rlm.decompose_measure import Labelled, half_of, measure_decomposition, same_parts
-from ruvllm.rlm.llm_decompose import LlmDecomposer
+from ruvllm.rlm.decompose import LlmDecomposer, RuleDecomposer
+from ruvllm.rlm.measures import Labelled, half_of, measure_decomposition, same_parts
 from ruvllm.rlm.plan import Plan, SubQuery
 
 DATA = Path(__file__).parents[1] / "data" / "decompose.json"

@@ -2,10 +2,9 @@ import numpy as np
 import pytest
 
 from ruvllm.errors import ArtifactError, InputError
-from ruvllm.routing.difficulty import Difficulty, folds_of
-from ruvllm.routing.policy import cheapest, policy_for
-from ruvllm.routing.prompt_forms import PROMPT_FORMS, prompt_forms
-from ruvllm.routing.tier_metrics import recovered, tier_scores
+from ruvllm.sizing.difficulty import Difficulty, cheapest, folds_of, policy_for
+from ruvllm.sizing.metrics import recovered, tier_scores
+from ruvllm.sizing.prompt_forms import PROMPT_FORMS, prompt_forms
 
 WEAK = np.array([True, True, False, False])
 STRONG = np.array([True, True, True, True])

@@ -3,8 +3,8 @@ import pytest
 
 from ruvllm.encoders.protocol import unit_rows
 from ruvllm.errors import InputError, StoreError
-from ruvllm.learning.drift import DRIFT_SPECS, Drift
-from ruvllm.learning.packing import pack, unpack
+from ruvllm.learning.sona.adapters import DRIFT_SPECS, Drift
+from ruvllm.state.packing import pack, unpack
 
 DIM = 64
 

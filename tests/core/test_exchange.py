@@ -9,8 +9,8 @@ from ruvllm import InputError, RuvLLM
 from ruvllm.memory import exchange
 from ruvllm.memory.exchange import export_lines, import_lines
 from ruvllm.memory.memory import MemoryStore
-from ruvllm.memory.record import Memory
-from ruvllm.memory.store import Store
+from ruvllm.state.record import Memory
+from ruvllm.state.store import Store
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ import pytest
 from ruvllm import Agent, Decision, RuvLLM
 from ruvllm.encoders.protocol import pause, run_now, unit_rows
 from ruvllm.routing.extend import Places, places, widen
-from ruvllm.routing.head import Head
-from ruvllm.routing.neighbours import Neighbours
+from ruvllm.routing.head import Head, Neighbours
 from ruvllm.routing.router import Router
 from ruvllm.routing.teaching import Taught
 

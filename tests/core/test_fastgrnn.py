@@ -6,11 +6,10 @@ import pytest
 
 from ruvllm.encoders.protocol import unit_rows
 from ruvllm.errors import InputError, StoreError
-from ruvllm.routing.fastgrnn import CONTEXTS, FastGrnn, ModelSize
-from ruvllm.routing.fastgrnn_cell import INPUTS, OUTPUTS, Shape, forward
-from ruvllm.routing.fastgrnn_inputs import FORMS, PromptInputs, forms_of
-from ruvllm.routing.fastgrnn_loss import Batch, heads_loss, loss_of, outputs_of
-from ruvllm.routing.fastgrnn_session import Model, RouterSession, select_model
+from ruvllm.sizing.fastgrnn import CONTEXTS, FastGrnn, ModelSize
+from ruvllm.sizing.fastgrnn.cell import FORMS, INPUTS, OUTPUTS, PromptInputs, Shape, forms_of, forward
+from ruvllm.sizing.fastgrnn.loss import Batch, heads_loss, loss_of, outputs_of
+from ruvllm.sizing.fastgrnn.session import Model, RouterSession, select_model
 
 COSTS = np.array([0.1, 0.3, 0.5, 1])
 

@@ -6,10 +6,10 @@ import pytest
 from ruvllm.encoders.protocol import run_now, unit_rows
 from ruvllm.errors import InputError, StoreError
 from ruvllm.learning.ewc import EwcPlusPlus
-from ruvllm.routing.fastgrnn import FastGrnn, ModelSize
-from ruvllm.routing.fastgrnn_replay import Outcome, Replay
-from ruvllm.routing.fastgrnn_session import RouterSession
-from ruvllm.routing.fastgrnn_training import FastGrnnTrainer, Learnt, judges_among
+from ruvllm.sizing.fastgrnn import FastGrnn, ModelSize
+from ruvllm.sizing.fastgrnn.replay import Outcome, Replay
+from ruvllm.sizing.fastgrnn.session import RouterSession
+from ruvllm.sizing.fastgrnn.training import FastGrnnTrainer, Learnt, judges_among
 from ruvllm_bench.learn.fastgrnn import measure_fastgrnn
 
 SIZES = [ModelSize(i) for i in range(4)]

@@ -4,13 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ruvllm.encoders.protocol import unit_rows
-from ruvllm.learning.aggregation import merged_adapter
 from ruvllm.learning.federated import (
     EphemeralAgent,
     FederatedCoordinator,
     FederatedManager,
 )
-from ruvllm.learning.groups import Group, merge_closest, microaggregate
+from ruvllm.learning.federated.coordinator import merged_adapter
+from ruvllm.learning.federated.groups import Group, merge_closest, microaggregate
 from ruvllm.learning.lora import LowRank
 from ruvllm_bench.learn.federated import measure_federated, traces
 

@@ -18,9 +18,9 @@ from ruvllm.learning.federated import (
     SharedModel,
     Update,
 )
-from ruvllm.learning.packing import json_array, pack
-from ruvllm.learning.privacy import delta_of, epsilon_of, noise_for
-from ruvllm.learning.wire import group_arrays
+from ruvllm.learning.federated.groups import delta_of, epsilon_of, noise_for
+from ruvllm.learning.federated.wire import group_arrays
+from ruvllm.state.packing import json_array, pack
 
 DIM = 8
 ROUTES = ("north", "south")

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from ruvllm.errors import InputError
 from ruvllm.memory.filters import compile_filter
-from ruvllm.memory.records import Memory, Records
-from ruvllm.memory.store import Store
+from ruvllm.memory.records import Records
+from ruvllm.state.record import Memory
+from ruvllm.state.store import Store
 
 MISSING = object()
 KEYS = ("a", "b", "deep", "größe", "x y", "a'b", "--", "[0]", "$.a"[2:] + "#")

@@ -13,9 +13,9 @@ from ruvllm.config import LearningConfig, MemoryConfig
 from ruvllm.errors import ConfigError, InputError, RuvllmError
 from ruvllm.learning.adaptive import AdaptiveEmbeddingService
 from ruvllm.learning.sona import SonaConfig, SonaEngine
-from ruvllm.memory.store import Store
 from ruvllm.rlm.controller import RlmController
-from ruvllm.routing.selector import BackendProfile, LLMOrchestrator
+from ruvllm.sizing.selector import BackendProfile, LLMOrchestrator
+from ruvllm.state.store import Store
 
 BAKER = {"name": "baker", "description": "bakes bread and cakes"}
 

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from ruvllm.errors import InputError
 from ruvllm.memory.graph import EDGE_KINDS, Edge, Graph, Neighbour, Subgraph, delta_of
-from ruvllm.memory.records import Memory, Records
-from ruvllm.memory.store import Store
+from ruvllm.memory.records import Records
+from ruvllm.state.record import Memory
+from ruvllm.state.store import Store
 
 
 def graph_of(n: int, store: Store | None = None) -> Graph:

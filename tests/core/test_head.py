@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from ruvllm.encoders.protocol import no_pause, run_now, unit_rows
-from ruvllm.routing.head import Design, Examples, Head
-from ruvllm.routing.lbfgs import minimise
+from ruvllm.routing.head import Design, Examples, Head, minimise
 from ruvllm.routing.teaching import Fold, folds_of
 from ruvllm.text.lexical import stems
 

@@ -10,8 +10,10 @@ from index_suite import Truth, clustered, share, sound
 from numpy.typing import NDArray
 
 from ruvllm.errors import InputError
-from ruvllm.index import HnswIndex, hnsw, hnsw_build, hnsw_layers
-from ruvllm.index.hnsw_links import NONE, select
+from ruvllm.index import HnswIndex, hnsw
+from ruvllm.index.hnsw import layers as hnsw_build
+from ruvllm.index.hnsw import layers as hnsw_layers
+from ruvllm.index.hnsw.links import NONE, select
 
 DIM = 24
 

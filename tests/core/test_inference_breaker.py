@@ -1,7 +1,7 @@
 import pytest
 
 from ruvllm.errors import BackendError
-from ruvllm.inference.breaker import CircuitBreaker
+from ruvllm.inference.tiers import CircuitBreaker
 
 
 class Clock:

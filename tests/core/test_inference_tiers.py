@@ -7,11 +7,10 @@ import pytest
 from ruvllm.encoders.protocol import run_now
 from ruvllm.errors import BackendError, ConfigError
 from ruvllm.inference.backend import Chunk, Message, Params, Usage, gather
-from ruvllm.inference.breaker import CircuitBreaker
 from ruvllm.inference.extractive import CANNOT_ANSWER, Extractive
-from ruvllm.inference.manager import ModelManager
+from ruvllm.inference.local_models import ModelManager
 from ruvllm.inference.passages import Passage
-from ruvllm.inference.tiers import Tiers
+from ruvllm.inference.tiers import CircuitBreaker, Tiers
 from ruvllm.types import Tier
 
 ASKED = [Message("user", "how many loaves does the oven Vulcan hold?")]

@@ -10,12 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ruvllm.errors import BackendError, InputError
-from ruvllm.inference import sse
+from ruvllm.inference import chat_wire as sse
 from ruvllm.inference.backend import Message, Params, Usage, estimate_tokens, estimate_usage
-from ruvllm.inference.chat_wire import ChatReader, request_body
-from ruvllm.inference.refusals import failure
-from ruvllm.inference.retry import Retries, retry_after
-from ruvllm.inference.sse import EventReader
+from ruvllm.inference.chat_wire import ChatReader, EventReader, failure, request_body
+from ruvllm.inference.endpoint import Retries, retry_after
 from ruvllm.options import DIALECTS
 from ruvllm.text.surrogates import Joiner, well_formed
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ruvllm import Agent, RuvLLM
-from ruvllm.learning.keeping import kept_scorers
-from ruvllm.memory.store import Store
+from ruvllm.routing.stored import kept_scorers
+from ruvllm.state.store import Store
 
 TOLD = (("descale the espresso machine", "barista"), ("the sourdough does not rise", "baker"))
 

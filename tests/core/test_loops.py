@@ -2,7 +2,7 @@ import pytest
 
 from ruvllm.encoders.protocol import Pause, no_pause, run_now
 from ruvllm.learning.loops import HOUR, Loop, Loops
-from ruvllm.memory.store import Store
+from ruvllm.state.store import Store
 
 
 class Clock:

@@ -3,9 +3,17 @@ import pytest
 
 from ruvllm.encoders.protocol import unit_rows
 from ruvllm.errors import InputError, StoreError
-from ruvllm.learning.lora import LowRank, adapted, apply_all, factor_gradients, mixture
-from ruvllm.learning.losses import pairwise_loss, rejection_loss, softmax_loss
-from ruvllm.learning.two_speed import TwoSpeed
+from ruvllm.learning.adaptive import TwoSpeed
+from ruvllm.learning.lora import (
+    LowRank,
+    adapted,
+    apply_all,
+    factor_gradients,
+    mixture,
+    pairwise_loss,
+    rejection_loss,
+    softmax_loss,
+)
 
 DIM = 48
 

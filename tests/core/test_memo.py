@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ruvllm.text.memo import Memo
+from ruvllm.text.lexical import Memo
 
 
 def test_works_a_word_out_once() -> None:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from ruvllm import InputError, RuvLLM
 from ruvllm.encoders.protocol import unit_rows
 from ruvllm.memory.memory import MemoryStore
-from ruvllm.memory.records import Memory
-from ruvllm.memory.store import Store
+from ruvllm.state.record import Memory
+from ruvllm.state.store import Store
 
 DIM = 32
 

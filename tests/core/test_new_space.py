@@ -9,21 +9,21 @@ import pytest
 from ruvllm import Agent, Config, RuvLLM, StoreError
 from ruvllm.encoders.families import MINILM, RUVLTRA
 from ruvllm.encoders.protocol import run_now, unit_rows
-from ruvllm.learning.keeping import keep_scorers, kept_scorers
 from ruvllm.learning.sona import SonaEngine
-from ruvllm.memory.apart import Apart
 from ruvllm.memory.attention import GraphAttention
-from ruvllm.memory.attention_training import save_attention
-from ruvllm.memory.check import check
+from ruvllm.memory.attention.training import save_attention
 from ruvllm.memory.memory import MemoryStore
-from ruvllm.memory.record import Memory
 from ruvllm.memory.reembed import elsewhere, reembed
-from ruvllm.memory.store import Store
 from ruvllm.options import RouterConfig
-from ruvllm.routing.difficulty import Difficulty
 from ruvllm.routing.router import Router
-from ruvllm.routing.selector import BackendProfile
-from ruvllm.routing.trained import KEPT_AS, TrainedTiers
+from ruvllm.routing.stored import keep_scorers, kept_scorers
+from ruvllm.sizing.difficulty import Difficulty
+from ruvllm.sizing.selector import BackendProfile
+from ruvllm.sizing.trained import KEPT_AS, TrainedTiers
+from ruvllm.state.names import Apart
+from ruvllm.state.record import Memory
+from ruvllm.state.repair.check import check
+from ruvllm.state.store import Store
 from ruvllm.types import Feedback
 
 FACTS = ["The staging database is reset every Monday.", "Deploys need two approvals.", "Lunch is at noon."]

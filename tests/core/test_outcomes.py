@@ -15,12 +15,12 @@ from ruvllm.config import Config
 from ruvllm.encoders.protocol import run_now
 from ruvllm.errors import InputError
 from ruvllm.inference.backend import Message
-from ruvllm.memory.store import Store
 from ruvllm.query.requests import Asked, RequestLog
+from ruvllm.query.responses import Constraints, Response
 from ruvllm.query.writers import Writers
-from ruvllm.responses import Constraints, Response
-from ruvllm.routing.fastgrnn import Choice, ModelSize
-from ruvllm.routing.tiers import CONFIRM_FROM
+from ruvllm.sizing.fastgrnn import Choice, ModelSize
+from ruvllm.sizing.tiers import CONFIRM_FROM
+from ruvllm.state.store import Store
 
 FACTS = ("Sourdough proofs overnight in the fridge.", "The fridge is set to four degrees.")
 QUESTION = "how long does the sourdough proof in the fridge?"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ruvllm.errors import InputError, RuvllmError, StoreError
-from ruvllm.learning.packing import Spec, array_json, json_array, pack, read_json, unpack
+from ruvllm.state.packing import Spec, array_json, json_array, pack, read_json, unpack
 
 SPECS = {
     "down": Spec(("n", 3)),

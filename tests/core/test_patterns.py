@@ -7,11 +7,10 @@ from ruvllm import RuvLLM
 from ruvllm.encoders.protocol import run_now, unit_rows
 from ruvllm.errors import InputError, StoreError
 from ruvllm.index.kmeans import kmeans
-from ruvllm.learning.packing import Spec as Shape
-from ruvllm.learning.packing import json_array, pack, unpack
-from ruvllm.learning.pattern_types import TypeGuesser
-from ruvllm.learning.patterns import Pattern, ReasoningBank, distill
+from ruvllm.learning.patterns import Pattern, ReasoningBank, TypeGuesser, distill
 from ruvllm.learning.trajectories import Step, Trajectory
+from ruvllm.state.packing import Spec as Shape
+from ruvllm.state.packing import json_array, pack, unpack
 
 DIM = 24
 AXES = np.eye(DIM, dtype=np.float32)

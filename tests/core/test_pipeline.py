@@ -15,9 +15,9 @@ from ruvllm.config import Config, InferenceConfig
 from ruvllm.encoders.protocol import run_now
 from ruvllm.errors import BackendError, ConfigError, InputError
 from ruvllm.inference.backend import Message, Params, estimate_tokens
-from ruvllm.memory.records import Memory
-from ruvllm.responses import STAGES, Constraints, Delta, Response, Routed
-from ruvllm.routing.tiers import CONFIRM_FROM
+from ruvllm.query.responses import STAGES, Constraints, Delta, Response, Routed
+from ruvllm.sizing.tiers import CONFIRM_FROM
+from ruvllm.state.record import Memory
 
 FACTS = (
     "The staging database is reset every Monday at six in the morning.",

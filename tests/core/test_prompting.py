@@ -10,8 +10,8 @@ from ruvllm import Agent
 from ruvllm.errors import InputError
 from ruvllm.inference.backend import Message, estimate_tokens
 from ruvllm.query.prompting import Prompt, compose
-from ruvllm.responses import Source
-from ruvllm.routing.fastgrnn import CONTEXTS
+from ruvllm.query.responses import Source
+from ruvllm.sizing.fastgrnn import CONTEXTS
 
 AGENT = Agent("baker", "Bakes bread.")
 QUESTION = "how long does the sourdough proof?"

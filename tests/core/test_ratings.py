@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from ruvllm import InputError, StoreError
 from ruvllm.encoders.protocol import run_now, unit_rows
 from ruvllm.memory import ratings
-from ruvllm.memory.apart import name_in
 from ruvllm.memory.attention import GraphAttention
-from ruvllm.memory.attention_training import Trained, save_attention
+from ruvllm.memory.attention.training import Trained, save_attention
 from ruvllm.memory.memory import MemoryStore
-from ruvllm.memory.records import Memory
-from ruvllm.memory.store import Store
 from ruvllm.memory.subgraph import Edge
+from ruvllm.state.names import name_in
+from ruvllm.state.record import Memory
+from ruvllm.state.store import Store
 
 DIM = 16
 

@@ -9,8 +9,8 @@ import pytest
 
 from ruvllm.encoders.protocol import Vectors
 from ruvllm.memory.memory import MemoryStore
-from ruvllm.memory.record import Memory
-from ruvllm.memory.store import Store
+from ruvllm.state.record import Memory
+from ruvllm.state.store import Store
 
 DIM = 8
 

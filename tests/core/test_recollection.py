@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import unit_rows
 from ruvllm.routing.recollection import Recollected, Recollection
-from ruvllm.routing.tiers import action_for
+from ruvllm.sizing.tiers import action_for
 from ruvllm.types import Action, Feedback
 
 DIM = 64

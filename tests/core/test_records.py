@@ -10,8 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from ruvllm.errors import InputError, StoreError
-from ruvllm.memory.records import NODE_KINDS, Memory, Records, checksum
-from ruvllm.memory.store import Store
+from ruvllm.memory.records import Records
+from ruvllm.state.record import NODE_KINDS, Memory, checksum
+from ruvllm.state.store import Store
 
 DIM = 4
 

@@ -15,11 +15,11 @@ from ruvllm.config import BackendConfig
 from ruvllm.index import AutoIndex
 from ruvllm.inference.backend import Message, Params
 from ruvllm.inference.echo import Echo
-from ruvllm.learning.ephemeral import EphemeralAgent
+from ruvllm.learning.federated.ephemeral import EphemeralAgent
 from ruvllm.learning.sona import SonaConfig, SonaEngine
 from ruvllm.memory.tiering import TieredVectors
 from ruvllm.reprs import one_line, shortened
-from ruvllm.routing.selector import BackendProfile
+from ruvllm.sizing.selector import BackendProfile
 
 LONG = "a task\nwith lines, that goes on about doughs, ovens and cakes " * 200
 LINE = 160

@@ -11,11 +11,9 @@ from ruvllm.inference.backend import Chunk, Completion, Message, Params, estimat
 from ruvllm.inference.extractive import CANNOT_ANSWER
 from ruvllm.inference.passages import Passage
 from ruvllm.rlm.controller import RlmController
-from ruvllm.rlm.document import Document
-from ruvllm.rlm.grounding import ground
-from ruvllm.rlm.partition import partition
+from ruvllm.rlm.document import Document, partition
 from ruvllm.rlm.plan import Plan, SubQuery
-from ruvllm.rlm.reading import asks_for_all
+from ruvllm.rlm.reading import asks_for_all, ground
 
 BOTH = "What causes rust, and how hot does the kiln get?"
 NOTES = [

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ruvllm.errors import InputError
-from ruvllm.learning.safetensors import export_safetensors, read_safetensors
+from ruvllm.learning.lora import export_safetensors, read_safetensors
 
 
 def arrays():

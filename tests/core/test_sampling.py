@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from ruvllm.errors import BackendError, InputError
 from ruvllm.inference.backend import LocalParams, Params
-from ruvllm.inference.sampling import Sampler, StopText
+from ruvllm.inference.causal_lm import Sampler, StopText
 from ruvllm.options import InferenceConfig
 
 LOGITS = np.log(np.array([0.05, 0.4, 0.2, 0.3, 0.05], np.float32))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ruvllm.errors import InputError, StoreError
-from ruvllm.routing.difficulty import Difficulty
-from ruvllm.routing.selector import BackendProfile, Choice, LLMOrchestrator
+from ruvllm.sizing.difficulty import Difficulty
+from ruvllm.sizing.selector import BackendProfile, Choice, LLMOrchestrator
 
 DIM = 4
 SMALL, LARGE = BackendProfile("small", 0.001, 300, 0.7), BackendProfile("large", 0.03, 2_000, 0.9)

@@ -12,11 +12,11 @@ from ruvllm import RuvLLM
 from ruvllm.config import Config, SessionsConfig
 from ruvllm.errors import InputError, StoreError
 from ruvllm.memory.conversations import Conversations
-from ruvllm.memory.store import Store
 from ruvllm.query.requests import Asked, RequestLog
-from ruvllm.routing.fastgrnn import FastGrnn
-from ruvllm.routing.fastgrnn_session import RouterSession
-from ruvllm.sessions import Sessions, new_id
+from ruvllm.query.sessions import Sessions, new_id
+from ruvllm.sizing.fastgrnn import FastGrnn
+from ruvllm.sizing.fastgrnn.session import RouterSession
+from ruvllm.state.store import Store
 
 
 class Clock:

@@ -19,16 +19,16 @@ from ruvllm import Agent, RuvLLM, Tier
 from ruvllm.config import Config, MemoryConfig
 from ruvllm.encoders.protocol import run_now
 from ruvllm.errors import InputError, StoreError
-from ruvllm.memory.check import check, repair
 from ruvllm.memory.conversations import Conversations, KeptSession
 from ruvllm.memory.memory import MemoryStore
-from ruvllm.memory.own_agents import keep_agents, kept_agents
-from ruvllm.memory.records import Memory
 from ruvllm.memory.rewriting import write_again
-from ruvllm.memory.set_aside import SetAsideRow
-from ruvllm.memory.store import Store
 from ruvllm.query.requests import Asked
 from ruvllm.query.writeback import WriteBack
+from ruvllm.state.agents import keep_agents, kept_agents
+from ruvllm.state.record import Memory
+from ruvllm.state.repair.check import check, repair
+from ruvllm.state.set_aside import SetAsideRow
+from ruvllm.state.store import Store
 
 COUNT, DIM = 7, 8
 NAMES = [f"item-{i}" for i in range(COUNT)]
@@ -398,10 +398,10 @@ def test_what_is_set_aside_is_bounded_and_what_leaves_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     store = Store()
-    monkeypatch.setattr("ruvllm.memory.set_aside._MOST_BYTES", 10)
+    monkeypatch.setattr("ruvllm.state.set_aside._MOST_BYTES", 10)
     (lost,) = some(store, ("feedback", "large", {"text": "x" * 11}))
     assert lost.size == 0
-    monkeypatch.setattr("ruvllm.memory.set_aside._MOST", 4)
+    monkeypatch.setattr("ruvllm.state.set_aside._MOST", 4)
     some(store, *(("turn", f"{i}", {}) for i in range(5)))
     assert [row.item for row in store.set_aside.rows()] == ["1", "2", "3", "4"]
     assert [line for line in caplog.messages if line.startswith("dropped")] == [

@@ -7,11 +7,11 @@ import pytest
 from ruvllm import RuvLLM
 from ruvllm.encoders.protocol import pause, unit_rows
 from ruvllm.errors import ConfigError, InputError, StoreError
-from ruvllm.learning.contrast import Landmarks
-from ruvllm.learning.judging import judge
 from ruvllm.learning.patterns import Pattern
 from ruvllm.learning.sona import SonaConfig, SonaEngine
-from ruvllm.memory.store import Store
+from ruvllm.learning.sona.adapters import Landmarks
+from ruvllm.learning.sona.core import judge
+from ruvllm.state.store import Store
 
 DIM, ROUTES = 48, 5
 

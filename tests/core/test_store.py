@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from ruvllm.errors import InputError, StoreError
-from ruvllm.memory.check import check
-from ruvllm.memory.store import APPLICATION_ID, SCHEMA_VERSION, Store
+from ruvllm.state.repair.check import check
+from ruvllm.state.store import APPLICATION_ID, SCHEMA_VERSION, Store
 from ruvllm.types import Feedback
 
 TOLD = [Feedback("one", "a"), Feedback("zwei 🦊", "b", 2.5)]

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from ruvllm import InputError
-from ruvllm.memory.heat import Heat
-from ruvllm.memory.tiering import TieredVectors
+from ruvllm.memory.tiering import Heat, TieredVectors
 
 DIM, N = 32, 2_000
 

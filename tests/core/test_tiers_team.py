@@ -2,7 +2,7 @@ import pytest
 
 from ruvllm import RuvLLM
 from ruvllm.routing.team import parts
-from ruvllm.routing.tiers import action_for, difficulty, tier_for
+from ruvllm.sizing.tiers import action_for, difficulty, tier_for
 from ruvllm.types import Action, Agent, Tier
 
 

@@ -6,8 +6,8 @@ import pytest
 from ruvllm import Agent, ArtifactError, Config, InputError, RuvLLM, Tier
 from ruvllm.choosing import forget_tiers
 from ruvllm.config import RouterConfig
-from ruvllm.routing.difficulty import Difficulty
-from ruvllm.routing.trained import KEPT_AS, TrainedTiers
+from ruvllm.sizing.difficulty import Difficulty
+from ruvllm.sizing.trained import KEPT_AS, TrainedTiers
 
 HARD, EASY = "multiply {} by {} and divide the result by seven", "greet the guest {} at table {} with a smile"
 AGENTS = [Agent("any", "Does whatever comes up"), Agent("clerk", "Files letters", tier=Tier.SMALL)]

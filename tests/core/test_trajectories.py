@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from ruvllm.errors import InputError, StoreError
-from ruvllm.learning.packing import Spec as Shape
-from ruvllm.learning.packing import json_array, pack, unpack
 from ruvllm.learning.trajectories import Step, Trajectory, TrajectoryBuffer, TrajectoryBuilder
+from ruvllm.state.packing import Spec as Shape
+from ruvllm.state.packing import json_array, pack, unpack
 
 DIM = 4
 

@@ -10,9 +10,9 @@ import pytest
 
 from ruvllm import Agent, RuvLLM
 from ruvllm.errors import StoreError
-from ruvllm.memory.check import check
-from ruvllm.memory.own_agents import keep_agents, kept_agents
-from ruvllm.memory.store import Store
+from ruvllm.state.agents import keep_agents, kept_agents
+from ruvllm.state.repair.check import check
+from ruvllm.state.store import Store
 
 TAUGHT, AGENT = "polish the copper kettle", "planner"
 

@@ -5,8 +5,8 @@ import pytest
 from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import run_now, unit_rows
-from ruvllm.routing import trust
-from ruvllm.routing.trust import trusted
+from ruvllm.routing import updater as trust
+from ruvllm.routing.updater import trusted
 
 AGENTS, EACH, DIM = 8, 40, 32
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from ruvllm import Agent, ArtifactError, EncoderError, RuvLLM
+from ruvllm.artifacts.host import load_npz
 from ruvllm.encoders.protocol import run_now
-from ruvllm.host import load_npz
+from ruvllm.routing.fusion import RouterWeights
 from ruvllm.routing.router import Router
-from ruvllm.routing.weights import RouterWeights
 
 
 class Named:

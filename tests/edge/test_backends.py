@@ -16,7 +16,7 @@ from waiting import PATIENCE, patiently, until
 
 from ruvllm import RuvLLM
 from ruvllm.config import BackendConfig, Config, InferenceConfig
-from ruvllm.inference.breaker import CircuitBreaker
+from ruvllm.inference.tiers import CircuitBreaker
 
 END = events(chunk(finish_reason="stop"), b"[DONE]")
 WELL = stream(events(chunk("all ")), events(chunk("well")) + END)

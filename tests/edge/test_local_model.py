@@ -16,7 +16,7 @@ from openai import OpenAI, RateLimitError
 from waiting import PATIENCE, until
 
 from ruvllm import Config, RuvLLM
-from ruvllm.inference.onnx_session import OnnxSession
+from ruvllm.inference.local import OnnxSession
 
 sys.path.append(str(Path(__file__).parents[1] / "native"))
 import decoders

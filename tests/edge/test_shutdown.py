@@ -12,8 +12,8 @@ import pytest
 from waiting import PATIENCE, until_async
 
 from ruvllm import RuvLLM
-from ruvllm.memory.check import check
-from ruvllm.memory.store import Store
+from ruvllm.state.repair.check import check
+from ruvllm.state.store import Store
 from ruvllm_bench.serve.crash import Written, crash, missing, write
 from ruvllm_bench.serve.slow_backend import slow_backend
 from ruvllm_bench.serve.spawn import Spawned, spawn

@@ -17,8 +17,8 @@ from conftest import Running, Writer, serving
 from ruvllm import RuvLLM
 from ruvllm.config import Config, MemoryConfig
 from ruvllm.learning.federated import EphemeralAgent
-from ruvllm.memory.own_agents import insert_agents
-from ruvllm.memory.store import Store
+from ruvllm.state.agents import insert_agents
+from ruvllm.state.store import Store
 
 JSON = {"content-type": "application/json"}
 TASK = "paint the garden fence"

@@ -12,7 +12,7 @@ import pytest
 from states import add_memories
 
 from ruvllm.memory.records import Records
-from ruvllm.memory.store import Store
+from ruvllm.state.store import Store
 
 collect_ignore_glob = ["test_*.py"] if sys.platform != "linux" else []
 

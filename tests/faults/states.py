@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ruvllm.memory.records import Memory, Records
-from ruvllm.memory.store import Store
+from ruvllm.memory.records import Records
+from ruvllm.state.record import Memory
+from ruvllm.state.store import Store
 from ruvllm.types import Feedback
 
 Content = dict[str, set[Any]]

@@ -12,8 +12,8 @@ import pytest
 from states import Content, build, content, everything
 
 from ruvllm.errors import StoreError
-from ruvllm.memory.check import Report, check, repair
-from ruvllm.memory.store import Store
+from ruvllm.state.repair.check import Report, check, repair
+from ruvllm.state.store import Store
 
 PAGE = 4096
 MOST_ON_A_PAGE = {"memories": 40, "vectors": 12, "edges": 220, "feedback": 120}  # by their shortest rows

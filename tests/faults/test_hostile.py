@@ -13,9 +13,9 @@ import pytest
 from states import build, everything
 
 from ruvllm.errors import StoreError
-from ruvllm.memory.check import check, repair
-from ruvllm.memory.salvage import salvage
-from ruvllm.memory.store import Store
+from ruvllm.state.repair.check import check, repair
+from ruvllm.state.repair.salvage import salvage
+from ruvllm.state.store import Store
 from ruvllm.types import Feedback
 
 PAGE = 4096

@@ -16,10 +16,10 @@ import pytest
 from children import start
 from states import Content, add_memories, build, everything
 
-from ruvllm.memory.check import check, repair
 from ruvllm.memory.conversations import Conversations, KeptSession
 from ruvllm.memory.records import Records
-from ruvllm.memory.store import Store
+from ruvllm.state.repair.check import check, repair
+from ruvllm.state.store import Store
 from ruvllm.types import Feedback
 
 ROUNDS, KILLS = 10, 20

@@ -17,9 +17,9 @@ from children import start
 from states import add_memories, build, content
 
 from ruvllm.errors import StoreError
-from ruvllm.memory.check import check, repair
 from ruvllm.memory.records import Records
-from ruvllm.memory.store import Store
+from ruvllm.state.repair.check import check, repair
+from ruvllm.state.store import Store
 from ruvllm.types import Feedback
 
 NOBODY = 65534

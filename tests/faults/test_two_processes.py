@@ -11,9 +11,9 @@ from children import Child, start
 from states import add_memories, build
 
 from ruvllm.errors import StoreError
-from ruvllm.memory.check import check, repair
 from ruvllm.memory.records import Records
-from ruvllm.memory.store import Store
+from ruvllm.state.repair.check import check, repair
+from ruvllm.state.store import Store
 from ruvllm.types import Feedback
 
 

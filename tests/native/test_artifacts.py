@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ruvllm import ArtifactError, RuvLLM
-from ruvllm.host import NativeHost, load_npz
+from ruvllm.artifacts.host import NativeHost, load_npz
 from ruvllm_models import FOLDER
 
 

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from ruvllm.memory.attention import GraphAttention
-from ruvllm.memory.attention_layer import attend, links_of, mass_of, scaled
-from ruvllm.memory.attention_loss import loss_of
-from ruvllm.memory.attention_training import AdamW
+from ruvllm.memory.attention.layer import attend, links_of, mass_of, scaled
+from ruvllm.memory.attention.training import AdamW, loss_of
 from ruvllm_bench.memory.attention import make_examples
 
 torch = pytest.importorskip("torch")

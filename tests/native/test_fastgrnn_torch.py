@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from ruvllm.encoders.protocol import run_now
-from ruvllm.routing.fastgrnn import FastGrnn, ModelSize
-from ruvllm.routing.fastgrnn_cell import INPUTS, Shape
-from ruvllm.routing.fastgrnn_loss import Batch, loss_of, outputs_of
-from ruvllm.routing.fastgrnn_replay import Outcome, Replay
-from ruvllm.routing.fastgrnn_training import FastGrnnTrainer, judges_among
+from ruvllm.sizing.fastgrnn import FastGrnn, ModelSize
+from ruvllm.sizing.fastgrnn.cell import INPUTS, Shape
+from ruvllm.sizing.fastgrnn.loss import Batch, loss_of, outputs_of
+from ruvllm.sizing.fastgrnn.replay import Outcome, Replay
+from ruvllm.sizing.fastgrnn.training import FastGrnnTrainer, judges_among
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional

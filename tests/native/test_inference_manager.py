@@ -7,7 +7,7 @@ from waiting import PATIENCE, until_async
 
 from ruvllm.errors import BackendError
 from ruvllm.inference.echo import Echo
-from ruvllm.inference.manager import ModelManager
+from ruvllm.inference.local_models import ModelManager
 
 
 class Loader:

@@ -13,8 +13,7 @@ from ruvllm import Config, RuvLLM
 from ruvllm.errors import BackendError, ConfigError
 from ruvllm.inference import local_models
 from ruvllm.inference.backend import Message, Params
-from ruvllm.inference.local_models import LocalModels
-from ruvllm.inference.manager import ModelManager, ModelState
+from ruvllm.inference.local_models import LocalModels, ModelManager, ModelState
 from ruvllm_models.convert import convert
 
 ASKED = [Message("user", "When does the ferry leave?")]

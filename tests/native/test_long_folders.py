@@ -11,8 +11,8 @@ import pytest
 
 from ruvllm import Agent, RuvLLM, read_agents
 from ruvllm.agents import readers
+from ruvllm.artifacts.host import NativeHost
 from ruvllm.disk_cache import DiskCache, user_cache
-from ruvllm.host import NativeHost
 from ruvllm.routing.scorer import Scorer
 
 COUNT = 220

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from decoders import HEADS, HIDDEN, KV_HEADS, VOCAB, random_decoder, reference_logits, write_folder
 
-from ruvllm.inference.kv_cache import CacheShape, Reading
-from ruvllm.inference.onnx_session import Grown, OnnxSession
+from ruvllm.inference.local import Grown, OnnxSession
+from ruvllm.inference.local_model import CacheShape, Reading
 from ruvllm_models.convert import convert
 from ruvllm_models.convert.decoder import Bits
 
@@ -65,7 +65,7 @@ def test_steps_write_behind_each_other_in_the_same_memory(session, expected):
 
 
 def test_what_outgrows_its_memory_moves_and_goes_on(session, expected, monkeypatch):
-    monkeypatch.setattr("ruvllm.inference.onnx_session._ROOM", 8)
+    monkeypatch.setattr("ruvllm.inference.local._ROOM", 8)
 
     async def main():
         reading, moves = Reading(SHAPE.empty()), 0

@@ -10,11 +10,11 @@ from llm_server import Server, answer, chunk, cut, events, hold, stream
 from waiting import PATIENCE, patiently, until_async
 
 from ruvllm.errors import BackendError, ConfigError
-from ruvllm.inference import http_attempt, openai_http
+from ruvllm.inference import openai_http
+from ruvllm.inference import openai_http as http_attempt
 from ruvllm.inference.backend import Message, Params, Usage
-from ruvllm.inference.endpoint import Endpoint, Price
+from ruvllm.inference.endpoint import Endpoint, Price, Retries
 from ruvllm.inference.openai_http import OpenAiHttp
-from ruvllm.inference.retry import Retries
 from ruvllm.inference.tiers import Tiers
 from ruvllm.types import Tier
 
@@ -182,7 +182,7 @@ def test_garbage_is_a_bad_response(garbage):
 
 
 def test_an_endless_event_is_given_up(monkeypatch):
-    monkeypatch.setattr("ruvllm.inference.sse.MOST_EVENT", 10_000)
+    monkeypatch.setattr("ruvllm.inference.chat_wire.MOST_EVENT", 10_000)
     error, _ = ask(stream(*[b"data: " + b"x" * 4_000] * 9))
     assert (error.kind, "10000 bytes" in error.message) == ("bad_response", True)
 

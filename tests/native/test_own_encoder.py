@@ -22,8 +22,8 @@ from ruvllm.inference.encoder_model import open_encoder, parted
 from ruvllm.inference.library import FOLDER
 from ruvllm.inference.local import open_local
 from ruvllm.inference.local_model import read_model
-from ruvllm.memory.check import check
 from ruvllm.memory.reembed import elsewhere, reembed, refuse_strange
+from ruvllm.state.repair.check import check
 from ruvllm_models.convert import convert
 from ruvllm_models.convert.decoder import Bits
 

@@ -13,7 +13,7 @@ from waiting import PATIENCE
 from ruvllm import RuvLLM, Tier
 from ruvllm.errors import BackendError, InputError
 from ruvllm.inference.echo import Echo
-from ruvllm.responses import Constraints, Delta
+from ruvllm.query.responses import Constraints, Delta
 
 TEXT = "one two three four five six"
 

@@ -11,8 +11,7 @@ from ruvllm import RuvLLM
 from ruvllm.inference.local_models import LocalModels
 from ruvllm.rlm.answers import Delta, Planned, RlmAnswer
 from ruvllm.rlm.controller import RlmController
-from ruvllm.rlm.decompose import RuleDecomposer
-from ruvllm.rlm.llm_decompose import LlmDecomposer
+from ruvllm.rlm.decompose import LlmDecomposer, RuleDecomposer
 from ruvllm_models.convert import convert
 
 FACTS = [

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from ruvllm.learning.lora import LowRank
-from ruvllm.learning.safetensors import export_safetensors, read_safetensors
+from ruvllm.learning.lora import LowRank, export_safetensors, read_safetensors
 
 reference = pytest.importorskip("safetensors.numpy")
 

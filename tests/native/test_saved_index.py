@@ -17,8 +17,9 @@ from ruvllm.errors import StoreError
 from ruvllm.index import AutoIndex, IvfIndex
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.memory.opening import Opening
-from ruvllm.memory.records import Memory, Records
-from ruvllm.memory.store import Store
+from ruvllm.memory.records import Records
+from ruvllm.state.record import Memory
+from ruvllm.state.store import Store
 
 SIZE, DIM, SPACE, K = 9_000, 32, "test-32", 10
 LARGE, PAGED = 1_000, 5_000  # in the place of the 50,000 and 200,000 of real use
@@ -230,7 +231,7 @@ def test_damaged_files_are_taken_as_missing(shop: Shop, pattern: str, damage: Ca
     ],
 )
 def test_a_header_that_does_not_fit_is_refused(shop: Shop, change: Callable[[dict[str, object]], object]) -> None:
-    from ruvllm.memory.saved import _digest
+    from ruvllm.memory.opening import _digest
 
     (path,) = files(shop, "index.json")
     content = json.loads(path.read_text())

@@ -18,9 +18,8 @@ from playwright.sync_api import sync_playwright
 
 from ruvllm.inference.backend import Message, Params
 from ruvllm.inference.causal_lm import CausalLM
-from ruvllm.inference.local import open_local
+from ruvllm.inference.local import OnnxSession, open_local
 from ruvllm.inference.local_model import read_model
-from ruvllm.inference.onnx_session import OnnxSession
 
 PATIENCE = 300_000  # ms: a slow machine is no failure
 QUESTIONS = ("When does the ferry leave?", "And is there a later one, before the lamps are lit?")

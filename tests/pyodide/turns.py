@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ruvllm.memory.check import check
-from ruvllm.memory.records import Memory, Records
-from ruvllm.memory.store import Store
+from ruvllm.memory.records import Records
+from ruvllm.state.record import Memory
+from ruvllm.state.repair.check import check
+from ruvllm.state.store import Store
 from ruvllm.types import Feedback
 
 DIM = 16

@@ -23,7 +23,7 @@ from ruvllm.cli.options import (
 from ruvllm.cli.ready import check_memories, ready_encoder, ready_model, warm_agents
 from ruvllm.config import Config
 from ruvllm.options import BackendConfig
-from ruvllm.responses import Applied, Response, Routed
+from ruvllm.query.responses import Applied, Response, Routed
 
 __all__ = [
     "SAMPLING",

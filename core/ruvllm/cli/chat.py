@@ -22,7 +22,7 @@ from ruvllm.cli.answers import (
     times_line,
 )
 from ruvllm.cli.console import fail, plain, warn
-from ruvllm.responses import Constraints, Delta, Response, Routed
+from ruvllm.query.responses import Constraints, Delta, Response, Routed
 
 __all__ = ["chat"]
 

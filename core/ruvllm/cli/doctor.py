@@ -12,11 +12,11 @@ import click
 
 import ruvllm
 from ruvllm import RuvLLM, RuvllmError
+from ruvllm.artifacts.host import NativeHost
 from ruvllm.cli.console import print_json, show_table, waiting
 from ruvllm.cli.options import default_state, json_option, state_of
 from ruvllm.config import Config
 from ruvllm.encoders.families import RUVLTRA
-from ruvllm.host import NativeHost
 
 __all__ = ["doctor"]
 
@@ -118,7 +118,7 @@ def _options(config: Path | None) -> tuple[Config | None, _Check]:
 
 
 def _state(path: Path) -> _Check:
-    from ruvllm.memory.check import check
+    from ruvllm.state.repair.check import check
 
     if not path.exists():
         parent = next(folder for folder in path.absolute().parents if folder.exists())

@@ -11,9 +11,9 @@ import click
 
 from ruvllm import ArtifactError, __version__
 from ruvllm.agents.catalog import builtin_agents
+from ruvllm.artifacts.host import NativeHost
 from ruvllm.cli.console import fail, number, print_json, show_table
 from ruvllm.cli.options import default_state, json_option, state_of
-from ruvllm.host import NativeHost
 
 __all__ = ["info"]
 

@@ -18,7 +18,7 @@ from ruvllm.cli.memory_care import check, consolidate, forget, link, reembed
 from ruvllm.cli.options import encoder_option, json_option, least_score, open_memory, state_option
 from ruvllm.cli.ready import check_memories
 from ruvllm.memory.exchange import export_lines, import_lines
-from ruvllm.memory.records import NODE_KINDS
+from ruvllm.state.record import NODE_KINDS
 from ruvllm.text.surrogates import well_formed, well_formed_json
 
 __all__ = ["memory"]

@@ -12,14 +12,14 @@ import click
 from ruvllm.cli.console import print_json, progress, show_table, stages
 from ruvllm.cli.options import default_state, encoder_option, json_option, open_memory, state_of, state_option
 from ruvllm.encoders.protocol import run_now
-from ruvllm.memory.check import Report, repair
-from ruvllm.memory.check import check as look
 from ruvllm.memory.consolidate import Consolidated, Consolidation
 from ruvllm.memory.consolidate import consolidate as gather
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.memory.reembed import elsewhere
 from ruvllm.memory.reembed import reembed as take_over
 from ruvllm.memory.subgraph import EDGE_KINDS
+from ruvllm.state.repair.check import Report, repair
+from ruvllm.state.repair.check import check as look
 
 __all__ = ["check", "consolidate", "forget", "link", "reembed"]
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import click
 
 from ruvllm import AgentFileError, RuvLLM
+from ruvllm.artifacts.host import NativeHost
 from ruvllm.cli.console import warn
 from ruvllm.config import names_a_model
 from ruvllm.disk_cache import user_cache
-from ruvllm.host import NativeHost
-from ruvllm.learning.keeping import is_long
 from ruvllm.routing.router import MODES
+from ruvllm.routing.stored import is_long
 
 __all__ = [
     "agents_option",

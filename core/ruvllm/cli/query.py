@@ -12,7 +12,7 @@ from ruvllm.cli.answers import SAMPLING, answer_options, open_answering, safe, s
 from ruvllm.cli.console import plain, print_json, warn
 from ruvllm.cli.options import json_option
 from ruvllm.errors import InputError
-from ruvllm.responses import Constraints
+from ruvllm.query.responses import Constraints
 
 if TYPE_CHECKING:
     from ruvllm.rlm.answers import RlmAnswer

@@ -9,9 +9,9 @@ from ruvllm.cli.console import progress, stages, warn
 from ruvllm.encoders.protocol import run_now
 from ruvllm.inference.encoder_model import is_onnx_folder, parted
 from ruvllm.inference.library import Converted, find_model, prepare
-from ruvllm.learning.keeping import is_long
 from ruvllm.memory.reembed import elsewhere
 from ruvllm.routing.router import MODES
+from ruvllm.routing.stored import is_long
 
 __all__ = ["check_memories", "ready_encoder", "ready_model", "warm_agents"]
 

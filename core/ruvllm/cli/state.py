@@ -14,8 +14,8 @@ from ruvllm import InputError, StoreError
 from ruvllm.cli.console import print_json, show_table
 from ruvllm.cli.options import default_state, json_option, state_of, state_option
 from ruvllm.memory.rewriting import write_again
-from ruvllm.memory.set_aside import SetAsideRow
-from ruvllm.memory.store import Store
+from ruvllm.state.set_aside import SetAsideRow
+from ruvllm.state.store import Store
 
 __all__ = ["state"]
 

@@ -16,8 +16,8 @@ from ruvllm.cli.options import json_option, open_memory, state_option
 from ruvllm.cli.tierset import read_tier_rows
 from ruvllm.encoders.families import FAMILIES, RUVLTRA
 from ruvllm.encoders.protocol import run_now
-from ruvllm.routing.difficulty import Difficulty
-from ruvllm.routing.trained import KEPT_AS, TrainedTiers
+from ruvllm.sizing.difficulty import Difficulty
+from ruvllm.sizing.trained import KEPT_AS, TrainedTiers
 
 __all__ = ["encoder_of_rows", "file_of_rows", "models_of_rows", "named", "tiers", "vectors_of"]
 

@@ -12,8 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from ruvllm.errors import InputError
 from ruvllm.index.exact import exact
 from ruvllm.index.protocol import METRICS, Hits, checked_queries, checked_recall
-from ruvllm.index.rows import Mask, Rows
-from ruvllm.index.view import View
+from ruvllm.index.rows import Mask, Rows, View
 
 __all__ = ["FEW", "RowsIndex", "State"]
 

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.index.protocol import Hits
+from ruvllm.index.rows import Mask, View
 from ruvllm.index.select import best, best_of_many
-from ruvllm.index.view import Mask, View
 
 __all__ = ["exact"]
 

@@ -20,14 +20,12 @@ from ruvllm.errors import InputError
 from ruvllm.index.base import FEW, RowsIndex, State
 from ruvllm.index.exact import exact
 from ruvllm.index.kmeans import assign, kmeans
-from ruvllm.index.lift import Lift
 from ruvllm.index.protocol import Hits, pad
-from ruvllm.index.recall import Sample, neighbours_of
-from ruvllm.index.rows import Mask, Rows
+from ruvllm.index.recall import Lift, Sample, neighbours_of
+from ruvllm.index.rows import Mask, Rows, View
 from ruvllm.index.scan import ListScan, Plan
 from ruvllm.index.select import best
-from ruvllm.index.staged import StagedCoder
-from ruvllm.index.view import View
+from ruvllm.index.signs import StagedCoder
 
 __all__ = ["IvfIndex"]
 

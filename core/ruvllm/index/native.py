@@ -18,12 +18,10 @@ from numpy.typing import NDArray
 from ruvllm.errors import InputError
 from ruvllm.index.base import FEW, RowsIndex, State
 from ruvllm.index.exact import exact
-from ruvllm.index.lift import Lift
 from ruvllm.index.protocol import Hits, pad
-from ruvllm.index.recall import Beams
-from ruvllm.index.rows import Mask, Rows
+from ruvllm.index.recall import Beams, Lift
+from ruvllm.index.rows import Mask, Rows, View
 from ruvllm.index.select import best
-from ruvllm.index.view import View
 
 __all__ = ["HnswlibIndex", "UsearchIndex"]
 

@@ -13,10 +13,40 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ruvllm.index.rows import View
 from ruvllm.index.select import best_of_many
-from ruvllm.index.view import View
 
-__all__ = ["DEPTH", "Beams", "Margins", "Sample", "neighbours_of"]
+__all__ = ["DEPTH", "Beams", "Lift", "Margins", "Sample", "neighbours_of"]
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Lift:
+    """Adds the coordinate.
+
+    Attributes:
+        peak: the greatest length; a longer vector gets 0 for its coordinate.
+    """
+
+    peak: float
+
+    @classmethod
+    def fit(cls, vectors: Floats) -> Lift:
+        """To the longest of float32 (n, dim)."""
+        return cls(float(np.sqrt(np.einsum("ij,ij->i", vectors, vectors).max(initial=0))) or 1.0)
+
+    def rows(self, vectors: Floats) -> Floats:
+        """(n, dim) -> (n, dim + 1), of length one."""
+        missing = self.peak**2 - np.einsum("ij,ij->i", vectors, vectors)
+        lifted = np.concatenate([vectors, np.sqrt(np.maximum(missing, 0))[:, None]], axis=1)
+        return np.asarray(lifted / self.peak, np.float32)
+
+    def queries(self, queries: Floats) -> Floats:
+        """(..., dim) -> (..., dim + 1), of length one."""
+        lengths = np.maximum(np.linalg.norm(queries, axis=-1, keepdims=True), np.finfo(np.float32).tiny)
+        return np.concatenate([queries / lengths, np.zeros_like(lengths)], axis=-1)
+
 
 SAMPLE = 128  # queries; with k = 10 some 1,280 ranks
 DEPTH = 100  # neighbours of each that are known

@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.index.ivf import IvfIndex
-from ruvllm.index.lift import Lift
-from ruvllm.index.recall import Sample
+from ruvllm.index.recall import Lift, Sample
 from ruvllm.index.rows import Rows
 from ruvllm.index.scan import ListScan, Plan
-from ruvllm.index.staged import PREFIX_WORDS, StagedCoder
+from ruvllm.index.signs import PREFIX_WORDS, StagedCoder
 
 __all__ = ["pack", "unpack"]
 

@@ -10,11 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.index.lift import Lift
-from ruvllm.index.recall import Sample
+from ruvllm.index.recall import Lift, Sample
 from ruvllm.index.rows import Mask, grown
-from ruvllm.index.signs import Words
-from ruvllm.index.staged import PREFIX_WORDS, StagedCoder, byte_sums
+from ruvllm.index.signs import PREFIX_WORDS, StagedCoder, Words, byte_sums
 
 __all__ = ["ListScan", "Plan"]
 

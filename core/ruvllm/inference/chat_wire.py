@@ -3,17 +3,225 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import exp
 from typing import Any, Literal
 
-from ruvllm.errors import BackendError
+from ruvllm.errors import BackendError, ConfigError
 from ruvllm.inference.backend import Message, Params, Usage
-from ruvllm.inference.refusals import failure, status_of
 from ruvllm.text.surrogates import Joiner, well_formed
 
-__all__ = ["DIALECTS", "ChatReader", "Dialect", "request_body"]
+__all__ = [
+    "DIALECTS",
+    "MOST_EVENT",
+    "ChatReader",
+    "Dialect",
+    "EventReader",
+    "KeyFromEnvironment",
+    "cleaned",
+    "failure",
+    "request_body",
+    "status_of",
+]
+
+_HIDDEN = "[key]"
+_TELLING = 8  # characters of a key that nobody should see
+_ADDRESS = re.compile(r"\w+://[^\s'\"<>)\]]+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b|\blocalhost:\d+\b")
+_KEY = re.compile(r"\bBearer\s+\S+|\b(?:sk|pk|rk|gsk|xai|hf)[-_][\w*.-]{6,}|\bAIza[\w*-]{6,}", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFromEnvironment:
+    """The name of the variable that holds a key, never the key itself.
+
+    Args:
+        variable: "" for a backend that wants no key.
+
+    Raises:
+        ConfigError: the variable is not set, or what it holds cannot be sent in a header.
+    """
+
+    variable: str
+
+    def __post_init__(self) -> None:
+        self.read()
+
+    def read(self, environment: Mapping[str, str] = os.environ) -> str:
+        """The key as it is now, so that a new one needs no restart; "" without a variable."""
+        if not self.variable:
+            return ""
+        key = environment.get(self.variable, "").strip()
+        if not key:
+            message = f"the environment variable {self.variable} is not set"
+            raise ConfigError(message, field="api_key_env", fix="set it to the backend's API key")
+        if not key.isascii() or not key.isprintable() or " " in key:
+            message = f"the environment variable {self.variable} holds no API key: blanks or odd characters are in it"
+            raise ConfigError(message, field="api_key_env", fix="set it to the key alone")
+        return key
+
+    def headers(self) -> dict[str, str]:
+        """What authorises a request."""
+        key = self.read()
+        return {"Authorization": f"Bearer {key}"} if key else {}
+
+    def hide(self, error: BackendError) -> BackendError:
+        """The error without the key, in case a server repeated it."""
+        key = os.environ.get(self.variable, "").strip() if self.variable else ""
+        # An excerpt may have cut the key off, so its beginnings are looked for too.
+        for length in range(len(key), min(_TELLING, len(key)) - 1, -1):
+            if length and key[:length] in str(error):
+                error.message = error.message.replace(key[:length], _HIDDEN)
+                error.args = (str(error).replace(key[:length], _HIDDEN),)
+        return error
+
+
+def cleaned(text: str) -> str:
+    """What a backend says, without the addresses and the keys in it: it goes to clients."""
+    return _KEY.sub(_HIDDEN, _ADDRESS.sub("[address]", text))
+
+
+_EXCERPT = 200
+# How servers say that a prompt is too long: OpenAI, vLLM, DeepSeek and OpenRouter; Anthropic; llama.cpp; Ollama;
+# SGLang; LM Studio; TGI; Gemini; xAI; Groq and Cerebras; Mistral; Bedrock; Copilot.
+_TOO_LONG = re.compile(
+    r"context_(?:length|window)_exceeded|exceed_context_size|maximum (?:context|model|prompt) length"
+    r"|prompt (?:is )?too long|exceeds? (?:the )?(?:\w+ )?context (?:size|length|window|limit)"
+    r"|(?:longer|greater) than the (?:model'?s )?(?:maximum )?context length|context length of only"
+    r"|`?inputs`? (?:tokens \+|must have less than)|input token count.*exceeds|token count of \d+ exceeds"
+    r"|reduce the length of the messages|input is too long for requested model",
+    re.IGNORECASE,
+)
+# What the status would have been of an error that comes in a stream, by words in its code or type.
+_WORDS = (
+    ("rate_limit", 429),
+    ("quota", 429),
+    ("too_many", 429),
+    ("overloaded", 503),
+    ("invalid_request", 400),
+    ("badrequest", 400),
+    ("authentication", 401),
+    ("invalid_api_key", 401),
+    ("permission", 403),
+    ("not_found", 404),
+    ("too_large", 413),
+)
+
+
+def failure(status: int, body: Any, retry_after: float | None = None) -> BackendError:
+    """The error that a response of this HTTP status stands for; `body` is what it says, as JSON types or text.
+
+    The message holds what the backend said, without addresses and keys.
+    """
+    told = body.get("error", body) if isinstance(body, dict) else body
+    said, code = _said(body), _word(told, "code")
+    about = f"the backend answered {status}" + (f": {said}" if said else "")
+    too_long = status >= 400 and _TOO_LONG.search(f"{code} {_word(told, 'type')} {said}") is not None
+    if too_long and status != 429:  # 500 of older servers, 413 of others
+        fix = "shorten the conversation, or use a backend with a larger context"
+        known = "context_length_exceeded"
+        return BackendError(about, kind="refused", field="messages", fix=fix, code=known, status=400)
+    if status == 429:
+        fix = "send fewer requests, or wait"
+        return BackendError(about, kind="rate_limited", retry_after=retry_after, fix=fix, code=code)
+    if status == 408 or status >= 500:
+        return BackendError(about, kind="unavailable", retry_after=retry_after, fix="see the backend's own log")
+    if status in (401, 403):
+        fix = "check the API key in the environment"
+        return BackendError(about, kind="refused", field="api_key_env", fix=fix, code=code, status=status)
+    if status == 404:
+        fix = "check url (it ends in /v1) and model"
+        return BackendError(about, kind="refused", field="url", fix=fix, code=code, status=status)
+    if 400 <= status < 500:
+        fix, field = "change the request, or choose another backend", _word(told, "param") or "backend"
+        return BackendError(about, kind="refused", field=field, fix=fix, code=code, status=status)
+    return BackendError(about, kind="bad_response", field="url", fix="check that url leads to the API itself")
+
+
+def status_of(error: Any) -> int:
+    """What the status would have been of an error that comes in a stream."""
+    if not isinstance(error, dict):
+        return 500
+    for code in (error.get("code"), error.get("status")):
+        if isinstance(code, str) and re.fullmatch(r"[45]\d\d", code):
+            code = int(code)
+        if isinstance(code, int) and 400 <= code < 600:
+            return code
+    words = f"{error.get('code')} {error.get('type')}".lower()
+    return next((status for word, status in _WORDS if word in words), 500)
+
+
+def _said(body: Any) -> str:
+    """The message in an error's body, whatever its shape."""
+    for _ in range(3):
+        if isinstance(body, dict):
+            body = body.get("error") or body.get("message") or body.get("detail") or ""
+    return cleaned(" ".join(well_formed(str(body)).split()))[:_EXCERPT]
+
+
+def _word(told: Any, name: str) -> str:
+    """A field of an error that is a name for programs."""
+    value = told.get(name) if isinstance(told, dict) else None
+    return value if isinstance(value, str) and re.fullmatch(r"[\w.\[\]-]{1,64}", value, re.ASCII) else ""
+
+
+MOST_EVENT = 4 << 20  # bytes that an event may have before its sender counts as broken
+_BOM = b"\xef\xbb\xbf"
+
+
+class EventReader:
+    """The data of each event, as the HTML standard reads them: comments, ids and event names are left out.
+
+    Pieces may end anywhere, inside a character too. Bytes that are no UTF-8 become U+FFFD.
+    """
+
+    def __init__(self) -> None:
+        self._rest = b""  # of a line that has no end yet
+        self._lines: list[bytes] = []  # of the event that has no end yet
+        self._size = 0
+        self._began = False
+
+    def feed(self, piece: bytes) -> list[str]:
+        """The events that this piece ends.
+
+        Raises:
+            ValueError: an event of more than MOST_EVENT bytes.
+        """
+        data = self._rest + piece
+        if not self._began:
+            if len(data) < len(_BOM) and _BOM.startswith(data):
+                self._rest = data
+                return []
+            self._began, data = True, data.removeprefix(_BOM)
+        # A \r at the end may be half of \r\n: it waits for what follows.
+        cut = max(data.rfind(b"\n"), data.rfind(b"\r", 0, len(data) - 1)) + 1
+        self._rest = data[cut:]
+        events = [event for line in data[:cut].splitlines() if (event := self._line(line)) is not None]
+        if self._size + len(self._rest) > MOST_EVENT:
+            raise ValueError(f"an event of more than {MOST_EVENT} bytes")
+        return events
+
+    def close(self) -> list[str]:
+        """The event that the stream ended in without a blank line, if there is one."""
+        # The standard drops it; servers that close right after their last line are common.
+        rest, self._rest = self._rest, b""
+        found = [self._line(line) for line in (*rest.splitlines(), b"")]
+        return [event for event in found if event is not None]
+
+    def _line(self, line: bytes) -> str | None:
+        if line.startswith(b"data"):
+            name, _, value = line.partition(b":")
+            if name == b"data":
+                self._lines.append(value.removeprefix(b" "))
+                self._size += len(value)
+        elif not line and self._lines:
+            event = b"\n".join(self._lines).decode("utf-8", "replace")
+            self._lines, self._size = [], 0
+            return event
+        return None
+
 
 Dialect = Literal["openai", "llama.cpp", "vllm"]
 # What the protocol itself lacks; the cloud refuses fields that it does not know.
@@ -22,7 +230,6 @@ DIALECTS: Mapping[Dialect, Mapping[str, str]] = {
     "llama.cpp": {"top_k": "top_k", "min_p": "min_p", "repeat_penalty": "repeat_penalty"},
     "vllm": {"top_k": "top_k", "min_p": "min_p", "repeat_penalty": "repetition_penalty"},
 }
-_EXCERPT = 200
 
 
 def request_body(

@@ -2,16 +2,130 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ruvllm.errors import CONVERT, ArtifactError
+import numpy as np
+from numpy.typing import NDArray
+
+from ruvllm.errors import CONVERT, ArtifactError, BackendError
 from ruvllm.inference.causal_lm import CausalLM
 from ruvllm.inference.local_model import read_model
-from ruvllm.inference.onnx_session import OnnxSession
 
-__all__ = ["MANIFEST", "open_local", "read_manifest"]
+__all__ = ["MANIFEST", "Grown", "OnnxSession", "open_local", "read_manifest"]
+
+_CACHE, _NEXT = "past_key_values.", "present."
+_ROOM = 256  # tokens that a new buffer has room for beside those that are read
+
+
+class _Buffer:
+    """Room for keys or values of one layer.
+
+    Attributes:
+        array: float32 (1, kv_heads, room, head_dim).
+        value: the same memory, as onnxruntime takes it.
+        claimed: tokens that were written into it, or are being written.
+    """
+
+    def __init__(self, begun: NDArray[np.float32], total: int, make: Any) -> None:
+        _, heads, tokens, width = begun.shape
+        # Half as much again, so that a long answer copies its past only a few times.
+        self.array = np.empty((1, heads, -(-max(total, tokens * 3 // 2) // _ROOM) * _ROOM + _ROOM, width), np.float32)
+        self.array[:, :, :tokens] = begun
+        self.value = make(self.array)
+        self.claimed = total
+
+
+class Grown:
+    """The keys or values of some tokens, at the beginning of a buffer that may hold more.
+
+    Whoever goes on after the last token that was written goes on in the same memory; everybody else, after a cut or
+    after a step that was cancelled and may still be running, gets a copy.
+    """
+
+    def __init__(self, buffer: _Buffer, tokens: int) -> None:
+        self._buffer, self._tokens = buffer, tokens
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.float32]:
+        """float32 (1, kv_heads, tokens, head_dim)."""
+        return np.array(self[:, :, :], dtype, copy=copy)
+
+    def __getitem__(self, key: Any) -> NDArray[np.float32]:
+        """Some of them; a later step changes none."""
+        found: NDArray[np.float32] = self._buffer.array[:, :, : self._tokens][key]
+        return found
+
+    def buffer(self, total: int) -> _Buffer | None:
+        """Theirs, if it has room up to `total` that nobody has written to; that is claimed now."""
+        own = self._buffer
+        if own.claimed != self._tokens or total > own.array.shape[2]:
+            return None
+        own.claimed = total
+        return own
+
+
+class OnnxSession:
+    """A decoder in onnxruntime. It runs in a thread, so nobody waits for it.
+
+    The attention writes new keys and values behind the old ones when it gets one buffer as its past and its present.
+
+    Args:
+        threads: 0 for as many as there are cores.
+
+    Raises:
+        BackendError: onnxruntime is missing, or cannot load the graph.
+    """
+
+    def __init__(self, path: Path, threads: int = 0) -> None:
+        try:
+            import onnxruntime
+        except ImportError:
+            message = "a model on this machine needs onnxruntime"
+            raise BackendError(message, kind="unavailable", fix="pip install 'ruvllm[local]'") from None
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        try:
+            self._graph = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as bad:  # its errors have no base class of their own
+            raise BackendError(f"{path} cannot be loaded: {str(bad)[:200]}", kind="unavailable", fix=CONVERT) from None
+        self._value = onnxruntime.OrtValue.ortvalue_from_numpy
+        self._outputs = [output.name for output in self._graph.get_outputs()]
+
+    async def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """All outputs by name; keys and values as `Grown`."""
+        total = inputs["attention_mask"].shape[1]
+        buffers = {name: self._room(inputs[name], total) for name in inputs if name.startswith(_CACHE)}
+        plain = {name: value for name, value in inputs.items() if name not in buffers}
+        outputs: dict[str, Any] = await asyncio.to_thread(self._step, plain, buffers)
+        return outputs | {_present(name): Grown(buffer, total) for name, buffer in buffers.items()}
+
+    def _room(self, past: Any, total: int) -> _Buffer:
+        own = past.buffer(total) if isinstance(past, Grown) else None
+        return own or _Buffer(past[:, :, :], total, self._value)
+
+    def _step(self, plain: Mapping[str, Any], buffers: Mapping[str, _Buffer]) -> dict[str, Any]:
+        binding = self._graph.io_binding()
+        for name, value in plain.items():
+            binding.bind_cpu_input(name, value)
+        for name, buffer in buffers.items():
+            binding.bind_ortvalue_input(name, buffer.value)
+            binding.bind_ortvalue_output(_present(name), buffer.value)
+        others = [name for name in self._outputs if not name.startswith(_NEXT)]
+        for name in others:
+            binding.bind_output(name)
+        self._graph.run_with_iobinding(binding)
+        # They come in the order in which they were bound.
+        made = binding.get_outputs()[len(buffers) :]
+        return {name: value.numpy() for name, value in zip(others, made, strict=True)}
+
+
+def _present(name: str) -> str:
+    return name.replace(_CACHE, _NEXT)
+
 
 MANIFEST = "ruvllm-model.json"
 _LONGEST = 256 << 20  # bytes of a text file beside the weights

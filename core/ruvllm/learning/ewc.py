@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.errors import InputError, RuvllmError, StoreError
-from ruvllm.learning.packing import Arrays, Spec, pack, unpack
+from ruvllm.state.packing import Arrays, Spec, pack, unpack
 
 __all__ = ["EwcPlusPlus", "EwcStats"]
 

@@ -15,10 +15,10 @@ from typing import Any
 
 from ruvllm.encoders.protocol import Pause, pause
 from ruvllm.errors import StoreError
-from ruvllm.learning.steps import Steps
-from ruvllm.memory.set_aside import reason_of
-from ruvllm.memory.store import Store
 from ruvllm.reprs import one_line
+from ruvllm.state.set_aside import reason_of
+from ruvllm.state.steps import Steps
+from ruvllm.state.store import Store
 
 __all__ = ["HOUR", "WEEK", "Loop", "LoopRun", "Loops"]
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from ruvllm.encoders.protocol import Vectors
 from ruvllm.errors import InputError, RuvllmError, StoreError
-from ruvllm.learning.packing import Spec, array_json, json_array, pack, unpack
 from ruvllm.reprs import one_line, shortened
+from ruvllm.state.packing import Spec, array_json, json_array, pack, unpack
 from ruvllm.text.surrogates import well_formed, well_formed_json
 
 __all__ = [

@@ -21,7 +21,7 @@ from ruvllm.errors import InputError
 from ruvllm.index.kmeans import assign, kmeans
 from ruvllm.memory.graph import Edge
 from ruvllm.memory.memory import MemoryStore
-from ruvllm.memory.records import Memory
+from ruvllm.state.record import Memory
 from ruvllm.text.lexical import content, stems
 
 __all__ = ["Consolidated", "Consolidation", "consolidate"]

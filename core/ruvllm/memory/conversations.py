@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.errors import REPAIR, StoreError
-from ruvllm.memory.records import LITTLE, read_metadata
-from ruvllm.memory.set_aside import base64_of
-from ruvllm.memory.store import Store
+from ruvllm.state.record import LITTLE, read_metadata
+from ruvllm.state.set_aside import base64_of
+from ruvllm.state.store import Store
 from ruvllm.text.surrogates import well_formed
 
 __all__ = ["Conversations", "KeptSession", "SessionRow", "payload_of", "session_from"]

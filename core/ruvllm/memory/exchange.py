@@ -13,8 +13,8 @@ from typing import Any
 
 from ruvllm.errors import InputError
 from ruvllm.memory.memory import MemoryStore
-from ruvllm.memory.record import Memory, read_metadata, row_of
 from ruvllm.memory.subgraph import Edge
+from ruvllm.state.record import Memory, read_metadata, row_of
 
 __all__ = ["export_lines", "import_lines"]
 

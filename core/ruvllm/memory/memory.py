@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,24 +10,93 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ruvllm.encoders.cache import LruCache
 from ruvllm.encoders.protocol import Encoder, Pause, no_pause, run_now
 from ruvllm.errors import InputError
-from ruvllm.index import AutoIndex, Hits
-from ruvllm.memory.attention_training import Trained
+from ruvllm.index import AutoIndex, Hits, Mask
+from ruvllm.memory.attention.training import Trained
 from ruvllm.memory.filters import Filter
 from ruvllm.memory.graph import Graph
-from ruvllm.memory.masks import Masks
 from ruvllm.memory.opening import Opening, Progress
 from ruvllm.memory.ratings import Ratings
-from ruvllm.memory.recent import Recent
-from ruvllm.memory.record import Given, ids_of, memories_of
-from ruvllm.memory.records import Memory, Records, row_of
-from ruvllm.memory.store import Store
+from ruvllm.memory.records import Records
 from ruvllm.memory.surroundings import Surroundings, directed
 from ruvllm.reprs import one_line, shortened
+from ruvllm.state.record import Given, Memory, ids_of, memories_of, row_of
+from ruvllm.state.store import Store
 from ruvllm.text.surrogates import well_formed
 
-__all__ = ["Found", "MemoryStore"]
+__all__ = ["Found", "Masks", "MemoryStore", "Recent"]
+
+_MOST = 64
+
+
+class Masks:
+    """Filters that were asked before, for as long as nothing changes.
+
+    Args:
+        records: tells which memories fulfil a filter.
+    """
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self._kept: dict[tuple[str, str], Mask] = {}
+
+    def of(self, collection: str, shelf: AutoIndex, filter: Filter | None) -> Mask | None:
+        """A filter's mask over a collection's index; None where there is nothing to filter.
+
+        Raises:
+            InputError: a filter that cannot be understood.
+        """
+        if not filter:
+            return None
+        try:
+            key = (collection, json.dumps(filter, sort_keys=True))
+        except (TypeError, ValueError, RecursionError):
+            key = (collection, "")
+        mask = self._kept.get(key) if key[1] else None
+        if mask is None or mask.version != shelf.rows.version:
+            mask = shelf.mask(self._records.matching(collection, filter))
+            if len(self._kept) >= _MOST:
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[key] = mask
+        return mask
+
+    def clear(self) -> None:
+        """Forget them: metadata may have changed."""
+        self._kept.clear()
+
+
+_MOST_RECENT = 2_000
+_LONGEST = 4_000  # characters of a text; longer ones are read each time
+
+
+class Recent:
+    """Memories by id, as the state file had them when they were last read or dropped.
+
+    Args:
+        records: reads those that are not at hand.
+    """
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self._known: LruCache[int, Memory] = LruCache(_MOST_RECENT)
+
+    def get(self, ids: Sequence[int]) -> list[Memory]:
+        """Those of these ids that are there, in the order asked; how often they were used may have grown since."""
+        found = {i: self._known.get(i) for i in ids}
+        missing = [i for i, memory in found.items() if memory is None]
+        for memory in self._records.get(missing) if missing else ():
+            found[memory.id] = memory
+            if len(memory.text) <= _LONGEST:
+                self._known.put(memory.id, memory)
+        return [memory for memory in found.values() if memory is not None]
+
+    def drop(self, ids: Iterable[int]) -> None:
+        """They were changed, or removed."""
+        for i in ids:
+            self._known.drop(i)
+
 
 _AT_HAND = 200  # memories added in one go that are kept at hand
 _RATED = 10  # hits from which edges lead to what is rated

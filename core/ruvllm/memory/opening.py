@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import json
+import os
+import secrets
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -12,14 +18,175 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.errors import REEMBED, StoreError
+from ruvllm.errors import REEMBED, REPAIR, StoreError
 from ruvllm.index import AutoIndex, IvfIndex, Rows
 from ruvllm.index.saved import pack, unpack
-from ruvllm.memory.paged import PagedVectors
 from ruvllm.memory.records import Records
-from ruvllm.memory.saved import SavedArrays
+from ruvllm.state.record import LITTLE
+from ruvllm.state.store import Store
 
-__all__ = ["Opening", "Progress"]
+__all__ = ["Opening", "PagedVectors", "Progress", "SavedArrays"]
+
+_SPREAD = 2  # ids in a range, for each one wanted, up to which the range is read
+
+Ids = NDArray[np.int64]
+
+
+class PagedVectors:
+    """Rows of unit vectors; what has been removed from the file reads as zeros, which no search finds near.
+
+    Args:
+        store: the state file.
+        ids: int64 (n,) rising, the memory behind each row.
+        dim: width of the vectors.
+    """
+
+    def __init__(self, store: Store, ids: Ids, dim: int) -> None:
+        self._store, self._ids, self.dim = store, ids, dim
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, rows: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
+        """float32 (len(rows), dim). Raises StoreError when one is damaged."""
+        asked = self._ids[rows]
+        order = asked.argsort()  # the file is read in its own order
+        ids = asked[order]
+        found = self._found(ids)
+        width = self.dim * LITTLE.itemsize
+        if any(len(data) != width for _, data in found):
+            raise _damaged()
+        read = np.frombuffer(b"".join([data for _, data in found]), LITTLE).reshape(len(found), self.dim)
+        lengths = np.sqrt(np.einsum("ij,ij->i", read, read))
+        if not np.isfinite(lengths).all():
+            raise _damaged()
+        out = np.zeros((len(ids), self.dim), np.float32)
+        if len(found) < len(ids):
+            order = order[np.isin(ids, np.fromiter((i for i, _ in found), np.int64, len(found)))]
+        out[order] = read / np.maximum(lengths, np.finfo(np.float32).tiny)[:, None]
+        return out
+
+    def _found(self, ids: Ids) -> list[tuple[int, bytes]]:
+        """Id and bytes of those of rising ids that are there, rising."""
+        if not len(ids):
+            return []
+        first, last = int(ids[0]), int(ids[-1])
+        if len(ids) > 1 and last - first < _SPREAD * len(ids):
+            found = self._store.read("SELECT id, data FROM vectors WHERE id BETWEEN ? AND ? ORDER BY id", (first, last))
+            if len(found) > len(ids):  # some are another collection's
+                wanted = set(ids.tolist())
+                found = [row for row in found if row[0] in wanted]
+            return found
+        # CROSS keeps SQLite to this order: a look-up for each id.
+        return self._store.read(
+            "SELECT v.id, v.data FROM json_each(?) j CROSS JOIN vectors v ON v.id = j.value",
+            (json.dumps(ids.tolist()),),
+        )
+
+
+def _damaged() -> StoreError:
+    return StoreError("a vector is damaged", field="state", fix=REPAIR)
+
+
+_FORMAT = 1
+_HEADER = "index.json"
+_MOST_HEADER = 1 << 20
+_STALE_S = 3_600  # files that no header names may be another process's, which is about to write its own
+
+
+class SavedArrays:
+    """One set of arrays with facts about them.
+
+    Args:
+        folder: made when something is saved.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write(self, facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> bool:
+        """Replace what is there; False where the folder cannot be written."""
+        mark, files = secrets.token_hex(8), dict[str, dict[str, Any]]()
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            old = self._named()
+            for name, array in arrays.items():
+                buffer = io.BytesIO()
+                np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
+                data, file = buffer.getbuffer(), f"{name}-{mark}.npy"
+                (self.folder / file).write_bytes(data)
+                files[name] = {"file": file, "bytes": len(data), "sha256": sha256(data).hexdigest()}
+            content = {"format": _FORMAT, "facts": dict(facts), "arrays": files}
+            text = json.dumps(content | {"sha256": _digest(content)})
+            fresh = self.folder / f"header-{mark}.part"
+            fresh.write_text(text, "utf-8")
+            fresh.replace(self.folder / _HEADER)
+        except OSError:
+            for path in self.folder.glob(f"*-{mark}.*"):
+                _remove(path)
+            return False
+        self._tidy(old, {entry["file"] for entry in files.values()})
+        return True
+
+    def read(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]] | None:
+        """Facts and arrays; None when anything is missing, damaged or of another format."""
+        content = self._header()
+        if content is None:
+            return None
+        arrays = dict[str, NDArray[Any]]()
+        try:
+            for name, entry in content["arrays"].items():
+                path = self.folder / Path(entry["file"]).name
+                if path.stat().st_size != entry["bytes"]:
+                    return None
+                data = path.read_bytes()
+                if sha256(data).hexdigest() != entry["sha256"]:
+                    return None
+                arrays[name] = np.load(io.BytesIO(data), allow_pickle=False)
+        except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError):
+            return None
+        return content["facts"], arrays
+
+    def _header(self) -> dict[str, Any] | None:
+        path = self.folder / _HEADER
+        try:
+            if path.stat().st_size > _MOST_HEADER:
+                return None
+            content = json.loads(path.read_text("utf-8"))
+            told = content.pop("sha256")
+        except (OSError, ValueError, RecursionError, AttributeError, KeyError, TypeError):
+            return None
+        if told != _digest(content) or content.get("format") != _FORMAT:
+            return None
+        facts, arrays = content.get("facts"), content.get("arrays")
+        if not isinstance(facts, dict) or not isinstance(arrays, dict):
+            return None
+        sound = all(isinstance(entry, dict) and isinstance(entry.get("file"), str) for entry in arrays.values())
+        return dict(content) if sound else None
+
+    def _named(self) -> set[str]:
+        """Names of the files that the header there names."""
+        content = self._header() or {"arrays": {}}
+        return {Path(entry["file"]).name for entry in content["arrays"].values()}
+
+    def _tidy(self, old: set[str], new: set[str]) -> None:
+        """Delete what is no longer named."""
+        before = time.time() - _STALE_S
+        with suppress(OSError):
+            for path in self.folder.iterdir():
+                stray = path.suffix in (".npy", ".part") and path.stat().st_mtime < before
+                if path.name not in new and (path.name in old or stray):
+                    _remove(path)
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        os.remove(path)
+
 
 Progress = Callable[[int, int], None]
 

@@ -10,16 +10,17 @@ from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Pause, no_pause
 from ruvllm.errors import REPAIR, InputError, StoreError
-from ruvllm.memory.apart import name_in
 from ruvllm.memory.attention import GraphAttention
-from ruvllm.memory.attention_training import Example, Trained, kept_attention, save_attention, train_attention
-from ruvllm.memory.attention_weights import heads_for
+from ruvllm.memory.attention.layer import heads_for
+from ruvllm.memory.attention.training import Example, Trained, kept_attention, save_attention, train_attention
 from ruvllm.memory.graph import Graph, delta_of
-from ruvllm.memory.records import LITTLE, Records, read_metadata
-from ruvllm.memory.set_aside import base64_of
-from ruvllm.memory.store import Store
+from ruvllm.memory.records import Records
 from ruvllm.memory.subgraph import Subgraph
 from ruvllm.memory.surroundings import Surroundings
+from ruvllm.state.names import name_in
+from ruvllm.state.record import LITTLE, read_metadata
+from ruvllm.state.set_aside import base64_of
+from ruvllm.state.store import Store
 
 __all__ = ["ENOUGH", "Ratings", "insert_rating"]
 

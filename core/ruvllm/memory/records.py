@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 
 from ruvllm.errors import REPAIR, InputError, StoreError
 from ruvllm.memory.filters import Filter, compile_filter
-from ruvllm.memory.record import NODE_KINDS, Memory, checksum, read_metadata, row_of
-from ruvllm.memory.store import Store
+from ruvllm.state.record import LITTLE, Memory, checksum, read_metadata, row_of
+from ruvllm.state.store import Store
 
-__all__ = ["NODE_KINDS", "Memory", "Records", "checksum", "read_metadata", "row_of"]
+__all__ = ["Records"]
 
-LITTLE = np.dtype("<f4")
 _COLUMNS = "id, collection, kind, text, metadata, quality, accesses, created, accessed, archived"
 _CHUNK = 4_096
 _IDS = 65_536

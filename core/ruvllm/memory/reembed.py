@@ -9,8 +9,8 @@ import numpy as np
 from ruvllm.encoders.protocol import Pause, no_pause
 from ruvllm.errors import REPAIR, StoreError
 from ruvllm.memory.memory import MemoryStore
-from ruvllm.memory.record import checksum
 from ruvllm.memory.surroundings import directed
+from ruvllm.state.record import checksum
 
 __all__ = ["elsewhere", "reembed", "refuse_strange"]
 

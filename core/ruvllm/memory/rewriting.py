@@ -13,13 +13,14 @@ import numpy as np
 from ruvllm.agents.catalog import agent_from
 from ruvllm.memory.conversations import Conversations, session_from
 from ruvllm.memory.graph import Graph
-from ruvllm.memory.own_agents import insert_agents
 from ruvllm.memory.ratings import insert_rating
-from ruvllm.memory.records import LITTLE, Memory, Records
-from ruvllm.memory.schema import GUESTS
-from ruvllm.memory.set_aside import SetAsideRow
-from ruvllm.memory.store import Store
+from ruvllm.memory.records import Records
 from ruvllm.memory.subgraph import Edge
+from ruvllm.state.agents import insert_agents
+from ruvllm.state.record import LITTLE, Memory
+from ruvllm.state.schema import GUESTS
+from ruvllm.state.set_aside import SetAsideRow
+from ruvllm.state.store import Store
 from ruvllm.text.surrogates import well_formed_json
 from ruvllm.types import Feedback
 

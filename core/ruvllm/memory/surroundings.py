@@ -10,14 +10,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from ruvllm.errors import InputError, StoreError
 from ruvllm.index.rows import floats
-from ruvllm.memory.apart import name_in
 from ruvllm.memory.attention import GraphAttention
-from ruvllm.memory.attention_training import kept_attention
+from ruvllm.memory.attention.training import kept_attention
 from ruvllm.memory.filters import Filter
 from ruvllm.memory.graph import Graph
 from ruvllm.memory.records import Records
 from ruvllm.memory.subgraph import Subgraph
 from ruvllm.reprs import one_line
+from ruvllm.state.names import name_in
 
 __all__ = ["Neighbourhood", "Surroundings", "directed"]
 

@@ -21,11 +21,69 @@ from ruvllm.index.pq import Vectors, sampled
 from ruvllm.index.protocol import checked_queries
 from ruvllm.index.rows import Rows, checked_ids, grown
 from ruvllm.index.select import best
-from ruvllm.memory.heat import Heat
 from ruvllm.memory.shelf import Shelf, measured_loss
 from ruvllm.reprs import one_line
 
-__all__ = ["BANDS", "Originals", "TierHits", "TieredVectors"]
+__all__ = ["BANDS", "Heat", "Originals", "TierHits", "TieredVectors"]
+
+_FAR = 64.0  # half-lives after which counts are brought back to the size of the present
+_NEVER = 1_000.0  # half-lives that leave nothing
+
+
+class Heat:
+    """Decayed counts of rows.
+
+    Args:
+        half_life: seconds after which a use counts half.
+        start: the present, in seconds.
+
+    Attributes:
+        marks: counts that others compare with, which fade along.
+    """
+
+    def __init__(self, half_life: float, start: float) -> None:
+        self.half_life, self.epoch = half_life, start
+        self._counts = np.empty(0, np.float64)
+        self.marks = np.empty(0, np.float64)
+        self.size = 0
+
+    @property
+    def counts(self) -> NDArray[np.float64]:
+        """float64 (size,), comparable with each other only."""
+        return self._counts[: self.size]
+
+    def one(self, now: float) -> float:
+        """What a use counts now. A clock that goes back counts little, and harms nothing."""
+        ages = (now - self.epoch) / self.half_life
+        if ages > _FAR:
+            faded = 2.0 ** -min(ages, _NEVER)
+            self._counts *= faded
+            self.marks = self.marks * faded
+            self.epoch, ages = now, 0.0
+        return float(2.0 ** max(ages, -_FAR))
+
+    def append(self, count: int, heat: float) -> None:
+        """So many new rows."""
+        self._counts = grown(self._counts, self.size + count)
+        self._counts[self.size : self.size + count] = heat
+        self.size += count
+
+    def use(self, rows: NDArray[np.int64], now: float) -> None:
+        """Count a use of each row; a row may come more than once."""
+        weight = self.one(now)
+        np.add.at(self._counts, rows, weight)
+
+    def keep(self, rows: NDArray[np.int64]) -> None:
+        """Only these rows, in this order."""
+        self._counts = self._counts[rows]
+        self.size = len(rows)
+
+    def shares(self) -> NDArray[np.float64]:
+        """Of each row, the share of all rows that are colder: 0 to 1; of equals the older is the colder."""
+        out = np.empty(self.size)
+        out[self.counts.argsort(kind="stable")] = (np.arange(self.size) + 0.5) / max(self.size, 1)
+        return out
+
 
 BANDS = {"f32": 0.8, "f16": 0.4, "pq8": 0.1, "binary": 0.0}  # least share of colder entries
 

@@ -1,1 +1,1 @@
-"""The steps of a query, each on its own; `ruvllm.pipeline` runs them."""
+"""The steps of a query, each on its own; `ruvllm.query.pipeline` runs them."""

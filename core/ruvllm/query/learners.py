@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Encoder, Pause, no_pause
 from ruvllm.learning.sona import SonaConfig, SonaEngine
-from ruvllm.learning.steps import Steps
-from ruvllm.memory.apart import Keeper
 from ruvllm.options import LearningConfig, RouterConfig
-from ruvllm.routing.fastgrnn import FastGrnn
-from ruvllm.routing.fastgrnn_cell import Shape
-from ruvllm.routing.fastgrnn_replay import Replay
-from ruvllm.routing.fastgrnn_session import RouterSession
-from ruvllm.routing.fastgrnn_training import FastGrnnTrainer, Learnt
+from ruvllm.sizing.fastgrnn import FastGrnn
+from ruvllm.sizing.fastgrnn.cell import Shape
+from ruvllm.sizing.fastgrnn.replay import Replay
+from ruvllm.sizing.fastgrnn.session import RouterSession
+from ruvllm.sizing.fastgrnn.training import FastGrnnTrainer, Learnt
+from ruvllm.state.names import Keeper
+from ruvllm.state.steps import Steps
 
 __all__ = ["Learners"]
 

@@ -10,9 +10,9 @@ from ruvllm.memory.graph import delta_of
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.query.learners import Learners
 from ruvllm.query.requests import Asked
+from ruvllm.query.responses import Applied
 from ruvllm.query.writeback import WriteBack
-from ruvllm.responses import Applied
-from ruvllm.routing.fastgrnn_replay import Outcome
+from ruvllm.sizing.fastgrnn.replay import Outcome
 from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent, Decision, Tier
 

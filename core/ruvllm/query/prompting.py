@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ruvllm.errors import InputError
 from ruvllm.inference.backend import Message, estimate_tokens
-from ruvllm.responses import Source
+from ruvllm.query.responses import Source
 from ruvllm.types import Agent
 
 __all__ = ["Prompt", "compose", "verbatim"]

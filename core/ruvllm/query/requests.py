@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.errors import InputError
-from ruvllm.memory.store import Store
-from ruvllm.routing.fastgrnn import ModelSize
-from ruvllm.sessions import Conversation
+from ruvllm.query.sessions import Conversation
+from ruvllm.sizing.fastgrnn import ModelSize
+from ruvllm.state.store import Store
 
 __all__ = ["Asked", "RequestLog", "open_requests"]
 

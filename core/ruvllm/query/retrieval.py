@@ -18,7 +18,7 @@ from ruvllm.memory.subgraph import Subgraph
 from ruvllm.memory.surroundings import Surroundings
 from ruvllm.options import MemoryConfig
 from ruvllm.query.requests import EdgeKey
-from ruvllm.responses import Source
+from ruvllm.query.responses import Source
 
 __all__ = ["Retrieved", "Retriever"]
 

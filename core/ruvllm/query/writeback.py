@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.memory.memory import MemoryStore
-from ruvllm.memory.records import Memory
-from ruvllm.memory.set_aside import base64_of
 from ruvllm.memory.subgraph import Edge
 from ruvllm.memory.surroundings import directed
 from ruvllm.options import MemoryConfig
 from ruvllm.query.requests import Asked
+from ruvllm.state.record import Memory
+from ruvllm.state.set_aside import base64_of
 
 __all__ = ["WriteBack"]
 

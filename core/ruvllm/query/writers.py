@@ -12,8 +12,8 @@ from ruvllm.inference.extractive import Extractive
 from ruvllm.inference.passages import Passage
 from ruvllm.inference.tiers import Tiers
 from ruvllm.options import InferenceConfig
-from ruvllm.responses import Constraints, RoutingInfo, Source
-from ruvllm.routing.fastgrnn import Choice, ModelSize
+from ruvllm.query.responses import Constraints, RoutingInfo, Source
+from ruvllm.sizing.fastgrnn import Choice, ModelSize
 from ruvllm.types import Tier
 
 __all__ = ["Plan", "Writers", "size_of", "writes"]

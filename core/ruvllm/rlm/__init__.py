@@ -2,9 +2,8 @@
 
 from ruvllm.rlm.answers import Answered, Delta, Finding, Planned, RlmAnswer, RlmConfig, RlmEvent
 from ruvllm.rlm.controller import RlmController
-from ruvllm.rlm.decompose import RuleDecomposer
+from ruvllm.rlm.decompose import LlmDecomposer, RuleDecomposer
 from ruvllm.rlm.document import Document
-from ruvllm.rlm.llm_decompose import LlmDecomposer
 from ruvllm.rlm.plan import Decomposer, Plan, SubQuery
 
 __all__ = [

@@ -8,6 +8,7 @@ from dataclasses import replace
 from time import monotonic
 from typing import Any
 
+from ruvllm.artifacts.shipped import shipped_encoder
 from ruvllm.encoders.cache import LruCache
 from ruvllm.encoders.protocol import Encoder, run_now
 from ruvllm.errors import BackendError, ConfigError, InputError
@@ -16,15 +17,12 @@ from ruvllm.inference.backend import Backend
 from ruvllm.memory.memory import Found, MemoryStore
 from ruvllm.reprs import shortened
 from ruvllm.rlm.answers import Delta, Finding, Remembers, RlmAnswer, RlmConfig, RlmEvent
-from ruvllm.rlm.budget import Budget
 from ruvllm.rlm.decompose import RuleDecomposer
 from ruvllm.rlm.document import Document
-from ruvllm.rlm.grounding import Grounding, ground
 from ruvllm.rlm.plan import Decomposer, checked_query, key_of
-from ruvllm.rlm.reading import renumbered
-from ruvllm.rlm.run import Engine, Run, in_task
+from ruvllm.rlm.reading import Grounding, ground, renumbered
+from ruvllm.rlm.run import Budget, Engine, Run, in_task
 from ruvllm.rlm.synthesis import Merged, legend, merge, plain_answer, synthesis_messages, unanswered_line
-from ruvllm.shipped import shipped_encoder
 
 __all__ = ["RlmController"]
 

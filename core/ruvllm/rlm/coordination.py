@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from ruvllm.rlm.clauses import Words, tag_words
 from ruvllm.rlm.lexicon import lexicon, singular
-from ruvllm.rlm.words import Words, tag_words
 
 __all__ = ["distributed"]
 

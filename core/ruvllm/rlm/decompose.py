@@ -2,17 +2,153 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
+from ruvllm.errors import BackendError, InputError
+from ruvllm.inference.backend import Backend, Message, Params, estimate_usage
 from ruvllm.rlm.clauses import Piece, clauses, list_items, requests
-from ruvllm.rlm.comparison import compared
 from ruvllm.rlm.coordination import distributed
 from ruvllm.rlm.lexicon import lexicon
-from ruvllm.rlm.plan import Join, Plan, SubQuery, checked_query
+from ruvllm.rlm.plan import Decomposer, Join, Plan, SubQuery, checked_query
 
-__all__ = ["RuleDecomposer"]
+__all__ = ["LlmDecomposer", "RuleDecomposer", "compared"]
+
+_THING = r"(?:(?!\b(?:and|or|vs)\b)[^,?.!;:])+?"
+_VIEW = r"(?P<view> (?:for|in|on|as|with|under|when|at|regarding|considering|by) .+)?"
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    text = text.replace("THING", _THING).replace(" VIEW", _VIEW)
+    return re.compile(rf"(?:{text})[?.! ]*", re.IGNORECASE)
+
+
+_VS = _pattern(r"(?P<a>[^,?.!;:]+?),? (?:vs\.?|versus|v\.) (?P<b>[^,?.!;:]+?) VIEW(?P<tail>)")
+_FORMS = (
+    _pattern(
+        r"(?:please )?(?:compare(?: and contrast)?|contrast) (?P<of>(?:the )?[\w ,-]{2,60}? of )?"
+        r"(?P<a>THING)(?:,? (?:and|with|to|against|or) )(?P<b>THING) VIEW"
+    ),
+    _pattern(r"(?:please )?(?:compare|contrast) (?P<list>[^,?.!;:]+(?:, (?!and )[^,?.!;:]+)+?,? and THING) VIEW"),
+    _pattern(
+        r"(?:(?:what(?:'s| is| are)|explain|describe) )?(?:the )?(?:main |key |biggest )?(?:similarities and )?"
+        r"(?:differences?|distinction) between (?P<a>THING) and (?P<b>THING) VIEW"
+    ),
+    _pattern(
+        r"how (?:does|do|is|are) (?P<a>THING) (?:compared?|differ|different) (?:to|with|from|than) (?P<b>THING) VIEW"
+    ),
+    _pattern(r"how do (?P<a>\w+) and (?P<b>\w+) (?P<noun>\w+) compare VIEW"),
+    _pattern(r"what (?:distinguishes|differentiates|separates) (?P<a>THING) from (?P<b>THING) VIEW"),
+    _pattern(
+        r"(?:what(?:'s|s| is| was)|wh(?:ich|o)(?: \w+)? (?:is|are|was)) (?:the )?(?:best|more \w+|\w+er)"
+        r" VIEW, ?(?P<a>THING) or (?P<b>THING)"
+    ),
+    _pattern(r"which (?:one )?should (?:i|we) \w+(?: first)? VIEW, ?(?P<a>THING) or (?P<b>THING)"),
+    _pattern(r"should (?:i|we) (?:choose|use|pick|buy|get|go with|take|prefer) (?P<a>THING) or (?P<b>THING) VIEW"),
+)
+_SPLIT = re.compile(r",? and |, ", re.IGNORECASE)
+_SIGNALS = ("compar", "contrast", "differ", "vs", "versus", " or ", "disti", "separates", " v. ")
+_GERUND = re.compile(r"\w+ing\b", re.IGNORECASE)  # "leasing and buying a car"
+_RANGES = re.compile(r"\bin (?:temperature|price|time|age|height|size|number)s? between\b", re.IGNORECASE)
+
+
+def compared(text: str) -> list[str]:
+    """What is compared, each with the point of view; empty if nothing is."""
+    lower = text.lower()
+    if not any(signal in lower for signal in _SIGNALS) or _RANGES.search(text):
+        return []
+    if match := _VS.fullmatch(text):
+        return _versus(match)
+    for form in _FORMS:
+        if match := form.fullmatch(text):
+            return _sides(match.groupdict())
+    return []
+
+
+def _sides(found: dict[str, str | None]) -> list[str]:
+    view, of = found.get("view") or "", found.get("of") or ""
+    noun = f" {found['noun']}" if found.get("noun") else ""
+    listed = found.get("list")
+    things = _SPLIT.split(listed) if listed else [(found["a"] or "").strip(), (found["b"] or "").strip()]
+    if not lexicon().bare.isdisjoint(thing.lower() for thing in things):
+        return []
+    if _GERUND.fullmatch(things[0]) and (object := _GERUND.match(things[-1])):
+        things = [*(f"{thing}{things[-1][object.end() :]}" for thing in things[:-1]), things[-1]]
+    if not of:
+        return [f"{thing}{noun}{view}" for thing in things]
+    aspects = _SPLIT.split(of.strip().removesuffix(" of"))
+    return [f"{aspect} of {thing}{view}" for aspect in aspects for thing in things]
+
+
+def _versus(match: re.Match[str]) -> list[str]:
+    """What only the right side ends with belongs to both: "a 5 vs b 8 camera" compares the cameras."""
+    left, right, view = match["a"].strip(), match["b"].strip(), match["view"] or ""
+    shared = right.split()[len(left.split()) :]
+    tail = f" {' '.join(shared)}" if shared and len(left.split()) > 1 else ""
+    right = right.removesuffix(tail) if tail else right
+    return [f"{left}{tail}{view}", f"{right}{tail}{view}"]
+
+
+_TASK = """Split the user's query into the smallest set of sub-queries that can each be answered alone.
+Keep names, quotes, code and fixed pairs of words whole. If the query is about one thing, return an empty list.
+Write each sub-query so that it makes sense by itself. "after" lists the places (from 0) of the sub-queries whose
+answers it needs. "join" is "compare" if the query compares things, else "parts". Do not answer the query.
+Reply with JSON alone:
+{"join": "parts", "parts": [{"text": "...", "after": []}]}"""
+_ANSWER = 400  # tokens
+_OBJECT = re.compile(r"\{.*\}", re.DOTALL)
+
+
+class LlmDecomposer:
+    """Asks a backend, and falls back on another decomposer when it cannot answer in form.
+
+    Args:
+        most: sub-queries.
+        fallback: rules, if None.
+    """
+
+    def __init__(self, backend: Backend, *, most: int = 8, fallback: Decomposer | None = None) -> None:
+        self._backend, self._most, self._fallback = backend, most, fallback or RuleDecomposer()
+
+    def tokens(self, query: str) -> int:
+        """That a plan costs, at most."""
+        return estimate_usage(_messages(query), "").prompt_tokens + _ANSWER
+
+    async def decompose(self, query: str) -> Plan:
+        """The plan for a query. Raises InputError: it is empty or too long."""
+        query = checked_query(query)
+        try:
+            said = await self._backend.generate(_messages(query), Params(max_tokens=_ANSWER, temperature=0.0))
+        except BackendError:
+            return await self._fallback.decompose(query)
+        plan = self._read(query, said.text)
+        if plan is None:
+            plan = await self._fallback.decompose(query)
+        return Plan(plan.query, plan.parts, plan.join, said.usage)
+
+    def _read(self, query: str, text: str) -> Plan | None:
+        """What the backend says, None where it is not in form."""
+        found = _OBJECT.search(text)
+        try:
+            data: Any = json.loads(found[0]) if found else None
+            parts = tuple(_part(row) for row in data["parts"])[: self._most]
+            join: Join = "compare" if data.get("join") == "compare" else "parts"
+            return Plan(query, parts if len(parts) > 1 else (), join)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, InputError):
+            return None
+
+
+def _part(row: Any) -> SubQuery:
+    text = checked_query(row["text"])
+    return SubQuery(text, tuple(sorted({int(place) for place in row.get("after") or ()})))
+
+
+def _messages(query: str) -> list[Message]:
+    return [Message("system", _TASK), Message("user", query)]
+
 
 MOST_PARTS = 32  # of one query
 _LONGEST = 4_000  # characters; what is longer is told, not asked

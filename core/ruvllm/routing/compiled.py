@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from ruvllm.errors import REBUILD, ArtifactError
 from ruvllm.routing.extend import places
+from ruvllm.routing.fusion import RouterWeights
 from ruvllm.routing.scorer import Basis, Scorer
-from ruvllm.routing.weights import RouterWeights
 from ruvllm.types import Agent
 
 __all__ = ["Compiled"]

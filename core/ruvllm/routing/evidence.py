@@ -3,24 +3,98 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.encoders.static import StaticEncoder
 from ruvllm.index.select import best as highest
-from ruvllm.routing.fusion import FEATURES
-from ruvllm.routing.judge import Outcome
+from ruvllm.routing.calibration import Calibration, confidence_row, logistic, scope_row, sigmoid, softmax
+from ruvllm.routing.fusion import FEATURES, RouterWeights
+from ruvllm.routing.scorer import Scored
 from ruvllm.text.lexical import Bm25
 from ruvllm.types import Agent, Candidate, Evidence
 
-__all__ = ["Explainer"]
+__all__ = ["Explainer", "Outcome", "judge"]
+
+Array = NDArray[np.float32]
+
+
+_EVERYDAY_DOUBT = 0.05  # P(out of scope) up to the prior share says nothing against a text
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Probabilities of one stage.
+
+    Attributes:
+        stage: the name of an encoder.
+        probabilities: float32 (agents,), calibrated, their sum is at most 1 - out_of_scope.
+        features: raw, float32 (FEATURES, agents).
+        head: float32 (agents,), what the head added to the logits.
+        top: the number of the best agent.
+        confidence: its probability.
+    """
+
+    stage: str
+    probabilities: Array
+    out_of_scope: float
+    features: Array
+    head: Array
+    top: int
+    confidence: float
+
+    def decided(self, agent: int, confidence: float, out_of_scope: float) -> Outcome:
+        """The same for an agent that something else speaks for as well; the others share what is left."""
+        probabilities = self.probabilities.copy()
+        probabilities[agent] = 0
+        rest = float(probabilities.sum())
+        probabilities *= np.float32(min(1.0, max(0.0, 1 - confidence - out_of_scope) / max(rest, 1e-9)))
+        probabilities[agent] = confidence
+        return replace(self, probabilities=probabilities, out_of_scope=out_of_scope, top=agent, confidence=confidence)
+
+
+def judge(stage: str, scored: Scored, calibration: Calibration | None, weights: RouterWeights) -> Outcome:
+    """Calibrated probabilities of one stage.
+
+    Args:
+        stage: the name of an encoder.
+        scored: by that stage's scorer.
+        calibration: what held-out examples measured; None where there are too few.
+    """
+    features, logits = scored.features, scored.logits
+    if calibration is not None:
+        slope, intercept = weights.familiarity.tolist()
+        outside = sigmoid(slope * calibration.familiarity(logits, scored.closeness) + intercept)
+        probabilities = np.exp((logits - logits.max()) / np.float32(calibration.temperature))
+        probabilities *= np.float32((1 - calibration.lapse) / float(probabilities.sum()))
+        probabilities += np.float32(calibration.lapse / len(logits))
+    else:
+        outside = logistic(scope_row(features), weights.scopes[stage])
+        probabilities = _from_margins(logits, features, weights.confidence[stage])
+    probabilities *= np.float32(min(1.0, (1 - outside) / (1 - _EVERYDAY_DOUBT)))
+    top = int(probabilities.argmax())
+    return Outcome(stage, probabilities, outside, features, logits - scored.zero, top, float(probabilities[top]))
+
+
+def _from_margins(logits: Array, features: Array, weights: Array) -> Array:
+    """The top probability from the margins, the rest in proportion to the softmax."""
+    raw = softmax(logits)
+    if len(raw) == 1:
+        return raw
+    top = int(raw.argmax())
+    confidence = max(logistic(confidence_row(logits, raw, features), weights), 1 / len(raw))
+    rest = float(raw.sum() - raw[top])
+    # The runner-up never overtakes, however low the confidence.
+    out = np.minimum(raw * np.float32((1 - confidence) / max(rest, 1e-9)), np.float32(confidence * 0.999))
+    out[top] = confidence
+    return np.asarray(out, np.float32)
+
 
 _KEYWORDS = 6
 _EXAMPLES = 3
 _FEW = 256  # up to so many agents a whole sort is the fastest
-
-Array = NDArray[np.float32]
 
 
 class Explainer:

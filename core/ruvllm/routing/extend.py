@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Pause, Vectors, no_pause
-from ruvllm.routing.head import Design, Examples, Head
-from ruvllm.routing.neighbours import Neighbours
+from ruvllm.routing.head import Design, Examples, Head, Neighbours
 from ruvllm.routing.teaching import Taught, centroids_of
 from ruvllm.text.lexical import HashedTfidf
 from ruvllm.types import Agent

@@ -6,17 +6,137 @@ TF-IDF, so an agent with two examples moves a little and one with a hundred a lo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Pause, Vectors, no_pause, run_now
-from ruvllm.routing.lbfgs import Loss, descend
+from ruvllm.routing.calibration import fit_temperature
 from ruvllm.text.lexical import HashedTfidf
 
-__all__ = ["Design", "Examples", "Head"]
+__all__ = ["MOST", "Design", "Examples", "Head", "Loss", "Neighbours", "descend", "minimise"]
+
+Loss = Callable[[NDArray[np.float32]], tuple[float, NDArray[np.float32]]]
+
+
+def minimise(loss: Loss, start: NDArray[np.float32], tolerance: float = 1e-4) -> NDArray[np.float32]:
+    """Where `descend` ends."""
+    return deque(descend(loss, start, tolerance), maxlen=1)[0]
+
+
+def descend(
+    loss: Loss, start: NDArray[np.float32], tolerance: float = 1e-4, most: int = 150, memory: int = 8
+) -> Iterator[NDArray[np.float32]]:
+    """L-BFGS with backtracking (Nocedal & Wright 2006, algorithm 7.4): the start, then each better point.
+
+    Args:
+        loss: (n,) -> (value, gradient (n,)).
+        tolerance: stop when a step lowers the value by less than this share of it.
+    """
+    x: NDArray[np.float32] = start
+    yield x
+    value, gradient = loss(start)
+    first = float(np.linalg.norm(gradient))
+    history: list[tuple[NDArray[Any], NDArray[Any], float]] = []
+    for _ in range(most):
+        if np.linalg.norm(gradient) <= 1e-3 * first:
+            return
+        direction = _two_loop(gradient, history)
+        slope = float(np.vdot(gradient, direction))
+        length = 1.0
+        while True:
+            new = np.asarray(x - np.float32(length) * direction, np.float32)
+            new_value, new_gradient = loss(new)
+            if new_value <= value - 1e-4 * length * slope or length < 1e-6:
+                break
+            length /= 2
+        step, change = new - x, new_gradient - gradient
+        curvature = float(np.vdot(step, change))
+        if curvature > 1e-10 * float(np.vdot(change, change)):
+            history = [*history[1 - memory :], (step, change, 1 / curvature)]
+        gain = value - new_value
+        x, value, gradient = new, new_value, new_gradient
+        yield x
+        if gain < tolerance * max(abs(value), 1e-9):
+            return
+
+
+def _two_loop(gradient: NDArray[Any], history: list[tuple[NDArray[Any], NDArray[Any], float]]) -> NDArray[Any]:
+    q = gradient.copy()
+    alphas = []
+    for step, change, rho in reversed(history):
+        alphas.append(np.float32(rho * float(np.vdot(step, q))))
+        q -= alphas[-1] * change
+    if history:
+        step, change, _ = history[-1]
+        q *= np.float32(float(np.vdot(step, change)) / float(np.vdot(change, change)))
+    else:
+        q /= np.float32(max(float(np.linalg.norm(gradient)), 1e-12))
+    for (step, change, rho), alpha in zip(history, reversed(alphas), strict=True):
+        q += step * (alpha - np.float32(rho * float(np.vdot(change, q))))
+    return q
+
+
+_SHARPNESS = np.float32(20)
+_SHARES = (0.0, 0.3, 0.6)  # of the spread of the head's logits
+MOST = 12_000  # examples; more cost over a millisecond a task, and a head that has seen them all needs no neighbours
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Log mean exp of the scaled cosines to each agent's examples.
+
+    Attributes:
+        vectors: float32 (n, dim), sorted by label.
+        labels: int64 (n,), ascending.
+        agents: how many there are; one without an example gets the mean score.
+        weight: of the scores beside the head's logits.
+    """
+
+    vectors: Vectors
+    labels: NDArray[np.int64]
+    agents: int
+    weight: float = 1.0
+
+    def scores(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
+        """float32 (agents,), times the weight."""
+        return self._scores(self.vectors @ vector, self.labels)
+
+    def _scores(self, cosines: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float32]:
+        sums = np.bincount(labels, np.exp(_SHARPNESS * (cosines - 1)), self.agents)
+        counts = np.bincount(labels, minlength=self.agents)
+        known = counts > 0
+        out = np.log(sums / np.maximum(counts, 1) + 1e-12)
+        out[~known] = out[known].mean()
+        return np.asarray(out * self.weight, np.float32)
+
+    def weighed(
+        self, held_out: NDArray[np.float32], rows: NDArray[np.intp], fold: NDArray[np.int64]
+    ) -> tuple[Neighbours, NDArray[np.float32]]:
+        """Choose the weight that held-out examples like best; 0 when they do better without.
+
+        Args:
+            held_out: (m, agents) logits of the examples `rows`, which their head did not see.
+            rows: (m,) example numbers.
+            fold: (n,) an example is scored by those of other folds.
+
+        Returns:
+            (the same with that weight, `held_out` with its scores added).
+        """
+        found = []
+        for i in rows.tolist():
+            others = fold != fold[i]
+            found.append(self._scores(self.vectors[others] @ self.vectors[i], self.labels[others]))
+        scores = np.stack(found)
+        unit = float(held_out.std() / max(float(scores.std()), 1e-6))
+        tried = {share * unit: held_out + np.float32(share * unit) * scores for share in _SHARES}
+        best = min(tried, key=lambda weight: fit_temperature(tried[weight], self.labels[rows])[1])
+        return replace(self, weight=best), tried[best]
+
 
 LEXICAL_WEIGHT = 0.5  # of the TF-IDF part beside the unit vector
 _LEXICAL = np.float32(LEXICAL_WEIGHT)

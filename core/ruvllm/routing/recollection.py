@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.index import BinaryIndex
-from ruvllm.routing.tiers import USE_ABOVE
+from ruvllm.sizing.tiers import USE_ABOVE
 from ruvllm.types import Feedback
 
 __all__ = ["Recollected", "Recollection"]

@@ -16,18 +16,16 @@ from ruvllm.encoders.protocol import Encoder, Pause, no_pause
 from ruvllm.encoders.static import StaticEncoder
 from ruvllm.errors import EncoderError, InputError, unknown
 from ruvllm.options import CHOICES
-from ruvllm.routing.booster import recognise
 from ruvllm.routing.calibration import Calibration, softmax
 from ruvllm.routing.compiled import Compiled
-from ruvllm.routing.evidence import Explainer
-from ruvllm.routing.fusion import lexicon
-from ruvllm.routing.judge import Outcome, judge
-from ruvllm.routing.learner import Learner
+from ruvllm.routing.evidence import Explainer, Outcome, judge
+from ruvllm.routing.fusion import RouterWeights, lexicon
 from ruvllm.routing.recollection import Recollected, Recollection
 from ruvllm.routing.scorer import Scorer, TaskView
-from ruvllm.routing.tiers import action_for, tier_for
-from ruvllm.routing.trained import TrainedTiers
-from ruvllm.routing.weights import RouterWeights
+from ruvllm.routing.updater import Learner
+from ruvllm.sizing.booster import recognise
+from ruvllm.sizing.tiers import action_for, tier_for
+from ruvllm.sizing.trained import TrainedTiers
 from ruvllm.text.lexical import content, spoken, stem_all
 from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent, Decision, Evidence, Feedback, Tier

@@ -13,8 +13,7 @@ from ruvllm.encoders.protocol import Encoder, Pause, Vectors, no_pause
 from ruvllm.routing.calibration import Calibration
 from ruvllm.routing.extend import Places, refit, widen
 from ruvllm.routing.fusion import Adapter, AgentVectors, Stage
-from ruvllm.routing.head import Examples, Head
-from ruvllm.routing.neighbours import Neighbours
+from ruvllm.routing.head import Examples, Head, Neighbours
 from ruvllm.routing.teaching import Taught, teach
 from ruvllm.text.lexical import Bm25, HashedTfidf, content, stems
 from ruvllm.types import Agent

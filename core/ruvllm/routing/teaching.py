@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Pause, Vectors, no_pause, unit_rows
 from ruvllm.routing.calibration import Calibration, fit_temperature
-from ruvllm.routing.head import Design, Examples, Head
-from ruvllm.routing.neighbours import MOST, Neighbours
+from ruvllm.routing.head import MOST, Design, Examples, Head, Neighbours
 
 __all__ = ["FOLDS", "Fold", "Taught", "centroids_of", "enough", "folds_of", "teach"]
 

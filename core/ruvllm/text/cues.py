@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ruvllm.text.memo import Memo
+from ruvllm.text.lexical import Memo
 
 __all__ = ["Cues", "words_of"]
 

@@ -5,16 +5,39 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
+from typing import TypeVar
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.text.memo import Memo
+__all__ = ["Bm25", "HashedTfidf", "Memo", "content", "spoken", "stem_all", "stems"]
 
-__all__ = ["Bm25", "HashedTfidf", "content", "spoken", "stem_all", "stems"]
+V = TypeVar("V")
+
+
+class Memo(dict[str, V]):
+    """word -> its value, worked out when first asked for.
+
+    Everything is forgotten when there is too much: the links of an LRU cache, which lie all over memory, cost
+    more than working some words out again.
+
+    Args:
+        work: gives a word's value.
+        most: words.
+    """
+
+    def __init__(self, work: Callable[[str], V], most: int) -> None:
+        self._work, self._most = work, most
+
+    def __missing__(self, word: str) -> V:
+        if len(self) >= self._most:
+            self.clear()
+        self[word] = value = self._work(word)
+        return value
+
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _WORD = re.compile(r"[^\W_]+[+#]*")

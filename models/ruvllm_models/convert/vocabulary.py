@@ -10,8 +10,7 @@ from typing import Any
 from ruvllm.errors import ArtifactError, InputError
 from ruvllm.text.bpe import ByteBPE
 from ruvllm.text.pretokenize import LLAMA3, QWEN2
-from ruvllm.text.sentencepiece import BLANK
-from ruvllm.text.tokenizer_file import read_tokenizer
+from ruvllm.text.tokenizer_file import BLANK, read_tokenizer
 from ruvllm_models.convert.fields import Fields
 from ruvllm_models.convert.hf_source import read_json_file
 

@@ -13,7 +13,7 @@ import click
 from ruvllm import RuvllmError
 from ruvllm.cli.console import number, print_json, show_table, waiting
 from ruvllm.cli.options import json_option
-from ruvllm.responses import STAGES
+from ruvllm.query.responses import STAGES
 
 __all__ = ["query"]
 

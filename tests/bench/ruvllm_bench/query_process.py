@@ -20,9 +20,9 @@ import numpy as np
 from ruvllm import RuvLLM, Tier
 from ruvllm.agents.catalog import builtin_agents
 from ruvllm.inference.backend import Chunk, Completion, Message, Params, Usage
-from ruvllm.memory.records import Memory
 from ruvllm.memory.subgraph import Edge
-from ruvllm.responses import STAGES
+from ruvllm.query.responses import STAGES
+from ruvllm.state.record import Memory
 
 __all__ = ["MEMORIES", "QueryTimes", "measure_queries"]
 

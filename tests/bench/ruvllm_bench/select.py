@@ -16,10 +16,10 @@ from ruvllm.cli.options import json_option
 from ruvllm.cli.tiers import vectors_of
 from ruvllm.cli.tierset import TierRows, read_tier_rows
 from ruvllm.encoders.families import FAMILIES
-from ruvllm.routing.bandit import logit
-from ruvllm.routing.difficulty import Difficulty, folds_of
-from ruvllm.routing.prompt_forms import PROMPT_FORMS, prompt_forms
-from ruvllm.routing.selector import BackendProfile, LLMOrchestrator
+from ruvllm.sizing.bandit import logit
+from ruvllm.sizing.difficulty import Difficulty, folds_of
+from ruvllm.sizing.prompt_forms import PROMPT_FORMS, prompt_forms
+from ruvllm.sizing.selector import BackendProfile, LLMOrchestrator
 
 __all__ = ["select"]
 

@@ -25,8 +25,8 @@ from ruvllm import Agent, Feedback, InputError, RuvLLM, RuvllmError, StoreError
 from ruvllm.agents.catalog import builtin_agents
 from ruvllm.agents.incoming import read_incoming
 from ruvllm.encoders.protocol import pause
-from ruvllm.memory.own_agents import keep_agents, kept_agents
-from ruvllm.memory.store import Store
+from ruvllm.state.agents import keep_agents, kept_agents
+from ruvllm.state.store import Store
 from ruvllm.text.surrogates import well_formed, well_formed_json
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from ruvllm import Decision
-from ruvllm.memory.store import Store
+from ruvllm.state.store import Store
 
 __all__ = ["note", "reliability"]
 

@@ -7,8 +7,8 @@ from contextlib import closing
 from pathlib import Path
 
 from ruvllm import StoreError
-from ruvllm.memory.own_agents import kept_agents
-from ruvllm.memory.store import Store
+from ruvllm.state.agents import kept_agents
+from ruvllm.state.store import Store
 
 __all__ = ["check_state", "read_state", "write_state"]
 

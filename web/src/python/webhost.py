@@ -15,7 +15,7 @@ __all__ = ["WebHost"]
 
 
 class WebHost:
-    """Implements `ruvllm.host.Host` with what JavaScript has put here."""
+    """Implements `ruvllm.artifacts.host.Host` with what JavaScript has put here."""
 
     cache = None  # the page keeps a snapshot instead
 

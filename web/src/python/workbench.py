@@ -17,12 +17,12 @@ from typing import Any
 from ruvllm_web.reliability import reliability
 
 from ruvllm import Constraints, InputError, RuvLLM
-from ruvllm.memory.apart import name_in
-from ruvllm.memory.record import Memory
 from ruvllm.memory.subgraph import EDGE_KINDS, Edge
 from ruvllm.rlm.decompose import RuleDecomposer
 from ruvllm.rlm.plan import SubQuery
-from ruvllm.routing.selector import BackendProfile, Choice, LLMOrchestrator
+from ruvllm.sizing.selector import BackendProfile, Choice, LLMOrchestrator
+from ruvllm.state.names import name_in
+from ruvllm.state.record import Memory
 
 __all__ = ["METHODS", "Workbench"]
 

@@ -11,10 +11,10 @@ from time import perf_counter
 import numpy as np
 
 from ruvllm.encoders.protocol import run_now, unit_rows
-from ruvllm.routing.fastgrnn import FastGrnn, ModelSize
-from ruvllm.routing.fastgrnn_replay import Outcome, Replay
-from ruvllm.routing.fastgrnn_session import RouterSession
-from ruvllm.routing.fastgrnn_training import FastGrnnTrainer
+from ruvllm.sizing.fastgrnn import FastGrnn, ModelSize
+from ruvllm.sizing.fastgrnn.replay import Outcome, Replay
+from ruvllm.sizing.fastgrnn.session import RouterSession
+from ruvllm.sizing.fastgrnn.training import FastGrnnTrainer
 
 __all__ = ["FastGrnnSpeed", "measure_fastgrnn"]
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Vectors, no_pause, run_now
-from ruvllm.learning.ephemeral import EphemeralAgent
 from ruvllm.learning.federated import FederatedCoordinator, Privacy
-from ruvllm.learning.wire import Update
+from ruvllm.learning.federated.ephemeral import EphemeralAgent
+from ruvllm.learning.federated.wire import Update
 from ruvllm.routing.head import Design, Examples
 from ruvllm.text.lexical import stems
 

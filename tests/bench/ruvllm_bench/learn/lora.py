@@ -11,8 +11,7 @@ from time import perf_counter
 import numpy as np
 
 from ruvllm.encoders.protocol import unit_rows
-from ruvllm.learning.lora import BATCH, LowRank
-from ruvllm.learning.losses import softmax_loss
+from ruvllm.learning.lora import BATCH, LowRank, softmax_loss
 
 __all__ = ["LoraSpeed", "measure_lora"]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import run_now
 from ruvllm.memory.attention import GraphAttention
-from ruvllm.memory.attention_training import Example, mean_ndcg, train_attention
+from ruvllm.memory.attention.training import Example, mean_ndcg, train_attention
 from ruvllm.memory.subgraph import EDGE_KINDS, Subgraph
 
 __all__ = ["AttentionGain", "make_examples", "measure_attention"]

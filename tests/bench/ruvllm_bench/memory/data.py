@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm import InputError
+from ruvllm.artifacts.host import NativeHost
 from ruvllm.encoders.families import MINILM
-from ruvllm.host import NativeHost
 from ruvllm.text.wordpiece import WordPiece
 
 __all__ = ["cache_folder", "embeddings", "sentences", "vectors_in"]

@@ -15,8 +15,8 @@ from ruvllm import RuvLLM
 from ruvllm.index.kmeans import assign, kmeans
 from ruvllm.memory.consolidate import Consolidation, consolidate
 from ruvllm.memory.memory import MemoryStore
-from ruvllm.memory.records import Memory
-from ruvllm.memory.store import Store
+from ruvllm.state.record import Memory
+from ruvllm.state.store import Store
 from ruvllm.types import Feedback
 from ruvllm_bench.memory.attention import measure_attention
 from ruvllm_bench.memory.rows import Row, tell

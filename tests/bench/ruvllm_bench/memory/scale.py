@@ -11,8 +11,8 @@ import numpy as np
 
 from ruvllm.index import IvfIndex, Rows
 from ruvllm.memory.memory import MemoryStore
-from ruvllm.memory.records import Memory
-from ruvllm.memory.store import Store
+from ruvllm.state.record import Memory
+from ruvllm.state.store import Store
 from ruvllm_bench.memory.curves import K, at_recall, points, seconds, truth_of
 from ruvllm_bench.memory.rows import Curve, Row, tell
 from ruvllm_bench.memory.vectors import MILLION, Given, held_mb, perturbed

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import httpx
 
-from ruvllm.memory.check import check
-from ruvllm.memory.store import Store
+from ruvllm.state.repair.check import check
+from ruvllm.state.store import Store
 from ruvllm_bench.serve.spawn import Spawned, spawn
 
 __all__ = ["Crashes", "Written", "crash", "missing", "write"]

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from urllib.request import Request, urlopen
 
 from ruvllm import RuvLLM
-from ruvllm.memory.records import Memory
+from ruvllm.state.record import Memory
 from ruvllm_bench.serve.load import prompts
 from ruvllm_bench.serve.spawn import Spawned, spawn
 

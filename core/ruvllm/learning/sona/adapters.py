@@ -1,0 +1,385 @@
+"""What a SonaEngine's trajectories teach the embedding: at once, and in the background without forgetting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ruvllm.encoders.protocol import Vectors
+from ruvllm.errors import InputError, RuvllmError, StoreError
+from ruvllm.learning.ewc import EwcPlusPlus
+from ruvllm.learning.lora import BATCH, LowRank, apply_all, pairwise_loss
+from ruvllm.learning.patterns import ReasoningBank
+from ruvllm.learning.sona.config import SonaConfig
+from ruvllm.learning.trajectories import Trajectory
+from ruvllm.state.packing import Arrays, Spec, array_json, json_array, pack, unpack
+
+__all__ = ["DRIFT_SPECS", "Drift", "Landmarks", "Ring", "SonaAdapters", "contrast_loss"]
+
+_NEAREST = 4  # of each side: a route's tasks need not all be alike
+
+
+class Ring:
+    """The latest vectors with their routes; the oldest one's place is taken.
+
+    Attributes:
+        rows: float32 (kept, dim).
+        routes: (kept,) of each, as objects.
+    """
+
+    def __init__(self, dim: int, capacity: int) -> None:
+        self._rows, self._next, self._capacity = np.zeros((0, dim), np.float32), 0, capacity
+        self.routes: NDArray[Any] = np.zeros(0, object)
+
+    @property
+    def rows(self) -> Vectors:
+        """In no particular order."""
+        return self._rows
+
+    def add(self, vector: Vectors, route: str) -> None:
+        """The latest one, (dim,)."""
+        if len(self.routes) < self._capacity:
+            self._rows = np.vstack([self._rows, vector[None]])
+            self.routes = np.append(self.routes, route)
+        else:
+            self._rows[self._next], self.routes[self._next] = vector, route
+        self._next = (self._next + 1) % self._capacity
+
+    def to_bytes(self) -> bytes:
+        """For the state file."""
+        return pack({"rows": self._rows, "routes": json_array([self._next, self.routes.tolist()])}, "ring")
+
+    def load(self, data: bytes, error: type[RuvllmError] = StoreError) -> None:
+        """Hold what `to_bytes` was taken of. Raises `error`: it is damaged."""
+        found = unpack(
+            data, "ring", {"rows": Spec(("n", self._rows.shape[1])), "routes": Spec(("b",), "uint8")}, error=error
+        )
+        told, rows = array_json(found["routes"], "landmarks", error), found["rows"]
+        try:
+            following, routes = told
+            if type(following) is not int or not 0 <= following < self._capacity or len(routes) != len(rows):
+                raise ValueError
+            if len(rows) > self._capacity or not all(isinstance(route, str) for route in routes):
+                raise ValueError
+        except (TypeError, ValueError):
+            fix = "drop them; they are collected again"
+            raise error("damaged landmarks", field="landmarks", fix=fix) from None
+        self._rows, self.routes, self._next = rows, np.array(routes, object), following
+
+
+Marked = tuple[Vectors, NDArray[Any]]  # rows (n, dim) and the route of each (n,), as objects
+
+
+class Landmarks:
+    """Examples and warnings at one moment.
+
+    Args:
+        good: of one or more places, which are not copied.
+        bad: warnings.
+    """
+
+    def __init__(self, good: Sequence[Marked], bad: Marked) -> None:
+        self._good, self._bad = good, bad
+
+    def sides(self, y: Vectors, route: str, good: bool) -> tuple[Vectors, Vectors] | None:
+        """(nearer, farther) rows for an adapted task y (dim,); None where there is nothing to tell apart.
+
+        What went well belongs with its route's examples, away from other routes' and from its route's
+        warnings. What went badly is drawn the other way.
+        """
+        compared = [(rows, rows @ y, routes == route) for rows, routes in self._good]
+        own = _nearest(compared)
+        rows, routes = self._bad
+        others = _nearest([(rows, cosines, ~same) for rows, cosines, same in compared])
+        against = np.concatenate([others, _nearest([(rows, rows @ y, routes == route)])])
+        if not len(own) or not len(against):
+            return None
+        return (own, against) if good else (against, own)
+
+
+def _nearest(places: Sequence[tuple[Vectors, Vectors, NDArray[Any]]]) -> Vectors:
+    """The rows (at most _NEAREST, dim) of highest cosine among those of (rows, cosines, mask) that are masked."""
+    found, near = [], []
+    for rows, cosines, mask in places:
+        chosen = np.flatnonzero(mask)
+        if len(chosen) > _NEAREST:
+            chosen = chosen[np.argpartition(-cosines[chosen], _NEAREST)[:_NEAREST]]
+        found.append(rows[chosen])
+        near.append(cosines[chosen])
+    best = np.argsort(-np.concatenate(near), kind="stable")[:_NEAREST]
+    return np.asarray(np.concatenate(found)[best])
+
+
+def contrast_loss(y: Vectors, sides: tuple[Vectors, Vectors], weight: float) -> tuple[float, Vectors]:
+    """(value, gradient with respect to y) of preferring the first side to the second."""
+    value, slope = pairwise_loss(y, *sides)
+    return weight * value, np.asarray(np.float32(weight) * slope, np.float32)
+
+
+_BLOCK = 16  # vectors whose mean is compared with all before
+_WARM = 12  # blocks before the first comparison counts
+_SPAN = 62  # blocks that the reference is a mean over: about a thousand vectors
+_ALLOWED = 1.0  # standard deviations that a block may be further off than the mean block without counting
+_DRIFT = 8.0  # of them in all, beyond those allowed
+_MOST = 6.0  # that one block counts for: an outlier alone is no drift
+_WAITING = 16  # blocks that may wait for the sum to fall back to 0
+DRIFT_SPECS = {"mean": Spec(("dim",), "float64"), "spread": Spec(("dim",), "float64"), "numbers": Spec((3,), "float64")}
+Floats = NDArray[Any]
+
+
+class Drift:
+    """Says when vectors (dim,) begin to come from elsewhere.
+
+    Attributes:
+        z: how far off the last block was, in standard deviations of the blocks before it.
+    """
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+        self._restart()
+
+    def _restart(self) -> None:
+        self._mean, self._spread = np.zeros(self.dim), np.zeros(self.dim)  # of the vectors' entries
+        self._blocks = 0
+        self._far = self._far_squared = 0.0  # moments of the blocks' distances
+        self.z = 0.0
+        self._sum = 0.0
+        self._waiting: list[tuple[Floats, float]] = []
+        self._rows: list[Floats] = []
+
+    def add(self, x: Floats) -> bool:
+        """Take in a vector (dim,); true when the last ones came from elsewhere than those before.
+
+        What follows is then compared with them. Raises InputError: of another width, or not finite.
+        """
+        if x.shape != (self.dim,) or not np.isfinite(x).all():
+            fix = f"use finite numbers of shape ({self.dim},)"
+            raise InputError(f"a vector of shape {x.shape}", field="x", fix=fix)
+        self._rows.append(np.array(x, np.float64))
+        if len(self._rows) < _BLOCK:
+            return False
+        rows, self._rows = np.stack(self._rows), []
+        far = self._distance(rows.mean(0))
+        deviation = float(np.sqrt(max(self._far_squared - self._far**2, 0.0)))
+        self.z = (far - self._far) / max(deviation, 0.05) if self._blocks >= _WARM else 0.0
+        self._sum = max(0.0, self._sum + min(self.z, _MOST) - _ALLOWED)
+        self._waiting.append((rows, far))
+        moved, waiting = self._sum > _DRIFT, self._waiting
+        if moved:
+            self._restart()
+        count = len(waiting) if self._sum == 0 else max(0, len(waiting) - _WAITING)
+        for block, distance in waiting[:count]:
+            self._settle(block, distance)
+        self._waiting = waiting[count:]
+        return moved
+
+    def _distance(self, mean: Floats) -> float:
+        """Squared, of a block's mean from the reference; about 1 for a block of the same kind."""
+        floor = 0.01 * float(self._spread.mean()) + 1e-12
+        return min(_BLOCK * float(((mean - self._mean) ** 2 / (self._spread + floor)).mean()), 100.0)
+
+    def _settle(self, rows: Floats, far: float) -> None:
+        """Let a block count towards the reference."""
+        self._blocks += 1
+        share = 1 / min(self._blocks, _SPAN)
+        self._mean += share * (rows.mean(0) - self._mean)
+        self._spread += share * (((rows - self._mean) ** 2).mean(0) - self._spread)
+        if self._blocks > _WARM // 3:  # before that the reference itself is too rough
+            share = 1 / min(self._blocks - _WARM // 3, _SPAN)
+            self._far += share * (far - self._far)
+            self._far_squared += share * (far * far - self._far_squared)
+
+    def arrays(self) -> Arrays:
+        """The reference, by name; the latest blocks, which do not count towards it yet, are not in it."""
+        numbers = np.array([self._blocks, self._far, self._far_squared])
+        return {"mean": self._mean.copy(), "spread": self._spread.copy(), "numbers": numbers}
+
+    def restore(self, arrays: Arrays, error: type[RuvllmError] = StoreError) -> None:
+        """Go on from what `arrays` gave. Raises `error`: of another width, or impossible."""
+        blocks, far, squared = arrays["numbers"].tolist()
+        shaped = all(arrays[name].shape == (self.dim,) for name in ("mean", "spread"))
+        if not shaped or blocks < 0 or far < 0 or (arrays["spread"] < 0).any():
+            raise error("no reference for drift", field="drift", fix="drop it; it is estimated again")
+        self._restart()
+        self._mean, self._spread = arrays["mean"].copy(), arrays["spread"].copy()
+        self._blocks, self._far, self._far_squared = int(blocks), far, squared
+
+
+_GOOD, _BAD = 192, 64  # latest examples and warnings that a trajectory is compared with
+_PASSES = 2  # over the trajectories of a cycle
+_SLICE = 32  # examples between two looks at the clock: a few milliseconds
+_PARTS = ("micro", "base", "ewc", "drift", "good", "bad")
+_SPECS = {part: Spec((part,), "uint8") for part in _PARTS} | {"counts": Spec((3,), "int64")}
+_FIX = "drop them; they are learnt again"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Lesson:
+    x: Vectors  # (dim,)
+    route: str
+    good: bool
+    weight: float
+
+
+class SonaAdapters:
+    """MicroLoRA over a base LoRA that EWC++ holds.
+
+    Attributes:
+        micro, base: the adapters.
+        ewc: of the base's weights.
+    """
+
+    def __init__(self, dim: int, config: SonaConfig) -> None:
+        self._rates = config.micro_lora_lr, config.base_lora_lr
+        self._strength = config.ewc_lambda
+        self._restarts = 0
+        self.base = LowRank(dim, min(config.base_lora_rank, dim), seed=1)
+        self.micro = LowRank(dim, min(config.micro_lora_rank, dim), seed=2)
+        self.ewc = self._anchor(self.base)
+        self._drift = Drift(dim)
+        self._good, self._bad = Ring(dim, _GOOD), Ring(dim, _BAD)
+
+    def _anchor(self, base: LowRank) -> EwcPlusPlus:
+        return EwcPlusPlus(base.theta.size, strength=self._strength)
+
+    @property
+    def taught(self) -> bool:
+        """Whether anything has moved an adapter."""
+        return self.micro.updates + self.base.updates > 0
+
+    def arrays(self) -> Arrays:
+        """Both adapters, by "micro." or "base." and the name of a part; nothing of a trajectory."""
+        both = {"micro": self.micro, "base": self.base}
+        return {f"{name}.{key}": value for name, one in both.items() for key, value in one.arrays().items()}
+
+    def adopt(self, arrays: Arrays) -> None:
+        """Take up what `arrays` gave, in the place of what was learnt here.
+
+        Raises:
+            InputError: a part is missing, or is for vectors of another width.
+        """
+        made = []
+        for name, before in (("micro", self.micro), ("base", self.base)):
+            try:
+                own = {key: arrays[f"{name}.{key}"] for key in ("down", "up", "alpha")}
+            except KeyError as missing:
+                fix = "give a file that `ruvllm learn export` wrote"
+                raise InputError(f"the adapters lack {missing}", field="file", fix=fix) from None
+            adapter = LowRank.from_arrays(own, InputError)
+            if adapter.dim != before.dim:
+                fix = f"give adapters of {before.dim} dimensions"
+                raise InputError(f"the {name} adapter has {adapter.dim}", field="file", fix=fix)
+            adapter.updates = max(before.updates, 1)
+            made.append(adapter)
+        self.micro, self.base = made
+        self.ewc = self._anchor(self.base)
+
+    def apply(self, x: Vectors) -> Vectors:
+        """x (dim,) or (n, dim), unit rows, adapted by both."""
+        return apply_all(x, (self.micro, self.base))
+
+    def instant(self, one: Trajectory, weight: float, bank: ReasoningBank) -> bool:
+        """INSTANT: one step of the micro adapter; true when there was something to tell the trajectory from."""
+        moved = self._teach_micro(one, weight, bank)
+        (self._good if one.good else self._bad).add(one.vector, one.route)
+        return moved
+
+    def _teach_micro(self, one: Trajectory, weight: float, bank: ReasoningBank) -> bool:
+        y = self.apply(one.vector)
+        good = (bank.centroids, bank.routes), (self._good.rows, self._good.routes)
+        sides = Landmarks(good, (self._bad.rows, self._bad.routes)).sides(y, one.route, one.good)
+        if sides is None:
+            return False
+        self.micro.teach(one.vector, contrast_loss(y, sides, weight)[1], self._rates[0])
+        return True
+
+    def consolidate(self, batch: Sequence[Trajectory], bank: ReasoningBank) -> Iterator[int]:
+        """CONSOLIDATE: the base learns a batch among the patterns, held by what earlier tasks need of it.
+
+        Patterns are rehearsed along with it. Yields, after each short slice, how many trajectories were
+        taught in it for the first time; abandoned in between, it leaves the base as taught so far.
+        """
+        landmarks = Landmarks([(bank.centroids, bank.routes)], (self._bad.rows, self._bad.routes))
+        fresh = [_Lesson(one.vector, one.route, one.good, one.score if one.good else 1 - one.score) for one in batch]
+        known = [_Lesson(one.centroid, one.route, True, one.avg_quality) for one in bank.get_patterns()]
+        if self.base.strength == 0:
+            self._begin(fresh[:BATCH], landmarks)
+        random = np.random.default_rng(self.base.updates)
+        for turn in range(_PASSES):
+            for start in range(0, len(fresh), _SLICE):
+                some = fresh[start : start + _SLICE]
+                for lesson in some:
+                    if turn == 0 and self._drift.add(lesson.x):
+                        self.ewc.consolidate(self.base.theta)
+                    self._teach_base(lesson, landmarks, new=turn == 0)
+                    if known:
+                        self._teach_base(known[int(random.integers(len(known)))], landmarks, new=False)
+                yield len(some) if turn == 0 else 0
+
+    def _begin(self, lessons: Sequence[_Lesson], landmarks: Landmarks) -> None:
+        """The first batch chooses the subspace; from then on its coordinates stay, and the Fisher with them."""
+        xs, slopes = [], []
+        for one in lessons:
+            if (sides := landmarks.sides(one.x, one.route, one.good)) is not None:
+                xs.append(one.x)
+                slopes.append(contrast_loss(one.x, sides, one.weight)[1])
+        if xs:
+            self.base.absorb(np.stack(xs), np.stack(slopes))
+
+    def _teach_base(self, one: _Lesson, landmarks: Landmarks, new: bool) -> None:
+        y = self.base.apply(one.x)
+        sides = landmarks.sides(y, one.route, one.good)
+        if sides is None:
+            return
+        gradient = self.base.gradient(one.x, contrast_loss(y, sides, one.weight)[1])
+        if new:  # what is rehearsed would hide the drift, and count twice in the Fisher
+            self.ewc.observe(gradient, self.base.theta)
+        self.base.step(gradient, self._rates[1])
+        self.ewc.pull(self.base.theta, self._rates[1])
+
+    def restart_micro(self, waiting: Sequence[Trajectory], bank: ReasoningBank) -> None:
+        """What the micro adapter knew the base now knows better; it keeps what still waits."""
+        self._restarts += 1
+        updates = self.micro.updates
+        self.micro = LowRank(self.micro.dim, self.micro.rank, seed=2 + self._restarts)
+        self.micro.updates = updates
+        for one in waiting:
+            self._teach_micro(one, one.score if one.good else 1 - one.score, bank)
+
+    def to_bytes(self) -> bytes:
+        """For the state file."""
+        parts = {
+            "micro": self.micro.to_bytes(),
+            "base": self.base.to_bytes(),
+            "ewc": self.ewc.to_bytes(),
+            "drift": pack(self._drift.arrays(), "drift"),
+            "good": self._good.to_bytes(),
+            "bad": self._bad.to_bytes(),
+        }
+        counts = np.array([self.micro.updates, self.base.updates, self._restarts], np.int64)
+        return pack({name: as_array(data) for name, data in parts.items()} | {"counts": counts}, "sona-adapters")
+
+    def load(self, data: bytes, error: type[RuvllmError] = StoreError) -> None:
+        """Become what `to_bytes` was taken of, at its ranks. Raises `error`: it is damaged, or of another width."""
+        found = unpack(data, "sona-adapters", _SPECS, error=error)
+        part = {name: found[name].tobytes() for name in _PARTS}
+        dim, counts = self.base.dim, found["counts"].tolist()
+        micro, base = (LowRank.from_bytes(part[name], error) for name in ("micro", "base"))
+        if (micro.dim, base.dim) != (dim, dim) or min(counts) < 0:
+            raise error(f"adapters of width {micro.dim} and {base.dim}, not {dim}", field="lora", fix=_FIX)
+        ewc, drift, good, bad = self._anchor(base), Drift(dim), Ring(dim, _GOOD), Ring(dim, _BAD)
+        ewc.load(part["ewc"], error)
+        drift.restore(unpack(part["drift"], "drift", DRIFT_SPECS, error=error), error)
+        good.load(part["good"], error)
+        bad.load(part["bad"], error)
+        self.micro, self.base, self.ewc, self._drift, self._good, self._bad = micro, base, ewc, drift, good, bad
+        self.micro.updates, self.base.updates, self._restarts = counts
+
+
+def as_array(data: bytes) -> NDArray[np.uint8]:
+    """Bytes to be packed inside others: uint8 (bytes,)."""
+    return np.frombuffer(data, np.uint8)

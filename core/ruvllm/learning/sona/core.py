@@ -1,0 +1,311 @@
+"""The five steps of SONA's learning and what they leave behind: patterns, adapters, and trajectories that wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from ruvllm.encoders.protocol import Vectors
+from ruvllm.errors import InputError, RuvllmError, StoreError
+from ruvllm.learning.patterns import Pattern, ReasoningBank, distill
+from ruvllm.learning.sona.adapters import SonaAdapters, as_array
+from ruvllm.learning.sona.config import SonaConfig
+from ruvllm.learning.trajectories import MOST_BYTES, Trajectory, TrajectoryBuffer
+from ruvllm.reprs import one_line
+from ruvllm.state.packing import Spec, array_json, json_array, pack, unpack
+
+__all__ = ["SonaCore", "SonaReport", "SonaStats", "Verdict", "judge"]
+
+_QUALITY, _SUCCESS, _REWARD = 0.5, 0.3, 0.2  # how much each counts of what is told
+_EXPERIENCE = 0.2  # and what is known already, of the whole
+_RELATED = 0.5  # cosine from which a pattern has something to say about a task
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome of judging.
+
+    Attributes:
+        score: 0 to 1.
+        good: an example to follow; else one to avoid.
+        weight: 0 to 1, how much is to be learnt from it.
+        agreement: 0 to 1, how well patterns known before foretold the score's direction; None without any.
+    """
+
+    score: float
+    good: bool
+    weight: float
+    agreement: float | None
+
+
+def judge(
+    quality: float | None,
+    success: bool | None,
+    rewards: Sequence[float],
+    route: str = "",
+    retrieved: Sequence[Pattern] = (),
+    threshold: float = 0.4,
+) -> Verdict:
+    """Weighs what was told with what the retrieved patterns expect of this route.
+
+    Experience tempers a verdict and can turn it down, but a failure or a quality below the threshold
+    stays one however much speaks for it.
+
+    Args:
+        quality: 0 to 1.
+        rewards: of the steps, -1 to 1; their mean counts.
+        retrieved: patterns of the same task, with their similarity.
+
+    Raises:
+        InputError: nothing was told, or quality is out of range.
+    """
+    told = _told(quality, success, rewards)
+    agreement = _expected(route, retrieved)
+    score = told if agreement is None else (1 - _EXPERIENCE) * told + _EXPERIENCE * agreement
+    good = success is not False and min(told, score) >= threshold
+    return Verdict(score, good, score if good else 1 - score, agreement)
+
+
+def _told(quality: float | None, success: bool | None, rewards: Sequence[float]) -> float:
+    parts = []
+    if quality is not None:
+        if isinstance(quality, bool) or not isinstance(quality, int | float) or not 0 <= quality <= 1:
+            raise InputError(f"quality is {quality!r}", field="quality", fix="use a number from 0 to 1")
+        parts.append((_QUALITY, float(quality)))
+    if success is not None:
+        if not isinstance(success, bool):
+            raise InputError(f"success is {success!r}", field="success", fix="use True, False or None")
+        parts.append((_SUCCESS, float(success)))
+    if rewards:
+        parts.append((_REWARD, float(np.clip(rewards, -1, 1).mean()) / 2 + 0.5))
+    if not parts:
+        message = "nothing is known of how the trajectory came out"
+        raise InputError(message, field="quality", fix="give quality, success or a step's reward")
+    return sum(weight * value for weight, value in parts) / sum(weight for weight, _ in parts)
+
+
+def _expected(route: str, retrieved: Sequence[Pattern]) -> float | None:
+    related = [(one, one.similarity or 0.0) for one in retrieved if one.route and (one.similarity or 0) >= _RELATED]
+    if not route or not related:
+        return None
+    votes = sum(near * (one.avg_quality if one.route == route else 1 - one.avg_quality) for one, near in related)
+    return votes / sum(near for _, near in related)
+
+
+@dataclass(frozen=True, slots=True)
+class SonaReport:
+    """What a call of `tick` or `force_learn` did.
+
+    Attributes:
+        ran: whether there was anything to do, and it was due.
+        finished: false when the time was over first; the next call goes on there.
+        trajectories: that the base adapter was taught, each counted once.
+        patterns: known after it.
+        consolidated: tasks that EWC++ has consolidated, in all.
+    """
+
+    ran: bool
+    finished: bool
+    trajectories: int
+    patterns: int
+    consolidated: int
+    seconds: float
+
+    __repr__ = one_line
+
+
+@dataclass(frozen=True, slots=True)
+class SonaStats:
+    """Where an engine stands.
+
+    Attributes:
+        trajectories: ended so far.
+        waiting: of them, not learnt from by the background yet; `dropped` never will be.
+        judged_good: examples, the others are warnings.
+        micro_updates, base_updates: of the adapters; micro_strength, base_strength: ‖W‖ of what they change.
+        ewc_tasks, ewc_lambda: tasks consolidated, and how firmly they are held.
+    """
+
+    enabled: bool
+    open: int
+    trajectories: int
+    judged_good: int
+    waiting: int
+    dropped: int
+    patterns: int
+    cycles: int
+    micro_updates: int
+    base_updates: int
+    micro_strength: float
+    base_strength: float
+    ewc_tasks: int
+    ewc_lambda: float
+
+    __repr__ = one_line
+
+
+_BANK = 4  # cycles' worth of patterns that are kept
+_CHUNK = 1_000  # trajectories that are clustered together
+_RELEARNT = 32  # of those that still wait, the latest are kept in the micro adapter
+_PARTS = ("adapters", "bank", "waiting", "about")
+_SPECS = {part: Spec((part,), "uint8") for part in _PARTS}
+_FIX = "drop it; it is learnt again"
+
+
+class SonaCore:
+    """Learns from trajectories that have ended.
+
+    Args:
+        dim: width of the vectors.
+        clock: seconds since 1970.
+
+    Attributes:
+        bank: the patterns.
+        adapters: micro and base.
+        waiting: trajectories that the background has not learnt from yet.
+        ended, good: trajectories so far, and those of them that were examples.
+        cycles: background cycles that were finished.
+    """
+
+    def __init__(self, dim: int, config: SonaConfig, clock: Callable[[], float]) -> None:
+        self.dim, self.config, self._clock = dim, config, clock
+        self.bank = ReasoningBank(dim, _BANK * config.pattern_clusters, config.quality_threshold)
+        self.adapters = SonaAdapters(dim, config)
+        self.waiting = TrajectoryBuffer(config.trajectory_capacity)
+        self.ended = self.good = self.cycles = 0
+        self._distilled = 0  # the last trajectory that is in a pattern
+        self._last = clock()  # when a cycle ended
+        self._work: Iterator[int] | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a cycle has begun and is not finished."""
+        return self._work is not None
+
+    @property
+    def due(self) -> bool:
+        """Whether a cycle has begun, the interval is over, or the buffer is full."""
+        over = (self._clock() - self._last) * 1000 >= self.config.background_interval_ms
+        return self.busy or over or len(self.waiting) >= self.waiting.capacity
+
+    def learn(self, trajectory: Trajectory, verdict: Verdict) -> None:
+        """Take in a trajectory that was judged: at once, and for the background. Its id is `ended` + 1."""
+        self.waiting.add(trajectory)
+        self.ended += 1
+        self.good += verdict.good
+        self.instant(trajectory, verdict)
+
+    def apply(self, x: Vectors) -> Vectors:
+        """Unit rows (dim,) or (n, dim) adapted by both adapters."""
+        return self.adapters.apply(x) if self.adapters.taught else x
+
+    def retrieve(self, vector: Vectors, k: int) -> list[Pattern]:
+        """RETRIEVE: the patterns nearest to a task (dim,), adapted as far as is learnt."""
+        return self.bank.find(self.apply(vector), k)
+
+    def judge(
+        self,
+        retrieved: Sequence[Pattern],
+        quality: float | None,
+        success: bool | None,
+        rewards: Sequence[float] = (),
+        route: str = "",
+    ) -> Verdict:
+        """JUDGE: what the outcome is worth, tempered by what the patterns expect of this route."""
+        return judge(quality, success, rewards, route, retrieved, self.config.quality_threshold)
+
+    def instant(self, trajectory: Trajectory, verdict: Verdict) -> bool:
+        """INSTANT: the micro adapter learns one trajectory; true when there was something to tell it from."""
+        return self.adapters.instant(trajectory, verdict.weight, self.bank)
+
+    def distill(self) -> Iterator[int]:
+        """DISTILL: what went well becomes patterns, what failed weakens the pattern that advised it.
+
+        A chunk of trajectories counts when all of it is clustered, so an abandoned run repeats nothing.
+        """
+        fresh = [one for one in self.waiting if one.id > self._distilled]
+        for start in range(0, len(fresh), _CHUNK):
+            chunk = fresh[start : start + _CHUNK]
+            found: list[Pattern] = []
+            for patterns in distill(chunk, self.config.pattern_clusters, self._clock()):
+                found += patterns
+                yield 0
+            self.bank.add(found)
+            for one in chunk:
+                if not one.good:
+                    self.bank.weaken(one.vector, one.route, one.score)
+            self._distilled = chunk[-1].id
+            yield 0
+
+    def consolidate(self, batch: Sequence[Trajectory]) -> Iterator[int]:
+        """CONSOLIDATE: the base adapter learns a batch, held by EWC++; yields how many are new to it each time."""
+        return self.adapters.consolidate(batch, self.bank)
+
+    def _cycle(self) -> Iterator[int]:
+        batch = list(self.waiting)
+        yield from self.distill()
+        yield from self.consolidate(batch)
+        self.waiting.learnt(batch[-1].id)
+        self.adapters.restart_micro(self.waiting.latest(_RELEARNT), self.bank)
+        self.cycles += 1
+        self._last = self._clock()
+
+    def run(self, budget_s: float | None = None) -> SonaReport:
+        """Go on with the cycle at hand, or begin one, for about this long; with None until it is finished.
+
+        One slice is always done.
+        """
+        start, taught = time.perf_counter(), 0
+        ran = self.busy or len(self.waiting) > 0
+        if ran:
+            work, self._work = self._work or self._cycle(), None  # one that is interrupted begins again
+            for done in work:
+                taught += done
+                if budget_s is not None and time.perf_counter() - start >= budget_s:
+                    self._work = work
+                    break
+        took = time.perf_counter() - start
+        return SonaReport(ran, self._work is None, taught, len(self.bank), self.adapters.ewc.tasks, took)
+
+    def to_bytes(self) -> bytes:
+        """For the state file; a cycle at hand begins again with what it has not finished."""
+        counts = [self._distilled, self.ended, self.good, self.cycles, self._last]
+        parts = {
+            "adapters": as_array(self.adapters.to_bytes()),
+            "bank": as_array(self.bank.to_bytes()),
+            "waiting": as_array(self.waiting.to_bytes(self.dim)),
+            "about": json_array([asdict(self.config), self.dim, counts]),
+        }
+        return pack(parts, "sona")
+
+    @classmethod
+    def from_bytes(
+        cls,
+        data: bytes,
+        clock: Callable[[], float],
+        config: SonaConfig | None = None,
+        error: type[RuvllmError] = StoreError,
+    ) -> SonaCore:
+        """What `to_bytes` was taken of, with its options or others. Raises `error`: it is damaged."""
+        found = unpack(data, "sona", _SPECS, most_bytes=MOST_BYTES, error=error)
+        told = array_json(found["about"], "sona", error)
+        try:
+            options, dim, counts = told
+            kept = SonaConfig.of({**options, "embedding_dim": dim})
+            *whole, last = counts
+            if len(whole) != 4 or not all(type(n) is int and 0 <= n < 1 << 53 for n in whole) or not 0 <= last < 1e15:
+                raise ValueError("counts that cannot be")
+        except (TypeError, ValueError) as bad:  # ConfigError is one
+            raise error(f"a damaged engine: {bad}"[:200], field="sona", fix=_FIX) from None
+        made = cls(dim, config or kept, clock)
+        made.adapters.load(found["adapters"].tobytes(), error)
+        made.bank.load(found["bank"].tobytes(), error)
+        made.waiting.load(found["waiting"].tobytes(), dim, error)
+        made._distilled, made.ended, made.good, made.cycles = whole
+        if made._distilled > made.ended or any(one.id > made.ended for one in made.waiting):
+            raise error("trajectories that never ended", field="sona", fix=_FIX)
+        made._last = float(last)
+        return made

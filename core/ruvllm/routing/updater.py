@@ -1,0 +1,354 @@
+"""How a router's scorers come to know what it was told: built when first asked for, and never behind."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ruvllm.encoders.protocol import Encoder, Pause, Vectors, no_pause
+from ruvllm.routing.calibration import Calibration, fit_temperature, softmax
+from ruvllm.routing.fusion import RouterWeights
+from ruvllm.routing.head import MOST, Design, Examples, Neighbours
+from ruvllm.routing.scorer import Basis, Scored, Scorer, TaskView
+from ruvllm.routing.teaching import Fold, Taught, centroids_of, enough, folds_of
+from ruvllm.text.lexical import Bm25, content, stems
+from ruvllm.types import Agent, Feedback
+
+__all__ = ["Learner", "Lesson", "Lessons", "trusted"]
+
+_NEIGHBOURS = 10
+_ENOUGH = 100  # texts below which neighbours are too far to contradict
+_ALONE = 0.15  # a label with less of the neighbours' vote than this share of another's …
+_SHARED = 0.5  # … which has at least this share of all, is doubted
+_DOUBTED = np.float32(0.05)
+_CELLS = 1 << 21  # cosines at a time
+
+
+async def trusted(
+    vectors: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    agents: int,
+    *,
+    first: int = 0,
+    pause: Pause = no_pause,
+) -> NDArray[np.float32]:
+    """How much labelled texts should count: float32 (n - first,), 1 or nearly nothing.
+
+    Args:
+        vectors: float32 (n, dim), unit rows.
+        labels: int64 (n,), each below `agents`.
+        first: the texts before this one are neighbours only.
+        pause: awaited between slices of the work.
+    """
+    n = len(vectors)
+    out = np.ones(n - first, np.float32)
+    step = max(1, _CELLS // max(n, 1))
+    for start in range(first, n if n >= _ENOUGH else first, step):
+        stop = min(start + step, n)
+        cosines = vectors[start:stop] @ vectors.T
+        rows, own_labels = np.arange(stop - start), labels[start:stop]
+        cosines[rows, start + rows] = -1
+        near = np.argpartition(-cosines, _NEIGHBOURS, axis=1)[:, :_NEIGHBOURS]
+        weights = np.maximum(np.take_along_axis(cosines, near, 1), 0) ** 4  # the nearest say most
+        cells = (rows[:, None] * np.int64(agents) + labels[near]).ravel()
+        votes = np.bincount(cells, weights.ravel(), len(rows) * agents).reshape(len(rows), agents)
+        own = votes[rows, own_labels]
+        votes[rows, own_labels] = 0
+        other = votes.max(1)
+        doubted = (own < _ALONE * other) & (other > _SHARED * weights.sum(1))
+        out[start - first : stop - first][doubted] = _DOUBTED
+        await pause()
+    return out
+
+
+_RECENT = 512  # decisions that tell how well it is calibrated
+_TELLING = 200  # of them, from which they tell more than examples held out long ago
+_GROWN = 2  # times as many examples, from which the share is chosen again
+_SHARES = (1.0, 0.4, 0.15, 0.05, 0.0)
+_LOOSE = 5e-4
+_SLICE = 64  # lessons scored at a time
+_SURE, _CONTRADICTED = 0.8, 0.25  # an answer as sure as this is overturned by so much of an instant update
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """Feedback as a scorer sees it.
+
+    Attributes:
+        vector: float32 (dim,) of the text.
+        view: its words and lexical scores.
+        label: the agent's number.
+        weight: how far it may move the scores.
+        right: whether the text belongs to that agent.
+    """
+
+    vector: Vectors
+    view: TaskView
+    label: int
+    weight: float = 1.0
+    right: bool = True
+
+
+class Lessons:
+    """Feedback's way into one scorer.
+
+    Args:
+        neighbours: whether scores from the nearest examples may be added; they cost time at every task.
+    """
+
+    def __init__(self, neighbours: bool) -> None:
+        self._neighbours = neighbours
+        self._chosen = 0  # examples when the share was chosen
+        self._recent = deque[tuple[NDArray[np.float32], float, int]](maxlen=_RECENT)
+
+    def take(self, scorer: Scorer, lesson: Lesson) -> None:
+        """Learn one at once."""
+        scored = scorer.score(lesson.vector, lesson.view)
+        weight = lesson.weight * (_CONTRADICTED if lesson.right and _contradicts(scorer, scored, lesson.label) else 1)
+        if lesson.right:
+            self._recent.append((scored.logits, scored.closeness, lesson.label))
+        head, words = scorer.taught.head, lesson.view.words
+        offsets = scored.logits - head.logits(lesson.vector, words)
+        move = head.learn if lesson.right else head.avoid
+        move(lesson.vector, words, offsets, lesson.label, weight)
+
+    async def review(
+        self, scorer: Scorer, examples: Examples, lessons: Sequence[Lesson], pause: Pause = no_pause
+    ) -> Taught:
+        """What the scorer should know of its agents' examples and all lessons together.
+
+        Args:
+            examples: the agents' own.
+            pause: awaited between steps; lessons taken meanwhile have to be taken once more by the result.
+        """
+        every = await _joined(scorer, examples, [lesson for lesson in lessons if lesson.right], pause)
+        before = scorer.taught
+        if not len(every):
+            return before
+        if before.calibration is not None and not self._chosen:
+            self._chosen = len(examples)  # its share and calibration came with these
+        taught = await self._refitted(before, every, pause)
+        self._recent.clear()
+        mended = Scorer(scorer.vectors, taught, scorer.stage, scorer.adapter)
+        for lesson in lessons:
+            if not lesson.right:
+                self.take(mended, lesson)
+        return taught
+
+    async def _refitted(self, before: Taught, every: Examples, pause: Pause) -> Taught:
+        taught = before
+        if enough(every) and (before.calibration is None or len(every) >= _GROWN * self._chosen):
+            taught = await self._chosen_again(before, every, pause)
+            self._chosen = len(every)
+        elif len(self._recent) >= _TELLING:
+            logits, closeness, labels = (np.array(column) for column in zip(*self._recent, strict=True))
+            taught = replace(before, calibration=Calibration.measure(logits, labels, closeness.astype(np.float32)))
+        design = Design(every, before.head.tfidf.width)
+        head = await design.fit(pause, float(taught.share), _LOOSE, start=before.head.weights)
+        near = taught.neighbours
+        if near is not None and near.weight and len(every) <= MOST:
+            near = _neighbours(every, near.weight)
+        centroids = centroids_of(every)[0] if taught.calibration else taught.centroids
+        return replace(taught, head=head, neighbours=near, centroids=centroids)
+
+    async def _chosen_again(self, before: Taught, every: Examples, pause: Pause) -> Taught:
+        """The share, the neighbours' weight and the calibration that one fifth, held out, likes best."""
+        fold = folds_of(len(every))
+        out, held = Fold(every, fold == 0), np.flatnonzero(fold == 0)
+        share, logits = await _best_share(out, every.labels[held], float(before.share), pause)
+        near = None
+        if self._neighbours and len(every) <= MOST:
+            near, logits = _neighbours(every, 1.0).weighed(logits, held, fold)
+        closeness = centroids_of(every)[1][held]
+        calibration = Calibration.measure(logits, every.labels[held], closeness)
+        return replace(before, share=np.float32(share), neighbours=near, calibration=calibration)
+
+
+async def _best_share(
+    fold: Fold, labels: NDArray[np.int64], start: float, pause: Pause
+) -> tuple[float, NDArray[np.float32]]:
+    """(the share that held-out examples like best, their logits under it): down from `start` until it gets worse."""
+    best, share, kept = np.inf, start, np.zeros((0, 0), np.float32)
+    for lower in (value for value in _SHARES if value <= start + 1e-6):
+        logits = await fold.logits(lower, pause)
+        loss = fit_temperature(logits, labels)[1]
+        if loss >= best:
+            break
+        best, share, kept = loss, lower, logits
+    return share, kept
+
+
+def _contradicts(scorer: Scorer, scored: Scored, label: int) -> bool:
+    """Whether the scorer was sure of another agent."""
+    calibration = scorer.taught.calibration
+    if calibration is None:
+        return False
+    probabilities = softmax(scored.logits / np.float32(calibration.temperature))
+    top = int(probabilities.argmax())
+    return top != label and float(probabilities[top]) >= _SURE
+
+
+async def _joined(scorer: Scorer, examples: Examples, lessons: Sequence[Lesson], pause: Pause) -> Examples:
+    """Examples and lessons as one, sorted by agent."""
+    if lessons:
+        zero = list[Vectors]()
+        for i, lesson in enumerate(lessons):
+            zero.append(scorer.zero_shot(lesson.vector, lesson.view.bm25)[1])
+            if i % _SLICE == 0:
+                await pause()
+        own, agents = len(examples), examples.offsets.shape[1]
+        examples = Examples(
+            np.concatenate([examples.vectors, np.stack([lesson.vector for lesson in lessons])]),
+            examples.words + [lesson.view.words for lesson in lessons],
+            np.concatenate([examples.labels, np.array([lesson.label for lesson in lessons], np.int64)]),
+            np.concatenate([examples.offsets, np.stack(zero)]),
+            np.concatenate([examples.weights, np.array([lesson.weight for lesson in lessons], np.float32)]),
+        )
+        examples.weights[own:] *= await trusted(examples.vectors, examples.labels, agents, first=own, pause=pause)
+    order = examples.labels.argsort(kind="stable")
+    return Examples(
+        examples.vectors[order],
+        [examples.words[i] for i in order.tolist()],
+        examples.labels[order],
+        examples.offsets[order],
+        examples.weights[order],
+    )
+
+
+def _neighbours(examples: Examples, weight: float) -> Neighbours:
+    return Neighbours(examples.vectors, examples.labels, examples.offsets.shape[1], weight)
+
+
+class Learner:
+    """The scorers of a set of agents, one for each encoder, and the feedback that they take in.
+
+    Args:
+        agents: the set.
+        lexicon: their words.
+        weights: trained weights.
+        encoders: by name; not how to ask the router for one: the two would keep each other in memory.
+        bases: by encoder name, what was built before for nearly these agents.
+        seen: by encoder name, how much of the feedback to come is in there already.
+        built: is given a scorer that was built from nothing, and gives the one to use.
+    """
+
+    def __init__(
+        self,
+        agents: Sequence[Agent],
+        lexicon: Bm25,
+        weights: RouterWeights,
+        encoders: Mapping[str, Encoder],
+        bases: Mapping[str, Basis],
+        seen: Mapping[str, int] | None = None,
+        built: Callable[[str, Scorer], Scorer] | None = None,
+    ) -> None:
+        self._built = built
+        self.agents, self._lexicon, self._weights = agents, lexicon, weights
+        self._encoders, self._bases = encoders, bases
+        self._number = {agent.name: i for i, agent in enumerate(agents)}
+        self.scorers = {name: basis.scorer for name, basis in bases.items() if basis.moves.identity}
+        self.told: list[Feedback] = []
+        # scorer name -> how much of `told` it has taken in
+        self._seen = {name: count for name, count in (seen or {}).items() if name in self.scorers}
+        self._lessons: dict[str, Lessons] = {}
+        self._examples: dict[str, Examples] = {}
+
+    async def scorer(self, name: str, pause: Pause = no_pause) -> Scorer:
+        """The scorer of an encoder, built when first asked for, with all feedback taken in."""
+        if name not in self.scorers:
+            stage, adapter = self._weights.stages[name], self._weights.adapter
+            built = await Scorer.build(
+                self.agents,
+                self._lexicon,
+                self._encoders[name],
+                stage,
+                adapter,
+                basis=self._bases.get(name),
+                pause=pause,
+            )
+            if self._built is not None and name not in self._bases:
+                built = self._built(name, built)
+            self.scorers.setdefault(name, built)  # another task may have been faster, and have learnt already
+        await self._catch_up(name)
+        return self.scorers[name]
+
+    async def catch_up(self) -> None:
+        """Let every scorer there is take in what it has not seen."""
+        for name in list(self.scorers):
+            await self._catch_up(name)
+
+    async def review(self, pause: Pause = no_pause) -> None:
+        """Fit what was learnt once more, from all examples and feedback.
+
+        Args:
+            pause: awaited between slices of the work; what is told meanwhile is taken in by the old and the new.
+        """
+        for name in list(self.scorers):
+            scorer = await self.scorer(name)
+            if name not in self._examples:
+                encoder = self._encoders[name]
+                self._examples[name] = await scorer.examples(self.agents, self._lexicon, encoder, pause)
+            count = len(self.told)
+            lessons = await self._as_lessons(name, _latest(self.told), pause)
+            taught = await self._lessons_of(name).review(scorer, self._examples[name], lessons, pause)
+            scorer.taught, self._seen[name] = taught, count
+            await self._catch_up(name)
+
+    @property
+    def learnt(self) -> dict[str, tuple[Scorer, int]]:
+        """Every scorer there is, with how much of `told` it has taken in."""
+        return {name: (scorer, self._seen.get(name, 0)) for name, scorer in self.scorers.items()}
+
+    def view(self, text: str) -> TaskView:
+        """A text's words and lexical scores."""
+        words = stems(text)
+        return TaskView(words, self._lexicon.scores(content(words)))
+
+    async def _catch_up(self, name: str) -> None:
+        seen = self._seen.get(name, 0)
+        if seen == len(self.told):
+            return
+        self._seen[name] = len(self.told)  # before it waits: nobody else shall take in the same
+        try:
+            lessons = await self._as_lessons(name, self.told[seen:])
+        except BaseException:
+            self._seen[name] = min(seen, self._seen[name])
+            raise
+        for lesson in lessons:
+            self._lessons_of(name).take(self.scorers[name], lesson)
+
+    async def _as_lessons(self, name: str, told: Sequence[Feedback], pause: Pause = no_pause) -> list[Lesson]:
+        """Feedback as the scorer of an encoder sees it."""
+        lessons = list[Lesson]()
+        for first in range(0, len(told), _SLICE):
+            some = told[first : first + _SLICE]
+            vectors = await self._encoders[name].encode([feedback.text for feedback in some])
+            lessons += [
+                Lesson(vector, self.view(f.text), self._number[f.agent], f.weight, f.right)
+                for f, vector in zip(some, vectors, strict=True)
+            ]
+            await pause()
+        return lessons
+
+    def _lessons_of(self, name: str) -> Lessons:
+        return self._lessons.setdefault(name, Lessons(neighbours=name != "static"))
+
+
+def _latest(told: Sequence[Feedback]) -> list[Feedback]:
+    """The last word on each text: the agent it belongs to, and those it was found not to belong to since."""
+    right: dict[str, Feedback] = {}
+    wrong: dict[tuple[str, str], Feedback] = {}
+    for feedback in told:
+        text, agent = feedback.text, feedback.agent
+        if feedback.right:
+            right[text] = feedback
+            wrong.pop((text, agent), None)
+        else:
+            wrong[text, agent] = feedback
+            if text in right and right[text].agent == agent:
+                del right[text]
+    return [*right.values(), *wrong.values()]

@@ -1,0 +1,433 @@
+"""Which LLM backend to ask, learnt from outcomes: a contextual bandit under limits on cost, latency and quality.
+
+`select` keeps to the limits, and among the backends within them takes the one of the greatest value. Without a
+budget the value is quality / (cost · latency); with one it is quality less a price for cost, and the price is set
+so that the mean cost comes to the budget: as much quality as that buys.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from io import BytesIO
+from math import inf, isfinite
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ruvllm.artifacts.host import load_npz
+from ruvllm.artifacts.shipped import shipped_encoder
+from ruvllm.encoders.protocol import Encoder, run_now
+from ruvllm.errors import ArtifactError, InputError, StoreError
+from ruvllm.hints import by_object
+from ruvllm.reprs import one_line, shortened
+from ruvllm.sizing.bandit import Bandit, drawing_chances, logit
+from ruvllm.sizing.difficulty import Difficulty, policy_for
+from ruvllm.sizing.fastgrnn import ModelSize
+from ruvllm.sizing.ledger import Ledger, SizeOutcomes, sizes_by_cost
+from ruvllm.sizing.prompt_forms import PROMPT_FORMS, prompt_forms
+
+__all__ = ["BackendProfile", "Choice", "LLMOrchestrator", "Limits", "columns_of"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of one prompt; None for no limit.
+
+    Attributes:
+        cost: US dollars, at most.
+        latency: milliseconds, at most.
+        quality: expected, at least.
+    """
+
+    cost: float | None = None
+    latency: float | None = None
+    quality: float | None = None
+
+    def within(self, names: Sequence[str], cost: Array, latency: Array, quality: Array) -> NDArray[np.intp]:
+        """Places of the backends that keep all limits, of what each is expected to be (n,).
+
+        Raises:
+            InputError: none does (the nearest is named), or a limit is no number.
+        """
+        over = (
+            _over("cost", cost, inf if self.cost is None else self.cost),
+            _over("latency", latency, inf if self.latency is None else self.latency),
+            _over("quality", -quality, inf if self.quality is None else -self.quality),
+        )
+        misses = np.sum(over, 0)
+        kept = np.flatnonzero(misses <= 0)
+        if not len(kept):
+            best = int(misses.argmin())
+            missed = " and ".join(self._missed(float(cost[best]), float(latency[best]), float(quality[best])))
+            told = f"no backend matches: the nearest, {names[best]!r}, {missed}"
+            raise InputError(told, field="requirements", fix="relax that limit, or add a backend")
+        return kept
+
+    def _missed(self, cost: float, latency: float, quality: float) -> list[str]:
+        missed = []
+        if self.cost is not None and cost > self.cost:
+            missed.append(f"costs ${cost:.4g} (max_cost {self.cost:g})")
+        if self.latency is not None and latency > self.latency:
+            missed.append(f"takes {latency:.0f} ms (max_latency {self.latency:g})")
+        if self.quality is not None and quality < self.quality:
+            missed.append(f"has an expected quality of {quality:.3f} (min_quality {self.quality:g})")
+        return missed
+
+
+def _over(name: str, values: Array, limit: float) -> Array:
+    """How far each value is over a limit, as a share of it; 0 within."""
+    if limit != limit:
+        raise InputError(f"the limit on {name} is no number", field=name, fix="give a number, or leave it out")
+    return np.maximum(values - limit, 0) / max(abs(limit), 1e-9) if limit < inf else np.zeros(len(values))
+
+
+@dataclass(frozen=True, slots=True)
+class BackendProfile:
+    """What is known of a backend beforehand; outcomes correct all of it.
+
+    Attributes:
+        cost: US dollars of a prompt with its answer.
+        latency: milliseconds to the whole answer.
+        quality: mean quality of its answers, 0 to 1.
+        size: what the model router takes it for; by its place among the backends' costs when None.
+    """
+
+    name: str
+    cost: float
+    latency: float = 1_000.0
+    quality: float = 0.8
+    size: ModelSize | None = None
+
+    __repr__ = one_line
+
+    def __post_init__(self) -> None:
+        checks = (
+            ("name", bool(self.name), "a name"),
+            ("cost", isfinite(self.cost) and self.cost >= 0, "dollars, 0 or more"),
+            ("latency", isfinite(self.latency) and self.latency > 0, "milliseconds above 0"),
+            ("quality", 0 <= self.quality <= 1, "0 to 1"),
+        )
+        for name, right, fix in checks:
+            if not right:
+                raise InputError(f"{name} is {getattr(self, name)!r}", field=name, fix=f"give {fix}")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The backend for one prompt.
+
+    Attributes:
+        quality, cost, latency: as expected.
+        value: what it was chosen for.
+        alternatives: the other backends within the limits, best first.
+        inputs: of the prompt, for `record_outcome`.
+        weight: that the outcome counts with: its inverse chance as a share of all backends' (Li & Li 2019). Without
+            it a backend would be judged by the prompts it is given, those it was thought to be good at.
+        turn: where the model router keeps the prompt; -1 where it does not learn from it.
+    """
+
+    backend: str
+    quality: float
+    cost: float
+    latency: float
+    value: float
+    alternatives: tuple[str, ...]
+    inputs: Array = field(repr=False, compare=False)
+    weight: float = 1.0
+    turn: int = -1
+
+    __repr__ = one_line
+
+
+def columns_of(
+    difficulty: Difficulty | None, backends: Sequence[BackendProfile], dim: int, encoder: Encoder | None
+) -> list[int]:
+    """Which of a difficulty's models each backend is."""
+    if difficulty is None:
+        return []
+    read = difficulty.encoder if encoder is None or not difficulty.encoder else encoder.name
+    if difficulty.dim != dim or read != difficulty.encoder:
+        message = f"the difficulty reads vectors of {difficulty.encoder or 'an encoder'}, {difficulty.dim} wide"
+        raise InputError(message, field="difficulty", fix="train it with the encoder that the prompts are read by")
+    names = [backend.name for backend in backends]
+    if set(names) <= set(difficulty.models):
+        return [difficulty.models.index(name) for name in names]
+    if len(names) != len(difficulty.models):
+        known = ", ".join(difficulty.models)[:80]
+        raise InputError(f"the difficulty is of {known}", field="difficulty", fix="call the backends like its models")
+    ranked = sorted(range(len(names)), key=lambda i: backends[i].cost)
+    return [ranked.index(i) for i in range(len(names))]
+
+
+_OPTIMISM = 0.5  # standard deviations that an unsure quality is raised by
+_WINDOW = 1_024  # prompts that the price is set by
+_STARTING = 32  # prompts before there is a price
+_HORIZON = 1_000  # prompts within which overspending is made good
+
+
+class LLMOrchestrator:
+    """Chooses among backends and learns from what came of it.
+
+    Args:
+        backends: two or more, each name once.
+        encoder: of prompts; when None, `select` takes vectors, and reads texts with the shipped static one.
+        dim: of the vectors, where there is no encoder.
+        budget: mean US dollars of a prompt; None for the best quality / (cost · latency).
+        memory: outcomes after which an old one has lost most of its weight: backends change.
+        explore: answers after which half of the choices under a budget still are random, and soon few are.
+        seed: of those.
+        difficulty: what is known beforehand (`ruvllm tiers train`), of models called like the backends, or as many
+            from the weakest to the strongest as there are backends from the cheapest to the dearest. Outcomes teach
+            how far it is off.
+        sizes: takes the same outcomes to the model router.
+
+    Raises:
+        InputError: fewer backends, a name twice, a budget below the cheapest, or a difficulty of other models or
+            another encoder.
+    """
+
+    def __init__(
+        self,
+        backends: Sequence[BackendProfile],
+        encoder: Encoder | None = None,
+        *,
+        dim: int = 256,
+        budget: float | None = None,
+        memory: float = 10_000.0,
+        explore: int = 1_000,
+        seed: int = 0,
+        difficulty: Difficulty | None = None,
+        sizes: SizeOutcomes | None = None,
+    ) -> None:
+        if not isinstance(backends, Sequence) or not all(isinstance(one, BackendProfile) for one in backends):
+            fix = 'give a list of BackendProfile("name", cost=…)'
+            raise InputError(f"backends are {shortened(backends)}", field="backends", fix=fix)
+        names = [backend.name for backend in backends]
+        if len(names) < 2 or len(set(names)) != len(names):
+            raise InputError(f"backends are {names[:8]}", field="backends", fix="give two or more, each name once")
+        if budget is not None and not budget >= (least := min(backend.cost for backend in backends)):
+            raise InputError(f"budget is {budget}", field="budget", fix=f"the cheapest backend costs {least:g}")
+        if not memory >= 100:
+            raise InputError(f"memory is {memory}", field="memory", fix="give 100 outcomes or more")
+        self.backends, self.encoder, self.budget = tuple(backends), encoder, budget
+        self.dim = dim if encoder is None else encoder.dim
+        self._number = {name: i for i, name in enumerate(names)}
+        self.explore = explore
+        self._difficulty, self._columns = difficulty, columns_of(difficulty, self.backends, self.dim, encoder)
+        priors, told = [backend.quality for backend in backends], difficulty is not None
+        self.bandit = Bandit(self.dim, len(PROMPT_FORMS), priors, memory, told)
+        self.ledger = Ledger(names, [b.cost for b in backends], [b.latency for b in backends])
+        ranked = sizes_by_cost([b.cost for b in backends])
+        self._sizes = [rank if b.size is None else b.size for b, rank in zip(backends, ranked, strict=True)]
+        self._price, self._learner, self._lost = 0.0, sizes, ""
+        self._random = np.random.default_rng(seed)
+        self._window = np.zeros((0, self.bandit.inputs))
+
+    @by_object()
+    def select(
+        self,
+        prompt: str | Array,
+        *,
+        max_cost: float | None = None,
+        max_latency: float | None = None,
+        min_quality: float | None = None,
+    ) -> Choice:
+        """The backend for a prompt, a text or its vector (dim,).
+
+        Args:
+            max_cost: US dollars; max_latency: milliseconds; min_quality: expected, 0 to 1.
+
+        Raises:
+            InputError: no backend is within the limits (the nearest is named), or the prompt cannot be read.
+        """
+        return run_now(self.aselect(prompt, max_cost=max_cost, max_latency=max_latency, min_quality=min_quality))
+
+    @by_object()
+    async def aselect(
+        self,
+        prompt: str | Array,
+        *,
+        max_cost: float | None = None,
+        max_latency: float | None = None,
+        min_quality: float | None = None,
+    ) -> Choice:
+        """`select`, for an encoder that has to be awaited."""
+        inputs = await self._inputs(prompt)
+        choice = self.choose(inputs, max_cost, max_latency, min_quality)
+        return replace(choice, turn=self._turn(inputs, prompt))
+
+    def inputs(self, text: str, vector: Array) -> Array:
+        """What is learnt from of a prompt, for `choose`: float64 (dim + forms + 1,); text may be "".
+
+        With a difficulty its logit of each backend follows.
+        """
+        vector = np.asarray(vector)
+        if vector.shape != (self.dim,) or not np.isfinite(vector).all():
+            fix = f"give {self.dim} finite numbers"
+            raise InputError(f"a vector of shape {vector.shape}", field="vector", fix=fix)
+        here = np.concatenate([vector, prompt_forms(text), [1.0]], dtype=np.float64)
+        if self._difficulty is None:
+            return here
+        return np.concatenate([here, logit(self._difficulty.probabilities(text, vector)[self._columns])])
+
+    @property
+    def names(self) -> list[str]:
+        """Of the backends."""
+        return list(self._number)
+
+    def _turn(self, inputs: Array, prompt: str | Array) -> int:
+        if self._learner is None:
+            return -1
+        return self._learner.turn(inputs[: self.dim], prompt if isinstance(prompt, str) else "")
+
+    async def _inputs(self, prompt: str | Array) -> Array:
+        if not isinstance(prompt, str):
+            return self.inputs("", prompt)
+        if not prompt.strip():
+            raise InputError("prompt is empty", field="prompt", fix="say what is to be done")
+        encoder = self.encoder or shipped_encoder()
+        if encoder.dim != self.dim:
+            raise InputError("a text without an encoder", field="prompt", fix="give encoder=, or the text's vector")
+        return self.inputs(prompt, (await encoder.encode([prompt]))[0])
+
+    def choose(
+        self,
+        inputs: Array,
+        max_cost: float | None = None,
+        max_latency: float | None = None,
+        min_quality: float | None = None,
+    ) -> Choice:
+        """`select`, for what `inputs` gave."""
+        quality = self.bandit.expected(inputs)
+        cost, latency = self.ledger.cost, self.ledger.latency
+        within = Limits(max_cost, max_latency, min_quality).within(self.names, cost, latency, quality)
+        if self.budget is None:
+            hopeful = quality + _OPTIMISM * self.bandit.uncertainty(inputs)
+            value = np.clip(hopeful, 0, 1) / np.maximum(cost * latency, 1e-12)
+        else:
+            value = quality - self._price * cost
+        order = within[np.argsort(-value[within], kind="stable")]
+        chances = drawing_chances(value[order], cost[order], self.ledger.answers, self.explore, self.budget)
+        if len(order) > 1 and self.budget is not None:
+            drawn = int(self._random.choice(len(order), p=chances))
+            weight = float(len(order) / chances[drawn] / (1 / chances).sum())
+            order = np.concatenate([order[drawn : drawn + 1], np.delete(order, drawn)])
+        else:
+            weight = 1.0
+        best = int(order[0])
+        self._seen(inputs)
+        others = tuple(self.backends[i].name for i in order[1:].tolist())
+        expected = float(quality[best]), float(cost[best]), float(latency[best]), float(value[best])
+        return Choice(self.backends[best].name, *expected, others, inputs, weight)
+
+    def _seen(self, inputs: Array) -> None:
+        """Keep the latest prompts, and set the price by them now and then."""
+        self._window = np.concatenate([self._window[1 - _WINDOW :], inputs[None]])
+        if self.budget is not None and self.ledger.prompts % _STARTING == 0 and len(self._window) >= _STARTING:
+            self._price = self._priced(self.budget)
+        self.ledger.prompts += 1
+
+    def _priced(self, budget: float) -> float:
+        """What a dollar has to buy so that the next prompts come to the budget, and make good what was spent amiss."""
+        owed = (budget * self.ledger.answers - self.ledger.spent) / _HORIZON
+        costs = self.ledger.cost
+        target = min(max(budget + owed, float(costs.min())), float(costs.max()))
+        return policy_for(self.bandit.expected(self._window), costs.tolist(), cost=target).price
+
+    def record_outcome(
+        self,
+        choice: Choice | str,
+        success: bool = True,
+        quality: float | None = None,
+        *,
+        cost: float | None = None,
+        latency: float | None = None,
+        prompt: str | Array | None = None,
+    ) -> None:
+        """What came of a choice.
+
+        Args:
+            choice: what `select` gave, or a backend's name together with `prompt`.
+            success: whether the answer was good; `quality`, 0 to 1, says it more finely.
+            cost, latency: what it really took, US dollars and milliseconds.
+
+        Raises:
+            InputError: an unknown backend, or a number out of range.
+        """
+        name = choice if isinstance(choice, str) else choice.backend
+        if name not in self._number:
+            raise InputError(f"no backend is called {name!r}", field="backend", fix=f"use {', '.join(self._number)}")
+        told = float(success) if quality is None else quality
+        for field_, value, most in (("quality", told, 1.0), ("cost", cost, inf), ("latency", latency, inf)):
+            if value is not None and not (0 <= value <= most and isfinite(value)):
+                raise InputError(f"{field_} is {value}", field=field_, fix="give a finite number of 0 or more")
+        if isinstance(choice, Choice):
+            inputs, weight, turn = choice.inputs, choice.weight, choice.turn
+        elif prompt is None:
+            raise InputError("a backend's name says nothing of the prompt", field="prompt", fix="give prompt=")
+        else:
+            inputs, weight = run_now(self._inputs(prompt)), 1.0
+            turn = self._turn(inputs, prompt)
+        number = self._number[name]
+        self.bandit.learn(number, inputs, told, weight)
+        self.ledger.add(number, told, cost, latency)
+        if self._learner is not None and turn >= 0:
+            self._learner.told(turn, self._sizes[number], told, float(self.ledger.cost[number]))
+
+    def stats(self) -> dict[str, Any]:
+        """For a dashboard: spend, savings against always asking the dearest, quality over time, each backend.
+
+        `lost` says why `resume` had to begin anew, "" where it had not.
+        """
+        return self.ledger.stats() | {"budget": self.budget, "price": self._price, "lost": self._lost}
+
+    def to_bytes(self) -> bytes:
+        """All that was learnt, for a file; the backends' profiles and the encoder are not in it."""
+        told = {"names": list(self._number), "dim": self.dim, "price": self._price, "ledger": self.ledger.state()}
+        window = self._window.astype(np.float32)
+        buffer = BytesIO()
+        about = np.frombuffer(json.dumps(told).encode(), np.uint8)
+        np.savez(buffer, about=about, window=window, **self.bandit.arrays())  # type: ignore[arg-type]
+        return buffer.getvalue()
+
+    @staticmethod
+    def names_in(data: bytes) -> list[str]:
+        """The backends of what `to_bytes` gave; none where it is damaged."""
+        try:
+            return list(json.loads(load_npz(data, "selector")["about"].astype(np.uint8).tobytes())["names"])
+        except (ArtifactError, KeyError, TypeError, ValueError):
+            return []
+
+    def resume(self, data: bytes) -> bool:
+        """`restore`, or begin anew where that cannot be: what was learnt is no reason not to choose."""
+        try:
+            self.restore(data)
+        except StoreError as error:
+            self._lost = error.message
+        return not self._lost
+
+    def restore(self, data: bytes) -> None:
+        """Go on from what `to_bytes` gave. Raises StoreError: it is damaged, or of other backends."""
+        try:
+            arrays = load_npz(data, "selector")
+            told = json.loads(arrays["about"].astype(np.uint8).tobytes())
+            if told["names"] != list(self._number) or told["dim"] != self.dim:
+                raise ValueError(f"it is of {told['names']} and vectors of width {told['dim']}")
+            window = arrays["window"].astype(np.float64)
+            price = float(told["price"])
+            if window.shape[1:] != (self.bandit.inputs,) or not (np.isfinite(window).all() and 0 <= price < inf):
+                raise ValueError("its prompts or its price are no such numbers")
+            ledger, bandit = deepcopy((self.ledger, self.bandit))  # what fails must not leave one of them changed
+            ledger.restored(told["ledger"])
+            bandit.restore(arrays)
+        except (ArtifactError, AttributeError, KeyError, TypeError, ValueError) as bad:
+            message = f"nothing usable was learnt of backends: {bad}"[:240]
+            raise StoreError(message, field="selector", fix="drop it; it is learnt again") from None
+        self.ledger, self.bandit = ledger, bandit
+        self._window, self._price = window[-_WINDOW:], price

@@ -1,0 +1,99 @@
+"""The tier that a prompt needs, by a difficulty trained on somebody's own outcomes (`ruvllm tiers train`).
+
+Only such outcomes say what models fail at in the tasks at hand. Trained on one half of MMLU's subjects and asked
+about the other half, it ranks prompts no better than chance (APGR 0.52 of 0.50 to about 0.68, 10 beds of 1,300 rows):
+what makes a question hard is what it is about. So the one that is shipped, trained on MMLU's exam questions, is
+never used unless somebody asks for it; without an own one, the words of a task decide (`tiers.difficulty`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ruvllm.artifacts.host import load_npz
+from ruvllm.encoders.protocol import Encoder
+from ruvllm.errors import TRAIN, ArtifactError, InputError
+from ruvllm.sizing.difficulty import Difficulty, Policy
+from ruvllm.types import Tier
+
+__all__ = ["KEPT_AS", "NEAR_BEST", "TrainedTiers"]
+
+KEPT_AS = "tiers"  # in the state file
+NEAR_BEST = 0.95  # share of the best quality that is enough where nobody says what is
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedTiers:
+    """A difficulty and the rule that chooses by it.
+
+    The model that costs least stands for the small tier, every other one for the large tier.
+    """
+
+    difficulty: Difficulty
+    policy: Policy
+
+    @classmethod
+    def of(
+        cls,
+        difficulty: Difficulty,
+        costs: Sequence[float] = (),
+        *,
+        cost: float | None = None,
+        quality: float | None = None,
+    ) -> TrainedTiers:
+        """With a rule for a mean cost or a mean quality; without either for 95 % of the quality that there is.
+
+        Args:
+            costs: of one answer by each model, in any unit; rising from 1 to 30 when left out.
+
+        Raises:
+            InputError: no rule reaches it, or there is not a cost for each model.
+        """
+        each = list(costs) or np.geomspace(1, 30, len(difficulty.models)).tolist()
+        if cost is None and quality is None:
+            quality = NEAR_BEST * float(difficulty.held.max(1).mean())
+        return cls(difficulty, difficulty.policy(each, cost=cost, quality=quality))
+
+    def check(self, encoders: Mapping[str, Encoder]) -> None:
+        """Raises InputError: it reads vectors of none of these encoders, by name."""
+        encoder = self.difficulty.encoder
+        if encoder not in encoders or self.difficulty.dim != encoders[encoder].dim:
+            message = f"the trained tiers read vectors of {encoder or 'an unnamed encoder'}, {self.difficulty.dim} wide"
+            fix = f"train them with --encoder {' or '.join(encoders)}"
+            raise InputError(message, field="router.tier_model", fix=fix)
+
+    def tier(self, text: str, vector: NDArray[np.float32]) -> Tier:
+        """SMALL or LARGE, for a text and its vector (dim,) by the encoder it was trained with."""
+        chosen = self.policy.choose(self.difficulty.probabilities(text, vector))
+        return Tier.SMALL if chosen == int(np.argmin(self.policy.costs)) else Tier.LARGE
+
+    def to_bytes(self) -> bytes:
+        """An npz file; `Difficulty` reads it too."""
+        told = {"costs": self.policy.costs, "price": self.policy.price, "cost": self.policy.cost}
+        told |= {"quality": self.policy.quality, "shares": self.policy.shares}
+        buffer, policy = BytesIO(), np.frombuffer(json.dumps(told).encode(), np.uint8)
+        np.savez(buffer, policy=policy, **self.difficulty.arrays())  # type: ignore[arg-type]
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, name: str = "tiers.npz") -> TrainedTiers:
+        """What `to_bytes` gave; a difficulty without a rule gets the usual one. Raises ArtifactError: it is neither."""
+        arrays = load_npz(data, name)
+        difficulty = Difficulty.from_arrays(arrays, name)
+        if "policy" not in arrays:
+            return cls.of(difficulty)
+        try:
+            told = json.loads(arrays["policy"].astype(np.uint8).tobytes())
+            costs, shares = (tuple(map(float, told[key])) for key in ("costs", "shares"))
+            price, cost, quality = (float(told[key]) for key in ("price", "cost", "quality"))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(f"{name} has no usable rule: {error!r}"[:160], field="policy", fix=TRAIN) from None
+        if len(costs) != len(difficulty.models) or not np.isfinite([*costs, *shares, price, cost, quality]).all():
+            raise ArtifactError(f"{name} has no usable rule", field="policy", fix=TRAIN)
+        return cls(difficulty, Policy(costs, price, cost, quality, shares))

@@ -1,0 +1,297 @@
+"""The one durable file: SQLite, opened by every host alike.
+
+By default nothing that was acknowledged can be lost: every write is on disk when its call returns. With
+`batch` writes share a transaction, and a crash loses at most that many, or what came within `interval`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from ruvllm.errors import REPAIR, InputError, StoreError
+from ruvllm.reprs import one_line, shortened
+from ruvllm.state.schema import APPLICATION_ID, SCHEMA_VERSION, prepare
+from ruvllm.state.set_aside import SetAside
+from ruvllm.text.surrogates import well_formed
+from ruvllm.types import Feedback
+
+__all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "KeptFeedback", "Store"]
+
+_PATIENCE_MS = 2_000  # how long a writer waits for another process's transaction
+_REPAIR = f"{REPAIR}, or restore a copy"
+_TOLD = (str, str, float)  # a damaged page can hold what its table forbids
+_BUSY = ("database is locked", "database table is locked")
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFeedback:
+    """Feedback as the file holds it.
+
+    Attributes:
+        id: rises with time.
+        request: which answer it is about, None where nobody said.
+        rating: 1 to 5, None where there was none.
+        created: seconds since 1970, UTC.
+    """
+
+    id: int
+    feedback: Feedback
+    request: str | None
+    rating: float | None
+    created: float
+
+    __repr__ = one_line
+
+
+class Store:
+    """What the system has been told and has learnt, kept across processes.
+
+    Args:
+        path: the file, made when missing; ":memory:" keeps nothing.
+        batch: writes that may share a transaction; 1 commits each.
+        interval: seconds after which an open transaction is committed by the next write or `tick`.
+        clock: seconds that never run backwards.
+
+    Attributes:
+        set_aside: what could not be written, alone.
+
+    Raises:
+        StoreError: the file is not a ruvllm state file, is damaged, or cannot be opened.
+    """
+
+    def __init__(
+        self,
+        path: str | Path = ":memory:",
+        *,
+        batch: int = 1,
+        interval: float = 1.0,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        if not isinstance(path, str | os.PathLike) or not str(path):
+            raise InputError(f"state is {shortened(path)}", field="state", fix="give the path of a file")
+        if batch < 1:
+            raise InputError(f"batch is {batch}", field="batch", fix="use 1 to commit every write, or more")
+        self.path, self.batch, self.interval = str(path), batch, interval
+        self._clock, self._lock = clock, threading.RLock()
+        self._open, self._since = 0, 0.0  # writes in the open transaction, and when it began
+        self._inside = 0  # writes that are being made, one within the other
+        self.set_aside = SetAside(self)
+        fix = f"give a writable path to a ruvllm state file, or {REPAIR}"
+        try:
+            if self.path != ":memory:":
+                Path(self.path).parent.mkdir(parents=True, exist_ok=True)
+                with suppress(OSError):  # a new one is for its owner alone: it holds what people said
+                    os.close(os.open(self.path, os.O_CREAT | os.O_EXCL, 0o600))
+            self._db = sqlite3.connect(
+                self.path, timeout=_PATIENCE_MS / 1000, isolation_level=None, check_same_thread=False
+            )
+            try:
+                prepare(self._db, self.path)
+            except BaseException:
+                self._db.close()
+                raise
+        except (sqlite3.Error, OSError) as error:
+            if str(error) in _BUSY:
+                raise self._failure(error) from None
+            raise StoreError(f"{self.path} cannot be opened: {error}", field="state", fix=fix) from None
+
+    def read(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """All rows of a query. Raises StoreError when the file cannot be read."""
+        with self._lock:
+            try:
+                return self._db.execute(sql, values).fetchall()
+            except UnicodeEncodeError:  # ask for what is stored of such a text
+                return self.read(sql, [well_formed(value) if isinstance(value, str) else value for value in values])
+            except sqlite3.Error as error:
+                raise StoreError(f"{self.path} cannot be read: {error}", field="state", fix=_REPAIR) from None
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """A transaction, whole or not at all; durable on leaving unless writes are batched.
+
+        Raises:
+            StoreError: it could not be kept: another process is writing, the disk is full or read-only.
+        """
+        with self._lock:
+            try:
+                if not self._open:
+                    self._db.execute("BEGIN IMMEDIATE")
+                    self._since = self._clock()
+                self._db.execute("SAVEPOINT one")
+            except sqlite3.Error as error:
+                raise self._failure(error) from None
+            self._open += 1
+            self._inside += 1
+            try:
+                yield self._db
+                self._db.execute("RELEASE one")
+            except BaseException as error:
+                self._undo()
+                if isinstance(error, sqlite3.Error | UnicodeEncodeError):
+                    raise self._failure(error) from None
+                raise
+            finally:
+                self._inside -= 1
+            if not self._inside and (self._open >= self.batch or self._clock() - self._since >= self.interval):
+                self.flush()
+
+    @contextmanager
+    def alone(self) -> Iterator[sqlite3.Connection]:
+        """The connection while nobody else uses it, for what is done to the file as a whole.
+
+        Raises:
+            StoreError: it could not be done.
+        """
+        with self._lock:
+            try:
+                yield self._db
+            except sqlite3.Error as error:
+                raise self._failure(error) from None
+
+    @contextmanager
+    def erasing(self) -> Iterator[None]:
+        """Overwrite what a write deletes meanwhile: SQLite would leave the words there until it needs the room."""
+        (before,) = self._db.execute("PRAGMA secure_delete").fetchone()
+        self._db.execute("PRAGMA secure_delete = ON")
+        try:
+            yield
+        finally:
+            self._db.execute(f"PRAGMA secure_delete = {int(before)}")
+
+    def flush(self) -> None:
+        """Put everything acknowledged on disk."""
+        with self._lock:
+            if not self._open:
+                return
+            if self._inside:
+                self._since = -math.inf  # a write is whole or not at all: it is put on disk when it ends
+                return
+            try:
+                self._db.execute("COMMIT")
+            except sqlite3.Error as error:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise self._failure(error) from None
+            finally:
+                self._open = 0
+
+    def tick(self) -> None:
+        """For a host's timer: commit a transaction that has been open for long."""
+        if self._open and self._clock() - self._since >= self.interval:
+            self.flush()
+
+    def add_feedback(self, feedback: Feedback, *, request: str | None = None, rating: float | None = None) -> int:
+        """Keep it; once this returns it is on disk. Returns its id; a later one is higher.
+
+        Args:
+            request: which answer it is about, where the caller numbers these.
+            rating: 1 (bad) to 5 (good), where it came with one.
+
+        Raises:
+            InputError: a rating out of range.
+            StoreError: it cannot be kept.
+        """
+        if rating is not None and not 1 <= rating <= 5:
+            raise InputError(f"rating is {rating}", field="rating", fix="use 1 (bad) to 5 (good)")
+        row = (feedback.text, feedback.agent, feedback.weight, int(feedback.right), request, rating)
+        with self.write() as db:
+            made = db.execute(
+                "INSERT INTO feedback (text, agent, weight, right, request, rating) VALUES (?, ?, ?, ?, ?, ?)", row
+            ).lastrowid
+        assert made is not None
+        return made
+
+    def feedback(self) -> list[Feedback]:
+        """All of it, oldest first, without what was undone."""
+        return [kept.feedback for kept in self.feedback_rows()]
+
+    def feedback_rows(self, after: int = 0) -> list[KeptFeedback]:
+        """What was kept with a higher id, oldest first, without what was undone.
+
+        Raises:
+            StoreError: it cannot be read, or is damaged.
+        """
+        found = self.read(
+            "SELECT id, text, agent, weight, right, request, rating, created FROM feedback"
+            " WHERE id > ? AND NOT undone ORDER BY id",
+            (after,),
+        )
+        if not all(isinstance(value, kind) for row in found for value, kind in zip(row[1:4], _TOLD, strict=True)):
+            raise StoreError(f"feedback in {self.path} is damaged", field="state", fix=_REPAIR)
+        return [
+            KeptFeedback(i, Feedback(text, agent, weight, bool(right)), request, rating, created)
+            for i, text, agent, weight, right, request, rating, created in found
+        ]
+
+    def undo_feedback(self, id: int) -> bool:
+        """Take feedback back: it stays in the file, and nobody learns from it any more; whether there was such."""
+        with self.write() as db:
+            return db.execute("UPDATE feedback SET undone = 1 WHERE id = ? AND NOT undone", (id,)).rowcount > 0
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Keep learnt weights under a name, in the place of what was there."""
+        with self.write() as db:
+            db.execute(
+                "INSERT INTO learnt (name, data, sha256) VALUES (?, ?, ?) ON CONFLICT (name)"
+                " DO UPDATE SET data = excluded.data, sha256 = excluded.sha256, changed = excluded.changed",
+                (name, data, sha256(data).hexdigest()),
+            )
+
+    def save(self, name: str, dump: Callable[[], bytes]) -> bool:
+        """`keep` what `dump` gives, or set it aside; whether it was kept. Raises StoreError: nothing can be kept."""
+        return self.set_aside.save(name, dump)
+
+    def kept(self, name: str) -> bytes | None:
+        """Learnt weights, None when there are none. Raises StoreError when they are damaged."""
+        rows = self.read("SELECT data, sha256 FROM learnt WHERE name = ?", (name,))
+        if not rows:
+            return None
+        data, digest = rows[0]
+        if sha256(data).hexdigest() != digest:
+            fix = f"{REPAIR}: it drops them, and they are learnt again"
+            raise StoreError(f"the learnt weights {name} are damaged", field="state", fix=fix)
+        return bytes(data)
+
+    def digest(self, name: str) -> str | None:
+        """What tells one state of learnt weights from another; None when there are none."""
+        rows = self.read("SELECT sha256 FROM learnt WHERE name = ?", (name,))
+        return str(rows[0][0]) if rows else None
+
+    def close(self) -> None:
+        """Release the file; what was added stays."""
+        with self._lock:
+            try:
+                self.flush()
+            finally:
+                self._db.close()
+
+    def _undo(self) -> None:
+        """Take back the write at hand; of a batch, what went before stays, unless SQLite dropped it all."""
+        try:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK TO one")
+                self._db.execute("RELEASE one")
+                self._open -= 1
+                if not self._open:
+                    self._db.execute("ROLLBACK")
+                return
+        except sqlite3.Error:  # the disk does not even take that
+            with suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+        self._open = 0
+
+    def _failure(self, error: Exception) -> StoreError:
+        if str(error) in _BUSY:
+            fix = "wait for it, or let one process, a server, do the writing"
+            return StoreError(f"another process is writing to {self.path}", field="state", fix=fix)
+        return StoreError(f"it could not be kept: {error}", field="state", fix="check free disk space and rights")
