@@ -39,6 +39,8 @@ export interface Site {
   place(file: string): string;
   /** The whole file, unchecked. */
   read(file: string): Promise<Uint8Array<ArrayBuffer>>;
+  /** Keep a checked file where `keepOffline` will look for it. */
+  keep?(file: string, data: Uint8Array<ArrayBuffer>): Promise<void>;
 }
 
 /** Counts the bytes of each stage and tells whoever asked. */

@@ -21,7 +21,7 @@ export interface ChatOptions {
   topP?: number;
   /** Only those of at least this share of the likeliest one's probability; 0. */
   minP?: number;
-  /** Above 1 makes tokens that were there less likely; 1.1. */
+  /** Above 1 makes tokens that were there less likely. */
   repeatPenalty?: number;
   /** Texts that end the answer and are left out of it. */
   stop?: string[];

@@ -35,7 +35,7 @@ class Chat:
     def answer(self, messages: str, params: str, say: Callable[[str], None]) -> Any:
         """A task of a ChatAnswer; `say` hears each piece of its text."""
         self._session.begin()
-        return asyncio.ensure_future(_told(self._answer(json.loads(messages), json.loads(params), say)))
+        return asyncio.ensure_future(_told(self._answer(json.loads(messages)["messages"], json.loads(params), say)))
 
     def cancel(self) -> None:
         """End the answer that is being written after its next token."""
