@@ -3,7 +3,7 @@ import { proxy, transfer } from "comlink";
 import type { Method, RemoteRouter } from "./crossing.js";
 import { closedError, notNew, RuvllmError } from "./errors.js";
 import { Life } from "./life.js";
-import { options as plainOptions } from "./plain.js";
+import { options as plainOptions, stateBytes } from "./plain.js";
 import { type Call, CHANGES, Runtime } from "./runtime.js";
 import type { SiteIndex } from "./site.js";
 import type { Added, Agent, AgentFile, LoadOptions, LoadProgress } from "./types.js";
@@ -71,7 +71,7 @@ export class RuvLLM extends Runtime {
   }
 
   async import(bytes: Uint8Array): Promise<void> {
-    const copy = new Uint8Array(bytes);
+    const copy = stateBytes(bytes);
     await this.#call("import", [transfer(copy, [copy.buffer])]);
   }
 

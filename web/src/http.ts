@@ -1,6 +1,6 @@
 /** The same interface over HTTP: an edge server answers, with the same JSON as the core. */
 import { closedError, RuvllmError } from "./errors.js";
-import { json, options as plainOptions } from "./plain.js";
+import { json, options as plainOptions, stateBytes } from "./plain.js";
 import type { Added, Agent, AgentFile, Decision, Embeddings, Router, Stats, Team } from "./types.js";
 
 export interface HttpOptions {
@@ -74,7 +74,7 @@ export class HttpRouter implements Router {
 
   /** Replaces the server's whole state, of all its users; it has to allow that (RUVLLM_MAX_STATE). */
   async import(bytes: Uint8Array): Promise<void> {
-    const init = { body: new Uint8Array(bytes), headers: { "content-type": "application/octet-stream" } };
+    const init = { body: stateBytes(bytes), headers: { "content-type": "application/octet-stream" } };
     await this.#send("PUT", "state", init, async () => undefined);
   }
 

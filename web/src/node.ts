@@ -3,7 +3,7 @@ import { diskSite } from "./disk.js";
 import { Engine } from "./engine.js";
 import { notNew } from "./errors.js";
 import { opener } from "./open.js";
-import { options as plainOptions } from "./plain.js";
+import { options as plainOptions, stateBytes } from "./plain.js";
 import { type Call, Runtime } from "./runtime.js";
 import { Ledger } from "./site.js";
 import type { LoadOptions } from "./types.js";
@@ -47,8 +47,8 @@ export class RuvLLM extends Runtime {
     return this.#engine.export();
   }
 
-  import(bytes: Uint8Array): Promise<void> {
-    return this.#engine.import(new Uint8Array(bytes));
+  async import(bytes: Uint8Array): Promise<void> {
+    return this.#engine.import(stateBytes(bytes));
   }
 
   close(): Promise<void> {

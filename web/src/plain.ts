@@ -24,6 +24,17 @@ export function options<T extends object>(given: T | null | undefined, name = "o
   return Object.fromEntries(Object.entries(given ?? {}).filter(([, value]) => value !== null && value !== undefined)) as T;
 }
 
+/**
+ * A copy of an exported file.
+ *
+ * @throws RuvllmError when it is not bytes
+ */
+export function stateBytes(given: unknown): Uint8Array<ArrayBuffer> {
+  if (given instanceof ArrayBuffer) return new Uint8Array(given.slice(0));
+  if (ArrayBuffer.isView(given)) return new Uint8Array(new Uint8Array(given.buffer, given.byteOffset, given.byteLength));
+  throw new RuvllmError("state is no Uint8Array", { name: "InputError", field: "state", fix: "pass what `export` gave" });
+}
+
 /** Plain data of whole characters: half of one, which UTF-8 cannot hold, becomes U+FFFD. */
 function plain(value: unknown, where: string, depth = 0): unknown {
   if (typeof value === "string") return wellFormed(value);

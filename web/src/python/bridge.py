@@ -260,9 +260,9 @@ class Bridge:
         return to_js(read_state(_STATE))
 
     async def _update(self, data: bytes) -> bool:
-        check_state(data, _STATE)
         lessons = new_lessons(self._now.store, data, _STATE)
         if lessons is None:
+            check_state(data, _STATE)
             if "_workbench" in self.__dict__:
                 self._workbench.reread()
             await self._replace(data)

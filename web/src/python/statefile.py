@@ -46,7 +46,11 @@ def check_state(data: bytes, path: Path) -> None:
 
 
 def new_lessons(store: Store, data: bytes, path: Path) -> list[Feedback] | None:
-    """What lessons a checked state file has more than `store`, which takes them in; None where it differs otherwise."""
+    """What lessons a state file has more than `store`, which takes them in; None where it differs otherwise.
+
+    Raises:
+        StoreError: it is damaged.
+    """
     other = path.with_suffix(".other")
     try:
         write_state(other, data)
