@@ -5,9 +5,9 @@ import { openSession, type Session } from "./onnx.js";
 import { json } from "./plain.js";
 import { bootPython, type Bridge, installPackages, open, openBridge, pythonDigest } from "./python.js";
 import { type Call, CHANGES } from "./runtime.js";
-import { type Digest, type Ledger, readChecked, type Site } from "./site.js";
+import { type Digest, type Ledger, readArtifacts, readChecked, type Site } from "./site.js";
 import { OvertakenError, type StateStore } from "./state.js";
-import type { Added, LoadOptions, Stage, Stats } from "./types.js";
+import type { Added, LoadOptions, Stats } from "./types.js";
 
 const REVIEW_AFTER = 30_000; // milliseconds of quiet
 const SAVE_AFTER = 1_500; // the same, until outcomes are kept
@@ -33,20 +33,7 @@ async function loadState(around: Surroundings): Promise<Uint8Array | null> {
   }
 }
 
-/** The artifacts of a stage of loading, by name. */
-async function readArtifacts(site: Site, stage: Stage, byHand: () => Promise<Digest>): Promise<Map<string, Uint8Array<ArrayBuffer>>> {
-  const found = Object.entries(site.index.artifacts).filter(([, file]) => site.index.files[file]?.stage === stage);
-  return new Map(
-    await Promise.all(found.map(async ([name, file]) => [name, await readChecked(site, file, byHand)] as const)),
-  );
-}
-
-export interface EngineOptions {
-  agents?: LoadOptions["agents"] | undefined;
-  encoder?: LoadOptions["encoder"] | undefined;
-  snapshot?: boolean | undefined;
-  reviewAfter?: LoadOptions["reviewAfter"] | undefined;
-}
+export type EngineOptions = { [K in "agents" | "encoder" | "snapshot" | "reviewAfter"]?: LoadOptions[K] | undefined };
 
 /** Routes in this thread. */
 export class Engine implements Answering {
@@ -169,14 +156,18 @@ export class Engine implements Answering {
   /** Changes go one after the other, in all tabs: each upon what others have saved. Routes do not wait for them. */
   #change<T>(work: () => Promise<T>): Promise<T> {
     const { store } = this.#around;
-    const turn = this.#queue.then(() => (store ? store.alone(() => this.#upon(store, work)) : work()));
+    return this.#inTurn(() => (store ? store.alone(() => this.#upon(store, work)) : work()));
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.#queue.then(work);
     this.#queue = turn.catch(() => undefined);
     return turn;
   }
 
   async #upon<T>(store: StateStore, work: () => Promise<T>): Promise<T> {
     for (;;) {
-      const news = this.#closed ? null : await store.news().catch(() => null); // to learn does not wait for the disk
+      const news = this.#closed ? null : await store.news();
       if (news) await this.#update(store, news);
       try {
         return await work();
@@ -218,7 +209,7 @@ export class Engine implements Answering {
     const agents = call === "add_agents" || call === "reset_agents";
     if (agents || (call === "undo_feedback" && value)) this.#upgradeBehind();
     if (agents) return { ...value, ...(await this.#saveAgents(value as Added)) };
-    await this.#save();
+    if (value !== false) await this.#save();
     if (call === "feedback") this.#reviewLater();
     return value;
   }
@@ -264,16 +255,13 @@ export class Engine implements Answering {
 
   async export(): Promise<Uint8Array> {
     if (this.#saveTimer) await this.#saveOutcomes();
-    return this.#change(() => open<Uint8Array>(this.#live.dump()));
+    return this.#inTurn(() => open<Uint8Array>(this.#live.dump()));
   }
 
   async import(bytes: Uint8Array): Promise<void> {
     return this.#change(async () => {
-      try {
-        await open(this.#live.restore(bytes));
-      } finally {
-        this.#upgradeBehind(); // what was there before comes back without it, too
-      }
+      // What was there before comes back without it, too.
+      await open(this.#live.restore(bytes)).finally(() => this.#upgradeBehind());
       await this.#save();
     });
   }

@@ -1,6 +1,7 @@
 /** Starts Python, and turns what the bridge answers into values and errors. */
 import type { loadPyodide, PyodideInterface } from "pyodide";
 import { RuvllmError } from "./errors.js";
+import ANSWERS from "./python/answers.py?raw";
 import ARGUMENTS from "./python/arguments.py?raw";
 import BRIDGE from "./python/bridge.py?raw";
 import RELIABILITY from "./python/reliability.py?raw";
@@ -12,6 +13,7 @@ import { dropSnapshot, lacksSnapshot, loadSnapshot, makeSnapshot, type SnapshotO
 
 const FOLDER = "/home/pyodide/ruvllm_web";
 const MODULES = {
+  answers: ANSWERS,
   arguments: ARGUMENTS,
   bridge: BRIDGE,
   reliability: RELIABILITY,

@@ -121,6 +121,14 @@ export async function readChecked(site: Site, file: string, byHand: () => Promis
   return data;
 }
 
+/** The artifacts of a stage of loading, by name. */
+export async function readArtifacts(site: Site, stage: Stage, byHand: () => Promise<Digest>): Promise<Map<string, Uint8Array<ArrayBuffer>>> {
+  const found = Object.entries(site.index.artifacts).filter(([, file]) => site.index.files[file]?.stage === stage);
+  return new Map(
+    await Promise.all(found.map(async ([name, file]) => [name, await readChecked(site, file, byHand)] as const)),
+  );
+}
+
 /** The index, if it is one. */
 export function parseIndex(text: string, where: string): SiteIndex {
   const fix = "set `baseURL` to the folder that `make web` built";

@@ -53,7 +53,7 @@ export async function openStateStore(kind: StateKind): Promise<StateStore | unde
   return database();
 }
 
-/** What went wrong while writing, told so that a person can mend it. */
+/** What went wrong with the place, told so that a person can mend it. */
 function saveError(error: unknown): RuvllmError {
   const full = error instanceof Error && error.name === "QuotaExceededError";
   const message = full ? "this browser gives the page no more space" : `it could not be kept: ${String(error)}`;
@@ -108,7 +108,7 @@ class FileStore extends Shared implements StateStore {
       // none yet: perhaps a version of this browser that could not write files kept it in IndexedDB
       const none = error instanceof DOMException && error.name === "NotFoundError";
       if (none) return this.#seen === null ? this.#fromBefore() : null;
-      throw error;
+      throw saveError(error);
     }
   }
 
@@ -152,13 +152,20 @@ class DatabaseStore extends Shared implements StateStore {
   #seen = 0;
 
   async news(): Promise<Uint8Array | null> {
-    const transaction = (await this.#open()).transaction(TABLE);
-    const files = transaction.objectStore(TABLE);
-    const [bytes, revision] = [files.get(NAME), files.get(REVISION)];
-    await ended(transaction);
+    const { bytes, revision } = await this.#read().catch((error: unknown) => {
+      throw saveError(error);
+    });
     const before = this.#seen;
     this.#seen = Number(revision.result ?? 1); // a record of an older version of this page has none
     return bytes.result instanceof Uint8Array && this.#seen !== before ? bytes.result : null;
+  }
+
+  async #read(): Promise<{ bytes: IDBRequest<unknown>; revision: IDBRequest<unknown> }> {
+    const transaction = (await this.#open()).transaction(TABLE);
+    const files = transaction.objectStore(TABLE);
+    const read = { bytes: files.get(NAME), revision: files.get(REVISION) };
+    await ended(transaction);
+    return read;
   }
 
   async save(bytes: Uint8Array): Promise<void> {

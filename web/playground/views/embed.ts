@@ -18,7 +18,8 @@ const LISTEN = `document.querySelector("ruvllm-router")
     if (action === "use") start(agent);
   });`;
 
-const OFFLINE = `import { keepOffline } from "/ruvllm/ruvllm.js";
+const OFFLINE = `import { keepOffline, RuvLLM } from "/ruvllm/ruvllm.js";
+const llm = await RuvLLM.load({ offline: true });
 // from the second visit on, it routes without a network
 keepOffline({ onState: ({ kind }) => show(kind) });`;
 

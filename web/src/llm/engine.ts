@@ -4,6 +4,7 @@ import type { PyodideInterface } from "pyodide";
 import { closedError, RuvllmError, toRuvllmError } from "../errors.js";
 import { json } from "../plain.js";
 import { bootPython, installPackages, open, pythonDigest } from "../python.js";
+import ANSWERS from "../python/answers.py?raw";
 import CHAT from "../python/chat.py?raw";
 import { readChecked, sha256, type Site } from "../site.js";
 import type { Sha256 } from "./fetch.js";
@@ -196,6 +197,7 @@ async function install(python: PyodideInterface, site: Site, template: boolean, 
 function openChat(python: PyodideInterface, name: string, manifest: string, tokenizer: string, template: string, decoder: Decoder): Chat {
   python.FS.mkdirTree(FOLDER);
   python.FS.writeFile(`${FOLDER}/chat.py`, CHAT);
+  python.FS.writeFile(`${FOLDER}/answers.py`, ANSWERS);
   const module = python.pyimport("ruvllm_web.chat") as { Chat: (...args: unknown[]) => Chat; destroy(): void };
   try {
     return module.Chat(name, manifest, tokenizer, template, decoder);

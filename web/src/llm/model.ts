@@ -48,8 +48,8 @@ export class LocalModel {
       await life.watch();
       const job = { base: base.href, index, model: named ? folder(model).href : [...model], device, threads };
       const info = await life.ask((remote) => remote.start(job, proxy(onProgress ?? (() => undefined))), "model");
-      const { quota = null, usage = null } = (await navigator.storage?.estimate?.()) ?? {};
-      const persisted = info.kept && ((await navigator.storage?.persisted?.()) ?? false);
+      const { quota = null, usage = null } = (await navigator.storage?.estimate?.().catch(() => undefined)) ?? {};
+      const persisted = info.kept && ((await navigator.storage?.persisted?.().catch(() => false)) ?? false);
       return new LocalModel({ ...info, persisted, quota, usage }, life);
     } catch (error) {
       life.end("it did not start");

@@ -107,7 +107,7 @@ export class UrlSource implements ModelSource {
 
   /** There is room for so many bytes more, or nothing is kept. */
   async reserve(bytes: number): Promise<void> {
-    const { quota, usage = 0 } = (await navigator.storage?.estimate?.()) ?? {};
+    const { quota, usage = 0 } = (await navigator.storage?.estimate?.().catch(() => undefined)) ?? {};
     if (quota !== undefined && quota - usage < bytes) this.#store = null;
   }
 

@@ -6,9 +6,7 @@ no turn of the event loop), and a task otherwise.
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Coroutine
 from contextlib import closing
 from dataclasses import asdict
 from functools import cached_property
@@ -17,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pyodide.ffi import to_js
+from ruvllm_web.answers import answer, problem_row
 from ruvllm_web.arguments import checked
 from ruvllm_web.reliability import note
 from ruvllm_web.statefile import check_state, new_lessons, read_state, write_state
 from ruvllm_web.webhost import WebHost
 
-from ruvllm import Agent, Feedback, InputError, RuvLLM, RuvllmError, StoreError
+from ruvllm import Agent, Feedback, InputError, RuvLLM, StoreError
 from ruvllm.agents.catalog import builtin_agents
 from ruvllm.agents.incoming import read_incoming
 from ruvllm.encoders.protocol import pause
@@ -39,15 +38,6 @@ _CALLS = frozenset({
     "add_agents", "agents", "embed", "feedback", "reset_agents", "review", "route", "route_complex", "stats",
     "undo_feedback", "upgrade",
 })  # fmt: skip
-# Who reads a fix here can call methods and choose files; there is no command line beside a page.
-_FIXES = {
-    "ruvllm agents list": "see `agents()`",
-    "ruvllm memory": "import a copy that `export` gave",
-    "ruvllm tiers": "import a copy that `export` gave",
-    "pip install -U": "load the newest build",
-    "pip install": "use .md, .json or .toml",
-    "ruvllm serve": "try again",
-}
 
 
 class Bridge:
@@ -70,23 +60,23 @@ class Bridge:
 
     def start(self, arguments: str, state: Any) -> Any:
         """Begin: `agents` in JSON (built in without them), state as a Uint8Array (None: nothing learnt yet)."""
-        return _answer(self._start(json.loads(arguments).get("agents"), state))
+        return answer(self._start(json.loads(arguments).get("agents"), state))
 
     def call(self, method: str, arguments: str) -> Any:
         """A method of this class or of the workbench by its name, with keyword arguments as JSON."""
-        return _answer(self._call(method, json.loads(arguments)))
+        return answer(self._call(method, json.loads(arguments)))
 
     def dump(self) -> Any:
         """Everything learnt: the SQLite file as a Uint8Array."""
-        return _answer(self._dump())
+        return answer(self._dump())
 
     def restore(self, data: Any) -> Any:
         """Replace everything learnt by a Uint8Array that `dump` gave, here or on another host."""
-        return _answer(self._restore(data.to_bytes()))
+        return answer(self._restore(data.to_bytes()))
 
     def update(self, data: Any) -> Any:
         """Take in what another tab has saved, a Uint8Array; whether that was more than lessons."""
-        return _answer(self._update(data.to_bytes()))
+        return answer(self._update(data.to_bytes()))
 
     def close(self) -> None:
         """Release the state file."""
@@ -111,7 +101,7 @@ class Bridge:
         new, problems = read_incoming(agents)
         if new:
             await self._exchange(self._own | {agent.name: agent for agent in new})
-        return {"agents": len(self._now.agents), "problems": [_problem(problem) for problem in problems]}
+        return {"agents": len(self._now.agents), "problems": [problem_row(problem) for problem in problems]}
 
     async def reset_agents(self) -> dict[str, Any]:
         """Forget the added ones: back to those that it was loaded with."""
@@ -146,10 +136,7 @@ class Bridge:
         return count
 
     async def upgrade(self) -> str:
-        """RuvLTRA is connected: warm up a router that asks it, then change over; the mode.
-
-        Until no change has overtaken it, so that the router it leaves knows everything.
-        """
+        """RuvLTRA is connected: warm up a router that asks it and has missed no change, then change over; the mode."""
         while self._next is None and self._now.mode != self._mode:
             changes, self._next = self._changes, self._build(self._own, self._mode)
             try:
@@ -221,7 +208,7 @@ class Bridge:
     async def _start(self, agents: Any, state: Any) -> dict[str, Any]:
         if agents is not None:
             self._base, problems = read_incoming(agents)
-            self._problems = [_problem(problem) for problem in problems]
+            self._problems = [problem_row(problem) for problem in problems]
             if not self._base:
                 why = f" ({self._problems[0]['message']})" if self._problems else ""
                 raise InputError(f"no usable agent{why}", field="agents", fix="give at least one agent with a name")
@@ -233,7 +220,7 @@ class Bridge:
                 if self._keeps:
                     self._own = _kept() or {}
             except StoreError as error:
-                self._problems.append(_problem(error))
+                self._problems.append(problem_row(error))
                 lost = True
         self._llm = await self._ready(self._own)
         return {"dim": self._llm.static.dim, "lost": lost}
@@ -309,26 +296,3 @@ class Bridge:
 def _kept() -> dict[str, Agent] | None:
     with closing(Store(_STATE)) as store:
         return kept_agents(store)
-
-
-def _problem(error: RuvllmError) -> dict[str, str]:
-    """An error as plain JSON, in the words of a page."""
-    fix = next((here for elsewhere, here in _FIXES.items() if elsewhere in error.fix), error.fix)
-    return {"field": error.field, "message": error.message.replace(str(_STATE), "the state"), "fix": fix}
-
-
-def _answer(work: Coroutine[Any, Any, Any]) -> Any:
-    """The outcome, or a task of it: JSON {"value"} or {"error"}, or a typed array."""
-    task: asyncio.Task[Any] = asyncio.Task(_outcome(work), loop=asyncio.get_event_loop(), eager_start=True)
-    return task.result() if task.done() else task
-
-
-async def _outcome(work: Coroutine[Any, Any, Any]) -> Any:
-    try:
-        value = await work
-    except RuvllmError as error:
-        return json.dumps({"error": {"name": type(error).__name__, **_problem(error)}})
-    except Exception as error:
-        told = {"name": type(error).__name__, "message": str(error)[:500], "field": "", "fix": "please report this"}
-        return json.dumps({"error": told})
-    return value if hasattr(value, "js_id") else json.dumps({"value": value})
