@@ -53,7 +53,10 @@ export class HttpRouter implements Router {
   }
 
   async addAgents(agents: Agent[] | AgentFile[]): Promise<Added> {
-    const files = Array.isArray(agents) && agents.some((agent) => "text" in Object(agent));
+    if (!Array.isArray(agents)) {
+      throw new RuvllmError("agents is no list", { name: "InputError", field: "agents", fix: "pass agents, or files" });
+    }
+    const files = agents.some((agent) => "text" in Object(agent));
     return this.#fitted(await this.#ask("PUT", "agents", files ? { files: agents } : { agents }, isAdded));
   }
 

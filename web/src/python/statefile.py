@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from ruvllm import Feedback, StoreError
-from ruvllm.memory.own_agents import kept_agents
+from ruvllm.memory.own_agents import agents_of
 from ruvllm.memory.store import Store
 
 __all__ = ["check_state", "new_lessons", "read_state", "write_state"]
@@ -88,4 +88,5 @@ def _try_state(trial: Path) -> None:
         if verdict != "ok":
             raise StoreError(f"the file is damaged: {verdict}", field="state", fix=_FIX)
         store.feedback()
-        kept_agents(store)
+        if store.read("SELECT 1 FROM sqlite_master WHERE name = 'own_agents'"):
+            agents_of(store.read("SELECT agent FROM own_agents ORDER BY id"))
