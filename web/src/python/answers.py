@@ -7,15 +7,15 @@ import json
 from collections.abc import Coroutine
 from typing import Any
 
-from ruvllm.errors import RuvllmError
+from ruvllm.errors import REPAIR, TRAIN, RuvllmError
 
 __all__ = ["answer", "outcome", "problem_row"]
 
 _STATE = "/home/pyodide/ruvllm.sqlite"
 # Who reads a fix here can call methods and choose files; there is no command line beside a page.
 _FIXES = {
-    "ruvllm agents list": "see `agents()`",
-    "ruvllm memory": "import a copy that `export` gave",
+    REPAIR: "import a copy that `export` gave",
+    TRAIN: "import a copy that `export` gave",
     "ruvllm tiers": "import a copy that `export` gave",
     "pip install -U": "load the newest build",
     "pip install": "use .md, .json or .toml",
