@@ -17,6 +17,7 @@ import browser as browsers  # noqa: E402
 from hosting import Site, hosted  # noqa: E402
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright  # noqa: E402
 
+PLAIN = "--host-resolver-rules=MAP plain.test 127.0.0.1"  # the same server over plain http, as any other machine's
 EAGER = "--enable-blink-features=ForceEagerMeasureMemory"  # or a page waits half a minute for its memory's size
 PATIENCE = 60_000  # ms: a slow machine is no failure
 ARTIFACTS = Path(__file__).parent / "artifacts"
@@ -54,7 +55,7 @@ def playwright() -> Iterator[Playwright]:
 @pytest.fixture(scope="session")
 def chromium(playwright: Playwright, executable: Path) -> Iterator[Browser]:
     """One browser for all tests; each test has a context, and so storage, of its own."""
-    arguments = [*browsers.ARGUMENTS, EAGER]
+    arguments = [*browsers.ARGUMENTS, EAGER, PLAIN]
     browser = playwright.chromium.launch(executable_path=executable, args=arguments, timeout=PATIENCE)
     yield browser
     browser.close()

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from hosting import Site
-from playwright.sync_api import Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
 QUICK = {"encoder": "static", "state": "memory", "snapshot": False}
 UNSURE = "water the plants while I am on holiday"
@@ -46,6 +46,27 @@ def refused(page: Page, method: str, *args: Any) -> dict[str, str]:
     )
     assert told is not None, f"{method} did not fail"
     return told
+
+
+_TEACH = """(number) => {
+  const lessons = Array.from({ length: 5 }, (_, i) => llm.feedback(`polish the kettle ${i} of ${number}`, "tester"));
+  window.taught = Promise.all(lessons);
+}"""
+
+
+def taught_at_once(context: BrowserContext, site: Site, **options: Any) -> int:
+    """How many lessons a later visit knows, after two tabs were given five each at the same time."""
+    tabs = [context.new_page(), context.new_page()]
+    for tab in tabs:
+        load(tab, site, **options, snapshot=False)
+    for number, tab in enumerate(tabs):
+        tab.evaluate(_TEACH, number)
+    for tab in tabs:
+        tab.evaluate("() => window.taught")
+    for tab in tabs:
+        until(tab, "async () => (await llm.stats()).feedback === 10")
+    load(tabs[0], site, **options, snapshot=False)
+    return len(ask(tabs[0], "feedbackList")["feedback"])
 
 
 def settled(page: Page) -> None:

@@ -82,6 +82,50 @@ def test_a_conversation(site: Site, page: Page, problems: list[str], shot: Calla
     assert not site.violations
 
 
+def test_nobody_answers_whether_it_may_be_kept(site: Site, page: Page) -> None:
+    """Firefox asks the person, and waits as long as they do."""
+    page.add_init_script("StorageManager.prototype.persist = () => new Promise(() => undefined)")
+    expect(load(page, site)).to_contain_text("kept in this browser until it needs the space")
+    expect(ask(page, QUESTION).locator(".note")).to_contain_text("tokens/s")
+
+
+def test_a_closed_model_says_so(site: Site, page: Page) -> None:
+    """And weights that are not converted yet, and `new`; all with names that no minifier has changed."""
+    page.goto(f"{site.url}blank.html")
+    told = page.evaluate(
+        """async (base) => {
+          const { LocalModel, RuvLLM, RuvllmError } = await import(`${base}ruvllm.js`);
+          const ask = [{ role: "user", content: "Hello" }];
+          const model = await LocalModel.load(`${base}models/tiny/`, { device: "wasm" });
+          const errors = [];
+          const tell = (error) => {
+            const { name, message, fix } = error;
+            errors.push([error instanceof RuvllmError, error.constructor.name, name, message, fix]);
+          };
+          await model.chat(null).catch(tell);
+          const waiting = model.chat(ask, { maxTokens: 400 }).catch(tell);
+          model.close();
+          await waiting;
+          await model.chat(ask, { signal: AbortSignal.abort() }).catch(tell);
+          await LocalModel.load("models/x.gguf").catch(tell);
+          for (const one of [LocalModel, RuvLLM]) try { new one({}); } catch (error) { tell(error); }
+          return errors;
+        }""",
+        site.url,
+    )
+    assert [error[:2] for error in told] == [[True, "RuvllmError"]] * 6
+    assert [error[2] for error in told] == [
+        "InputError",
+        "ClosedError",
+        "ClosedError",
+        "ArtifactError",
+        *["InputError"] * 2,
+    ]
+    assert "x.gguf has to be converted" in told[3][3]
+    assert "ruvllm models convert x.gguf" in told[3][4]
+    assert [error[4] for error in told[4:]] == ["await LocalModel.load(model)", "await RuvLLM.load({ … })"]
+
+
 def test_the_next_visit_fetches_no_weights(site: Site, page: Page) -> None:
     expect(load(page, site)).to_contain_text("tiny: qwen2")
     site.sent.clear()

@@ -129,6 +129,32 @@ def test_agents_of_the_embedding_page(page: Page, shop: Site, cdn: Site) -> None
         expect(router.get_by_role("group", name="Decision")).to_contain_text("clerk")
 
 
+def test_while_a_route_takes_long_only_the_last_text_typed_waits(page: Page, shop: Site, cdn: Site) -> None:
+    router = element(page, shop, cdn)
+    asked = router.evaluate(
+        """async (element) => {
+          const asked = [];
+          let go, begin;
+          const begun = new Promise((resolve) => (begin = resolve));
+          const gate = new Promise((resolve) => (go = resolve));
+          const route = async (text) => {
+            asked.push(text);
+            begin();
+            await gate;
+            return { agent: text, confidence: 0.5, tier: 2, action: "escalate", out_of_scope: 0, alternatives: [] };
+          };
+          element.router = { route, close: async () => undefined };
+          const first = element.route("f");
+          await begun;
+          const others = ["fi", "fix", "fix i", "fix it"].map((text) => element.route(text));
+          go();
+          return [(await Promise.all([first, ...others])).map((one) => one?.agent ?? null), asked];
+        }"""
+    )
+    assert asked == [[None, None, None, None, "fix it"], ["f", "fix it"]]
+    expect(router.get_by_role("group", name="Decision")).to_contain_text("fix it")
+
+
 def test_a_folder_that_is_not_there_is_told(page: Page, shop: Site, cdn: Site) -> None:
     router = element(page, shop, cdn, f'base-url="{cdn.url}nowhere/"')
     router.get_by_role("textbox").fill(SURE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from hosting import Site
-from pages import UNSURE, agent, ask, load, open_playground, refused, route, until
+from pages import UNSURE, agent, ask, load, open_playground, refused, route, taught_at_once, until
 from playwright.sync_api import BrowserContext, Error, Page, expect
 
 TEACH = "Wrong: pick the right agent"
@@ -64,6 +64,50 @@ def test_two_tabs_share_what_is_learnt(context: BrowserContext, page: Page, site
     load(third, site, encoder="static", snapshot=False)
     assert ask(third, "stats")["feedback"] == 4
     assert ask(third, "route", "polish the copper kettle")["agent"] == "documenter"
+
+
+def test_two_tabs_that_teach_at_once_lose_nothing(context: BrowserContext, site: Site) -> None:
+    assert taught_at_once(context, site, encoder="static") == 10
+
+
+def test_two_tabs_that_change_all_kinds_of_things_at_once_lose_nothing(context: BrowserContext, site: Site) -> None:
+    one, two = context.new_page(), context.new_page()
+    for tab in (one, two):
+        load(tab, site, encoder="static", snapshot=False)
+    one.evaluate(
+        """() => { window.done = Promise.all([
+          llm.feedback("polish the kettle", "tester"),
+          llm.addAgents([{ name: "florist", description: "Ties bouquets" }]),
+          llm.addMemory([{ text: "Staging is emptied on Mondays." }]),
+        ]); }"""
+    )
+    two.evaluate(
+        """() => { window.done = Promise.all([
+          llm.addMemory([{ text: "Ada owns billing." }]),
+          llm.feedback("polish the lamp", "tester"),
+          llm.addAgents([{ name: "gardener", description: "Looks after plants" }]),
+        ]); }"""
+    )
+    for tab in (one, two):
+        tab.evaluate("() => window.done")
+    later = context.new_page()
+    load(later, site, encoder="static", snapshot=False)
+    for tab in (one, two, later):
+        until(tab, "async () => (await llm.stats()).feedback === 2 && (await llm.memories()).length === 2")
+        assert {"florist", "gardener"} <= {agent["name"] for agent in ask(tab, "agents")}
+    assert ask(later, "reliability")["decisions"] == 2
+
+
+def test_a_choice_may_be_judged_after_another_tab_has_learnt(context: BrowserContext, page: Page, site: Site) -> None:
+    load(page, site, encoder="static", snapshot=False)
+    ask(page, "setBackends", [{"name": "small", "cost": 0.0003}, {"name": "large", "cost": 0.009}])
+    choices = [ask(page, "select", task)["choice_id"] for task in ("rename this", "name that")]
+    assert ask(page, "recordOutcome", choices[0], {"success": True})["answers"] == 1
+    other = context.new_page()
+    load(other, site, encoder="static", snapshot=False)
+    ask(other, "addMemory", [{"text": "Ada owns billing."}])
+    until(page, "async () => (await llm.memories()).length === 1")
+    assert ask(page, "recordOutcome", choices[1], {"success": True})["answers"] == 2
 
 
 def test_what_is_learnt_survives_a_crash_of_the_tab(context: BrowserContext, page: Page, site: Site) -> None:

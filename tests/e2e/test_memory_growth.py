@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from hosting import hosted
-from pages import ask, load, settled
-from playwright.sync_api import Page
+from hosting import Site, hosted
+from pages import QUICK, ask, load, settled
+from playwright.sync_api import BrowserContext, Page
 
 ROUTES = """async ([from, count]) => {
   for (let i = from; i < from + count; i++)
@@ -31,6 +31,25 @@ for (const name of ["instantiate", "instantiateStreaming"]) {
   };
 }
 """
+
+
+def promises(context: BrowserContext, page: Page) -> int:
+    """How many the page's own code still holds, after a collection."""
+    session = context.new_cdp_session(page)
+    kind = session.send("Runtime.evaluate", {"expression": "Promise.prototype"})["result"]["objectId"]
+    found = session.send("Runtime.queryObjects", {"prototypeObjectId": kind})["objects"]["objectId"]
+    count = {"functionDeclaration": "function () { return this.length; }", "objectId": found, "returnByValue": True}
+    number: int = session.send("Runtime.callFunctionOn", count)["result"]["value"]
+    session.detach()
+    return number
+
+
+def test_a_call_leaves_no_promise_behind(context: BrowserContext, page: Page, site: Site) -> None:
+    load(page, site, **QUICK)
+    page.evaluate(ROUTES, [0, 5])
+    before = promises(context, page)
+    page.evaluate(ROUTES, [5, 100])
+    assert promises(context, page) <= before + 5
 
 
 def used(page: Page) -> dict[str, int]:

@@ -66,9 +66,11 @@ def test_the_second_visit_needs_no_network(
     assert len(site.sent) == sent
 
 
-def test_nothing_is_loaded_twice_to_be_kept(resident: BrowserContext, site: Site) -> None:
-    """What the page has loaded comes from the browser's own cache; beside it the element and the library alone."""
-    keep(resident.new_page(), site)
+@pytest.mark.parametrize("kind", ["resident", "context"], ids=["a profile on the disk", "a private window"])
+def test_nothing_is_loaded_twice_to_be_kept(request: pytest.FixtureRequest, site: Site, kind: str) -> None:
+    """What the page has loaded comes from the browser's own cache, which in a private window takes no large file."""
+    browser: BrowserContext = request.getfixturevalue(kind)
+    keep(browser.new_page(), site)
     paths = [one.path for one in site.sent if one.bytes > 10_000]
     assert sorted(paths) == sorted(set(paths))
     assert not any("scipy" in path for path in paths)

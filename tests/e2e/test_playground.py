@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from hosting import Site
-from pages import SURE, open_playground
+from pages import SURE, UNSURE, agent, open_playground, route
 from playwright.sync_api import Browser, Page, expect
 
 Shot = Callable[[Page, str], None]
@@ -36,6 +36,37 @@ def test_a_decision_and_why_in_light_and_dark(page: Page, site: Site, shot: Shot
         seen.append(page.evaluate(paper))
         shot(page, f"decision-{name}")
     assert seen[0] != seen[1]
+
+
+def test_a_taught_task_says_that_the_lesson_decided(page: Page, site: Site) -> None:
+    open_playground(page, site, UNSURE)
+    page.get_by_role("button", name=f"Right: {agent(page)}").click()
+    expect(page.locator(".why")).to_contain_text(
+        f"A lesson decided: you taught that this, or a task that means the same, is for {agent(page)}"
+    )
+    expect(page.locator(".why .nearest .text").first).to_have_text(UNSURE)
+    expect(page.locator(".decision .facts")).to_contain_text("Decided by a lesson", use_inner_text=True)
+    route(page, SURE)
+    expect(page.locator(".why")).to_contain_text("Marked: words that tester is known by.")
+
+
+def test_a_text_from_right_to_left_and_an_endless_one(page: Page, site: Site, shot: Shot) -> None:
+    open_playground(page, site)
+    route(page, "أضف اختبارات لوحدة المصادقة auth")
+    direction = "(node) => getComputedStyle(node).direction"
+    for place in ("#taskbox #task", ".decision .from p", ".why .quote"):
+        assert page.locator(place).evaluate(direction) == "rtl", place
+    assert page.locator(".decision h2.agent").evaluate(direction) == "ltr"
+    shot(page, "right-to-left")
+    page.get_by_role("textbox", name="Task").fill("add tests " + "x" * 15_000)
+    page.keyboard.press("Enter")
+    expect(page.locator(".decision .from p")).to_contain_text("…")
+    for name in TABS[:3]:
+        page.get_by_role("tab", name=name, exact=True).click()
+        panel = page.get_by_role("tabpanel", name=name, exact=True)
+        expect(panel).to_contain_text("x…")
+        assert len(panel.inner_text()) < 5_000, name
+        assert fits(page), name
 
 
 def test_the_views(page: Page, site: Site, shot: Shot) -> None:

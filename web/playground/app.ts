@@ -1,5 +1,6 @@
 /** What the page knows, and who wants to hear when it changes. */
 import { RuvLLM } from "../src/client.js";
+import { Latest } from "../src/element/latest.js";
 import type { Added, Agent, AgentFile, Decision, LoadProgress, Router, Stage } from "../src/types.js";
 
 /** A decision with the task it answers and the milliseconds to the worker and back. */
@@ -41,7 +42,7 @@ export class App {
   readonly baseURL: URL;
   #opening: Promise<RuvLLM> | null = null;
   #listeners = new Map<keyof Events, Set<(value: never) => void>>();
-  #turn = 0;
+  readonly #latest = new Latest();
 
   constructor(baseURL: URL) {
     this.baseURL = baseURL;
@@ -70,6 +71,7 @@ export class App {
     this.progress.clear();
     const router = await RuvLLM.load({
       baseURL: this.baseURL,
+      offline: true,
       onProgress: (progress) => {
         this.progress.set(progress.stage, progress);
         this.emit("progress", progress);
@@ -100,12 +102,12 @@ export class App {
     this.emit("task", task);
   }
 
-  /** Routes the task; a newer call overtakes an older one. */
+  /** Routes the task, one at a time; a newer call overtakes an older one. */
   async route(task = this.task): Promise<Routed | null> {
     this.say(task);
     const text = task.trim();
-    const turn = ++this.#turn;
     if (!text) {
+      this.#latest.drop();
       this.routed = null;
       this.emit("busy", false);
       this.emit("routed", null);
@@ -113,21 +115,23 @@ export class App {
     }
     this.emit("busy", true);
     try {
-      const router = await this.open();
-      const began = performance.now();
-      const decision = await router.route(text, { top: 4 });
-      const trip = performance.now() - began;
-      if (turn !== this.#turn) return null;
-      this.routed = { task: text, decision, trip };
+      const routed = await this.#latest.run(async () => {
+        const router = await this.open();
+        const began = performance.now();
+        const decision = await router.route(text, { top: 4 });
+        return { task: text, decision, trip: performance.now() - began };
+      });
+      if (!routed) return null;
+      this.routed = routed;
       this.emit("problem", null);
-      this.emit("routed", this.routed);
-      return this.routed;
+      this.emit("routed", routed);
     } catch (error) {
-      if (turn === this.#turn) this.emit("problem", asError(error));
+      this.emit("problem", asError(error));
+      this.emit("busy", false);
       return null;
-    } finally {
-      if (turn === this.#turn) this.emit("busy", false);
     }
+    this.emit("busy", false);
+    return this.routed;
   }
 
   /** Teaches, then routes again so that the page shows what it changed. */

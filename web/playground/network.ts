@@ -24,6 +24,7 @@ export function network(app: App): HTMLElement {
     if (offline) return;
     void settled(app).then(() => {
       offline = keepOffline({ baseURL: app.baseURL, onState: show });
+      show(); // it may know at once that it cannot be
     });
   });
   show();

@@ -8,6 +8,7 @@ const DEBOUNCE = 120; // ms of quiet before routing while typing
 export function taskBox(app: App): { box: HTMLElement; input: HTMLTextAreaElement; reach: () => void } {
   const input = h("textarea", {
     id: "task",
+    dir: "auto",
     rows: 1,
     autocomplete: "off",
     spellcheck: "false",

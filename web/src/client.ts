@@ -1,33 +1,36 @@
 /** The page's side: one module worker, started again if it dies, behind the interface of every router. */
-import { proxy, type Remote, releaseProxy, transfer, wrap } from "comlink";
-import type { Method, Outcome, RemoteRouter } from "./crossing.js";
-import { RuvllmError, toRuvllmError } from "./errors.js";
-import { type Call, CHANGES, type LocalRouter, Runtime } from "./runtime.js";
+import { proxy, transfer } from "comlink";
+import type { Method, RemoteRouter } from "./crossing.js";
+import { closedError, notNew, RuvllmError } from "./errors.js";
+import { Life } from "./life.js";
+import { options as plainOptions, stateBytes } from "./plain.js";
+import { type Call, CHANGES, Runtime } from "./runtime.js";
 import type { SiteIndex } from "./site.js";
-import type {
-  Added, Agent, AgentFile, Decision, Embeddings, LoadOptions, LoadProgress, Stats, Team,
-} from "./types.js";
+import type { Added, Agent, AgentFile, LoadOptions, LoadProgress } from "./types.js";
 import { fetchIndex, folder } from "./websites.js";
 
 /** Asking again does no harm after the worker has died; anything else the caller must decide on. */
-const REPEATABLE: ReadonlySet<Method> = new Set(["route", "routeComplex", "embed", "agents", "export", "stats"]);
-
 function repeatable(method: Method, [call]: unknown[]): boolean {
-  if (method !== "ask") return REPEATABLE.has(method);
-  return call !== "record_outcome" && !CHANGES.has(call as Call);
+  return method === "export" || (method === "ask" && call !== "record_outcome" && !CHANGES.has(call as Call));
+}
+
+function died(why: string): RuvllmError {
+  const fix = "ask again: it starts anew with what was kept";
+  return new RuvllmError(`the worker died: ${why}`, { name: "WorkerError", field: "worker", fix });
 }
 
 /** Routes in a worker of this page. */
-export class RuvLLM extends Runtime implements LocalRouter {
+export class RuvLLM extends Runtime {
   readonly #base: URL;
   readonly #index: SiteIndex;
   readonly #options: LoadOptions;
   /** What `addAgents` was given and this browser does not keep, for a worker that has to start again. */
   #added: (Agent[] | AgentFile[])[] = [];
-  #life: Promise<Life> | undefined;
+  #life: Promise<Life<RemoteRouter>> | undefined;
   #closed = false;
 
   private constructor(base: URL, index: SiteIndex, options: LoadOptions) {
+    if (!index) throw notNew("RuvLLM", "RuvLLM.load({ … })");
     super();
     this.#base = base;
     this.#index = index;
@@ -39,51 +42,28 @@ export class RuvLLM extends Runtime implements LocalRouter {
    *
    * @throws RuvllmError when the folder cannot be fetched, is damaged, or no agent can be used
    */
-  static async load(options: LoadOptions = {}): Promise<RuvLLM> {
+  static async load(given?: LoadOptions): Promise<RuvLLM> {
+    const options = plainOptions(given);
     const base = folder(options.baseURL ?? new URL(/* @vite-ignore */ "./", import.meta.url));
     const llm = new RuvLLM(base, await fetchIndex(base), options);
     await llm.#alive(options.onProgress);
     return llm;
   }
 
-  route(text: string, options: { top?: number } = {}): Promise<Decision> {
-    return this.#call("route", [text, options]);
+  ask<T>(call: Call, body: object = {}): Promise<T> {
+    return this.#call("ask", [call, body]);
   }
 
-  routeComplex(text: string): Promise<Team> {
-    return this.#call("routeComplex", [text]);
-  }
-
-  embed(texts: string[]): Promise<Embeddings> {
-    return this.#call("embed", [texts]);
-  }
-
-  async addAgents(agents: Agent[] | AgentFile[]): Promise<Added> {
-    const added = await this.#call<Added>("addAgents", [agents]);
+  override async addAgents(agents: Agent[] | AgentFile[]): Promise<Added> {
+    const added = await super.addAgents(agents);
     if (!added.kept) this.#added.push(agents);
     return added;
   }
 
-  async resetAgents(): Promise<Added> {
-    const reset = await this.#call<Added>("resetAgents", []);
+  override async resetAgents(): Promise<Added> {
+    const reset = await super.resetAgents();
     this.#added = [];
     return reset;
-  }
-
-  agents(): Promise<Agent[]> {
-    return this.#call("agents", []);
-  }
-
-  feedback(text: string, agent: string, weight = 1): Promise<void> {
-    return this.#call("feedback", [text, agent, weight]);
-  }
-
-  undoFeedback(id: number): Promise<boolean> {
-    return this.#call("undoFeedback", [id]);
-  }
-
-  ask<T>(call: Call, body: object = {}): Promise<T> {
-    return this.#call("ask", [call, body]);
   }
 
   export(): Promise<Uint8Array> {
@@ -91,12 +71,8 @@ export class RuvLLM extends Runtime implements LocalRouter {
   }
 
   async import(bytes: Uint8Array): Promise<void> {
-    const copy = new Uint8Array(bytes);
+    const copy = stateBytes(bytes);
     await this.#call("import", [transfer(copy, [copy.buffer])]);
-  }
-
-  stats(): Promise<Stats> {
-    return this.#call("stats", []);
   }
 
   async close(): Promise<void> {
@@ -105,27 +81,25 @@ export class RuvLLM extends Runtime implements LocalRouter {
     this.#closed = true;
     this.#life = undefined;
     const alive = await life?.catch(() => undefined);
-    await alive?.ask("close", []).catch(() => undefined);
-    alive?.end();
+    await alive?.ask((remote) => remote.call("close", [])).catch(() => undefined);
+    alive?.end("it was closed");
   }
 
   /** The worker, started if there is none. */
-  #alive(onProgress?: (progress: LoadProgress) => void): Promise<Life> {
-    if (this.#closed) {
-      throw new RuvllmError("this router is closed", { name: "ClosedError", field: "close", fix: "load a new one" });
-    }
-    if (!this.#life) {
-      const starting = this.#start(onProgress);
-      this.#life = starting;
-      const forget = (): void => {
+  async #alive(onProgress?: (progress: LoadProgress) => void): Promise<Life<RemoteRouter>> {
+    for (;;) {
+      if (this.#closed) throw closedError("router");
+      const starting = (this.#life ??= this.#start(onProgress));
+      const life = await starting.catch((error: unknown) => {
         if (this.#life === starting) this.#life = undefined;
-      };
-      starting.then((life) => life.died.then(forget), forget);
+        throw error;
+      });
+      if (!life.gone) return life;
+      if (this.#life === starting) this.#life = undefined;
     }
-    return this.#life;
   }
 
-  async #start(onProgress?: (progress: LoadProgress) => void): Promise<Life> {
+  async #start(onProgress?: (progress: LoadProgress) => void): Promise<Life<RemoteRouter>> {
     const { snapshot = true } = this.#options;
     const settled = (progress: LoadProgress): void => {
       onProgress?.(progress);
@@ -140,116 +114,46 @@ export class RuvLLM extends Runtime implements LocalRouter {
     }
   }
 
-  async #startOnce(snapshot: boolean, onProgress: (progress: LoadProgress) => void): Promise<Life> {
-    const life = new Life(this.#base, this.#index);
+  async #startOnce(snapshot: boolean, onProgress: (progress: LoadProgress) => void): Promise<Life<RemoteRouter>> {
+    const life = this.#born();
     try {
-      await life.start(this.#base, this.#index, { ...this.#options, snapshot }, onProgress);
-      for (const agents of this.#added) await life.ask("addAgents", [agents]);
+      await life.watch();
+      const { agents, encoder, state = "persistent", offline, reviewAfter } = this.#options;
+      const told = { base: this.#base.href, index: this.#index, agents, encoder, state, snapshot, offline, reviewAfter };
+      await life.ask((remote) => remote.start(told, proxy(onProgress)), "options");
+      for (const agents of this.#added) await life.ask((remote) => remote.call("ask", ["add_agents", { agents }]));
       return life;
     } catch (error) {
-      life.end();
+      life.end("it did not start");
       throw error;
     }
+  }
+
+  #born(): Life<RemoteRouter> {
+    return new Life<RemoteRouter>(new URL(this.#index.worker, this.#base), "ruvllm", died);
   }
 
   /** For the next visit, when this one has all it needs and the page has nothing better to do. */
   #keepSnapshot(): void {
     const keep = async (): Promise<void> => {
       if (this.#closed) return;
-      const helper = new Life(this.#base, this.#index);
-      await helper.keepSnapshot(this.#base, this.#index).catch(() => undefined);
-      helper.end();
+      const helper = this.#born();
+      await helper.ask((remote) => remote.keepSnapshot(this.#base.href, this.#index)).catch(() => undefined);
+      helper.end("it is done");
     };
     const soon = globalThis.requestIdleCallback ?? ((work: () => void) => setTimeout(work, 1_000));
     soon(() => void keep());
   }
 
   async #call<T>(method: Method, args: unknown[]): Promise<T> {
-    const life = await this.#alive();
-    try {
-      return (await life.ask(method, args)) as T;
-    } catch (error) {
-      if (!(life.dead && repeatable(method, args)) || this.#closed) throw error;
-      return (await (await this.#alive()).ask(method, args)) as T;
+    for (let again = false; ; again = true) {
+      const life = await this.#alive();
+      try {
+        return (await life.ask((remote) => remote.call(method, args), String(args[0] ?? method))) as T;
+      } catch (error) {
+        if (this.#closed) throw closedError("router");
+        if (again || !life.gone || !repeatable(method, args)) throw error;
+      }
     }
-  }
-}
-
-/** One worker from its start to its end. */
-class Life {
-  readonly #worker: Worker;
-  readonly #remote: Remote<RemoteRouter>;
-  readonly #name = `ruvllm-${crypto.getRandomValues(new Uint32Array(4)).join("-")}`;
-  #die: (why: string) => void = () => undefined;
-  /** Resolves with the reason once the worker is gone. */
-  readonly died: Promise<string>;
-  dead = false;
-
-  constructor(base: URL, index: SiteIndex) {
-    this.died = new Promise((resolve) => {
-      this.#die = (why) => {
-        this.dead = true;
-        resolve(why);
-      };
-    });
-    this.#worker = startWorker(new URL(index.worker, base), "ruvllm");
-    this.#worker.addEventListener("error", (event) => {
-      event.preventDefault();
-      this.#worker.terminate();
-      this.#die(event.message || "its script could not be loaded");
-    });
-    this.#remote = wrap<RemoteRouter>(this.#worker);
-  }
-
-  async start(
-    base: URL,
-    index: SiteIndex,
-    options: LoadOptions,
-    onProgress: (progress: LoadProgress) => void,
-  ): Promise<void> {
-    const { agents, encoder, state = "persistent", snapshot = true, reviewAfter } = options;
-    const told = { base: base.href, index, agents, encoder, state, snapshot, reviewAfter, life: this.#name };
-    await this.#answered(this.#remote.start(told, proxy(onProgress)));
-    // The worker holds this lock as long as it lives, so it is granted here once it is gone.
-    void navigator.locks?.request(this.#name, () => this.#die("it stopped")).catch(() => undefined);
-  }
-
-  async keepSnapshot(base: URL, index: SiteIndex): Promise<void> {
-    await this.#answered(this.#remote.keepSnapshot(base.href, index));
-  }
-
-  /** A method's value, or the error it threw, or that the worker died first. */
-  ask(method: Method, args: unknown[]): Promise<unknown> {
-    const reply = this.#remote.call(method, args) as Promise<Outcome<unknown>>;
-    const refuse = (error: unknown): Outcome<unknown> => ({ error: toRuvllmError(error, method).toJSON() });
-    return this.#answered(reply.catch(refuse)); // what cannot be cloned never leaves the page
-  }
-
-  async #answered<T>(reply: Promise<Outcome<T>>): Promise<T> {
-    const outcome = await Promise.race([reply, this.died]);
-    if (typeof outcome === "string") {
-      const fix = "ask again: it starts anew with what was kept";
-      throw new RuvllmError(`the worker died: ${outcome}`, { name: "WorkerError", field: "worker", fix });
-    }
-    if ("error" in outcome) throw new RuvllmError(outcome.error.message, outcome.error);
-    return outcome.value;
-  }
-
-  end(): void {
-    this.#remote[releaseProxy]();
-    this.#worker.terminate();
-    this.#die("it was closed");
-  }
-}
-
-/** A worker may only come from the page's own origin: for another one, an import of it does. */
-export function startWorker(url: URL, name: string): Worker {
-  if (url.origin === location.origin) return new Worker(url, { type: "module", name });
-  const script = new Blob([`import ${JSON.stringify(url.href)};`], { type: "text/javascript" });
-  const address = URL.createObjectURL(script);
-  try {
-    return new Worker(address, { type: "module", name });
-  } finally {
-    setTimeout(() => URL.revokeObjectURL(address), 60_000);
   }
 }

@@ -1,4 +1,5 @@
 /** `<ruvllm-router>`: a box to type a task into, and the agent that should take it. */
+import { Latest } from "./element/latest.js";
 import { openRouter } from "./element/source.js";
 import { styles } from "./element/styles.js";
 import { View } from "./element/view.js";
@@ -31,7 +32,7 @@ export class RuvllmRouterElement extends Base {
   #opened: Promise<Router> | null = null;
   #decision: Decision | null = null;
   #failure: unknown = null;
-  #turn = 0;
+  readonly #latest = new Latest();
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   readonly #view = new View();
@@ -116,30 +117,32 @@ export class RuvllmRouterElement extends Base {
     this.#given = router;
   }
 
-  /** Routes `text`, or what is in the box; null for an empty box, or when a newer call has overtaken it. */
+  /**
+   * Routes `text`, or what is in the box: one at a time, while the newest of the others waits. Null for an empty box,
+   * and for a call that a newer one has overtaken.
+   */
   async route(text?: string): Promise<Decision | null> {
     clearTimeout(this.#timer);
     if (text !== undefined) this.value = text;
     const task = this.value.trim();
-    const turn = ++this.#turn;
     if (!task) {
+      this.#latest.drop();
       this.#clear();
       return null;
     }
     this.#view.busy(true);
     try {
-      const router = await this.#open();
-      const decision = await router.route(task);
-      if (turn !== this.#turn) return null;
+      const decision = await this.#latest.run(async () => (await this.#open()).route(task));
+      if (!decision) return null;
+      this.#view.busy(false);
       this.#decision = decision;
       this.#show(task, decision);
       this.#emit("route", decision);
       return decision;
     } catch (error) {
-      if (turn === this.#turn) this.#fail(error);
+      this.#view.busy(false);
+      this.#fail(error);
       throw error;
-    } finally {
-      if (turn === this.#turn) this.#view.busy(false);
     }
   }
 
@@ -199,7 +202,7 @@ export class RuvllmRouterElement extends Base {
   #shut(): void {
     const opened = this.#opened;
     this.#opened = null;
-    this.#turn++;
+    this.#latest.drop();
     this.#clear();
     void opened?.then((router) => router.close()).catch(() => undefined);
   }

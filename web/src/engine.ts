@@ -1,12 +1,13 @@
 /** The router itself, host-neutral: Python, the artifacts in it, and RuvLTRA when it has come. */
-import { RuvllmError, toRuvllmError } from "./errors.js";
+import type { Answering } from "./crossing.js";
+import { closedError, RuvllmError, toRuvllmError } from "./errors.js";
 import { openSession, type Session } from "./onnx.js";
 import { json } from "./plain.js";
-import { type Answer, bootPython, type Bridge, installPackages, open, openBridge, pythonDigest } from "./python.js";
-import { type Call, CHANGES, type LocalRouter } from "./runtime.js";
-import { type Digest, type Ledger, readChecked, type Site } from "./site.js";
-import type { StateChange, StateStore } from "./state.js";
-import type { Added, Agent, AgentFile, Decision, Embeddings, LoadOptions, Stage, Stats, Team } from "./types.js";
+import { bootPython, type Bridge, installPackages, open, openBridge, pythonDigest } from "./python.js";
+import { type Call, CHANGES } from "./runtime.js";
+import { type Digest, type Ledger, readArtifacts, readChecked, type Site } from "./site.js";
+import { OvertakenError, type StateStore } from "./state.js";
+import type { Added, LoadOptions, Stats } from "./types.js";
 
 const REVIEW_AFTER = 30_000; // milliseconds of quiet
 const SAVE_AFTER = 1_500; // the same, until outcomes are kept
@@ -25,30 +26,17 @@ export interface Surroundings {
 /** What is kept from before; a store that cannot be read is left alone, and this visit keeps nothing. */
 async function loadState(around: Surroundings): Promise<Uint8Array | null> {
   try {
-    return (await around.store?.load()) ?? null;
+    return (await around.store?.news()) ?? null;
   } catch {
     around.store = undefined;
     return null;
   }
 }
 
-/** The artifacts of a stage of loading, by name. */
-async function readArtifacts(site: Site, stage: Stage, byHand: () => Promise<Digest>): Promise<Map<string, Uint8Array>> {
-  const found = Object.entries(site.index.artifacts).filter(([, file]) => site.index.files[file]?.stage === stage);
-  return new Map(
-    await Promise.all(found.map(async ([name, file]) => [name, await readChecked(site, file, byHand)] as const)),
-  );
-}
-
-export interface EngineOptions {
-  agents?: LoadOptions["agents"] | undefined;
-  encoder?: LoadOptions["encoder"] | undefined;
-  snapshot?: boolean | undefined;
-  reviewAfter?: LoadOptions["reviewAfter"] | undefined;
-}
+export type EngineOptions = { [K in "agents" | "encoder" | "snapshot" | "reviewAfter"]?: LoadOptions[K] | undefined };
 
 /** Routes in this thread. */
-export class Engine implements LocalRouter {
+export class Engine implements Answering {
   readonly #around: Surroundings;
   readonly #bridge: Bridge;
   readonly #mode: string;
@@ -101,7 +89,7 @@ export class Engine implements LocalRouter {
       ledger.finish("static");
       await engine.#start(options.agents, saved);
       ledger.finish("ready");
-      around.store?.listen((change) => engine.#follow(change));
+      around.store?.listen(() => void engine.#change(async () => undefined).catch(() => undefined)); // it begins with the news
       return engine;
     } catch (error) {
       throw toRuvllmError(error, "baseURL");
@@ -110,9 +98,8 @@ export class Engine implements LocalRouter {
 
   async #start(agents: LoadOptions["agents"], saved: Uint8Array | null): Promise<void> {
     if (this.#mode === "ruvltra") await this.#fetchRuvLTRA();
-    const rows = agents === undefined ? undefined : json(agents, "agents");
-    this.#keepsAgents = rows === undefined && this.#around.store !== undefined;
-    const { dim, lost } = await open<{ dim: number; lost: boolean }>(this.#bridge.start(rows, saved ?? undefined));
+    this.#keepsAgents = !agents && this.#around.store !== undefined;
+    const { dim, lost } = await open<{ dim: number; lost: boolean }>(this.#bridge.start(json({ agents }), saved ?? undefined));
     this.#dim = dim;
     if (lost && saved) await this.#around.store?.setAside(saved);
     if (this.#mode === "ruvltra") this.#around.ledger.finish("ruvltra");
@@ -143,7 +130,9 @@ export class Engine implements LocalRouter {
     const { site, ortBinary } = this.#around;
     const [artifacts, binary] = await Promise.all([readArtifacts(site, "ruvltra", this.#byHand), ortBinary?.()]);
     const [model = ""] = [...artifacts.keys()].filter((name) => name.endsWith(".onnx"));
+    const keeping = Promise.all([...artifacts].map(([name, data]) => site.keep?.(site.index.artifacts[name] ?? "", data)));
     const session = await openSession(site, artifacts.get(model) ?? new Uint8Array(), binary);
+    await keeping;
     this.#session = session;
     for (const [name, data] of artifacts) if (name !== model) this.#bridge.host.put(name, data);
     this.#bridge.host.connect((ids) => session.run(ids));
@@ -153,7 +142,7 @@ export class Engine implements LocalRouter {
   async #upgrade(): Promise<void> {
     if (!this.#session || this.#mode !== "cascade") return;
     this.#ruvltra = "come";
-    await open<string>(this.#bridge.upgrade());
+    await open<string>(this.#bridge.call("upgrade", "{}"));
   }
 
   /** The agents or the state are new: RuvLTRA has to read them. */
@@ -164,105 +153,78 @@ export class Engine implements LocalRouter {
     });
   }
 
-  /** Changes go one after the other; routes do not wait for them. */
+  /** Changes go one after the other, in all tabs: each upon what others have saved. Routes do not wait for them. */
   #change<T>(work: () => Promise<T>): Promise<T> {
+    const { store } = this.#around;
+    return this.#inTurn(() => (store ? store.alone(() => this.#upon(store, work)) : work()));
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
     const turn = this.#queue.then(work);
     this.#queue = turn.catch(() => undefined);
     return turn;
   }
 
-  /** Keep the state where it survives a reload, and tell the other tabs what changed. */
-  async #keep(change: StateChange): Promise<void> {
-    const { store } = this.#around;
-    if (!store) return;
-    await store.save(await open<Uint8Array>(this.#bridge.dump()));
-    store.tell(change);
-  }
-
-  /** Another tab has learnt something and kept it. */
-  #follow(change: StateChange): void {
-    void this.#change(async () => {
-      if (this.#closed) return;
-      if (change.kind === "feedback") await open(this.#bridge.observe(change.text, change.agent, change.weight));
-      else await this.#restore((await this.#around.store?.load()) ?? null);
-    }).catch(() => undefined); // what this tab's agents cannot take
-  }
-
-  async #restore(bytes: Uint8Array | null): Promise<void> {
-    try {
-      if (bytes) await open(this.#live.restore(bytes));
-    } finally {
-      this.#upgradeBehind(); // what was there before comes back without it, too
+  async #upon<T>(store: StateStore, work: () => Promise<T>): Promise<T> {
+    for (;;) {
+      const news = this.#closed ? null : await store.news();
+      if (news) await this.#update(store, news);
+      try {
+        return await work();
+      } catch (error) {
+        if (!(error instanceof OvertakenError)) throw error;
+      }
     }
   }
 
-  async route(text: string, options: { top?: number } = {}): Promise<Decision> {
-    return open<Decision>(this.#live.route(text, options.top ?? 3));
-  }
-
-  async routeComplex(text: string): Promise<Team> {
-    return open<Team>(this.#live.route_complex(text));
-  }
-
-  async embed(texts: string[]): Promise<Embeddings> {
-    return { dim: this.#dim, data: await open<Float32Array>(this.#live.embed(json(texts, "texts"))) };
-  }
-
-  async addAgents(agents: Agent[] | AgentFile[]): Promise<Added> {
-    return this.#changeAgents(() => this.#live.add_agents(json(agents, "agents")));
-  }
-
-  async resetAgents(): Promise<Added> {
-    return this.#changeAgents(() => this.#live.reset_agents());
-  }
-
-  /** What cannot be kept is a problem of later visits: this one has the agents. */
-  async #changeAgents(work: () => Answer): Promise<Added> {
-    return this.#change(async () => {
-      const added = await open<Added>(work());
-      this.#upgradeBehind();
-      if (!this.#keepsAgents) return { ...added, kept: false };
-      try {
-        await this.#keep({ kind: "state" });
-        return { ...added, kept: true };
-      } catch (error) {
-        const { field, message, fix } = toRuvllmError(error, "state");
-        return { ...added, kept: false, problems: [...added.problems, { field, message, fix }] };
-      }
+  /** Another tab has saved this; what cannot be used is set aside rather than written over. */
+  async #update(store: StateStore, bytes: Uint8Array): Promise<void> {
+    const more = await open<boolean>(this.#live.update(bytes)).catch(async () => {
+      await store.setAside(bytes);
+      return true;
     });
+    if (more) this.#upgradeBehind();
   }
 
-  async agents(): Promise<Agent[]> {
-    return open<Agent[]>(this.#live.agents());
+  /** Save the state where it survives a reload, and let the other tabs hear of it. */
+  async #save(): Promise<void> {
+    const { store } = this.#around;
+    if (!store) return;
+    await store.save(await open<Uint8Array>(this.#live.dump()));
+    store.tell();
   }
 
-  async feedback(text: string, agent: string, weight = 1): Promise<void> {
-    return this.#change(async () => {
-      await open(this.#live.feedback(text, agent, weight));
-      await this.#keep({ kind: "feedback", text, agent, weight });
-      this.#reviewLater();
-    });
-  }
-
-  async undoFeedback(id: number): Promise<boolean> {
-    return this.#change(async () => {
-      const done = await open<boolean>(this.#live.undo_feedback(id));
-      this.#upgradeBehind();
-      if (done) await this.#keep({ kind: "state" });
-      return done;
-    });
-  }
-
-  /** A method of the workbench; what it changes is kept. */
+  /** A method of Python's; what it changes is saved. */
   async ask<T>(call: Call, body: object = {}): Promise<T> {
-    const answer = (): Promise<T> => open<T>(this.#live.ask(call, json(body, call)));
+    const given = json(body);
+    const answer = (): Promise<T> => open<T>(this.#live.call(String(call), given));
+    if (CHANGES.has(call)) return this.#change(async () => this.#changed(call, await answer()));
+    const value = await answer();
     if (call === "record_outcome") this.#saveLater();
-    if (!CHANGES.has(call)) return answer();
-    return this.#change(async () => {
-      const value = await answer();
-      await this.#keep({ kind: "state" });
-      return value;
-    });
+    if (call === "embed") return { dim: this.#dim, data: value } as T;
+    return call === "stats" ? ({ ...value, ...this.#stats(value as Stats) } as T) : value;
+  }
+
+  async #changed<T>(call: Call, value: T): Promise<T> {
+    const agents = call === "add_agents" || call === "reset_agents";
+    if (agents || (call === "undo_feedback" && value)) this.#upgradeBehind();
+    if (agents) return { ...value, ...(await this.#saveAgents(value as Added)) };
+    if (value !== false) await this.#save();
+    if (call === "feedback") this.#reviewLater();
+    return value;
+  }
+
+  /** What cannot be saved is a problem of later visits: this one has the agents. */
+  async #saveAgents({ problems }: Added): Promise<Partial<Added>> {
+    if (!this.#keepsAgents) return { kept: false };
+    try {
+      await this.#save();
+      return { kept: true };
+    } catch (error) {
+      if (error instanceof OvertakenError) throw error;
+      const { field, message, fix } = toRuvllmError(error, "state");
+      return { kept: false, problems: [...problems, { field, message, fix }] };
+    }
   }
 
   /** Outcomes come quickly one after the other, and each would write the whole file. */
@@ -287,30 +249,29 @@ export class Engine implements LocalRouter {
   }
 
   async #review(): Promise<void> {
-    await open<number>(this.#live.review());
-    await this.#change(async () => this.#around.store?.save(await open<Uint8Array>(this.#live.dump())));
+    await open<number>(this.#live.call("review", "{}"));
+    await this.#change(() => this.#save());
   }
 
   async export(): Promise<Uint8Array> {
     if (this.#saveTimer) await this.#saveOutcomes();
-    return this.#change(() => open<Uint8Array>(this.#live.dump()));
+    return this.#inTurn(() => open<Uint8Array>(this.#live.dump()));
   }
 
   async import(bytes: Uint8Array): Promise<void> {
     return this.#change(async () => {
-      await this.#restore(bytes);
-      await this.#keep({ kind: "state" });
+      // What was there before comes back without it, too.
+      await open(this.#live.restore(bytes)).finally(() => this.#upgradeBehind());
+      await this.#save();
     });
   }
 
-  async stats(): Promise<Stats> {
-    const told = await open<Stats>(this.#live.stats());
+  /** What Python does not know. */
+  #stats({ encoder }: Stats): Partial<Stats> {
     const { index } = this.#around.site;
-    const asked = told.encoder !== "static";
     return {
-      ...told,
       // "warming": it has come, and reads the agents before it is asked
-      ruvltra: asked ? "ready" : this.#ruvltra === "come" ? "warming" : this.#ruvltra,
+      ruvltra: encoder !== "static" ? "ready" : this.#ruvltra === "come" ? "warming" : this.#ruvltra,
       ruvltra_error: this.#ruvltraError,
       store: this.#around.store?.kind ?? "memory",
       started_from: this.#from,
@@ -332,6 +293,6 @@ export class Engine implements LocalRouter {
 
   get #live(): Bridge {
     if (!this.#closed) return this.#bridge;
-    throw new RuvllmError("this router is closed", { name: "ClosedError", field: "close", fix: "load a new one" });
+    throw closedError("router");
   }
 }

@@ -1,6 +1,6 @@
 /** The same interface over HTTP: an edge server answers, with the same JSON as the core. */
-import { RuvllmError } from "./errors.js";
-import { json } from "./plain.js";
+import { closedError, RuvllmError } from "./errors.js";
+import { json, options as plainOptions, stateBytes } from "./plain.js";
 import type { Added, Agent, AgentFile, Decision, Embeddings, Router, Stats, Team } from "./types.js";
 
 export interface HttpOptions {
@@ -12,6 +12,14 @@ export interface HttpOptions {
 
 type Json = Record<string, unknown>;
 
+/** How far the server is with agents that it acknowledged already. */
+interface Fitting {
+  done: number;
+  problem?: string;
+}
+
+const POLL = 500; // milliseconds between two looks at it
+
 /** A `Router` at an edge server: `new HttpRouter("https://edge.example")`. */
 export class HttpRouter implements Router {
   readonly #base: string;
@@ -19,10 +27,11 @@ export class HttpRouter implements Router {
   readonly #timeout: number;
   readonly #closing = new AbortController();
 
-  constructor(endpoint: string | URL, options: HttpOptions = {}) {
+  constructor(endpoint: string | URL, given?: HttpOptions) {
+    const { headers = {}, timeout = 30_000 } = plainOptions(given);
     this.#base = checkedUrl(endpoint);
-    this.#headers = options.headers ?? {};
-    this.#timeout = options.timeout ?? 30_000;
+    this.#headers = headers;
+    this.#timeout = timeout;
   }
 
   async route(text: string, options: { top?: number } = {}): Promise<Decision> {
@@ -34,7 +43,7 @@ export class HttpRouter implements Router {
   }
 
   async embed(texts: string[]): Promise<Embeddings> {
-    json(texts, "texts");
+    json({ texts });
     const { data } = await this.#ask("POST", "embeddings", { input: texts }, isEmbeddings).catch(asTexts);
     const rows = [...data].sort((a, b) => a.index - b.index).map((row) => row.embedding);
     const dim = rows[0]?.length ?? 0;
@@ -44,14 +53,30 @@ export class HttpRouter implements Router {
   }
 
   async addAgents(agents: Agent[] | AgentFile[]): Promise<Added> {
-    json(agents, "agents");
-    const files = Array.isArray(agents) && agents.some((agent) => "text" in Object(agent));
-    return this.#ask("PUT", "agents", files ? { files: agents } : { agents }, isAdded);
+    if (!Array.isArray(agents)) {
+      throw new RuvllmError("agents is no list", { name: "InputError", field: "agents", fix: "pass agents, or files" });
+    }
+    const files = agents.some((agent) => "text" in Object(agent));
+    return this.#fitted(await this.#ask("PUT", "agents", files ? { files: agents } : { agents }, isAdded));
   }
 
   /** Forgets all agents that were added to the server's, by whomever. */
   async resetAgents(): Promise<Added> {
-    return this.#ask("DELETE", "agents", undefined, isAdded);
+    return this.#fitted(await this.#ask("DELETE", "agents", undefined, isAdded));
+  }
+
+  /** Many agents are fitted behind the server's answer; until then tasks are routed among those before. */
+  async #fitted(added: Added & { fitting?: Fitting }): Promise<Added> {
+    let { fitting, ...rest } = added;
+    while (fitting) {
+      if (fitting.problem) {
+        const fix = "see the server's log, or add other agents";
+        throw new RuvllmError(fitting.problem, { name: "InputError", field: "agents", fix });
+      }
+      await new Promise((resolve) => setTimeout(resolve, POLL));
+      fitting = ((await this.#ask("GET", "agents", undefined, isAgents)) as { fitting?: Fitting }).fitting;
+    }
+    return rest;
   }
 
   async agents(): Promise<Agent[]> {
@@ -74,18 +99,17 @@ export class HttpRouter implements Router {
 
   /** Replaces the server's whole state, of all its users; it has to allow that (RUVLLM_MAX_STATE). */
   async import(bytes: Uint8Array): Promise<void> {
-    const init = { body: new Uint8Array(bytes), headers: { "content-type": "application/octet-stream" } };
+    const init = { body: stateBytes(bytes), headers: { "content-type": "application/octet-stream" } };
     await this.#send("PUT", "state", init, async () => undefined);
   }
 
   async close(): Promise<void> {
-    const why = { name: "ClosedError", field: "close", fix: "make a new one" };
-    this.#closing.abort(new RuvllmError("this router is closed", why));
+    this.#closing.abort(closedError("router"));
   }
 
   async #ask<T>(method: string, path: string, body: unknown, is: (data: unknown) => data is T): Promise<T> {
     const init: RequestInit =
-      body === undefined ? {} : { headers: { "content-type": "application/json" }, body: asJson(body) };
+      body === undefined ? {} : { headers: { "content-type": "application/json" }, body: json(body as object) };
     return this.#send(method, path, init, async (response) => {
       const data = parse(await response.text());
       if (!is(data)) throw strange(response.url);
@@ -129,13 +153,6 @@ function checkedUrl(endpoint: string | URL): string {
   url.search = url.hash = "";
   const plain = url.href.replace(/\/v1\/?$/, "/");
   return plain.endsWith("/") ? plain : `${plain}/`;
-}
-
-/** Without halves of characters, which no server can read. */
-function asJson(body: unknown): string {
-  const whole = (_: string, value: unknown) =>
-    typeof value === "string" ? new TextDecoder().decode(new TextEncoder().encode(value)) : value;
-  return JSON.stringify(body, whole);
 }
 
 /** The server's word for texts is OpenAI's. */

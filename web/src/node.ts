@@ -1,12 +1,12 @@
 /** The same class in Node: in this process, from the same built folder on disk. */
 import { diskSite } from "./disk.js";
 import { Engine } from "./engine.js";
+import { notNew } from "./errors.js";
 import { opener } from "./open.js";
-import { type Call, type LocalRouter, Runtime } from "./runtime.js";
+import { options as plainOptions, stateBytes } from "./plain.js";
+import { type Call, Runtime } from "./runtime.js";
 import { Ledger } from "./site.js";
-import type {
-  Added, Agent, AgentFile, Decision, Embeddings, LoadOptions, Stats, Team,
-} from "./types.js";
+import type { LoadOptions } from "./types.js";
 
 export { LocalModel } from "./llm/node.js";
 export type * from "./llm/types.js";
@@ -17,10 +17,11 @@ export type * from "./runtime.js";
 export type * from "./types.js";
 
 /** Routes in this process. What is learnt stays in memory; `export` and `import` carry it. */
-export class RuvLLM extends Runtime implements LocalRouter {
+export class RuvLLM extends Runtime {
   readonly #engine: Engine;
 
   private constructor(engine: Engine) {
+    if (!(engine instanceof Engine)) throw notNew("RuvLLM", "RuvLLM.load({ … })");
     super();
     this.#engine = engine;
   }
@@ -30,43 +31,12 @@ export class RuvLLM extends Runtime implements LocalRouter {
    *
    * @param options `baseURL` is a file URL or a path; `state` has no effect here
    */
-  static async load(options: LoadOptions = {}): Promise<RuvLLM> {
+  static async load(given?: LoadOptions): Promise<RuvLLM> {
+    const options = plainOptions(given);
     const ledger = new Ledger(options.onProgress);
     const site = await diskSite(options.baseURL ?? new URL(/* @vite-ignore */ "./", import.meta.url), ledger);
     const ortBinary = () => site.read(site.index.ort.wasm);
     return new RuvLLM(await Engine.boot({ site, ledger, ortBinary }, options));
-  }
-
-  route(text: string, options?: { top?: number }): Promise<Decision> {
-    return this.#engine.route(text, options);
-  }
-
-  routeComplex(text: string): Promise<Team> {
-    return this.#engine.routeComplex(text);
-  }
-
-  embed(texts: string[]): Promise<Embeddings> {
-    return this.#engine.embed(texts);
-  }
-
-  addAgents(agents: Agent[] | AgentFile[]): Promise<Added> {
-    return this.#engine.addAgents(agents);
-  }
-
-  resetAgents(): Promise<Added> {
-    return this.#engine.resetAgents();
-  }
-
-  agents(): Promise<Agent[]> {
-    return this.#engine.agents();
-  }
-
-  feedback(text: string, agent: string, weight?: number): Promise<void> {
-    return this.#engine.feedback(text, agent, weight);
-  }
-
-  undoFeedback(id: number): Promise<boolean> {
-    return this.#engine.undoFeedback(id);
   }
 
   ask<T>(call: Call, body?: object): Promise<T> {
@@ -77,12 +47,8 @@ export class RuvLLM extends Runtime implements LocalRouter {
     return this.#engine.export();
   }
 
-  import(bytes: Uint8Array): Promise<void> {
-    return this.#engine.import(new Uint8Array(bytes));
-  }
-
-  stats(): Promise<Stats> {
-    return this.#engine.stats();
+  async import(bytes: Uint8Array): Promise<void> {
+    return this.#engine.import(stateBytes(bytes));
   }
 
   close(): Promise<void> {

@@ -24,7 +24,8 @@ export interface OfflineOptions {
 
 /**
  * Keep the built folder for later visits. Call it once the router has all it needs: what this page has loaded then
- * comes from the browser's own cache, not a second time over the network.
+ * comes from the browser's own cache, not a second time over the network; in a private window, whose cache takes no
+ * large file, too, if it was loaded with `RuvLLM.load({ offline: true })`.
  *
  * A page outside the folder routes without a network too, but has to keep itself: its own address, and the module
  * that it imports this from.

@@ -1,6 +1,8 @@
 /** Starts Python, and turns what the bridge answers into values and errors. */
 import type { loadPyodide, PyodideInterface } from "pyodide";
 import { RuvllmError } from "./errors.js";
+import ANSWERS from "./python/answers.py?raw";
+import ARGUMENTS from "./python/arguments.py?raw";
 import BRIDGE from "./python/bridge.py?raw";
 import RELIABILITY from "./python/reliability.py?raw";
 import STATE_FILE from "./python/statefile.py?raw";
@@ -11,6 +13,8 @@ import { dropSnapshot, lacksSnapshot, loadSnapshot, makeSnapshot, type SnapshotO
 
 const FOLDER = "/home/pyodide/ruvllm_web";
 const MODULES = {
+  answers: ANSWERS,
+  arguments: ARGUMENTS,
   bridge: BRIDGE,
   reliability: RELIABILITY,
   statefile: STATE_FILE,
@@ -29,22 +33,11 @@ interface Proxied {
 /** The Python object behind it all (src/python/bridge.py), as a proxy that lives as long as the interpreter. */
 export interface Bridge {
   host: Host;
-  start(agents: string | undefined, state: Uint8Array | undefined): Answer;
-  route(text: string, top: number): Answer;
-  route_complex(text: string): Answer;
-  embed(texts: string): Answer;
-  add_agents(agents: string): Answer;
-  reset_agents(): Answer;
-  agents(): Answer;
-  feedback(text: string, agent: string, weight: number): Answer;
-  observe(text: string, agent: string, weight: number): Answer;
-  undo_feedback(id: number): Answer;
-  ask(method: string, body: string): Answer;
-  review(): Answer;
-  upgrade(): Answer;
-  stats(): Answer;
+  start(agents: string, state: Uint8Array | undefined): Answer;
+  call(method: string, args: string): Answer;
   dump(): Answer;
   restore(data: Uint8Array): Answer;
+  update(data: Uint8Array): Answer;
   close(): void;
 }
 

@@ -1,228 +1,69 @@
-/**
- * What runs here beside routing: memory, answers from it, sub-queries, the choice of LLM backends, what feedback taught.
- * The shapes are those of Python and of the HTTP API; methods that a server has too are named as there.
- */
-import type { Decision, Router } from "./types.js";
+/** All that a router in this page or process can be asked; methods that a server has too are named as there. */
+import type { Added, Agent, AgentFile, Decision, Embeddings, Router, Stats, Team } from "./types.js";
+import type {
+  Answer, Applied, BackendOptions, BackendProfile, BackendStats, Choice, EdgeKind, KeptFeedback, Limits, Memory,
+  MemoryGraph, MemoryHit, MemoryStats, NewMemory, Outcome, Pattern, Plan, Reliability, Said,
+} from "./workbench.js";
 
-/** What a memory is, and what an edge between two of them means. */
-export type NodeKind = "Query" | "Document" | "QAPair" | "AgentStep" | "Fact" | "Concept";
-export type EdgeKind = "Cites" | "Follows" | "SameTopic" | "AgentStep" | "Derived" | "Contains";
-
-export interface NewMemory {
-  text: string;
-  kind?: NodeKind;
-  collection?: string;
-  metadata?: Record<string, unknown>;
-  /** 0 to 1. */
-  quality?: number;
-}
-
-export interface Memory extends Required<NewMemory> {
-  id: number;
-  /** How often a search returned it. */
-  accesses: number;
-  /** Seconds since 1970. */
-  created: number;
-  accessed: number;
-  archived: boolean;
-}
-
-/** A memory with its cosine to the query, and its edges away from the nearest direct hit. */
-export interface MemoryHit extends Memory {
-  score: number;
-  hops: number;
-}
-
-export interface MemoryEdge {
-  source: number;
-  target: number;
-  kind: EdgeKind;
-  /** 0 to 1. */
-  weight: number;
-}
-
-export interface MemoryGraph {
-  nodes: (Memory & { hops: number })[];
-  edges: MemoryEdge[];
-}
-
-export interface MemoryStats {
-  space: string;
-  collections: Record<string, number>;
-  /** By collection: how it is searched. */
-  indexes: Record<string, { kind: string; size: number; recall?: number }>;
-  edges: number;
-  vectors: number;
-  vector_bytes: number;
-  /** Of a number in the state file. */
-  format: string;
-  dim: number;
-}
-
-export interface Source {
-  id: number;
-  text: string;
-  score: number;
-  kind: NodeKind;
-  hops: number;
-}
-
-/** The answer to one question; `latency` is in microseconds. */
-export interface Answer {
-  request_id: string;
-  text: string;
-  agent: string;
-  /** Of the answer, by its backend; null where that tells none. */
-  confidence: number | null;
-  /** Where the question was routed, and how sure that is. */
-  decision: Decision;
-  /** What the answer had to do without. */
-  warnings: string[];
-  tier: number;
-  sources: Source[];
-  routing: { model: string; backend: string };
-  cost: number;
-  latency: Record<string, number>;
-}
-
-/** What is said of an answer beside its rating. */
-export interface Said {
-  /** The better answer, which is remembered instead. */
-  correction?: string;
-  /** Whether the task was solved. */
-  task_success?: boolean;
-  /** Who is right for the question. */
-  agent?: string;
-}
-
-/** What a rating changed. */
-export interface Applied {
-  /** "confirmed", "corrected" or "rejected"; "" where nothing was said of it: a rating is of the answer. */
-  agent: string;
-  memories: number;
-  edges: number;
-  remembered: number | null;
-  trajectory: boolean;
-}
-
-export interface SubQuery {
-  text: string;
-  /** Places of the sub-queries whose answers it needs; all before its own. */
-  after: number[];
-  decision: Decision;
-}
-
-export interface Plan {
-  query: string;
-  /** "compare" sets the answers side by side. */
-  join: "parts" | "compare";
-  /** False: it is best answered whole, and is its only part. */
-  split: boolean;
-  parts: SubQuery[];
-}
-
-/** An LLM: dollars and milliseconds of an answer, and its mean quality, 0 to 1. */
-export interface BackendProfile {
-  name: string;
-  cost: number;
-  latency: number;
-  quality: number;
-}
-
-export interface BackendOptions {
-  /** Mean dollars of a prompt; without one the best quality / (cost · latency) is taken. */
-  budget?: number | null;
-  /** Answers after which half of the choices under a budget still are random; 60 by default. */
-  explore?: number;
-}
-
-export interface Limits {
-  max_cost?: number;
-  max_latency?: number;
-  min_quality?: number;
-}
-
-export interface Choice {
-  choice_id: string;
-  backend: string;
-  /** As expected. */
-  quality: number;
-  cost: number;
-  latency: number;
-  value: number;
-  alternatives: string[];
-}
-
-export interface Outcome {
-  success?: boolean;
-  quality?: number;
-  cost?: number;
-  latency?: number;
-}
-
-export interface BackendStats {
-  prompts: number;
-  answers: number;
-  spent: number;
-  /** What the dearest backend would have taken for the same. */
-  always_dearest: number;
-  /** 0 to 1. */
-  savings: number;
-  /** Why what was learnt before could not be taken up, "" otherwise. */
-  lost: string;
-  quality: number | null;
-  budget: number | null;
-  explore: number;
-  profiles: BackendProfile[];
-  backends: { name: string; calls: number; share: number; cost: number; latency: number; quality: number | null }[];
-  curve: { answers: number; spent: number; always_dearest: number; quality: number }[];
-}
-
-export interface Pattern {
-  id: number;
-  pattern_type: string;
-  route: string;
-  cluster_size: number;
-  avg_quality: number;
-  access_count: number;
-  contexts: string[];
-  actions: string[];
-}
-
-export interface KeptFeedback {
-  id: number;
-  text: string;
-  agent: string;
-  /** False says that it does not belong there. */
-  right: boolean;
-  rating: number | null;
-  created: number;
-}
-
-/** Decisions that feedback told of, by their confidence; bins without any are left out. */
-export interface Reliability {
-  decisions: number;
-  right: number;
-  /** Expected calibration error. */
-  ece: number | null;
-  bins: { from: number; to: number; count: number; confidence: number; right: number }[];
-}
+export type * from "./workbench.js";
 
 /** The names of its methods in Python. */
 export type Call =
-  | "add_memory" | "backend_stats" | "decompose" | "feedback_list" | "forget_memory" | "learn_patterns"
-  | "link_memory" | "memories" | "memory_graph" | "memory_stats" | "patterns" | "query" | "rate" | "record_outcome"
-  | "reliability" | "save_backends" | "search_memory" | "select" | "set_backends";
+  | "add_agents" | "add_memory" | "agents" | "backend_stats" | "decompose" | "embed" | "feedback" | "feedback_list"
+  | "forget_memory" | "learn_patterns" | "link_memory" | "memories" | "memory_graph" | "memory_stats" | "patterns"
+  | "query" | "rate" | "record_outcome" | "reliability" | "reset_agents" | "route" | "route_complex" | "save_backends"
+  | "search_memory" | "select" | "set_backends" | "stats" | "undo_feedback";
 
 /** Whose results the state file keeps; those of `record_outcome` once no more have come for a moment. */
 export const CHANGES: ReadonlySet<Call> = new Set<Call>([
-  "add_memory", "forget_memory", "learn_patterns", "link_memory", "rate", "save_backends", "set_backends",
+  "add_agents", "add_memory", "feedback", "forget_memory", "learn_patterns", "link_memory", "rate", "reset_agents",
+  "save_backends", "set_backends", "undo_feedback",
 ]);
 
 /** A router with all that runs beside it. */
-export abstract class Runtime {
-  /** One of its methods, with Python's keyword arguments. */
+export abstract class Runtime implements Router {
+  /** One of its methods, with Python's keyword arguments; null is the same as left out. */
   abstract ask<T>(call: Call, body?: object): Promise<T>;
+  abstract export(): Promise<Uint8Array>;
+  abstract import(bytes: Uint8Array): Promise<void>;
+  abstract close(): Promise<void>;
+
+  route(text: string, options: { top?: number } = {}): Promise<Decision> {
+    return this.ask("route", { text, ...options });
+  }
+
+  routeComplex(text: string): Promise<Team> {
+    return this.ask("route_complex", { text });
+  }
+
+  embed(texts: string[]): Promise<Embeddings> {
+    return this.ask("embed", { texts });
+  }
+
+  addAgents(agents: Agent[] | AgentFile[]): Promise<Added> {
+    return this.ask("add_agents", { agents });
+  }
+
+  resetAgents(): Promise<Added> {
+    return this.ask("reset_agents");
+  }
+
+  agents(): Promise<Agent[]> {
+    return this.ask("agents");
+  }
+
+  async feedback(text: string, agent: string, weight?: number): Promise<void> {
+    await this.ask("feedback", { text, agent, weight });
+  }
+
+  /** Take feedback back, by its id; whether there was such. */
+  undoFeedback(id: number): Promise<boolean> {
+    return this.ask("undo_feedback", { id });
+  }
+
+  stats(): Promise<Stats> {
+    return this.ask("stats");
+  }
 
   /** The answer to a question, from memory, with its sources. */
   query(query: string, options: { max_tokens?: number } = {}): Promise<Answer> {
@@ -259,8 +100,8 @@ export abstract class Runtime {
     return this.ask("memory_graph", { ids, hops });
   }
 
-  linkMemory(source: number, target: number, kind: EdgeKind, weight = 1): Promise<void> {
-    return this.ask("link_memory", { source, target, kind, weight });
+  async linkMemory(source: number, target: number, kind: EdgeKind, weight = 1): Promise<void> {
+    await this.ask("link_memory", { source, target, kind, weight });
   }
 
   async forgetMemory(ids: number[]): Promise<number> {
@@ -308,11 +149,4 @@ export abstract class Runtime {
   backendStats(): Promise<BackendStats> {
     return this.ask("backend_stats");
   }
-}
-
-/** What both the page's class and Node's are. */
-export interface LocalRouter extends Router {
-  ask<T>(call: Call, body?: object): Promise<T>;
-  /** Take feedback back, by its id; whether there was such. */
-  undoFeedback(id: number): Promise<boolean>;
 }

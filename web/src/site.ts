@@ -39,6 +39,8 @@ export interface Site {
   place(file: string): string;
   /** The whole file, unchecked. */
   read(file: string): Promise<Uint8Array<ArrayBuffer>>;
+  /** Keep a checked file where `keepOffline` will look for it. */
+  keep?(file: string, data: Uint8Array<ArrayBuffer>): Promise<void>;
 }
 
 /** Counts the bytes of each stage and tells whoever asked. */
@@ -117,6 +119,14 @@ export async function readChecked(site: Site, file: string, byHand: () => Promis
   const digest = (await sha256(data)) ?? (await byHand())(data);
   if (digest !== entry.sha256) throw wrong("is not the file that the index names: its SHA-256 differs");
   return data;
+}
+
+/** The artifacts of a stage of loading, by name. */
+export async function readArtifacts(site: Site, stage: Stage, byHand: () => Promise<Digest>): Promise<Map<string, Uint8Array<ArrayBuffer>>> {
+  const found = Object.entries(site.index.artifacts).filter(([, file]) => site.index.files[file]?.stage === stage);
+  return new Map(
+    await Promise.all(found.map(async ([name, file]) => [name, await readChecked(site, file, byHand)] as const)),
+  );
 }
 
 /** The index, if it is one. */

@@ -148,6 +148,11 @@ export interface LoadOptions {
   reviewAfter?: number;
   /** Whether a later visit may start from a memory snapshot that the first one keeps (30 MB); true by default. */
   snapshot?: boolean;
+  /**
+   * Whether the page will call `keepOffline`: then the encoder is put where that looks for it, and nothing is loaded
+   * twice in a private window either, whose own cache takes no file as large. False by default.
+   */
+  offline?: boolean;
 }
 
 /** Routes tasks to agents and learns from feedback, wherever it runs. */

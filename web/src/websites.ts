@@ -42,10 +42,12 @@ export async function fetchIndex(base: URL): Promise<SiteIndex> {
 export class WebSite implements Site {
   readonly index: SiteIndex;
   readonly #base: URL;
+  readonly #offline: boolean;
 
-  constructor(base: URL, index: SiteIndex) {
+  constructor(base: URL, index: SiteIndex, offline = false) {
     this.#base = base;
     this.index = index;
+    this.#offline = offline;
   }
 
   module(file: string): string {
@@ -58,6 +60,17 @@ export class WebSite implements Site {
 
   async read(file: string): Promise<Uint8Array<ArrayBuffer>> {
     return new Uint8Array(await (await fetched(new URL(file, this.#base))).arrayBuffer());
+  }
+
+  async keep(file: string, data: Uint8Array<ArrayBuffer>): Promise<void> {
+    if (!this.#offline) return;
+    const url = new URL(file, this.#base);
+    try {
+      const cache = await globalThis.caches?.open(`ruvllm-${this.index.build}`); // as offline/fill.ts calls it
+      if (cache && !(await cache.match(url))) await cache.put(url, new Response(data));
+    } catch {
+      // no place, or no space: it will be fetched once more
+    }
   }
 }
 

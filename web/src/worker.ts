@@ -1,6 +1,6 @@
 /** The module worker: an engine behind Comlink. */
 import { expose, transfer } from "comlink";
-import type { Method, Outcome, RemoteRouter, WorkerOptions } from "./crossing.js";
+import { living, type Method, type Outcome, type RemoteRouter, type WorkerOptions } from "./crossing.js";
 import { Engine } from "./engine.js";
 import { RuvllmError, toRuvllmError } from "./errors.js";
 import { keepSnapshot } from "./python.js";
@@ -11,11 +11,6 @@ import { countFetches, WebSite } from "./websites.js";
 
 let engine: Engine | undefined;
 
-/** Hold a lock for ever: it falls free the moment this worker is gone, however that came about. */
-function holdLife(name: string): void {
-  void globalThis.navigator.locks?.request(name, () => new Promise<never>(() => undefined)).catch(() => undefined);
-}
-
 /** Buffers cross by transfer: nothing of the engine needs them any more. */
 function crossing(value: unknown): Outcome<unknown> {
   if (value instanceof Uint8Array) return transfer({ value }, [value.buffer as ArrayBuffer]);
@@ -25,14 +20,14 @@ function crossing(value: unknown): Outcome<unknown> {
 }
 
 const remote: RemoteRouter = {
+  ...living,
   async start(options: WorkerOptions, onProgress?: (progress: LoadProgress) => void): Promise<Outcome<null>> {
-    holdLife(options.life);
     try {
       const base = new URL(options.base);
       const ledger = new Ledger(onProgress && ((progress) => onProgress(progress)));
       countFetches(base, ledger);
       const store = await openStateStore(options.state);
-      const site = new WebSite(base, options.index);
+      const site = new WebSite(base, options.index, options.offline);
       engine = await Engine.boot({ site, ledger, store }, options);
       return { value: null };
     } catch (error) {

@@ -93,7 +93,7 @@ export class Worker {
   #listeners = new Map();
   skipped = false;
 
-  constructor(server, caches, { pages = [], quota = 1e9 } = {}) {
+  constructor(server, caches, { pages = [], quota = 1e9, storage = true } = {}) {
     const self = {
       location: { href: `${server.base}sw.js` },
       registration: { scope: server.base },
@@ -101,7 +101,7 @@ export class Worker {
       addEventListener: (type, listener) => this.#listeners.set(type, listener),
       skipWaiting: async () => void (this.skipped = true),
     };
-    const navigator = { storage: { estimate: async () => ({ quota, usage: 0 }) } };
+    const navigator = storage ? { storage: { estimate: async () => ({ quota, usage: 0 }) } } : {};
     const names = ["self", "caches", "fetch", "navigator", "Client"];
     new Function(...names, server.text("sw.js"))(self, caches, (input) => server.fetch(input), navigator, Client);
   }

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 
-const { RuvLLM, RuvllmError } = await import("../dist/node.js");
+const { LocalModel, openRouter, RuvLLM, RuvllmError } = await import("../dist/node.js");
 
 const TASK = "add unit tests for the auth module";
 const UNSURE = "water the plants while I am on holiday";
@@ -143,6 +143,110 @@ describe("agents of one's own", () => {
       await llm.close();
     }
   });
+});
+
+describe("what JavaScript may hand over", () => {
+  const NOT = [null, undefined, 7, true, {}, [], Number.NaN, Infinity, 10n, Symbol("x"), () => 1];
+  let llm;
+  before(async () => (llm = await RuvLLM.load({ agents: null, encoder: "static", onProgress: null, reviewAfter: null })));
+  after(() => llm.close());
+
+  /** Every call with an argument that it must refuse. */
+  const calls = (value) => ({
+    route: () => llm.route(value),
+    routeComplex: () => llm.routeComplex(value),
+    embed: () => llm.embed([value]),
+    feedback: () => llm.feedback(value, "tester"),
+    "feedback's agent": () => llm.feedback("bake bread", value),
+    undoFeedback: () => llm.undoFeedback(value === 7 ? 7.5 : value),
+    addAgents: () => llm.addAgents(Array.isArray(value) ? {} : value),
+    query: () => llm.query(value),
+    rate: () => llm.rate(value, 5),
+    decompose: () => llm.decompose(value),
+    addMemory: () => llm.addMemory([value]),
+    "addMemory's kind": () => llm.addMemory([{ text: "x", kind: value ?? 7 }]),
+    searchMemory: () => llm.searchMemory(value),
+    memoryGraph: () => llm.memoryGraph([value === 7 ? "7" : value]),
+    linkMemory: () => llm.linkMemory(value, value, "Cites"),
+    forgetMemory: () => llm.forgetMemory([value === 7 ? "7" : value]),
+    setBackends: () => llm.setBackends([value, value]),
+    select: () => llm.select(value),
+    recordOutcome: () => llm.recordOutcome(value, {}),
+    ask: () => llm.ask(value),
+    import: () => llm.import(value),
+  });
+
+  test("what no call can take is refused in the words of JavaScript", async () => {
+    for (const value of NOT) {
+      for (const [name, call] of Object.entries(calls(value))) {
+        const where = `${name}(${String(value)})`;
+        const error = await call().then(() => assert.fail(`${where} was taken`), (reason) => reason);
+        assert.ok(error instanceof RuvllmError, `${where}: ${error}`);
+        const told = `${error.message} ${error.fix}`;
+        assert.doesNotMatch(told, /Js(Null|Proxy|BigInt)|jsnull|NoneType|pyodide|shape \(|float32|ndarray|dict\b|positional|\.py\b|report this/, where);
+        assert.ok(error.field && error.fix, `${where}: ${told}`);
+      }
+    }
+  });
+
+  test("null is the same as left out where it may be", async () => {
+    assert.equal((await llm.route(TASK, { top: null })).alternatives.length, 3);
+    assert.equal((await llm.route(TASK, null)).agent, "tester");
+    assert.equal(await llm.feedback("bake bread for six", "tester", null), undefined);
+    assert.deepEqual(await llm.searchMemory("bread", { k: null, collection: null, filter: null, hops: null }), []);
+    assert.ok((await llm.query("bread?", { max_tokens: null })).request_id);
+    assert.deepEqual(await llm.memories(null), []);
+    await (await RuvLLM.load(null)).close();
+    await (await openRouter(null)).close();
+  });
+
+  test("an unknown option is named with those that there are", async () => {
+    const error = await rejected(llm.query("bread?", { maxTokens: 3 }));
+    assert.deepEqual([error.field, error.fix], ["maxTokens", "use query, max_tokens"]);
+    assert.match((await rejected(llm.addMemory([{ text: "x", qualty: 1 }]))).message, /^memories\[0\]\.qualty is unknown/);
+  });
+
+  test("half a character becomes a replacement character, wherever it is", async () => {
+    await llm.feedback("paint the fence \ud83d", "tester");
+    const { feedback } = await llm.feedbackList();
+    assert.equal(feedback[0].text, "paint the fence \ufffd");
+    const metadata = { "\ude00": ["\ud83d", "\ud83d\ude00"] };
+    const [id] = await llm.addMemory([{ text: "a \ud83d\ude00 b\ude00", metadata }]);
+    const [memory] = await llm.memories();
+    assert.deepEqual([memory.id, memory.text, memory.metadata], [id, "a \u{1f600} b\ufffd", { "\ufffd": ["\ufffd", "\u{1f600}"] }]);
+    await llm.addAgents([{ name: "fence-painter\ud800", description: "paint the garden fence" }]);
+    assert.ok((await llm.agents()).some((agent) => agent.name.startsWith("fence-painter") && agent.name.isWellFormed()));
+    assert.ok((await llm.export()).length > 0);
+    await llm.resetAgents();
+  });
+
+  test("what is nested without an end ends no interpreter", async () => {
+    let deep = {};
+    for (let level = 0; level < 20_000; level++) deep = { deep };
+    assert.match((await rejected(llm.addMemory([{ text: "x", metadata: deep }]))).message, /memories is nested too deeply/);
+    assert.equal((await llm.route(TASK)).agent, "tester");
+  });
+
+  test("hints name what a page can do", async () => {
+    assert.match((await rejected(llm.feedback(TASK, "nobody"))).fix, /^use architect, /);
+    assert.equal((await llm.stats()).state, undefined);
+  });
+
+  test("a refused outcome does not stand in the way of an export", async () => {
+    await rejected(llm.recordOutcome("none", { success: true }));
+    assert.ok((await llm.export()).length > 0);
+  });
+});
+
+test("`new` names what to call, and errors keep their names", async () => {
+  for (const [kind, fix] of [[RuvLLM, "await RuvLLM.load({ … })"], [LocalModel, "await LocalModel.load(model)"]]) {
+    assert.throws(() => new kind({ encoder: "static" }), (error) => error instanceof RuvllmError && error.fix === fix);
+  }
+  const error = await rejected(LocalModel.load("models/x.gguf"));
+  assert.equal(error.constructor.name, "RuvllmError");
+  assert.equal(error.name, "ArtifactError");
+  assert.match(error.stack, /^ArtifactError: x\.gguf has to be converted first/);
+  assert.match(error.fix, /ruvllm models convert x\.gguf --out FOLDER/);
 });
 
 test("feedback is fitted once more when it has been quiet for a while", { timeout: 120_000 }, async () => {

@@ -72,6 +72,11 @@ describe("a first visit", () => {
     assert.equal((await (await made.answer(`${BASE}ruvllm.json`)).json()).build, server.index().build);
   });
 
+  test("is kept, too, by a browser without navigator.storage", async () => {
+    await installed({ storage: false });
+    assert.equal(page.heard.at(-1).kind, "kept");
+  });
+
   test("leaves alone what is not the folder's", async () => {
     const made = await installed();
     for (const place of [OTHER, "https://example.com/ruvllm/", `${BASE}ruvllm.json?fresh`]) {

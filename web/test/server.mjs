@@ -1,12 +1,14 @@
 // Real edge servers for tests, each with a state file of its own.
 import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
-const PYTHON = fileURLToPath(new URL("../../.venv/bin/python", import.meta.url));
+const VENV = fileURLToPath(new URL("../../.venv/bin/python", import.meta.url));
+const PYTHON = existsSync(VENV) ? VENV : "python";
 
 /** A server on a free port: its address, and what ends it. */
 export async function startServer(environment = {}) {

@@ -1,5 +1,6 @@
 /** Notes and the typed edges between them: laid out by springs, drawn in SVG, each note a button. */
 import { h, put, svg } from "../../src/element/dom.js";
+import { shortened } from "../../src/element/words.js";
 import type { MemoryEdge, MemoryGraph } from "../../src/runtime.js";
 
 export interface Web {
@@ -52,14 +53,14 @@ function picture({ nodes, edges }: MemoryGraph, hits: ReadonlyMap<number, number
   for (const { id, text, kind } of nodes) {
     const { x, y } = at(id);
     const room = Math.max(8, Math.floor((width - x - EDGE) / LABEL));
-    const label = text.length > room ? `${text.slice(0, room - 1).trimEnd()}…` : text;
+    const label = shortened(text, room);
     const score = hits.get(id);
     const group = svg(
       "g",
-      { class: `node${score === undefined ? "" : " hit"}${id === chosen ? " chosen" : ""}`, role: "button", tabindex: 0, "data-id": id, "aria-label": `Note ${id}, ${said(kind)}: ${text}`, "aria-pressed": String(id === chosen) },
+      { class: `node${score === undefined ? "" : " hit"}${id === chosen ? " chosen" : ""}`, role: "button", tabindex: 0, "data-id": id, "aria-label": `Note ${id}, ${said(kind)}: ${shortened(text)}`, "aria-pressed": String(id === chosen) },
       svg("circle", { cx: x, cy: y, r: 7 + 6 * Math.max(0, score ?? 0) }),
       svg("text", { x: x + 18, y: y + 4 }, label),
-      svg("title", {}, text),
+      svg("title", {}, shortened(text)),
     );
     group.addEventListener("click", () => pick(id));
     group.addEventListener("keydown", (event) => {

@@ -1,5 +1,5 @@
 /** Every agent, searchable, and the door for new ones. */
-import { h, put } from "../../src/element/dom.js";
+import { h, put, quoted } from "../../src/element/dom.js";
 import type { App } from "../app.js";
 import { count } from "../format.js";
 import { tierWords } from "../../src/element/words.js";
@@ -10,7 +10,7 @@ import type { Agent } from "../../src/types.js";
 const AT_ONCE = 200; // rows in the page; more than this is found by searching
 
 export function agentsView(app: App): HTMLElement {
-  const search = h("input", { type: "search", id: "search", placeholder: "name, word or example", autocomplete: "off" });
+  const search = h("input", { type: "search", id: "search", dir: "auto", placeholder: "name, word or example", autocomplete: "off" });
   const kind = h("select", { id: "kind" });
   const amount = h("p", { class: "note", role: "status" });
   const list = h("ul", { class: "agents" });
@@ -74,9 +74,9 @@ function row(agent: Agent): HTMLElement {
     h(
       "summary",
       {},
-      h("span", { class: "name" }, agent.name),
+      quoted("span", { class: "name" }, agent.name),
       h("span", { class: "tag" }, agent.category ?? "custom"),
-      h("span", { class: "about" }, about ? firstSentence(about) : "no description"),
+      quoted("span", { class: "about" }, about ? firstSentence(about) : "no description"),
     ),
   );
   // Filled when it is opened: a thousand agents have tens of thousands of examples.
@@ -88,9 +88,9 @@ function inside(agent: Agent, about: string, facts: string[]): HTMLElement {
   return h(
     "div",
     { class: "inside" },
-    h("p", {}, about),
+    quoted("p", {}, about, 5_000),
     h("p", { class: "note" }, facts.join(" · ")),
-    agent.keywords?.length ? h("p", { class: "words" }, ...agent.keywords.map((word) => h("span", { class: "tag" }, word))) : null,
-    agent.examples?.length ? h("ul", { class: "examples" }, ...agent.examples.map((text) => h("li", {}, text))) : null,
+    agent.keywords?.length ? h("p", { class: "words" }, ...agent.keywords.map((word) => quoted("span", { class: "tag" }, word))) : null,
+    agent.examples?.length ? h("ul", { class: "examples" }, ...agent.examples.map((text) => quoted("li", {}, text))) : null,
   );
 }

@@ -83,7 +83,7 @@ export function backendForm(apply: () => void): BackendForm {
 function row(one: Stated): HTMLTableRowElement {
   const out = h("tr", {});
   out.append(
-    h("th", { scope: "row" }, h("input", { type: "text", value: one.name, required: true, maxlength: 60, "aria-label": "Name", "data-key": "name" })),
+    h("th", { scope: "row" }, h("input", { type: "text", dir: "auto", value: one.name, required: true, maxlength: 60, "aria-label": "Name", "data-key": "name" })),
     ...COLUMNS.map(({ key, title, hint, scale, step, max }) =>
       h("td", { "data-title": title }, h("input", { type: "number", value: plain(Number(one[key]) * scale), required: true, min: 0, max, step, inputmode: "decimal", "aria-label": `${title}, ${hint}`, "data-key": key })),
     ),

@@ -19,7 +19,7 @@ export function chatView(app: App): View {
   const load = h("button", { class: "go" }, "Load");
   const cancel = h("button", { type: "button", hidden: true, onclick: () => loading?.abort() }, "Cancel");
   const log = h("div", { class: "talk", role: "log", "aria-label": "Conversation" });
-  const question = h("textarea", { id: "question", rows: 2, placeholder: "Ask the model" });
+  const question = h("textarea", { id: "question", dir: "auto", rows: 2, placeholder: "Ask the model" });
   const longest = h("input", { type: "number", id: "longest", min: 1, max: 4096, value: 512, required: true });
   const send = h("button", { class: "go" }, "Send");
   const stop = h("button", { type: "button", hidden: true, onclick: () => answering?.abort() }, "Stop");

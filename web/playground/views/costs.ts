@@ -1,5 +1,5 @@
 /** Which LLM to pay for which prompt: stated backends, choices with their outcomes, and what that comes to. */
-import { h, put } from "../../src/element/dom.js";
+import { h, put, quoted } from "../../src/element/dom.js";
 import { explain } from "../../src/element/words.js";
 import type { App } from "../app.js";
 import { count } from "../format.js";
@@ -16,7 +16,7 @@ const PRACTICE = 300; // prompts
 export function costsView(app: App): View {
   const said = h("p", { class: "note", role: "status" });
   const chosen = h("div", { class: "chosen", "aria-live": "polite" });
-  const prompt = h("textarea", { id: "paid-prompt", rows: 2, placeholder: "e.g. explain why this query is slow" });
+  const prompt = h("textarea", { id: "paid-prompt", dir: "auto", rows: 2, placeholder: "e.g. explain why this query is slow" });
   const limits = limitFields();
   const board = costBoard();
   const form = backendForm(() => void told(apply));
@@ -145,7 +145,7 @@ function choiceCard({ backend, quality, cost, latency, alternatives }: Choice, j
     "article",
     { class: "verdict-card", "aria-label": "Chosen backend" },
     h("p", { class: "role" }, "Ask"),
-    h("h3", { class: "agent" }, backend),
+    quoted("h3", { class: "agent" }, backend),
     h("dl", { class: "facts inline" }, ...facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
     alternatives.length ? h("p", { class: "note" }, `Also within the limits: ${alternatives.join(", ")}.`) : null,
     h(

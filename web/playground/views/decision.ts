@@ -1,8 +1,9 @@
 /** The decision as a line: the task, the agent it leads to, and the branches not taken. */
-import { h, put, svg } from "../../src/element/dom.js";
+import { h, put, quoted, svg } from "../../src/element/dom.js";
 import { feedbackRow } from "../../src/element/feedback.js";
-import { band, encoderWords, outside, percent, tierWords } from "../../src/element/words.js";
+import { band, encoderWords, isLesson, outside, percent, tierWords } from "../../src/element/words.js";
 import type { App, Routed } from "../app.js";
+import { copy } from "./copy.js";
 import { drawRails } from "./rails.js";
 
 export function decisionCard(app: App): HTMLElement {
@@ -33,7 +34,7 @@ function content(app: App, { task, decision }: Routed): Node[] {
   feedback.append(shareButton(task));
   return [
     svg("svg", { class: "rails", "aria-hidden": "true" }),
-    h("div", { class: "from" }, h("span", { class: "stop start" }), h("p", {}, task)),
+    h("div", { class: "from" }, h("span", { class: "stop start" }), quoted("p", {}, task)),
     h(
       "div",
       { class: "hit" },
@@ -42,8 +43,8 @@ function content(app: App, { task, decision }: Routed): Node[] {
         "div",
         {},
         lead && h("p", { class: "nobody" }, lead),
-        h("h2", { class: "agent" }, decision.agent),
-        agent?.description ? h("p", { class: "about" }, firstSentence(agent.description)) : null,
+        quoted("h2", { class: "agent" }, decision.agent),
+        agent?.description ? quoted("p", { class: "about" }, firstSentence(agent.description)) : null,
       ),
     ),
     h("div", { class: "verdict" }, signal(), verdict(decision.action)),
@@ -58,11 +59,7 @@ function shareButton(task: string): HTMLButtonElement {
   const button = h("button", { type: "button", class: "share" }, "Copy link");
   button.addEventListener("click", () => {
     const url = new URL(`#decision/${encodeURIComponent(task)}`, location.href);
-    navigator.clipboard?.writeText(url.href).then(
-      () => put(button, "Copied"),
-      () => put(button, "Not allowed here"),
-    );
-    setTimeout(() => put(button, "Copy link"), 2000);
+    void copy(button, url.href, "Not allowed here");
   });
   return button;
 }
@@ -112,7 +109,7 @@ function facts(decision: Routed["decision"]): HTMLElement {
   const rows: [string, string][] = [
     ["Model tier", `${decision.tier}, ${tierWords(decision.tier)}`],
     ["No agent fits", percent(decision.out_of_scope)],
-    ["Decided by", encoderWords(decision.encoder) + (decision.cached ? ", remembered" : "")],
+    ["Decided by", (isLesson(decision) ? "a lesson" : encoderWords(decision.encoder)) + (decision.cached ? ", remembered" : "")],
   ];
   return h("dl", { class: "facts" }, ...rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
 }
@@ -128,7 +125,7 @@ function others(candidates: Routed["decision"]["alternatives"]): HTMLElement {
         "li",
         { "data-confidence": confidence },
         h("span", { class: "stop" }),
-        h("span", { class: "name" }, agent),
+        quoted("span", { class: "name" }, agent),
         h("span", { class: "bar", "aria-hidden": "true" }, fill),
         h("span", { class: "number" }, percent(confidence)),
       );

@@ -90,7 +90,7 @@ function told(fresh: number, files: number, { agents, kept }: Added): Node[] {
 function listed(problems: Problem[]): Node[] {
   if (!problems.length) return [];
   const rows = problems.map(({ field, message, fix }) =>
-    h("li", {}, h("code", {}, field), ` ${plain(field, message)}.`, fix ? h("span", { class: "fix" }, ` ${upper(fix)}.`) : null),
+    h("li", { dir: "auto" }, h("code", {}, field), ` ${plain(field, message)}.`, fix ? h("span", { class: "fix" }, ` ${upper(fix)}.`) : null),
   );
   return [h("p", { class: "bad" }, `${count(problems.length, "problem")}:`), h("ul", { class: "problems" }, ...rows)];
 }

@@ -1,7 +1,9 @@
 /** The element, live, with the lines that put it into another page. */
 import { h, put } from "../../src/element/dom.js";
+import { shortened } from "../../src/element/words.js";
 import "../../src/element.js";
 import type { App } from "../app.js";
+import { copy } from "./copy.js";
 
 const SNIPPET = `<script type="module" src="/ruvllm/element.js"></script>
 
@@ -16,13 +18,14 @@ const LISTEN = `document.querySelector("ruvllm-router")
     if (action === "use") start(agent);
   });`;
 
-const OFFLINE = `import { keepOffline } from "/ruvllm/ruvllm.js";
+const OFFLINE = `import { keepOffline, RuvLLM } from "/ruvllm/ruvllm.js";
+const llm = await RuvLLM.load({ offline: true });
 // from the second visit on, it routes without a network
 keepOffline({ onState: ({ kind }) => show(kind) });`;
 
 export function embedView(app: App): HTMLElement {
   const element = h("ruvllm-router", { live: true, label: "Try it here", placeholder: "Describe a task" });
-  const heard = h("p", { class: "note", role: "status" }, "Its events appear here.");
+  const heard = h("p", { class: "note", role: "status", dir: "auto" }, "Its events appear here.");
   app.on("ready", (router) => (element.router = router));
   element.addEventListener("route", (event) => {
     const { agent, confidence } = (event as CustomEvent<{ agent: string; confidence: number }>).detail;
@@ -30,7 +33,7 @@ export function embedView(app: App): HTMLElement {
   });
   element.addEventListener("feedback", (event) => {
     const { text, agent } = (event as CustomEvent<{ text: string; agent: string }>).detail;
-    put(heard, `feedback: { text: "${text}", agent: "${agent}" }`);
+    put(heard, `feedback: { text: "${shortened(text, 80)}", agent: "${agent}" }`);
     app.taught.unshift({ text, agent });
     app.emit("taught", { text, agent });
   });
@@ -46,11 +49,7 @@ export function embedView(app: App): HTMLElement {
 function code(text: string): HTMLElement {
   const button = h("button", { type: "button", class: "copy" }, "Copy");
   button.addEventListener("click", () => {
-    navigator.clipboard.writeText(text).then(
-      () => put(button, "Copied"),
-      () => put(button, "Select it by hand"),
-    );
-    setTimeout(() => put(button, "Copy"), 2000);
+    void copy(button, text, "Select it by hand");
   });
   return h("div", { class: "code" }, h("pre", { tabindex: 0 }, h("code", {}, text)), button);
 }

@@ -130,7 +130,7 @@ function entry(name: string, value: number, chosen: boolean): HTMLElement {
   return h(
     "li",
     { class: chosen ? "chosen" : "" },
-    h("span", { class: "text" }, name, chosen ? h("small", {}, " chosen") : null),
+    h("span", { class: "text", dir: "auto" }, name, chosen ? h("small", {}, " chosen") : null),
     h("span", { class: "bar", "aria-hidden": "true" }, fill),
     h("span", { class: "number", title: "cosine" }, cosine(value)),
   );

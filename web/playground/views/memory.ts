@@ -21,9 +21,9 @@ export function memoryView(app: App): View {
   const card = h("div", { "aria-live": "polite" });
   const graph = web((id) => void told(() => choose(id)));
   const around = h("div", { class: "around", hidden: true }, h("h3", {}, "Around the hits"), graph.element, card);
-  const notes = h("textarea", { id: "notes", rows: 3, placeholder: "One note a line" });
+  const notes = h("textarea", { id: "notes", dir: "auto", rows: 3, placeholder: "One note a line" });
   const chain = h("input", { type: "checkbox", id: "chain" });
-  const question = h("input", { type: "search", id: "recall", placeholder: `e.g. ${QUESTION}`, autocomplete: "off" });
+  const question = h("input", { type: "search", id: "recall", dir: "auto", placeholder: `e.g. ${QUESTION}`, autocomplete: "off" });
   let found: MemoryHit[] = [];
   let chosen = 0;
 

@@ -1,6 +1,6 @@
 /** One note, a list of them, an answer made of them, and the numbers of their store. */
-import { h, put } from "../../src/element/dom.js";
-import { explain } from "../../src/element/words.js";
+import { h, put, quoted } from "../../src/element/dom.js";
+import { explain, shortened } from "../../src/element/words.js";
 import { said } from "../charts/web.js";
 import { bytes, cosine, count, micros } from "../format.js";
 import type { Answer, Applied, EdgeKind, Memory, MemoryGraph, MemoryHit, MemoryStats } from "../../src/runtime.js";
@@ -45,7 +45,7 @@ export function hitList(notes: readonly (Memory | MemoryHit)[], title: string, p
 }
 
 function hit(note: Memory | MemoryHit, pick: (id: number) => void): HTMLElement {
-  const button = h("button", { type: "button", class: "hitrow", onclick: () => pick(note.id) }, h("span", { class: "text" }, note.text));
+  const button = h("button", { type: "button", class: "hitrow", onclick: () => pick(note.id) }, quoted("span", { class: "text" }, note.text));
   if (!("score" in note)) return button;
   const fill = h("i");
   fill.style.width = `${Math.max(0, note.score) * 100}%`;
@@ -61,10 +61,10 @@ export function noteCard(
   link: (target: number, kind: EdgeKind) => unknown,
   forget: () => unknown,
 ): HTMLElement {
-  const text = (id: number) => graph.nodes.find((one) => one.id === id)?.text ?? `note ${id}`;
+  const text = (id: number) => shortened(graph.nodes.find((one) => one.id === id)?.text ?? `note ${id}`, 80);
   const edges = graph.edges.filter((edge) => edge.source === note.id || edge.target === note.id);
   const kind = h("select", { "aria-label": "Kind of edge" }, ...EDGES.map((each) => h("option", { value: each }, VERBS[each])));
-  const target = h("select", { "aria-label": "Note to link to" }, ...others.filter(({ id }) => id !== note.id).map((one) => h("option", { value: one.id }, one.text.slice(0, 60))));
+  const target = h("select", { "aria-label": "Note to link to" }, ...others.filter(({ id }) => id !== note.id).map((one) => quoted("option", { value: one.id }, one.text, 60)));
   const form = h("form", { class: "linker" }, h("span", {}, "This note"), kind, target, h("button", {}, "Link"));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
@@ -75,10 +75,10 @@ export function noteCard(
     "article",
     { class: "notecard", "aria-label": `Note ${note.id}` },
     h("p", { class: "role" }, `Note ${note.id} · ${said(note.kind)}`),
-    h("p", { class: "asks" }, note.text),
+    quoted("p", { class: "asks" }, note.text, 5_000),
     h("p", { class: "note" }, `${used}quality ${note.quality.toFixed(2)}; ${note.archived ? "archived, out of the index" : "in the index"}`),
     edges.length
-      ? h("ul", { class: "edges" }, ...edges.map(({ source, target: to, kind: means }) => h("li", {}, source === note.id ? "This " : `“${text(source)}” `, h("b", {}, VERBS[means]), source === note.id ? ` “${text(to)}”` : " this")))
+      ? h("ul", { class: "edges" }, ...edges.map(({ source, target: to, kind: means }) => h("li", { dir: "auto" }, source === note.id ? "This " : `“${text(source)}” `, h("b", {}, VERBS[means]), source === note.id ? ` “${text(to)}”` : " this")))
       : null,
     target.options.length ? form : null,
     h("button", { type: "button", class: "quiet", onclick: () => void forget() }, "Forget this note"),
@@ -101,8 +101,8 @@ export function answerCard(answer: Answer, rate: (id: string, rating: number) =>
   return h(
     "article",
     { class: "answer", "aria-label": "Answer" },
-    h("p", { class: "said-answer" }, text),
-    cited.length ? h("ol", { class: "sources" }, ...cited.map((source) => h("li", {}, h("b", {}, `[${numbers.get(source.id)}]`), ` ${source.text}`))) : null,
+    quoted("p", { class: "said-answer" }, text, 5_000),
+    cited.length ? h("ol", { class: "sources" }, ...cited.map((source) => h("li", { dir: "auto" }, h("b", {}, `[${numbers.get(source.id)}]`), ` ${shortened(source.text)}`))) : null,
     h("p", { class: "note" }, `For ${answer.agent}, by the ${answer.routing.backend} backend, in ${micros(answer.latency["total"] ?? 0)}; nothing was paid.`),
     h("div", { class: "buttons" }, h("button", { type: "button", class: "yes", onclick: () => void judge(5) }, "Helpful"), h("button", { type: "button", class: "no", onclick: () => void judge(1) }, "Not helpful")),
     thanks,

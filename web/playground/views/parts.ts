@@ -1,5 +1,6 @@
 /** What a complex query falls into: its sub-queries, what each of them needs, and who takes it. */
-import { h, put } from "../../src/element/dom.js";
+import { h, put, quoted } from "../../src/element/dom.js";
+import { Latest } from "../../src/element/latest.js";
 import { band, explain, percent, tierWords } from "../../src/element/words.js";
 import type { App } from "../app.js";
 import { dag, type Dag } from "../charts/dag.js";
@@ -17,24 +18,26 @@ export function partsView(app: App, visible: () => boolean): View {
     ...PART_TASKS.map((task) => h("li", {}, h("button", { type: "button", onclick: () => void app.route(task) }, task))),
   );
   let shown = "";
-  let turn = 0;
+  const latest = new Latest();
   let graph: Dag | null = null;
 
   async function show(): Promise<void> {
     const task = app.task.trim();
     if (!visible() || (task && task === shown)) return graph?.draw();
-    const mine = ++turn;
     shown = "";
-    if (!task) return put(body, h("p", { class: "empty" }, "Type a query above, or take a sample."));
+    if (!task) {
+      latest.drop();
+      return put(body, h("p", { class: "empty" }, "Type a query above, or take a sample."));
+    }
     try {
-      const plan = await (await app.open()).decompose(task);
-      if (mine !== turn) return;
+      const plan = await latest.run(async () => (await app.open()).decompose(task));
+      if (!plan) return;
       shown = task;
       graph = drawn(plan);
       put(body, h("p", { class: "note" }, summary(plan)), graph.element);
       graph.draw();
     } catch (error) {
-      if (mine === turn) put(body, h("p", { class: "empty" }, explain(error)));
+      put(body, h("p", { class: "empty" }, explain(error)));
     }
   }
   app.on("routed", () => {
@@ -53,7 +56,7 @@ export function partsView(app: App, visible: () => boolean): View {
 }
 
 function drawn(plan: Plan): Dag {
-  const root = h("div", { class: "box root" }, h("span", { class: "role" }, plan.split ? "Query" : "Query, kept whole"), h("p", {}, plan.query));
+  const root = h("div", { class: "box root" }, h("span", { class: "role" }, plan.split ? "Query" : "Query, kept whole"), quoted("p", {}, plan.query));
   const boxes = plan.parts.map((part, i) => box(part, i, plan));
   return dag(root, boxes, plan.parts.map((part) => part.after));
 }
@@ -67,8 +70,8 @@ function box({ text, after, decision }: SubQuery, at: number, plan: Plan): HTMLE
     "article",
     { class: `box ${action}`, "aria-label": `Part ${at + 1}` },
     h("p", { class: "role" }, plan.split ? `Part ${at + 1}` : "In one go", needs && h("span", { class: "needs" }, `needs part ${needs}`)),
-    h("p", { class: "asks" }, text),
-    h("p", { class: "taker" }, h("span", { class: "dot", "aria-hidden": "true" }), h("b", {}, out_of_scope > confidence ? `perhaps ${agent}` : agent), h("span", { class: "number" }, percent(confidence))),
+    quoted("p", { class: "asks" }, text),
+    h("p", { class: "taker" }, h("span", { class: "dot", "aria-hidden": "true" }), quoted("b", {}, out_of_scope > confidence ? `perhaps ${agent}` : agent), h("span", { class: "number" }, percent(confidence))),
     h("span", { class: "bar", "aria-hidden": "true" }, fill),
     h("p", { class: "note" }, `${band(action).title} · ${tierWords(tier)}`),
   );

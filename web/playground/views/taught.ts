@@ -1,6 +1,6 @@
 /** What feedback has taught: how far confidences hold, each lesson with its undo, and the patterns of what worked. */
-import { h, put } from "../../src/element/dom.js";
-import { explain } from "../../src/element/words.js";
+import { h, put, quoted } from "../../src/element/dom.js";
+import { explain, shortened } from "../../src/element/words.js";
 import type { App } from "../app.js";
 import { reliabilityDiagram } from "../charts/reliability.js";
 import { count } from "../format.js";
@@ -30,7 +30,7 @@ export function taughtView(app: App, visible: () => boolean): View {
   async function undo({ id, text, agent }: KeptFeedback): Promise<void> {
     put(said, "Unlearning…");
     await app.undo(id, text);
-    put(said, `Taken back: “${text}” for ${agent}.`);
+    put(said, `Taken back: “${shortened(text, 80)}” for ${agent}.`);
     await refresh();
   }
 
@@ -63,9 +63,9 @@ function lessonList(feedback: readonly KeptFeedback[], total: number, undo: (one
     h(
       "li",
       {},
-      h("span", { class: "text" }, one.text),
-      h("b", {}, one.right ? one.agent : `not ${one.agent}`),
-      h("button", { type: "button", "aria-label": `Undo: ${one.text}`, onclick: () => undo(one) }, "Undo"),
+      quoted("span", { class: "text" }, one.text),
+      quoted("b", {}, one.right ? one.agent : `not ${one.agent}`),
+      h("button", { type: "button", "aria-label": `Undo: ${shortened(one.text, 80)}`, onclick: () => undo(one) }, "Undo"),
     ),
   );
   const more = total > feedback.length ? h("p", { class: "note" }, `The latest ${feedback.length} of ${total}.`) : null;
@@ -83,7 +83,7 @@ function patternList(patterns: readonly Pattern[]): HTMLElement {
   if (!patterns.length) return h("p", { class: "empty" }, "None yet: rate some answers, then distil.");
   const row = ({ pattern_type, route, cluster_size, avg_quality, access_count }: Pattern) => {
     const values = [pattern_type, cluster_size.toLocaleString("en"), share(avg_quality), access_count.toLocaleString("en")];
-    return h("tr", {}, h("th", { scope: "row" }, route || "–"), ...values.map((value) => h("td", {}, value)));
+    return h("tr", {}, quoted("th", { scope: "row" }, route || "–"), ...values.map((value) => h("td", {}, value)));
   };
   return h(
     "div",

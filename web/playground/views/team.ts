@@ -1,5 +1,6 @@
 /** Compound tasks: who takes which part, in working order. */
-import { h, put } from "../../src/element/dom.js";
+import { h, put, quoted } from "../../src/element/dom.js";
+import { Latest } from "../../src/element/latest.js";
 import { explain, percent, tierWords } from "../../src/element/words.js";
 import type { App } from "../app.js";
 import { count } from "../format.js";
@@ -14,7 +15,7 @@ export function teamView(app: App, visible: () => boolean): { panel: HTMLElement
     ...TEAM_TASKS.map((task) => h("li", {}, h("button", { type: "button", onclick: () => void app.route(task) }, task))),
   );
   let shown = "";
-  let turn = 0;
+  const latest = new Latest();
   const panel = h(
     "section",
     { class: "card team" },
@@ -27,18 +28,18 @@ export function teamView(app: App, visible: () => boolean): { panel: HTMLElement
   async function show(): Promise<void> {
     const task = app.task.trim();
     if (!visible() || task === shown) return;
-    const mine = ++turn;
     if (!task) {
+      latest.drop();
       shown = "";
       return put(body, h("p", { class: "empty" }, "Type a task above, or take a sample."));
     }
     try {
-      const team = await (await app.open()).routeComplex(task);
-      if (mine !== turn) return;
+      const team = await latest.run(async () => (await app.open()).routeComplex(task));
+      if (!team) return;
       shown = task;
       put(body, ...content(task, team));
     } catch (error) {
-      if (mine === turn) put(body, h("p", { class: "empty" }, explain(error)));
+      put(body, h("p", { class: "empty" }, explain(error)));
     }
   }
   const again = () => {
@@ -52,7 +53,7 @@ export function teamView(app: App, visible: () => boolean): { panel: HTMLElement
 function content(task: string, team: Team): Node[] {
   const { members, tier } = team;
   return [
-    h("p", { class: "quote" }, task),
+    quoted("p", { class: "quote" }, task),
     h("ol", { class: "line" }, ...members.map((member, i) => stop(member, i))),
     h(
       "p",
@@ -75,8 +76,8 @@ function stop({ agent, role, task, confidence }: TeamMember, at: number): HTMLEl
       "div",
       {},
       h("p", { class: "role" }, role),
-      h("h3", {}, agent),
-      ...task.split("; ").map((part) => h("p", { class: "part" }, part)),
+      quoted("h3", {}, agent),
+      ...task.split("; ").map((part) => quoted("p", { class: "part" }, part)),
     ),
     h("div", { class: "sure" }, h("span", { class: "bar", "aria-hidden": "true" }, fill), h("span", { class: "number" }, percent(confidence))),
   );

@@ -1,6 +1,6 @@
 /** One question and its answer, while it is being written and after. */
-import { h, put } from "../../src/element/dom.js";
-import { percent, tierWords } from "../../src/element/words.js";
+import { h, put, quoted } from "../../src/element/dom.js";
+import { percent, shortened, tierWords } from "../../src/element/words.js";
 import type { ChatAnswer } from "../../src/llm/types.js";
 import type { Decision } from "../../src/types.js";
 import { count } from "../format.js";
@@ -21,9 +21,9 @@ export interface Turn {
 
 export function turn(question: string): Turn {
   const route = h("p", { class: "role" }, "");
-  const answer = h("p", { class: "answer", "aria-busy": "true" });
+  const answer = h("p", { class: "answer", "aria-busy": "true", dir: "auto" });
   const numbers = h("p", { class: "note" }, "Reading…");
-  const element = h("article", { class: "turn", "aria-label": question.slice(0, 80) }, h("p", { class: "asked" }, question), route, answer, numbers);
+  const element = h("article", { class: "turn", "aria-label": shortened(question, 80) }, quoted("p", { class: "asked" }, question, 2_000), route, answer, numbers);
   let ended = false;
   const end = (): void => {
     ended = true;

@@ -1,6 +1,7 @@
 /** Why: which words, which examples, which scores. */
-import { h, put } from "../../src/element/dom.js";
+import { h, put, quoted } from "../../src/element/dom.js";
 import type { Child } from "../../src/element/dom.js";
+import { isLesson, shortened } from "../../src/element/words.js";
 import type { App, Routed } from "../app.js";
 import { cosine } from "../format.js";
 
@@ -9,6 +10,7 @@ const SCORES: Record<string, [string, string]> = {
   card: ["Description", "cosine of the task and the agent's description"],
   name: ["Name", "cosine of the task and the agent's name"],
   bm25: ["Shared words", "BM25, rare words count more"],
+  memory: ["Lesson", "cosine of the task and the lesson that decided"],
   head: ["Examples and feedback", "what this agent's own tasks add"],
 };
 
@@ -18,24 +20,22 @@ export function whyPanel(app: App): HTMLElement {
   return h("section", { class: "card why", "aria-labelledby": "why" }, h("h3", { id: "why" }, "Why"), body);
 }
 
-function content({ task, decision: { agent, evidence } }: Routed): Node[] {
-  const marked = marks(task, evidence.keywords);
+function content({ task, decision }: Routed): Node[] {
+  const { agent, evidence } = decision;
+  const lesson = isLesson(decision);
+  const words = evidence.keywords.length
+    ? `Marked: words that ${agent} is known by.`
+    : `No word of the task is one that ${agent} is known by; the meaning decided.`;
   return [
-    h("p", { class: "quote" }, ...marked),
-    h(
-      "p",
-      { class: "note" },
-      evidence.keywords.length
-        ? `Marked: words that ${agent} is known by.`
-        : `No word of the task is one that ${agent} is known by; the meaning decided.`,
-    ),
-    ...nearest(agent, evidence.examples),
+    h("p", { class: "quote", dir: "auto" }, ...marks(shortened(task), evidence.keywords)),
+    h("p", { class: "note" }, lesson ? `A lesson decided: you taught that this, or a task that means the same, is for ${agent}.` : words),
+    ...nearest(agent, evidence.examples, lesson ? "What you taught" : "Nearest examples"),
     h("h4", {}, "Scores"),
     h("dl", { class: "scores" }, ...Object.entries(evidence.scores).map(([name, value]) => score(name, value))),
   ];
 }
 
-function nearest(agent: string, examples: [string, number][]): Node[] {
+function nearest(agent: string, examples: [string, number][], title: string): Node[] {
   if (!examples.length) return [h("p", { class: "note" }, `${agent} has no examples of its own.`)];
   const rows = examples.map(([text, value]) => {
     const fill = h("i");
@@ -43,12 +43,12 @@ function nearest(agent: string, examples: [string, number][]): Node[] {
     return h(
       "li",
       {},
-      h("span", { class: "text" }, text),
+      quoted("span", { class: "text" }, text),
       h("span", { class: "bar", "aria-hidden": "true" }, fill),
       h("span", { class: "number", title: "cosine" }, cosine(value)),
     );
   });
-  return [h("h4", {}, "Nearest examples"), h("ol", { class: "nearest" }, ...rows)];
+  return [h("h4", {}, title), h("ol", { class: "nearest" }, ...rows)];
 }
 
 function score(name: string, value: number): HTMLElement {

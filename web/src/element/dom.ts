@@ -1,4 +1,5 @@
 /** Builds DOM nodes. Text only ever becomes text nodes, so data can never turn into markup. */
+import { shortened } from "./words.js";
 
 export type Child = Node | string | number | false | null | undefined;
 type Listener = (event: never) => void;
@@ -30,6 +31,11 @@ function fill<E extends Element>(element: E, props: Props, children: Child[]): E
   }
   append(element, children);
   return element;
+}
+
+/** What a person or a file says: in the direction that it is written in, and an endless text by its beginning. */
+export function quoted<K extends keyof HTMLElementTagNameMap>(tag: K, props: Props, text: string, most?: number): HTMLElementTagNameMap[K] {
+  return h(tag, { dir: "auto", ...props }, shortened(text, most));
 }
 
 /** Replaces what is in `parent`. */

@@ -1,5 +1,5 @@
 /** Thumbs: up says that the agent is right, down asks which one is. */
-import { h, put, thumb } from "./dom.js";
+import { h, put, quoted, thumb } from "./dom.js";
 import { explain } from "./words.js";
 import type { Agent, Decision } from "../types.js";
 
@@ -98,5 +98,5 @@ function likely(decision: Decision): HTMLOptGroupElement[] {
 }
 
 function group(label: string, names: string[]): HTMLOptGroupElement {
-  return h("optgroup", { label }, ...names.map((name) => h("option", { value: name }, name)));
+  return h("optgroup", { label }, ...names.map((name) => quoted("option", { value: name }, name)));
 }

@@ -1,7 +1,7 @@
 /** What the element shows of one decision. */
-import { h } from "./dom.js";
+import { h, quoted } from "./dom.js";
 import type { Child } from "./dom.js";
-import { band, outside, percent, tierWords } from "./words.js";
+import { band, isLesson, outside, percent, tierWords } from "./words.js";
 import type { Decision } from "../types.js";
 
 /** The part that is read out: agent, confidence and its band, tier. */
@@ -15,11 +15,12 @@ export function summary(decision: Decision): HTMLElement {
       "div",
       { class: "head" },
       lead && h("p", { class: "none", part: "outside" }, lead),
-      h("p", { class: "agent", part: "agent" }, decision.agent),
+      quoted("p", { class: "agent", part: "agent" }, decision.agent),
       h("span", { class: "figure", part: "confidence-value" }, percent(decision.confidence)),
     ),
     bar(decision.confidence, "confidence", "Confidence"),
     h("p", { class: "words", part: "action" }, h("b", {}, title), ` – ${detail}`),
+    isLesson(decision) && h("p", { class: "tier", part: "lesson" }, "By a lesson that it was taught."),
     h("p", { class: "tier", part: "tier" }, `Tier ${decision.tier}: ${tierWords(decision.tier)}`),
   );
 }
@@ -34,7 +35,7 @@ export function alternatives(decision: Decision): Child {
       h(
         "li",
         { part: "alternative" },
-        h("span", {}, agent),
+        quoted("span", {}, agent),
         bar(confidence, "alternative-bar", `Confidence in ${agent}`),
         h("span", { "aria-hidden": "true" }, percent(confidence)),
       ),

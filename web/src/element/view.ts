@@ -9,7 +9,7 @@ import type { LoadProgress } from "../types.js";
 /** What `RuvllmRouterElement` puts into its shadow root. */
 export class View {
   readonly #label = h("label", { for: "task", part: "label" });
-  readonly input = h("textarea", { id: "task", part: "input", rows: 1, autocomplete: "off", "aria-describedby": "state" });
+  readonly input = h("textarea", { id: "task", part: "input", dir: "auto", rows: 1, autocomplete: "off", "aria-describedby": "state" });
   readonly #button = h("button", { class: "main", part: "button" }, "Route");
   readonly form = h(
     "form",

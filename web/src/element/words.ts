@@ -60,6 +60,16 @@ export function percent(value: number): string {
   return `${Math.round(value * 100)}\u202f%`;
 }
 
+/** An endless text by its beginning. */
+export function shortened(text: string, most = 500): string {
+  return text.length > most ? `${text.slice(0, most).replace(/[\ud800-\udbff]$/, "").trimEnd()}…` : text;
+}
+
+/** Whether a lesson of this task, or of one as good as it, decided. */
+export function isLesson({ evidence }: Decision): boolean {
+  return evidence?.scores?.["memory"] !== undefined;
+}
+
 /** One sentence for screen readers. */
 export function sentence(decision: Decision): string {
   const { title } = band(decision.action);

@@ -1,8 +1,10 @@
 /** A language model in this thread: Python reads and writes its words, onnxruntime-web runs its graph. */
 import type * as Ort from "onnxruntime-web";
 import type { PyodideInterface } from "pyodide";
-import { RuvllmError, toRuvllmError } from "../errors.js";
+import { closedError, RuvllmError, toRuvllmError } from "../errors.js";
+import { json } from "../plain.js";
 import { bootPython, installPackages, open, pythonDigest } from "../python.js";
+import ANSWERS from "../python/answers.py?raw";
 import CHAT from "../python/chat.py?raw";
 import { readChecked, sha256, type Site } from "../site.js";
 import type { Sha256 } from "./fetch.js";
@@ -44,12 +46,19 @@ const PARAMS: Record<keyof Wanted, string> = {
 
 /** Python's names for what was given. */
 function params(wanted: Wanted): string {
-  const given = Object.entries(wanted).filter(([, value]) => value !== undefined);
+  const given = Object.entries(wanted);
   for (const [name] of given) {
     if (name in PARAMS) continue;
     throw new RuvllmError(`${name} is no option`, { name: "InputError", field: name, fix: `use ${Object.keys(PARAMS).join(", ")}` });
   }
-  return JSON.stringify(Object.fromEntries(given.map(([name, value]) => [PARAMS[name as keyof Wanted], value])));
+  return json(Object.fromEntries(given.map(([name, value]) => [PARAMS[name as keyof Wanted], value])));
+}
+
+/** A conversation as JSON. */
+function written(messages: readonly ChatMessage[]): string {
+  const isMessage = (one: Partial<ChatMessage> | null): boolean => typeof one?.role === "string" && typeof one.content === "string";
+  if (Array.isArray(messages) && messages.every(isMessage)) return json({ messages });
+  throw new RuvllmError("messages is no conversation", { name: "InputError", field: "messages", fix: "pass a list of {role, content}" });
 }
 
 /** Answers in this thread, one question after the other. */
@@ -58,6 +67,7 @@ export class ModelEngine {
   readonly #chat: Chat;
   readonly #decoder: Decoder;
   #last: Promise<unknown> = Promise.resolve();
+  #closed = false;
 
   private constructor(info: ModelInfo, chat: Chat, decoder: Decoder) {
     this.info = info;
@@ -100,8 +110,10 @@ export class ModelEngine {
 
   /** The answer to a conversation, when those before it have been answered. */
   answer(messages: readonly ChatMessage[], wanted: Wanted, say: (text: string) => void, signal?: AbortSignal): Promise<ChatAnswer> {
+    const [asked, given] = [written(messages), params(wanted)];
     const turn = this.#last.then(async () => {
-      const answer = this.#chat.answer(JSON.stringify(messages), params(wanted), say);
+      if (this.#closed) throw closedError("model");
+      const answer = this.#chat.answer(asked, given, say);
       const cancel = (): void => this.#chat.cancel();
       if (signal?.aborted) cancel();
       signal?.addEventListener("abort", cancel);
@@ -116,6 +128,8 @@ export class ModelEngine {
   }
 
   async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
     this.#chat.cancel();
     await this.#last;
     await this.#decoder.close();
@@ -183,19 +197,19 @@ async function install(python: PyodideInterface, site: Site, template: boolean, 
 function openChat(python: PyodideInterface, name: string, manifest: string, tokenizer: string, template: string, decoder: Decoder): Chat {
   python.FS.mkdirTree(FOLDER);
   python.FS.writeFile(`${FOLDER}/chat.py`, CHAT);
+  python.FS.writeFile(`${FOLDER}/answers.py`, ANSWERS);
   const module = python.pyimport("ruvllm_web.chat") as { Chat: (...args: unknown[]) => Chat; destroy(): void };
   try {
     return module.Chat(name, manifest, tokenizer, template, decoder);
   } catch (error) {
-    throw pythonError(error);
+    throw unreadable(error);
   } finally {
     module.destroy();
   }
 }
 
-/** The last line of a traceback is what went wrong. */
-function pythonError(error: unknown): RuvllmError {
-  const told = toRuvllmError(error).message.trim().split("\n").at(-1) ?? "";
+function unreadable(error: unknown): RuvllmError {
   const fix = "convert the model again: ruvllm models convert";
-  return new RuvllmError(`the model's words cannot be read: ${told.slice(0, 300)}`, { name: "ArtifactError", field: "model", fix, cause: error });
+  const { message } = toRuvllmError(error);
+  return new RuvllmError(`the model's words cannot be read: ${message.slice(0, 300)}`, { name: "ArtifactError", field: "model", fix, cause: error });
 }

@@ -30,6 +30,13 @@ export function badModel(message: string, field: string, fix = `convert the mode
   return new RuvllmError(message, { name: "ArtifactError", field, fix });
 }
 
+/** Refuse weights that a model is made of, by the name of their file. */
+export function checkConverted(place: string): void {
+  const name = place.replace(/[?#].*/s, "").split(/[/\\]/).at(-1) ?? "";
+  if (!/\.(gguf|safetensors)$/i.test(name)) return;
+  throw badModel(`${name} has to be converted first`, "model", `run \`${CONVERT} ${name} --out FOLDER\` where Python is, then give FOLDER`);
+}
+
 /** A manifest, if the text is one that names its files. */
 export function parseManifest(text: string, where: string): Manifest {
   const told = json(text) as (Partial<Manifest> & { format?: unknown }) | null;

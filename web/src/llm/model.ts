@@ -1,10 +1,10 @@
 /** A language model in a worker of this page. */
-import { proxy, type Remote, releaseProxy, wrap } from "comlink";
-import type { Outcome } from "../crossing.js";
-import { RuvllmError, toRuvllmError } from "../errors.js";
-import { startWorker } from "../client.js";
+import { proxy } from "comlink";
+import { notNew, RuvllmError } from "../errors.js";
+import { Life } from "../life.js";
+import { options as plainOptions } from "../plain.js";
 import { fetchIndex, folder } from "../websites.js";
-import type { Wanted } from "./engine.js";
+import { checkConverted } from "./manifest.js";
 import type { ChatAnswer, ChatMessage, ChatOptions, ModelInfo, ModelOptions } from "./types.js";
 import type { RemoteModel } from "./worker.js";
 
@@ -16,10 +16,11 @@ import type { RemoteModel } from "./worker.js";
 export class LocalModel {
   /** What was loaded, and on what it runs. */
   readonly info: ModelInfo;
-  readonly #life: Life;
+  readonly #life: Life<RemoteModel>;
   #asked = 0;
 
-  private constructor(info: ModelInfo, life: Life) {
+  private constructor(info: ModelInfo, life: Life<RemoteModel>) {
+    if (!life) throw notNew("LocalModel", "LocalModel.load(model)");
     this.info = info;
     this.#life = life;
   }
@@ -30,22 +31,26 @@ export class LocalModel {
    *
    * @throws RuvllmError when a file is missing, damaged or cannot be reached, or memory does not suffice
    */
-  static async load(model: string | URL | Iterable<File>, options: ModelOptions = {}): Promise<LocalModel> {
+  static async load(model: string | URL | Iterable<File>, given?: ModelOptions): Promise<LocalModel> {
+    const options = plainOptions(given);
     const { signal, onProgress, device, threads } = options;
     signal?.throwIfAborted();
-    const base = folder(options.baseURL ?? new URL(/* @vite-ignore */ "./", import.meta.url));
     const named = typeof model === "string" || model instanceof URL;
+    if (named) checkConverted(String(model));
+    const base = folder(options.baseURL ?? new URL(/* @vite-ignore */ "./", import.meta.url));
     const index = await fetchIndex(base);
-    const life = new Life(new URL(index.llm.worker, base));
+    const life = new Life<RemoteModel>(new URL(index.llm.worker, base), "ruvllm-model", gone);
     const stop = (): void => life.end("loading was ended");
     signal?.addEventListener("abort", stop);
     try {
-      const persisted = named ? await persist() : false;
-      const job = { base: base.href, index, model: named ? folder(model).href : [...model], device, threads, life: life.name };
-      const info = await life.answered(life.remote.start(job, proxy(onProgress ?? (() => undefined))));
-      life.watch();
-      const { quota = null, usage = null } = (await navigator.storage?.estimate?.()) ?? {};
-      return new LocalModel({ ...info, persisted: info.kept && persisted, quota, usage }, life);
+      // A browser may ask the person, who may never answer: nothing waits for it.
+      if (named) void navigator.storage?.persist?.().catch(() => undefined);
+      await life.watch();
+      const job = { base: base.href, index, model: named ? folder(model).href : [...model], device, threads };
+      const info = await life.ask((remote) => remote.start(job, proxy(onProgress ?? (() => undefined))), "model");
+      const { quota = null, usage = null } = (await navigator.storage?.estimate?.().catch(() => undefined)) ?? {};
+      const persisted = info.kept && ((await navigator.storage?.persisted?.().catch(() => false)) ?? false);
+      return new LocalModel({ ...info, persisted, quota, usage }, life);
     } catch (error) {
       life.end("it did not start");
       signal?.throwIfAborted();
@@ -60,15 +65,11 @@ export class LocalModel {
    *
    * @throws RuvllmError when the question does not fit the context, an option makes no sense, or the model failed
    */
-  async chat(messages: readonly ChatMessage[], options: ChatOptions = {}): Promise<ChatAnswer> {
-    const { onToken, signal, ...wanted } = options;
+  async chat(messages: readonly ChatMessage[], options?: ChatOptions): Promise<ChatAnswer> {
+    const { onToken, signal, ...wanted } = plainOptions(options);
     const id = this.#asked++;
-    const cancel = (): void => void this.#life.remote.cancel(id);
-    const said = proxy((text: string) => onToken?.(text));
-    const asked = this.#life.answered(
-      (this.#life.remote.answer(id, messages, wanted satisfies Wanted, said) as Promise<Outcome<ChatAnswer>>)
-        .catch((error: unknown) => ({ error: toRuvllmError(error, "messages").toJSON() })),
-    );
+    const cancel = (): void => void this.#life.ask((remote) => remote.cancel(id)).catch(() => undefined);
+    const asked = this.#life.ask((remote) => remote.answer(id, messages, wanted, proxy((text: string) => onToken?.(text))), "messages");
     if (signal?.aborted) cancel();
     signal?.addEventListener("abort", cancel);
     try {
@@ -84,52 +85,7 @@ export class LocalModel {
   }
 }
 
-/** Ask the browser not to clear this site's files away by itself. */
-async function persist(): Promise<boolean> {
-  try {
-    return (await navigator.storage.persisted()) || (await navigator.storage.persist());
-  } catch {
-    return false; // plain http, or an old browser
-  }
-}
-
-/** A worker from its start to its end. */
-class Life {
-  readonly name = `ruvllm-model-${crypto.getRandomValues(new Uint32Array(4)).join("-")}`;
-  readonly remote: Remote<RemoteModel>;
-  readonly #worker: Worker;
-  readonly #died: Promise<string>;
-  #die: (why: string) => void = () => undefined;
-
-  constructor(script: URL) {
-    this.#died = new Promise((resolve) => (this.#die = resolve));
-    this.#worker = startWorker(script, "ruvllm-model");
-    this.#worker.addEventListener("error", (event) => {
-      event.preventDefault();
-      this.end(event.message || "its script could not be loaded");
-    });
-    this.remote = wrap<RemoteModel>(this.#worker);
-  }
-
-  /** The worker holds a lock as long as it lives, so it is granted here once it is gone. */
-  watch(): void {
-    void navigator.locks?.request(this.name, () => this.#die("it stopped")).catch(() => undefined);
-  }
-
-  /** A value, or the error it tells, or that the worker is gone. */
-  async answered<T>(reply: Promise<Outcome<T>>): Promise<T> {
-    const outcome = await Promise.race([reply, this.#died]);
-    if (typeof outcome === "string") {
-      const fix = "load the model again; where memory was short, a smaller one";
-      throw new RuvllmError(`the model is gone: ${outcome}`, { name: "ClosedError", field: "model", fix });
-    }
-    if ("error" in outcome) throw new RuvllmError(outcome.error.message, outcome.error);
-    return outcome.value;
-  }
-
-  end(why: string): void {
-    this.#die(why);
-    this.remote[releaseProxy]();
-    this.#worker.terminate();
-  }
+function gone(why: string): RuvllmError {
+  const fix = "load the model again; where memory was short, a smaller one";
+  return new RuvllmError(`the model is gone: ${why}`, { name: "ClosedError", field: "model", fix });
 }

@@ -2,11 +2,12 @@
 import { basename } from "node:path";
 import { fileURLToPath } from "node:url";
 import { bytesOf, diskSite, folder } from "../disk.js";
-import { RuvllmError } from "../errors.js";
+import { notNew, RuvllmError } from "../errors.js";
+import { options as plainOptions } from "../plain.js";
 import { Ledger } from "../site.js";
 import { ModelEngine } from "./engine.js";
 import type { Sha256 } from "./fetch.js";
-import { badModel, MANIFEST, type ModelFile } from "./manifest.js";
+import { badModel, checkConverted, MANIFEST, type ModelFile } from "./manifest.js";
 import type { ModelSource } from "./source.js";
 import type { ChatAnswer, ChatMessage, ChatOptions, ModelInfo, ModelOptions } from "./types.js";
 
@@ -51,15 +52,18 @@ export class LocalModel {
   readonly #engine: ModelEngine;
 
   private constructor(engine: ModelEngine) {
+    if (!(engine instanceof ModelEngine)) throw notNew("LocalModel", "LocalModel.load(model)");
     this.info = engine.info;
     this.#engine = engine;
   }
 
   /** Load the model of a folder, a path or a file URL. */
-  static async load(model: string | URL, options: ModelOptions = {}): Promise<LocalModel> {
+  static async load(model: string | URL, given?: ModelOptions): Promise<LocalModel> {
+    const options = plainOptions(given);
     if (typeof model !== "string" && !(model instanceof URL)) {
       throw new RuvllmError("Node reads a model from its folder", { name: "InputError", field: "model", fix: FIX });
     }
+    checkConverted(String(model));
     const site = await diskSite(options.baseURL ?? new URL(/* @vite-ignore */ "./", import.meta.url), new Ledger());
     const source = new FolderSource(folder(model));
     const around = { site, source: async () => source, ortBinary: () => site.read(site.index.ort.wasm) };
@@ -67,8 +71,8 @@ export class LocalModel {
   }
 
   /** As in a page. */
-  chat(messages: readonly ChatMessage[], options: ChatOptions = {}): Promise<ChatAnswer> {
-    const { onToken, signal, ...wanted } = options;
+  async chat(messages: readonly ChatMessage[], options?: ChatOptions): Promise<ChatAnswer> {
+    const { onToken, signal, ...wanted } = plainOptions(options);
     return this.#engine.answer(messages, wanted, (text) => onToken?.(text), signal);
   }
 

@@ -1,7 +1,7 @@
 /** Where the files of a model come from: an address, files that a person picked, or (in Node) a folder. */
 import { RuvllmError } from "../errors.js";
 import { bring, fetchText, Heap, type Sha256 } from "./fetch.js";
-import { badModel, MANIFEST, type ModelFile } from "./manifest.js";
+import { badModel, checkConverted, MANIFEST, type ModelFile } from "./manifest.js";
 import { ModelStore } from "./store.js";
 
 /** Reads the files of one model. */
@@ -41,8 +41,8 @@ export class PickedSource implements ModelSource {
   async manifest(): Promise<string> {
     const file = this.#files.get(MANIFEST);
     if (file) return file.text();
-    const raw = [...this.#files.keys()].find((name) => /\.(gguf|safetensors)$/.test(name));
-    const fix = raw ? `convert it first: ruvllm models convert ${raw} --out FOLDER, then pick FOLDER` : "pick the folder that `ruvllm models convert` wrote";
+    for (const name of this.#files.keys()) checkConverted(name);
+    const fix = "pick the folder that `ruvllm models convert` wrote";
     throw new RuvllmError(`there is no ${MANIFEST} among the files`, { name: "ArtifactError", field: "files", fix });
   }
 
@@ -107,7 +107,7 @@ export class UrlSource implements ModelSource {
 
   /** There is room for so many bytes more, or nothing is kept. */
   async reserve(bytes: number): Promise<void> {
-    const { quota, usage = 0 } = (await navigator.storage?.estimate?.()) ?? {};
+    const { quota, usage = 0 } = (await navigator.storage?.estimate?.().catch(() => undefined)) ?? {};
     if (quota !== undefined && quota - usage < bytes) this.#store = null;
   }
 

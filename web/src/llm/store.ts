@@ -26,8 +26,8 @@ export class ModelStore {
   /** The place for a model, by its address; null where this browser has none, or too little space. */
   static async open(key: string): Promise<ModelStore | null> {
     try {
-      const root = await navigator.storage.getDirectory();
-      if (!("createSyncAccessHandle" in FileSystemFileHandle.prototype) || !("move" in FileSystemFileHandle.prototype)) return null;
+      const root = await navigator.storage?.getDirectory?.();
+      if (!root || !("createSyncAccessHandle" in FileSystemFileHandle.prototype) || !("move" in FileSystemFileHandle.prototype)) return null;
       const models = await root.getDirectoryHandle(FOLDER, { create: true });
       return new ModelStore(await models.getDirectoryHandle(key, { create: true }));
     } catch {

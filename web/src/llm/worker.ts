@@ -1,6 +1,6 @@
 /** The module worker of a language model: its memory goes with it, and the router's worker never waits for it. */
 import { expose } from "comlink";
-import type { Outcome } from "../crossing.js";
+import { type Living, living, type Outcome } from "../crossing.js";
 import { RuvllmError, toRuvllmError } from "../errors.js";
 import type { SiteIndex } from "../site.js";
 import { WebSite } from "../websites.js";
@@ -15,15 +15,13 @@ export interface ModelJob {
   model: string | File[];
   device?: Device | undefined;
   threads?: number | undefined;
-  /** The name of a Web Lock that the worker holds as long as it lives. */
-  life: string;
 }
 
 /** The worker's side. */
-export interface RemoteModel {
+export interface RemoteModel extends Living {
   start(job: ModelJob, onProgress: (progress: ModelProgress) => void): Promise<Outcome<ModelInfo>>;
   answer(id: number, messages: readonly ChatMessage[], wanted: Wanted, say: (text: string) => void): Promise<Outcome<ChatAnswer>>;
-  cancel(id: number): void;
+  cancel(id: number): Promise<Outcome<null>>;
 }
 
 let engine: ModelEngine | undefined;
@@ -44,8 +42,8 @@ async function alone<T>(model: string | File[], work: () => Promise<T>): Promise
 }
 
 const remote: RemoteModel = {
+  ...living,
   start(job, onProgress) {
-    void globalThis.navigator.locks?.request(job.life, () => new Promise<never>(() => undefined)).catch(() => undefined);
     return outcome(async () => {
       const site = new WebSite(new URL(job.base), job.index);
       const source = { site, source: async (sha256: Parameters<typeof UrlSource.open>[1]) =>
@@ -66,8 +64,9 @@ const remote: RemoteModel = {
       }
     });
   },
-  cancel(id) {
+  async cancel(id) {
     asked.get(id)?.abort();
+    return { value: null };
   },
 };
 

@@ -133,7 +133,7 @@ async function dropFiles(name: string, base: string): Promise<void> {
 }
 
 async function checkSpace(needed: number): Promise<void> {
-  const { quota, usage = 0 } = (await navigator.storage.estimate?.()) ?? {}; // an old Safari does not say
+  const { quota, usage = 0 } = (await navigator.storage?.estimate?.()) ?? {}; // not every browser says
   if (quota !== undefined && quota - usage < needed) throw noSpace();
 }
 

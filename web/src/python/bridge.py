@@ -6,9 +6,7 @@ no turn of the event loop), and a task otherwise.
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Awaitable, Coroutine
 from contextlib import closing
 from dataclasses import asdict
 from functools import cached_property
@@ -17,17 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pyodide.ffi import to_js
+from ruvllm_web.answers import answer, problem_row
+from ruvllm_web.arguments import checked
 from ruvllm_web.reliability import note
-from ruvllm_web.statefile import check_state, read_state, write_state
+from ruvllm_web.statefile import check_state, new_lessons, read_state, write_state
 from ruvllm_web.webhost import WebHost
 
-from ruvllm import Agent, Feedback, InputError, RuvLLM, RuvllmError, StoreError
+from ruvllm import Agent, Feedback, InputError, RuvLLM, StoreError
 from ruvllm.agents.catalog import builtin_agents
 from ruvllm.agents.incoming import read_incoming
 from ruvllm.encoders.protocol import pause
 from ruvllm.state.agents import keep_agents, kept_agents
 from ruvllm.state.store import Store
-from ruvllm.text.surrogates import well_formed, well_formed_json
+from ruvllm.text.surrogates import well_formed_json
 
 if TYPE_CHECKING:
     from ruvllm_web.workbench import Workbench
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 __all__ = ["Bridge"]
 
 _STATE = Path("/home/pyodide/ruvllm.sqlite")
+_CALLS = frozenset({
+    "add_agents", "agents", "embed", "feedback", "reset_agents", "review", "route", "route_complex", "stats",
+    "undo_feedback", "upgrade",
+})  # fmt: skip
 
 
 class Bridge:
@@ -55,76 +59,102 @@ class Bridge:
         self._problems: list[dict[str, str]] = []
         self._reviews = 0
 
-    def start(self, agents: str | None, state: Any) -> Any:
-        """Begin: agents as JSON (None: built in), state as a Uint8Array (None: nothing learnt yet)."""
-        return _answer(self._start(agents, state))
+    def start(self, arguments: str, state: Any) -> Any:
+        """Begin: `agents` in JSON (built in without them), state as a Uint8Array (None: nothing learnt yet)."""
+        return answer(self._start(well_formed_json(json.loads(arguments)).get("agents"), state))
 
-    def route(self, text: Any, top: int) -> Any:
-        """A Decision."""
-        return _answer(_plain(self._now.aroute(text, top)))
-
-    def route_complex(self, text: Any) -> Any:
-        """A Team."""
-        return _answer(_plain(self._now.aroute_complex(text)))
-
-    def embed(self, texts: str) -> Any:
-        """A Float32Array of all rows, for a JSON list of texts."""
-        return _answer(self._embed(texts))
-
-    def add_agents(self, agents: str) -> Any:
-        """Agents or files as JSON; one of the same name is replaced."""
-        return _answer(self._add(agents))
-
-    def reset_agents(self) -> Any:
-        """Forget the added ones: back to those that it was loaded with."""
-        return _answer(self._reset())
-
-    def agents(self) -> Any:
-        """All of them."""
-        return _answer(_value([asdict(agent) for agent in self._now.agents]))
-
-    def feedback(self, text: Any, agent: Any, weight: Any) -> Any:
-        """This text belongs to this agent."""
-        return _answer(self._told(text, agent, weight))
-
-    def observe(self, text: str, agent: str, weight: float) -> Any:
-        """Feedback that another tab was given: kept even if this one has no such agent."""
-        return _answer(self._observe(text, agent, weight))
-
-    def ask(self, method: str, arguments: str) -> Any:
-        """A method of the workbench (workbench.py) with keyword arguments as JSON."""
-        return _answer(self._ask(method, well_formed_json(json.loads(arguments))))
-
-    def undo_feedback(self, id: int) -> Any:
-        """Take feedback back: a router that has never heard of it answers from now on; whether there was such."""
-        return _answer(self._undo(id))
-
-    def review(self) -> Any:
-        """Fit what feedback taught once more, while tasks go on being routed; how much there is."""
-        return _answer(self._review())
-
-    def upgrade(self) -> Any:
-        """RuvLTRA is connected: warm up a router that asks it, then change over."""
-        return _answer(self._upgrade())
-
-    def stats(self) -> Any:
-        """What the core says, and what was skipped."""
-        added = {"own_agents": len(self._own), "reviews": self._reviews, "problems": self._problems}
-        return _answer(_value({**self._now.stats(), **added}))
+    def call(self, method: str, arguments: str) -> Any:
+        """A method of this class or of the workbench by its name, with keyword arguments as JSON."""
+        return answer(self._call(method, well_formed_json(json.loads(arguments))))
 
     def dump(self) -> Any:
         """Everything learnt: the SQLite file as a Uint8Array."""
-        return _answer(self._dump())
+        return answer(self._dump())
 
     def restore(self, data: Any) -> Any:
         """Replace everything learnt by a Uint8Array that `dump` gave, here or on another host."""
-        return _answer(self._restore(data))
+        return answer(self._restore(data.to_bytes()))
+
+    def update(self, data: Any) -> Any:
+        """Take in what another tab has saved, a Uint8Array; whether that was more than lessons."""
+        return answer(self._update(data.to_bytes()))
 
     def close(self) -> None:
         """Release the state file."""
         for llm in (self._next, self._llm):
             if llm is not None:
                 llm.close()
+
+    async def route(self, text: str, top: int = 3) -> dict[str, Any]:
+        """A Decision."""
+        return (await self._now.aroute(text, top)).to_dict()
+
+    async def route_complex(self, text: str) -> dict[str, Any]:
+        """A Team."""
+        return (await self._now.aroute_complex(text)).to_dict()
+
+    async def embed(self, texts: list[str]) -> Any:
+        """A Float32Array of all rows."""
+        return to_js(np.ravel(await self._now.aembed(texts)))
+
+    async def add_agents(self, agents: list[dict[str, Any]]) -> dict[str, Any]:
+        """Agents or files; one of the same name is replaced."""
+        new, problems = read_incoming(agents)
+        if new:
+            await self._exchange(self._own | {agent.name: agent for agent in new})
+        return {"agents": len(self._now.agents), "problems": [problem_row(problem) for problem in problems]}
+
+    async def reset_agents(self) -> dict[str, Any]:
+        """Forget the added ones: back to those that it was loaded with."""
+        await self._exchange({})
+        return {"agents": len(self._now.agents), "problems": []}
+
+    async def agents(self) -> list[dict[str, Any]]:
+        """All of them."""
+        return [asdict(agent) for agent in self._now.agents]
+
+    async def feedback(self, text: str, agent: str, weight: float = 1.0) -> None:
+        """This text belongs to this agent."""
+        now, later = self._now, self._next
+        decision = await now.aroute(text)
+        if any(one.name == agent for one in now.agents):
+            note(now.store, text, decision, agent)
+        await now.afeedback(text, agent, weight)
+        if later is not None:  # it read the log before this; it may even have taken over meanwhile
+            later.router.note(Feedback(text, agent, float(weight)))
+
+    async def undo_feedback(self, id: int) -> bool:
+        """Take feedback back: a router that has never heard of it answers from now on; whether there was such."""
+        if not self._now.store.undo_feedback(id):
+            return False
+        self._change(await self._ready(self._own))
+        return True
+
+    async def review(self) -> int:
+        """Fit what feedback taught once more, while tasks go on being routed; how much there is."""
+        count = await self._now.areview(pause)
+        self._reviews += 1
+        return count
+
+    async def upgrade(self) -> str:
+        """RuvLTRA is connected: warm up a router that asks it and has missed no change, then change over; the mode."""
+        while self._next is None and self._now.mode != self._mode:
+            changes, self._next = self._changes, self._build(self._own, self._mode)
+            try:
+                await self._next.router.warm(pause)
+                if changes == self._changes:
+                    self._change(self._next)
+                    self._next = None
+            finally:
+                if self._next is not None:
+                    self._next.close()
+                    self._next = None
+        return self._now.mode
+
+    async def stats(self) -> dict[str, Any]:
+        """What the core says but its path, and what was skipped."""
+        told = {name: value for name, value in self._now.stats().items() if name != "state"}
+        return told | {"own_agents": len(self._own), "reviews": self._reviews, "problems": self._problems}
 
     @property
     def _now(self) -> RuvLLM:
@@ -138,6 +168,23 @@ class Bridge:
 
         return Workbench(lambda: self._now)
 
+    @property
+    def _keeps(self) -> bool:
+        """Whether added agents are kept for later visits: a page that names its agents decides on them each time."""
+        return self._base is None
+
+    async def _call(self, method: str, arguments: Any) -> Any:
+        if method in _CALLS:
+            function = getattr(self, method)
+        else:
+            from ruvllm_web.workbench import METHODS
+
+            if method not in METHODS:
+                fix = f"use one of {', '.join(sorted(METHODS | _CALLS))}"
+                raise InputError(f"there is no {method!r}"[:100], field="method", fix=fix)
+            function = getattr(self._workbench, method)
+        return await function(**checked(function.__func__, arguments))
+
     def _build(self, own: dict[str, Agent], mode: str) -> RuvLLM:
         """A router on the current state, with these agents of the user's."""
         return RuvLLM(self._together(own), encoder=mode, state=_STATE, host=self.host, like=self._llm)
@@ -146,16 +193,11 @@ class Bridge:
         """A router that can answer at once: without RuvLTRA, unless it was asked for alone."""
         llm = self._build(own, "ruvltra" if self._mode == "ruvltra" else "static")
         try:
-            await _warm(llm)
+            await llm.router.warm(pause)  # the page has its turn meanwhile
         except BaseException:
             llm.close()
             raise
         return llm
-
-    @property
-    def _keeps(self) -> bool:
-        """Whether added agents are kept for later visits: a page that names its agents decides on them each time."""
-        return self._base is None
 
     def _together(self, own: dict[str, Agent]) -> list[Agent] | None:
         """Those it was loaded with and these; None is the built-in catalog alone, which is compiled."""
@@ -164,9 +206,9 @@ class Bridge:
         base = builtin_agents() if self._base is None else self._base
         return list(({agent.name: agent for agent in base} | own).values())
 
-    async def _start(self, agents: str | None, state: Any) -> Any:
+    async def _start(self, agents: Any, state: Any) -> dict[str, Any]:
         if agents is not None:
-            self._base, problems = read_incoming(json.loads(agents))
+            self._base, problems = read_incoming(agents)
             self._problems = [problem_row(problem) for problem in problems]
             if not self._base:
                 why = f" ({self._problems[0]['message']})" if self._problems else ""
@@ -183,19 +225,6 @@ class Bridge:
                 lost = True
         self._llm = await self._ready(self._own)
         return {"dim": self._llm.static.dim, "lost": lost}
-
-    async def _embed(self, texts: str) -> Any:
-        return to_js(np.ravel(await self._now.aembed(json.loads(texts))))
-
-    async def _add(self, agents: str) -> Any:
-        new, problems = read_incoming(json.loads(agents))
-        if new:
-            await self._exchange(self._own | {agent.name: agent for agent in new})
-        return {"agents": len(self._now.agents), "problems": [problem_row(problem) for problem in problems]}
-
-    async def _reset(self) -> Any:
-        await self._exchange({})
-        return {"agents": len(self._now.agents), "problems": []}
 
     async def _exchange(self, own: dict[str, Agent]) -> None:
         """Route among these of the user's, and have them in the state file if they belong there."""
@@ -215,66 +244,32 @@ class Bridge:
         if old is not None:
             old.close()
 
-    async def _ask(self, method: str, arguments: dict[str, Any]) -> Any:
-        from ruvllm_web.workbench import METHODS
-
-        if method not in METHODS:
-            raise InputError(f"there is no {method!r}"[:100], field="method", fix=f"use one of {', '.join(METHODS)}")
-        return await getattr(self._workbench, method)(**arguments)
-
-    async def _undo(self, id: int) -> bool:
-        if not self._now.store.undo_feedback(id):
-            return False
-        self._change(await self._ready(self._own))
-        return True
-
-    async def _told(self, text: str, agent: str, weight: float) -> None:
-        now = self._now
-        decision = await now.aroute(text)
-        if any(one.name == agent for one in now.agents):
-            note(now.store, text, decision, agent)
-        await self._feedback(text, agent, weight)
-
-    async def _feedback(self, text: str, agent: str, weight: float) -> None:
-        later = self._next
-        await self._now.afeedback(text, agent, weight)
-        if later is not None:  # it read the log before this; it may even have taken over meanwhile
-            later.router.note(Feedback(well_formed(text), well_formed(agent), float(weight)))
-
-    async def _observe(self, text: str, agent: str, weight: float) -> None:
-        if any(one.name == agent for one in self._now.agents):
-            await self._feedback(text, agent, weight)
-        else:
-            self._now.store.add_feedback(Feedback(well_formed(text), well_formed(agent), float(weight)))
-
-    async def _review(self) -> str:
-        count = await self._now.areview(pause)
-        self._reviews += 1
-        return _value(count)
-
-    async def _upgrade(self) -> str:
-        """Until no change has overtaken it, so that the router it leaves knows everything."""
-        while self._next is None and self._now.mode != self._mode:
-            changes, self._next = self._changes, self._build(self._own, self._mode)
-            try:
-                await _warm(self._next)
-                if changes == self._changes:
-                    self._change(self._next)
-                    self._next = None
-            finally:
-                if self._next is not None:
-                    self._next.close()
-                    self._next = None
-        return self._now.mode
-
     async def _dump(self) -> Any:
         return to_js(read_state(_STATE))
 
-    async def _restore(self, saved: Any) -> None:
-        check_state(data := saved.to_bytes(), _STATE)
-        before = read_state(_STATE)
+    async def _update(self, data: bytes) -> bool:
+        lessons = new_lessons(self._now.store, data, _STATE)
+        if lessons is None:
+            check_state(data, _STATE)
+            if "_workbench" in self.__dict__:
+                self._workbench.reread()
+            await self._replace(data)
+            return True
+        for lesson in lessons:
+            for llm in (self._now, self._next):
+                if llm is not None and any(one.name == lesson.agent for one in llm.agents):
+                    llm.router.note(lesson)
+        return False
+
+    async def _restore(self, data: bytes) -> None:
+        check_state(data, _STATE)
         if "_workbench" in self.__dict__:
             self._workbench.forget()
+        await self._replace(data)
+
+    async def _replace(self, data: bytes) -> None:
+        """Go on from another state file; from the one before where that cannot be."""
+        before = read_state(_STATE)
         for llm in (self._next, self._llm):
             if llm is not None:
                 llm.close()  # now: closing it later would delete the new file's journal
@@ -302,38 +297,3 @@ class Bridge:
 def _kept() -> dict[str, Agent] | None:
     with closing(Store(_STATE)) as store:
         return kept_agents(store)
-
-
-def problem_row(error: RuvllmError) -> dict[str, str]:
-    """An error as plain JSON."""
-    return {"field": error.field, "message": error.message, "fix": error.fix}
-
-
-async def _warm(llm: RuvLLM) -> None:
-    """Build all that its first route would have to wait for; the page has its turn meanwhile."""
-    await llm.router.warm(pause)
-
-
-async def _plain(work: Awaitable[Any]) -> Any:
-    return (await work).to_dict()
-
-
-async def _value(value: Any) -> Any:
-    return value
-
-
-def _answer(work: Coroutine[Any, Any, Any]) -> Any:
-    """The outcome, or a task of it: JSON {"value"} or {"error"}, or a typed array."""
-    task: asyncio.Task[Any] = asyncio.Task(_outcome(work), loop=asyncio.get_event_loop(), eager_start=True)
-    return task.result() if task.done() else task
-
-
-async def _outcome(work: Coroutine[Any, Any, Any]) -> Any:
-    try:
-        value = await work
-    except RuvllmError as error:
-        return json.dumps({"error": {"name": type(error).__name__, **problem_row(error)}})
-    except Exception as error:
-        told = {"name": type(error).__name__, "message": str(error)[:500], "field": "", "fix": "please report this"}
-        return json.dumps({"error": told})
-    return value if hasattr(value, "js_id") else json.dumps({"value": value})

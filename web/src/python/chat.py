@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 from pyodide.ffi import to_js
+from ruvllm_web.answers import outcome
 
-from ruvllm.errors import RuvllmError
+from ruvllm.errors import InputError, RuvllmError
 from ruvllm.inference.backend import Message, Params
 from ruvllm.inference.causal_lm import CausalLM
 from ruvllm.inference.local_model import read_model
@@ -35,7 +36,7 @@ class Chat:
     def answer(self, messages: str, params: str, say: Callable[[str], None]) -> Any:
         """A task of a ChatAnswer; `say` hears each piece of its text."""
         self._session.begin()
-        return asyncio.ensure_future(_told(self._answer(json.loads(messages), json.loads(params), say)))
+        return asyncio.ensure_future(outcome(self._answer(json.loads(messages)["messages"], json.loads(params), say)))
 
     def cancel(self) -> None:
         """End the answer that is being written after its next token."""
@@ -43,7 +44,11 @@ class Chat:
 
     async def _answer(self, messages: Any, params: Any, say: Callable[[str], None]) -> dict[str, Any]:
         asked = [Message(message["role"], message["content"]) for message in messages]
-        wanted = Params(**params | {"stop": tuple(params.get("stop", ()))})
+        try:
+            stop = params.get("stop", ())
+            wanted = Params(**params | {"stop": (stop,) if isinstance(stop, str) else tuple(stop)})
+        except TypeError:
+            raise InputError("an option is of another type", field="options", fix="see `ChatOptions`") from None
         text, end = "", None
         try:
             async with aclosing(self._model.stream(asked, wanted)) as chunks:
@@ -139,15 +144,3 @@ class _Session:
         logits = np.frombuffer(step.logits.to_bytes(), np.float32)
         total = known + len(ids)
         return _Outputs(logits, _Tensor(_Cache(self._decoder, step.cache, total), total))
-
-
-async def _told(work: Any) -> str:
-    """JSON {"value"} or {"error"}."""
-    try:
-        return json.dumps({"value": await work})
-    except RuvllmError as error:
-        told = {"message": error.message, "field": error.field, "fix": error.fix}
-        return json.dumps({"error": {"name": type(error).__name__, **told}})
-    except (TypeError, KeyError) as error:
-        told = {"message": f"the messages or options cannot be read: {error}", "field": "messages"}
-        return json.dumps({"error": {"name": "InputError", **told, "fix": "give a list of {role, content}"}})

@@ -6,11 +6,11 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from ruvllm import StoreError
-from ruvllm.state.agents import kept_agents
+from ruvllm import Feedback, StoreError
+from ruvllm.state.agents import agents_of
 from ruvllm.state.store import Store
 
-__all__ = ["check_state", "read_state", "write_state"]
+__all__ = ["check_state", "new_lessons", "read_state", "write_state"]
 
 _FIX = "choose a file that `export` gave"
 
@@ -45,6 +45,42 @@ def check_state(data: bytes, path: Path) -> None:
         write_state(trial, None)
 
 
+def new_lessons(store: Store, data: bytes, path: Path) -> list[Feedback] | None:
+    """What lessons a state file has more than `store`, which takes them in; None where it differs otherwise.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    other = path.with_suffix(".other")
+    try:
+        write_state(other, data)
+        with store.alone() as db:
+            db.execute("ATTACH ? AS other", (str(other),))
+            try:
+                return _unite(store, db)
+            finally:
+                db.execute("DETACH other")
+    finally:
+        write_state(other, None)
+
+
+def _unite(store: Store, db: sqlite3.Connection) -> list[Feedback] | None:
+    schema = "SELECT name, sql FROM {}.sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name"
+    here, there = (db.execute(schema.format(name)).fetchall() for name in ("main", "other"))
+    if here != there:
+        return None
+    for name, _ in here:
+        rows = 'SELECT * FROM {}."' + name + ("\" WHERE name != 'reliability'" if name == "learnt" else '"')
+        for one, two in [("main", "other"), ("other", "main")][: 1 if name == "feedback" else 2]:
+            if db.execute(f"{rows.format(one)} EXCEPT {rows.format(two)} LIMIT 1").fetchone():
+                return None
+    (last,) = db.execute("SELECT coalesce(max(id), 0) FROM main.feedback").fetchone()
+    with store.write():
+        db.execute("INSERT INTO main.feedback SELECT * FROM other.feedback EXCEPT SELECT * FROM main.feedback")
+        db.execute("INSERT OR REPLACE INTO main.learnt SELECT * FROM other.learnt WHERE name = 'reliability'")
+    return [kept.feedback for kept in store.feedback_rows(last)]
+
+
 def _try_state(trial: Path) -> None:
     with closing(Store(trial)) as store:
         with closing(sqlite3.connect(trial)) as connection:
@@ -52,4 +88,5 @@ def _try_state(trial: Path) -> None:
         if verdict != "ok":
             raise StoreError(f"the file is damaged: {verdict}", field="state", fix=_FIX)
         store.feedback()
-        kept_agents(store)
+        if store.read("SELECT 1 FROM sqlite_master WHERE name = 'own_agents'"):
+            agents_of(store.read("SELECT agent FROM own_agents ORDER BY id"))

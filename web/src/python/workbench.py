@@ -14,6 +14,7 @@ from itertools import pairwise
 from secrets import token_hex
 from typing import Any
 
+from ruvllm_web.arguments import checked
 from ruvllm_web.reliability import reliability
 
 from ruvllm import Constraints, InputError, RuvLLM
@@ -45,14 +46,20 @@ class Workbench:
     def __init__(self, now: Callable[[], RuvLLM]) -> None:
         self._current = now
         self._selector: LLMOrchestrator | None = None
+        self._unsaved = False  # outcomes that the state file does not have yet
         self._choices: OrderedDict[str, Choice] = OrderedDict()
         self._asked: OrderedDict[str, str] = OrderedDict()  # request id to query
 
     def forget(self) -> None:
         """The state file was replaced: what was read of it holds no more."""
-        self._selector = None
+        self._selector, self._unsaved = None, False
         self._choices.clear()
         self._asked.clear()
+
+    def reread(self) -> None:
+        """The state file is newer now: choices and answers that wait to be judged stay."""
+        if not self._unsaved:
+            self._selector = None
 
     async def query(self, query: str, max_tokens: int | None = None) -> dict[str, Any]:
         """The answer to a question, from memory."""
@@ -91,7 +98,8 @@ class Workbench:
 
     async def add_memory(self, memories: list[dict[str, Any]], chain: bool = False) -> dict[str, Any]:
         """Remember texts; `chain` makes each follow the one before it."""
-        ids = await self._now.memory.aadd([Memory(**row) for row in memories])
+        rows = [Memory(**checked(Memory, row, f"memories[{place}].")) for place, row in enumerate(memories)]
+        ids = await self._now.memory.aadd(rows)
         if chain:
             self._now.memory.graph.link_all([Edge(b, a, "Follows") for a, b in pairwise(ids)])
         return {"ids": ids}
@@ -210,6 +218,7 @@ class Workbench:
             raise InputError("no open choice has this id", field="choice_id", fix=fix)
         self._backends.record_outcome(choice, success, quality, cost=cost, latency=latency)
         del self._choices[choice_id]
+        self._unsaved = True
         return await self.backend_stats()
 
     async def backend_stats(self) -> dict[str, Any]:
@@ -220,6 +229,7 @@ class Workbench:
     async def save_backends(self) -> dict[str, Any]:
         """Write what was learnt of backends into the state file."""
         self._now.store.keep(self._kept_as, self._backends.to_bytes())
+        self._unsaved = False
         return await self.backend_stats()
 
     @property
@@ -244,7 +254,7 @@ class Workbench:
         return self._selector
 
     def _made(self, backends: list[dict[str, Any]], budget: float | None, explore: int) -> LLMOrchestrator:
-        profiles = [BackendProfile(**row) for row in backends]
+        profiles = [BackendProfile(**checked(BackendProfile, row, f"backends[{i}].")) for i, row in enumerate(backends)]
         made = LLMOrchestrator(profiles, self._now.static, budget=budget, explore=explore)
         made.ledger.every = 1  # a person looks at each outcome
         return made

@@ -178,7 +178,9 @@ class Traffic:
         agent = {"name": name, "description": "Carries luggage to the rooms.", "examples": ["bring my bags up"]}
         added = await client.put("/v1/agents", json={"agents": [agent]})
         gone = await client.delete(f"/v1/agents/{name}")  # another client may have been faster
-        return "" if added.status_code == 200 and gone.status_code in (200, 404) else f"{added.text} {gone.text}"
+        # 202: another client has changed them again meanwhile
+        good = added.status_code in (200, 202) and gone.status_code in (200, 202, 404)
+        return "" if good else f"{added.text} {gone.text}"
 
     async def _look(self, client: httpx.AsyncClient) -> str:
         path = self._rng.choice(("/health", "/ready", "/metrics", "/stats", "/v1/models", "/v1/patterns", "/docs"))
