@@ -1,69 +1,76 @@
-"""RuvLLM: one object that routes and learns, asynchronous inside, with a synchronous face."""
+"""RuvLLM: one object that routes, remembers, answers and learns, asynchronous inside, with a synchronous face."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Never
 
 from ruvllm.agents.catalog import Agents, as_agents, builtin_agents, unique
 from ruvllm.agents.readers import read_agents
 from ruvllm.artifacts.host import Host, NativeHost
-from ruvllm.choosing import trained_tiers
-from ruvllm.config import Config, agents_and_config, names_a_model
-from ruvllm.encoders.families import FAMILIES, MINILM, RUVLTRA
-from ruvllm.encoders.protocol import Encoder, Vectors, pause, run_now
-from ruvllm.errors import LINT, AgentFileError, ConfigError, InputError, unknown
-from ruvllm.models import Models
+from ruvllm.artifacts.shipped import ShippedEncoders
+from ruvllm.config import Config, agents_and_config
+from ruvllm.encoders.protocol import Pause, Vectors, no_pause, pause, run_now
+from ruvllm.errors import LINT, AgentFileError, ConfigError, InputError
+from ruvllm.hints import Hinting, by_object
 from ruvllm.reprs import shortened
-from ruvllm.routing.compiled import Compiled
-from ruvllm.routing.router import MODES, Router, checked_text
-from ruvllm.routing.stored import CachedScorers, kept_scorers
+from ruvllm.routing.encoders import EncoderSet
+from ruvllm.routing.prebuilt import RouterArtifacts
+from ruvllm.routing.router import checked_text
+from ruvllm.routing.service import Fit, RoutingService
+from ruvllm.state.names import SpaceScopedStore
 from ruvllm.state.steps import Steps
 from ruvllm.state.store import Store
-from ruvllm.teaching import Teaching
-from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent, Decision, Team, Tier
 
 if TYPE_CHECKING:
     from ruvllm.inference.backend import Backend
     from ruvllm.inference.library import Tell
-    from ruvllm.learning.loops import Loops
+    from ruvllm.jobs import JobRun, Jobs
+    from ruvllm.learning.patterns import Pattern
     from ruvllm.memory.memory import MemoryStore
-    from ruvllm.own_encoder import OwnEncoder
-    from ruvllm.query.pipeline import Pipeline
+    from ruvllm.query.learners import Learners
+    from ruvllm.query.responses import Applied, Constraints, Event, Response, Session
+    from ruvllm.query.service import QueryService
+    from ruvllm.rlm.answers import RlmAnswer
+    from ruvllm.rlm.controller import RlmController
+    from ruvllm.rlm.document import Document
     from ruvllm.routing.lint import Finding
-    from ruvllm.sizing.trained import TrainedTiers
+    from ruvllm.sizing.selection import BackendSelection
+    from ruvllm.sizing.selector import BackendProfile, LLMOrchestrator
 
 __all__ = ["RuvLLM"]
 
+_TASK = {"task": "text", "query": "text"}
+_ANSWER = "give text and agent, or call feedback_request about an answer"
 
-class RuvLLM(Teaching):
+
+class RuvLLM(Hinting):
     """Routes tasks to agents and answers them, offline, and learns from every feedback.
 
-    Every method has an async form (`aroute`, …) for hosts whose encoder must be awaited.
+    It holds one of each service, all of which work by themselves too. A method has an async form (`aroute`, …) for
+    hosts whose encoder or backends must be awaited.
 
     Args:
-        agents: agents to route among: a folder of Claude Code agents, an agents file, or agents as Agent objects or
-            mappings; the built-in catalog when None. Options in their place, a Config or a mapping, count as `config`.
+        agents: agents to route among: a folder of Claude Code agents, an agents file, Agent objects or mappings; the
+            built-in catalog when None.
         encoder: "cascade", "ruvltra", "static" or "minilm"; None takes "cascade" where RuvLTRA can run. Or a model
             on this machine, as `ruvllm.inference.encoder_model.open_encoder` takes it; what another encoder remembered
             is found with it after `ruvllm memory reembed`.
-        state: the SQLite file that keeps what is learnt; None keeps nothing.
+        state: the SQLite file that holds what is learnt; None stores nothing.
         host: where this runs; the native host when None.
         like: another one, whose host and models this one shall use too: they are read once.
-        config: all other options, a Config or a mapping as `Config.from_dict` takes it; where it names agents, encoder
-            or state, the arguments here count first.
+        config: all other options; where it names agents, encoder or state, the arguments here count first.
         backends: what writes the answers of each tier (or of "booster", "small", "large"); those of the config,
             and without any the extractive one, which answers from memory without an LLM.
 
     Attributes:
-        problems: agent files that were skipped, each naming its line.
-        own: the model that was named as encoder, None with one of ruvllm's.
+        config, host, store: as given; the state file.
+        encoders: what texts are read with.
+        routing: agents, feedback about them, review, undo.
+        problems: what of agent files was left out, each naming its line.
         steps: guards what is done behind answers and at the end; `stats` counts what failed.
-        contextual: the encoder that reads a text as a whole; None where the static one is alone.
-        space: the name of the vector space of what is remembered.
 
     Raises:
         ArtifactError: a model artifact is missing or damaged.
@@ -78,13 +85,13 @@ class RuvLLM(Teaching):
         "shutdown": "close",
         "add_memory": "memory.add",
         "search_memory": "memory.search",
-        "force_learn": "learners.engine.force_learn, or loops.run",
-        "find_patterns": "learners.engine.find_patterns",
+        "force_learn": "learning.engine.force_learn, or run_jobs",
+        "find_patterns": "learning.engine.find_patterns",
         "similarity": "embed: the product of two vectors is their cosine",
         "batch_query": "query for each, or aquery in asyncio.gather",
         "create_session": "new_session",
         "get_stats": "stats()",
-        "save": "tick, which writes what waits, or close",
+        "save": "run_jobs, which writes what waits, or close",
     }
 
     def __init__(
@@ -106,18 +113,21 @@ class RuvLLM(Teaching):
         agents, self.config = agents_and_config(agents, config)
         self._backends = backends
         agents = self.config.agents if agents is None else agents
-        encoder, state = encoder or self.config.encoder, self.config.state if state is None else state
+        state = self.config.state if state is None else state
         self.host: Host = like.host if like is not None else host or NativeHost()
         self.problems: list[AgentFileError] = []
         self.steps = Steps()
-        chosen = None if agents is None else self._read(agents)
-        self._models: Models = like._models if like is not None else Models(self.host)
-        self.mode = encoder or ("cascade" if self.host.has_sessions() else "static")
-        self.own: OwnEncoder | None = None
-        self.static = self._models.static
-        self._use_encoder()
+        chosen = list(builtin_agents()) if agents is None else self._read(agents)
+        self._shipped: ShippedEncoders = like._shipped if like is not None else ShippedEncoders(self.host)
+        self._artifacts: RouterArtifacts = like._artifacts if like is not None else RouterArtifacts(self.host)
+        self.encoders = EncoderSet(self._shipped, self._artifacts, encoder or self.config.encoder)
         self.store = Store(state) if state is not None else Store()
-        self._take_over(self._make_router(builtin_agents() if chosen is None else chosen))
+        tier_model = self.config.router.tier_model
+        self.routing = RoutingService(self.encoders, self._artifacts, self.store, chosen, tier_model)
+        self._memory: MemoryStore | None = None
+        self._queries: QueryService | None = None
+        self._sizing: BackendSelection | None = None
+        self._jobs: Jobs | None = None
 
     @classmethod
     def from_pretrained(cls, model: str | Path, *, tell: Tell | None = None, **options: Any) -> RuvLLM:
@@ -131,57 +141,68 @@ class RuvLLM(Teaching):
         Raises:
             RuvllmError: the model cannot be had; or as `RuvLLM`.
         """
-        from ruvllm.pretrained import config_with_model
+        from ruvllm.inference.library import with_model
 
-        config = config_with_model(model, Config.of(options.pop("config", None)), tell)
-        return cls(config=config, **options)
+        config = Config.of(options.pop("config", None))
+        return cls(config=with_model(config, model, tell), **options)
 
     def __repr__(self) -> str:
-        return f"RuvLLM({len(self.agents)} agents, encoder={self.mode!r}, state={shortened(self.store.path)})"
+        mode, path = self.encoders.mode, shortened(self.store.path)
+        return f"RuvLLM({len(self.agents)} agents, encoder={mode!r}, state={path})"
 
-    def _use_encoder(self) -> None:
-        """Open what `mode` names."""
-        self.contextual: Encoder | None = None
-        self.space = self._models.space
-        if not isinstance(self.mode, str):
-            raise InputError(f"encoder is {self.mode!r}"[:120], field="encoder", fix="give its name, or a model's path")
-        if self.mode in FAMILIES:
-            family = FAMILIES[self.mode]
-            self.contextual, self.weights = self._models.encoder(family), self._models.weights(family)
-            self.space = family.space(self.contextual.dim)
-        elif self.mode in MODES:
-            self.weights = self._models.weights(RUVLTRA)
-            self.contextual = None if self.mode == "static" else self._models.encoder(RUVLTRA)
-        elif names_a_model(self.mode):
-            from ruvllm.own_encoder import OwnEncoder
+    # Services; who only routes need not wait for the others.
 
-            self.own = OwnEncoder(self.mode)
-            # Weights over what an encoder says that was not trained for routing fit another such one best.
-            self.contextual, self.weights = self.own.encoder, self.own.weights(self._models.weights(MINILM))
-            self.mode = self.contextual.name
-            self.space = f"{self.contextual.name}-{self.contextual.dim}"
-        else:
-            fix = f"use one of {', '.join(MODES)}, or the path of a model"
-            raise InputError(f"encoder is {self.mode!r}", field="encoder", fix=fix)
-
-    @cached_property
+    @property
     def memory(self) -> MemoryStore:
-        """What was told it to remember: texts found again by meaning, in the same state file."""
-        from ruvllm.memory.memory import MemoryStore  # who only routes need not wait for it
+        """Texts found again by meaning, in the same state file."""
+        if self._memory is None:
+            from ruvllm.memory.memory import MemoryStore
 
-        return MemoryStore(self.contextual or self.static, self.store, space=self.space)
+            self._memory = MemoryStore(self.encoders.main, self.store, space=self.encoders.space)
+        return self._memory
+
+    @property
+    def queries(self) -> QueryService:
+        """Answers, sessions, and what feedback says of answers. Raises ConfigError: a backend cannot be made."""
+        if self._queries is None:
+            from ruvllm.query.service import QueryService
+
+            self._queries = QueryService(self.routing, self.memory, self.config, self.steps, self._backends)
+        return self._queries
+
+    @property
+    def sizing(self) -> BackendSelection:
+        """The choice among LLM backends."""
+        if self._sizing is None:
+            from ruvllm.sizing.selection import BackendSelection
+
+            self._sizing = BackendSelection(self.encoders.main, SpaceScopedStore(self.store, self.encoders.space))
+        return self._sizing
+
+    @property
+    def learning(self) -> Learners:
+        """Patterns of what worked, and the choice of model sizes."""
+        return self.queries.learners
+
+    @property
+    def jobs(self) -> Jobs:
+        """All background work."""
+        if self._jobs is None:
+            from ruvllm.jobs import jobs_of
+
+            self._jobs = jobs_of(self)
+        return self._jobs
+
+    # Routing
 
     @property
     def agents(self) -> tuple[Agent, ...]:
         """The agents routed among."""
-        return self.router.agents
+        return self.routing.agents
 
     def agent(self, name: str) -> Agent:
         """One of them by its name. Raises InputError: there is none."""
-        found = self.router.agent(well_formed(name)) if isinstance(name, str) else None
-        if found is None:
-            raise unknown("agent", name, (agent.name for agent in self.agents))
-        return found
+        return self.routing.agent(name)
 
     def route(self, text: str, top: int = 3) -> Decision:
         """The agent, confidence and tier for a task.
@@ -193,44 +214,34 @@ class RuvLLM(Teaching):
         Raises:
             InputError: the text is empty or far too large.
         """
-        return run_now(self.aroute(text, top))
+        return run_now(self.routing.route(text, top))
 
     async def aroute(self, text: str, top: int = 3) -> Decision:
         """`route`, awaited."""
-        return await self.router.route(text, top)
+        return await self.routing.route(text, top)
 
     def route_complex(self, text: str) -> Team:
         """The agents that take a compound task together, each with a role."""
-        return run_now(self.aroute_complex(text))
+        return run_now(self.routing.route_complex(text))
 
     async def aroute_complex(self, text: str) -> Team:
         """`route_complex`, awaited."""
-        from ruvllm.routing.team import build_team
-
-        return await build_team(checked_text(text), self.router)
+        return await self.routing.route_complex(text)
 
     def add_agents(self, agents: Agents) -> None:
-        """Route among these agents too; one of a known name takes the other's place.
+        """Route among these agents too; one of a name that there is takes the other's place.
 
         Raises:
             AgentFileError: the path does not exist.
             InputError: there is no usable agent in it; the agents stay as they were.
         """
-        self._take_over(self._with(self._read(agents)))
+        self.routing.add_agents(self._read(agents))
 
     async def aadd_agents(self, agents: Agents) -> None:
         """`add_agents`, awaited: all is learnt before it returns, while tasks go on being routed among the old ones."""
-        added = self._read(agents)
-        while True:
-            before, router = self.router, self._with(added)
-            await router.warm(pause)
-            if self.router is before:  # nothing else was added meanwhile
-                break
-        self._take_over(router)
+        await self.routing.add_agents_warm(self._read(agents))
 
-    async def areplace_agents(
-        self, agents: str | Path | Iterable[Agent], fit: Callable[[Router], Awaitable[None]] | None = None
-    ) -> None:
+    async def areplace_agents(self, agents: Agents, fit: Fit | None = None) -> None:
         """Route among these agents and no others, from when it returns; among the old ones until then.
 
         Args:
@@ -240,55 +251,306 @@ class RuvLLM(Teaching):
             AgentFileError: the path does not exist.
             InputError: there is no usable agent in it; the agents stay as they were.
         """
-        router = self._make_router(self._read(agents))
-        await (router.warm(pause) if fit is None else fit(router))
-        self._take_over(router)
+        await self.routing.replace_agents(self._read(agents), fit)
 
-    def _with(self, added: Iterable[Agent]) -> Router:
-        """A router for today's agents and these."""
-        merged = {agent.name: agent for agent in (*self.agents, *added)}
-        return self._make_router(list(merged.values()))
+    def lint(self) -> list[Finding]:
+        """What to change about these agents: confusable, duplicated, empty ones."""
+        return self.routing.lint()
+
+    @by_object("", _TASK, otherwise=_ANSWER)
+    def feedback(self, text: str, agent: str, weight: float = 1.0, right: bool = True) -> None:
+        """This text belongs to this agent: stored on disk first, then learnt at once.
+
+        Args:
+            weight: how much it counts, 0 < weight <= 10.
+            right: False says that it does not belong there, wherever else it may.
+
+        Raises:
+            InputError: an unknown agent, an empty text or a weight out of range.
+            StoreError: the file takes nothing. What it refuses alone is set aside, and learnt all the same.
+        """
+        run_now(self.routing.feedback(text, agent, weight, right))
+
+    @by_object("", _TASK, otherwise=_ANSWER)
+    async def afeedback(self, text: str, agent: str, weight: float = 1.0, right: bool = True) -> None:
+        """`feedback`, awaited."""
+        await self.routing.feedback(text, agent, weight, right)
+
+    def review(self) -> int:
+        """Fit what feedback taught once more, from all of it, and store the result; returns how much there is.
+
+        Raises:
+            StoreError: it cannot be stored; what was learnt stands all the same.
+        """
+        return run_now(self.routing.review(no_pause))
+
+    async def areview(self, pause: Pause = pause) -> int:
+        """`review`, awaited; tasks go on being routed meanwhile."""
+        return await self.routing.review(pause)
+
+    def undo_feedback(self, id: int) -> bool:
+        """Take feedback back, by its id in the state file: learnt from no more; whether there was such."""
+        return self.routing.undo(id)
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors in `space`: float32 (len(texts), dim), by the static encoder where there is no other."""
+        """Unit vectors in the encoders' space: float32 (len(texts), dim)."""
         return run_now(self.aembed(texts))
 
     async def aembed(self, texts: Sequence[str]) -> Vectors:
         """`embed`, awaited."""
         if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
             raise InputError(f"texts is {texts!r}"[:120], field="texts", fix="give a list: embed([text])[0] for one")
-        encoder: Encoder = self.contextual or self.static
-        return await encoder.encode([checked_text(text) for text in texts])
+        return await self.encoders.main.encode([checked_text(text) for text in texts])
 
-    def lint(self) -> list[Finding]:
-        """What to change about these agents: confusable, duplicated, empty ones."""
-        from ruvllm.routing.lint import lint_agents
+    # Answers
 
-        return lint_agents(self.agents, self.static)
+    def query(
+        self,
+        text: str,
+        *,
+        session: Session | str | None = None,
+        constraints: Constraints | Mapping[str, Any] | None = None,
+    ) -> Response:
+        """The answer to a question, with who answered, from what, and how long each step took.
 
-    def raw_confidence(self, text: str) -> float:
-        """The top softmax probability before calibration (`ruvllm eval` shows both)."""
-        return run_now(self.router.raw_confidence(text))
+        Args:
+            session: of `new_session`, or its id, whose history the answer takes into account.
+            constraints: what to insist on, as Constraints or as a mapping of its fields.
+
+        Raises:
+            InputError: an unusable text or session, an unknown `force_model`, or a call inside a running event loop
+                with a backend that has to be awaited.
+            BackendError: no backend gave an answer.
+        """
+        queries = self.queries
+        return queries.wait(queries.answer(text, session=session, constraints=constraints), "aquery")
+
+    async def aquery(self, text: str, **more: Any) -> Response:
+        """`query`, awaited, with its arguments and those of `QueryService.answer`."""
+        return await self.queries.answer(text, **more)
+
+    def aquery_stream(self, text: str, **more: Any) -> AsyncIterator[Event]:
+        """The same as events: one `Routed`, the text as `Delta`s, and the whole `Response` at the end.
+
+        A caller may stop at any time (`aclosing` stops the backend at once); the query then leaves no trace.
+        """
+        return self.queries.stream(text, **more)
+
+    def query_session(
+        self, session: Session | str, text: str, constraints: Constraints | Mapping[str, Any] | None = None
+    ) -> Response:
+        """`query` in a session."""
+        return self.query(text, session=session, constraints=constraints)
+
+    def query_deep(self, text: str, *, context: str | Document | None = None, **settings: Any) -> RlmAnswer:
+        """The answer to a complex query, put together from those to its parts.
+
+        Args:
+            context: a text to answer from, of any length, beside what is remembered.
+            settings: as for `rlm`, which is what to `await` in an event loop, and to ask twice.
+
+        Raises:
+            ConfigError: a setting is unknown or out of range.
+            InputError: an unusable query or context.
+        """
+        queries = self.queries
+        return queries.wait(queries.answer_deep(text, context=context, **settings), "rlm().aquery")
+
+    def rlm(self, backend: Backend | None = None, **settings: Any) -> RlmController:
+        """What takes complex queries and long documents apart. See `QueryService.rlm`."""
+        return self.queries.rlm(backend, **settings)
+
+    def new_session(self, metadata: Mapping[str, Any] | None = None, id: str | None = None) -> Session:
+        """Begin a conversation.
+
+        Args:
+            metadata: what is known of it, for the caller's own use.
+            id: a name of the caller's own; a random one when None.
+
+        Raises:
+            InputError: the id is taken, or unusable.
+        """
+        return self.queries.sessions.new(metadata, id).snapshot()
+
+    def session(self, id: Session | str) -> Session:
+        """A conversation as it stands. Raises InputError: there is none, or it has ended."""
+        return self.queries.session(id)
+
+    def end_session(self, id: Session | str) -> bool:
+        """Forget a conversation; whether there was one."""
+        return self.queries.end_session(id)
+
+    @by_object()
+    def feedback_request(
+        self,
+        request_id: str,
+        rating: float | None = None,
+        correction: str | None = None,
+        task_success: bool | None = None,
+        agent: str | None = None,
+    ) -> Applied:
+        """How an answer was; everything that led to it learns from that.
+
+        Sources and the edges between them rise or fall by (rating - 3) / 10, good answers are remembered, and patterns
+        and the choice of model sizes learn. A later rating of the same request takes the place of the former. Which
+        agent is right is another question: the router learns it from `agent`, and from the success or failure of a
+        task that a model did as that agent (see `Response.decision`).
+
+        Args:
+            request_id: of a Response; the latest 100 are known to later processes too.
+            rating: 1 (bad) to 5 (good).
+            correction: the better answer, a text, which is remembered in the place of the one given.
+            task_success: whether the task was solved.
+            agent: name of the agent that is right for the question.
+
+        Raises:
+            InputError: an unknown request or agent, a rating out of range, or nothing is said.
+            StoreError: it cannot be stored.
+        """
+        return run_now(self.afeedback_request(request_id, rating, correction, task_success, agent))
+
+    @by_object()
+    async def afeedback_request(
+        self,
+        request_id: str,
+        rating: float | None = None,
+        correction: str | None = None,
+        task_success: bool | None = None,
+        agent: str | None = None,
+    ) -> Applied:
+        """`feedback_request`, awaited."""
+        return await self.queries.feedback(request_id, rating, correction, task_success, agent)
+
+    @property
+    def backends(self) -> Mapping[Tier, Backend]:
+        """What writes the answers of each tier."""
+        return self.queries.writers.backends
+
+    @property
+    def unavailable(self) -> list[str]:
+        """Names of the backends that could not answer when they were last asked."""
+        return [] if self._queries is None else self._queries.writers.tiers.unavailable()
+
+    def orchestrator(
+        self, backends: Sequence[BackendProfile], *, budget: float | None = None, **settings: Any
+    ) -> LLMOrchestrator:
+        """What chooses among LLM backends and learns from outcomes; this runtime's model router learns from them too.
+
+        What it learns is stored in the state file (by `run_jobs` and `close`), and taken up again by the next one of
+        the same backends. There is one at a time; `stats()["selection"]` is its dashboard.
+
+        Args:
+            budget: mean US dollars of a prompt; None for the best quality / (cost · latency).
+            settings: of `LLMOrchestrator`.
+
+        Raises:
+            InputError: as `LLMOrchestrator`.
+        """
+        return self.sizing.make(backends, budget, self.learning.size_outcomes(), **settings)
+
+    def get_patterns(self, limit: int | None = None) -> list[Pattern]:
+        """What has worked for which kind of task, the most valuable first."""
+        return self.learning.engine.get_patterns(limit)
+
+    # The whole
+
+    def run_jobs(self, budget: float = 0.05, *, force: bool = False) -> list[JobRun]:
+        """For a host's timer: do what of the background work is due, each job for about so many seconds.
+
+        Args:
+            force: do all of it now.
+        """
+        return run_now(self.jobs.run(budget, no_pause, force=force))
+
+    async def arun_jobs(self, budget: float = 0.05, *, force: bool = False) -> list[JobRun]:
+        """`run_jobs`, awaited; other tasks have their turn between slices of the work."""
+        return await self.jobs.run(budget, pause, force=force)
+
+    @property
+    def answers(self) -> bool:
+        """Whether it has been asked to answer, so that there is something to learn from answers."""
+        return self._queries is not None
+
+    def write(self) -> None:
+        """Write what has waited long enough. Raises StoreError: the file takes nothing; all goes on waiting."""
+        if self._queries is not None:
+            self._queries.write()
+        with self.steps("selection"):
+            if self._sizing is not None and self.config.learning.enabled:
+                self._sizing.save()
+        with self.steps("memory"):
+            if self._memory is not None:
+                self._memory.flush()
 
     def stats(self) -> dict[str, Any]:
         """What this object holds and has done."""
-        told = {"agents": len(self.agents), "encoder": self.mode, "state": self.store.path}
-        told |= {"set_aside": self.store.set_aside.counts(), "failures": dict(self.steps.failures)}
-        return told | self.router.stats | self._query_stats() | self._choice_stats()
+        held = {"agents": len(self.agents), "encoder": self.encoders.mode, "state": self.store.path}
+        held |= {"set_aside": self.store.set_aside.counts(), "failures": dict(self.steps.failures)}
+        held |= self.routing.stats()
+        held |= {"total_queries": 0} if self._queries is None else self._queries.stats()
+        held |= {} if self._sizing is None else self._sizing.stats()
+        return held | {"jobs": self.jobs.status()}
+
+    def dump(self) -> bytes:
+        """All that is stored, as a state file that opens on every host. Raises StoreError: it cannot be read."""
+        from ruvllm.state.transfer import dump
+
+        if self._queries is not None:
+            self._queries.save()
+        self.memory.flush()
+        return dump(self.store)
+
+    def restore(self, data: bytes) -> None:
+        """Put what a `dump` gave, here or on another host, in the place of all that is stored.
+
+        What has not been written yet, of before or of answers on their way, is dropped. The agents stay.
+
+        Raises:
+            StoreError: it is no whole state file, or cannot be written; nothing has changed then.
+        """
+        run_now(self.arestore(data, lambda router: router.warm(no_pause)))
+
+    async def arestore(self, data: bytes, fit: Fit | None = None) -> None:
+        """`restore`, awaited; `fit` as for `areplace_agents`."""
+        from ruvllm.state.transfer import replaced
+
+        with replaced(self.store, data):
+            self._leave_queries()
+            self._memory = self._jobs = self._sizing = None
+            router = await self.routing.reload(fit or (lambda router: router.warm(pause)))
+        self.routing.use(router)
+
+    def reconfigure(self, config: Config) -> None:
+        """Answer with other options from now on; encoder, agents and state stay. Raises StoreError: as `close`."""
+        if self._queries is not None:
+            self._queries.save()
+        self._leave_queries()
+        self.config = config
 
     def close(self) -> None:
-        """Write what waits, and release the state file."""
+        """Write what waits, and release the state file. Raises StoreError: the file takes nothing."""
         try:
-            self._stop()
+            queries, self._queries = self._queries, None
+            if queries is not None:
+                queries.close()
             with self.steps("encoder"):
-                if self.own is not None:
-                    self.own.save(self.store, self.router, self._told(self.agents))
-            self._save_selector()
+                self.routing.save()
+            with self.steps("selection"):
+                if self._sizing is not None and self.config.learning.enabled:
+                    self._sizing.save()
             with self.steps("memory"):
-                if "memory" in self.__dict__:  # not one that would be made just now
-                    self.memory.save()
+                if self._memory is not None:
+                    self._memory.save()
         finally:
             self.store.close()
+
+    async def aclose(self) -> None:
+        """`close`, awaited: connections of backends are closed as well."""
+        try:
+            if self._queries is not None:
+                await self._queries.writers.tiers.close()
+        finally:
+            self.close()
 
     def __enter__(self) -> RuvLLM:
         return self
@@ -296,15 +558,11 @@ class RuvLLM(Teaching):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _make_loops(self) -> Loops:
-        from ruvllm.background import loops_of
-
-        return loops_of(self)
-
-    def _make_pipeline(self) -> Pipeline:
-        from ruvllm.assembly import assemble  # who only routes need not wait for asyncio and the learners
-
-        return assemble(self, self.memory, self.config, self._backends, self.steps)
+    def _leave_queries(self) -> None:
+        """Drop what answers, without writing what waits; the next one has its open backends."""
+        if self._queries is not None:
+            self._backends = {tier: backend for tier, backend in self._queries.writers.backends.items()}
+            self._queries = None
 
     def _read(self, agents: object) -> list[Agent]:
         if not isinstance(agents, str | Path):
@@ -314,42 +572,3 @@ class RuvLLM(Teaching):
             first = f" ({self.problems[0].message})" if self.problems else ""
             raise InputError(f"{agents} holds no usable agent{first}", field="agents", fix=LINT)
         return found
-
-    def _make_router(self, agents: Sequence[Agent]) -> Router:
-        chosen = unique(agents)
-        compiled = None if self.own is not None else self._models.builtin(agents, self._builtin(), self.weights)
-        encoders = [one.name for one in (self.static, self.contextual) if one is not None]
-        cached = CachedScorers(self.host.cache if self.own is None else None, chosen, self.weights, encoders)
-        if compiled is None and (known := cached.load()):
-            compiled = Compiled(chosen, known)
-        kept = kept_scorers(self.store, chosen, self._told(chosen), self.weights)
-        if kept:
-            before = compiled.scorers if compiled and compiled.agents == chosen else {}
-            compiled = Compiled(chosen, before | {name: scorer for name, (scorer, _) in kept.items()})
-        seen = {name: count for name, (_, count) in kept.items()}
-        if self.own is not None:
-            self.own.kept = self.own.model.name in kept
-        return Router(
-            chosen,
-            self.static,
-            self.contextual,
-            self.weights,
-            mode=self.mode,
-            compiled=compiled,
-            seen=seen,
-            tiers=self._tiers(),
-            built=cached.save,
-        )
-
-    def _tiers(self) -> TrainedTiers | None:
-        """What is to name the tiers of tasks; None for their words, also where it was learnt on other vectors."""
-        tiers = trained_tiers(self.config.router.tier_model, self.store, self.host)
-        if tiers is None:
-            return None
-        own = self._models.space if tiers.difficulty.encoder == self.static.name else self.space
-        return tiers if tiers.difficulty.space in ("", own) else None
-
-    def _builtin(self) -> list[str]:
-        """The artifacts of the built-in agents: apart, since a page begins before it has fetched the second."""
-        read = [] if self.mode in FAMILIES else ["builtin.npz"]
-        return read if self.contextual is None else [*read, FAMILIES[self.contextual.name].builtin]

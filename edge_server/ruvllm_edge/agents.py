@@ -16,7 +16,7 @@ from ruvllm.agents.catalog import unique
 from ruvllm.agents.incoming import read_incoming
 from ruvllm.encoders.protocol import Pause, no_pause, run_now
 from ruvllm.routing.router import Router
-from ruvllm.state.agents import keep_agents, kept_agents
+from ruvllm.state.agents import load_agents, save_agents
 from ruvllm_edge.logs import event
 from ruvllm_edge.problems import Problem
 from ruvllm_edge.schemas import AgentsChange, AgentsChanged, Fitting, ProblemRow
@@ -49,7 +49,9 @@ class _Fit:
 
     def __init__(self, llm: RuvLLM, agents: Sequence[Agent]) -> None:
         self._agents, self._began, self._steps, self._stop = len(agents), monotonic(), 0, False
-        self._expected = (sum(len(one.examples) for one in agents) // _SLICE + _STEPS) * (2 if llm.contextual else 1)
+        self._expected = (sum(len(one.examples) for one in agents) // _SLICE + _STEPS) * (
+            2 if llm.encoders.contextual else 1
+        )
         self.failed, self.ended = "", Event()
         self.task = asyncio.ensure_future(llm.areplace_agents(agents, self._build))
 
@@ -88,7 +90,7 @@ class AddedAgents:
 
     def __init__(self, llm: RuvLLM, keeps: bool) -> None:
         self._llm, self.keeps, self._base = llm, keeps, llm.agents
-        self.added = (kept_agents(llm.store) or {}) if keeps else {}
+        self.added = (load_agents(llm.store) or {}) if keeps else {}
         self._changing = asyncio.Lock()
         self._fit: _Fit | None = None
 
@@ -154,11 +156,11 @@ class AddedAgents:
             await self.stop()
             try:
                 await self._llm.arestore(data, fit=_in_thread)
-                stored = kept_agents(self._llm.store) if self.keeps else None
+                stored = load_agents(self._llm.store) if self.keeps else None
                 if stored is not None:
                     self.added = stored
                 elif self.keeps and self.added:
-                    keep_agents(self._llm.store, self.added.values())
+                    save_agents(self._llm.store, self.added.values())
             finally:
                 fit = self._begin() if self._together() != self._llm.agents else None
         await self._settled(fit, self._patience)
@@ -177,7 +179,7 @@ class AddedAgents:
             self._together()
             if self.keeps:
                 what, fix = "cannot be stored, and is gone after a restart", "see what the server has set aside"
-                aside = keep_agents(self._llm.store, added.values())
+                aside = save_agents(self._llm.store, added.values())
                 if rows is not None:
                     rows += [ProblemRow("name", f"the agent {name!r} {what}", fix) for name in aside]
         except BaseException:

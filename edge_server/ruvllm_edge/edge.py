@@ -29,7 +29,7 @@ __all__ = ["Edge"]
 
 _SLICE = 16  # texts encoded between two turns of the event loop
 _TICK = 1.0  # seconds between two looks at what waits to be written or learnt
-_BUDGET = 0.05  # seconds of learning at a time
+_BUDGET = 30.0  # seconds that a job may take, other requests having their turn between its slices
 
 
 class Edge:
@@ -58,7 +58,7 @@ class Edge:
         self.bodies = Bodies(settings.bodies_memory, settings.body_timeout)
         self.answers = Answers(settings.max_answers, settings.queue, settings.timeout)
         self.metrics = Metrics()
-        self.hub = Hub(llm.store, llm.static.dim)
+        self.hub = Hub(llm.store, llm.encoders.static.dim)
         self.ready = False
         self.in_flight = 0
         self._tag, self._numbers = urandom(5).hex(), count(1)
@@ -82,7 +82,7 @@ class Edge:
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, float32 (len(texts), dim); other requests have their turn between the slices."""
-        rows = [np.zeros((0, (self.llm.contextual or self.llm.static).dim), np.float32)]
+        rows = [np.zeros((0, (self.llm.encoders.main).dim), np.float32)]
         for start in range(0, len(texts), _SLICE):
             rows.append(await self.llm.aembed(texts[start : start + _SLICE]))
             await asyncio.sleep(0)
@@ -95,7 +95,7 @@ class Edge:
             StoreError: it cannot be used; nothing has changed then.
         """
         await self.agents.restore(data)
-        self.hub = Hub(self.llm.store, self.llm.static.dim)
+        self.hub = Hub(self.llm.store, self.llm.encoders.static.dim)
 
     @asynccontextmanager
     async def lifespan(self, _: object) -> AsyncIterator[None]:
@@ -122,7 +122,7 @@ class Edge:
 
     async def _warm(self) -> None:
         try:
-            await self.llm.router.warm(pause)
+            await self.llm.routing.router.warm(pause)
             await self.agents.start()
             memory = self.llm.memory
             memory.nearest(np.ones(memory.encoder.dim, np.float32), 1)  # opens the index
@@ -133,7 +133,7 @@ class Edge:
         gc.collect()
         gc.freeze()  # the models stay: no collection has to go through them again
         self.ready = True
-        event(logging.INFO, "ready", agents=len(self.llm.agents), encoder=self.llm.mode)
+        event(logging.INFO, "ready", agents=len(self.llm.agents), encoder=self.llm.encoders.mode)
 
     async def _keep(self) -> None:
         """What waits goes to disk, and what was told is learnt from, a little at a time."""
@@ -142,6 +142,6 @@ class Edge:
             try:
                 with self.llm.steps("memory"):
                     self.llm.memory.flush()
-                await self.llm.atick(_BUDGET)
+                await self.llm.arun_jobs(_BUDGET)
             except Exception as error:  # a StoreError: all waits for the next time
                 self.llm.steps.failed("writing", error)

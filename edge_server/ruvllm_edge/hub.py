@@ -7,13 +7,13 @@ from functools import cached_property, partial
 
 from ruvllm.encoders.protocol import pause
 from ruvllm.learning.federated import Accepted, FederatedCoordinator, Update
+from ruvllm.state.names import FEDERATED
 from ruvllm.state.schema import GUESTS
 from ruvllm.state.set_aside import base64_of
 from ruvllm.state.store import Store
 
 __all__ = ["Hub"]
 
-_NAME = "federated"
 _TABLE = GUESTS["federated_updates"].replace("TABLE", "TABLE IF NOT EXISTS", 1)
 
 
@@ -32,7 +32,7 @@ class Hub:
     def coordinator(self) -> FederatedCoordinator:
         """As it was left; an update that cannot be read is set aside. Raises StoreError: what is kept is damaged."""
         made = FederatedCoordinator(self._dim)
-        if (kept := self._store.kept(_NAME)) is not None:
+        if (kept := self._store.load(FEDERATED)) is not None:
             made.load(kept)
         with self._store.write() as db:
             db.execute(_TABLE)
@@ -41,7 +41,7 @@ class Hub:
                 made.aggregate(bytes(data))
             except Exception as error:
                 with self._store.write() as db:
-                    self._store.set_aside.add(_NAME, f"update {id}", error, partial(_payload, bytes(data)))
+                    self._store.set_aside.add(FEDERATED, f"update {id}", error, partial(_payload, bytes(data)))
                     db.execute("DELETE FROM federated_updates WHERE id = ?", (id,))
         return made
 
@@ -53,7 +53,7 @@ class Hub:
             self._keep()
         elif not accepted.again:
             self._store.set_aside.write_each(
-                _NAME, [data], self._insert, lambda _: f"{update.agent} {update.serial}", _payload
+                FEDERATED, [data], self._insert, lambda _: f"{update.agent} {update.serial}", _payload
             )
         return accepted
 
@@ -67,7 +67,7 @@ class Hub:
     def _keep(self) -> None:
         """What was consolidated, in the place of the updates it was made from."""
         with self._store.write() as db:
-            if self._store.save(_NAME, self.coordinator.to_bytes):
+            if self._store.save(FEDERATED, self.coordinator.to_bytes):
                 db.execute("DELETE FROM federated_updates")
 
     def _insert(self, updates: Sequence[bytes]) -> None:

@@ -204,7 +204,7 @@ async def ready(edge: Edge, _: Call) -> Any:
     if not edge.ready:
         return Reply(s.Ready(ready=False), status=503)
     dead = edge.llm.unavailable
-    return s.Ready(True, len(edge.llm.agents), edge.llm.mode, "degraded" if dead else "ok", dead)
+    return s.Ready(True, len(edge.llm.agents), edge.llm.encoders.mode, "degraded" if dead else "ok", dead)
 
 
 async def metrics(edge: Edge, _: Call) -> Reply:

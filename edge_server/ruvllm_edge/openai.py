@@ -156,7 +156,7 @@ async def _streamed(routed: Routed, events: AsyncIterator[Delta | Response], wit
 async def embeddings(edge: Edge, call: Call) -> o.Embeddings:
     """Unit vectors in the space that tasks and memories share; their scalar products are cosines."""
     body: o.EmbeddingBody = call.body
-    encoder = edge.llm.contextual or edge.llm.static
+    encoder = edge.llm.encoders.main
     if body.dimensions not in (None, encoder.dim):
         raise Problem(400, f"dimensions is {body.dimensions}", field="dimensions", fix=f"use {encoder.dim}")
     if body.model not in (AUTO, encoder.name):
@@ -188,7 +188,7 @@ async def one_model(edge: Edge, call: Call) -> o.Model:
 
 
 def _models(edge: Edge) -> list[o.Model]:
-    encoder = edge.llm.contextual or edge.llm.static
+    encoder = edge.llm.encoders.main
     return [o.Model(name, owner, name) for name, owner in ({encoder.name: "ruvllm"} | models(edge)).items()]
 
 

@@ -227,7 +227,7 @@ def test_what_was_learnt_is_kept_in_the_state_file(tmp_path):
 @pytest.mark.parametrize("data", [b"", b"no weights", b"PK\x03\x04 broken"])
 def test_damaged_weights_are_refused(data):
     store = Store()
-    store.keep("attention", data)
+    store.put("attention", data)
     with pytest.raises(StoreError, match="damaged"):
         load_attention(store, 16, 4)
 

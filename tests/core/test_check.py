@@ -26,7 +26,7 @@ def path(tmp_path: Path) -> Path:
         records.add(told, np.random.default_rng(0).standard_normal((200, 32)).astype(np.float32), "test")
         records.remove([3])
         store.add_feedback(Feedback("one", "agent"))
-        store.keep("weights", bytes(10_000))
+        store.put("weights", bytes(10_000))
     return path
 
 
@@ -59,7 +59,7 @@ def test_what_was_changed_behind_our_back_is_found_and_dropped(path: Path):
         records = Records(store)
         assert records.get([7, 8]) == []
         assert records.changed(0)[1] == [3, 7, 8]
-        assert store.kept("weights") is None
+        assert store.load("weights") is None
 
 
 def test_a_file_that_sqlite_gives_up_is_read_without_it(path: Path):
@@ -72,7 +72,7 @@ def test_a_file_that_sqlite_gives_up_is_read_without_it(path: Path):
     assert report.counts["memories"] == 199
     with closing(Store(path)) as store:
         assert [memory.text for memory in Records(store).get([1, 3, 200])] == ["text 0", "text 199"]
-        assert store.kept("weights") == bytes(10_000)
+        assert store.load("weights") == bytes(10_000)
 
 
 def test_rows_without_sqlite_are_the_rows_of_sqlite(path: Path):

@@ -26,13 +26,13 @@ def worked(selector) -> None:
 
 def test_the_model_router_learns_from_the_same_outcomes():
     with RuvLLM(encoder="static") as llm:
-        network, vectors = llm.learners.network, llm.embed(TASKS[:2])
+        network, vectors = llm.learning.network, llm.embed(TASKS[:2])
         before, states = network.theta.copy(), network.start()
         selector = llm.orchestrator(BACKENDS, budget=0.016)
         worked(selector)
-        assert len(llm.learners.replay.labelled) == len(TASKS)
+        assert len(llm.learning.replay.labelled) == len(TASKS)
         llm.tick(1.0)
-        assert np.abs(llm.learners.network.theta - before).max() > 0
+        assert np.abs(llm.learning.network.theta - before).max() > 0
         small = [
             network.choose(network.step(network.inputs(vector, text), states)[0]).holds[ModelSize.TINY]
             for text, vector in zip(TASKS[:2], vectors, strict=True)
@@ -43,7 +43,7 @@ def test_the_model_router_learns_from_the_same_outcomes():
 def test_an_outcome_told_by_name_reaches_it_too():
     with RuvLLM(encoder="static") as llm:
         llm.orchestrator(BACKENDS).record_outcome("opus", quality=0.4, cost=0.02, prompt="prove it")
-        assert len(llm.learners.replay.labelled) == 1
+        assert len(llm.learning.replay.labelled) == 1
 
 
 def test_what_was_learnt_of_backends_is_kept(tmp_path):
@@ -63,28 +63,28 @@ def test_a_tick_keeps_what_was_learnt_of_backends(tmp_path):
     with RuvLLM(encoder="static", state=tmp_path / "s.db") as llm:
         selector = llm.orchestrator(BACKENDS, budget=0.016)
         worked(selector)
-        assert llm.store.kept(name_in(llm.space, "orchestrator")) is None
+        assert llm.store.load(name_in(llm.encoders.space, "orchestrator")) is None
         llm.tick(0.01)
-        assert llm.store.kept(name_in(llm.space, "orchestrator")) == selector.to_bytes()
+        assert llm.store.load(name_in(llm.encoders.space, "orchestrator")) == selector.to_bytes()
         selector.record_outcome("opus", prompt="prove it")
         llm.tick(0.01)
-        assert llm.store.kept(name_in(llm.space, "orchestrator")) == selector.to_bytes()
+        assert llm.store.load(name_in(llm.encoders.space, "orchestrator")) == selector.to_bytes()
 
 
 def test_what_cannot_be_read_is_set_aside_and_learnt_anew(tmp_path):
     with RuvLLM(encoder="static", state=tmp_path / "s.db") as llm:
         worked(llm.orchestrator(BACKENDS))
     with RuvLLM(encoder="static", state=tmp_path / "s.db") as llm:
-        arrays = load_npz(llm.store.kept(name_in(llm.space, "orchestrator")), "selector")
+        arrays = load_npz(llm.store.load(name_in(llm.encoders.space, "orchestrator")), "selector")
         older = BytesIO()
         np.savez(older, **{name: value for name, value in arrays.items() if name != "rows"})
-        llm.store.keep(name_in(llm.space, "orchestrator"), older.getvalue())
+        llm.store.put(name_in(llm.encoders.space, "orchestrator"), older.getvalue())
         selector = llm.orchestrator(BACKENDS)
         told = selector.stats()
         assert (told["answers"], told["lost"][:30]) == (0, "nothing usable was learnt of backe"[:30])
         worked(selector)
     with RuvLLM(encoder="static", state=tmp_path / "s.db") as llm:
-        assert llm.store.kept(name_in(llm.space, "orchestrator") + "-unread") == older.getvalue()
+        assert llm.store.load(name_in(llm.encoders.space, "orchestrator") + "-unread") == older.getvalue()
         assert llm.orchestrator(BACKENDS).stats()["lost"] == ""
 
 

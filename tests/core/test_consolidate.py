@@ -166,7 +166,7 @@ def test_another_encoders_memories_and_other_collections_are_let_be(memory: Memo
 
 
 def test_a_concept_knows_the_words_of_its_members(static_llm: RuvLLM):
-    memory = MemoryStore(static_llm.static, Store())
+    memory = MemoryStore(static_llm.encoders.static, Store())
     memory.add([f"the staging database is reset on day {n}" for n in range(20)])
     run(memory, most=16, alike=0.3)
     found = memory.search("when is staging reset?", 20)

@@ -15,7 +15,7 @@ from ruvllm.state.store import Store
 
 @pytest.fixture
 def memory(static_llm: RuvLLM) -> MemoryStore:
-    return MemoryStore(static_llm.static, Store())
+    return MemoryStore(static_llm.encoders.static, Store())
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def content(memory: MemoryStore) -> dict[str, Any]:
 def test_what_was_written_comes_back_under_new_ids(full: MemoryStore, static_llm: RuvLLM):
     lines = list(export_lines(full))
     assert all("\n" not in line and isinstance(json.loads(line), dict) for line in lines)
-    other = MemoryStore(static_llm.static, Store())
+    other = MemoryStore(static_llm.encoders.static, Store())
     (there,) = other.add("there before")
     steps = list[int]()
     assert import_lines(other, "\n".join([*lines, "", " "]).split("\n"), lambda: steps.append(1)) == (4, 3)
@@ -78,7 +78,7 @@ def test_pages_do_not_show(full: MemoryStore, static_llm: RuvLLM, monkeypatch: p
     lines = list(export_lines(full))
     monkeypatch.setattr(exchange, "_PAGE", 2)
     assert list(export_lines(full)) == lines
-    other = MemoryStore(static_llm.static, Store())
+    other = MemoryStore(static_llm.encoders.static, Store())
     assert import_lines(other, lines) == (4, 3)
     assert content(other) == content(full)
 
@@ -134,6 +134,6 @@ def test_metadata_as_deep_as_may_be_come_back(memory: MemoryStore, static_llm: R
     for _ in range(99):
         deep = {"x": deep}
     memory.add(Memory("deep", metadata={"x": deep}))
-    other = MemoryStore(static_llm.static, Store())
+    other = MemoryStore(static_llm.encoders.static, Store())
     assert import_lines(other, export_lines(memory)) == (1, 0)
     assert content(other) == content(memory)

@@ -53,7 +53,7 @@ def one_less_and_one_changed(agents: tuple[Agent, ...]) -> list[Agent]:
 def test_a_little_change_decides_like_a_whole_build(static_llm: RuvLLM, change, distance):
     agents = change(static_llm.agents)
     assert places(agents, static_llm.agents) is not None
-    whole = decisions(Router(agents, static_llm.static, None, static_llm.weights, mode="static"))
+    whole = decisions(Router(agents, static_llm.encoders.static, None, static_llm.encoders.weights, mode="static"))
     changed = decisions(RuvLLM(agents, encoder="static").router)
     same, apart = alike(changed, whole)
     assert same >= 0.99
@@ -64,7 +64,7 @@ def test_a_little_change_decides_like_a_whole_build(static_llm: RuvLLM, change, 
 def test_an_added_agent_takes_its_tasks_and_no_others(static_llm: RuvLLM, examples):
     llm = RuvLLM(encoder="static")
     llm.add_agents([replace(PLUMBER, examples=examples)])
-    before, after = decisions(static_llm.router), decisions(llm.router)
+    before, after = decisions(static_llm.routing.router), decisions(llm.routing.router)
     n = len(PROMPTS)
     same, apart = alike(before[:n], after[:n])
     assert same >= 0.99

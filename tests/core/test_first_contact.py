@@ -335,11 +335,11 @@ async def _generated(service: AdaptiveEmbeddingService) -> Any:
 
 def test_objects_of_options_elsewhere(static_llm: RuvLLM):
     """The adaptive embedding's domain, a controller's settings, an orchestrator's limits."""
-    service = AdaptiveEmbeddingService(static_llm.static, Store())
+    service = AdaptiveEmbeddingService(static_llm.encoders.static, Store())
     with pytest.raises(StopIteration) as done:
         _generated(service).send(None)
-    assert done.value.value.shape == (static_llm.static.dim,)
+    assert done.value.value.shape == (static_llm.encoders.static.dim,)
     assert RlmController({"maxDepth": 2}).config.max_depth == 2
     profiles = [BackendProfile("small", 0.001, 100), BackendProfile("large", 0.03, 500)]
-    chooser = LLMOrchestrator(profiles, static_llm.static)
+    chooser = LLMOrchestrator(profiles, static_llm.encoders.static)
     assert chooser.select("say hello", {"maxCost": 0.01}).backend == "small"

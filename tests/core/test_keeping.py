@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ruvllm import Agent, RuvLLM
-from ruvllm.routing.stored import kept_scorers
+from ruvllm.routing.stored import load_scorers
 from ruvllm.state.store import Store
 
 TOLD = (("descale the espresso machine", "barista"), ("the sourdough does not rise", "baker"))
@@ -23,7 +23,7 @@ def taught(kitchen: list[Agent], tmp_path):
 
 
 def kept(path, agents, llm):
-    return kept_scorers(llm.store, tuple(agents), llm.store.feedback(), llm.weights)
+    return load_scorers(llm.store, tuple(agents), llm.store.feedback(), llm.encoders.weights)
 
 
 def test_a_start_takes_up_what_was_reviewed(taught, kitchen):
@@ -31,7 +31,9 @@ def test_a_start_takes_up_what_was_reviewed(taught, kitchen):
     with RuvLLM(kitchen, encoder="static", state=path) as llm:
         ((scorer, seen),) = kept(path, kitchen, llm).values()
         assert seen == len(TOLD)
-        np.testing.assert_allclose(llm.router.learnt["static"][0].taught.head.weights, scorer.taught.head.weights)
+        np.testing.assert_allclose(
+            llm.routing.router.learnt["static"][0].taught.head.weights, scorer.taught.head.weights
+        )
         for text, before in wanted.items():
             after = llm.route(f"please {text}")
             assert (after.agent, after.confidence) == (before.agent, pytest.approx(before.confidence, abs=0.02))
@@ -55,7 +57,7 @@ def test_what_no_longer_holds_is_learnt_again(taught, kitchen, change):
     if change == "undone":
         assert store.undo_feedback(1)
     if change == "damaged":
-        store.keep("router-static", b"no arrays at all")
+        store.put("router-static", b"no arrays at all")
     store.close()
     with RuvLLM(agents, encoder="static", state=path) as llm:
         assert kept(path, agents, llm) == {}

@@ -39,7 +39,7 @@ def everyday_router(llm: RuvLLM, examples: bool = True) -> Router:
 
 
 def router_of(llm: RuvLLM, agents: Sequence[Agent]) -> Router:
-    return Router(agents, llm.static, None, llm.weights, mode="static")
+    return Router(agents, llm.encoders.static, None, llm.encoders.weights, mode="static")
 
 
 def accuracy(router: Router, pairs: Pairs) -> float:
@@ -205,7 +205,7 @@ def test_feedback_that_comes_during_a_review_is_not_lost(static_llm: RuvLLM):
     scorer = run_now(router.scorer("static"))
     named = [agent.name for agent in router.agents]
     for text, agent in told:
-        scored = scorer.score(static_llm.static.encode_one(text), router._learner.view(text))
+        scored = scorer.score(static_llm.encoders.static.encode_one(text), router._learner.view(text))
         assert named[int(scored.logits.argmax())] == agent, text
     assert lost == []
     assert router.stats["feedback"] == 30 + len(told)
@@ -228,8 +228,9 @@ class Slow:
 
 @pytest.fixture
 def slow(static_llm: RuvLLM, kitchen: list[Agent]) -> tuple[Router, Slow]:
-    encoder = Slow(static_llm.static)
-    router = Router(kitchen, static_llm.static, encoder, static_llm.weights, mode="ruvltra")
+    encoder = Slow(static_llm.encoders.static)
+    encoders = static_llm.encoders
+    router = Router(kitchen, encoders.static, encoder, encoders.weights, mode="ruvltra")
     wait(router.warm())
     return router, encoder
 
@@ -268,7 +269,13 @@ def test_feedback_that_the_encoder_failed_on_is_taken_in_later(slow: tuple[Route
 
 
 def test_two_that_build_one_scorer_share_it_and_what_it_learnt(static_llm: RuvLLM, kitchen: list[Agent]):
-    router = Router(kitchen, static_llm.static, Slow(static_llm.static), static_llm.weights, mode="ruvltra")
+    router = Router(
+        kitchen,
+        static_llm.encoders.static,
+        Slow(static_llm.encoders.static),
+        static_llm.encoders.weights,
+        mode="ruvltra",
+    )
     first, second = router.scorer("ruvltra"), router.scorer("ruvltra")
     first.send(None)
     second.send(None)

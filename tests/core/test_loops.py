@@ -1,7 +1,7 @@
 import pytest
+from ruvllm.learning.loops import HOUR, Loop, Loops
 
 from ruvllm.encoders.protocol import Pause, no_pause, run_now
-from ruvllm.learning.loops import HOUR, Loop, Loops
 from ruvllm.state.store import Store
 
 
@@ -44,7 +44,7 @@ def test_the_record_outlives_the_process_and_damage_only_makes_loops_due(clock, 
     store = Store(tmp_path / "state.db")
     run_now(Loops([Loop("b", HOUR, Counting())], store, clock=clock).tick(pause=no_pause))
     assert Loops([Loop("b", HOUR, Counting())], store, clock=clock).due() == []
-    store.keep("loops", b"[{]")
+    store.put("loops", b"[{]")
     assert Loops([Loop("b", HOUR, Counting())], store, clock=clock).due() == ["b"]
 
 

@@ -47,7 +47,7 @@ def ids_of(memory: MemoryStore, query: NDArray[np.float32], k: int = 10, **optio
 
 
 def test_texts_are_found_by_meaning_with_what_was_told_of_them(static_llm: RuvLLM):
-    memory = MemoryStore(static_llm.static, Store())
+    memory = MemoryStore(static_llm.encoders.static, Store())
     told = [
         Memory("The staging database is reset every Monday", metadata={"team": "web"}),
         Memory("Refunds need the approval of two people", "Fact", quality=0.5),
@@ -197,7 +197,7 @@ def test_a_vector_that_cannot_be_searched_is_not_kept(told: Any, field: str, mem
 
 @pytest.mark.parametrize("text", [5, None, "", "  ", b"bytes"])
 def test_a_text_that_cannot_be_kept_never_reaches_the_encoder(text: Any, static_llm: RuvLLM):
-    memory = MemoryStore(static_llm.static, Store())
+    memory = MemoryStore(static_llm.encoders.static, Store())
     with pytest.raises(InputError) as caught:
         memory.add(["good", text])
     assert caught.value.field == "text"
@@ -245,16 +245,16 @@ def test_filters_are_looked_up_once_until_something_changes(memory: MemoryStore,
 
 
 def test_nothing_is_near_a_text_without_a_known_word(static_llm):
-    memory = MemoryStore(static_llm.static, Store())
+    memory = MemoryStore(static_llm.encoders.static, Store())
     memory.add("the staging database is reset every Monday")
-    nowhere = np.zeros(static_llm.static.dim, np.float32)
+    nowhere = np.zeros(static_llm.encoders.static.dim, np.float32)
     assert len(memory.nearest(nowhere, 3).ids) == 0
 
 
 def test_collections_that_there_are_not_leave_nothing_behind(static_llm: RuvLLM, monkeypatch: pytest.MonkeyPatch):
     """Clients name them: an index of each that was ever asked for would be a way to fill a server's memory."""
     monkeypatch.setattr("ruvllm.memory.memory._SHELVES", 20)
-    memory = MemoryStore(static_llm.static, Store())
+    memory = MemoryStore(static_llm.encoders.static, Store())
     memory.add("the ferry leaves at noon", metadata={"n": 1})
     for i in range(100):
         assert memory.search("ferry", collection=f"nothing {i}", filter={"n": 1}) == []

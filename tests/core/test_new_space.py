@@ -16,11 +16,12 @@ from ruvllm.memory.memory import MemoryStore
 from ruvllm.memory.reembed import elsewhere, reembed
 from ruvllm.options import RouterConfig
 from ruvllm.routing.router import Router
-from ruvllm.routing.stored import keep_scorers, kept_scorers
+from ruvllm.routing.stored import load_scorers, save_scorers
 from ruvllm.sizing.difficulty import Difficulty
 from ruvllm.sizing.selector import BackendProfile
-from ruvllm.sizing.trained import KEPT_AS, TrainedTiers
-from ruvllm.state.names import Apart
+from ruvllm.sizing.trained import TrainedTiers
+from ruvllm.state.names import TIERS as STORED_TIERS
+from ruvllm.state.names import SpaceScopedStore
 from ruvllm.state.record import Memory
 from ruvllm.state.repair.check import check
 from ruvllm.state.store import Store
@@ -60,8 +61,8 @@ def old_weights(weights):
 @pytest.fixture
 def path(static_llm: RuvLLM, kitchen: list[Agent], tmp_path):
     """All that a state file holds of vectors, made with another encoder."""
-    path, turned = tmp_path / "state.db", Turned(static_llm.static)
-    store, weights = Store(path), old_weights(static_llm.weights)
+    path, turned = tmp_path / "state.db", Turned(static_llm.encoders.static)
+    store, weights = Store(path), old_weights(static_llm.encoders.weights)
     memory = MemoryStore(turned, store, space=MINILM.space(256))
     memory.add_encoded([Memory(text) for text in FACTS], turned.encode_now(FACTS))
     memory.save()
@@ -71,10 +72,10 @@ def path(static_llm: RuvLLM, kitchen: list[Agent], tmp_path):
         store.add_feedback(feedback)
         router.note(feedback)
     run_now(router.review())
-    keep_scorers(store, router.learnt, router.agents, told, weights)
-    assert kept_scorers(store, router.agents, store.feedback(), weights)
+    save_scorers(store, router.learnt, router.agents, told, weights)
+    assert load_scorers(store, router.agents, store.feedback(), weights)
     save_attention(store, GraphAttention(256))
-    engine = SonaEngine(encoder=turned, store=Apart(store, MINILM.space(256)))
+    engine = SonaEngine(encoder=turned, store=SpaceScopedStore(store, MINILM.space(256)))
     for text in FACTS:
         engine.begin_trajectory(text, "baker")
         engine.end_trajectory(quality=0.9)
@@ -83,11 +84,11 @@ def path(static_llm: RuvLLM, kitchen: list[Agent], tmp_path):
     with RuvLLM(kitchen, encoder="static", like=static_llm) as other:
         chooser = other.orchestrator(PROFILES)
         chooser.record_outcome(chooser.select("what is two and two?"), success=True)
-        store.keep("orchestrator", chooser.to_bytes())
+        store.put("orchestrator", chooser.to_bytes())
     texts = [f"prompt number {i} of many" for i in range(60)]
     right = np.stack([np.ones(60, bool), np.arange(60) % 2 == 0], 1)
     tiers = TrainedTiers.of(Difficulty.fit(texts, turned.encode_now(texts), right, encoder="static"))
-    store.keep(KEPT_AS, without_space(tiers))
+    store.put(STORED_TIERS, without_space(tiers))
     store.close()
     return path
 
@@ -110,19 +111,19 @@ def without_space(tiers):
 
 def test_what_was_told_is_learnt_again(path, static_llm, kitchen):
     with RuvLLM(kitchen, encoder="static", like=static_llm, state=path) as llm:
-        assert kept_scorers(llm.store, llm.agents, llm.store.feedback(), llm.weights) == {}
+        assert load_scorers(llm.store, llm.agents, llm.store.feedback(), llm.encoders.weights) == {}
         assert llm.stats()["feedback"] == len(TOLD)
         for text, agent in TOLD:
             assert llm.route(text).agent == agent
             assert llm.route(f"please, {text}").agent == agent
         assert llm.review() == len(TOLD)
     with RuvLLM(kitchen, encoder="static", like=static_llm, state=path) as llm:
-        assert set(kept_scorers(llm.store, llm.agents, llm.store.feedback(), llm.weights)) == {"static"}
+        assert set(load_scorers(llm.store, llm.agents, llm.store.feedback(), llm.encoders.weights)) == {"static"}
 
 
 def test_what_vectors_taught_is_not_read_under_others(path, static_llm, kitchen):
     with RuvLLM(kitchen, encoder="static", like=static_llm, state=path) as llm:
-        assert llm.learners.engine.get_stats().trajectories == 0
+        assert llm.learning.engine.get_stats().trajectories == 0
         assert llm.orchestrator(PROFILES).ledger.answers == 0
         llm.memory.add("Tea is at four.")
         assert llm.memory.search("tea", hops=1)[0].memory.text == "Tea is at four."
@@ -134,7 +135,7 @@ def test_what_vectors_taught_is_not_read_under_others(path, static_llm, kitchen)
 
 def test_memories_are_told_apart_and_taken_over(path, static_llm, kitchen):
     with RuvLLM(kitchen, encoder="static", like=static_llm, state=path) as llm:
-        assert llm.space == llm.memory.space == RUVLTRA.space(256)
+        assert llm.encoders.space == llm.memory.space == RUVLTRA.space(256)
         with pytest.raises(StoreError, match="minilm-256") as error:
             llm.memory.search("staging")
         assert "encode the memories anew" in error.value.fix

@@ -56,9 +56,9 @@ def test_a_good_rating_reaches_everything(llm: RuvLLM):
     assert (applied.memories, applied.edges) == (2, 1)
     assert (qualities(llm), weight(llm)) == ([0.7, 0.7], 0.7)
     assert applied.trajectory
-    assert llm._pipeline.learners.engine.get_stats().trajectories == 1
+    assert llm.learning.engine.get_stats().trajectories == 1
     assert applied.model_choice
-    assert len(llm._pipeline.learners.replay.labelled) == 1
+    assert len(llm.learning.replay.labelled) == 1
     assert llm.store.feedback() == []
     (pair,) = llm.memory.records.get([applied.remembered or 0])
     assert (pair.kind, pair.quality, pair.text) == ("QAPair", 1.0, f"Q: {QUESTION}\nA: Twelve hours.")
@@ -93,7 +93,7 @@ def test_a_later_rating_takes_the_place_of_the_former(llm: RuvLLM):
     assert (qualities(llm), weight(llm)) == ([0.9, 0.9], 0.4)
     llm.feedback_request(response.request_id, 2)
     assert (qualities(llm), weight(llm)) == ([0.9, 0.9], 0.4)
-    assert llm._pipeline.learners.engine.get_stats().trajectories == 1
+    assert llm.learning.engine.get_stats().trajectories == 1
 
 
 def test_an_agent_is_confirmed_or_corrected_by_its_name(llm: RuvLLM):
@@ -137,7 +137,7 @@ def test_an_answer_that_waits_is_not_written_after_a_better_one_came(llm: RuvLLM
     response = ask(llm, text)
     assert llm.stats()["waiting"] == 1
     kept = llm.feedback_request(response.request_id, correction="Eighteen hours.").remembered
-    llm._pipeline.save()
+    llm.queries.save()
     assert [found.memory.id for found in llm.memory.search(text) if found.memory.kind == "QAPair"] == [kept]
 
 
@@ -199,7 +199,7 @@ def test_unusable_feedback_changes_nothing(llm: RuvLLM, told: dict[str, Any], fi
         llm.feedback_request(response.request_id, **told)
     assert caught.value.field == field
     assert (qualities(llm), weight(llm), llm.store.feedback()) == ([1, 1], 0.5, [])
-    assert llm._pipeline.learners.engine.get_stats().trajectories == 0
+    assert llm.learning.engine.get_stats().trajectories == 0
 
 
 def test_feedback_needs_a_request_that_is_remembered(llm: RuvLLM):
@@ -244,7 +244,7 @@ def test_what_is_learnt_outlives_the_process(static_llm: RuvLLM, kitchen: list[A
         after = ask(llm)
         assert after.decision.confidence == before.decision.confidence
         assert [source.kind for source in after.sources] == ["QAPair"]
-        learners = llm._pipeline.learners
+        learners = llm.learning
         assert learners.engine.get_stats().trajectories == 1
         assert len(learners.replay.labelled) == 1
 
@@ -277,7 +277,7 @@ def test_a_request_is_rated_in_a_later_process(static_llm: RuvLLM, kitchen: list
         with pytest.raises(InputError):
             llm.feedback_request(response.request_id, 5)
     with opened() as llm:
-        assert llm.store.kept("requests") is None
+        assert llm.store.load("requests") is None
 
 
 def test_only_the_latest_requests_outlive_the_process(tmp_path: Path):
@@ -294,8 +294,8 @@ def test_only_the_latest_requests_outlive_the_process(tmp_path: Path):
     assert (len(found.text), found.answer, found.vector.shape, found.turn) == (10_000, "", (0,), -1)
     with pytest.raises(InputError):
         later.get("req-0")
-    assert len(json.loads(store.kept("requests") or b"")) == 100
-    assert len(store.kept("requests") or b"") < 1_500_000
+    assert len(json.loads(store.load("requests") or b"")) == 100
+    assert len(store.load("requests") or b"") < 1_500_000
 
 
 @pytest.mark.parametrize(
@@ -315,9 +315,9 @@ def test_requests_that_nobody_wrote_are_none(tmp_path: Path, change: dict[str, A
     log = RequestLog(store=store)
     log.add(Asked("req-1", "hello", "baker", np.ones(4, np.float32)))
     log.save()
-    (row,) = json.loads(store.kept("requests") or b"")
+    (row,) = json.loads(store.load("requests") or b"")
     for damaged in (json.dumps([row | change]), json.dumps({"a": 1}), "no json"):
-        store.keep("requests", damaged.encode())
+        store.put("requests", damaged.encode())
         with pytest.raises(InputError, match="remembered"):
             RequestLog(store=store).get("req-1")
 
@@ -327,7 +327,7 @@ def test_patterns_come_of_what_worked(llm: RuvLLM):
         response = ask(llm, f"bake a loaf of bread in oven {i}")
         llm.feedback_request(response.request_id, 5, task_success=True)
     assert llm.get_patterns() == []
-    llm._pipeline.learners.engine.force_learn()
+    llm.learning.engine.force_learn()
     assert {pattern.route for pattern in llm.get_patterns(5)} == {"baker"}
 
 
@@ -349,7 +349,7 @@ def choice(size: ModelSize, sure: bool) -> Choice:
 def test_a_sure_choice_of_size_decides(static_llm: RuvLLM, size: ModelSize, sure: bool, pinned: bool, backend: str):
     backends = {Tier.SMALL: Scripted(name="small"), Tier.LARGE: Scripted()}
     llm = RuvLLM(encoder="static", like=static_llm, backends=backends, config=Config())
-    writers: Writers = llm._pipeline.writers
+    writers: Writers = llm.queries.writers
     plan = writers.plan(Tier.LARGE, pinned, choice(size, sure), Constraints())
     assert plan.info.backend == backend
     assert plan.info.learnt == sure

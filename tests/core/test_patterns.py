@@ -196,9 +196,9 @@ KINDS = {
 
 
 def test_kinds_of_tasks_are_told_apart(static_llm: RuvLLM):
-    guesser = TypeGuesser(static_llm.static)
+    guesser = TypeGuesser(static_llm.encoders.static)
     texts = [(kind, text) for kind, some in KINDS.items() for text in some]
-    vectors = static_llm.static.encode_now([text for _, text in texts])
+    vectors = static_llm.encoders.static.encode_now([text for _, text in texts])
     right = [run_now(guesser.guess(vector)) == kind for (kind, _), vector in zip(texts, vectors, strict=True)]
     assert sum(right) >= 10, [text for text, hit in zip(texts, right, strict=True) if not hit]
-    assert run_now(guesser.guess(np.zeros(static_llm.static.dim, np.float32))) == "General"
+    assert run_now(guesser.guess(np.zeros(static_llm.encoders.static.dim, np.float32))) == "General"

@@ -140,7 +140,7 @@ def test_a_session_has_a_hidden_state_of_its_own(remembering: tuple[RuvLLM, Scri
     llm, _ = remembering
     one, other = llm.new_session().id, llm.new_session().id
     ask(llm, session=one)
-    known = llm._pipeline.sessions
+    known = llm.queries.sessions
     assert known.get(one).state.hidden.any()
     assert not known.get(other).state.hidden.any()
 
@@ -165,11 +165,11 @@ def test_a_stream_that_is_left_leaves_nothing(remembering: tuple[RuvLLM, Scripte
     assert len(seen) == most
     assert backend.closed == len(backend.asked)
     assert llm.session(session).history == ()
-    assert not llm._pipeline.sessions.get(session).state.hidden.any()
+    assert not llm.queries.sessions.get(session).state.hidden.any()
     assert llm.stats()["total_queries"] == 0
     with pytest.raises(InputError, match="remembered"):
         llm.feedback_request(seen[0].request_id, 5)
-    llm._pipeline.save()
+    llm.queries.save()
     assert llm.memory.stats()["collections"] == {"default": len(FACTS)}
 
 
@@ -221,7 +221,7 @@ def test_with_the_only_backend_dead_memory_answers_and_says_so(remembering: tupl
     assert 0.5 < (response.confidence or 0) <= 1
     *_, last = events(llm.aquery_stream(QUESTION, session=session))
     assert (last.routing.backend, last.warnings) == ("extractive", response.warnings)
-    llm._pipeline.save()
+    llm.queries.save()
     assert llm.memory.stats()["collections"] == {"default": len(FACTS)}  # it only repeats them
     assert llm.unavailable == ["scripted"]
     backend.fails_after = None
@@ -353,7 +353,7 @@ def test_sources_and_history_are_still_read_after_150_rated_turns(static_llm: Ru
     for i in range(160):  # short ones: what they need fits into the smallest context
         response = ask(llm, f"write unit tests for part {i} of the parser", constraints=Constraints(max_tokens=20))
         llm.feedback_request(response.request_id, 5)
-    run_now(llm.learners.train(300))
+    run_now(llm.learning.train(300))
     ids = llm.memory.add(FACTS)
     session = llm.new_session().id
     told = list[Response]()
@@ -393,7 +393,7 @@ def test_the_best_answers_are_remembered_with_a_real_vector(remembering: tuple[R
     llm, _ = remembering
     text = "write unit tests for the parser"
     assert ask(llm, text).confidence == 0.9
-    llm._pipeline.save()
+    llm.queries.save()
     (pair,) = [found.memory for found in llm.memory.search(text, 10) if found.memory.kind == "QAPair"]
     assert pair.text == f"Q: {text}\nA: Do it on Monday."
     vector = llm.memory.records.vectors(np.array([pair.id]))[0]
@@ -409,7 +409,7 @@ def test_an_answer_whose_backend_says_nothing_of_its_confidence_is_as_good_as_it
     sure, unsure = ask(llm, "write unit tests for the parser"), ask(llm, "how hot is the oven?")
     assert sure.confidence is unsure.confidence is None
     assert sure.decision.confidence > 0.9 > 0.7 > unsure.decision.confidence
-    llm._pipeline.save()
+    llm.queries.save()
     _, _, _, pair = llm.memory.records.get(llm.memory.records.ids("default", llm.memory.space).tolist())
     assert (pair.text[:35], pair.quality) == ("Q: write unit tests for the parser\n", sure.decision.confidence)
 
@@ -422,14 +422,14 @@ def test_an_answer_that_its_backend_is_not_sure_of_is_not_remembered(
     backend.confidence = confidence
     response = ask(llm, "write unit tests for the parser")
     assert (response.confidence, response.decision.confidence > 0.9) == (confidence, True)
-    llm._pipeline.save()
+    llm.queries.save()
     assert llm.memory.stats()["collections"] == {"default": len(FACTS)}
 
 
 def test_learning_can_be_switched_off(static_llm: RuvLLM):
     llm = make(static_llm, Scripted(), config=Config.from_dict({"learning": {"enabled": False}}))
     response = ask(llm, "write unit tests for the parser")
-    llm._pipeline.save()
+    llm.queries.save()
     assert llm.memory.stats()["collections"] == {}
     applied = llm.feedback_request(response.request_id, 5, agent="tester")
     assert (applied.agent, applied.trajectory, applied.model_choice) == ("confirmed", False, False)

@@ -259,7 +259,7 @@ def test_a_layer_of_another_width_is_neither_used_nor_replaced(memory: MemorySto
 def test_a_damaged_layer_is_an_error_and_not_a_worse_ranking(memory: MemoryStore):
     (query,) = vectors(1)
     put(memory, vectors(3))
-    memory.store.keep(name_in(memory.space, "attention"), b"no weights")
+    memory.store.put(name_in(memory.space, "attention"), b"no weights")
     with pytest.raises(StoreError, match="damaged"):
         memory.search(query, hops=1)
     assert len(memory.search(query)) == 3

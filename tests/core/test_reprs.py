@@ -67,9 +67,9 @@ def shown(llm: RuvLLM) -> Iterator[Any]:
     yield llm.query_deep("how are cakes baked, and who writes the recipe?", context=LONG)
     yield llm.rlm()
     yield llm.store.feedback()
-    yield llm.learners
+    yield llm.learning
     yield llm.backends
-    yield llm.loops
+    yield llm.jobs
     yield llm.stats()
     chooser = llm.orchestrator([BackendProfile("small " * 50, 0.001), BackendProfile("large", 0.03)])
     yield chooser.backends
@@ -78,7 +78,7 @@ def shown(llm: RuvLLM) -> Iterator[Any]:
 
 def learnt(llm: RuvLLM) -> Iterator[Any]:
     """What learning gives."""
-    sona = SonaEngine(encoder=llm.static)
+    sona = SonaEngine(encoder=llm.encoders.static)
     for _ in range(3):
         id = sona.begin_trajectory(LONG, "baker")
         sona.add_trajectory_step(LONG, LONG, 0.5)

@@ -75,7 +75,7 @@ def noted() -> RuvLLM:
 
 
 def controller(llm: RuvLLM, backend=None, **settings) -> RlmController:
-    return RlmController(llm.static, backend, llm.memory, **settings)
+    return RlmController(llm.encoders.static, backend, llm.memory, **settings)
 
 
 def test_without_an_llm_the_answer_is_what_memory_says(noted):
@@ -222,14 +222,14 @@ def test_memory_can_be_written_and_searched():
     assert "island" in rlm.query("where do the herons nest").text
     assert run_now(rlm.search_memory("herons"))[0].memory.text.startswith("The herons")
     with pytest.raises(InputError):
-        RlmController(llm.static).add_memory("x")
+        RlmController(llm.encoders.static).add_memory("x")
 
 
 def test_grounding_is_measured(static_llm):
     sources = [Passage(NOTES[1])]
 
     def measure(text: str):
-        return run_now(ground(text, sources, static_llm.static))
+        return run_now(ground(text, sources, static_llm.encoders.static))
 
     true, wrong = measure("The kiln gets as hot as 1240 degrees. [1]"), measure("The kiln gets as hot as 900 degrees.")
     assert true.score > 0.9
@@ -316,7 +316,7 @@ def test_partition_loses_nothing():
 
 
 def test_a_long_text_is_answered_from_its_passages(static_llm):
-    rlm = RlmController(static_llm.static)
+    rlm = RlmController(static_llm.encoders.static)
     answer = rlm.query("How is the vault of the observatory opened?", context=pages())
     assert "brass lever" in answer.text
     assert "Chapter 23" in answer.sources[0].source
@@ -324,7 +324,7 @@ def test_a_long_text_is_answered_from_its_passages(static_llm):
 
 def test_a_long_text_never_enters_one_prompt(static_llm):
     scribe, text = Scribe(), pages()
-    rlm = RlmController(static_llm.static, scribe)
+    rlm = RlmController(static_llm.encoders.static, scribe)
     run_now(rlm.aquery("How is the vault opened, and what did the clerk find on day 12?", context=text))
     whole = run_now(rlm.aquery("Summarise this document", context=text))
     assert len(whole.findings) == 5
@@ -340,7 +340,7 @@ def test_what_is_about_the_whole_is_told_from_what_is_about_a_part():
 
 
 def test_a_document_is_read_once_for_many_questions(static_llm):
-    rlm = RlmController(static_llm.static)
+    rlm = RlmController(static_llm.encoders.static)
     document = run_now(rlm.read(pages(), "log"))
     assert isinstance(document, Document)
     assert "brass" in rlm.query("how is the vault of the observatory opened", context=document).text

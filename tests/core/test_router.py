@@ -101,8 +101,8 @@ def test_add_oauth2_flow_is_answered_from_memory_after_implement_oauth2(static_l
         assert now.evidence.examples[0][0] == confirmed
         assert now.evidence.scores["memory"] == pytest.approx(now.evidence.examples[0][1])
     # Beyond what the head learns of it: without memory the similar task is less sure.
-    llm.router._recollection = Recollection(llm.static.dim, llm.weights.recollection)
-    llm.router._changed()
+    llm.routing.router._recollection = Recollection(llm.encoders.static.dim, llm.encoders.weights.recollection)
+    llm.routing.router._changed()
     assert llm.route(similar).confidence < now.confidence
 
 
@@ -160,7 +160,7 @@ def test_a_router_whose_agents_were_exchanged_is_freed_at_once(kitchen):
     with RuvLLM(encoder="static") as llm:
         gc.disable()
         try:
-            old = weakref.ref(llm.router)
+            old = weakref.ref(llm.routing.router)
             llm.route("bake a cake")
             llm.feedback("bake a cake", "planner")
             llm.add_agents(kitchen)
@@ -182,7 +182,7 @@ def test_agents_can_be_added_and_feedback_stays(kitchen):
 
 def test_one_like_another_shares_its_models_and_nothing_learnt(kitchen, static_llm: RuvLLM):
     llm = RuvLLM(kitchen, encoder="static", like=static_llm)
-    assert llm.static is static_llm.static
+    assert llm.encoders.static is static_llm.encoders.static
     assert llm.host is static_llm.host
     task = "polish the copper kettle"
     first = llm.route(task).agent
@@ -260,7 +260,7 @@ def test_one_agent_and_two_agents():
 
 def test_the_compiled_catalog_decides_like_a_fresh_one(static_llm: RuvLLM):
     """builtin.npz is only a cache: building from the TOML gives the same decisions."""
-    fresh = Router(static_llm.agents, static_llm.static, None, static_llm.weights, mode="static")
+    fresh = Router(static_llm.agents, static_llm.encoders.static, None, static_llm.encoders.weights, mode="static")
     for prompt, _ in everyday()[::20]:
         one, other = static_llm.route(prompt), run_now(fresh.route(prompt))
         assert one.agent == other.agent
@@ -269,7 +269,7 @@ def test_the_compiled_catalog_decides_like_a_fresh_one(static_llm: RuvLLM):
 
 def test_scorer_arrays_round_trip(kitchen):
     llm = RuvLLM(kitchen, encoder="static")
-    built = run_now(llm.router.scorer("static"))
+    built = run_now(llm.routing.router.scorer("static"))
     loaded = Scorer.from_arrays(built.arrays(), built.stage, built.adapter)
     vector = llm.embed(["bake a cake"])[0]
     a = built.taught.head.logits(vector, stems("prune the roses"))

@@ -24,7 +24,7 @@ from ruvllm.memory.memory import MemoryStore
 from ruvllm.memory.rewriting import write_again
 from ruvllm.query.requests import Asked
 from ruvllm.query.writeback import WriteBack
-from ruvllm.state.agents import keep_agents, kept_agents
+from ruvllm.state.agents import load_agents, save_agents
 from ruvllm.state.record import Memory
 from ruvllm.state.repair.check import check, repair
 from ruvllm.state.set_aside import SetAsideRow
@@ -142,15 +142,15 @@ KINDS = [
         "agent",
         "INSERT INTO own_agents",
         lambda row, i: NAMES[i] in row[0],
-        lambda store: keep_agents(store, [Agent(name, SECRET) for name in NAMES]),
-        lambda store: set(kept_agents(store) or ()),
+        lambda store: save_agents(store, [Agent(name, SECRET) for name in NAMES]),
+        lambda store: set(load_agents(store) or ()),
     ),
     Kind(
         "learnt",
         "INSERT INTO learnt",
         lambda row, i: row[0] == NAMES[i],
         lambda store: [store.save(name, lambda: SECRET.encode()) for name in NAMES],
-        lambda store: {name for name in NAMES if store.kept(name) == SECRET.encode()},
+        lambda store: {name for name in NAMES if store.load(name) == SECRET.encode()},
     ),
     Kind(
         "accesses",
@@ -207,7 +207,7 @@ def ask(llm: RuvLLM, text: str, **more: Any) -> Any:
 
 def tick(llm: RuvLLM) -> None:
     """What waits is due, whatever the time."""
-    llm._pipeline.writes._since = -1e9
+    llm.queries.writes._since = -1e9
     llm.tick()
 
 
@@ -256,7 +256,7 @@ def test_one_bad_question_costs_no_answer_and_no_other_write(llm: RuvLLM, tmp_pa
         assert [text.split("\n")[0][-1] for text in known] == ["0", "1", "2", "4", "5", "6", "e"]
         assert len(again.store.read("SELECT * FROM edges WHERE kind = 'Follows'")) == 5
         assert len(again.store.feedback()) == 1
-        assert again.learners.engine.get_stats().trajectories == 1
+        assert again.learning.engine.get_stats().trajectories == 1
 
 
 @pytest.mark.parametrize("part", ["engine", "replay"])
@@ -265,7 +265,7 @@ def test_a_learner_that_cannot_be_dumped_stops_nothing_at_the_end(
 ):
     session = llm.new_session().id
     llm.feedback_request(ask(llm, "bake a loaf of bread", session=session).request_id, 5)
-    learners = llm._pipeline.learners
+    learners = llm.learning
     monkeypatch.setattr(type(getattr(learners, part)), "to_bytes", lambda self, *_: {}[SECRET])
     llm.close()
     with closing(Store(tmp_path / "state.db")) as store:
@@ -301,7 +301,7 @@ def test_a_file_that_takes_nothing_lets_everything_wait(llm: RuvLLM, harm: Calla
         assert ask(llm, "bake a cake", session=session).text == "Twelve hours."
     with pytest.raises(StoreError):
         tick(llm)
-    assert len(llm._pipeline.writes) >= COUNT
+    assert len(llm.queries.writes) >= COUNT
     if harm is not closed:
         assert llm.stats()["waiting"] == COUNT + 1
         assert llm.stats()["set_aside"] == {}
@@ -342,7 +342,7 @@ def test_what_is_set_aside_goes_with_what_it_belongs_to(tmp_path: Path):
         assert [row.item for row in store.set_aside.rows()] == ["b", "1", "2", "3 1 Cites", "3 4 Cites", "baker"]
         MemoryStore(Narrow(), store).forget([1])  # type: ignore[arg-type]
         assert [row.item for row in store.set_aside.rows()] == ["b", "2", "3 4 Cites", "baker"]
-        keep_agents(store, [Agent("barista")])
+        save_agents(store, [Agent("barista")])
         assert [row.item for row in store.set_aside.rows()] == ["b", "2", "3 4 Cites"]
         Conversations(store).clear()
         assert store.set_aside.drop([row.id for row in store.set_aside.rows()] + [99]) == 2
@@ -375,14 +375,14 @@ def test_what_cannot_be_written_again_stays_with_the_new_reason(caplog: pytest.L
 @pytest.mark.parametrize("row", ["{", "[]", '{"name": ""}', '{"description": "no name"}', "5"])
 def test_a_damaged_row_of_added_agents_costs_itself(row: str):
     store = Store()
-    keep_agents(store, [Agent("potter", "throws clay"), Agent("weaver", "weaves cloth")])
+    save_agents(store, [Agent("potter", "throws clay"), Agent("weaver", "weaves cloth")])
     with store.write() as db:
         db.execute("UPDATE own_agents SET agent = ? WHERE id = 1", (row,))
-    assert list(kept_agents(store) or {}) == list(kept_agents(store) or {}) == ["weaver"]
+    assert list(load_agents(store) or {}) == list(load_agents(store) or {}) == ["weaver"]
     (aside,) = store.set_aside.rows()
     assert (aside.kind, aside.item) == ("agent", "row 1")
     assert write_again(store) == ([], [aside.id])
-    assert list(kept_agents(store) or {}) == ["weaver"]
+    assert list(load_agents(store) or {}) == ["weaver"]
 
 
 def test_a_newer_state_takes_the_place_of_an_older_one_that_was_set_aside():
@@ -439,7 +439,7 @@ def test_a_step_that_fails_each_second_is_logged_once_counted_and_stops_no_other
     session = llm.new_session().id
     llm.feedback_request(ask(llm, "bake bread", session=session).request_id, 5)
     ticked = list[float]()
-    pipeline = llm._pipeline
+    pipeline = llm.queries
 
     def broken(*_: object) -> None:
         raise error
@@ -460,7 +460,7 @@ def test_a_step_that_fails_each_second_is_logged_once_counted_and_stops_no_other
     assert len(llm.store.read("SELECT * FROM turns")) == 1
     llm.close()
     with RuvLLM(encoder="static", like=llm, state=llm.store.path) as again:
-        assert again.learners.engine.get_stats().trajectories == 1
+        assert again.learning.engine.get_stats().trajectories == 1
 
 
 def test_the_log_comes_back_when_the_reason_changes_or_after_many(llm: RuvLLM, caplog: pytest.LogCaptureFixture):
@@ -483,10 +483,10 @@ def test_the_log_comes_back_when_the_reason_changes_or_after_many(llm: RuvLLM, c
 def test_trajectories_are_counted_once(llm: RuvLLM):
     for i in range(8):
         llm.feedback_request(ask(llm, f"bake a loaf of bread in oven {i}").request_id, 5)
-    assert llm.learners.engine.get_stats().trajectories == 8
-    runs = {run.name: run.outcome for run in run_now(llm.loops.tick(600, force=True, pause=_nothing))}
+    assert llm.learning.engine.get_stats().trajectories == 8
+    runs = {run.name: run.outcome for run in run_now(llm.jobs.tick(600, force=True, pause=_nothing))}
     assert runs["patterns"].endswith(" from 8 trajectories")
-    assert llm.learners.engine.force_learn().trajectories == 0
+    assert llm.learning.engine.force_learn().trajectories == 0
     llm.close()
 
 
@@ -498,7 +498,7 @@ def test_texts_with_half_a_character_are_answered_remembered_and_rated(llm: RuvL
     lone, pair = "paint the fence \ud800", "paint it \ud83d\ude00"
     session = llm.new_session({"user \udfff": ["\ud800", {"x": ("\ud83d\ude00",)}]})
     assert session.metadata == {"user \ufffd": ["\ufffd", {"x": ("😀",)}]}
-    llm._pipeline.writers.backends[Tier.LARGE].answer = "with \udcff paint"  # type: ignore[attr-defined]
+    llm.queries.writers.backends[Tier.LARGE].answer = "with \udcff paint"  # type: ignore[attr-defined]
     first = ask(llm, lone, session=session.id)
     assert first.text == "with \ufffd paint"
     assert llm.feedback_request(first.request_id, 5, correction="baker\ud800"[:5]).remembered

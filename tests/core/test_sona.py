@@ -74,7 +74,7 @@ TRAVEL = ("book a flight to Lisbon in May", "find a hotel near the beach", "whic
 
 
 def test_an_unseen_paraphrase_finds_the_route_that_worked(static_llm: RuvLLM):
-    sona = SonaEngine(encoder=static_llm.static)
+    sona = SonaEngine(encoder=static_llm.encoders.static)
     for route, texts in (("doctor", MEDICINE), ("agency", TRAVEL)):
         for text in texts:
             sona.begin_trajectory()
@@ -363,9 +363,9 @@ def test_presets_and_widths(static_llm: RuvLLM):
     for preset in (SonaConfig.max_throughput(), SonaConfig.max_quality(), SonaConfig.edge()):
         assert SonaEngine.with_config(preset, embedding_dim=DIM).config.base_lora_rank == preset.base_lora_rank
     assert SonaEngine().dim == 256
-    assert SonaEngine(encoder=static_llm.static).dim == static_llm.static.dim
+    assert SonaEngine(encoder=static_llm.encoders.static).dim == static_llm.encoders.static.dim
     with pytest.raises(ConfigError) as error:
-        SonaEngine(SonaConfig(embedding_dim=7), static_llm.static)
+        SonaEngine(SonaConfig(embedding_dim=7), static_llm.encoders.static)
     assert error.value.field == "embedding_dim"
     for vector in (np.zeros(DIM), np.ones(3), "text", [float("nan")] * DIM, [["x"]], [1e300] * DIM):
         with pytest.raises(InputError):

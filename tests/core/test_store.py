@@ -196,18 +196,18 @@ def test_a_write_within_a_write_is_part_of_it(batch: int, tmp_path: Path):
 
 def test_learnt_weights_are_kept_by_name(tmp_path: Path):
     store = Store(tmp_path / "state.db")
-    assert store.kept("adapter") is None
-    store.keep("adapter", b"old")
-    store.keep("adapter", b"\x00new")
-    store.keep("empty", b"")
+    assert store.load("adapter") is None
+    store.put("adapter", b"old")
+    store.put("adapter", b"\x00new")
+    store.put("empty", b"")
     store.close()
     store = Store(tmp_path / "state.db")
-    assert store.kept("adapter") == b"\x00new"
-    assert store.kept("empty") == b""
+    assert store.load("adapter") == b"\x00new"
+    assert store.load("empty") == b""
     with store.write() as db:
         db.execute("UPDATE learnt SET data = x'00' WHERE name = 'adapter'")
     with pytest.raises(StoreError, match="damaged") as caught:
-        store.kept("adapter")
+        store.load("adapter")
     assert "repair" in caught.value.fix
 
 

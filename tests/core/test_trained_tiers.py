@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from ruvllm.choosing import forget_tiers
 
 from ruvllm import Agent, ArtifactError, Config, InputError, RuvLLM, Tier
-from ruvllm.choosing import forget_tiers
 from ruvllm.config import RouterConfig
 from ruvllm.sizing.difficulty import Difficulty
-from ruvllm.sizing.trained import KEPT_AS, TrainedTiers
+from ruvllm.sizing.trained import TrainedTiers
+from ruvllm.state.names import TIERS
 
 HARD, EASY = "multiply {} by {} and divide the result by seven", "greet the guest {} at table {} with a smile"
 AGENTS = [Agent("any", "Does whatever comes up"), Agent("clerk", "Files letters", tier=Tier.SMALL)]
@@ -31,14 +32,16 @@ def trained(llm) -> TrainedTiers:
     """The small model cannot calculate, the large one can do both: the opposite of what the words say."""
     texts, hard = texts_of(300, 0)
     right = np.random.default_rng(1).random((300, 2)) < np.stack([np.where(hard, 0.1, 0.95), np.full(300, 0.95)], 1)
-    vectors = llm.static.encode_now(texts)
+    vectors = llm.encoders.static.encode_now(texts)
     learnt = Difficulty.fit(texts, vectors, right, ("small", "large"), "static")
     return TrainedTiers.of(learnt, cost=15)  # of 30: for nearly all of the hard half
 
 
 def test_prompts_that_the_small_one_fails_are_large(llm, trained):
     texts, hard = texts_of(100, 2)
-    found = [trained.tier(text, vector) for text, vector in zip(texts, llm.static.encode_now(texts), strict=True)]
+    found = [
+        trained.tier(text, vector) for text, vector in zip(texts, llm.encoders.static.encode_now(texts), strict=True)
+    ]
     assert np.mean([(tier == Tier.LARGE) == one for tier, one in zip(found, hard, strict=True)]) > 0.95
 
 
@@ -46,7 +49,7 @@ def test_routing_uses_what_is_kept(tmp_path, trained):
     state, task, greeting = tmp_path / "s.db", HARD.format(1_204, 777), "greet the guest at table 9"
     with RuvLLM(AGENTS, encoder="static", state=state) as before:
         assert before.route(task).tier == Tier.SMALL  # its words say nothing of how hard it is
-        before.store.keep(KEPT_AS, trained.to_bytes())
+        before.store.put(TIERS, trained.to_bytes())
     with RuvLLM(AGENTS, encoder="static", state=state) as after:
         assert after.route(task).tier == Tier.LARGE
         assert after.route(greeting).tier == Tier.SMALL
@@ -93,17 +96,17 @@ def test_targets_and_other_encoders(llm, trained):
     with pytest.raises(InputError, match="costs"):
         TrainedTiers.of(trained.difficulty, [1, 2, 3])
     texts, _ = texts_of(60, 3)
-    other = Difficulty.fit(texts, llm.static.encode_now(texts)[:, :8], np.ones((60, 2), bool), encoder="mine")
+    other = Difficulty.fit(texts, llm.encoders.static.encode_now(texts)[:, :8], np.ones((60, 2), bool), encoder="mine")
     with pytest.raises(InputError, match="--encoder static"):
-        TrainedTiers.of(other).check({"static": llm.static})
+        TrainedTiers.of(other).check({"static": llm.encoders.static})
 
 
 def test_the_dearest_is_not_the_small_tier(llm):
     """Three models, of which the first is the dearest: tiers follow costs, not the order of the columns."""
     texts, hard = texts_of(300, 4)
     right = np.stack([np.full(300, True), ~hard, ~hard], 1)
-    learnt = Difficulty.fit(texts, llm.static.encode_now(texts), right, ("opus", "haiku", "sonnet"), "static")
+    learnt = Difficulty.fit(texts, llm.encoders.static.encode_now(texts), right, ("opus", "haiku", "sonnet"), "static")
     rule = TrainedTiers.of(learnt, [30, 1, 6], cost=15)
     texts, hard = texts_of(50, 5)
-    found = [rule.tier(text, vector) for text, vector in zip(texts, llm.static.encode_now(texts), strict=True)]
+    found = [rule.tier(text, vector) for text, vector in zip(texts, llm.encoders.static.encode_now(texts), strict=True)]
     assert np.mean([(tier == Tier.LARGE) == one for tier, one in zip(found, hard, strict=True)]) > 0.9

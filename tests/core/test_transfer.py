@@ -10,7 +10,7 @@ import pytest
 
 from ruvllm import Agent, RuvLLM
 from ruvllm.errors import StoreError
-from ruvllm.state.agents import keep_agents, kept_agents
+from ruvllm.state.agents import load_agents, save_agents
 from ruvllm.state.repair.check import check
 from ruvllm.state.store import Store
 
@@ -24,7 +24,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> bytes:
         for _ in range(3):
             llm.feedback(TAUGHT, AGENT)
         llm.memory.add("The cello is in the attic.")
-        keep_agents(llm.store, [Agent("gardener", "Looks after plants")])
+        save_agents(llm.store, [Agent("gardener", "Looks after plants")])
         llm.query("where is the cello?", session=llm.new_session(id="talk").id)
         return llm.dump()
 
@@ -40,7 +40,7 @@ def test_all_of_it_moves(full: bytes, kept: bool, tmp_path: Path):
         llm.restore(full)
         assert (llm.route(TAUGHT).agent, before) == (AGENT, before)
         assert [one.memory.text for one in llm.memory.search("cello")] == ["The cello is in the attic."]
-        assert list(kept_agents(llm.store) or ()) == ["gardener"]
+        assert list(load_agents(llm.store) or ()) == ["gardener"]
         assert "attic" in llm.query("where is the cello?").text
         assert [row.feedback.agent for row in llm.store.feedback_rows()] == [AGENT] * 3
         other = llm.dump()

@@ -30,20 +30,20 @@ def renamed(arrays, name):
 def test_the_second_encoder_is_called_what_it_is(static_llm: RuvLLM, kitchen: list[Agent], arrays):
     weights = RouterWeights.from_arrays(renamed(arrays, "tiny"))
     assert set(weights.stages) == {"static", "tiny"}
-    encoder = Named(static_llm.static, "tiny")
+    encoder = Named(static_llm.encoders.static, "tiny")
     for mode in ("cascade", "tiny"):
-        router = Router(kitchen, static_llm.static, encoder, weights, mode=mode)
+        router = Router(kitchen, static_llm.encoders.static, encoder, weights, mode=mode)
         decision = run_now(router.route("when shall the beans be sown?"))
         assert decision.encoder == "tiny"
         assert {"encode_tiny", "score_tiny"} <= set(decision.timings_us)
         assert "tiny.cards" in run_now(router.pack())
-    alone = Router(kitchen, static_llm.static, encoder, weights, mode="static")
+    alone = Router(kitchen, static_llm.encoders.static, encoder, weights, mode="static")
     assert run_now(alone.route("when shall the beans be sown?")).encoder == "static"
 
 
 def test_an_encoder_that_is_not_there(static_llm: RuvLLM, kitchen: list[Agent]):
     with pytest.raises(EncoderError, match="ruvltra") as error:
-        Router(kitchen, static_llm.static, None, static_llm.weights, mode="ruvltra")
+        Router(kitchen, static_llm.encoders.static, None, static_llm.encoders.weights, mode="ruvltra")
     assert error.value.field == "encoder"
 
 

@@ -156,7 +156,7 @@ def test_a_failed_write_changes_nothing(tmp_path: Path, monkeypatch: pytest.Monk
         def full(*_):
             raise StoreError("the disk is full", field="state")
 
-        monkeypatch.setattr(agents, "keep_agents", full)
+        monkeypatch.setattr(agents, "save_agents", full)
         assert edge.client.put("/v1/agents", json={"agents": crew(2)}).status_code == 503
         assert edge.client.delete("/v1/agents/porter-0").status_code == 404
         monkeypatch.undo()

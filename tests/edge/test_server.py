@@ -101,7 +101,7 @@ def test_federated_updates_survive_a_restart(tmp_path: Path):
 
     state = tmp_path / "state.db"
     with serving(RuvLLM(encoder="static", state=state)) as edge:
-        dim = edge.llm.static.dim
+        dim = edge.llm.encoders.static.dim
         agent = EphemeralAgent("a1", dim)
         rng = np.random.default_rng(0)
         for i in range(12):
@@ -158,7 +158,7 @@ def test_health_and_readiness_are_apart(monkeypatch: pytest.MonkeyPatch):
         while not warmed.is_set():
             await asyncio.sleep(0.01)
 
-    monkeypatch.setattr(llm.router, "warm", slowly)
+    monkeypatch.setattr(llm.routing.router, "warm", slowly)
     with serving(llm, until="/health") as edge:
         cold = edge.get("/ready")
         assert (cold.status_code, cold.json()) == (503, {"ready": False})

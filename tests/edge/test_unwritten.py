@@ -177,7 +177,7 @@ def test_learning_that_fails_each_second_is_logged_once_and_the_end_writes_what_
         session = edge.post("/v1/sessions", {}).json()["session_id"]
         answer = edge.post("/query", {"query": TASK, "session_id": session}).json()
         edge.post("/v1/feedback", {"request_id": answer["request_id"], "rating": 5})
-        engine, writes = edge.llm.learners.engine, edge.llm._pipeline.writes
+        engine, writes = edge.llm.learning.engine, edge.llm.queries.writes
 
         def broken(*_: object) -> None:
             raise error
@@ -192,7 +192,7 @@ def test_learning_that_fails_each_second_is_logged_once_and_the_end_writes_what_
     with served() as edge:
         assert len(edge.get(f"/v1/sessions/{session}").json()["history"]) == 4
         assert edge.get("/stats").json()["set_aside"] == {"learnt": 1}
-        assert len(edge.llm.learners.replay.labelled) == 1
+        assert len(edge.llm.learning.replay.labelled) == 1
 
 
 def test_a_server_that_cannot_warm_up_still_writes_what_waits_at_its_end(served: Callable[[], Any], tmp_path: Path):
@@ -201,7 +201,7 @@ def test_a_server_that_cannot_warm_up_still_writes_what_waits_at_its_end(served:
     async def broken(*_: object) -> None:
         raise ValueError("a secret text")
 
-    llm.router.warm = broken  # type: ignore[method-assign]
+    llm.routing.router.warm = broken  # type: ignore[method-assign]
     with serving(llm, until="/health") as edge:
         session = edge.post("/v1/sessions", {}).json()["session_id"]
         assert edge.post("/query", {"query": TASK, "session_id": session}).status_code == 200
@@ -211,7 +211,7 @@ def test_a_server_that_cannot_warm_up_still_writes_what_waits_at_its_end(served:
 
 
 def update(name: str, running: Running) -> bytes:
-    agent = EphemeralAgent(name, running.llm.static.dim, least=2)
+    agent = EphemeralAgent(name, running.llm.encoders.static.dim, least=2)
     for vector in np.random.default_rng(0).standard_normal((4, agent.dim)).astype(np.float32):
         agent.process_trajectory(vector, quality=0.9, model="painter")
     return agent.export_state().to_bytes()

@@ -51,7 +51,7 @@ def build(path: Path, memories: int = 400) -> None:
         records.remove([5, 6, 7])
         records.archive([9])
         records.rate({10: -0.25})
-        store.keep("weights", bytes(range(256)) * 40)  # longer than a page
+        store.put("weights", bytes(range(256)) * 40)  # longer than a page
         with store.write() as db:
             db.execute("INSERT INTO hyperedges VALUES (1, 'a', 1.0, '{}')")
             db.executemany("INSERT INTO hyperedge_members VALUES (?, ?)", [(1, 1), (1, 2)])

@@ -180,7 +180,7 @@ def test_sqlite_errors_never_come_through(tmp_path: Path):
     path = tmp_path / "state.db"
     store = Store(path)
     store._db.close()  # the worst that can happen to a connection
-    for call in (store.feedback, lambda: add_memories(Records(store), 1), lambda: store.keep("x", b"")):
+    for call in (store.feedback, lambda: add_memories(Records(store), 1), lambda: store.put("x", b"")):
         with pytest.raises(StoreError) as caught:
             call()
         assert not isinstance(caught.value, sqlite3.Error)

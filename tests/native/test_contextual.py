@@ -51,7 +51,7 @@ def test_meaning_counts_not_spelling(llm):
 
 
 def test_static_and_ruvltra_share_a_space(llm):
-    static = llm.static.encode_now(TEXTS)
+    static = llm.encoders.static.encode_now(TEXTS)
     cosines = (static * llm.embed(TEXTS)).sum(1)
     assert cosines.min() > 0.5
     assert cosines.mean() > (static @ llm.embed(TEXTS).T)[~np.eye(4, dtype=bool)].mean() + 0.3

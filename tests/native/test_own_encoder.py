@@ -107,13 +107,13 @@ def test_the_loop_is_not_held_up(models):
 def test_routing_learns_with_it(models, kitchen, tmp_path):
     with RuvLLM(kitchen, encoder=str(models[0] / "tiny"), state=tmp_path / "s.db") as llm:
         decision = llm.route("when do I sow basil?")
-        assert decision.encoder == llm.mode == open_encoder(str(models[0] / "tiny")).name
+        assert decision.encoder == llm.encoders.mode == open_encoder(str(models[0] / "tiny")).name
         assert decision.agent == "gardener"  # by its example
         llm.feedback("polish the copper kettle", "barista")
         assert llm.route("polish the copper kettle").agent == "barista"
         first = llm.route("bake a loaf").confidence
     with RuvLLM(kitchen, encoder=str(models[0] / "tiny"), state=tmp_path / "s.db") as llm:
-        assert llm.own.kept
+        assert llm.encoders.custom.kept
         assert llm.route("polish the copper kettle").agent == "barista"
         assert llm.route("bake a loaf").confidence == pytest.approx(first, abs=0.02)
     with RuvLLM(kitchen, encoder="static", state=tmp_path / "s.db") as llm:
@@ -127,8 +127,8 @@ def test_the_builtin_agents_are_read_once(models, monkeypatch):
     for texts in (12, 0):
         with RuvLLM(encoder=str(models[0] / "tiny")) as llm:
             read = []
-            llm.own.model.told = lambda read=read: read.append(1)
-            run_now(llm.router.warm())
+            llm.encoders.custom.model.told = lambda read=read: read.append(1)
+            run_now(llm.routing.router.warm())
             assert len(read) == texts
 
 

@@ -42,7 +42,7 @@ def llm(tmp_path):
 def rlm(llm, backend, **settings):
     # Cooler, a random model falls into a loop, and is sure of it.
     settings |= {"temperature": 1.0}
-    return RlmController(llm.static, backend, llm.memory, decomposer=LlmDecomposer(backend), **settings)
+    return RlmController(llm.encoders.static, backend, llm.memory, decomposer=LlmDecomposer(backend), **settings)
 
 
 def test_nonsense_for_a_plan_is_the_rules_plan(backend):
@@ -57,7 +57,7 @@ def test_nonsense_for_answers_is_what_the_sources_say(llm, backend):
     assert answer.calls >= 2
     assert not answer.unanswered
     assert "every Monday at six. [1]" in answer.text
-    assert answer.text == RlmController(llm.static, None, llm.memory).query(QUERY).text
+    assert answer.text == RlmController(llm.encoders.static, None, llm.memory).query(QUERY).text
     assert answer.usage.completion_tokens > 0
     assert not answer.usage.estimated
 

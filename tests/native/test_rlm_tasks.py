@@ -68,7 +68,7 @@ class Steps:
 
 
 def rlm(llm: RuvLLM, backend, **settings) -> RlmController:
-    return RlmController(llm.static, backend, **settings)
+    return RlmController(llm.encoders.static, backend, **settings)
 
 
 def test_independent_parts_are_asked_at_the_same_time(static_llm):

@@ -39,7 +39,7 @@ def turn(path: Path) -> str:
         records.flush()
         with store.write() as db:
             db.executemany("INSERT INTO edges VALUES (?, ?, 'Follows', 0.1)", pairwise(ids[7:]))
-        store.keep("weights", vectors.tobytes())
+        store.put("weights", vectors.tobytes())
         store.add_feedback(Feedback(texts[0], "agent", 0.1))
     report = check(path)
     assert report.ok, report.findings

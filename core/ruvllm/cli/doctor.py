@@ -155,7 +155,7 @@ def _page() -> _Check:
 async def _backends(options: Config) -> list[_Check]:
     import asyncio
 
-    from ruvllm.assembly import local_models, make_backend
+    from ruvllm.inference.factory import local_models, make_backend
 
     if not options.inference.tiers:
         fix = "name one: see `ruvllm serve --help`"
@@ -165,7 +165,7 @@ async def _backends(options: Config) -> list[_Check]:
         for tier, config in options.inference.tiers.items():
             name = f"backend {tier}"
             try:
-                backend = make_backend(tier, config, llm.static, local_models(options.inference))
+                backend = make_backend(tier, config, llm.encoders.static, local_models(options.inference))
             except RuvllmError as error:
                 found.append(_broken(name, error))
                 continue

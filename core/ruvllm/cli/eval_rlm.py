@@ -85,7 +85,7 @@ def longdoc(text: Path, questions: Path, encoder: str, as_json: bool) -> None:
         raise InputError(f"{text} cannot be read ({reason})", field=str(text), fix="check the path") from None
     asked = read_questions(questions)
     with RuvLLM(encoder=encoder) as llm:
-        scores = run_now(measure_document(content, asked, llm.contextual or llm.static)).to_dict()
+        scores = run_now(measure_document(content, asked, llm.encoders.main)).to_dict()
     rows = [(name, number(value, 0 if isinstance(value, int) else 3)) for name, value in scores.items()]
     show_table(f"{text.name}: {len(asked)} questions", ("Measure", "Value"), rows, right=("Value",))
     if as_json:

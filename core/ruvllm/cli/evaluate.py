@@ -19,6 +19,7 @@ from ruvllm.cli.evalset import Collection, IntentSet, Prompt, read_agent_set, re
 from ruvllm.cli.metrics import Answer, IntentRun, score_agents, score_intents
 from ruvllm.cli.options import encoder_option, json_option
 from ruvllm.cli.plots import check_plot, save_report
+from ruvllm.encoders.protocol import run_now
 
 __all__ = ["evaluate"]
 
@@ -99,7 +100,7 @@ def _route_collections(collections: Sequence[Collection], encoder: str | None) -
     with progress("routing", sum(len(collection.prompts) for collection in collections)) as advance:
         for collection in collections:
             with RuvLLM(collection.agents, encoder=encoder) as llm:
-                mode = llm.mode
+                mode = llm.encoders.mode
                 _warm_up(llm)
                 for prompt in collection.prompts:
                     answers.append(_ranked(llm, prompt))
@@ -110,7 +111,7 @@ def _route_collections(collections: Sequence[Collection], encoder: str | None) -
 def _warm_up(llm: RuvLLM) -> None:
     """Build what is built on demand before the clock runs: a cascade's slow encoder waits for an unsure prompt."""
     llm.route("warm up")
-    llm.raw_confidence("warm up")
+    run_now(llm.routing.router.raw_confidence("warm up"))
 
 
 def _ranked(llm: RuvLLM, prompt: Prompt) -> Answer:
@@ -166,7 +167,7 @@ def _run_seeds(data: IntentSet, shots: int, seeds: int, encoder: str | None) -> 
     with progress("routing", seeds * (len(data.test) + len(data.oos))) as advance:
         for seed in range(seeds):
             with RuvLLM(_labels_as_agents(data, shots, seed), encoder=encoder) as llm:
-                mode = llm.mode
+                mode = llm.encoders.mode
                 runs.append(_run(llm, data, advance))
     return runs, mode
 
@@ -185,7 +186,7 @@ def _run(llm: RuvLLM, data: IntentSet, advance: Callable[[], None]) -> IntentRun
     answers, inside, outside = [], [], []
     for prompt in data.test:
         answer = _timed(llm, prompt)
-        raw = llm.raw_confidence(prompt.text)
+        raw = run_now(llm.routing.router.raw_confidence(prompt.text))
         answers.append(Answer(answer.right, answer.chosen, answer.confidence, 1, answer.micros, raw))
         inside.append(llm.route(prompt.text).out_of_scope)
         advance()

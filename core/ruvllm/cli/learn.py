@@ -19,7 +19,6 @@ from ruvllm.cli.options import (
     state_of,
     state_option,
 )
-from ruvllm.encoders.protocol import no_pause, run_now
 
 __all__ = ["learn"]
 
@@ -50,18 +49,21 @@ def _open(ctx: click.Context, agents: Path | None, encoder: str | None, state: P
 @json_option
 @click.pass_context
 def status(ctx: click.Context, agents: Path | None, state: Path | None, as_json: bool) -> None:
-    """How much was told, and when each loop last ran."""
+    """How much feedback there is, and when each job last ran."""
     with _open(ctx, agents, None, state) as llm:
-        told, loops = llm.stats(), llm.loops.status()
+        held = llm.stats()
+    jobs = held["jobs"]
     if as_json:
-        print_json({"state": told["state"], "feedback": told["feedback"], "loops": loops})
+        print_json({"state": held["state"], "feedback": held["feedback"], "jobs": jobs})
         return
-    rows = [(row["name"], _span(row["interval"]), _when(row), "yes" if row["due"] else "") for row in loops]
-    title = f"{told['feedback']:,} feedbacks in {told['state']}"
-    show_table(title, ("Loop", "Every", "Last run", "Due"), rows)
+    rows = [(row["name"], _span(row["interval"]), _when(row), "yes" if row["due"] else "") for row in jobs]
+    title = f"{held['feedback']:,} feedbacks in {held['state']}"
+    show_table(title, ("Job", "Every", "Last run", "Due"), rows)
 
 
 def _span(seconds: float) -> str:
+    if seconds < 3600:
+        return f"{seconds:.0f} s"
     return f"{seconds / 3600:.0f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"
 
 
@@ -73,14 +75,14 @@ def _when(row: dict[str, Any]) -> str:
 
 
 @learn.command()
-@click.option("--force", is_flag=True, help="Run every loop, due or not.")
-@click.option("--budget", type=click.FloatRange(0.01, 600), default=_BUDGET, show_default=True, help="Seconds a loop.")
+@click.option("--force", is_flag=True, help="Run every job, due or not.")
+@click.option("--budget", type=click.FloatRange(0.01, 600), default=_BUDGET, show_default=True, help="Seconds a job.")
 @agents_option
 @encoder_option
 @state_option
 @json_option
 @click.pass_context
-def tick(
+def run(
     ctx: click.Context,
     force: bool,
     budget: float,
@@ -89,19 +91,25 @@ def tick(
     state: Path | None,
     as_json: bool,
 ) -> None:
-    """Run the loops that are due: review of feedback, patterns, models, retrieval, concepts.
+    """Run the background work that is due: review of feedback, patterns, sizes, retrieval, concepts.
 
-    One that fails stops no other; the exit status is 1 then.
+    A job that fails stops no other; the exit status is 1 then.
+
+    \b
+    Examples:
+      ruvllm learn run
+      ruvllm learn run --force --state ./team.db
     """
     with _open(ctx, agents, encoder, state) as llm, waiting("learning"):
-        runs = run_now(llm.loops.tick(budget, force=force, pause=no_pause))
+        llm.queries  # noqa: B018 - what was learnt from answers in other processes is looked at too
+        runs = [run for run in llm.run_jobs(budget, force=force) if run.name != "write"]
     if as_json:
-        names = ("name", "outcome", "seconds", "stopped", "failed")
+        names = ("name", "outcome", "seconds", "stopped", "error")
         print_json([{name: getattr(run, name) for name in names} for run in runs])
     else:
-        rows = [(r.name, f"{r.seconds:.2f} s", "out of time" if r.stopped else r.outcome) for r in runs]
-        show_table("what was done" if runs else "nothing was due", ("Loop", "Took", "Outcome"), rows, right=("Took",))
-    ctx.exit(1 if any(run.failed for run in runs) else 0)
+        rows = [(r.name, f"{r.seconds:.2f} s", r.error or ("out of time" if r.stopped else r.outcome)) for r in runs]
+        show_table("what was done" if runs else "nothing was due", ("Job", "Took", "Outcome"), rows, right=("Took",))
+    ctx.exit(1 if any(run.error for run in runs) else 0)
 
 
 @learn.command("list")
@@ -147,7 +155,7 @@ def export_(ctx: click.Context, file: Path, state: Path | None) -> None:
     from ruvllm.learning.lora import export_safetensors
 
     with _open(ctx, None, None, state) as llm:
-        arrays = llm.learners.engine.adapters()
+        arrays = llm.learning.engine.adapters()
         data = export_safetensors(arrays, {"made_by": "ruvllm", "space": llm.memory.space})
     fresh = file.with_name(file.name + ".part")
     try:
@@ -171,6 +179,6 @@ def import_(ctx: click.Context, file: Path, state: Path | None) -> None:
         if about.get("space") != llm.memory.space:
             message = f"{file} is for the space {about.get('space')!r}"[:200]
             raise InputError(message, field="file", fix=f"give adapters for {llm.memory.space}")
-        llm.learners.engine.adopt(arrays)
-        llm.learners.engine.flush()
+        llm.learning.engine.adopt(arrays)
+        llm.learning.engine.flush()
     click.echo(f"took up {len(arrays)} tensors")

@@ -106,7 +106,7 @@ def caching_host() -> NativeHost:
 
 
 def _warm(llm: RuvLLM) -> None:
-    if llm.own is not None or is_long(llm.agents):
+    if llm.encoders.custom is not None or is_long(llm.agents):
         from ruvllm.cli.ready import warm_agents
 
         warm_agents(llm)
@@ -125,4 +125,4 @@ def open_memory(ctx: click.Context, state: Path | None, encoder: str | None, *, 
 
 def least_score(llm: RuvLLM) -> float:
     """The cosine below which a memory has nothing to do with a query; nobody knows it for an encoder of one's own."""
-    return _LEAST_SCORE if llm.own is None else -1.0
+    return _LEAST_SCORE if llm.encoders.custom is None else -1.0

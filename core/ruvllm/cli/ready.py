@@ -43,21 +43,23 @@ def ready_encoder(text: str | None) -> None:
 
 def warm_agents(llm: RuvLLM) -> None:
     """Let the encoders read the agents, with a bar: a language model, or a long set, takes its time the first time."""
-    if llm.own is None:
+    if llm.encoders.custom is None:
         _warm_long(llm)
         return
     agents = llm.agents
     texts = {text for agent in agents for text in agent.examples}
     with progress("reading the agents", 2 * len(agents) + len(texts)) as advance:
-        llm.own.model.told = advance
-        run_now(llm.router.warm())
-        llm.own.model.told = lambda: None
+        llm.encoders.custom.model.told = advance
+        run_now(llm.routing.router.warm())
+        llm.encoders.custom.model.told = lambda: None
 
 
 def _warm_long(llm: RuvLLM) -> None:
     """A long set that is in no cache: with a step for each slice that is read, and for each of a fit."""
     agents = llm.agents
-    missing = {one.name for one in (llm.static, llm.contextual) if one is not None} - llm.router.learnt.keys()
+    missing = {
+        one.name for one in (llm.encoders.static, llm.encoders.contextual) if one is not None
+    } - llm.routing.router.learnt.keys()
     if not is_long(agents) or not missing:
         return
     texts = 2 * len(agents) + sum(len(agent.examples) for agent in agents)
@@ -66,7 +68,7 @@ def _warm_long(llm: RuvLLM) -> None:
         async def step() -> None:
             advance()
 
-        run_now(llm.router.warm(step))
+        run_now(llm.routing.router.warm(step))
 
 
 def check_memories(llm: RuvLLM) -> None:

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm import InputError, RuvLLM
-from ruvllm.choosing import forget_tiers, trained_tiers
 from ruvllm.cli.console import number, print_json, show_table, tracked, warn
 from ruvllm.cli.options import json_option, open_memory, state_option
 from ruvllm.cli.tierset import read_tier_rows
 from ruvllm.encoders.families import FAMILIES, RUVLTRA
 from ruvllm.encoders.protocol import run_now
 from ruvllm.sizing.difficulty import Difficulty
-from ruvllm.sizing.trained import KEPT_AS, TrainedTiers
+from ruvllm.sizing.trained import TrainedTiers, forget_tiers, load_tiers
+from ruvllm.state.names import TIERS
 
 __all__ = ["encoder_of_rows", "file_of_rows", "models_of_rows", "named", "tiers", "vectors_of"]
 
@@ -103,7 +103,7 @@ def train(
         _write(out, data)
     if use:
         with open_memory(ctx, state, "static") as llm:
-            llm.store.keep(KEPT_AS, data)
+            llm.store.put(TIERS, data)
     policy = trained.policy
     made = {"rows": len(rows.texts), "models": list(rows.models), "bytes": len(data), "used": use}
     made |= {"out": str(out) if out else None, "mean_quality": policy.quality, "shares": list(policy.shares)}
@@ -172,11 +172,11 @@ def _trained(ctx: click.Context, model: Path | None, state: Path | None) -> Trai
             message = f"{model} cannot be read ({error.strerror or error})"
             raise InputError(message, field=str(model), fix="check the path") from None
     with open_memory(ctx, state, "static", make=False) as llm:
-        known = trained_tiers("kept", llm.store, llm.host)
+        known = load_tiers("kept", llm.store, llm.host)
         if known is not None:
             return known
         warn("nothing was trained here: this one was trained on exam questions, and knows little of other tasks")
-        shipped = trained_tiers("shipped", llm.store, llm.host)
+        shipped = load_tiers("shipped", llm.store, llm.host)
     assert shipped is not None
     return shipped
 
@@ -192,7 +192,7 @@ def _write(out: Path, data: bytes) -> None:
 def vectors_of(texts: Sequence[str], encoder: str) -> NDArray[np.float32]:
     """float32 (n, dim)."""
     llm = RuvLLM(encoder=encoder if encoder in FAMILIES else "static")
-    used = llm.contextual or llm.static
+    used = llm.encoders.main
     starts = range(0, len(texts), _BATCH)
     parts = [run_now(used.encode(list(texts[i : i + _BATCH]))) for i in tracked(list(starts), "encoding")]
     llm.close()

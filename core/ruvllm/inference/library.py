@@ -9,15 +9,16 @@ import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from ruvllm.errors import ConfigError, RuvllmError
+from ruvllm.config import BackendConfig, Config
+from ruvllm.errors import ConfigError, InputError, RuvllmError
 from ruvllm.inference.local import MANIFEST, read_manifest
-from ruvllm.reprs import one_line
+from ruvllm.reprs import one_line, shortened
 
 __all__ = [
     "FOLDER",
@@ -189,3 +190,18 @@ def _maker() -> Callable[[str, Tell], Path]:
     except ImportError as bad:
         raise RuvllmError(f"ruvllm-models cannot be loaded: {bad}", fix="pip install -U ruvllm-models") from None
     return made
+
+
+def with_model(config: Config, model: str | Path, tell: Tell | None = None) -> Config:
+    """The same options with a model for the small tier, downloaded and converted first if need be.
+
+    Raises:
+        RuvllmError: the model cannot be had.
+    """
+    if not isinstance(model, str | os.PathLike) or not str(model).strip():
+        fix = "give a path, owner/repo[:file] or a known name; options go into `config`"
+        raise InputError(f"model is {shortened(model)}", field="model", fix=fix)
+    name = os.fspath(model)
+    ready = prepare(name) if tell is None else prepare(name, tell=tell)
+    tiers = {**config.inference.tiers, "small": BackendConfig("local", model=str(ready.path))}
+    return replace(config, inference=replace(config.inference, tiers=tiers))

@@ -16,6 +16,7 @@ from ruvllm.errors import InputError, RuvllmError, StoreError
 from ruvllm.hints import by_object
 from ruvllm.learning.lora import BATCH, LowRank, apply_all, pairwise_loss
 from ruvllm.reprs import one_line, shortened
+from ruvllm.state.names import ADAPTERS
 from ruvllm.state.packing import Arrays, Spec, array_json, json_array, pack, unpack
 from ruvllm.state.store import Store
 
@@ -135,7 +136,6 @@ _BATCH = 16  # outcomes between two absorptions: a domain may never see a hundre
 _RECENT = 512  # embeddings whose origin is remembered until their outcome is known
 _MOST_DOMAINS, _LONGEST_NAME = 64, 64
 _SPECS = TWO_SPEED_SPECS | {"good": Spec(("successes", "dim")), "bad": Spec(("failures", "dim"))}
-_INDEX = "adaptive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,10 +194,10 @@ class AdaptiveEmbeddingService:
         self._domains: dict[str, _Domain] = {}
         self._recent: OrderedDict[bytes, tuple[str, Vectors]] = OrderedDict()
         self._made(dim=encoder.dim)  # a rank that does not fit is told at once
-        if store is not None and (index := store.kept(_INDEX)) is not None:
-            names = array_json(unpack(index, _INDEX, {"names": Spec(("bytes",), "uint8")})["names"], _INDEX)
+        if store is not None and (index := store.load(ADAPTERS)) is not None:
+            names = array_json(unpack(index, ADAPTERS, {"names": Spec(("bytes",), "uint8")})["names"], ADAPTERS)
             for name in names[:_MOST_DOMAINS] if isinstance(names, list) else ():
-                if isinstance(name, str) and (data := store.kept(f"{_INDEX}/{name}")) is not None:
+                if isinstance(name, str) and (data := store.load(f"{ADAPTERS}/{name}")) is not None:
                     self._domains[name] = self._load(data)
 
     def _made(self, dim: int) -> _Domain:
@@ -319,8 +319,8 @@ class AdaptiveEmbeddingService:
             return
         for name, known in self._domains.items():
             if known.changed:
-                known.changed = not self._store.save(f"{_INDEX}/{name}", known.to_bytes)
-        self._store.keep(_INDEX, pack({"names": json_array(sorted(self._domains))}, _INDEX))
+                known.changed = not self._store.save(f"{ADAPTERS}/{name}", known.to_bytes)
+        self._store.put(ADAPTERS, pack({"names": json_array(sorted(self._domains))}, ADAPTERS))
 
 
 def _weighted(loss: tuple[float, Vectors], weight: float) -> tuple[float, Vectors]:

@@ -12,12 +12,12 @@ from ruvllm.encoders.protocol import Pause, no_pause
 from ruvllm.errors import REPAIR, InputError, StoreError
 from ruvllm.memory.attention import GraphAttention
 from ruvllm.memory.attention.layer import heads_for
-from ruvllm.memory.attention.training import Example, Trained, kept_attention, save_attention, train_attention
+from ruvllm.memory.attention.training import Example, Trained, save_attention, saved_attention, train_attention
 from ruvllm.memory.graph import Graph, delta_of
 from ruvllm.memory.records import Records
 from ruvllm.memory.subgraph import Subgraph
 from ruvllm.memory.surroundings import Surroundings
-from ruvllm.state.names import name_in
+from ruvllm.state.names import ATTENTION, ATTENTION_REVIEWED, name_in
 from ruvllm.state.record import LITTLE, read_metadata
 from ruvllm.state.set_aside import base64_of
 from ruvllm.state.store import Store
@@ -46,8 +46,8 @@ class Ratings:
         self._records, self._graph, self._surroundings = records, graph, surroundings
         self._store: Store = records.store
         self._space, self._dim = space, dim
-        self._kept_as = name_in(space, "attention")
-        self._reviewed = f"attention reviewed: {space}"  # the last rating that a review has seen
+        self._stored_as = name_in(space, ATTENTION)
+        self._reviewed = name_in(space, ATTENTION_REVIEWED)  # the last rating that a review has seen
 
     def __len__(self) -> int:
         return int(self._store.read("SELECT count(*) FROM ratings WHERE space = ?", (self._space,))[0][0])
@@ -150,20 +150,20 @@ class Ratings:
         if count < ENOUGH or new < _NEW * count:
             return None
         examples = await self._examples(nearest, most, pause)
-        before = kept_attention(self._store, self._dim, name=self._kept_as)
-        if len(examples) < ENOUGH or (before is None and self._store.digest(self._kept_as) is not None):
+        before = saved_attention(self._store, self._dim, name=self._stored_as)
+        if len(examples) < ENOUGH or (before is None and self._store.digest(self._stored_as) is not None):
             return None
         before = before or GraphAttention(self._dim, heads_for(self._dim))
         trained = await train_attention(before, examples, epochs=epochs, seed=last, pause=pause)
         with self._store.write():
             if trained.kept:
-                save_attention(self._store, trained.attention, self._kept_as)
-            self._store.keep(self._reviewed, str(last).encode())
+                save_attention(self._store, trained.attention, self._stored_as)
+            self._store.put(self._reviewed, str(last).encode())
         return trained
 
     def _counts(self) -> tuple[int, int, int]:
         """(id of the last rating, how many there are, how many since the last review)."""
-        told = self._store.kept(self._reviewed) or b"0"
+        told = self._store.load(self._reviewed) or b"0"
         seen = int(told) if told.isdigit() else 0
         sql = "SELECT coalesce(max(id), 0), count(*), coalesce(sum(id > ?), 0) FROM ratings WHERE space = ?"
         last, count, new = self._store.read(sql, (seen, self._space))[0]

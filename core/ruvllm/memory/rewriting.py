@@ -97,7 +97,7 @@ _WRITERS: dict[str, Callable[[Store, Mapping[str, Any]], object]] = {
     "session": lambda store, of: Conversations(store).put([session_from(of)]),
     "turn": _turn,
     "feedback": lambda store, of: store.add_feedback(Feedback(**of)),
-    "learnt": lambda store, of: store.keep(of["name"], b64decode(of["data"])),
+    "learnt": lambda store, of: store.put(of["name"], b64decode(of["data"])),
     "agent": lambda store, of: insert_agents(store, [asdict(agent_from(of))]),
     "federated": _federated,
 }

@@ -11,13 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 from ruvllm.errors import InputError, StoreError
 from ruvllm.index.rows import floats
 from ruvllm.memory.attention import GraphAttention
-from ruvllm.memory.attention.training import kept_attention
+from ruvllm.memory.attention.training import saved_attention
 from ruvllm.memory.filters import Filter
 from ruvllm.memory.graph import Graph
 from ruvllm.memory.records import Records
 from ruvllm.memory.subgraph import Subgraph
 from ruvllm.reprs import one_line
-from ruvllm.state.names import name_in
+from ruvllm.state.names import ATTENTION, name_in
 
 __all__ = ["Neighbourhood", "Surroundings", "directed"]
 
@@ -55,7 +55,7 @@ class Surroundings:
 
     def __init__(self, records: Records, graph: Graph, space: str, dim: int) -> None:
         self._records, self._graph, self._space, self._dim = records, graph, space, dim
-        self._kept_as = name_in(space, "attention")
+        self._stored_as = name_in(space, ATTENTION)
         self._digest: str | None = None
         self._attention: GraphAttention | None = None
 
@@ -121,9 +121,12 @@ class Surroundings:
 
     def attention(self) -> GraphAttention | None:
         """The layer in the state file, as it is there now; None while there is none for this width."""
-        digest = self._records.store.digest(self._kept_as)
+        digest = self._records.store.digest(self._stored_as)
         if digest != self._digest:
-            self._attention, self._digest = kept_attention(self._records.store, self._dim, name=self._kept_as), digest
+            self._attention, self._digest = (
+                saved_attention(self._records.store, self._dim, name=self._stored_as),
+                digest,
+            )
         return self._attention
 
     def _fitting(self, ids: NDArray[np.int64], collection: str, filter: Filter | None) -> set[int]:

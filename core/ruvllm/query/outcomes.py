@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Protocol
 
 from ruvllm.errors import InputError
 from ruvllm.memory.graph import delta_of
@@ -12,48 +11,28 @@ from ruvllm.query.learners import Learners
 from ruvllm.query.requests import Asked
 from ruvllm.query.responses import Applied
 from ruvllm.query.writeback import WriteBack
+from ruvllm.routing.service import RoutingService
 from ruvllm.sizing.fastgrnn.replay import Outcome
 from ruvllm.text.surrogates import well_formed
-from ruvllm.types import Agent, Decision, Tier
 
-__all__ = ["Outcomes", "Routing"]
+__all__ = ["Outcomes"]
 
 _GOOD, _BAD = 4, 2  # ratings from and up to which an answer was good or bad, whatever came of the task
 _BEST, _WORST = 5.0, 1.0
 _MOST_TEXT = 100_000  # characters of a better answer
 
 
-class Routing(Protocol):
-    """What answers and learns which agent a text belongs to: a RuvLLM."""
-
-    async def aroute(self, text: str, top: int = 3) -> Decision:
-        """The agent."""
-        ...
-
-    async def afeedback(self, text: str, agent: str, weight: float = 1.0, right: bool = True) -> None:
-        """Whether a text belongs to an agent."""
-        ...
-
-    async def atier(self, text: str) -> Tier:
-        """How strong a model a task needs, whoever takes it."""
-        ...
-
-    def agent(self, name: str) -> Agent:
-        """An agent by its name. Raises InputError: there is none."""
-        ...
-
-
 class Outcomes:
     """Applies feedback.
 
     Args:
-        router: learns which agent was right.
+        routing: learns which agent was right.
         memory, writes: where sources and answers are kept.
         learners: what learns beside the router.
     """
 
-    def __init__(self, router: Routing, memory: MemoryStore, writes: WriteBack, learners: Learners) -> None:
-        self._router, self._memory, self._writes, self._learners = router, memory, writes, learners
+    def __init__(self, routing: RoutingService, memory: MemoryStore, writes: WriteBack, learners: Learners) -> None:
+        self._routing, self._memory, self._writes, self._learners = routing, memory, writes, learners
 
     async def apply(
         self,
@@ -99,20 +78,20 @@ class Outcomes:
             fix = f"give the better answer, of up to {_MOST_TEXT} characters; the right agent goes into `agent`"
             raise InputError("the correction is no such text", field="correction", fix=fix)
         if agent is not None:
-            self._router.agent(agent)
+            self._routing.agent(agent)
 
     async def _tell_router(
         self, asked: Asked, rating: float | None, task_success: bool | None, agent: str | None
     ) -> str:
         """Only who speaks of the agent teaches the router: by its name, or by how the task that it did came out."""
         if agent is not None:
-            await self._router.afeedback(asked.text, agent)
+            await self._routing.feedback(asked.text, agent)
             return "confirmed" if agent == asked.agent else "corrected"
         if not asked.used or task_success is None:
             return ""
         if rating is not None and (rating <= _BAD if task_success else rating >= _GOOD):
             return ""  # the one says this, the other that
-        await self._router.afeedback(asked.text, asked.agent, right=task_success)
+        await self._routing.feedback(asked.text, asked.agent, right=task_success)
         return "confirmed" if task_success else "rejected"
 
     def _correct(self, asked: Asked, text: str) -> None:

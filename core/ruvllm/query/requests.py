@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from ruvllm.errors import InputError
 from ruvllm.query.sessions import Conversation
 from ruvllm.sizing.fastgrnn import ModelSize
+from ruvllm.state.names import REQUESTS
 from ruvllm.state.store import Store
 
 __all__ = ["Asked", "RequestLog", "open_requests"]
 
 EdgeKey = tuple[int, int, str]
-_NAME = "requests"  # in the state file
 _STORED, _STORED_TEXT = 100, 10_000  # requests in the state file, and characters of a question or an answer there
 _MOST = 2**63  # of a number there
 _KINDS: dict[str, Callable[[Any], Any]] = {
@@ -136,11 +136,11 @@ class RequestLog:
         with self._store.write():
             together = self._stored() | dict(list(self._known.items())[-_STORED:])
             rows = [_row(asked) for asked in list(together.values())[-_STORED:]]
-            self._store.keep(_NAME, json.dumps(rows).encode())
+            self._store.put(REQUESTS, json.dumps(rows).encode())
         self._changed = False
 
     def _stored(self) -> dict[str, Asked]:
-        data = None if self._store is None else self._store.kept(_NAME)
+        data = None if self._store is None else self._store.load(REQUESTS)
         try:
             rows = [] if data is None else [_read(row) for row in json.loads(data)]
         except (
@@ -164,7 +164,7 @@ def open_requests(most: int, keep: bool, store: Store) -> RequestLog:
         return RequestLog(most)
     if not keep:
         with store.write() as db:
-            db.execute("DELETE FROM learnt WHERE name = ?", (_NAME,))
+            db.execute("DELETE FROM learnt WHERE name = ?", (REQUESTS,))
     return RequestLog(most, store=store if keep else None)
 
 

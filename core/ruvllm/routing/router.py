@@ -17,9 +17,9 @@ from ruvllm.encoders.static import StaticEncoder
 from ruvllm.errors import EncoderError, InputError, unknown
 from ruvllm.options import CHOICES
 from ruvllm.routing.calibration import Calibration, softmax
-from ruvllm.routing.compiled import Compiled
 from ruvllm.routing.evidence import Explainer, Outcome, judge
 from ruvllm.routing.fusion import RouterWeights, lexicon
+from ruvllm.routing.prebuilt import PrebuiltScorers
 from ruvllm.routing.recollection import Recollected, Recollection
 from ruvllm.routing.scorer import Scorer, TaskView
 from ruvllm.routing.updater import Learner
@@ -66,8 +66,8 @@ class Router:
         contextual: the encoder asked when the first answer is unsure; None where there is none.
         weights: trained weights, for these encoders.
         mode: "cascade" (static first, the other when unsure), or the name of the one that is asked alone.
-        compiled: scorers that were built before, for these agents or nearly these.
-        seen: by encoder name, how much of the feedback to come the compiled ones have learnt already.
+        prebuilt: scorers that were built before, for these agents or nearly these.
+        seen: by encoder name, how much of the feedback to come the prebuilt ones have learnt already.
         cache_size: whole decisions remembered.
         tiers: what names the tier of a task whose agent has none; its words do when None.
         built: is given each scorer that was built from nothing, and gives the one to use.
@@ -81,7 +81,7 @@ class Router:
         weights: RouterWeights,
         *,
         mode: str = "cascade",
-        compiled: Compiled | None = None,
+        prebuilt: PrebuiltScorers | None = None,
         seen: Mapping[str, int] | None = None,
         cache_size: int = 10_000,
         tiers: TrainedTiers | None = None,
@@ -99,7 +99,7 @@ class Router:
         self._static, self._contextual = static, contextual
         self._number = {agent.name: i for i, agent in enumerate(self.agents)}
         self._lexicon = lexicon(self.agents)
-        bases = compiled.bases(self.agents, tuple(self._encoders)) if compiled else {}
+        bases = prebuilt.bases(self.agents, tuple(self._encoders)) if prebuilt else {}
         self._learner = Learner(self.agents, self._lexicon, weights, self._encoders, bases, seen, built)
         self._recollection = Recollection(static.dim, weights.recollection)
         self._recalled = 0  # how much of what the learner was told it has taken in
@@ -229,7 +229,7 @@ class Router:
         return float(softmax((await self.scorer(encoder.name)).score(vector, view).logits).max())
 
     async def pack(self) -> dict[str, NDArray[Any]]:
-        """The scorers of all encoders that there are weights for, as arrays, for `Compiled.unpack`."""
+        """The scorers of all encoders that there are weights for, as arrays, for `PrebuiltScorers.unpack`."""
         out: dict[str, NDArray[Any]] = {}
         for name in self.weights.stages:
             out |= {f"{name}.{key}": value for key, value in (await self.scorer(name)).arrays().items()}

@@ -17,11 +17,12 @@ from ruvllm.disk_cache import DiskCache
 from ruvllm.errors import RuvllmError, StoreError
 from ruvllm.routing.fusion import RouterWeights
 from ruvllm.routing.scorer import Scorer
+from ruvllm.state.names import scorer_name
 from ruvllm.state.packing import Spec, pack, unpack
 from ruvllm.state.store import Store
 from ruvllm.types import Agent, Feedback
 
-__all__ = ["CachedScorers", "is_long", "keep_scorers", "kept_scorers"]
+__all__ = ["CachedScorers", "is_long", "load_scorers", "save_scorers"]
 
 _MOST = 64_000_000  # bytes of one scorer
 _CALIBRATION = 6  # numbers of a Calibration
@@ -43,7 +44,7 @@ _SPECS = {
 }
 
 
-def keep_scorers(
+def save_scorers(
     store: Store,
     scorers: Mapping[str, tuple[Scorer, int]],
     agents: Sequence[Agent],
@@ -67,12 +68,12 @@ def keep_scorers(
             arrays = {key: _plain(value) for key, value in scorer.arrays().items() if value.size}
             arrays["print"] = _print(agents, told[:seen], weights, name)
             arrays["told"] = np.array(seen, np.int64)
-            return pack(arrays, f"router-{name}")
+            return pack(arrays, scorer_name(name))
 
-        store.save(f"router-{name}", dump)
+        store.save(scorer_name(name), dump)
 
 
-def kept_scorers(
+def load_scorers(
     store: Store, agents: Sequence[Agent], told: Sequence[Feedback], weights: RouterWeights
 ) -> dict[str, tuple[Scorer, int]]:
     """Scorers that were kept for exactly these agents, these weights and the beginning of this feedback.
@@ -83,8 +84,8 @@ def kept_scorers(
     found = {}
     for name, stage in weights.stages.items():
         try:
-            data = store.kept(f"router-{name}")
-            arrays = unpack(data, f"router-{name}", _SPECS, most_bytes=_MOST) if data else None
+            data = store.load(scorer_name(name))
+            arrays = unpack(data, scorer_name(name), _SPECS, most_bytes=_MOST) if data else None
         except StoreError:
             continue
         if arrays is not None and _fits(arrays := _whole(arrays), agents, told):

@@ -12,19 +12,21 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.artifacts.host import load_npz
+from ruvllm.artifacts.host import Host, load_npz
 from ruvllm.encoders.protocol import Encoder
 from ruvllm.errors import TRAIN, ArtifactError, InputError
 from ruvllm.sizing.difficulty import Difficulty, Policy
+from ruvllm.state.names import TIERS
+from ruvllm.state.store import Store
 from ruvllm.types import Tier
 
-__all__ = ["KEPT_AS", "NEAR_BEST", "TrainedTiers"]
+__all__ = ["NEAR_BEST", "TrainedTiers", "forget_tiers", "load_tiers"]
 
-KEPT_AS = "tiers"  # in the state file
 NEAR_BEST = 0.95  # share of the best quality that is enough where nobody says what is
 
 
@@ -97,3 +99,31 @@ class TrainedTiers:
         if len(costs) != len(difficulty.models) or not np.isfinite([*costs, *shares, price, cost, quality]).all():
             raise ArtifactError(f"{name} has no usable rule", field="policy", fix=TRAIN)
         return cls(difficulty, Policy(costs, price, cost, quality, shares))
+
+
+def load_tiers(choice: str, store: Store, host: Host) -> TrainedTiers | None:
+    """What `router.tier_model` names; None for the words of a task.
+
+    Raises:
+        ArtifactError, StoreError: what it names is damaged.
+        InputError: it is a path that cannot be read.
+    """
+    if choice == "words":
+        return None
+    if choice == "shipped":
+        return TrainedTiers.from_bytes(host.artifact("tiers.npz"))
+    if choice == "kept":
+        stored = store.load(TIERS)
+        return None if stored is None else TrainedTiers.from_bytes(stored, "the trained tiers in the state file")
+    try:
+        return TrainedTiers.from_bytes(Path(choice).read_bytes(), choice)
+    except OSError as error:
+        message = f"{choice} cannot be read ({error.strerror or error})"
+        fix = "use kept, words, shipped, or a file that `ruvllm tiers train` wrote"
+        raise InputError(message, field="router.tier_model", fix=fix) from None
+
+
+def forget_tiers(store: Store) -> bool:
+    """Drop what `ruvllm tiers train` stored; whether there was any. Raises StoreError: it cannot be written."""
+    with store.write() as db:
+        return db.execute("DELETE FROM learnt WHERE name = ?", (TIERS,)).rowcount > 0

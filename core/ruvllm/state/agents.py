@@ -17,13 +17,13 @@ from ruvllm.state.schema import GUESTS
 from ruvllm.state.store import Store
 from ruvllm.types import Agent
 
-__all__ = ["agents_of", "insert_agents", "keep_agents", "kept_agents"]
+__all__ = ["agents_of", "insert_agents", "load_agents", "save_agents"]
 
 _TABLE = GUESTS["own_agents"].replace("TABLE", "TABLE IF NOT EXISTS", 1)
 _THERE = "SELECT 1 FROM sqlite_master WHERE name = 'own_agents'"
 
 
-def keep_agents(store: Store, agents: Iterable[Agent]) -> list[str]:
+def save_agents(store: Store, agents: Iterable[Agent]) -> list[str]:
     """Make these the added agents; returns the names of those that could not be written and are set aside.
 
     Raises:
@@ -48,7 +48,7 @@ def insert_agents(store: Store, agents: Iterable[Mapping[str, Any]]) -> None:
         db.executemany("INSERT INTO own_agents (agent) VALUES (?)", [(json.dumps(agent),) for agent in agents])
 
 
-def kept_agents(store: Store) -> dict[str, Agent] | None:
+def load_agents(store: Store) -> dict[str, Agent] | None:
     """Those added before by name, in the order they came; None where the file says nothing of agents.
 
     A damaged row is set aside alone.

@@ -1,28 +1,73 @@
-"""What is learnt on one encoder's vectors, kept apart from what is learnt on another's."""
+"""What is stored in the state file under which name, and on which encoder's vectors it was learnt.
+
+Names without a vector space hold for all encoders; the others are stored once for each space, through a
+`SpaceScopedStore`, so that nothing learnt on one encoder's vectors is ever read under another's.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Protocol
 
-__all__ = ["Apart", "Keeper", "name_in"]
+__all__ = [
+    "ADAPTERS",
+    "ATTENTION",
+    "ATTENTION_REVIEWED",
+    "BACKENDS",
+    "FASTGRNN",
+    "FEDERATED",
+    "JOBS",
+    "PROFILES",
+    "RELIABILITY",
+    "REPLAY",
+    "REQUESTS",
+    "REVIEWED",
+    "SCOPED",
+    "SONA",
+    "TIERS",
+    "UNSCOPED",
+    "BlobStore",
+    "SpaceScopedStore",
+    "name_in",
+    "scorer_name",
+]
+
+# Of all encoders.
+FEDERATED = "federated"  # the server's coordinator: learning.federated
+JOBS = "loops"  # when each job last ran: jobs
+PROFILES = "selector-profiles"  # the page's list of backends: sizing.selector.BackendProfile
+RELIABILITY = "reliability"  # the page's confidences and what came of them
+REQUESTS = "requests"  # the latest answered ones, to be rated by a later process: query.requests
+REVIEWED = "reviewed"  # id of the last feedback that a review of the router has seen
+TIERS = "tiers"  # sizing.trained.TrainedTiers, which names its own encoder
+UNSCOPED = frozenset({FEDERATED, JOBS, PROFILES, RELIABILITY, REQUESTS, REVIEWED, TIERS})
+
+# Of one vector space each.
+ADAPTERS = "adaptive"  # learning.adaptive, and its domains below it as adaptive/<domain>
+ATTENTION = "attention"  # memory.attention
+ATTENTION_REVIEWED = "attention-reviewed"  # id of the last rated search that a review has seen
+BACKENDS = "orchestrator"  # sizing.selector.LLMOrchestrator, in the page and elsewhere
+FASTGRNN = "fastgrnn"  # sizing.fastgrnn
+REPLAY = "replay"  # sizing.fastgrnn.replay
+SONA = "sona"  # learning.sona
+SCOPED = frozenset({ADAPTERS, ATTENTION, ATTENTION_REVIEWED, BACKENDS, FASTGRNN, REPLAY, SONA})
 
 _FIRST = "minilm-"  # of the spaces that state files began with: what is learnt in them has plain names
 
 
-class Keeper(Protocol):
-    """Keeps bytes under names: a `Store`, or a part of one."""
+class BlobStore(Protocol):
+    """Stores bytes under names: a `Store`, or a part of one."""
 
-    def keep(self, name: str, data: bytes) -> None:
-        """Keep learnt weights under a name, in the place of what was there."""
+    def put(self, name: str, data: bytes) -> None:
+        """Store bytes under a name, in the place of what was there. Raises StoreError: it cannot be written."""
         ...
 
     def save(self, name: str, dump: Callable[[], bytes]) -> bool:
-        """`keep` what `dump` gives, or set it aside; whether it was kept."""
+        """`put` what `dump` gives, or set it aside; whether it was written. Raises StoreError: nothing can be."""
         ...
 
-    def kept(self, name: str) -> bytes | None:
-        """Learnt weights, None when there are none."""
+    def load(self, name: str) -> bytes | None:
+        """What was stored, None where there is nothing. Raises StoreError: it is damaged."""
         ...
 
 
@@ -31,20 +76,29 @@ def name_in(space: str, name: str) -> str:
     return name if space.startswith(_FIRST) else f"{name}@{space}"
 
 
-class Apart:
-    """The part of a store for one vector space."""
+def scorer_name(encoder: str) -> str:
+    """Under which name the router's scorer of an encoder is stored."""
+    return f"router-{encoder}"
 
-    def __init__(self, store: Keeper, space: str) -> None:
-        self._store, self._space = store, space
 
-    def keep(self, name: str, data: bytes) -> None:
-        """As `Store.keep`. Raises StoreError: it cannot be written."""
-        self._store.keep(name_in(self._space, name), data)
+class SpaceScopedStore:
+    """The part of a store for one vector space.
+
+    Args:
+        space: its name, e.g. "ruvltra-256".
+    """
+
+    def __init__(self, store: BlobStore, space: str) -> None:
+        self._store, self.space = store, space
+
+    def put(self, name: str, data: bytes) -> None:
+        """As `Store.put`. Raises StoreError: it cannot be written."""
+        self._store.put(name_in(self.space, name), data)
 
     def save(self, name: str, dump: Callable[[], bytes]) -> bool:
-        """As `Store.save`. Raises StoreError: nothing can be kept."""
-        return self._store.save(name_in(self._space, name), dump)
+        """As `Store.save`. Raises StoreError: nothing can be written."""
+        return self._store.save(name_in(self.space, name), dump)
 
-    def kept(self, name: str) -> bytes | None:
-        """As `Store.kept`. Raises StoreError: it is damaged."""
-        return self._store.kept(name_in(self._space, name))
+    def load(self, name: str) -> bytes | None:
+        """As `Store.load`. Raises StoreError: it is damaged."""
+        return self._store.load(name_in(self.space, name))

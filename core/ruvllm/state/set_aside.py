@@ -104,13 +104,13 @@ class SetAside:
         return done
 
     def save(self, name: str, dump: Callable[[], bytes]) -> bool:
-        """`Store.keep` what `dump` gives; whether it could be written. Raises StoreError: the file takes nothing."""
+        """`Store.put` what `dump` gives; whether it could be written. Raises StoreError: the file takes nothing."""
         data = list[bytes]()
 
         def write(_: Sequence[str]) -> None:
             if not data:
                 data.append(dump())
-            self._store.keep(name, data[0])
+            self._store.put(name, data[0])
 
         written = self.write_each("learnt", [name], write, str, lambda _: {"name": name, "data": base64_of(data[0])})
         if written:  # what was set aside is older

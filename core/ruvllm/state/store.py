@@ -238,7 +238,7 @@ class Store:
         with self.write() as db:
             return db.execute("UPDATE feedback SET undone = 1 WHERE id = ? AND NOT undone", (id,)).rowcount > 0
 
-    def keep(self, name: str, data: bytes) -> None:
+    def put(self, name: str, data: bytes) -> None:
         """Keep learnt weights under a name, in the place of what was there."""
         with self.write() as db:
             db.execute(
@@ -248,10 +248,10 @@ class Store:
             )
 
     def save(self, name: str, dump: Callable[[], bytes]) -> bool:
-        """`keep` what `dump` gives, or set it aside; whether it was kept. Raises StoreError: nothing can be kept."""
+        """`put` what `dump` gives, or set it aside; whether it was written. Raises StoreError: nothing can be kept."""
         return self.set_aside.save(name, dump)
 
-    def kept(self, name: str) -> bytes | None:
+    def load(self, name: str) -> bytes | None:
         """Learnt weights, None when there are none. Raises StoreError when they are damaged."""
         rows = self.read("SELECT data, sha256 FROM learnt WHERE name = ?", (name,))
         if not rows:

@@ -25,7 +25,7 @@ from ruvllm import Agent, Feedback, InputError, RuvLLM, StoreError
 from ruvllm.agents.catalog import builtin_agents
 from ruvllm.agents.incoming import read_incoming
 from ruvllm.encoders.protocol import pause
-from ruvllm.state.agents import keep_agents, kept_agents
+from ruvllm.state.agents import load_agents, save_agents
 from ruvllm.state.store import Store
 from ruvllm.text.surrogates import well_formed_json
 
@@ -121,7 +121,7 @@ class Bridge:
             note(now.store, text, decision, agent)
         await now.afeedback(text, agent, weight)
         if later is not None:  # it read the log before this; it may even have taken over meanwhile
-            later.router.note(Feedback(text, agent, float(weight)))
+            later.routing.router.note(Feedback(text, agent, float(weight)))
 
     async def undo_feedback(self, id: int) -> bool:
         """Take feedback back: a router that has never heard of it answers from now on; whether there was such."""
@@ -138,10 +138,10 @@ class Bridge:
 
     async def upgrade(self) -> str:
         """RuvLTRA is connected: warm up a router that asks it and has missed no change, then change over; the mode."""
-        while self._next is None and self._now.mode != self._mode:
+        while self._next is None and self._now.encoders.mode != self._mode:
             changes, self._next = self._changes, self._build(self._own, self._mode)
             try:
-                await self._next.router.warm(pause)
+                await self._next.routing.router.warm(pause)
                 if changes == self._changes:
                     self._change(self._next)
                     self._next = None
@@ -149,7 +149,7 @@ class Bridge:
                 if self._next is not None:
                     self._next.close()
                     self._next = None
-        return self._now.mode
+        return self._now.encoders.mode
 
     async def stats(self) -> dict[str, Any]:
         """What the core says but its path, and what was skipped."""
@@ -193,7 +193,7 @@ class Bridge:
         """A router that can answer at once: without RuvLTRA, unless it was asked for alone."""
         llm = self._build(own, "ruvltra" if self._mode == "ruvltra" else "static")
         try:
-            await llm.router.warm(pause)  # the page has its turn meanwhile
+            await llm.routing.router.warm(pause)  # the page has its turn meanwhile
         except BaseException:
             llm.close()
             raise
@@ -224,14 +224,14 @@ class Bridge:
                 self._problems.append(problem_row(error))
                 lost = True
         self._llm = await self._ready(self._own)
-        return {"dim": self._llm.static.dim, "lost": lost}
+        return {"dim": self._llm.encoders.static.dim, "lost": lost}
 
     async def _exchange(self, own: dict[str, Agent]) -> None:
         """Route among these of the user's, and have them in the state file if they belong there."""
         llm = await self._ready(own)
         if self._keeps:
             try:
-                keep_agents(llm.store, own.values())
+                save_agents(llm.store, own.values())
             except StoreError:
                 llm.close()
                 raise
@@ -258,7 +258,7 @@ class Bridge:
         for lesson in lessons:
             for llm in (self._now, self._next):
                 if llm is not None and any(one.name == lesson.agent for one in llm.agents):
-                    llm.router.note(lesson)
+                    llm.routing.router.note(lesson)
         return False
 
     async def _restore(self, data: bytes) -> None:
@@ -290,10 +290,10 @@ class Bridge:
             return kept
         if self._own:
             with closing(Store(_STATE)) as store:
-                keep_agents(store, self._own.values())
+                save_agents(store, self._own.values())
         return self._own
 
 
 def _kept() -> dict[str, Agent] | None:
     with closing(Store(_STATE)) as store:
-        return kept_agents(store)
+        return load_agents(store)

@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 from ruvllm import Decision
+from ruvllm.state.names import RELIABILITY
 from ruvllm.state.store import Store
 
 __all__ = ["note", "reliability"]
 
-_NAME = "reliability"  # in the state file
 _MOST = 1_000  # decisions kept, the latest
 _BINS = 10  # of equal width, as the expected calibration error has them (Naeini et al. 2015)
 
@@ -26,7 +26,7 @@ def note(store: Store, text: str, decision: Decision, agent: str) -> None:
     if store.read("SELECT 1 FROM feedback WHERE text = ? LIMIT 1", (text,)):
         return
     told = [*_told(store), (decision.confidence, decision.agent == agent)][-_MOST:]
-    store.keep(_NAME, json.dumps(told).encode())
+    store.put(RELIABILITY, json.dumps(told).encode())
 
 
 def reliability(store: Store) -> dict[str, Any]:
@@ -46,5 +46,5 @@ def reliability(store: Store) -> dict[str, Any]:
 
 
 def _told(store: Store) -> list[tuple[float, bool]]:
-    data = store.kept(_NAME)
+    data = store.load(RELIABILITY)
     return [(float(c), bool(right)) for c, right in json.loads(data)] if data else []

@@ -22,12 +22,11 @@ from ruvllm.memory.subgraph import EDGE_KINDS, Edge
 from ruvllm.rlm.decompose import RuleDecomposer
 from ruvllm.rlm.plan import SubQuery
 from ruvllm.sizing.selector import BackendProfile, Choice, LLMOrchestrator
-from ruvllm.state.names import name_in
+from ruvllm.state.names import BACKENDS, PROFILES, name_in
 from ruvllm.state.record import Memory
 
 __all__ = ["METHODS", "Workbench"]
 
-_BACKENDS, _PROFILES = "selector", "selector-profiles"  # names in the state file
 _OPEN = 256  # choices and answers that may still be judged
 METHODS = frozenset({
     "add_memory", "backend_stats", "decompose", "feedback_list", "forget_memory", "learn_patterns",
@@ -160,8 +159,8 @@ class Workbench:
 
     async def learn_patterns(self) -> dict[str, Any]:
         """Distil patterns of all that was rated, now."""
-        self._now.learners.engine.force_learn()
-        self._now.learners.engine.flush()
+        self._now.learning.engine.force_learn()
+        self._now.learning.engine.flush()
         return await self.patterns()
 
     async def reliability(self) -> dict[str, Any]:
@@ -185,7 +184,7 @@ class Workbench:
         self._selector = self._made(backends, budget, explore)
         self._choices.clear()
         profiles = {"backends": backends, "budget": budget, "explore": explore}
-        self._now.store.keep(_PROFILES, json.dumps(profiles).encode())
+        self._now.store.put(PROFILES, json.dumps(profiles).encode())
         return await self.save_backends()
 
     async def select(
@@ -228,7 +227,7 @@ class Workbench:
 
     async def save_backends(self) -> dict[str, Any]:
         """Write what was learnt of backends into the state file."""
-        self._now.store.keep(self._kept_as, self._backends.to_bytes())
+        self._now.store.put(self._stored_as, self._backends.to_bytes())
         self._unsaved = False
         return await self.backend_stats()
 
@@ -237,25 +236,25 @@ class Workbench:
         return self._current()
 
     @property
-    def _kept_as(self) -> str:
-        return name_in(self._now.space, _BACKENDS)
+    def _stored_as(self) -> str:
+        return name_in(self._now.encoders.space, BACKENDS)
 
     @property
     def _backends(self) -> LLMOrchestrator:
         """The chooser, with what an earlier visit learnt; anew where that cannot be read, which its stats tell."""
         if self._selector is None:
-            data = self._now.store.kept(_PROFILES)
+            data = self._now.store.load(PROFILES)
             if data is None:
                 raise InputError("no backends are set", field="backends", fix="name two or more with `setBackends`")
             self._selector = self._made(**json.loads(data))
-            learnt = self._now.store.kept(self._kept_as)
+            learnt = self._now.store.load(self._stored_as)
             if learnt is not None and not self._selector.resume(learnt):
-                self._now.store.keep(f"{self._kept_as}-unread", learnt)
+                self._now.store.put(f"{self._stored_as}-unread", learnt)
         return self._selector
 
     def _made(self, backends: list[dict[str, Any]], budget: float | None, explore: int) -> LLMOrchestrator:
         profiles = [BackendProfile(**checked(BackendProfile, row, f"backends[{i}].")) for i, row in enumerate(backends)]
-        made = LLMOrchestrator(profiles, self._now.static, budget=budget, explore=explore)
+        made = LLMOrchestrator(profiles, self._now.encoders.static, budget=budget, explore=explore)
         made.ledger.every = 1  # a person looks at each outcome
         return made
 

@@ -22,7 +22,7 @@ from ruvllm.learning.patterns import PATTERN_TYPES, Pattern, TypeGuesser
 from ruvllm.learning.sona.config import SonaConfig
 from ruvllm.learning.sona.core import SonaCore, SonaReport, SonaStats, Verdict
 from ruvllm.learning.trajectories import Scalar, TrajectoryBuilder
-from ruvllm.state.names import Keeper
+from ruvllm.state.names import SONA, BlobStore
 from ruvllm.state.packing import Arrays
 
 __all__ = ["SonaConfig", "SonaEngine", "SonaReport", "SonaStats"]
@@ -30,7 +30,6 @@ __all__ = ["SonaConfig", "SonaEngine", "SonaReport", "SonaStats"]
 _OPEN = 1_000  # trajectories that may go on at a time; the oldest is given up beyond it
 _RETRIEVED = 3  # patterns that a verdict is tempered by
 _MOST = 1e15  # of a vector's numbers
-_NAME = "sona"
 
 _QUERY = {"limit": "k"} | dict.fromkeys(("text", "embedding", "vector", "query_embedding", "task"), "query")
 _TASK = dict.fromkeys(("text", "embedding", "vector", "query_embedding", "query", "input"), "task")
@@ -70,7 +69,7 @@ class SonaEngine(Hinting):
         self,
         config: SonaConfig | Mapping[str, Any] | int | None = None,
         encoder: Encoder | None = None,
-        store: Keeper | None = None,
+        store: BlobStore | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.config = config = SonaConfig.of(config)
@@ -86,13 +85,13 @@ class SonaEngine(Hinting):
         self._open: OrderedDict[int, TrajectoryBuilder] = OrderedDict()
         self._begun = 0
         self.core = SonaCore(self.dim, config, clock)
-        if store is not None and (data := store.kept(_NAME)) is not None:
+        if store is not None and (data := store.load(SONA)) is not None:
             self._take_up(SonaCore.from_bytes(data, clock, config))
 
     def _take_up(self, core: SonaCore) -> None:
         if core.dim != self.dim:
             fix = "use the encoder it was learnt with, or another state file"
-            raise StoreError(f"what is kept was learnt on {core.dim} dimensions, not {self.dim}", field=_NAME, fix=fix)
+            raise StoreError(f"what is kept was learnt on {core.dim} dimensions, not {self.dim}", field=SONA, fix=fix)
         self.core = core
 
     @classmethod
@@ -100,7 +99,7 @@ class SonaEngine(Hinting):
         cls,
         config: SonaConfig | Mapping[str, Any] | int | None = None,
         encoder: Encoder | None = None,
-        store: Keeper | None = None,
+        store: BlobStore | None = None,
         **options: Any,
     ) -> SonaEngine:
         """An engine with a SonaConfig, or with options by name. Raises ConfigError: an unusable one."""
@@ -224,7 +223,7 @@ class SonaEngine(Hinting):
                 self.force_learn()
         finally:  # what a cycle has not finished waits for the next one
             if self._store is not None:
-                self._store.save(_NAME, self.to_bytes)
+                self._store.save(SONA, self.to_bytes)
 
     @by_object("", _QUERY)
     def find_patterns(self, query: Query, k: int = 5) -> list[Pattern]:

@@ -33,12 +33,12 @@ from ruvllm.state.store import Store
 __all__ = [
     "Example",
     "Trained",
-    "kept_attention",
     "load_attention",
     "loss_of",
     "mean_ndcg",
     "ndcg",
     "save_attention",
+    "saved_attention",
     "train_attention",
 ]
 
@@ -241,7 +241,7 @@ def mean_ndcg(attention: GraphAttention, examples: Sequence[Example], k: int = 1
 
 def save_attention(store: Store, attention: GraphAttention, name: str = "attention") -> None:
     """Keep what was learnt in the state file."""
-    store.keep(name, pack(attention.weights))
+    store.put(name, pack(attention.weights))
 
 
 def load_attention(
@@ -252,17 +252,17 @@ def load_attention(
     Raises:
         StoreError: it is damaged, or was learnt for another width or number of heads.
     """
-    data = store.kept(name)
+    data = store.load(name)
     return GraphAttention(dim, heads, rounds=rounds, weights=None if data is None else unpack(data, dim, heads))
 
 
-def kept_attention(store: Store, dim: int, *, name: str = "attention") -> GraphAttention | None:
+def saved_attention(store: Store, dim: int, *, name: str = "attention") -> GraphAttention | None:
     """The layer in the state file; None when there is none, or one of another encoder's width.
 
     Raises:
         StoreError: it is damaged.
     """
-    data = store.kept(name)
+    data = store.load(name)
     if data is None or width_of(data) != dim:
         return None
     heads = heads_for(dim)

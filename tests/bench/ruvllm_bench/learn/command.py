@@ -144,7 +144,7 @@ def _speed_rows() -> Iterator[_Row]:
 def _federated_rows(intents: IntentSet) -> Iterator[_Row]:
     from ruvllm_bench.learn.federated import measure_federated
 
-    encoder = RuvLLM(encoder="static").static
+    encoder = RuvLLM(encoder="static").encoders.static
     told = [(text, label) for label, texts in intents.train.items() for text in texts]
     asked = [(prompt.text, prompt.agent) for prompt in intents.test]
     sets = [([text for text, _ in rows], [label for _, label in rows]) for rows in (told, asked)]

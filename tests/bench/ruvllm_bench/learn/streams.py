@@ -97,9 +97,9 @@ def stream(
                 feedback = Feedback(text, decision.agent, right=decision.agent == said)
             else:
                 feedback = Feedback(text, said)
-            run_now(llm.router.learn(feedback))
+            run_now(llm.routing.router.learn(feedback))
             if number % _REVIEW == 0:
-                run_now(llm.router.review())
+                run_now(llm.routing.router.review())
             advance()
     return out
 
@@ -111,10 +111,10 @@ def review_seconds(data: IntentSet, encoder: str, feedbacks: int = 1_000) -> flo
     )
     with RuvLLM(agents, encoder=encoder) as llm:
         for text, label in rest[:feedbacks]:
-            llm.router.note(Feedback(text, label))
-        run_now(llm.router.warm())  # each is learnt at once
+            llm.routing.router.note(Feedback(text, label))
+        run_now(llm.routing.router.warm())  # each is learnt at once
         began = perf_counter()
-        run_now(llm.router.review())
+        run_now(llm.routing.router.review())
         return perf_counter() - began
 
 
@@ -166,8 +166,8 @@ def few_feedbacks(
             with RuvLLM(collection.agents, encoder=encoder) as llm:
                 before += [llm.route(text).agent == agent for text, agent in asked]
                 for feedback in taught:
-                    run_now(llm.router.learn(feedback))
-                run_now(llm.router.review())
+                    run_now(llm.routing.router.learn(feedback))
+                run_now(llm.routing.router.review())
                 after += [llm.route(text).agent == agent for text, agent in asked]
         advance()
     return Few(float(np.mean(before)), float(np.mean(after)), len(before))
@@ -202,8 +202,8 @@ def forgetting(data: IntentSet, encoder: str, *, groups: int = 5, advance: Advan
     def taught(llm: RuvLLM, labels: Sequence[str]) -> float:
         for label in labels:
             for text in data.train[label]:
-                llm.router.note(Feedback(text, label))
-        run_now(llm.router.review())
+                llm.routing.router.note(Feedback(text, label))
+        run_now(llm.routing.router.review())
         return float(np.mean([llm.route(prompt.text).agent == prompt.agent for prompt in asked]))
 
     accuracy = list[float]()
@@ -222,7 +222,7 @@ def forgetting_without_replay(data: IntentSet, *, ewc: bool, groups: int = 5) ->
     Args:
         ewc: hold it back by EWC++.
     """
-    encoder = RuvLLM(encoder="static").static
+    encoder = RuvLLM(encoder="static").encoders.static
     parts = _parts(data, groups)
     labels = [label for part in parts for label in part]
     number = {label: i for i, label in enumerate(labels)}

@@ -44,7 +44,7 @@ def measure_hits(task: Task) -> None:
         vectors = llm.embed(texts)
         topics = assign(vectors, kmeans(vectors, len(llm.agents)))  # like texts are mostly one agent's
         for text, topic in zip(texts, topics.tolist(), strict=True):
-            llm.router.note(Feedback(text, llm.agents[topic].name))
+            llm.routing.router.note(Feedback(text, llm.agents[topic].name))
         near = list[int]()
         for i in range(_ASKED):
             asked = _FRAMES[i % len(_FRAMES)].format(texts[i * 7 % len(texts)])

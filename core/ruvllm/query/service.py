@@ -3,131 +3,85 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import aclosing, suppress
 from copy import copy
-from dataclasses import dataclass, field, replace
-from time import perf_counter
-from typing import Any, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ruvllm.config import Config
-from ruvllm.encoders.protocol import Pause
-from ruvllm.errors import BackendError, InputError, StoreError
+from ruvllm.encoders.protocol import run_now
+from ruvllm.errors import InputError, StoreError
 from ruvllm.inference.backend import Backend, Chunk, Completion, LocalParams, Message, Params, Usage
 from ruvllm.inference.extractive import Extractive
-from ruvllm.inference.tiers import Ladder
+from ruvllm.inference.factory import make_tiers
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.query.learners import Learners
-from ruvllm.query.outcomes import Outcomes, Routing
-from ruvllm.query.prompting import Prompt, compose, verbatim
-from ruvllm.query.requests import Asked, EdgeKey, open_requests
-from ruvllm.query.responses import STAGES, Applied, Constraints, Delta, Event, Response, Routed, Source
-from ruvllm.query.retrieval import Retrieved, Retriever
-from ruvllm.query.sessions import Conversation, new_id, open_sessions
+from ruvllm.query.loops import OwnLoop
+from ruvllm.query.outcomes import Outcomes
+from ruvllm.query.prompting import compose, verbatim
+from ruvllm.query.requests import Asked, open_requests
+from ruvllm.query.responses import Applied, Constraints, Delta, Event, Response, Routed, Session
+from ruvllm.query.retrieval import Retriever
+from ruvllm.query.sessions import open_sessions
+from ruvllm.query.turn import Turn
 from ruvllm.query.writeback import WriteBack
-from ruvllm.query.writers import Plan, Writers, size_of, writes
-from ruvllm.sizing.fastgrnn import Choice, ModelSize
-from ruvllm.sizing.fastgrnn.session import RouterSession
+from ruvllm.query.writers import Writers, size_of, writes
+from ruvllm.routing.router import checked_text
+from ruvllm.routing.service import RoutingService
+from ruvllm.sizing.fastgrnn import ModelSize
 from ruvllm.sizing.tiers import CONFIRM_FROM
+from ruvllm.state.names import SpaceScopedStore
 from ruvllm.state.steps import Steps
 from ruvllm.text.surrogates import well_formed
-from ruvllm.types import Agent, Decision
+from ruvllm.types import Agent, Decision, Tier
 
-__all__ = ["Pipeline", "Turn"]
+if TYPE_CHECKING:
+    from ruvllm.rlm.answers import RlmAnswer
+    from ruvllm.rlm.controller import RlmController
+    from ruvllm.rlm.document import Document
 
+__all__ = ["QueryService", "id_of"]
 
-@dataclass(slots=True)
-class Turn:
-    """One query on its way: each step fills in what the next ones need."""
-
-    text: str
-    constraints: Constraints
-    conversation: Conversation | None
-    state: RouterSession  # the session's, one turn on; the session takes it when the turn is finished
-    messages: tuple[Message, ...] = ()
-    request_id: str = field(default_factory=lambda: new_id("req"))
-    found: Retrieved = field(init=False)
-    decision: Decision = field(init=False)
-    agent: Agent | None = None  # who answers; None where the router is too unsure of it
-    choice: Choice | None = None
-    sources: tuple[Source, ...] = ()
-    edges: tuple[EdgeKey, ...] = ()
-    plan: Plan = field(init=False)
-    prompt: Prompt = field(init=False)
-    writer: Backend = field(init=False)
-    latency: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))  # µs
-    began: float = field(default_factory=perf_counter)
-    since: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.since = self.began
-
-    def lap(self, stage: str) -> None:
-        """All time since the last lap belongs to this stage, so that none is lost between two of them."""
-        now = perf_counter()
-        self.latency[stage] += (now - self.since) * 1e6
-        self.since = now
-
-    @property
-    def left(self) -> float | None:
-        """Seconds until the answer has to be there; None without a limit."""
-        limit = self.constraints.max_latency_ms
-        return None if limit is None else max(0.0, limit / 1_000 - (perf_counter() - self.began))
-
-    def too_slow(self) -> BackendError:
-        """The error when there is no answer in time."""
-        limit, name = self.constraints.max_latency_ms, self.plan.backend.name
-        message = f"{name} had no answer within {limit:g} ms"
-        return BackendError(message, kind="timeout", field="max_latency_ms", fix="allow more time, or a smaller model")
-
-    def warnings(self, author: Backend, dropped: int) -> tuple[str, ...]:
-        """What the answer had to do without, and who had to stand in for whom.
-
-        Args:
-            author: who gave it.
-            dropped: messages that it did not read.
-        """
-        remembered = isinstance(author, Extractive)  # by one who reads all that was found
-        out = () if remembered else self.prompt.left_out
-        if dropped:
-            out += (f"{dropped} of {len(self.prompt.messages)} messages did not fit into {author.name}'s context",)
-        errors = self.writer.errors if isinstance(self.writer, Ladder) else ()
-        if not errors or author is self.plan.backend:
-            return out
-        who = "memory" if remembered else author.name
-        return (*out, f"{self.plan.backend.name} gave no answer ({errors[0].kind}); {who} answers instead")
-
-
+T = TypeVar("T")
 _SESSIONS = 500  # written in one tick, at most
 
 
-class Pipeline:
-    """Answers queries.
+class QueryService:
+    """Answers queries, keeps sessions and takes feedback about answers.
 
     Args:
+        routing: names agents, and takes feedback about them.
         memory: where sources come from, and good answers go.
-        router: names agents, and takes feedback about them.
-        writers: the backends.
-        learners: what learns beside the router.
         config: of everything else.
         steps: guards what is done behind the answers.
+        backends: by tier or its name, in the place of the configured ones.
 
     Attributes:
+        writers: the backends, and how each is asked.
+        learners: what learns from answers beside the router.
+        sessions: the conversations.
         queries: answered so far.
         micros: that they took in all, without the time that backends took.
+
+    Raises:
+        ConfigError: a backend that cannot be made, or for a tier that there is not.
     """
 
     def __init__(
         self,
+        routing: RoutingService,
         memory: MemoryStore,
-        router: Routing,
-        writers: Writers,
-        learners: Learners,
         config: Config,
         steps: Steps,
+        backends: Mapping[Tier | str, Backend] | None = None,
     ) -> None:
-        self.writers, self.learners, self._steps = writers, learners, steps
-        self._memory, self._router, self._config = memory, router, config
+        tiers = make_tiers(config.inference, memory.encoder, backends)
+        self.writers = writers = Writers(tiers, config.inference, Extractive(memory.encoder))
+        scoped = SpaceScopedStore(memory.store, memory.space)
+        self.learners = learners = Learners(memory.encoder, scoped, config.router, config.learning)
+        self._routing, self._memory, self._config, self._steps = routing, memory, config, steps
+        self._loop: OwnLoop | None = None
         self._fresh = learners.start()
         self._choosing = learners.enabled and not writers.local
         self.sessions = open_sessions(lambda: copy(self._fresh), config.sessions, memory.store)
@@ -135,14 +89,24 @@ class Pipeline:
         kept = config.memory if learners.enabled else replace(config.memory, write_back=False)
         self.writes = WriteBack(memory, kept)
         self._retriever = Retriever(memory, config.memory)
-        self._outcomes = Outcomes(router, memory, self.writes, learners)
+        self._outcomes = Outcomes(routing, memory, self.writes, learners)
         self.queries, self.micros = 0, 0.0
 
     async def answer(
-        self, text: str, session: str | None, constraints: Constraints, messages: Sequence[Message] = ()
+        self,
+        text: str,
+        *,
+        session: Session | str | None = None,
+        constraints: Constraints | Mapping[str, Any] | None = None,
+        messages: Sequence[Message] = (),
     ) -> Response:
-        """The whole answer. See `RuvLLM.aquery`."""
-        turn = await self._prepare(text, session, constraints, messages)
+        """The whole answer. See `RuvLLM.query`.
+
+        Args:
+            messages: the whole conversation as the backend shall read it, where the caller keeps it: then neither
+                history nor notes are added, and `text` is only what is routed and remembered.
+        """
+        turn = await self._prepare(checked_text(text), id_of(session), Constraints.of(constraints), messages)
         messages, params = turn.prompt.messages, self._params(turn)
         if turn.left is None or self.writers.local:
             completion = await turn.writer.generate(messages, params)
@@ -155,10 +119,20 @@ class Pipeline:
         turn.lap("generation")
         return self._finish(turn, completion)
 
-    async def stream(
-        self, text: str, session: str | None, constraints: Constraints, messages: Sequence[Message] = ()
+    def stream(
+        self,
+        text: str,
+        *,
+        session: Session | str | None = None,
+        constraints: Constraints | Mapping[str, Any] | None = None,
+        messages: Sequence[Message] = (),
     ) -> AsyncIterator[Event]:
-        """The same in pieces. Until its last one is there nothing is kept of it: a caller may leave at any time."""
+        """The same in pieces. Until its last one is there nothing is stored of it: a caller may leave at any time."""
+        return self._stream(checked_text(text), id_of(session), Constraints.of(constraints), messages)
+
+    async def _stream(
+        self, text: str, session: str | None, constraints: Constraints, messages: Sequence[Message]
+    ) -> AsyncIterator[Event]:
         turn = await self._prepare(text, session, constraints, messages)
         plan = turn.plan
         yield Routed(turn.request_id, session, turn.decision, plan.info, turn.prompt.sources)
@@ -184,19 +158,34 @@ class Pipeline:
         )
         yield self._finish(turn, whole)
 
-    async def feedback(self, request_id: str, **said: Any) -> Applied:
+    async def feedback(
+        self,
+        request_id: str,
+        rating: float | None = None,
+        correction: str | None = None,
+        task_success: bool | None = None,
+        agent: str | None = None,
+    ) -> Applied:
         """See `RuvLLM.feedback_request`."""
-        return await self._outcomes.apply(self.log.get(request_id), **said)
+        request = self.log.get(request_id)
+        return await self._outcomes.apply(request, rating, correction, task_success, agent)
 
-    async def tick(self, budget_s: float, pause: Pause) -> None:
-        """Write what waits if it is time, and learn in the background. Raises StoreError: the file takes nothing."""
+    def session(self, id: Session | str) -> Session:
+        """A conversation as it stands. Raises InputError: there is none, or it has ended."""
+        return self.sessions.get(id_of(id) or "").snapshot()
+
+    def end_session(self, id: Session | str) -> bool:
+        """Forget a conversation; whether there was one."""
+        return self.sessions.end(id_of(id) or "")
+
+    def write(self) -> None:
+        """Write what has waited long enough, or is enough. Raises StoreError: the file takes nothing."""
         with self._steps("answers"):
             if self.writes.due:
                 self.writes.flush()
         with self._steps("sessions"):
             self.sessions.flush(_SESSIONS)
         self._memory.store.tick()
-        await self.learners.tick(budget_s, self._steps, pause)
 
     def save(self) -> None:
         """Write all that waits. Raises StoreError: the file takes nothing."""
@@ -209,6 +198,51 @@ class Pipeline:
         self.learners.save(self._steps)
         with self._steps("memory"):
             self._memory.flush()
+
+    def rlm(self, backend: Backend | None = None, **settings: Any) -> RlmController:
+        """What takes complex queries and long documents apart, with this memory and these backends.
+
+        Args:
+            backend: writes; the large tier's when None, and what is found word for word where that is no model.
+            settings: fields of `RlmConfig`, and `decomposer`.
+
+        Raises:
+            ConfigError: a setting is unknown or out of range.
+        """
+        from ruvllm.rlm.controller import RlmController
+
+        tiers = self.writers.tiers
+        if backend is None and any(map(writes, tiers.backends.values())):
+            backend = tiers.at(Tier.LARGE)
+        return RlmController(self._memory.encoder, backend, self._memory, **settings)
+
+    async def answer_deep(self, text: str, *, context: str | Document | None = None, **settings: Any) -> RlmAnswer:
+        """The answer to a complex query, put together from those to its parts. See `RuvLLM.query_deep`."""
+        return await self.rlm(**settings).aquery(text, context=context)
+
+    def wait(self, coroutine: Coroutine[Any, Any, T], awaited: str) -> T:
+        """What a coroutine gives, for a synchronous caller.
+
+        Args:
+            awaited: what to await instead where an event loop is running.
+
+        Raises:
+            InputError: one is running, which would stand still meanwhile.
+        """
+        if self.writers.local:
+            return run_now(coroutine)
+        if self._loop is None:
+            self._loop = OwnLoop()
+        return self._loop.run(coroutine, awaited)
+
+    def close(self) -> None:
+        """Write all that waits and let go of the backends. Raises StoreError: the file takes nothing."""
+        try:
+            self.save()
+        finally:
+            if self._loop is not None:
+                self._loop.close(self.writers.tiers.close())
+                self._loop = None
 
     def stats(self) -> dict[str, Any]:
         """Counts since it began, and what there is now."""
@@ -249,7 +283,7 @@ class Pipeline:
         if turn.decision.confidence >= CONFIRM_FROM:
             turn.agent = agent
         elif pinned:  # an agent that is as likely as not the wrong one has no say
-            tier, pinned = await self._router.atier(text), False
+            tier, pinned = await self._routing.tier(text), False
         turn.choice = turn.state.decide(vector, text) if self._choosing else None
         turn.plan = self.writers.plan(tier, pinned, turn.choice, constraints, passing=bool(turn.messages))
         turn.lap("routing")
@@ -260,12 +294,12 @@ class Pipeline:
         return turn
 
     async def _routed(self, text: str) -> tuple[Decision, Agent]:
-        decision = await self._router.aroute(text)
+        decision = await self._routing.route(text)
         try:
-            return decision, self._router.agent(decision.agent)
+            return decision, self._routing.agent(decision.agent)
         except InputError:  # the agents were replaced while it was being routed
-            decision = await self._router.aroute(text)
-            return decision, self._router.agent(decision.agent)
+            decision = await self._routing.route(text)
+            return decision, self._routing.agent(decision.agent)
 
     def _compose(self, turn: Turn) -> None:
         plan, history = turn.plan, turn.conversation.history if turn.conversation else ()
@@ -368,3 +402,13 @@ def _estimated(turn: Turn, completion: Completion) -> float:
     """How good an answer is before anybody rates it: no better than its route or, if it says so, its backend."""
     own, route = completion.confidence, turn.decision.confidence
     return route if own is None else min(own, route)
+
+
+def id_of(session: Session | str | None) -> str | None:
+    """Of a session that may be given as such. Raises InputError: it is neither."""
+    if isinstance(session, Session):
+        return session.id
+    if not isinstance(session, str | None):
+        fix = "give what new_session returned, or its id"
+        raise InputError(f"session is a {type(session).__name__}", field="session", fix=fix)
+    return session

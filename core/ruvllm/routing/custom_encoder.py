@@ -1,4 +1,4 @@
-"""A model of the user's own in the place of ruvllm's encoders: for routing, memory and answers alike."""
+"""A user's model in the place of ruvllm's encoders: for routing, memory and answers alike."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from ruvllm.inference.encoder_model import open_encoder
 from ruvllm.inference.library import models_folder
 from ruvllm.routing.fusion import RouterWeights
 from ruvllm.routing.router import Router
-from ruvllm.routing.stored import keep_scorers
+from ruvllm.routing.stored import save_scorers
 from ruvllm.state.store import Store
 from ruvllm.types import Feedback
 
-__all__ = ["OwnEncoder"]
+__all__ = ["CustomEncoder"]
 
 
-class OwnEncoder:
-    """The model, and what is kept so that a start need not wait for it.
+class CustomEncoder:
+    """The model, and what is stored so that a start need not wait for it.
 
-    The built-in agents' texts take a language model minutes. Their vectors are kept in the models' folder, and the
+    The built-in agents' texts take a language model minutes. Their vectors are stored in the models' folder, and the
     scorers that were made of them in the state file.
 
     Args:
@@ -36,13 +36,13 @@ class OwnEncoder:
     Attributes:
         model: encodes.
         encoder: the same, with a cache.
-        kept: whether the state file has the scorers that are in use.
+        saved: whether the state file has the scorers that are in use.
     """
 
     def __init__(self, text: str) -> None:
         self.model: PooledEncoder = open_encoder(text)
         self.encoder = CachedEncoder(self.model)
-        self.kept = False
+        self.saved = False
         self._file = models_folder() / ".vectors" / f"{self.model.name}.npz"
         self._texts = _catalog_texts()
         self.model.known = dict(zip(self._texts, self._read(), strict=False))
@@ -52,28 +52,28 @@ class OwnEncoder:
         """Those of MiniLM for this encoder."""
         return weights.with_encoder(self.model.name, self.model.dim, MINILM.name)
 
-    def save(self, store: Store, router: Router, told: Sequence[Feedback]) -> None:
+    def save(self, store: Store, router: Router, feedback: Sequence[Feedback]) -> None:
         """Keep what is new.
 
         Args:
-            told: all feedback for the router's agents, oldest first.
+            feedback: all of it for the router's agents, oldest first.
 
         Raises:
             StoreError: the state file cannot be written.
         """
         mine = {name: scorer for name, scorer in router.learnt.items() if name == self.model.name}
-        if mine and not self.kept and store.path != ":memory:":
-            keep_scorers(store, mine, router.agents, told, router.weights)
-            self.kept = True
+        if mine and not self.saved and store.path != ":memory:":
+            save_scorers(store, mine, router.agents, feedback, router.weights)
+            self.saved = True
         if not self._had:
             self._write()
 
     def _read(self) -> Vectors:
         """float32 (texts, dim), or no rows."""
-        with suppress(OSError, ValueError, KeyError), np.load(self._file, allow_pickle=False) as kept:
-            vectors = kept["vectors"]
+        with suppress(OSError, ValueError, KeyError), np.load(self._file, allow_pickle=False) as stored:
+            vectors = stored["vectors"]
             fits = vectors.shape == (len(self._texts), self.model.dim) and vectors.dtype == np.float32
-            if fits and str(kept["digest"]) == builtin_digest():
+            if fits and str(stored["digest"]) == builtin_digest():
                 return np.asarray(vectors)
         return np.zeros((0, self.model.dim), np.float32)
 

@@ -1,11 +1,10 @@
-"""A pipeline made of its parts, and backends made of their configuration."""
+"""Backends as a configuration describes them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import cast
 
-from ruvllm.config import Config
 from ruvllm.encoders.protocol import Encoder
 from ruvllm.errors import ConfigError
 from ruvllm.inference.backend import Backend
@@ -17,18 +16,11 @@ from ruvllm.inference.library import find_model, missing
 from ruvllm.inference.local_models import LocalModels
 from ruvllm.inference.openai_http import OpenAiHttp
 from ruvllm.inference.tiers import Tiers
-from ruvllm.memory.memory import MemoryStore
 from ruvllm.options import TIERS, BackendConfig, InferenceConfig
-from ruvllm.query.learners import Learners
-from ruvllm.query.outcomes import Routing
-from ruvllm.query.pipeline import Pipeline
-from ruvllm.query.writers import Writers
 from ruvllm.reprs import shortened
-from ruvllm.state.names import Apart
-from ruvllm.state.steps import Steps
 from ruvllm.types import Tier
 
-__all__ = ["assemble", "local_models", "make_backend"]
+__all__ = ["local_models", "make_backend", "make_tiers"]
 
 # Where nobody said how long a prompt may be: a coding agent's begin at tens of thousands of tokens, and a limit of
 # ours would refuse what the server takes. Whatever ruvllm itself adds stays within `inference.context`.
@@ -36,22 +28,19 @@ _UNKNOWN_CONTEXT = 10_000_000
 _LOCAL_CONTEXT = 8_192  # the cache of what was read takes memory
 
 
-def assemble(
-    router: Routing, memory: MemoryStore, config: Config, backends: Mapping[Tier | str, Backend] | None, steps: Steps
-) -> Pipeline:
-    """A pipeline.
+def make_tiers(config: InferenceConfig, encoder: Encoder, backends: Mapping[Tier | str, Backend] | None) -> Tiers:
+    """The backends of all tiers; the extractive one alone where there is none.
 
     Args:
-        backends: by tier or its name; the config's when None.
-        steps: guards what it does behind the answers.
+        encoder: of the extractive backend.
+        backends: by tier or its name, in the place of the configured ones.
 
     Raises:
         ConfigError: a backend that cannot be made, or for a tier that there is not.
     """
     if backends is None:
-        tiers = config.inference.tiers
-        models = local_models(config.inference)
-        backends = {tier: make_backend(tier, one, memory.encoder, models) for tier, one in tiers.items()}
+        models = local_models(config)
+        backends = {tier: make_backend(tier, one, encoder, models) for tier, one in config.tiers.items()}
     if not isinstance(backends, Mapping):
         fix = 'give a mapping by tier, as {"large": …}'
         raise ConfigError(f"backends is {shortened(backends)}", field="backends", fix=fix)
@@ -59,12 +48,8 @@ def assemble(
         if not hasattr(backend, "generate"):
             fix = "give a Backend, or name one by url or model in the `inference.tiers` of a config"
             raise ConfigError(f"backends.{tier} is {shortened(backend)}"[:120], field="backends", fix=fix)
-    if not backends:
-        backends = {Tier.BOOSTER: Extractive(memory.encoder)}
     chosen = {_tier(tier): backend for tier, backend in backends.items()}
-    writers = Writers(Tiers(chosen), config.inference, Extractive(memory.encoder))
-    learners = Learners(memory.encoder, Apart(memory.store, memory.space), config.router, config.learning)
-    return Pipeline(memory, router, writers, learners, config, steps)
+    return Tiers(chosen or {Tier.BOOSTER: Extractive(encoder)})
 
 
 def local_models(config: InferenceConfig) -> LocalModels:

@@ -1,0 +1,84 @@
+"""One query on its way through the service: each step fills in what the next ones need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from time import perf_counter
+
+from ruvllm.errors import BackendError
+from ruvllm.inference.backend import Backend, Message
+from ruvllm.inference.extractive import Extractive
+from ruvllm.inference.tiers import Ladder
+from ruvllm.query.prompting import Prompt
+from ruvllm.query.requests import EdgeKey
+from ruvllm.query.responses import STAGES, Constraints, Source
+from ruvllm.query.retrieval import Retrieved
+from ruvllm.query.sessions import Conversation, new_id
+from ruvllm.query.writers import Plan
+from ruvllm.sizing.fastgrnn import Choice
+from ruvllm.sizing.fastgrnn.session import RouterSession
+from ruvllm.types import Agent, Decision
+
+__all__ = ["Turn"]
+
+
+@dataclass(slots=True)
+class Turn:
+    """One query on its way: each step fills in what the next ones need."""
+
+    text: str
+    constraints: Constraints
+    conversation: Conversation | None
+    state: RouterSession  # the session's, one turn on; the session takes it when the turn is finished
+    messages: tuple[Message, ...] = ()
+    request_id: str = field(default_factory=lambda: new_id("req"))
+    found: Retrieved = field(init=False)
+    decision: Decision = field(init=False)
+    agent: Agent | None = None  # who answers; None where the router is too unsure of it
+    choice: Choice | None = None
+    sources: tuple[Source, ...] = ()
+    edges: tuple[EdgeKey, ...] = ()
+    plan: Plan = field(init=False)
+    prompt: Prompt = field(init=False)
+    writer: Backend = field(init=False)
+    latency: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))  # µs
+    began: float = field(default_factory=perf_counter)
+    since: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.since = self.began
+
+    def lap(self, stage: str) -> None:
+        """All time since the last lap belongs to this stage, so that none is lost between two of them."""
+        now = perf_counter()
+        self.latency[stage] += (now - self.since) * 1e6
+        self.since = now
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until the answer has to be there; None without a limit."""
+        limit = self.constraints.max_latency_ms
+        return None if limit is None else max(0.0, limit / 1_000 - (perf_counter() - self.began))
+
+    def too_slow(self) -> BackendError:
+        """The error when there is no answer in time."""
+        limit, name = self.constraints.max_latency_ms, self.plan.backend.name
+        message = f"{name} had no answer within {limit:g} ms"
+        return BackendError(message, kind="timeout", field="max_latency_ms", fix="allow more time, or a smaller model")
+
+    def warnings(self, author: Backend, dropped: int) -> tuple[str, ...]:
+        """What the answer had to do without, and who had to stand in for whom.
+
+        Args:
+            author: who gave it.
+            dropped: messages that it did not read.
+        """
+        remembered = isinstance(author, Extractive)  # by one who reads all that was found
+        out = () if remembered else self.prompt.left_out
+        if dropped:
+            out += (f"{dropped} of {len(self.prompt.messages)} messages did not fit into {author.name}'s context",)
+        errors = self.writer.errors if isinstance(self.writer, Ladder) else ()
+        if not errors or author is self.plan.backend:
+            return out
+        who = "memory" if remembered else author.name
+        return (*out, f"{self.plan.backend.name} gave no answer ({errors[0].kind}); {who} answers instead")

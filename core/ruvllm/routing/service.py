@@ -1,0 +1,230 @@
+"""Which agent takes a task: the agents of today, what feedback has taught about them, and where that is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from ruvllm.agents.catalog import unique
+from ruvllm.encoders.protocol import Pause, no_pause, pause
+from ruvllm.errors import InputError, unknown
+from ruvllm.routing.encoders import EncoderSet
+from ruvllm.routing.prebuilt import PrebuiltScorers, RouterArtifacts
+from ruvllm.routing.router import Router, checked_text
+from ruvllm.routing.stored import CachedScorers, load_scorers, save_scorers
+from ruvllm.sizing.trained import load_tiers
+from ruvllm.state.names import REVIEWED
+from ruvllm.state.store import Store
+from ruvllm.text.surrogates import well_formed
+from ruvllm.types import Agent, Decision, Feedback, Team, Tier
+
+if TYPE_CHECKING:
+    from ruvllm.routing.lint import Finding
+
+__all__ = ["RoutingService"]
+
+Fit = Callable[[Router], Awaitable[None]]  # warms a new router up in its own way, as a server does in a thread
+
+
+_DIGITS = 19  # of an id in SQLite
+_MUCH, _LONG = 200, 3_600.0  # feedback that waits for a review: so much, or so many seconds
+
+
+class RoutingService:
+    """Routes among a set of agents that can change, and learns from feedback, which is stored before it is learnt.
+
+    Args:
+        encoders: what texts are read with.
+        artifacts: what comes with ruvllm: the built-in agents' scorers.
+        store: where feedback is stored, and scorers that were fitted to it.
+        agents: the first set.
+        tier_model: what names the tier of a task; see `router.tier_model` of the configuration.
+
+    Attributes:
+        router: decides; another one after each change of agents.
+
+    Raises:
+        InputError: two agents of one name, or none at all.
+    """
+
+    def __init__(
+        self,
+        encoders: EncoderSet,
+        artifacts: RouterArtifacts,
+        store: Store,
+        agents: Sequence[Agent],
+        tier_model: str = "words",
+    ) -> None:
+        self.encoders, self._artifacts, self._store, self._tier_model = encoders, artifacts, store, tier_model
+        self.router = self._router_for(agents)
+        self.use(self.router)
+
+    @property
+    def agents(self) -> tuple[Agent, ...]:
+        """The agents routed among."""
+        return self.router.agents
+
+    def agent(self, name: str) -> Agent:
+        """One of them by its name. Raises InputError: there is none."""
+        found = self.router.agent(well_formed(name)) if isinstance(name, str) else None
+        if found is None:
+            raise unknown("agent", name, (agent.name for agent in self.agents))
+        return found
+
+    async def route(self, text: str, top: int = 3) -> Decision:
+        """The agent, confidence and tier for a task. Raises InputError: the text is empty or far too large."""
+        return await self.router.route(text, top)
+
+    async def route_complex(self, text: str) -> Team:
+        """The agents that take a compound task together. Raises InputError: as `route`."""
+        from ruvllm.routing.team import build_team
+
+        return await build_team(checked_text(text), self.router)
+
+    def add_agents(self, agents: Iterable[Agent]) -> None:
+        """Route among these too; one of a name that there is takes the other's place."""
+        self.use(self._with(agents))
+
+    async def add_agents_warm(self, agents: Sequence[Agent]) -> None:
+        """`add_agents`; tasks are routed among the old ones until the new set is fitted."""
+        while True:
+            before, router = self.router, self._with(agents)
+            await router.warm(pause)
+            if self.router is before:  # nothing else was added meanwhile
+                break
+        self.use(router)
+
+    async def replace_agents(self, agents: Sequence[Agent], fit: Fit | None = None) -> None:
+        """Route among these and no others, once they are fitted. Raises InputError: there is none."""
+        router = self._router_for(agents)
+        await (router.warm(pause) if fit is None else fit(router))
+        self.use(router)
+
+    async def tier(self, text: str) -> Tier:
+        """How strong a model a task needs, whoever takes it. Raises InputError: an empty text."""
+        return await self.router.tier(checked_text(text))
+
+    async def feedback(self, text: str, agent: str, weight: float = 1.0, right: bool = True) -> None:
+        """This text belongs to this agent, or not: stored first, then learnt at once.
+
+        Raises:
+            InputError: an unknown agent, an empty text or a weight out of range.
+            StoreError: the file takes nothing. What it refuses alone is set aside, and learnt all the same.
+        """
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= 10:
+            raise InputError(f"weight is {weight!r}", field="weight", fix="use a number above 0, up to 10")
+        name = well_formed(agent) if isinstance(agent, str) else agent
+        feedback = Feedback(checked_text(text), name, float(weight), bool(right))
+        self.router.check(feedback)
+        self._store.set_aside.write_each(
+            "feedback", [feedback], lambda _: [self._store.add_feedback(feedback)], lambda _: name, asdict
+        )
+        await self.router.learn(feedback)
+
+    async def review(self, pause: Pause = no_pause) -> int:
+        """Fit all that feedback taught once more and store the result; how much feedback there is.
+
+        Tasks go on being routed meanwhile.
+
+        Raises:
+            StoreError: it cannot be stored; what was learnt stands all the same.
+        """
+        router, (last, _, _) = self.router, self._unreviewed()
+        await router.review(pause)
+        feedback = self.feedback_for(router.agents)
+        save_scorers(self._store, router.learnt, router.agents, feedback, self.encoders.weights)
+        self._store.put(REVIEWED, str(last).encode())
+        return len(feedback)
+
+    def needs_review(self, now: float) -> bool:
+        """Whether much feedback waits for a review, or some for long.
+
+        Args:
+            now: seconds since 1970.
+        """
+        _, count, oldest = self._unreviewed()
+        return count >= _MUCH or (count > 0 and now - oldest >= _LONG)
+
+    def undo(self, id: int) -> bool:
+        """Take feedback back, by its id in the state file: learnt from no more; whether there was such."""
+        done = self._store.undo_feedback(id)
+        if done:
+            self.use(self._router_for(self.agents))
+        return done
+
+    async def reload(self, fit: Fit) -> Router:
+        """A router for the same agents from what the store has now; `use` lets it decide."""
+        router = self._router_for(self.agents)
+        await fit(router)
+        return router
+
+    def feedback_for(self, agents: Sequence[Agent]) -> list[Feedback]:
+        """All stored feedback for these agents, oldest first."""
+        names = {agent.name for agent in agents}
+        return [feedback for feedback in self._store.feedback() if feedback.agent in names]
+
+    def lint(self) -> list[Finding]:
+        """What to change about the agents: confusable, duplicated, empty ones."""
+        from ruvllm.routing.lint import lint_agents
+
+        return lint_agents(self.agents, self.encoders.static)
+
+    def stats(self) -> Mapping[str, int]:
+        """Counts of the decision cache and of feedback."""
+        return self.router.stats
+
+    def save(self) -> None:
+        """Store what a custom encoder took long to read. Raises StoreError: it cannot be written."""
+        if self.encoders.custom is not None:
+            self.encoders.custom.save(self._store, self.router, self.feedback_for(self.agents))
+
+    def _unreviewed(self) -> tuple[int, int, float]:
+        """Of feedback that no review has seen: (id of the last, how much, when the first was given)."""
+        stored = self._store.load(REVIEWED) or b""
+        seen = int(stored) if stored.isdigit() and len(stored) < _DIGITS else 0
+        sql = "SELECT coalesce(max(id), ?), count(*), coalesce(min(created), 0) FROM feedback WHERE id > ?"
+        ((last, count, oldest),) = self._store.read(sql, (seen, seen))
+        return int(last), int(count), float(oldest)
+
+    def _with(self, added: Iterable[Agent]) -> Router:
+        merged = {agent.name: agent for agent in (*self.agents, *added)}
+        return self._router_for(list(merged.values()))
+
+    def use(self, router: Router) -> None:
+        """Let a router decide from now on, with all feedback for its agents."""
+        for feedback in self.feedback_for(router.agents):
+            router.note(feedback)
+        self.router = router
+
+    def _router_for(self, agents: Sequence[Agent]) -> Router:
+        """A router with what is prebuilt or stored of these agents."""
+        encoders, chosen = self.encoders, unique(agents)
+        prebuilt = None
+        if encoders.custom is None:
+            prebuilt = self._artifacts.scorers(agents, encoders.prebuilt, encoders.weights)
+        host, names = self._artifacts.host, [one.name for one in (encoders.static, encoders.contextual) if one]
+        cached = CachedScorers(host.cache if encoders.custom is None else None, chosen, encoders.weights, names)
+        if prebuilt is None and (found := cached.load()):
+            prebuilt = PrebuiltScorers(chosen, found)
+        stored = load_scorers(self._store, chosen, self.feedback_for(chosen), encoders.weights)
+        if stored:
+            before = prebuilt.scorers if prebuilt and prebuilt.agents == chosen else {}
+            prebuilt = PrebuiltScorers(chosen, before | {name: scorer for name, (scorer, _) in stored.items()})
+        if encoders.custom is not None:
+            encoders.custom.saved = encoders.custom.model.name in stored
+        tiers = load_tiers(self._tier_model, self._store, host)
+        if tiers is not None:  # where it was learnt on other vectors, the words of a task decide
+            space = encoders.static_space if tiers.difficulty.encoder == encoders.static.name else encoders.space
+            tiers = tiers if tiers.difficulty.space in ("", space) else None
+        return Router(
+            chosen,
+            encoders.static,
+            encoders.contextual,
+            encoders.weights,
+            mode=encoders.mode,
+            prebuilt=prebuilt,
+            seen={name: count for name, (_, count) in stored.items()},
+            tiers=tiers,
+            built=cached.save,
+        )

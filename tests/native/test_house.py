@@ -1,0 +1,173 @@
+"""The house as docs/architecture.md draws it: floors, circles, reach, sizes, words."""
+
+from __future__ import annotations
+
+import ast
+import io
+import keyword
+import re
+import tokenize
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CORE, EDGE, PAGE = ROOT / "core" / "ruvllm", ROOT / "edge_server" / "ruvllm_edge", ROOT / "web" / "src" / "python"
+# From the ground up; a room may import what lies below it, and its neighbours on the same floor without a circle.
+FLOORS: tuple[set[str], ...] = (
+    {"errors", "types"},
+    {"text", "config", "options"},
+    {"encoders", "index", "agents"},
+    {"state", "artifacts"},
+    {"memory"},
+    {"routing", "sizing", "inference"},
+    {"learning"},
+    {"query", "rlm"},
+    {"runtime", "jobs"},
+    {"cli"},
+)
+# Reached by no host's main path, each with its reason.
+EXTRAS = {
+    "ruvllm.index.native": "compiled indexes, for who installs them: AutoIndex does not need them",
+}
+FORBIDDEN = [
+    "told",
+    "taught",
+    "known",
+    "kept",
+    "asked",
+    "own",
+    "apart",
+    "strangers",
+    "shelf",
+    "share",
+    "judge",
+    "drawing",
+    "dearest",
+    "hopeful",
+]  # words that stand for nothing in the glossary
+LINES, MODULES, LONGEST = 29_000, 160, 500
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Modules of the core, of the server and of the page's Python by name."""
+    found = {}
+    for root, package in ((CORE, "ruvllm"), (EDGE, "ruvllm_edge"), (PAGE, "page")):
+        for path in root.rglob("*.py"):
+            parts = path.relative_to(root).with_suffix("").parts
+            found[".".join((package, *parts)).removesuffix(".__init__")] = path
+    return found
+
+
+@cache
+def imports(name: str) -> frozenset[str]:
+    """Modules that a module imports, wherever in it, or names as "module:attribute"."""
+    found = set[str]()
+    for node in ast.walk(ast.parse(modules()[name].read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {one if one in modules() else node.module for one in whole}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and ":" in node.value:
+            found.add(node.value.partition(":")[0])
+    return frozenset(found & modules().keys() - {name})
+
+
+def at_import(name: str) -> set[str]:
+    """Modules that are imported with a module, not by a function of it."""
+    tree = ast.parse(modules()[name].read_text("utf-8"))
+    found = set[str]()
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {one if one in modules() else node.module for one in whole}
+    return found & modules().keys() - {name}
+
+
+def core() -> list[str]:
+    return [name for name in modules() if name.startswith("ruvllm.")]
+
+
+def floor(name: str) -> int:
+    room = name.split(".")[1]
+    return next(number for number, rooms in enumerate(FLOORS) if room in rooms)
+
+
+def test_every_room_has_a_floor_and_arrows_go_down():
+    assert len(FLOORS) <= 10
+    up = [(name, one) for name in core() for one in imports(name) if one != "ruvllm" and floor(one) > floor(name)]
+    assert [(name, one) for name, one in up if not one.startswith("ruvllm.cli")] == []
+
+
+def test_there_is_no_circle():
+    open_, done = list[str](), set[str]()
+
+    def visit(name: str) -> None:
+        assert name not in open_, " -> ".join([*open_[open_.index(name) :], name])
+        if name in done:
+            return
+        open_.append(name)
+        for one in sorted(at_import(name) - {"ruvllm"}):
+            visit(one)
+        done.add(open_.pop())
+
+    for name in core():
+        visit(name)
+
+
+def test_rooms_have_no_circle():
+    """Neighbours on one floor may know each other one way only."""
+    ways = {(a.split(".")[1], b.split(".")[1]) for a in core() for b in imports(a) if b.startswith("ruvllm.")}
+    assert [(a, b) for a, b in ways if a < b and (b, a) in ways] == []
+
+
+def test_a_host_reaches_every_module():
+    waiting = ["ruvllm", "ruvllm.cli.main", *(name for name in modules() if not name.startswith("ruvllm."))]
+    reached = set[str]()
+    while waiting:
+        name = waiting.pop()
+        if name in reached or name not in modules():
+            continue
+        reached.add(name)
+        parts = name.split(".")
+        waiting += [*imports(name), *(".".join(parts[:end]) for end in range(1, len(parts)))]
+    lost = {name for name in core() if name not in reached and not name.endswith("__main__")}
+    assert lost == EXTRAS.keys()
+
+
+def test_sizes():
+    sizes = {name: len(modules()[name].read_text("utf-8").splitlines()) for name in core()}
+    sizes = {name: lines for name, lines in sizes.items() if lines > 2 and not name.startswith("ruvllm.cli")}
+    assert {name: lines for name, lines in sizes.items() if lines > LONGEST} == {}
+    assert len(sizes) <= MODULES
+    assert sum(sizes.values()) <= LINES
+    assert 120 <= sorted(sizes.values())[len(sizes) // 2] <= 250
+
+
+def identifiers(path: Path) -> Iterator[str]:
+    for token in tokenize.generate_tokens(io.StringIO(path.read_text("utf-8")).readline):
+        if token.type == tokenize.NAME and not keyword.iskeyword(token.string):
+            yield token.string
+
+
+@pytest.mark.parametrize("folder", [CORE, EDGE, PAGE], ids=["core", "edge", "page"])
+def test_names_are_the_words_of_the_glossary(folder: Path):
+    found = set[tuple[str, str]]()
+    for path in folder.rglob("*.py"):
+        for name in identifiers(path):
+            words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)
+            if any(word.lower() in FORBIDDEN for word in words):
+                found.add((str(path.relative_to(ROOT)), name))
+    assert sorted(found) == []
+
+
+def test_the_drawing_names_files_that_there_are():
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    rows = re.findall(r"^\| ([A-Z]\d+)(?: ([A-Z]\d+))* \|", text, re.MULTILINE)
+    assert len(rows) > 50
+    named = set(re.findall(r"`((?:core|edge_server|web|models|tests|build)/[^`]+)`", text))
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
