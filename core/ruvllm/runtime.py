@@ -561,8 +561,8 @@ class RuvLLM(Hinting):
     def _leave_queries(self) -> None:
         """Drop what answers, without writing what waits; the next one has its open backends."""
         if self._queries is not None:
-            self._backends = {tier: backend for tier, backend in self._queries.writers.backends.items()}
-            self._queries = None
+            open_: Any = self._queries.writers.backends  # by Tier: a Mapping's keys are invariant
+            self._backends, self._queries = open_, None
 
     def _read(self, agents: object) -> list[Agent]:
         if not isinstance(agents, str | Path):

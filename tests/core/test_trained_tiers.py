@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
-from ruvllm.choosing import forget_tiers
 
 from ruvllm import Agent, ArtifactError, Config, InputError, RuvLLM, Tier
 from ruvllm.config import RouterConfig
 from ruvllm.sizing.difficulty import Difficulty
-from ruvllm.sizing.trained import TrainedTiers
+from ruvllm.sizing.trained import TrainedTiers, forget_tiers
 from ruvllm.state.names import TIERS
 
 HARD, EASY = "multiply {} by {} and divide the result by seven", "greet the guest {} at table {} with a smile"
