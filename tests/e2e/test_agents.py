@@ -33,7 +33,7 @@ def test_a_folder_is_read_and_what_is_wrong_is_told(page: Page, site: Site, tmp_
     page.get_by_role("tab", name="Agents").click()
     page.get_by_label("Folder of agent files").set_input_files(folder)
     report = page.locator(".report")
-    expect(report).to_contain_text("1 new agent from 4 files; 84 to route among.")
+    expect(report).to_contain_text("2 new agents from 4 files; 85 to route among.")
     expect(report).to_contain_text("3 problems")
     problems = report.locator(".problems li")
     expect(problems.filter(has_text="broken.md:4")).to_contain_text("tier")
@@ -57,12 +57,12 @@ def test_a_file_that_is_no_text_is_told(page: Page, site: Site) -> None:
 def test_files_by_the_library(page: Page, site: Site) -> None:
     files = [
         {"path": "agents/florist.md", "text": GOOD},
-        {"path": "agents/x.md", "text": "---\ndescription: nobody\n---\n"},
+        {"path": "agents/x.md", "text": "---\nname: nobody\n"},
     ]
     load(page, site, **QUICK, agents=files)
     told = ask(page, "stats")
     assert told["agents"] == 1
     (problem,) = told["problems"]
-    assert problem["field"] == "agents/x.md:2"
-    assert problem["fix"] == "add a line name: my-agent"
+    assert problem["field"] == "agents/x.md:1"
+    assert problem["fix"] == "close it with a line ---"
     assert ask(page, "route", "a wreath, please")["agent"] == "florist"

@@ -14,5 +14,5 @@ def test_arrows_go_one_way(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_no_module_of_the_core_is_a_mansion():
-    long = {str(file): n for file in (ROOT / "core").rglob("*.py") if (n := len(file.read_text().splitlines())) > 350}
+    long = {str(file): n for file in (ROOT / "core").rglob("*.py") if (n := len(file.read_text().splitlines())) > 400}
     assert long == {}
