@@ -31,7 +31,7 @@ def test_the_model_router_learns_from_the_same_outcomes():
         selector = llm.orchestrator(BACKENDS, budget=0.016)
         worked(selector)
         assert len(llm.learning.replay.labelled) == len(TASKS)
-        llm.tick(1.0)
+        llm.run_jobs(1.0)
         assert np.abs(llm.learning.network.theta - before).max() > 0
         small = [
             network.choose(network.step(network.inputs(vector, text), states)[0]).holds[ModelSize.TINY]
@@ -64,10 +64,10 @@ def test_a_tick_keeps_what_was_learnt_of_backends(tmp_path):
         selector = llm.orchestrator(BACKENDS, budget=0.016)
         worked(selector)
         assert llm.store.load(name_in(llm.encoders.space, "orchestrator")) is None
-        llm.tick(0.01)
+        llm.write()
         assert llm.store.load(name_in(llm.encoders.space, "orchestrator")) == selector.to_bytes()
         selector.record_outcome("opus", prompt="prove it")
-        llm.tick(0.01)
+        llm.write()
         assert llm.store.load(name_in(llm.encoders.space, "orchestrator")) == selector.to_bytes()
 
 
@@ -84,7 +84,7 @@ def test_what_cannot_be_read_is_set_aside_and_learnt_anew(tmp_path):
         assert (told["answers"], told["lost"][:30]) == (0, "nothing usable was learnt of backe"[:30])
         worked(selector)
     with RuvLLM(encoder="static", state=tmp_path / "s.db") as llm:
-        assert llm.store.load(name_in(llm.encoders.space, "orchestrator") + "-unread") == older.getvalue()
+        assert llm.store.load(name_in(llm.encoders.space, "orchestrator-unread")) == older.getvalue()
         assert llm.orchestrator(BACKENDS).stats()["lost"] == ""
 
 

@@ -234,7 +234,7 @@ def test_feedback_as_an_object(llm: RuvLLM):
 
 @pytest.mark.parametrize(
     ("name", "instead"),
-    [("process", "query"), ("shutdown", "close"), ("addMemory", "memory.add"), ("force_learn", "learners.engine")],
+    [("process", "query"), ("shutdown", "close"), ("addMemory", "memory.add"), ("force_learn", "learning.engine")],
 )
 def test_methods_of_other_systems_say_what_to_call(llm: RuvLLM, name: str, instead: str):
     with pytest.raises(AttributeError, match=f"use {instead}"):

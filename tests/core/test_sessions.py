@@ -270,7 +270,7 @@ def test_whoever_wants_none_kept_has_none_left(tmp_path: Path):
         asked, answered = llm.session(name).history
         assert (asked.role, asked.content, answered.role) == ("user", "where is the cello?", "assistant")
         llm.query("and the bow?", session=name)
-        llm.tick()
+        llm.write()
         with closing(Store(path)) as other:  # a process that dies now loses nothing
             assert len(Conversations(other).read(name).turns) == 2  # type: ignore[union-attr]
     config = Config(sessions=SessionsConfig(keep=False))

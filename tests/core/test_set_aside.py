@@ -208,7 +208,7 @@ def ask(llm: RuvLLM, text: str, **more: Any) -> Any:
 def tick(llm: RuvLLM) -> None:
     """What waits is due, whatever the time."""
     llm.queries.writes._since = -1e9
-    llm.tick()
+    llm.write()
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
@@ -438,23 +438,26 @@ def test_a_step_that_fails_each_second_is_logged_once_counted_and_stops_no_other
 ):
     session = llm.new_session().id
     llm.feedback_request(ask(llm, "bake bread", session=session).request_id, 5)
-    ticked = list[float]()
-    pipeline = llm.queries
+    queries, tried = llm.queries, list[float]()
 
-    def broken(*_: object) -> None:
+    async def broken(*_: object) -> None:
+        tried.append(1.0)
         raise error
 
-    monkeypatch.setattr(pipeline.writes, "flush", broken)
-    monkeypatch.setattr(pipeline.learners.engine, "tick", broken)
-    monkeypatch.setattr(pipeline.learners._trainer, "learn", lambda *_: ticked.append(1.0) or broken())
+    def refuse_all() -> None:
+        raise error
+
+    monkeypatch.setattr(queries.writes, "flush", refuse_all)
+    monkeypatch.setattr(queries.learners, "distil", broken)
+    monkeypatch.setattr(queries.learners, "train", broken)
     with caplog.at_level(logging.DEBUG):
-        pipeline.writes._since = 1e9
+        queries.writes._since = 1e9
         ask(llm, "bake a cake")
         for _ in range(5):
-            pipeline.learners._taught = 0
-            tick(llm)
-    assert len(ticked) == 5
-    assert llm.stats()["failures"] == {"answers": 5, "patterns": 5, "models": 5}
+            queries.writes._since = -1e9
+            llm.run_jobs(force=True)
+    assert len(tried) == 10
+    assert llm.stats()["failures"] == {"answers": 5, "job patterns": 5, "job sizes": 5}
     assert len(caplog.messages) == 3
     assert SECRET not in caplog.text
     assert len(llm.store.read("SELECT * FROM turns")) == 1
@@ -484,7 +487,7 @@ def test_trajectories_are_counted_once(llm: RuvLLM):
     for i in range(8):
         llm.feedback_request(ask(llm, f"bake a loaf of bread in oven {i}").request_id, 5)
     assert llm.learning.engine.get_stats().trajectories == 8
-    runs = {run.name: run.outcome for run in run_now(llm.jobs.tick(600, force=True, pause=_nothing))}
+    runs = {run.name: run.outcome for run in llm.run_jobs(600, force=True)}
     assert runs["patterns"].endswith(" from 8 trajectories")
     assert llm.learning.engine.force_learn().trajectories == 0
     llm.close()

@@ -107,7 +107,7 @@ def test_what_is_no_whole_state_changes_nothing(damage: str, full: bytes, tmp_pa
 def test_what_was_there_comes_back_when_the_new_one_cannot_be_used(full: bytes, monkeypatch: pytest.MonkeyPatch):
     with RuvLLM(encoder="static") as llm:
         llm.feedback("mow the lawn", "coder")
-        monkeypatch.setattr(llm, "_make_router", lambda _: 1 / 0)
+        monkeypatch.setattr(llm.routing, "_router_for", lambda _: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             llm.restore(full)
         assert [feedback.text for feedback in llm.store.feedback()] == ["mow the lawn"]

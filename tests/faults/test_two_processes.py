@@ -98,7 +98,7 @@ def test_a_writer_that_dies_within_its_write_holds_nobody_up(path: Path):
 
 def test_many_processes_make_one_file_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "new.db"
-    monkeypatch.setattr("ruvllm.memory.store._PATIENCE_MS", 120_000)  # on however busy a machine
+    monkeypatch.setattr("ruvllm.state.store._PATIENCE_MS", 120_000)  # on however busy a machine
 
     def work(say: Callable[[str], object], wait: Callable[[], object]) -> None:
         wait()

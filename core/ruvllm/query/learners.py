@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -105,7 +107,8 @@ class Learners:
         report = self.engine.force_learn(0.0)
         while self.engine.core.busy:
             await pause()
-            report = self.engine.force_learn(0.0)
+            later = self.engine.force_learn(0.0)
+            report = replace(later, trajectories=report.trajectories + later.trajectories)
         return report
 
     async def train(self, steps: int, pause: Pause = no_pause) -> Learnt | None:

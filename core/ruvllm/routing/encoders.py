@@ -49,6 +49,8 @@ class EncoderSet:
         self.custom: CustomEncoder | None = None
         self.static_space = self.space = RUVLTRA.space(self.static.dim)  # distilled from it: one space
         self.prebuilt: tuple[str, ...] = ()
+        if not isinstance(self.mode, str):
+            raise InputError(f"encoder is {self.mode!r}"[:120], field="encoder", fix="give its name, or a model's path")
         if self.mode in FAMILIES:
             family = FAMILIES[self.mode]
             self.contextual, self.weights = shipped.contextual(family), artifacts.weights(family)

@@ -8,7 +8,7 @@ from typing import Any
 from ruvllm.encoders.protocol import Encoder
 from ruvllm.sizing.ledger import SizeOutcomes
 from ruvllm.sizing.selector import BackendProfile, LLMOrchestrator
-from ruvllm.state.names import BACKENDS, SpaceScopedStore
+from ruvllm.state.names import BACKENDS, BACKENDS_UNREAD, SpaceScopedStore
 
 __all__ = ["BackendSelection"]
 
@@ -50,7 +50,7 @@ class BackendSelection:
         self.save()
         stored = self._store.load(BACKENDS)
         if stored is not None and LLMOrchestrator.names_in(stored) in ([], made.names) and not made.resume(stored):
-            self._store.put(f"{BACKENDS}-unread", stored)
+            self._store.put(BACKENDS_UNREAD, stored)
         self.orchestrator, self._saved = made, made.ledger.answers
         return made
 

@@ -14,6 +14,7 @@ __all__ = [
     "ATTENTION",
     "ATTENTION_REVIEWED",
     "BACKENDS",
+    "BACKENDS_UNREAD",
     "FASTGRNN",
     "FEDERATED",
     "JOBS",
@@ -47,10 +48,11 @@ ADAPTERS = "adaptive"  # learning.adaptive, and its domains below it as adaptive
 ATTENTION = "attention"  # memory.attention
 ATTENTION_REVIEWED = "attention-reviewed"  # id of the last rated search that a review has seen
 BACKENDS = "orchestrator"  # sizing.selector.LLMOrchestrator, in the page and elsewhere
+BACKENDS_UNREAD = "orchestrator-unread"  # one that could not be taken up again
 FASTGRNN = "fastgrnn"  # sizing.fastgrnn
 REPLAY = "replay"  # sizing.fastgrnn.replay
 SONA = "sona"  # learning.sona
-SCOPED = frozenset({ADAPTERS, ATTENTION, ATTENTION_REVIEWED, BACKENDS, FASTGRNN, REPLAY, SONA})
+SCOPED = frozenset({ADAPTERS, ATTENTION, ATTENTION_REVIEWED, BACKENDS, BACKENDS_UNREAD, FASTGRNN, REPLAY, SONA})
 
 _FIRST = "minilm-"  # of the spaces that state files began with: what is learnt in them has plain names
 
