@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Never
 
-from ruvllm.agents.catalog import Agents, as_agents, builtin_agents, unique
-from ruvllm.agents.readers import read_agents
+from ruvllm.agents.catalog import Agents, builtin_agents
+from ruvllm.agents.readers import given_agents
 from ruvllm.artifacts.host import Host, NativeHost
 from ruvllm.artifacts.shipped import ShippedEncoders
 from ruvllm.config import Config, agents_and_config
 from ruvllm.encoders.protocol import Pause, Vectors, no_pause, pause, run_now
-from ruvllm.errors import LINT, AgentFileError, ConfigError, InputError
+from ruvllm.errors import AgentFileError, ConfigError, InputError
 from ruvllm.hints import Hinting, by_object
 from ruvllm.reprs import shortened
 from ruvllm.routing.encoders import EncoderSet
@@ -135,11 +135,8 @@ class RuvLLM(Hinting):
 
         Args:
             model: a converted folder, a GGUF file, a Hugging Face folder, `owner/repo[:file]` or a known name.
-            tell: told what is being done, how much of it, of how much.
+            tell: is called with what is being done, how much of it, of how much.
             options: as for `RuvLLM`; what a `config` says of backends counts for the other tiers.
-
-        Raises:
-            RuvllmError: the model cannot be had; or as `RuvLLM`.
         """
         from ruvllm.inference.library import with_model
 
@@ -205,14 +202,11 @@ class RuvLLM(Hinting):
         return self.routing.agent(name)
 
     def route(self, text: str, top: int = 3) -> Decision:
-        """The agent, confidence and tier for a task.
+        """The agent, confidence and tier for a task. Raises InputError: the text is empty or far too large.
 
         Args:
             text: the task as a person would type it.
             top: how many alternatives to name.
-
-        Raises:
-            InputError: the text is empty or far too large.
         """
         return run_now(self.routing.route(text, top))
 
@@ -229,12 +223,7 @@ class RuvLLM(Hinting):
         return await self.routing.route_complex(text)
 
     def add_agents(self, agents: Agents) -> None:
-        """Route among these agents too; one of a name that there is takes the other's place.
-
-        Raises:
-            AgentFileError: the path does not exist.
-            InputError: there is no usable agent in it; the agents stay as they were.
-        """
+        """Route among these agents too; one of a name that there is takes the other's place. Raises as `RuvLLM`."""
         self.routing.add_agents(self._read(agents))
 
     async def aadd_agents(self, agents: Agents) -> None:
@@ -246,10 +235,6 @@ class RuvLLM(Hinting):
 
         Args:
             fit: warms the new router up in its own way, as a server does in a thread.
-
-        Raises:
-            AgentFileError: the path does not exist.
-            InputError: there is no usable agent in it; the agents stay as they were.
         """
         await self.routing.replace_agents(self._read(agents), fit)
 
@@ -277,11 +262,7 @@ class RuvLLM(Hinting):
         await self.routing.feedback(text, agent, weight, right)
 
     def review(self) -> int:
-        """Fit what feedback taught once more, from all of it, and store the result; returns how much there is.
-
-        Raises:
-            StoreError: it cannot be stored; what was learnt stands all the same.
-        """
+        """Fit what feedback taught once more, from all of it, and store the result; returns how much there is."""
         return run_now(self.routing.review(no_pause))
 
     async def areview(self, pause: Pause = pause) -> int:
@@ -318,8 +299,7 @@ class RuvLLM(Hinting):
             constraints: what to insist on, as Constraints or as a mapping of its fields.
 
         Raises:
-            InputError: an unusable text or session, an unknown `force_model`, or a call inside a running event loop
-                with a backend that has to be awaited.
+            InputError: an unusable text, session or constraint; an event loop that would stand still meanwhile.
             BackendError: no backend gave an answer.
         """
         queries = self.queries
@@ -348,10 +328,6 @@ class RuvLLM(Hinting):
         Args:
             context: a text to answer from, of any length, beside what is remembered.
             settings: as for `rlm`, which is what to `await` in an event loop, and to ask twice.
-
-        Raises:
-            ConfigError: a setting is unknown or out of range.
-            InputError: an unusable query or context.
         """
         queries = self.queries
         return queries.wait(queries.answer_deep(text, context=context, **settings), "rlm().aquery")
@@ -361,14 +337,11 @@ class RuvLLM(Hinting):
         return self.queries.rlm(backend, **settings)
 
     def new_session(self, metadata: Mapping[str, Any] | None = None, id: str | None = None) -> Session:
-        """Begin a conversation.
+        """Begin a conversation. Raises InputError: the id is taken, or unusable.
 
         Args:
-            metadata: what is known of it, for the caller's own use.
-            id: a name of the caller's own; a random one when None.
-
-        Raises:
-            InputError: the id is taken, or unusable.
+            metadata: facts for the caller's use.
+            id: a name of the caller's; a random one when None.
         """
         return self.queries.sessions.new(metadata, id).snapshot()
 
@@ -389,23 +362,14 @@ class RuvLLM(Hinting):
         task_success: bool | None = None,
         agent: str | None = None,
     ) -> Applied:
-        """How an answer was; everything that led to it learns from that.
-
-        Sources and the edges between them rise or fall by (rating - 3) / 10, good answers are remembered, and patterns
-        and the choice of model sizes learn. A later rating of the same request takes the place of the former. Which
-        agent is right is another question: the router learns it from `agent`, and from the success or failure of a
-        task that a model did as that agent (see `Response.decision`).
+        """How an answer was; everything that led to it learns from that. See `QueryService.feedback`.
 
         Args:
-            request_id: of a Response; the latest 100 are known to later processes too.
+            request_id: of a Response; the latest 100 are there for later processes too.
             rating: 1 (bad) to 5 (good).
             correction: the better answer, a text, which is remembered in the place of the one given.
             task_success: whether the task was solved.
             agent: name of the agent that is right for the question.
-
-        Raises:
-            InputError: an unknown request or agent, a rating out of range, or nothing is said.
-            StoreError: it cannot be stored.
         """
         return run_now(self.afeedback_request(request_id, rating, correction, task_success, agent))
 
@@ -434,17 +398,11 @@ class RuvLLM(Hinting):
     def orchestrator(
         self, backends: Sequence[BackendProfile], *, budget: float | None = None, **settings: Any
     ) -> LLMOrchestrator:
-        """What chooses among LLM backends and learns from outcomes; this runtime's model router learns from them too.
-
-        What it learns is stored in the state file (by `run_jobs` and `close`), and taken up again by the next one of
-        the same backends. There is one at a time; `stats()["selection"]` is its dashboard.
+        """What chooses among LLM backends and learns from outcomes. See `BackendSelection.make`.
 
         Args:
             budget: mean US dollars of a prompt; None for the best quality / (cost · latency).
             settings: of `LLMOrchestrator`.
-
-        Raises:
-            InputError: as `LLMOrchestrator`.
         """
         return self.sizing.make(backends, budget, self.learning.size_outcomes(), **settings)
 
@@ -455,11 +413,7 @@ class RuvLLM(Hinting):
     # The whole
 
     def run_jobs(self, budget: float = 0.05, *, force: bool = False) -> list[JobRun]:
-        """For a host's timer: do what of the background work is due, each job for about so many seconds.
-
-        Args:
-            force: do all of it now.
-        """
+        """For a host's timer: do the background work that is due, or all of it, each job for about so many seconds."""
         return run_now(self.jobs.run(budget, no_pause, force=force))
 
     async def arun_jobs(self, budget: float = 0.05, *, force: bool = False) -> list[JobRun]:
@@ -503,10 +457,8 @@ class RuvLLM(Hinting):
     def restore(self, data: bytes) -> None:
         """Put what a `dump` gave, here or on another host, in the place of all that is stored.
 
-        What has not been written yet, of before or of answers on their way, is dropped. The agents stay.
-
-        Raises:
-            StoreError: it is no whole state file, or cannot be written; nothing has changed then.
+        What has not been written yet, of before or of answers on their way, is dropped. The agents stay. Raises
+        StoreError: it is no whole state file, or cannot be written; nothing has changed then.
         """
         run_now(self.arestore(data, lambda router: router.warm(no_pause)))
 
@@ -565,10 +517,7 @@ class RuvLLM(Hinting):
             self._backends, self._queries = open_, None
 
     def _read(self, agents: object) -> list[Agent]:
-        if not isinstance(agents, str | Path):
-            return list(unique(as_agents(agents)))
-        found, self.problems = read_agents(agents, self.host.cache)
-        if not found:
-            first = f" ({self.problems[0].message})" if self.problems else ""
-            raise InputError(f"{agents} holds no usable agent{first}", field="agents", fix=LINT)
-        return found
+        chosen, problems = given_agents(agents, self.host.cache)
+        if isinstance(agents, str | Path):
+            self.problems = problems
+        return chosen

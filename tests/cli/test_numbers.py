@@ -9,9 +9,10 @@ from itertools import islice
 import pytest
 from click.testing import CliRunner
 
-from ruvllm.cli import bench, measure
 from ruvllm.cli.main import main
 from ruvllm.cli.metrics import Answer, IntentRun, confused, percentile, score_agents, score_intents
+from ruvllm_bench import cli as bench
+from ruvllm_bench import route_process as measure
 
 RIGHT = Answer("a", "a", 0.95, rank=1, micros=10.0, raw=1.0)
 WRONG = Answer("a", "b", 0.92, rank=2, micros=30.0, raw=0.5)

@@ -12,13 +12,13 @@ from click.testing import CliRunner
 from waiting import PATIENCE
 
 from ruvllm.cli.main import main
+from ruvllm_bench.serve import soak
 from ruvllm_bench.serve.crash import Crashes
 from ruvllm_bench.serve.footprint import footprint
 from ruvllm_bench.serve.soak import Soaked
 from ruvllm_bench.serve.spawn import running
 from ruvllm_bench.serve.streams import streamed
 from ruvllm_bench.serve.traffic import SETTINGS, Traffic
-from ruvllm_edge import soak
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")

@@ -11,8 +11,3 @@ ROOT = Path(__file__).parents[2]
 def test_arrows_go_one_way(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(ROOT)
     assert lint_imports(no_cache=True) == EXIT_STATUS_SUCCESS
-
-
-def test_no_module_of_the_core_is_a_mansion():
-    long = {str(file): n for file in (ROOT / "core").rglob("*.py") if (n := len(file.read_text().splitlines())) > 400}
-    assert long == {}

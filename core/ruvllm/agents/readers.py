@@ -15,17 +15,17 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
-from ruvllm.agents.catalog import MAX_AGENTS, read_agent
+from ruvllm.agents.catalog import MAX_AGENTS, as_agents, read_agent, unique
 from ruvllm.agents.folders import MARKDOWN, Found, markdown_files, read_before
 from ruvllm.agents.front_matter import YamlError, load_yaml
 from ruvllm.agents.markdown import file_name, read_markdown
 from ruvllm.disk_cache import DiskCache
-from ruvllm.errors import AgentFileError, InputError
+from ruvllm.errors import LINT, AgentFileError, InputError
 from ruvllm.reprs import shortened
 from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent
 
-__all__ = ["Found", "parse_agents", "read_agents", "read_row", "together"]
+__all__ = ["Found", "given_agents", "parse_agents", "read_agents", "read_row", "together"]
 
 _PATH = "check the path and its permissions"
 _MAX_BYTES = 2_000_000
@@ -72,6 +72,17 @@ def read_agents(path: str | Path, cache: DiskCache | None = None) -> Found:
     if not agents and not problems:
         none = f"{len(files)} *.md files, but none with front matter" if files else "no *.md file"
         problems.append(AgentFileError(f"{root} holds {none}", field=root, fix="point at .claude/agents"))
+    return agents, problems
+
+
+def given_agents(given: object, cache: DiskCache | None = None) -> Found:
+    """Agents as a path, or as code gives them. Raises AgentFileError or InputError: no usable one is there."""
+    if not isinstance(given, str | Path):
+        return list(unique(as_agents(given))), []
+    agents, problems = read_agents(given, cache)
+    if not agents:
+        first = f" ({problems[0].message})" if problems else ""
+        raise InputError(f"{given} holds no usable agent{first}", field="agents", fix=LINT)
     return agents, problems
 
 

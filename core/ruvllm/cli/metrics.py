@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ruvllm.routing.calibration import auroc, ece
+from ruvllm.routing.calibration import ece
+from ruvllm.sizing.metrics import auroc
 
 __all__ = [
     "AgentScores",

@@ -166,7 +166,23 @@ class QueryService:
         task_success: bool | None = None,
         agent: str | None = None,
     ) -> Applied:
-        """See `RuvLLM.feedback_request`."""
+        """How an answer was; everything that led to it learns from that.
+
+        Sources and the edges between them rise or fall by (rating - 3) / 10, good answers are remembered, and patterns
+        and the choice of model sizes learn. A later rating of the same request takes the place of the former. Which
+        agent is right is another question: the router learns it from `agent`, and from the success or failure of a
+        task that a model did as that agent (see `Response.decision`).
+
+        Args:
+            rating: 1 (bad) to 5 (good).
+            correction: the better answer, a text, which is remembered in the place of the one given.
+            task_success: whether the task was solved.
+            agent: name of the agent that is right for the question.
+
+        Raises:
+            InputError: an unknown request or agent, a rating out of range, or nothing is said.
+            StoreError: the file takes nothing.
+        """
         request = self.log.get(request_id)
         return await self._outcomes.apply(request, rating, correction, task_success, agent)
 

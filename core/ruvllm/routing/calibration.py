@@ -14,7 +14,6 @@ __all__ = [
     "CONFIDENCE_FEATURES",
     "SCOPE_FEATURES",
     "Calibration",
-    "auroc",
     "confidence_row",
     "ece",
     "energy",
@@ -154,15 +153,6 @@ def ece(confidence: Floats, correct: NDArray[Any], bins: int = 15) -> float:
     which = np.minimum((confidence * bins).astype(np.int64), bins - 1)
     gaps = np.bincount(which, weights=confidence - correct, minlength=bins)
     return float(np.abs(gaps).sum() / len(confidence))
-
-
-def auroc(negative: Floats, positive: Floats) -> float:
-    """P(a positive scores above a negative), ties counted half (Mann-Whitney U)."""
-    scores = np.concatenate([negative, positive]).astype(np.float64)
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    n, m = len(negative), len(positive)
-    return float((ranks[n:].sum() - m * (m + 1) / 2) / (n * m)) if n and m else float("nan")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.errors import InputError
-from ruvllm.routing.calibration import auroc
 
-__all__ = ["TierScores", "recovered", "tier_scores"]
+__all__ = ["TierScores", "auroc", "recovered", "tier_scores"]
 
 Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
@@ -77,3 +76,12 @@ def _calls(shares: Floats, gained: Floats, target: float) -> float:
     rise = gained[after] - gained[after - 1]
     part = (target - gained[after - 1]) / rise
     return float(shares[after - 1] + part * (shares[after] - shares[after - 1]))
+
+
+def auroc(negative: NDArray[np.floating], positive: NDArray[np.floating]) -> float:
+    """P(a positive scores above a negative), ties counted half (Mann-Whitney U)."""
+    scores = np.concatenate([negative, positive]).astype(np.float64)
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    n, m = len(negative), len(positive)
+    return float((ranks[n:].sum() - m * (m + 1) / 2) / (n * m)) if n and m else float("nan")

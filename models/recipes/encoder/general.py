@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from recipes.common import read_json, tokenizer
-from ruvllm.routing.calibration import auroc
+from ruvllm.sizing.metrics import auroc
 
 __all__ = ["General"]
 
