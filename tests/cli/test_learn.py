@@ -18,12 +18,12 @@ def test_feedback_is_listed_reviewed_and_taken_back(run):
     assert run("feedback", "water the office plants", "planner").exit_code == 0
     listed = json.loads(run("learn", "list", "--json").output)
     assert [(row["id"], row["agent"], row["right"]) for row in listed] == [(1, "planner", True)]
-    runs = json.loads(run("learn", "tick", "--encoder", "static", "--json").output)
-    assert {row["name"]: row["outcome"] for row in runs}["router"] == "reviewed 1 feedbacks"
-    assert json.loads(run("learn", "tick", "--encoder", "static", "--json").output) == []  # nothing is due
+    runs = json.loads(run("learn", "run", "--encoder", "static", "--json").output)
+    assert {row["name"]: row["outcome"] for row in runs}["review"] == "reviewed 1 feedbacks"
+    assert json.loads(run("learn", "run", "--encoder", "static", "--json").output) == []  # nothing is due
     told = json.loads(run("learn", "status", "--json").output)
     assert told["feedback"] == 1
-    assert not any(loop["due"] for loop in told["loops"])
+    assert not any(job["due"] for job in told["jobs"] if job["name"] != "write")
     assert run("learn", "undo", "1").exit_code == 0
     assert json.loads(run("learn", "list", "--json").output) == []
 

@@ -11,6 +11,7 @@ import click
 from ruvllm import InputError, RuvLLM, StoreError
 from ruvllm.cli.console import plain, print_json, show_table, waiting
 from ruvllm.cli.options import (
+from ruvllm.encoders.protocol import no_pause, run_now
     agents_option,
     default_state,
     encoder_option,
@@ -32,7 +33,7 @@ def learn() -> None:
     \b
     Examples:
       ruvllm learn status
-      ruvllm learn tick --force
+      ruvllm learn run --force
       ruvllm learn list
       ruvllm learn undo 12
       ruvllm learn export adapter.safetensors
@@ -103,6 +104,8 @@ def run(
     with _open(ctx, agents, encoder, state) as llm, waiting("learning"):
         llm.queries  # noqa: B018 - what was learnt from answers in other processes is looked at too
         runs = [run for run in llm.run_jobs(budget, force=force) if run.name != "write"]
+        if llm.routing.unreviewed:  # a person who asks need not wait until there is much
+            runs += run_now(llm.jobs.run(budget, no_pause, force=True, names=["review"]))
     if as_json:
         names = ("name", "outcome", "seconds", "stopped", "error")
         print_json([{name: getattr(run, name) for name in names} for run in runs])

@@ -137,6 +137,11 @@ class RoutingService:
         self._store.put(REVIEWED, str(last).encode())
         return len(feedback)
 
+    @property
+    def unreviewed(self) -> int:
+        """How much feedback no review has seen."""
+        return self._unreviewed()[1]
+
     def needs_review(self, now: float) -> bool:
         """Whether much feedback waits for a review, or some for long.
 
