@@ -11,7 +11,6 @@ import click
 from ruvllm import InputError, RuvLLM, StoreError
 from ruvllm.cli.console import plain, print_json, show_table, waiting
 from ruvllm.cli.options import (
-from ruvllm.encoders.protocol import no_pause, run_now
     agents_option,
     default_state,
     encoder_option,
@@ -20,6 +19,7 @@ from ruvllm.encoders.protocol import no_pause, run_now
     state_of,
     state_option,
 )
+from ruvllm.encoders.protocol import no_pause, run_now
 
 __all__ = ["learn"]
 
