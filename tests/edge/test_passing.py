@@ -316,7 +316,7 @@ def test_halves_of_a_character_in_two_deltas_are_joined_on_their_way():
         with anthropic_client(edge).messages.stream(model="claude", max_tokens=9, messages=TURNS) as got:
             assert "".join(got.text_stream) == "a😀b\ufffd"
         assert edge.post("/v1/query", {"query": TEXT}).json()["text"] == "a😀b\ufffd"
-        edge.llm.tick()
+        edge.llm.write()
         assert edge.get("/stats").status_code == 200
 
 

@@ -177,17 +177,19 @@ def test_learning_that_fails_each_second_is_logged_once_and_the_end_writes_what_
         session = edge.post("/v1/sessions", {}).json()["session_id"]
         answer = edge.post("/query", {"query": TASK, "session_id": session}).json()
         edge.post("/v1/feedback", {"request_id": answer["request_id"], "rating": 5})
-        engine, writes = edge.llm.learning.engine, edge.llm.queries.writes
+        learning, writes = edge.llm.learning, edge.llm.queries.writes
 
         def broken(*_: object) -> None:
             raise error
 
-        monkeypatch.setattr(engine, "tick", broken)
-        monkeypatch.setattr(engine, "to_bytes", broken)
+        monkeypatch.setattr(type(learning), "has_patterns_to_distil", True)
+        monkeypatch.setattr(learning, "distil", broken)
+        monkeypatch.setattr(learning.engine, "to_bytes", broken)
         monkeypatch.setattr(writes, "flush", broken)
         edge.post("/query", {"query": "and the gate", "session_id": session})
-        waits(lambda: min(edge.get("/stats").json()["failures"].get(name, 0) for name in ("answers", "patterns")) >= 9)
-    assert len(logged) == 3  # two steps, and the dump that is set aside at the end
+        waits(lambda: edge.get("/stats").json()["failures"].get("answers", 0) >= 9)
+        assert edge.get("/stats").json()["failures"]["job patterns"] >= 1
+    assert len(logged) == 3  # a step and a job, and the dump that is set aside at the end
     assert "secret" not in "".join(logged)
     with served() as edge:
         assert len(edge.get(f"/v1/sessions/{session}").json()["history"]) == 4
