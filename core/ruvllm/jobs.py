@@ -128,14 +128,20 @@ class Jobs:
             self._running = False
 
     def status(self) -> list[dict[str, Any]]:
-        """Each job as plain JSON types: name, interval, due, next (seconds since 1970), last run, last failure."""
+        """Each job as plain JSON types: name, interval, due, next (seconds since 1970), last run, last failure.
+
+        The next run comes no sooner than `next`; a job that has nothing to do then waits until it has.
+        """
         now = self._clock()
         return [
             {
                 "name": job.name,
                 "interval": job.interval,
                 "due": self._is_due(job, now),
-                "next": self._last[job.name].at + job.interval if job.name in self._last else now,
+                "next": max(
+                    self._last[job.name].at + job.interval if job.name in self._last else now,
+                    self._failed[job.name][1] if job.name in self._failed else 0.0,
+                ),
                 "last": asdict(self._last[job.name]) if job.name in self._last else None,
                 "failure": asdict(self._failed[job.name][0]) if job.name in self._failed else None,
             }

@@ -25,7 +25,7 @@ __all__ = ["AddedAgents"]
 
 _FEW = 500  # examples, which are fitted while a client waits
 _PATIENT, _AT_ONCE = 20.0, 1.5  # seconds that the answer may wait for few, and for many
-_SLICE = 64  # examples read between two steps
+_SLICE = 4  # examples read between two steps
 _STEPS = 150  # that a fit of one encoder takes beside reading, about
 
 

@@ -27,7 +27,7 @@ from ruvllm_edge.settings import Settings
 
 __all__ = ["Edge"]
 
-_SLICE = 16  # texts encoded between two turns of the event loop
+_SLICE = 4  # texts encoded between two turns of the event loop
 _TICK = 1.0  # seconds between two looks at what waits to be written or learnt
 _BUDGET = 30.0  # seconds that a job may take, other requests having their turn between its slices
 
@@ -74,6 +74,7 @@ class Edge:
         self.metrics.agents.set(len(self.llm.agents))
         self.metrics.memories.set(sum(self.llm.memory.records.counts().values()))
         self.metrics.behind(self.llm.store.set_aside.counts(), self.llm.steps.failures)
+        self.metrics.job_status(self.llm.jobs.status())
 
     def answered(self, response: Response) -> None:
         """Count an answer."""
@@ -142,6 +143,6 @@ class Edge:
             try:
                 with self.llm.steps("memory"):
                     self.llm.memory.flush()
-                await self.llm.arun_jobs(_BUDGET)
+                self.metrics.job_runs(await self.llm.arun_jobs(_BUDGET))
             except Exception as error:  # a StoreError: all waits for the next time
                 self.llm.steps.failed("writing", error)

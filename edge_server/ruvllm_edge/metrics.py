@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from ruvllm import Decision
+from ruvllm.jobs import JobRun
 
 __all__ = ["MEDIA", "Metrics"]
 
@@ -52,6 +54,17 @@ class Metrics:
         self._failed = Gauge(
             "ruvllm_step_failures", "Failures of what is done behind the answers.", ("step",), registry=registry
         )
+        job = ("job",)
+        self._runs = Counter("ruvllm_job_runs", "Of background jobs, all of them.", job, registry=registry)
+        self._job_failures = Counter("ruvllm_job_failures", "Runs that failed.", job, registry=registry)
+        self._stopped = Counter("ruvllm_job_stopped", "Runs that outlasted their budget.", job, registry=registry)
+        self._took = Gauge("ruvllm_job_last_run_seconds", "That the last whole run took.", job, registry=registry)
+        self._ended = Gauge(
+            "ruvllm_job_last_run_timestamp_seconds", "When the last whole run ended, 0: never.", job, registry=registry
+        )
+        self._next = Gauge(
+            "ruvllm_job_next_run_timestamp_seconds", "The next run comes no sooner.", job, registry=registry
+        )
         self._counted: dict[tuple[str, str, int], Counter] = {}
         self._timed: dict[str, Histogram] = {}
         self._decided: dict[tuple[int, str], Counter] = {}
@@ -94,6 +107,23 @@ class Metrics:
             self._aside.labels(kind).set(count)
         for step, count in failures.items():
             self._failed.labels(step).set(count)
+
+    def job_runs(self, runs: Sequence[JobRun]) -> None:
+        """Background jobs ran."""
+        for run in runs:
+            self._runs.labels(run.name).inc()
+            self._job_failures.labels(run.name).inc(bool(run.error))
+            self._stopped.labels(run.name).inc(run.stopped)
+
+    def job_status(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """When each last ran and will run, as `Jobs.status` has it; counts of those that never ran are 0."""
+        for row in rows:
+            name, last = row["name"], row["last"] or {"seconds": 0.0, "at": 0.0}
+            for counter in (self._runs, self._job_failures, self._stopped):
+                counter.labels(name)
+            self._took.labels(name).set(last["seconds"])
+            self._ended.labels(name).set(last["at"])
+            self._next.labels(name).set(row["next"])
 
     def text(self) -> bytes:
         """As Prometheus reads it."""

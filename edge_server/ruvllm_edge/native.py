@@ -5,11 +5,12 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from msgspec import UNSET, convert
+from msgspec import UNSET, convert, to_builtins
 
-from ruvllm import Decision, InputError, StoreError, Team, __version__
+from ruvllm import Decision, InputError, StoreError, Team, Tier, __version__
 from ruvllm.query.responses import Constraints, Response, Session
 from ruvllm.query.sessions import new_id
+from ruvllm.rlm.answers import RlmAnswer, limits_of
 from ruvllm.state.record import Memory
 from ruvllm.state.transfer import UNFIT
 from ruvllm_edge import schemas as s
@@ -33,9 +34,11 @@ async def route_complex(edge: Edge, call: Call) -> Team:
     return await edge.llm.aroute_complex(call.body.text)
 
 
-async def query(edge: Edge, call: Call) -> Response:
-    """An answer by the tier's backend, with what memory knows."""
+async def query(edge: Edge, call: Call) -> Response | RlmAnswer:
+    """An answer by the tier's backend, with what memory knows; a deep one is put together from those to its parts."""
     body: s.QueryBody = call.body
+    if body.deep:
+        return await _deep(edge, body)
     constraints = Constraints(
         body.max_latency_ms,
         body.max_tokens,
@@ -52,6 +55,14 @@ async def query(edge: Edge, call: Call) -> Response:
     response = await edge.llm.aquery(body.query, session=session, constraints=constraints)
     edge.answered(response)
     return response
+
+
+async def _deep(edge: Edge, body: s.QueryBody) -> RlmAnswer:
+    given = {name: value for name, value in to_builtins(body).items() if name not in ("query", "deep")}
+    answer = await edge.llm.queries.answer_deep(body.query, **limits_of(given))
+    tiers, usage = edge.llm.queries.writers.tiers, answer.usage
+    edge.metrics.answer(tiers.at(Tier.LARGE).name, usage.prompt_tokens, usage.completion_tokens, 0.0)
+    return answer
 
 
 async def feedback(edge: Edge, call: Call) -> s.Learnt:
@@ -229,8 +240,9 @@ def _feedback(path: str) -> Operation:
 def _query(path: str) -> Operation:
     body = {"query": "When do we deploy?"}
     return Operation(
-        "POST", path, query, "Answer a question", s.QueryBody, answer=Response, tag="answers", waits=True, example=body
-    )
+        "POST", path, query, "Answer a question", s.QueryBody, answer=Response | RlmAnswer, tag="answers", waits=True,
+        example=body,
+    )  # fmt: skip
 
 
 def _session(path: str) -> Operation:
@@ -269,8 +281,8 @@ OPERATIONS = (
               media=("application/octet-stream",)),
     Operation("PUT", "/v1/state", put_state, "Put another state in its place", bytes, tag="server",
               limit="max_state"),
-    Operation("GET", "/stats", stats, "What it holds and has done", answer=dict[str, Any], tag="server"),
-    Operation("GET", "/v1/stats", stats, "What it holds and has done", answer=dict[str, Any], tag="server"),
+    Operation("GET", "/stats", stats, "What it holds and has done", answer=s.Stats, tag="server"),
+    Operation("GET", "/v1/stats", stats, "What it holds and has done", answer=s.Stats, tag="server"),
     Operation("GET", "/health", health, "Is it alive?", answer=s.Health, tag="server", public=True),
     Operation("GET", "/v1/health", health, "Is it alive?", answer=s.Health, tag="server", public=True),
     Operation("GET", "/ready", ready, "Can it take requests?", answer=s.Ready, tag="server", public=True,

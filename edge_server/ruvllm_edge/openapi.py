@@ -7,7 +7,8 @@ from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from html import escape
-from typing import Any
+from types import UnionType
+from typing import Any, get_args
 
 import msgspec
 
@@ -35,7 +36,8 @@ _ERRORS = {
 
 def document(operations: Sequence[Operation]) -> dict[str, Any]:
     """OpenAPI 3.1."""
-    types = [kind for one in operations for kind in (one.body, one.answer, one.query) if kind not in (None, bytes)]
+    of_all = [kind for one in operations for kind in (one.body, *_either(one.answer), one.query)]
+    types = [kind for kind in of_all if kind not in (None, bytes)]
     types += [one.style.schema for one in operations]
     types = list({str(kind): kind for kind in types}.values())
     schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
@@ -93,7 +95,14 @@ def _described(operation: Operation, of: dict[str, Any], components: dict[str, A
 
 
 def _schema(kind: Any, of: dict[str, Any]) -> Any:
+    if len(either := _either(kind)) > 1:
+        return {"anyOf": [of[str(one)] for one in either]}
     return {"type": "string", "format": "binary"} if kind is bytes else of[str(kind)]
+
+
+def _either(kind: Any) -> tuple[Any, ...]:
+    """The types of a union, which msgspec cannot describe: each is a JSON object."""
+    return get_args(kind) if isinstance(kind, UnionType) else (kind,)
 
 
 def _content(media: str, kind: Any, of: dict[str, Any]) -> dict[str, Any]:
@@ -161,9 +170,9 @@ def _entry(operation: Operation) -> str:
         curl += f" -X {operation.method}"
     if operation.example is not None:
         curl += f" -H 'content-type: application/json' -d '{msgspec.json.encode(operation.example).decode()}'"
-    gives = getattr(operation.answer, "__name__", str(operation.answer))
-    takes = getattr(operation.body, "__name__", str(operation.body))
-    links = " → ".join(f'<a href="#{escape(name)}">{escape(name)}</a>' for name in (takes, gives) if name != "None")
+    kinds = (operation.body, *_either(operation.answer))
+    names = [getattr(kind, "__name__", str(kind)) for kind in kinds]
+    links = " → ".join(f'<a href="#{escape(name)}">{escape(name)}</a>' for name in names if name != "None")
     return (
         f"<details><summary><b>{operation.method}</b> <code>{escape(operation.plain_path)}</code> "
         f"{escape(operation.summary)}</summary><p>{escape(operation.handler.__doc__ or '')} {links}</p>"

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from ruvllm import Agent
+from ruvllm.jobs import JobRun
 from ruvllm.query.responses import Applied
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "FeedbackBody",
     "Fitting",
     "Health",
+    "JobStatus",
     "Learnt",
     "Memories",
     "MemoryAdd",
@@ -33,6 +35,7 @@ __all__ = [
     "RouteBody",
     "SessionBody",
     "SessionMade",
+    "Stats",
     "TeamBody",
 ]
 
@@ -70,6 +73,7 @@ class QueryBody(Struct):
     top_k: int | None = None
     min_p: float | None = None
     repeat_penalty: float | None = None
+    deep: Annotated[bool, Meta(description="take it apart, and answer its parts first: see RlmAnswer")] = False
 
 
 class FeedbackBody(Struct):
@@ -237,6 +241,33 @@ class Patterns(Struct):
     """What was learnt of many tasks."""
 
     patterns: list[PatternRow]
+
+
+class JobStatus(Struct):
+    """A kind of background work; times are in seconds, and since 1970.
+
+    The next run comes no sooner than `next`. `last` is the last whole run, `failure` the last failure since.
+    """
+
+    name: str
+    interval: float
+    due: bool
+    next: float
+    last: JobRun | None
+    failure: JobRun | None
+
+
+class Stats(Struct):
+    """What it holds and has done, in more fields than these. `state` is told to administrators."""
+
+    agents: int
+    encoder: str
+    set_aside: dict[str, int]
+    failures: dict[str, int]
+    jobs: list[JobStatus]
+    own_agents: int
+    write_back: bool
+    state: str | UnsetType = UNSET
 
 
 class Health(Struct):

@@ -93,9 +93,10 @@ def test_a_job_that_fails_stops_no_other_and_is_tried_again_later_and_later(cloc
     assert (first.error, second.outcome) == ("KeyError", "run 1")
     waits = []
     for _ in range(4):
-        before = clock.now
+        before, following = clock.now, jobs.status()[0]["next"]
         while not jobs.due():
             clock.now += 1
+        assert clock.now == following
         waits.append(clock.now - before)
         run_now(jobs.run(pause=no_pause))
     assert waits == [2, 4, 8, 16]

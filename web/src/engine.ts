@@ -7,9 +7,11 @@ import { bootPython, type Bridge, installPackages, open, openBridge, pythonDiges
 import { type Call, CHANGES } from "./runtime.js";
 import { type Digest, type Ledger, readArtifacts, readChecked, type Site } from "./site.js";
 import { OvertakenError, type StateStore } from "./state.js";
-import type { Added, LoadOptions, Stats } from "./types.js";
+import type { Added, JobRun, LoadOptions, Stats } from "./types.js";
 
-const REVIEW_AFTER = 30_000; // milliseconds of quiet
+const REVIEW_AFTER = 30_000; // milliseconds without feedback
+const QUIET = 2_000; // milliseconds without a question, until background work is looked for
+const BUDGET = 0.1; // seconds that each of it may take at first
 const SAVE_AFTER = 1_500; // the same, until outcomes are kept
 const MODES: readonly string[] = ["cascade", "static", "ruvltra"];
 
@@ -48,7 +50,9 @@ export class Engine implements Answering {
   #ruvltraError = "";
   #queue: Promise<unknown> = Promise.resolve();
   #reviewAfter = 0; // milliseconds
-  #reviewTimer: ReturnType<typeof setTimeout> | undefined;
+  #reviewAt = Infinity; // by performance.now()
+  #workTimer: ReturnType<typeof setTimeout> | undefined;
+  #busy = 0; // questions and background work under way
   #saveTimer: ReturnType<typeof setTimeout> | undefined;
   #closed = false;
   /** A page that names its agents decides on them at each visit. */
@@ -89,6 +93,7 @@ export class Engine implements Answering {
       ledger.finish("static");
       await engine.#start(options.agents, saved);
       ledger.finish("ready");
+      engine.#workLater();
       around.store?.listen(() => void engine.#change(async () => undefined).catch(() => undefined)); // it begins with the news
       return engine;
     } catch (error) {
@@ -195,7 +200,22 @@ export class Engine implements Answering {
   }
 
   /** A method of Python's; what it changes is saved. */
-  async ask<T>(call: Call, body: object = {}): Promise<T> {
+  ask<T>(call: Call, body: object = {}): Promise<T> {
+    const work = (): Promise<T> => this.#ask(call, body);
+    return call === "stats" ? work() : this.#busily(work); // who only looks disturbs no quiet
+  }
+
+  async #busily<T>(work: () => Promise<T>): Promise<T> {
+    this.#busy += 1;
+    try {
+      return await work();
+    } finally {
+      this.#busy -= 1;
+      this.#workLater();
+    }
+  }
+
+  async #ask<T>(call: Call, body: object): Promise<T> {
     const given = json(body);
     const answer = (): Promise<T> => open<T>(this.#live.call(String(call), given));
     if (CHANGES.has(call)) return this.#change(async () => this.#changed(call, await answer()));
@@ -210,7 +230,7 @@ export class Engine implements Answering {
     if (agents || (call === "undo_feedback" && value)) this.#upgradeBehind();
     if (agents) return { ...value, ...(await this.#saveAgents(value as Added)) };
     if (value !== false) await this.#save();
-    if (call === "feedback") this.#reviewLater();
+    if (call === "feedback" && this.#reviewAfter) this.#reviewAt = performance.now() + this.#reviewAfter;
     return value;
   }
 
@@ -240,17 +260,21 @@ export class Engine implements Answering {
     await this.ask("save_backends");
   }
 
-  /** Once nobody has said anything for a while. Feedback need not wait for it; only keeping its result takes a turn. */
-  #reviewLater(): void {
-    clearTimeout(this.#reviewTimer);
-    if (!this.#reviewAfter) return;
-    this.#reviewTimer = setTimeout(() => void this.#review().catch(() => undefined), this.#reviewAfter);
-    (this.#reviewTimer as { unref?: () => void }).unref?.(); // Node may end before
+  /** Once nobody has asked anything for a while. */
+  #workLater(): void {
+    clearTimeout(this.#workTimer);
+    if (this.#busy || this.#closed) return; // whoever is busy comes back here
+    this.#workTimer = setTimeout(() => void this.#busily(() => this.#work()).catch(() => undefined), QUIET);
+    (this.#workTimer as { unref?: () => void }).unref?.(); // Node may end before
   }
 
-  async #review(): Promise<void> {
-    await open<number>(this.#live.call("review", "{}"));
-    await this.#change(() => this.#save());
+  /** What of the background work is due. Nobody need wait for it; only saving what it did takes a turn. */
+  async #work(): Promise<void> {
+    const review = this.#reviewAt <= performance.now();
+    if (review) this.#reviewAt = Infinity;
+    const runs = await open<JobRun[]>(this.#live.call(review ? "review" : "run_jobs", json(review ? {} : { budget: BUDGET })));
+    if (review && runs.some(({ stopped }) => stopped)) this.#reviewAt = 0;
+    if (runs.some(({ outcome }) => outcome)) await this.#change(() => this.#save());
   }
 
   async export(): Promise<Uint8Array> {
@@ -282,10 +306,10 @@ export class Engine implements Answering {
 
   async close(): Promise<void> {
     if (this.#closed) return;
-    clearTimeout(this.#reviewTimer);
     if (this.#saveTimer) await this.#saveOutcomes().catch(() => undefined);
     await this.#queue;
     this.#closed = true;
+    clearTimeout(this.#workTimer);
     this.#around.store?.close();
     this.#bridge.close();
     await this.#session?.close();

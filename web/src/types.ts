@@ -78,6 +78,31 @@ export interface Team {
   tier: Tier;
 }
 
+/** One run of background work. */
+export interface JobRun {
+  name: string;
+  /** What it did; empty when it was stopped or failed. */
+  outcome: string;
+  seconds: number;
+  /** It took longer than it may; it is tried again, with more time. */
+  stopped: boolean;
+  /** When it ended, in seconds since 1970. */
+  at: number;
+  error: string;
+}
+
+/** A kind of background work: when it last ran, and when it may again, if there is anything to do. */
+export interface Job {
+  name: string;
+  /** Seconds from one run to the next. */
+  interval: number;
+  due: boolean;
+  /** Seconds since 1970. */
+  next: number;
+  last: JobRun | null;
+  failure: JobRun | null;
+}
+
 /** What a router holds and has done. */
 export interface Stats {
   agents: number;
@@ -85,6 +110,8 @@ export interface Stats {
   encoder: string;
   /** How often feedback was fitted once more in the background; a server does not say. */
   reviews?: number;
+  /** Background work: writing, reviews, distilling and the like. */
+  jobs?: Job[];
   /** How many agents were added to those it was loaded with. */
   own_agents?: number;
   [name: string]: unknown;
@@ -142,8 +169,8 @@ export interface LoadOptions {
    */
   state?: StateKind;
   /**
-   * Milliseconds without feedback after which all of it is fitted once more in the background, 30 000 by default;
-   * 0 never does.
+   * Milliseconds without feedback after which all of it is fitted once more in the background, as soon as it is quiet,
+   * 30 000 by default; 0 waits until there is much of it, or some is an hour old.
    */
   reviewAfter?: number;
   /** Whether a later visit may start from a memory snapshot that the first one keeps (30 MB); true by default. */

@@ -21,6 +21,9 @@ async function ruvltra(llm) {
   }
 }
 
+/** A kind of background work. */
+const jobOf = async (llm, name) => (await llm.stats()).jobs.find((job) => job.name === name);
+
 /** Waits for the background's review. */
 async function reviewed(llm) {
   while (!(await llm.stats()).reviews) await new Promise((resolve) => setTimeout(resolve, 20));
@@ -260,6 +263,26 @@ test("feedback is fitted once more when it has been quiet for a while", { timeou
     await llm.import(kept);
     assert.equal((await llm.route("wax my surfboard")).agent, "cook");
   } finally {
+    await llm.close();
+  }
+});
+
+test("much feedback is reviewed in idle time without a query, once, wherever the state goes", { timeout: 300_000 }, async () => {
+  const llm = await RuvLLM.load({ agents, encoder: "static", reviewAfter: 0 });
+  const other = await RuvLLM.load({ agents, encoder: "static", reviewAfter: 0 });
+  try {
+    assert.equal((await jobOf(llm, "review")).last, null);
+    for (let n = 0; n < 200; n++) await llm.feedback(`task number ${n} of the boat`, n % 2 ? "cook" : "gardener");
+    while (!(await jobOf(llm, "review")).last) await new Promise((resolve) => setTimeout(resolve, 20));
+    const review = await jobOf(llm, "review");
+    assert.deepEqual([review.last.outcome, review.due], ["reviewed 200 feedbacks", false]);
+    await other.import(await llm.export());
+    const imported = await jobOf(other, "review");
+    assert.deepEqual([imported.last, imported.due], [review.last, false]);
+    while (!(await jobOf(other, "write")).last) await new Promise((resolve) => setTimeout(resolve, 20)); // it was idle, too
+    assert.equal((await other.stats()).reviews, 0);
+  } finally {
+    await other.close();
     await llm.close();
   }
 });

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,6 @@ import click
 from ruvllm.cli.answers import SAMPLING, answer_options, open_answering, safe, sampling_options, times_line
 from ruvllm.cli.console import plain, print_json, warn
 from ruvllm.cli.options import json_option
-from ruvllm.errors import InputError
 from ruvllm.query.responses import Constraints
 
 if TYPE_CHECKING:
@@ -50,7 +48,10 @@ def query(
     """
     sampling = {name: options.pop(name) for name in SAMPLING}
     constraints = Constraints(max_latency_ms=max_latency_ms, **sampling)
-    limits = _limits(sampling, max_latency_ms) if deep else {}
+    if deep:
+        from ruvllm.rlm.answers import limits_of
+
+        limits = limits_of(sampling | {"max_latency_ms": max_latency_ms})
     with open_answering(ctx, **options) as llm:
         if deep:
             _show_deep(llm.query_deep(text, **limits), as_json)
@@ -89,17 +90,6 @@ def decompose(text: str, as_json: bool) -> None:
     for number, part in enumerate(plan.parts if not as_json else (), 1):
         needed = ", ".join(str(place + 1) for place in part.after)
         click.echo(f"{number}. {plain(part.text)}" + (f"  (needs {needed})" if needed else ""))
-
-
-def _limits(sampling: Mapping[str, Any], max_latency_ms: float | None) -> dict[str, Any]:
-    """The settings of recursive answering that options name. Raises InputError: it has no such setting."""
-    given = {name: value for name, value in sampling.items() if value is not None}
-    names = {"max_tokens": "answer_tokens", "temperature": "temperature"}
-    for name in given.keys() - names.keys():
-        fix = "leave it out, or ask without --deep"
-        raise InputError(f"{name} cannot be set for the parts of a query", field=name, fix=fix)
-    limits = {names[name]: value for name, value in given.items()}
-    return limits if max_latency_ms is None else limits | {"deadline": max_latency_ms / 1_000}
 
 
 def _show_deep(answer: RlmAnswer, as_json: bool) -> None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
-from ruvllm.errors import ConfigError
+from ruvllm.errors import ConfigError, InputError
 from ruvllm.hints import Options
 from ruvllm.inference.backend import Usage
 from ruvllm.inference.passages import Passage
 from ruvllm.memory.memory import Found
+from ruvllm.query.responses import Constraints
 from ruvllm.reprs import one_line
 from ruvllm.rlm.plan import Plan
 
-__all__ = ["Answered", "Delta", "Finding", "Planned", "Remembers", "RlmAnswer", "RlmConfig", "RlmEvent"]
+__all__ = ["Answered", "Delta", "Finding", "Planned", "Remembers", "RlmAnswer", "RlmConfig", "RlmEvent", "limits_of"]
 
 
 class Remembers(Protocol):
@@ -86,6 +87,35 @@ _RANGES: dict[str, tuple[float, float]] = {  # a whole least asks for a whole nu
     "answer_tokens": (16, 100_000),
     "temperature": (0.0, 2.0),
 }
+
+
+_CALLED = {"max_tokens": "answer_tokens", "temperature": "temperature", "max_latency_ms": "deadline"}
+
+
+def limits_of(constraints: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of recursive answering that a query's constraints ask for.
+
+    Args:
+        constraints: fields of `Constraints`, and "session_id"; None leaves one to the settings.
+
+    Raises:
+        InputError: it has no such setting, or none of such a value.
+    """
+    given = {name: value for name, value in constraints.items() if value is not None}
+    if unfit := [name for name in given if name not in _CALLED]:
+        fix = "leave it out, or ask without deep"
+        raise InputError(f"{unfit[0]} cannot be set for the parts of a query", field=unfit[0], fix=fix)
+    Constraints(**given)
+    limits = {_CALLED[name]: value for name, value in given.items()}
+    if "deadline" in limits:
+        least, most = _RANGES["deadline"]
+        limits["deadline"] = min(max(limits["deadline"] / 1_000, least), most)
+    try:
+        RlmConfig(**limits)
+    except ConfigError as error:
+        (name,) = (name for name in given if _CALLED[name] == error.field)
+        raise InputError(f"{name} is {given[name]!r}", field=name, fix=error.fix) from None
+    return limits
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@ import { h, put } from "../../src/element/dom.js";
 import { encoderWords, explain } from "../../src/element/words.js";
 import type { App } from "../app.js";
 import { bytes, count } from "../format.js";
-import type { Stats } from "../../src/types.js";
+import type { Job, Stats } from "../../src/types.js";
 
 const LABELS: Record<string, string> = {
   agents: "Agents",
@@ -26,6 +26,7 @@ const STORES: Record<string, string> = {
 
 export function learntView(app: App, visible: () => boolean): { panel: HTMLElement; onShow: () => void } {
   const stats = h("dl", { class: "facts wide" });
+  const jobs = h("tbody", {});
   const note = h("p", { class: "note", role: "status" });
   const file = h("input", { type: "file", accept: ".sqlite,.sqlite3,.db,.ruvllm", class: "spoken", tabindex: -1, "aria-label": "Exported file" });
   const sure = h("div", { class: "sure-row", hidden: true });
@@ -33,7 +34,9 @@ export function learntView(app: App, visible: () => boolean): { panel: HTMLEleme
   async function refresh(): Promise<void> {
     if (!app.router || !visible()) return;
     try {
-      put(stats, ...rows(await app.router.stats()));
+      const told = await app.router.stats();
+      put(stats, ...rows(told));
+      put(jobs, ...(told.jobs ?? []).map(jobRow));
     } catch (error) {
       put(note, explain(error));
     }
@@ -80,6 +83,18 @@ export function learntView(app: App, visible: () => boolean): { panel: HTMLEleme
     h("h2", {}, "Learnt"),
     h("p", { class: "note" }, "Every thumb is kept in this browser at once and changes the next decision, and so are agents of your own. Nothing is sent anywhere."),
     stats,
+    h("h3", {}, "In the background"),
+    h("p", { class: "note" }, "What is done when nobody has asked anything for a moment."),
+    h(
+      "div",
+      { class: "scrolls", tabindex: 0, role: "region", "aria-label": "Background work" },
+      h(
+        "table",
+        { class: "sheet jobs" },
+        h("thead", {}, h("tr", {}, ...["Job", "Last run", "Outcome", "Next due"].map((title) => h("th", { scope: "col" }, title)))),
+        jobs,
+      ),
+    ),
     h(
       "div",
       { class: "buttons" },
@@ -91,6 +106,14 @@ export function learntView(app: App, visible: () => boolean): { panel: HTMLEleme
     note,
   );
   return { panel, onShow: () => void refresh() };
+}
+
+function jobRow({ name, last, failure, due, next }: Job): HTMLElement {
+  const time = (seconds: number) => new Date(seconds * 1000).toLocaleString("en", { dateStyle: "short", timeStyle: "short" });
+  const outcome = failure?.error || last?.outcome || "–";
+  // A time that is over says only that it may run: there is nothing to do.
+  const cells = [last ? time(last.at) : "never", outcome, due ? "now" : next * 1000 > Date.now() ? time(next) : "when needed"];
+  return h("tr", {}, h("th", { scope: "row" }, name), ...cells.map((cell) => h("td", {}, cell)));
 }
 
 /** Those a person can read; what is empty or has no name of its own here is left out. */

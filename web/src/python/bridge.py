@@ -32,12 +32,14 @@ from ruvllm.text.surrogates import well_formed_json
 if TYPE_CHECKING:
     from ruvllm_web.workbench import Workbench
 
+    from ruvllm.jobs import JobRun
+
 __all__ = ["Bridge"]
 
 _STATE = Path("/home/pyodide/ruvllm.sqlite")
 _CALLS = frozenset({
-    "add_agents", "agents", "embed", "feedback", "reset_agents", "review", "route", "route_complex", "stats",
-    "undo_feedback", "upgrade",
+    "add_agents", "agents", "embed", "feedback", "reset_agents", "review", "route", "route_complex", "run_jobs",
+    "stats", "undo_feedback", "upgrade",
 })  # fmt: skip
 
 
@@ -130,11 +132,13 @@ class Bridge:
         self._change(await self._ready(self._own))
         return True
 
-    async def review(self) -> int:
-        """Fit what feedback taught once more, while tasks go on being routed; how much there is."""
-        count = await self._now.areview(pause)
-        self._reviews += 1
-        return count
+    async def run_jobs(self, budget: float = 0.05) -> list[dict[str, Any]]:
+        """Do what of the background work is due, while tasks go on being routed; the runs."""
+        return self._done(await self._now.arun_jobs(budget))
+
+    async def review(self) -> list[dict[str, Any]]:
+        """Fit what feedback taught once more, due or not, while tasks go on being routed; the run."""
+        return self._done(await self._now.jobs.run(force=True, names=("review",)))
 
     async def upgrade(self) -> str:
         """RuvLTRA is connected: warm up a router that asks it and has missed no change, then change over; the mode."""
@@ -155,6 +159,12 @@ class Bridge:
         """What the core says but its path, and what was skipped."""
         told = {name: value for name, value in self._now.stats().items() if name != "state"}
         return told | {"own_agents": len(self._own), "reviews": self._reviews, "problems": self._problems}
+
+    def _done(self, runs: list[JobRun]) -> list[dict[str, Any]]:
+        reviews = sum(bool(run.outcome) for run in runs if run.name == "review")
+        self._reviews += reviews
+        self._changes += reviews
+        return [asdict(run) for run in runs]
 
     @property
     def _now(self) -> RuvLLM:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from ruvllm import Feedback, StoreError
 from ruvllm.state.agents import agents_of
+from ruvllm.state.names import JOBS, RELIABILITY
 from ruvllm.state.store import Store
 
 __all__ = ["check_state", "new_lessons", "read_state", "write_state"]
 
 _FIX = "choose a file that `export` gave"
+_BESIDE = f"name IN ('{RELIABILITY}', '{JOBS}')"  # of what is learnt, what changes no answer: the other's is taken
 
 
 def read_state(path: Path) -> bytes:
@@ -70,14 +72,14 @@ def _unite(store: Store, db: sqlite3.Connection) -> list[Feedback] | None:
     if here != there:
         return None
     for name, _ in here:
-        rows = 'SELECT * FROM {}."' + name + ("\" WHERE name != 'reliability'" if name == "learnt" else '"')
+        rows = 'SELECT * FROM {}."' + name + (f'" WHERE NOT {_BESIDE}' if name == "learnt" else '"')
         for one, two in [("main", "other"), ("other", "main")][: 1 if name == "feedback" else 2]:
             if db.execute(f"{rows.format(one)} EXCEPT {rows.format(two)} LIMIT 1").fetchone():
                 return None
     (last,) = db.execute("SELECT coalesce(max(id), 0) FROM main.feedback").fetchone()
     with store.write():
         db.execute("INSERT INTO main.feedback SELECT * FROM other.feedback EXCEPT SELECT * FROM main.feedback")
-        db.execute("INSERT OR REPLACE INTO main.learnt SELECT * FROM other.learnt WHERE name = 'reliability'")
+        db.execute(f"INSERT OR REPLACE INTO main.learnt SELECT * FROM other.learnt WHERE {_BESIDE}")
     return [kept.feedback for kept in store.feedback_rows(last)]
 
 

@@ -1,0 +1,47 @@
+"""Questions that are answered part by part, over HTTP."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import Running, Writer, serving
+
+from ruvllm import RuvLLM
+
+QUERY = "When is the staging database reset and when is production backed up?"
+MEMORIES = [{"text": "The staging database is reset every Monday."}, {"text": "Production is backed up every night."}]
+
+
+@pytest.mark.parametrize("path", ["/query", "/v1/query"])
+def test_without_a_model_each_part_is_answered_from_memory(path: str):
+    with serving(RuvLLM(encoder="static")) as edge:
+        edge.post("/v1/memory", {"memories": MEMORIES})
+        answer = edge.post(path, {"query": QUERY, "deep": True})
+        told = answer.json()
+        assert answer.status_code == 200
+        assert all(word in told["text"] for word in ("Monday", "night", "[1]", "[2]"))
+        assert [bool(part["text"]) for part in told["findings"]] == [True, True]
+        assert {source["text"] for source in told["sources"]} == {row["text"] for row in MEMORIES}
+        assert (told["unanswered"], told["calls"], told["usage"]["completion_tokens"]) == ([], 0, 0)
+        assert 0 < told["quality"] <= 1
+
+
+def test_a_model_answers_the_parts_and_puts_them_together_within_the_limits(edge: Running, writer: Writer):
+    edge.post("/v1/memory", {"memories": MEMORIES})
+    limits = {"max_tokens": 100, "temperature": 0.5, "max_latency_ms": 60_000}
+    told = edge.post("/v1/query", {"query": QUERY, "deep": True} | limits).json()
+    assert told["calls"] == len(writer.asked) == 3
+    assert told["usage"]["prompt_tokens"] > 0
+    assert {params.temperature for params in writer.params} == {0.5}
+    assert max(params.max_tokens or 0 for params in writer.params) <= 100
+    assert 'ruvllm_tokens_total{backend="writer",kind="prompt"}' in edge.get("/metrics").text
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("top_p", 0.5), ("seed", 3), ("session_id", "sess-1"), ("force_model", "writer"), ("force_context", 512),
+     ("max_tokens", 5), ("temperature", 3), ("max_latency_ms", 0)],
+)  # fmt: skip
+def test_what_the_parts_of_a_query_do_not_know_is_refused_by_name(edge: Running, field: str, value: object):
+    answer = edge.post("/v1/query", {"query": QUERY, "deep": True, field: value})
+    assert (answer.status_code, answer.json()["field"]) == (422, field)
+    assert answer.json()["fix"]
