@@ -8,9 +8,9 @@ from typing import Any
 from msgspec import UNSET, convert, to_builtins
 
 from ruvllm import Decision, InputError, StoreError, Team, Tier, __version__
-from ruvllm.query.responses import Constraints, Response, Session
+from ruvllm.query.responses import Constraints, Response, Session, rlm_settings
 from ruvllm.query.sessions import new_id
-from ruvllm.rlm.answers import RlmAnswer, limits_of
+from ruvllm.rlm.answers import RlmAnswer
 from ruvllm.state.record import Memory
 from ruvllm.state.transfer import UNFIT
 from ruvllm_edge import schemas as s
@@ -59,7 +59,7 @@ async def query(edge: Edge, call: Call) -> Response | RlmAnswer:
 
 async def _deep(edge: Edge, body: s.QueryBody) -> RlmAnswer:
     given = {name: value for name, value in to_builtins(body).items() if name not in ("query", "deep")}
-    answer = await edge.llm.queries.answer_deep(body.query, **limits_of(given))
+    answer = await edge.llm.queries.answer_deep(body.query, **rlm_settings(given))
     tiers, usage = edge.llm.queries.writers.tiers, answer.usage
     edge.metrics.answer(tiers.at(Tier.LARGE).name, usage.prompt_tokens, usage.completion_tokens, 0.0)
     return answer

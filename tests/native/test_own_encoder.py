@@ -113,7 +113,7 @@ def test_routing_learns_with_it(models, kitchen, tmp_path):
         assert llm.route("polish the copper kettle").agent == "barista"
         first = llm.route("bake a loaf").confidence
     with RuvLLM(kitchen, encoder=str(models[0] / "tiny"), state=tmp_path / "s.db") as llm:
-        assert llm.encoders.custom.kept
+        assert llm.encoders.custom.saved
         assert llm.route("polish the copper kettle").agent == "barista"
         assert llm.route("bake a loaf").confidence == pytest.approx(first, abs=0.02)
     with RuvLLM(kitchen, encoder="static", state=tmp_path / "s.db") as llm:

@@ -10,7 +10,7 @@ import click
 from ruvllm.cli.answers import SAMPLING, answer_options, open_answering, safe, sampling_options, times_line
 from ruvllm.cli.console import plain, print_json, warn
 from ruvllm.cli.options import json_option
-from ruvllm.query.responses import Constraints
+from ruvllm.query.responses import Constraints, rlm_settings
 
 if TYPE_CHECKING:
     from ruvllm.rlm.answers import RlmAnswer
@@ -49,9 +49,7 @@ def query(
     sampling = {name: options.pop(name) for name in SAMPLING}
     constraints = Constraints(max_latency_ms=max_latency_ms, **sampling)
     if deep:
-        from ruvllm.rlm.answers import limits_of
-
-        limits = limits_of(sampling | {"max_latency_ms": max_latency_ms})
+        limits = rlm_settings(sampling | {"max_latency_ms": max_latency_ms})
     with open_answering(ctx, **options) as llm:
         if deep:
             _show_deep(llm.query_deep(text, **limits), as_json)

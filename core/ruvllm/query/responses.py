@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ruvllm.errors import InputError
+from ruvllm.errors import ConfigError, InputError
 from ruvllm.hints import Options, snake_case
 from ruvllm.inference.backend import Message, Usage
 from ruvllm.reprs import one_line, shortened
@@ -23,6 +23,7 @@ __all__ = [
     "RoutingInfo",
     "Session",
     "Source",
+    "rlm_settings",
 ]
 
 # In the order in which a query passes them; `Response.latency` names each, and their sum as "total".
@@ -261,3 +262,34 @@ class Applied:
     model_choice: bool = False
 
     __repr__ = one_line
+
+
+_CALLED = {"max_tokens": "answer_tokens", "temperature": "temperature", "max_latency_ms": "deadline"}
+
+
+def rlm_settings(constraints: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of recursive answering that a query's constraints ask for.
+
+    Args:
+        constraints: fields of `Constraints`, and "session_id"; None leaves one to the settings.
+
+    Raises:
+        InputError: it has no such setting, or none of such a value.
+    """
+    given = {name: value for name, value in constraints.items() if value is not None}
+    if unfit := [name for name in given if name not in _CALLED]:
+        fix = "leave it out, or ask without deep"
+        raise InputError(f"{unfit[0]} cannot be set for the parts of a query", field=unfit[0], fix=fix)
+    from ruvllm.rlm.answers import RANGES, RlmConfig
+
+    Constraints(**given)
+    limits = {_CALLED[name]: value for name, value in given.items()}
+    if "deadline" in limits:
+        least, most = RANGES["deadline"]
+        limits["deadline"] = min(max(limits["deadline"] / 1_000, least), most)
+    try:
+        RlmConfig(**limits)
+    except ConfigError as error:
+        (name,) = (name for name in given if _CALLED[name] == error.field)
+        raise InputError(f"{name} is {given[name]!r}", field=name, fix=error.fix) from None
+    return limits

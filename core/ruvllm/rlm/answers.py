@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
-from ruvllm.errors import ConfigError, InputError
+from ruvllm.errors import ConfigError
 from ruvllm.hints import Options
 from ruvllm.inference.backend import Usage
 from ruvllm.inference.passages import Passage
 from ruvllm.memory.memory import Found
-from ruvllm.query.responses import Constraints
 from ruvllm.reprs import one_line
 from ruvllm.rlm.plan import Plan
 
-__all__ = ["Answered", "Delta", "Finding", "Planned", "Remembers", "RlmAnswer", "RlmConfig", "RlmEvent", "limits_of"]
+__all__ = ["RANGES", "Answered", "Delta", "Finding", "Planned", "Remembers", "RlmAnswer", "RlmConfig", "RlmEvent"]
 
 
 class Remembers(Protocol):
@@ -62,7 +61,7 @@ class RlmConfig(Options):
     def __post_init__(self) -> None:
         """Raises ConfigError: a value is out of range."""
         for field in fields(self):
-            least, most = _RANGES[field.name]
+            least, most = RANGES[field.name]
             value = getattr(self, field.name)
             if value is None and field.name == "deadline":
                 continue
@@ -73,7 +72,7 @@ class RlmConfig(Options):
                 raise ConfigError(f"{field.name} is {value!r}", field=field.name, fix=f"give {what}, {least} to {most}")
 
 
-_RANGES: dict[str, tuple[float, float]] = {  # a whole least asks for a whole number
+RANGES: dict[str, tuple[float, float]] = {  # a whole least asks for a whole number
     "max_depth": (0, 32),
     "max_sub_queries": (2, 64),
     "token_budget": (128, 10_000_000),
@@ -87,35 +86,6 @@ _RANGES: dict[str, tuple[float, float]] = {  # a whole least asks for a whole nu
     "answer_tokens": (16, 100_000),
     "temperature": (0.0, 2.0),
 }
-
-
-_CALLED = {"max_tokens": "answer_tokens", "temperature": "temperature", "max_latency_ms": "deadline"}
-
-
-def limits_of(constraints: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of recursive answering that a query's constraints ask for.
-
-    Args:
-        constraints: fields of `Constraints`, and "session_id"; None leaves one to the settings.
-
-    Raises:
-        InputError: it has no such setting, or none of such a value.
-    """
-    given = {name: value for name, value in constraints.items() if value is not None}
-    if unfit := [name for name in given if name not in _CALLED]:
-        fix = "leave it out, or ask without deep"
-        raise InputError(f"{unfit[0]} cannot be set for the parts of a query", field=unfit[0], fix=fix)
-    Constraints(**given)
-    limits = {_CALLED[name]: value for name, value in given.items()}
-    if "deadline" in limits:
-        least, most = _RANGES["deadline"]
-        limits["deadline"] = min(max(limits["deadline"] / 1_000, least), most)
-    try:
-        RlmConfig(**limits)
-    except ConfigError as error:
-        (name,) = (name for name in given if _CALLED[name] == error.field)
-        raise InputError(f"{name} is {given[name]!r}", field=name, fix=error.fix) from None
-    return limits
 
 
 @dataclass(frozen=True, slots=True)
