@@ -35,6 +35,8 @@ def test_feedback_changes_a_later_decision_and_reload_keeps_it(page: Page, site:
     page.get_by_role("tab", name="Learnt").click()
     expect(page.locator(".facts.wide")).to_contain_text("lesson")
     expect(page.locator(".facts.wide")).to_contain_text("this browser, a private file")
+    review = page.get_by_role("region", name="Background work").get_by_role("row", name="review")
+    expect(review).to_contain_text("when needed")
 
 
 def test_a_thumb_up_is_learnt(page: Page, site: Site) -> None:

@@ -83,6 +83,15 @@ export function learntView(app: App, visible: () => boolean): { panel: HTMLEleme
     h("h2", {}, "Learnt"),
     h("p", { class: "note" }, "Every thumb is kept in this browser at once and changes the next decision, and so are agents of your own. Nothing is sent anywhere."),
     stats,
+    h(
+      "div",
+      { class: "buttons" },
+      h("button", { type: "button", class: "go", onclick: () => void save() }, "Export to a file"),
+      h("button", { type: "button", onclick: () => file.click() }, "Import a file"),
+      file,
+    ),
+    sure,
+    note,
     h("h3", {}, "In the background"),
     h("p", { class: "note" }, "What is done when nobody has asked anything for a moment."),
     h(
@@ -95,15 +104,6 @@ export function learntView(app: App, visible: () => boolean): { panel: HTMLEleme
         jobs,
       ),
     ),
-    h(
-      "div",
-      { class: "buttons" },
-      h("button", { type: "button", class: "go", onclick: () => void save() }, "Export to a file"),
-      h("button", { type: "button", onclick: () => file.click() }, "Import a file"),
-      file,
-    ),
-    sure,
-    note,
   );
   return { panel, onShow: () => void refresh() };
 }
