@@ -333,12 +333,13 @@ class MemoryStore:
         """A collection's index, read from the file when first asked."""
         if not isinstance(collection, str):
             raise InputError(f"collection is {shortened(collection)}", field="collection", fix="give its name")
+        collection = well_formed(collection)
         shelf = self._shelves.get(collection)
         if shelf is None:
             if len(self._shelves) >= _SHELVES:  # anybody can ask for collections that there are not
                 self._shelves = {name: one for name, one in self._shelves.items() if len(one)}
                 self._masks.clear()
-            shelf = self._shelves[collection] = self._opening.open(well_formed(collection))
+            shelf = self._shelves[collection] = self._opening.open(collection)
         return shelf
 
     def _refresh(self) -> None:
