@@ -515,6 +515,7 @@ def test_texts_with_half_a_character_are_answered_remembered_and_rated(llm: RuvL
     (noted,) = llm.memory.add("a note \ud800", metadata={"\ud800": "\udfff"}, collection="odd \udfff")
     (found,) = llm.memory.search("note \udfff", collection="odd \udfff")
     assert (found.memory.id, found.memory.text) == (noted, "a note \ufffd")
+    llm.memory.flush()
     llm.embed(["\ud800 x"])
     with pytest.raises(InputError):
         llm.query("\ud800")
