@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 from ruvllm.routing.calibration import (
     CONFIDENCE_FEATURES,
     SCOPE_FEATURES,
-    auroc,
     confidence_row,
     ece,
     fit_calibration,
@@ -16,6 +15,7 @@ from ruvllm.routing.calibration import (
     scope_row,
     softmax,
 )
+from ruvllm.sizing.metrics import auroc
 
 
 def test_temperature_is_recovered():
