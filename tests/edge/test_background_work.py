@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
 from pathlib import Path
-from threading import current_thread, main_thread
 from typing import Any
 
-import numpy as np
-import pytest
 from conftest import Running, serving
 from waiting import until
 
 from ruvllm import RuvLLM
 from ruvllm.jobs import HOUR
-from ruvllm.routing import head
 
 
 def job(edge: Running, name: str) -> dict[str, Any]:
@@ -67,24 +61,3 @@ def test_a_failed_job_is_counted_and_its_next_run_told():
         assert (row["last"], row["failure"]["error"]) == (None, "KeyError")
         assert row["next"] > row["failure"]["at"]
         assert measured(edge, "last_run_timestamp_seconds", "write") == 0
-
-
-def test_a_review_computes_beside_the_event_loop_and_learns_the_same(monkeypatch: pytest.MonkeyPatch):
-    threads, descend = set(), head.descend
-
-    def watched(*arguments: Any) -> Iterator[Any]:
-        for better in descend(*arguments):
-            threads.add(current_thread())
-            yield better
-
-    monkeypatch.setattr(head, "descend", watched)
-    weights = []
-    for awaited in (False, True):
-        llm = RuvLLM(encoder="static")
-        for i in range(20):
-            llm.feedback(f"polish copper kettle number {i}", llm.agents[i].name)
-        threads.clear()
-        assert (asyncio.run(llm.areview()) if awaited else llm.review()) == 20
-        assert (main_thread() in threads) != awaited
-        weights.append(llm.routing.router.learnt["static"][0].taught.head.weights)
-    assert np.array_equal(*weights)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
@@ -51,8 +50,8 @@ _here = threading.local()  # whether this thread is inside `run_now`, where noth
 
 
 async def apart(work: Callable[[], T]) -> T:
-    """Something that takes long, in a thread of its own; at once inside `run_now`, and where there are no threads."""
-    if getattr(_here, "hurried", False) or sys.platform == "emscripten":
+    """Something that takes long, in a thread of its own; at once inside `run_now`."""
+    if getattr(_here, "hurried", False):
         return work()
     import asyncio  # who only routes with the small encoders need not wait for it
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.encoders.protocol import Pause, Vectors, apart, no_pause, run_now
+from ruvllm.encoders.protocol import Pause, Vectors, no_pause, run_now
 from ruvllm.routing.calibration import fit_temperature
 from ruvllm.text.lexical import HashedTfidf
 
@@ -294,8 +294,7 @@ class Design:
         columns = np.unique(self.examples.labels)
         weights = np.zeros((self.x.shape[1], agents), np.float32)
         flat = (weights if start is None else start)[:, columns].ravel()
-        steps = descend(self._loss(share, columns), flat, tolerance)
-        while (better := await apart(lambda: next(steps, None))) is not None:
+        for better in descend(self._loss(share, columns), flat, tolerance):
             flat = better
             await pause()
         weights[:, columns] = flat.reshape(-1, len(columns))

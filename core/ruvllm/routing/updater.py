@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.encoders.protocol import Encoder, Pause, Vectors, apart, no_pause
+from ruvllm.encoders.protocol import Encoder, Pause, Vectors, no_pause
 from ruvllm.routing.calibration import Calibration, fit_temperature, softmax
 from ruvllm.routing.fusion import RouterWeights
 from ruvllm.routing.head import MOST, Design, Examples, Neighbours
@@ -147,7 +147,7 @@ class Lessons:
         elif len(self._recent) >= _TELLING:
             logits, closeness, labels = (np.array(column) for column in zip(*self._recent, strict=True))
             taught = replace(before, calibration=Calibration.measure(logits, labels, closeness.astype(np.float32)))
-        design = await apart(lambda: Design(every, before.head.tfidf.width))
+        design = Design(every, before.head.tfidf.width)
         head = await design.fit(pause, float(taught.share), _LOOSE, start=before.head.weights)
         near = taught.neighbours
         if near is not None and near.weight and len(every) <= MOST:
@@ -158,7 +158,7 @@ class Lessons:
     async def _chosen_again(self, before: Taught, every: Examples, pause: Pause) -> Taught:
         """The share, the neighbours' weight and the calibration that one fifth, held out, likes best."""
         fold = folds_of(len(every))
-        out, held = await apart(lambda: Fold(every, fold == 0)), np.flatnonzero(fold == 0)
+        out, held = Fold(every, fold == 0), np.flatnonzero(fold == 0)
         share, logits = await _best_share(out, every.labels[held], float(before.share), pause)
         near = None
         if self._neighbours and len(every) <= MOST:
