@@ -14,9 +14,11 @@ _OUTCOMES: dict[str, str] = {}
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """No test is timed: inside Pyodide the same one takes several times as long."""
-    slow = [hypothesis.HealthCheck.too_slow]
-    hypothesis.settings.register_profile("anywhere", deadline=None, database=None, suppress_health_check=slow)
+    """No test is timed: inside Pyodide the same one takes several times as long, and is given fewer examples."""
+    slow, most = [hypothesis.HealthCheck.too_slow], 25 if sys.platform == "emscripten" else 100
+    hypothesis.settings.register_profile(
+        "anywhere", max_examples=most, deadline=None, database=None, suppress_health_check=slow
+    )
     hypothesis.settings.load_profile("anywhere")
 
 
