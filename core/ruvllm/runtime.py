@@ -429,9 +429,7 @@ class RuvLLM(Hinting):
         """Write what has waited long enough. Raises StoreError: the file takes nothing; all goes on waiting."""
         if self._queries is not None:
             self._queries.write()
-        with self.steps("selection"):
-            if self._sizing is not None and self.config.learning.enabled:
-                self._sizing.save()
+        self._save_selection()
         with self.steps("memory"):
             if self._memory is not None:
                 self._memory.flush()
@@ -487,9 +485,7 @@ class RuvLLM(Hinting):
                 queries.close()
             with self.steps("encoder"):
                 self.routing.save()
-            with self.steps("selection"):
-                if self._sizing is not None and self.config.learning.enabled:
-                    self._sizing.save()
+            self._save_selection()
             with self.steps("memory"):
                 if self._memory is not None:
                     self._memory.save()
@@ -509,6 +505,11 @@ class RuvLLM(Hinting):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _save_selection(self) -> None:
+        with self.steps("selection"):
+            if self._sizing is not None and self.config.learning.enabled:
+                self._sizing.save()
 
     def _leave_queries(self) -> None:
         """Drop what answers, without writing what waits; the next one has its open backends."""

@@ -138,20 +138,34 @@ def bounded_protocol(settings: Settings, *, fast: bool = HttpToolsProtocol is no
     return _fast(settings, watch) if fast else _slow(watch)
 
 
+class _Watched:
+    """What both parsers' protocols tell their watch; before the protocol among a class's bases."""
+
+    watching: Callable[[Any], _Watch]
+    watch: _Watch
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)  # type: ignore[misc]
+        self.watch = self.watching(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.watch.left()
+        super().connection_lost(exc)  # type: ignore[misc]
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()  # type: ignore[misc]
+        self.watch.sent()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()  # type: ignore[misc]
+        self.watch.sent()
+
+
 def _fast(settings: Settings, watch: Callable[[Any], _Watch]) -> type[asyncio.Protocol]:
     most = settings.max_headers
 
-    class Bounded(HttpToolsProtocol):
-        url = b""
-        watch: _Watch
-
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            self.watch = watch(self)
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self.watch.left()
-            super().connection_lost(exc)
+    class Bounded(_Watched, HttpToolsProtocol):
+        url, watching = b"", staticmethod(watch)
 
         def data_received(self, data: bytes) -> None:
             self.watch.unread += len(data)
@@ -169,14 +183,6 @@ def _fast(settings: Settings, watch: Callable[[Any], _Watch]) -> type[asyncio.Pr
             self.watch.unread = 0
             super().on_body(body)
 
-        def on_response_complete(self) -> None:
-            super().on_response_complete()
-            self.watch.sent()
-
-        def pause_writing(self) -> None:
-            super().pause_writing()
-            self.watch.sent()
-
         def send_400_response(self, msg: str) -> None:
             self.watch.refuse(self.watch.too_large if self.watch.unread > most else _unreadable())
 
@@ -187,30 +193,14 @@ def _fast(settings: Settings, watch: Callable[[Any], _Watch]) -> type[asyncio.Pr
 
 
 def _slow(watch: Callable[[Any], _Watch]) -> type[asyncio.Protocol]:
-    class Bounded(H11Protocol):  # which takes `h11_max_incomplete_event_size` for headers and trailers
-        watch: _Watch
-
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            self.watch = watch(self)
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self.watch.left()
-            super().connection_lost(exc)
+    class Bounded(_Watched, H11Protocol):  # which takes `h11_max_incomplete_event_size` for headers and trailers
+        watching = staticmethod(watch)
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             waits = self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
             self.watch.unread = len(self.conn.trailing_data[0]) if waits else 0
             self.watch.look()
-
-        def on_response_complete(self) -> None:
-            super().on_response_complete()
-            self.watch.sent()
-
-        def pause_writing(self) -> None:
-            super().pause_writing()
-            self.watch.sent()
 
         def send_400_response(self, msg: str) -> None:
             large = len(self.conn.trailing_data[0]) > (self.config.h11_max_incomplete_event_size or 0)

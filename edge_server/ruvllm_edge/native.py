@@ -36,30 +36,18 @@ async def route_complex(edge: Edge, call: Call) -> Team:
 
 async def query(edge: Edge, call: Call) -> Response | RlmAnswer:
     """An answer by the tier's backend, with what memory knows; a deep one is put together from those to its parts."""
-    body: s.QueryBody = call.body
-    if body.deep:
-        return await _deep(edge, body)
-    constraints = Constraints(
-        body.max_latency_ms,
-        body.max_tokens,
-        body.temperature,
-        body.top_p,
-        body.force_model,
-        body.force_context,
-        seed=body.seed,
-        top_k=body.top_k,
-        min_p=body.min_p,
-        repeat_penalty=body.repeat_penalty,
-    )
-    session = None if body.session_id is None else _session_of(edge, call, body.session_id, "session").id
-    response = await edge.llm.aquery(body.query, session=session, constraints=constraints)
+    given = to_builtins(call.body)
+    text, deep, session_id = given.pop("query"), given.pop("deep"), given.pop("session_id")
+    if deep:
+        return await _deep(edge, text, given | {"session_id": session_id})
+    session = None if session_id is None else _session_of(edge, call, session_id, "session").id
+    response = await edge.llm.aquery(text, session=session, constraints=Constraints(**given))
     edge.answered(response)
     return response
 
 
-async def _deep(edge: Edge, body: s.QueryBody) -> RlmAnswer:
-    given = {name: value for name, value in to_builtins(body).items() if name not in ("query", "deep")}
-    answer = await edge.llm.queries.answer_deep(body.query, **rlm_settings(given))
+async def _deep(edge: Edge, text: str, given: dict[str, Any]) -> RlmAnswer:
+    answer = await edge.llm.queries.answer_deep(text, **rlm_settings(given))
     tiers, usage = edge.llm.queries.writers.tiers, answer.usage
     edge.metrics.answer(tiers.at(Tier.LARGE).name, usage.prompt_tokens, usage.completion_tokens, 0.0)
     return answer

@@ -108,38 +108,31 @@ def test_a_half_open_request_is_closed(sent: bytes):
         assert read(sock)[:13] in (b"", b"HTTP/1.1 408 ", b"HTTP/1.1 400 ")
 
 
+def drip(sock: socket.socket) -> None:
+    """Send a byte fifty times a second, until the server closes."""
+    sock.settimeout(0.02)
+    for _ in range(10_000):
+        try:
+            sock.sendall(b"x")
+            if not sock.recv(1_000):
+                return
+        except TimeoutError:
+            continue
+        except ConnectionError:
+            return
+    pytest.fail("it is open still")
+
+
 def test_a_header_that_drips_is_closed_however_often_a_byte_comes():
     with static(header_timeout=0.3) as edge, opened(edge, GET) as sock:
-        sock.settimeout(0.02)
-        for _ in range(10_000):
-            try:
-                sock.sendall(b"x")
-                if not sock.recv(100):
-                    break
-            except TimeoutError:
-                continue
-            except ConnectionError:
-                break
-        else:
-            pytest.fail("it is open still")
+        drip(sock)
 
 
 @pytest.mark.parametrize("path", ["/health", "/nothing", "/v1/route"])
 def test_a_body_that_drips_after_its_answer_is_closed(path: str):
     head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: 99999\r\n\r\n"
     with static(header_timeout=0.3, body_timeout=0.3) as edge, opened(edge, head.encode()) as sock:
-        sock.settimeout(0.02)
-        for _ in range(10_000):
-            try:
-                sock.sendall(b"x")
-                if not sock.recv(1_000):
-                    break
-            except TimeoutError:
-                continue
-            except ConnectionError:
-                break
-        else:
-            pytest.fail("it is open still")
+        drip(sock)
 
 
 def test_a_second_request_has_its_own_time_and_an_idle_connection_stays():
