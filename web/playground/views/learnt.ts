@@ -24,6 +24,15 @@ const STORES: Record<string, string> = {
   memory: "this visit only",
 };
 
+/** Background work that a person would ask about; writing goes on all the time. */
+const JOBS: Record<string, string> = {
+  review: "Review of feedback",
+  patterns: "Patterns of rated answers",
+  sizes: "Choice of model sizes",
+  retrieval: "Ranking of memories",
+  concepts: "Old memories to concepts",
+};
+
 export function learntView(app: App, visible: () => boolean): { panel: HTMLElement; onShow: () => void } {
   const stats = h("dl", { class: "facts wide" });
   const jobs = h("tbody", {});
@@ -36,7 +45,7 @@ export function learntView(app: App, visible: () => boolean): { panel: HTMLEleme
     try {
       const told = await app.router.stats();
       put(stats, ...rows(told));
-      put(jobs, ...(told.jobs ?? []).map(jobRow));
+      put(jobs, ...(told.jobs ?? []).filter(({ name }) => name in JOBS).map(jobRow));
     } catch (error) {
       put(note, explain(error));
     }
@@ -113,7 +122,7 @@ function jobRow({ name, last, failure, due, next }: Job): HTMLElement {
   const outcome = failure?.error || last?.outcome || "–";
   // A time that is over says only that it may run: there is nothing to do.
   const cells = [last ? time(last.at) : "never", outcome, due ? "now" : next * 1000 > Date.now() ? time(next) : "when needed"];
-  return h("tr", {}, h("th", { scope: "row" }, name), ...cells.map((cell) => h("td", {}, cell)));
+  return h("tr", {}, h("th", { scope: "row" }, JOBS[name] ?? name), ...cells.map((cell) => h("td", {}, cell)));
 }
 
 /** Those a person can read; what is empty or has no name of its own here is left out. */
