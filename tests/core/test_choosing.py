@@ -31,7 +31,7 @@ def test_the_model_router_learns_from_the_same_outcomes():
         selector = llm.orchestrator(BACKENDS, budget=0.016)
         worked(selector)
         assert len(llm.learning.replay.labelled) == len(TASKS)
-        llm.run_jobs(1.0)
+        llm.run_jobs(600)
         assert np.abs(llm.learning.network.theta - before).max() > 0
         small = [
             network.choose(network.step(network.inputs(vector, text), states)[0]).holds[ModelSize.TINY]

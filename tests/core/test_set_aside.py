@@ -455,7 +455,7 @@ def test_a_step_that_fails_each_second_is_logged_once_counted_and_stops_no_other
         ask(llm, "bake a cake")
         for _ in range(5):
             queries.writes._since = -1e9
-            llm.run_jobs(force=True)
+            llm.run_jobs(600, force=True)
     assert len(tried) == 10
     assert llm.stats()["failures"] == {"answers": 5, "job patterns": 5, "job sizes": 5}
     assert len(caplog.messages) == 3
