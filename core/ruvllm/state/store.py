@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from ruvllm.errors import REPAIR, InputError, StoreError
@@ -31,6 +31,18 @@ _PATIENCE_MS = 2_000  # how long a writer waits for another process's transactio
 _REPAIR = f"{REPAIR}, or restore a copy"
 _TOLD = (str, str, float)  # a damaged page can hold what its table forbids
 _BUSY = ("database is locked", "database table is locked")
+
+
+def _patiently(prepare: Callable[[], None]) -> None:
+    """Wait for other processes where SQLite does not: while one turns on the write-ahead log, or closes as the last."""
+    until = monotonic() + _PATIENCE_MS / 1000
+    while True:
+        try:
+            return prepare()
+        except sqlite3.OperationalError as error:
+            if str(error) not in _BUSY or monotonic() >= until:
+                raise
+            sleep(0.01)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +108,7 @@ class Store:
                 self.path, timeout=_PATIENCE_MS / 1000, isolation_level=None, check_same_thread=False
             )
             try:
-                prepare(self._db, self.path)
+                _patiently(lambda: prepare(self._db, self.path))
             except BaseException:
                 self._db.close()
                 raise
