@@ -68,7 +68,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=Path, default=ROOT / "models/ruvllm_models/data", help="folder of artifacts")
-    parser.add_argument("--wheels", type=Path, default=ROOT / "build/wheels", help="numpy and scipy for Pyodide")
+    parser.add_argument("--wheels", type=Path, default=ROOT / "build/wheels", help="numpy for Pyodide")
     parser.add_argument("--out", type=Path, default=WEB / "dist")
     parser.add_argument("--source", action="store_true", help="leave the standard library and numpy as source, whole")
     parser.add_argument("--skip-vite", action="store_true", help="only the runtime and the models, no JavaScript")

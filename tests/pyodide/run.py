@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PYODIDE = ROOT / "web" / "node_modules" / "pyodide"
 WHEELS = ROOT / "build" / "wheels"
-# What the tests need inside Pyodide beside numpy and scipy; their own requirements follow by themselves.
+# What the tests need inside Pyodide beside numpy; their own requirements follow by themselves.
 TOOLS = ("pytest", "hypothesis", "pyyaml")
 OPTIONS = ["-p", "outcomes", "-p", "no:cacheprovider", "--tb=short", "--maxfail=20"]
 SHOWN = 20
@@ -56,7 +56,7 @@ def _inside(options: list[str], outcomes: Path, site: Path) -> int:
         _copy(name, site)
     job = {
         "pyodide": str(PYODIDE),
-        "wheels": [str(wheel) for wheel in sorted(WHEELS.glob("*.whl"))],
+        "wheels": [str(wheel) for wheel in sorted(WHEELS.glob("numpy-*.whl"))],
         "site": str(site),
         "repo": str(ROOT),
         "outcomes": str(outcomes),

@@ -93,7 +93,7 @@ export function installPackages(python: PyodideInterface, packages: [file: strin
   for (const [file, data] of packages) {
     python.unpackArchive(data, file.endsWith(".whl") ? "wheel" : "zip", { extractDir: folder });
     const name = file.slice(file.lastIndexOf("/") + 1).split("-")[0] ?? "";
-    (python.loadedPackages as Record<string, string>)[name] = "ruvllm"; // scipy, when it comes, needs no second numpy
+    (python.loadedPackages as Record<string, string>)[name] = "ruvllm"; // a package of the page's own that needs numpy needs no second one
   }
 }
 
