@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 TIERS = ("booster", "small", "large")  # in the order of `types.Tier`
-KINDS = ("extractive", "echo", "openai", "local")
+KINDS = ("extractive", "echo", "openai", "anthropic", "local")
 DIALECTS = ("openai", "llama.cpp", "vllm")
 
 
@@ -123,15 +123,16 @@ class BackendConfig(Options):
     """What answers the queries of one tier.
 
     Attributes:
-        kind: one of "extractive", "echo", "openai", "local".
-        url: of an OpenAI-compatible server, up to and with its /v1.
+        kind: one of "extractive", "echo", "openai", "anthropic", "local".
+        url: of a server whose API is like OpenAI's or Anthropic's, up to and with its /v1.
         model: what that server calls it; of a local one its folder, or the name it was downloaded by.
         api_key_env: the environment variable that holds the key; the key itself is never in a file.
         timeout: seconds for a whole answer; read_timeout: without a sign of life, the wait for its first word included.
         retries: after the first try.
         context: tokens that prompt and answer may have together; 0 leaves it to the server behind `url` to refuse what
             is too long, and gives a local model 8,192 or what it can.
-        prompt_price, completion_price: US dollars for a million tokens.
+        prompt_price, completion_price: US dollars for a million tokens; cached_price: of those of a prompt that the
+            server had read before, None for the same.
         dialect: which server is behind `url`, one of DIALECTS: the latter two get `top_k` and `repeat_penalty`.
         extra: fields of each request to it, whatever its caller says; None (null in the environment's JSON) leaves a
             field out.
@@ -147,6 +148,7 @@ class BackendConfig(Options):
     context: int = 0
     prompt_price: float = 0.0
     completion_price: float = 0.0
+    cached_price: float | None = None
     dialect: str = "openai"
     extra: Mapping[str, Any] = field(default_factory=dict)
 

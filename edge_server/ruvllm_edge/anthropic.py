@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import msgspec
 
 from ruvllm.inference.backend import Message, estimate_tokens, estimate_usage
-from ruvllm.query.responses import Delta, Response, Routed
+from ruvllm.query.responses import Delta, PassedResponse, Response, Routed
 from ruvllm_edge import anthropic_types as a
-from ruvllm_edge.chat import AUTO, Ask, answer, ignored, models, open_stream, told
+from ruvllm_edge.chat import AUTO, Ask, answer, models, open_stream, told, unheeded
+from ruvllm_edge.conversations import Conversations, question_of
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.operations import Call, Operation, Reply, Stream, Style
 from ruvllm_edge.problems import Problem, problem_of
@@ -27,8 +29,6 @@ _TYPES = {
     504: "timeout_error",
 }
 _REASONS = {"length": "max_tokens", "content_filter": "refusal", "refusal": "refusal"}
-# Fields without which the answer is another one, and which no backend has under these names.
-_ESSENTIAL = ("mcp_servers", "container", "output_config", "output_format")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -47,15 +47,17 @@ STYLE = Style(b"application/json", _error, a.AnthropicError, {422: 400})
 async def messages(edge: Edge, call: Call) -> Any:
     """The next message of a conversation. Names of Claude models are taken for "auto": the router chooses."""
     body: a.MessagesBody = call.body
-    ask = _asked(edge, body, call.raw)
+    ask = _asked(edge, call)
     unread = {name for name, value in call.raw.items() if value is not None} - {*body.__struct_fields__}
-    without = ignored(unread | ({"tools"} if body.tools else set()))
+    unread |= {"tools"} if body.tools else set()
     if not body.stream:
         response = await answer(edge, ask)
-        return Reply(_whole(response), told(response) | without)
+        passed = response.body if isinstance(response, PassedResponse) else ""
+        headers = told(response) | unheeded(edge, response, unread, "anthropic")
+        return Reply(passed.encode() if passed else _whole(response), headers)
     routed, events = await open_stream(edge, ask)
     tokens = estimate_usage(ask.messages, "").prompt_tokens
-    return Stream(_streamed(routed, events, tokens), told(routed) | without)
+    return Stream(_streamed(routed, events, tokens), told(routed) | unheeded(edge, routed, unread, "anthropic"))
 
 
 async def count_tokens(_: Edge, call: Call) -> a.TokenCount:
@@ -63,22 +65,23 @@ async def count_tokens(_: Edge, call: Call) -> a.TokenCount:
     return a.TokenCount(sum(estimate_tokens(one.content) for one in _messages(call.body)))
 
 
-def _asked(edge: Edge, body: a.MessagesBody, raw: dict[str, Any]) -> Ask:
-    choice = (body.tool_choice or {}).get("type", "auto")
-    for field, wrong in (
-        ("tool_choice", choice not in ("auto", "none")),
-        ("tools", body.tools and choice != "none"),
-        *((name, raw.get(name)) for name in _ESSENTIAL),
-    ):
-        if wrong:
-            raise Problem(400, f"{field} is not supported", field=field, fix="leave it out")
-    known = models(edge)
-    model = body.model
+def _asked(edge: Edge, call: Call) -> Ask:
+    body, raw = call.body, call.raw
+    known, model = models(edge), body.model
     if model not in known and not model.startswith("claude"):
         fix = f"use {AUTO}, a Claude model's name, or one of GET /v1/models"
         raise Problem(404, f"there is no model {model[:100]!r}", field="model", fix=fix)
+    question, looping = question_of(raw["messages"])
+    user = (raw.get("metadata") or {}).get("user_id") if isinstance(raw.get("metadata"), dict) else ""
     return Ask(
         messages=tuple(_messages(body)),
+        question=question,
+        looping=looping,
+        conversation=Conversations.name(call.key.name, str(user or ""), raw["messages"]),
+        api="anthropic",
+        headers=call.headers,
+        extra={name: value for name, value in raw.items() if name != "model" and value is not None}
+        | {"stream": bool(body.stream)},
         model=known.get(model, AUTO) if model != AUTO else AUTO,
         max_tokens=body.max_tokens,
         temperature=body.temperature,
@@ -108,7 +111,7 @@ def _block(block: a.Block, where: str) -> str:
         return f"[{'error' if block.is_error else 'result'}: {_result(block.content)}]"
     if block.type in ("thinking", "redacted_thinking"):
         return ""
-    raise Problem(400, f"{where}: a part of type {block.type[:40]!r}", field=where, fix="send text only")
+    return ""  # an image and the like: `Params.essential` says where it is needed
 
 
 def _result(content: Any) -> str:
@@ -141,11 +144,21 @@ def _event(kind: str, **data: Any) -> bytes:
 async def _streamed(routed: Routed, events: AsyncIterator[Delta | Response], tokens: int) -> AsyncIterator[bytes]:
     """message_start, one block of text in pieces, message_delta with why it ended, message_stop."""
     empty = a.MessageAnswer(f"msg_{routed.request_id}", routed.routing.model, [], a.AnthropicUsage(tokens, 0))
-    yield _event("message_start", message=empty)
-    yield _event("content_block_start", index=0, content_block=a.TextBlock(""))
-    yield _event("ping")
+    first, passed = True, False
     try:
         async for piece in events:
+            if isinstance(piece, Delta) and piece.events and not piece.whole:
+                passed = True
+                for one in piece.events:
+                    yield _passed(one)
+                continue
+            if passed:
+                continue
+            if first:
+                first = False
+                yield _event("message_start", message=empty)
+                yield _event("content_block_start", index=0, content_block=a.TextBlock(""))
+                yield _event("ping")
             if isinstance(piece, Delta):
                 delta = {"type": "text_delta", "text": piece.text}
                 yield _event("content_block_delta", index=0, delta=delta)
@@ -159,7 +172,15 @@ async def _streamed(routed: Routed, events: AsyncIterator[Delta | Response], tok
         return
     finally:
         await events.aclose()  # type: ignore[attr-defined]
-    yield _event("message_stop")
+    if not passed:
+        yield _event("message_stop")
+
+
+def _passed(data: str) -> bytes:
+    """A server's event, under the name that its type is."""
+    value = json.loads(data)
+    flat = data if "\n" not in data else json.dumps(value)
+    return b"event: %s\ndata: %s\n\n" % (str(value.get("type")).encode(), flat.encode())
 
 
 _EXAMPLE = {"model": "auto", "max_tokens": 256, "messages": [{"role": "user", "content": "When do we deploy?"}]}

@@ -7,13 +7,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from ruvllm import InputError, Tier
+from ruvllm import Tier
 from ruvllm.config import TIERS
 from ruvllm.inference.backend import Message
+from ruvllm.inference.translate import UNHEEDED
 from ruvllm.query.responses import Constraints, Delta, Event, Response, Routed
 from ruvllm_edge.edge import Edge
 
-__all__ = ["AUTO", "Ask", "answer", "ignored", "models", "open_stream", "told"]
+__all__ = ["AUTO", "Ask", "answer", "models", "open_stream", "told", "unheeded"]
 
 AUTO = "auto"
 
@@ -23,12 +24,18 @@ class Ask:
     """A conversation to go on with.
 
     Attributes:
-        messages: they are sent as they are; the last one of the user is what is routed.
+        messages: they are sent as they are.
+        question: what is routed, see `conversations.question_of`.
         model: AUTO, a tier, or the name of a backend or of its model.
-        extra: further fields for an OpenAI-like server, which gets them as they are.
+        extra: the request's fields, for a server that gets them as they are.
+        api: whose words these are, "openai" or "anthropic".
+        headers: that go with them.
+        conversation: names it, as long as its first turns are the same.
+        looping: whether its last turn says what tools gave, and nobody asks anything new.
     """
 
     messages: tuple[Message, ...]
+    question: str
     model: str = AUTO
     max_tokens: int | None = None
     temperature: float | None = None
@@ -39,18 +46,17 @@ class Ask:
     top_k: int | None = None
     min_p: float | None = None
     repeat_penalty: float | None = None
+    api: str = "openai"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    conversation: bytes = b""
+    looping: bool = False
 
-    @property
-    def question(self) -> str:
-        """What the user said last. Raises InputError: nothing."""
-        said = next((one.content for one in reversed(self.messages) if one.role == "user" and one.content.strip()), "")
-        if not said:
-            raise InputError("no message is by the user", field="messages", fix='add one with the role "user"')
-        return said
+    def constraints(self, stay: str) -> Constraints:
+        """In the router's words.
 
-    @property
-    def constraints(self) -> Constraints:
-        """In the router's words."""
+        Args:
+            stay: the backend that the conversation is with, "" for none.
+        """
         return Constraints(
             max_tokens=self.max_tokens,
             temperature=self.temperature,
@@ -62,6 +68,10 @@ class Ask:
             top_k=self.top_k,
             min_p=self.min_p,
             repeat_penalty=self.repeat_penalty,
+            api=self.api,
+            headers=self.headers,
+            stay=stay,
+            looping=self.looping,
         )
 
 
@@ -75,9 +85,21 @@ def models(edge: Edge) -> dict[str, str]:
 
 async def answer(edge: Edge, ask: Ask) -> Response:
     """The whole answer. Raises BackendError: no backend gave one."""
-    response = await edge.llm.aquery(ask.question, constraints=ask.constraints, messages=ask.messages)
-    edge.answered(response)
+    constraints = ask.constraints(_with(edge, ask))
+    response = await edge.llm.aquery(ask.question, constraints=constraints, messages=ask.messages)
+    _count(edge, ask, response)
     return response
+
+
+def _with(edge: Edge, ask: Ask) -> str:
+    """The backend that has read the beginning of a conversation; a first turn has none."""
+    begun = any(message.role == "assistant" for message in ask.messages)
+    return edge.conversations.get(ask.conversation) if begun else ""
+
+
+def _count(edge: Edge, ask: Ask, response: Response) -> None:
+    edge.answered(response)
+    edge.conversations.put(ask.conversation, response.routing.backend)
 
 
 async def open_stream(edge: Edge, ask: Ask) -> tuple[Routed, AsyncIterator[Delta | Response]]:
@@ -85,17 +107,20 @@ async def open_stream(edge: Edge, ask: Ask) -> tuple[Routed, AsyncIterator[Delta
 
     Whatever fails before the first piece is raised here: it can still have a status.
     """
-    events = edge.llm.aquery_stream(ask.question, constraints=ask.constraints, messages=ask.messages)
+    constraints = ask.constraints(_with(edge, ask))
+    events = edge.llm.aquery_stream(ask.question, constraints=constraints, messages=ask.messages)
     routed = await anext(events)
     assert isinstance(routed, Routed)
-    return routed, _rest(edge, await anext(events), events)
+    return routed, _rest(edge, ask, await anext(events), events)
 
 
-async def _rest(edge: Edge, event: Event | None, events: AsyncIterator[Event]) -> AsyncIterator[Delta | Response]:
+async def _rest(
+    edge: Edge, ask: Ask, event: Event | None, events: AsyncIterator[Event]
+) -> AsyncIterator[Delta | Response]:
     try:
         while event is not None:
             if isinstance(event, Response):
-                edge.answered(event)
+                _count(edge, ask, event)
             if not isinstance(event, Routed):
                 yield event
             event = await anext(events, None)
@@ -116,13 +141,23 @@ def told(routing: Routed | Response) -> dict[str, str]:
         "x-ruvllm-action": decision.action,
         "x-ruvllm-backend": _ascii(routing.routing.backend),
         "x-ruvllm-model": _ascii(routing.routing.model),
+        "x-ruvllm-cost": f"{routing.cost:.8f}" if isinstance(routing, Response) else "",
     }
     return {name: value for name, value in headers.items() if value}
 
 
-def ignored(names: Collection[str]) -> dict[str, str]:
-    """The header that says which fields of a request had no effect."""
+def _ignored(names: Collection[str]) -> dict[str, str]:
     return {"x-ruvllm-ignored": _ascii(", ".join(sorted(names)))} if names else {}
+
+
+def unheeded(edge: Edge, where: Routed | Response, names: Collection[str], api: str) -> dict[str, str]:
+    """The header that says which of these fields of a request the backend that was chosen was not told."""
+    named = (backend for backend in edge.llm.backends.values() if backend.name == where.routing.backend)
+    backend = next(named, None)
+    if not getattr(backend, "passes", False):
+        return _ignored(names)
+    theirs = getattr(getattr(backend, "endpoint", None), "api", "openai")
+    return {} if theirs == api else _ignored(UNHEEDED[api] & set(names))
 
 
 def _ascii(text: str) -> str:

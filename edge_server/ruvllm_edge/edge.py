@@ -19,6 +19,7 @@ from ruvllm.query.responses import Response
 from ruvllm.state.set_aside import reason_of
 from ruvllm_edge.agents import AddedAgents
 from ruvllm_edge.auth import Buckets, Key, KeyRing, read_keys
+from ruvllm_edge.conversations import Conversations
 from ruvllm_edge.hub import Hub
 from ruvllm_edge.limits import Answers, Bodies
 from ruvllm_edge.logs import event
@@ -44,6 +45,7 @@ class Edge:
         ready: whether the first route will not have to wait, and the server is not ending.
         agents: that clients add.
         anyone: who calls where no key is needed.
+        conversations: that are passed on, and to which backend.
     """
 
     def __init__(self, llm: RuvLLM, settings: Settings, keeps: bool = False) -> None:
@@ -58,6 +60,7 @@ class Edge:
         self.bodies = Bodies(settings.bodies_memory, settings.body_timeout)
         self.answers = Answers(settings.max_answers, settings.queue, settings.timeout)
         self.metrics = Metrics()
+        self.conversations = Conversations()
         self.hub = Hub(llm.store, llm.encoders.static.dim)
         self.ready = False
         self.in_flight = 0

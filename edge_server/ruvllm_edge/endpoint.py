@@ -20,7 +20,7 @@ from ruvllm_edge.auth import Key
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.limits import DisconnectedError
 from ruvllm_edge.logs import event
-from ruvllm_edge.operations import PROBLEMS, Call, Operation, Reply, Stream, Style
+from ruvllm_edge.operations import PASSED, PROBLEMS, Call, Operation, Reply, Stream, Style
 from ruvllm_edge.problems import CALLER, Caller, Problem, problem_of, too_many
 from ruvllm_edge.sse import send_events, while_there
 
@@ -83,7 +83,8 @@ class Endpoint:
         if operation.query is not None:
             pairs = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
             query = msgspec.convert(pairs, operation.query, strict=False)
-        return Call(body, query, scope.get("path_params", {}), key, request_id, raw)
+        passed = _passed(scope) if operation.passing else {}
+        return Call(body, query, scope.get("path_params", {}), key, request_id, raw, passed)
 
     def _let_in(self, scope: Scope) -> Key:
         """The caller's key. Raises Problem: 401 or 429."""
@@ -164,6 +165,11 @@ def _presented(scope: Scope) -> list[str]:
         elif name == b"x-api-key":
             found.append(value)
     return [text for value in found[:_KEYS] if (text := value.decode("latin-1").strip())]
+
+
+def _passed(scope: Scope) -> dict[str, str]:
+    pairs = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
+    return {name: value for name, value in pairs if name in PASSED and value.isascii() and value.isprintable()}
 
 
 def _is_json(scope: Scope) -> bool:

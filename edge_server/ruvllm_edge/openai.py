@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 
 from ruvllm.inference.backend import Message, Usage, estimate_tokens
-from ruvllm.query.responses import Delta, Response, Routed
+from ruvllm.query.responses import Delta, PassedResponse, Response, Routed
 from ruvllm_edge import openai_types as o
-from ruvllm_edge.chat import AUTO, Ask, answer, ignored, models, open_stream, told
+from ruvllm_edge.chat import AUTO, Ask, answer, models, open_stream, told, unheeded
+from ruvllm_edge.conversations import Conversations, question_of
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.operations import Call, Operation, Reply, Stream, Style
 from ruvllm_edge.problems import Problem, problem_of
@@ -22,13 +23,12 @@ __all__ = ["OPERATIONS", "STYLE"]
 _ROLES = {"developer": "system", "tool": "user", "function": "user"}
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 # Fields that are read here; a backend gets what they mean, and all others as they are.
-_READ = frozenset(
-    {"model", "messages", "max_tokens", "temperature", "top_p", "stop", "seed", "stream", "n", "logprobs"}
-)
+_READ = frozenset({"model", "max_tokens", "temperature", "top_p", "stop", "seed"})
 # Of the others, those that every backend heeds, where it samples at all.
 _HONOURED = frozenset(
-    {"messages", "max_completion_tokens", "stream_options", "top_k", "min_p", "repeat_penalty", "repetition_penalty"}
-)
+    {"messages", "max_completion_tokens", "stream", "stream_options", "top_k", "min_p", "repeat_penalty",
+     "repetition_penalty"}
+)  # fmt: skip
 _encode = msgspec.json.Encoder().encode
 _DONE = b"data: [DONE]\n\n"
 
@@ -45,39 +45,33 @@ STYLE = Style(b"application/json", _error, o.ErrorBody, {422: 400})
 async def chat(edge: Edge, call: Call) -> Any:
     """The next message of a conversation; `model: "auto"` lets the router choose who writes it."""
     body: o.ChatBody = call.body
-    ask = _asked(edge, body, call.raw)
+    ask = _asked(edge, call)
+    extra = {name for name, value in ask.extra.items() if value not in (None, False) and (name, value) != ("n", 1)}
     if not body.stream:
         response = await answer(edge, ask)
-        return Reply(_whole(response), told(response) | _ignored(edge, response, ask))
+        passed = response.body if isinstance(response, PassedResponse) else ""
+        headers = told(response) | unheeded(edge, response, extra - _HONOURED, "openai")
+        return Reply(passed.encode() if passed else _whole(response), headers)
     routed, events = await open_stream(edge, ask)
     usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-    return Stream(_streamed(routed, events, usage), told(routed) | _ignored(edge, routed, ask))
+    headers = told(routed) | unheeded(edge, routed, extra - _HONOURED, "openai")
+    return Stream(_streamed(routed, events, usage), headers)
 
 
-def _ignored(edge: Edge, where: Response | Routed, ask: Ask) -> dict[str, str]:
-    named = (backend for backend in edge.llm.backends.values() if backend.name == where.routing.backend)
-    passes = any(getattr(backend, "passes", False) for backend in named)
-    return {} if passes else ignored(ask.extra.keys() - _HONOURED)
-
-
-def _asked(edge: Edge, body: o.ChatBody, raw: dict[str, Any]) -> Ask:
-    for field, wrong in (
-        ("tool_choice", body.tool_choice not in (None, "none", "auto")),
-        ("tools", body.tools and body.tool_choice != "none"),
-        ("functions", body.functions and body.function_call != "none"),
-        ("modalities", set(body.modalities or ()) - {"text"}),
-        ("logprobs", body.logprobs),
-    ):
-        if wrong:
-            fix, code = "leave it out", "unsupported_parameter"
-            raise Problem(400, f"{field} is not supported", field=field, fix=fix, code=code)
+def _asked(edge: Edge, call: Call) -> Ask:
+    body, raw = call.body, call.raw
     known = models(edge)
     if body.model not in known:
         fix = f"use {AUTO}, or one of GET /v1/models"
         raise Problem(404, f"there is no model {body.model[:100]!r}", field="model", fix=fix)
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
+    question, looping = question_of(raw["messages"])
     return Ask(
-        messages=tuple(_message(turn, f"messages[{i}]") for i, turn in enumerate(body.messages)),
+        messages=tuple(map(_message, body.messages)),
+        question=question,
+        looping=looping,
+        conversation=Conversations.name(call.key.name, str(raw.get("user") or ""), raw["messages"]),
+        headers=call.headers,
         model=body.model if body.model == AUTO else known[body.model],
         max_tokens=body.max_completion_tokens or body.max_tokens,
         temperature=body.temperature,
@@ -85,7 +79,7 @@ def _asked(edge: Edge, body: o.ChatBody, raw: dict[str, Any]) -> Ask:
         stop=stop,
         seed=body.seed,
         extra={name: value for name, value in raw.items() if name not in _READ and value is not None}
-        | {"messages": [_plain(turn) for turn in raw["messages"]]},
+        | {"messages": [_plain(turn) for turn in raw["messages"]], "stream": bool(body.stream)},
         top_k=body.top_k,
         min_p=body.min_p,
         repeat_penalty=body.repetition_penalty if body.repeat_penalty is None else body.repeat_penalty,
@@ -97,12 +91,9 @@ def _plain(turn: dict[str, Any]) -> dict[str, Any]:
     return turn | {"role": "system"} if turn["role"] == "developer" else turn
 
 
-def _message(turn: o.Turn, where: str) -> Message:
+def _message(turn: o.Turn) -> Message:
+    """A message as text, for backends that know nothing else; `Params.essential` says where that is not enough."""
     if isinstance(turn.content, list):
-        for j, part in enumerate(turn.content):
-            if part.text is None and part.refusal is None:
-                field = f"{where}.content[{j}]"
-                raise Problem(400, f"{field}: a part of type {part.type[:40]!r}", field=field, fix="send text only")
         text = "\n".join(part.text or part.refusal or "" for part in turn.content)
     else:
         text = turn.content or ""
@@ -132,12 +123,23 @@ async def _streamed(routed: Routed, events: AsyncIterator[Delta | Response], wit
     """The events of a chat completion: the role, the text in pieces, why it ended, and the usage if asked for."""
     name, created, model = f"chatcmpl-{routed.request_id}", int(time.time()), routed.routing.model
 
+    first, passed = True, False
+
     def event(*choices: o.ChunkChoice, usage: o.TokenUsage | None = None) -> bytes:
         return b"data: " + _encode(o.Chunk(name, created, model, list(choices), usage)) + b"\n\n"
 
-    yield event(o.ChunkChoice(o.StreamDelta("assistant", "")))
     try:
         async for piece in events:
+            if isinstance(piece, Delta) and piece.events and not piece.whole:
+                passed = True
+                for one in piece.events:
+                    yield b"data: " + one.encode() + b"\n\n"
+                continue
+            if passed:
+                continue
+            if first:
+                first = False
+                yield event(o.ChunkChoice(o.StreamDelta("assistant", "")))
             if isinstance(piece, Delta):
                 delta = o.StreamDelta(refusal=piece.text) if piece.refusal else o.StreamDelta(content=piece.text)
                 yield event(o.ChunkChoice(delta))

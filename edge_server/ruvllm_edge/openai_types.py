@@ -29,7 +29,7 @@ __all__ = [
 
 
 class Part(Struct):
-    """A part of a message; what was said or refused is read, anything else is refused."""
+    """A part of a message; what was said or refused is read, anything else goes to servers that know it."""
 
     type: str
     text: str | None = None
@@ -67,7 +67,7 @@ class ChatBody(Struct):
     repetition_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    n: Annotated[int, Meta(ge=1, le=1)] | None = None
+    n: Annotated[int, Meta(ge=1, le=128)] | None = None
     logprobs: bool | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: Any = None

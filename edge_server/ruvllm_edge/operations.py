@@ -12,9 +12,10 @@ from ruvllm_edge.problems import Problem, ProblemBody
 if TYPE_CHECKING:
     from ruvllm_edge.edge import Edge
 
-__all__ = ["PROBLEMS", "Call", "Operation", "Reply", "Stream", "Style"]
+__all__ = ["PASSED", "PROBLEMS", "Call", "Operation", "Reply", "Stream", "Style"]
 
 JSON = b"application/json"
+PASSED = frozenset({"anthropic-beta", "anthropic-version", "openai-beta"})  # headers that go on to a server
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Call:
     key: Key
     request_id: str
     raw: Any = None  # the body with all of its fields, where the operation is passing
+    headers: dict[str, str] = field(default_factory=dict)  # of PASSED that came, where it is
 
 
 @dataclass(slots=True)

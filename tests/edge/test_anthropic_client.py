@@ -52,7 +52,7 @@ def test_a_stream_is_gathered_by_the_client(client: Anthropic):
 
 def test_tools_are_refused_by_name(client: Anthropic):
     tools = [{"name": "ls", "description": "lists", "input_schema": {"type": "object", "properties": {}}}]
-    with pytest.raises(anthropic.BadRequestError, match="tools is not supported"):
+    with pytest.raises(anthropic.BadRequestError, match="writer knows no tools"):
         client.messages.create(**ASKED, tools=tools)
 
 

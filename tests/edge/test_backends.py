@@ -123,7 +123,7 @@ def test_an_answer_that_breaks_off_in_the_middle_ends_with_an_error_and_without_
     with llm_server(HALF) as broken, llm_server(LARGE) as well, before(broken.url, well.url) as edge:
         found = ask(edge, "/v1/chat/completions", stream=True)
         assert found.status_code == 200
-        assert '"content":"half "' in found.text
+        assert '"content": "half "' in found.text
         assert '"error"' in found.text
         assert "[DONE]" not in found.text
         assert "large" not in found.text  # no second voice goes on where the first stopped
@@ -135,7 +135,7 @@ def test_a_stall_in_the_middle_ends_in_time():
         limit = LIMIT * slower
         with llm_server(hold(events(chunk("um ")))) as stalled, before(stalled.url, timeout=limit) as edge:
             found = ask(edge, "/v1/chat/completions", stream=True)
-            assert '"content":"um "' in found.text
+            assert '"content": "um "' in found.text
             assert '"error"' in found.text
             until(lambda: stalled.left == 1)  # the backend was let go
 

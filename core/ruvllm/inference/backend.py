@@ -32,7 +32,13 @@ ROLES = ("system", "user", "assistant")
 _BYTES_PER_TOKEN = 4  # of English under the usual byte-pair vocabularies; what a budget needs, not a bill
 _PER_MESSAGE = 4  # role and separators of a chat template
 # Fields of a request without which the answer is another one; a backend that lacks them must not pretend.
-_ESSENTIAL = ("tools", "functions", "response_format", "grammar", "json_schema", "structured_outputs")
+_ESSENTIAL = (
+    "tools", "functions", "response_format", "grammar", "json_schema", "structured_outputs", "logprobs", "modalities",
+    "audio", "mcp_servers", "container", "output_config", "output_format",
+)  # fmt: skip
+_FREE = (None, "auto", "none", {"type": "auto"}, {"type": "none"})  # choices of tools that need none
+# Parts of messages that can be read as text, or left out.
+_TEXTUAL = frozenset({"text", "refusal", "tool_use", "tool_result", "thinking", "redacted_thinking"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +69,11 @@ class Params:
         seed: None lets the backend choose.
         timeout: seconds for the whole answer with all attempts at it; None leaves it to the backend.
         min_p: sample from tokens of at least this share of the likeliest one's probability; of local models.
-        extra: further fields of an OpenAI-like request, as the caller has them: `messages` there is sent instead of
-            the messages as ruvllm reads them, and `max_completion_tokens` says under which name `max_tokens` goes.
+        extra: further fields of the request as the caller has them, in the words of `api`: `messages` there is sent
+            instead of the messages as ruvllm reads them, and `max_completion_tokens` says under which name
+            `max_tokens` goes.
+        api: "openai" or "anthropic" for a request of such a client, who gets `Chunk.events`; "" for ruvllm's own.
+        headers: that go with it to a server.
     """
 
     max_tokens: int | None = None
@@ -77,6 +86,8 @@ class Params:
     timeout: float | None = None
     min_p: float | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    api: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     __repr__ = one_line
 
@@ -99,12 +110,26 @@ class Params:
     @property
     def essential(self) -> str:
         """The first of the extra fields that a backend must honour or refuse; "" for none."""
+        unused = {"tools": "tool_choice", "functions": "function_call"}
         for name, value in self.extra.items():
-            plain = isinstance(value, Mapping) and value.get("type") == "text"
-            unused = name == "tools" and self.extra.get("tool_choice") == "none"
-            if value and not plain and not unused and (name in _ESSENTIAL or name.startswith("guided_")):
+            plain = (isinstance(value, Mapping) and value.get("type") == "text") or value == ["text"]
+            if name in unused and self.extra.get(unused[name]) in ("none", {"type": "none"}):
+                continue
+            if (name == "n" and value not in (None, 1)) or (name == "tool_choice" and value not in _FREE):
                 return name
-        return ""
+            if value and not plain and (name in _ESSENTIAL or name.startswith("guided_")):
+                return name
+        return _beyond_text(self.extra.get("messages"))
+
+
+def _beyond_text(messages: Any) -> str:
+    """The place of the first part that is no text, "" without one."""
+    for i, turn in enumerate(messages if isinstance(messages, list) else ()):
+        content = turn.get("content") if isinstance(turn, Mapping) else None
+        for j, part in enumerate(content if isinstance(content, list) else ()):
+            if isinstance(part, Mapping) and part.get("type") not in _TEXTUAL:
+                return f"messages[{i}].content[{j}]"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +152,16 @@ class LocalParams:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens read and written; `estimated` when the backend did not say and ruvllm counted bytes."""
+    """Tokens read and written; `estimated` when the backend did not say and ruvllm counted bytes.
+
+    Attributes:
+        cached_tokens: of those read, which the backend had read before.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     estimated: bool = False
+    cached_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -144,12 +174,14 @@ class Completion:
     """A whole answer.
 
     Attributes:
-        finish_reason: "stop", "length", "content_filter" (the backend's filter ended it), or "refusal" (the model
-            declined, and the text is what it says instead).
+        finish_reason: "stop", "length", "tool_calls" (the caller has to call tools and say what they gave),
+            "content_filter" (the backend's filter ended it), or "refusal" (the model declined, and the text is what
+            it says instead).
         cost: in US dollars.
         confidence: 0 to 1, the backend's own; 0 says that it cannot answer, None that it does not know.
         backend: the name of the one that wrote it, "" for the one that was asked.
         dropped: messages, the oldest, that it did not read because they did not fit.
+        body: the whole answer as JSON text in the words of `Params.api`, "" where the backend passes none on.
     """
 
     text: str
@@ -160,6 +192,7 @@ class Completion:
     confidence: float | None = None
     backend: str = ""
     dropped: int = 0
+    body: str = field(default="", repr=False)
 
     __repr__ = one_line
 
@@ -172,6 +205,9 @@ class Chunk:
         confidence: of the answer so far, as in `Completion`; so is `dropped`, of the last one.
         model, backend: who writes, "" for the one that was asked.
         refusal: whether the text is what the model says instead of an answer.
+        events: what the server sent, each as JSON text in the words of `Params.api`, for its client as it is.
+        whole: whether that is a whole answer, not a part of one.
+        called: whether tools have been called, or something thought: there is an answer, though it may have no text.
     """
 
     text: str
@@ -183,6 +219,9 @@ class Chunk:
     backend: str = ""
     refusal: bool = False
     dropped: int = 0
+    events: tuple[str, ...] = field(default=(), repr=False)
+    whole: bool = False
+    called: bool = False
 
     __repr__ = one_line
 
@@ -190,7 +229,7 @@ class Chunk:
 class Backend(Protocol):
     """Writes answers. Every failure to do so is a BackendError.
 
-    One with an attribute `passes` that is true honours the `extra` fields of its Params.
+    One with an attribute `passes` that is true honours the `extra` fields of its Params, and its chunks have `events`.
     """
 
     name: str
@@ -255,9 +294,10 @@ def too_long(tokens: int, name: str, room: int) -> BackendError:
 async def gather(chunks: AsyncIterator[Chunk], model: str) -> Completion:
     """The whole answer of a stream."""
     parts: list[str] = []
-    end = Chunk("", "stop", Usage())
+    end, body = Chunk("", "stop", Usage()), ""
     async for end in chunks:
         parts.append(end.text)
+        body = end.events[0] if end.whole else body
     return Completion(
         well_formed("".join(parts)),
         end.model or model,
@@ -267,4 +307,5 @@ async def gather(chunks: AsyncIterator[Chunk], model: str) -> Completion:
         end.confidence,
         end.backend,
         end.dropped,
+        body,
     )

@@ -23,6 +23,8 @@ __all__ = [
     "KeyFromEnvironment",
     "cleaned",
     "failure",
+    "garbled",
+    "objects",
     "request_body",
     "status_of",
 ]
@@ -62,9 +64,11 @@ class KeyFromEnvironment:
             raise ConfigError(message, field="api_key_env", fix="set it to the key alone")
         return key
 
-    def headers(self) -> dict[str, str]:
-        """What authorises a request."""
+    def headers(self, api: str = "openai") -> dict[str, str]:
+        """What authorises a request to a server of this API."""
         key = self.read()
+        if api == "anthropic":
+            return {"anthropic-version": "2023-06-01"} | ({"x-api-key": key} if key else {})
         return {"Authorization": f"Bearer {key}"} if key else {}
 
     def hide(self, error: BackendError) -> BackendError:
@@ -235,7 +239,7 @@ DIALECTS: Mapping[Dialect, Mapping[str, str]] = {
 def request_body(
     model: str, messages: Sequence[Message], params: Params, dialect: Dialect, extra: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A streaming request as JSON types: nothing that nobody asked for.
+    """A request, of a stream unless its caller says otherwise, as JSON types: nothing that nobody asked for.
 
     `extra` fields come last; one that is None leaves a field out.
     """
@@ -250,9 +254,11 @@ def request_body(
         "top_p": params.top_p,
         "stop": list(params.stop) or None,
         "seed": params.seed,
-        "stream": True,
+        "stream": bool(asked.get("stream", True)),
         "stream_options": {**(options if isinstance(options, Mapping) else {}), "include_usage": True},
     }
+    if not known["stream"]:
+        del known["stream_options"]
     known |= {theirs: getattr(params, ours) for ours, theirs in DIALECTS[dialect].items()}
     if dialect == "vllm" and params.top_k == 0:
         known["top_k"] = -1  # its own "all tokens"
@@ -271,6 +277,7 @@ class ChatReader:
         usage: once the server said it.
         done: nothing follows.
         refused: the text is what the model says instead of an answer.
+        called: there is a call of a tool, or a thought that is no part of the text.
     """
 
     text: str = ""
@@ -279,6 +286,8 @@ class ChatReader:
     usage: Usage | None = None
     done: bool = False
     refused: bool = False
+    called: bool = False
+    _tools: bool = False
     _logprobs: float = 0.0
     _tokens: int = 0
     _joiner: Joiner = field(default_factory=Joiner)
@@ -303,11 +312,11 @@ class ChatReader:
             self.done = True
             self.finish_reason = self.finish_reason or self._reason("stop")
             return self._add(self._joiner.close())
-        return "".join(self._object(value) for value in _objects(data))
+        return "".join(self._object(value) for value in objects(data))
 
     def _object(self, value: Any) -> str:
         if not isinstance(value, dict):
-            raise _garbled(value)
+            raise garbled(value)
         if value.get("error"):
             raise failure(status_of(value["error"]), value)
         if value.get("object") == "error":  # of vLLM, whose errors have no envelope
@@ -317,19 +326,20 @@ class ChatReader:
         choices = value.get("choices")
         if choices is None:  # a last event with the usage alone, or a server's own kind of event
             if self.usage is None and "object" not in value:
-                raise _garbled(value)
+                raise garbled(value)
             return ""
-        # Only one answer was asked for; a second one would be mixed into it.
-        mine = [c for c in choices if isinstance(c, dict) and not c.get("index")] if isinstance(choices, list) else None
-        if mine is None or (choices and not mine):
-            raise _garbled(value)
-        return "".join(self._choice(choice) for choice in mine)
+        if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
+            raise garbled(value)
+        # Of several answers ruvllm reads the first; the others would be mixed into it.
+        return "".join(self._choice(choice) for choice in choices if not choice.get("index"))
 
     def _choice(self, choice: dict[str, Any]) -> str:
         # A server that does not stream answers with a message; old ones know only `text`.
         said = choice.get("delta") or choice.get("message")
         if not isinstance(said, dict):
             said = {}
+        self._tools = self._tools or bool(said.get("tool_calls") or said.get("function_call"))
+        self.called = self._tools or self.called or bool(said.get("reasoning_content") or said.get("reasoning"))
         declined = _text(said.get("refusal"))
         self.refused = self.refused or bool(declined)
         new = self._joiner.feed(_text(said.get("content")) + declined or _text(choice.get("text")))
@@ -349,6 +359,8 @@ class ChatReader:
             return "length"
         if theirs.startswith("content_filter") or theirs in ("refusal", "safety"):
             return "content_filter"
+        if self._tools or theirs in ("tool_calls", "function_call"):
+            return "tool_calls"
         return "refusal" if self.refused else "stop"
 
     def _count(self, logprobs: Any) -> None:
@@ -360,7 +372,7 @@ class ChatReader:
                 self._tokens += 1
 
 
-def _objects(data: str) -> list[Any]:
+def objects(data: str) -> list[Any]:
     """The JSON of an event: one value, or one per line from servers that leave out the blank lines."""
     try:
         return [json.loads(data)]
@@ -369,10 +381,11 @@ def _objects(data: str) -> list[Any]:
         try:
             return [json.loads(line) for line in lines]
         except (ValueError, RecursionError):
-            raise _garbled(data) from None
+            raise garbled(data) from None
 
 
-def _garbled(value: Any) -> BackendError:
+def garbled(value: Any) -> BackendError:
+    """The error of an answer that is none of this protocol."""
     excerpt = (value if isinstance(value, str) else repr(value))[:_EXCERPT]
     message = f"the backend sent what is no part of a chat completion: {excerpt!r}"
     return BackendError(message, kind="bad_response", field="url", fix="check that url leads to an OpenAI-like API")
@@ -388,4 +401,7 @@ def _usage(value: Any) -> Usage | None:
     counts = [value.get("prompt_tokens"), value.get("completion_tokens", 0)]
     if any(not isinstance(n, int) or n < 0 for n in counts):
         return None
-    return Usage(counts[0], counts[1])
+    details = value.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else 0
+    cached = cached if isinstance(cached, int) and 0 <= cached <= counts[0] else 0
+    return Usage(counts[0], counts[1], cached_tokens=cached)

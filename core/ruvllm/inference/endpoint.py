@@ -80,14 +80,17 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """US dollars per million tokens."""
+    """US dollars per million tokens; `cached` of those that the server had read before, None for the same."""
 
     prompt: float = 0.0
     completion: float = 0.0
+    cached: float | None = None
 
     def of(self, usage: Usage) -> float:
         """US dollars."""
-        return (usage.prompt_tokens * self.prompt + usage.completion_tokens * self.completion) / 1_000_000
+        cached = self.prompt if self.cached is None else self.cached
+        read = (usage.prompt_tokens - usage.cached_tokens) * self.prompt + usage.cached_tokens * cached
+        return (read + usage.completion_tokens * self.completion) / 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,7 @@ class Endpoint:
         model: as the server calls it.
         api_key_env: name of the environment variable with the key, "" for none.
         context: tokens that prompt and answer may have together.
+        api: whose it is like, "openai" or "anthropic".
         dialect: who gets `top_k` and `repeat_penalty`, and under which names.
         logprobs: ask for the tokens' probabilities, which give the answer its confidence.
         extra: more fields of the request; None leaves one out that ruvllm would send.
@@ -124,6 +128,7 @@ class Endpoint:
     timeout: float = 300.0
     retries: Retries = field(default_factory=Retries)
     connections: int = 256
+    api: str = "openai"
 
     __repr__ = one_line
 
@@ -145,7 +150,7 @@ class Endpoint:
         for name in ("context", "connections"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}", field=name, fix="give 1 or more")
-        if not (self.price.prompt >= 0 and self.price.completion >= 0):
+        if not (self.price.prompt >= 0 and self.price.completion >= 0 and (self.price.cached or 0) >= 0):
             raise ConfigError("a price is below 0", field="price", fix="give US dollars per million tokens")
 
     def _check_url(self) -> None:

@@ -75,10 +75,11 @@ def make_backend(name: str, config: BackendConfig, encoder: Encoder, models: Loc
         config.context or _UNKNOWN_CONTEXT,
         cast(Dialect, config.dialect),
         extra=config.extra,
-        price=Price(config.prompt_price, config.completion_price),
+        price=Price(config.prompt_price, config.completion_price, config.cached_price),
         read_timeout=config.read_timeout,
         timeout=config.timeout,
         retries=Retries(config.retries),
+        api=config.kind,
     )
     return OpenAiHttp(endpoint, name=name)
 

@@ -1,4 +1,4 @@
-"""Backends over HTTP that speak OpenAI's chat completions: llama.cpp, vLLM, Ollama, LM Studio and clouds."""
+"""Backends over HTTP that speak OpenAI's chat completions or Anthropic's messages: servers of one's own, and clouds."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from weakref import WeakKeyDictionary
 
 from ruvllm.errors import BackendError, BackendFailure, ConfigError, InputError
 from ruvllm.inference.backend import Chunk, Completion, Message, Params, estimate_usage, gather
-from ruvllm.inference.chat_wire import ChatReader, EventReader, KeyFromEnvironment, failure, request_body
+from ruvllm.inference.chat_wire import EventReader, KeyFromEnvironment, failure
 from ruvllm.inference.endpoint import Endpoint, retry_after
+from ruvllm.inference.relay import Piece, Relay, body_for
 
 if TYPE_CHECKING:
     import ssl
@@ -38,18 +39,20 @@ class Attempt:
     """Sends one request and reads its answer.
 
     Args:
-        reader: gets the events, and knows afterwards how the answer ended.
+        relay: reads the events, and knows afterwards how the answer ended.
+        patience: seconds between two signs of life.
         deadline: by the clock.
     """
 
     client: httpx.AsyncClient
     endpoint: Endpoint
-    reader: ChatReader
+    relay: Relay
     deadline: float
     clock: Callable[[], float]
+    patience: float
     _began: bool = False  # a status has come
 
-    async def texts(self, body: bytes, headers: Mapping[str, str]) -> AsyncGenerator[str, None]:
+    async def pieces(self, body: bytes, headers: Mapping[str, str]) -> AsyncGenerator[Piece, None]:
         """The pieces of the answer; it is whole when this ends without an error.
 
         Raises:
@@ -60,9 +63,9 @@ class Attempt:
         try:
             if response.status_code != 200:
                 raise await self._refusal(response)
-            async with aclosing(self._read(response)) as texts:
-                async for text in texts:
-                    yield text
+            async with aclosing(self._read(response)) as pieces:
+                async for piece in pieces:
+                    yield piece
         finally:
             await response.aclose()
 
@@ -70,23 +73,22 @@ class Attempt:
         import httpx
 
         connect = self.endpoint.connect_timeout
-        timeout = httpx.Timeout(self.endpoint.read_timeout, connect=connect, pool=connect)
+        timeout = httpx.Timeout(self.patience, connect=connect, pool=connect)
         # Compression would hold tokens back until a block of it is full.
         plain = {"Content-Type": "application/json", "Accept-Encoding": "identity", **headers}
-        request = self.client.build_request(
-            "POST", self.endpoint.at("chat/completions"), content=body, headers=plain, timeout=timeout
-        )
+        url = self.endpoint.at("messages" if self.endpoint.api == "anthropic" else "chat/completions")
+        request = self.client.build_request("POST", url, content=body, headers=plain, timeout=timeout)
         return await self.client.send(request, stream=True)
 
-    async def _read(self, response: httpx.Response) -> AsyncGenerator[str, None]:
-        events, pieces, size = EventReader(), response.aiter_bytes(), 0
+    async def _read(self, response: httpx.Response) -> AsyncGenerator[Piece, None]:
+        events, pieces, size, reader = EventReader(), response.aiter_bytes(), 0, self.relay.reader
         whole = bytearray() if _is_json(response) else None  # of a server that does not stream
         piece: bytes | None = b""
         while piece is not None:
             try:
                 piece = await self._within(anext(pieces, None))
             except BackendError:
-                if not self.reader.complete:
+                if not reader.complete:
                     raise
                 break
             size += len(piece or b"")
@@ -96,13 +98,13 @@ class Attempt:
                 whole += piece or b""
                 continue
             for event in _events(events, piece):
-                if not self.reader.done and (text := self.reader.read(event)):
-                    yield text
-            if self.reader.complete:
-                self.deadline = min(self.deadline, self.clock() + (_FOR_END if self.reader.done else _FOR_USAGE))
-        if whole and (text := self.reader.read(whole.decode("utf-8", "replace"))):
-            yield text
-        if not self.reader.complete:
+                if not reader.done:
+                    yield self.relay.read(event)
+            if reader.complete:
+                self.deadline = min(self.deadline, self.clock() + (_FOR_END if reader.done else _FOR_USAGE))
+        if whole:
+            yield self.relay.read(whole.decode("utf-8", "replace"))
+        if not reader.complete:
             kind = response.headers.get("content-type", "no content type")
             raise _broken(f"the end of its stream ({kind}) before the end of the answer")
 
@@ -140,7 +142,7 @@ class Attempt:
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
             return _error("unavailable", f"no connection to {url}", "url", "start the backend, or correct url")
         if isinstance(error, httpx.TimeoutException):
-            message = f"{url} was silent for {self.endpoint.read_timeout:g} s"
+            message = f"{url} was silent for {self.patience:g} s"
             return _error("timeout", message, "read_timeout", "raise it, or choose a faster model")
         if isinstance(error, TimeoutError):
             return _error("timeout", f"{url} took too long", "timeout", "raise it, or choose a faster model")
@@ -181,10 +183,10 @@ _IDLE = 32  # connections kept for later
 
 
 class OpenAiHttp:
-    """A model behind an OpenAI-like API; it passes on the fields of a request that ruvllm does not know.
+    """A model behind an API like OpenAI's or Anthropic's; a client's request is passed on with all of its fields.
 
-    Answers are streamed from the server even where the caller wants a whole one: a stall is noticed between two
-    tokens, and a caller who gives up frees the server at once.
+    Answers are streamed from the server even where ruvllm's own caller wants a whole one: a stall is noticed between
+    two tokens, and a caller who gives up frees the server at once. What a client asks for whole is asked for whole.
 
     Args:
         endpoint: where it is.
@@ -211,7 +213,7 @@ class OpenAiHttp:
         if find_spec("httpx") is None:
             raise ConfigError("httpx is not installed", field="inference", fix="pip install 'ruvllm[http]'")
         self.endpoint, self.name = endpoint, name or endpoint.model
-        self.model, self.context = endpoint.model, endpoint.context
+        self.model, self.context, self.price = endpoint.model, endpoint.context, endpoint.price
         self._key = KeyFromEnvironment(endpoint.api_key_env)
         self._clock, self._sleep, self._jitter = clock, sleep, jitter
         # A connection belongs to the event loop that opened it, and a synchronous caller starts one per call.
@@ -233,33 +235,48 @@ class OpenAiHttp:
         """The answer as it is written. Attempts are repeated only while nothing of it has come."""
         seconds = self.endpoint.timeout if params.timeout is None else min(params.timeout, self.endpoint.timeout)
         deadline = self._clock() + seconds
-        fields = request_body(self.model, messages, params, self.endpoint.dialect, self._extra())
-        body, attempt, reader = _encoded(fields), 0, ChatReader()
+        api, attempt, begun = self.endpoint.api, 0, False
+        fields = body_for(api, self.model, messages, params, self.endpoint.dialect, self._extra())
+        body, options = _encoded(fields), params.extra.get("stream_options")
+        wanted = isinstance(options, Mapping) and bool(options.get("include_usage"))
+        tokens = estimate_usage(messages, "").prompt_tokens
+        patience = self.endpoint.read_timeout if fields.get("stream") else seconds
         while True:
+            relay = Relay(api, params.api, wanted, tokens)
+            reader = relay.reader
             try:
-                async with aclosing(self._attempt(body, reader, deadline)) as texts:
-                    async for text in texts:
-                        yield Chunk(text, confidence=reader.confidence, refusal=reader.refused)
+                async with aclosing(self._attempt(body, relay, deadline, patience, params)) as pieces:
+                    async for piece in pieces:
+                        if piece.text or piece.events:
+                            begun = True
+                            yield Chunk(
+                                piece.text,
+                                confidence=reader.confidence,
+                                refusal=reader.refused,
+                                events=piece.events,
+                                whole=piece.whole,
+                                called=reader.called,
+                            )
                 break
             except BackendError as error:
                 error.partial = reader.text
                 self._key.hide(error)
                 left = deadline - self._clock()
-                delay = None if reader.text else self.endpoint.retries.delay(attempt, error, left, self._jitter)
+                delay = None if begun else self.endpoint.retries.delay(attempt, error, left, self._jitter)
                 if delay is None:
                     raise
-            attempt, reader = attempt + 1, ChatReader()
+            attempt += 1
             await self._sleep(delay)
         usage = reader.usage or estimate_usage(messages, reader.text)
-        cost = self.endpoint.price.of(usage)
-        yield Chunk("", reader.finish_reason or "stop", usage, reader.confidence, cost, reader.model)
+        cost, reason, last = self.endpoint.price.of(usage), reader.finish_reason or "stop", relay.close()
+        yield Chunk("", reason, usage, reader.confidence, cost, reader.model, events=last, called=reader.called)
 
     async def healthy(self) -> bool:
         """Whether it lists its models, or is at least there and says that it has no such list."""
         import httpx
 
         try:
-            headers = self._key.headers()
+            headers = self._key.headers(self.endpoint.api)
             response = await self._client().get(self.endpoint.at("models"), headers=headers, timeout=_HEALTH_TIMEOUT)
         except (httpx.HTTPError, OSError, ConfigError):
             return False
@@ -271,8 +288,13 @@ class OpenAiHttp:
         if client is not None:
             await client.aclose()
 
-    def _attempt(self, body: bytes, reader: ChatReader, deadline: float) -> AsyncGenerator[str, None]:
-        return Attempt(self._client(), self.endpoint, reader, deadline, self._clock).texts(body, self._key.headers())
+    def _attempt(
+        self, body: bytes, relay: Relay, deadline: float, patience: float, params: Params
+    ) -> AsyncGenerator[Piece, None]:
+        headers = self._key.headers(self.endpoint.api) | (
+            dict(params.headers) if params.api == self.endpoint.api else {}
+        )
+        return Attempt(self._client(), self.endpoint, relay, deadline, self._clock, patience).pieces(body, headers)
 
     def _extra(self) -> dict[str, Any]:
         return ({"logprobs": True} if self.endpoint.logprobs else {}) | dict(self.endpoint.extra)

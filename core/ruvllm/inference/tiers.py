@@ -156,14 +156,14 @@ class Ladder:
                     answers()
                     named = self._named(step, chunk, run, joiner)
                     if waiting is None:
-                        run.begun = run.begun or bool(named.text)
+                        run.begun = run.begun or bool(named.text or named.events)
                         yield named
                         continue
                     waiting.append(named)
                     if self._decided(step, waiting, held):
                         self._verdict(step, messages, waiting)
                         for ready in waiting:
-                            run.begun = run.begun or bool(ready.text)
+                            run.begun = run.begun or bool(ready.text or ready.events)
                             yield ready
                         waiting = None
             if waiting is not None:
@@ -197,11 +197,11 @@ class Ladder:
         if step.judged and (self._judge is not None or held is None):
             return False
         unknown = not step.judged or newest.confidence is None
-        return (unknown and bool(newest.text)) or (held is not None and len(waiting) >= held)
+        return (unknown and (newest.called or bool(newest.text))) or (held is not None and len(waiting) >= held)
 
     def _verdict(self, step: Step, messages: Sequence[Message], chunks: list[Chunk]) -> None:
         """Raises _RejectedError: the answer is not good."""
-        if chunks[-1].finish_reason in _DECLINED:
+        if chunks[-1].finish_reason in _DECLINED or chunks[-1].called:
             return
         text, confidence = "".join(chunk.text for chunk in chunks), chunks[-1].confidence
         if not text.strip():

@@ -18,6 +18,7 @@ __all__ = [
     "Constraints",
     "Delta",
     "Event",
+    "PassedResponse",
     "Response",
     "Routed",
     "RoutingInfo",
@@ -60,6 +61,10 @@ class Constraints(Options):
         min_p: sample from tokens of at least this share of the likeliest one's probability; of local models, and
             servers that know it.
         repeat_penalty: above 1 makes tokens that the answer has already less likely.
+        api, headers: of a client whose request is passed on, as in `inference.backend.Params`.
+        stay: name of the backend that the conversation is with. It is left for a stronger one when the question asks
+            for that, for a weaker one where that is cheaper though it has nothing of the conversation cached.
+        looping: whether tools are being called: then it is not left at all.
     """
 
     max_latency_ms: float | None = None
@@ -74,6 +79,10 @@ class Constraints(Options):
     top_k: int | None = None
     min_p: float | None = None
     repeat_penalty: float | None = None
+    api: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    stay: str = ""
+    looping: bool = False
 
     ERROR = InputError
     __repr__ = one_line
@@ -172,10 +181,17 @@ class Routed:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of the answer, or of what the model says instead of one."""
+    """A piece of the answer, or of what the model says instead of one.
+
+    Attributes:
+        events: what the server sent, for a client whose request is passed on; the text may be empty then.
+        whole: whether that is a whole answer, not a part of one.
+    """
 
     text: str
     refusal: bool = False
+    events: tuple[str, ...] = field(default=(), repr=False)
+    whole: bool = False
 
     __repr__ = one_line
 
@@ -193,7 +209,7 @@ class Response:
         sources: what of memory was given to the backend, best first.
         cost: US dollars.
         latency: microseconds of each of STAGES, and "total", which is their sum.
-        finish_reason: "stop" or "length".
+        finish_reason: as in `inference.backend.Completion`.
         decision: where the question was routed. Its agent has spoken only where `decision.action` is not "escalate".
         warnings: what of the question's surroundings the backend did not get, and who had to stand in for whom.
     """
@@ -218,6 +234,17 @@ class Response:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, the shape every host returns."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class PassedResponse(Response):
+    """The answer to a client whose request was passed on.
+
+    Attributes:
+        body: what the server sent, JSON text in the words of the client's API; "" where a backend wrote text alone.
+    """
+
+    body: str = ""
 
 
 Event = Routed | Delta | Response

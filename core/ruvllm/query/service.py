@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import aclosing, suppress
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ruvllm.config import Config
 from ruvllm.encoders.protocol import run_now
 from ruvllm.errors import InputError, StoreError
-from ruvllm.inference.backend import Backend, Chunk, Completion, LocalParams, Message, Params, Usage
+from ruvllm.inference.backend import Backend, Chunk, Completion, LocalParams, Message, Params, Usage, estimate_usage
 from ruvllm.inference.extractive import Extractive
 from ruvllm.inference.factory import make_tiers
 from ruvllm.memory.memory import MemoryStore
@@ -21,7 +22,7 @@ from ruvllm.query.loops import OwnLoop
 from ruvllm.query.outcomes import Outcomes
 from ruvllm.query.prompting import compose, verbatim
 from ruvllm.query.requests import Asked, open_requests
-from ruvllm.query.responses import Applied, Constraints, Delta, Event, Response, Routed, Session
+from ruvllm.query.responses import Applied, Constraints, Delta, Event, PassedResponse, Response, Routed, Session
 from ruvllm.query.retrieval import Retriever
 from ruvllm.query.sessions import open_sessions
 from ruvllm.query.turn import Turn
@@ -142,9 +143,9 @@ class QueryService:
         async with aclosing(chunks):
             while (chunk := await self._next(turn, chunks)) is not None:
                 end = chunk
-                if chunk.text:
+                if chunk.text or chunk.events:
                     said.append(chunk.text)
-                    yield Delta(well_formed(chunk.text), chunk.refusal)
+                    yield Delta(well_formed(chunk.text), chunk.refusal, chunk.events, chunk.whole)
         turn.lap("generation")
         whole = Completion(
             "".join(said),
@@ -301,7 +302,8 @@ class QueryService:
         elif pinned:  # an agent that is as likely as not the wrong one has no say
             tier, pinned = await self._routing.tier(text), False
         turn.choice = turn.state.decide(vector, text) if self._choosing else None
-        turn.plan = self.writers.plan(tier, pinned, turn.choice, constraints, passing=bool(turn.messages))
+        tokens = estimate_usage(turn.messages, "").prompt_tokens if turn.messages else 0
+        turn.plan = self.writers.plan(tier, pinned, turn.choice, constraints, bool(turn.messages), tokens)
         turn.lap("routing")
         turn.sources, turn.edges = self._retriever.rank(turn.found)
         turn.lap("attention")
@@ -371,7 +373,8 @@ class QueryService:
         self.queries += 1
         total = sum(turn.latency.values())
         self.micros += total - turn.latency["generation"]
-        return Response(
+        made = partial(PassedResponse, body=completion.body) if turn.constraints.api else Response
+        return made(
             request_id=turn.request_id,
             text=completion.text,
             confidence=completion.confidence,

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ruvllm.errors import InputError
-from ruvllm.inference.backend import Backend, Completion, Params, check_extra
+from ruvllm.inference.backend import Backend, Completion, Params, Usage, check_extra
 from ruvllm.inference.echo import Echo
+from ruvllm.inference.endpoint import Price
 from ruvllm.inference.extractive import Extractive
 from ruvllm.inference.passages import Passage
 from ruvllm.inference.tiers import Tiers
@@ -19,6 +20,7 @@ from ruvllm.types import Tier
 __all__ = ["Plan", "Writers", "size_of", "writes"]
 
 _LEAST_TOP_P = 0.05  # below it nothing but the likeliest token is left
+_USUAL_ANSWER = 500  # tokens of a turn, where it is to be said what it will cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,13 @@ class Writers:
         return self.tiers.backends
 
     def plan(
-        self, tier: Tier, pinned: bool, choice: Choice | None, constraints: Constraints, passing: bool = False
+        self,
+        tier: Tier,
+        pinned: bool,
+        choice: Choice | None,
+        constraints: Constraints,
+        passing: bool = False,
+        tokens: int = 0,
     ) -> Plan:
         """For a query.
 
@@ -73,6 +81,7 @@ class Writers:
             pinned: whether the agent insists on it.
             choice: the model router's, None where there is none.
             passing: a conversation is passed on: to a server behind a URL goes only what its caller said.
+            tokens: of that conversation, about.
 
         Raises:
             InputError: `force_model` names no backend.
@@ -82,6 +91,8 @@ class Writers:
             tier = Tier.LARGE if sure.size >= ModelSize.MEDIUM else Tier.SMALL
         forced = constraints.force_model is not None
         used = self._named(constraints.force_model) if constraints.force_model else self.tiers.order(tier)[0]
+        if constraints.stay and not forced:
+            used = self._settled(used, constraints, tokens)
         backend = self.backends[used]
         most = min(backend.context, constraints.force_context or backend.context)
         wished = min(most, constraints.force_context or self._config.context)
@@ -101,6 +112,8 @@ class Writers:
             seed=constraints.seed,
             min_p=constraints.min_p,
             extra=constraints.extra,
+            api=constraints.api,
+            headers=constraints.headers,
         )
         info = RoutingInfo(backend.model, learnt or wished, temperature, top_p, backend.name, chosen)
         return Plan(backend, used, forced, params, (wished, most), info, learnt)
@@ -137,6 +150,20 @@ class Writers:
             return Tier.BOOSTER, self._memory
         return next(named, (plan.tier, plan.backend))
 
+    def _settled(self, wanted: Tier, constraints: Constraints, tokens: int) -> Tier:
+        """The tier for a conversation's next turn, given the one its question asks for (see `Constraints.stay`)."""
+        now = next((tier for tier, one in self.backends.items() if one.name == constraints.stay), None)
+        if now is None or tokens > self.backends[now].context:
+            return wanted
+        if constraints.looping:
+            return now
+        if wanted >= now:
+            return wanted
+        answer = constraints.max_tokens or _USUAL_ANSWER
+        stays = _price(self.backends[now]).of(Usage(tokens, min(answer, _USUAL_ANSWER), cached_tokens=tokens))
+        leaves = _price(self.backends[wanted]).of(Usage(tokens, min(answer, _USUAL_ANSWER)))
+        return wanted if leaves < stays else now
+
     def _named(self, name: str) -> Tier:
         found = (tier for tier, backend in self.backends.items() if name in (backend.model, backend.name))
         if (tier := next(found, None)) is not None:
@@ -156,6 +183,11 @@ def size_of(tier: Tier, choice: Choice | None) -> ModelSize | None:
         return None
     sizes = (ModelSize.MEDIUM, ModelSize.LARGE) if tier == Tier.LARGE else (ModelSize.TINY, ModelSize.SMALL)
     return choice.size if choice is not None and choice.size in sizes else sizes[1]
+
+
+def _price(backend: Backend) -> Price:
+    price = getattr(backend, "price", None)
+    return price if isinstance(price, Price) else Price()
 
 
 def _label(source: Source) -> str:
