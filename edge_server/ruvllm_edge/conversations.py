@@ -19,6 +19,7 @@ _HARNESS = re.compile(
     re.DOTALL,
 )
 _PASTED = re.compile(r"```.*?```", re.DOTALL)
+_READ = ("text", "input_text", "tool_result")
 _LONG = 4_000  # characters of a question; of a longer one the beginning and the end are read
 
 
@@ -45,7 +46,8 @@ def question_of(turns: Sequence[Mapping[str, Any]]) -> tuple[str, bool]:
         if said:
             return _shortened(said), looping
         looping = looping or any(part.get("type") == "tool_result" for part in parts)
-        seen = seen or next((f"[{part.get('type')}]"[:40] for part in parts if part.get("type") != "tool_result"), "")
+        others = (str(part.get("type")) for part in parts if part.get("type") not in _READ)
+        seen = seen or next((f"[{kind}]"[:40] for kind in others), "")
     if seen and not looping:
         return seen, False
     raise InputError("no message is by the user", field="messages", fix='add one with the role "user"')
