@@ -34,7 +34,7 @@ class Block(Struct):
 class AnthropicTurn(Struct):
     """One message."""
 
-    role: Literal["user", "assistant"]
+    role: Literal["user", "assistant", "system"]  # of the last, newer clients put some between the others
     content: str | list[Block]
 
 

@@ -239,7 +239,7 @@ DIALECTS: Mapping[Dialect, Mapping[str, str]] = {
 def request_body(
     model: str, messages: Sequence[Message], params: Params, dialect: Dialect, extra: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A request, of a stream unless its caller says otherwise, as JSON types: nothing that nobody asked for.
+    """A request, of a stream unless a client wants it whole, as JSON types: nothing that nobody asked for.
 
     `extra` fields come last; one that is None leaves a field out.
     """
@@ -254,7 +254,7 @@ def request_body(
         "top_p": params.top_p,
         "stop": list(params.stop) or None,
         "seed": params.seed,
-        "stream": bool(asked.get("stream", True)),
+        "stream": bool(asked.get("stream", True)) if params.api else True,
         "stream_options": {**(options if isinstance(options, Mapping) else {}), "include_usage": True},
     }
     if not known["stream"]:

@@ -42,7 +42,7 @@ def body_for(
     Raises:
         BackendError: the client's request has what the server's API has not.
     """
-    stream = bool(params.extra.get("stream", True))
+    stream = bool(params.extra.get("stream", True)) if params.api else True
     if params.api == api == "anthropic":
         body = {**params.extra, "model": model, "stream": stream, **extra}
         return {name: value for name, value in body.items() if value is not None}

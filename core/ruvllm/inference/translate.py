@@ -90,6 +90,8 @@ def _openai_messages(body: Mapping[str, Any]) -> list[dict[str, Any]]:
         where, content = f"messages[{i}]", turn.get("content")
         if isinstance(content, str):
             out.append({"role": turn["role"], "content": content})
+        elif turn["role"] == "system":
+            out.append({"role": "system", "content": _only_text(content or "", f"{where}.content")})
         elif turn["role"] == "assistant":
             out.append(_said(content or (), where))
         else:
