@@ -416,14 +416,22 @@ class Tiers:
         """Small and local, or large: for a caller whose router names no tier."""
         return Tier.SMALL if complexity < self._local_below else Tier.LARGE
 
-    def at(self, tier: Tier, passages: Sequence[Passage] = (), last_resort: Backend | None = None) -> Ladder:
+    def at(
+        self,
+        tier: Tier,
+        passages: Sequence[Passage] = (),
+        last_resort: Backend | None = None,
+        others: Sequence[Tier] | None = None,
+    ) -> Ladder:
         """What answers for a tier: a backend that falls back.
 
         Args:
             passages: for a backend that answers from them; without any it looks for its own.
             last_resort: asked where all others are dead.
+            others: tiers that may stand in for it; all where None.
         """
         order = self.order(tier)
+        order = [one for one in order if others is None or one == order[0] or one in others]
         steps = []
         for i, one in enumerate(order):
             backend = self.backends[one]

@@ -103,6 +103,17 @@ _BEGINNINGS = {
         *("remove", "strip", "delete", "trim", "convert"),
     ),
 }
+_EVERY_BEGINNING = tuple({beginning for some in _BEGINNINGS.values() for beginning in some})
+# One of these is in every text of the kind: most have none, and need no regular expression.
+_OBJECTS = {
+    "rename": (" to ", " into ", " as ", "->", "=>", "→"),
+    "types": ("type", "annotat"),
+    "const": ("const", "let"),
+    "logging": ("console", "print", "debugger"),
+    "imports": ("import",),
+    "docstring": ("docstring", "jsdoc", "javadoc", "doc comment"),
+    "format": ("format", "indent", "prettier", "black", "ruff", "rustfmt", "isort", "spaces", "white"),
+}
 _SHAPES = {
     "rename": (
         rf"(?:rename|change the name of)\s+(?:all\s+|the\s+|every\s+|this\s+|my\s+|occurrences of\s+"
@@ -175,10 +186,16 @@ def recognise(prompt: str) -> Edit | None:
     text = " ".join(prompt[: _LONGEST + 1].split())
     if not text or len(text) > _LONGEST:
         return None
-    text = _TAIL.sub("", text[_LEAD.match(text).end() :])  # type: ignore[union-attr]
+    text = text[_LEAD.match(text).end() :]  # type: ignore[union-attr]
     low = text.lower()
-    kinds = [kind for kind, beginnings in _BEGINNINGS.items() if low.startswith(beginnings)]
-    if not kinds or _THOUGHT.search(_allowed(text)):
+    if not low.startswith(_EVERY_BEGINNING):
+        return None
+    kinds = [
+        kind
+        for kind, beginnings in _BEGINNINGS.items()
+        if low.startswith(beginnings) and any(word in low for word in _OBJECTS[kind])
+    ]
+    if not kinds or _THOUGHT.search(_allowed(text := _TAIL.sub("", text))):
         return None
     for kind in kinds:
         for shape in _shapes(kind):

@@ -1,18 +1,16 @@
-"""Which strength of model a task needs, and what to do with a decision of a given confidence."""
+"""How hard a task looks by its words, and what to do with a decision of a given confidence."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import exp, log1p
 
-from ruvllm.sizing.booster import recognise
 from ruvllm.text.cues import Cues, words_of
-from ruvllm.types import Action, Agent, Tier
+from ruvllm.types import Action
 
-__all__ = ["CONFIRM_FROM", "DIFFICULTY_CUES", "USE_ABOVE", "action_for", "difficulty", "difficulty_of", "tier_for"]
+__all__ = ["CONFIRM_FROM", "DIFFICULTY_CUES", "USE_ABOVE", "action_for", "difficulty", "difficulty_of", "unsure"]
 
 USE_ABOVE, CONFIRM_FROM = 0.9, 0.7  # FEATURES.md R9
-_LARGE_FROM = 0.5
 
 # Words that open design space or risk, words of small, local edits, and what joins clauses.
 DIFFICULTY_CUES = (
@@ -45,17 +43,13 @@ def difficulty_of(low: str, counts: Sequence[int]) -> float:
     return 1 / (1 + exp(-max(min(score, 30.0), -30.0)))
 
 
-def tier_for(agent: Agent, text: str) -> Tier:
-    """The agent's own tier wins; an edit that a program can make needs no LLM; otherwise the difficulty decides."""
-    if agent.tier is not None:
-        return agent.tier
-    if recognise(text) is not None:
-        return Tier.BOOSTER
-    return Tier.LARGE if difficulty(text[:20_000]) >= _LARGE_FROM else Tier.SMALL
-
-
 def action_for(confidence: float) -> str:
     """Use, confirm or escalate."""
     if confidence > USE_ABOVE:
         return Action.USE
     return Action.CONFIRM if confidence >= CONFIRM_FROM else Action.ESCALATE
+
+
+def unsure(confidence: float) -> str:
+    """Why one tier more is to be asked, by what routing is sure of; "" where nothing calls for it."""
+    return "" if confidence >= CONFIRM_FROM else f"routing is unsure ({confidence:.2f})"
