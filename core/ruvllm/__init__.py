@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     )
     from ruvllm.query.responses import Constraints, Response, Session, Source
     from ruvllm.runtime import RuvLLM
-    from ruvllm.types import Action, Agent, Candidate, Decision, Evidence, Feedback, Team, TeamMember, Tier
+    from ruvllm.types import Action, Agent, Candidate, Choice, Decision, Evidence, Feedback, Team, TeamMember, Tier
 
 __version__ = "0.1.0"
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "ArtifactError",
     "BackendError",
     "Candidate",
+    "Choice",
     "Config",
     "ConfigError",
     "Constraints",

@@ -106,8 +106,8 @@ async def _rest(edge: Edge, event: Event | None, events: AsyncIterator[Event]) -
 
 def told(routing: Routed | Response) -> dict[str, str]:
     """Headers that say where a conversation went."""
-    decision = routing.decision
-    tier = decision.tier if isinstance(routing, Routed) else routing.tier
+    decision, choice = routing.decision, routing.choice
+    tier = routing.tier if isinstance(routing, Response) else decision.tier if choice is None else choice.tier
     headers = {
         "x-ruvllm-request": routing.request_id,
         "x-ruvllm-agent": _ascii(decision.agent),
@@ -117,6 +117,13 @@ def told(routing: Routed | Response) -> dict[str, str]:
         "x-ruvllm-backend": _ascii(routing.routing.backend),
         "x-ruvllm-model": _ascii(routing.routing.model),
     }
+    if choice is not None:
+        headers |= {
+            "x-ruvllm-decided-by": choice.by,
+            "x-ruvllm-why": _ascii(choice.why),
+            "x-ruvllm-expected-cost": f"{choice.cost:.6g}",
+            "x-ruvllm-expected-ms": f"{choice.latency_ms:.0f}",
+        }
     return {name: value for name, value in headers.items() if value}
 
 

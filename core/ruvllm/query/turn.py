@@ -66,10 +66,13 @@ class Turn:
     def advice(self) -> str:
         """What to do about a route that is not sure (FEATURES.md R9); "" where it is."""
         agent, sure = self.decision.agent, f"{self.decision.confidence:.2f}"
+        if self.plan.choice.by == "edit":
+            return ""
         if self.decision.action == Action.CONFIRM:
             return f"probably a task for {agent} ({sure}): confirm that, or name another agent, by feedback"
         if self.decision.action == Action.ESCALATE:
-            return f"no agent is sure enough to speak ({agent} {sure}); asked: {self.plan.choice.why}"
+            who = f"{self.plan.backend.name} does ({self.plan.choice.why})"
+            return f"no agent is sure enough to speak ({agent} {sure}): {who}"
         return ""
 
     def too_slow(self) -> BackendError:

@@ -148,10 +148,7 @@ def choose(
     if wish is None:
         wish = _of_task(features)
         if features.unsure and features.trained is None and wish.tier < Tier.LARGE:
-            higher = Tier(wish.tier + 1)
-            wish = Advice(
-                higher, "escalation", f"{features.unsure}: {_word(higher)} in the place of {_word(wish.tier)}"
-            )
+            wish = _raised(wish, features.unsure, profiles)
     if wish.by == "edit":
         return _choice(CATALOG[0], wish.by, wish.why, tuple(one.tier for one in within))
     found = _nearest(wish.tier, within)
@@ -229,6 +226,14 @@ def _of_task(features: Features) -> Advice:
     if agent is None or agent.tier is None:
         return Advice(Tier.SMALL, "default", "nothing says that it takes a large model")
     return Advice(max(agent.tier, Tier.SMALL), "default", f"the catalog suggests it for {agent.name}")
+
+
+def _raised(wish: Advice, unsure: str, profiles: Sequence[TierProfile]) -> Advice:
+    """A tier more, where something else answers for it."""
+    higher = Tier(wish.tier + 1)
+    if _nearest(higher, profiles) is _nearest(wish.tier, profiles):
+        return wish._replace(why=f"{wish.why}; {unsure}, and there is no stronger one")
+    return Advice(higher, "escalation", f"{unsure}: {_word(higher)} in the place of {_word(wish.tier)}")
 
 
 def _word(tier: Tier) -> str:
