@@ -20,16 +20,34 @@ _FENCE = re.compile(
     r"^(?P<mark>`{3,}|~{3,})[ \t]*(?P<language>[\w+#.-]*)[^\n`]*\n(?P<code>.*?)^(?P=mark)[ \t]*$", re.M | re.S
 )
 _ODD = re.compile(r"\r(?!\n)|[\0\f\u2028\u2029\ufeff]")
+_PLAIN_RENAME = re.compile(
+    r"\b(rename )(?=[\w$]+ (?:to|as|into) )", re.IGNORECASE
+)  # whose name the code shows to be one
 _ANY_FENCE = re.compile(r"^[ \t]*(?:`{3}|~{3})", re.M)
 _PYTHON = frozenset({"py", "python", "python3", "py3"})
 _SCRIPT = frozenset({"js", "javascript", "mjs", "cjs", "node", "ts", "typescript", "mts", "cts"})
 _WRITTEN_SO = re.compile(
     r"^\s*(?:(?:var|let|const)\s+[\w$]+|(?:async\s+)?function\b|import\b.*['\"]|.*=>|.*;\s*$|//|\}|console\.)", re.M
 )
-# Where the edit is to be made: what was given, or a file that it is from. Anything else is a part of it.
-_WHOLE = re.compile(
-    r"(?:(?:this|the|that|my|these|those|all|all the|every|each)\b.*|here|it|[\w./-]+\.\w+|)$", re.IGNORECASE
+# All that an instruction may say beside the names of a rename: any other word may mean a part of the code, or more.
+_WORDS = frozenset(
+    re.findall(
+        r"\S+",
+        "a add ahead all alphabetical alphabetically alphabetise alphabetize an and annotate annotation annotations any "
+        "argument at below blank block blocks by call calls can change class classes clean code console console.log "
+        "console.log() console.debug console.debug() console.info console.info() const constant convert could current "
+        "declaration declarations delete docstring docstrings drop each empty every everywhere file files fill "
+        "following for from function functions generate get given go hey hi hint hints identifier import imports in "
+        "insert instead into isort it its javascript js just keyword keywords let lets line lines local log logging "
+        "logs make me method methods missing module my name named occurrences of ok okay on open order out param "
+        "parameter placeholder placeholders please print print() prints property put python quickly remove rename "
+        "reorder replace return rid script selected selection simply skeleton skeletons snippet so sort source "
+        "statement statements static strip stub stubs swap switch symbol take template templates thank thanks that the "
+        "these this those throughout to ts turn type types typescript up update use uses usages var variable "
+        "variables vars whole with would write you here as code's create",
+    )
 )
+_FILE = re.compile(r"[\w./-]+\.(?:py|pyi|js|mjs|cjs|ts|mts|cts)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +102,19 @@ def _edited(instruction: str, code: str, language: str) -> tuple[str, str, str] 
         return None
     said = re.sub(r"\b(?:the )?following (?=\w)|\b(?:below|given)\b", "this ", instruction.strip().rstrip(":").strip())
     said = re.sub(r"\bthis +(?=[.!?]?$)|(?<=code) this |(?<=file) this ", "", said).strip()
-    edit = recognise(said)
-    if edit is None or not _WHOLE.match(edit.target):
+    edit = recognise(said) or recognise(_PLAIN_RENAME.sub(r"\1variable ", said))
+    if edit is None or any(not _plain(word, edit) for word in re.findall(r"[^\s,!?]+", said)):
         return None
     for make in _makers(edit, said.lower(), code, language):
         if (done := make()) is not None:
             return done[0], edit.kind, done[1]
     return None
+
+
+def _plain(word: str, edit: Edit) -> bool:
+    """Whether a word of the instruction means no part of the code."""
+    bare = word.strip("`'\".;:")
+    return bare.lower() in _WORDS or not bare or bare in edit.arguments.values() or _FILE.fullmatch(bare) is not None
 
 
 def _makers(edit: Edit, said: str, code: str, language: str) -> list[Callable[[], tuple[str, str] | None]]:

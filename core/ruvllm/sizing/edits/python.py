@@ -22,7 +22,8 @@ __all__ = ["add_docstrings", "add_types", "remove_prints", "rename", "sort_impor
 Done = tuple[str, str] | None
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 _DYNAMIC = frozenset({"eval", "exec", "locals", "globals", "vars", "getattr", "setattr", "hasattr", "delattr"})
-_PURE = frozenset(re.findall(r"\w+", "len str repr type sum min max sorted list dict set tuple round abs int float id"))
+_PURE = frozenset({"len", "str", "repr", "type", "round", "abs", "int", "float", "id"})  # others may use up an iterator
+_CONSUMING = ast.Await | ast.Yield | ast.YieldFrom | ast.NamedExpr | ast.Starred | ast.comprehension
 _LITERALS = {bool: "bool", int: "int", float: "float", str: "str", bytes: "bytes"}
 _SCOPES = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
@@ -148,22 +149,19 @@ def _check_scopes(top: symtable.SymbolTable, old: str) -> bool:
 
 def _check_method(tree: ast.Module, old: str) -> None:
     """Raises _Unsure: it is not a method of a class without bases, called through `self` within that class alone."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ClassDef) and any(isinstance(one, Function) and one.name == old for one in node.body):
-            inside = [one for one in node.body if isinstance(one, Function) and one.args.args]
-            owned = {
-                id(use)
-                for one in inside
-                for use in ast.walk(one)
-                if isinstance(use, ast.Attribute)
-                and isinstance(use.value, ast.Name)
-                and use.value.id == one.args.args[0].arg
-            }
-            uses = [use for use in ast.walk(tree) if isinstance(use, ast.Attribute) and use.attr == old]
-            if node.bases or node.keywords or any(id(use) not in owned for use in uses):
-                raise _Unsure
-            return
-    raise _Unsure
+    methods = [(node, one) for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for one in node.body]
+    found = next((node for node, one in methods if isinstance(one, Function) and one.name == old), None)
+    if found is None or found.bases or found.keywords:
+        raise _Unsure
+    inside, firsts = list(ast.walk(found)), [one.args.args[:1] for one in found.body if isinstance(one, Function)]
+    bound = sum(isinstance(one, ast.arg) and one.arg == "self" for one in inside)
+    bound += sum(isinstance(one, ast.Name) and one.id == "self" and not isinstance(one.ctx, ast.Load) for one in inside)
+    owned = {id(one.value) for one in inside if isinstance(one, ast.Attribute)}
+    uses = [one.value for one in ast.walk(tree) if isinstance(one, ast.Attribute) and one.attr == old]
+    if bound != sum(one[0].arg == "self" for one in firsts if one):
+        raise _Unsure  # there is another `self`
+    if any(id(use) not in owned or not isinstance(use, ast.Name) or use.id != "self" for use in uses):
+        raise _Unsure
 
 
 def _places(code: _Code, node: ast.AST, old: str, new: str, method: bool) -> Iterator[int]:
@@ -328,7 +326,7 @@ def _prints(node: ast.AST) -> bool:
             and one is not call
             and not (isinstance(one.func, ast.Name) and one.func.id in _PURE)
         )
-        if inner or isinstance(one, ast.Await | ast.Yield | ast.YieldFrom | ast.NamedExpr):
+        if inner or isinstance(one, _CONSUMING):
             raise _Unsure
         if isinstance(one, ast.keyword) and one.arg not in ("end", "sep", "flush"):
             raise _Unsure
@@ -355,6 +353,8 @@ def add_types(text: str, returns: bool = False) -> Done:
         returns: only what functions return is asked for.
     """
     code, changes = _Code(text), list[tuple[int, int, str]]()
+    if set(_LITERALS.values()) & {getattr(one, field, "") for one in ast.walk(code.tree) for field in ("name", "arg")}:
+        return None  # such a name may mean another thing here
     for node in ast.walk(code.tree):
         if not isinstance(node, Function):
             continue

@@ -296,8 +296,7 @@ def _fits(script: _Script, place: int, old: str, new: str, name: int, end: int) 
 
 def _called_early(script: _Script, place: int, uses: list[int]) -> bool:
     """Whether a function declaration that uses the name is perhaps called before there is a value."""
-    heads = [i for i, one in enumerate(script.tokens) if one.text == "function" and script.begins_statement(i)]
-    heads += [i for i, one in enumerate(script.tokens) if one.text == "async" and script.after(i) == "function"]
+    heads = [i for i, one in enumerate(script.tokens) if one.text == "function"]
     names = {script.tokens[j].text for i in heads for j in (i + 1, i + 2) if j < len(script.tokens)} - {"*", "("}
     within = any(script.kind(one) == "function" for i in uses for one in script.around(i) if one > place)
     return within and any(one.text in names for one in script.tokens[:place] if one.kind == "name")
@@ -380,13 +379,13 @@ def _statement(script: _Script, place: int) -> tuple[int, int, str] | None:
         last = script.before(place)
         if (
             following not in ("", "}")
-            and last not in ("", ";", "{", "}")
+            and last not in ("", ";", "{")
             and (following in _GOES_ON or following[0] in "`([/+-")
         ):
             return None
     else:
         return None
-    if script.before(place) not in ("", ";", "{", "}") and following == ";" and end + 1 < len(tokens):
+    if script.before(place) not in ("", ";", "{") and following == ";" and end + 1 < len(tokens):
         after = tokens[end + 1]
         if not after.fresh or after.text in _GOES_ON or after.text[0] in "`([/+-":
             return None  # the statement before it would go on
