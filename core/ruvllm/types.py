@@ -32,7 +32,7 @@ class Agent:
     """A specialised agent that tasks can be routed to.
 
     `examples` are tasks that belong to this agent. `tier` (or `model`, e.g. "haiku", "sonnet", "opus") names the
-    model tier of all its tasks; with neither, what was learnt and the task decide (`sizing.precedence.choose`). Of a
+    model tier of all its tasks; with neither, what was learnt and the task decide (`sizing.tiers.choose`). Of a
     built-in agent it is a suggestion.
     """
 
@@ -76,7 +76,7 @@ class Choice:
 
     Attributes:
         by: who decided: "request", "limits", "agent", "edit", "outcomes", "sizes", "difficulty", "escalation" or
-            "default", as `sizing.precedence.choose` puts them in order.
+            "default", as `sizing.tiers.choose` puts them in order.
         why: in words.
         cost: US dollars that an answer of this tier is expected to take.
         latency_ms: milliseconds that it is expected to take.

@@ -3,9 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from ruvllm.sizing.booster import EDITS, recognise
-from ruvllm.sizing.edits import edit_of
-from ruvllm.sizing.precedence import Features, choose
+from ruvllm.sizing.edits import EDITS, edit_of, recognise
+from ruvllm.sizing.tiers import Features, choose
 from ruvllm.types import Agent, Tier
 
 LABELLED = json.loads((Path(__file__).parents[1] / "data" / "booster.json").read_text("utf-8"))

@@ -19,8 +19,7 @@ from ruvllm.query.requests import Asked, RequestLog
 from ruvllm.query.responses import Constraints, Response
 from ruvllm.query.writers import Writers
 from ruvllm.sizing.fastgrnn import ModelSize, SizeChoice
-from ruvllm.sizing.precedence import Features
-from ruvllm.sizing.tiers import CONFIRM_FROM
+from ruvllm.sizing.tiers import CONFIRM_FROM, Features
 from ruvllm.state.store import Store
 
 FACTS = ("Sourdough proofs overnight in the fridge.", "The fridge is set to four degrees.")

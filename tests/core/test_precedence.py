@@ -15,8 +15,8 @@ from ruvllm.encoders.protocol import run_now
 from ruvllm.query.responses import Constraints, Response
 from ruvllm.sizing.chooser import ModelChooser
 from ruvllm.sizing.fastgrnn import ModelSize, SizeChoice
-from ruvllm.sizing.precedence import CATALOG, Advice, Features, Limits, TierProfile, choose
 from ruvllm.sizing.selector import BackendProfile
+from ruvllm.sizing.tiers import CATALOG, Advice, Features, Limits, TierProfile, choose
 from ruvllm.state.names import SpaceScopedStore
 from ruvllm.state.store import Store
 

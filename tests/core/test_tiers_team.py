@@ -2,8 +2,7 @@ import pytest
 
 from ruvllm import RuvLLM
 from ruvllm.routing.team import parts
-from ruvllm.sizing.precedence import Features, choose
-from ruvllm.sizing.tiers import action_for, difficulty
+from ruvllm.sizing.tiers import Features, action_for, choose, difficulty
 from ruvllm.types import Action, Agent, Tier
 
 

@@ -41,8 +41,7 @@ from ruvllm.routing.service import RoutingService
 from ruvllm.sizing.chooser import ModelChooser
 from ruvllm.sizing.edits import EditedCode, carry_out
 from ruvllm.sizing.fastgrnn import ModelSize
-from ruvllm.sizing.precedence import Features, Limits
-from ruvllm.sizing.tiers import unsure
+from ruvllm.sizing.tiers import Features, Limits, unsure
 from ruvllm.state.names import SpaceScopedStore
 from ruvllm.state.steps import Steps
 from ruvllm.text.surrogates import well_formed

@@ -13,7 +13,7 @@ from ruvllm.inference.tiers import Tiers
 from ruvllm.options import InferenceConfig
 from ruvllm.query.responses import Constraints, RoutingInfo, Source
 from ruvllm.sizing.fastgrnn import ModelSize, SizeChoice
-from ruvllm.sizing.precedence import CATALOG, TierProfile
+from ruvllm.sizing.tiers import CATALOG, TierProfile
 from ruvllm.types import Choice, Tier
 
 __all__ = ["Plan", "Writers", "size_of", "writes"]

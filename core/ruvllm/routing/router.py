@@ -24,8 +24,7 @@ from ruvllm.routing.recollection import Recollected, Recollection
 from ruvllm.routing.scorer import Scorer, TaskView
 from ruvllm.routing.updater import Learner
 from ruvllm.sizing.edits import edit_of
-from ruvllm.sizing.precedence import Features, choose
-from ruvllm.sizing.tiers import action_for
+from ruvllm.sizing.tiers import Features, action_for, choose
 from ruvllm.sizing.trained import TrainedTiers
 from ruvllm.text.lexical import content, spoken, stem_all
 from ruvllm.text.surrogates import well_formed

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from ruvllm.encoders.protocol import Encoder
 from ruvllm.sizing.fastgrnn import ModelSize
 from ruvllm.sizing.ledger import SizeOutcomes
-from ruvllm.sizing.precedence import CATALOG, Advice, Features, Limits, TierProfile, choose
 from ruvllm.sizing.selector import BackendProfile, LLMOrchestrator
+from ruvllm.sizing.tiers import CATALOG, Advice, Features, Limits, TierProfile, choose
 from ruvllm.state.names import BACKENDS, BACKENDS_UNREAD, SERVED, SpaceScopedStore
 from ruvllm.types import Choice, Tier
 
@@ -24,7 +24,7 @@ _LATEST = 0.1  # weight of the latest answer in what one is expected to take
 
 
 class ModelChooser:
-    """Chooses by the one order of precedence (`precedence.choose`), and learns from outcomes.
+    """Chooses by the one order of precedence (`tiers.choose`), and learns from outcomes.
 
     It asks two voices of what was learnt: outcomes of the configured backends (`LLMOrchestrator.preferred`), and the
     network of sizes, whose word is in the features. Beside them it holds the orchestrator of backends that somebody
@@ -59,7 +59,7 @@ class ModelChooser:
         self.profiles, self._learning = profiles, learning
 
     def choose(self, features: Features, limits: Limits | None = None) -> Choice:
-        """The tier for a task. Raises InputError: as `precedence.choose`."""
+        """The tier for a task. Raises InputError: as `tiers.choose`."""
         self._learnt()
         return choose(features, limits, self.profiles, (self._of_outcomes, _of_sizes))
 
