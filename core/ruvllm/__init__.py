@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     )
     from ruvllm.query.responses import Constraints, Response, Session, Source
     from ruvllm.runtime import RuvLLM
-    from ruvllm.types import Action, Agent, Candidate, Decision, Evidence, Feedback, Team, TeamMember, Tier
+    from ruvllm.sizing.selector import BackendProfile, IntelligentQueryRouter, LLMOrchestrator, LLMRouter
+    from ruvllm.sizing.tiers import TaskRouter
+    from ruvllm.types import Action, Agent, Candidate, Choice, Decision, Evidence, Feedback, Team, TeamMember, Tier
 
 __version__ = "0.1.0"
 __all__ = [
@@ -29,7 +31,9 @@ __all__ = [
     "AgentFileError",
     "ArtifactError",
     "BackendError",
+    "BackendProfile",
     "Candidate",
+    "Choice",
     "Config",
     "ConfigError",
     "Constraints",
@@ -38,12 +42,16 @@ __all__ = [
     "Evidence",
     "Feedback",
     "InputError",
+    "IntelligentQueryRouter",
+    "LLMOrchestrator",
+    "LLMRouter",
     "Response",
     "RuvLLM",
     "RuvllmError",
     "Session",
     "Source",
     "StoreError",
+    "TaskRouter",
     "Team",
     "TeamMember",
     "Tier",
@@ -54,7 +62,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """A name of `__all__`, imported when first asked for: a command that needs no numpy does not wait for it."""
     if name in __all__:
-        for home in ("errors", "types", "config", "agents.readers", "query.responses", "runtime"):
+        homes = ("errors", "types", "config", "agents.readers", "query.responses", "runtime")
+        for home in (*homes, "sizing.tiers", "sizing.selector"):
             module = import_module(f"ruvllm.{home}")
             if name in module.__all__:
                 globals()[name] = getattr(module, name)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ruvllm.rlm.controller import RlmController
     from ruvllm.rlm.document import Document
     from ruvllm.routing.lint import Finding
-    from ruvllm.sizing.selection import BackendSelection
+    from ruvllm.sizing.chooser import ModelChooser
     from ruvllm.sizing.selector import BackendProfile, LLMOrchestrator
 
 __all__ = ["RuvLLM"]
@@ -126,7 +126,7 @@ class RuvLLM(Hinting):
         self.routing = RoutingService(self.encoders, self._artifacts, self.store, chosen, tier_model)
         self._memory: MemoryStore | None = None
         self._queries: QueryService | None = None
-        self._sizing: BackendSelection | None = None
+        self._sizing: ModelChooser | None = None
         self._jobs: Jobs | None = None
 
     @classmethod
@@ -164,16 +164,17 @@ class RuvLLM(Hinting):
         if self._queries is None:
             from ruvllm.query.service import QueryService
 
-            self._queries = QueryService(self.routing, self.memory, self.config, self.steps, self._backends)
+            made = self.routing, self.memory, self.sizing, self.config, self.steps, self._backends
+            self._queries = QueryService(*made)
         return self._queries
 
     @property
-    def sizing(self) -> BackendSelection:
-        """The choice among LLM backends."""
+    def sizing(self) -> ModelChooser:
+        """How strong a model a task gets: the one order of precedence, and what outcomes taught it."""
         if self._sizing is None:
-            from ruvllm.sizing.selection import BackendSelection
+            from ruvllm.sizing.chooser import ModelChooser
 
-            self._sizing = BackendSelection(self.encoders.main, SpaceScopedStore(self.store, self.encoders.space))
+            self._sizing = ModelChooser(self.encoders.main, SpaceScopedStore(self.store, self.encoders.space))
         return self._sizing
 
     @property
@@ -398,7 +399,7 @@ class RuvLLM(Hinting):
     def orchestrator(
         self, backends: Sequence[BackendProfile], *, budget: float | None = None, **settings: Any
     ) -> LLMOrchestrator:
-        """What chooses among LLM backends and learns from outcomes. See `BackendSelection.make`.
+        """What chooses among LLM backends and learns from outcomes. See `ModelChooser.make`.
 
         Args:
             budget: mean US dollars of a prompt; None for the best quality / (cost · latency).

@@ -8,7 +8,7 @@ from typing import Any
 
 from ruvllm.reprs import one_line
 
-__all__ = ["Action", "Agent", "Candidate", "Decision", "Evidence", "Feedback", "Team", "TeamMember", "Tier"]
+__all__ = ["Action", "Agent", "Candidate", "Choice", "Decision", "Evidence", "Feedback", "Team", "TeamMember", "Tier"]
 
 
 class Tier(IntEnum):
@@ -31,8 +31,9 @@ class Action:
 class Agent:
     """A specialised agent that tasks can be routed to.
 
-    `examples` are tasks that belong to this agent. `tier` (or `model`, e.g. "haiku",
-    "sonnet", "opus") pins the model tier; with neither, the task's difficulty decides.
+    `examples` are tasks that belong to this agent. `tier` (or `model`, e.g. "haiku", "sonnet", "opus") names the
+    model tier of all its tasks; with neither, what was learnt and the task decide (`sizing.tiers.choose`). Of a
+    built-in agent it is a suggestion.
     """
 
     name: str
@@ -70,6 +71,31 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """How strong a model a task gets, and who says so (FEATURES.md R10).
+
+    Attributes:
+        by: who decided: "request", "limits", "session", "agent", "edit", "outcomes", "sizes", "difficulty",
+            "escalation" or "default", as `sizing.tiers.choose` puts them in order.
+        why: in words.
+        cost: US dollars that an answer of this tier is expected to take.
+        latency_ms: milliseconds that it is expected to take.
+        backend: that answers; "" where none is configured.
+        others: the other tiers that the limits allow.
+    """
+
+    tier: Tier
+    by: str
+    why: str
+    cost: float
+    latency_ms: float
+    backend: str = ""
+    others: tuple[Tier, ...] = ()
+
+    __repr__ = one_line
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """The answer to one task."""
 
@@ -83,6 +109,7 @@ class Decision:
     evidence: Evidence
     timings_us: dict[str, float]  # stage -> microseconds
     cached: bool = False
+    choice: Choice | None = None  # where `tier` comes from
 
     __repr__ = one_line
 

@@ -131,8 +131,8 @@ async def _rest(
 
 def told(routing: Routed | Response) -> dict[str, str]:
     """Headers that say where a conversation went."""
-    decision = routing.decision
-    tier = decision.tier if isinstance(routing, Routed) else routing.tier
+    decision, choice = routing.decision, routing.choice
+    tier = routing.tier if isinstance(routing, Response) else decision.tier if choice is None else choice.tier
     headers = {
         "x-ruvllm-request": routing.request_id,
         "x-ruvllm-agent": _ascii(decision.agent),
@@ -143,6 +143,13 @@ def told(routing: Routed | Response) -> dict[str, str]:
         "x-ruvllm-model": _ascii(routing.routing.model),
         "x-ruvllm-cost": f"{routing.cost:.8f}" if isinstance(routing, Response) else "",
     }
+    if choice is not None:
+        headers |= {
+            "x-ruvllm-decided-by": choice.by,
+            "x-ruvllm-why": _ascii(choice.why),
+            "x-ruvllm-expected-cost": f"{choice.cost:.6g}",
+            "x-ruvllm-expected-ms": f"{choice.latency_ms:.0f}",
+        }
     return {name: value for name, value in headers.items() if value}
 
 

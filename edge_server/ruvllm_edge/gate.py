@@ -25,7 +25,8 @@ _ALLOWED = "authorization, content-type, user-agent, x-api-key"
 _CLIENTS = re.compile(r"(?:x-stainless|openai|anthropic)-[a-z0-9-]{1,60}")  # headers that the vendors' clients send
 _EXPOSED = (b"access-control-expose-headers", b"x-request-id, request-id, retry-after, x-ruvllm-request, "
             b"x-ruvllm-agent, x-ruvllm-tier, x-ruvllm-confidence, x-ruvllm-action, x-ruvllm-backend, x-ruvllm-model, "
-            b"x-ruvllm-ignored, x-ruvllm-cost")  # fmt: skip
+            b"x-ruvllm-ignored, x-ruvllm-cost, x-ruvllm-decided-by, x-ruvllm-why, x-ruvllm-expected-cost, "
+            b"x-ruvllm-expected-ms")  # fmt: skip
 
 
 class Gate:

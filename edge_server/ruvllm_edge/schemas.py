@@ -64,6 +64,7 @@ class QueryBody(Struct):
     query: Text
     session_id: str | None = None
     max_latency_ms: float | None = None
+    max_cost: Annotated[float | None, Meta(description="US dollars; no tier that costs more is asked")] = None
     max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None

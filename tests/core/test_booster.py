@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from ruvllm.sizing.booster import EDITS, recognise
-from ruvllm.sizing.tiers import tier_for
+from ruvllm.sizing.edits import EDITS, edit_of, recognise
+from ruvllm.sizing.tiers import Features, choose
 from ruvllm.types import Agent, Tier
 
 LABELLED = json.loads((Path(__file__).parents[1] / "data" / "booster.json").read_text("utf-8"))
@@ -35,5 +35,6 @@ def test_any_text_is_fine(text):
 
 
 def test_an_edit_needs_no_llm_unless_the_agent_says_so():
-    assert tier_for(Agent("x"), "remove console.log from app.js") is Tier.BOOSTER
-    assert tier_for(Agent("x", tier=Tier.LARGE), "remove console.log from app.js") is Tier.LARGE
+    edit = edit_of("remove console.log from app.js")
+    assert choose(Features("", Agent("x"), edit)).tier is Tier.BOOSTER
+    assert choose(Features("", Agent("x", tier=Tier.LARGE), edit)).tier is Tier.LARGE

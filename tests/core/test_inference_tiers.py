@@ -11,6 +11,7 @@ from ruvllm.inference.extractive import CANNOT_ANSWER, Extractive
 from ruvllm.inference.local_models import ModelManager
 from ruvllm.inference.passages import Passage
 from ruvllm.inference.tiers import CircuitBreaker, Tiers
+from ruvllm.sizing.tiers import TaskRouter
 from ruvllm.types import Tier
 
 ASKED = [Message("user", "how many loaves does the oven Vulcan hold?")]
@@ -113,8 +114,12 @@ def test_a_prompt_that_is_too_long_for_everybody_has_the_code_that_clients_know(
 
 
 def test_low_complexity_is_local():
-    tiers = both(Told("s"), Told("l"))
-    assert [tiers.tier_of(c) for c in (0.0, 0.49, 0.5, 1.0)] == [Tier.SMALL, Tier.SMALL, Tier.LARGE, Tier.LARGE]
+    router = TaskRouter()
+    tasks = ("fix a typo in the label", "look at the parser", "design a distributed consensus protocol")
+    complexity = [router.analyze_complexity(task) for task in tasks]
+    assert complexity == sorted(complexity)
+    assert complexity[1] < 0.5 <= complexity[2]
+    assert [router.route(task).tier for task in tasks] == [Tier.SMALL, Tier.SMALL, Tier.LARGE]
 
 
 def test_tiers_are_tried_upwards_and_then_downwards():

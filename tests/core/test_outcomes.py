@@ -18,8 +18,8 @@ from ruvllm.inference.backend import Message
 from ruvllm.query.requests import Asked, RequestLog
 from ruvllm.query.responses import Constraints, Response
 from ruvllm.query.writers import Writers
-from ruvllm.sizing.fastgrnn import Choice, ModelSize
-from ruvllm.sizing.tiers import CONFIRM_FROM
+from ruvllm.sizing.fastgrnn import ModelSize, SizeChoice
+from ruvllm.sizing.tiers import CONFIRM_FROM, Features
 from ruvllm.state.store import Store
 
 FACTS = ("Sourdough proofs overnight in the fridge.", "The fridge is set to four degrees.")
@@ -331,30 +331,33 @@ def test_patterns_come_of_what_worked(llm: RuvLLM):
     assert {pattern.route for pattern in llm.get_patterns(5)} == {"baker"}
 
 
-def choice(size: ModelSize, sure: bool) -> Choice:
-    return Choice(size, 1_024, 0.3, 0.6, 0.9, sure, (0.1, 0.5, 0.8, 0.9))
+def choice(size: ModelSize, sure: bool) -> SizeChoice:
+    return SizeChoice(size, 1_024, 0.3, 0.6, 0.9, sure, (0.1, 0.5, 0.8, 0.9))
 
 
 @pytest.mark.parametrize(
-    ("size", "sure", "pinned", "backend"),
+    ("size", "sure", "agent", "backend"),
     [
-        (ModelSize.TINY, True, False, "small"),
-        (ModelSize.SMALL, True, False, "small"),
-        (ModelSize.MEDIUM, True, False, "scripted"),
-        (ModelSize.LARGE, True, False, "scripted"),
-        (ModelSize.TINY, False, False, "scripted"),  # unsure: the tier that the router named
-        (ModelSize.TINY, True, True, "scripted"),  # the agent insists on it
+        (ModelSize.TINY, True, None, "small"),
+        (ModelSize.SMALL, True, None, "small"),
+        (ModelSize.MEDIUM, True, None, "scripted"),
+        (ModelSize.LARGE, True, None, "scripted"),
+        (ModelSize.TINY, False, None, "scripted"),  # unsure: the tier that the task's words ask for
+        (ModelSize.TINY, True, Agent("any", tier=Tier.LARGE), "scripted"),  # the agent insists on it
     ],
 )
-def test_a_sure_choice_of_size_decides(static_llm: RuvLLM, size: ModelSize, sure: bool, pinned: bool, backend: str):
+def test_a_sure_choice_of_size_decides(
+    static_llm: RuvLLM, size: ModelSize, sure: bool, agent: Agent | None, backend: str
+):
     backends = {Tier.SMALL: Scripted(name="small"), Tier.LARGE: Scripted()}
     llm = RuvLLM(encoder="static", like=static_llm, backends=backends, config=Config())
     writers: Writers = llm.queries.writers
-    plan = writers.plan(Tier.LARGE, pinned, choice(size, sure), Constraints())
+    tier = llm.sizing.choose(Features("design a distributed consensus protocol", agent, size=choice(size, sure)))
+    plan = writers.plan(tier, choice(size, sure), Constraints())
     assert plan.info.backend == backend
     assert plan.info.learnt == sure
     expected = (0.3, 0.6, 1_024) if sure else (None, None, 4_096)
     assert (plan.learnt, plan.context[0]) == (1_024 if sure else None, 4_096)
     assert (plan.info.temperature, plan.info.top_p, plan.info.context_size) == expected
-    told = writers.plan(Tier.LARGE, pinned, choice(size, sure), Constraints(temperature=1.5, force_context=512))
+    told = writers.plan(tier, choice(size, sure), Constraints(temperature=1.5, force_context=512))
     assert (told.params.temperature, told.info.context_size) == (1.5, 512)

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from scripted import Scripted
 
-from ruvllm import RuvLLM, Tier
+from ruvllm import Action, RuvLLM, Tier
 from ruvllm.config import Config, InferenceConfig
 from ruvllm.encoders.protocol import run_now
 from ruvllm.errors import BackendError, ConfigError, InputError
 from ruvllm.inference.backend import Message, Params, estimate_tokens
+from ruvllm.inference.endpoint import Endpoint, Price
 from ruvllm.query.responses import STAGES, Constraints, Delta, Response, Routed
 from ruvllm.sizing.tiers import CONFIRM_FROM
 from ruvllm.state.record import Memory
@@ -185,18 +186,46 @@ def test_a_backend_that_breaks_off_leaves_nothing(remembering: tuple[RuvLLM, Scr
     assert llm.stats()["total_queries"] == 0
 
 
-def test_below_the_confirm_band_nobody_is_played_and_no_agents_tier_counts(static_llm: RuvLLM):
+def test_below_the_confirm_band_nobody_is_played_no_agents_tier_counts_and_a_tier_more_is_asked(static_llm: RuvLLM):
     large, small = Scripted("Large."), Scripted("Small.", "small")
-    pinned = [replace(agent, tier=Tier.LARGE) for agent in static_llm.agents]
     tiers = {Tier.LARGE: large, Tier.SMALL: small}
+    pinned = [replace(agent, tier=Tier.SMALL, model="haiku") for agent in static_llm.agents]
     llm = RuvLLM(pinned, encoder="static", like=static_llm, backends=tiers)
     unsure = ask(llm, "Hi")
     assert unsure.decision.confidence < CONFIRM_FROM
-    assert (unsure.decision.tier, unsure.tier, unsure.text) == (Tier.LARGE, Tier.SMALL, "Small.")
-    assert [message.role for message in small.asked[-1][0]] == ["user"]
+    assert (unsure.decision.tier, unsure.tier, unsure.text) == (Tier.SMALL, Tier.LARGE, "Large.")
+    assert (unsure.choice.by, unsure.advice[:28]) == ("escalation", "no agent is sure enough to s")
+    assert [message.role for message in large.asked[-1][0]] == ["user"]
     sure = ask(llm, "write unit tests for the parser")
-    assert (sure.tier, sure.text) == (Tier.LARGE, "Large.")
-    assert large.asked[-1][0][0].content.startswith("You are tester. ")
+    assert (sure.tier, sure.text, sure.choice.by) == (Tier.SMALL, "Small.", "agent")
+    assert small.asked[-1][0][0].content.startswith("You are tester. ")
+
+
+def priced(backend: Scripted, dollars: float) -> Scripted:
+    """With a price, as one behind a URL has it."""
+    backend.endpoint = Endpoint("http://127.0.0.1:1/v1", "m", price=Price(dollars, dollars))  # type: ignore[attr-defined]
+    return backend
+
+
+def test_what_forbids_escalation(static_llm: RuvLLM):
+    llm = make(static_llm, priced(Scripted("Large."), 9), priced(Scripted("Small.", "small"), 0.1))
+    first = ask(llm, "Hi")
+    assert (first.text, first.choice.cost, first.choice.others) == ("Large.", 750 * 9e-6, (Tier.SMALL,))
+    limited = ask(llm, "Hi", constraints=Constraints(max_cost=0.001))
+    assert (limited.text, limited.choice.by, limited.choice.others) == ("Small.", "limits", ())
+    named = ask(llm, "Hi", constraints=Constraints(force_model="small"))
+    assert (named.text, named.choice.by) == ("Small.", "request")
+    with pytest.raises(InputError, match="no backend costs so little"):
+        ask(llm, "Hi", constraints=Constraints(max_cost=1e-9))
+
+
+def test_a_route_to_be_confirmed_says_so_and_its_agent_speaks(static_llm: RuvLLM):
+    backend = Scripted("Done.")
+    llm = RuvLLM(encoder="static", like=static_llm, backends={Tier.SMALL: backend})
+    response = ask(llm, "Find out how other companies handle multi-currency payments")
+    assert (response.decision.action, response.agent) == (Action.CONFIRM, "researcher")
+    assert response.advice.startswith("probably a task for researcher (0.8")
+    assert backend.asked[-1][0][0].content.startswith("You are researcher. ")
 
 
 def test_confidence_is_the_answers_and_the_decisions_is_the_routes(remembering: tuple[RuvLLM, Scripted]):

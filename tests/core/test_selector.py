@@ -3,9 +3,10 @@ import json
 import numpy as np
 import pytest
 
+from ruvllm import RuvLLM
 from ruvllm.errors import InputError, StoreError
 from ruvllm.sizing.difficulty import Difficulty
-from ruvllm.sizing.selector import BackendProfile, Choice, LLMOrchestrator
+from ruvllm.sizing.selector import BackendProfile, Choice, IntelligentQueryRouter, LLMOrchestrator, LLMRouter
 
 DIM = 4
 SMALL, LARGE = BackendProfile("small", 0.001, 300, 0.7), BackendProfile("large", 0.03, 2_000, 0.9)
@@ -181,3 +182,18 @@ def test_bad_input_is_named():
         with pytest.raises(InputError):
             call()
     assert selector.stats()["answers"] == 0
+
+
+def test_the_sooner_search_is_asked():
+    router, vector = IntelligentQueryRouter(["exact", "hnsw"], dim=8), np.ones(8, np.float32)
+    for _ in range(30):
+        choice = router.route("", vector)
+        router.record_latency(choice, 9.0 if choice.backend == "exact" else 1.0)
+    assert router.route("", vector).backend == "hnsw"
+
+
+def test_a_memory_is_searched_by_its_own_choice(static_llm: RuvLLM):
+    with RuvLLM(encoder="static", like=static_llm) as llm:
+        llm.memory.add(["Deploys happen on Tuesdays.", "Lunch is at noon."])
+        found = LLMRouter(llm.memory).intelligent_search("when do deploys happen?", 1)
+    assert [one.memory.text for one in found] == ["Deploys happen on Tuesdays."]

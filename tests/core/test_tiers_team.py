@@ -2,7 +2,7 @@ import pytest
 
 from ruvllm import RuvLLM
 from ruvllm.routing.team import parts
-from ruvllm.sizing.tiers import action_for, difficulty, tier_for
+from ruvllm.sizing.tiers import Features, action_for, choose, difficulty
 from ruvllm.types import Action, Agent, Tier
 
 
@@ -16,9 +16,9 @@ def test_bands(confidence, action):
 
 def test_an_agents_own_tier_wins():
     hard = "design a distributed consensus protocol and migrate the whole system"
-    assert tier_for(Agent("x", tier=Tier.SMALL), hard) is Tier.SMALL
-    assert tier_for(Agent("x"), hard) is Tier.LARGE
-    assert tier_for(Agent("x"), "fix a typo in the readme") is Tier.SMALL
+    assert choose(Features(hard, Agent("x", tier=Tier.SMALL))).tier is Tier.SMALL
+    assert choose(Features(hard, Agent("x"))).tier is Tier.LARGE
+    assert choose(Features("fix a typo in the readme", Agent("x"))).tier is Tier.SMALL
 
 
 def test_difficulty_is_a_probability_for_any_length():

@@ -62,6 +62,22 @@ export interface Decision {
   /** Stage to microseconds. */
   timings_us: Record<string, number>;
   cached: boolean;
+  /** Where `tier` comes from. */
+  choice: ModelChoice;
+}
+
+/** How strong a model a task gets, and who says so. */
+export interface ModelChoice {
+  tier: Tier;
+  by: "request" | "limits" | "agent" | "edit" | "outcomes" | "sizes" | "difficulty" | "escalation" | "default";
+  why: string;
+  /** US dollars that an answer is expected to take. */
+  cost: number;
+  latency_ms: number;
+  /** "" where none is configured. */
+  backend: string;
+  /** The other tiers that the limits allow. */
+  others: Tier[];
 }
 
 /** One part of a compound task and the agent that takes it. */

@@ -2,7 +2,7 @@
  * The shapes of what runs beside routing: memory, answers from it, sub-queries, the choice of LLM backends, what
  * feedback taught. They are those of Python and of the HTTP API.
  */
-import type { Decision } from "./types.js";
+import type { Decision, ModelChoice } from "./types.js";
 
 /** What a memory is, and what an edge between two of them means. */
 export type NodeKind = "Query" | "Document" | "QAPair" | "AgentStep" | "Fact" | "Concept";
@@ -79,6 +79,10 @@ export interface Answer {
   /** What the answer had to do without. */
   warnings: string[];
   tier: number;
+  /** How strong a model was asked, who decided that, why, and what it was expected to cost and take. */
+  choice: ModelChoice;
+  /** What to do about a route that is not sure; "" where it is. */
+  advice: string;
   sources: Source[];
   routing: { model: string; backend: string };
   cost: number;

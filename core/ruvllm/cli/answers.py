@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ruvllm import RuvLLM
+from ruvllm import Choice, RuvLLM
 from ruvllm.cli.console import plain
 from ruvllm.cli.options import (
     agents_option,
@@ -28,6 +28,7 @@ from ruvllm.query.responses import Applied, Response, Routed
 __all__ = [
     "SAMPLING",
     "answer_options",
+    "choice_line",
     "learnt_line",
     "open_answering",
     "ready_models",
@@ -130,10 +131,17 @@ def ready_models(config: Config) -> None:
 def routing_line(routed: Routed) -> str:
     """Who takes a query."""
     decision, routing = routed.decision, routed.routing
-    line = f"{plain(decision.agent)} {decision.confidence:.2f} | tier {int(decision.tier)} | {plain(routing.backend)}"
+    tier = decision.tier if routed.choice is None else routed.choice.tier
+    line = f"{plain(decision.agent)} {decision.confidence:.2f} | tier {int(tier)} | {plain(routing.backend)}"
     if routing.model != routing.backend:
         line += f" ({plain(routing.model)})"
     return f"{line} | {len(routed.sources)} source(s)" if routed.sources else line
+
+
+def choice_line(choice: Choice) -> str:
+    """Who decided how strong a model is asked, why, and what an answer is expected to cost and take."""
+    tier = f"tier {int(choice.tier)}" + (f" ({plain(choice.backend)})" if choice.backend else "")
+    return f"{tier} by {choice.by}: {plain(choice.why)}; about ${choice.cost:.4g}, {choice.latency_ms:.0f} ms"
 
 
 def times_line(response: Response) -> str:

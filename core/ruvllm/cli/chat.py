@@ -14,6 +14,7 @@ from ruvllm import RuvLLM, RuvllmError
 from ruvllm.cli.answers import (
     SAMPLING,
     answer_options,
+    choice_line,
     learnt_line,
     open_answering,
     routing_line,
@@ -107,6 +108,10 @@ class _Chat:
                     click.echo()
                     for warning in event.warnings:
                         warn(plain(warning))
+                    if event.choice is not None:
+                        click.secho(choice_line(event.choice), dim=True)
+                    if event.advice:
+                        click.secho(f"{plain(event.advice)} (/agent NAME)", dim=True)
                     click.secho(times_line(event), dim=True)
 
     def _command(self, name: str = "", rest: str = "") -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ruvllm import Decision
+from ruvllm.cli.answers import choice_line
 from ruvllm.cli.console import number, show_table
 
 __all__ = ["show_explanation"]
@@ -25,6 +26,7 @@ def _show_summary(decision: Decision) -> None:
         ("keywords", ", ".join(decision.evidence.keywords) or "none of the agent's own"),
         ("out of scope", f"{decision.out_of_scope:.2f}"),
         ("action", decision.action),
+        *([] if decision.choice is None else [("model", choice_line(decision.choice))]),
         ("encoder", decision.encoder + (" (remembered)" if decision.cached else "")),
     ]
     show_table("Evidence", ("", ""), rows)

@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from ruvllm import Agent, Decision, InputError, RuvLLM, RuvllmError, read_agents
+from ruvllm import Action, Agent, Decision, InputError, RuvLLM, RuvllmError, read_agents
 from ruvllm.cli.console import plain, print_json
 from ruvllm.cli.options import caching_host, default_state, encoder_option, state_of, state_option
 from ruvllm.disk_cache import user_cache
@@ -52,6 +52,10 @@ _COMMANDS = (
     "security-review settings setup-bedrock setup-vertex simplify skills stats status statusline stickers tasks "
     "teleport terminal-setup theme todos ultraplan ultrareview upgrade usage vim voice"
 )
+_WHOM_TO_ASK = {
+    Action.CONFIRM: ("Have the user confirm the agent before it is given the task.",),
+    Action.ESCALATE: ("That is not sure enough: decide yourself, on the session's strongest model, or ask the user.",),
+}
 _COMMAND = re.compile(r"/([\w-]+)(:[\w:-]+)?(?!\S)")
 
 
@@ -228,7 +232,8 @@ def _context(decision: Decision) -> str:
     """For a model to read: all but the numbers is others' text, which must not pass for ruvllm's."""
     lines = [
         f"ruvllm recommends the agent `{_name(decision.agent)}` for this prompt "
-        f"(confidence {decision.confidence:.2f}, model tier {int(decision.tier)}, {decision.action})."
+        f"(confidence {decision.confidence:.2f}, model tier {int(decision.tier)}, {decision.action}).",
+        *_WHOM_TO_ASK.get(decision.action, ()),
     ]
     evidence = decision.evidence
     if evidence.keywords:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ruvllm.cli.answers import SAMPLING, answer_options, open_answering, safe, sampling_options, times_line
+from ruvllm.cli.answers import SAMPLING, answer_options, choice_line, open_answering, safe, sampling_options, times_line
 from ruvllm.cli.console import plain, print_json, warn
 from ruvllm.cli.options import json_option
 from ruvllm.query.responses import Constraints, rlm_settings
@@ -23,6 +23,8 @@ __all__ = ["decompose", "query"]
 @answer_options
 @sampling_options
 @click.option("--max-latency-ms", type=float, help="For the whole answer.")
+@click.option("--max-cost", type=float, metavar="DOLLARS", help="Ask no tier that is expected to cost more.")
+@click.option("--explain", is_flag=True, help="Show who decided how strong a model is asked, and why.")
 @click.option("--deep", is_flag=True, help="Take a complex question apart, and answer its parts first.")
 @json_option
 @click.pass_context
@@ -31,28 +33,33 @@ def query(
     /,
     text: str,
     max_latency_ms: float | None,
+    max_cost: float | None,
+    explain: bool,
     deep: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Answer TEXT: routed, with what memory knows, by the configured backend.
 
-    Without one the answer is put together from what was remembered (`ruvllm memory add`), with sources.
+    Without one the answer is put together from what was remembered (`ruvllm memory add`), with sources. A mechanical
+    edit whose code is in TEXT (rename, sort imports, type hints, docstring skeletons, remove prints or console.log,
+    var to const) is carried out without a model, where that is certain to be right.
 
     \b
     Examples:
       ruvllm query "when is the staging database reset?"
       ruvllm query --deep "compare how staging and production are backed up, and when each is reset"
+      ruvllm query --explain "change var to const: var greeting = 'hello';"
       ruvllm query --model ruv/ruvltra "write a haiku about rollbacks"
       ruvllm query --url http://localhost:11434/v1 --model qwen3:8b "write a haiku about rollbacks"
     """
     sampling = {name: options.pop(name) for name in SAMPLING}
-    constraints = Constraints(max_latency_ms=max_latency_ms, **sampling)
+    constraints = Constraints(max_latency_ms=max_latency_ms, max_cost=max_cost, **sampling)
     if deep:
-        limits = rlm_settings(sampling | {"max_latency_ms": max_latency_ms})
+        limits = rlm_settings(sampling | {"max_latency_ms": max_latency_ms, "max_cost": max_cost})
     with open_answering(ctx, **options) as llm:
         if deep:
-            _show_deep(llm.query_deep(text, **limits), as_json)
+            _show_deep(llm.query_deep(text, **limits), as_json, explain)
             return
         response = llm.query(text, constraints=constraints)
     if as_json:
@@ -61,6 +68,10 @@ def query(
     click.echo(safe(response.text))
     for warning in response.warnings:
         warn(plain(warning))
+    if explain and response.choice is not None:
+        click.secho(choice_line(response.choice), dim=True, err=True)
+    if response.advice:
+        click.secho(plain(response.advice), dim=True, err=True)
     decision = response.decision
     about = f"{plain(decision.agent)} {decision.confidence:.2f} ({decision.action}) | {times_line(response)}"
     click.secho(about, dim=True, err=True)
@@ -90,11 +101,13 @@ def decompose(text: str, as_json: bool) -> None:
         click.echo(f"{number}. {plain(part.text)}" + (f"  (needs {needed})" if needed else ""))
 
 
-def _show_deep(answer: RlmAnswer, as_json: bool) -> None:
+def _show_deep(answer: RlmAnswer, as_json: bool, explain: bool) -> None:
     if as_json:
         print_json(asdict(answer))
         return
     click.echo(safe(answer.text))
+    if explain and answer.choice is not None:
+        click.secho(choice_line(answer.choice), dim=True, err=True)
     about = f"{len(answer.findings)} part(s), {len(answer.unanswered)} unanswered | quality {answer.quality:.2f}"
     if answer.grounding is None and len(answer.unanswered) < len(answer.findings):
         about += " (no source bears it out)"

@@ -27,7 +27,7 @@ from ruvllm.inference.passages import Passage
 from ruvllm.text.surrogates import Joiner
 from ruvllm.types import Tier
 
-__all__ = ["ACCEPT_ABOVE", "LOCAL_BELOW", "CircuitBreaker", "Judge", "Ladder", "Step", "Tiers"]
+__all__ = ["ACCEPT_ABOVE", "CircuitBreaker", "Judge", "Ladder", "Step", "Tiers"]
 
 Judge = Callable[[Sequence[Message], str], float]  # how good an answer is, 0 to 1
 _DECLINED = ("content_filter", "refusal")  # ends of an answer that is none, and that nobody else is asked for
@@ -370,7 +370,6 @@ class CircuitBreaker:
             self._opened, self._turn = now, self._turn + 1
 
 
-LOCAL_BELOW = 0.5  # complexity
 ACCEPT_ABOVE = 0.7  # confidence
 
 
@@ -385,7 +384,6 @@ class Tiers:
         judge: how good an answer is, instead of the confidence that backends report; with neither, every answer of a
             backend that does not fail is accepted.
         accept: confidence above which a weaker tier's answer is taken.
-        local_below: complexity.
         breaker: makes the breaker of a backend from its name.
         clock: seconds, monotonic.
 
@@ -399,31 +397,34 @@ class Tiers:
         *,
         judge: Judge | None = None,
         accept: float = ACCEPT_ABOVE,
-        local_below: float = LOCAL_BELOW,
         breaker: Callable[[str], CircuitBreaker] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not backends:
             raise ConfigError("there is no backend", field="backends", fix="give one for a tier at least")
         self.backends = {tier: backends[tier] for tier in sorted(backends)}
-        self._judge, self._accept, self._local_below, self._clock = judge, accept, local_below, clock
+        self._judge, self._accept, self._clock = judge, accept, clock
         make = breaker or partial(CircuitBreaker, clock=clock)
         self._orders = {tier: self._order(tier) for tier in Tier}
         # A backend of two tiers that is down is down for both.
         self._breakers = {id(backend): make(backend.name) for backend in self.backends.values()}
 
-    def tier_of(self, complexity: float) -> Tier:
-        """Small and local, or large: for a caller whose router names no tier."""
-        return Tier.SMALL if complexity < self._local_below else Tier.LARGE
-
-    def at(self, tier: Tier, passages: Sequence[Passage] = (), last_resort: Backend | None = None) -> Ladder:
+    def at(
+        self,
+        tier: Tier,
+        passages: Sequence[Passage] = (),
+        last_resort: Backend | None = None,
+        others: Sequence[Tier] | None = None,
+    ) -> Ladder:
         """What answers for a tier: a backend that falls back.
 
         Args:
             passages: for a backend that answers from them; without any it looks for its own.
             last_resort: asked where all others are dead.
+            others: tiers that may stand in for it; all where None.
         """
         order = self.order(tier)
+        order = [one for one in order if others is None or one == order[0] or one in others]
         steps = []
         for i, one in enumerate(order):
             backend = self.backends[one]

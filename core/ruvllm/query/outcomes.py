@@ -12,6 +12,7 @@ from ruvllm.query.requests import Asked
 from ruvllm.query.responses import Applied
 from ruvllm.query.writeback import WriteBack
 from ruvllm.routing.service import RoutingService
+from ruvllm.sizing.chooser import ModelChooser
 from ruvllm.sizing.fastgrnn.replay import Outcome
 from ruvllm.text.surrogates import well_formed
 
@@ -29,10 +30,19 @@ class Outcomes:
         routing: learns which agent was right.
         memory, writes: where sources and answers are kept.
         learners: what learns beside the router.
+        sizing: learns how good the backends are.
     """
 
-    def __init__(self, routing: RoutingService, memory: MemoryStore, writes: WriteBack, learners: Learners) -> None:
-        self._routing, self._memory, self._writes, self._learners = routing, memory, writes, learners
+    def __init__(
+        self,
+        routing: RoutingService,
+        memory: MemoryStore,
+        writes: WriteBack,
+        learners: Learners,
+        sizing: ModelChooser,
+    ) -> None:
+        self._routing, self._memory, self._writes = routing, memory, writes
+        self._learners, self._sizing = learners, sizing
 
     async def apply(
         self,
@@ -61,8 +71,9 @@ class Outcomes:
         if _remembered(asked) is None:
             self._writes.offer(asked)
             self._writes.flush()
+        first = not asked.judged
         trajectory = await self._tell_patterns(asked, task_success)
-        return Applied(told, memories, edges, _remembered(asked), trajectory, self._tell_sizes(asked))
+        return Applied(told, memories, edges, _remembered(asked), trajectory, self._tell_sizes(asked, first))
 
     def _check(self, rating: object, correction: object, task_success: object, agent: str | None) -> None:
         if rating is None and correction is None and task_success is None and agent is None:
@@ -144,9 +155,11 @@ class Outcomes:
         asked.judged = True
         return await engine.aend_trajectory(asked.quality, task_success, id) is not None
 
-    def _tell_sizes(self, asked: Asked) -> bool:
+    def _tell_sizes(self, asked: Asked, first: bool) -> bool:
         if not self._learners.enabled or asked.size is None:
             return False
+        if first:  # what a backend's outcomes taught cannot be taken back
+            self._sizing.observe(asked.model, asked.text, asked.vector, asked.quality)
         if asked.turn < 0:
             asked.turn = self._learners.turn(asked.vector, asked.text)
         outcome = Outcome(asked.size, asked.quality, asked.cost, asked.tokens, asked.temperature, asked.top_p)

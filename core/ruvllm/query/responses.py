@@ -10,7 +10,7 @@ from ruvllm.errors import ConfigError, InputError
 from ruvllm.hints import Options, snake_case
 from ruvllm.inference.backend import Message, Usage
 from ruvllm.reprs import one_line, shortened
-from ruvllm.types import Decision, Tier
+from ruvllm.types import Choice, Decision, Tier
 
 __all__ = [
     "STAGES",
@@ -32,6 +32,7 @@ STAGES = ("embedding", "retrieval", "graph", "routing", "attention", "context", 
 
 _RANGES: dict[str, tuple[float, float]] = {  # a whole least asks for a whole number
     "max_latency_ms": (0.1, 1e9),
+    "max_cost": (0.0, 1e9),
     "max_tokens": (1, 1_000_000),
     "temperature": (0.0, 2.0),
     "top_p": (1e-6, 1.0),
@@ -48,11 +49,13 @@ class Constraints(Options):
     """What a caller insists on for one query (FEATURES.md O3); None leaves it to the router.
 
     Attributes:
-        max_latency_ms: for the whole answer; a short one also narrows the search.
+        max_latency_ms: for the whole answer; a short one also narrows the search, and leaves out tiers that are
+            expected to take longer.
+        max_cost: US dollars; tiers that are expected to cost more are not asked.
         max_tokens: of the answer.
         temperature: 0 to 2.
         top_p: above 0, at most 1.
-        force_model: the name of a configured backend or of its model.
+        force_model: the name of a configured backend or of its model, or a tier: "small", "large".
         force_context: tokens of prompt and answer together.
         stop: texts that end the answer and are left out of it.
         seed: of sampling, where the backend has one.
@@ -83,6 +86,7 @@ class Constraints(Options):
     headers: Mapping[str, str] = field(default_factory=dict)
     stay: str = ""
     looping: bool = False
+    max_cost: float | None = None
 
     ERROR = InputError
     __repr__ = one_line
@@ -168,6 +172,7 @@ class Routed:
 
     Attributes:
         routing: as planned; the response says which backend answered in the end.
+        choice: how strong a model is asked, who decided that, why, and what it is expected to cost and take.
     """
 
     request_id: str
@@ -175,6 +180,7 @@ class Routed:
     decision: Decision
     routing: RoutingInfo
     sources: tuple[Source, ...] = ()
+    choice: Choice | None = None
 
     __repr__ = one_line
 
@@ -212,6 +218,9 @@ class Response:
         finish_reason: as in `inference.backend.Completion`.
         decision: where the question was routed. Its agent has spoken only where `decision.action` is not "escalate".
         warnings: what of the question's surroundings the backend did not get, and who had to stand in for whom.
+        choice: how strong a model was asked, who decided that, why, and what it was expected to cost and take.
+        advice: what to do about a route that is not sure: confirm its agent, or know that none has spoken; "" where
+            `decision.action` is "use".
     """
 
     request_id: str
@@ -228,6 +237,8 @@ class Response:
     session_id: str | None = None
     finish_reason: str = "stop"
     warnings: tuple[str, ...] = ()
+    choice: Choice | None = None
+    advice: str = ""
 
     __repr__ = one_line
 

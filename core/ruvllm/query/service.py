@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from ruvllm.config import Config
 from ruvllm.encoders.protocol import run_now
 from ruvllm.errors import InputError, StoreError
-from ruvllm.inference.backend import Backend, Chunk, Completion, LocalParams, Message, Params, Usage, estimate_usage
+from ruvllm.inference.backend import (
+    Backend,
+    Chunk,
+    Completion,
+    LocalParams,
+    Message,
+    Params,
+    Usage,
+    estimate_tokens,
+    estimate_usage,
+)
 from ruvllm.inference.extractive import Extractive
 from ruvllm.inference.factory import make_tiers
 from ruvllm.memory.memory import MemoryStore
@@ -27,11 +37,13 @@ from ruvllm.query.retrieval import Retriever
 from ruvllm.query.sessions import open_sessions
 from ruvllm.query.turn import Turn
 from ruvllm.query.writeback import WriteBack
-from ruvllm.query.writers import Writers, size_of, writes
+from ruvllm.query.writers import Editor, Writers, size_of, writes
 from ruvllm.routing.router import checked_text
 from ruvllm.routing.service import RoutingService
+from ruvllm.sizing.chooser import ModelChooser
+from ruvllm.sizing.edits import EditedCode, carry_out
 from ruvllm.sizing.fastgrnn import ModelSize
-from ruvllm.sizing.tiers import CONFIRM_FROM
+from ruvllm.sizing.tiers import Features, Limits, unsure
 from ruvllm.state.names import SpaceScopedStore
 from ruvllm.state.steps import Steps
 from ruvllm.text.surrogates import well_formed
@@ -46,6 +58,8 @@ __all__ = ["QueryService", "id_of"]
 
 T = TypeVar("T")
 _SESSIONS = 500  # written in one tick, at most
+# Fields of a client's request that say nothing about the answer's form.
+_PLAIN = frozenset({"messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "user", "metadata"})
 
 
 class QueryService:
@@ -54,6 +68,7 @@ class QueryService:
     Args:
         routing: names agents, and takes feedback about them.
         memory: where sources come from, and good answers go.
+        sizing: says how strong a model is asked, and learns from what came of it.
         config: of everything else.
         steps: guards what is done behind the answers.
         backends: by tier or its name, in the place of the configured ones.
@@ -73,6 +88,7 @@ class QueryService:
         self,
         routing: RoutingService,
         memory: MemoryStore,
+        sizing: ModelChooser,
         config: Config,
         steps: Steps,
         backends: Mapping[Tier | str, Backend] | None = None,
@@ -81,7 +97,9 @@ class QueryService:
         self.writers = writers = Writers(tiers, config.inference, Extractive(memory.encoder))
         scoped = SpaceScopedStore(memory.store, memory.space)
         self.learners = learners = Learners(memory.encoder, scoped, config.router, config.learning)
-        self._routing, self._memory, self._config, self._steps = routing, memory, config, steps
+        self._routing, self._memory, self._sizing = routing, memory, sizing
+        self._config, self._steps = config, steps
+        sizing.serve(writers.profiles(), learners.enabled)
         self._loop: OwnLoop | None = None
         self._fresh = learners.start()
         self._choosing = learners.enabled and not writers.local
@@ -90,7 +108,7 @@ class QueryService:
         kept = config.memory if learners.enabled else replace(config.memory, write_back=False)
         self.writes = WriteBack(memory, kept)
         self._retriever = Retriever(memory, config.memory)
-        self._outcomes = Outcomes(routing, memory, self.writes, learners)
+        self._outcomes = Outcomes(routing, memory, self.writes, learners, sizing)
         self.queries, self.micros = 0, 0.0
 
     async def answer(
@@ -136,7 +154,7 @@ class QueryService:
     ) -> AsyncIterator[Event]:
         turn = await self._prepare(text, session, constraints, messages)
         plan = turn.plan
-        yield Routed(turn.request_id, session, turn.decision, plan.info, turn.prompt.sources)
+        yield Routed(turn.request_id, session, turn.decision, plan.info, turn.prompt.sources, plan.choice)
         said, end = list[str](), Chunk("")
         params = self._params(turn)
         chunks = cast(Any, turn.writer.stream(turn.prompt.messages, params))
@@ -235,7 +253,17 @@ class QueryService:
 
     async def answer_deep(self, text: str, *, context: str | Document | None = None, **settings: Any) -> RlmAnswer:
         """The answer to a complex query, put together from those to its parts. See `RuvLLM.query_deep`."""
-        return await self.rlm(**settings).aquery(text, context=context)
+        if "backend" in settings or not any(map(writes, self.writers.tiers.backends.values())):
+            return await self.rlm(**settings).aquery(text, context=context)
+        text = checked_text(text)
+        decision, agent = await self._routed(text)
+        doubt, vector = unsure(decision.confidence), await self._memory.vector(text)
+        trained = await self._routing.trained_tier(text)
+        features = Features(text, None if doubt else agent, trained=trained, vector=vector, unsure=doubt)
+        choice = self._sizing.choose(features)
+        backend = self.writers.tiers.at(choice.tier, others=choice.others)
+        answer = await self.rlm(backend, **settings).aquery(text, context=context)
+        return replace(answer, choice=choice)
 
     def wait(self, coroutine: Coroutine[Any, Any, T], awaited: str) -> T:
         """What a coroutine gives, for a synchronous caller.
@@ -296,20 +324,45 @@ class QueryService:
         self._retriever.expand(turn.found)
         turn.lap("graph")
         turn.decision, agent = await self._routed(text)
-        tier, pinned = turn.decision.tier, agent.tier is not None
-        if turn.decision.confidence >= CONFIRM_FROM:
-            turn.agent = agent
-        elif pinned:  # an agent that is as likely as not the wrong one has no say
-            tier, pinned = await self._routing.tier(text), False
-        turn.choice = turn.state.decide(vector, text) if self._choosing else None
-        tokens = estimate_usage(turn.messages, "").prompt_tokens if turn.messages else 0
-        turn.plan = self.writers.plan(tier, pinned, turn.choice, constraints, bool(turn.messages), tokens)
+        doubt = unsure(turn.decision.confidence)
+        turn.agent = None if doubt else agent  # one that is as likely as not the wrong one has no say
+        turn.size = turn.state.decide(vector, text) if self._choosing else None
+        turn.edited = self._edited(turn)
+        features = Features(
+            text,
+            turn.agent,
+            edit=turn.edited.summary if turn.edited else "",
+            trained=await self._routing.trained_tier(text),
+            vector=vector,
+            size=turn.size,
+            tokens=(tokens := estimate_usage(messages, "").prompt_tokens or estimate_tokens(text)),
+            unsure=doubt,
+            request=constraints.force_model or "",
+            stay=constraints.stay,
+            looping=constraints.looping,
+            dearer=self.writers.dearer(constraints, tokens) if constraints.stay else None,
+        )
+        choice = self._sizing.choose(features, Limits(constraints.max_cost, constraints.max_latency_ms))
+        editor = Editor(turn.edited.text) if turn.edited and choice.by == "edit" else None
+        turn.plan = self.writers.plan(choice, turn.size, constraints, passing=bool(turn.messages), editor=editor)
         turn.lap("routing")
-        turn.sources, turn.edges = self._retriever.rank(turn.found)
+        if editor is None:
+            turn.sources, turn.edges = self._retriever.rank(turn.found)
         turn.lap("attention")
         self._compose(turn)
         turn.lap("context")
         return turn
+
+    @staticmethod
+    def _edited(turn: Turn) -> EditedCode | None:
+        """What a program makes of it. A conversation that says how to answer, or a request for a form, is a model's."""
+        limits = turn.constraints
+        shaped = limits.force_model or limits.extra.keys() - _PLAIN or limits.stop or limits.looping
+        if shaped or any(one.role == "system" for one in turn.messages):
+            return None
+        edited = carry_out(turn.messages[-1].content if turn.messages else turn.text)
+        fits = edited is None or limits.max_tokens is None or estimate_tokens(edited.text) <= limits.max_tokens
+        return edited if fits else None
 
     async def _routed(self, text: str) -> tuple[Decision, Agent]:
         decision = await self._routing.route(text)
@@ -358,7 +411,7 @@ class QueryService:
         """Keep what is to be kept; nothing here waits, so it is done whole or not at all."""
         completion = replace(completion, text=well_formed(completion.text))
         tier, author = self.writers.author(turn.plan, completion)
-        asked = self._asked(turn, completion, writes(author), size_of(tier, turn.choice))
+        asked = self._asked(turn, completion, writes(author), size_of(tier, turn.size))
         if turn.conversation is not None:
             self.sessions.add(turn.conversation, turn.state, turn.text, completion.text)
         self.log.add(asked)
@@ -369,6 +422,8 @@ class QueryService:
         info = turn.plan.info
         if (info.model, info.backend) != (completion.model, author.name):
             info = replace(info, model=completion.model, backend=author.name)
+        if author is turn.plan.backend and writes(author):
+            self._sizing.measure(tier, completion.cost, turn.latency["generation"] / 1_000)
         turn.lap("learning")
         self.queries += 1
         total = sum(turn.latency.values())
@@ -389,6 +444,8 @@ class QueryService:
             session_id=turn.conversation.id if turn.conversation else None,
             finish_reason=completion.finish_reason,
             warnings=turn.warnings(author, completion.dropped),
+            choice=turn.plan.choice,
+            advice=turn.advice,
         )
 
     def _asked(self, turn: Turn, completion: Completion, written: bool, size: ModelSize | None) -> Asked:
@@ -407,7 +464,7 @@ class QueryService:
             sources=tuple(source.id for source in turn.prompt.sources),
             edges=tuple(edge for edge in turn.edges if used >= {*edge[:2]}),
             conversation=turn.conversation,
-            turn=turn.choice.turn if turn.choice else -1,
+            turn=turn.size.turn if turn.size else -1,
             size=size if written else None,
             model=completion.model,
             tokens=(completion.usage.total_tokens or turn.prompt.tokens) + turn.prompt.needed - turn.prompt.tokens,

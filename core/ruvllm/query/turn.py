@@ -15,9 +15,10 @@ from ruvllm.query.responses import STAGES, Constraints, Source
 from ruvllm.query.retrieval import Retrieved
 from ruvllm.query.sessions import Conversation, new_id
 from ruvllm.query.writers import Plan
-from ruvllm.sizing.fastgrnn import Choice
+from ruvllm.sizing.edits import EditedCode
+from ruvllm.sizing.fastgrnn import SizeChoice
 from ruvllm.sizing.fastgrnn.session import RouterSession
-from ruvllm.types import Agent, Decision
+from ruvllm.types import Action, Agent, Decision
 
 __all__ = ["Turn"]
 
@@ -31,11 +32,12 @@ class Turn:
     conversation: Conversation | None
     state: RouterSession  # the session's, one turn on; the session takes it when the turn is finished
     messages: tuple[Message, ...] = ()
+    edited: EditedCode | None = None  # what a program made of it
     request_id: str = field(default_factory=lambda: new_id("req"))
     found: Retrieved = field(init=False)
     decision: Decision = field(init=False)
     agent: Agent | None = None  # who answers; None where the router is too unsure of it
-    choice: Choice | None = None
+    size: SizeChoice | None = None  # what the session's network says
     sources: tuple[Source, ...] = ()
     edges: tuple[EdgeKey, ...] = ()
     plan: Plan = field(init=False)
@@ -59,6 +61,19 @@ class Turn:
         """Seconds until the answer has to be there; None without a limit."""
         limit = self.constraints.max_latency_ms
         return None if limit is None else max(0.0, limit / 1_000 - (perf_counter() - self.began))
+
+    @property
+    def advice(self) -> str:
+        """What to do about a route that is not sure (FEATURES.md R9); "" where it is."""
+        agent, sure = self.decision.agent, f"{self.decision.confidence:.2f}"
+        if self.plan.choice.by == "edit":
+            return ""
+        if self.decision.action == Action.CONFIRM:
+            return f"probably a task for {agent} ({sure}): confirm that, or name another agent, by feedback"
+        if self.decision.action == Action.ESCALATE:
+            who = f"{self.plan.backend.name} does ({self.plan.choice.why})"
+            return f"no agent is sure enough to speak ({agent} {sure}): {who}"
+        return ""
 
     def too_slow(self) -> BackendError:
         """The error when there is no answer in time."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ruvllm.errors import InputError
-from ruvllm.inference.backend import Backend, Completion, Params, Usage, check_extra
+from ruvllm.inference.backend import Backend, Chunk, Completion, Message, Params, Usage, check_extra, gather
 from ruvllm.inference.echo import Echo
 from ruvllm.inference.endpoint import Price
 from ruvllm.inference.extractive import Extractive
@@ -14,13 +13,14 @@ from ruvllm.inference.passages import Passage
 from ruvllm.inference.tiers import Tiers
 from ruvllm.options import InferenceConfig
 from ruvllm.query.responses import Constraints, RoutingInfo, Source
-from ruvllm.sizing.fastgrnn import Choice, ModelSize
-from ruvllm.types import Tier
+from ruvllm.sizing.fastgrnn import ModelSize, SizeChoice
+from ruvllm.sizing.tiers import CATALOG, TierProfile
+from ruvllm.types import Choice, Tier
 
 __all__ = ["Plan", "Writers", "size_of", "writes"]
 
+_TYPICAL = Usage(500, 250)  # tokens of a prompt and its answer, that prices are compared for
 _LEAST_TOP_P = 0.05  # below it nothing but the likeliest token is left
-_USUAL_ANSWER = 500  # tokens of a turn, where it is to be said what it will cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,24 +28,55 @@ class Plan:
     """How a query is to be answered.
 
     Attributes:
-        backend: asked first, and without another after it where it was forced.
-        tier: of the backend.
+        backend: asked first, and without another after it where the caller insists on it.
+        choice: of its tier.
         context: tokens of prompt and answer: wished for, and at most.
         learnt: tokens of context that the model router finds enough; None where it is not asked.
     """
 
     backend: Backend
-    tier: Tier
-    forced: bool
+    choice: Choice
     params: Params
     context: tuple[int, int]
     info: RoutingInfo
     learnt: int | None = None
 
     @property
+    def tier(self) -> Tier:
+        """Of the backend."""
+        return self.choice.tier
+
+    @property
+    def forced(self) -> bool:
+        """Whether the caller insists on it."""
+        return self.choice.by == "request"
+
+    @property
     def local(self) -> bool:
         """Whether the backend answers from nothing but the sources it is given."""
         return isinstance(self.backend, Extractive)
+
+
+class Editor:
+    """A backend that gives what a program has made of the code in a prompt: no model, and $0."""
+
+    def __init__(self, text: str) -> None:
+        self.name, self.model, self.context, self._text = "edit", "edit", 1_000_000_000, text
+
+    async def generate(self, messages: Sequence[Message], params: Params) -> Completion:
+        """The edited code."""
+        return await gather(self.stream(messages, params), self.model)
+
+    async def stream(self, messages: Sequence[Message], params: Params) -> AsyncIterator[Chunk]:
+        """It in one piece."""
+        yield Chunk(self._text, "stop", Usage(), confidence=1.0)
+
+    async def healthy(self) -> bool:
+        """Always."""
+        return True
+
+    async def close(self) -> None:
+        """There is nothing to let go."""
 
 
 class Writers:
@@ -65,35 +96,38 @@ class Writers:
         """Those there are."""
         return self.tiers.backends
 
+    def profiles(self) -> list[TierProfile]:
+        """What answers for each tier, and what an answer takes as far as anybody stated it.
+
+        A backend whose price is not configured counts as free; one on this machine without a model takes a moment.
+        """
+        rows = []
+        for tier, backend in self.backends.items():
+            endpoint = getattr(backend, "endpoint", None)
+            cost = endpoint.price.of(_TYPICAL) if endpoint is not None else 0.0
+            latency = CATALOG[tier - 1].latency if writes(backend) else 1.0
+            rows.append(TierProfile(tier, cost, latency, backend.name, backend.model, backend.context))
+        return rows
+
     def plan(
         self,
-        tier: Tier,
-        pinned: bool,
-        choice: Choice | None,
+        choice: Choice,
+        size: SizeChoice | None,
         constraints: Constraints,
+        *,
         passing: bool = False,
-        tokens: int = 0,
+        editor: Editor | None = None,
     ) -> Plan:
         """For a query.
 
         Args:
-            tier: the router's.
-            pinned: whether the agent insists on it.
-            choice: the model router's, None where there is none.
+            choice: of the tier.
+            size: the network's, of context and sampling; None where there is none.
             passing: a conversation is passed on: to a server behind a URL goes only what its caller said.
-            tokens: of that conversation, about.
-
-        Raises:
-            InputError: `force_model` names no backend.
+            editor: answers in the place of the tier's backend.
         """
-        sure = choice if choice is not None and choice.sure else None
-        if sure is not None and not pinned:
-            tier = Tier.LARGE if sure.size >= ModelSize.MEDIUM else Tier.SMALL
-        forced = constraints.force_model is not None
-        used = self._named(constraints.force_model) if constraints.force_model else self.tiers.order(tier)[0]
-        if constraints.stay and not forced:
-            used = self._settled(used, constraints, tokens)
-        backend = self.backends[used]
+        sure = size if size is not None and size.sure else None
+        backend = editor or self.backends[choice.tier]
         most = min(backend.context, constraints.force_context or backend.context)
         wished = min(most, constraints.force_context or self._config.context)
         learnt = min(most, sure.context) if sure and not constraints.force_context else None
@@ -116,7 +150,7 @@ class Writers:
             headers=constraints.headers,
         )
         info = RoutingInfo(backend.model, learnt or wished, temperature, top_p, backend.name, chosen)
-        return Plan(backend, used, forced, params, (wished, most), info, learnt)
+        return Plan(backend, choice, params, (wished, most), info, learnt)
 
     @property
     def local(self) -> bool:
@@ -129,6 +163,8 @@ class Writers:
         Args:
             whole: the conversation is sent as the caller has it; then memory does not answer for dead backends.
         """
+        if isinstance(plan.backend, Editor):
+            return plan.backend
         if plan.forced and not isinstance(plan.backend, Extractive):
             return self.tiers.alone(plan.tier)
         passages = [Passage(source.text, source.id, source.score, _label(source)) for source in sources]
@@ -136,7 +172,7 @@ class Writers:
             check_extra(plan.params, plan.backend)
             return plan.backend.over(passages)
         spare = None if whole or self._memory is None or self._remembering else self._memory.over(passages)
-        return self.tiers.at(plan.tier, passages, spare)
+        return self.tiers.at(plan.tier, passages, spare, plan.choice.others)
 
     @property
     def _remembering(self) -> bool:
@@ -150,34 +186,28 @@ class Writers:
             return Tier.BOOSTER, self._memory
         return next(named, (plan.tier, plan.backend))
 
-    def _settled(self, wanted: Tier, constraints: Constraints, tokens: int) -> Tier:
-        """The tier for a conversation's next turn, given the one its question asks for (see `Constraints.stay`)."""
-        now = next((tier for tier, one in self.backends.items() if one.name == constraints.stay), None)
-        if now is None or tokens > self.backends[now].context:
-            return wanted
-        if constraints.looping:
-            return now
-        if wanted >= now:
-            return wanted
-        answer = constraints.max_tokens or _USUAL_ANSWER
-        stays = _price(self.backends[now]).of(Usage(tokens, min(answer, _USUAL_ANSWER), cached_tokens=tokens))
-        leaves = _price(self.backends[wanted]).of(Usage(tokens, min(answer, _USUAL_ANSWER)))
-        return wanted if leaves < stays else now
+    def dearer(self, constraints: Constraints, tokens: int) -> Callable[[str, str], bool]:
+        """Whether leaving one backend for another, by their names, costs more than it saves in a conversation's turn.
 
-    def _named(self, name: str) -> Tier:
-        found = (tier for tier, backend in self.backends.items() if name in (backend.model, backend.name))
-        if (tier := next(found, None)) is not None:
-            return tier
-        known = sorted({backend.model for backend in self.backends.values()})
-        raise InputError(f"no model {name!r}"[:100], field="force_model", fix=f"use {', '.join(known)}")
+        Args:
+            tokens: of the conversation, which the first has cached, and the other has to read.
+        """
+        answer = min(constraints.max_tokens or _TYPICAL.completion_tokens, _TYPICAL.completion_tokens)
+        prices = {one.name: _price(one) for one in self.backends.values()}
+
+        def compare(now: str, other: str) -> bool:
+            stays = prices[now].of(Usage(tokens, answer, cached_tokens=tokens))
+            return prices[other].of(Usage(tokens, answer)) >= stays
+
+        return compare
 
 
 def writes(backend: Backend) -> bool:
     """Whether it is a model: what others say is not worth remembering, nor says it anything about models."""
-    return not isinstance(backend, Extractive | Echo)
+    return not isinstance(backend, Extractive | Echo | Editor)
 
 
-def size_of(tier: Tier, choice: Choice | None) -> ModelSize | None:
+def size_of(tier: Tier, choice: SizeChoice | None) -> ModelSize | None:
     """What the model router calls a model of a tier: its own choice where that is one of the tier's sizes."""
     if tier == Tier.BOOSTER:
         return None

@@ -13,6 +13,7 @@ from ruvllm.inference.passages import Passage
 from ruvllm.memory.memory import Found
 from ruvllm.reprs import one_line
 from ruvllm.rlm.plan import Plan
+from ruvllm.types import Choice
 
 __all__ = ["RANGES", "Answered", "Delta", "Finding", "Planned", "Remembers", "RlmAnswer", "RlmConfig", "RlmEvent"]
 
@@ -152,6 +153,7 @@ class RlmAnswer:
         depth: of the deepest sub-query.
         calls: of the backend.
         reflections: times that the answer was written again.
+        choice: how strong a model was asked; None where the caller named the backend, or no model writes.
     """
 
     query: str
@@ -166,6 +168,7 @@ class RlmAnswer:
     calls: int = 0
     reflections: int = 0
     cached: bool = False
+    choice: Choice | None = None
 
     __repr__ = one_line
 

@@ -23,19 +23,18 @@ from ruvllm.routing.prebuilt import PrebuiltScorers
 from ruvllm.routing.recollection import Recollected, Recollection
 from ruvllm.routing.scorer import Scorer, TaskView
 from ruvllm.routing.updater import Learner
-from ruvllm.sizing.booster import recognise
-from ruvllm.sizing.tiers import action_for, tier_for
+from ruvllm.sizing.edits import edit_of
+from ruvllm.sizing.tiers import Features, action_for, choose
 from ruvllm.sizing.trained import TrainedTiers
 from ruvllm.text.lexical import content, spoken, stem_all
 from ruvllm.text.surrogates import well_formed
-from ruvllm.types import Agent, Decision, Evidence, Feedback, Tier
+from ruvllm.types import Agent, Choice, Decision, Evidence, Feedback, Tier
 
 __all__ = ["MODES", "Router", "checked_text"]
 
 MODES = CHOICES["encoder"]
 
 _SETTLED = 0.98  # a static answer as sure as this stands: lower is faster, and a little less accurate
-_NOBODY = Agent("")  # has no tier of its own
 _MAX_TEXT = 4_000_000  # characters; past this it is no task but a file
 
 Array = NDArray[np.float32]
@@ -157,18 +156,19 @@ class Router:
             evidence = _with_memory(evidence, recollected)
         alternatives = self._explain.alternatives(outcome, top)
         agent, confidence = self.agents[outcome.top], round(outcome.confidence, 4)
-        tier, ended = await self._tier(agent, text, static), perf_counter()
+        choice, ended = await self._sized(agent, text, static), perf_counter()
         timings |= {"decide": ended - before}
         decision = Decision(
             agent=agent.name,
             confidence=confidence,
-            tier=tier,
+            tier=choice.tier,
             action=action_for(confidence),
             out_of_scope=round(outcome.out_of_scope, 4),
             alternatives=alternatives,
             encoder=outcome.stage,
             evidence=evidence,
             timings_us=_micros(timings),
+            choice=choice,
         )
         return self._keep(text, top, decision, changes)
 
@@ -217,9 +217,13 @@ class Router:
         """By encoder name, the scorers there are, with how much of the feedback each has taken in."""
         return self._learner.learnt
 
-    async def tier(self, text: str) -> Tier:
-        """How strong a model a task needs, whoever takes it."""
-        return await self._tier(_NOBODY, text, self._static.encode_one(text))
+    async def trained_tier(self, text: str, static: Array | None = None) -> Tier | None:
+        """What a trained difficulty says of a task; None without one."""
+        if self._tiers is None:
+            return None
+        if self._contextual is None or self._tiers.difficulty.encoder == "static":
+            return self._tiers.tier(text, self._static.encode_one(text) if static is None else static)
+        return self._tiers.tier(text, (await self._contextual.encode([text]))[0])
 
     async def raw_confidence(self, text: str) -> float:
         """The top softmax probability before any calibration, to compare calibrations with."""
@@ -273,12 +277,11 @@ class Router:
             self._recollection.add(news, [self._number[feedback.agent] for feedback in news], vectors)
         return self._recollection.find(static)
 
-    async def _tier(self, agent: Agent, text: str, static: Array) -> Tier:
-        if self._tiers is None or agent.tier is not None or recognise(text) is not None:
-            return tier_for(agent, text)
-        if self._contextual is None or self._tiers.difficulty.encoder == "static":
-            return self._tiers.tier(text, static)
-        return self._tiers.tier(text, (await self._contextual.encode([text]))[0])
+    async def _sized(self, agent: Agent, text: str, static: Array) -> Choice:
+        """How strong a model the agent's task takes; a query goes by outcomes, too, and by how sure the route is."""
+        edit = edit_of(text)
+        trained = None if edit else await self.trained_tier(text, static)
+        return choose(Features(text, agent, edit, trained))
 
     def _keep(self, text: str, top: int, decision: Decision, changes: int) -> Decision:
         """Put a decision into the cache, unless what it rests on has changed while it waited for an encoder."""

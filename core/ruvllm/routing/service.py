@@ -101,9 +101,9 @@ class RoutingService:
         await (router.warm(pause) if fit is None else fit(router))
         self.use(router)
 
-    async def tier(self, text: str) -> Tier:
-        """How strong a model a task needs, whoever takes it. Raises InputError: an empty text."""
-        return await self.router.tier(checked_text(text))
+    async def trained_tier(self, text: str) -> Tier | None:
+        """What a trained difficulty says of a task; None without one."""
+        return await self.router.trained_tier(text)
 
     async def feedback(self, text: str, agent: str, weight: float = 1.0, right: bool = True) -> None:
         """This text belongs to this agent, or not: stored first, then learnt at once.

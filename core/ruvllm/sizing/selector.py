@@ -13,7 +13,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from math import inf, isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,57 +27,49 @@ from ruvllm.reprs import one_line, shortened
 from ruvllm.sizing.bandit import Bandit, drawing_chances, logit
 from ruvllm.sizing.difficulty import Difficulty, policy_for
 from ruvllm.sizing.fastgrnn import ModelSize
+from ruvllm.sizing.fastgrnn.loss import COST_WEIGHT
 from ruvllm.sizing.ledger import Ledger, SizeOutcomes, sizes_by_cost
 from ruvllm.sizing.prompt_forms import PROMPT_FORMS, prompt_forms
+from ruvllm.sizing.tiers import Limits
 
-__all__ = ["BackendProfile", "Choice", "LLMOrchestrator", "Limits", "columns_of"]
+if TYPE_CHECKING:
+    from ruvllm.memory.memory import Found, MemoryStore
+
+__all__ = ["BackendProfile", "Choice", "IntelligentQueryRouter", "LLMOrchestrator", "LLMRouter", "columns_of"]
 
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Of one prompt; None for no limit.
+def _within(limits: Limits, names: Sequence[str], cost: Array, latency: Array, quality: Array) -> NDArray[np.intp]:
+    """Places of the backends that keep all limits, of what each is expected to be (n,).
 
-    Attributes:
-        cost: US dollars, at most.
-        latency: milliseconds, at most.
-        quality: expected, at least.
+    Raises:
+        InputError: none does (the nearest is named), or a limit is no number.
     """
+    over = (
+        _over("cost", cost, inf if limits.cost is None else limits.cost),
+        _over("latency", latency, inf if limits.latency is None else limits.latency),
+        _over("quality", -quality, inf if limits.quality is None else -limits.quality),
+    )
+    misses = np.sum(over, 0)
+    kept = np.flatnonzero(misses <= 0)
+    if not len(kept):
+        best = int(misses.argmin())
+        missed = " and ".join(_missed(limits, float(cost[best]), float(latency[best]), float(quality[best])))
+        told = f"no backend matches: the nearest, {names[best]!r}, {missed}"
+        raise InputError(told, field="requirements", fix="relax that limit, or add a backend")
+    return kept
 
-    cost: float | None = None
-    latency: float | None = None
-    quality: float | None = None
 
-    def within(self, names: Sequence[str], cost: Array, latency: Array, quality: Array) -> NDArray[np.intp]:
-        """Places of the backends that keep all limits, of what each is expected to be (n,).
-
-        Raises:
-            InputError: none does (the nearest is named), or a limit is no number.
-        """
-        over = (
-            _over("cost", cost, inf if self.cost is None else self.cost),
-            _over("latency", latency, inf if self.latency is None else self.latency),
-            _over("quality", -quality, inf if self.quality is None else -self.quality),
-        )
-        misses = np.sum(over, 0)
-        kept = np.flatnonzero(misses <= 0)
-        if not len(kept):
-            best = int(misses.argmin())
-            missed = " and ".join(self._missed(float(cost[best]), float(latency[best]), float(quality[best])))
-            told = f"no backend matches: the nearest, {names[best]!r}, {missed}"
-            raise InputError(told, field="requirements", fix="relax that limit, or add a backend")
-        return kept
-
-    def _missed(self, cost: float, latency: float, quality: float) -> list[str]:
-        missed = []
-        if self.cost is not None and cost > self.cost:
-            missed.append(f"costs ${cost:.4g} (max_cost {self.cost:g})")
-        if self.latency is not None and latency > self.latency:
-            missed.append(f"takes {latency:.0f} ms (max_latency {self.latency:g})")
-        if self.quality is not None and quality < self.quality:
-            missed.append(f"has an expected quality of {quality:.3f} (min_quality {self.quality:g})")
-        return missed
+def _missed(limits: Limits, cost: float, latency: float, quality: float) -> list[str]:
+    missed = []
+    if limits.cost is not None and cost > limits.cost:
+        missed.append(f"costs ${cost:.4g} (max_cost {limits.cost:g})")
+    if limits.latency is not None and latency > limits.latency:
+        missed.append(f"takes {latency:.0f} ms (max_latency {limits.latency:g})")
+    if limits.quality is not None and quality < limits.quality:
+        missed.append(f"has an expected quality of {quality:.3f} (min_quality {limits.quality:g})")
+    return missed
 
 
 def _over(name: str, values: Array, limit: float) -> Array:
@@ -168,6 +160,7 @@ def columns_of(
 _OPTIMISM = 0.5  # standard deviations that an unsure quality is raised by
 _WINDOW = 1_024  # prompts that the price is set by
 _STARTING = 32  # prompts before there is a price
+_ENOUGH = 8  # outcomes before any backend is preferred for them
 _HORIZON = 1_000  # prompts within which overspending is made good
 
 
@@ -306,7 +299,7 @@ class LLMOrchestrator:
         """`select`, for what `inputs` gave."""
         quality = self.bandit.expected(inputs)
         cost, latency = self.ledger.cost, self.ledger.latency
-        within = Limits(max_cost, max_latency, min_quality).within(self.names, cost, latency, quality)
+        within = _within(Limits(max_cost, max_latency, min_quality), self.names, cost, latency, quality)
         if self.budget is None:
             hopeful = quality + _OPTIMISM * self.bandit.uncertainty(inputs)
             value = np.clip(hopeful, 0, 1) / np.maximum(cost * latency, 1e-12)
@@ -325,6 +318,31 @@ class LLMOrchestrator:
         others = tuple(self.backends[i].name for i in order[1:].tolist())
         expected = float(quality[best]), float(cost[best]), float(latency[best]), float(value[best])
         return Choice(self.backends[best].name, *expected, others, inputs, weight)
+
+    def preferred(self, inputs: Array, names: Sequence[str], costs: Sequence[float]) -> tuple[str, float, float] | None:
+        """Which of some backends is worth most for a prompt, of those that outcomes say so of beyond doubt.
+
+        What it is worth is its quality, less that of the most expensive one's cost, as the network of sizes has it.
+
+        Args:
+            inputs: what `inputs` gave.
+            names: two backends or more.
+            costs: of an answer by each, in one unit.
+
+        Returns:
+            (its name, its expected quality, by how much more it is worth than the next best); None where there are
+            too few outcomes, or the lead is within a standard deviation.
+        """
+        places = [self._number[name] for name in names]
+        if len(places) < 2 or self.bandit.outcomes[places].sum() < _ENOUGH:
+            return None
+        quality, doubt = self.bandit.expected(inputs)[places], self.bandit.uncertainty(inputs)[places]
+        value = quality - COST_WEIGHT * np.array(costs) / max(max(costs), 1e-12)
+        second, best = np.argsort(value, kind="stable")[-2:].tolist()
+        lead = float(value[best] - value[second])
+        if lead < float(np.hypot(doubt[best], doubt[second])):
+            return None
+        return names[best], float(quality[best]), lead
 
     def _seen(self, inputs: Array) -> None:
         """Keep the latest prompts, and set the price by them now and then."""
@@ -431,3 +449,38 @@ class LLMOrchestrator:
             raise StoreError(message, field="selector", fix="drop it; it is learnt again") from None
         self.ledger, self.bandit = ledger, bandit
         self._window, self._price = window[-_WINDOW:], price
+
+
+class IntelligentQueryRouter(LLMOrchestrator):
+    """Which of several vector searches answers a query soonest, learnt from how long they took (FEATURES.md R17).
+
+    Args:
+        backends: their names.
+        settings: of `LLMOrchestrator`.
+    """
+
+    def __init__(self, backends: Sequence[str] = ("ruvector", "hnswlib"), **settings: Any) -> None:
+        super().__init__([BackendProfile(name, cost=1.0, latency=1.0) for name in backends], **settings)
+
+    def route(self, query: str, embedding: Array | None = None) -> Choice:
+        """The one to ask, for a query or its vector (dim,). Raises InputError: as `select`."""
+        return self.select(query if embedding is None else np.asarray(embedding))
+
+    def record_latency(self, choice: Choice, latency: float) -> None:
+        """How many milliseconds it took; its reward is 1 / (latency + 1)."""
+        self.record_outcome(choice, quality=1 / (max(latency, 0.0) + 1), latency=latency)
+
+
+class LLMRouter:
+    """Searches a memory by whichever index is measured to be the soonest there (FEATURES.md R17).
+
+    Args:
+        memory: which chooses among its indexes by itself.
+    """
+
+    def __init__(self, memory: MemoryStore) -> None:
+        self.memory = memory
+
+    def intelligent_search(self, query: str, k: int = 10, **more: Any) -> list[Found]:
+        """Memories like a text, with the arguments of `MemoryStore.search`."""
+        return self.memory.search(query, k, **more)

@@ -24,6 +24,7 @@ __all__ = [
     "REQUESTS",
     "REVIEWED",
     "SCOPED",
+    "SERVED",
     "SONA",
     "TIERS",
     "UNSCOPED",
@@ -51,8 +52,9 @@ BACKENDS = "orchestrator"  # sizing.selector.LLMOrchestrator, in the page and el
 BACKENDS_UNREAD = "orchestrator-unread"  # one that could not be taken up again
 FASTGRNN = "fastgrnn"  # sizing.fastgrnn
 REPLAY = "replay"  # sizing.fastgrnn.replay
+SERVED = "orchestrator-served"  # the same, of the configured backends: sizing.chooser
 SONA = "sona"  # learning.sona
-SCOPED = frozenset({ADAPTERS, ATTENTION, ATTENTION_REVIEWED, BACKENDS, BACKENDS_UNREAD, FASTGRNN, REPLAY, SONA})
+SCOPED = frozenset({ADAPTERS, ATTENTION, ATTENTION_REVIEWED, BACKENDS, BACKENDS_UNREAD, FASTGRNN, REPLAY, SERVED, SONA})
 
 _FIRST = "minilm-"  # of the spaces that state files began with: what is learnt in them has plain names
 

@@ -22,7 +22,7 @@ from ruvllm.memory.subgraph import EDGE_KINDS, Edge
 from ruvllm.rlm.decompose import RuleDecomposer
 from ruvllm.rlm.plan import SubQuery
 from ruvllm.sizing.selector import BackendProfile, Choice, LLMOrchestrator
-from ruvllm.state.names import BACKENDS, PROFILES, name_in
+from ruvllm.state.names import PROFILES
 from ruvllm.state.record import Memory
 
 __all__ = ["METHODS", "Workbench"]
@@ -44,21 +44,20 @@ class Workbench:
 
     def __init__(self, now: Callable[[], RuvLLM]) -> None:
         self._current = now
-        self._selector: LLMOrchestrator | None = None
-        self._unsaved = False  # outcomes that the state file does not have yet
+        self._unsaved: LLMOrchestrator | None = None  # has outcomes that a newer state file has not
         self._choices: OrderedDict[str, Choice] = OrderedDict()
         self._asked: OrderedDict[str, str] = OrderedDict()  # request id to query
 
     def forget(self) -> None:
         """The state file was replaced: what was read of it holds no more."""
-        self._selector, self._unsaved = None, False
+        self._unsaved = None
         self._choices.clear()
         self._asked.clear()
 
     def reread(self) -> None:
         """The state file is newer now: choices and answers that wait to be judged stay."""
-        if not self._unsaved:
-            self._selector = None
+        sizing = self._now.sizing
+        self._unsaved = sizing.orchestrator if sizing.changed else None
 
     async def query(self, query: str, max_tokens: int | None = None) -> dict[str, Any]:
         """The answer to a question, from memory."""
@@ -181,7 +180,7 @@ class Workbench:
         self, backends: list[dict[str, Any]], budget: float | None = None, explore: int = 60
     ) -> dict[str, Any]:
         """Choose among these from now on; what was learnt of others is dropped."""
-        self._selector = self._made(backends, budget, explore)
+        self._made(backends, budget, explore)
         self._choices.clear()
         profiles = {"backends": backends, "budget": budget, "explore": explore}
         self._now.store.put(PROFILES, json.dumps(profiles).encode())
@@ -217,7 +216,6 @@ class Workbench:
             raise InputError("no open choice has this id", field="choice_id", fix=fix)
         self._backends.record_outcome(choice, success, quality, cost=cost, latency=latency)
         del self._choices[choice_id]
-        self._unsaved = True
         return await self.backend_stats()
 
     async def backend_stats(self) -> dict[str, Any]:
@@ -227,34 +225,30 @@ class Workbench:
 
     async def save_backends(self) -> dict[str, Any]:
         """Write what was learnt of backends into the state file."""
-        self._now.store.put(self._stored_as, self._backends.to_bytes())
-        self._unsaved = False
-        return await self.backend_stats()
+        stats = await self.backend_stats()
+        self._now.sizing.save()
+        return stats
 
     @property
     def _now(self) -> RuvLLM:
         return self._current()
 
     @property
-    def _stored_as(self) -> str:
-        return name_in(self._now.encoders.space, BACKENDS)
-
-    @property
     def _backends(self) -> LLMOrchestrator:
         """The chooser, with what an earlier visit learnt; anew where that cannot be read, which its stats tell."""
-        if self._selector is None:
+        sizing = self._now.sizing
+        if sizing.orchestrator is None and self._unsaved is not None:
+            sizing.orchestrator, self._unsaved = self._unsaved, None
+        if sizing.orchestrator is None:
             data = self._now.store.load(PROFILES)
             if data is None:
                 raise InputError("no backends are set", field="backends", fix="name two or more with `setBackends`")
-            self._selector = self._made(**json.loads(data))
-            learnt = self._now.store.load(self._stored_as)
-            if learnt is not None and not self._selector.resume(learnt):
-                self._now.store.put(f"{self._stored_as}-unread", learnt)
-        return self._selector
+            return self._made(**json.loads(data))
+        return sizing.orchestrator
 
     def _made(self, backends: list[dict[str, Any]], budget: float | None, explore: int) -> LLMOrchestrator:
         profiles = [BackendProfile(**checked(BackendProfile, row, f"backends[{i}].")) for i, row in enumerate(backends)]
-        made = LLMOrchestrator(profiles, self._now.encoders.static, budget=budget, explore=explore)
+        made = self._now.orchestrator(profiles, budget=budget, explore=explore)
         made.ledger.every = 1  # a person looks at each outcome
         return made
 

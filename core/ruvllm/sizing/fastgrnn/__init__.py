@@ -20,7 +20,7 @@ from ruvllm.reprs import one_line
 from ruvllm.sizing.fastgrnn.cell import CONTEXTS_OUT, EPSILON, INPUTS, MODELS_OUT, PromptInputs, Shape, sigmoid
 from ruvllm.sizing.fastgrnn.loss import COST_WEIGHT, HOTTEST
 
-__all__ = ["CONTEXTS", "SURE", "Choice", "FastGrnn", "ModelSize"]
+__all__ = ["CONTEXTS", "SURE", "FastGrnn", "ModelSize", "SizeChoice"]
 
 CONTEXTS = (256, 512, 1_024, 2_048, 4_096)  # tokens
 SURE = 0.7  # confidence from which a choice is used
@@ -51,7 +51,7 @@ class ModelSize(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class SizeChoice:
     """What one prompt should be answered with.
 
     Attributes:
@@ -158,7 +158,7 @@ class FastGrnn:
         outputs += folded.head_bias
         return outputs.tolist(), after
 
-    def choose(self, outputs: list[float], turn: int = -1) -> Choice:
+    def choose(self, outputs: list[float], turn: int = -1) -> SizeChoice:
         """What `step`'s outputs mean: the size of the greatest expected utility, if that is sure enough.
 
         Args:
@@ -167,11 +167,11 @@ class FastGrnn:
         holds = _cumulative(outputs[:MODELS_OUT])
         confidence = _sigmoid(outputs[-1])
         if confidence < SURE:
-            return Choice(ModelSize.MEDIUM, 2_048, 0.7, 0.9, confidence, False, holds, turn)
+            return SizeChoice(ModelSize.MEDIUM, 2_048, 0.7, 0.9, confidence, False, holds, turn)
         utilities = [held - self.cost_weight * cost for held, cost in zip(holds, self.costs.tolist(), strict=True)]
         fits = _cumulative(outputs[MODELS_OUT : MODELS_OUT + CONTEXTS_OUT])
         bucket = next((i for i, share in enumerate(fits) if share >= _ENOUGH), CONTEXTS_OUT - 1)
-        return Choice(
+        return SizeChoice(
             size=ModelSize(utilities.index(max(utilities))),
             context=CONTEXTS[bucket],
             temperature=HOTTEST * _sigmoid(outputs[-3]),

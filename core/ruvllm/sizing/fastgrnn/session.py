@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.errors import InputError
-from ruvllm.sizing.fastgrnn import SURE, Choice, FastGrnn, ModelSize
+from ruvllm.sizing.fastgrnn import SURE, FastGrnn, ModelSize, SizeChoice
 from ruvllm.sizing.fastgrnn.replay import Replay
 
 __all__ = ["Model", "ModelChoice", "RouterSession", "select_model"]
@@ -56,7 +56,7 @@ class RouterSession:
     def hidden(self, hidden: NDArray[np.float32]) -> None:
         self._hidden = _checked(hidden, self.network)
 
-    def decide(self, vector: NDArray[np.float32], text: str = "") -> Choice:
+    def decide(self, vector: NDArray[np.float32], text: str = "") -> SizeChoice:
         """What to answer the next prompt with.
 
         Args:

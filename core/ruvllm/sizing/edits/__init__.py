@@ -1,19 +1,20 @@
-"""Edits that need no LLM: which of a few mechanical changes a prompt asks for, if any (FEATURES.md R10).
+"""Tier 1: a mechanical edit is recognised, and carried out by a program where the task has the code with it.
 
-A wrong yes costs a person a wrong edit, a wrong no a fraction of a cent, so a prompt counts only when all of it is
-one instruction of a known shape, with code for its object. Questions, second clauses and anything that takes
-judgement go to a model.
+A prompt counts only when all of it is one instruction of a known shape, with code for its object (FEATURES.md R10):
+questions, second clauses and anything that takes judgement go to a model. Never a wrong edit is worth more than many
+edits: whatever is not certain is refused. Each edit says what it changed, and its result is read once more.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 
 from ruvllm.reprs import one_line
 
-__all__ = ["EDITS", "Edit", "recognise"]
+__all__ = ["EDITS", "Edit", "EditedCode", "carry_out", "edit_of", "recognise"]
 
 EDITS = ("rename", "types", "const", "logging", "imports", "docstring", "format")
 _LONGEST = 240  # characters of an instruction
@@ -103,6 +104,17 @@ _BEGINNINGS = {
         *("remove", "strip", "delete", "trim", "convert"),
     ),
 }
+_EVERY_BEGINNING = tuple({beginning for some in _BEGINNINGS.values() for beginning in some})
+# One of these is in every text of the kind: most have none, and need no regular expression.
+_OBJECTS = {
+    "rename": (" to ", " into ", " as ", "->", "=>", "→"),
+    "types": ("type", "annotat"),
+    "const": ("const", "let"),
+    "logging": ("console", "print", "debugger"),
+    "imports": ("import",),
+    "docstring": ("docstring", "jsdoc", "javadoc", "doc comment"),
+    "format": ("format", "indent", "prettier", "black", "ruff", "rustfmt", "isort", "spaces", "white"),
+}
 _SHAPES = {
     "rename": (
         rf"(?:rename|change the name of)\s+(?:all\s+|the\s+|every\s+|this\s+|my\s+|occurrences of\s+"
@@ -175,10 +187,16 @@ def recognise(prompt: str) -> Edit | None:
     text = " ".join(prompt[: _LONGEST + 1].split())
     if not text or len(text) > _LONGEST:
         return None
-    text = _TAIL.sub("", text[_LEAD.match(text).end() :])  # type: ignore[union-attr]
+    text = text[_LEAD.match(text).end() :]  # type: ignore[union-attr]
     low = text.lower()
-    kinds = [kind for kind, beginnings in _BEGINNINGS.items() if low.startswith(beginnings)]
-    if not kinds or _THOUGHT.search(_allowed(text)):
+    if not low.startswith(_EVERY_BEGINNING):
+        return None
+    kinds = [
+        kind
+        for kind, beginnings in _BEGINNINGS.items()
+        if low.startswith(beginnings) and any(word in low for word in _OBJECTS[kind])
+    ]
+    if not kinds or _THOUGHT.search(_allowed(text := _TAIL.sub("", text))):
         return None
     for kind in kinds:
         for shape in _shapes(kind):
@@ -212,3 +230,139 @@ def _edit(kind: str, groups: dict[str, str | None]) -> Edit:
 
 def _bare(name: str) -> str:
     return name.strip("`'\" ")
+
+
+_MOST_CODE = 200_000  # characters
+_FENCE = re.compile(
+    r"^(?P<mark>`{3,}|~{3,})[ \t]*(?P<language>[\w+#.-]*)[^\n`]*\n(?P<code>.*?)^(?P=mark)[ \t]*$", re.M | re.S
+)
+_ODD = re.compile(r"\r(?!\n)|[\0\f\u2028\u2029\ufeff]")
+_PLAIN_RENAME = re.compile(
+    r"\b(rename )(?=[\w$]+ (?:to|as|into) )", re.IGNORECASE
+)  # whose name the code shows to be one
+_ANY_FENCE = re.compile(r"^[ \t]*(?:`{3}|~{3})", re.M)
+_PYTHON = frozenset({"py", "python", "python3", "py3"})
+_SCRIPT = frozenset({"js", "javascript", "mjs", "cjs", "node", "ts", "typescript", "mts", "cts"})
+_WRITTEN_SO = re.compile(
+    r"^\s*(?:(?:var|let|const)\s+[\w$]+|(?:async\s+)?function\b|import\b.*['\"]|.*=>|.*;\s*$|//|\}|console\.)", re.M
+)
+# All that an instruction may say beside the names of a rename: any other word may mean a part of the code, or more.
+_WORDS = frozenset(
+    re.findall(
+        r"\S+",
+        "-> a add ahead all alphabetical alphabetically alphabetise alphabetize an and annotate annotation "
+        "annotations any argument as at below blank block blocks by call calls can change class classes clean "
+        "code code's console console.debug console.debug() console.info console.info() console.log "
+        "console.log() console.logs const constant convert could create current declaration declarations "
+        "delete docstring docstrings drop each empty every everywhere file files fill following for from "
+        "function functions generate get given go here hey hi hint hints identifier import imports in insert "
+        "instead into isort it its javascript js just keyword keywords leftover let lets line lines local log "
+        "logging logs make me method methods missing module my name named occurrences of ok okay on open "
+        "order out param parameter placeholder placeholders please print print() prints property put python "
+        "quickly remove rename reorder replace return rid script selected selection simply skeleton skeletons "
+        "snippet so sort source statement statements static stray strip stub stubs swap switch symbol take "
+        "template templates thank thanks that the these this those throughout to ts turn type types "
+        "typescript up update usages use uses var variable variables vars whole with would write you",
+    )
+)
+_FILE_NAME = re.compile(r"[\w./-]+\.(?:py|pyi|js|mjs|cjs|ts|mts|cts)")
+
+
+@dataclass(frozen=True, slots=True)
+class EditedCode:
+    """What was made of the code in a task.
+
+    Attributes:
+        text: the edited code, in a fence where it came in one.
+        kind: one of EDITS.
+        summary: what was changed.
+    """
+
+    text: str
+    kind: str
+    summary: str
+
+    __repr__ = one_line
+
+
+def carry_out(task: str) -> EditedCode | None:
+    """The edited code; None where the task is no such edit or has no code, or where it is not certain to be right."""
+    if (":" not in task and "\n" not in task) or len(task) > _MOST_CODE or _ODD.search(task):
+        return None
+    fenced = list(_FENCE.finditer(task))
+    if fenced:
+        (found, *more) = fenced
+        rest = f"{task[: found.start()]}\n{task[found.end() :]}"
+        if more or _ANY_FENCE.search(rest):
+            return None
+        made = _edited(rest, found["code"], found["language"].lower())
+        begin, end = (place - found.start() for place in found.span("code"))
+        whole = None if made is None else found[0][:begin] + made[0] + found[0][end:]
+    else:
+        line, _, after = task.partition("\n")
+        head, colon, tail = task.partition(":")
+        made = _edited(line, after, "") or (_edited(head, tail.lstrip(" \t").removeprefix("\n"), "") if colon else None)
+        whole = None if made is None else made[0]
+    return None if made is None or whole is None else EditedCode(whole, made[1], made[2])
+
+
+def edit_of(task: str) -> str:
+    """What a program can do of a task, in words; "" where it takes a model."""
+    if recognise(task) is not None:
+        return "an edit that a program can do, given the code"
+    edited = carry_out(task)
+    return "" if edited is None else edited.summary
+
+
+def _edited(instruction: str, code: str, language: str) -> tuple[str, str, str] | None:
+    """(code, kind, summary)."""
+    if not code.strip():
+        return None
+    said = re.sub(r"\b(?:the )?following (?=\w)|\b(?:below|given)\b", "this ", instruction.strip().rstrip(":").strip())
+    said = re.sub(r"\bthis +(?=[.!?]?$)|(?<=code) this |(?<=file) this ", "", said).strip()
+    edit = recognise(said) or recognise(_PLAIN_RENAME.sub(r"\1variable ", said))
+    if edit is None or any(not _plain(word, edit) for word in re.findall(r"[^\s,!?]+", said)):
+        return None
+    for make in _makers(edit, said.lower(), code, language):
+        if (done := make()) is not None:
+            return done[0], edit.kind, done[1]
+    return None
+
+
+def _plain(word: str, edit: Edit) -> bool:
+    """Whether a word of the instruction means no part of the code."""
+    bare = word.strip("`'\".;:")
+    return (
+        bare.lower() in _WORDS or not bare or bare in edit.arguments.values() or _FILE_NAME.fullmatch(bare) is not None
+    )
+
+
+def _makers(edit: Edit, said: str, code: str, language: str) -> list[Callable[[], tuple[str, str] | None]]:
+    """What could carry it out, by the language of the code: as its fence says, else as the code looks."""
+    looks = bool(_WRITTEN_SO.search(code))
+    python = language in _PYTHON or (not language and not looks)
+    script = language in _SCRIPT or (not language and looks)
+    from ruvllm.sizing.edits import python as py
+    from ruvllm.sizing.edits import script as js
+
+    out: list[Callable[[], tuple[str, str] | None]] = []
+    debugging = re.search(r"\b(?:debug|debugging)\s", said)  # which ones those are takes judgement
+    if edit.kind == "rename":
+        old, new = edit.arguments["old"].removesuffix("()"), edit.arguments["new"].removesuffix("()")
+        out += [lambda: py.rename(code, old, new)] if python else []
+        out += [lambda: js.rename(code, old, new)] if script else []
+    elif edit.kind == "imports" and python and re.match(r".*\b(?:sort|order|reorder|alphabeti[sz]e|isort)\b", said):
+        out += [lambda: py.sort_imports(code)]
+    elif edit.kind == "types" and python:
+        out += [lambda: py.add_types(code, "return type" in said)]
+    elif edit.kind == "docstring" and python and "jsdoc" not in said and "javadoc" not in said:
+        out += [lambda: py.add_docstrings(code)]
+    elif edit.kind == "logging" and not debugging:
+        name = next((one for one in ("debug", "info") if f"console.{one}" in said), "log")
+        if "print" in said and "println" not in said and python:
+            out += [lambda: py.remove_prints(code)]
+        elif "console" in said and script:
+            out += [lambda: js.remove_calls(code, name)]
+    elif edit.kind == "const" and script:
+        out += [lambda: js.redeclare(code, edit.arguments.get("from", "var"), edit.arguments.get("to", "const"))]
+    return out
