@@ -12,14 +12,14 @@ from ruvllm.artifacts.host import Host, NativeHost
 from ruvllm.artifacts.shipped import ShippedEncoders
 from ruvllm.config import Config, agents_and_config
 from ruvllm.encoders.protocol import Pause, Vectors, no_pause, pause, run_now
-from ruvllm.errors import AgentFileError, ConfigError, InputError
+from ruvllm.errors import AgentFileError, ConfigError, InputError, StoreError
 from ruvllm.hints import Hinting, by_object
 from ruvllm.reprs import shortened
 from ruvllm.routing.encoders import EncoderSet
 from ruvllm.routing.prebuilt import RouterArtifacts
-from ruvllm.routing.router import checked_text
+from ruvllm.routing.router import SharedModel, checked_text
 from ruvllm.routing.service import Fit, RoutingService
-from ruvllm.state.names import SpaceScopedStore
+from ruvllm.state.names import PULLED, SpaceScopedStore
 from ruvllm.state.steps import Steps
 from ruvllm.state.store import Store
 from ruvllm.types import Agent, Decision, Team, Tier
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ruvllm.inference.backend import Backend
     from ruvllm.inference.library import Tell
     from ruvllm.jobs import JobRun, Jobs
+    from ruvllm.learning.federated.client import FederatedClient
     from ruvllm.learning.patterns import Pattern
     from ruvllm.memory.memory import MemoryStore
     from ruvllm.query.learners import Learners
@@ -123,7 +124,9 @@ class RuvLLM(Hinting):
         self.encoders = EncoderSet(self._shipped, self._artifacts, encoder or self.config.encoder)
         self.store = Store(state) if state is not None else Store()
         tier_model = self.config.router.tier_model
-        self.routing = RoutingService(self.encoders, self._artifacts, self.store, chosen, tier_model)
+        self.routing = RoutingService(
+            self.encoders, self._artifacts, self.store, chosen, tier_model, self._pulled_model
+        )
         self._memory: MemoryStore | None = None
         self._queries: QueryService | None = None
         self._sizing: BackendSelection | None = None
@@ -180,6 +183,16 @@ class RuvLLM(Hinting):
     def learning(self) -> Learners:
         """Patterns of what worked, and the choice of model sizes."""
         return self.queries.learners
+
+    @property
+    def federated(self) -> FederatedClient:
+        """Learning together with other installations through a coordinator, without sharing a text."""
+        from ruvllm.learning.federated.client import FederatedClient
+        from ruvllm.learning.federated.groups import Privacy
+
+        options = self.config.federated
+        privacy = Privacy(options.epsilon, options.delta) if options.epsilon else None
+        return FederatedClient(self.store, self.routing, least=options.least, privacy=privacy)
 
     @property
     def jobs(self) -> Jobs:
@@ -516,6 +529,17 @@ class RuvLLM(Hinting):
         if self._queries is not None:
             open_: Any = self._queries.writers.backends  # by Tier: a Mapping's keys are invariant
             self._backends, self._queries = open_, None
+
+    def _pulled_model(self) -> SharedModel | None:
+        if not self.store.digest(PULLED):
+            return None
+        from ruvllm.learning.federated.client import pulled_model
+
+        try:
+            return pulled_model(self.store, self.encoders.static.dim)
+        except StoreError as damaged:  # what was learnt here decides; the next pull mends it
+            self.steps.failed("federated", damaged)
+            return None
 
     def _read(self, agents: object) -> list[Agent]:
         chosen, problems = given_agents(agents, self.host.cache)
