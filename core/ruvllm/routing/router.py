@@ -80,7 +80,7 @@ class Router:
         cache_size: whole decisions remembered.
         tiers: what names the tier of a task whose agent has none; its words do when None.
         built: is given each scorer that was built from nothing, and gives the one to use.
-        shared: what others' feedback taught; see `share`.
+        shared: what others' feedback taught; see `use_shared`.
     """
 
     def __init__(
@@ -220,9 +220,9 @@ class Router:
         """
         await self.warm(pause)
         await self._learner.review(pause)
-        await self.share(self._shared, pause)
+        await self.use_shared(self._shared, pause)
 
-    async def share(self, model: SharedModel | None, pause: Pause = no_pause) -> None:
+    async def use_shared(self, model: SharedModel | None, pause: Pause = no_pause) -> None:
         """Decide with what others' feedback taught from now on; None for what was learnt here alone.
 
         It adds to every encoder's scores what these do not know, and never makes a decision one to be used unasked.
@@ -275,7 +275,7 @@ class Router:
         if self._second is not None:
             await self.scorer(self._second.name, pause)
         if self._shared is not None and self._shared_head is None:
-            await self.share(self._shared, pause)
+            await self.use_shared(self._shared, pause)
 
     async def scorer(self, name: str, pause: Pause = no_pause) -> Scorer:
         """The scorer of an encoder, built when first asked for, with all feedback taken in."""

@@ -14,13 +14,15 @@ from ruvllm.encoders.protocol import Pause, apart, no_pause
 from ruvllm.errors import BackendError, InputError, StoreError
 from ruvllm.inference.endpoint import Endpoint
 from ruvllm.learning.federated.coordinator import Accepted
-from ruvllm.learning.federated.ephemeral import LEAST, QUALITY, EphemeralAgent
+from ruvllm.learning.federated.ephemeral import QUALITY, EphemeralAgent
 from ruvllm.learning.federated.groups import Privacy
 from ruvllm.learning.federated.wire import MOST_BYTES, SharedModel, Update
+from ruvllm.options import FederatedConfig
 from ruvllm.reprs import one_line
 from ruvllm.routing.service import RoutingService
 from ruvllm.state.names import FEDERATED_SENT, PULLED
 from ruvllm.state.packing import read_json
+from ruvllm.state.steps import Steps
 from ruvllm.state.store import KeptFeedback, Store
 from ruvllm.text.lexical import stems
 
@@ -63,8 +65,8 @@ class RemoteCoordinator:
         """Raises BackendError: it cannot be reached, or does not take it."""
         answer = await apart(lambda: self._request("v1/federated/updates", update))
         try:
-            told = json.loads(answer)
-            return Accepted(**{name: told[name] for name in ("groups", "texts", "refused", "again", "consolidated")})
+            fields = json.loads(answer)
+            return Accepted(**{name: fields[name] for name in ("groups", "texts", "refused", "again", "consolidated")})
         except (ValueError, TypeError, KeyError, RecursionError):
             raise self._strange() from None
 
@@ -99,15 +101,15 @@ class RemoteCoordinator:
 
     def _refusal(self, status: int, body: bytes) -> BackendError:
         try:
-            told: Any = json.loads(body)
+            fields: Any = json.loads(body)
         except (ValueError, RecursionError):
-            told = None
-        told = told if isinstance(told, dict) else {}
-        message = f"{self._at.url} answered {status}: {told.get('detail') or 'no reason'!s}"[:240]
+            fields = None
+        fields = fields if isinstance(fields, dict) else {}
+        message = f"{self._at.url} answered {status}: {fields.get('detail') or 'no reason'!s}"[:240]
         if status in (401, 403):
             fix = "give a key that `ruvllm keys add` made there, with --key or RUVLLM_API_KEY"
             return BackendError(message, kind="refused", field="key", fix=fix, status=status)
-        fix = str(told.get("fix") or "give the address of a ruvllm server")[:240]
+        fix = str(fields.get("fix") or "give the address of a ruvllm server")[:240]
         if status == 429 or status >= 500:
             return BackendError(message, kind="unavailable", field="url", fix=fix)
         return BackendError(message, kind="refused", field="url", fix=fix, status=status)
@@ -173,28 +175,32 @@ class _Sent:
     @classmethod
     def of(cls, data: bytes) -> _Sent:
         try:
-            told = read_json(data)
-            return cls(str(told["agent"]), {int(i) for i in told["ids"]}, b64decode(told["pending"], validate=True))
+            fields = read_json(data)
+            return cls(
+                str(fields["agent"]), {int(i) for i in fields["ids"]}, b64decode(fields["pending"], validate=True)
+            )
         except (KeyError, TypeError, ValueError) as bad:
             fix = "push with --all, which begins anew"
             raise StoreError(f"no usable list of what has travelled: {bad}"[:200], field="state", fix=fix) from None
 
     def to_bytes(self) -> bytes:
-        told = {"agent": self.agent, "ids": sorted(self.ids), "pending": b64encode(self.pending).decode()}
-        return json.dumps(told).encode()
+        fields = {"agent": self.agent, "ids": sorted(self.ids), "pending": b64encode(self.pending).decode()}
+        return json.dumps(fields).encode()
 
 
-def pulled_model(store: Store, dim: int) -> SharedModel | None:
-    """The model that was pulled last; None without one, or one of another width.
+def pulled_model(store: Store, dim: int, steps: Steps | None = None) -> SharedModel | None:
+    """The model that was pulled last; None without one, or where it is of another width or damaged: pull again.
 
-    Raises:
-        StoreError: it is damaged.
+    Args:
+        steps: counts and logs one that is damaged.
     """
-    data = store.load(PULLED)
     try:
+        data = store.load(PULLED)
         model = SharedModel.from_bytes(data) if data else None
-    except InputError as bad:
-        raise StoreError(bad.message, field="state", fix="pull again, or `ruvllm learn pull --undo`") from None
+    except (StoreError, InputError) as damaged:
+        if steps is not None:
+            steps.failed("federated", damaged)
+        return None
     return model if model is not None and model.dim == dim else None
 
 
@@ -207,15 +213,13 @@ class FederatedClient:
     Args:
         store: holds the feedback, and what has travelled of it.
         routing: whose router decides with what is pulled.
-        least: texts in a group that travels (k-anonymity).
-        privacy: adds noise.
+        options: texts in a group that travels, and noise.
     """
 
-    def __init__(
-        self, store: Store, routing: RoutingService, *, least: int = LEAST, privacy: Privacy | None = None
-    ) -> None:
-        self._store, self._routing, self._least, self._privacy = store, routing, least, privacy
-        self._static = routing.encoders.static
+    def __init__(self, store: Store, routing: RoutingService, options: FederatedConfig) -> None:
+        self._store, self._routing, self._static = store, routing, routing.encoders.static
+        self._least = options.least
+        self._privacy = Privacy(options.epsilon, options.delta) if options.epsilon else None
 
     async def push(self, coordinator: Coordinator, pause: Pause = no_pause, *, everything: bool = False) -> Pushed:
         """Send what feedback has taught since the last time.
@@ -254,7 +258,7 @@ class FederatedClient:
         changed = bool(model.routes) and data != self._store.load(PULLED)
         if changed:
             self._store.put(PULLED, data)
-            await self._routing.router.share(model, pause)
+            await self._routing.router.use_shared(model, pause)
         return Pulled(len(model.routes), tuple(sorted(names.intersection(model.routes))), model.texts, changed)
 
     async def undo_pull(self) -> bool:
@@ -262,7 +266,7 @@ class FederatedClient:
         if not self._store.load(PULLED):
             return False
         self._store.put(PULLED, b"")
-        await self._routing.router.share(None)
+        await self._routing.router.use_shared(None)
         return True
 
     async def exchange(self, coordinator: Coordinator, pause: Pause = no_pause) -> str:
