@@ -253,7 +253,9 @@ def jobs_of(llm: RuvLLM, settings: Consolidation | None = None, *, clock: Callab
 
         options = llm.config.federated
         key = KeyFromEnvironment(options.api_key_env).read()
-        return await llm.federated.exchange(RemoteCoordinator(options.url, key), pause)
+        coordinator = RemoteCoordinator(options.url, key)
+        pushed, pulled = await llm.federated.push(coordinator, pause), await llm.federated.pull(coordinator, pause)
+        return f"pushed {pushed.texts} texts, pulled {len(pulled.agents)} agents of {pulled.texts} texts"
 
     def holds(table: str) -> bool:
         return bool(llm.store.read(f"SELECT 1 FROM {table} LIMIT 1"))

@@ -81,14 +81,13 @@ class RuvLLM(Hinting):
     """
 
     INSTEAD: ClassVar = {
-        **dict.fromkeys(("process", "generate"), "query"),
-        **{"shutdown": "close", "add_memory": "memory.add", "search_memory": "memory.search", "get_stats": "stats()"},
-        **{"find_patterns": "learning.engine.find_patterns", "create_session": "new_session"},
-        "force_learn": "learning.engine.force_learn, or run_jobs",
+        "process": "query", "generate": "query", "create_session": "new_session", "get_stats": "stats()",
+        "add_memory": "memory.add", "search_memory": "memory.search", "shutdown": "close",
+        "find_patterns": "learning.engine.find_patterns", "force_learn": "learning.engine.force_learn, or run_jobs",
         "similarity": "embed: the product of two vectors is their cosine",
         "batch_query": "query for each, or aquery in asyncio.gather",
         "save": "run_jobs, which writes what waits, or close",
-    }
+    }  # fmt: skip
 
     def __init__(
         self,

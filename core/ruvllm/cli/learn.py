@@ -25,7 +25,7 @@ from ruvllm.config import Config
 from ruvllm.encoders.protocol import no_pause, run_now
 
 if TYPE_CHECKING:
-    from ruvllm.learning.federated.client import Coordinator
+    from ruvllm.learning.federated.client import RemoteCoordinator
 
 __all__ = ["learn"]
 
@@ -202,7 +202,7 @@ def import_(ctx: click.Context, file: Path, state: Path | None) -> None:
     click.echo(f"took up {len(arrays)} tensors")
 
 
-def _coordinator(url: str, key: str) -> Coordinator:
+def _coordinator(url: str, key: str) -> RemoteCoordinator:
     from ruvllm.learning.federated.client import RemoteCoordinator
 
     if not url:

@@ -12,8 +12,9 @@ from ruvllm.encoders.static import StaticEncoder
 from ruvllm.index.select import best as highest
 from ruvllm.routing.calibration import Calibration, confidence_row, logistic, scope_row, sigmoid, softmax
 from ruvllm.routing.fusion import FEATURES, RouterWeights
+from ruvllm.routing.recollection import BELOW_USE
 from ruvllm.routing.scorer import Scored
-from ruvllm.sizing.tiers import BELOW_USE, USE_ABOVE
+from ruvllm.sizing.tiers import USE_ABOVE
 from ruvllm.text.lexical import Bm25
 from ruvllm.types import Agent, Candidate, Evidence
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.index import BinaryIndex
-from ruvllm.sizing.tiers import BELOW_USE, USE_ABOVE
+from ruvllm.sizing.tiers import USE_ABOVE
 from ruvllm.types import Feedback
 
 __all__ = ["Recollected", "Recollection"]
@@ -29,6 +29,7 @@ _NEIGHBOURS = 5
 _SURE = 0.9  # P(same agent) from which memory answers
 _LIKELY = 0.8  # from which it strengthens an answer that is the same without it
 _MOST = 0.9999  # nobody is as sure as 1
+BELOW_USE = USE_ABOVE - 1e-4  # how sure what is not the scorers' can make a task that was not to be used without asking
 _AGREEING = 0.8  # share of the near texts' weight that has to be for the same agent
 _RECALL = 0.95
 _SAME = 0.999  # cosine of a repetition

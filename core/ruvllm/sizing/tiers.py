@@ -9,19 +9,9 @@ from ruvllm.sizing.booster import recognise
 from ruvllm.text.cues import Cues, words_of
 from ruvllm.types import Action, Agent, Tier
 
-__all__ = [
-    "BELOW_USE",
-    "CONFIRM_FROM",
-    "DIFFICULTY_CUES",
-    "USE_ABOVE",
-    "action_for",
-    "difficulty",
-    "difficulty_of",
-    "tier_for",
-]
+__all__ = ["CONFIRM_FROM", "DIFFICULTY_CUES", "USE_ABOVE", "action_for", "difficulty", "difficulty_of", "tier_for"]
 
 USE_ABOVE, CONFIRM_FROM = 0.9, 0.7  # FEATURES.md R9
-BELOW_USE = USE_ABOVE - 1e-4  # how sure evidence that is not the router's can make what was not to be used unasked
 _LARGE_FROM = 0.5
 
 # Words that open design space or risk, words of small, local edits, and what joins clauses.

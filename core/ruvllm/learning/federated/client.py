@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from secrets import randbits, token_hex
-from typing import Any, Protocol
+from typing import Any
 
 from ruvllm.encoders.protocol import Pause, apart, no_pause
 from ruvllm.errors import BackendError, InputError, StoreError
@@ -16,7 +16,7 @@ from ruvllm.inference.endpoint import Endpoint
 from ruvllm.learning.federated.coordinator import Accepted
 from ruvllm.learning.federated.ephemeral import QUALITY, EphemeralAgent
 from ruvllm.learning.federated.groups import Privacy
-from ruvllm.learning.federated.wire import MOST_BYTES, SharedModel, Update
+from ruvllm.learning.federated.wire import MOST_BYTES, SharedModel
 from ruvllm.options import FederatedConfig
 from ruvllm.reprs import one_line
 from ruvllm.routing.service import RoutingService
@@ -26,26 +26,14 @@ from ruvllm.state.steps import Steps
 from ruvllm.state.store import KeptFeedback, Store
 from ruvllm.text.lexical import stems
 
-__all__ = ["Coordinator", "FederatedClient", "Pulled", "Pushed", "RemoteCoordinator", "pulled_model"]
+__all__ = ["FederatedClient", "Pulled", "Pushed", "RemoteCoordinator", "pulled_model"]
 
 _MOST = 2_000  # texts of one update
 _TIMEOUT = 30.0  # seconds of silence
 
 
-class Coordinator(Protocol):
-    """Where updates go and the shared model comes from."""
-
-    async def push(self, update: bytes) -> Accepted:
-        """Hand an update over."""
-        ...
-
-    async def pull(self) -> bytes:
-        """The model that all updates made."""
-        ...
-
-
 class RemoteCoordinator:
-    """An edge server that others push to as well.
+    """A ruvllm server that others push to as well.
 
     Args:
         url: its address, e.g. "https://team.example:3000".
@@ -56,22 +44,22 @@ class RemoteCoordinator:
     """
 
     def __init__(self, url: str, key: str = "") -> None:
-        self._at = Endpoint(url.rstrip("/").removesuffix("/v1"), "coordinator")
-        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
-        if key and not (key.isascii() and key.isprintable() and " " not in key):
+        if not (key.isascii() and key.isprintable() and " " not in key) and key:
             raise InputError("the API key holds blanks or odd characters", field="key", fix="give the key alone")
+        self._at = Endpoint(url.rstrip("/").removesuffix("/v1"), "coordinator")
+        self._headers = {"Content-Type": "application/octet-stream"}
+        self._headers |= {"Authorization": f"Bearer {key}"} if key else {}
 
     async def push(self, update: bytes) -> Accepted:
-        """Raises BackendError: it cannot be reached, or does not take it."""
+        """Hand an update over. Raises BackendError: it cannot be reached, or does not take it."""
         answer = await apart(lambda: self._request("v1/federated/updates", update))
         try:
-            fields = json.loads(answer)
-            return Accepted(**{name: fields[name] for name in ("groups", "texts", "refused", "again", "consolidated")})
-        except (ValueError, TypeError, KeyError, RecursionError):
-            raise self._strange() from None
+            return Accepted(**json.loads(answer))
+        except (ValueError, TypeError, RecursionError):
+            raise self._failure("answered something else", "bad_response") from None
 
     async def pull(self) -> bytes:
-        """Raises BackendError: it cannot be reached, or gives none."""
+        """The model that all updates made. Raises BackendError: it cannot be reached, or gives none."""
         return await apart(lambda: self._request("v1/federated/model", None))
 
     def _request(self, path: str, body: bytes | None) -> bytes:
@@ -84,48 +72,40 @@ class RemoteCoordinator:
                 return None
 
         opener = build_opener(Stay, *([ProxyHandler({})] if self._at.local else []))
-        request = Request(self._at.at(path), body, self._headers | {"Content-Type": "application/octet-stream"})
         try:
-            with opener.open(request, timeout=_TIMEOUT) as response:
+            with opener.open(Request(self._at.at(path), body, self._headers), timeout=_TIMEOUT) as response:
                 data: bytes = response.read(MOST_BYTES + 1)
         except HTTPError as refused:
             with refused:
                 raise self._refusal(refused.code, refused.read(65_536)) from None
         except (OSError, HTTPException) as error:
-            message = f"{self._at.url} cannot be reached: {getattr(error, 'reason', error)}"[:240]
             fix = "check the address, and that `ruvllm serve` runs there"
-            raise BackendError(message, kind="unavailable", field="url", fix=fix) from None
+            raise self._failure(f"cannot be reached: {getattr(error, 'reason', error)}", fix=fix) from None
         if len(data) > MOST_BYTES:
-            raise self._strange()
+            raise self._failure("answered something else", "bad_response")
         return data
 
     def _refusal(self, status: int, body: bytes) -> BackendError:
         try:
-            fields: Any = json.loads(body)
-        except (ValueError, RecursionError):
-            fields = None
-        fields = fields if isinstance(fields, dict) else {}
-        message = f"{self._at.url} answered {status}: {fields.get('detail') or 'no reason'!s}"[:240]
+            problem = json.loads(body)
+            reason, fix = str(problem["detail"]), str(problem.get("fix") or "")[:240]
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            reason = fix = ""
         if status in (401, 403):
             fix = "give a key that `ruvllm keys add` made there, with --key or RUVLLM_API_KEY"
-            return BackendError(message, kind="refused", field="key", fix=fix, status=status)
-        fix = str(fields.get("fix") or "give the address of a ruvllm server")[:240]
-        if status == 429 or status >= 500:
-            return BackendError(message, kind="unavailable", field="url", fix=fix)
-        return BackendError(message, kind="refused", field="url", fix=fix, status=status)
+        kind: Any = "unavailable" if status == 429 or status >= 500 else "refused"
+        return self._failure(f"answered {status}: {reason}", kind, fix or "give the address of a ruvllm server")
 
-    def _strange(self) -> BackendError:
-        fix = "give the address of a ruvllm server of this version"
-        return BackendError(f"{self._at.url} answered something else", kind="bad_response", field="url", fix=fix)
+    def _failure(self, what: str, kind: Any = "unavailable", fix: str = "") -> BackendError:
+        fix = fix or "give the address of a ruvllm server of this version"
+        return BackendError(f"{self._at.url} {what}"[:240], kind=kind, field="url", fix=fix)
 
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """What travelled.
+    """What travelled: texts and groups that the coordinator took, groups that it refused, updates and their bytes.
 
     Attributes:
-        texts, groups: that the coordinator took; refused: groups it did not.
-        updates, bytes: sent.
         waiting: texts of agents that have too few of them to travel.
     """
 
@@ -141,12 +121,10 @@ class Pushed:
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """What a coordinator's model says.
+    """What a coordinator's model says: how many routes it tells apart, learnt from how many texts of everybody's.
 
     Attributes:
-        routes: it tells apart.
-        agents: names of those that are among the agents here.
-        texts: it was learnt from, everybody's together.
+        agents: names of the routes that are agents here.
         changed: whether decisions rest on another model now.
     """
 
@@ -173,19 +151,19 @@ class _Sent:
     pending: bytes = b""
 
     @classmethod
-    def of(cls, data: bytes) -> _Sent:
+    def load(cls, store: Store) -> _Sent:
+        if not (data := store.load(FEDERATED_SENT)):
+            return cls()
         try:
-            fields = read_json(data)
-            return cls(
-                str(fields["agent"]), {int(i) for i in fields["ids"]}, b64decode(fields["pending"], validate=True)
-            )
+            row = read_json(data)
+            return cls(str(row["agent"]), {int(i) for i in row["ids"]}, b64decode(row["pending"], validate=True))
         except (KeyError, TypeError, ValueError) as bad:
             fix = "push with --all, which begins anew"
             raise StoreError(f"no usable list of what has travelled: {bad}"[:200], field="state", fix=fix) from None
 
-    def to_bytes(self) -> bytes:
-        fields = {"agent": self.agent, "ids": sorted(self.ids), "pending": b64encode(self.pending).decode()}
-        return json.dumps(fields).encode()
+    def save(self, store: Store) -> None:
+        row = {"agent": self.agent, "ids": sorted(self.ids), "pending": b64encode(self.pending).decode()}
+        store.put(FEDERATED_SENT, json.dumps(row).encode())
 
 
 def pulled_model(store: Store, dim: int, steps: Steps | None = None) -> SharedModel | None:
@@ -221,7 +199,9 @@ class FederatedClient:
         self._least = options.least
         self._privacy = Privacy(options.epsilon, options.delta) if options.epsilon else None
 
-    async def push(self, coordinator: Coordinator, pause: Pause = no_pause, *, everything: bool = False) -> Pushed:
+    async def push(
+        self, coordinator: RemoteCoordinator, pause: Pause = no_pause, *, everything: bool = False
+    ) -> Pushed:
         """Send what feedback has taught since the last time.
 
         Args:
@@ -231,17 +211,17 @@ class FederatedClient:
             BackendError: it did not arrive; the next push sends it again.
             StoreError: it cannot be written that it is on its way; it is not, then.
         """
-        sent = _Sent() if everything else self._sent()
-        texts = groups = refused = updates = size = 0
+        sent = _Sent() if everything else _Sent.load(self._store)
+        taken, size = list[Accepted](), 0
         while sent.pending or await self._prepare(sent, pause):
-            accepted = await coordinator.push(sent.pending)
-            texts, groups, refused = texts + accepted.texts, groups + accepted.groups, refused + accepted.refused
-            updates, size = updates + 1, size + len(sent.pending)
+            taken.append(await coordinator.push(sent.pending))
+            size += len(sent.pending)
             sent.pending = b""
-            self._store.put(FEDERATED_SENT, sent.to_bytes())
-        return Pushed(texts, groups, refused, updates, size, len(self._unsent(sent)))
+            sent.save(self._store)
+        texts, groups, refused = (sum(getattr(a, name) for a in taken) for name in ("texts", "groups", "refused"))
+        return Pushed(texts, groups, refused, len(taken), size, len(self._unsent(sent)))
 
-    async def pull(self, coordinator: Coordinator, pause: Pause = no_pause) -> Pulled:
+    async def pull(self, coordinator: RemoteCoordinator, pause: Pause = no_pause) -> Pulled:
         """Decide with what everybody's feedback has taught, after a restart as well.
 
         Raises:
@@ -254,12 +234,11 @@ class FederatedClient:
         if model.dim != self._static.dim and model.routes:
             fix = f"use a coordinator of {self._static.dim} dimensions"
             raise InputError(f"a model of {model.dim} dimensions", field="url", fix=fix)
-        names = {agent.name for agent in self._routing.agents}
         changed = bool(model.routes) and data != self._store.load(PULLED)
         if changed:
             self._store.put(PULLED, data)
             await self._routing.router.use_shared(model, pause)
-        return Pulled(len(model.routes), tuple(sorted(names.intersection(model.routes))), model.texts, changed)
+        return Pulled(len(model.routes), self._among(model), model.texts, changed)
 
     async def undo_pull(self) -> bool:
         """Decide by what was learnt here alone again; whether there was anything else."""
@@ -269,44 +248,35 @@ class FederatedClient:
         await self._routing.router.use_shared(None)
         return True
 
-    async def exchange(self, coordinator: Coordinator, pause: Pause = no_pause) -> str:
-        """`push` and `pull`; what they did, in words."""
-        pushed, pulled = await self.push(coordinator, pause), await self.pull(coordinator, pause)
-        return f"pushed {pushed.texts} texts, pulled {len(pulled.agents)} agents of {pulled.texts} texts"
-
     def status(self) -> Mapping[str, Any]:
         """Counts as plain JSON types: texts that have travelled, that wait; agents that a pulled model speaks for."""
-        sent, model = self._sent(), pulled_model(self._store, self._static.dim)
-        names = {agent.name for agent in self._routing.agents}
-        shared = len(names.intersection(model.routes)) if model else 0
+        sent, model = _Sent.load(self._store), pulled_model(self._store, self._static.dim)
+        shared = len(self._among(model)) if model else 0
         return {"sent": len(sent.ids), "waiting": len(self._unsent(sent)), "shared_agents": shared}
 
-    def _sent(self) -> _Sent:
-        data = self._store.load(FEDERATED_SENT)
-        return _Sent.of(data) if data else _Sent()
+    def _among(self, model: SharedModel) -> tuple[str, ...]:
+        return tuple(sorted({agent.name for agent in self._routing.agents}.intersection(model.routes)))
 
     async def _prepare(self, sent: _Sent, pause: Pause) -> bool:
         """Put the next update into `sent`, and on disk; whether there is any."""
         rows = self._unsent(sent)
-        if self._privacy is None:
-            rows = _ready(rows, self._least)
-        if not (rows := rows[:_MOST]):
+        # Noise hides how many texts an agent has; without it, the second look leaves out those cut off by the bound.
+        rows = rows[:_MOST] if self._privacy else _ready(_ready(rows, self._least)[:_MOST], self._least)
+        if not rows:
             return False
         routes = sorted({row.feedback.agent for row in rows} | {agent.name for agent in self._routing.agents})
-        agent = EphemeralAgent(
-            sent.agent, self._static.dim, capacity=_MOST + 1, least=self._least, privacy=self._privacy, routes=routes
-        )
+        limits: dict[str, Any] = {"capacity": _MOST + 1, "least": self._least, "privacy": self._privacy}
+        agent = EphemeralAgent(sent.agent, self._static.dim, routes=routes, **limits)
         for row in rows:
-            text = row.feedback.text
+            text, rating = row.feedback.text, row.rating
+            quality = 1.0 if rating is None else max(QUALITY, (rating - 1) / 4)
             vector = self._static.encode_one(text)
-            quality = 1.0 if row.rating is None else max(QUALITY, (row.rating - 1) / 4)
             agent.process_trajectory(vector, quality=quality, model=row.feedback.agent, words=stems(text))
             await pause()
         agent.serial = randbits(52)  # a copy of the state file on another machine shall not use the same ones
-        update: Update = agent.export_state()
-        sent.pending = update.to_bytes()
+        sent.pending = agent.export_state().to_bytes()
         sent.ids |= {row.id for row in rows}
-        self._store.put(FEDERATED_SENT, sent.to_bytes())
+        sent.save(self._store)
         return True
 
     def _unsent(self, sent: _Sent) -> list[KeptFeedback]:
@@ -323,13 +293,10 @@ class FederatedClient:
 
 
 def _ready(rows: list[KeptFeedback], least: int) -> list[KeptFeedback]:
-    """Whole agents' texts, up to about `_MOST`: those of agents that have enough of them to travel."""
+    """Those of agents that have enough of them to travel, agent by agent."""
     counts = Counter(row.feedback.agent for row in rows)
-    rows = [row for row in rows if counts[row.feedback.agent] >= least]
-    rows = sorted(rows, key=lambda row: (row.feedback.agent, row.id))[:_MOST]
-    last = rows[-1].feedback.agent if rows else ""
-    few = sum(row.feedback.agent == last for row in rows) < least  # cut off by the bound: it comes next time
-    return [row for row in rows if row.feedback.agent != last] if few else rows
+    ready = [row for row in rows if counts[row.feedback.agent] >= least]
+    return sorted(ready, key=lambda row: (row.feedback.agent, row.id))
 
 
 def _same(text: str) -> str:
