@@ -74,6 +74,7 @@ class QueryBody(Struct):
     min_p: float | None = None
     repeat_penalty: float | None = None
     deep: Annotated[bool, Meta(description="take it apart, and answer its parts first: see RlmAnswer")] = False
+    stream: Annotated[bool, Meta(description="with deep: events planned, answered, delta, answer as they come")] = False
 
 
 class FeedbackBody(Struct):

@@ -1,13 +1,22 @@
 /** The same interface over HTTP: an edge server answers, with the same JSON as the core. */
 import { closedError, RuvllmError } from "./errors.js";
 import { json, options as plainOptions, stateBytes } from "./plain.js";
-import type { Added, Agent, AgentFile, Decision, Embeddings, Router, Stats, Team } from "./types.js";
+import type {
+  Added, Agent, AgentFile, Decision, DeepAnswer, DeepEvent, DeepOptions, Embeddings, Router, Stats, Team,
+} from "./types.js";
 
 export interface HttpOptions {
   /** Sent with each request, e.g. `authorization`. */
   headers?: Record<string, string>;
   /** Milliseconds before a request is given up; 30,000 by default. */
   timeout?: number;
+}
+
+/** What a server's deep queries may be held to. */
+export interface DeepLimits {
+  max_tokens?: number;
+  temperature?: number;
+  max_latency_ms?: number;
 }
 
 type Json = Record<string, unknown>;
@@ -40,6 +49,19 @@ export class HttpRouter implements Router {
 
   async routeComplex(text: string): Promise<Team> {
     return this.#ask("POST", "route/complex", { text }, (data): data is Team => Array.isArray((data as Json)["members"]));
+  }
+
+  async queryDeep(query: string, { onEvent, ...limits }: DeepOptions & DeepLimits = {}): Promise<DeepAnswer> {
+    const body = json({ query, deep: true, stream: true, ...limits });
+    const headers = { "content-type": "application/json", accept: "text/event-stream" };
+    return this.#send("POST", "query", { headers, body }, async (response, url, alive) => {
+      for await (const { name, data } of eventsOf(response, alive)) {
+        if (name === "error") throw refused(response, url, data);
+        if (name === "answer" && isDeepAnswer(data)) return data;
+        onEvent?.({ type: name, ...(data as object) } as DeepEvent);
+      }
+      throw strange(url);
+    });
   }
 
   async embed(texts: string[]): Promise<Embeddings> {
@@ -117,19 +139,26 @@ export class HttpRouter implements Router {
     });
   }
 
-  /** One request, with a time limit that holds until its answer is read. */
-  async #send<T>(method: string, path: string, init: RequestInit, read: (response: Response) => Promise<T>): Promise<T> {
+  /** One request, with a time limit that holds until its answer is read, or from one piece of it to the next. */
+  async #send<T>(
+    method: string, path: string, init: RequestInit, read: (response: Response, url: string, alive: () => void) => Promise<T>,
+  ): Promise<T> {
     const url = `${this.#base}v1/${path}`;
     const abort = new AbortController();
     const stop = () => abort.abort(this.#closing.signal.reason);
-    const timer = setTimeout(() => abort.abort(tooSlow(url, this.#timeout)), this.#timeout);
+    const late = () => abort.abort(tooSlow(url, this.#timeout));
+    let timer = setTimeout(late, this.#timeout);
+    const alive = () => {
+      clearTimeout(timer);
+      timer = setTimeout(late, this.#timeout);
+    };
     this.#closing.signal.addEventListener("abort", stop);
     if (this.#closing.signal.aborted) stop();
     try {
       const headers = { accept: "application/json", ...(init.headers as Record<string, string>), ...this.#headers };
       const response = await fetch(url, { ...init, method, headers, signal: abort.signal });
       if (!response.ok) throw refused(response, url, parse(await response.text()));
-      return await read(response);
+      return await read(response, url, alive);
     } catch (error) {
       if (error instanceof RuvllmError) throw error;
       if (abort.signal.aborted && abort.signal.reason instanceof RuvllmError) throw abort.signal.reason;
@@ -162,6 +191,27 @@ function asTexts(error: unknown): never {
   throw new RuvllmError(message, { name, field: error.field.replace("input", "texts"), fix });
 }
 
+/** The server-sent events of a response as they come. */
+async function* eventsOf(response: Response, alive: () => void): AsyncGenerator<{ name: string; data: unknown }> {
+  const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
+  let waiting = "";
+  try {
+    for (;;) {
+      const { value = "", done } = (await reader?.read()) ?? { done: true };
+      alive();
+      const whole = (waiting + value).split("\n\n");
+      waiting = whole.pop() ?? "";
+      for (const event of whole) {
+        const [, name, data] = /^event: (\w+)\ndata: (.*)$/s.exec(event) ?? [];
+        if (name && data) yield { name, data: parse(data) };
+      }
+      if (done) return;
+    }
+  } finally {
+    await reader?.cancel().catch(() => undefined);
+  }
+}
+
 function parse(text: string): unknown {
   if (!text) return null;
   try {
@@ -178,6 +228,11 @@ function anything(data: unknown): data is unknown {
 function isDecision(data: unknown): data is Decision {
   const row = data as Partial<Decision> | null;
   return typeof row?.agent === "string" && typeof row.confidence === "number" && Array.isArray(row.alternatives);
+}
+
+function isDeepAnswer(data: unknown): data is DeepAnswer {
+  const row = data as Partial<DeepAnswer> | null;
+  return typeof row?.text === "string" && Array.isArray(row.findings);
 }
 
 function isStats(data: unknown): data is Stats {

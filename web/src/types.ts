@@ -182,12 +182,57 @@ export interface LoadOptions {
   offline?: boolean;
 }
 
+/** A text that an answer rests on. */
+export interface Passage {
+  text: string;
+  /** What it is cited as, e.g. "memory 3". */
+  source: string;
+  [name: string]: unknown;
+}
+
+/** The answer to one part of a query; `missing` says why there is none. */
+export interface Finding {
+  query: string;
+  text: string;
+  sources: Passage[];
+  depth: number;
+  missing: string;
+}
+
+/** The answer to a complex query, with [n] for source n. */
+export interface DeepAnswer {
+  query: string;
+  text: string;
+  /** 0 to 1: the share of the parts that are answered, times how far the sources bear the answer out. */
+  quality: number;
+  grounding: number | null;
+  sources: Passage[];
+  findings: Finding[];
+  unanswered: string[];
+  depth: number;
+  /** Of the backend. */
+  calls: number;
+  [name: string]: unknown;
+}
+
+/** What is heard of a deep query before its answer; `restart` takes back what was written. */
+export type DeepEvent =
+  | { type: "planned"; plan: { parts: { text: string; after: number[] }[] }; depth: number }
+  | { type: "answered"; finding: Finding }
+  | { type: "delta"; text: string; restart: boolean };
+
+export interface DeepOptions {
+  onEvent?: (event: DeepEvent) => void;
+}
+
 /** Routes tasks to agents and learns from feedback, wherever it runs. */
 export interface Router {
   /** The agent, confidence and tier for a task. */
   route(text: string, options?: { top?: number }): Promise<Decision>;
   /** The agents that take a compound task together. */
   routeComplex(text: string): Promise<Team>;
+  /** The answer to a complex query, put together from those to its parts, which `onEvent` hears as they come. */
+  queryDeep(query: string, options?: DeepOptions): Promise<DeepAnswer>;
   /** Unit vectors in the shared space. */
   embed(texts: string[]): Promise<Embeddings>;
   /** More agents; one of the same name is replaced. Added to the built-in ones, they are there again at the next visit. */

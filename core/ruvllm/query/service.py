@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import aclosing, suppress
 from copy import copy
 from dataclasses import replace
@@ -37,7 +37,7 @@ from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent, Decision, Tier
 
 if TYPE_CHECKING:
-    from ruvllm.rlm.answers import RlmAnswer
+    from ruvllm.rlm.answers import RlmAnswer, RlmEvent
     from ruvllm.rlm.controller import RlmController
     from ruvllm.rlm.document import Document
 
@@ -235,6 +235,10 @@ class QueryService:
     async def answer_deep(self, text: str, *, context: str | Document | None = None, **settings: Any) -> RlmAnswer:
         """The answer to a complex query, put together from those to its parts. See `RuvLLM.query_deep`."""
         return await self.rlm(**settings).aquery(text, context=context)
+
+    def stream_deep(self, text: str, **settings: Any) -> AsyncGenerator[RlmEvent, None]:
+        """The same as events: plans, the answer to each part as it comes, the text in pieces, the whole at the end."""
+        return self.rlm(**settings).astream(text)
 
     def wait(self, coroutine: Coroutine[Any, Any, T], awaited: str) -> T:
         """What a coroutine gives, for a synchronous caller.
