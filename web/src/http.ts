@@ -1,4 +1,5 @@
 /** The same interface over HTTP: an edge server answers, with the same JSON as the core. */
+import type * as contract from "./contract.js";
 import { closedError, RuvllmError } from "./errors.js";
 import { json, options as plainOptions, stateBytes } from "./plain.js";
 import type {
@@ -21,12 +22,6 @@ export interface DeepLimits {
 
 type Json = Record<string, unknown>;
 
-/** How far the server is with agents that it acknowledged already. */
-interface Fitting {
-  done: number;
-  problem?: string;
-}
-
 const POLL = 500; // milliseconds between two looks at it
 
 /** A `Router` at an edge server: `new HttpRouter("https://edge.example")`. */
@@ -44,11 +39,11 @@ export class HttpRouter implements Router {
   }
 
   async route(text: string, options: { top?: number } = {}): Promise<Decision> {
-    return this.#ask("POST", "route", { text, ...options }, isDecision);
+    return this.#ask("POST route", { text, ...options }, isDecision);
   }
 
   async routeComplex(text: string): Promise<Team> {
-    return this.#ask("POST", "route/complex", { text }, (data): data is Team => Array.isArray((data as Json)["members"]));
+    return this.#ask("POST route/complex", { text }, (data): data is Team => Array.isArray((data as Json)["members"]));
   }
 
   async queryDeep(query: string, { onEvent, ...limits }: DeepOptions & DeepLimits = {}): Promise<DeepAnswer> {
@@ -66,7 +61,7 @@ export class HttpRouter implements Router {
 
   async embed(texts: string[]): Promise<Embeddings> {
     json({ texts });
-    const { data } = await this.#ask("POST", "embeddings", { input: texts }, isEmbeddings).catch(asTexts);
+    const { data } = await this.#json("POST", "embeddings", { input: texts }, isEmbeddings).catch(asTexts);
     const rows = [...data].sort((a, b) => a.index - b.index).map((row) => row.embedding);
     const dim = rows[0]?.length ?? 0;
     const out = new Float32Array(rows.length * dim);
@@ -79,16 +74,16 @@ export class HttpRouter implements Router {
       throw new RuvllmError("agents is no list", { name: "InputError", field: "agents", fix: "pass agents, or files" });
     }
     const files = agents.some((agent) => "text" in Object(agent));
-    return this.#fitted(await this.#ask("PUT", "agents", files ? { files: agents } : { agents }, isAdded));
+    return this.#fitted(await this.#ask("PUT agents", files ? { files: agents as AgentFile[] } : { agents: agents as Json[] }, isAdded));
   }
 
   /** Forgets all agents that were added to the server's, by whomever. */
   async resetAgents(): Promise<Added> {
-    return this.#fitted(await this.#ask("DELETE", "agents", undefined, isAdded));
+    return this.#fitted(await this.#ask("DELETE agents", undefined, isAdded));
   }
 
   /** Many agents are fitted behind the server's answer; until then tasks are routed among those before. */
-  async #fitted(added: Added & { fitting?: Fitting }): Promise<Added> {
+  async #fitted(added: contract.AgentsChanged): Promise<Added> {
     let { fitting, ...rest } = added;
     while (fitting) {
       if (fitting.problem) {
@@ -96,22 +91,21 @@ export class HttpRouter implements Router {
         throw new RuvllmError(fitting.problem, { name: "InputError", field: "agents", fix });
       }
       await new Promise((resolve) => setTimeout(resolve, POLL));
-      fitting = ((await this.#ask("GET", "agents", undefined, isAgents)) as { fitting?: Fitting }).fitting;
+      fitting = (await this.#ask("GET agents", undefined, isAgents)).fitting;
     }
     return rest;
   }
 
   async agents(): Promise<Agent[]> {
-    const data = await this.#ask("GET", "agents", undefined, isAgents);
-    return Array.isArray(data) ? data : data.agents;
+    return (await this.#ask("GET agents", undefined, isAgents)).agents;
   }
 
   async feedback(text: string, agent: string, weight = 1): Promise<void> {
-    await this.#ask("POST", "feedback", { text, agent, weight }, anything);
+    await this.#ask("POST feedback", { text, agent, weight }, anything);
   }
 
   async stats(): Promise<Stats> {
-    return { ...(await this.#ask("GET", "stats", undefined, isStats)), endpoint: this.#base };
+    return { ...(await this.#ask("GET stats", undefined, isStats)), endpoint: this.#base };
   }
 
   /** The server's whole state, of all its users; it has to allow that (RUVLLM_MAX_STATE). */
@@ -129,7 +123,15 @@ export class HttpRouter implements Router {
     this.#closing.abort(closedError("router"));
   }
 
-  async #ask<T>(method: string, path: string, body: unknown, is: (data: unknown) => data is T): Promise<T> {
+  /** One of the server's calls; `is` looks whether its answer can be one, or a narrower one. */
+  #ask<C extends keyof contract.Calls, T extends contract.Calls[C]["answer"]>(
+    call: C, body: contract.Calls[C]["body"], is: (data: unknown) => data is T,
+  ): Promise<T> {
+    const [method = "", path = ""] = call.split(" ");
+    return this.#json(method, path, body, is);
+  }
+
+  async #json<T>(method: string, path: string, body: unknown, is: (data: unknown) => data is T): Promise<T> {
     const init: RequestInit =
       body === undefined ? {} : { headers: { "content-type": "application/json" }, body: json(body as object) };
     return this.#send(method, path, init, async (response) => {
@@ -221,7 +223,7 @@ function parse(text: string): unknown {
   }
 }
 
-function anything(data: unknown): data is unknown {
+function anything(data: unknown): data is contract.Learnt {
   return data !== undefined;
 }
 
@@ -235,18 +237,18 @@ function isDeepAnswer(data: unknown): data is DeepAnswer {
   return typeof row?.text === "string" && Array.isArray(row.findings);
 }
 
-function isStats(data: unknown): data is Stats {
-  const row = data as Partial<Stats> | null;
+function isStats(data: unknown): data is contract.Stats {
+  const row = data as Partial<contract.Stats> | null;
   return typeof row?.agents === "number" && typeof row.encoder === "string";
 }
 
-function isAdded(data: unknown): data is Added {
-  const row = data as Partial<Added> | null;
+function isAdded(data: unknown): data is contract.AgentsChanged {
+  const row = data as Partial<contract.AgentsChanged> | null;
   return typeof row?.agents === "number" && Array.isArray(row.problems);
 }
 
-function isAgents(data: unknown): data is Agent[] | { agents: Agent[] } {
-  const rows = Array.isArray(data) ? data : (data as Json | null)?.["agents"];
+function isAgents(data: unknown): data is contract.Agents {
+  const rows = (data as Json | null)?.["agents"];
   return Array.isArray(rows) && rows.every((row) => typeof (row as Json | null)?.["name"] === "string");
 }
 

@@ -1,4 +1,5 @@
 /** All that a router in this page or process can be asked; methods that a server has too are named as there. */
+import type { Call } from "./contract.js";
 import type {
   Added, Agent, AgentFile, Decision, DeepAnswer, DeepEvent, DeepOptions, Embeddings, Router, Stats, Team,
 } from "./types.js";
@@ -7,14 +8,8 @@ import type {
   MemoryGraph, MemoryHit, MemoryStats, NewMemory, Outcome, Pattern, Plan, Reliability, Said,
 } from "./workbench.js";
 
+export type { Call } from "./contract.js";
 export type * from "./workbench.js";
-
-/** The names of its methods in Python. */
-export type Call =
-  | "add_agents" | "add_memory" | "agents" | "backend_stats" | "decompose" | "embed" | "feedback" | "feedback_list"
-  | "forget_memory" | "learn_patterns" | "link_memory" | "memories" | "memory_graph" | "memory_stats" | "patterns"
-  | "query" | "query_deep" | "rate" | "record_outcome" | "reliability" | "reset_agents" | "route" | "route_complex" | "save_backends"
-  | "search_memory" | "select" | "set_backends" | "stats" | "undo_feedback";
 
 /** Whose results the state file keeps; those of `record_outcome` once no more have come for a moment. */
 export const CHANGES: ReadonlySet<Call> = new Set<Call>([

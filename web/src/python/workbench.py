@@ -30,8 +30,8 @@ __all__ = ["METHODS", "Workbench"]
 _OPEN = 256  # choices and answers that may still be judged
 METHODS = frozenset({
     "add_memory", "backend_stats", "decompose", "feedback_list", "forget_memory", "learn_patterns",
-    "link_memory", "memories", "memory_graph", "memory_stats", "patterns", "query", "query_deep", "rate", "record_outcome",
-    "reliability", "save_backends", "search_memory", "select", "set_backends",
+    "link_memory", "memories", "memory_graph", "memory_stats", "patterns", "query", "query_deep", "rate",
+    "record_outcome", "reliability", "save_backends", "search_memory", "select", "set_backends",
 })  # fmt: skip
 
 
