@@ -104,7 +104,7 @@ async def feedback(edge: Edge, call: Call) -> s.Learnt:
         if getattr(body, field) is None:
             fix = "give text and agent (a task is this agent's), or request_id and rating (how an answer was)"
             raise Problem(422, f"{field} is missing", field=field, fix=fix)
-    await edge.llm.afeedback(str(body.text), str(body.agent), body.weight)
+    await edge.llm.afeedback(str(body.text), str(body.agent), body.weight, body.right)
     return s.Learnt()
 
 

@@ -90,6 +90,7 @@ class FeedbackBody(Struct):
     rating: Annotated[float, Meta(ge=1, le=5, description="1 bad, 5 good")] | None = None
     correction: str | None = None
     task_success: bool | None = None
+    right: Annotated[bool, Meta(description="false: the text does not belong to the agent")] = True
 
 
 class Learnt(Struct):

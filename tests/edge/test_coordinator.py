@@ -144,6 +144,48 @@ def test_an_update_whose_answer_was_lost_counts_once(coordinator: Running, tmp_p
     assert coordinator.get("/v1/federated").json()["updates"] == 1
 
 
+def test_feedback_of_a_laptop_goes_to_the_teams_server_with_its_key_and_stays_nowhere_else(tmp_path: Path):
+    state, text = tmp_path / "laptop.db", DESKS["ada"][1][0]
+    with serving(RuvLLM(AGENTS, encoder="static"), api_keys=(KEY,)) as team:
+        named = ["feedback", "--endpoint", team.url, text, "ada"]
+        assert "keys add" in cli(state, *named).output
+        assert cli(state, *named, env={"RUVLLM_API_KEY": KEY}).exit_code == 0
+        assert cli(state, "feedback", "--wrong", "--key", KEY, *named[1:3], text, "ben").exit_code == 0
+        assert [(f.agent, f.right) for f in team.llm.store.feedback()] == [("ada", True), ("ben", False)]
+        assert cli(state, "feedback", "--key", KEY, *named[1:3], text, "nobody").exit_code == 2
+    assert not state.exists()
+
+
+def test_the_hook_asks_the_teams_server_and_teaches_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = tmp_path / "project" / ".claude" / "agents"
+    folder.mkdir(parents=True)
+    for agent in AGENTS:
+        (folder / f"{agent.name}.md").write_text(
+            f"---\nname: {agent.name}\ndescription: {agent.description}\n---\nWork.\n", "utf-8"
+        )
+    task = "harvest honey from the supers"  # it has seen that this one was given to ben
+    with serving(RuvLLM(AGENTS, encoder="static"), api_keys=(KEY,)) as team:
+
+        def hook(*words: str, **event: object) -> Result:
+            told = json.dumps({"cwd": str(folder.parents[1])} | event)
+            words = ("hook", *words, "--endpoint", team.url, "--key", KEY)
+            return CliRunner().invoke(main, words, input=told, env={"RUVLLM_STATE": str(tmp_path / "none.db")})
+
+        for name in ("ada", "ben"):
+            for text in DESKS[name][0]:
+                done = hook(
+                    "--teach", hook_event_name="PostToolUse", tool_input={"prompt": text, "subagent_type": name}
+                )
+                assert (done.exit_code, done.output) == (0, "")
+        assert len(team.llm.store.feedback()) == 14
+        said = hook("--min-confidence", "0", hook_event_name="UserPromptSubmit", prompt=task)
+        assert "`ben`" in said.output
+        assert not (tmp_path / "none.db").exists()
+        team.stop()
+        assert hook(hook_event_name="UserPromptSubmit", prompt=task).exit_code == 0  # whatever goes wrong
+
+
 @pytest.mark.parametrize("url", ["", "ftp://team", "http://user:word@team"])
 def test_an_address_that_is_none_is_refused_before_anything_travels(url: str, tmp_path: Path):
     done = cli(tmp_path / "a.db", "learn", "push", url)

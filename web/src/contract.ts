@@ -120,6 +120,8 @@ export interface FeedbackBody {
   rating?: number | null;
   correction?: string | null;
   task_success?: boolean | null;
+  /** false: the text does not belong to the agent */
+  right?: boolean;
 }
 
 /** The answer to one sub-query. */

@@ -12,6 +12,7 @@ import click
 
 from ruvllm import InputError, RuvLLM, StoreError
 from ruvllm.cli.console import plain, print_json, show_table, waiting, warn
+from ruvllm.cli.endpoint import key_option
 from ruvllm.cli.options import (
     agents_option,
     default_state,
@@ -213,11 +214,10 @@ def _coordinator(url: str, key: str) -> RemoteCoordinator:
 
 def _with_coordinator(command: Callable[..., None]) -> Callable[..., None]:
     """What `push` and `pull` have in common."""
-    key = "An API key of it.  [env: RUVLLM_API_KEY]"
     for option in (
         json_option,
         state_option,
-        click.option("--key", envvar="RUVLLM_API_KEY", default="", metavar="KEY", help=key),
+        key_option,
         click.argument("url", envvar="RUVLLM_FEDERATED_URL", default=""),
     ):
         command = option(command)

@@ -47,12 +47,11 @@ class RemoteCoordinator:
         if not (key.isascii() and key.isprintable() and " " not in key) and key:
             raise InputError("the API key holds blanks or odd characters", field="key", fix="give the key alone")
         self._at = Endpoint(url.rstrip("/").removesuffix("/v1"), "coordinator")
-        self._headers = {"Content-Type": "application/octet-stream"}
-        self._headers |= {"Authorization": f"Bearer {key}"} if key else {}
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
 
     async def push(self, update: bytes) -> Accepted:
         """Hand an update over. Raises BackendError: it cannot be reached, or does not take it."""
-        answer = await apart(lambda: self._request("v1/federated/updates", update))
+        answer = await apart(lambda: self.request("v1/federated/updates", update))
         try:
             return Accepted(**json.loads(answer))
         except (ValueError, TypeError, RecursionError):
@@ -60,9 +59,10 @@ class RemoteCoordinator:
 
     async def pull(self) -> bytes:
         """The model that all updates made. Raises BackendError: it cannot be reached, or gives none."""
-        return await apart(lambda: self._request("v1/federated/model", None))
+        return await apart(lambda: self.request("v1/federated/model"))
 
-    def _request(self, path: str, body: bytes | None) -> bytes:
+    def request(self, path: str, body: bytes | None = None, media: str = "application/octet-stream") -> bytes:
+        """What it answers to one request. Raises BackendError: it cannot be reached, or refuses."""
         from http.client import HTTPException
         from urllib.error import HTTPError
         from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
@@ -72,8 +72,9 @@ class RemoteCoordinator:
                 return None
 
         opener = build_opener(Stay, *([ProxyHandler({})] if self._at.local else []))
+        request = Request(self._at.at(path), body, self._headers | {"Content-Type": media})
         try:
-            with opener.open(Request(self._at.at(path), body, self._headers), timeout=_TIMEOUT) as response:
+            with opener.open(request, timeout=_TIMEOUT) as response:
                 data: bytes = response.read(MOST_BYTES + 1)
         except HTTPError as refused:
             with refused:
