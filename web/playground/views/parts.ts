@@ -85,8 +85,11 @@ export function partsView(app: App, visible: () => boolean): View {
 }
 
 async function own(): Promise<Router | null> {
-  const router = new HttpRouter(globalThis.location.origin);
-  return router.stats().then(() => router, () => null);
+  const { origin, href } = globalThis.location;
+  const served = await fetch(href, { method: "HEAD" }).catch(() => undefined);
+  if (!served?.headers.has("x-ruvllm-api")) return null;
+  const router = new HttpRouter(origin);
+  return router.stats().then(() => router, () => null); // it may want a key
 }
 
 function said({ text, missing }: Finding): HTMLElement {

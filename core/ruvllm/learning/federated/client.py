@@ -212,13 +212,17 @@ class FederatedClient:
             BackendError: it did not arrive; the next push sends it again.
             StoreError: it cannot be written that it is on its way; it is not, then.
         """
-        sent = _Sent() if everything else _Sent.load(self._store)
+        if everything:
+            _Sent().save(self._store)
         taken, size = list[Accepted](), 0
-        while sent.pending or await self._prepare(sent, pause):
-            taken.append(await coordinator.push(sent.pending))
-            size += len(sent.pending)
-            sent.pending = b""
-            sent.save(self._store)
+        while update := _Sent.load(self._store).pending or await self._prepare(pause):
+            taken.append(await coordinator.push(update))
+            size += len(update)
+            with self._store.write():  # another process may have sent it too, and have the next one on its way
+                if (sent := _Sent.load(self._store)).pending == update:
+                    sent.pending = b""
+                    sent.save(self._store)
+        sent = _Sent.load(self._store)
         texts, groups, refused = (sum(getattr(a, name) for a in taken) for name in ("texts", "groups", "refused"))
         return Pushed(texts, groups, refused, len(taken), size, len(self._unsent(sent)))
 
@@ -258,13 +262,14 @@ class FederatedClient:
     def _among(self, model: SharedModel) -> tuple[str, ...]:
         return tuple(sorted({agent.name for agent in self._routing.agents}.intersection(model.routes)))
 
-    async def _prepare(self, sent: _Sent, pause: Pause) -> bool:
-        """Put the next update into `sent`, and on disk; whether there is any."""
+    async def _prepare(self, pause: Pause) -> bytes:
+        """The next update, which is on disk; empty where there is none."""
+        before, sent = self._store.digest(FEDERATED_SENT), _Sent.load(self._store)
         rows = self._unsent(sent)
         # Noise hides how many texts an agent has; without it, the second look leaves out those cut off by the bound.
         rows = rows[:_MOST] if self._privacy else _ready(_ready(rows, self._least)[:_MOST], self._least)
         if not rows:
-            return False
+            return b""
         routes = sorted({row.feedback.agent for row in rows} | {agent.name for agent in self._routing.agents})
         limits: dict[str, Any] = {"capacity": _MOST + 1, "least": self._least, "privacy": self._privacy}
         agent = EphemeralAgent(sent.agent, self._static.dim, routes=routes, **limits)
@@ -277,8 +282,11 @@ class FederatedClient:
         agent.serial = randbits(52)  # a copy of the state file on another machine shall not use the same ones
         sent.pending = agent.export_state().to_bytes()
         sent.ids |= {row.id for row in rows}
-        sent.save(self._store)
-        return True
+        with self._store.write():
+            if self._store.digest(FEDERATED_SENT) != before:  # another process has pushed meanwhile
+                return _Sent.load(self._store).pending or await self._prepare(pause)
+            sent.save(self._store)
+        return sent.pending
 
     def _unsent(self, sent: _Sent) -> list[KeptFeedback]:
         """The last word on each text that has not travelled, whatever came of it since."""
