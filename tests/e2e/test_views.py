@@ -105,8 +105,9 @@ def test_a_query_in_parts(page: Page, site: Site, shot: Shot) -> None:
 def test_the_parts_of_a_query_are_answered_from_what_the_page_remembers(page: Page, site: Site) -> None:
     open_playground(page, site)
     remember_samples(page)
-    route(page, PARTS)
     panel = tab(page, "Parts")
+    page.get_by_role("textbox", name="Task").fill(PARTS)
+    page.keyboard.press("Enter")
     panel.get_by_role("button", name="Answer its parts").click()
     expect(panel.locator(".findings li")).to_have_count(2)
     expect(panel).to_contain_text("of 2 parts answered from what is remembered")
