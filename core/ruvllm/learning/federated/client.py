@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from secrets import randbits, token_hex
-from typing import Any
+from typing import Any, Protocol
 
 from ruvllm.encoders.protocol import Pause, apart, no_pause
 from ruvllm.errors import BackendError, InputError, StoreError
@@ -26,10 +26,22 @@ from ruvllm.state.steps import Steps
 from ruvllm.state.store import KeptFeedback, Store
 from ruvllm.text.lexical import stems
 
-__all__ = ["FederatedClient", "Pulled", "Pushed", "RemoteCoordinator", "pulled_model"]
+__all__ = ["Coordinator", "FederatedClient", "Pulled", "Pushed", "RemoteCoordinator", "pulled_model"]
 
 _MOST = 2_000  # texts of one update
 _TIMEOUT = 30.0  # seconds of silence
+
+
+class Coordinator(Protocol):
+    """Where updates go, and the model of all of them comes from. Both raise BackendError: it cannot be reached."""
+
+    async def push(self, update: bytes) -> Accepted:
+        """Hand an update over; the same one twice counts once."""
+        ...
+
+    async def pull(self) -> bytes:
+        """The model that all updates made."""
+        ...
 
 
 class RemoteCoordinator:
@@ -200,9 +212,7 @@ class FederatedClient:
         self._least = options.least
         self._privacy = Privacy(options.epsilon, options.delta) if options.epsilon else None
 
-    async def push(
-        self, coordinator: RemoteCoordinator, pause: Pause = no_pause, *, everything: bool = False
-    ) -> Pushed:
+    async def push(self, coordinator: Coordinator, pause: Pause = no_pause, *, everything: bool = False) -> Pushed:
         """Send what feedback has taught since the last time.
 
         Args:
@@ -226,7 +236,7 @@ class FederatedClient:
         texts, groups, refused = (sum(getattr(a, name) for a in taken) for name in ("texts", "groups", "refused"))
         return Pushed(texts, groups, refused, len(taken), size, len(self._unsent(sent)))
 
-    async def pull(self, coordinator: RemoteCoordinator, pause: Pause = no_pause) -> Pulled:
+    async def pull(self, coordinator: Coordinator, pause: Pause = no_pause) -> Pulled:
         """Decide with what everybody's feedback has taught, after a restart as well.
 
         Raises:
