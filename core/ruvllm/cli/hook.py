@@ -27,7 +27,7 @@ from ruvllm.types import Candidate, Evidence
 __all__ = ["hook"]
 
 _EVENT = "UserPromptSubmit"
-_TAUGHT_BY = "PostToolUse of Task or Agent"
+_TEACHES_AT = "PostToolUse of Task or Agent"
 _UNCONFIRMED = 0.5  # weight of a choice that no person has confirmed
 _MOST_BYTES = 16_000_000  # of what arrives on stdin
 _MOST_SETTINGS = 4_000_000  # bytes of one of Claude Code's own files
@@ -153,7 +153,7 @@ def _read(teach: bool) -> dict[str, Any]:
     if teach:
         given = event.get("tool_input") if isinstance(event, dict) else None
         if not isinstance(given, dict) or not isinstance(given.get("prompt"), str):
-            raise InputError("the event has no agent's task", field="tool_input", fix=f"hook it to {_TAUGHT_BY}")
+            raise InputError("the event has no agent's task", field="tool_input", fix=f"hook it to {_TEACHES_AT}")
         return dict(event)
     if not isinstance(event, dict) or not isinstance(event.get("prompt"), str):
         raise InputError("the event has no prompt", field="prompt", fix=f"send an event of {_EVENT}")
