@@ -1,4 +1,4 @@
-# make setup · run · demo · test · test-all · check · web · bench · soak · models.  Each works alone from a fresh clone.
+# make setup · run · demo · test · test-all · check · contract · web · bench · soak · models.  Each works alone from a fresh clone.
 PYTHON ?= python3
 MINUTES ?= 30
 VENV := .venv
@@ -67,6 +67,9 @@ web/dist/ruvllm.json: $(VENV)/.ready web/node_modules/.ready $(PAGE)
 
 web: setup web/node_modules/.ready  ## web/dist: the page, the element and the library, for any static host
 	$(BIN)/python build/web.py
+
+contract: setup  ## web/src/contract.ts: the server's types and calls for JavaScript, when either has changed
+	$(BIN)/python build/contract.py
 
 web-test: web  ## the library in Node against web/dist
 	cd web && npm test

@@ -18,6 +18,7 @@ from ruvllm.options import (
     RANGES,
     TIERS,
     BackendConfig,
+    FederatedConfig,
     InferenceConfig,
     LearningConfig,
     MemoryConfig,
@@ -30,6 +31,7 @@ __all__ = [
     "TIERS",
     "BackendConfig",
     "Config",
+    "FederatedConfig",
     "InferenceConfig",
     "LearningConfig",
     "MemoryConfig",
@@ -76,6 +78,7 @@ class Config(Options):
     router: RouterConfig = field(default_factory=RouterConfig)
     learning: LearningConfig = field(default_factory=LearningConfig)
     sessions: SessionsConfig = field(default_factory=SessionsConfig)
+    federated: FederatedConfig = field(default_factory=FederatedConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
 
     __repr__ = one_line

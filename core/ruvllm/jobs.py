@@ -247,9 +247,20 @@ def jobs_of(llm: RuvLLM, settings: Consolidation | None = None, *, clock: Callab
                 await pause()
         return f"{done.concepts} concepts of {done.archived} memories"
 
+    async def federated(pause: Pause) -> str:
+        from ruvllm.inference.chat_wire import KeyFromEnvironment
+        from ruvllm.learning.federated.client import RemoteCoordinator
+
+        options = llm.config.federated
+        key = KeyFromEnvironment(options.api_key_env).read()
+        coordinator = RemoteCoordinator(options.url, key)
+        pushed, pulled = await llm.federated.push(coordinator, pause), await llm.federated.pull(coordinator, pause)
+        return f"pushed {pushed.texts} texts, pulled {len(pulled.agents)} agents of {pulled.texts} texts"
+
     def holds(table: str) -> bool:
         return bool(llm.store.read(f"SELECT 1 FROM {table} LIMIT 1"))
 
+    every = llm.config.federated.interval
     jobs = [
         Job("write", _WRITE, write, recorded=False),
         Job("review", HOUR, review, lambda _: llm.routing.needs_review(clock())),
@@ -257,5 +268,6 @@ def jobs_of(llm: RuvLLM, settings: Consolidation | None = None, *, clock: Callab
         Job("sizes", _TRAIN, sizes, lambda since: since >= _TRAIN and llm.answers and llm.learning.has_sizes_to_train),
         Job("retrieval", HOUR, retrieval, lambda since: since >= HOUR and holds("ratings")),
         Job("concepts", WEEK, concepts, lambda since: since >= WEEK and holds("memories")),
+        Job("federated", every, federated, lambda since: since >= every and bool(llm.config.federated.url)),
     ]
     return Jobs(jobs, llm.store, llm.steps, clock=clock)

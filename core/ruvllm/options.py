@@ -14,6 +14,7 @@ __all__ = [
     "RANGES",
     "TIERS",
     "BackendConfig",
+    "FederatedConfig",
     "InferenceConfig",
     "LearningConfig",
     "MemoryConfig",
@@ -95,6 +96,28 @@ class LearningConfig(Options):
     pattern_clusters: int = 100
     background_interval_ms: int = 3_600_000
     requests: int = 10_000
+
+    __repr__ = one_line
+
+
+@dataclass(frozen=True, slots=True)
+class FederatedConfig(Options):
+    """Learning together with other installations: sums over groups of texts travel, never a text.
+
+    Attributes:
+        url: of the coordinator, a ruvllm server; while it is empty nothing travels by itself.
+        api_key_env: the environment variable that holds a key of it; the key itself is never in a file.
+        interval: seconds from one exchange to the next.
+        least: texts in a group that travels.
+        epsilon, delta: of each text, kept by noise (differential privacy); an epsilon of 0 adds none.
+    """
+
+    url: str = ""
+    api_key_env: str = ""
+    interval: float = 3_600.0
+    least: int = 5
+    epsilon: float = 0.0
+    delta: float = 1e-5
 
     __repr__ = one_line
 
@@ -200,6 +223,10 @@ RANGES: dict[str, tuple[float, float]] = {
     "learning.pattern_clusters": (1, 1_000),
     "learning.background_interval_ms": (0, 10**10),
     "learning.requests": (1, 1_000_000),
+    "federated.interval": (60.0, 1e9),
+    "federated.least": (2, 1_000),
+    "federated.epsilon": (0.0, 100.0),
+    "federated.delta": (1e-15, 0.1),
     "sessions.ttl": (0.001, 1e9),
     "sessions.most": (1, 1_000_000),
     "sessions.characters": (1_000, 10_000_000_000),

@@ -17,9 +17,9 @@ from ruvllm.hints import Hinting, by_object
 from ruvllm.reprs import shortened
 from ruvllm.routing.encoders import EncoderSet
 from ruvllm.routing.prebuilt import RouterArtifacts
-from ruvllm.routing.router import checked_text
+from ruvllm.routing.router import SharedModel, checked_text
 from ruvllm.routing.service import Fit, RoutingService
-from ruvllm.state.names import SpaceScopedStore
+from ruvllm.state.names import PULLED, SpaceScopedStore
 from ruvllm.state.steps import Steps
 from ruvllm.state.store import Store
 from ruvllm.types import Agent, Decision, Team, Tier
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ruvllm.inference.backend import Backend
     from ruvllm.inference.library import Tell
     from ruvllm.jobs import JobRun, Jobs
+    from ruvllm.learning.federated.client import FederatedClient
     from ruvllm.learning.patterns import Pattern
     from ruvllm.memory.memory import MemoryStore
     from ruvllm.query.learners import Learners
@@ -80,19 +81,13 @@ class RuvLLM(Hinting):
     """
 
     INSTEAD: ClassVar = {
-        "process": "query",
-        "generate": "query",
-        "shutdown": "close",
-        "add_memory": "memory.add",
-        "search_memory": "memory.search",
-        "force_learn": "learning.engine.force_learn, or run_jobs",
-        "find_patterns": "learning.engine.find_patterns",
+        "process": "query", "generate": "query", "create_session": "new_session", "get_stats": "stats()",
+        "add_memory": "memory.add", "search_memory": "memory.search", "shutdown": "close",
+        "find_patterns": "learning.engine.find_patterns", "force_learn": "learning.engine.force_learn, or run_jobs",
         "similarity": "embed: the product of two vectors is their cosine",
         "batch_query": "query for each, or aquery in asyncio.gather",
-        "create_session": "new_session",
-        "get_stats": "stats()",
         "save": "run_jobs, which writes what waits, or close",
-    }
+    }  # fmt: skip
 
     def __init__(
         self,
@@ -123,7 +118,7 @@ class RuvLLM(Hinting):
         self.encoders = EncoderSet(self._shipped, self._artifacts, encoder or self.config.encoder)
         self.store = Store(state) if state is not None else Store()
         tier_model = self.config.router.tier_model
-        self.routing = RoutingService(self.encoders, self._artifacts, self.store, chosen, tier_model)
+        self.routing = RoutingService(self.encoders, self._artifacts, self.store, chosen, tier_model, self._pulled)
         self._memory: MemoryStore | None = None
         self._queries: QueryService | None = None
         self._sizing: ModelChooser | None = None
@@ -183,6 +178,13 @@ class RuvLLM(Hinting):
         return self.queries.learners
 
     @property
+    def federated(self) -> FederatedClient:
+        """Learning together with other installations through a coordinator, without sharing a text."""
+        from ruvllm.learning.federated.client import FederatedClient
+
+        return FederatedClient(self.store, self.routing, self.config.federated)
+
+    @property
     def jobs(self) -> Jobs:
         """All background work."""
         if self._jobs is None:
@@ -203,12 +205,7 @@ class RuvLLM(Hinting):
         return self.routing.agent(name)
 
     def route(self, text: str, top: int = 3) -> Decision:
-        """The agent, confidence and tier for a task. Raises InputError: the text is empty or far too large.
-
-        Args:
-            text: the task as a person would type it.
-            top: how many alternatives to name.
-        """
+        """The agent, confidence and tier for a task, and the `top` next best. Raises InputError: an unusable text."""
         return run_now(self.routing.route(text, top))
 
     async def aroute(self, text: str, top: int = 3) -> Decision:
@@ -338,11 +335,9 @@ class RuvLLM(Hinting):
         return self.queries.rlm(backend, **settings)
 
     def new_session(self, metadata: Mapping[str, Any] | None = None, id: str | None = None) -> Session:
-        """Begin a conversation. Raises InputError: the id is taken, or unusable.
+        """Begin a conversation, with facts for the caller's use, under an id of the caller's or a random one.
 
-        Args:
-            metadata: facts for the caller's use.
-            id: a name of the caller's; a random one when None.
+        Raises InputError: the id is taken, or unusable.
         """
         return self.queries.sessions.new(metadata, id).snapshot()
 
@@ -399,11 +394,9 @@ class RuvLLM(Hinting):
     def orchestrator(
         self, backends: Sequence[BackendProfile], *, budget: float | None = None, **settings: Any
     ) -> LLMOrchestrator:
-        """What chooses among LLM backends and learns from outcomes. See `ModelChooser.make`.
+        """What chooses among LLM backends within a mean budget in US dollars a prompt, and learns from outcomes.
 
-        Args:
-            budget: mean US dollars of a prompt; None for the best quality / (cost · latency).
-            settings: of `LLMOrchestrator`.
+        See `ModelChooser.make`; `settings` are those of `LLMOrchestrator`.
         """
         return self.sizing.make(backends, budget, self.learning.size_outcomes(), **settings)
 
@@ -517,6 +510,13 @@ class RuvLLM(Hinting):
         if self._queries is not None:
             open_: Any = self._queries.writers.backends  # by Tier: a Mapping's keys are invariant
             self._backends, self._queries = open_, None
+
+    def _pulled(self) -> SharedModel | None:
+        if not self.store.digest(PULLED):
+            return None
+        from ruvllm.learning.federated.client import pulled_model
+
+        return pulled_model(self.store, self.encoders.static.dim, self.steps)
 
     def _read(self, agents: object) -> list[Agent]:
         chosen, problems = given_agents(agents, self.host.cache)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, suppress
 from typing import Any
 
 from msgspec import UNSET, convert, to_builtins
+from msgspec.json import encode
 
 from ruvllm import Decision, InputError, StoreError, Team, Tier, __version__
 from ruvllm.query.responses import Constraints, Response, Session, rlm_settings
 from ruvllm.query.sessions import new_id
-from ruvllm.rlm.answers import RlmAnswer
+from ruvllm.rlm.answers import Answered, Delta, Planned, RlmAnswer, RlmEvent
 from ruvllm.state.record import Memory
 from ruvllm.state.transfer import UNFIT
 from ruvllm_edge import schemas as s
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.metrics import MEDIA
-from ruvllm_edge.operations import Call, Operation, Reply
-from ruvllm_edge.problems import Problem
+from ruvllm_edge.operations import Call, Operation, Reply, Stream
+from ruvllm_edge.problems import CALLER, Problem, problem_of
 
 __all__ = ["OPERATIONS"]
 
@@ -34,10 +36,15 @@ async def route_complex(edge: Edge, call: Call) -> Team:
     return await edge.llm.aroute_complex(call.body.text)
 
 
-async def query(edge: Edge, call: Call) -> Response | RlmAnswer:
+async def query(edge: Edge, call: Call) -> Response | RlmAnswer | Stream:
     """An answer by the tier's backend, with what memory knows; a deep one is put together from those to its parts."""
     given = to_builtins(call.body)
     text, deep, session_id = given.pop("query"), given.pop("deep"), given.pop("session_id")
+    if given.pop("stream"):
+        if not deep:
+            fix = 'give "deep": true with it; /v1/chat/completions streams other answers'
+            raise Problem(422, "only a deep query is streamed here", field="stream", fix=fix)
+        return await _streamed(edge, text, given | {"session_id": session_id})
     if deep:
         return await _deep(edge, text, given | {"session_id": session_id})
     session = None if session_id is None else _session_of(edge, call, session_id, "session").id
@@ -48,9 +55,35 @@ async def query(edge: Edge, call: Call) -> Response | RlmAnswer:
 
 async def _deep(edge: Edge, text: str, given: dict[str, Any]) -> RlmAnswer:
     answer = await edge.llm.queries.answer_deep(text, **rlm_settings(given))
+    _count(edge, answer)
+    return answer
+
+
+def _count(edge: Edge, answer: RlmAnswer) -> None:
     tiers, usage = edge.llm.queries.writers.tiers, answer.usage
     edge.metrics.answer(tiers.at(Tier.LARGE).name, usage.prompt_tokens, usage.completion_tokens, 0.0)
-    return answer
+
+
+async def _streamed(edge: Edge, text: str, given: dict[str, Any]) -> Stream:
+    """Whatever fails before the first event is raised here: it can still have a status."""
+    events = edge.llm.queries.stream_deep(text, **rlm_settings(given))
+    return Stream(_encoded(edge, await anext(events), events))
+
+
+async def _encoded(edge: Edge, event: RlmEvent | None, events: AsyncGenerator[RlmEvent, None]) -> AsyncIterator[bytes]:
+    async with aclosing(events):
+        try:
+            while event is not None:
+                if isinstance(event, RlmAnswer):
+                    _count(edge, event)
+                yield _event(_EVENTS[type(event)], event)
+                event = await anext(events, None)
+        except Exception as error:
+            yield _event("error", problem_of(error).body(CALLER.get().request_id))
+
+
+def _event(name: str, data: Any) -> bytes:
+    return f"event: {name}\ndata: ".encode() + encode(data) + b"\n\n"
 
 
 async def feedback(edge: Edge, call: Call) -> s.Learnt:
@@ -71,7 +104,7 @@ async def feedback(edge: Edge, call: Call) -> s.Learnt:
         if getattr(body, field) is None:
             fix = "give text and agent (a task is this agent's), or request_id and rating (how an answer was)"
             raise Problem(422, f"{field} is missing", field=field, fix=fix)
-    await edge.llm.afeedback(str(body.text), str(body.agent), body.weight)
+    await edge.llm.afeedback(str(body.text), str(body.agent), body.weight, body.right)
     return s.Learnt()
 
 
@@ -213,6 +246,7 @@ async def metrics(edge: Edge, _: Call) -> Reply:
 
 
 _BYTES = b"application/octet-stream"
+_EVENTS = {Planned: "planned", Answered: "answered", Delta: "delta", RlmAnswer: "answer"}
 _TASK = {"text": "fix the memory leak in the cache module"}
 _FEEDBACK = {"text": "polish the copper kettle", "agent": "reviewer"}
 _AGENT = {"name": "baker", "description": "Bakes bread and cakes.", "examples": ["bake a sourdough loaf"]}
@@ -229,7 +263,7 @@ def _query(path: str) -> Operation:
     body = {"query": "When do we deploy?"}
     return Operation(
         "POST", path, query, "Answer a question", s.QueryBody, answer=Response | RlmAnswer, tag="answers", waits=True,
-        example=body,
+        example=body, media=("application/json", "text/event-stream"),
     )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ HEADERS = {
     "referrer-policy": "no-referrer",
     "vary": "accept-encoding",
     "x-content-type-options": "nosniff",
+    "x-ruvllm-api": "v1",  # the page can ask who serves it: any static host can
 }
 _HASHED = re.compile(r"[-/][0-9a-f]{10}[./]|-[\w-]{8}\.(?:js|css)$")
 _TYPES = {

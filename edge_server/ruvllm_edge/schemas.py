@@ -75,6 +75,7 @@ class QueryBody(Struct):
     min_p: float | None = None
     repeat_penalty: float | None = None
     deep: Annotated[bool, Meta(description="take it apart, and answer its parts first: see RlmAnswer")] = False
+    stream: Annotated[bool, Meta(description="with deep: events planned, answered, delta, answer as they come")] = False
 
 
 class FeedbackBody(Struct):
@@ -90,6 +91,7 @@ class FeedbackBody(Struct):
     rating: Annotated[float, Meta(ge=1, le=5, description="1 bad, 5 good")] | None = None
     correction: str | None = None
     task_success: bool | None = None
+    right: Annotated[bool, Meta(description="false: the text does not belong to the agent")] = True
 
 
 class Learnt(Struct):

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
+from pathlib import Path
+from threading import Thread
 
 import pytest
 from hosting import Site
 from pages import QUICK, SURE, UNSURE, agent, ask, load, open_playground, refused, route, until
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
+from ruvllm import RuvLLM
+from ruvllm_edge import Settings
+from ruvllm_edge.serve import bound, make_server
+
 Shot = Callable[[Page, str], None]
+PARTS = "when is the staging database reset and when is production backed up?"
 QUESTION = "when does staging lose its data?"
 BACKENDS = [
     {"name": "small", "cost": 0.0002, "latency": 300, "quality": 0.7},
@@ -92,6 +100,35 @@ def test_a_query_in_parts(page: Page, site: Site, shot: Shot) -> None:
     page.keyboard.press("Enter")
     expect(panel).to_contain_text("best answered whole")
     expect(boxes).to_have_count(1)
+
+
+def test_the_parts_of_a_query_are_answered_from_what_the_page_remembers(page: Page, site: Site) -> None:
+    open_playground(page, site)
+    remember_samples(page)
+    panel = tab(page, "Parts")
+    page.get_by_role("textbox", name="Task").fill(PARTS)
+    page.keyboard.press("Enter")
+    panel.get_by_role("button", name="Answer its parts").click()
+    expect(panel.locator(".findings li")).to_have_count(2)
+    expect(panel).to_contain_text("of 2 parts answered from what is remembered")
+
+
+def test_a_page_of_a_ruvllm_server_has_the_parts_answered_there(page: Page, dist: Path) -> None:
+    llm = RuvLLM(encoder="static")
+    llm.memory.add("The staging database is reset every Friday.")
+    sock = bound("127.0.0.1", 0)
+    server = make_server(llm, Settings(web=dist, log_level="error"))
+    thread = Thread(target=lambda: asyncio.run(server.serve([sock])))
+    thread.start()
+    try:
+        page.goto(f"http://127.0.0.1:{sock.getsockname()[1]}/")
+        route(page, PARTS)
+        panel = tab(page, "Parts")
+        panel.get_by_role("button", name="Answer its parts").click()
+        expect(panel.locator(".together")).to_contain_text("Friday")
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 def test_notes_are_found_answered_linked_kept_and_forgotten(page: Page, site: Site, shot: Shot) -> None:

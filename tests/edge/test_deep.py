@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 from conftest import Running, Writer, serving
 
@@ -45,3 +48,49 @@ def test_what_the_parts_of_a_query_do_not_know_is_refused_by_name(edge: Running,
     answer = edge.post("/v1/query", {"query": QUERY, "deep": True, field: value})
     assert (answer.status_code, answer.json()["field"]) == (422, field)
     assert answer.json()["fix"]
+
+
+def events_of(edge: Running, body: dict[str, Any]) -> list[tuple[str, Any]]:
+    with edge.client.stream("POST", "/v1/query", json=body) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        found = [event.split("\ndata: ", 1) for event in "".join(answer.iter_text()).split("\n\n") if event]
+    return [(name.removeprefix("event: "), json.loads(data)) for name, data in found]
+
+
+def test_the_answers_to_the_parts_come_before_what_is_made_of_them(edge: Running, writer: Writer):
+    edge.post("/v1/memory", {"memories": MEMORIES})
+    writer.asked.clear()
+    events = events_of(edge, {"query": QUERY, "deep": True, "stream": True})
+    names = [name for name, _ in events]
+    assert names[:3] == ["planned", "answered", "answered"]
+    assert (names[-1], set(names[3:-1])) == ("answer", {"delta"})
+    answer = events[-1][1]
+    assert [part["text"] for part in events[0][1]["plan"]["parts"]] == [row["query"] for row in answer["findings"]]
+    assert {row["finding"]["query"] for name, row in events if name == "answered"} == {
+        row["query"] for row in answer["findings"]
+    }
+    text = ""
+    for name, row in events:
+        if name == "delta":
+            text = row["text"] if row["restart"] else text + row["text"]
+    assert text.strip()
+    assert text.split() == answer["text"].split()
+
+
+def test_a_part_arrives_while_another_is_still_waited_for():
+    writer = Writer(held_after=0)
+    with serving(RuvLLM(encoder="static", backends={"small": writer})) as edge:
+        edge.post("/v1/memory", {"memories": MEMORIES})
+        body = {"query": QUERY, "deep": True, "stream": True}
+        with edge.client.stream("POST", "/v1/query", json=body) as answer:
+            lines = answer.iter_lines()
+            assert next(lines) == "event: planned"  # no part has its answer yet
+            writer.go.set()
+            assert [line for line in lines if line.startswith("event:")][-1] == "event: answer"
+
+
+def test_a_stream_of_what_is_not_deep_is_refused_and_a_bad_limit_has_a_status(edge: Running):
+    refused = edge.post("/v1/query", {"query": QUERY, "stream": True})
+    assert (refused.status_code, refused.json()["field"]) == (422, "stream")
+    refused = edge.post("/v1/query", {"query": QUERY, "deep": True, "stream": True, "temperature": 9})
+    assert (refused.status_code, refused.json()["field"]) == (422, "temperature")

@@ -1,7 +1,10 @@
 /** The same interface over HTTP: an edge server answers, with the same JSON as the core. */
+import type * as contract from "./contract.js";
 import { closedError, RuvllmError } from "./errors.js";
 import { json, options as plainOptions, stateBytes } from "./plain.js";
-import type { Added, Agent, AgentFile, Decision, Embeddings, Router, Stats, Team } from "./types.js";
+import type {
+  Added, Agent, AgentFile, Decision, DeepAnswer, DeepEvent, DeepOptions, Embeddings, Router, Stats, Team,
+} from "./types.js";
 
 export interface HttpOptions {
   /** Sent with each request, e.g. `authorization`. */
@@ -10,13 +13,14 @@ export interface HttpOptions {
   timeout?: number;
 }
 
-type Json = Record<string, unknown>;
-
-/** How far the server is with agents that it acknowledged already. */
-interface Fitting {
-  done: number;
-  problem?: string;
+/** What a server's deep queries may be held to. */
+export interface DeepLimits {
+  max_tokens?: number;
+  temperature?: number;
+  max_latency_ms?: number;
 }
+
+type Json = Record<string, unknown>;
 
 const POLL = 500; // milliseconds between two looks at it
 
@@ -35,16 +39,29 @@ export class HttpRouter implements Router {
   }
 
   async route(text: string, options: { top?: number } = {}): Promise<Decision> {
-    return this.#ask("POST", "route", { text, ...options }, isDecision);
+    return this.#ask("POST route", { text, ...options }, isDecision);
   }
 
   async routeComplex(text: string): Promise<Team> {
-    return this.#ask("POST", "route/complex", { text }, (data): data is Team => Array.isArray((data as Json)["members"]));
+    return this.#ask("POST route/complex", { text }, (data): data is Team => Array.isArray((data as Json)["members"]));
+  }
+
+  async queryDeep(query: string, { onEvent, ...limits }: DeepOptions & DeepLimits = {}): Promise<DeepAnswer> {
+    const body = json({ query, deep: true, stream: true, ...limits });
+    const headers = { "content-type": "application/json", accept: "text/event-stream" };
+    return this.#send("POST", "query", { headers, body }, async (response, url, alive) => {
+      for await (const { name, data } of eventsOf(response, alive)) {
+        if (name === "error") throw refused(response, url, data);
+        if (name === "answer" && isDeepAnswer(data)) return data;
+        onEvent?.({ type: name, ...(data as object) } as DeepEvent);
+      }
+      throw strange(url);
+    });
   }
 
   async embed(texts: string[]): Promise<Embeddings> {
     json({ texts });
-    const { data } = await this.#ask("POST", "embeddings", { input: texts }, isEmbeddings).catch(asTexts);
+    const { data } = await this.#json("POST", "embeddings", { input: texts }, isEmbeddings).catch(asTexts);
     const rows = [...data].sort((a, b) => a.index - b.index).map((row) => row.embedding);
     const dim = rows[0]?.length ?? 0;
     const out = new Float32Array(rows.length * dim);
@@ -57,16 +74,16 @@ export class HttpRouter implements Router {
       throw new RuvllmError("agents is no list", { name: "InputError", field: "agents", fix: "pass agents, or files" });
     }
     const files = agents.some((agent) => "text" in Object(agent));
-    return this.#fitted(await this.#ask("PUT", "agents", files ? { files: agents } : { agents }, isAdded));
+    return this.#fitted(await this.#ask("PUT agents", files ? { files: agents as AgentFile[] } : { agents: agents as Json[] }, isAdded));
   }
 
   /** Forgets all agents that were added to the server's, by whomever. */
   async resetAgents(): Promise<Added> {
-    return this.#fitted(await this.#ask("DELETE", "agents", undefined, isAdded));
+    return this.#fitted(await this.#ask("DELETE agents", undefined, isAdded));
   }
 
   /** Many agents are fitted behind the server's answer; until then tasks are routed among those before. */
-  async #fitted(added: Added & { fitting?: Fitting }): Promise<Added> {
+  async #fitted(added: contract.AgentsChanged): Promise<Added> {
     let { fitting, ...rest } = added;
     while (fitting) {
       if (fitting.problem) {
@@ -74,22 +91,21 @@ export class HttpRouter implements Router {
         throw new RuvllmError(fitting.problem, { name: "InputError", field: "agents", fix });
       }
       await new Promise((resolve) => setTimeout(resolve, POLL));
-      fitting = ((await this.#ask("GET", "agents", undefined, isAgents)) as { fitting?: Fitting }).fitting;
+      fitting = (await this.#ask("GET agents", undefined, isAgents)).fitting;
     }
     return rest;
   }
 
   async agents(): Promise<Agent[]> {
-    const data = await this.#ask("GET", "agents", undefined, isAgents);
-    return Array.isArray(data) ? data : data.agents;
+    return (await this.#ask("GET agents", undefined, isAgents)).agents;
   }
 
   async feedback(text: string, agent: string, weight = 1): Promise<void> {
-    await this.#ask("POST", "feedback", { text, agent, weight }, anything);
+    await this.#ask("POST feedback", { text, agent, weight }, anything);
   }
 
   async stats(): Promise<Stats> {
-    return { ...(await this.#ask("GET", "stats", undefined, isStats)), endpoint: this.#base };
+    return { ...(await this.#ask("GET stats", undefined, isStats)), endpoint: this.#base };
   }
 
   /** The server's whole state, of all its users; it has to allow that (RUVLLM_MAX_STATE). */
@@ -107,7 +123,15 @@ export class HttpRouter implements Router {
     this.#closing.abort(closedError("router"));
   }
 
-  async #ask<T>(method: string, path: string, body: unknown, is: (data: unknown) => data is T): Promise<T> {
+  /** One of the server's calls; `is` looks whether its answer can be one, or a narrower one. */
+  #ask<C extends keyof contract.Calls, T extends contract.Calls[C]["answer"]>(
+    call: C, body: contract.Calls[C]["body"], is: (data: unknown) => data is T,
+  ): Promise<T> {
+    const [method = "", path = ""] = call.split(" ");
+    return this.#json(method, path, body, is);
+  }
+
+  async #json<T>(method: string, path: string, body: unknown, is: (data: unknown) => data is T): Promise<T> {
     const init: RequestInit =
       body === undefined ? {} : { headers: { "content-type": "application/json" }, body: json(body as object) };
     return this.#send(method, path, init, async (response) => {
@@ -117,19 +141,26 @@ export class HttpRouter implements Router {
     });
   }
 
-  /** One request, with a time limit that holds until its answer is read. */
-  async #send<T>(method: string, path: string, init: RequestInit, read: (response: Response) => Promise<T>): Promise<T> {
+  /** One request, with a time limit that holds until its answer is read, or from one piece of it to the next. */
+  async #send<T>(
+    method: string, path: string, init: RequestInit, read: (response: Response, url: string, alive: () => void) => Promise<T>,
+  ): Promise<T> {
     const url = `${this.#base}v1/${path}`;
     const abort = new AbortController();
     const stop = () => abort.abort(this.#closing.signal.reason);
-    const timer = setTimeout(() => abort.abort(tooSlow(url, this.#timeout)), this.#timeout);
+    const late = () => abort.abort(tooSlow(url, this.#timeout));
+    let timer = setTimeout(late, this.#timeout);
+    const alive = () => {
+      clearTimeout(timer);
+      timer = setTimeout(late, this.#timeout);
+    };
     this.#closing.signal.addEventListener("abort", stop);
     if (this.#closing.signal.aborted) stop();
     try {
       const headers = { accept: "application/json", ...(init.headers as Record<string, string>), ...this.#headers };
       const response = await fetch(url, { ...init, method, headers, signal: abort.signal });
       if (!response.ok) throw refused(response, url, parse(await response.text()));
-      return await read(response);
+      return await read(response, url, alive);
     } catch (error) {
       if (error instanceof RuvllmError) throw error;
       if (abort.signal.aborted && abort.signal.reason instanceof RuvllmError) throw abort.signal.reason;
@@ -162,6 +193,27 @@ function asTexts(error: unknown): never {
   throw new RuvllmError(message, { name, field: error.field.replace("input", "texts"), fix });
 }
 
+/** The server-sent events of a response as they come. */
+async function* eventsOf(response: Response, alive: () => void): AsyncGenerator<{ name: string; data: unknown }> {
+  const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
+  let waiting = "";
+  try {
+    for (;;) {
+      const { value = "", done } = (await reader?.read()) ?? { done: true };
+      alive();
+      const whole = (waiting + value).split("\n\n");
+      waiting = whole.pop() ?? "";
+      for (const event of whole) {
+        const [, name, data] = /^event: (\w+)\ndata: (.*)$/s.exec(event) ?? [];
+        if (name && data) yield { name, data: parse(data) };
+      }
+      if (done) return;
+    }
+  } finally {
+    await reader?.cancel().catch(() => undefined);
+  }
+}
+
 function parse(text: string): unknown {
   if (!text) return null;
   try {
@@ -171,7 +223,7 @@ function parse(text: string): unknown {
   }
 }
 
-function anything(data: unknown): data is unknown {
+function anything(data: unknown): data is contract.Learnt {
   return data !== undefined;
 }
 
@@ -180,18 +232,23 @@ function isDecision(data: unknown): data is Decision {
   return typeof row?.agent === "string" && typeof row.confidence === "number" && Array.isArray(row.alternatives);
 }
 
-function isStats(data: unknown): data is Stats {
-  const row = data as Partial<Stats> | null;
+function isDeepAnswer(data: unknown): data is DeepAnswer {
+  const row = data as Partial<DeepAnswer> | null;
+  return typeof row?.text === "string" && Array.isArray(row.findings);
+}
+
+function isStats(data: unknown): data is contract.Stats {
+  const row = data as Partial<contract.Stats> | null;
   return typeof row?.agents === "number" && typeof row.encoder === "string";
 }
 
-function isAdded(data: unknown): data is Added {
-  const row = data as Partial<Added> | null;
+function isAdded(data: unknown): data is contract.AgentsChanged {
+  const row = data as Partial<contract.AgentsChanged> | null;
   return typeof row?.agents === "number" && Array.isArray(row.problems);
 }
 
-function isAgents(data: unknown): data is Agent[] | { agents: Agent[] } {
-  const rows = Array.isArray(data) ? data : (data as Json | null)?.["agents"];
+function isAgents(data: unknown): data is contract.Agents {
+  const rows = (data as Json | null)?.["agents"];
   return Array.isArray(rows) && rows.every((row) => typeof (row as Json | null)?.["name"] === "string");
 }
 

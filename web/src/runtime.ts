@@ -1,18 +1,15 @@
 /** All that a router in this page or process can be asked; methods that a server has too are named as there. */
-import type { Added, Agent, AgentFile, Decision, Embeddings, Router, Stats, Team } from "./types.js";
+import type { Call } from "./contract.js";
+import type {
+  Added, Agent, AgentFile, Decision, DeepAnswer, DeepEvent, DeepOptions, Embeddings, Router, Stats, Team,
+} from "./types.js";
 import type {
   Answer, Applied, BackendOptions, BackendProfile, BackendStats, Choice, EdgeKind, KeptFeedback, Limits, Memory,
   MemoryGraph, MemoryHit, MemoryStats, NewMemory, Outcome, Pattern, Plan, Reliability, Said,
 } from "./workbench.js";
 
+export type { Call } from "./contract.js";
 export type * from "./workbench.js";
-
-/** The names of its methods in Python. */
-export type Call =
-  | "add_agents" | "add_memory" | "agents" | "backend_stats" | "decompose" | "embed" | "feedback" | "feedback_list"
-  | "forget_memory" | "learn_patterns" | "link_memory" | "memories" | "memory_graph" | "memory_stats" | "patterns"
-  | "query" | "rate" | "record_outcome" | "reliability" | "reset_agents" | "route" | "route_complex" | "save_backends"
-  | "search_memory" | "select" | "set_backends" | "stats" | "undo_feedback";
 
 /** Whose results the state file keeps; those of `record_outcome` once no more have come for a moment. */
 export const CHANGES: ReadonlySet<Call> = new Set<Call>([
@@ -68,6 +65,13 @@ export abstract class Runtime implements Router {
   /** The answer to a question, from memory, with its sources. */
   query(query: string, options: { max_tokens?: number } = {}): Promise<Answer> {
     return this.ask("query", { query, ...options });
+  }
+
+  /** The answer to a complex query, put together from those to its parts; here from memory, with their sources. */
+  async queryDeep(query: string, { onEvent }: DeepOptions = {}): Promise<DeepAnswer> {
+    const { events, answer } = await this.ask<{ events: DeepEvent[]; answer: DeepAnswer }>("query_deep", { query });
+    for (const event of events) onEvent?.(event);
+    return answer;
   }
 
   /** How an answer was, 1 (bad) to 5 (good); null where only more is said. */

@@ -3,151 +3,45 @@
  * and of the HTTP API; names inside a result keep Python's spelling.
  */
 
-/** 1: no LLM at all; 2: a small LLM; 3: a large one. */
-export type Tier = 1 | 2 | 3;
+import type * as contract from "./contract.js";
+
+export type { AgentFile, Candidate, Evidence, Finding, JobRun, Passage, Team, TeamMember, Tier } from "./contract.js";
 
 /** What to do with a decision: take it, let a person confirm it, or ask someone stronger. */
 export type Action = "use" | "confirm" | "escalate";
 
-/** A specialised agent that tasks can be routed to. */
-export interface Agent {
-  name: string;
-  description?: string;
-  category?: string;
-  keywords?: string[];
-  /** Tasks that belong to this agent. */
-  examples?: string[];
-  /** Pins the model tier; with neither `tier` nor `model`, the task's difficulty decides. */
-  tier?: Tier | null;
-  model?: string | null;
-  tools?: string[];
-}
-
-/** A file as a person dropped it: `agents/reviewer.md` and its text. */
-export interface AgentFile {
-  path: string;
-  text: string;
-}
-
-/** One agent with the calibrated probability that it is the right one. */
-export interface Candidate {
-  agent: string;
-  confidence: number;
-}
-
-/** Why a decision came out as it did. */
-export interface Evidence {
-  /** Words of the task that match the agent's own. */
-  keywords: string[];
-  /** The agent's nearest examples, each with its cosine. */
-  examples: [string, number][];
-  /** Feature name to value for the chosen agent. */
-  scores: Record<string, number>;
-}
+/** A specialised agent that tasks can be routed to; all but its name may be left out. */
+export type Agent = Pick<contract.Agent, "name"> & Partial<contract.Agent>;
 
 /** The answer to one task. */
-export interface Decision {
-  agent: string;
-  /** Calibrated probability that the agent is right. */
-  confidence: number;
-  tier: Tier;
+export interface Decision extends contract.Decision {
   action: Action;
-  /** Calibrated probability that no agent fits. */
-  out_of_scope: number;
-  /** The next best, best first. */
-  alternatives: Candidate[];
-  /** What decided: "static", "ruvltra" or "cascade" (both together). */
-  encoder: string;
-  evidence: Evidence;
-  /** Stage to microseconds. */
-  timings_us: Record<string, number>;
-  cached: boolean;
   /** Where `tier` comes from. */
   choice: ModelChoice;
 }
 
 /** How strong a model a task gets, and who says so. */
-export interface ModelChoice {
-  tier: Tier;
-  by: "request" | "limits" | "agent" | "edit" | "outcomes" | "sizes" | "difficulty" | "escalation" | "default";
-  why: string;
-  /** US dollars that an answer is expected to take. */
-  cost: number;
-  latency_ms: number;
-  /** "" where none is configured. */
-  backend: string;
-  /** The other tiers that the limits allow. */
-  others: Tier[];
-}
+export type ModelChoice = contract.Choice;
 
-/** One part of a compound task and the agent that takes it. */
-export interface TeamMember {
-  agent: string;
-  role: string;
-  task: string;
-  confidence: number;
-}
-
-/** The agents that take a compound task together, in working order. */
-export interface Team {
-  members: TeamMember[];
-  tier: Tier;
-}
-
-/** One run of background work. */
-export interface JobRun {
-  name: string;
-  /** What it did; empty when it was stopped or failed. */
-  outcome: string;
-  seconds: number;
-  /** It took longer than it may; it is tried again, with more time. */
-  stopped: boolean;
-  /** When it ended, in seconds since 1970. */
-  at: number;
-  error: string;
-}
 
 /** A kind of background work: when it last ran, and when it may again, if there is anything to do. */
-export interface Job {
-  name: string;
-  /** Seconds from one run to the next. */
-  interval: number;
-  due: boolean;
-  /** Seconds since 1970. */
-  next: number;
-  last: JobRun | null;
-  failure: JobRun | null;
-}
+export type Job = contract.JobStatus;
 
-/** What a router holds and has done. */
-export interface Stats {
-  agents: number;
-  /** The mode at this moment: "static" until RuvLTRA has arrived and read the agents, then "cascade". */
-  encoder: string;
+/** What a router holds and has done; a server and a page say different things beside the first two. */
+export interface Stats extends Pick<contract.Stats, "agents" | "encoder">, Partial<Omit<contract.Stats, "agents" | "encoder">> {
   /** How often feedback was fitted once more in the background; a server does not say. */
   reviews?: number;
-  /** Background work: writing, reviews, distilling and the like. */
-  jobs?: Job[];
-  /** How many agents were added to those it was loaded with. */
-  own_agents?: number;
   [name: string]: unknown;
 }
 
 /** An agent file that was skipped, and how to mend it. */
-export interface Problem {
-  field: string;
-  message: string;
-  fix: string;
-}
+export type Problem = contract.ProblemRow;
 
-/** The result of `addAgents` and `resetAgents`. */
-export interface Added {
-  /** How many agents there are now. */
-  agents: number;
-  problems: Problem[];
-  /** Whether this browser has kept that for later visits, or the server for its next start. */
-  kept?: boolean;
-}
+/** The result of `addAgents` and `resetAgents`; whether this browser, or the server, has kept that. */
+export type Added = Pick<contract.AgentsChanged, "agents" | "problems"> & Partial<Pick<contract.AgentsChanged, "kept">>;
+
+/** The answer to a complex query, with [n] for source n. */
+export type DeepAnswer = contract.RlmAnswer;
 
 /** Rows of unit vectors, `data.length / dim` of them, one after the other. */
 export interface Embeddings {
@@ -175,7 +69,7 @@ export interface LoadOptions {
   /** The folder that `make web` built; by default the one this module was loaded from. */
   baseURL?: string | URL;
   /** Agents, or agent files, to route among; the built-in catalog by default. */
-  agents?: Agent[] | AgentFile[];
+  agents?: Agent[] | contract.AgentFile[];
   /** "cascade" (default) answers by the table and asks RuvLTRA when that is unsure. */
   encoder?: "cascade" | "static" | "ruvltra";
   onProgress?: (progress: LoadProgress) => void;
@@ -198,16 +92,28 @@ export interface LoadOptions {
   offline?: boolean;
 }
 
+/** What is heard of a deep query before its answer; `restart` takes back what was written. */
+export type DeepEvent =
+  | { type: "planned"; plan: { parts: { text: string; after: number[] }[] }; depth: number }
+  | { type: "answered"; finding: contract.Finding }
+  | { type: "delta"; text: string; restart: boolean };
+
+export interface DeepOptions {
+  onEvent?: (event: DeepEvent) => void;
+}
+
 /** Routes tasks to agents and learns from feedback, wherever it runs. */
 export interface Router {
   /** The agent, confidence and tier for a task. */
   route(text: string, options?: { top?: number }): Promise<Decision>;
   /** The agents that take a compound task together. */
-  routeComplex(text: string): Promise<Team>;
+  routeComplex(text: string): Promise<contract.Team>;
+  /** The answer to a complex query, put together from those to its parts, which `onEvent` hears as they come. */
+  queryDeep(query: string, options?: DeepOptions): Promise<DeepAnswer>;
   /** Unit vectors in the shared space. */
   embed(texts: string[]): Promise<Embeddings>;
   /** More agents; one of the same name is replaced. Added to the built-in ones, they are there again at the next visit. */
-  addAgents(agents: Agent[] | AgentFile[]): Promise<Added>;
+  addAgents(agents: Agent[] | contract.AgentFile[]): Promise<Added>;
   /** Forget the added ones: back to those it was loaded with. */
   resetAgents(): Promise<Added>;
   agents(): Promise<Agent[]>;

@@ -2,6 +2,7 @@
  * The shapes of what runs beside routing: memory, answers from it, sub-queries, the choice of LLM backends, what
  * feedback taught. They are those of Python and of the HTTP API.
  */
+import type * as contract from "./contract.js";
 import type { Decision, ModelChoice } from "./types.js";
 
 /** What a memory is, and what an edge between two of them means. */
@@ -59,34 +60,16 @@ export interface MemoryStats {
   dim: number;
 }
 
-export interface Source {
-  id: number;
-  text: string;
-  score: number;
+export interface Source extends contract.Source {
   kind: NodeKind;
-  hops: number;
 }
 
 /** The answer to one question; `latency` is in microseconds. */
-export interface Answer {
-  request_id: string;
-  text: string;
-  agent: string;
-  /** Of the answer, by its backend; null where that tells none. */
-  confidence: number | null;
-  /** Where the question was routed, and how sure that is. */
+export interface Answer extends contract.Response {
   decision: Decision;
-  /** What the answer had to do without. */
-  warnings: string[];
-  tier: number;
   /** How strong a model was asked, who decided that, why, and what it was expected to cost and take. */
   choice: ModelChoice;
-  /** What to do about a route that is not sure; "" where it is. */
-  advice: string;
   sources: Source[];
-  routing: { model: string; backend: string };
-  cost: number;
-  latency: Record<string, number>;
 }
 
 /** What is said of an answer beside its rating. */
@@ -100,14 +83,7 @@ export interface Said {
 }
 
 /** What a rating changed. */
-export interface Applied {
-  /** "confirmed", "corrected" or "rejected"; "" where nothing was said of it: a rating is of the answer. */
-  agent: string;
-  memories: number;
-  edges: number;
-  remembered: number | null;
-  trajectory: boolean;
-}
+export type Applied = contract.Applied;
 
 export interface SubQuery {
   text: string;
@@ -182,16 +158,7 @@ export interface BackendStats {
   curve: { answers: number; spent: number; always_dearest: number; quality: number }[];
 }
 
-export interface Pattern {
-  id: number;
-  pattern_type: string;
-  route: string;
-  cluster_size: number;
-  avg_quality: number;
-  access_count: number;
-  contexts: string[];
-  actions: string[];
-}
+export type Pattern = Omit<contract.PatternRow, "created_at" | "last_accessed" | "metadata">;
 
 export interface KeptFeedback {
   id: number;

@@ -84,6 +84,17 @@ function suite(open) {
     assert.ok(team.members.every((member) => member.agent && member.role && member.task));
   });
 
+  test("a complex query is answered part by part, and the parts are heard before the whole", async () => {
+    const heard = [];
+    const answer = await llm.queryDeep("When is staging reset and when is production backed up?", { onEvent: (event) => heard.push(event) });
+    assert.equal(answer.findings.length, 2);
+    assert.deepEqual(heard.filter(({ type }) => type === "answered").map(({ finding }) => finding.query).sort(), answer.findings.map(({ query }) => query).sort());
+    assert.equal(heard[0].type, "planned");
+    assert.deepEqual(heard[0].plan.parts.map(({ text }) => text), answer.findings.map(({ query }) => query));
+    assert.ok(answer.text);
+    await rejected(llm.queryDeep(" "));
+  });
+
   test("feedback changes a later decision; export and import carry it", async () => {
     const taught = (await llm.route(UNSURE)).agent === "tester" ? "documenter" : "tester";
     for (let i = 0; i < 3; i++) await llm.feedback(UNSURE, taught);

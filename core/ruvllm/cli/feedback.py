@@ -9,6 +9,7 @@ import click
 
 from ruvllm.cli.answers import learnt_line
 from ruvllm.cli.console import plain
+from ruvllm.cli.endpoint import ask_server, endpoint_options
 from ruvllm.cli.options import agents_option, default_state, encoder_option, open_llm, state_of, state_option
 
 __all__ = ["feedback"]
@@ -24,6 +25,7 @@ __all__ = ["feedback"]
 @click.option("--correction", metavar="TEXT", help="The better answer, which is remembered instead.")
 @click.option("--agent", "right_agent", metavar="NAME", help="Who is right for the question of that answer.")
 @click.option("--success/--failure", default=None, help="Whether the task was solved.")
+@endpoint_options
 @agents_option
 @encoder_option
 @state_option
@@ -39,13 +41,15 @@ def feedback(
     correction: str | None,
     right_agent: str | None,
     success: bool | None,
+    endpoint: str,
+    key: str,
     agents: Path | None,
     encoder: str | None,
     state: Path | None,
 ) -> None:
     """Teach that TEXT belongs to AGENT, so that similar tasks go there; or say how an answer was.
 
-    It is kept in the state file, which `ruvllm route` and `ruvllm query` read.
+    It is kept in the state file, which `ruvllm route` and `ruvllm query` read; with --endpoint by a team's server.
 
     \b
     Examples:
@@ -53,6 +57,7 @@ def feedback(
       ruvllm feedback --wrong "check the contract terms" tester
       ruvllm feedback --weight 3 "rotate the API keys" security-manager
       ruvllm feedback --state ./team.db --agents .claude/agents "triage issue 12" triage
+      ruvllm feedback --endpoint https://team.example:3000 "check the contract terms" reviewer
       ruvllm feedback --request req-0c5e --rating 2 --correction "It is reset on Mondays."
     """
     path = state_of(ctx, state) or default_state()
@@ -64,6 +69,12 @@ def feedback(
         raise click.UsageError(f"{given[0]} {with_}.", ctx)
     if request is None and (text is None or agent is None):
         raise click.UsageError("Give TEXT and AGENT, or --request ID with --rating 1 to 5.", ctx)
+    if endpoint:
+        task = {"text": text, "agent": agent, "weight": weight, "right": not wrong if request is None else None}
+        body = said | {"request_id": request} if request is not None else task
+        ask_server(endpoint, key, "v1/feedback", body)
+        click.echo(f"Learnt by {plain(endpoint)}.")
+        return
     with open_llm(agents, encoder, path) as llm:
         if request is not None:
             click.echo(learnt_line(llm.feedback_request(request, **said), right_agent or ""))

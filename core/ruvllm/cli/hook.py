@@ -16,15 +16,19 @@ from typing import Any
 
 import click
 
-from ruvllm import Action, Agent, Decision, InputError, RuvLLM, RuvllmError, read_agents
+from ruvllm import Action, Agent, Decision, InputError, RuvLLM, RuvllmError, Tier, read_agents
 from ruvllm.cli.console import plain, print_json
+from ruvllm.cli.endpoint import ask_server, endpoint_options
 from ruvllm.cli.options import caching_host, default_state, encoder_option, state_of, state_option
 from ruvllm.disk_cache import user_cache
 from ruvllm.text.surrogates import well_formed
+from ruvllm.types import Candidate, Evidence
 
 __all__ = ["hook"]
 
 _EVENT = "UserPromptSubmit"
+_TEACHES_AT = "PostToolUse of Task or Agent"
+_UNCONFIRMED = 0.5  # weight of a choice that no person has confirmed
 _MOST_BYTES = 16_000_000  # of what arrives on stdin
 _MOST_SETTINGS = 4_000_000  # bytes of one of Claude Code's own files
 _MOST_PLUGINS, _MOST_FOLDERS = 200, 500
@@ -69,6 +73,8 @@ _COMMAND = re.compile(r"/([\w-]+)(:[\w:-]+)?(?!\S)")
 @click.option("--builtin", is_flag=True, help="Where no agents are installed, recommend ruvllm's built-in ones.")
 @encoder_option
 @state_option
+@endpoint_options
+@click.option("--teach", is_flag=True, help="At PostToolUse of an agent: learn that its task was this agent's.")
 @click.option(
     "--min-confidence",
     type=float,
@@ -84,6 +90,9 @@ def hook(
     builtin: bool,
     encoder: str | None,
     state: Path | None,
+    endpoint: str,
+    key: str,
+    teach: bool,
     min_confidence: float,
     debug: bool,
 ) -> None:
@@ -94,32 +103,62 @@ def hook(
     those above it, then the user's, then those of plugins. Whatever goes wrong, the prompt goes through as it was:
     there is no output and the exit code is 0.
 
+    With --endpoint a team's server decides, and with --teach it learns.
+
     \b
     In .claude/settings.json:
-      {"hooks": {"UserPromptSubmit": [{"hooks": [{"type": "command", "command": "ruvllm hook"}]}]}}
+      {"hooks": {"UserPromptSubmit": [{"hooks": [{"type": "command", "command": "ruvllm hook"}]}],
+                 "PostToolUse": [{"matcher": "Task|Agent", "hooks": [
+                   {"type": "command", "command": "ruvllm hook --teach --endpoint https://team.example:3000"}]}]}}
     """
-    event = _read()
-    prompt, session = well_formed(event["prompt"]), _Session(event.get("cwd"))
+    event = _read(teach)
+    session = _Session(event.get("cwd"))
+    path = state_of(ctx, state)
+    if teach:
+        text, agent = well_formed(event["tool_input"]["prompt"]), event["tool_input"].get("subagent_type")
+        installed = agents or session.agents()
+        if endpoint:
+            ask_server(endpoint, key, "v1/feedback", {"text": text, "agent": agent, "weight": _UNCONFIRMED})
+        elif installed and agent not in _CLIENTS:
+            with RuvLLM(installed, encoder="static", state=path or default_state(), host=caching_host()) as llm:
+                llm.feedback(text, agent, _UNCONFIRMED)
+        return
+    prompt = well_formed(event["prompt"])
     if not prompt.strip() or session.is_command(prompt):
         return
     chosen = agents or session.agents() or None
     if chosen is None and not builtin:
         fix = "put some into .claude/agents, name a folder with --agents, or give --builtin"
         raise InputError("no agent is installed in this session", field="agents", fix=fix)
-    known = state_of(ctx, state) or (default_state() if default_state().exists() else None)
+    known = None if endpoint else path or (default_state() if default_state().exists() else None)
     with RuvLLM(chosen, encoder=encoder or "static", state=known, host=caching_host()) as llm:
-        decision = llm.route(prompt)
-        ours = llm.agent(decision.agent).description != _CLIENTS.get(decision.agent) and bool(_name(decision.agent))
+        decision = _decided(ask_server(endpoint, key, "v1/route", {"text": prompt})) if endpoint else llm.route(prompt)
+        found = [agent for agent in llm.agents if agent.name == decision.agent]  # a server may have others
+        ours = any(agent.description != _CLIENTS.get(agent.name) for agent in found) and bool(_name(decision.agent))
     if ours and decision.confidence >= min_confidence and decision.out_of_scope < _OUT_OF_SCOPE:
         print_json({"hookSpecificOutput": {"hookEventName": _EVENT, "additionalContext": _context(decision)}})
 
 
-def _read() -> dict[str, Any]:
-    """The event. Raises InputError: it is none that asks for an agent."""
+def _decided(row: dict[str, Any]) -> Decision:
+    """A decision that came as JSON."""
+    evidence = row["evidence"]
+    examples = tuple((str(text), float(score)) for text, score in evidence["examples"])
+    why = Evidence(tuple(map(str, evidence["keywords"])), examples, {})
+    others = tuple(Candidate(one["agent"], one["confidence"]) for one in row["alternatives"])
+    return Decision(**row | {"tier": Tier(row["tier"]), "evidence": why, "alternatives": others})
+
+
+def _read(teach: bool) -> dict[str, Any]:
+    """The event. Raises InputError: it is none that asks for an agent, or none of an agent's work that teaches."""
     data = sys.stdin.buffer.read(_MOST_BYTES + 1)
     if len(data) > _MOST_BYTES:
         raise InputError(f"more than {_MOST_BYTES:,} bytes came in", field="stdin", fix="send one event")
     event = json.loads(data)
+    if teach:
+        given = event.get("tool_input") if isinstance(event, dict) else None
+        if not isinstance(given, dict) or not isinstance(given.get("prompt"), str):
+            raise InputError("the event has no agent's task", field="tool_input", fix=f"hook it to {_TEACHES_AT}")
+        return dict(event)
     if not isinstance(event, dict) or not isinstance(event.get("prompt"), str):
         raise InputError("the event has no prompt", field="prompt", fix=f"send an event of {_EVENT}")
     named = event.get("hook_event_name", _EVENT)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ruvllm import InputError, RuvLLM, StoreError
-from ruvllm.cli.console import plain, print_json, show_table, waiting
+from ruvllm.cli.console import plain, print_json, show_table, waiting, warn
+from ruvllm.cli.endpoint import key_option
 from ruvllm.cli.options import (
     agents_option,
     default_state,
@@ -19,7 +22,11 @@ from ruvllm.cli.options import (
     state_of,
     state_option,
 )
+from ruvllm.config import Config
 from ruvllm.encoders.protocol import no_pause, run_now
+
+if TYPE_CHECKING:
+    from ruvllm.learning.federated.client import RemoteCoordinator
 
 __all__ = ["learn"]
 
@@ -37,6 +44,8 @@ def learn() -> None:
       ruvllm learn list
       ruvllm learn undo 12
       ruvllm learn export adapter.safetensors
+      ruvllm learn push https://team.example:3000
+      ruvllm learn pull https://team.example:3000
     """
 
 
@@ -52,14 +61,18 @@ def _open(ctx: click.Context, agents: Path | None, encoder: str | None, state: P
 def status(ctx: click.Context, agents: Path | None, state: Path | None, as_json: bool) -> None:
     """How much feedback there is, and when each job last ran."""
     with _open(ctx, agents, None, state) as llm:
-        held = llm.stats()
+        held, federated = llm.stats(), llm.federated.status()
     jobs = held["jobs"]
     if as_json:
-        print_json({"state": held["state"], "feedback": held["feedback"], "jobs": jobs})
+        print_json({"state": held["state"], "feedback": held["feedback"], "federated": federated, "jobs": jobs})
         return
     rows = [(row["name"], _span(row["interval"]), _when(row), "yes" if row["due"] else "") for row in jobs]
     title = f"{held['feedback']:,} feedbacks in {held['state']}"
     show_table(title, ("Job", "Every", "Last run", "Due"), rows)
+    click.echo(
+        f"Federated: {federated['sent']:,} texts pushed, {federated['waiting']:,} not; "
+        f"others' feedback speaks for {federated['shared_agents']} agents."
+    )
 
 
 def _span(seconds: float) -> str:
@@ -92,7 +105,9 @@ def run(
     state: Path | None,
     as_json: bool,
 ) -> None:
-    """Run the background work that is due: review of feedback, patterns, sizes, retrieval, concepts.
+    """Run the background work that is due: review of feedback, patterns, sizes, retrieval, concepts, federated.
+
+    The last only where RUVLLM_FEDERATED_URL names a coordinator.
 
     A job that fails stops no other; the exit status is 1 then.
 
@@ -101,7 +116,8 @@ def run(
       ruvllm learn run
       ruvllm learn run --force --state ./team.db
     """
-    with _open(ctx, agents, encoder, state) as llm, waiting("learning"):
+    path = state_of(ctx, state) or default_state()
+    with open_llm(agents, encoder, path, Config.from_env()) as llm, waiting("learning"):
         llm.queries  # noqa: B018 - what was learnt from answers in other processes is looked at too
         runs = [run for run in llm.run_jobs(budget, force=force) if run.name != "write"]
         if llm.routing.unreviewed:  # a person who asks need not wait until there is much
@@ -185,3 +201,105 @@ def import_(ctx: click.Context, file: Path, state: Path | None) -> None:
         llm.learning.engine.adopt(arrays)
         llm.learning.engine.flush()
     click.echo(f"took up {len(arrays)} tensors")
+
+
+def _coordinator(url: str, key: str) -> RemoteCoordinator:
+    from ruvllm.learning.federated.client import RemoteCoordinator
+
+    if not url:
+        fix = "name a ruvllm server: `ruvllm learn push URL`, or set RUVLLM_FEDERATED_URL"
+        raise InputError("no coordinator is named", field="url", fix=fix)
+    return RemoteCoordinator(url, key)
+
+
+def _with_coordinator(command: Callable[..., None]) -> Callable[..., None]:
+    """What `push` and `pull` have in common."""
+    for option in (
+        json_option,
+        state_option,
+        key_option,
+        click.argument("url", envvar="RUVLLM_FEDERATED_URL", default=""),
+    ):
+        command = option(command)
+    return command
+
+
+@learn.command()
+@_with_coordinator
+@click.option("--least", type=click.IntRange(2, 1_000), help="Texts in a group that travels; 5 when left out.")
+@click.option("--epsilon", type=click.FloatRange(0.01, 100), help="Add noise that keeps this promise for each text.")
+@click.option("--all", "everything", is_flag=True, help="What has travelled before too, to another coordinator.")
+@click.pass_context
+def push(
+    ctx: click.Context,
+    url: str,
+    key: str,
+    state: Path | None,
+    as_json: bool,
+    least: int | None,
+    epsilon: float | None,
+    everything: bool,
+) -> None:
+    """Send what feedback has taught here to a coordinator: a ruvllm server at URL, or at RUVLLM_FEDERATED_URL.
+
+    Sums over groups of at least five texts of one agent travel, never a text; each text once. RUVLLM_FEDERATED_URL
+    makes servers and `ruvllm learn run` push and pull every hour by themselves.
+
+    \b
+    Examples:
+      ruvllm learn push https://team.example:3000
+      ruvllm learn push --epsilon 4 https://team.example:3000
+    """
+    coordinator, config = _coordinator(url, key), Config.from_env()
+    options = config.federated
+    options = replace(options, least=least or options.least, epsilon=epsilon or options.epsilon)
+    config = replace(config, federated=options)
+    with open_llm(None, "static", state_of(ctx, state) or default_state(), config) as llm, waiting("pushing"):
+        sent = run_now(llm.federated.push(coordinator, everything=everything))
+    if as_json:
+        print_json(asdict(sent))
+        return
+    waits = f"; {sent.waiting:,} wait for others of their agent" if sent.waiting else ""
+    click.echo(
+        f"Pushed {sent.texts:,} texts in {sent.groups:,} groups ({sent.bytes:,} bytes){waits}."
+        if sent.updates
+        else f"Nothing new to push{waits}."
+    )
+    if sent.refused:
+        warn(f"the coordinator refused {sent.refused:,} groups")
+
+
+@learn.command()
+@_with_coordinator
+@agents_option
+@click.option("--undo", is_flag=True, help="Decide by what was learnt here alone again.")
+@click.pass_context
+def pull(
+    ctx: click.Context, url: str, key: str, state: Path | None, as_json: bool, agents: Path | None, undo: bool
+) -> None:
+    """Route with what everybody's feedback has taught a coordinator, from now on, until --undo.
+
+    It adds what is not known here, and never makes a decision one to be used without asking.
+
+    \b
+    Examples:
+      ruvllm learn pull https://team.example:3000
+      ruvllm learn pull --undo
+    """
+    coordinator = None if undo else _coordinator(url, key)
+    with open_llm(agents, "static", state_of(ctx, state) or default_state()) as llm, waiting("pulling"):
+        if coordinator is None:
+            undone = run_now(llm.federated.undo_pull())
+        else:
+            pulled = run_now(llm.federated.pull(coordinator))
+    if coordinator is None:
+        click.echo("Undone: what was learnt here decides alone." if undone else "Nothing was pulled.")
+        return
+    if as_json:
+        print_json(asdict(pulled))
+        return
+    state_ = "" if pulled.changed else "; nothing is new" if pulled.routes else "; nobody has pushed yet"
+    click.echo(
+        f"Pulled {pulled.routes:,} routes learnt from {pulled.texts:,} texts; "
+        f"{len(pulled.agents):,} are agents here{state_}."
+    )

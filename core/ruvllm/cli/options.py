@@ -10,7 +10,7 @@ import click
 from ruvllm import AgentFileError, RuvLLM
 from ruvllm.artifacts.host import NativeHost
 from ruvllm.cli.console import warn
-from ruvllm.config import names_a_model
+from ruvllm.config import Config, names_a_model
 from ruvllm.disk_cache import user_cache
 from ruvllm.routing.router import MODES
 from ruvllm.routing.stored import is_long
@@ -84,9 +84,11 @@ def state_of(ctx: click.Context, own: Path | None) -> Path | None:
     return own or named
 
 
-def open_llm(agents: Path | None, encoder: str | None, state: Path | None = None) -> RuvLLM:
+def open_llm(
+    agents: Path | None, encoder: str | None, state: Path | None = None, config: Config | None = None
+) -> RuvLLM:
     """A RuvLLM for one command; agent files that had to be skipped are mentioned, not fatal."""
-    llm = RuvLLM(agents, encoder=encoder, state=state, host=caching_host())
+    llm = RuvLLM(agents, encoder=encoder, state=state, host=caching_host(), config=config)
     warn_of_skipped(llm.problems, agents)
     _warm(llm)
     return llm

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import aclosing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from ruvllm.cli.options import json_option
 from ruvllm.query.responses import Constraints, rlm_settings
 
 if TYPE_CHECKING:
+    from ruvllm.query.service import QueryService
     from ruvllm.rlm.answers import RlmAnswer
 
 __all__ = ["decompose", "query"]
@@ -41,9 +44,10 @@ def query(
 ) -> None:
     """Answer TEXT: routed, with what memory knows, by the configured backend.
 
-    Without one the answer is put together from what was remembered (`ruvllm memory add`), with sources. A mechanical
-    edit whose code is in TEXT (rename, sort imports, type hints, docstring skeletons, remove prints or console.log,
-    var to const) is carried out without a model, where that is certain to be right.
+    Without one the answer is put together from what was remembered (`ruvllm memory add`), with sources. With --deep
+    the answers to its parts are on stderr as they come. A mechanical edit whose code is in TEXT (rename, sort imports,
+    type hints, docstring skeletons, remove prints or console.log, var to const) is carried out without a model, where
+    that is certain to be right.
 
     \b
     Examples:
@@ -59,7 +63,8 @@ def query(
         limits = rlm_settings(sampling | {"max_latency_ms": max_latency_ms, "max_cost": max_cost})
     with open_answering(ctx, **options) as llm:
         if deep:
-            _show_deep(llm.query_deep(text, **limits), as_json, explain)
+            answer = _answered(llm.queries, text, limits, quiet=as_json)
+            _show_deep(answer, as_json, explain)
             return
         response = llm.query(text, constraints=constraints)
     if as_json:
@@ -99,6 +104,29 @@ def decompose(text: str, as_json: bool) -> None:
     for number, part in enumerate(plan.parts if not as_json else (), 1):
         needed = ", ".join(str(place + 1) for place in part.after)
         click.echo(f"{number}. {plain(part.text)}" + (f"  (needs {needed})" if needed else ""))
+
+
+def _answered(queries: QueryService, text: str, limits: dict[str, Any], *, quiet: bool) -> RlmAnswer:
+    """The answer to a complex query, after those to its parts as they came, unless quiet."""
+    from ruvllm.rlm.answers import Answered, Planned, RlmAnswer
+
+    async def shown() -> RlmAnswer:
+        found: RlmAnswer | None = None
+        async with aclosing(queries.stream_deep(text, **limits)) as events:
+            async for event in events:
+                if isinstance(event, RlmAnswer):
+                    found = event
+                elif isinstance(event, Planned) and not quiet:
+                    for part in event.plan.parts:
+                        click.secho(f"? {plain(part.text)}", dim=True, err=True)
+                elif isinstance(event, Answered) and not quiet:
+                    finding = event.finding
+                    said = plain(finding.text) or f"no answer: {finding.missing}"
+                    click.secho(f"= {plain(finding.query)}\n  {said}", dim=True, err=True)
+        assert found is not None  # the last event, or an error
+        return found
+
+    return asyncio.run(shown()) if queries.writers.local else queries.wait(shown(), "rlm().astream")
 
 
 def _show_deep(answer: RlmAnswer, as_json: bool, explain: bool) -> None:

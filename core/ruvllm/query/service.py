@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import aclosing, suppress
 from copy import copy
 from dataclasses import replace
@@ -47,10 +47,10 @@ from ruvllm.sizing.tiers import Features, Limits, unsure
 from ruvllm.state.names import SpaceScopedStore
 from ruvllm.state.steps import Steps
 from ruvllm.text.surrogates import well_formed
-from ruvllm.types import Agent, Decision, Tier
+from ruvllm.types import Agent, Choice, Decision, Tier
 
 if TYPE_CHECKING:
-    from ruvllm.rlm.answers import RlmAnswer
+    from ruvllm.rlm.answers import RlmAnswer, RlmEvent
     from ruvllm.rlm.controller import RlmController
     from ruvllm.rlm.document import Document
 
@@ -253,17 +253,30 @@ class QueryService:
 
     async def answer_deep(self, text: str, *, context: str | Document | None = None, **settings: Any) -> RlmAnswer:
         """The answer to a complex query, put together from those to its parts. See `RuvLLM.query_deep`."""
+        controller, choice = await self._deep(text, settings)
+        answer = await controller.aquery(text, context=context)
+        return answer if choice is None else replace(answer, choice=choice)
+
+    async def stream_deep(self, text: str, **settings: Any) -> AsyncGenerator[RlmEvent, None]:
+        """The same as events: plans, the answer to each part as it comes, the text in pieces, the whole at the end."""
+        from ruvllm.rlm.answers import RlmAnswer
+
+        controller, choice = await self._deep(text, settings)
+        async with aclosing(controller.astream(text)) as events:
+            async for event in events:
+                yield replace(event, choice=choice) if isinstance(event, RlmAnswer) else event
+
+    async def _deep(self, text: str, settings: Mapping[str, Any]) -> tuple[RlmController, Choice | None]:
+        """What takes a query apart, with the backend that was chosen for it; no choice where there is no model."""
         if "backend" in settings or not any(map(writes, self.writers.tiers.backends.values())):
-            return await self.rlm(**settings).aquery(text, context=context)
+            return self.rlm(**settings), None
         text = checked_text(text)
         decision, agent = await self._routed(text)
         doubt, vector = unsure(decision.confidence), await self._memory.vector(text)
         trained = await self._routing.trained_tier(text)
         features = Features(text, None if doubt else agent, trained=trained, vector=vector, unsure=doubt)
         choice = self._sizing.choose(features)
-        backend = self.writers.tiers.at(choice.tier, others=choice.others)
-        answer = await self.rlm(backend, **settings).aquery(text, context=context)
-        return replace(answer, choice=choice)
+        return self.rlm(self.writers.tiers.at(choice.tier, others=choice.others), **settings), choice
 
     def wait(self, coroutine: Coroutine[Any, Any, T], awaited: str) -> T:
         """What a coroutine gives, for a synchronous caller.

@@ -12,11 +12,13 @@ from ruvllm.encoders.static import StaticEncoder
 from ruvllm.index.select import best as highest
 from ruvllm.routing.calibration import Calibration, confidence_row, logistic, scope_row, sigmoid, softmax
 from ruvllm.routing.fusion import FEATURES, RouterWeights
+from ruvllm.routing.recollection import BELOW_USE
 from ruvllm.routing.scorer import Scored
+from ruvllm.sizing.tiers import USE_ABOVE
 from ruvllm.text.lexical import Bm25
 from ruvllm.types import Agent, Candidate, Evidence
 
-__all__ = ["Explainer", "Outcome", "judge"]
+__all__ = ["Explainer", "Outcome", "judge", "restrained"]
 
 Array = NDArray[np.float32]
 
@@ -76,6 +78,13 @@ def judge(stage: str, scored: Scored, calibration: Calibration | None, weights: 
     probabilities *= np.float32(min(1.0, (1 - outside) / (1 - _EVERYDAY_DOUBT)))
     top = int(probabilities.argmax())
     return Outcome(stage, probabilities, outside, features, logits - scored.zero, top, float(probabilities[top]))
+
+
+def restrained(outcome: Outcome, local: Outcome) -> Outcome:
+    """What a router decides with others' feedback: never "use" where it would not say so without it."""
+    if outcome.confidence <= BELOW_USE or (local.top == outcome.top and local.confidence > USE_ABOVE):
+        return outcome
+    return outcome.decided(outcome.top, BELOW_USE, outcome.out_of_scope)
 
 
 def _from_margins(logits: Array, features: Array, weights: Array) -> Array:

@@ -29,7 +29,7 @@ _NEIGHBOURS = 5
 _SURE = 0.9  # P(same agent) from which memory answers
 _LIKELY = 0.8  # from which it strengthens an answer that is the same without it
 _MOST = 0.9999  # nobody is as sure as 1
-_BELOW_USE = USE_ABOVE - 1e-4  # how sure a similar task can make what was not to be used without asking
+BELOW_USE = USE_ABOVE - 1e-4  # how sure what is not the scorers' can make a task that was not to be used without asking
 _AGREEING = 0.8  # share of the near texts' weight that has to be for the same agent
 _RECALL = 0.95
 _SAME = 0.999  # cosine of a repetition
@@ -70,7 +70,7 @@ class Recollected:
         surer = max(probability, min(joined / (1 + joined), _MOST))
         if self.answers:
             return max(self.confidence, surer)
-        return surer if probability > USE_ABOVE else max(probability, min(surer, _BELOW_USE))
+        return surer if probability > USE_ABOVE else max(probability, min(surer, BELOW_USE))
 
 
 class Recollection:

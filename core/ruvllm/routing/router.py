@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,9 @@ from ruvllm.encoders.static import StaticEncoder
 from ruvllm.errors import EncoderError, InputError, unknown
 from ruvllm.options import CHOICES
 from ruvllm.routing.calibration import Calibration, softmax
-from ruvllm.routing.evidence import Explainer, Outcome, judge
+from ruvllm.routing.evidence import Explainer, Outcome, judge, restrained
 from ruvllm.routing.fusion import RouterWeights, lexicon
+from ruvllm.routing.head import Head
 from ruvllm.routing.prebuilt import PrebuiltScorers
 from ruvllm.routing.recollection import Recollected, Recollection
 from ruvllm.routing.scorer import Scorer, TaskView
@@ -30,7 +31,7 @@ from ruvllm.text.lexical import content, spoken, stem_all
 from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent, Choice, Decision, Evidence, Feedback, Tier
 
-__all__ = ["MODES", "Router", "checked_text"]
+__all__ = ["MODES", "Router", "SharedModel", "checked_text"]
 
 MODES = CHOICES["encoder"]
 
@@ -56,6 +57,14 @@ def checked_text(text: object, field: str = "text") -> str:
     return text
 
 
+class SharedModel(Protocol):
+    """What others' feedback taught about routes, by the static encoder's vectors."""
+
+    async def fit(self, agents: Sequence[str], local: Callable[[Array], Array], pause: Pause = no_pause) -> Head:
+        """What it adds to the logits that `local` gives a unit vector, a column for each agent."""
+        ...
+
+
 class Router:
     """Routes tasks among a fixed set of agents.
 
@@ -70,6 +79,7 @@ class Router:
         cache_size: whole decisions remembered.
         tiers: what names the tier of a task whose agent has none; its words do when None.
         built: is given each scorer that was built from nothing, and gives the one to use.
+        shared: what others' feedback taught; see `use_shared`.
     """
 
     def __init__(
@@ -85,6 +95,7 @@ class Router:
         cache_size: int = 10_000,
         tiers: TrainedTiers | None = None,
         built: Callable[[str, Scorer], Scorer] | None = None,
+        shared: SharedModel | None = None,
     ) -> None:
         others = () if contextual is None else (contextual,)
         self._encoders: dict[str, Encoder] = {one.name: one for one in (static, *others)}
@@ -104,6 +115,8 @@ class Router:
         self._recalled = 0  # how much of what the learner was told it has taken in
         self._cache: LruCache[tuple[str, int], Decision] = LruCache(cache_size)
         self._changes = 0  # of what tasks are decided by
+        self._shared = shared if self._static.name in weights.stages else None
+        self._shared_head: Head | None = None  # fitted when first needed
         self._explain = Explainer(self.agents, self._lexicon, static)
 
     async def route(self, text: str, top: int = 3) -> Decision:
@@ -133,7 +146,7 @@ class Router:
         spelled = spoken(text)
         words = stem_all(spelled)
         terms = content(words)
-        view = TaskView(words, self._lexicon.scores(terms))
+        view = TaskView(words, self._lexicon.scores(terms), await self._shared_logits(static, words))
         lexical = perf_counter()
         outcome = None
         if self._static_first:
@@ -152,6 +165,8 @@ class Router:
         if recollected is not None:
             outcome = _borne_out(outcome, recollected)
         evidence = self._explain.evidence(outcome, dict(zip(words, spelled, strict=True)), terms, static)
+        if view.shared is not None:
+            evidence = replace(evidence, scores=evidence.scores | {"shared": float(view.shared[outcome.top])})
         if recollected is not None and recollected.agent == outcome.top:
             evidence = _with_memory(evidence, recollected)
         alternatives = self._explain.alternatives(outcome, top)
@@ -205,6 +220,15 @@ class Router:
         """
         await self.warm(pause)
         await self._learner.review(pause)
+        await self.use_shared(self._shared, pause)
+
+    async def use_shared(self, model: SharedModel | None, pause: Pause = no_pause) -> None:
+        """Decide with what others' feedback taught from now on; None for what was learnt here alone.
+
+        It adds to every encoder's scores what these do not know, and never makes a decision one to be used unasked.
+        """
+        fitted = None if model is None else await self._fitted(model, pause)
+        self._shared, self._shared_head = model, fitted
         self._changed()
 
     def agent(self, name: str) -> Agent | None:
@@ -254,6 +278,8 @@ class Router:
             await self.scorer("static", pause)
         if self._second is not None:
             await self.scorer(self._second.name, pause)
+        if self._shared is not None and self._shared_head is None:
+            await self.use_shared(self._shared, pause)
 
     async def scorer(self, name: str, pause: Pause = no_pause) -> Scorer:
         """The scorer of an encoder, built when first asked for, with all feedback taken in."""
@@ -267,6 +293,19 @@ class Router:
     def _second(self) -> Encoder | None:
         """The contextual encoder, where it is to be asked at all."""
         return None if self.mode == self._static.name else self._contextual
+
+    async def _shared_logits(self, static: Array, words: list[str]) -> Array | None:
+        if self._shared is None:
+            return None
+        if self._shared_head is None:
+            self._shared_head = await self._fitted(self._shared)
+        return self._shared_head.logits(static, words)
+
+    async def _fitted(self, model: SharedModel, pause: Pause = no_pause) -> Head:
+        scorer = await self.scorer(self._static.name, pause)
+        wordless = TaskView([], np.zeros(len(self.agents), np.float32))
+        names = [agent.name for agent in self.agents]
+        return await model.fit(names, lambda vector: scorer.score(vector, wordless).logits, pause)
 
     def _recollect(self, static: Array) -> Recollected | None:
         """What memory answers to a static vector; what was told is taken in first."""
@@ -313,7 +352,12 @@ class Router:
 
     async def _judge(self, name: str, vector: Array, view: TaskView) -> Outcome:
         scorer = await self.scorer(name)
-        return judge(name, scorer.score(vector, view), scorer.taught.calibration, self.weights)
+        calibration = scorer.taught.calibration
+        outcome = judge(name, scorer.score(vector, view), calibration, self.weights)
+        if view.shared is None:
+            return outcome
+        local = scorer.score(vector, replace(view, shared=None))
+        return restrained(outcome, judge(name, local, calibration, self.weights))
 
 
 def _borne_out(outcome: Outcome, found: Recollected) -> Outcome:

@@ -11,7 +11,7 @@ from ruvllm.encoders.protocol import Pause, no_pause, pause
 from ruvllm.errors import InputError, unknown
 from ruvllm.routing.encoders import EncoderSet
 from ruvllm.routing.prebuilt import PrebuiltScorers, RouterArtifacts
-from ruvllm.routing.router import Router, checked_text
+from ruvllm.routing.router import Router, SharedModel, checked_text
 from ruvllm.routing.stored import CachedScorers, load_scorers, save_scorers
 from ruvllm.sizing.trained import load_tiers
 from ruvllm.state.names import REVIEWED
@@ -40,6 +40,7 @@ class RoutingService:
         store: where feedback is stored, and scorers that were fitted to it.
         agents: the first set.
         tier_model: what names the tier of a task; see `router.tier_model` of the configuration.
+        shared: gives what others' feedback taught, where it was pulled.
 
     Attributes:
         router: decides; another one after each change of agents.
@@ -55,7 +56,9 @@ class RoutingService:
         store: Store,
         agents: Sequence[Agent],
         tier_model: str = "words",
+        shared: Callable[[], SharedModel | None] = lambda: None,
     ) -> None:
+        self._shared = shared
         self.encoders, self._artifacts, self._store, self._tier_model = encoders, artifacts, store, tier_model
         self.router = self._router_for(agents)
         self.use(self.router)
@@ -232,4 +235,5 @@ class RoutingService:
             seen={name: count for name, (_, count) in stored.items()},
             tiers=tiers,
             built=cached.save,
+            shared=self._shared(),
         )

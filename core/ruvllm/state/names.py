@@ -17,8 +17,10 @@ __all__ = [
     "BACKENDS_UNREAD",
     "FASTGRNN",
     "FEDERATED",
+    "FEDERATED_SENT",
     "JOBS",
     "PROFILES",
+    "PULLED",
     "RELIABILITY",
     "REPLAY",
     "REQUESTS",
@@ -36,13 +38,15 @@ __all__ = [
 
 # Of all encoders.
 FEDERATED = "federated"  # the server's coordinator: learning.federated
+FEDERATED_SENT = "federated-sent"  # what has travelled, and an update on its way: learning.federated.client
 JOBS = "loops"  # when each job last ran: jobs
 PROFILES = "selector-profiles"  # the page's list of backends: sizing.selector.BackendProfile
+PULLED = "federated-pulled"  # learning.federated.wire.SharedModel of a coordinator; empty once it was undone
 RELIABILITY = "reliability"  # the page's confidences and what came of them
 REQUESTS = "requests"  # the latest answered ones, to be rated by a later process: query.requests
 REVIEWED = "reviewed"  # id of the last feedback that a review of the router has seen
 TIERS = "tiers"  # sizing.trained.TrainedTiers, which names its own encoder
-UNSCOPED = frozenset({FEDERATED, JOBS, PROFILES, RELIABILITY, REQUESTS, REVIEWED, TIERS})
+UNSCOPED = frozenset({FEDERATED, FEDERATED_SENT, JOBS, PROFILES, PULLED, RELIABILITY, REQUESTS, REVIEWED, TIERS})
 
 # Of one vector space each.
 ADAPTERS = "adaptive"  # learning.adaptive, and its domains below it as adaptive/<domain>

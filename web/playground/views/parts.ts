@@ -7,7 +7,9 @@ import { dag, type Dag } from "../charts/dag.js";
 import { count } from "../format.js";
 import { PART_TASKS } from "./prompts.js";
 import type { View } from "./later.js";
+import { HttpRouter } from "../../src/http.js";
 import type { Plan, SubQuery } from "../../src/runtime.js";
+import type { DeepAnswer, DeepEvent, Finding, Router } from "../../src/types.js";
 import "../styles/workbench.css";
 
 export function partsView(app: App, visible: () => boolean): View {
@@ -19,12 +21,39 @@ export function partsView(app: App, visible: () => boolean): View {
   );
   let shown = "";
   const latest = new Latest();
+  const answering = new Latest();
+  const answers = h("div", { "aria-live": "polite" });
+  const ask = h("button", { type: "button", class: "quiet", onclick: () => void answered() }, "Answer its parts");
+  let server: Promise<Router | null> | undefined;
   let graph: Dag | null = null;
+
+  /** The server that this page comes from, if it is one of ruvllm's; else what this page remembers. */
+  async function answerer(): Promise<Router> {
+    server ??= own();
+    return (await server) ?? app.open();
+  }
+
+  async function answered(): Promise<void> {
+    const task = app.task.trim();
+    const list = h("ol", { class: "findings" });
+    put(answers, h("p", { class: "note" }, "Answering …"), list);
+    const onEvent = (event: DeepEvent): void => {
+      if (event.type === "answered") list.append(h("li", {}, quoted("b", {}, event.finding.query), " ", said(event.finding)));
+    };
+    try {
+      const answer = await answering.run(async () => (await answerer()).queryDeep(task, { onEvent }));
+      if (answer) put(answers, list, h("h3", {}, "Together"), quoted("p", { class: "together" }, answer.text, 20_000), h("p", { class: "note" }, rested(answer)));
+    } catch (error) {
+      put(answers, h("p", { class: "empty" }, explain(error)));
+    }
+  }
 
   async function show(): Promise<void> {
     const task = app.task.trim();
     if (!visible() || (task && task === shown)) return graph?.draw();
     shown = "";
+    answering.drop();
+    put(answers);
     if (!task) {
       latest.drop();
       return put(body, h("p", { class: "empty" }, "Type a query above, or take a sample."));
@@ -34,7 +63,7 @@ export function partsView(app: App, visible: () => boolean): View {
       if (!plan) return;
       shown = task;
       graph = drawn(plan);
-      put(body, h("p", { class: "note" }, summary(plan)), graph.element);
+      put(body, h("p", { class: "note" }, summary(plan)), graph.element, ask, answers);
       graph.draw();
     } catch (error) {
       put(body, h("p", { class: "empty" }, explain(error)));
@@ -53,6 +82,23 @@ export function partsView(app: App, visible: () => boolean): View {
     body,
   );
   return { panel, onShow: () => void show() };
+}
+
+async function own(): Promise<Router | null> {
+  const { origin, href } = globalThis.location;
+  const served = await fetch(href, { method: "HEAD" }).catch(() => undefined);
+  if (!served?.headers.has("x-ruvllm-api")) return null;
+  const router = new HttpRouter(origin);
+  return router.stats().then(() => router, () => null); // it may want a key
+}
+
+function said({ text, missing }: Finding): HTMLElement {
+  return text ? quoted("span", {}, text, 2_000) : h("span", { class: "note" }, `no answer: ${missing}`);
+}
+
+function rested({ findings, unanswered, sources, quality, calls }: DeepAnswer): string {
+  const by = calls ? `by ${count(calls, "call")} of a language model` : "from what is remembered";
+  return `${findings.length - unanswered.length} of ${count(findings.length, "part")} answered ${by}, from ${count(sources.length, "source")}; quality ${percent(quality)}.`;
 }
 
 function drawn(plan: Plan): Dag {

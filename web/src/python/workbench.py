@@ -30,8 +30,8 @@ __all__ = ["METHODS", "Workbench"]
 _OPEN = 256  # choices and answers that may still be judged
 METHODS = frozenset({
     "add_memory", "backend_stats", "decompose", "feedback_list", "forget_memory", "learn_patterns",
-    "link_memory", "memories", "memory_graph", "memory_stats", "patterns", "query", "rate", "record_outcome",
-    "reliability", "save_backends", "search_memory", "select", "set_backends",
+    "link_memory", "memories", "memory_graph", "memory_stats", "patterns", "query", "query_deep", "rate",
+    "record_outcome", "reliability", "save_backends", "search_memory", "select", "set_backends",
 })  # fmt: skip
 
 
@@ -64,6 +64,12 @@ class Workbench:
         response = await self._now.aquery(query, constraints=Constraints(max_tokens=max_tokens))
         _keep(self._asked, response.request_id, query)
         return response.to_dict()
+
+    async def query_deep(self, query: str) -> dict[str, Any]:
+        """The answer to a complex query, from memory, and what was heard before it."""
+        events = [event async for event in self._now.queries.stream_deep(query)]
+        heard = [{"type": type(event).__name__.lower()} | asdict(event) for event in events[:-1]]
+        return {"events": heard, "answer": asdict(events[-1])}
 
     async def rate(
         self,

@@ -128,7 +128,21 @@ class FederatedManager:
             return self._star(exports)
         for name, export in exports.items():
             self._heard[name][name, export.serial] = export.to_bytes()
-        return self._ring() if self.topology == "ring" else self._peers()
+        names, messages, moved = list(self.learners), 0, 0
+        for _ in range(len(names) - 1 if self.topology == "ring" else 1):
+            before = {name: dict(self._heard[name]) for name in names}
+            for place, name in enumerate(names):
+                for other in self._listeners(names, place):
+                    size = self._tell(before[name], other)
+                    messages, moved = messages + (size > 0), moved + size
+        return self._settled(messages, moved)
+
+    def _listeners(self, names: list[str], place: int) -> list[str]:
+        """Whom a learner tells what the others have not heard of, all at the same time: its neighbour, or some."""
+        others = names[place + 1 :] + names[:place]
+        if self.topology == "ring":
+            return others[:1]
+        return [others[i] for i in self._random.permutation(len(others))[: self._fanout].tolist()]
 
     def _star(self, exports: dict[str, Update]) -> Round:
         sent = [export.to_bytes() for export in exports.values()]
@@ -140,28 +154,6 @@ class FederatedManager:
             learner.adopt(SharedModel.from_bytes(back))
         moved = sum(map(len, sent)) + len(back) * len(self.learners)
         return Round(self._rounds, 2 * len(sent), moved, len(self.learners), complete=True)
-
-    def _ring(self) -> Round:
-        """Each hop, a learner hands its neighbour what that one has not heard of, all at the same time."""
-        names = list(self.learners)
-        messages = moved = 0
-        for _ in range(len(names) - 1):
-            before = {name: dict(self._heard[name]) for name in names}
-            for name, following in zip(names, names[1:] + names[:1], strict=True):
-                size = self._tell(before[name], following)
-                messages, moved = messages + (size > 0), moved + size
-        return self._settled(messages, moved)
-
-    def _peers(self) -> Round:
-        names = list(self.learners)
-        before = {name: dict(self._heard[name]) for name in names}
-        messages = moved = 0
-        for name in names:
-            others = [other for other in names if other != name]
-            for other in self._random.permutation(len(others))[: self._fanout].tolist():
-                size = self._tell(before[name], others[other])
-                messages, moved = messages + (size > 0), moved + size
-        return self._settled(messages, moved)
 
     def _tell(self, known: dict[tuple[str, int], bytes], other: str) -> int:
         """Bytes sent: the updates that `other` lacks."""

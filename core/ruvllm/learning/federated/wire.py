@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,18 +44,21 @@ __all__ = [
 
 _HEAVIEST = 100.0  # texts that a group counts for at most: a client that lies about its number gains little
 _LOOSE = 1e-3
+_RESTRAINT = np.float32(0.7)  # whole, the residual of 75 others' intents cost a router 8 points on its 75, and this 1
 _KIND = "federated-model"
 
 
 class _Grouped(Design):
     """Groups in the place of examples: features of the mean text, weighed by how many texts it stands for."""
 
-    def __init__(self, groups: Sequence[Group], routes: Sequence[str]) -> None:
+    def __init__(
+        self, groups: Sequence[Group], routes: Sequence[str], offsets: NDArray[np.float32] | None = None
+    ) -> None:
         place = {route: i for i, route in enumerate(routes)}
         means = np.stack([group.mean for group in groups])
         labels = np.array([place[group.route] for group in groups], np.int64)
         weights = np.array([min(group.count, _HEAVIEST) for group in groups], np.float32)
-        zero = np.zeros((len(groups), len(routes)), np.float32)
+        zero = np.zeros((len(groups), len(routes)), np.float32) if offsets is None else offsets
         self.examples = Examples(means, [[] for _ in groups], labels, zero, weights)
         self.tfidf = _idf(groups)
         self.x = np.zeros((len(groups), means.shape[1] + WIDTH), np.float32)
@@ -130,6 +133,22 @@ class SharedModel:
         powers = np.exp(logits - logits.max())
         best = int(powers.argmax())
         return self.routes[best], float(powers[best] / powers.sum())
+
+    async def fit(self, agents: Sequence[str], local: Callable[[Vectors], Vectors], pause: Pause = no_pause) -> Head:
+        """What its patterns add to a router's own scores: the residual alone, so that nothing counts twice.
+
+        Args:
+            agents: names, one for each column; routes that are none of them are left out.
+            local: a unit vector (dim,) -> the router's logits, float32 (agents,).
+        """
+        names = frozenset(agents)
+        groups = [pattern for pattern in self.patterns if pattern.route in names]
+        if not groups:
+            return Head.blank(self.dim, len(agents))
+        means = [group.mean / np.float32(max(float(np.linalg.norm(group.mean)), 1e-12)) for group in groups]
+        offsets = np.stack([local(mean) for mean in means])
+        head = await _Grouped(groups, agents, offsets).fit(pause, tolerance=_LOOSE)
+        return Head(head.weights * _RESTRAINT, head.tfidf)
 
     def find(self, vector: Vectors, k: int = 5) -> list[tuple[Group, float]]:
         """The k patterns whose direction is nearest to vector (dim,), with their cosines, best first."""

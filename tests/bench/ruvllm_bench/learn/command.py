@@ -152,7 +152,18 @@ def _federated_rows(intents: IntentSet) -> Iterator[_Row]:
     result = measure_federated(train, test)
     lost = None if result.central is None else 100 * (result.central - result.shared)
     yield _Row("federated", "10 clients, disjoint intents, one round: points below central", lost, 2)
+    yield from _exchange_rows(intents)
     yield _Row("leaked", "… prompts or their vectors in what travelled", result.texts_found + result.vectors_found, 0)
+
+
+def _exchange_rows(intents: IntentSet) -> Iterator[_Row]:
+    from ruvllm_bench.learn.exchange import measure_exchange
+
+    pair = measure_exchange(intents.train, [(prompt.text, prompt.agent) for prompt in intents.test])
+    yield _Row("alone", "two that share nothing, each taught half: accuracy on the other's half", pair.alone_other)
+    gained = "… after push and pull"
+    yield _Row("exchanged", gained, pair.shared_other, pair.alone_other, least=True)
+    yield _Row("own_lost", "… points lost on the half it was taught", 100 * (pair.alone_own - pair.shared_own), 5)
 
 
 def _bar(row: _Row) -> str:

@@ -1,0 +1,323 @@
+"""An installation's side of a coordinator: what its feedback lets travel, and what others' feedback brings back."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, b64encode
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from secrets import randbits, token_hex
+from typing import Any, Protocol
+
+from ruvllm.encoders.protocol import Pause, apart, no_pause
+from ruvllm.errors import BackendError, InputError, StoreError
+from ruvllm.inference.endpoint import Endpoint
+from ruvllm.learning.federated.coordinator import Accepted
+from ruvllm.learning.federated.ephemeral import QUALITY, EphemeralAgent
+from ruvllm.learning.federated.groups import Privacy
+from ruvllm.learning.federated.wire import MOST_BYTES, SharedModel
+from ruvllm.options import FederatedConfig
+from ruvllm.reprs import one_line
+from ruvllm.routing.service import RoutingService
+from ruvllm.state.names import FEDERATED_SENT, PULLED
+from ruvllm.state.packing import read_json
+from ruvllm.state.steps import Steps
+from ruvllm.state.store import KeptFeedback, Store
+from ruvllm.text.lexical import stems
+
+__all__ = ["Coordinator", "FederatedClient", "Pulled", "Pushed", "RemoteCoordinator", "pulled_model"]
+
+_MOST = 2_000  # texts of one update
+_TIMEOUT = 30.0  # seconds of silence
+
+
+class Coordinator(Protocol):
+    """Where updates go, and the model of all of them comes from. Both raise BackendError: it cannot be reached."""
+
+    async def push(self, update: bytes) -> Accepted:
+        """Hand an update over; the same one twice counts once."""
+        ...
+
+    async def pull(self) -> bytes:
+        """The model that all updates made."""
+        ...
+
+
+class RemoteCoordinator:
+    """A ruvllm server that others push to as well.
+
+    Args:
+        url: its address, e.g. "https://team.example:3000".
+        key: an API key of it, "" where it wants none.
+
+    Raises:
+        ConfigError: the URL cannot be one.
+    """
+
+    def __init__(self, url: str, key: str = "") -> None:
+        if not (key.isascii() and key.isprintable() and " " not in key) and key:
+            raise InputError("the API key holds blanks or odd characters", field="key", fix="give the key alone")
+        self._at = Endpoint(url.rstrip("/").removesuffix("/v1"), "coordinator")
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+
+    async def push(self, update: bytes) -> Accepted:
+        """Hand an update over. Raises BackendError: it cannot be reached, or does not take it."""
+        answer = await apart(lambda: self.request("v1/federated/updates", update))
+        try:
+            return Accepted(**json.loads(answer))
+        except (ValueError, TypeError, RecursionError):
+            raise self._failure("answered something else", "bad_response") from None
+
+    async def pull(self) -> bytes:
+        """The model that all updates made. Raises BackendError: it cannot be reached, or gives none."""
+        return await apart(lambda: self.request("v1/federated/model"))
+
+    def request(self, path: str, body: bytes | None = None, media: str = "application/octet-stream") -> bytes:
+        """What it answers to one request. Raises BackendError: it cannot be reached, or refuses."""
+        from http.client import HTTPException
+        from urllib.error import HTTPError
+        from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
+
+        class Stay(HTTPRedirectHandler):  # the key is for this server alone
+            def redirect_request(self, *_: Any) -> None:
+                return None
+
+        opener = build_opener(Stay, *([ProxyHandler({})] if self._at.local else []))
+        request = Request(self._at.at(path), body, self._headers | {"Content-Type": media})
+        try:
+            with opener.open(request, timeout=_TIMEOUT) as response:
+                data: bytes = response.read(MOST_BYTES + 1)
+        except HTTPError as refused:
+            with refused:
+                raise self._refusal(refused.code, refused.read(65_536)) from None
+        except (OSError, HTTPException) as error:
+            fix = "check the address, and that `ruvllm serve` runs there"
+            raise self._failure(f"cannot be reached: {getattr(error, 'reason', error)}", fix=fix) from None
+        if len(data) > MOST_BYTES:
+            raise self._failure("answered something else", "bad_response")
+        return data
+
+    def _refusal(self, status: int, body: bytes) -> BackendError:
+        try:
+            problem = json.loads(body)
+            reason, fix = str(problem["detail"]), str(problem.get("fix") or "")[:240]
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            reason = fix = ""
+        if status in (401, 403):
+            fix = "give a key that `ruvllm keys add` made there, with --key or RUVLLM_API_KEY"
+        kind: Any = "unavailable" if status == 429 or status >= 500 else "refused"
+        return self._failure(f"answered {status}: {reason}", kind, fix or "give the address of a ruvllm server")
+
+    def _failure(self, what: str, kind: Any = "unavailable", fix: str = "") -> BackendError:
+        fix = fix or "give the address of a ruvllm server of this version"
+        return BackendError(f"{self._at.url} {what}"[:240], kind=kind, field="url", fix=fix)
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """What travelled: texts and groups that the coordinator took, groups that it refused, updates and their bytes.
+
+    Attributes:
+        waiting: texts of agents that have too few of them to travel.
+    """
+
+    texts: int
+    groups: int
+    refused: int
+    updates: int
+    bytes: int
+    waiting: int
+
+    __repr__ = one_line
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What a coordinator's model says: how many routes it tells apart, learnt from how many texts of everybody's.
+
+    Attributes:
+        agents: names of the routes that are agents here.
+        changed: whether decisions rest on another model now.
+    """
+
+    routes: int
+    agents: tuple[str, ...]
+    texts: int
+    changed: bool
+
+    __repr__ = one_line
+
+
+@dataclass(slots=True)
+class _Sent:
+    """What has travelled, as the state file has it.
+
+    Attributes:
+        agent: the name of this installation to coordinators, of no meaning.
+        ids: of feedback whose text is in an update.
+        pending: an update that may not have arrived.
+    """
+
+    agent: str = field(default_factory=lambda: token_hex(16))
+    ids: set[int] = field(default_factory=set)
+    pending: bytes = b""
+
+    @classmethod
+    def load(cls, store: Store) -> _Sent:
+        if not (data := store.load(FEDERATED_SENT)):
+            return cls()
+        try:
+            row = read_json(data)
+            return cls(str(row["agent"]), {int(i) for i in row["ids"]}, b64decode(row["pending"], validate=True))
+        except (KeyError, TypeError, ValueError) as bad:
+            fix = "push with --all, which begins anew"
+            raise StoreError(f"no usable list of what has travelled: {bad}"[:200], field="state", fix=fix) from None
+
+    def save(self, store: Store) -> None:
+        row = {"agent": self.agent, "ids": sorted(self.ids), "pending": b64encode(self.pending).decode()}
+        store.put(FEDERATED_SENT, json.dumps(row).encode())
+
+
+def pulled_model(store: Store, dim: int, steps: Steps | None = None) -> SharedModel | None:
+    """The model that was pulled last; None without one, or where it is of another width or damaged: pull again.
+
+    Args:
+        steps: counts and logs one that is damaged.
+    """
+    try:
+        data = store.load(PULLED)
+        model = SharedModel.from_bytes(data) if data else None
+    except (StoreError, InputError) as damaged:
+        if steps is not None:
+            steps.failed("federated", damaged)
+        return None
+    return model if model is not None and model.dim == dim else None
+
+
+class FederatedClient:
+    """Pushes groups of confirmed texts, never a text, and lets the router decide with what is pulled.
+
+    A text travels once. What is about to travel is in the state file first, so that a lost answer is followed by the
+    same update, which counts once.
+
+    Args:
+        store: holds the feedback, and what has travelled of it.
+        routing: whose router decides with what is pulled.
+        options: texts in a group that travels, and noise.
+    """
+
+    def __init__(self, store: Store, routing: RoutingService, options: FederatedConfig) -> None:
+        self._store, self._routing, self._static = store, routing, routing.encoders.static
+        self._least = options.least
+        self._privacy = Privacy(options.epsilon, options.delta) if options.epsilon else None
+
+    async def push(self, coordinator: Coordinator, pause: Pause = no_pause, *, everything: bool = False) -> Pushed:
+        """Send what feedback has taught since the last time.
+
+        Args:
+            everything: also what has travelled before, to a coordinator that has not got it.
+
+        Raises:
+            BackendError: it did not arrive; the next push sends it again.
+            StoreError: it cannot be written that it is on its way; it is not, then.
+        """
+        if everything:
+            _Sent().save(self._store)
+        taken, size = list[Accepted](), 0
+        while update := _Sent.load(self._store).pending or await self._prepare(pause):
+            taken.append(await coordinator.push(update))
+            size += len(update)
+            with self._store.write():  # another process may have sent it too, and have the next one on its way
+                if (sent := _Sent.load(self._store)).pending == update:
+                    sent.pending = b""
+                    sent.save(self._store)
+        sent = _Sent.load(self._store)
+        texts, groups, refused = (sum(getattr(a, name) for a in taken) for name in ("texts", "groups", "refused"))
+        return Pushed(texts, groups, refused, len(taken), size, len(self._unsent(sent)))
+
+    async def pull(self, coordinator: Coordinator, pause: Pause = no_pause) -> Pulled:
+        """Decide with what everybody's feedback has taught, after a restart as well.
+
+        Raises:
+            BackendError: the coordinator gives no model.
+            InputError: one that is damaged, or of another width.
+            StoreError: it cannot be written.
+        """
+        data = await coordinator.pull()
+        model = SharedModel.from_bytes(data)
+        if model.dim != self._static.dim and model.routes:
+            fix = f"use a coordinator of {self._static.dim} dimensions"
+            raise InputError(f"a model of {model.dim} dimensions", field="url", fix=fix)
+        changed = bool(model.routes) and data != self._store.load(PULLED)
+        if changed:
+            self._store.put(PULLED, data)
+            await self._routing.router.use_shared(model, pause)
+        return Pulled(len(model.routes), self._among(model), model.texts, changed)
+
+    async def undo_pull(self) -> bool:
+        """Decide by what was learnt here alone again; whether there was anything else."""
+        if not self._store.load(PULLED):
+            return False
+        self._store.put(PULLED, b"")
+        await self._routing.router.use_shared(None)
+        return True
+
+    def status(self) -> Mapping[str, Any]:
+        """Counts as plain JSON types: texts that have travelled, that wait; agents that a pulled model speaks for."""
+        sent, model = _Sent.load(self._store), pulled_model(self._store, self._static.dim)
+        shared = len(self._among(model)) if model else 0
+        return {"sent": len(sent.ids), "waiting": len(self._unsent(sent)), "shared_agents": shared}
+
+    def _among(self, model: SharedModel) -> tuple[str, ...]:
+        return tuple(sorted({agent.name for agent in self._routing.agents}.intersection(model.routes)))
+
+    async def _prepare(self, pause: Pause) -> bytes:
+        """The next update, which is on disk; empty where there is none."""
+        before, sent = self._store.digest(FEDERATED_SENT), _Sent.load(self._store)
+        rows = self._unsent(sent)
+        # Noise hides how many texts an agent has; without it, the second look leaves out those cut off by the bound.
+        rows = rows[:_MOST] if self._privacy else _ready(_ready(rows, self._least)[:_MOST], self._least)
+        if not rows:
+            return b""
+        routes = sorted({row.feedback.agent for row in rows} | {agent.name for agent in self._routing.agents})
+        limits: dict[str, Any] = {"capacity": _MOST + 1, "least": self._least, "privacy": self._privacy}
+        agent = EphemeralAgent(sent.agent, self._static.dim, routes=routes, **limits)
+        for row in rows:
+            text, rating = row.feedback.text, row.rating
+            quality = 1.0 if rating is None else max(QUALITY, (rating - 1) / 4)
+            vector = self._static.encode_one(text)
+            agent.process_trajectory(vector, quality=quality, model=row.feedback.agent, words=stems(text))
+            await pause()
+        agent.serial = randbits(52)  # a copy of the state file on another machine shall not use the same ones
+        sent.pending = agent.export_state().to_bytes()
+        sent.ids |= {row.id for row in rows}
+        with self._store.write():
+            if self._store.digest(FEDERATED_SENT) != before:  # another process has pushed meanwhile
+                return _Sent.load(self._store).pending or await self._prepare(pause)
+            sent.save(self._store)
+        return sent.pending
+
+    def _unsent(self, sent: _Sent) -> list[KeptFeedback]:
+        """The last word on each text that has not travelled, whatever came of it since."""
+        gone = {_same(text) for i, text in self._store.read("SELECT id, text FROM feedback") if i in sent.ids}
+        last: dict[str, KeptFeedback] = {}
+        for row in self._store.feedback_rows():
+            text, agent = _same(row.feedback.text), row.feedback.agent
+            if row.feedback.right:
+                last[text] = row
+            elif text in last and last[text].feedback.agent == agent:
+                del last[text]
+        return [row for text, row in last.items() if text not in gone]
+
+
+def _ready(rows: list[KeptFeedback], least: int) -> list[KeptFeedback]:
+    """Those of agents that have enough of them to travel, agent by agent."""
+    counts = Counter(row.feedback.agent for row in rows)
+    ready = [row for row in rows if counts[row.feedback.agent] >= least]
+    return sorted(ready, key=lambda row: (row.feedback.agent, row.id))
+
+
+def _same(text: str) -> str:
+    """Alike for texts that k-anonymity shall not count twice."""
+    return " ".join(text.casefold().split())

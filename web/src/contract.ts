@@ -1,0 +1,506 @@
+/** Made by `make contract` of the server's OpenAPI document and the page's Python: not to be edited. */
+
+/** What became of one update. */
+export interface Accepted {
+  /** taken. */
+  groups: number;
+  /** taken. */
+  texts: number;
+  /** groups that were not good enough or of a route that is not allowed. */
+  refused: number;
+  /** whether it had come before; then nothing of it was taken. */
+  again: boolean;
+  /** whether it was the one that made the coordinator consolidate. */
+  consolidated: boolean;
+}
+
+/** A specialised agent that tasks can be routed to. `examples` are tasks that belong to this agent. `tier` (or `model`, e.g. "haiku", "sonnet", "opus") names the model tier of all its tasks; with neither, what was learnt and the task decide (`sizing.tiers.choose`). Of a built-in agent it is a suggestion. */
+export interface Agent {
+  name: string;
+  description: string;
+  category: string;
+  keywords: string[];
+  examples: string[];
+  tier: Tier | null;
+  model: string | null;
+  tools: string[];
+  source: string;
+}
+
+/** A file that holds agents: Claude Code's *.md, or .json, .toml, .yaml. */
+export interface AgentFile {
+  path: string;
+  text: string;
+}
+
+/** All agents routed among. */
+export interface Agents {
+  agents: Agent[];
+  fitting?: Fitting;
+}
+
+/** Agents to add, as they are or in files; one of a known name takes the other's place. */
+export interface AgentsChange {
+  agents?: Record<string, unknown>[];
+  files?: AgentFile[];
+}
+
+/** How many agents there are, those that are being fitted included. */
+export interface AgentsChanged {
+  agents: number;
+  problems: ProblemRow[];
+  kept: boolean;
+  fitting?: Fitting;
+}
+
+/** What feedback about a request changed. */
+export interface Applied {
+  /** "confirmed", "corrected", "rejected", or "" where nothing was said about it: a rating is of the answer. */
+  agent: string;
+  /** whose quality moved. */
+  memories: number;
+  /** whose weight moved. */
+  edges: number;
+  /** id of the question and answer (the better one, after a correction) in memory, if they are there. */
+  remembered: number | null;
+  /** whether it taught patterns. */
+  trajectory: boolean;
+  /** whether the model router will learn from it. */
+  model_choice: boolean;
+}
+
+/** One agent with the calibrated probability that it is the right one. */
+export interface Candidate {
+  agent: string;
+  confidence: number;
+}
+
+/** How strong a model a task gets, and who says so (FEATURES.md R10). */
+export interface Choice {
+  tier: Tier;
+  /** who decided: "request", "limits", "session", "agent", "edit", "outcomes", "sizes", "difficulty", "escalation" or "default", as `sizing.tiers.choose` puts them in order. */
+  by: string;
+  /** in words. */
+  why: string;
+  /** US dollars that an answer of this tier is expected to take. */
+  cost: number;
+  /** milliseconds that it is expected to take. */
+  latency_ms: number;
+  /** that answers; "" where none is configured. */
+  backend: string;
+  /** the other tiers that the limits allow. */
+  others: Tier[];
+}
+
+/** The answer to one task. */
+export interface Decision {
+  agent: string;
+  confidence: number;
+  tier: Tier;
+  action: string;
+  out_of_scope: number;
+  alternatives: Candidate[];
+  encoder: string;
+  evidence: Evidence;
+  timings_us: Record<string, number>;
+  cached: boolean;
+  choice: Choice | null;
+}
+
+/** Why a decision came out as it did. */
+export interface Evidence {
+  keywords: string[];
+  examples: [string, number][];
+  scores: Record<string, number>;
+}
+
+/** Counts since the coordinator began, but `groups` and `texts`, which it holds now. */
+export interface FederatedStats {
+  agents: number;
+  updates: number;
+  pending: number;
+  consolidations: number;
+  groups: number;
+  texts: number;
+  refused: number;
+  /** contributions to a route that lay too far from what the other agents say of it. */
+  outliers: number;
+  /** the weakest promise of any agent; null when one sent without noise, or nobody sent. */
+  epsilon: number | null;
+}
+
+/** Either `text` and `agent`: this task belongs to this agent. Or `request_id`: how an answer was. With a request, `correction` is the better answer, and `agent` who is right for the question. */
+export interface FeedbackBody {
+  text?: string | null;
+  agent?: string | null;
+  weight?: number;
+  request_id?: string | null;
+  rating?: number | null;
+  correction?: string | null;
+  task_success?: boolean | null;
+  /** false: the text does not belong to the agent */
+  right?: boolean;
+}
+
+/** The answer to one sub-query. */
+export interface Finding {
+  query: string;
+  /** "" if there is none; [n] names a source. */
+  text: string;
+  /** by their number, from 1. */
+  sources: Passage[];
+  /** 0 for the query itself. */
+  depth: number;
+  /** why there is no answer: "not found", "budget", "deadline", or a backend's error; "" if there is one. */
+  missing: string;
+}
+
+/** Agents that are acknowledged and not yet routed among. It is over when `GET /v1/agents` has it no more. */
+export interface Fitting {
+  agents: number;
+  seconds: number;
+  steps: number;
+  /** about how much of it */
+  done: number;
+  problem: string;
+}
+
+/** The process answers. */
+export interface Health {
+  status: string;
+  version: string;
+}
+
+/** One run of a job. */
+export interface JobRun {
+  name: string;
+  /** what it did, "" when it was stopped or failed. */
+  outcome: string;
+  /** it took. */
+  seconds: number;
+  /** it outlasted its budget. */
+  stopped: boolean;
+  /** when it ended, in seconds since 1970. */
+  at: number;
+  /** why it failed, "" where it did not. */
+  error: string;
+}
+
+/** A kind of background work; times are in seconds, and since 1970. The next run comes no sooner than `next`. `last` is the last whole run, `failure` the last failure since. */
+export interface JobStatus {
+  name: string;
+  interval: number;
+  due: boolean;
+  next: number;
+  last: JobRun | null;
+  failure: JobRun | null;
+}
+
+/** Feedback was taken in. */
+export interface Learnt {
+  learnt: boolean;
+  request: Applied | null;
+}
+
+/** Their ids. */
+export interface Memories {
+  ids: number[];
+}
+
+/** Texts to remember. */
+export interface MemoryAdd {
+  memories: MemoryBody[];
+}
+
+/** A text to remember. */
+export interface MemoryBody {
+  text: string;
+  kind?: string;
+  collection?: string;
+  metadata?: Record<string, unknown>;
+  quality?: number;
+}
+
+/** A memory and its cosine to the query. */
+export interface MemoryHit {
+  id: number;
+  text: string;
+  score: number;
+  kind: string;
+  collection: string;
+  metadata: Record<string, unknown>;
+  quality: number;
+  hops: number;
+}
+
+/** The most similar ones, best first. */
+export interface MemoryHits {
+  memories: MemoryHit[];
+}
+
+/** What to look for. */
+export interface MemorySearch {
+  query: string;
+  k?: number;
+  collection?: string;
+  filter?: Record<string, unknown> | null;
+  hops?: number;
+}
+
+/** One turn of a conversation; `role` is one of ROLES. */
+export interface Message {
+  role: string;
+  content: string;
+}
+
+/** A text that an answer may be in. */
+export interface Passage {
+  text: string;
+  id: number | string;
+  /** cosine to the question. */
+  score: number;
+  /** where it comes from, for people; "" leaves it to the id. */
+  source: string;
+}
+
+/** A way of handling a kind of task that has worked. */
+export interface PatternRow {
+  id: number;
+  pattern_type: string;
+  route: string;
+  cluster_size: number;
+  avg_quality: number;
+  access_count: number;
+  created_at: number;
+  last_accessed: number;
+  contexts: string[];
+  actions: string[];
+  metadata: Record<string, unknown>;
+}
+
+/** What was learnt of many tasks. */
+export interface Patterns {
+  patterns: PatternRow[];
+}
+
+/** An agent file that was skipped, and how to mend it. */
+export interface ProblemRow {
+  field: string;
+  message: string;
+  fix: string;
+}
+
+/** A question, and what the caller insists on. */
+export interface QueryBody {
+  query: string;
+  session_id?: string | null;
+  max_latency_ms?: number | null;
+  /** US dollars; no tier that costs more is asked */
+  max_cost?: number | null;
+  max_tokens?: number | null;
+  temperature?: number | null;
+  top_p?: number | null;
+  force_model?: string | null;
+  force_context?: number | null;
+  seed?: number | null;
+  top_k?: number | null;
+  min_p?: number | null;
+  repeat_penalty?: number | null;
+  /** take it apart, and answer its parts first: see RlmAnswer */
+  deep?: boolean;
+  /** with deep: events planned, answered, delta, answer as they come */
+  stream?: boolean;
+}
+
+/** The answer to one query (FEATURES.md O2). */
+export interface Response {
+  /** what feedback about it refers to. */
+  request_id: string;
+  text: string;
+  /** of the answer, 0 to 1: its backend's own (of the extractive one, P(the sources hold the answer); of a model, the mean probability of its tokens); null where a backend tells none. */
+  confidence: number | null;
+  /** of `decision`, whose confidence says how sure that is. */
+  agent: string;
+  /** of the backend that answered. */
+  tier: Tier;
+  /** what of memory was given to the backend, best first. */
+  sources: Source[];
+  routing: RoutingInfo;
+  usage: Usage;
+  /** US dollars. */
+  cost: number;
+  /** microseconds of each of STAGES, and "total", which is their sum. */
+  latency: Record<string, number>;
+  /** where the question was routed. Its agent has spoken only where `decision.action` is not "escalate". */
+  decision: Decision;
+  session_id: string | null;
+  /** as in `inference.backend.Completion`. */
+  finish_reason: string;
+  /** what of the question's surroundings the backend did not get, and who had to stand in for whom. */
+  warnings: string[];
+  /** how strong a model was asked, who decided that, why, and what it was expected to cost and take. */
+  choice: Choice | null;
+  /** what to do about a route that is not sure: confirm its agent, or know that none has spoken; "" where `decision.action` is "use". */
+  advice: string;
+}
+
+/** The answer to a query. */
+export interface RlmAnswer {
+  query: string;
+  /** with [n] for source n. */
+  text: string;
+  /** 0 to 1: the share of the sub-queries that are answered, times how far the sources bear the answer out; 0 where there are none to bear it out. */
+  quality: number;
+  /** 0 to 1, how far the sources bear it out, or what was read where none is cited; null without either. */
+  grounding: number | null;
+  /** by their number, from 1. */
+  sources: Passage[];
+  /** the sub-queries and their answers, in order. */
+  findings: Finding[];
+  /** the sub-queries without one. */
+  unanswered: string[];
+  usage: Usage;
+  /** of the deepest sub-query. */
+  depth: number;
+  /** of the backend. */
+  calls: number;
+  /** times that the answer was written again. */
+  reflections: number;
+  cached: boolean;
+  /** how strong a model was asked; null where the caller named the backend, or no model writes. */
+  choice: Choice | null;
+}
+
+/** A task to be routed. */
+export interface RouteBody {
+  text: string;
+  /** alternatives to name */
+  top?: number;
+}
+
+/** Where a query went, and how it was sampled. */
+export interface RoutingInfo {
+  /** what the backend calls it. */
+  model: string;
+  /** tokens that prompt and answer could have together. */
+  context_size: number;
+  /** as asked for; null where that was left to the backend. */
+  temperature: number | null;
+  /** as asked for; null where that was left to the backend. */
+  top_p: number | null;
+  /** the name of the backend that answered. */
+  backend: string;
+  /** whether the model router chose; else these are the configured values. */
+  learnt: boolean;
+}
+
+/** A conversation as it stands. */
+export interface Session {
+  id: string;
+  /** what was asked and answered, oldest first. */
+  history: Message[];
+  metadata: Record<string, unknown>;
+  /** seconds since 1970. */
+  created: number;
+  /** seconds since 1970. */
+  accessed: number;
+}
+
+/** What to note about a session. */
+export interface SessionBody {
+  metadata?: Record<string, unknown>;
+}
+
+/** A session that can be named in queries. */
+export interface SessionMade {
+  session_id: string;
+}
+
+/** A memory that an answer draws on. */
+export interface Source {
+  /** of the memory. */
+  id: number;
+  text: string;
+  /** cosine to the query, or what learnt attention made of it. */
+  score: number;
+  kind: string;
+  metadata: Record<string, unknown>;
+  /** edges away from the nearest direct hit. */
+  hops: number;
+}
+
+/** What it holds and has done, in more fields than these. `state` is told to administrators. */
+export interface Stats {
+  agents: number;
+  encoder: string;
+  set_aside: Record<string, number>;
+  failures: Record<string, number>;
+  jobs: JobStatus[];
+  own_agents: number;
+  write_back: boolean;
+  state?: string;
+}
+
+/** The agents that take a compound task together, in working order. */
+export interface Team {
+  members: TeamMember[];
+  tier: Tier;
+}
+
+/** A compound task. */
+export interface TeamBody {
+  text: string;
+}
+
+/** One part of a compound task and the agent that takes it. */
+export interface TeamMember {
+  agent: string;
+  role: string;
+  task: string;
+  confidence: number;
+}
+
+/** How strong a model a task needs. */
+export type Tier = 1 | 2 | 3;
+
+/** Tokens read and written; `estimated` when the backend did not say and ruvllm counted bytes. */
+export interface Usage {
+  prompt_tokens: number;
+  completion_tokens: number;
+  estimated: boolean;
+  /** of those read, which the backend had read before. */
+  cached_tokens: number;
+}
+
+/** The server's calls: method and path below /v1/. */
+export interface Calls {
+  "POST route": { body: RouteBody; answer: Decision };
+  "POST route/complex": { body: TeamBody; answer: Team };
+  "POST query": { body: QueryBody; answer: Response | RlmAnswer };
+  "POST feedback": { body: FeedbackBody; answer: Learnt };
+  "POST sessions": { body: SessionBody; answer: SessionMade };
+  "GET sessions/{id}": { body: undefined; answer: Session };
+  "DELETE sessions/{id}": { body: undefined; answer: null };
+  "GET agents": { body: undefined; answer: Agents };
+  "PUT agents": { body: AgentsChange; answer: AgentsChanged };
+  "DELETE agents": { body: undefined; answer: AgentsChanged };
+  "DELETE agents/{name}": { body: undefined; answer: AgentsChanged };
+  "POST memory": { body: MemoryAdd; answer: Memories };
+  "POST memory/search": { body: MemorySearch; answer: MemoryHits };
+  "GET patterns": { body: undefined; answer: Patterns };
+  "GET state": { body: undefined; answer: Uint8Array };
+  "PUT state": { body: Uint8Array; answer: null };
+  "GET stats": { body: undefined; answer: Stats };
+  "GET health": { body: undefined; answer: Health };
+  "POST federated/updates": { body: Uint8Array; answer: Accepted };
+  "GET federated/model": { body: undefined; answer: Uint8Array };
+  "GET federated": { body: undefined; answer: FederatedStats };
+}
+
+/** Methods of the core that a page can call, with Python's keyword arguments. */
+export type Call =
+  "add_agents" | "add_memory" | "agents" | "backend_stats" | "decompose" | "embed" | "feedback" | "feedback_list"
+  | "forget_memory" | "learn_patterns" | "link_memory" | "memories" | "memory_graph" | "memory_stats" | "patterns"
+  | "query" | "query_deep" | "rate" | "record_outcome" | "reliability" | "reset_agents" | "review" | "route"
+  | "route_complex" | "run_jobs" | "save_backends" | "search_memory" | "select" | "set_backends" | "stats"
+  | "undo_feedback" | "upgrade";
