@@ -55,13 +55,16 @@ class Outcomes:
         if correction is not None:
             self._correct(asked, correction)
         if rating is None and task_success is None:
+            if agent is not None and not asked.judged:
+                observed = await self._learners.observe(asked.vector, agent)
+                asked.judged = observed and asked.used and agent == asked.agent
             return Applied(told, remembered=_remembered(asked))
         asked.quality = _quality(rating, task_success)
         memories, edges = self._move(asked, delta_of(rating if rating is not None else _rating(task_success)))
         if _remembered(asked) is None:
             self._writes.offer(asked)
             self._writes.flush()
-        trajectory = await self._tell_patterns(asked, task_success)
+        trajectory = await self._tell_patterns(asked, task_success, agent)
         return Applied(told, memories, edges, _remembered(asked), trajectory, self._tell_sizes(asked))
 
     def _check(self, rating: object, correction: object, task_success: object, agent: str | None) -> None:
@@ -134,18 +137,19 @@ class Outcomes:
             memory.ratings.keep(asked.vector, dict.fromkeys(asked.sources, asked.quality), asked.request_id)
         return len(there), len(edges)
 
-    async def _tell_patterns(self, asked: Asked, task_success: bool | None) -> bool:
+    async def _tell_patterns(self, asked: Asked, task_success: bool | None, agent: str | None) -> bool:
         """Once for a request: a trajectory that has ended cannot be taken back."""
-        if not self._learners.enabled or asked.judged or not asked.vector.any():  # no word of it is known
+        if asked.judged:
             return False
-        engine, agent = self._learners.engine, asked.agent if asked.used else ""
-        id = engine.begin_trajectory(asked.vector, agent)
-        engine.add_trajectory_context({"agent": agent, "model": asked.model} if agent else {"model": asked.model}, id)
-        asked.judged = True
-        return await engine.aend_trajectory(asked.quality, task_success, id) is not None
+        if agent is not None:  # whoever did it, the task is that agent's
+            asked.judged = await self._learners.observe(asked.vector, agent)
+        else:
+            by = asked.agent if asked.used else ""
+            asked.judged = await self._learners.ended(asked.vector, by, asked.quality, task_success, asked.model)
+        return asked.judged
 
     def _tell_sizes(self, asked: Asked) -> bool:
-        if not self._learners.enabled or asked.size is None:
+        if not self._learners.learns_sizes or asked.size is None:
             return False
         if asked.turn < 0:
             asked.turn = self._learners.turn(asked.vector, asked.text)

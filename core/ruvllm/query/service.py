@@ -31,7 +31,6 @@ from ruvllm.routing.router import checked_text
 from ruvllm.routing.service import RoutingService
 from ruvllm.sizing.fastgrnn import ModelSize
 from ruvllm.sizing.tiers import CONFIRM_FROM
-from ruvllm.state.names import SpaceScopedStore
 from ruvllm.state.steps import Steps
 from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent, Decision, Tier
@@ -55,11 +54,12 @@ class QueryService:
         memory: where sources come from, and good answers go.
         config: of everything else.
         steps: guards what is done behind the answers.
+        learners: what learns from answers beside the router.
         backends: by tier or its name, in the place of the configured ones.
 
     Attributes:
         writers: the backends, and how each is asked.
-        learners: what learns from answers beside the router.
+        learners: as given.
         sessions: the conversations.
         queries: answered so far.
         micros: that they took in all, without the time that backends took.
@@ -74,16 +74,16 @@ class QueryService:
         memory: MemoryStore,
         config: Config,
         steps: Steps,
+        learners: Learners,
         backends: Mapping[Tier | str, Backend] | None = None,
     ) -> None:
         tiers = make_tiers(config.inference, memory.encoder, backends)
         self.writers = writers = Writers(tiers, config.inference, Extractive(memory.encoder))
-        scoped = SpaceScopedStore(memory.store, memory.space)
-        self.learners = learners = Learners(memory.encoder, scoped, config.router, config.learning)
+        self.learners = learners
         self._routing, self._memory, self._config, self._steps = routing, memory, config, steps
         self._loop: OwnLoop | None = None
         self._fresh = learners.start()
-        self._choosing = learners.enabled and not writers.local
+        self._choosing = learners.learns_sizes and not writers.local
         self.sessions = open_sessions(lambda: copy(self._fresh), config.sessions, memory.store)
         self.log = open_requests(config.learning.requests, config.sessions.keep, memory.store)
         kept = config.memory if learners.enabled else replace(config.memory, write_back=False)
