@@ -157,7 +157,7 @@ class RuvLLM(Hinting):
         if self._memory is None:
             from ruvllm.memory.memory import MemoryStore
 
-            self._memory = MemoryStore(self.encoders.main, self.store, space=self.encoders.space)
+            self._memory = MemoryStore(self.encoders.main, self.store, self.encoders.space, self.learning.query_adapter)
         return self._memory
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from ruvllm.state.record import Given, Memory, ids_of, memories_of, row_of
 from ruvllm.state.store import Store
 from ruvllm.text.surrogates import well_formed
 
-__all__ = ["Found", "Masks", "MemoryStore", "Recent"]
+__all__ = ["Found", "Masks", "MemoryStore", "QueryAdapter", "Recent"]
 
 _MOST = 64
 
@@ -99,8 +99,23 @@ class Recent:
 
 
 _AT_HAND = 200  # memories added in one go that are kept at hand
+_HELPED = 0.5  # from which what helped answered
 _RATED = 10  # hits from which edges lead to what is rated
 _SHELVES = 1_000  # open at a time, from which on the empty ones are let go
+
+
+class QueryAdapter(Protocol):
+    """Learns how queries of a collection lie to what answers them."""
+
+    def adapt(self, vector: NDArray[np.float32], collection: str) -> NDArray[np.float32]:
+        """A query's vector (dim,) as a search shall use it."""
+        ...
+
+    def prefer(
+        self, vector: NDArray[np.float32], useful: NDArray[np.float32], others: NDArray[np.float32], collection: str
+    ) -> None:
+        """These memories (n, dim) answered a query (dim,) and those (m, dim) did not."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +141,7 @@ class MemoryStore:
         encoder: turns texts into vectors; memories of another encoder's space are kept, but not searched.
         store: the state file.
         space: name of the vector space; encoders trained to share one can share their memories.
+        adapter: of queries; None searches with the encoder's vectors.
         recall: recall@k of a search that names none.
         background: runs long index work, see `AutoIndex`.
         progress: told the memories sorted so far, and all, while the index of a large collection is first built.
@@ -135,13 +151,14 @@ class MemoryStore:
         self,
         encoder: Encoder,
         store: Store,
-        *,
         space: str | None = None,
+        adapter: QueryAdapter | None = None,
+        *,
         recall: float = 0.95,
         background: Callable[[Callable[[], None]], Any] | None = None,
         progress: Progress | None = None,
     ) -> None:
-        self.encoder, self.store, self.recall = encoder, store, recall
+        self.encoder, self.store, self.recall, self.adapter = encoder, store, recall, adapter
         self.records, self.graph = Records(store), Graph(store)
         self.space = space or f"{encoder.name}-{encoder.dim}"
         self._surroundings = Surroundings(self.records, self.graph, self.space, encoder.dim)
@@ -231,7 +248,7 @@ class MemoryStore:
         recall: float | None = None,
     ) -> list[Found]:
         """`search`, awaited."""
-        vector = await self.vector(query)
+        vector = self.adapted(await self.vector(query), collection)
         hits = self.nearest(vector, k, collection=collection, filter=filter, recall=recall)
         found = {i: (score, 0) for i, score in zip(hits.ids.tolist(), hits.scores.tolist(), strict=True)}
         if hops:
@@ -327,6 +344,22 @@ class MemoryStore:
         vector = await self.vector(query)
         hits = self.nearest(vector, _RATED, collection=collection).ids.tolist()
         self.ratings.rate(vector, hits, graded | dict.fromkeys(bad, 0.0))
+        best = [i for i, helped in graded.items() if helped > _HELPED]
+        hits += self.nearest(self.adapted(vector, collection), _RATED, collection=collection).ids.tolist()
+        self.prefer(vector, best, {*bad, *hits} - {*best}, collection)
+
+    def adapted(self, vector: NDArray[np.float32], collection: str) -> NDArray[np.float32]:
+        """A query's vector (dim,) as a search in a collection shall use it."""
+        return vector if self.adapter is None or not vector.any() else self.adapter.adapt(vector, collection)
+
+    def prefer(
+        self, vector: NDArray[np.float32], useful: Sequence[int], others: Iterable[int], collection: str
+    ) -> None:
+        """Let the adapter learn which memories answered a query (dim,), and which that came up with them did not."""
+        worse = sorted(others)
+        if self.adapter is not None and useful and worse and vector.any():
+            rows = self.records.vectors(np.array([*useful, *worse], np.int64))
+            self.adapter.prefer(vector, rows[: len(useful)], rows[len(useful) :], collection)
 
     async def review(self, pause: Pause = no_pause, *, epochs: int = 30, most: int = 500) -> Trained | None:
         """Learn from what was rated how to rank hits and what lies around them; see `Ratings.review`."""

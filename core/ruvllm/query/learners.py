@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Encoder, Pause, Vectors, no_pause
-from ruvllm.errors import StoreError
+from ruvllm.errors import InputError, StoreError
 from ruvllm.options import LearningConfig, RouterConfig
-from ruvllm.state.names import FASTGRNN, REPLAY, SONA, BlobStore
+from ruvllm.state.names import ADAPTERS, FASTGRNN, REPLAY, SONA, BlobStore
 from ruvllm.state.steps import Steps
 from ruvllm.types import Feedback
 
 if TYPE_CHECKING:  # who only routes, and has learnt nothing yet, need not wait for them
+    from ruvllm.learning.adaptive import AdaptiveEmbeddingService
     from ruvllm.learning.sona import SonaEngine, SonaReport
     from ruvllm.sizing.fastgrnn import FastGrnn
     from ruvllm.sizing.fastgrnn.replay import Replay
@@ -26,6 +27,51 @@ if TYPE_CHECKING:  # who only routes, and has learnt nothing yet, need not wait 
     from ruvllm.sizing.ledger import SizeOutcomes
 
 __all__ = ["Learners"]
+
+
+class LazyQueryAdapter:
+    """An AdaptiveEmbeddingService for queries, a domain for each collection, opened when something is stored or learnt.
+
+    Args:
+        encoder: of the queries.
+        store: the state file, or the part of it for these vectors.
+    """
+
+    def __init__(self, encoder: Encoder, store: BlobStore) -> None:
+        self._encoder, self._store = encoder, store
+        self._service: AdaptiveEmbeddingService | None = None
+        self._nothing = False  # is stored
+        self._changed = False
+
+    @property
+    def service(self) -> AdaptiveEmbeddingService:
+        """Raises StoreError: what is stored is damaged."""
+        from ruvllm.learning.adaptive import AdaptiveEmbeddingService
+
+        if self._service is None:
+            self._service = AdaptiveEmbeddingService(self._encoder, self._store)
+        return self._service
+
+    def adapt(self, vector: Vectors, collection: str) -> Vectors:
+        """A query's vector (dim,) as a search shall use it; what is damaged adapts nothing."""
+        if self._service is None and not self._nothing:
+            try:
+                self._nothing = self._store.load(ADAPTERS) is None or not self.service
+            except StoreError:
+                self._nothing = True
+        return vector if self._service is None else self._service.adapt(vector, collection)
+
+    def prefer(self, vector: Vectors, useful: Vectors, others: Vectors, collection: str) -> None:
+        """These memories (n, dim) answered a query (dim,) and those (m, dim) did not."""
+        with suppress(StoreError, InputError):  # damaged, or of one collection too many: those stay as they are
+            self.service.prefer(vector, useful, others, collection)
+            self._changed = True
+
+    def save(self) -> None:
+        """Store what was learnt. Raises StoreError: the file takes nothing."""
+        if self._changed and self._service is not None:
+            self._service.save()
+            self._changed = False
 
 
 class Learners:
@@ -44,6 +90,7 @@ class Learners:
         """Begin again with what the state file has, under these options; what was not saved is lost."""
         self._router, self._learning = router, learning
         self._silent: bool | None = None  # whether there is nothing stored that could vote
+        self._queries = LazyQueryAdapter(self._encoder, self._store)
         self._network: FastGrnn | None = None
         self._replay: Replay | None = None
         self._engine: SonaEngine | None = None
@@ -126,6 +173,11 @@ class Learners:
         if self.version:
             self.engine.core.forget((await self._encoder.encode([feedback.text]))[0], feedback.agent)
         return True
+
+    @property
+    def query_adapter(self) -> LazyQueryAdapter | None:
+        """What adapts the vectors of queries, None where nothing shall."""
+        return self._queries if self._learning.enabled and self._learning.query_adapter else None
 
     @property
     def network(self) -> FastGrnn:
@@ -228,6 +280,8 @@ class Learners:
             if self._engine is not None and self._engine.core.version != self._stored:
                 self._engine.flush()
                 self._stored = self._engine.core.version
+        with steps("queries"):
+            self._queries.save()
         with steps("models"):
             if self._replay is not None and (labelled := len(self._replay.labelled)) != self._labelled:
                 self._store.save(REPLAY, self._replay.to_bytes)

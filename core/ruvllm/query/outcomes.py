@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from ruvllm.errors import InputError
 from ruvllm.memory.graph import delta_of
 from ruvllm.memory.memory import MemoryStore
@@ -20,6 +22,9 @@ __all__ = ["Outcomes"]
 _GOOD, _BAD = 4, 2  # ratings from and up to which an answer was good or bad, whatever came of the task
 _BEST, _WORST = 5.0, 1.0
 _MOST_TEXT = 100_000  # characters of a better answer
+_COMPARED = 2  # sources, from which there is a choice
+_SUPPORTS, _CLEARLY = 0.5, 0.05  # cosine of the source that says what the answer does, and how far ahead of the others
+_READ = 2_000  # characters of an answer that are compared
 
 
 class Outcomes:
@@ -54,6 +59,7 @@ class Outcomes:
         told = await self._tell_router(asked, rating, task_success, agent)
         if correction is not None:
             self._correct(asked, correction)
+        await self._teach_queries(asked, rating, task_success, correction)
         if rating is None and task_success is None:
             if agent is not None and not asked.judged:
                 observed = await self._learners.observe(asked.vector, agent)
@@ -136,6 +142,23 @@ class Outcomes:
         if delta > 0 and asked.sources:  # what attention learns its ranking from
             memory.ratings.keep(asked.vector, dict.fromkeys(asked.sources, asked.quality), asked.request_id)
         return len(there), len(edges)
+
+    async def _teach_queries(
+        self, asked: Asked, rating: float | None, task_success: bool | None, correction: str | None
+    ) -> None:
+        """Which of the sources answered is told by what the right answer says: it was given, or was good."""
+        good = task_success is not False and (rating is None or rating >= _GOOD) and (rating or task_success)
+        right = correction if correction is not None else asked.answer if good else ""
+        if not right or len(asked.sources) < _COMPARED or self._memory.adapter is None:
+            return
+        there = sorted(self._memory.records.present(asked.sources))
+        if len(there) < _COMPARED:
+            return
+        cosines = self._memory.records.vectors(np.array(there, np.int64)) @ await self._memory.vector(right[:_READ])
+        order = cosines.argsort()
+        if cosines[order[-1]] >= _SUPPORTS and cosines[order[-1]] >= cosines[order[-2]] + _CLEARLY:
+            others = [there[i] for i in order[:-1].tolist()]
+            self._memory.prefer(asked.vector, [there[int(order[-1])]], others, self._writes.collection)
 
     async def _tell_patterns(self, asked: Asked, task_success: bool | None, agent: str | None) -> bool:
         """Once for a request: a trajectory that has ended cannot be taken back."""

@@ -288,7 +288,7 @@ class QueryService:
         conversation = None if session is None else self.sessions.get(session)
         state = copy(self._fresh if conversation is None else conversation.state)
         turn = Turn(text, constraints, conversation, state, tuple(messages))
-        vector = await self._memory.vector(text)
+        turn.vector = vector = await self._memory.vector(text)
         turn.lap("embedding")
         turn.found = self._retriever.nearest(vector, constraints.max_latency_ms)
         turn.lap("retrieval")
@@ -397,7 +397,7 @@ class QueryService:
             request_id=turn.request_id,
             text=turn.text,
             agent=turn.decision.agent,
-            vector=turn.found.vector,
+            vector=turn.vector,
             answer=completion.text if whole and written else "",
             quality=_estimated(turn, completion) if whole else 0.0,
             used=written and turn.agent is not None and not turn.messages,

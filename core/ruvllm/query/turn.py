@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from time import perf_counter
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ruvllm.errors import BackendError
 from ruvllm.inference.backend import Backend, Message
 from ruvllm.inference.extractive import Extractive
@@ -32,6 +35,7 @@ class Turn:
     state: RouterSession  # the session's, one turn on; the session takes it when the turn is finished
     messages: tuple[Message, ...] = ()
     request_id: str = field(default_factory=lambda: new_id("req"))
+    vector: NDArray[np.float32] = field(init=False)  # (dim,), as the encoder gave it
     found: Retrieved = field(init=False)
     decision: Decision = field(init=False)
     agent: Agent | None = None  # who answers; None where the router is too unsure of it
