@@ -151,6 +151,7 @@ _BATCH = 16  # outcomes between two absorptions: a domain may never see a hundre
 _RECENT = 512  # embeddings whose origin is remembered until their outcome is known
 _MOST_DOMAINS, _LONGEST_NAME = 64, 64
 _TRIED, _MEMORY = 16, 64  # preferences before an adapter is used, and those that its gain is a mean over
+_FAR = 0.3  # cosine that what answered may lie behind the nearest of the others
 _SPECS = TWO_SPEED_SPECS | {
     "good": Spec(("successes", "dim")),
     "bad": Spec(("failures", "dim")),
@@ -289,6 +290,8 @@ class AdaptiveEmbeddingService:
     ) -> None:
         """These texts answered a query and those did not: draw the query nearer to the first.
 
+        One that is much farther than all others is not believed: it is more often said in error.
+
         Args:
             embedding: (dim,), the query as in `learn`.
             relevant, irrelevant: (n, dim) and (m, dim), as they are kept for retrieval in this domain.
@@ -301,6 +304,8 @@ class AdaptiveEmbeddingService:
             fix = "give one vector of each at least, and a weight above 0, up to 1"
             raise InputError("nothing to prefer", field="relevant", fix=fix)
         name, x = self._origin(embedding, domain)
+        if float((far @ x).max() - (near @ x).max()) > _FAR:
+            return
         known = self._domain(name)
         gain = _reciprocal(known.adapters.apply(x), near, far) - _reciprocal(x, near, far)
         known.tried += 1

@@ -100,6 +100,7 @@ class Recent:
 
 _AT_HAND = 200  # memories added in one go that are kept at hand
 _HELPED = 0.5  # from which what helped answered
+_WIDE = 32  # hits that what answered is compared with: few hard ones alone teach little, and mislead where one is false
 _RATED = 10  # hits from which edges lead to what is rated
 _SHELVES = 1_000  # open at a time, from which on the empty ones are let go
 
@@ -344,21 +345,28 @@ class MemoryStore:
         vector = await self.vector(query)
         hits = self.nearest(vector, _RATED, collection=collection).ids.tolist()
         self.ratings.rate(vector, hits, graded | dict.fromkeys(bad, 0.0))
-        best = [i for i, helped in graded.items() if helped > _HELPED]
-        hits += self.nearest(self.adapted(vector, collection), _RATED, collection=collection).ids.tolist()
-        self.prefer(vector, best, {*bad, *hits} - {*best}, collection)
+        self.prefer(vector, [i for i, helped in graded.items() if helped > _HELPED], collection)
 
     def adapted(self, vector: NDArray[np.float32], collection: str) -> NDArray[np.float32]:
         """A query's vector (dim,) as a search in a collection shall use it."""
         return vector if self.adapter is None or not vector.any() else self.adapter.adapt(vector, collection)
 
     def prefer(
-        self, vector: NDArray[np.float32], useful: Sequence[int], others: Iterable[int], collection: str
+        self, vector: NDArray[np.float32], useful: Sequence[int], collection: str, without: Iterable[int | None] = ()
     ) -> None:
-        """Let the adapter learn which memories answered a query (dim,), and which that came up with them did not."""
-        worse = sorted(others)
-        if self.adapter is not None and useful and worse and vector.any():
-            rows = self.records.vectors(np.array([*useful, *worse], np.int64))
+        """Let the adapter learn which memories answered a query (dim,), among what a search for it finds.
+
+        Args:
+            without: memories that are neither.
+        """
+        if self.adapter is None or not useful or not vector.any():
+            return
+        found = set[int]()
+        for query in (vector, self.adapted(vector, collection)):
+            found |= {*self.nearest(query, _WIDE, collection=collection).ids.tolist()}
+        others = sorted(found - {*useful, *without})
+        if others:
+            rows = self.records.vectors(np.array([*useful, *others], np.int64))
             self.adapter.prefer(vector, rows[: len(useful)], rows[len(useful) :], collection)
 
     async def review(self, pause: Pause = no_pause, *, epochs: int = 30, most: int = 500) -> Trained | None:

@@ -157,8 +157,8 @@ class Outcomes:
         cosines = self._memory.records.vectors(np.array(there, np.int64)) @ await self._memory.vector(right[:_READ])
         order = cosines.argsort()
         if cosines[order[-1]] >= _SUPPORTS and cosines[order[-1]] >= cosines[order[-2]] + _CLEARLY:
-            others = [there[i] for i in order[:-1].tolist()]
-            self._memory.prefer(asked.vector, [there[int(order[-1])]], others, self._writes.collection)
+            without = (asked.memory, asked.better)
+            self._memory.prefer(asked.vector, [there[int(order[-1])]], self._writes.collection, without)
 
     async def _tell_patterns(self, asked: Asked, task_success: bool | None, agent: str | None) -> bool:
         """Once for a request: a trajectory that has ended cannot be taken back."""
