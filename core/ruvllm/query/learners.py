@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from ruvllm.encoders.protocol import Encoder, Pause, Vectors, no_pause
 from ruvllm.errors import InputError, StoreError
 from ruvllm.options import LearningConfig, RouterConfig
-from ruvllm.state.names import ADAPTERS, FASTGRNN, REPLAY, SONA, BlobStore
+from ruvllm.state.names import ADAPTERS, FASTGRNN, FASTGRNN_EWC, REPLAY, SONA, BlobStore
 from ruvllm.state.steps import Steps
 from ruvllm.types import Feedback
 
 if TYPE_CHECKING:  # who only routes, and has learnt nothing yet, need not wait for them
     from ruvllm.learning.adaptive import AdaptiveEmbeddingService
+    from ruvllm.learning.ewc import EwcPlusPlus
     from ruvllm.learning.sona import SonaEngine, SonaReport
     from ruvllm.sizing.fastgrnn import FastGrnn
     from ruvllm.sizing.fastgrnn.replay import Replay
@@ -39,8 +40,13 @@ class LazyQueryAdapter:
 
     def __init__(self, encoder: Encoder, store: BlobStore) -> None:
         self._encoder, self._store = encoder, store
+        self.reset(enabled=True)
+
+    def reset(self, enabled: bool) -> None:
+        """Begin again with what is stored, or adapt nothing and learn nothing."""
+        self._enabled = enabled
         self._service: AdaptiveEmbeddingService | None = None
-        self._nothing = False  # is stored
+        self._nothing = not enabled  # is stored
         self._changed = False
 
     @property
@@ -63,6 +69,8 @@ class LazyQueryAdapter:
 
     def prefer(self, vector: Vectors, useful: Vectors, others: Vectors, collection: str) -> None:
         """These memories (n, dim) answered a query (dim,) and those (m, dim) did not."""
+        if not self._enabled:
+            return
         with suppress(StoreError, InputError):  # damaged, or of one collection too many: those stay as they are
             self.service.prefer(vector, useful, others, collection)
             self._changed = True
@@ -80,21 +88,26 @@ class Learners:
     Args:
         encoder: of the vectors they see.
         store: the state file, or the part of it for these vectors.
+
+    Attributes:
+        query_adapter: of the vectors that memories are searched with.
     """
 
     def __init__(self, encoder: Encoder, store: BlobStore, router: RouterConfig, learning: LearningConfig) -> None:
         self._encoder, self._store = encoder, store
+        self.query_adapter = LazyQueryAdapter(encoder, store)
         self.configure(router, learning)
 
     def configure(self, router: RouterConfig, learning: LearningConfig) -> None:
         """Begin again with what the state file has, under these options; what was not saved is lost."""
         self._router, self._learning = router, learning
         self._silent: bool | None = None  # whether there is nothing stored that could vote
-        self._queries = LazyQueryAdapter(self._encoder, self._store)
+        self.query_adapter.reset(learning.enabled and learning.query_adapter)
         self._network: FastGrnn | None = None
         self._replay: Replay | None = None
         self._engine: SonaEngine | None = None
         self._trainer: FastGrnnTrainer | None = None
+        self._ewc: EwcPlusPlus | None = None
         self._stored = 0  # version of the engine that is on disk
         self._labelled = self._trained = 0  # turns with feedback that are on disk, that were trained on
 
@@ -173,11 +186,6 @@ class Learners:
         if self.version:
             self.engine.core.forget((await self._encoder.encode([feedback.text]))[0], feedback.agent)
         return True
-
-    @property
-    def query_adapter(self) -> LazyQueryAdapter | None:
-        """What adapts the vectors of queries, None where nothing shall."""
-        return self._queries if self._learning.enabled and self._learning.query_adapter else None
 
     @property
     def network(self) -> FastGrnn:
@@ -263,15 +271,20 @@ class Learners:
             return None
         labelled = len(self.replay.labelled)
         learnt = await self._sizes.learn(steps, pause)
-        self._trained = labelled
+        self._trained, self._labelled = labelled, -1  # the network is another one now, to be stored
         return learnt
 
     @property
     def _sizes(self) -> FastGrnnTrainer:
+        from ruvllm.learning.ewc import EwcPlusPlus
         from ruvllm.sizing.fastgrnn.training import FastGrnnTrainer
 
         if self._trainer is None:
-            self._trainer = FastGrnnTrainer(self.network, self.replay)
+            self._ewc = EwcPlusPlus(self.network.shape.size, strength=self._learning.ewc_lambda)
+            with suppress(StoreError):  # of a network of another shape: it is estimated again
+                if (data := self._store.load(FASTGRNN_EWC)) is not None:
+                    self._ewc.load(data)
+            self._trainer = FastGrnnTrainer(self.network, self.replay, self._ewc)
         return self._trainer
 
     def save(self, steps: Steps) -> None:
@@ -281,9 +294,11 @@ class Learners:
                 self._engine.flush()
                 self._stored = self._engine.core.version
         with steps("queries"):
-            self._queries.save()
+            self.query_adapter.save()
         with steps("models"):
             if self._replay is not None and (labelled := len(self._replay.labelled)) != self._labelled:
                 self._store.save(REPLAY, self._replay.to_bytes)
                 self._store.save(FASTGRNN, self.network.to_bytes)
+                if self._ewc is not None:
+                    self._store.save(FASTGRNN_EWC, self._ewc.to_bytes)
                 self._labelled = labelled

@@ -18,6 +18,7 @@ from ruvllm.sizing.selector import BackendProfile
 __all__ = ["Chosen", "Prompts", "best_single", "choose", "read_prompts"]
 
 BUDGET = 20.0  # of the mean prompt, in the unit of the prices
+_EXPLORE = 100  # answers after which half of the choices still are random: the stream is short
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)b\b")
 _FIX = 'give {"models": ["name-7b", …], "rows": [{"prompt": "…", "scores": [0 to 1 for each model]}]}'
 
@@ -77,19 +78,22 @@ def choose(
 
     Args:
         length: prompts of the stream.
-        learning: options of `LearningConfig`.
+        learning: options of `LearningConfig`; "feedback": False tells nothing at all.
         advance: called after each prompt.
     """
+    options = dict(learning)
+    tell = options.pop("feedback", True)
     order = np.random.default_rng(seed).permutation(len(prompts.texts))[:length]
     quality, price = list[float](), list[float]()
-    with RuvLLM(encoder="static", config={"learning": dict(learning)}) as llm:
+    with RuvLLM(encoder="static", config={"learning": options}) as llm:
         profiles = [BackendProfile(*pair) for pair in zip(prompts.models, prompts.prices.tolist(), strict=True)]
-        chooser = llm.orchestrator(profiles, budget=BUDGET, seed=seed)
+        chooser = llm.orchestrator(profiles, budget=BUDGET, seed=seed, explore=_EXPLORE)
         for i in order.tolist():
             choice = chooser.select(prompts.texts[i])
             model = prompts.models.index(choice.backend)
             score = float(prompts.scores[i, model])
-            chooser.record_outcome(choice, score > 0.5, score)
+            if tell:
+                chooser.record_outcome(choice, score > 0.5, score)
             quality.append(score)
             price.append(float(prompts.prices[model]))
             advance()
