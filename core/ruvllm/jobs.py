@@ -264,8 +264,8 @@ def jobs_of(llm: RuvLLM, settings: Consolidation | None = None, *, clock: Callab
     jobs = [
         Job("write", _WRITE, write, recorded=False),
         Job("review", HOUR, review, lambda _: llm.routing.needs_review(clock())),
-        Job("patterns", HOUR, patterns, lambda _: llm.answers and llm.learning.has_patterns_to_distil),
-        Job("sizes", _TRAIN, sizes, lambda since: since >= _TRAIN and llm.answers and llm.learning.has_sizes_to_train),
+        Job("patterns", HOUR, patterns, lambda _: llm.learning.has_patterns_to_distil),
+        Job("sizes", _TRAIN, sizes, lambda since: since >= _TRAIN and llm.learning.has_sizes_to_train),
         Job("retrieval", HOUR, retrieval, lambda since: since >= HOUR and holds("ratings")),
         Job("concepts", WEEK, concepts, lambda since: since >= WEEK and holds("memories")),
         Job("federated", every, federated, lambda since: since >= every and bool(llm.config.federated.url)),

@@ -83,6 +83,10 @@ class LearningConfig(Options):
     """How feedback teaches; `enabled` False keeps everything as it is.
 
     Attributes:
+        patterns: outcomes of similar tasks vote on agents.
+        query_adapter: what sources proved useful draws the vectors of later queries towards their like.
+        sizes: rated answers teach the choice of model sizes.
+        near_duplicates: confirmed tasks answer for near-duplicates.
         quality_threshold: below it an answer is a warning, not an example.
         ewc_lambda: where λ of consolidation starts.
         pattern_clusters: of one background cycle, at most.
@@ -91,6 +95,10 @@ class LearningConfig(Options):
     """
 
     enabled: bool = True
+    patterns: bool = True
+    query_adapter: bool = True
+    sizes: bool = True
+    near_duplicates: bool = True
     quality_threshold: float = 0.4
     ewc_lambda: float = 2_000.0
     pattern_clusters: int = 100

@@ -14,6 +14,7 @@ from ruvllm.config import Config, agents_and_config
 from ruvllm.encoders.protocol import Pause, Vectors, no_pause, pause, run_now
 from ruvllm.errors import AgentFileError, ConfigError, InputError
 from ruvllm.hints import Hinting, by_object
+from ruvllm.query.learners import Learners
 from ruvllm.reprs import shortened
 from ruvllm.routing.encoders import EncoderSet
 from ruvllm.routing.prebuilt import RouterArtifacts
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from ruvllm.learning.federated.client import FederatedClient
     from ruvllm.learning.patterns import Pattern
     from ruvllm.memory.memory import MemoryStore
-    from ruvllm.query.learners import Learners
     from ruvllm.query.responses import Applied, Constraints, Event, Response, Session
     from ruvllm.query.service import QueryService
     from ruvllm.rlm.answers import RlmAnswer
@@ -69,6 +69,7 @@ class RuvLLM(Hinting):
     Attributes:
         config, host, store: as given; the state file.
         encoders: what texts are read with.
+        learning: what learns from outcomes beside the router's weights, and votes.
         routing: agents, feedback about them, review, undo.
         problems: what of agent files was left out, each naming its line.
         steps: guards what is done behind answers and at the end; `stats` counts what failed.
@@ -117,8 +118,10 @@ class RuvLLM(Hinting):
         self._artifacts: RouterArtifacts = like._artifacts if like is not None else RouterArtifacts(self.host)
         self.encoders = EncoderSet(self._shipped, self._artifacts, encoder or self.config.encoder)
         self.store = Store(state) if state is not None else Store()
-        tier_model = self.config.router.tier_model
-        self.routing = RoutingService(self.encoders, self._artifacts, self.store, chosen, tier_model, self._pulled)
+        scoped = SpaceScopedStore(self.store, self.encoders.space)
+        self.learning = Learners(self.encoders.main, scoped, self.config.router, self.config.learning)
+        parts = self.encoders, self._artifacts, self.store, chosen, self.config, self.learning, self._pulled
+        self.routing = RoutingService(*parts)
         self._memory: MemoryStore | None = None
         self._queries: QueryService | None = None
         self._sizing: ModelChooser | None = None
@@ -150,7 +153,7 @@ class RuvLLM(Hinting):
         if self._memory is None:
             from ruvllm.memory.memory import MemoryStore
 
-            self._memory = MemoryStore(self.encoders.main, self.store, space=self.encoders.space)
+            self._memory = MemoryStore(self.encoders.main, self.store, self.encoders.space, self.learning.query_adapter)
         return self._memory
 
     @property
@@ -159,8 +162,8 @@ class RuvLLM(Hinting):
         if self._queries is None:
             from ruvllm.query.service import QueryService
 
-            made = self.routing, self.memory, self.sizing, self.config, self.steps, self._backends
-            self._queries = QueryService(*made)
+            parts = self.routing, self.memory, self.sizing, self.config, self.steps, self.learning
+            self._queries = QueryService(*parts, self._backends)
         return self._queries
 
     @property
@@ -171,11 +174,6 @@ class RuvLLM(Hinting):
 
             self._sizing = ModelChooser(self.encoders.main, SpaceScopedStore(self.store, self.encoders.space))
         return self._sizing
-
-    @property
-    def learning(self) -> Learners:
-        """Patterns of what worked, and the choice of model sizes."""
-        return self.queries.learners
 
     @property
     def federated(self) -> FederatedClient:
@@ -252,12 +250,14 @@ class RuvLLM(Hinting):
             InputError: an unknown agent, an empty text or a weight out of range.
             StoreError: the file takes nothing. What it refuses alone is set aside, and learnt all the same.
         """
-        run_now(self.routing.feedback(text, agent, weight, right))
+        run_now(self.afeedback(text, agent, weight, right))
 
     @by_object("", _TASK, otherwise=_ANSWER)
     async def afeedback(self, text: str, agent: str, weight: float = 1.0, right: bool = True) -> None:
         """`feedback`, awaited."""
         await self.routing.feedback(text, agent, weight, right)
+        with self.steps("patterns"):
+            await self.learning.observe(checked_text(text), agent, bool(right))
 
     def review(self) -> int:
         """Fit what feedback taught once more, from all of it, and store the result; returns how much there is."""
@@ -269,7 +269,8 @@ class RuvLLM(Hinting):
 
     def undo_feedback(self, id: int) -> bool:
         """Take feedback back, by its id in the state file: learnt from no more; whether there was such."""
-        return self.routing.undo(id)
+        undone = self.routing.undo(id)
+        return undone is not None and run_now(self.learning.forget(undone))
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors in the encoders' space: float32 (len(texts), dim)."""
@@ -414,11 +415,6 @@ class RuvLLM(Hinting):
         """`run_jobs`, awaited; other tasks have their turn between slices of the work."""
         return await self.jobs.run(budget, pause, force=force)
 
-    @property
-    def answers(self) -> bool:
-        """Whether it has been asked to answer, so that there is something to learn from answers."""
-        return self._queries is not None
-
     def write(self) -> None:
         """Write what has waited long enough. Raises StoreError: the file takes nothing; all goes on waiting."""
         if self._queries is not None:
@@ -443,6 +439,7 @@ class RuvLLM(Hinting):
 
         if self._queries is not None:
             self._queries.save()
+        self.learning.save(self.steps)
         self.memory.flush()
         return dump(self.store)
 
@@ -461,6 +458,7 @@ class RuvLLM(Hinting):
         with replaced(self.store, data):
             self._leave_queries()
             self._memory = self._jobs = self._sizing = None
+            self.learning.configure(self.config.router, self.config.learning)
             router = await self.routing.reload(fit or (lambda router: router.warm(pause)))
         self.routing.use(router)
 
@@ -469,7 +467,9 @@ class RuvLLM(Hinting):
         if self._queries is not None:
             self._queries.save()
         self._leave_queries()
+        self.learning.save(self.steps)
         self.config = config
+        self.learning.configure(config.router, config.learning)
 
     def close(self) -> None:
         """Write what waits, and release the state file. Raises StoreError: the file takes nothing."""
@@ -477,6 +477,7 @@ class RuvLLM(Hinting):
             queries, self._queries = self._queries, None
             if queries is not None:
                 queries.close()
+            self.learning.save(self.steps)
             with self.steps("encoder"):
                 self.routing.save()
             self._save_selection()

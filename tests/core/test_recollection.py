@@ -186,3 +186,27 @@ def test_thousands_are_searched_like_a_few(memory: Recollection):
         found = memory.find(like(vectors[n], 0.97, n))
         assert found is not None
         assert (found.agent, found.near[0][0]) == (n % 7, f"task {n}")
+
+
+def test_what_was_confirmed_is_as_sure_as_can_be_when_it_is_asked_again(memory: Recollection):
+    (task,) = directions(1)
+    tell(memory, "task", A, task)
+    found = memory.find(task)
+    assert found is not None
+    assert found.joined(0.2, first=False) > 0.99  # even where the scorers have come to think otherwise
+
+
+def test_only_the_latest_are_remembered():
+    memory, vectors = Recollection(DIM, WEIGHTS, most=50), directions(80, 4)
+    memory.add([Feedback(f"task {n}", "agent") for n in range(60)], [A] * 60, vectors[:60])
+    assert len(memory) == 50
+    assert memory.find(vectors[9]) is None
+    tell(memory, "task 10", A, vectors[10])  # said again, it is of now
+    for n in range(60, 80):
+        tell(memory, f"task {n}", A, vectors[n])
+    assert len(memory) == 50
+    assert memory.find(vectors[11]) is None
+    for n in (10, 79):
+        found = memory.find(vectors[n])
+        assert found is not None
+        assert found.near[0][0] == f"task {n}"

@@ -118,7 +118,6 @@ def run(
     """
     path = state_of(ctx, state) or default_state()
     with open_llm(agents, encoder, path, Config.from_env()) as llm, waiting("learning"):
-        llm.queries  # noqa: B018 - what was learnt from answers in other processes is looked at too
         runs = [run for run in llm.run_jobs(budget, force=force) if run.name != "write"]
         if llm.routing.unreviewed:  # a person who asks need not wait until there is much
             runs += run_now(llm.jobs.run(budget, no_pause, force=True, names=["review"]))

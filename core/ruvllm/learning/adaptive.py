@@ -14,32 +14,36 @@ from numpy.typing import NDArray
 from ruvllm.encoders.protocol import Encoder, Vectors, unit_rows
 from ruvllm.errors import InputError, RuvllmError, StoreError
 from ruvllm.hints import by_object
+from ruvllm.learning.ewc import EWC_SPECS, EwcPlusPlus
 from ruvllm.learning.lora import BATCH, LowRank, apply_all, pairwise_loss
 from ruvllm.reprs import one_line, shortened
-from ruvllm.state.names import ADAPTERS
+from ruvllm.state.names import ADAPTERS, BlobStore
 from ruvllm.state.packing import Arrays, Spec, array_json, json_array, pack, unpack
-from ruvllm.state.store import Store
 
 __all__ = ["TWO_SPEED_SPECS", "AdaptiveEmbeddingService", "DomainStats", "TwoSpeed"]
 
 _PARTS = ("down", "up", "alpha")
+_BASE_RATE = 0.01  # of the base's step for each feedback of a batch
 TWO_SPEED_SPECS = {
     **{f"{part}_down": Spec(("dim", part)) for part in ("micro", "base")},
     **{f"{part}_up": Spec((part, "dim")) for part in ("micro", "base")},
     **dict.fromkeys(("micro_alpha", "base_alpha"), Spec((), "float64")),
     **dict.fromkeys(("xs", "slopes"), Spec(("waiting", "dim"))),
     "updates": Spec((3,), "int64"),
+    **{f"ewc_{name}": spec for name, spec in EWC_SPECS.items()},
 }
 
 
 class TwoSpeed:
-    """MicroLoRA over a base LoRA.
+    """MicroLoRA over a base LoRA that EWC++ holds.
 
-    The micro adapter starts anew when the base has absorbed its batch: what it knew, the base then
-    knows better, and both together would count it twice.
+    The base's first batch chooses the subspace that it learns in; from then on it takes a step for each feedback, held
+    by what earlier tasks need of its weights. The micro adapter starts anew with each batch that the base has learnt:
+    both together would count it twice.
 
     Attributes:
         micro, base: the adapters.
+        ewc: of the base's weights.
     """
 
     def __init__(self, dim: int, micro_rank: int = 2, base_rank: int = 16, batch: int = BATCH, seed: int = 0) -> None:
@@ -48,6 +52,7 @@ class TwoSpeed:
             raise InputError(f"a batch of {batch}", field="batch", fix="use 1 or more")
         self._batch, self._seed = batch, seed
         self.micro, self.base = LowRank(dim, micro_rank, seed=seed), LowRank(dim, min(base_rank, dim), seed=seed + 1)
+        self.ewc = EwcPlusPlus(self.base.theta.size)
         self._xs: list[Vectors] = []
         self._slopes: list[Vectors] = []
 
@@ -81,10 +86,18 @@ class TwoSpeed:
         return value
 
     def flush(self) -> None:
-        """Let the base absorb what waits; a few milliseconds for a hundred."""
-        if self._xs:
+        """Let the base learn what waits; a few milliseconds for a hundred."""
+        if not self._xs:
+            return
+        if self.base.strength == 0:
             self.base.absorb(np.stack(self._xs), np.stack(self._slopes))
-            self._restart()
+        else:
+            for x, slope in zip(self._xs, self._slopes, strict=True):
+                gradient = self.base.gradient(x, slope)
+                self.ewc.observe(gradient, self.base.theta)
+                self.base.step(gradient, _BASE_RATE)
+                self.ewc.pull(self.base.theta, _BASE_RATE)
+        self._restart()
 
     def _restart(self) -> None:
         self._xs, self._slopes = [], []
@@ -95,6 +108,7 @@ class TwoSpeed:
         known = {f"{part}_{name}": value for part in ("micro", "base") for name, value in self._part(part).items()}
         for name, rows in (("xs", self._xs), ("slopes", self._slopes)):
             known[name] = np.array(rows, np.float32).reshape(-1, self.base.dim)
+        known |= {f"ewc_{name}": value for name, value in self.ewc.arrays().items()}
         return known | {"updates": np.array([self.base.updates, self._batch, self._seed], np.int64)}
 
     def _part(self, part: str) -> Arrays:
@@ -116,6 +130,7 @@ class TwoSpeed:
         made = cls(base.dim, micro.rank, base.rank, batch, seed)
         made.micro, made.base = micro, base
         made.base.updates, made.micro.updates = updates, len(xs)
+        made.ewc.restore({name: arrays[f"ewc_{name}"] for name in EWC_SPECS}, error)
         made._xs, made._slopes = list(xs), list(slopes)
         return made
 
@@ -135,7 +150,13 @@ _NEAREST = 16  # of each that an embedding is compared with: a domain's successe
 _BATCH = 16  # outcomes between two absorptions: a domain may never see a hundred
 _RECENT = 512  # embeddings whose origin is remembered until their outcome is known
 _MOST_DOMAINS, _LONGEST_NAME = 64, 64
-_SPECS = TWO_SPEED_SPECS | {"good": Spec(("successes", "dim")), "bad": Spec(("failures", "dim"))}
+_TRIED, _MEMORY = 16, 64  # preferences before an adapter is used, and those that its gain is a mean over
+_FAR = 0.3  # cosine that what answered may lie behind the nearest of the others
+_SPECS = TWO_SPEED_SPECS | {
+    "good": Spec(("successes", "dim")),
+    "bad": Spec(("failures", "dim")),
+    "tried": Spec((2,), "float64"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +166,8 @@ class DomainStats:
     Attributes:
         updates: outcomes and preferences that taught it.
         successes, failures: how many of the latest ones are kept.
+        gain: by how much the adapter improves the reciprocal rank of what answers, over its latest preferences, each
+            looked at before it was learnt.
         strength: norm of what its two adapters add, 0 while they change nothing.
     """
 
@@ -152,6 +175,7 @@ class DomainStats:
     updates: int
     successes: int
     failures: int
+    gain: float
     strength: float
 
     __repr__ = one_line
@@ -162,12 +186,14 @@ class _Domain:
     adapters: TwoSpeed
     good: deque[Vectors] = field(default_factory=lambda: deque(maxlen=_OUTCOMES))
     bad: deque[Vectors] = field(default_factory=lambda: deque(maxlen=_OUTCOMES))
+    gain: float = 0.0
+    tried: int = 0
     changed: bool = False
 
     def to_bytes(self) -> bytes:
         dim = self.adapters.base.dim
         rows = {name: np.array(kept, np.float32).reshape(-1, dim) for name, kept in self._outcomes()}
-        return pack(self.adapters.arrays() | rows, "domain")
+        return pack(self.adapters.arrays() | rows | {"tried": np.array([self.gain, self.tried])}, "domain")
 
     def _outcomes(self) -> Iterable[tuple[str, deque[Vectors]]]:
         return ("good", self.good), ("bad", self.bad)
@@ -181,7 +207,7 @@ class AdaptiveEmbeddingService:
     seen successes, or only failures, has nothing yet to tell apart. Domains do not touch each other.
     """
 
-    def __init__(self, encoder: Encoder, store: Store | None = None, rank: int = _RANK) -> None:
+    def __init__(self, encoder: Encoder, store: BlobStore | None = None, rank: int = _RANK) -> None:
         """Take up what `store` keeps of earlier learning.
 
         Args:
@@ -209,6 +235,7 @@ class AdaptiveEmbeddingService:
         domain = _Domain(TwoSpeed.from_arrays(arrays))
         domain.good.extend(arrays["good"])
         domain.bad.extend(arrays["bad"])
+        domain.gain, domain.tried = float(arrays["tried"][0]), int(arrays["tried"][1])
         return domain
 
     @by_object()
@@ -253,10 +280,17 @@ class AdaptiveEmbeddingService:
         known.changed = True
         return moved
 
+    def adapt(self, vector: Vectors, domain: str) -> Vectors:
+        """A query's vector (dim,) as a search in this domain shall use it; the same while its adapter does not help."""
+        known = self._domains.get(domain)
+        return vector if known is None or known.tried < _TRIED or known.gain <= 0 else known.adapters.apply(vector)
+
     def prefer(
         self, embedding: Vectors, relevant: Vectors, irrelevant: Vectors, domain: str | None = None, weight: float = 1.0
     ) -> None:
         """These texts answered a query and those did not: draw the query nearer to the first.
+
+        One that is much farther than all others is not believed: it is more often said in error.
 
         Args:
             embedding: (dim,), the query as in `learn`.
@@ -270,7 +304,12 @@ class AdaptiveEmbeddingService:
             fix = "give one vector of each at least, and a weight above 0, up to 1"
             raise InputError("nothing to prefer", field="relevant", fix=fix)
         name, x = self._origin(embedding, domain)
+        if float((far @ x).max() - (near @ x).max()) > _FAR:
+            return
         known = self._domain(name)
+        gain = _reciprocal(known.adapters.apply(x), near, far) - _reciprocal(x, near, far)
+        known.tried += 1
+        known.gain += (gain - known.gain) / min(known.tried, _MEMORY)
         known.adapters.learn(x, lambda y: _weighted(pairwise_loss(y, near, far), weight))
         known.changed = True
 
@@ -308,6 +347,7 @@ class AdaptiveEmbeddingService:
                 known.adapters.updates,
                 len(known.good),
                 len(known.bad),
+                known.gain,
                 float(np.hypot(known.adapters.micro.strength, known.adapters.base.strength)),
             )
             for name, known in sorted(self._domains.items())
@@ -321,6 +361,11 @@ class AdaptiveEmbeddingService:
             if known.changed:
                 known.changed = not self._store.save(f"{ADAPTERS}/{name}", known.to_bytes)
         self._store.put(ADAPTERS, pack({"names": json_array(sorted(self._domains))}, ADAPTERS))
+
+
+def _reciprocal(y: Vectors, near: Vectors, far: Vectors) -> float:
+    """1 / the rank of the best of `near` among both, for a query (dim,)."""
+    return 1 / (1 + int((far @ y > (near @ y).max()).sum()))
 
 
 def _weighted(loss: tuple[float, Vectors], weight: float) -> tuple[float, Vectors]:

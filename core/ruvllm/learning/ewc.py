@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ruvllm.errors import InputError, RuvllmError, StoreError
 from ruvllm.state.packing import Arrays, Spec, pack, unpack
 
-__all__ = ["EwcPlusPlus", "EwcStats"]
+__all__ = ["EWC_SPECS", "EwcPlusPlus", "EwcStats"]
 
 LEAST, DEFAULT, MOST = 100.0, 2_000.0, 15_000.0  # λ
 SAMPLES = 1_000  # the task's Fisher is a mean over about as many gradients
@@ -28,8 +28,8 @@ _NOVEL = 1e3  # the most a gradient counts for: one outlier shall not hide the n
 _FLOOR = 0.01  # of the mean Fisher: what a direction that was never used counts as
 _BUDGET = 0.05  # nats that older tasks may have lost, by the Fisher's own estimate ½ Σ F (θ − θ*)²
 _UP, _DOWN = 1.25, 0.95  # of λ, a block
-_SPECS = {
-    **dict.fromkeys(("anchor", "fisher", "current", "block", "before"), Spec(("n",))),
+EWC_SPECS = {
+    **dict.fromkeys(("anchor", "fisher", "current", "block", "before"), Spec(("weights",))),
     "numbers": Spec((5,), "float64"),
     "counts": Spec((4,), "int64"),
 }
@@ -230,4 +230,4 @@ class EwcPlusPlus:
 
     def load(self, data: bytes, error: type[RuvllmError] = StoreError) -> None:
         """Become what `to_bytes` was taken of. Raises `error`: it is damaged, or of other weights."""
-        self.restore(unpack(data, "ewc", _SPECS, error=error), error)
+        self.restore(unpack(data, "ewc", EWC_SPECS, error=error), error)

@@ -184,6 +184,9 @@ class ReasoningBank:
     Args:
         capacity: beyond it the nearest two of a route become one, or the least valuable leaves.
         quality_threshold: a pattern below it is no pattern.
+
+    Attributes:
+        weights: float32 (patterns,), how many good outcomes each stands for.
     """
 
     def __init__(self, dim: int, capacity: int = 400, quality_threshold: float = 0.4) -> None:
@@ -204,6 +207,9 @@ class ReasoningBank:
         """What a search and an adapter ask of every pattern, in one array each."""
         self._trust = np.array([0.5 + 0.5 * one.avg_quality for one in self._patterns], np.float32)
         self._routes = np.array([one.route for one in self._patterns], object)
+        self.weights = np.array(
+            [one.avg_quality * min(one.total_weight, _MEMORY) for one in self._patterns], np.float32
+        )
 
     @property
     def centroids(self) -> Vectors:

@@ -34,6 +34,7 @@ _LONGEST = 200  # characters kept of a step's or context's text
 _MOST_STEPS, _MOST_CONTEXTS, _MOST_ABOUT = 256, 32, 32
 MOST_BYTES = 1 << 30  # of a state: as many trajectories as fit, of the widest vectors
 _MOST = 1e15  # of any number told
+_SAME = 0.999  # cosine of a repetition
 _MOST_TEXT = 8 << 20  # bytes of text that a buffer holds beside the vectors
 _FIX = "drop it; trajectories are collected again"
 
@@ -199,6 +200,11 @@ class TrajectoryBuffer:
         """Let go of all up to this id."""
         while self._kept and self._kept[0][0].id <= last:
             self._pop()
+
+    def drop(self, vector: Vectors, route: str) -> None:
+        """Let go of those of this very vector (dim,) and route."""
+        stay = [pair for pair in self._kept if pair[0].route != route or float(pair[0].vector @ vector) < _SAME]
+        self._kept, self._text = deque(stay), sum(size for _, size in stay)
 
     def _pop(self) -> None:
         self._text -= self._kept.popleft()[1]

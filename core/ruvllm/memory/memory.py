@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from ruvllm.state.record import Given, Memory, ids_of, memories_of, row_of
 from ruvllm.state.store import Store
 from ruvllm.text.surrogates import well_formed
 
-__all__ = ["Found", "Masks", "MemoryStore", "Recent"]
+__all__ = ["Found", "Masks", "MemoryStore", "QueryAdapter", "Recent"]
 
 _MOST = 64
 
@@ -99,8 +99,24 @@ class Recent:
 
 
 _AT_HAND = 200  # memories added in one go that are kept at hand
+_HELPED = 0.5  # from which what helped answered
+_WIDE = 32  # hits that what answered is compared with: few hard ones alone teach little, and mislead where one is false
 _RATED = 10  # hits from which edges lead to what is rated
 _SHELVES = 1_000  # open at a time, from which on the empty ones are let go
+
+
+class QueryAdapter(Protocol):
+    """Learns how queries of a collection lie to what answers them."""
+
+    def adapt(self, vector: NDArray[np.float32], collection: str) -> NDArray[np.float32]:
+        """A query's vector (dim,) as a search shall use it."""
+        ...
+
+    def prefer(
+        self, vector: NDArray[np.float32], useful: NDArray[np.float32], others: NDArray[np.float32], collection: str
+    ) -> None:
+        """These memories (n, dim) answered a query (dim,) and those (m, dim) did not."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +142,7 @@ class MemoryStore:
         encoder: turns texts into vectors; memories of another encoder's space are kept, but not searched.
         store: the state file.
         space: name of the vector space; encoders trained to share one can share their memories.
+        adapter: of queries; None searches with the encoder's vectors.
         recall: recall@k of a search that names none.
         background: runs long index work, see `AutoIndex`.
         progress: told the memories sorted so far, and all, while the index of a large collection is first built.
@@ -135,13 +152,14 @@ class MemoryStore:
         self,
         encoder: Encoder,
         store: Store,
-        *,
         space: str | None = None,
+        adapter: QueryAdapter | None = None,
+        *,
         recall: float = 0.95,
         background: Callable[[Callable[[], None]], Any] | None = None,
         progress: Progress | None = None,
     ) -> None:
-        self.encoder, self.store, self.recall = encoder, store, recall
+        self.encoder, self.store, self.recall, self.adapter = encoder, store, recall, adapter
         self.records, self.graph = Records(store), Graph(store)
         self.space = space or f"{encoder.name}-{encoder.dim}"
         self._surroundings = Surroundings(self.records, self.graph, self.space, encoder.dim)
@@ -231,7 +249,7 @@ class MemoryStore:
         recall: float | None = None,
     ) -> list[Found]:
         """`search`, awaited."""
-        vector = await self.vector(query)
+        vector = self.adapted(await self.vector(query), collection)
         hits = self.nearest(vector, k, collection=collection, filter=filter, recall=recall)
         found = {i: (score, 0) for i, score in zip(hits.ids.tolist(), hits.scores.tolist(), strict=True)}
         if hops:
@@ -327,6 +345,29 @@ class MemoryStore:
         vector = await self.vector(query)
         hits = self.nearest(vector, _RATED, collection=collection).ids.tolist()
         self.ratings.rate(vector, hits, graded | dict.fromkeys(bad, 0.0))
+        self.prefer(vector, [i for i, helped in graded.items() if helped > _HELPED], collection)
+
+    def adapted(self, vector: NDArray[np.float32], collection: str) -> NDArray[np.float32]:
+        """A query's vector (dim,) as a search in a collection shall use it."""
+        return vector if self.adapter is None or not vector.any() else self.adapter.adapt(vector, collection)
+
+    def prefer(
+        self, vector: NDArray[np.float32], useful: Sequence[int], collection: str, without: Iterable[int | None] = ()
+    ) -> None:
+        """Let the adapter learn which memories answered a query (dim,), among what a search for it finds.
+
+        Args:
+            without: memories that are neither.
+        """
+        if self.adapter is None or not useful or not vector.any():
+            return
+        found = set[int]()
+        for query in (vector, self.adapted(vector, collection)):
+            found |= {*self.nearest(query, _WIDE, collection=collection).ids.tolist()}
+        others = sorted(found - {*useful, *without})
+        if others:
+            rows = self.records.vectors(np.array([*useful, *others], np.int64))
+            self.adapter.prefer(vector, rows[: len(useful)], rows[len(useful) :], collection)
 
     async def review(self, pause: Pause = no_pause, *, epochs: int = 30, most: int = 500) -> Trained | None:
         """Learn from what was rated how to rank hits and what lies around them; see `Ratings.review`."""

@@ -1,25 +1,85 @@
-"""What learns from answers beside the router: the choice of model sizes, and patterns of what worked."""
+"""What learns from outcomes beside the router's weights: patterns of what worked, query vectors, model sizes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.encoders.protocol import Encoder, Pause, no_pause
-from ruvllm.learning.sona import SonaConfig, SonaEngine, SonaReport
+from ruvllm.encoders.protocol import Encoder, Pause, Vectors, no_pause
+from ruvllm.errors import InputError, StoreError
 from ruvllm.options import LearningConfig, RouterConfig
-from ruvllm.sizing.fastgrnn import FastGrnn
-from ruvllm.sizing.fastgrnn.cell import Shape
-from ruvllm.sizing.fastgrnn.replay import Replay
-from ruvllm.sizing.fastgrnn.session import RouterSession
-from ruvllm.sizing.fastgrnn.training import FastGrnnTrainer, Learnt
-from ruvllm.sizing.ledger import SizeOutcomes
-from ruvllm.state.names import FASTGRNN, REPLAY, BlobStore
+from ruvllm.state.names import ADAPTERS, FASTGRNN, FASTGRNN_EWC, REPLAY, SONA, BlobStore
 from ruvllm.state.steps import Steps
+from ruvllm.types import Feedback
+
+if TYPE_CHECKING:  # who only routes, and has learnt nothing yet, need not wait for them
+    from ruvllm.learning.adaptive import AdaptiveEmbeddingService
+    from ruvllm.learning.ewc import EwcPlusPlus
+    from ruvllm.learning.sona import SonaEngine, SonaReport
+    from ruvllm.sizing.fastgrnn import FastGrnn
+    from ruvllm.sizing.fastgrnn.replay import Replay
+    from ruvllm.sizing.fastgrnn.session import RouterSession
+    from ruvllm.sizing.fastgrnn.training import FastGrnnTrainer, Learnt
+    from ruvllm.sizing.ledger import SizeOutcomes
 
 __all__ = ["Learners"]
+
+
+class LazyQueryAdapter:
+    """An AdaptiveEmbeddingService for queries, a domain for each collection, opened when something is stored or learnt.
+
+    Args:
+        encoder: of the queries.
+        store: the state file, or the part of it for these vectors.
+    """
+
+    def __init__(self, encoder: Encoder, store: BlobStore) -> None:
+        self._encoder, self._store = encoder, store
+        self.reset(enabled=True)
+
+    def reset(self, enabled: bool) -> None:
+        """Begin again with what is stored, or adapt nothing and learn nothing."""
+        self._enabled = enabled
+        self._service: AdaptiveEmbeddingService | None = None
+        self._nothing = not enabled  # is stored
+        self._changed = False
+
+    @property
+    def service(self) -> AdaptiveEmbeddingService:
+        """Raises StoreError: what is stored is damaged."""
+        from ruvllm.learning.adaptive import AdaptiveEmbeddingService
+
+        if self._service is None:
+            self._service = AdaptiveEmbeddingService(self._encoder, self._store)
+        return self._service
+
+    def adapt(self, vector: Vectors, collection: str) -> Vectors:
+        """A query's vector (dim,) as a search shall use it; what is damaged adapts nothing."""
+        if self._service is None and not self._nothing:
+            try:
+                self._nothing = self._store.load(ADAPTERS) is None or not self.service
+            except StoreError:
+                self._nothing = True
+        return vector if self._service is None else self._service.adapt(vector, collection)
+
+    def prefer(self, vector: Vectors, useful: Vectors, others: Vectors, collection: str) -> None:
+        """These memories (n, dim) answered a query (dim,) and those (m, dim) did not."""
+        if not self._enabled:
+            return
+        with suppress(StoreError, InputError):  # damaged, or of one collection too many: those stay as they are
+            self.service.prefer(vector, useful, others, collection)
+            self._changed = True
+
+    def save(self) -> None:
+        """Store what was learnt. Raises StoreError: the file takes nothing."""
+        if self._changed and self._service is not None:
+            self._service.save()
+            self._changed = False
 
 
 class Learners:
@@ -28,15 +88,27 @@ class Learners:
     Args:
         encoder: of the vectors they see.
         store: the state file, or the part of it for these vectors.
+
+    Attributes:
+        query_adapter: of the vectors that memories are searched with.
     """
 
     def __init__(self, encoder: Encoder, store: BlobStore, router: RouterConfig, learning: LearningConfig) -> None:
-        self._encoder, self._store, self._router, self._learning = encoder, store, router, learning
+        self._encoder, self._store = encoder, store
+        self.query_adapter = LazyQueryAdapter(encoder, store)
+        self.configure(router, learning)
+
+    def configure(self, router: RouterConfig, learning: LearningConfig) -> None:
+        """Begin again with what the state file has, under these options; what was not saved is lost."""
+        self._router, self._learning = router, learning
+        self._silent: bool | None = None  # whether there is nothing stored that could vote
+        self.query_adapter.reset(learning.enabled and learning.query_adapter)
         self._network: FastGrnn | None = None
         self._replay: Replay | None = None
         self._engine: SonaEngine | None = None
         self._trainer: FastGrnnTrainer | None = None
-        self._stored = 0  # trajectories of the engine that are on disk
+        self._ewc: EwcPlusPlus | None = None
+        self._stored = 0  # version of the engine that is on disk
         self._labelled = self._trained = 0  # turns with feedback that are on disk, that were trained on
 
     @property
@@ -45,8 +117,82 @@ class Learners:
         return self._learning.enabled
 
     @property
+    def learns_patterns(self) -> bool:
+        """Whether outcomes become patterns, and vote."""
+        return self._learning.enabled and self._learning.patterns
+
+    @property
+    def learns_sizes(self) -> bool:
+        """Whether outcomes teach the choice of model sizes."""
+        return self._learning.enabled and self._learning.sizes
+
+    @property
+    def encoder(self) -> str:
+        """Name of the encoder whose vectors outcomes are compared by."""
+        return self._encoder.name
+
+    @property
+    def version(self) -> int:
+        """Changes whenever votes may; 0 while there is nothing to vote. What is damaged has no vote."""
+        if self._engine is None:
+            if self._silent is None:
+                try:
+                    self._silent = not self.learns_patterns or self._store.load(SONA) is None
+                    if not self._silent:
+                        return self.engine.core.version
+                except StoreError:
+                    self._silent = True
+            return 0
+        return self._engine.core.version if self.learns_patterns else 0
+
+    def votes(self, vector: Vectors, by: str = "route") -> Mapping[str, float]:
+        """What outcomes of similar tasks say of agents, or of models; see `SonaCore.votes`.
+
+        Args:
+            vector: float32 (dim,), unit norm, of this encoder.
+            by: "route" for agents, "model" for the models that answered.
+        """
+        return self.engine.votes(vector, by) if self.version else {}
+
+    async def observe(self, task: str | Vectors, agent: str, right: bool = True) -> bool:
+        """A task belongs to an agent, or not; whether patterns learnt from it.
+
+        Args:
+            task: its text, or vector (dim,) of this encoder.
+        """
+        vector = (await self._encoder.encode([task]))[0] if isinstance(task, str) else task
+        with suppress(StoreError):  # what is stored is damaged: `ruvllm state check` says so, and the router learnt it
+            return await self.ended(vector, agent, float(right), right)
+        return False
+
+    async def ended(
+        self, vector: Vectors, agent: str, quality: float | None, success: bool | None, model: str = ""
+    ) -> bool:
+        """How a task (dim,) came out; whether patterns learnt from it.
+
+        Args:
+            agent, model: who did it, "" where that is unknown.
+            quality: 0 to 1.
+        """
+        if not self.learns_patterns or not vector.any():  # no word of it is known
+            return False
+        engine = self.engine
+        id = engine.begin_trajectory(vector, agent)
+        engine.add_trajectory_context({name: it for name, it in (("agent", agent), ("model", model)) if it}, id)
+        return await engine.aend_trajectory(quality, success, id) is not None
+
+    async def forget(self, feedback: Feedback) -> bool:
+        """Take back what it taught; true."""
+        if self.version:
+            self.engine.core.forget((await self._encoder.encode([feedback.text]))[0], feedback.agent)
+        return True
+
+    @property
     def network(self) -> FastGrnn:
         """Chooses model sizes."""
+        from ruvllm.sizing.fastgrnn import FastGrnn
+        from ruvllm.sizing.fastgrnn.cell import Shape
+
         if self._network is None:
             data = self._store.load(FASTGRNN)
             stored = None if data is None else FastGrnn.from_bytes(data)
@@ -59,6 +205,8 @@ class Learners:
     @property
     def replay(self) -> Replay:
         """The turns it learns from."""
+        from ruvllm.sizing.fastgrnn.replay import Replay
+
         if self._replay is None:
             data = self._store.load(REPLAY)
             self._replay = Replay() if data is None else Replay.from_bytes(data)
@@ -67,8 +215,10 @@ class Learners:
 
     @property
     def engine(self) -> SonaEngine:
-        """Learns patterns."""
+        """Learns patterns. Raises StoreError: what is stored is damaged."""
         if self._engine is None:
+            from ruvllm.learning.sona import SonaConfig, SonaEngine
+
             learning = self._learning
             config = SonaConfig(
                 ewc_lambda=learning.ewc_lambda,
@@ -77,12 +227,14 @@ class Learners:
                 quality_threshold=learning.quality_threshold,
             )
             self._engine = SonaEngine(config, self._encoder, self._store)
-            self._stored = self._engine.get_stats().trajectories
+            self._stored = self._engine.core.version
         return self._engine
 
     def size_outcomes(self) -> SizeOutcomes | None:
         """What takes outcomes of chosen backends to the model router; None where nothing shall be learnt."""
-        return SizeOutcomes(self.network, self.replay) if self.enabled else None
+        from ruvllm.sizing.ledger import SizeOutcomes
+
+        return SizeOutcomes(self.network, self.replay) if self.learns_sizes else None
 
     def turn(self, vector: NDArray[np.float32], text: str) -> int:
         """The serial in the replay buffer of a prompt that an earlier process answered, to label it by."""
@@ -90,17 +242,19 @@ class Learners:
 
     def start(self) -> RouterSession:
         """The view of a new session."""
-        return RouterSession(self.network, self.replay if self.enabled else None, explore=self._router.explore)
+        from ruvllm.sizing.fastgrnn.session import RouterSession
+
+        return RouterSession(self.network, self.replay if self.learns_sizes else None, explore=self._router.explore)
 
     @property
     def has_patterns_to_distil(self) -> bool:
         """Whether trajectories wait, and the engine's own interval is over, or its buffer full."""
-        return self.enabled and self.engine.core.due
+        return self.version > 0 and len(self.engine.core.waiting) > 0 and self.engine.core.due
 
     @property
     def has_sizes_to_train(self) -> bool:
         """Whether turns were rated since the model router was last trained, and enough in all."""
-        return self.enabled and len(self.replay.labelled) > self._trained and self._sizes.ready
+        return self.learns_sizes and len(self.replay.labelled) > self._trained and self._sizes.ready
 
     async def distil(self, pause: Pause = no_pause) -> SonaReport:
         """Distil patterns from all that waits, a slice at a time; what a pause stops goes on with the next call."""
@@ -117,23 +271,34 @@ class Learners:
             return None
         labelled = len(self.replay.labelled)
         learnt = await self._sizes.learn(steps, pause)
-        self._trained = labelled
+        self._trained, self._labelled = labelled, -1  # the network is another one now, to be stored
         return learnt
 
     @property
     def _sizes(self) -> FastGrnnTrainer:
+        from ruvllm.learning.ewc import EwcPlusPlus
+        from ruvllm.sizing.fastgrnn.training import FastGrnnTrainer
+
         if self._trainer is None:
-            self._trainer = FastGrnnTrainer(self.network, self.replay)
+            self._ewc = EwcPlusPlus(self.network.shape.size, strength=self._learning.ewc_lambda)
+            with suppress(StoreError):  # of a network of another shape: it is estimated again
+                if (data := self._store.load(FASTGRNN_EWC)) is not None:
+                    self._ewc.load(data)
+            self._trainer = FastGrnnTrainer(self.network, self.replay, self._ewc)
         return self._trainer
 
     def save(self, steps: Steps) -> None:
         """Store what is new; what cannot be is set aside. Raises StoreError: the file takes nothing."""
         with steps("patterns"):
-            if self._engine is not None and (ended := self._engine.get_stats().trajectories) != self._stored:
+            if self._engine is not None and self._engine.core.version != self._stored:
                 self._engine.flush()
-                self._stored = ended
+                self._stored = self._engine.core.version
+        with steps("queries"):
+            self.query_adapter.save()
         with steps("models"):
             if self._replay is not None and (labelled := len(self._replay.labelled)) != self._labelled:
                 self._store.save(REPLAY, self._replay.to_bytes)
                 self._store.save(FASTGRNN, self.network.to_bytes)
+                if self._ewc is not None:
+                    self._store.save(FASTGRNN_EWC, self._ewc.to_bytes)
                 self._labelled = labelled

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from ruvllm.errors import InputError
 from ruvllm.memory.graph import delta_of
 from ruvllm.memory.memory import MemoryStore
@@ -21,6 +23,9 @@ __all__ = ["Outcomes"]
 _GOOD, _BAD = 4, 2  # ratings from and up to which an answer was good or bad, whatever came of the task
 _BEST, _WORST = 5.0, 1.0
 _MOST_TEXT = 100_000  # characters of a better answer
+_COMPARED = 2  # sources, from which there is a choice
+_SUPPORTS, _CLEARLY = 0.5, 0.05  # cosine of the source that says what the answer does, and how far ahead of the others
+_READ = 2_000  # characters of an answer that are compared
 
 
 class Outcomes:
@@ -64,7 +69,11 @@ class Outcomes:
         told = await self._tell_router(asked, rating, task_success, agent)
         if correction is not None:
             self._correct(asked, correction)
+        await self._teach_queries(asked, rating, task_success, correction)
         if rating is None and task_success is None:
+            if agent is not None and not asked.judged:
+                observed = await self._learners.observe(asked.vector, agent)
+                asked.judged = observed and asked.used and agent == asked.agent
             return Applied(told, remembered=_remembered(asked))
         asked.quality = _quality(rating, task_success)
         memories, edges = self._move(asked, delta_of(rating if rating is not None else _rating(task_success)))
@@ -72,7 +81,7 @@ class Outcomes:
             self._writes.offer(asked)
             self._writes.flush()
         first = not asked.judged
-        trajectory = await self._tell_patterns(asked, task_success)
+        trajectory = await self._tell_patterns(asked, task_success, agent)
         return Applied(told, memories, edges, _remembered(asked), trajectory, self._tell_sizes(asked, first))
 
     def _check(self, rating: object, correction: object, task_success: object, agent: str | None) -> None:
@@ -145,18 +154,36 @@ class Outcomes:
             memory.ratings.keep(asked.vector, dict.fromkeys(asked.sources, asked.quality), asked.request_id)
         return len(there), len(edges)
 
-    async def _tell_patterns(self, asked: Asked, task_success: bool | None) -> bool:
+    async def _teach_queries(
+        self, asked: Asked, rating: float | None, task_success: bool | None, correction: str | None
+    ) -> None:
+        """Which of the sources answered is told by what the right answer says: it was given, or was good."""
+        good = task_success is not False and (rating is None or rating >= _GOOD) and (rating or task_success)
+        right = correction if correction is not None else asked.answer if good else ""
+        if not right or len(asked.sources) < _COMPARED or self._memory.adapter is None:
+            return
+        there = sorted(self._memory.records.present(asked.sources))
+        if len(there) < _COMPARED:
+            return
+        cosines = self._memory.records.vectors(np.array(there, np.int64)) @ await self._memory.vector(right[:_READ])
+        order = cosines.argsort()
+        if cosines[order[-1]] >= _SUPPORTS and cosines[order[-1]] >= cosines[order[-2]] + _CLEARLY:
+            without = (asked.memory, asked.better)
+            self._memory.prefer(asked.vector, [there[int(order[-1])]], self._writes.collection, without)
+
+    async def _tell_patterns(self, asked: Asked, task_success: bool | None, agent: str | None) -> bool:
         """Once for a request: a trajectory that has ended cannot be taken back."""
-        if not self._learners.enabled or asked.judged or not asked.vector.any():  # no word of it is known
+        if asked.judged:
             return False
-        engine, agent = self._learners.engine, asked.agent if asked.used else ""
-        id = engine.begin_trajectory(asked.vector, agent)
-        engine.add_trajectory_context({"agent": agent, "model": asked.model} if agent else {"model": asked.model}, id)
-        asked.judged = True
-        return await engine.aend_trajectory(asked.quality, task_success, id) is not None
+        if agent is not None:  # whoever did it, the task is that agent's
+            asked.judged = await self._learners.observe(asked.vector, agent)
+        else:
+            by = asked.agent if asked.used else ""
+            asked.judged = await self._learners.ended(asked.vector, by, asked.quality, task_success, asked.model)
+        return asked.judged
 
     def _tell_sizes(self, asked: Asked, first: bool) -> bool:
-        if not self._learners.enabled or asked.size is None:
+        if not self._learners.learns_sizes or asked.size is None:
             return False
         if first:  # what a backend's outcomes taught cannot be taken back
             self._sizing.observe(asked.model, asked.text, asked.vector, asked.quality)

@@ -37,7 +37,7 @@ class Retrieved:
     """What was found so far.
 
     Attributes:
-        vector: float32 (dim,), of the query.
+        vector: float32 (dim,), of the query, as the collection's adapter has it.
         scores: id -> cosine.
         hops: id -> edges away; those that are no direct hits.
         edges: source, target, kind and weight, between these and around the best.
@@ -66,7 +66,8 @@ class Retriever:
         self._surroundings = Surroundings(memory.records, memory.graph, memory.space, memory.encoder.dim)
 
     def nearest(self, vector: NDArray[np.float32], max_latency_ms: float | None = None) -> Retrieved:
-        """The memories that have to do with float32 (dim,), by their cosine."""
+        """The memories that have to do with a query, float32 (dim,), by their cosine to what it was adapted to."""
+        vector = self._memory.adapted(vector, self._config.collection)
         budgets = (k for most, k in _BUDGETS if max_latency_ms is not None and max_latency_ms < most)
         k = min(self._config.k, next(budgets, self._config.k))
         hits = self._memory.nearest(vector, k, collection=self._config.collection, recall=self._config.recall)

@@ -44,7 +44,6 @@ from ruvllm.sizing.chooser import ModelChooser
 from ruvllm.sizing.edits import EditedCode, carry_out
 from ruvllm.sizing.fastgrnn import ModelSize
 from ruvllm.sizing.tiers import Features, Limits, unsure
-from ruvllm.state.names import SpaceScopedStore
 from ruvllm.state.steps import Steps
 from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent, Choice, Decision, Tier
@@ -71,11 +70,12 @@ class QueryService:
         sizing: says how strong a model is asked, and learns from what came of it.
         config: of everything else.
         steps: guards what is done behind the answers.
+        learners: what learns from answers beside the router.
         backends: by tier or its name, in the place of the configured ones.
 
     Attributes:
         writers: the backends, and how each is asked.
-        learners: what learns from answers beside the router.
+        learners: as given.
         sessions: the conversations.
         queries: answered so far.
         micros: that they took in all, without the time that backends took.
@@ -91,18 +91,18 @@ class QueryService:
         sizing: ModelChooser,
         config: Config,
         steps: Steps,
+        learners: Learners,
         backends: Mapping[Tier | str, Backend] | None = None,
     ) -> None:
         tiers = make_tiers(config.inference, memory.encoder, backends)
         self.writers = writers = Writers(tiers, config.inference, Extractive(memory.encoder))
-        scoped = SpaceScopedStore(memory.store, memory.space)
-        self.learners = learners = Learners(memory.encoder, scoped, config.router, config.learning)
+        self.learners = learners
         self._routing, self._memory, self._sizing = routing, memory, sizing
         self._config, self._steps = config, steps
         sizing.serve(writers.profiles(), learners.enabled)
         self._loop: OwnLoop | None = None
         self._fresh = learners.start()
-        self._choosing = learners.enabled and not writers.local
+        self._choosing = learners.learns_sizes and not writers.local
         self.sessions = open_sessions(lambda: copy(self._fresh), config.sessions, memory.store)
         self.log = open_requests(config.learning.requests, config.sessions.keep, memory.store)
         kept = config.memory if learners.enabled else replace(config.memory, write_back=False)
@@ -330,7 +330,7 @@ class QueryService:
         conversation = None if session is None else self.sessions.get(session)
         state = copy(self._fresh if conversation is None else conversation.state)
         turn = Turn(text, constraints, conversation, state, tuple(messages))
-        vector = await self._memory.vector(text)
+        turn.vector = vector = await self._memory.vector(text)
         turn.lap("embedding")
         turn.found = self._retriever.nearest(vector, constraints.max_latency_ms)
         turn.lap("retrieval")
@@ -470,7 +470,7 @@ class QueryService:
             request_id=turn.request_id,
             text=turn.text,
             agent=turn.decision.agent,
-            vector=turn.found.vector,
+            vector=turn.vector,
             answer=completion.text if whole and written else "",
             quality=_estimated(turn, completion) if whole else 0.0,
             used=written and turn.agent is not None and not turn.messages,

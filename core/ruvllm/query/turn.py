@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from time import perf_counter
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ruvllm.errors import BackendError
 from ruvllm.inference.backend import Backend, Message
 from ruvllm.inference.extractive import Extractive
@@ -34,6 +37,7 @@ class Turn:
     messages: tuple[Message, ...] = ()
     edited: EditedCode | None = None  # what a program made of it
     request_id: str = field(default_factory=lambda: new_id("req"))
+    vector: NDArray[np.float32] = field(init=False)  # (dim,), as the encoder gave it
     found: Retrieved = field(init=False)
     decision: Decision = field(init=False)
     agent: Agent | None = None  # who answers; None where the router is too unsure of it

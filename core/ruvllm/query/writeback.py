@@ -43,6 +43,11 @@ class WriteBack:
         return len(self._waiting)
 
     @property
+    def collection(self) -> str:
+        """Where it goes."""
+        return self._config.collection
+
+    @property
     def due(self) -> bool:
         """Whether enough waits, or for long enough."""
         late = self._clock() - self._since >= self._config.write_interval_ms / 1_000

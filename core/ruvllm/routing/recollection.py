@@ -29,11 +29,13 @@ _NEIGHBOURS = 5
 _SURE = 0.9  # P(same agent) from which memory answers
 _LIKELY = 0.8  # from which it strengthens an answer that is the same without it
 _MOST = 0.9999  # nobody is as sure as 1
+_REPEATED = 0.999  # P(same agent) of a task that was itself confirmed, where confirmed tasks agree
 BELOW_USE = USE_ABOVE - 1e-4  # how sure what is not the scorers' can make a task that was not to be used without asking
 _AGREEING = 0.8  # share of the near texts' weight that has to be for the same agent
 _RECALL = 0.95
 _SAME = 0.999  # cosine of a repetition
 _TINY = 1e-6
+_STORED = 20_000  # confirmed tasks, and as many rejected: a kilobyte each
 _ANY = -1  # in the place of an agent's number: a text belongs to one agent, and may have been rejected for several
 _Key = tuple[str, int]
 _ASKED = 200  # confirmed tasks that tell how far near-duplicates agree
@@ -79,12 +81,13 @@ class Recollection:
     Args:
         dim: width of the vectors.
         weights: float32 (2,), slope and intercept of logit P(same label) over cosine.
+        most: confirmed tasks that are remembered, and as many rejections; those of longest ago leave.
     """
 
-    def __init__(self, dim: int, weights: NDArray[np.float32]) -> None:
+    def __init__(self, dim: int, weights: NDArray[np.float32], most: int = _STORED) -> None:
         self._slope, self._intercept = (float(value) for value in weights)
         self.bound, self._similar = (self._cosine_at(chance) for chance in (_SURE, _LIKELY))
-        self._confirmed, self._rejected = _Texts(dim), _Texts(dim)
+        self._confirmed, self._rejected = _Texts(dim, most), _Texts(dim, most)
         self._agreement, self._asked_at = _PRIOR[1], 0
 
     def __len__(self) -> int:
@@ -157,6 +160,8 @@ class Recollection:
         return (math.log(_odds(chance)) - self._intercept) / self._slope
 
     def _chance(self, cosine: float) -> float:
+        if cosine >= _SAME and self._agreement >= _SURE:
+            return _REPEATED
         return min(self._agreement, 1 / (1 + math.exp(-(self._slope * cosine + self._intercept))))
 
 
@@ -175,14 +180,20 @@ class _Near(NamedTuple):
 
 
 class _Texts:
-    """Texts by their vectors, each with the number of an agent, and a weight."""
+    """Texts by their vectors, each with the number of an agent, and a weight; those of longest ago leave.
 
-    def __init__(self, dim: int) -> None:
-        self.index = BinaryIndex(dim, recall=_RECALL)
-        self.texts: list[str] = []
-        self.agents: list[int] = []
-        self.weights: list[float] = []
+    Attributes:
+        index: finds them by number.
+        agents: number -> agent.
+    """
+
+    def __init__(self, dim: int, most: int) -> None:
+        self.index, self._most = BinaryIndex(dim, recall=_RECALL), most
+        self.agents: dict[int, int] = {}
+        self._texts: dict[int, str] = {}
+        self._weights: dict[int, float] = {}
         self._numbers: dict[_Key, int] = {}
+        self._next = 0
 
     def agent(self, key: _Key) -> int | None:
         """Of a key, None when it is not there."""
@@ -191,25 +202,27 @@ class _Texts:
     def drop(self, key: _Key) -> None:
         """Forget a key, if it is there."""
         if key in self._numbers:
-            self.index.remove(np.array([self._numbers.pop(key)], np.int64))
+            number = self._numbers.pop(key)
+            self.index.remove(np.array([number], np.int64))
+            del self.agents[number], self._texts[number], self._weights[number]
 
     def put(
         self, rows: dict[_Key, int], told: Sequence[Feedback], agents: Sequence[int], vectors: NDArray[np.float32]
     ) -> None:
         """Key -> row of the others; a key that is there has the same vector."""
-        new = list[int]()
+        new, numbers = list[int](), list[int]()
         for key, i in rows.items():
-            if key in self._numbers:
-                number = self._numbers[key]
-                self.agents[number], self.weights[number] = agents[i], told[i].weight
-            else:
-                self._numbers[key] = len(self.texts)
-                self.texts.append(told[i].text)
-                self.agents.append(agents[i])
-                self.weights.append(told[i].weight)
+            number = self._numbers.pop(key, None)  # it is the latest now
+            if number is None:
+                number, self._next = self._next, self._next + 1
                 new.append(i)
+                numbers.append(number)
+            self._numbers[key] = number
+            self._texts[number], self.agents[number], self._weights[number] = told[i].text, agents[i], told[i].weight
         if new:
-            self.index.add(np.arange(len(self.texts) - len(new), len(self.texts), dtype=np.int64), vectors[new])
+            self.index.add(np.array(numbers, np.int64), vectors[new])
+        for key in list(self._numbers)[: max(0, len(self._numbers) - self._most)]:
+            self.drop(key)
 
     def near(self, vector: NDArray[np.float32], bound: float, k: int = _NEIGHBOURS) -> list[_Near]:
         """The nearest to (dim,) whose cosine is not below the bound, nearest first."""
@@ -217,4 +230,4 @@ class _Texts:
             return []
         hits = self.index.search(vector, k)
         found = zip(hits.ids.tolist(), hits.scores.tolist(), strict=True)
-        return [_Near(i, self.texts[i], self.agents[i], self.weights[i], s) for i, s in found if s >= bound]
+        return [_Near(i, self._texts[i], self.agents[i], self._weights[i], s) for i, s in found if s >= bound]

@@ -22,7 +22,7 @@ from ruvllm.routing.fusion import RouterWeights, lexicon
 from ruvllm.routing.head import Head
 from ruvllm.routing.prebuilt import PrebuiltScorers
 from ruvllm.routing.recollection import Recollected, Recollection
-from ruvllm.routing.scorer import Scorer, TaskView
+from ruvllm.routing.scorer import Scored, Scorer, TaskView
 from ruvllm.routing.updater import Learner
 from ruvllm.sizing.edits import edit_of
 from ruvllm.sizing.tiers import Features, action_for, choose
@@ -31,7 +31,7 @@ from ruvllm.text.lexical import content, spoken, stem_all
 from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent, Choice, Decision, Evidence, Feedback, Tier
 
-__all__ = ["MODES", "Router", "SharedModel", "checked_text"]
+__all__ = ["MODES", "Router", "SharedModel", "Votes", "checked_text"]
 
 MODES = CHOICES["encoder"]
 
@@ -39,6 +39,25 @@ _SETTLED = 0.98  # a static answer as sure as this stands: lower is faster, and 
 _MAX_TEXT = 4_000_000  # characters; past this it is no task but a file
 
 Array = NDArray[np.float32]
+
+
+class Votes(Protocol):
+    """What outcomes of similar tasks say of agents.
+
+    Attributes:
+        encoder: name of the one whose vectors it compares.
+        version: changes whenever its votes may.
+    """
+
+    @property
+    def encoder(self) -> str: ...
+
+    @property
+    def version(self) -> int: ...
+
+    def votes(self, vector: Array) -> Mapping[str, float]:
+        """By agent, the log of the evidence for a task (dim,), below 0 against it; agents left out count 0."""
+        ...
 
 
 def checked_text(text: object, field: str = "text") -> str:
@@ -80,6 +99,8 @@ class Router:
         tiers: what names the tier of a task whose agent has none; its words do when None.
         built: is given each scorer that was built from nothing, and gives the one to use.
         shared: what others' feedback taught; see `use_shared`.
+        votes: of outcomes of similar tasks, a feature beside the scorer's own; None where nobody votes.
+        near_duplicates: whether a confirmed task answers for what is nearly the same.
     """
 
     def __init__(
@@ -96,6 +117,8 @@ class Router:
         tiers: TrainedTiers | None = None,
         built: Callable[[str, Scorer], Scorer] | None = None,
         shared: SharedModel | None = None,
+        votes: Votes | None = None,
+        near_duplicates: bool = True,
     ) -> None:
         others = () if contextual is None else (contextual,)
         self._encoders: dict[str, Encoder] = {one.name: one for one in (static, *others)}
@@ -111,12 +134,13 @@ class Router:
         self._lexicon = lexicon(self.agents)
         bases = prebuilt.bases(self.agents, tuple(self._encoders)) if prebuilt else {}
         self._learner = Learner(self.agents, self._lexicon, weights, self._encoders, bases, seen, built)
-        self._recollection = Recollection(static.dim, weights.recollection)
+        self._recollection = Recollection(static.dim, weights.recollection) if near_duplicates else None
         self._recalled = 0  # how much of what the learner was told it has taken in
         self._cache: LruCache[tuple[str, int], Decision] = LruCache(cache_size)
         self._changes = 0  # of what tasks are decided by
         self._shared = shared if self._static.name in weights.stages else None
         self._shared_head: Head | None = None  # fitted when first needed
+        self._votes, self._voted = votes, 0
         self._explain = Explainer(self.agents, self._lexicon, static)
 
     async def route(self, text: str, top: int = 3) -> Decision:
@@ -131,6 +155,9 @@ class Router:
         """
         if not isinstance(top, int) or top < 0:
             raise InputError(f"top is {top!r}"[:80], field="top", fix="use 0 or more")
+        if self._votes is not None and self._votes.version != self._voted:
+            self._voted = self._votes.version
+            self._changed()
         cached = self._cache.get((text, top)) if isinstance(text, str) else None
         if cached is not None:
             if not cached.cached:
@@ -158,7 +185,7 @@ class Router:
             "lexical": lexical - recalled,
             "score": scored - lexical,
         }
-        if self._second is not None and not self._settled(outcome):
+        if self._second is not None and not self._settled(outcome, recollected):
             outcome = await self._ask(self._second, text, view, timings)
         assert outcome is not None
         before = perf_counter()
@@ -265,8 +292,14 @@ class Router:
 
     @property
     def stats(self) -> dict[str, int]:
-        """Counts of the decision cache and of what was learnt."""
-        return {"cache_hits": self._cache.hits, "cache_misses": self._cache.misses, "feedback": len(self._learner.told)}
+        """Counts of the decision cache, of feedback, and of confirmed tasks that near-duplicates are answered from."""
+        remembered = 0 if self._recollection is None else len(self._recollection)
+        return {
+            "cache_hits": self._cache.hits,
+            "cache_misses": self._cache.misses,
+            "feedback": len(self._learner.told),
+            "remembered": remembered,
+        }
 
     async def warm(self, pause: Pause = no_pause) -> None:
         """Build all that a route would have to wait for.
@@ -309,6 +342,8 @@ class Router:
 
     def _recollect(self, static: Array) -> Recollected | None:
         """What memory answers to a static vector; what was told is taken in first."""
+        if self._recollection is None:
+            return None
         told = self._learner.told
         if len(told) > self._recalled:
             news, self._recalled = told[self._recalled :], len(told)
@@ -332,11 +367,14 @@ class Router:
         self._changes += 1
         self._cache.clear()
 
-    def _settled(self, outcome: Outcome | None) -> bool:
+    def _settled(self, outcome: Outcome | None, recollected: Recollected | None) -> bool:
         """Whether the static answer stands: it is sure, and examples have shown what its sureness is worth.
 
-        On agents without examples the static encoder's 0.9 holds in 87 % only (manifest.json, router.npz).
+        It stands as well where memory answers for it, as it does for a task that was confirmed. On agents without
+        examples the static encoder's 0.9 holds in 87 % only (manifest.json, router.npz).
         """
+        if outcome is not None and recollected is not None and recollected.confidence >= _SETTLED:
+            return True
         return outcome is not None and outcome.confidence >= _SETTLED and self._calibration("static") is not None
 
     async def _ask(self, encoder: Encoder, text: str, view: TaskView, timings: dict[str, float]) -> Outcome:
@@ -352,12 +390,21 @@ class Router:
 
     async def _judge(self, name: str, vector: Array, view: TaskView) -> Outcome:
         scorer = await self.scorer(name)
-        calibration = scorer.taught.calibration
-        outcome = judge(name, scorer.score(vector, view), calibration, self.weights)
-        if view.shared is None:
-            return outcome
-        local = scorer.score(vector, replace(view, shared=None))
-        return restrained(outcome, judge(name, local, calibration, self.weights))
+        votes = self._votes if self._votes is not None and self._votes.version and name == self._votes.encoder else None
+        given = {} if votes is None else votes.votes(vector)
+
+        def judged(one: TaskView) -> Outcome:
+            scored = self._with_votes(scorer.score(vector, one), given)
+            return judge(name, scored, scorer.taught.calibration, self.weights)
+
+        return judged(view) if view.shared is None else restrained(judged(view), judged(replace(view, shared=None)))
+
+    def _with_votes(self, scored: Scored, votes: Mapping[str, float]) -> Scored:
+        logits = scored.logits.copy() if votes else scored.logits
+        for agent, vote in votes.items():
+            if (number := self._number.get(agent)) is not None:
+                logits[number] += vote
+        return replace(scored, logits=logits) if votes else scored
 
 
 def _borne_out(outcome: Outcome, found: Recollected) -> Outcome:

@@ -7,11 +7,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from ruvllm.agents.catalog import unique
+from ruvllm.config import Config
 from ruvllm.encoders.protocol import Pause, no_pause, pause
 from ruvllm.errors import InputError, unknown
 from ruvllm.routing.encoders import EncoderSet
 from ruvllm.routing.prebuilt import PrebuiltScorers, RouterArtifacts
-from ruvllm.routing.router import Router, SharedModel, checked_text
+from ruvllm.routing.router import Router, SharedModel, Votes, checked_text
 from ruvllm.routing.stored import CachedScorers, load_scorers, save_scorers
 from ruvllm.sizing.trained import load_tiers
 from ruvllm.state.names import REVIEWED
@@ -39,7 +40,8 @@ class RoutingService:
         artifacts: what comes with ruvllm: the built-in agents' scorers.
         store: where feedback is stored, and scorers that were fitted to it.
         agents: the first set.
-        tier_model: what names the tier of a task; see `router.tier_model` of the configuration.
+        config: `router.tier_model` names the tier of a task; `learning.near_duplicates`.
+        votes: of outcomes of similar tasks; None where nobody votes.
         shared: gives what others' feedback taught, where it was pulled.
 
     Attributes:
@@ -55,11 +57,12 @@ class RoutingService:
         artifacts: RouterArtifacts,
         store: Store,
         agents: Sequence[Agent],
-        tier_model: str = "words",
+        config: Config | None = None,
+        votes: Votes | None = None,
         shared: Callable[[], SharedModel | None] = lambda: None,
     ) -> None:
-        self._shared = shared
-        self.encoders, self._artifacts, self._store, self._tier_model = encoders, artifacts, store, tier_model
+        self.encoders, self._artifacts, self._store = encoders, artifacts, store
+        self._config, self._votes, self._shared = config or Config(), votes, shared
         self.router = self._router_for(agents)
         self.use(self.router)
 
@@ -154,12 +157,13 @@ class RoutingService:
         _, count, oldest = self._unreviewed()
         return count >= _MUCH or (count > 0 and now - oldest >= _LONG)
 
-    def undo(self, id: int) -> bool:
-        """Take feedback back, by its id in the state file: learnt from no more; whether there was such."""
-        done = self._store.undo_feedback(id)
-        if done:
-            self.use(self._router_for(self.agents))
-        return done
+    def undo(self, id: int) -> Feedback | None:
+        """Take feedback back, by its id in the state file: learnt from no more. None where there is none."""
+        undone = next((row.feedback for row in self._store.feedback_rows(id - 1) if row.id == id), None)
+        if undone is None or not self._store.undo_feedback(id):
+            return None
+        self.use(self._router_for(self.agents))
+        return undone
 
     async def reload(self, fit: Fit) -> Router:
         """A router for the same agents from what the store has now; `use` lets it decide."""
@@ -221,7 +225,7 @@ class RoutingService:
             prebuilt = PrebuiltScorers(chosen, before | {name: scorer for name, (scorer, _) in stored.items()})
         if encoders.custom is not None:
             encoders.custom.saved = encoders.custom.model.name in stored
-        tiers = load_tiers(self._tier_model, self._store, host)
+        tiers = load_tiers(self._config.router.tier_model, self._store, host)
         if tiers is not None:  # where it was learnt on other vectors, the words of a task decide
             space = encoders.static_space if tiers.difficulty.encoder == encoders.static.name else encoders.space
             tiers = tiers if tiers.difficulty.space in ("", space) else None
@@ -236,4 +240,6 @@ class RoutingService:
             tiers=tiers,
             built=cached.save,
             shared=self._shared(),
+            votes=self._votes,
+            near_duplicates=self._config.learning.near_duplicates,
         )

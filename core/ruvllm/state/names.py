@@ -16,6 +16,7 @@ __all__ = [
     "BACKENDS",
     "BACKENDS_UNREAD",
     "FASTGRNN",
+    "FASTGRNN_EWC",
     "FEDERATED",
     "FEDERATED_SENT",
     "JOBS",
@@ -55,10 +56,13 @@ ATTENTION_REVIEWED = "attention-reviewed"  # id of the last rated search that a 
 BACKENDS = "orchestrator"  # sizing.selector.LLMOrchestrator, in the page and elsewhere
 BACKENDS_UNREAD = "orchestrator-unread"  # one that could not be taken up again
 FASTGRNN = "fastgrnn"  # sizing.fastgrnn
+FASTGRNN_EWC = "fastgrnn-ewc"  # learning.ewc, of its weights
 REPLAY = "replay"  # sizing.fastgrnn.replay
 SERVED = "orchestrator-served"  # the same, of the configured backends: sizing.chooser
 SONA = "sona"  # learning.sona
-SCOPED = frozenset({ADAPTERS, ATTENTION, ATTENTION_REVIEWED, BACKENDS, BACKENDS_UNREAD, FASTGRNN, REPLAY, SERVED, SONA})
+SCOPED = frozenset(
+    {ADAPTERS, ATTENTION, ATTENTION_REVIEWED, BACKENDS, BACKENDS_UNREAD, FASTGRNN, FASTGRNN_EWC, REPLAY, SERVED, SONA}
+)
 
 _FIRST = "minilm-"  # of the spaces that state files began with: what is learnt in them has plain names
 

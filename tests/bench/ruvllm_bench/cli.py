@@ -16,6 +16,7 @@ from ruvllm import RuvLLM, RuvllmError
 from ruvllm.cli.console import number, print_json, show_table, waiting
 from ruvllm.cli.options import json_option
 from ruvllm_bench.learn.command import learn
+from ruvllm_bench.loop.command import loop
 from ruvllm_bench.memory.command import memory
 from ruvllm_bench.query import query
 from ruvllm_bench.route_process import Measured
@@ -56,12 +57,14 @@ def bench() -> None:
       ruvllm bench route
       ruvllm bench route --seconds 5 --json
       ruvllm bench learn --data ../shared/data
+      ruvllm bench loop --data ../shared/data --quick
       ruvllm bench select --data rows.json
       ruvllm bench memory --data docs/ --quick
     """
 
 
 bench.add_command(learn)
+bench.add_command(loop)
 bench.add_command(query)
 bench.add_command(memory)
 bench.add_command(select)

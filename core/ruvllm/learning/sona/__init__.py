@@ -240,6 +240,10 @@ class SonaEngine(Hinting):
         vector = await self._vector(query) if isinstance(query, str) else self._checked(query)
         return self.core.bank.find(self.apply(vector), k, self._clock())
 
+    def votes(self, vector: Vectors, by: str = "route") -> dict[str, float]:
+        """What outcomes of similar tasks say for and against each route or model; see `SonaCore.votes`."""
+        return self.core.votes(vector, by) if self._enabled else {}
+
     def get_patterns(self, limit: int | None = None) -> list[Pattern]:
         """The most valuable patterns first."""
         return self.core.bank.get_patterns(limit)

@@ -21,54 +21,78 @@ from ruvllm.state.packing import Arrays, Spec, array_json, json_array, pack, unp
 __all__ = ["DRIFT_SPECS", "Drift", "Landmarks", "Ring", "SonaAdapters", "contrast_loss"]
 
 _NEAREST = 4  # of each side: a route's tasks need not all be alike
+_SAME = 0.999  # cosine of a repetition
 
 
 class Ring:
-    """The latest vectors with their routes; the oldest one's place is taken.
+    """The latest outcomes; the oldest one's place is taken.
 
     Attributes:
-        rows: float32 (kept, dim).
-        routes: (kept,) of each, as objects.
+        routes: (n,) of each, as objects.
+        models: (n,) that answered, "" where that is unknown, as objects.
+        scores: float32 (n,), 0 to 1.
     """
 
     def __init__(self, dim: int, capacity: int) -> None:
-        self._rows, self._next, self._capacity = np.zeros((0, dim), np.float32), 0, capacity
+        self._held, self._next, self._capacity = np.zeros((0, dim), np.float32), 0, capacity
         self.routes: NDArray[Any] = np.zeros(0, object)
+        self.models: NDArray[Any] = np.zeros(0, object)
+        self.scores = np.zeros(0, np.float32)
 
     @property
     def rows(self) -> Vectors:
-        """In no particular order."""
-        return self._rows
+        """Vectors float32 (n, dim), in no particular order."""
+        return self._held[: len(self.routes)]
 
-    def add(self, vector: Vectors, route: str) -> None:
-        """The latest one, (dim,)."""
+    def add(self, one: Trajectory) -> None:
+        """The latest one."""
+        model = str(one.metadata.get("model", ""))
+        place = self._next
         if len(self.routes) < self._capacity:
-            self._rows = np.vstack([self._rows, vector[None]])
-            self.routes = np.append(self.routes, route)
-        else:
-            self._rows[self._next], self.routes[self._next] = vector, route
-        self._next = (self._next + 1) % self._capacity
+            place = len(self.routes)
+            if place == len(self._held):
+                grown = np.zeros((min(self._capacity, 2 * place + 16), self._held.shape[1]), np.float32)
+                grown[:place] = self._held
+                self._held = grown
+            self.routes, self.models = np.append(self.routes, one.route), np.append(self.models, model)
+            self.scores = np.append(self.scores, np.float32(one.score))
+        self._held[place] = one.vector
+        self.routes[place], self.models[place], self.scores[place] = one.route, model, one.score
+        self._next = (place + 1) % self._capacity
+
+    def drop(self, vector: Vectors, route: str) -> int:
+        """Forget outcomes of this very vector (dim,) and route; how many there were."""
+        stays = (self.rows @ vector < _SAME) | (self.routes != route)
+        gone = len(stays) - int(stays.sum())
+        if gone:
+            self._held, self.scores = self.rows[stays], self.scores[stays]
+            self.routes, self.models = self.routes[stays], self.models[stays]
+            self._next = len(self.routes) % self._capacity
+        return gone
 
     def to_bytes(self) -> bytes:
         """For the state file."""
-        return pack({"rows": self._rows, "routes": json_array([self._next, self.routes.tolist()])}, "ring")
+        about = json_array([self._next, self.routes.tolist(), self.models.tolist()])
+        return pack({"rows": self.rows, "scores": self.scores, "about": about}, "ring")
 
     def load(self, data: bytes, error: type[RuvllmError] = StoreError) -> None:
         """Hold what `to_bytes` was taken of. Raises `error`: it is damaged."""
-        found = unpack(
-            data, "ring", {"rows": Spec(("n", self._rows.shape[1])), "routes": Spec(("b",), "uint8")}, error=error
-        )
-        told, rows = array_json(found["routes"], "landmarks", error), found["rows"]
+        specs = {"rows": Spec(("n", self._held.shape[1])), "scores": Spec(("n",)), "about": Spec(("b",), "uint8")}
+        found = unpack(data, "ring", specs, error=error)
+        about, rows, scores = array_json(found["about"], "outcomes", error), found["rows"], found["scores"]
         try:
-            following, routes = told
-            if type(following) is not int or not 0 <= following < self._capacity or len(routes) != len(rows):
+            following, routes, models = about
+            if type(following) is not int or not 0 <= following < self._capacity or len(rows) > self._capacity:
                 raise ValueError
-            if len(rows) > self._capacity or not all(isinstance(route, str) for route in routes):
+            if not len(routes) == len(models) == len(rows) or not all(isinstance(n, str) for n in routes + models):
+                raise ValueError
+            if not ((scores >= 0) & (scores <= 1)).all():
                 raise ValueError
         except (TypeError, ValueError):
             fix = "drop them; they are collected again"
-            raise error("damaged landmarks", field="landmarks", fix=fix) from None
-        self._rows, self.routes, self._next = rows, np.array(routes, object), following
+            raise error("damaged outcomes", field="outcomes", fix=fix) from None
+        self._held, self._next, self.scores = rows.copy(), following, scores.copy()
+        self.routes, self.models = np.array(routes, object), np.array(models, object)
 
 
 Marked = tuple[Vectors, NDArray[Any]]  # rows (n, dim) and the route of each (n,), as objects
@@ -209,7 +233,7 @@ class Drift:
         self._blocks, self._far, self._far_squared = int(blocks), far, squared
 
 
-_GOOD, _BAD = 192, 64  # latest examples and warnings that a trajectory is compared with
+_GOOD, _BAD = 1_024, 512  # latest examples and warnings, which a trajectory is compared with and which vote
 _PASSES = 2  # over the trajectories of a cycle
 _SLICE = 32  # examples between two looks at the clock: a few milliseconds
 _PARTS = ("micro", "base", "ewc", "drift", "good", "bad")
@@ -231,6 +255,7 @@ class SonaAdapters:
     Attributes:
         micro, base: the adapters.
         ewc: of the base's weights.
+        good, bad: the latest examples and warnings.
     """
 
     def __init__(self, dim: int, config: SonaConfig) -> None:
@@ -241,7 +266,7 @@ class SonaAdapters:
         self.micro = LowRank(dim, min(config.micro_lora_rank, dim), seed=2)
         self.ewc = self._anchor(self.base)
         self._drift = Drift(dim)
-        self._good, self._bad = Ring(dim, _GOOD), Ring(dim, _BAD)
+        self.good, self.bad = Ring(dim, _GOOD), Ring(dim, _BAD)
 
     def _anchor(self, base: LowRank) -> EwcPlusPlus:
         return EwcPlusPlus(base.theta.size, strength=self._strength)
@@ -285,13 +310,13 @@ class SonaAdapters:
     def instant(self, one: Trajectory, weight: float, bank: ReasoningBank) -> bool:
         """INSTANT: one step of the micro adapter; true when there was something to tell the trajectory from."""
         moved = self._teach_micro(one, weight, bank)
-        (self._good if one.good else self._bad).add(one.vector, one.route)
+        (self.good if one.good else self.bad).add(one)
         return moved
 
     def _teach_micro(self, one: Trajectory, weight: float, bank: ReasoningBank) -> bool:
         y = self.apply(one.vector)
-        good = (bank.centroids, bank.routes), (self._good.rows, self._good.routes)
-        sides = Landmarks(good, (self._bad.rows, self._bad.routes)).sides(y, one.route, one.good)
+        good = (bank.centroids, bank.routes), (self.good.rows, self.good.routes)
+        sides = Landmarks(good, (self.bad.rows, self.bad.routes)).sides(y, one.route, one.good)
         if sides is None:
             return False
         self.micro.teach(one.vector, contrast_loss(y, sides, weight)[1], self._rates[0])
@@ -303,7 +328,7 @@ class SonaAdapters:
         Patterns are rehearsed along with it. Yields, after each short slice, how many trajectories were
         taught in it for the first time; abandoned in between, it leaves the base as taught so far.
         """
-        landmarks = Landmarks([(bank.centroids, bank.routes)], (self._bad.rows, self._bad.routes))
+        landmarks = Landmarks([(bank.centroids, bank.routes)], (self.bad.rows, self.bad.routes))
         fresh = [_Lesson(one.vector, one.route, one.good, one.score if one.good else 1 - one.score) for one in batch]
         known = [_Lesson(one.centroid, one.route, True, one.avg_quality) for one in bank.get_patterns()]
         if self.base.strength == 0:
@@ -357,8 +382,8 @@ class SonaAdapters:
             "base": self.base.to_bytes(),
             "ewc": self.ewc.to_bytes(),
             "drift": pack(self._drift.arrays(), "drift"),
-            "good": self._good.to_bytes(),
-            "bad": self._bad.to_bytes(),
+            "good": self.good.to_bytes(),
+            "bad": self.bad.to_bytes(),
         }
         counts = np.array([self.micro.updates, self.base.updates, self._restarts], np.int64)
         return pack({name: as_array(data) for name, data in parts.items()} | {"counts": counts}, "sona-adapters")
@@ -376,7 +401,7 @@ class SonaAdapters:
         drift.restore(unpack(part["drift"], "drift", DRIFT_SPECS, error=error), error)
         good.load(part["good"], error)
         bad.load(part["bad"], error)
-        self.micro, self.base, self.ewc, self._drift, self._good, self._bad = micro, base, ewc, drift, good, bad
+        self.micro, self.base, self.ewc, self._drift, self.good, self.bad = micro, base, ewc, drift, good, bad
         self.micro.updates, self.base.updates, self._restarts = counts
 
 

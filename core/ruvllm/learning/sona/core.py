@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Vectors
 from ruvllm.errors import InputError, RuvllmError, StoreError
@@ -22,6 +26,10 @@ __all__ = ["SonaCore", "SonaReport", "SonaStats", "Verdict", "judge"]
 _QUALITY, _SUCCESS, _REWARD = 0.5, 0.3, 0.2  # how much each counts of what is told
 _EXPERIENCE = 0.2  # and what is known already, of the whole
 _RELATED = 0.5  # cosine from which a pattern has something to say about a task
+# Votes: κ, the evidence that counts as none, and what evidence against counts for, as a stream of BANKING77 likes best.
+_KAPPA, _FAINT, _AGAINST = 12.0, 0.02, 0.2
+_NEAR = 0.4  # cosine below which an outcome has no vote
+_OLD = np.float32(0.3)  # what a pattern's outcomes count for beside the latest ones, which are in it as well
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +47,12 @@ class Verdict:
     good: bool
     weight: float
     agreement: float | None
+
+
+def _count(side: dict[str, float], cosines: Vectors, names: NDArray[Any], worth: Vectors) -> None:
+    """Add the worth (n,) of what is near to what its name has."""
+    for i in np.flatnonzero(cosines > _NEAR).tolist():
+        side[names[i]] += float(worth[i]) * math.exp(_KAPPA * (float(cosines[i]) - 1))
 
 
 def judge(
@@ -168,6 +182,7 @@ class SonaCore:
         waiting: trajectories that the background has not learnt from yet.
         ended, good: trajectories so far, and those of them that were examples.
         cycles: background cycles that were finished.
+        version: changes whenever votes may.
     """
 
     def __init__(self, dim: int, config: SonaConfig, clock: Callable[[], float]) -> None:
@@ -175,7 +190,7 @@ class SonaCore:
         self.bank = ReasoningBank(dim, _BANK * config.pattern_clusters, config.quality_threshold)
         self.adapters = SonaAdapters(dim, config)
         self.waiting = TrajectoryBuffer(config.trajectory_capacity)
-        self.ended = self.good = self.cycles = 0
+        self.ended = self.good = self.cycles = self.version = 0
         self._distilled = 0  # the last trajectory that is in a pattern
         self._last = clock()  # when a cycle ended
         self._work: Iterator[int] | None = None
@@ -196,6 +211,7 @@ class SonaCore:
         self.waiting.add(trajectory)
         self.ended += 1
         self.good += verdict.good
+        self.version += 1
         self.instant(trajectory, verdict)
 
     def apply(self, x: Vectors) -> Vectors:
@@ -205,6 +221,37 @@ class SonaCore:
     def retrieve(self, vector: Vectors, k: int) -> list[Pattern]:
         """RETRIEVE: the patterns nearest to a task (dim,), adapted as far as is learnt."""
         return self.bank.find(self.apply(vector), k)
+
+    def votes(self, vector: Vectors, by: str = "route") -> dict[str, float]:
+        """What outcomes of similar tasks say for and against each route, or each model: log of the evidence.
+
+        An outcome counts by its score and by e^(κ(cosine - 1)); patterns stand for outcomes of long ago. Vectors are
+        compared as the encoder gives them. A name that nothing similar is known of is not there, and counts 0.
+
+        Args:
+            vector: float32 (dim,), unit norm, of the task.
+            by: "route" or "model"; patterns vote for routes alone.
+        """
+        learnt = self.adapters
+        good: defaultdict[str, float] = defaultdict(float)
+        bad: defaultdict[str, float] = defaultdict(float)
+        for side, ring in ((good, learnt.good), (bad, learnt.bad)):
+            names, worth = getattr(ring, f"{by}s"), ring.scores if side is good else 1 - ring.scores
+            _count(side, ring.rows @ vector, names, worth)
+        if by == "route" and len(self.bank):
+            _count(good, self.bank.centroids @ vector, self.bank.routes, _OLD * self.bank.weights)
+        return {
+            name: math.log1p(good[name] / _FAINT) - _AGAINST * math.log1p(bad[name] / _FAINT)
+            for name in {*good, *bad} - {""}
+        }
+
+    def forget(self, vector: Vectors, route: str) -> None:
+        """Take back what one outcome taught, as far as it can still be told from others."""
+        dropped = sum(ring.drop(vector, route) for ring in (self.adapters.good, self.adapters.bad))
+        self.waiting.drop(vector, route)
+        if dropped:
+            self.bank.weaken(vector, route, 0.0)
+        self.version += 1
 
     def judge(
         self,
@@ -251,6 +298,7 @@ class SonaCore:
         self.waiting.learnt(batch[-1].id)
         self.adapters.restart_micro(self.waiting.latest(_RELEARNT), self.bank)
         self.cycles += 1
+        self.version += 1
         self._last = self._clock()
 
     def run(self, budget_s: float | None = None) -> SonaReport:
@@ -305,6 +353,7 @@ class SonaCore:
         made.bank.load(found["bank"].tobytes(), error)
         made.waiting.load(found["waiting"].tobytes(), dim, error)
         made._distilled, made.ended, made.good, made.cycles = whole
+        made.version = made.ended + made.cycles
         if made._distilled > made.ended or any(one.id > made.ended for one in made.waiting):
             raise error("trajectories that never ended", field="sona", fix=_FIX)
         made._last = float(last)

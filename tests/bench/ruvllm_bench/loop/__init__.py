@@ -1,0 +1,1 @@
+"""Does what is learnt help the decisions? Each learner on, and off."""
