@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ruvllm.encoders.protocol import Pause, pause
 from ruvllm.errors import StoreError
+from ruvllm.index.auto import GRAPHS
 from ruvllm.state.names import JOBS
 from ruvllm.state.set_aside import reason_of
 from ruvllm.state.steps import Steps
@@ -247,6 +248,12 @@ def jobs_of(llm: RuvLLM, settings: Consolidation | None = None, *, clock: Callab
                 await pause()
         return f"{done.concepts} concepts of {done.archived} memories"
 
+    async def tiers(pause: Pause) -> str:
+        options, compared = llm.config.memory, await llm.memory.compare_indexes(pause)
+        least = 0 if options.index in GRAPHS else options.tier_from
+        tiered = await llm.memory.aauto_tier(None, pause, least) if least else {}
+        return f"{len(tiered)} collections by use" + "".join(f"; compared indexes of {name}" for name in compared)
+
     def holds(table: str) -> bool:
         return bool(llm.store.read(f"SELECT 1 FROM {table} LIMIT 1"))
 
@@ -257,5 +264,6 @@ def jobs_of(llm: RuvLLM, settings: Consolidation | None = None, *, clock: Callab
         Job("sizes", _TRAIN, sizes, lambda since: since >= _TRAIN and llm.answers and llm.learning.has_sizes_to_train),
         Job("retrieval", HOUR, retrieval, lambda since: since >= HOUR and holds("ratings")),
         Job("concepts", WEEK, concepts, lambda since: since >= WEEK and holds("memories")),
+        Job("tiers", HOUR, tiers, lambda since: since >= HOUR and holds("memories")),
     ]
     return Jobs(jobs, llm.store, llm.steps, clock=clock)

@@ -5,10 +5,16 @@ import pytest
 
 from ruvllm.errors import InputError, StoreError
 from ruvllm.memory.attention import GraphAttention
-from ruvllm.memory.attention.layer import QUERY, links_of, mass_of, scaled
-from ruvllm.memory.attention.training import load_attention, save_attention
+from ruvllm.memory.attention.layer import QUERY, links_of, mass_of, scaled, unpack
+from ruvllm.memory.attention.training import save_attention
 from ruvllm.memory.subgraph import EDGE_KINDS, Edge, Subgraph
 from ruvllm.state.store import Store
+
+
+def load_attention(store: Store, dim: int, heads: int) -> GraphAttention:
+    """The layer in the state file, or one that changes nothing."""
+    data = store.load("attention")
+    return GraphAttention(dim, heads, weights=None if data is None else unpack(data, dim, heads))
 
 
 def random_graph(n: int, edges: int, seed: int = 0) -> Subgraph:

@@ -30,12 +30,7 @@ FLOORS: tuple[set[str], ...] = (
 )
 # Reached by no host's main path, each with its reason.
 EXTRAS = {
-    "ruvllm.index.native": "compiled indexes, for who installs them: AutoIndex does not need them",
-    "ruvllm.index.codecs": "of tiering",
-    "ruvllm.index.pq": "of tiering",
     "ruvllm.learning.adaptive": "domain adapters of embeddings: no retrieval asks them yet",
-    "ruvllm.memory.shelf": "of tiering",
-    "ruvllm.memory.tiering": "vectors compressed by use: MemoryStore does not use it yet",
 }
 FORBIDDEN = [
     "told",

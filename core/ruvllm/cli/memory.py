@@ -14,10 +14,11 @@ import click
 
 from ruvllm import InputError, StoreError
 from ruvllm.cli.console import number, plain, print_json, progress, show_table, waiting, warn
-from ruvllm.cli.memory_care import check, consolidate, forget, link, reembed
+from ruvllm.cli.memory_care import check, consolidate, forget, link, reembed, tier
 from ruvllm.cli.options import encoder_option, json_option, least_score, open_memory, state_option
 from ruvllm.cli.ready import check_memories
 from ruvllm.memory.exchange import export_lines, import_lines
+from ruvllm.options import CHOICES
 from ruvllm.state.record import NODE_KINDS
 from ruvllm.text.surrogates import well_formed, well_formed_json
 
@@ -118,6 +119,7 @@ def add(
 @click.option("--filter", "filter_", metavar="JSON", help="""What metadata must fulfil: '{"cost": {"$lt": 3}}'.""")
 @click.option("--hops", type=click.IntRange(0, 5), default=0, show_default=True, help="Follow edges this far.")
 @click.option("--recall", type=click.FloatRange(0, 1, min_open=True), help="Share of the true nearest to be found.")
+@click.option("--index", type=click.Choice(CHOICES["memory.index"]), help="Search with this kind; auto by default.")
 @click.option(
     "--min-score",
     type=click.FloatRange(-1, 1),
@@ -135,6 +137,7 @@ def search(
     filter_: str | None,
     hops: int,
     recall: float | None,
+    index: str | None,
     min_score: float | None,
     encoder: str | None,
     state: Path | None,
@@ -150,7 +153,7 @@ def search(
     """
     wanted = _object(filter_, "filter")
     # The first search of a large collection builds its index.
-    with open_memory(ctx, state, encoder, make=False) as llm, waiting("searching"):
+    with open_memory(ctx, state, encoder, make=False, index=index) as llm, waiting("searching"):
         check_memories(llm)
         near = llm.memory.search(well_formed(query), k, collection=collection, filter=wanted, hops=hops, recall=recall)
         llm.memory.flush()
@@ -186,15 +189,20 @@ def _hint(collection: str, counts: Mapping[str, int]) -> None:
 @json_option
 @click.pass_context
 def stats(ctx: click.Context, encoder: str | None, state: Path | None, as_json: bool) -> None:
-    """How much is remembered where."""
+    """How much is remembered where, and how precisely its vectors are in memory once they are searched."""
     with open_memory(ctx, state, encoder, make=False) as llm:
         told = llm.memory.stats()
         path = llm.store.path
     if as_json:
         print_json(told | {"state": path})
         return
-    rows = [(name, f"{count:,}") for name, count in told["collections"].items()]
-    show_table(f"{path} ({told['space']})", ("Collection", "Memories"), rows, right=("Memories",))
+    rows = []
+    for name, count in told["collections"].items():
+        tiers = {tier: held for tier, held in told["tiers"][name].items() if held["count"]}
+        shown = ", ".join(f"{held['count']:,} {tier}" for tier, held in tiers.items())
+        rows.append((name, f"{count:,}", shown, f"{sum(held['bytes'] for held in tiers.values()) / 1e6:,.1f}"))
+    columns = ("Collection", "Memories", "Tiers", "MB")
+    show_table(f"{path} ({told['space']})", columns, rows, right=("Memories", "MB"), cut="Tiers")
 
 
 @memory.command("export")
@@ -256,5 +264,5 @@ def import_(ctx: click.Context, file: Path, encoder: str | None, state: Path | N
         warn(f"they went into {named}{', …' * (len(grown) > _SHOWN)}; a search finds them with --collection")
 
 
-for _command in (check, link, forget, consolidate, reembed):
+for _command in (check, link, forget, consolidate, reembed, tier):
     memory.add_command(_command)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from ruvllm.cli.console import print_json, progress, show_table, stages
+from ruvllm.cli.console import plain, print_json, progress, show_table, stages, waiting
 from ruvllm.cli.options import default_state, encoder_option, json_option, open_memory, state_of, state_option
 from ruvllm.encoders.protocol import run_now
 from ruvllm.memory.consolidate import Consolidated, Consolidation
@@ -18,10 +18,11 @@ from ruvllm.memory.memory import MemoryStore
 from ruvllm.memory.reembed import elsewhere
 from ruvllm.memory.reembed import reembed as take_over
 from ruvllm.memory.subgraph import EDGE_KINDS
+from ruvllm.memory.tiering import LEAST
 from ruvllm.state.repair.check import Report, repair
 from ruvllm.state.repair.check import check as look
 
-__all__ = ["check", "consolidate", "forget", "link", "reembed"]
+__all__ = ["check", "consolidate", "forget", "link", "reembed", "tier"]
 
 _USUAL = Consolidation()
 _id = click.IntRange(1, 2**63 - 1)
@@ -179,6 +180,35 @@ def consolidate(
         click.echo(f"{collection}: {before:,} -> {left:,}; {said}, {done.bytes_saved / 1e6:,.1f} MB less in the index")
     else:
         click.echo(f"{collection} holds {before:,} memories, at most {most:,} are wanted: nothing to do")
+
+
+@click.command()
+@click.option("--collection", help="Only this one.")
+@encoder_option
+@state_option
+@json_option
+@click.pass_context
+def tier(ctx: click.Context, collection: str | None, encoder: str | None, state: Path | None, as_json: bool) -> None:
+    """Compress vectors by how much their memories are used: f32, f16, pq8, binary.
+
+    Nothing is lost: the state file holds all vectors whole. It is done in the background too, in collections of more
+    than the option memory.tier_from (200,000).
+
+    \b
+    Examples:
+      ruvllm memory tier
+      ruvllm memory tier --collection faq --json
+    """
+    with open_memory(ctx, state, encoder, make=False) as llm, waiting("compressing"):
+        tiers = llm.memory.auto_tier(None if collection is None else [collection])
+    if as_json:
+        print_json(tiers)
+        return
+    if not tiers:
+        click.echo(f"no collection has {LEAST:,} memories or more: there is nothing to gain")
+    for name, held in tiers.items():
+        shown = ", ".join(f"{one['count']:,} {tier} ({one['bytes'] / 1e6:,.1f} MB)" for tier, one in held.items())
+        click.echo(f"{plain(name)}: {shown}")
 
 
 @click.command()

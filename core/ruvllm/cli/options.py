@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -10,7 +11,7 @@ import click
 from ruvllm import AgentFileError, RuvLLM
 from ruvllm.artifacts.host import NativeHost
 from ruvllm.cli.console import warn
-from ruvllm.config import names_a_model
+from ruvllm.config import Config, names_a_model
 from ruvllm.disk_cache import user_cache
 from ruvllm.routing.router import MODES
 from ruvllm.routing.stored import is_long
@@ -112,15 +113,20 @@ def _warm(llm: RuvLLM) -> None:
         warm_agents(llm)
 
 
-def open_memory(ctx: click.Context, state: Path | None, encoder: str | None, *, make: bool = True) -> RuvLLM:
-    """A RuvLLM for what it remembers.
+def open_memory(
+    ctx: click.Context, state: Path | None, encoder: str | None, *, make: bool = True, index: str | None = None
+) -> RuvLLM:
+    """A RuvLLM for what it remembers, with options of memory from RUVLLM_MEMORY_* variables.
 
     Args:
         encoder: where no text is read, "static" opens sooner.
         make: a default file that nobody has made yet is made; one that is only asked is not.
+        index: the kind of index, before that of the environment.
     """
+    memory = Config.from_env().memory
+    config = Config(memory=memory if index is None else replace(memory, index=index))
     path = state_of(ctx, state) or (default_state() if make or default_state().exists() else None)
-    return RuvLLM(encoder=encoder, state=path)
+    return RuvLLM(encoder=encoder, state=path, config=config)
 
 
 def least_score(llm: RuvLLM) -> float:

@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 
 from ruvllm.errors import InputError
 from ruvllm.index.base import FEW, RowsIndex, State
-from ruvllm.index.exact import exact
+from ruvllm.index.exact import exact, nearest
 from ruvllm.index.kmeans import assign, kmeans
 from ruvllm.index.protocol import Hits, pad
 from ruvllm.index.recall import Lift, Sample, neighbours_of
 from ruvllm.index.rows import Mask, Rows, View
 from ruvllm.index.scan import ListScan, Plan
-from ruvllm.index.select import best
 from ruvllm.index.signs import StagedCoder
 
 __all__ = ["IvfIndex"]
@@ -154,9 +153,7 @@ class IvfIndex(RowsIndex[_Listed]):
         rows = scan.candidates(query, plan, mask)
         if len(rows) < min(k, view.size if mask is None else mask.count):
             return exact(view, query, k, mask)  # what the filter lets through lies in other lists
-        scores = view.take(rows) @ query
-        top = best(scores, k)
-        return Hits(view.ids[rows[top]], scores[top])
+        return nearest(view, rows, query, k)
 
     def _sorted(self, view: View) -> ListScan:
         """All rows in lists, learnt from a sample."""

@@ -280,6 +280,14 @@ class Rows:
             self._show(len(live), 0, view.epoch + 1)
         return True
 
+    def rebase(self, base: Base) -> None:
+        """Take the first len(base) vectors, those of the base before and more, from elsewhere; rows do not move."""
+        with self.lock:
+            view = self.view
+            self._tail = self._tail[len(base) - view.size + len(view.tail) :].copy()
+            tail = self._tail[: view.size - len(base)]
+            self.view = View(view.version + 1, view.epoch, view.ids, view.penalty, view.dead, tail, base)
+
     def _show(self, size: int, dead: int, epoch: int | None = None) -> None:
         """Let readers see the first `size` rows."""
         old = self.view

@@ -53,6 +53,7 @@ class HnswIndex(RowsIndex[_Graph]):
         ef_search: least beam of a search that asks for `recall` or more.
         recall: recall@k of a search that names none.
         rows: vectors to search, shared with another index.
+        links: int32 (n, 2 M), of the lowest level over these rows, which was built before (`index.saved`).
     """
 
     kind = "hnsw"
@@ -67,6 +68,7 @@ class HnswIndex(RowsIndex[_Graph]):
         ef_search: int = 64,
         recall: float = 0.99,
         rows: Rows | None = None,
+        links: NDArray[np.int32] | None = None,
     ) -> None:
         super().__init__(dim, metric, recall, rows)
         for name, value, least in (("M", M, 2), ("ef_construction", ef_construction, 1), ("ef_search", ef_search, 1)):
@@ -79,7 +81,12 @@ class HnswIndex(RowsIndex[_Graph]):
         self._layers: Layers
         self._own: Floats
         self._fitted = self._held = 0  # rows that the lift was fitted to, and that were copied
-        self._start(self.rows.view)
+        self._start(self.rows.view, links)
+
+    @property
+    def links(self) -> NDArray[np.int32] | None:
+        """int32 (n, 2 M), of the lowest level; None while the rows are too few to be linked."""
+        return self._state.levels[0].links
 
     def search(
         self,
@@ -179,13 +186,16 @@ class HnswIndex(RowsIndex[_Graph]):
         """The least beam of this recall; stored vectors are asked as if they were not in the graph."""
         return self._beams.least(state.view, k, recall, lambda row, q, beam: self._near(state, q, beam, row)[0])
 
-    def _start(self, view: View) -> None:
-        """Build everything."""
+    def _start(self, view: View, links: NDArray[np.int32] | None = None) -> None:
+        """Build everything, but for links that are given."""
         self._lift = None if self.metric == "cosine" else Lift.fit(view.block(0, view.size))
         self._fitted, self._held = view.size, 0
         self._own = np.empty((0, self.dim + (self._lift is not None)), np.float32)
         self._layers = Layers(self._points(view, 0), self.m, self.ef_construction)
-        self._layers.extend(self._points(view, view.size))
+        if links is None:
+            self._layers.extend(self._points(view, view.size))
+        else:
+            self._layers.adopt(self._points(view, view.size), links)
         self._layers.remove(np.flatnonzero(view.penalty))
         self._publish(view)
 
