@@ -41,14 +41,27 @@ export interface MemoryEdge {
   weight: number;
 }
 
+/** Memories that belong together; its weight moves with ratings. */
+export interface Hyperedge {
+  id: number;
+  members: number[];
+  kind: EdgeKind;
+  weight: number;
+  metadata: Record<string, unknown>;
+}
+
 export interface MemoryGraph {
   nodes: (Memory & { hops: number })[];
+  /** Among these a hyperedge is a star around one of its members. */
   edges: MemoryEdge[];
+  hyperedges: Hyperedge[];
 }
 
 export interface MemoryStats {
   space: string;
   collections: Record<string, number>;
+  /** By collection and tier (f32, f16, pq8, binary, file): memories, and bytes of their vectors in memory. */
+  tiers: Record<string, Record<string, { count: number; bytes: number }>>;
   /** By collection: how it is searched. */
   indexes: Record<string, { kind: string; size: number; recall?: number }>;
   edges: number;
@@ -83,6 +96,19 @@ export interface Answer {
   routing: { model: string; backend: string };
   cost: number;
   latency: Record<string, number>;
+  /** Which memories it draws on, where that was asked for and there are such. */
+  attention: AttentionSummary | null;
+}
+
+/** Where an answer comes from. */
+export interface AttentionSummary {
+  /** Ids of memories, each with its part of the answer, largest first; these sum to 1. */
+  ranked: [number, number][];
+  entropy: number;
+  mean: number;
+  gini: number;
+  /** What came along edges of each kind, and from the memories themselves as "Self". */
+  influence: Record<string, number>;
 }
 
 /** What is said of an answer beside its rating. */

@@ -9,6 +9,7 @@ import click
 
 from ruvllm.cli.answers import SAMPLING, answer_options, open_answering, safe, sampling_options, times_line
 from ruvllm.cli.console import plain, print_json, warn
+from ruvllm.cli.explain import show_attention
 from ruvllm.cli.options import json_option
 from ruvllm.query.responses import Constraints, rlm_settings
 
@@ -23,6 +24,7 @@ __all__ = ["decompose", "query"]
 @answer_options
 @sampling_options
 @click.option("--max-latency-ms", type=float, help="For the whole answer.")
+@click.option("--explain", is_flag=True, help="Show which memories the answer draws on, along which edges.")
 @click.option("--deep", is_flag=True, help="Take a complex question apart, and answer its parts first.")
 @json_option
 @click.pass_context
@@ -31,6 +33,7 @@ def query(
     /,
     text: str,
     max_latency_ms: float | None,
+    explain: bool,
     deep: bool,
     as_json: bool,
     **options: Any,
@@ -42,12 +45,13 @@ def query(
     \b
     Examples:
       ruvllm query "when is the staging database reset?"
+      ruvllm query --explain "when is the staging database reset?"
       ruvllm query --deep "compare how staging and production are backed up, and when each is reset"
       ruvllm query --model ruv/ruvltra "write a haiku about rollbacks"
       ruvllm query --url http://localhost:11434/v1 --model qwen3:8b "write a haiku about rollbacks"
     """
     sampling = {name: options.pop(name) for name in SAMPLING}
-    constraints = Constraints(max_latency_ms=max_latency_ms, **sampling)
+    constraints = Constraints(max_latency_ms=max_latency_ms, explain=explain, **sampling)
     if deep:
         limits = rlm_settings(sampling | {"max_latency_ms": max_latency_ms})
     with open_answering(ctx, **options) as llm:
@@ -55,12 +59,16 @@ def query(
             _show_deep(llm.query_deep(text, **limits), as_json)
             return
         response = llm.query(text, constraints=constraints)
+        summary = response.attention
+        drawn = {} if summary is None else {m.id: m.text for m in llm.memory.get([i for i, _ in summary.ranked])}
     if as_json:
         print_json(response.to_dict())
         return
     click.echo(safe(response.text))
     for warning in response.warnings:
         warn(plain(warning))
+    if explain:
+        show_attention(summary, drawn)
     decision = response.decision
     about = f"{plain(decision.agent)} {decision.confidence:.2f} ({decision.action}) | {times_line(response)}"
     click.secho(about, dim=True, err=True)

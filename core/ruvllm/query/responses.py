@@ -9,6 +9,7 @@ from typing import Any
 from ruvllm.errors import ConfigError, InputError
 from ruvllm.hints import Options, snake_case
 from ruvllm.inference.backend import Message, Usage
+from ruvllm.memory.subgraph import AttentionSummary
 from ruvllm.reprs import one_line, shortened
 from ruvllm.types import Decision, Tier
 
@@ -60,6 +61,7 @@ class Constraints(Options):
         min_p: sample from tokens of at least this share of the likeliest one's probability; of local models, and
             servers that know it.
         repeat_penalty: above 1 makes tokens that the answer has already less likely.
+        explain: also say where the answer comes from, as `Response.attention`.
     """
 
     max_latency_ms: float | None = None
@@ -74,6 +76,7 @@ class Constraints(Options):
     top_k: int | None = None
     min_p: float | None = None
     repeat_penalty: float | None = None
+    explain: bool = False
 
     ERROR = InputError
     __repr__ = one_line
@@ -101,6 +104,8 @@ class Constraints(Options):
             kind: Any = int if isinstance(least, int) else int | float
             if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
                 raise InputError(f"{name} is {value!r}"[:100], field=name, fix=f"give a number, {least:g} to {most:g}")
+        if not isinstance(self.explain, bool):
+            raise InputError(f"explain is {shortened(self.explain)}", field="explain", fix="use True or False")
         if not isinstance(self.extra, Mapping):
             raise InputError("extra is no mapping", field="extra", fix="give fields by name")
         if self.force_model is not None and not isinstance(self.force_model, str):
@@ -196,6 +201,8 @@ class Response:
         finish_reason: "stop" or "length".
         decision: where the question was routed. Its agent has spoken only where `decision.action` is not "escalate".
         warnings: what of the question's surroundings the backend did not get, and who had to stand in for whom.
+        attention: which memories the query draws on, along which edges, where `Constraints.explain` asks for it and
+            something was found.
     """
 
     request_id: str
@@ -212,6 +219,7 @@ class Response:
     session_id: str | None = None
     finish_reason: str = "stop"
     warnings: tuple[str, ...] = ()
+    attention: AttentionSummary | None = None
 
     __repr__ = one_line
 

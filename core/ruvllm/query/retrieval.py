@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from ruvllm.errors import InputError
 from ruvllm.memory.attention import GraphAttention
+from ruvllm.memory.attention.layer import heads_for
 from ruvllm.memory.memory import MemoryStore
-from ruvllm.memory.subgraph import Subgraph
+from ruvllm.memory.subgraph import AttentionSummary, EdgeKey, Subgraph
 from ruvllm.memory.surroundings import Surroundings
 from ruvllm.options import MemoryConfig
-from ruvllm.query.requests import EdgeKey
 from ruvllm.query.responses import Source
 
 __all__ = ["Retrieved", "Retriever"]
@@ -26,6 +26,7 @@ _FARTHER = 0.9  # what a cosine counts for, an edge away
 _TRUST = 0.5  # how much of a score a memory of quality 0 keeps
 _SEEDS = 4  # of the nearest, that the graph is followed from
 _ATTENDED = 16  # the same, for learnt attention to rank
+_SUMMED = 64  # memories that a summary without learnt attention is of
 _SPARE = 3  # memories looked at beyond those that are asked for: quality may change their order
 _MOST_AROUND = 24  # memories that hops may lead to
 # Milliseconds that a whole answer may take -> memories looked at (FEATURES.md M3).
@@ -116,6 +117,14 @@ class Retriever:
             Source(m.id, m.text, round(near[m.id], 4), m.kind, dict(m.metadata), found.hops.get(m.id, 0)) for m in known
         )
         return sources, _among(found.edges, {source.id for source in sources})
+
+    def summary(self, found: Retrieved) -> AttentionSummary | None:
+        """Which of the memories found the query draws on, along which edges; None where nothing was found."""
+        graph = found.graph if found.graph is not None else Subgraph.of(list(found.scores)[:_SUMMED], found.edges)
+        if not len(graph):
+            return None
+        attention = found.attention or GraphAttention(len(found.vector), heads_for(len(found.vector)))
+        return attention.summary(found.vector, self._memory.records.vectors(graph.ids), graph)
 
     def _attended(self, found: Retrieved, attention: GraphAttention) -> dict[int, float]:
         """Scores by learnt attention, over the graph."""

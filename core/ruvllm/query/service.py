@@ -304,6 +304,7 @@ class QueryService:
         turn.plan = self.writers.plan(tier, pinned, turn.choice, constraints, passing=bool(turn.messages))
         turn.lap("routing")
         turn.sources, turn.edges = self._retriever.rank(turn.found)
+        turn.attention = self._retriever.summary(turn.found) if constraints.explain else None
         turn.lap("attention")
         self._compose(turn)
         turn.lap("context")
@@ -386,6 +387,7 @@ class QueryService:
             session_id=turn.conversation.id if turn.conversation else None,
             finish_reason=completion.finish_reason,
             warnings=turn.warnings(author, completion.dropped),
+            attention=turn.attention,
         )
 
     def _asked(self, turn: Turn, completion: Completion, written: bool, size: ModelSize | None) -> Asked:
