@@ -248,6 +248,9 @@ def jobs_of(llm: RuvLLM, settings: Consolidation | None = None, *, clock: Callab
                 await pause()
         return f"{done.concepts} concepts of {done.archived} memories"
 
+    async def graph(pause: Pause) -> str:
+        return f"{await llm.memory.surroundings.update(pause)} memories heard from their neighbours"
+
     async def tiers(pause: Pause) -> str:
         options, compared = llm.config.memory, await llm.memory.compare_indexes(pause)
         least = 0 if options.index in GRAPHS else options.tier_from
@@ -264,6 +267,7 @@ def jobs_of(llm: RuvLLM, settings: Consolidation | None = None, *, clock: Callab
         Job("sizes", _TRAIN, sizes, lambda since: since >= _TRAIN and llm.answers and llm.learning.has_sizes_to_train),
         Job("retrieval", HOUR, retrieval, lambda since: since >= HOUR and holds("ratings")),
         Job("concepts", WEEK, concepts, lambda since: since >= WEEK and holds("memories")),
+        Job("graph", HOUR, graph, lambda since: since >= HOUR and (holds("edges") or holds("hyperedges"))),
         Job("tiers", HOUR, tiers, lambda since: since >= HOUR and holds("memories")),
     ]
     return Jobs(jobs, llm.store, llm.steps, clock=clock)

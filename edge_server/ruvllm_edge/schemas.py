@@ -44,6 +44,7 @@ __all__ = [
     "SessionMade",
     "Stats",
     "TeamBody",
+    "TierStats",
 ]
 
 Text = str  # the core itself says what is wrong with one, in the same words on every host
@@ -326,6 +327,13 @@ class JobStatus(Struct):
     failure: JobRun | None
 
 
+class TierStats(Struct):
+    """Memories of a collection whose vectors are held in one way, and their bytes in memory."""
+
+    count: int
+    bytes: int
+
+
 class Stats(Struct):
     """What it holds and has done, in more fields than these. `state` is told to administrators."""
 
@@ -336,6 +344,7 @@ class Stats(Struct):
     jobs: list[JobStatus]
     own_agents: int
     write_back: bool
+    memory_tiers: dict[str, dict[str, TierStats]] | UnsetType = UNSET
     state: str | UnsetType = UNSET
 
 

@@ -125,14 +125,14 @@ class AutoIndex:
         return self._index.rows
 
     def add(self, ids: ArrayLike, vectors: ArrayLike) -> None:
-        """Add or replace; see `Index.add`."""
+        """Add or replace; see `RowsIndex.add`."""
         with self._writing:
             self._index.add(ids, vectors)
             self._sync()
         self.promote()
 
     def remove(self, ids: ArrayLike) -> int:
-        """Forget ids; see `Index.remove`."""
+        """Forget ids; see `RowsIndex.remove`."""
         with self._writing:
             removed = self._index.remove(ids)
             self._sync()
@@ -146,13 +146,13 @@ class AutoIndex:
             self._fastest.clear()
 
     def mask(self, ids: ArrayLike) -> Mask:
-        """A filter; see `Index.mask`."""
+        """A filter; see `RowsIndex.mask`."""
         return self._index.mask(ids)
 
     def search(
         self, queries: ArrayLike, k: int = 10, *, filter: Mask | ArrayLike | None = None, recall: float | None = None
     ) -> Hits:
-        """The k nearest; see `Index.search`."""
+        """The k nearest; see `RowsIndex.search`."""
         wanted = self.recall if recall is None else recall
         index = self._index
         self._searches += 1

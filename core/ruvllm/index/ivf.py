@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.errors import InputError
 from ruvllm.index.base import FEW, RowsIndex, State
 from ruvllm.index.exact import exact, nearest
 from ruvllm.index.kmeans import assign, kmeans
@@ -111,20 +110,6 @@ class IvfIndex(RowsIndex[_Listed]):
         scan = self._state.scan
         self._sample = None if sample is None or scan is None else (scan, sample)
         self._plans = dict(plans)
-
-    def plan(self, k: int, recall: float, share: float = 1.0) -> Plan:
-        """How far to look for a recall; measured when first asked.
-
-        Args:
-            share: of the rows, that a filter lets through: its k nearest lie as far as the k / share nearest of all.
-
-        Raises:
-            InputError: there are no lists yet.
-        """
-        state = self._state
-        if state.scan is None:
-            raise InputError("there are no lists yet", field="plan", fix="add more vectors, or call `build`")
-        return self._planned(state.view, state.scan, k, recall, share)
 
     def _planned(self, view: View, scan: ListScan, k: int, recall: float, share: float) -> Plan:
         reach = 2 ** round(math.log2(k / share)) if share < 1 else k  # few plans for many filters

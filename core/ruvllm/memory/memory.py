@@ -119,8 +119,8 @@ class MemoryStore:
         self.encoder, self.store, self.recall = encoder, store, recall
         self.records, self.graph = Records(store), Graph(store)
         self.space = space or f"{encoder.name}-{encoder.dim}"
-        self._surroundings = Surroundings(self.records, self.graph, self.space, encoder.dim)
-        self.ratings = Ratings(self.records, self.graph, self._surroundings, self.space, encoder.dim)
+        self.surroundings = Surroundings(self.records, self.graph, self.space, encoder.dim)
+        self.ratings = Ratings(self.records, self.graph, self.surroundings, self.space, encoder.dim)
         self.options = options = options or MemoryConfig()
         self._opening = Opening(self.records, self.space, encoder.dim, recall, background, progress, use=options.index)
         self._shelves: dict[str, AutoIndex] = {}
@@ -211,7 +211,7 @@ class MemoryStore:
         hits = self.nearest(vector, k, collection=collection, filter=filter, recall=recall)
         found = {i: (score, 0) for i, score in zip(hits.ids.tolist(), hits.scores.tolist(), strict=True)}
         if hops:
-            found = self._surroundings.best(vector, list(found), hops, k, collection=collection, filter=filter)
+            found = self.surroundings.best(vector, list(found), hops, k, collection=collection, filter=filter)
         self.records.touch(list(found))
         return [Found(memory, *found[memory.id]) for memory in self.records.get(list(found))]
 

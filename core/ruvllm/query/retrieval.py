@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from operator import neg
+from operator import itemgetter, neg
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,6 @@ from ruvllm.memory.attention import GraphAttention
 from ruvllm.memory.attention.layer import heads_for
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.memory.subgraph import AttentionSummary, EdgeKey, Subgraph
-from ruvllm.memory.surroundings import Surroundings
 from ruvllm.options import MemoryConfig
 from ruvllm.query.responses import Source
 
@@ -39,7 +38,7 @@ class Retrieved:
 
     Attributes:
         vector: float32 (dim,), of the query.
-        scores: id -> cosine.
+        scores: id -> cosine, of the memory or of what it says with its neighbours.
         hops: id -> edges away; those that are no direct hits.
         edges: source, target, kind and weight, between these and around the best.
         graph: the same as arrays, of those that `attention` ranks; None while there is none.
@@ -64,22 +63,25 @@ class Retriever:
 
     def __init__(self, memory: MemoryStore, config: MemoryConfig) -> None:
         self._memory, self._config = memory, config
-        self._surroundings = Surroundings(memory.records, memory.graph, memory.space, memory.encoder.dim)
 
     def nearest(self, vector: NDArray[np.float32], max_latency_ms: float | None = None) -> Retrieved:
-        """The memories that have to do with float32 (dim,), by their cosine."""
+        """The memories that have to do with float32 (dim,), by their cosine, alone or with their neighbours' words."""
         budgets = (k for most, k in _BUDGETS if max_latency_ms is not None and max_latency_ms < most)
         k = min(self._config.k, next(budgets, self._config.k))
         hits = self._memory.nearest(vector, k, collection=self._config.collection, recall=self._config.recall)
-        scores = hits.scores.tolist()
-        near = bisect_right(scores, -self._config.relevance, key=neg)  # best first
-        return Retrieved(vector, dict(zip(hits.ids[:near].tolist(), scores[:near], strict=True)))
+        scores = dict(zip(hits.ids.tolist(), hits.scores.tolist(), strict=True))
+        if self._config.hops:
+            informed = self._memory.surroundings.informed(vector, k, self._config.collection, None)
+            scores |= {i: score for i, score in informed.items() if score > scores.get(i, -1.0)}
+            scores = dict(sorted(scores.items(), key=itemgetter(1), reverse=True)) if informed else scores
+        near = bisect_right(list(scores.values()), -self._config.relevance, key=neg)  # best first
+        return Retrieved(vector, dict(islice(scores.items(), near)))
 
     def expand(self, found: Retrieved) -> None:
         """Add what lies around the best hits; the less was hit, the further away."""
         if not found.scores or not self._config.hops:
             return
-        found.attention = self._surroundings.attention()
+        found.attention = self._memory.surroundings.attention()
         seeds = list(islice(found.scores, _SEEDS if found.attention is None else _ATTENDED))
         hops = self._config.hops if len(found.scores) < self._config.sources + _SPARE else 1
         try:

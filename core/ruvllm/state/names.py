@@ -21,6 +21,7 @@ __all__ = [
     "PROFILES",
     "RELIABILITY",
     "REPLAY",
+    "REPRESENTATIONS",
     "REQUESTS",
     "REVIEWED",
     "SCOPED",
@@ -51,8 +52,11 @@ BACKENDS = "orchestrator"  # sizing.selector.LLMOrchestrator, in the page and el
 BACKENDS_UNREAD = "orchestrator-unread"  # one that could not be taken up again
 FASTGRNN = "fastgrnn"  # sizing.fastgrnn
 REPLAY = "replay"  # sizing.fastgrnn.replay
+REPRESENTATIONS = "representations"  # of memories that edges join: memory.surroundings
 SONA = "sona"  # learning.sona
-SCOPED = frozenset({ADAPTERS, ATTENTION, ATTENTION_REVIEWED, BACKENDS, BACKENDS_UNREAD, FASTGRNN, REPLAY, SONA})
+SCOPED = frozenset(
+    {ADAPTERS, ATTENTION, ATTENTION_REVIEWED, BACKENDS, BACKENDS_UNREAD, FASTGRNN, REPLAY, REPRESENTATIONS, SONA}
+)
 
 _FIRST = "minilm-"  # of the spaces that state files began with: what is learnt in them has plain names
 

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ruvllm.errors import InputError
 from ruvllm.index.base import FEW, RowsIndex, State
 from ruvllm.index.exact import exact
 from ruvllm.index.hnsw.layers import Layers
 from ruvllm.index.hnsw.links import Level, Visited, descend, walk
-from ruvllm.index.protocol import Hits, checked_queries, pad
+from ruvllm.index.protocol import Hits, pad
 from ruvllm.index.recall import Beams, Lift
 from ruvllm.index.rows import Mask, Rows, View, grown
 from ruvllm.index.select import best
@@ -28,8 +28,6 @@ from ruvllm.index.select import best
 __all__ = ["HnswIndex"]
 
 _BEAMS = (12, 16, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256, 384, 512)  # those whose recall is measured
-_BUDGETS = ((100, 32), (300, 64), (500, 128))  # microseconds below which a beam is taken, FEATURES.md M3
-_AMPLE = 256
 _SCORED = 16  # nodes that a walk scores for each of its beam
 _REFIT = 2  # dot products are lifted anew when there are so many times as many rows
 
@@ -87,29 +85,6 @@ class HnswIndex(RowsIndex[_Graph]):
     def links(self) -> NDArray[np.int32] | None:
         """int32 (n, 2 M), of the lowest level; None while the rows are too few to be linked."""
         return self._state.levels[0].links
-
-    def search(
-        self,
-        queries: ArrayLike,
-        k: int = 10,
-        *,
-        filter: Mask | ArrayLike | None = None,
-        recall: float | None = None,
-        budget_us: float | None = None,
-    ) -> Hits:
-        """The k nearest; see `Index.search`.
-
-        Args:
-            budget_us: microseconds that a query may take on a fast machine; it, not the recall, then sets the beam.
-        """
-        if budget_us is None:
-            return super().search(queries, k, filter=filter, recall=recall)
-        asked = checked_queries(queries, self.dim, k, self.recall, unit=self.rows.unit)
-        state, mask = self._now(filter)
-        if state.levels[0].links is None:
-            return exact(state.view, asked, k, mask)
-        beam = next((beam for limit, beam in _BUDGETS if budget_us < limit), _AMPLE)
-        return self._walked(state, asked, k, beam, mask)
 
     def sync(self) -> None:
         """Take up what was changed in the rows."""

@@ -60,11 +60,6 @@ class GraphAttention:
             raise InputError("the weights are of another shape", field="weights", fix=f"use {expected}")
         self._dtype = self.weights["gates"].dtype
 
-    @property
-    def untrained(self) -> bool:
-        """Whether it leaves every order as it was."""
-        return not self.weights["gates"].any()
-
     def rank(self, query: ArrayLike, vectors: ArrayLike, graph: Subgraph) -> Array:
         """How well each memory answers: (n,), the cosine once memories and query have been informed.
 
