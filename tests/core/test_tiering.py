@@ -47,7 +47,7 @@ class Tiered(BinaryIndex):
     def add(self, ids: Any, vectors: Any) -> None:
         super().add(ids, vectors)
         if self.rows.view.base is None and self.rows.size >= 1_000 and self.metric == "cosine":
-            originals = self.rows.vectors.copy()
+            originals = self.rows.block(0, self.rows.size).copy()
             tiers = np.array([0, 2, 3, FILE], np.uint8)[np.arange(len(originals)) % 4]  # f16 is no float32
             self.rows.rebase(run_now(TieredVectors.build(originals, tiers, None, no_pause)))
             self.sync()

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import importlib
 import math
-from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,23 +36,9 @@ Floats = NDArray[np.float32]
 _MANY = 20_000  # rows added at once that are worth all threads
 
 
-class Engine(Protocol):
-    """A compiled graph over points of length one under row numbers."""
-
-    def add(self, rows: NDArray[np.int64], points: Floats) -> None:
-        """Take in float32 (n, dim)."""
-        ...
-
-    def remove(self, rows: NDArray[np.int64]) -> None:
-        """Forget rows."""
-        ...
-
-    def near(self, point: Floats, k: int, beam: int) -> NDArray[np.int64]:
-        """At most k rows."""
-        ...
-
-
 class _Usearch:
+    """A compiled graph over points of length one under row numbers, as `_Hnswlib`."""
+
     def __init__(self, module: Any, dim: int, m: int, ef_construction: int) -> None:
         self._index = module.Index(
             ndim=dim, metric="ip", dtype="f32", connectivity=m, expansion_add=ef_construction, multi=False
@@ -97,7 +82,7 @@ class _Hnswlib:
 
 @dataclass(frozen=True)
 class _Compiled(State):
-    engine: Engine
+    engine: _Usearch | _Hnswlib
     lift: Lift | None
 
 
@@ -117,6 +102,7 @@ class _NativeIndex(RowsIndex[_Compiled]):
     """
 
     module: str
+    engine: type[_Usearch] | type[_Hnswlib]
 
     def __init__(
         self,
@@ -155,9 +141,6 @@ class _NativeIndex(RowsIndex[_Compiled]):
         self.m, self.ef_construction = m, ef_construction
         self._beams = Beams(_BEAMS)
 
-    @abstractmethod
-    def _engine(self, dim: int) -> Engine: ...
-
     def sync(self) -> None:
         """Take up what was changed in the rows."""
         with self.rows.lock:
@@ -189,7 +172,9 @@ class _NativeIndex(RowsIndex[_Compiled]):
         """An engine without rows."""
         lift = None if self.metric == "cosine" else Lift.fit(view.block(0, view.size))
         self._fitted = view.size
-        self._state = _Compiled(view, self._engine(self.dim + (lift is not None)), lift)
+        self._state = _Compiled(
+            view, self.engine(self._library, self.dim + (lift is not None), self.m, self.ef_construction), lift
+        )
 
     def _fill(self, state: _Compiled, view: View, start: int, stop: int) -> None:
         """Give the engine the living rows from `start` to before `stop`."""
@@ -241,19 +226,13 @@ class _NativeIndex(RowsIndex[_Compiled]):
 class UsearchIndex(_NativeIndex):
     """usearch's HNSW; arguments as of `HnswIndex`."""
 
-    kind, module = "usearch", "usearch.index"
-
-    def _engine(self, dim: int) -> Engine:
-        return _Usearch(self._library, dim, self.m, self.ef_construction)
+    kind, module, engine = "usearch", "usearch.index", _Usearch
 
 
 class HnswlibIndex(_NativeIndex):
     """hnswlib's HNSW; arguments as of `HnswIndex`."""
 
-    kind, module = "hnswlib", "hnswlib"
-
-    def _engine(self, dim: int) -> Engine:
-        return _Hnswlib(self._library, dim, self.m, self.ef_construction)
+    kind, module, engine = "hnswlib", "hnswlib", _Hnswlib
 
 
 COMPILED: dict[str, type[UsearchIndex] | type[HnswlibIndex]] = {"usearch": UsearchIndex, "hnswlib": HnswlibIndex}

@@ -90,13 +90,6 @@ class View:
         """Rows that can be found."""
         return self.size - self.dead
 
-    @property
-    def vectors(self) -> NDArray[np.float32]:
-        """float32 (size, dim); of a base, all of it is read."""
-        if self.base is None:
-            return self.tail
-        return np.concatenate([np.asarray(self.base[np.arange(len(self.base))], np.float32), self.tail])
-
     def take(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
         """float32 (len(rows), dim)."""
         if self.base is None:
@@ -189,11 +182,6 @@ class Rows:
     def penalty(self) -> NDArray[np.uint8]:
         """uint8 (size,), 0 for a living row and 255 for a deleted one."""
         return self.view.penalty
-
-    @property
-    def vectors(self) -> NDArray[np.float32]:
-        """float32 (size, dim); of a base, all of it is read."""
-        return self.view.vectors
 
     def take(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
         """float32 (len(rows), dim)."""

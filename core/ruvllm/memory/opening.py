@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from ruvllm.errors import REEMBED, StoreError
 from ruvllm.index import AutoIndex, HnswIndex, IvfIndex, Rows
 from ruvllm.index.auto import GRAPHS
-from ruvllm.index.rows import Base
 from ruvllm.index.saved import pack, unpack, unpack_graph
 from ruvllm.memory.records import Records
 from ruvllm.memory.tiering import PagedVectors, TieredVectors
@@ -204,9 +203,11 @@ class Opening:
             if index is not None:
                 self._seen[collection] = _state(index)
             elif size >= self._paged and self._use in ("auto", "ivf"):
-                rows = self._rows(collection, self._records.ids(collection, self._space))
+                rows = self._rows(collection, self._records.ids(collection, self._space), paged=True)
                 index = IvfIndex(self._dim, recall=self._recall, rows=rows, progress=self._progress)
-        whole = self._read(collection) if index is None else None
+        whole = None
+        if index is None:
+            whole = self._rows(collection, self._records.ids(collection, self._space), paged=False)
         if size and not len(index if index is not None else whole or ()):
             raise self._of_another(collection, size)
         return AutoIndex(
@@ -294,10 +295,8 @@ class Opening:
             ids = arrays["ids"]
             if self._probes(ids, gone) != self._kept(facts.get("probes"), gone):
                 return None
-            if kind == "hnsw":
-                index: IvfIndex | HnswIndex = unpack_graph(arrays, self._whole(ids), self._recall)
-            else:
-                index = unpack(arrays, self._rows(collection, ids), self._recall)
+            rows = self._rows(collection, ids, paged=len(ids) >= self._paged and kind == "ivf")
+            index = (unpack_graph if kind == "hnsw" else unpack)(arrays, rows, self._recall)
         except (ValueError, TypeError, IndexError):
             return None
         index.remove(np.array(gone + left, np.int64))
@@ -321,19 +320,20 @@ class Opening:
         missing = set(gone)
         return [pair for pair in probes if pair[0] not in missing]
 
-    def _rows(self, collection: str, ids: Ids) -> Rows:
-        """Rows over the file, by tier where they were, or read whole where there are not too many."""
-        vectors = PagedVectors(self._records.store, ids, self._dim)
-        base: Base | None = self._tiered(collection, vectors)
-        if base is None:
-            base = vectors if len(ids) >= self._paged else _loaded(vectors)
-        return Rows(self._dim, unit=True, base=base, base_ids=ids)
+    def _rows(self, collection: str, ids: Ids, *, paged: bool) -> Rows:
+        """The vectors of memories: by tier where they were, else over the file or in memory.
 
-    def _whole(self, ids: Ids) -> Rows:
-        """Rows in memory that need no base; those of memories that are gone point anywhere."""
-        rows, vectors = Rows(self._dim, unit=True), _loaded(PagedVectors(self._records.store, ids, self._dim))
-        vectors[~vectors.any(1), 0] = 1
-        rows.add(ids, vectors)
+        Those of memories that are gone point anywhere.
+        """
+        vectors = PagedVectors(self._records.store, ids, self._dim)
+        tiered = self._tiered(collection, vectors)
+        if tiered is not None or paged:
+            return Rows(self._dim, unit=True, base=vectors if tiered is None else tiered, base_ids=ids)
+        rows = Rows(self._dim, unit=True)
+        for start in range(0, len(ids), _CHUNK):
+            part = vectors[np.arange(start, min(start + _CHUNK, len(ids)))]
+            part[~part.any(1), 0] = 1
+            rows.add(ids[start : start + _CHUNK], part)
         return rows
 
     def _tiered(self, collection: str, vectors: PagedVectors) -> TieredVectors | None:
@@ -352,28 +352,7 @@ class Opening:
         except (ValueError, TypeError, IndexError, KeyError):
             return None
 
-    def _read(self, collection: str) -> Rows:
-        """A collection's vectors: by tier where they were, else whole."""
-        saved = self._saved(collection, _TIERS)
-        if saved is not None and saved.facts():
-            vectors = PagedVectors(self._records.store, self._records.ids(collection, self._space), self._dim)
-            tiered = self._tiered(collection, vectors)
-            if tiered is not None:
-                return Rows(self._dim, unit=True, base=tiered, base_ids=vectors.ids)
-        rows = Rows(self._dim, unit=True)
-        for ids, joined in self._records.chunks(collection, self._space):
-            rows.add(ids, np.frombuffer(joined, "<f4").reshape(len(ids), -1))
-        return rows
-
 
 def _state(index: IvfIndex | HnswIndex) -> _Seen:
     view = index.rows.view
     return _Seen(view.epoch, view.size, view.dead)
-
-
-def _loaded(vectors: PagedVectors) -> NDArray[np.float32]:
-    """All of them, float32 (n, dim)."""
-    out = np.empty((len(vectors), vectors.dim), np.float32)
-    for start in range(0, len(out), _CHUNK):
-        out[start : start + _CHUNK] = vectors[np.arange(start, min(start + _CHUNK, len(out)))]
-    return out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,6 @@ from ruvllm.state.store import Store
 __all__ = ["Recent", "Records"]
 
 _COLUMNS = "id, collection, kind, text, metadata, quality, accesses, created, accessed, archived"
-_CHUNK = 4_096
 _IDS = 65_536
 _MOST_RECENT = 2_000
 _LONGEST = 4_000  # characters of a text; longer ones are read each time
@@ -97,19 +96,6 @@ class Records:
             (collection, *values),
         )
         return np.fromiter((row[0] for row in found), np.int64, len(found))
-
-    def chunks(self, collection: str, space: str, after: int = 0) -> Iterator[tuple[NDArray[np.int64], bytes]]:
-        """Ids and joined vector bytes of a collection in rising id, a few thousand at a time."""
-        while True:
-            rows = self.store.read(
-                "SELECT m.id, v.data FROM memories m JOIN vectors v USING (id)"
-                " WHERE m.collection = ? AND NOT m.archived AND v.space = ? AND m.id > ? ORDER BY m.id LIMIT ?",
-                (collection, space, after, _CHUNK),
-            )
-            if not rows:
-                return
-            yield np.fromiter((row[0] for row in rows), np.int64, len(rows)), b"".join([row[1] for row in rows])
-            after = rows[-1][0]
 
     def revision(self) -> int:
         """The number of the last change, this process's or another's."""
