@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ruvllm.encoders.protocol import Pause, pause
 from ruvllm.errors import StoreError
+from ruvllm.index.auto import GRAPHS
 from ruvllm.state.names import JOBS
 from ruvllm.state.set_aside import reason_of
 from ruvllm.state.steps import Steps
@@ -257,6 +258,15 @@ def jobs_of(llm: RuvLLM, settings: Consolidation | None = None, *, clock: Callab
         pushed, pulled = await llm.federated.push(coordinator, pause), await llm.federated.pull(coordinator, pause)
         return f"pushed {pushed.texts} texts, pulled {len(pulled.agents)} agents of {pulled.texts} texts"
 
+    async def graph(pause: Pause) -> str:
+        return f"{await llm.memory.surroundings.update(pause)} memories heard from their neighbours"
+
+    async def tiers(pause: Pause) -> str:
+        options, compared = llm.config.memory, await llm.memory.compare_indexes(pause)
+        least = 0 if options.index in GRAPHS else options.tier_from
+        tiered = await llm.memory.aauto_tier(None, pause, least) if least else {}
+        return f"{len(tiered)} collections by use" + "".join(f"; compared indexes of {name}" for name in compared)
+
     def holds(table: str) -> bool:
         return bool(llm.store.read(f"SELECT 1 FROM {table} LIMIT 1"))
 
@@ -269,5 +279,7 @@ def jobs_of(llm: RuvLLM, settings: Consolidation | None = None, *, clock: Callab
         Job("retrieval", HOUR, retrieval, lambda since: since >= HOUR and holds("ratings")),
         Job("concepts", WEEK, concepts, lambda since: since >= WEEK and holds("memories")),
         Job("federated", every, federated, lambda since: since >= every and bool(llm.config.federated.url)),
+        Job("graph", HOUR, graph, lambda since: since >= HOUR and (holds("edges") or holds("hyperedges"))),
+        Job("tiers", HOUR, tiers, lambda since: since >= HOUR and holds("memories")),
     ]
     return Jobs(jobs, llm.store, llm.steps, clock=clock)

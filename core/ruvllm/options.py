@@ -41,6 +41,10 @@ class MemoryConfig(Options):
         write_back: whether good questions and answers are kept.
         quality_threshold: from which they are good (FEATURES.md M5): their backend's confidence, until they are rated.
         write_batch, write_interval_ms: how many wait at most, and for how long.
+        index: how vectors are searched: "auto" takes what is fastest at the size, "flat", "binary", "ivf", "hnsw", or
+            the compiled "usearch" and "hnswlib", where they are installed, are used whatever it is.
+        tier_from: memories of a collection from which vectors are in memory as precisely as they are used: f32, f16,
+            pq8 or binary, and whole in the file; 0 for never.
     """
 
     k: int = 64
@@ -53,6 +57,8 @@ class MemoryConfig(Options):
     quality_threshold: float = 0.75
     write_batch: int = 100
     write_interval_ms: int = 1_000
+    index: str = "auto"
+    tier_from: int = 200_000
 
     __repr__ = one_line
 
@@ -222,6 +228,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "memory.quality_threshold": (0.0, 1.0),
     "memory.write_batch": (1, 10_000),
     "memory.write_interval_ms": (0, 3_600_000),
+    "memory.tier_from": (0, 10**9),
     "router.hidden_dim": (1, 4_096),
     "router.rank": (1, 4_096),
     "router.sparsity": (0.0, 0.99),
@@ -253,4 +260,9 @@ RANGES: dict[str, tuple[float, float]] = {
     "prompt_price": (0.0, 1e9),
     "completion_price": (0.0, 1e9),
 }
-CHOICES = {"encoder": ("cascade", "ruvltra", "static", "minilm"), "dialect": DIALECTS, "kind": KINDS}
+CHOICES = {
+    "encoder": ("cascade", "ruvltra", "static", "minilm"),
+    "dialect": DIALECTS,
+    "kind": KINDS,
+    "memory.index": ("auto", "flat", "binary", "ivf", "hnsw", "usearch", "hnswlib"),
+}

@@ -153,7 +153,9 @@ class RuvLLM(Hinting):
         if self._memory is None:
             from ruvllm.memory.memory import MemoryStore
 
-            self._memory = MemoryStore(self.encoders.main, self.store, self.encoders.space, self.learning.query_adapter)
+            space, options = self.encoders.space, self.config.memory
+            adapter = self.learning.query_adapter
+            self._memory = MemoryStore(self.encoders.main, self.store, space=space, adapter=adapter, options=options)
         return self._memory
 
     @property
@@ -426,12 +428,12 @@ class RuvLLM(Hinting):
 
     def stats(self) -> dict[str, Any]:
         """What this object holds and has done."""
-        held = {"agents": len(self.agents), "encoder": self.encoders.mode, "state": self.store.path}
+        held: dict[str, Any] = {"agents": len(self.agents), "encoder": self.encoders.mode, "state": self.store.path}
         held |= {"set_aside": self.store.set_aside.counts(), "failures": dict(self.steps.failures)}
-        held |= self.routing.stats()
+        held |= {} if self._memory is None else {"memory_tiers": self._memory.tiers()}
         held |= {"total_queries": 0} if self._queries is None else self._queries.stats()
         held |= {} if self._sizing is None else self._sizing.stats()
-        return held | {"jobs": self.jobs.status()}
+        return {**held, **self.routing.stats(), "jobs": self.jobs.status()}
 
     def dump(self) -> bytes:
         """All that is stored, as a state file that opens on every host. Raises StoreError: it cannot be read."""

@@ -10,6 +10,7 @@ from msgspec import UNSET, convert, to_builtins
 from msgspec.json import encode
 
 from ruvllm import Decision, InputError, StoreError, Team, Tier, __version__
+from ruvllm.memory.exchange import around
 from ruvllm.query.responses import Constraints, Response, Session, rlm_settings
 from ruvllm.query.sessions import new_id
 from ruvllm.rlm.answers import Answered, Delta, Planned, RlmAnswer, RlmEvent
@@ -208,6 +209,25 @@ async def search_memory(edge: Edge, call: Call) -> s.MemoryHits:
     return s.MemoryHits([_hit(one.memory, one.score, one.hops) for one in found])
 
 
+async def bind_memories(edge: Edge, call: Call) -> s.HyperedgeMade:
+    """Join memories that belong together; what is rated afterwards moves the weight."""
+    b: s.HyperedgeBody = call.body
+    return s.HyperedgeMade(edge.llm.memory.graph.bind(b.members, b.kind, b.weight, b.metadata))
+
+
+async def unbind_memories(edge: Edge, call: Call) -> None:
+    """Take a hyperedge away, never its members."""
+    id = call.path["id"]
+    if not id.isdecimal() or len(id) > _DIGITS or not edge.llm.memory.graph.unbind(int(id)):
+        raise Problem(404, f"there is no hyperedge {id[:40]!r}", field="id", fix="GET /v1/memory/graph shows them")
+
+
+async def memory_graph(edge: Edge, call: Call) -> s.MemoryGraph:
+    """What lies around some memories: typed edges and hyperedges, and what they lead to."""
+    ids = [int(one) for one in call.query.ids.split(",")]
+    return convert(around(edge.llm.memory, ids, call.query.hops), s.MemoryGraph)
+
+
 def _hit(memory: Memory, score: float, hops: int) -> s.MemoryHit:
     metadata = dict(memory.metadata)
     return s.MemoryHit(memory.id, memory.text, score, memory.kind, memory.collection, metadata, memory.quality, hops)
@@ -245,6 +265,7 @@ async def metrics(edge: Edge, _: Call) -> Reply:
     return Reply(edge.metrics.text(), media=MEDIA)
 
 
+_DIGITS = 18  # of an id
 _BYTES = b"application/octet-stream"
 _EVENTS = {Planned: "planned", Answered: "answered", Delta: "delta", RlmAnswer: "answer"}
 _TASK = {"text": "fix the memory leak in the cache module"}
@@ -297,6 +318,11 @@ OPERATIONS = (
               most=8 << 20, example=_MEMORY),
     Operation("POST", "/v1/memory/search", search_memory, "Recall", s.MemorySearch, answer=s.MemoryHits, tag="memory",
               example={"query": "release day", "k": 3}),
+    Operation("GET", "/v1/memory/graph", memory_graph, "What lies around memories", query=s.GraphQuery,
+              answer=s.MemoryGraph, tag="memory"),
+    Operation("POST", "/v1/memory/hyperedges", bind_memories, "Join memories that belong together", s.HyperedgeBody,
+              answer=s.HyperedgeMade, tag="memory", example={"members": [1, 2, 3], "kind": "SameTopic"}),
+    Operation("DELETE", "/v1/memory/hyperedges/{id}", unbind_memories, "Take a hyperedge away", tag="memory"),
     Operation("GET", "/v1/patterns", patterns, "What was learnt", query=s.PatternsQuery, answer=s.Patterns,
               tag="learning"),
     Operation("GET", "/v1/state", take_state, "Take all that is kept", answer=bytes, tag="server",

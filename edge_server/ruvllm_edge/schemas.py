@@ -18,14 +18,21 @@ __all__ = [
     "AgentsQuery",
     "FeedbackBody",
     "Fitting",
+    "GraphQuery",
     "Health",
+    "Hyperedge",
+    "HyperedgeBody",
+    "HyperedgeMade",
     "JobStatus",
     "Learnt",
     "Memories",
     "MemoryAdd",
     "MemoryBody",
+    "MemoryEdge",
+    "MemoryGraph",
     "MemoryHit",
     "MemoryHits",
+    "MemoryNode",
     "MemorySearch",
     "Patterns",
     "PatternsQuery",
@@ -37,6 +44,7 @@ __all__ = [
     "SessionMade",
     "Stats",
     "TeamBody",
+    "TierStats",
 ]
 
 Text = str  # the core itself says what is wrong with one, in the same words on every host
@@ -74,6 +82,7 @@ class QueryBody(Struct):
     top_k: int | None = None
     min_p: float | None = None
     repeat_penalty: float | None = None
+    explain: Annotated[bool, Meta(description="also say which memories it draws on, as `attention`")] = False
     deep: Annotated[bool, Meta(description="take it apart, and answer its parts first: see RlmAnswer")] = False
     stream: Annotated[bool, Meta(description="with deep: events planned, answered, delta, answer as they come")] = False
 
@@ -187,6 +196,67 @@ class MemorySearch(Struct):
     hops: Annotated[int, Meta(ge=0, le=4)] = 0
 
 
+class HyperedgeBody(Struct):
+    """Memories that belong together, all with all."""
+
+    members: Annotated[list[int], Meta(min_length=2, max_length=1_000)]
+    kind: Name = "SameTopic"
+    weight: Annotated[float, Meta(ge=0, le=1)] = 1.0
+    metadata: dict[str, Any] = {}
+
+
+class HyperedgeMade(Struct):
+    """Its id."""
+
+    id: int
+
+
+class GraphQuery(Struct):
+    """Around which memories, and how far."""
+
+    ids: Annotated[str, Meta(pattern=r"^[0-9]{1,19}(,[0-9]{1,19}){0,99}$", description="ids, with commas between them")]
+    hops: Annotated[int, Meta(ge=0, le=4)] = 1
+
+
+class MemoryEdge(Struct):
+    """A typed edge."""
+
+    source: int
+    target: int
+    kind: str
+    weight: float
+
+
+class Hyperedge(Struct):
+    """Memories that belong together; its weight moves with ratings."""
+
+    id: int
+    members: list[int]
+    kind: str
+    weight: float
+    metadata: dict[str, Any]
+
+
+class MemoryNode(Struct):
+    """A memory, and how many edges away it is."""
+
+    id: int
+    text: str
+    kind: str
+    collection: str
+    metadata: dict[str, Any]
+    quality: float
+    hops: int
+
+
+class MemoryGraph(Struct):
+    """What lies around some memories; among the edges a hyperedge is a star around one of its members."""
+
+    nodes: list[MemoryNode]
+    edges: list[MemoryEdge]
+    hyperedges: list[Hyperedge]
+
+
 class MemoryHit(Struct):
     """A memory and its cosine to the query."""
 
@@ -260,6 +330,13 @@ class JobStatus(Struct):
     failure: JobRun | None
 
 
+class TierStats(Struct):
+    """Memories of a collection whose vectors are held in one way, and their bytes in memory."""
+
+    count: int
+    bytes: int
+
+
 class Stats(Struct):
     """What it holds and has done, in more fields than these. `state` is told to administrators."""
 
@@ -270,6 +347,7 @@ class Stats(Struct):
     jobs: list[JobStatus]
     own_agents: int
     write_back: bool
+    memory_tiers: dict[str, dict[str, TierStats]] | UnsetType = UNSET
     state: str | UnsetType = UNSET
 
 

@@ -8,11 +8,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from ruvllm import RuvLLM
 from ruvllm.cli.main import main
 from ruvllm.memory.records import Records
+from ruvllm.state.record import Memory
 from ruvllm.state.store import Store
 
 
@@ -23,9 +26,9 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "state.db"
 
 
-def run(*args: object, stdin: str | bytes | None = None, code: int = 0) -> Result:
+def run(*args: object, stdin: str | bytes | None = None, code: int = 0, env: dict[str, str] | None = None) -> Result:
     """Run `ruvllm memory …`; nothing but a clean exit is ever acceptable."""
-    result = CliRunner().invoke(main, ["memory", *(str(arg) for arg in args)], input=stdin)
+    result = CliRunner().invoke(main, ["memory", *(str(arg) for arg in args)], input=stdin, env=env)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
     assert result.exit_code == code, result.output
     return result
@@ -92,6 +95,10 @@ def test_lines_from_a_pipe_are_memories_whatever_else_is_in_them():
         (("check",), "there is no file"),
         (("link", 1, 2, "--kind", "Likes"), "Likes"),
         (("link", 1, 2, "--weight", 2), "2"),
+        (("bind", 1), "a hyperedge of 1 memories"),
+        (("bind", 1, 2), "there is no memory 1"),
+        (("bind", 1, 2, "--metadata", "[]"), "--metadata cannot be read"),
+        (("graph", 5), "there is no memory 5"),
         (("forget", 0), "0"),
         (("consolidate", "--most", 3), "3"),
     ],
@@ -149,6 +156,52 @@ def test_what_is_linked_to_a_hit_is_looked_at_too(state: Path):
     assert [(row["id"], row["hops"]) for row in rows] == [(first, 0), (second, 1)]
     assert "is gone" in run("link", first, second, "--kind", "Cites", "--remove").stdout
     assert "was not there" in run("link", first, second, "--kind", "Cites", "--remove", code=1).stdout
+
+
+def test_memories_that_belong_together():
+    one, two, three = add("The staging database is reset every Monday", "Backups run at night", "Paint dries in a day")
+    assert told(run("bind", one, two, three, "--weight", 0.5, "--metadata", '{"topic": "x"}', "--json"))["id"] == 1
+    shown = told(run("graph", one, "--json"))
+    (bound,) = shown["hyperedges"]
+    assert bound == {
+        "id": 1,
+        "members": [one, two, three],
+        "kind": "SameTopic",
+        "weight": 0.5,
+        "metadata": {"topic": "x"},
+    }
+    assert {node["id"]: node["hops"] for node in shown["nodes"]} == {one: 0, two: 1, three: 1}
+    assert "#1: 1, 2, 3" in run("graph", one).stdout
+    rows = told(run("search", "staging database", "-k", 3, "--hops", 1, "--encoder", "static", "--json"))
+    assert {row["id"] for row in rows} == {one, two, three}
+    assert "is gone" in run("bind", "--remove", 1).stdout
+    assert "was not there" in run("bind", "--remove", 1, code=1).stdout
+    assert told(run("graph", one, "--json"))["hyperedges"] == []
+
+
+def test_vectors_are_compressed_and_counted(state: Path):
+    add("The staging database is reset every Monday")
+    assert "nothing to gain" in run("tier").stdout
+    random = np.random.default_rng(0)
+    with closing(RuvLLM(encoder="static", state=state)) as llm:
+        memory = llm.memory
+        rows = random.standard_normal((2_100, memory.encoder.dim)).astype(np.float32)
+        memory.add_encoded([Memory(f"text {i}") for i in range(len(rows))], rows)
+    tiers = told(run("tier", "--encoder", "static", "--json"))["default"]
+    assert (tiers["f32"]["count"], tiers["binary"]["count"]) == (0, 2_101)
+    stats = told(run("stats", "--encoder", "static", "--json"))
+    assert stats["tiers"]["default"] == tiers
+    assert "2,101 binary" in run("stats", "--encoder", "static").stdout
+    assert search("staging database", "-k", 1, "--recall", 1) == [1]
+    assert "whole vectors" in run("tier", "--encoder", "static", code=2, env={"RUVLLM_MEMORY_INDEX": "hnsw"}).stderr
+
+
+@pytest.mark.parametrize("kind", ["flat", "binary", "ivf", "hnsw"])
+def test_a_kind_of_index_may_be_named(kind: str):
+    first, _ = add("The staging database is reset every Monday", "Paint dries in a day")
+    assert search("staging database", "--index", kind) == [first]
+    result = run("stats", "--json", env={"RUVLLM_MEMORY_INDEX": "annoy"}, code=2)
+    assert "memory.index is 'annoy'. use one of auto, flat" in result.stderr
 
 
 def test_forget_says_what_was_there():
@@ -214,7 +267,9 @@ def test_what_was_remembered_cannot_drive_the_terminal():
     assert "\x1b[31m" not in run("search", "red", "--encoder", "static").stdout
 
 
-@pytest.mark.parametrize("command", ["", "add", "search", "check", "link", "forget", "consolidate"])
+@pytest.mark.parametrize(
+    "command", ["", "add", "search", "check", "link", "bind", "graph", "tier", "forget", "consolidate"]
+)
 def test_every_help_has_examples(command: str):
     assert "Examples:" in run(*command.split(), "--help").stdout
 

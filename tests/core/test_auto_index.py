@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from ruvllm import InputError
-from ruvllm.index import AutoIndex, Rows, auto
+from ruvllm.encoders.protocol import run_now
+from ruvllm.index import AutoIndex, HnswIndex, Rows, auto
 
 DIM = 16
 
@@ -23,7 +25,7 @@ def slower(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Make a kind of index lose every comparison, so that a test does not depend on the machine."""
 
     def lose(kind: str) -> None:
-        monkeypatch.setattr(AutoIndex, "_milliseconds", lambda self, index: 2.0 if index.kind == kind else 1.0)
+        monkeypatch.setattr(AutoIndex, "_milliseconds", lambda self, index, *_: 2.0 if index.kind == kind else 1.0)
 
     return lose
 
@@ -110,3 +112,60 @@ def test_a_recall_out_of_range_is_named(recall: float):
     with pytest.raises(InputError) as caught:
         AutoIndex(DIM, recall=recall)
     assert caught.value.field == "recall"
+
+
+@pytest.mark.parametrize("kind", ["flat", "binary", "ivf", "hnsw"])
+def test_a_kind_that_is_named_is_used_whatever_the_size(kind: str):
+    index = AutoIndex(DIM, use=kind)
+    index.add(np.arange(2_000), vectors(2_000))
+    assert index.stats()["kind"] == kind
+    assert index.search(vectors(2_000)[9], 1).ids.tolist() == [9]
+
+
+def test_a_kind_that_there_is_not():
+    with pytest.raises(InputError) as caught:
+        AutoIndex(DIM, use="annoy")
+    assert caught.value.field == "index"
+    assert "usearch" in caught.value.fix
+
+
+def test_a_graph_that_is_faster_takes_the_searches_of_its_recall(monkeypatch: pytest.MonkeyPatch):
+    class Graph(HnswIndex):
+        kind = "compiled"
+
+        @classmethod
+        def steps(cls, dim: int, metric: str, **more: Any) -> Iterator[Graph | None]:
+            yield None
+            yield cls(dim, metric, **more)
+
+    monkeypatch.setattr(auto, "_compiled", lambda: [Graph])
+    monkeypatch.setattr(auto, "_GRAPH_FROM", 1_000)
+    milliseconds = {("compiled", 0.9, True): 0.1, ("compiled", 0.97, False): 0.5, ("compiled", 0.999, False): 0.95}
+    measured = lambda self, index, recall=0.95, many=False: milliseconds.get((index.kind, recall, many), 1.0)  # noqa: E731
+    monkeypatch.setattr(AutoIndex, "_milliseconds", measured)
+    index, rows = AutoIndex(DIM), vectors(1_600)
+    index.add(np.arange(1_500), rows[:1_500])
+    assert not index.due_to_compare()  # hardly searched so far
+    for _ in range(1_000):
+        index.search(rows[3], 1)
+    assert index.due_to_compare()
+    stops = iter([True])
+
+    async def pause() -> None:
+        if next(stops, False):
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        run_now(index.compare(pause))
+    assert "fastest" not in index.stats()
+    assert run_now(index.compare(pause)) == ["compiled", "flat"]
+    assert index.stats()["fastest"] == {"0.9 many": "compiled", "0.97 one": "compiled"}
+    assert not index.due_to_compare()
+    index.add(np.arange(1_500, 1_600), rows[1_500:])
+    index.remove([7])
+    for recall in (0.8, 0.95, 0.99, 1.0):
+        for queries in (rows[1_550], rows[1_550:1_552]):
+            assert index.search(queries, 1, recall=recall).ids.ravel()[0] == 1_550
+    assert 7 not in index.search(rows[7], 5, recall=0.95).ids
+    allowed = index.mask([11, 1_560])
+    assert index.search(rows[1_560], 1, recall=0.95, filter=allowed).ids.tolist() == [1_560]

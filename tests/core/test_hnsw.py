@@ -154,17 +154,6 @@ def test_neighbours_are_diverse() -> None:
     assert select(points, candidates, scores, 3, fill=True).tolist() == [[1, 3, 2]]
 
 
-def test_budgets_set_the_beam(monkeypatch: pytest.MonkeyPatch) -> None:
-    index, truth = filled(1_500)
-    beams = []
-    walk = hnsw.walk
-    monkeypatch.setattr(hnsw, "walk", lambda *given: beams.append(given[3]) or walk(*given))
-    query = clustered(1, DIM, seed=9)[0]
-    for budget in (50, 200, 400, 5_000):
-        sound(index.search(query, 10, budget_us=budget), truth, query, 10)
-    assert beams == [32, 64, 128, 256]
-
-
 @pytest.mark.parametrize(("option", "value"), [("M", 1), ("ef_construction", 0), ("ef_search", 0)])
 def test_what_cannot_be_built(option: str, value: int) -> None:
     with pytest.raises(InputError) as refused:

@@ -6,7 +6,7 @@ from typing import Any
 
 from index_suite import IndexSuite
 
-from ruvllm.index import BinaryIndex, FlatIndex, HnswIndex, IvfIndex
+from ruvllm.index import AutoIndex, BinaryIndex, FlatIndex, HnswIndex, IvfIndex
 
 
 class TestFlat(IndexSuite):
@@ -33,3 +33,10 @@ class TestHnsw(IndexSuite):
 
     def make(self, dim: int, metric: str = "cosine") -> Any:
         return HnswIndex(dim, metric)
+
+
+class TestForced(IndexSuite):
+    edits = 3
+
+    def make(self, dim: int, metric: str = "cosine") -> Any:
+        return AutoIndex(dim, metric, use="hnsw")

@@ -48,6 +48,33 @@ def weight(llm: RuvLLM) -> float:
     return next(round(near.weight, 3) for near in llm.memory.graph.neighbours([1]) if near.other == 2)
 
 
+def test_a_rating_moves_the_hyperedges_that_join_the_sources(llm: RuvLLM):
+    other = llm.memory.add("Paint dries in a day.", collection="elsewhere")
+    joined, away = llm.memory.graph.bind([1, 2], weight=0.5), llm.memory.graph.bind([1, *other], weight=0.5)
+
+    def weights() -> dict[int, float]:
+        return {one.id: round(one.weight, 3) for one in llm.memory.graph.bindings([1])}
+
+    response = ask(llm)
+    assert llm.feedback_request(response.request_id, 5).edges == 2
+    assert weights() == {joined: 0.7, away: 0.5}
+    llm.feedback_request(response.request_id, 1)
+    assert weights() == {joined: 0.3, away: 0.5}
+
+
+def test_an_answer_says_what_it_draws_on_where_that_is_asked_for(llm: RuvLLM):
+    assert ask(llm).attention is None
+    summary = ask(llm, constraints={"explain": True}).attention
+    assert summary is not None
+    assert {id for id, _ in summary.ranked} == {1, 2}
+    assert summary.ranked[0][0] == 1
+    assert sum(part for _, part in summary.ranked) == pytest.approx(1)
+    assert 0 < summary.influence["SameTopic"] < summary.influence["Self"]
+    assert ask(llm, "zyx wvut", constraints={"explain": True}).attention is None
+    with pytest.raises(InputError, match="explain"):
+        Constraints(explain="yes")  # type: ignore[arg-type]
+
+
 def test_a_good_rating_reaches_everything(llm: RuvLLM):
     llm.memory.records.rate({1: -0.5, 2: -0.5})
     response = ask(llm)

@@ -117,13 +117,21 @@ def test_edges_that_led_to_a_memory_move_with_it_along_the_whole_way(
     assert weight(memory, hit, middle) == pytest.approx(0.7)
 
 
-def test_what_a_hyperedge_led_to_has_no_edge_to_move(memory: MemoryStore, monkeypatch: pytest.MonkeyPatch):
+def test_a_hyperedge_that_led_there_moves(memory: MemoryStore, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("ruvllm.memory.memory._RATED", 1)
-    told = vectors(2)
-    hit, other = put(memory, told, quality=0.5)
-    memory.graph.bind([hit, other])
+    told = vectors(4)
+    hit, other, third, far = put(memory, told, quality=0.5)
+    led = memory.graph.bind([hit, other, third], weight=0.5)
+    elsewhere = memory.graph.bind([other, far], weight=0.5)
     memory.rate(told[0], [other])
     assert qualities(memory, [hit, other]) == [0.5, 0.7]
+    weights = {one.id: round(one.weight, 6) for one in memory.graph.bindings([other])}
+    assert weights == {led: 0.7, elsewhere: 0.5}
+    for _ in range(6):
+        memory.rate(told[0], unhelpful=[third])
+    assert {one.id: one.weight for one in memory.graph.bindings([third])} == {led: 0.0}
+    memory.rate(told[0], [hit])  # a direct hit needed none
+    assert {one.id: one.weight for one in memory.graph.bindings([hit])} == {led: 0.0}
 
 
 def test_ratings_are_kept_up_to_a_bound(memory: MemoryStore, monkeypatch: pytest.MonkeyPatch):

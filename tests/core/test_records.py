@@ -148,18 +148,15 @@ def test_matching_knows_collections_filters_and_what_is_archived(records: Record
     assert (found.dtype, found.tolist()) == (np.int64, [])
 
 
-def test_chunks_are_all_of_a_collection_and_space(records: Records, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("ruvllm.memory.records._CHUNK", 3)
+def test_ids_are_all_of_a_collection_and_space(records: Records, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ruvllm.memory.records._IDS", 3)
     first = add(records, *map(Memory, "abcdefg"))
     add(records, Memory("other space"), space="other")
     add(records, Memory("other collection", collection="other"))
     records.archive([first[1]])
-    chunks = list(records.chunks("default", "test"))
-    assert [len(ids) for ids, _ in chunks] == [3, 3]
-    assert np.concatenate([ids for ids, _ in chunks]).tolist() == [first[0], *first[2:]]
-    joined = np.frombuffer(b"".join(data for _, data in chunks), "<f4").reshape(-1, DIM)
-    np.testing.assert_array_equal(joined, vectors(7)[[0, 2, 3, 4, 5, 6]])
-    assert [ids.tolist() for ids, _ in records.chunks("default", "test", after=first[4])] == [first[5:]]
+    ids = records.ids("default", "test")
+    assert ids.tolist() == [first[0], *first[2:]]
+    np.testing.assert_array_equal(records.vectors(ids), vectors(7)[[0, 2, 3, 4, 5, 6]])
 
 
 def test_another_process_learns_what_changed_since(tmp_path: Path):

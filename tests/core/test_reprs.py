@@ -17,7 +17,6 @@ from ruvllm.inference.backend import Message, Params
 from ruvllm.inference.echo import Echo
 from ruvllm.learning.federated.ephemeral import EphemeralAgent
 from ruvllm.learning.sona import SonaConfig, SonaEngine
-from ruvllm.memory.tiering import TieredVectors
 from ruvllm.reprs import one_line, shortened
 from ruvllm.sizing.selector import BackendProfile
 
@@ -111,7 +110,6 @@ def made() -> Iterator[Any]:
     index.add([1, 2], np.eye(4, dtype=np.float32)[:2])
     yield index
     yield index.search(np.ones(4, np.float32), 2)
-    yield TieredVectors(4)
     yield InputError(LONG, field=LONG, fix=LONG)
     yield StoreError(LONG)
     yield BackendError(LONG, kind="timeout", partial=LONG)

@@ -215,12 +215,14 @@ def tick(llm: RuvLLM) -> None:
 def test_feedback_reaches_everything_else_when_one_effect_cannot_be_written(llm: RuvLLM, error: Exception):
     ids = llm.memory.add(["Sourdough proofs overnight in the fridge.", "The fridge is set to four degrees."])
     llm.memory.graph.link(ids[0], ids[1], "SameTopic", 0.5)
+    bound = llm.memory.graph.bind(ids, weight=0.5)
     llm.memory.records.rate({1: -0.5, 2: -0.5})
     response = ask(llm, "how long does the sourdough proof in the fridge?")
     for begins, carries in (
         ("INSERT INTO feedback", lambda row: True),
         ("UPDATE memories SET quality", lambda row: row[2] == 1),
         ("UPDATE edges", lambda row: True),
+        ("UPDATE hyperedges", lambda row: True),
         ("INSERT INTO ratings", lambda row: True),
     ):
         refuse(llm.store, begins, carries, error)
@@ -229,12 +231,13 @@ def test_feedback_reaches_everything_else_when_one_effect_cannot_be_written(llm:
     assert applied.remembered
     assert [round(memory.quality, 1) for memory in llm.memory.records.get(ids)] == [0.5, 0.7]
     assert llm.route("how long does the sourdough proof in the fridge?").agent == response.agent
-    assert llm.stats()["set_aside"] == {"feedback": 1, "quality": 1, "rating": 1, "weight": 1}
+    assert llm.stats()["set_aside"] == {"feedback": 1, "quality": 1, "rating": 1, "weight": 2}
     heal(llm.store)
     assert write_again(llm.store)[1] == []
     assert [round(memory.quality, 1) for memory in llm.memory.records.get(ids)] == [0.7, 0.7]
     assert len(llm.store.feedback()) == len(llm.memory.ratings) == 1
     assert {near.weight for near in llm.memory.graph.neighbours([1]) if near.other == 2} == {0.7}
+    assert {one.id: one.weight for one in llm.memory.graph.bindings([1])} == {bound: 0.7}
     llm.close()
 
 
@@ -335,17 +338,26 @@ def test_what_is_set_aside_goes_with_what_it_belongs_to(tmp_path: Path):
             ("accesses", "2", {}),
             ("edge", "3 1 Cites", {}),
             ("weight", "3 4 Cites", {}),
+            ("weight", "hyperedge-1", {}),
             ("agent", "baker", {"text": SECRET}),
         )
-        assert len(rows) == 9
+        assert len(rows) == 10
         Conversations(store).write([], ["a"])
-        assert [row.item for row in store.set_aside.rows()] == ["b", "1", "2", "3 1 Cites", "3 4 Cites", "baker"]
+        assert [row.item for row in store.set_aside.rows()] == [
+            "b",
+            "1",
+            "2",
+            "3 1 Cites",
+            "3 4 Cites",
+            "hyperedge-1",
+            "baker",
+        ]
         MemoryStore(Narrow(), store).forget([1])  # type: ignore[arg-type]
-        assert [row.item for row in store.set_aside.rows()] == ["b", "2", "3 4 Cites", "baker"]
+        assert [row.item for row in store.set_aside.rows()] == ["b", "2", "3 4 Cites", "hyperedge-1", "baker"]
         save_agents(store, [Agent("barista")])
-        assert [row.item for row in store.set_aside.rows()] == ["b", "2", "3 4 Cites"]
+        assert [row.item for row in store.set_aside.rows()] == ["b", "2", "3 4 Cites", "hyperedge-1"]
         Conversations(store).clear()
-        assert store.set_aside.drop([row.id for row in store.set_aside.rows()] + [99]) == 2
+        assert store.set_aside.drop([row.id for row in store.set_aside.rows()] + [99]) == 3
     assert SECRET.encode() not in path.read_bytes()
 
 

@@ -1,27 +1,28 @@
-"""Vectors move between tiers as they are used, and are found wherever they are."""
+"""Vectors are held by how much their memories are used, are found wherever they are, and are never lost."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import pytest
+from index_suite import IndexSuite
+from numpy.typing import NDArray
 
-from ruvllm import InputError
-from ruvllm.memory.tiering import Heat, TieredVectors
+from ruvllm.encoders.protocol import no_pause, run_now
+from ruvllm.errors import InputError
+from ruvllm.index import BinaryIndex
+from ruvllm.memory.memory import MemoryStore
+from ruvllm.memory.tiering import BANDS, FILE, TieredVectors, graded
+from ruvllm.options import MemoryConfig
+from ruvllm.state.record import Memory
+from ruvllm.state.store import Store
 
-DIM, N = 32, 2_000
-
-
-class Clock:
-    """Seconds that pass when told."""
-
-    def __init__(self) -> None:
-        self.seconds = 1e9
-
-    def __call__(self) -> float:
-        return self.seconds
+DIM, N = 32, 3_000
 
 
-def clustered(n: int, seed: int = 0) -> np.ndarray:
+def clustered(n: int, seed: int = 0) -> NDArray[np.float32]:
     random = np.random.default_rng(seed)
     centres = np.random.default_rng(99).standard_normal((20, DIM)) * 2
     points = centres[random.integers(0, 20, n)] + random.standard_normal((n, DIM))
@@ -31,214 +32,212 @@ def clustered(n: int, seed: int = 0) -> np.ndarray:
 VECTORS = clustered(N)
 
 
-def filled(clock: Clock, *, originals: bool, moved: bool = True) -> TieredVectors:
-    """2,000 entries, the higher the id the more often used."""
-    tiered = TieredVectors(DIM, originals=VECTORS.__getitem__ if originals else None, now=clock)
-    tiered.add(np.arange(N), VECTORS)
-    for low in range(100, N, 100):
-        tiered.touch(np.arange(low, N))
-    while moved and tiered.rebalance():
-        pass
-    return tiered
+class Given:
+    """An encoder whose vectors come from elsewhere."""
+
+    name, dim = "given", DIM
+
+    async def encode(self, texts: list[str]) -> NDArray[np.float32]:
+        return clustered(len(texts), 7)
 
 
-@pytest.fixture(scope="module")
-def with_originals() -> TieredVectors:
-    return filled(Clock(), originals=True)
+class Tiered(BinaryIndex):
+    """Sign codes over rows that are in tiers as soon as there are enough."""
+
+    def add(self, ids: Any, vectors: Any) -> None:
+        super().add(ids, vectors)
+        if self.rows.view.base is None and self.rows.size >= 1_000 and self.metric == "cosine":
+            originals = self.rows.block(0, self.rows.size).copy()
+            tiers = np.array([0, 2, 3, FILE], np.uint8)[np.arange(len(originals)) % 4]  # f16 is no float32
+            self.rows.rebase(run_now(TieredVectors.build(originals, tiers, None, no_pause)))
+            self.sync()
 
 
-@pytest.fixture(scope="module")
-def without() -> TieredVectors:
-    return filled(Clock(), originals=False)
+class TestTiered(IndexSuite):
+    edits = 5
+
+    def make(self, dim: int, metric: str = "cosine") -> Any:
+        return Tiered(dim, metric)
 
 
-def sizes(tiered: TieredVectors) -> dict[str, int]:
-    return {name: tier["size"] for name, tier in tiered.stats()["tiers"].items()}
+def test_bands_are_filled_by_use() -> None:
+    tiers = graded(np.arange(1_000.0), np.full(1_000, FILE, np.uint8))
+    assert np.bincount(tiers).tolist() == [200, 400, 300, 100]
+    assert (np.diff(tiers.astype(int)) <= 0).all()
 
 
-def recall(tiered: TieredVectors, **asked) -> float:
-    queries = clustered(60, seed=1)
-    truth = (-(queries @ VECTORS.T)).argsort(1)[:, :10]
-    found = tiered.search(queries, 10, **asked).ids
-    return float(np.mean([np.isin(own, row).mean() for own, row in zip(truth, found, strict=True)]))
-
-
-def test_each_tier_holds_its_band(with_originals: TieredVectors) -> None:
-    held, slack = sizes(with_originals), 0.03 * N + 1
-    for name, share in {"f32": 0.2, "f16": 0.4, "pq8": 0.3, "binary": 0.1}.items():
-        assert abs(held[name] - share * N) <= 2 * slack, held
-    assert sum(held.values()) == N == len(with_originals)
-    assert with_originals.stats()["smaller"] > 1.9
-
-
-def test_moves_come_in_batches_and_end() -> None:
-    tiered = filled(Clock(), originals=True, moved=False)
-    assert sizes(tiered)["f32"] == N
-    moves = []
-    while moved := tiered.rebalance(batch=300):
-        moves.append(moved)
-    assert max(moves) == 300
-    assert sum(moves) == N - sizes(tiered)["f32"]
-    assert tiered.rebalance() == 0
+def test_what_is_never_used_goes_to_the_smallest_codes() -> None:
+    heat = np.zeros(100)
+    heat[:5] = 1.0
+    tiers = graded(heat, np.full(100, FILE, np.uint8))
+    assert tiers[:5].tolist() == [0] * 5
+    assert set(tiers[5:].tolist()) == {3}
 
 
 def test_the_border_does_not_flap() -> None:
-    clock = Clock()
-    tiered = filled(clock, originals=True)
-    random = np.random.default_rng(3)
-    for _ in range(20):
-        tiered.touch(random.integers(0, N, 20))
-        clock.seconds += 60
-    assert tiered.rebalance() < 0.03 * N
+    heat = np.arange(1_000.0)
+    before = graded(heat, np.full(1_000, FILE, np.uint8))
+    nudged = heat + np.random.default_rng(0).uniform(-15, 15, 1_000)
+    assert (graded(nudged, before) == before).all()
+    assert (graded(heat[::-1].copy(), before) != before).mean() > 0.5
 
 
-def test_a_used_entry_comes_back_whole_and_at_once() -> None:
-    tiered = filled(Clock(), originals=True)
-    before = tiered.take([3])[0]
-    assert np.abs(before - VECTORS[3]).max() > 0.01
-    moved = sum(tiered.touch([3]) for _ in range(40))
-    assert 1 <= moved <= 3
-    assert np.array_equal(tiered.take([3])[0], VECTORS[3] / np.linalg.norm(VECTORS[3]))
+@pytest.fixture
+def memory() -> Iterator[MemoryStore]:
+    store = MemoryStore(Given(), Store())
+    ids = store.add_encoded([Memory(f"memory {i}", metadata={"part": i % 5}) for i in range(N)], VECTORS)
+    store.records.count_accesses(list(zip(ids, range(N), strict=True)))  # the later, the more used
+    yield store
+    store.store.close()
 
 
-def test_without_originals_codes_are_not_passed_off_as_vectors() -> None:
-    tiered = filled(Clock(), originals=False)
-    before = sizes(tiered)
-    assert sum(tiered.touch([3]) for _ in range(40)) == 0
-    assert tiered.rebalance() <= 5
-    assert sizes(tiered)["binary"] >= before["binary"]
+def counts(memory: MemoryStore) -> dict[str, int]:
+    return {name: tier["count"] for name, tier in memory.tiers()["default"].items()}
 
 
-def test_what_is_left_alone_cools() -> None:
-    clock = Clock()
-    tiered = filled(clock, originals=True)
-    clock.seconds += 60 * 86_400
-    for _ in range(3):
-        tiered.touch(np.arange(400))
-    while tiered.rebalance():
-        pass
-    assert np.abs(tiered.take(np.arange(200)) - VECTORS[:200]).max() < 1e-3  # the coldest of before
-    assert sizes(tiered)["binary"] > 0.05 * N
+def recall(memory: MemoryStore, **asked: Any) -> float:
+    ids = memory.records.ids("default", memory.space)
+    table = memory.records.vectors(ids)
+    found = []
+    for query in clustered(40, seed=1):
+        truth = ids[(-(table @ query)).argsort()[:10]]
+        hits = memory.nearest(query, 10, **asked)
+        np.testing.assert_allclose(hits.scores, memory.records.vectors(hits.ids) @ query, atol=1e-3)
+        found.append(np.isin(truth, hits.ids).mean())
+    return float(np.mean(found))
 
 
-def test_a_new_entry_is_hot(with_originals: TieredVectors) -> None:
-    tiered = filled(Clock(), originals=False)
-    tiered.add([9_000], clustered(1, seed=8))
-    while tiered.rebalance():
-        pass
-    assert np.abs(tiered.take([9_000]) - clustered(1, seed=8)).max() < 1e-6
-
-
-def test_one_search_over_all_tiers_reaches_the_recall(with_originals: TieredVectors) -> None:
+def test_one_search_over_all_tiers_finds_what_whole_vectors_find(memory: MemoryStore) -> None:
+    assert counts(memory) == {"f32": N}
+    tiers = memory.auto_tier()["default"]
+    assert list(tiers) == list(BANDS)
+    assert [tier["count"] for tier in tiers.values()] == pytest.approx([600, 1_200, 900, 300], abs=2)
+    assert sum(tier["bytes"] for tier in tiers.values()) < 4 * DIM * N / 2
     for wanted in (0.9, 0.95, 0.99, 1.0):
-        assert recall(with_originals, recall=wanted) >= wanted - 0.005
-    assert with_originals.search(VECTORS[0], recall=0.9).recall == 0.9
+        assert recall(memory, recall=wanted) >= wanted - 0.02
 
 
-def test_without_originals_it_says_what_is_left(without: TieredVectors) -> None:
-    hits = without.search(VECTORS[7])
-    assert 0.5 < hits.recall < 0.99
-    assert recall(without) >= hits.recall - 0.01
-    with pytest.raises(InputError, match="beyond these codes") as error:
-        without.search(VECTORS[7], recall=0.99)
-    assert error.value.field == "recall"
-    assert "originals" in str(error.value)
+def test_a_search_may_be_filtered(memory: MemoryStore) -> None:
+    memory.auto_tier()
+    hits = memory.nearest(VECTORS[5], 10, filter={"part": 2})
+    assert len(hits.ids) == 10
+    assert {one.metadata["part"] for one in memory.get(hits.ids.tolist())} == {2}
 
 
-def test_tiers_merge_fairly(without: TieredVectors) -> None:
-    """Noisy scores must not crowd out exact ones: each tier has about its share of what is found."""
-    queries = clustered(100, seed=2)
-    truth = (-(queries @ VECTORS.T)).argsort(1)[:, :10].ravel()
-    found = without.search(queries, 10).ids.ravel()
-    cold = 200
-    assert abs((found < cold).mean() - (truth < cold).mean()) < 0.05
+def test_what_is_used_rises_and_comes_back_whole(memory: MemoryStore) -> None:
+    memory.auto_tier()
+    memory.records.touch([1, 2, 3] * N)
+    for i in range(4, 104):
+        memory.records.touch([i] * 2 * N)
+    before = counts(memory)
+    memory.auto_tier()
+    assert counts(memory)["binary"] < before["binary"]
+    shelf = memory._shelves["default"]
+    base = shelf.rows.view.base
+    assert isinstance(base, TieredVectors)
+    assert base.tiers[:3].max() <= 1
+    np.testing.assert_allclose(base[np.arange(N)], VECTORS, atol=1e-3)
 
 
-def test_filter(with_originals: TieredVectors) -> None:
-    kept = np.arange(0, N, 50)
-    hits = with_originals.search(VECTORS[1], 10, filter=kept, recall=0.99)
-    truth = kept[(-(VECTORS[kept] @ VECTORS[1])).argsort()[:10]]
-    assert set(hits.ids.tolist()) <= set(kept.tolist())
-    assert len(set(hits.ids) & set(truth)) >= 9
-    assert with_originals.search(VECTORS[1], filter=[5, 99_999]).ids.tolist() == [5]
-    assert with_originals.search(VECTORS[:2], 3, filter=[5]).ids.tolist() == [[5, -1, -1]] * 2
+def test_new_memories_and_removed_ones(memory: MemoryStore) -> None:
+    memory.auto_tier()
+    new = memory.add_encoded([Memory(f"new {i}") for i in range(300)], clustered(300, 5))
+    assert sum(counts(memory).values()) == N + 300
+    assert memory.nearest(clustered(300, 5)[7], 1).ids.tolist() == [new[7]]
+    memory.forget(range(1, 1_000))
+    assert not np.isin(memory.nearest(VECTORS[3], 50).ids, np.arange(1, 1_000)).any()
+    assert recall(memory) >= 0.9
+    memory.auto_tier()
+    tiers = memory.tiers()["default"]
+    assert sum(tier["count"] for tier in tiers.values()) == N + 300 - 999
+    assert recall(memory) >= 0.9
 
 
-def test_random_adds_moves_and_removes_keep_ids_and_vectors_together() -> None:
-    clock, random = Clock(), np.random.default_rng(5)
-    tiered = filled(clock, originals=True)
-    gone = random.choice(N, 500, replace=False)
-    for part in np.array_split(gone, 5):
-        assert tiered.remove(part) == 100
-        tiered.touch(random.integers(0, N, 200))
-        tiered.rebalance(200)
-    assert tiered.remove(gone) == 0
-    assert len(tiered) == N - 500
-    tiered.add(gone[:50], VECTORS[gone[:50]])
-    there = np.setdiff1d(np.arange(N), gone[50:])
-    nearest_own = (tiered.take(there) * VECTORS[there]).sum(1)
-    assert nearest_own.min() > 0.5
-    assert np.mean(nearest_own) > 0.95
-    found = tiered.search(VECTORS[there[:100]], 1, recall=0.99).ids[:, 0]
-    assert (found == there[:100]).mean() >= 0.97
+def test_a_pause_that_stops_it_changes_nothing(memory: MemoryStore) -> None:
+    steps = 0
+
+    async def stop() -> None:
+        nonlocal steps
+        steps += 1
+        if steps > 5:
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        run_now(memory.aauto_tier(pause=stop))
+    assert counts(memory) == {"f32": N}
+    assert recall(memory) >= 0.9
 
 
-def test_few_entries_stay_whole() -> None:
-    tiered = TieredVectors(DIM, now=Clock())
-    assert tiered.search(VECTORS[0]).ids.tolist() == []
-    tiered.add(np.arange(500), VECTORS[:500])
-    assert tiered.rebalance() == 0
-    assert tiered.stats()["smaller"] == 1
-    assert tiered.search(VECTORS[0], recall=1.0).ids[0] == 0
+def test_what_is_remembered_meanwhile_is_searched_whole(memory: MemoryStore) -> None:
+    added = list[int]()
+
+    async def add() -> None:
+        if not added:
+            added.extend(memory.add_encoded([Memory("meanwhile")], clustered(1, 9)))
+
+    run_now(memory.aauto_tier(pause=add))
+    assert memory.nearest(clustered(1, 9)[0], 1).ids.tolist() == added
+    assert counts(memory)["binary"] > 0
+
+
+def test_only_large_collections_are_compressed_unasked(memory: MemoryStore) -> None:
+    assert run_now(memory.aauto_tier(least=N + 1)) == {}
+    assert counts(memory) == {"f32": N}
+    assert [*run_now(memory.aauto_tier(least=N))] == ["default"]
+    assert counts(memory)["pq8"] > 0
+
+
+def test_few_memories_stay_whole() -> None:
+    memory = MemoryStore(Given(), Store())
+    memory.add_encoded([Memory(str(i)) for i in range(500)], VECTORS[:500])
+    assert memory.auto_tier() == {}
+    assert memory.auto_tier(["default"]) == {"default": {"f32": {"count": 500, "bytes": 500 * 4 * DIM}}}
+
+
+def test_an_index_of_whole_vectors_is_refused() -> None:
+    memory = MemoryStore(Given(), Store(), options=MemoryConfig(index="hnsw"))
+    with pytest.raises(InputError, match="whole vectors") as caught:
+        memory.auto_tier()
+    assert caught.value.field == "memory.index"
+
+
+def packed() -> tuple[dict[str, NDArray[Any]], NDArray[np.int64]]:
+    tiers = (np.arange(2_000) % FILE).astype(np.uint8)
+    tiered = run_now(TieredVectors.build(VECTORS[:2_000], tiers, None, no_pause))
+    return tiered.packed(np.arange(2_000)), np.arange(2_000, dtype=np.int64)
+
+
+def test_packed_and_unpacked_for_other_rows() -> None:
+    arrays, ids = packed()
+    wanted = np.concatenate([np.arange(1_999, 99, -1), [5_000]])
+    again = TieredVectors.unpacked(arrays, ids, VECTORS[np.minimum(wanted, N - 1)], wanted)
+    assert again.tiers[:-1].tolist() == (wanted[:-1] % FILE).tolist()
+    assert again.tiers[-1] == FILE
+    np.testing.assert_allclose(again[np.arange(500)], VECTORS[wanted[:500]], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["tiers", "errors", "pq8", "binary", "pq8-books", "pq8-turn", "binary-rotation"])
+@pytest.mark.parametrize("harm", ["drop", "cut", "kind", "nan"])
+def test_damaged_arrays_are_refused(name: str, harm: str) -> None:
+    arrays, ids = packed()
+    if harm == "drop":
+        del arrays[name]
+    elif harm == "cut":
+        arrays[name] = arrays[name][:-1]
+    elif harm == "kind":
+        arrays[name] = arrays[name].astype(np.int16)
+    elif arrays[name].dtype.kind == "f":
+        arrays[name] = arrays[name] * np.nan
+    else:
+        arrays[name] = np.full_like(arrays[name], 255)[1:]
+    with pytest.raises(ValueError, match=r"\w"):
+        TieredVectors.unpacked(arrays, ids, VECTORS[:2_000], ids)
 
 
 def test_codes_are_learnt_again_when_there_is_more_to_learn_from() -> None:
-    vectors = clustered(5_000, seed=4)
-    tiered = TieredVectors(DIM, originals=vectors.__getitem__, now=Clock())
-    tiered.add(np.arange(1_100), vectors[:1_100])
-    while tiered.rebalance():
-        pass
-    assert tiered.stats()["tiers"]["binary"]["measured_among"] == 550
-    tiered.add(np.arange(1_100, 5_000), vectors[1_100:])
-    while tiered.rebalance():
-        pass
-    told = tiered.stats()["tiers"]["binary"]
-    assert told["measured_among"] == 2_500
-    assert told["size"] > 250
-
-
-@pytest.mark.parametrize("wrong", [{"half_life": 0}, {"hysteresis": 0.2}])
-def test_bad_settings(wrong: dict[str, float]) -> None:
-    with pytest.raises(InputError):
-        TieredVectors(DIM, **wrong)
-
-
-def test_bad_input(with_originals: TieredVectors) -> None:
-    for call in (
-        lambda: with_originals.add([1], [[np.nan] * DIM]),
-        lambda: with_originals.take([123_456]),
-        lambda: with_originals.rebalance(0),
-        lambda: with_originals.search(VECTORS[0], recall=1.5),
-    ):
-        with pytest.raises(InputError):
-            call()
-    bad = TieredVectors(DIM, originals=lambda ids: np.zeros((1, 2), np.float32), now=Clock())
-    bad.add(np.arange(5), VECTORS[:5])
-    with pytest.raises(InputError, match="originals returned"):
-        bad.search(VECTORS[0], recall=1.0)
-
-
-def test_heat_fades_and_never_overflows() -> None:
-    heat = Heat(half_life=1.0, start=0.0)
-    heat.append(2, heat.one(0.0))
-    heat.use(np.array([0, 0, 0]), 0.0)
-    heat.use(np.array([1]), 3.0)
-    assert heat.counts[1] > heat.counts[0]
-    heat.marks = np.array([np.inf, 4.0, -np.inf])
-    heat.one(65.0)
-    assert heat.marks.tolist() == [np.inf, 4.0 * 2.0**-65, -np.inf]
-    for now in (100.0, 1e6, 1e9):
-        heat.use(np.array([0]), now)
-        assert not np.isnan(heat.marks).any()
-        assert np.isfinite(heat.counts).all()
-        assert heat.shares().argmax() == 0
+    few = run_now(TieredVectors.build(VECTORS[:700], np.full(700, 3, np.uint8), None, no_pause))
+    same = run_now(TieredVectors.build(VECTORS[:900], np.full(900, 3, np.uint8), few, no_pause))
+    more = run_now(TieredVectors.build(VECTORS, np.full(N, 3, np.uint8), same, no_pause))
+    assert (few.fitted, same.fitted, more.fitted) == (700, 700, N)
+    assert same._levels[3].codec is few._levels[3].codec
+    assert more._levels[3].codec is not few._levels[3].codec

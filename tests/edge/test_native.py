@@ -56,6 +56,43 @@ def test_a_batch_with_one_bad_memory_is_not_kept_at_all(edge: Running):
     assert sum(edge.llm.memory.records.counts().values()) == before
 
 
+def test_hyperedges_are_made_shown_and_taken_away(edge: Running):
+    rows = [{"text": text} for text in ("Deploys need two approvals.", "Releases leave on Tuesdays.", "Cats sleep.")]
+    ids = edge.post("/v1/memory", {"memories": rows}).json()["ids"]
+    body = {"members": ids[:2], "weight": 0.5, "metadata": {"topic": "release"}}
+    made = edge.post("/v1/memory/hyperedges", body).json()["id"]
+    graph = edge.get(f"/v1/memory/graph?ids={ids[0]}").json()
+    assert graph["hyperedges"] == [{"id": made, "members": ids[:2], "kind": "SameTopic", **body}]
+    assert {node["id"]: node["hops"] for node in graph["nodes"]} == {ids[0]: 0, ids[1]: 1}
+    assert graph["edges"] == [{"source": ids[0], "target": ids[1], "kind": "SameTopic", "weight": 0.5}]
+    assert edge.delete(f"/v1/memory/hyperedges/{made}").status_code == 204
+    assert edge.delete(f"/v1/memory/hyperedges/{made}").status_code == 404
+    assert edge.get(f"/v1/memory/graph?ids={ids[0]}&hops=2").json()["hyperedges"] == []
+    for path, field in (("ids=x", "ids"), ("ids=999999", "ids"), (f"ids={ids[0]}&hops=9", "hops"), ("hops=1", "ids")):
+        answer = edge.get(f"/v1/memory/graph?{path}")
+        assert (answer.status_code, answer.json()["field"]) == (422, field), path
+    for wrong, field in (
+        ({"members": ids[:1]}, "members"),
+        ({"members": [*ids, 999_999]}, "ids"),
+        ({"members": ids, "kind": "Likes"}, "kind"),
+    ):
+        answer = edge.post("/v1/memory/hyperedges", wrong)
+        assert (answer.status_code, answer.json()["field"]) == (422, field), wrong
+    assert edge.delete("/v1/memory/hyperedges/one").status_code == 404
+
+
+def test_a_query_says_what_it_draws_on_where_that_is_asked_for(edge: Running):
+    edge.post("/v1/memory", {"memories": [{"text": "The staging database is reset every Monday."}]})
+    question = {"query": "when is the staging database reset?"}
+    assert edge.post("/v1/query", question).json()["attention"] is None
+    attention = edge.post("/v1/query", question | {"explain": True}).json()["attention"]
+    assert sum(part for _, part in attention["ranked"]) == pytest.approx(1)
+    assert attention["influence"]["Self"] > 0.5
+    tiers = edge.get("/v1/stats").json()["memory_tiers"]["default"]
+    assert tiers["f32"]["count"] >= 1
+    assert tiers["f32"]["bytes"] == tiers["f32"]["count"] * 4 * edge.llm.memory.encoder.dim
+
+
 @pytest.mark.parametrize("prefix", ["", "/v1"])
 def test_a_query_is_answered_and_can_be_rated(edge: Running, prefix: str):
     answer = edge.post(f"{prefix}/query", {"query": "say three words"}).json()

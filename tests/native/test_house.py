@@ -29,13 +29,7 @@ FLOORS: tuple[set[str], ...] = (
     {"cli"},
 )
 # Reached by no host's main path, each with its reason.
-EXTRAS = {
-    "ruvllm.index.native": "compiled indexes, for who installs them: AutoIndex does not need them",
-    "ruvllm.index.codecs": "of tiering",
-    "ruvllm.index.pq": "of tiering",
-    "ruvllm.memory.shelf": "of tiering",
-    "ruvllm.memory.tiering": "vectors compressed by use: MemoryStore does not use it yet",
-}
+EXTRAS: dict[str, str] = {}
 FORBIDDEN = [
     "told",
     "taught",

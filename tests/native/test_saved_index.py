@@ -14,10 +14,11 @@ import pytest
 from numpy.typing import NDArray
 
 from ruvllm.errors import StoreError
-from ruvllm.index import AutoIndex, IvfIndex
+from ruvllm.index import AutoIndex, HnswIndex, IvfIndex
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.memory.opening import Opening
 from ruvllm.memory.records import Records
+from ruvllm.memory.tiering import TieredVectors
 from ruvllm.state.record import Memory
 from ruvllm.state.store import Store
 
@@ -315,3 +316,98 @@ def test_a_memory_store_saves_when_it_is_flushed_and_sees_what_another_process_d
     assert second.nearest(vectors(5, 60)[0], 1).ids[0] != hits.ids[0]
     second.flush()
     assert json.loads(header.read_text())["facts"] == facts  # too little has changed to write it again
+
+
+def test_a_graph_is_restored_with_its_links(tmp_path: Path) -> None:
+    shop = Shop(tmp_path / "state.db")
+    ids = shop.add(SIZE // 3, 1)
+    opening = Opening(shop.records, SPACE, DIM, 0.95, large=LARGE, use="hnsw")
+    built = opening.open("default")
+    assert shop.save(opening, built)
+    again = Opening(shop.records, SPACE, DIM, 0.95, large=LARGE, use="hnsw").open("default")
+    assert isinstance(again.index, HnswIndex)
+    assert isinstance(built.index, HnswIndex)
+    np.testing.assert_array_equal(again.index.links, built.index.links)
+    shop.records.remove(ids[::5])
+    shop.add(300, 3)
+    agrees(shop, Opening(shop.records, SPACE, DIM, 0.95, large=LARGE, use="hnsw").open("default"))
+    other = Opening(shop.records, SPACE, DIM, 0.95, large=LARGE).open("default")
+    assert not isinstance(other.index, HnswIndex)
+    agrees(shop, other)
+    shop.close()
+
+
+@pytest.mark.parametrize("damage", [cut, flip, empty, pickled, Path.unlink])
+@pytest.mark.parametrize("pattern", ["index.json", "links-*", "ids-*"])
+def test_a_damaged_graph_is_built_again(tmp_path: Path, pattern: str, damage: Callable[[Path], None]) -> None:
+    shop = Shop(tmp_path / "state.db")
+    shop.add(SIZE // 3, 1)
+    opening = Opening(shop.records, SPACE, DIM, 0.95, large=LARGE, use="hnsw")
+    assert shop.save(opening, opening.open("default"))
+    damage(files(shop, pattern)[0])
+    agrees(shop, Opening(shop.records, SPACE, DIM, 0.95, large=LARGE, use="hnsw").open("default"))
+    shop.close()
+
+
+@pytest.fixture
+def tiered(tmp_path: Path) -> Iterator[Shop]:
+    """3,000 memories whose vectors are in tiers, beside their state file."""
+    shop = Shop(tmp_path / "state.db")
+    ids = shop.add(SIZE // 3, 1)
+    shop.records.count_accesses(list(zip(ids, range(len(ids)), strict=True)))
+    memory = MemoryStore(Fixed(), shop.store, space=SPACE)
+    assert memory.auto_tier()["default"]["binary"]["count"] > 0
+    yield shop
+    shop.close()
+
+
+def held(shelf: AutoIndex) -> dict[str, int] | None:
+    base = shelf.rows.view.base
+    return {name: one["count"] for name, one in base.stats().items()} if isinstance(base, TieredVectors) else None
+
+
+def test_tiers_are_restored(tiered: Shop) -> None:
+    shelf = tiered.opening().open("default")
+    assert held(shelf) == pytest.approx({"f32": 600, "f16": 1_200, "pq8": 900, "binary": 300}, abs=3)
+    agrees(tiered, shelf)
+    memory = MemoryStore(Fixed(), tiered.store, space=SPACE)
+    assert sum(one["count"] for one in memory.stats()["tiers"]["default"].values()) == SIZE // 3  # none is opened
+
+
+def test_tiers_catch_up_with_what_came_and_went(tiered: Shop) -> None:
+    ids = tiered.records.ids("default", SPACE)
+    tiered.records.remove(ids[::4].tolist())
+    tiered.add(500, 3)
+    shelf = tiered.opening().open("default")
+    assert held(shelf)["file"] == 500  # until they are compressed, too
+    agrees(tiered, shelf)
+    memory = MemoryStore(Fixed(), tiered.store, space=SPACE)
+    assert sum(one["count"] for one in memory.auto_tier()["default"].values()) == len(ids) - len(ids[::4]) + 500
+
+
+def test_tiers_below_a_saved_index(shop: Shop) -> None:
+    memory = MemoryStore(Fixed(), shop.store, space=SPACE)
+    memory.auto_tier()
+    shelf, steps = shop.restore()
+    assert not steps
+    assert held(shelf)["binary"] == SIZE  # never used
+    agrees(shop, shelf)
+
+
+@pytest.mark.parametrize("damage", [cut, flip, empty, pickled, Path.unlink])
+@pytest.mark.parametrize("pattern", ["index.json", "tiers-*", "pq8-books-*", "errors-*"])
+def test_damaged_tiers_are_taken_as_missing(tiered: Shop, pattern: str, damage: Callable[[Path], None]) -> None:
+    damage(files(tiered, pattern)[0])
+    shelf = tiered.opening().open("default")
+    assert held(shelf) is None
+    agrees(tiered, shelf)
+
+
+def test_tiers_of_another_file_are_refused(tiered: Shop) -> None:
+    other = Shop(tiered.path.parent / "other.db")
+    other.add(SIZE // 3, 50)
+    shutil.copytree(f"{tiered.path}.index", f"{other.path}.index")
+    shelf = other.opening().open("default")
+    assert held(shelf) is None
+    agrees(other, shelf)
+    other.close()

@@ -69,6 +69,20 @@ export interface Applied {
   model_choice: boolean;
 }
 
+/** Where an answer comes from. */
+export interface AttentionSummary {
+  /** (id of a memory, its share of the answer), largest first; the shares sum to 1. */
+  ranked: [number, number][];
+  /** of the shares, in nats; 0 when one memory gives all. */
+  entropy: number;
+  /** share of a memory. */
+  mean: number;
+  /** 0 when all give alike, towards 1 when few give all. */
+  gini: number;
+  /** what came along edges of each kind, and from the memories "Self"; sums to 1. */
+  influence: Record<string, number>;
+}
+
 /** One agent with the calibrated probability that it is the right one. */
 export interface Candidate {
   agent: string;
@@ -171,6 +185,28 @@ export interface Health {
   version: string;
 }
 
+/** Memories that belong together; its weight moves with ratings. */
+export interface Hyperedge {
+  id: number;
+  members: number[];
+  kind: string;
+  weight: number;
+  metadata: Record<string, unknown>;
+}
+
+/** Memories that belong together, all with all. */
+export interface HyperedgeBody {
+  members: number[];
+  kind?: string;
+  weight?: number;
+  metadata?: Record<string, unknown>;
+}
+
+/** Its id. */
+export interface HyperedgeMade {
+  id: number;
+}
+
 /** One run of a job. */
 export interface JobRun {
   name: string;
@@ -221,6 +257,21 @@ export interface MemoryBody {
   quality?: number;
 }
 
+/** A typed edge. */
+export interface MemoryEdge {
+  source: number;
+  target: number;
+  kind: string;
+  weight: number;
+}
+
+/** What lies around some memories; among the edges a hyperedge is a star around one of its members. */
+export interface MemoryGraph {
+  nodes: MemoryNode[];
+  edges: MemoryEdge[];
+  hyperedges: Hyperedge[];
+}
+
 /** A memory and its cosine to the query. */
 export interface MemoryHit {
   id: number;
@@ -236,6 +287,17 @@ export interface MemoryHit {
 /** The most similar ones, best first. */
 export interface MemoryHits {
   memories: MemoryHit[];
+}
+
+/** A memory, and how many edges away it is. */
+export interface MemoryNode {
+  id: number;
+  text: string;
+  kind: string;
+  collection: string;
+  metadata: Record<string, unknown>;
+  quality: number;
+  hops: number;
 }
 
 /** What to look for. */
@@ -306,6 +368,8 @@ export interface QueryBody {
   top_k?: number | null;
   min_p?: number | null;
   repeat_penalty?: number | null;
+  /** also say which memories it draws on, as `attention` */
+  explain?: boolean;
   /** take it apart, and answer its parts first: see RlmAnswer */
   deep?: boolean;
   /** with deep: events planned, answered, delta, answer as they come */
@@ -342,6 +406,8 @@ export interface Response {
   choice: Choice | null;
   /** what to do about a route that is not sure: confirm its agent, or know that none has spoken; "" where `decision.action` is "use". */
   advice: string;
+  /** which memories the query draws on, along which edges, where `Constraints.explain` asks for it and something was found. */
+  attention: AttentionSummary | null;
 }
 
 /** The answer to a query. */
@@ -438,6 +504,7 @@ export interface Stats {
   jobs: JobStatus[];
   own_agents: number;
   write_back: boolean;
+  memory_tiers?: Record<string, Record<string, TierStats>>;
   state?: string;
 }
 
@@ -463,6 +530,12 @@ export interface TeamMember {
 /** How strong a model a task needs. */
 export type Tier = 1 | 2 | 3;
 
+/** Memories of a collection whose vectors are held in one way, and their bytes in memory. */
+export interface TierStats {
+  count: number;
+  bytes: number;
+}
+
 /** Tokens read and written; `estimated` when the backend did not say and ruvllm counted bytes. */
 export interface Usage {
   prompt_tokens: number;
@@ -487,6 +560,9 @@ export interface Calls {
   "DELETE agents/{name}": { body: undefined; answer: AgentsChanged };
   "POST memory": { body: MemoryAdd; answer: Memories };
   "POST memory/search": { body: MemorySearch; answer: MemoryHits };
+  "GET memory/graph": { body: undefined; answer: MemoryGraph };
+  "POST memory/hyperedges": { body: HyperedgeBody; answer: HyperedgeMade };
+  "DELETE memory/hyperedges/{id}": { body: undefined; answer: null };
   "GET patterns": { body: undefined; answer: Patterns };
   "GET state": { body: undefined; answer: Uint8Array };
   "PUT state": { body: Uint8Array; answer: null };
@@ -499,8 +575,8 @@ export interface Calls {
 
 /** Methods of the core that a page can call, with Python's keyword arguments. */
 export type Call =
-  "add_agents" | "add_memory" | "agents" | "backend_stats" | "decompose" | "embed" | "feedback" | "feedback_list"
-  | "forget_memory" | "learn_patterns" | "link_memory" | "memories" | "memory_graph" | "memory_stats" | "patterns"
-  | "query" | "query_deep" | "rate" | "record_outcome" | "reliability" | "reset_agents" | "review" | "route"
-  | "route_complex" | "run_jobs" | "save_backends" | "search_memory" | "select" | "set_backends" | "stats"
-  | "undo_feedback" | "upgrade";
+  "add_agents" | "add_memory" | "agents" | "backend_stats" | "bind_memories" | "decompose" | "embed" | "feedback"
+  | "feedback_list" | "forget_memory" | "learn_patterns" | "link_memory" | "memories" | "memory_graph"
+  | "memory_stats" | "patterns" | "query" | "query_deep" | "rate" | "record_outcome" | "reliability" | "reset_agents"
+  | "review" | "route" | "route_complex" | "run_jobs" | "save_backends" | "search_memory" | "select" | "set_backends"
+  | "stats" | "unbind_memories" | "undo_feedback" | "upgrade";

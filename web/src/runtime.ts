@@ -13,8 +13,8 @@ export type * from "./workbench.js";
 
 /** Whose results the state file keeps; those of `record_outcome` once no more have come for a moment. */
 export const CHANGES: ReadonlySet<Call> = new Set<Call>([
-  "add_agents", "add_memory", "feedback", "forget_memory", "learn_patterns", "link_memory", "rate", "reset_agents",
-  "save_backends", "set_backends", "undo_feedback",
+  "add_agents", "add_memory", "bind_memories", "feedback", "forget_memory", "learn_patterns", "link_memory", "rate", "reset_agents",
+  "save_backends", "set_backends", "unbind_memories", "undo_feedback",
 ]);
 
 /** A router with all that runs beside it. */
@@ -62,8 +62,8 @@ export abstract class Runtime implements Router {
     return this.ask("stats");
   }
 
-  /** The answer to a question, from memory, with its sources. */
-  query(query: string, options: { max_tokens?: number } = {}): Promise<Answer> {
+  /** The answer to a question, from memory, with its sources; `explain` adds what it draws on. */
+  query(query: string, options: { max_tokens?: number; explain?: boolean } = {}): Promise<Answer> {
     return this.ask("query", { query, ...options });
   }
 
@@ -106,6 +106,16 @@ export abstract class Runtime implements Router {
 
   async linkMemory(source: number, target: number, kind: EdgeKind, weight = 1): Promise<void> {
     await this.ask("link_memory", { source, target, kind, weight });
+  }
+
+  /** Join memories that belong together, all with all, by a hyperedge; returns its id. */
+  async bindMemories(members: number[], options: { kind?: EdgeKind; weight?: number; metadata?: object } = {}): Promise<number> {
+    return (await this.ask<{ id: number }>("bind_memories", { members, ...options })).id;
+  }
+
+  /** Take a hyperedge away, never its members; whether it was there. */
+  unbindMemories(id: number): Promise<boolean> {
+    return this.ask("unbind_memories", { id });
   }
 
   async forgetMemory(ids: number[]): Promise<number> {

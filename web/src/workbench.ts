@@ -42,14 +42,27 @@ export interface MemoryEdge {
   weight: number;
 }
 
+/** Memories that belong together; its weight moves with ratings. */
+export interface Hyperedge {
+  id: number;
+  members: number[];
+  kind: EdgeKind;
+  weight: number;
+  metadata: Record<string, unknown>;
+}
+
 export interface MemoryGraph {
   nodes: (Memory & { hops: number })[];
+  /** Among these a hyperedge is a star around one of its members. */
   edges: MemoryEdge[];
+  hyperedges: Hyperedge[];
 }
 
 export interface MemoryStats {
   space: string;
   collections: Record<string, number>;
+  /** By collection and tier (f32, f16, pq8, binary, file): memories, and bytes of their vectors in memory. */
+  tiers: Record<string, Record<string, { count: number; bytes: number }>>;
   /** By collection: how it is searched. */
   indexes: Record<string, { kind: string; size: number; recall?: number }>;
   edges: number;

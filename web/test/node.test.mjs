@@ -170,6 +170,8 @@ describe("what JavaScript may hand over", () => {
     "addMemory's kind": () => llm.addMemory([{ text: "x", kind: value ?? 7 }]),
     searchMemory: () => llm.searchMemory(value),
     memoryGraph: () => llm.memoryGraph([value === 7 ? "7" : value]),
+    bindMemories: () => llm.bindMemories([value, value]),
+    unbindMemories: () => llm.unbindMemories(value === 7 ? 7.5 : value),
     linkMemory: () => llm.linkMemory(value, value, "Cites"),
     forgetMemory: () => llm.forgetMemory([value === 7 ? "7" : value]),
     setBackends: () => llm.setBackends([value, value]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -14,12 +13,13 @@ import click
 
 from ruvllm import InputError, StoreError
 from ruvllm.cli.console import number, plain, print_json, progress, show_table, waiting, warn
-from ruvllm.cli.memory_care import check, consolidate, forget, link, reembed
-from ruvllm.cli.options import encoder_option, json_option, least_score, open_memory, state_option
+from ruvllm.cli.memory_care import bind, check, consolidate, forget, graph, link, reembed, tier
+from ruvllm.cli.options import encoder_option, json_object, json_option, least_score, open_memory, state_option
 from ruvllm.cli.ready import check_memories
 from ruvllm.memory.exchange import export_lines, import_lines
+from ruvllm.options import CHOICES
 from ruvllm.state.record import NODE_KINDS
-from ruvllm.text.surrogates import well_formed, well_formed_json
+from ruvllm.text.surrogates import well_formed
 
 __all__ = ["memory"]
 
@@ -45,18 +45,6 @@ def memory() -> None:
       ruvllm memory check --repair
       ruvllm memory reembed --encoder ./ruvltra
     """
-
-
-def _object(text: str | None, field: str) -> dict[str, Any]:
-    """An option's JSON object."""
-    try:
-        value = well_formed_json(json.loads(text)) if text else {}
-        if not isinstance(value, dict):
-            raise ValueError("it is no object")
-    except (ValueError, RecursionError) as error:
-        fix = """give a JSON object, e.g. '{"team": "web"}'"""
-        raise InputError(f"--{field} cannot be read: {error}", field=field, fix=fix) from None
-    return value
 
 
 def _lines(data: bytes, source: str) -> list[str]:
@@ -101,7 +89,7 @@ def add(
     kept = [well_formed(text.strip()) for text in given if text.strip()]
     if not kept:
         raise InputError("there is no text", field="texts", fix="give what to remember")
-    about = _object(metadata, "metadata")
+    about = json_object(metadata, "metadata")
     with open_memory(ctx, state, encoder) as llm:
         ids = llm.memory.add(kept, collection=collection, kind=kind, metadata=about)
     if as_json:
@@ -118,6 +106,7 @@ def add(
 @click.option("--filter", "filter_", metavar="JSON", help="""What metadata must fulfil: '{"cost": {"$lt": 3}}'.""")
 @click.option("--hops", type=click.IntRange(0, 5), default=0, show_default=True, help="Follow edges this far.")
 @click.option("--recall", type=click.FloatRange(0, 1, min_open=True), help="Share of the true nearest to be found.")
+@click.option("--index", type=click.Choice(CHOICES["memory.index"]), help="Search with this kind; auto by default.")
 @click.option(
     "--min-score",
     type=click.FloatRange(-1, 1),
@@ -135,6 +124,7 @@ def search(
     filter_: str | None,
     hops: int,
     recall: float | None,
+    index: str | None,
     min_score: float | None,
     encoder: str | None,
     state: Path | None,
@@ -148,9 +138,9 @@ def search(
       ruvllm memory search "refund rules" -k 3 --filter '{"team": {"$in": ["web", "shop"]}}'
       ruvllm memory search "refund rules" --min-score 0.4
     """
-    wanted = _object(filter_, "filter")
+    wanted = json_object(filter_, "filter")
     # The first search of a large collection builds its index.
-    with open_memory(ctx, state, encoder, make=False) as llm, waiting("searching"):
+    with open_memory(ctx, state, encoder, make=False, index=index) as llm, waiting("searching"):
         check_memories(llm)
         near = llm.memory.search(well_formed(query), k, collection=collection, filter=wanted, hops=hops, recall=recall)
         llm.memory.flush()
@@ -186,15 +176,20 @@ def _hint(collection: str, counts: Mapping[str, int]) -> None:
 @json_option
 @click.pass_context
 def stats(ctx: click.Context, encoder: str | None, state: Path | None, as_json: bool) -> None:
-    """How much is remembered where."""
+    """How much is remembered where, and how precisely its vectors are in memory once they are searched."""
     with open_memory(ctx, state, encoder, make=False) as llm:
         told = llm.memory.stats()
         path = llm.store.path
     if as_json:
         print_json(told | {"state": path})
         return
-    rows = [(name, f"{count:,}") for name, count in told["collections"].items()]
-    show_table(f"{path} ({told['space']})", ("Collection", "Memories"), rows, right=("Memories",))
+    rows = []
+    for name, count in told["collections"].items():
+        tiers = {tier: held for tier, held in told["tiers"][name].items() if held["count"]}
+        shown = ", ".join(f"{held['count']:,} {tier}" for tier, held in tiers.items())
+        rows.append((name, f"{count:,}", shown, f"{sum(held['bytes'] for held in tiers.values()) / 1e6:,.1f}"))
+    columns = ("Collection", "Memories", "Tiers", "MB")
+    show_table(f"{path} ({told['space']})", columns, rows, right=("Memories", "MB"), cut="Tiers")
 
 
 @memory.command("export")
@@ -256,5 +251,5 @@ def import_(ctx: click.Context, file: Path, encoder: str | None, state: Path | N
         warn(f"they went into {named}{', …' * (len(grown) > _SHOWN)}; a search finds them with --collection")
 
 
-for _command in (check, link, forget, consolidate, reembed):
+for _command in (check, link, bind, graph, forget, consolidate, reembed, tier):
     memory.add_command(_command)

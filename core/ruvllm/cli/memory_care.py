@@ -9,19 +9,29 @@ from pathlib import Path
 
 import click
 
-from ruvllm.cli.console import print_json, progress, show_table, stages
-from ruvllm.cli.options import default_state, encoder_option, json_option, open_memory, state_of, state_option
+from ruvllm.cli.console import plain, print_json, progress, show_table, stages, waiting
+from ruvllm.cli.options import (
+    default_state,
+    encoder_option,
+    json_object,
+    json_option,
+    open_memory,
+    state_of,
+    state_option,
+)
 from ruvllm.encoders.protocol import run_now
 from ruvllm.memory.consolidate import Consolidated, Consolidation
 from ruvllm.memory.consolidate import consolidate as gather
+from ruvllm.memory.exchange import around
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.memory.reembed import elsewhere
 from ruvllm.memory.reembed import reembed as take_over
 from ruvllm.memory.subgraph import EDGE_KINDS
+from ruvllm.memory.tiering import LEAST
 from ruvllm.state.repair.check import Report, repair
 from ruvllm.state.repair.check import check as look
 
-__all__ = ["check", "consolidate", "forget", "link", "reembed"]
+__all__ = ["bind", "check", "consolidate", "forget", "graph", "link", "reembed", "tier"]
 
 _USUAL = Consolidation()
 _id = click.IntRange(1, 2**63 - 1)
@@ -107,6 +117,82 @@ def link(
 
 
 @click.command()
+@click.argument("ids", type=_id, nargs=-1)
+@click.option("--kind", type=click.Choice(EDGE_KINDS), default="SameTopic", show_default=True)
+@click.option("--weight", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="How much it is worth.")
+@click.option("--metadata", metavar="JSON", help="An object to go with it.")
+@click.option("--remove", type=_id, metavar="ID", help="Take this hyperedge away; its memories stay.")
+@state_option
+@json_option
+@click.pass_context
+def bind(
+    ctx: click.Context,
+    ids: tuple[int, ...],
+    kind: str,
+    weight: float,
+    metadata: str | None,
+    remove: int | None,
+    state: Path | None,
+    as_json: bool,
+) -> None:
+    """Join two or more memories that belong together, all with all, by a hyperedge.
+
+    A search with --hops that hits one looks at the others as well. What is rated afterwards moves its weight.
+
+    \b
+    Examples:
+      ruvllm memory bind 12 31 44
+      ruvllm memory bind 12 31 44 --kind Contains --metadata '{"topic": "releases"}'
+      ruvllm memory bind --remove 3
+    """
+    about = json_object(metadata, "metadata")
+    with open_memory(ctx, state, "static") as llm:
+        graph = llm.memory.graph
+        there = None if remove is None else graph.unbind(remove)
+        made = graph.bind(ids, kind, weight, about) if ids or remove is None else None
+    if as_json:
+        print_json({"id": made, "removed": there})
+    else:
+        if there is not None:
+            click.echo(f"hyperedge {remove} " + ("is gone" if there else "was not there"))
+        if made is not None:
+            click.echo(f"hyperedge {made}: {kind} of {len(set(ids))} memories (weight {weight:g})")
+    ctx.exit(1 if there is False else 0)
+
+
+@click.command()
+@click.argument("ids", type=_id, nargs=-1, required=True)
+@click.option("--hops", type=click.IntRange(0, 5), default=1, show_default=True, help="Follow edges this far.")
+@state_option
+@json_option
+@click.pass_context
+def graph(ctx: click.Context, ids: tuple[int, ...], hops: int, state: Path | None, as_json: bool) -> None:
+    """Show what lies around memories: their edges and hyperedges, and what these lead to.
+
+    \b
+    Examples:
+      ruvllm memory graph 12
+      ruvllm memory graph 12 31 --hops 2 --json
+    """
+    with open_memory(ctx, state, "static", make=False) as llm:
+        shown = around(llm.memory, ids, hops)
+    if as_json:
+        print_json(shown)
+        return
+    nodes = [(str(one["id"]), str(one["hops"]), one["kind"], plain(one["text"])) for one in shown["nodes"]]
+    show_table(f"{len(nodes)} memories", ("Id", "Hops", "Kind", "Text"), nodes, right=("Id", "Hops"), cut="Text")
+    rows = [(f"{one['source']} -> {one['target']}", one["kind"], f"{one['weight']:.2f}") for one in shown["edges"]]
+    rows += [
+        (f"#{one['id']}: {', '.join(map(str, one['members']))}", one["kind"], f"{one['weight']:.2f}")
+        for one in shown["hyperedges"]
+    ]
+    if rows:
+        show_table(
+            "Edges, and hyperedges by #id", ("Between", "Kind", "Weight"), rows, right=("Weight",), cut="Between"
+        )
+
+
+@click.command()
 @click.argument("ids", type=_id, nargs=-1, required=True)
 @state_option
 @json_option
@@ -179,6 +265,35 @@ def consolidate(
         click.echo(f"{collection}: {before:,} -> {left:,}; {said}, {done.bytes_saved / 1e6:,.1f} MB less in the index")
     else:
         click.echo(f"{collection} holds {before:,} memories, at most {most:,} are wanted: nothing to do")
+
+
+@click.command()
+@click.option("--collection", help="Only this one.")
+@encoder_option
+@state_option
+@json_option
+@click.pass_context
+def tier(ctx: click.Context, collection: str | None, encoder: str | None, state: Path | None, as_json: bool) -> None:
+    """Compress vectors by how much their memories are used: f32, f16, pq8, binary.
+
+    Nothing is lost: the state file holds all vectors whole. It is done in the background too, in collections of more
+    than the option memory.tier_from (200,000).
+
+    \b
+    Examples:
+      ruvllm memory tier
+      ruvllm memory tier --collection faq --json
+    """
+    with open_memory(ctx, state, encoder, make=False) as llm, waiting("compressing"):
+        tiers = llm.memory.auto_tier(None if collection is None else [collection])
+    if as_json:
+        print_json(tiers)
+        return
+    if not tiers:
+        click.echo(f"no collection has {LEAST:,} memories or more: there is nothing to gain")
+    for name, held in tiers.items():
+        shown = ", ".join(f"{one['count']:,} {tier} ({one['bytes'] / 1e6:,.1f} MB)" for tier, one in held.items())
+        click.echo(f"{plain(name)}: {shown}")
 
 
 @click.command()

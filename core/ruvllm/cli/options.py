@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
-from ruvllm import AgentFileError, RuvLLM
+from ruvllm import AgentFileError, InputError, RuvLLM
 from ruvllm.artifacts.host import NativeHost
 from ruvllm.cli.console import warn
 from ruvllm.config import Config, names_a_model
 from ruvllm.disk_cache import user_cache
 from ruvllm.routing.router import MODES
 from ruvllm.routing.stored import is_long
+from ruvllm.text.surrogates import well_formed_json
 
 __all__ = [
     "agents_option",
     "caching_host",
     "default_state",
     "encoder_option",
+    "json_object",
     "json_option",
     "least_score",
     "open_llm",
@@ -114,17 +119,34 @@ def _warm(llm: RuvLLM) -> None:
         warm_agents(llm)
 
 
-def open_memory(ctx: click.Context, state: Path | None, encoder: str | None, *, make: bool = True) -> RuvLLM:
-    """A RuvLLM for what it remembers.
+def open_memory(
+    ctx: click.Context, state: Path | None, encoder: str | None, *, make: bool = True, index: str | None = None
+) -> RuvLLM:
+    """A RuvLLM for what it remembers, with options of memory from RUVLLM_MEMORY_* variables.
 
     Args:
         encoder: where no text is read, "static" opens sooner.
         make: a default file that nobody has made yet is made; one that is only asked is not.
+        index: the kind of index, before that of the environment.
     """
+    memory = Config.from_env().memory
+    config = Config(memory=memory if index is None else replace(memory, index=index))
     path = state_of(ctx, state) or (default_state() if make or default_state().exists() else None)
-    return RuvLLM(encoder=encoder, state=path)
+    return RuvLLM(encoder=encoder, state=path, config=config)
 
 
 def least_score(llm: RuvLLM) -> float:
     """The cosine below which a memory has nothing to do with a query; nobody knows it for an encoder of one's own."""
     return _LEAST_SCORE if llm.encoders.custom is None else -1.0
+
+
+def json_object(text: str | None, field: str) -> dict[str, Any]:
+    """An option's JSON object."""
+    try:
+        value = well_formed_json(json.loads(text)) if text else {}
+        if not isinstance(value, dict):
+            raise ValueError("it is no object")
+    except (ValueError, RecursionError) as error:
+        fix = """give a JSON object, e.g. '{"team": "web"}'"""
+        raise InputError(f"--{field} cannot be read: {error}", field=field, fix=fix) from None
+    return value

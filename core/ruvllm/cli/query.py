@@ -11,6 +11,7 @@ import click
 
 from ruvllm.cli.answers import SAMPLING, answer_options, choice_line, open_answering, safe, sampling_options, times_line
 from ruvllm.cli.console import plain, print_json, warn
+from ruvllm.cli.explain import show_attention
 from ruvllm.cli.options import json_option
 from ruvllm.query.responses import Constraints, rlm_settings
 
@@ -27,7 +28,9 @@ __all__ = ["decompose", "query"]
 @sampling_options
 @click.option("--max-latency-ms", type=float, help="For the whole answer.")
 @click.option("--max-cost", type=float, metavar="DOLLARS", help="Ask no tier that is expected to cost more.")
-@click.option("--explain", is_flag=True, help="Show who decided how strong a model is asked, and why.")
+@click.option(
+    "--explain", is_flag=True, help="Show who decided how strong a model is asked, and the memories it drew on."
+)
 @click.option("--deep", is_flag=True, help="Take a complex question apart, and answer its parts first.")
 @json_option
 @click.pass_context
@@ -52,13 +55,14 @@ def query(
     \b
     Examples:
       ruvllm query "when is the staging database reset?"
+      ruvllm query --explain "when is the staging database reset?"
       ruvllm query --deep "compare how staging and production are backed up, and when each is reset"
       ruvllm query --explain "change var to const: var greeting = 'hello';"
       ruvllm query --model ruv/ruvltra "write a haiku about rollbacks"
       ruvllm query --url http://localhost:11434/v1 --model qwen3:8b "write a haiku about rollbacks"
     """
     sampling = {name: options.pop(name) for name in SAMPLING}
-    constraints = Constraints(max_latency_ms=max_latency_ms, max_cost=max_cost, **sampling)
+    constraints = Constraints(max_latency_ms=max_latency_ms, max_cost=max_cost, explain=explain, **sampling)
     if deep:
         limits = rlm_settings(sampling | {"max_latency_ms": max_latency_ms, "max_cost": max_cost})
     with open_answering(ctx, **options) as llm:
@@ -67,14 +71,18 @@ def query(
             _show_deep(answer, as_json, explain)
             return
         response = llm.query(text, constraints=constraints)
+        summary = response.attention
+        drawn = {} if summary is None else {m.id: m.text for m in llm.memory.get([i for i, _ in summary.ranked])}
     if as_json:
         print_json(response.to_dict())
         return
     click.echo(safe(response.text))
     for warning in response.warnings:
         warn(plain(warning))
-    if explain and response.choice is not None:
-        click.secho(choice_line(response.choice), dim=True, err=True)
+    if explain:
+        if response.choice is not None:
+            click.secho(choice_line(response.choice), dim=True, err=True)
+        show_attention(summary, drawn)
     if response.advice:
         click.secho(plain(response.advice), dim=True, err=True)
     decision = response.decision

@@ -5,7 +5,7 @@ from ruvllm.index.binary import BinaryIndex
 from ruvllm.index.flat import FlatIndex
 from ruvllm.index.hnsw import HnswIndex
 from ruvllm.index.ivf import IvfIndex
-from ruvllm.index.protocol import Hits, Index
+from ruvllm.index.protocol import Hits
 from ruvllm.index.rows import Mask, Rows
 
-__all__ = ["AutoIndex", "BinaryIndex", "FlatIndex", "Hits", "HnswIndex", "Index", "IvfIndex", "Mask", "Rows"]
+__all__ = ["AutoIndex", "BinaryIndex", "FlatIndex", "Hits", "HnswIndex", "IvfIndex", "Mask", "Rows"]

@@ -1,31 +1,48 @@
-"""The index that suits its size: starts flat, grows into sign codes, then into lists, and keeps what proves faster.
+"""The index that suits its size: starts flat, grows into sign codes, then into lists, and stays with what is faster.
 
 A promotion is built beside the index in use, timed against it on stored vectors at the same recall, and
 taken only if it earns more: reward 1 / (latency in ms + 1), FEATURES.md R17. Reads go on all the while.
+Where a compiled graph is installed `compare` builds it too, and each search from then on, of one query or many,
+goes to what was measured to be fastest at its recall.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import chain
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ruvllm.errors import InputError
+from ruvllm.index.base import RowsIndex
 from ruvllm.index.binary import BinaryIndex
 from ruvllm.index.flat import FlatIndex
+from ruvllm.index.hnsw import HnswIndex
 from ruvllm.index.ivf import IvfIndex
 from ruvllm.index.protocol import Hits, checked_recall
-from ruvllm.index.rows import Mask, Rows
+from ruvllm.index.rows import Base, Mask, Rows
 
-__all__ = ["AutoIndex"]
+if TYPE_CHECKING:
+    from ruvllm.index.native import HnswlibIndex, UsearchIndex
+
+__all__ = ["GRAPHS", "KINDS", "AutoIndex"]
 
 _TRIALS = 32
-Native = FlatIndex | BinaryIndex | IvfIndex
+_COMPARED = (0.9, 0.97, 0.999)  # recalls at which kinds are compared; a search goes by the next one above its own
+_GRAPH_FROM = 20_000  # rows from which a compiled graph may be faster than sign codes
+_BUSY = 1_000  # searches from which building one is worth its time
+_GAIN = 0.9  # part of the time of the index in use that another may take to be worth its memory
+GRAPHS = ("hnsw", "usearch", "hnswlib")  # kinds that hold copies of all vectors
+KINDS = ("auto", "flat", "binary", "ivf", *GRAPHS)
+Native = RowsIndex[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +62,7 @@ _ARMS = (
 
 
 class AutoIndex:
-    """Chooses among flat, binary and ivf.
+    """Chooses among the kinds of index.
 
     Args:
         dim: width of the vectors.
@@ -54,6 +71,10 @@ class AutoIndex:
         rows: vectors to search from the start.
         index: one that was built or restored elsewhere, to go on with.
         background: runs a promotion, e.g. a thread's start on a native host; at once when None.
+        use: one of KINDS; any but "auto" is used whatever the size.
+
+    Raises:
+        InputError: there is no such kind, or its library is not installed.
     """
 
     kind = "auto"
@@ -67,18 +88,26 @@ class AutoIndex:
         rows: Rows | None = None,
         index: Native | None = None,
         background: Callable[[Callable[[], None]], Any] | None = None,
+        use: str = "auto",
     ) -> None:
+        if use not in KINDS:
+            raise InputError(f"index is {use!r}"[:100], field="index", fix=f"choose one of {', '.join(KINDS)}")
         self.dim, self.metric, self.recall = dim, metric, checked_recall(recall)
         self._background = background
         self._writing = threading.RLock()
         self._busy = False
         self._rewards: dict[str, float] = {}  # of the kinds tried at the last promotion
+        self._use = use
         self._tried = 0  # arms that were built or passed over
+        self._fastest: dict[tuple[float, bool], Native] = {}  # by recall and whether there are many queries
+        self._compared = self._searches = 0  # rows when these were measured; searches so far
+        self._building: Iterator[Native | None] | None = None  # graphs, of which the first are whole
+        self._rivals = list[Native]()
         if index is None:
-            held = rows if rows is not None else Rows(dim, unit=metric == "cosine")  # one without rows is false
-            index = _ARMS[0].make(dim, metric, recall, held)
-        else:
-            self._tried = next(i for i, arm in enumerate(_ARMS) if arm.kind == index.kind)
+            stored = rows if rows is not None else Rows(dim, unit=metric == "cosine")  # one without rows is false
+            index = _ARMS[0].make(dim, metric, recall, stored)
+        elif use == "auto":
+            self._tried = next((i for i, arm in enumerate(_ARMS) if arm.kind == index.kind), 0)
         self._index: Native = index
         self.promote()
 
@@ -87,7 +116,7 @@ class AutoIndex:
 
     @property
     def index(self) -> Native:
-        """The index in use."""
+        """The index in use at the usual recall."""
         return self._index
 
     @property
@@ -96,35 +125,56 @@ class AutoIndex:
         return self._index.rows
 
     def add(self, ids: ArrayLike, vectors: ArrayLike) -> None:
-        """Add or replace; see `Index.add`."""
+        """Add or replace; see `RowsIndex.add`."""
         with self._writing:
             self._index.add(ids, vectors)
+            self._sync()
         self.promote()
 
     def remove(self, ids: ArrayLike) -> int:
-        """Forget ids; see `Index.remove`."""
+        """Forget ids; see `RowsIndex.remove`."""
         with self._writing:
-            return self._index.remove(ids)
+            removed = self._index.remove(ids)
+            self._sync()
+            return removed
+
+    def rebase(self, base: Base) -> None:
+        """Read the vectors from elsewhere from now on; see `Rows.rebase`."""
+        with self._writing, self.rows.lock:
+            self.rows.rebase(base)
+            self._index.sync()
+            self._fastest.clear()
 
     def mask(self, ids: ArrayLike) -> Mask:
-        """A filter; see `Index.mask`."""
+        """A filter; see `RowsIndex.mask`."""
         return self._index.mask(ids)
 
     def search(
         self, queries: ArrayLike, k: int = 10, *, filter: Mask | ArrayLike | None = None, recall: float | None = None
     ) -> Hits:
-        """The k nearest; see `Index.search`."""
-        return self._index.search(queries, k, filter=filter, recall=self.recall if recall is None else recall)
+        """The k nearest; see `RowsIndex.search`."""
+        wanted = self.recall if recall is None else recall
+        index = self._index
+        self._searches += 1
+        if self._fastest and wanted <= _COMPARED[-1]:
+            key = next(limit for limit in _COMPARED if wanted <= limit)
+            index = self._fastest.get((key, np.ndim(queries) > 1), index)
+        return index.search(queries, k, filter=filter, recall=wanted)
 
     def stats(self) -> dict[str, Any]:
-        """What the index in use says, and what each kind that was timed last had earned."""
-        return {**self._index.stats(), "rewards": dict(self._rewards)}
+        """What the index in use says, and what each kind that was timed last had earned.
+
+        "fastest" says which kind takes one query, or many at a time, at which recall, once kinds were compared.
+        """
+        fastest = {f"{recall:g} {'many' if many else 'one'}": i.kind for (recall, many), i in self._fastest.items()}
+        told = {**self._index.stats(), "rewards": dict(self._rewards)}
+        return told | {"fastest": fastest} if fastest else told
 
     def promote(self) -> None:
         """Build the next kind if the size calls for it."""
         with self._writing:
             due = self._due()
-            if due <= self._tried or self._busy:
+            if self._busy or (due <= self._tried if self._use == "auto" else self._index.kind == self._use):
                 return
             self._busy = True
         if self._background is None:
@@ -132,27 +182,97 @@ class AutoIndex:
         else:
             self._background(lambda: self._try(due))
 
+    def due_to_compare(self) -> bool:
+        """Whether graphs are worth building: one is installed, and there are many vectors and many searches."""
+        if self._use != "auto" or self._searches < _BUSY or self.rows.view.base is not None:
+            return False
+        return len(self) >= max(_GRAPH_FROM, 2 * self._compared) and bool(_compiled())
+
+    async def compare(self, pause: Callable[[], Awaitable[None]]) -> list[str]:
+        """Build the compiled graphs that are installed, and find the fastest kind for each recall.
+
+        Args:
+            pause: awaited between slices of the work; where it raises, the next call goes on from there.
+
+        Returns:
+            The kinds in use.
+        """
+        if self._building is None:
+            self._building = chain.from_iterable(
+                kind.steps(self.dim, self.metric, recall=self.recall, rows=self.rows) for kind in _compiled()
+            )
+        for built in self._building:
+            self._rivals += [] if built is None else [built]
+            await pause()
+        fastest = dict[tuple[float, bool], Native]()
+        for recall in _COMPARED:
+            for many in (False, True):
+                usual = self._milliseconds(self._index, recall, many)
+                await pause()
+                for rival in self._rivals:
+                    taken = self._milliseconds(rival, recall, many)
+                    if taken < _GAIN * usual:
+                        fastest[recall, many], usual = rival, taken
+                    await pause()
+        with self._writing:
+            self._fastest, self._compared = fastest, len(self)
+            self._building, self._rivals = None, []
+            self._sync()
+        return sorted({self._index.kind, *(index.kind for index in fastest.values())})
+
     def _due(self) -> int:
         return max(i for i, arm in enumerate(_ARMS) if len(self._index) >= arm.least)
 
     def _try(self, arm: int) -> None:
         try:
             with self._writing:  # adding waits for the build; searching does not
+                if self._use != "auto":
+                    self._index = _made(self._use, self.dim, self.metric, self.recall, self.rows)
+                    return
                 rival = _ARMS[arm].make(self.dim, self.metric, self.recall, self.rows)
                 before, after = self._milliseconds(self._index), self._milliseconds(rival)
                 self._rewards = {self._index.kind: 1 / (before + 1), rival.kind: 1 / (after + 1)}
                 if after < before:
                     self._index = rival
                 self._tried = arm
+                self._fastest = {}
         finally:
             self._busy = False
 
-    def _milliseconds(self, index: Native) -> float:
-        """Median time of a search for stored vectors."""
+    def _sync(self) -> None:
+        """Tell the other kinds in use that the rows have changed; one writer at a time."""
+        for index in {id(one): one for one in self._fastest.values()}.values():
+            index.sync()
+
+    def _milliseconds(self, index: Native, recall: float | None = None, many: bool = False) -> float:
+        """Median time of a search for a stored vector, alone or among many at a time."""
+        recall = self.recall if recall is None else recall
         step = max(1, self.rows.size // _TRIALS)
         queries = self.rows.take(np.arange(0, self.rows.size, step, dtype=np.int64)[:_TRIALS])
-        index.search(queries[0], recall=self.recall)  # measures its own curve first
-        return median(_timed(index, query, self.recall) for query in queries)
+        index.search(queries if many else queries[0], recall=recall)  # measures its own curve first
+        if many:
+            return median(_timed(index, queries, recall) for _ in range(3)) / len(queries)
+        return median(_timed(index, query, recall) for query in queries)
+
+
+def _made(kind: str, dim: int, metric: str, recall: float, rows: Rows) -> Native:
+    """An index of one of KINDS but "auto". Raises InputError: its library is not installed."""
+    if kind == "hnsw":
+        return HnswIndex(dim, metric, recall=recall, rows=rows)
+    if kind in GRAPHS:
+        from ruvllm.index.native import COMPILED
+
+        return COMPILED[kind](dim, metric, recall=recall, rows=rows)
+    return next(arm for arm in _ARMS if arm.kind == kind).make(dim, metric, recall, rows)
+
+
+def _compiled() -> list[type[UsearchIndex] | type[HnswlibIndex]]:
+    """The compiled graphs that are installed."""
+    if sys.platform == "emscripten":
+        return []
+    from ruvllm.index.native import COMPILED
+
+    return [kind for kind in COMPILED.values() if find_spec(kind.module.partition(".")[0]) is not None]
 
 
 def _timed(index: Native, query: Any, recall: float) -> float:

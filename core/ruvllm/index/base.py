@@ -57,13 +57,17 @@ class RowsIndex(ABC, Generic[S]):
         return len(self.rows)
 
     def add(self, ids: ArrayLike, vectors: ArrayLike) -> None:
-        """Add or replace; see `Index.add`."""
+        """Add vectors, float32 (n, dim) under int64 (n,) ids; an id that is there is replaced.
+
+        Raises:
+            InputError: shapes that do not fit, an id twice, a vector that is not finite (or is zero, for cosine).
+        """
         with self.rows.lock:
             self.rows.add(ids, vectors)
             self.sync()
 
     def remove(self, ids: ArrayLike) -> int:
-        """Forget ids; see `Index.remove`."""
+        """Forget these ids; returns how many there were. Unknown ones are passed over."""
         with self.rows.lock:
             fallen = self.rows.remove(ids)
             if len(fallen):
@@ -72,13 +76,21 @@ class RowsIndex(ABC, Generic[S]):
         return len(fallen)
 
     def mask(self, ids: ArrayLike) -> Mask:
-        """A filter; see `Index.mask`."""
+        """A filter that lets these ids through, ready for many searches; a change of the index outdates it."""
         return self.rows.mask(ids)
 
     def search(
         self, queries: ArrayLike, k: int = 10, *, filter: Mask | ArrayLike | None = None, recall: float | None = None
     ) -> Hits:
-        """The k nearest; see `Index.search`."""
+        """The k nearest to each of float32 (dim,) or (queries, dim).
+
+        Args:
+            filter: ids that may be found, or a `mask` of them.
+            recall: the share of the true k nearest to be found on average, 0 < recall <= 1; None for the index's.
+
+        Raises:
+            InputError: a query of another width or not finite, k below 1, a recall out of range, an outdated mask.
+        """
         wanted = self.recall if recall is None else recall
         asked = checked_queries(queries, self.dim, k, wanted, unit=self.rows.unit)
         state, mask = self._now(filter)

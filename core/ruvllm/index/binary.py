@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.index.base import FEW, RowsIndex, State
-from ruvllm.index.exact import exact
+from ruvllm.index.exact import exact, nearest
 from ruvllm.index.protocol import Hits, pad
 from ruvllm.index.recall import Margins, neighbours_of
 from ruvllm.index.rows import Mask, Rows, View, grown
-from ruvllm.index.select import best, kth
+from ruvllm.index.select import kth
 from ruvllm.index.signs import Scratch, SignCodes, Signs
 
 __all__ = ["BinaryIndex", "Prefix"]
@@ -114,9 +114,7 @@ def _one(view: View, query: Floats, estimates: Floats, floor: np.float32, k: int
     rows = np.flatnonzero(estimates >= floor)
     if len(rows) > _MANY * view.size:
         return exact(view, query, k, mask)
-    scores = view.take(rows) @ query
-    top = best(scores, k)
-    return Hits(view.ids[rows[top]], scores[top])
+    return nearest(view, rows, query, k)
 
 
 _EXACT = 1_000  # rows up to which scanning the vectors themselves is as fast
@@ -188,9 +186,7 @@ class BinaryIndex(RowsIndex[_Coded]):
         rows = np.flatnonzero(order <= state.signs.farther(kth(order, k, state.signs.beyond), margin))
         if len(rows) > _MANY * view.size:  # copies of one vector, or too few dimensions for signs to tell them apart
             return exact(view, query, k, mask)
-        scores = view.take(rows) @ query
-        top = best(scores, k)
-        return Hits(view.ids[rows[top]], scores[top])
+        return nearest(view, rows, query, k)
 
     def _prefixed(self, state: _Coded) -> Prefix | None:
         """What batches are estimated with, learnt at the first; None if the rows have moved meanwhile."""

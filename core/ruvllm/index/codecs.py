@@ -10,25 +10,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self
+from typing import ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.errors import InputError
-from ruvllm.index.pq import Bytes, ProductCodec, Vectors, looked_up, sampled
-from ruvllm.index.select import best
+from ruvllm.index.pq import FEW, Bytes, ProductCodec, Vectors, finished, looked_up, sampled
 
-__all__ = ["CODECS", "BinaryCodec", "Codec", "FloatCodec", "HalfCodec", "ProductCodec", "nearest"]
+__all__ = ["CODECS", "BinaryCodec", "Codec", "FloatCodec", "HalfCodec", "ProductCodec"]
 
 _BLOCK = 8_192
 _HALF_BLOCK, _HALF_MOST = 256, 65_504.0
 _ROUNDS = 8
 _SAMPLE = 10_000
 _SCALE_BYTES = 2
-_WIDER, _LEAST = 24, 1_000  # candidates of the cheap order: for each wanted one, and in any case
-_SMALL = 4_096  # rows below which the cheap order saves nothing
 
 
 class Codec(Protocol):
@@ -74,10 +72,6 @@ class Codec(Protocol):
         """Inner products of float32 (dim,) with coded vectors: float32 (n,)."""
         ...
 
-    def coarse(self, query: Vectors, codes: Bytes) -> Vectors | None:
-        """A cheaper order of the same, higher is nearer; None when there is none."""
-        ...
-
 
 @dataclass(frozen=True, slots=True)
 class FloatCodec:
@@ -110,23 +104,12 @@ class FloatCodec:
         """See `Codec.scores`."""
         return self.decode(codes) @ query
 
-    def coarse(self, query: Vectors, codes: Bytes) -> None:
-        """None."""
-
 
 @dataclass(frozen=True, slots=True)
-class HalfCodec:
+class HalfCodec(FloatCodec):
     """float16, whose numbers end at 65,504."""
 
-    dim: int
     name: ClassVar[str] = "f16"
-    lossy: ClassVar[bool] = False
-    model_bytes: ClassVar[int] = 0
-
-    @classmethod
-    def fit(cls, sample: Vectors) -> Self:
-        """Nothing to learn but the width."""
-        return cls(sample.shape[1])
 
     @property
     def bytes_per_vector(self) -> int:
@@ -152,9 +135,6 @@ class HalfCodec:
             np.dot(block, query, out=out[start : start + len(block)])
         return out
 
-    def coarse(self, query: Vectors, codes: Bytes) -> None:
-        """None."""
-
 
 @dataclass(frozen=True, slots=True)
 class BinaryCodec:
@@ -176,12 +156,18 @@ class BinaryCodec:
     @classmethod
     def fit(cls, sample: Vectors, *, seed: int = 0) -> Self:
         """Learn the rotation that brings vectors nearest to their signs."""
+        return finished(cls.steps(sample, seed=seed))
+
+    @classmethod
+    def steps(cls, sample: Vectors, *, seed: int = 0) -> Generator[None, None, Self]:
+        """`fit`, a slice at a time."""
         mean, dim = sample.mean(0, dtype=np.float32), sample.shape[1]
         points = sampled(sample, _SAMPLE, seed) - mean
         rotation = np.linalg.qr(np.random.default_rng(seed).standard_normal((dim, dim)))[0].astype(np.float32)
         for _ in range(_ROUNDS):
             left, _, right = np.linalg.svd(points.T @ np.sign(points @ rotation))
             rotation = (left @ right).astype(np.float32)
+            yield
         return cls(mean, rotation)
 
     @property
@@ -217,24 +203,15 @@ class BinaryCodec:
         return np.asarray((signs * self._scales(codes)[:, None]) @ self.rotation.T + self.mean, np.float32)
 
     def scores(self, query: Vectors, codes: Bytes) -> Vectors:
-        """See `Codec.scores`; a table for each byte of signs."""
+        """See `Codec.scores`; of many a table for each byte of signs."""
         turned = np.zeros(8 * self._octets, np.float32)
         turned[: self.dim] = query @ self.rotation
-        return looked_up(turned.reshape(-1, 8) @ _PATTERNS, codes) * self._scales(codes) + np.float32(
-            query.dot(self.mean)
-        )
-
-    def coarse(self, query: Vectors, codes: Bytes) -> Vectors:
-        """Signs the query has in common with each, by popcount."""
-        octets = self._octets // 8 * 8 or self._octets  # whole words; the few bits beyond them hardly matter here
-        kind: type[np.unsignedinteger[Any]] = np.uint64 if octets % 8 == 0 else np.uint8
-        own = np.packbits((query - self.mean) @ self.rotation > 0)[:octets].view(kind)
-        out = np.empty(len(codes), np.float32)
-        for start in range(0, len(codes), _BLOCK):
-            words = np.ascontiguousarray(codes[start : start + _BLOCK, :octets]).view(kind)
-            differing = np.bitwise_count(np.bitwise_xor(words, own))
-            out[start : start + len(words)] = -differing.sum(1, dtype=np.uint16).astype(np.float32)
-        return out
+        if len(codes) <= FEW:
+            bits = np.unpackbits(codes[:, : self._octets], axis=1).astype(np.float32)
+            signed = 2 * (bits @ turned) - turned.sum()
+        else:
+            signed = looked_up(turned.reshape(-1, 8) @ _PATTERNS, codes)
+        return np.asarray(signed * self._scales(codes) + np.float32(query.dot(self.mean)), np.float32)
 
     @property
     def _octets(self) -> int:
@@ -263,27 +240,3 @@ _PATTERNS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).T.ast
 CODECS: dict[str, type[Codec]] = {
     codec.name: codec for codec in (FloatCodec, HalfCodec, ProductCodec, BinaryCodec)
 }  # from whole to small
-
-
-def nearest(
-    codec: Codec, query: Vectors, codes: Bytes, reach: int, barred: NDArray[np.bool_] | None = None
-) -> tuple[NDArray[np.intp], Vectors]:
-    """Positions and scores of the `reach` nearest codes, best first.
-
-    Args:
-        barred: bool (n,), true where a code must not be found.
-    """
-    rows, wanted = None, _WIDER * reach + _LEAST
-    coarse = codec.coarse(query, codes) if len(codes) > max(_SMALL, 2 * wanted) else None
-    if coarse is not None:
-        if barred is not None:
-            coarse[barred] = -np.inf
-        rows = coarse.argpartition(len(coarse) - wanted)[len(coarse) - wanted :]
-        scores = codec.scores(query, codes[rows])
-    else:
-        scores = codec.scores(query, codes)
-    if barred is not None:
-        scores[barred if rows is None else barred[rows]] = -np.inf
-    top = best(scores, reach)
-    top = top[~np.isneginf(scores[top])]
-    return (top if rows is None else rows[top]), scores[top]

@@ -9,7 +9,7 @@ from ruvllm.index.protocol import Hits
 from ruvllm.index.rows import Mask, View
 from ruvllm.index.select import best, best_of_many
 
-__all__ = ["exact"]
+__all__ = ["exact", "nearest"]
 
 _BLOCK_CELLS = 4_000_000  # scores of one matrix product of a batch
 _BLOCK_ROWS = 65_536  # of a base read at a time
@@ -27,11 +27,27 @@ def exact(view: View, queries: Floats, k: int, mask: Mask | None) -> Hits:
     return Hits(np.concatenate([part.ids for part in parts]), np.concatenate([part.scores for part in parts]))
 
 
+def nearest(view: View, rows: NDArray[np.int64], query: Floats, k: int) -> Hits:
+    """The k best of some rows by the true score; a base that can tell which of its rows are these is left to it."""
+    of_base = getattr(view.base, "nearest", None)
+    if view.base is None or of_base is None:
+        return _of(view, rows, view.take(rows) @ query, k)
+    below = len(view.base)
+    above = rows[rows >= below]
+    found, scores = of_base(rows[rows < below], query, k)
+    if len(above):
+        found, scores = np.concatenate([found, above]), np.concatenate([scores, view.take(above) @ query])
+    return _of(view, found, scores, k)
+
+
+def _of(view: View, rows: NDArray[np.int64], scores: Floats, k: int) -> Hits:
+    top = best(scores, k)
+    return Hits(view.ids[rows[top]], scores[top])
+
+
 def _one(view: View, query: Floats, k: int, mask: Mask | None) -> Hits:
     if mask is not None and _few(mask):
-        scores = view.take(mask.rows) @ query
-        top = best(scores, k)
-        return Hits(view.ids[mask.rows[top]], scores[top])
+        return _of(view, mask.rows, view.take(mask.rows) @ query, k)
     scores = _scores(view, query)
     if mask is not None:
         scores += mask.endless

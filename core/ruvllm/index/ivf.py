@@ -16,15 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.errors import InputError
 from ruvllm.index.base import FEW, RowsIndex, State
-from ruvllm.index.exact import exact
+from ruvllm.index.exact import exact, nearest
 from ruvllm.index.kmeans import assign, kmeans
 from ruvllm.index.protocol import Hits, pad
 from ruvllm.index.recall import Lift, Sample, neighbours_of
 from ruvllm.index.rows import Mask, Rows, View
 from ruvllm.index.scan import ListScan, Plan
-from ruvllm.index.select import best
 from ruvllm.index.signs import StagedCoder
 
 __all__ = ["IvfIndex"]
@@ -113,20 +111,6 @@ class IvfIndex(RowsIndex[_Listed]):
         self._sample = None if sample is None or scan is None else (scan, sample)
         self._plans = dict(plans)
 
-    def plan(self, k: int, recall: float, share: float = 1.0) -> Plan:
-        """How far to look for a recall; measured when first asked.
-
-        Args:
-            share: of the rows, that a filter lets through: its k nearest lie as far as the k / share nearest of all.
-
-        Raises:
-            InputError: there are no lists yet.
-        """
-        state = self._state
-        if state.scan is None:
-            raise InputError("there are no lists yet", field="plan", fix="add more vectors, or call `build`")
-        return self._planned(state.view, state.scan, k, recall, share)
-
     def _planned(self, view: View, scan: ListScan, k: int, recall: float, share: float) -> Plan:
         reach = 2 ** round(math.log2(k / share)) if share < 1 else k  # few plans for many filters
         key, plans = (max(k, reach), recall), self._plans
@@ -154,9 +138,7 @@ class IvfIndex(RowsIndex[_Listed]):
         rows = scan.candidates(query, plan, mask)
         if len(rows) < min(k, view.size if mask is None else mask.count):
             return exact(view, query, k, mask)  # what the filter lets through lies in other lists
-        scores = view.take(rows) @ query
-        top = best(scores, k)
-        return Hits(view.ids[rows[top]], scores[top])
+        return nearest(view, rows, query, k)
 
     def _sorted(self, view: View) -> ListScan:
         """All rows in lists, learnt from a sample."""

@@ -8,51 +8,37 @@ from __future__ import annotations
 
 import importlib
 import math
-from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.errors import InputError
 from ruvllm.index.base import FEW, RowsIndex, State
-from ruvllm.index.exact import exact
+from ruvllm.index.exact import exact, nearest
 from ruvllm.index.protocol import Hits, pad
 from ruvllm.index.recall import Beams, Lift
 from ruvllm.index.rows import Mask, Rows, View
-from ruvllm.index.select import best
 
-__all__ = ["HnswlibIndex", "UsearchIndex"]
+__all__ = ["COMPILED", "HnswlibIndex", "UsearchIndex"]
 
 _BEAMS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 _SAFETY = 0.5  # share of the misses allowed: a stored query stands in the graph, which makes it easier to answer
 _WIDER = 1.5  # times as many as a filter should need
 _REFIT = 2
 _BLOCK = 16_384
+_SLICE = 64  # rows taken in between two pauses
 
 Floats = NDArray[np.float32]
 
 _MANY = 20_000  # rows added at once that are worth all threads
 
 
-class Engine(Protocol):
-    """A compiled graph over points of length one under row numbers."""
-
-    def add(self, rows: NDArray[np.int64], points: Floats) -> None:
-        """Take in float32 (n, dim)."""
-        ...
-
-    def remove(self, rows: NDArray[np.int64]) -> None:
-        """Forget rows."""
-        ...
-
-    def near(self, point: Floats, k: int, beam: int) -> NDArray[np.int64]:
-        """At most k rows."""
-        ...
-
-
 class _Usearch:
+    """A compiled graph over points of length one under row numbers, as `_Hnswlib`."""
+
     def __init__(self, module: Any, dim: int, m: int, ef_construction: int) -> None:
         self._index = module.Index(
             ndim=dim, metric="ip", dtype="f32", connectivity=m, expansion_add=ef_construction, multi=False
@@ -96,7 +82,7 @@ class _Hnswlib:
 
 @dataclass(frozen=True)
 class _Compiled(State):
-    engine: Engine
+    engine: _Usearch | _Hnswlib
     lift: Lift | None
 
 
@@ -116,6 +102,7 @@ class _NativeIndex(RowsIndex[_Compiled]):
     """
 
     module: str
+    engine: type[_Usearch] | type[_Hnswlib]
 
     def __init__(
         self,
@@ -127,6 +114,23 @@ class _NativeIndex(RowsIndex[_Compiled]):
         recall: float = 0.99,
         rows: Rows | None = None,
     ) -> None:
+        self._prepare(dim, metric, M, ef_construction, recall, rows)
+        self._start(self.rows.view)
+
+    @classmethod
+    def steps(cls, dim: int, metric: str = "cosine", *, recall: float = 0.99, rows: Rows) -> Iterator[Self | None]:
+        """One over these rows, built a slice at a time: None after each, and at last the index."""
+        new = cls.__new__(cls)
+        new._prepare(dim, metric, 16, 128, recall, rows)
+        view = rows.view
+        new._begin(view)
+        for start in range(0, view.size, _SLICE):
+            new._fill(new._state, view, start, min(start + _SLICE, view.size))
+            yield None
+        new.sync()
+        yield new
+
+    def _prepare(self, dim: int, metric: str, m: int, ef_construction: int, recall: float, rows: Rows | None) -> None:
         super().__init__(dim, metric, recall, rows)
         try:
             self._library = importlib.import_module(self.module)
@@ -134,12 +138,8 @@ class _NativeIndex(RowsIndex[_Compiled]):
             package = self.module.partition(".")[0]
             fix = f"pip install {package}, or use HnswIndex, which needs numpy alone"
             raise InputError(f"{package} is not installed", field="index", fix=fix) from error
-        self.m, self.ef_construction = M, ef_construction
+        self.m, self.ef_construction = m, ef_construction
         self._beams = Beams(_BEAMS)
-        self._start(self.rows.view)
-
-    @abstractmethod
-    def _engine(self, dim: int) -> Engine: ...
 
     def sync(self) -> None:
         """Take up what was changed in the rows."""
@@ -155,7 +155,7 @@ class _NativeIndex(RowsIndex[_Compiled]):
             fallen = np.flatnonzero(view.penalty[: old.size] > old.penalty)
             if len(fallen):
                 state.engine.remove(fallen)
-            self._fill(state, view, old.size)
+            self._fill(state, view, old.size, view.size)
             self._state = _Compiled(view, state.engine, state.lift)
 
     def stats(self) -> dict[str, Any]:
@@ -164,15 +164,22 @@ class _NativeIndex(RowsIndex[_Compiled]):
         return {"kind": self.kind, "size": len(self), "recall": self.recall, "ef": beam}
 
     def _start(self, view: View) -> None:
+        """Build everything."""
+        self._begin(view)
+        self._fill(self._state, view, 0, view.size)
+
+    def _begin(self, view: View) -> None:
+        """An engine without rows."""
         lift = None if self.metric == "cosine" else Lift.fit(view.block(0, view.size))
         self._fitted = view.size
-        self._state = _Compiled(view, self._engine(self.dim + (lift is not None)), lift)
-        self._fill(self._state, view, 0)
+        self._state = _Compiled(
+            view, self.engine(self._library, self.dim + (lift is not None), self.m, self.ef_construction), lift
+        )
 
-    def _fill(self, state: _Compiled, view: View, start: int) -> None:
-        """Give the engine the living rows from `start` on."""
-        for at in range(start, view.size, _BLOCK):
-            rows = np.arange(at, min(at + _BLOCK, view.size))
+    def _fill(self, state: _Compiled, view: View, start: int, stop: int) -> None:
+        """Give the engine the living rows from `start` to before `stop`."""
+        for at in range(start, stop, _BLOCK):
+            rows = np.arange(at, min(at + _BLOCK, stop))
             rows = rows[view.penalty[rows] == 0]
             points = view.take(rows)
             if len(rows):
@@ -199,9 +206,7 @@ class _NativeIndex(RowsIndex[_Compiled]):
             rows = rows[mask.penalty[rows] == 0]
         if len(rows) < min(k, view.living if mask is None else mask.count):
             return exact(view, query, k, mask)
-        scores = view.take(rows) @ query
-        top = best(scores, k)
-        return Hits(view.ids[rows[top]], scores[top])
+        return nearest(view, rows, query, k)
 
     def _near(self, state: _Compiled, query: Floats, k: int, beam: int) -> NDArray[np.int64]:
         point = query if state.lift is None else state.lift.queries(query)
@@ -221,16 +226,13 @@ class _NativeIndex(RowsIndex[_Compiled]):
 class UsearchIndex(_NativeIndex):
     """usearch's HNSW; arguments as of `HnswIndex`."""
 
-    kind, module = "usearch", "usearch.index"
-
-    def _engine(self, dim: int) -> Engine:
-        return _Usearch(self._library, dim, self.m, self.ef_construction)
+    kind, module, engine = "usearch", "usearch.index", _Usearch
 
 
 class HnswlibIndex(_NativeIndex):
     """hnswlib's HNSW; arguments as of `HnswIndex`."""
 
-    kind, module = "hnswlib", "hnswlib"
+    kind, module, engine = "hnswlib", "hnswlib", _Hnswlib
 
-    def _engine(self, dim: int) -> Engine:
-        return _Hnswlib(self._library, dim, self.m, self.ef_construction)
+
+COMPILED: dict[str, type[UsearchIndex] | type[HnswlibIndex]] = {"usearch": UsearchIndex, "hnswlib": HnswlibIndex}

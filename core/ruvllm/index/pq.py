@@ -8,6 +8,7 @@ bytes carry about as much. On MiniLM embeddings stretching adds 0.012 to recall@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import ClassVar, Self, TypeVar
 
@@ -16,18 +17,19 @@ from numpy.typing import NDArray
 
 from ruvllm.errors import InputError
 
-__all__ = ["LEVELS", "Bytes", "ProductCodec", "looked_up", "sampled"]
+__all__ = ["FEW", "LEVELS", "Bytes", "ProductCodec", "finished", "looked_up", "sampled"]
 
 LEVELS = 256
 _SHRINK = 8  # float32 bytes for one code byte
+FEW = 512  # codes up to which tables are not worth making
 _ROUNDS = 8
 _SAMPLE = 6_144  # 24 vectors a centroid
 _BLOCK = 256  # rows encoded at a time: their 256 scores each stay in the cache
 _WIDE_BLOCK = 4_096
-_LEADING = 2  # the coarse order reads this part of the bytes
 _FLOOR = 1e-5  # of the largest variance; below it a component is noise
 
 _T = TypeVar("_T", bound=np.generic)
+_R = TypeVar("_R")
 
 Vectors = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -60,6 +62,11 @@ class ProductCodec:
             sample: float32 (n, dim), n >= 256.
             width: bytes of a code; an eighth of float32 when None.
         """
+        return finished(cls.steps(sample, width=width, seed=seed))
+
+    @classmethod
+    def steps(cls, sample: Vectors, *, width: int | None = None, seed: int = 0) -> Generator[None, None, Self]:
+        """`fit`, a slice at a time."""
         dim = sample.shape[1]
         codes = max(1, 4 * dim // _SHRINK) if width is None else width
         if len(sample) < LEVELS or not 1 <= codes <= dim:
@@ -75,8 +82,11 @@ class ProductCodec:
         turn[:, there], stretch[there] = components[:, ::-1][:, order[there]], deviations[order[there]]
         turned = (sampled(sample, _SAMPLE, seed) - mean) @ turn * stretch
         groups = turned.reshape(len(turned), codes, -1).swapaxes(0, 1)
-        books = np.stack([_codebook(np.ascontiguousarray(group), random) for group in groups])
-        return cls(mean, turn, stretch, books)
+        books = list[Vectors]()
+        for group in groups:
+            books.append(_codebook(np.ascontiguousarray(group), random))
+            yield
+        return cls(mean, turn, stretch, np.stack(books))
 
     @property
     def dim(self) -> int:
@@ -110,13 +120,13 @@ class ProductCodec:
         return np.asarray(chosen.reshape(len(codes), -1) / self.stretch @ self.turn.T + self.mean, np.float32)
 
     def scores(self, query: Vectors, codes: Bytes) -> Vectors:
-        """Inner products of float32 (dim,) with what the codes stand for, by tables (asymmetric distance)."""
+        """Inner products of float32 (dim,) with what the codes stand for; of many by tables (asymmetric distance)."""
+        if len(codes) <= FEW:
+            chosen = self.books[np.arange(len(self.books), dtype=np.intp), codes].reshape(len(codes), -1)
+            return np.asarray(
+                chosen @ (query @ self.turn / self.stretch) + np.float32(query.dot(self.mean)), np.float32
+            )
         return looked_up(self._tables(query), codes) + np.float32(query.dot(self.mean))
-
-    def coarse(self, query: Vectors, codes: Bytes) -> Vectors:
-        """A cheap order: the groups of the strongest components only."""
-        leading = max(1, len(self.books) // _LEADING)
-        return looked_up(self._tables(query)[:leading], codes)
 
     def _tables(self, query: Vectors) -> Vectors:
         turned = (query @ self.turn / self.stretch).reshape(len(self.books), -1, 1)
@@ -132,6 +142,16 @@ def looked_up(tables: Vectors, codes: Bytes) -> Vectors:
         for table, column in zip(tables, columns, strict=True):
             total += table.take(column)
     return out
+
+
+def finished(steps: Generator[None, None, _R]) -> _R:
+    """What a generator returns once it has yielded for the last time."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: _R = end.value
+            return result
 
 
 def sampled(rows: NDArray[_T], size: int, seed: int) -> NDArray[_T]:

@@ -1,18 +1,18 @@
-"""What every vector index offers, and what a search returns."""
+"""What every vector index takes, and what a search returns."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ruvllm.errors import InputError
-from ruvllm.index.rows import Mask, floats
+from ruvllm.index.rows import floats
 from ruvllm.reprs import one_line
 
-__all__ = ["METRICS", "Hits", "Index", "checked_queries", "checked_recall", "pad"]
+__all__ = ["METRICS", "Hits", "checked_queries", "checked_recall", "pad"]
 
 METRICS = ("cosine", "dot")
 
@@ -29,58 +29,6 @@ class Hits(NamedTuple):
 
     def __repr__(self) -> str:
         return one_line(self)
-
-
-class Index(Protocol):
-    """Vectors in, ids and scores out.
-
-    Attributes:
-        dim: width of the vectors.
-        metric: "cosine" (stored and asked vectors are scaled to unit length) or "dot".
-        recall: recall@k that a search aims at when it names none; 1.0 means exact.
-    """
-
-    dim: int
-    metric: str
-    recall: float
-
-    def __len__(self) -> int:
-        """How many vectors can be found."""
-        ...
-
-    def add(self, ids: ArrayLike, vectors: ArrayLike) -> None:
-        """Add vectors, float32 (n, dim) under int64 (n,) ids; an id that is there is replaced.
-
-        Raises:
-            InputError: shapes that do not fit, an id twice, a vector that is not finite (or is zero, for cosine).
-        """
-        ...
-
-    def remove(self, ids: ArrayLike) -> int:
-        """Forget these ids; returns how many there were. Unknown ones are passed over."""
-        ...
-
-    def mask(self, ids: ArrayLike) -> Mask:
-        """A filter that lets these ids through, ready for many searches; a change of the index outdates it."""
-        ...
-
-    def search(
-        self, queries: ArrayLike, k: int = 10, *, filter: Mask | ArrayLike | None = None, recall: float | None = None
-    ) -> Hits:
-        """The k nearest to each of float32 (dim,) or (queries, dim).
-
-        Args:
-            filter: ids that may be found, or a `mask` of them.
-            recall: the share of the true k nearest to be found on average, 0 < recall <= 1.
-
-        Raises:
-            InputError: a query of another width or not finite, k below 1, a recall out of range, an outdated mask.
-        """
-        ...
-
-    def stats(self) -> dict[str, Any]:
-        """What it holds and how it searches."""
-        ...
 
 
 def checked_queries(queries: ArrayLike, dim: int, k: int, recall: float, *, unit: bool) -> NDArray[np.float32]:

@@ -90,13 +90,6 @@ class View:
         """Rows that can be found."""
         return self.size - self.dead
 
-    @property
-    def vectors(self) -> NDArray[np.float32]:
-        """float32 (size, dim); of a base, all of it is read."""
-        if self.base is None:
-            return self.tail
-        return np.concatenate([np.asarray(self.base[np.arange(len(self.base))], np.float32), self.tail])
-
     def take(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
         """float32 (len(rows), dim)."""
         if self.base is None:
@@ -190,11 +183,6 @@ class Rows:
         """uint8 (size,), 0 for a living row and 255 for a deleted one."""
         return self.view.penalty
 
-    @property
-    def vectors(self) -> NDArray[np.float32]:
-        """float32 (size, dim); of a base, all of it is read."""
-        return self.view.vectors
-
     def take(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
         """float32 (len(rows), dim)."""
         return self.view.take(rows)
@@ -279,6 +267,14 @@ class Rows:
             self._rows = None if rising else dict(zip(ids.tolist(), range(len(ids)), strict=True))
             self._show(len(live), 0, view.epoch + 1)
         return True
+
+    def rebase(self, base: Base) -> None:
+        """Take the first len(base) vectors, those of the base before and more, from elsewhere; rows do not move."""
+        with self.lock:
+            view = self.view
+            self._tail = self._tail[len(base) - view.size + len(view.tail) :].copy()
+            tail = self._tail[: view.size - len(base)]
+            self.view = View(view.version + 1, view.epoch, view.ids, view.penalty, view.dead, tail, base)
 
     def _show(self, size: int, dead: int, epoch: int | None = None) -> None:
         """Let readers see the first `size` rows."""

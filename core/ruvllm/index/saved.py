@@ -1,4 +1,4 @@
-"""A built `IvfIndex` as arrays and back, so that a large collection need not be sorted again when it is opened.
+"""A built `IvfIndex` or `HnswIndex` as arrays and back, so that a large collection opens without being built again.
 
 The vectors are not among them: whoever restores an index brings rows that hold them.
 """
@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ruvllm.index.hnsw import HnswIndex
+from ruvllm.index.hnsw.links import NONE
 from ruvllm.index.ivf import IvfIndex
 from ruvllm.index.recall import Lift, Sample
-from ruvllm.index.rows import Rows
+from ruvllm.index.rows import Rows, View
 from ruvllm.index.scan import ListScan, Plan
 from ruvllm.index.signs import PREFIX_WORDS, StagedCoder
 
-__all__ = ["pack", "unpack"]
+__all__ = ["pack", "unpack", "unpack_graph"]
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -37,8 +39,12 @@ _KINDS = {
 }
 
 
-def pack(index: IvfIndex) -> dict[str, NDArray[Any]] | None:
-    """What `unpack` needs, without deleted rows and in rising ids; None while there are no lists."""
+def pack(index: IvfIndex | HnswIndex) -> dict[str, NDArray[Any]] | None:
+    """What `unpack` needs, without deleted rows and in rising ids; None while there are no lists or links."""
+    if isinstance(index, HnswIndex):
+        with index.rows.lock:
+            view, links = index.rows.view, index.links
+        return None if links is None else _packed_graph(view, links)
     with index.rows.lock:
         view, scan, measured = index.snapshot()
         if scan is None:
@@ -81,6 +87,30 @@ def unpack(arrays: Arrays, rows: Rows, recall: float) -> IvfIndex:
     plans = {(int(k), float(r)): Plan(int(n), float(p), int(c)) for k, r, n, p, c in arrays["plans"].tolist()}
     index.know(sample, plans)
     return index
+
+
+def _packed_graph(view: View, links: NDArray[np.int32]) -> dict[str, NDArray[Any]]:
+    living = np.flatnonzero(view.penalty == 0)
+    old = living[view.ids[living].argsort(kind="stable")]
+    new = np.full(view.size + 1, NONE, np.int32)  # clipping takes NONE to the last
+    new[old] = np.arange(len(old))
+    return {"ids": view.ids[old], "links": new.take(links[old], mode="clip")}
+
+
+def unpack_graph(arrays: Arrays, rows: Rows, recall: float) -> HnswIndex:
+    """The graph over rows that hold exactly the packed ids, in their order.
+
+    Raises:
+        ValueError: the arrays do not fit each other or the rows.
+    """
+    ids, links = arrays.get("ids"), arrays.get("links")
+    if ids is None or links is None or ids.dtype != np.int64 or links.dtype != np.int32 or links.ndim != 2:
+        raise ValueError("ids or links are missing or of another type")
+    if ids.shape != rows.ids.shape or (ids != rows.ids).any() or len(links) != len(ids) or not links.shape[1]:
+        raise ValueError("the ids are not those of the rows")
+    if len(links) and (links.min() < 0 or links[links != NONE].max(initial=0) >= len(ids)):
+        raise ValueError("a link leads to a row that is not there")
+    return HnswIndex(rows.dim, "cosine", M=max(2, links.shape[1] // 2), recall=recall, rows=rows, links=links)
 
 
 def _packed_sample(sample: Sample | None, new: NDArray[np.int64], none: NDArray[np.float32]) -> dict[str, NDArray[Any]]:

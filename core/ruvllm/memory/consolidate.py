@@ -8,7 +8,6 @@ demands it, least valuable first, and then under the concept nearest to it.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -168,7 +167,7 @@ def _density(vectors: Vectors, alike: float) -> float:
 
 def _abstract(memory: MemoryStore, collection: str, ids: Ids, vectors: Vectors) -> Consolidated:
     """One concept for a cluster, or for what another process has left of it."""
-    there = _there(memory, ids)
+    there = np.isin(ids, list(memory.records.present(ids.tolist())))  # another process may have removed some
     ids, vectors = ids[there], vectors[there]
     if len(ids) < 2:
         return Consolidated(clusters=1)
@@ -188,16 +187,9 @@ def _middle(vectors: Vectors) -> Vectors:
     return mean / np.float32(length) if length > _TINY else vectors[0]  # what points every way has none
 
 
-def _there(memory: MemoryStore, ids: Ids) -> NDArray[np.bool_]:
-    """Which of these another process has not removed meanwhile."""
-    asked = json.dumps(ids.tolist())
-    found = memory.store.read("SELECT id FROM memories WHERE id IN (SELECT value FROM json_each(?))", (asked,))
-    return np.isin(ids, [row[0] for row in found])
-
-
 def _put_away(memory: MemoryStore, collection: str, ids: Ids, vectors: Vectors) -> Iterator[Consolidated]:
     """Archive what is like nothing else: under the concept nearest to it, or under loose concepts of its own."""
-    there = _there(memory, ids)
+    there = np.isin(ids, list(memory.records.present(ids.tolist())))  # another process may have removed some
     ids, vectors = ids[there], vectors[there]
     concepts = _concepts(memory, collection)
     filed = np.zeros(len(ids), bool)

@@ -8,19 +8,21 @@ between ids of the same file: {"source", "target", "kind", "weight"}; a hyperedg
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from ruvllm.errors import InputError
 from ruvllm.memory.memory import MemoryStore
-from ruvllm.memory.subgraph import Edge
+from ruvllm.memory.subgraph import EDGE_KINDS, Edge
 from ruvllm.state.record import Memory, read_metadata, row_of
 
-__all__ = ["export_lines", "import_lines"]
+__all__ = ["around", "export_lines", "import_lines"]
 
 _PAGE = 1_000
 _FIELDS = {"id", "text", "kind", "collection", "metadata", "quality"}
 _EDGE = {"source", "target", "kind", "weight"}
+_AROUND = 24  # memories shown around few
 _BINDING = {"members", "kind", "weight", "metadata"}
 _LONGEST = 8_000_000  # characters of a line
 _FIX = "give JSON lines as an export writes them"
@@ -73,6 +75,28 @@ def import_lines(
     finally:
         importing.keep()
     return importing.memories, importing.edges
+
+
+def around(memory: MemoryStore, ids: Sequence[int], hops: int = 1) -> dict[str, list[dict[str, Any]]]:
+    """What lies around some memories, as plain JSON types: "nodes", typed "edges" by id, and "hyperedges".
+
+    Among the edges a hyperedge is a star around its member that is nearest to these memories.
+
+    Args:
+        hops: edges away, 0 to 8.
+
+    Raises:
+        InputError: an unknown id, or hops out of range.
+    """
+    memory.records.flush()  # how often they were found
+    graph = memory.graph.expand(ids, hops, most=max(_AROUND, len(ids)))
+    away = dict(zip(graph.ids.tolist(), graph.hops.tolist(), strict=True))
+    nodes = [asdict(one) | {"hops": away[one.id]} for one in memory.records.get(list(away))]
+    ends = (graph.ids[graph.sources].tolist(), graph.ids[graph.targets].tolist())
+    rows = zip(*ends, graph.kinds.tolist(), graph.weights.tolist(), strict=True)
+    edges = [{"source": a, "target": b, "kind": EDGE_KINDS[kind], "weight": weight} for a, b, kind, weight in rows]
+    bindings = memory.graph.bindings(list(away)) if away else []
+    return {"nodes": nodes, "edges": edges, "hyperedges": [asdict(one) for one in bindings]}
 
 
 class _Import:

@@ -10,7 +10,7 @@ from operator import index
 from typing import Any
 
 from ruvllm.errors import InputError
-from ruvllm.memory.subgraph import EDGE_KINDS, Binding, Edge, Neighbour, Subgraph
+from ruvllm.memory.subgraph import EDGE_KINDS, Binding, Edge, EdgeKey, Neighbour, Subgraph
 from ruvllm.state.store import Store
 from ruvllm.text.surrogates import well_formed
 
@@ -114,6 +114,11 @@ _GONE_AND_BOUND = """
 SELECT (SELECT value FROM json_each(?) WHERE value NOT IN (SELECT id FROM memories) LIMIT 1),
     EXISTS (SELECT 1 FROM hyperedges)
 """
+# By how many values they take: a change and the key of a hyperedge or of an edge.
+_STRENGTHEN = {
+    2: "UPDATE hyperedges SET weight = max(0, min(1, weight + ?)) WHERE id = ?",
+    4: "UPDATE edges SET weight = max(0, min(1, weight + ?)) WHERE source = ? AND target = ? AND kind = ?",
+}
 _BINDINGS_OF = """
 SELECT id, kind, weight, metadata, (SELECT json_group_array(memory) FROM hyperedge_members WHERE hyperedge = id)
 FROM hyperedges WHERE id IN (
@@ -174,21 +179,20 @@ class Graph:
             sql = "DELETE FROM edges WHERE source = ? AND target = ? AND kind = ?"
             return db.execute(sql, _key(source, target, kind)).rowcount > 0
 
-    def strengthen(self, deltas: Mapping[tuple[int, int, str], float]) -> None:
-        """Add to the weights of edges (source, target, kind), within 0 and 1; all or none.
+    def strengthen(self, deltas: Mapping[EdgeKey, float] | Mapping[int, float] | Mapping[EdgeKey | int, float]) -> None:
+        """Add to the weights of edges (source, target, kind) and of hyperedges by id, within 0 and 1; all or none.
 
         Raises:
-            InputError: an edge is not there, or a delta is not a finite number.
+            InputError: one is not there, or a delta is not a finite number.
         """
-        rows = [(_finite(delta, "delta"), *_key(*edge)) for edge, delta in deltas.items()]
+        rows = [
+            (_finite(delta, "delta"), *((_id(key),) if isinstance(key, int) else _key(*key)))
+            for key, delta in deltas.items()
+        ]
         with self.store.write() as db:
             for row in rows:
-                changed = db.execute(
-                    "UPDATE edges SET weight = max(0, min(1, weight + ?)) WHERE source = ? AND target = ? AND kind = ?",
-                    row,
-                ).rowcount
-                if not changed:
-                    raise InputError(f"there is no edge {row[1:]}", field="edge", fix="link it first")
+                if not db.execute(_STRENGTHEN[len(row)], row).rowcount:
+                    raise InputError(f"there is no edge {row[1:]}", field="edge", fix="link or bind it first")
 
     def bind(
         self,

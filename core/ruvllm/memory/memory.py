@@ -10,23 +10,25 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.encoders.cache import LruCache
 from ruvllm.encoders.protocol import Encoder, Pause, no_pause, run_now
 from ruvllm.errors import InputError
 from ruvllm.index import AutoIndex, Hits, Mask
+from ruvllm.index.auto import GRAPHS
 from ruvllm.memory.attention.training import Trained
 from ruvllm.memory.filters import Filter
 from ruvllm.memory.graph import Graph
 from ruvllm.memory.opening import Opening, Progress
 from ruvllm.memory.ratings import Ratings
-from ruvllm.memory.records import Records
+from ruvllm.memory.records import Recent, Records
 from ruvllm.memory.surroundings import Surroundings, directed
+from ruvllm.memory.tiering import LEAST, PagedVectors, TieredVectors, retiered
+from ruvllm.options import MemoryConfig
 from ruvllm.reprs import one_line, shortened
 from ruvllm.state.record import Given, Memory, ids_of, memories_of, row_of
 from ruvllm.state.store import Store
 from ruvllm.text.surrogates import well_formed
 
-__all__ = ["Found", "Masks", "MemoryStore", "QueryAdapter", "Recent"]
+__all__ = ["Found", "Masks", "MemoryStore", "QueryAdapter"]
 
 _MOST = 64
 
@@ -67,41 +69,12 @@ class Masks:
         self._kept.clear()
 
 
-_MOST_RECENT = 2_000
-_LONGEST = 4_000  # characters of a text; longer ones are read each time
-
-
-class Recent:
-    """Memories by id, as the state file had them when they were last read or dropped.
-
-    Args:
-        records: reads those that are not at hand.
-    """
-
-    def __init__(self, records: Records) -> None:
-        self._records = records
-        self._known: LruCache[int, Memory] = LruCache(_MOST_RECENT)
-
-    def get(self, ids: Sequence[int]) -> list[Memory]:
-        """Those of these ids that are there, in the order asked; how often they were used may have grown since."""
-        found = {i: self._known.get(i) for i in ids}
-        missing = [i for i, memory in found.items() if memory is None]
-        for memory in self._records.get(missing) if missing else ():
-            found[memory.id] = memory
-            if len(memory.text) <= _LONGEST:
-                self._known.put(memory.id, memory)
-        return [memory for memory in found.values() if memory is not None]
-
-    def drop(self, ids: Iterable[int]) -> None:
-        """They were changed, or removed."""
-        for i in ids:
-            self._known.drop(i)
-
-
 _AT_HAND = 200  # memories added in one go that are kept at hand
 _HELPED = 0.5  # from which what helped answered
 _WIDE = 32  # hits that what answered is compared with: few hard ones alone teach little, and mislead where one is false
 _RATED = 10  # hits from which edges lead to what is rated
+_HALF_LIFE = 7 * 86_400.0  # seconds after which a use counts half
+_WORN = 0.25  # part of the rows that may be gone
 _SHELVES = 1_000  # open at a time, from which on the empty ones are let go
 
 
@@ -146,6 +119,7 @@ class MemoryStore:
         recall: recall@k of a search that names none.
         background: runs long index work, see `AutoIndex`.
         progress: told the memories sorted so far, and all, while the index of a large collection is first built.
+        options: the kind of index, and the size from which on vectors are compressed by use; None for the defaults.
     """
 
     def __init__(
@@ -158,13 +132,15 @@ class MemoryStore:
         recall: float = 0.95,
         background: Callable[[Callable[[], None]], Any] | None = None,
         progress: Progress | None = None,
+        options: MemoryConfig | None = None,
     ) -> None:
         self.encoder, self.store, self.recall, self.adapter = encoder, store, recall, adapter
         self.records, self.graph = Records(store), Graph(store)
         self.space = space or f"{encoder.name}-{encoder.dim}"
-        self._surroundings = Surroundings(self.records, self.graph, self.space, encoder.dim)
-        self.ratings = Ratings(self.records, self.graph, self._surroundings, self.space, encoder.dim)
-        self._opening = Opening(self.records, self.space, encoder.dim, recall, background, progress)
+        self.surroundings = Surroundings(self.records, self.graph, self.space, encoder.dim)
+        self.ratings = Ratings(self.records, self.graph, self.surroundings, self.space, encoder.dim)
+        self.options = options = options or MemoryConfig()
+        self._opening = Opening(self.records, self.space, encoder.dim, recall, background, progress, use=options.index)
         self._shelves: dict[str, AutoIndex] = {}
         self._masks, self._recent = Masks(self.records), Recent(self.records)
         self._revision = self.records.revision()
@@ -253,7 +229,7 @@ class MemoryStore:
         hits = self.nearest(vector, k, collection=collection, filter=filter, recall=recall)
         found = {i: (score, 0) for i, score in zip(hits.ids.tolist(), hits.scores.tolist(), strict=True)}
         if hops:
-            found = self._surroundings.best(vector, list(found), hops, k, collection=collection, filter=filter)
+            found = self.surroundings.best(vector, list(found), hops, k, collection=collection, filter=filter)
         self.records.touch(list(found))
         return [Found(memory, *found[memory.id]) for memory in self.records.get(list(found))]
 
@@ -409,9 +385,86 @@ class MemoryStore:
         self._changed_here()
 
     def stats(self) -> dict[str, Any]:
-        """Memories of each collection, and how the open ones are searched."""
+        """Memories of each collection, memories and bytes by tier, and how the open ones are searched."""
         shelves = {name: shelf.stats() for name, shelf in self._shelves.items()}
-        return {"space": self.space, "collections": self.records.counts(), "indexes": shelves}
+        return {"space": self.space, "collections": self.records.counts(), "tiers": self.tiers(), "indexes": shelves}
+
+    def tiers(self) -> dict[str, dict[str, dict[str, int]]]:
+        """Memories and bytes of each collection by tier; of "file" no vectors are held in memory."""
+        return {name: self._tiers(name, count) for name, count in self.records.counts().items()}
+
+    def auto_tier(self, collections: Iterable[str] | None = None) -> dict[str, dict[str, dict[str, int]]]:
+        """Compress vectors by how much their memories are used; the state file holds all of them whole.
+
+        Args:
+            collections: names; all that are large enough to gain when None. Smaller ones stay as they are.
+
+        Returns:
+            Memories and bytes by tier, of each collection.
+
+        Raises:
+            InputError: the index holds whole vectors.
+            StoreError: the file cannot be read.
+        """
+        return run_now(self.aauto_tier(collections))
+
+    async def aauto_tier(
+        self, collections: Iterable[str] | None = None, pause: Pause = no_pause, least: int = LEAST
+    ) -> dict[str, dict[str, dict[str, int]]]:
+        """`auto_tier`, awaited, of collections of so many memories or more."""
+        if self.options.index in GRAPHS:
+            fix = 'use memory.index = "auto" where vectors shall be compressed'
+            raise InputError(
+                f"an index of kind {self.options.index} holds whole vectors", field="memory.index", fix=fix
+            )
+        self.records.flush()  # how much each is used
+        counts = self.records.counts()
+        chosen = [name for name in counts if counts[name] >= least] if collections is None else list(collections)
+        for name in chosen:
+            if counts.get(name, 0) >= LEAST:
+                await self._retier(name, pause)
+        return {name: self._tiers(name, counts.get(name, 0)) for name in chosen}
+
+    async def compare_indexes(self, pause: Pause = no_pause) -> list[str]:
+        """Find out whether a compiled graph is faster, of the open collections where that may be; returns their names.
+
+        See `AutoIndex.compare`.
+        """
+        due = [name for name, shelf in self._shelves.items() if shelf.due_to_compare()]
+        for name in due:
+            await self._shelves[name].compare(pause)
+        return due
+
+    async def _retier(self, collection: str, pause: Pause) -> None:
+        self._refresh()
+        shelf = self._shelf(collection)
+        if shelf.rows.view.base is not None and shelf.rows.view.dead > _WORN * shelf.rows.size:
+            del self._shelves[collection]  # rows of a base stay until the collection is opened again
+            self._masks.clear()
+            shelf = self._shelf(collection)
+        epoch, heat = shelf.rows.view.epoch, self.records.heat(collection, _HALF_LIFE)
+        tiered = await retiered(shelf.rows, *heat, self.store, pause)
+        if tiered is None or shelf.rows.view.epoch != epoch or self._shelves.get(collection) is not shelf:
+            return
+        shelf.rebase(tiered)
+        self.store.flush()
+        self._opening.save_tiers(collection, tiered, shelf.rows, self._revision)
+
+    def _tiers(self, collection: str, size: int) -> dict[str, dict[str, int]]:
+        """Memories and bytes of a collection by tier."""
+        shelf = self._shelves.get(collection)
+        if shelf is None:
+            return self._opening.tiers(collection, size)
+        view = shelf.rows.view
+        if not isinstance(view.base, TieredVectors):
+            paged = isinstance(view.base, PagedVectors)
+            return {"file" if paged else "f32": {"count": view.living, "bytes": 0 if paged else view.tail.nbytes}}
+        tiers = view.base.stats()
+        tiers["f32"] = {
+            "count": tiers["f32"]["count"] + len(view.tail),
+            "bytes": tiers["f32"]["bytes"] + view.tail.nbytes,
+        }
+        return tiers
 
     def flush(self) -> None:
         """Write down everything that waits."""

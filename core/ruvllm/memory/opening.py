@@ -18,76 +18,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.errors import REEMBED, REPAIR, StoreError
-from ruvllm.index import AutoIndex, IvfIndex, Rows
-from ruvllm.index.saved import pack, unpack
+from ruvllm.errors import REEMBED, StoreError
+from ruvllm.index import AutoIndex, HnswIndex, IvfIndex, Rows
+from ruvllm.index.auto import GRAPHS
+from ruvllm.index.saved import pack, unpack, unpack_graph
 from ruvllm.memory.records import Records
-from ruvllm.state.record import LITTLE
-from ruvllm.state.store import Store
+from ruvllm.memory.tiering import PagedVectors, TieredVectors
 
-__all__ = ["Opening", "PagedVectors", "Progress", "SavedArrays"]
-
-_SPREAD = 2  # ids in a range, for each one wanted, up to which the range is read
+__all__ = ["Opening", "Progress", "SavedArrays"]
 
 Ids = NDArray[np.int64]
-
-
-class PagedVectors:
-    """Rows of unit vectors; what has been removed from the file reads as zeros, which no search finds near.
-
-    Args:
-        store: the state file.
-        ids: int64 (n,) rising, the memory behind each row.
-        dim: width of the vectors.
-    """
-
-    def __init__(self, store: Store, ids: Ids, dim: int) -> None:
-        self._store, self._ids, self.dim = store, ids, dim
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def __getitem__(self, rows: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
-        """float32 (len(rows), dim). Raises StoreError when one is damaged."""
-        asked = self._ids[rows]
-        order = asked.argsort()  # the file is read in its own order
-        ids = asked[order]
-        found = self._found(ids)
-        width = self.dim * LITTLE.itemsize
-        if any(len(data) != width for _, data in found):
-            raise _damaged()
-        read = np.frombuffer(b"".join([data for _, data in found]), LITTLE).reshape(len(found), self.dim)
-        lengths = np.sqrt(np.einsum("ij,ij->i", read, read))
-        if not np.isfinite(lengths).all():
-            raise _damaged()
-        out = np.zeros((len(ids), self.dim), np.float32)
-        if len(found) < len(ids):
-            order = order[np.isin(ids, np.fromiter((i for i, _ in found), np.int64, len(found)))]
-        out[order] = read / np.maximum(lengths, np.finfo(np.float32).tiny)[:, None]
-        return out
-
-    def _found(self, ids: Ids) -> list[tuple[int, bytes]]:
-        """Id and bytes of those of rising ids that are there, rising."""
-        if not len(ids):
-            return []
-        first, last = int(ids[0]), int(ids[-1])
-        if len(ids) > 1 and last - first < _SPREAD * len(ids):
-            found = self._store.read("SELECT id, data FROM vectors WHERE id BETWEEN ? AND ? ORDER BY id", (first, last))
-            if len(found) > len(ids):  # some are another collection's
-                wanted = set(ids.tolist())
-                found = [row for row in found if row[0] in wanted]
-            return found
-        # CROSS keeps SQLite to this order: a look-up for each id.
-        return self._store.read(
-            "SELECT v.id, v.data FROM json_each(?) j CROSS JOIN vectors v ON v.id = j.value",
-            (json.dumps(ids.tolist()),),
-        )
-
-
-def _damaged() -> StoreError:
-    return StoreError("a vector is damaged", field="state", fix=REPAIR)
-
-
 _FORMAT = 1
 _HEADER = "index.json"
 _MOST_HEADER = 1 << 20
@@ -127,6 +67,11 @@ class SavedArrays:
             return False
         self._tidy(old, {entry["file"] for entry in files.values()})
         return True
+
+    def facts(self) -> dict[str, Any]:
+        """What was saved about the arrays, none of which is read; empty where there is nothing."""
+        content = self._header()
+        return {} if content is None else dict(content["facts"])
 
     def read(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]] | None:
         """Facts and arrays; None when anything is missing, damaged or of another format."""
@@ -191,6 +136,8 @@ def _remove(path: Path) -> None:
 Progress = Callable[[int, int], None]
 
 _LARGE = 50_000  # memories from which an index is saved
+_TIERS = "-tiers"  # what is added to the name of an index's folder
+_LARGE_GRAPH = 2_000  # the same of a graph, which takes longer to build
 _PAGED = 200_000  # memories from which their vectors stay in the file
 _MOVED = 0.05  # share of the memories that has to have changed before it is saved again
 _PROBES = 64  # memories whose checksums tell whether this is still the file that the index was saved beside
@@ -221,6 +168,7 @@ class Opening:
         background: runs long index work, see `AutoIndex`.
         progress: told the rows sorted so far, and all, while a large index is built.
         large, paged: memories from which an index is saved, and from which vectors stay in the file.
+        use: the kind of index, see `AutoIndex`.
     """
 
     def __init__(
@@ -233,10 +181,11 @@ class Opening:
         progress: Progress | None = None,
         large: int = _LARGE,
         paged: int = _PAGED,
+        use: str = "auto",
     ) -> None:
         self._records, self._space, self._dim, self._recall = records, space, dim, recall
         self._background, self._progress = background, progress
-        self._large, self._paged = large, paged
+        self._large, self._paged, self._use = min(large, _LARGE_GRAPH) if use == "hnsw" else large, paged, use
         self._seen: dict[str, _Seen] = {}
         path = records.store.path
         self._root = None if path == ":memory:" or sys.platform == "emscripten" else Path(f"{path}.index")
@@ -248,18 +197,22 @@ class Opening:
             StoreError: the file cannot be read, or all its memories of this collection are of other encoders.
         """
         size, saved = self._records.size(collection), self._saved(collection)
-        index: IvfIndex | None = None
+        index: IvfIndex | HnswIndex | None = None
         if saved is not None and size >= self._large:
             index = self._restored(collection, size, saved)
             if index is not None:
                 self._seen[collection] = _state(index)
-            elif size >= self._paged:
-                rows = self._rows(self._records.ids(collection, self._space))
+            elif size >= self._paged and self._use in ("auto", "ivf"):
+                rows = self._rows(collection, self._records.ids(collection, self._space), paged=True)
                 index = IvfIndex(self._dim, recall=self._recall, rows=rows, progress=self._progress)
-        whole = self._read(collection) if index is None else None
+        whole = None
+        if index is None:
+            whole = self._rows(collection, self._records.ids(collection, self._space), paged=False)
         if size and not len(index if index is not None else whole or ()):
             raise self._of_another(collection, size)
-        return AutoIndex(self._dim, recall=self._recall, rows=whole, index=index, background=self._background)
+        return AutoIndex(
+            self._dim, recall=self._recall, rows=whole, index=index, background=self._background, use=self._use
+        )
 
     def _of_another(self, collection: str, size: int) -> StoreError:
         spaces = self._records.store.read(
@@ -274,7 +227,7 @@ class Opening:
     def save(self, collection: str, shelf: AutoIndex, revision: int) -> bool:
         """Keep a large index that has changed much since; True if it did. Everything in it must be on disk."""
         index, saved = shelf.index, self._saved(collection)
-        if saved is None or not isinstance(index, IvfIndex) or len(index) < self._large:
+        if saved is None or not isinstance(index, IvfIndex | HnswIndex) or len(index) < self._large:
             return False
         now, before = _state(index), self._seen.get(collection)
         if before is not None and now.moved(before) <= _MOVED * now.size:
@@ -283,43 +236,67 @@ class Opening:
         if arrays is None:
             return False
         ids = arrays["ids"]
-        facts = {
-            "space": self._space,
-            "collection": collection,
-            "dim": self._dim,
-            "revision": revision,
-            "rows": len(ids),
-            "elsewhere": self._records.size(collection) - len(ids),
-            "probes": self._probes(ids),
-        }
+        elsewhere = self._records.size(collection) - len(ids)
+        facts = self._facts(collection, revision, ids) | {"kind": index.kind, "elsewhere": elsewhere}
         self._seen[collection] = now  # where it cannot be written, it is not tried every time
         return saved.write(facts, arrays)
 
-    def _saved(self, collection: str) -> SavedArrays | None:
+    def save_tiers(self, collection: str, tiered: TieredVectors, rows: Rows, revision: int) -> bool:
+        """Write the tiers of a collection's vectors beside the state file, to be taken up when it is next opened."""
+        saved, view = self._saved(collection, _TIERS), rows.view
+        if saved is None:
+            return False
+        living = np.flatnonzero(view.penalty[: len(tiered)] == 0).astype(np.int64)
+        living = living[view.ids[living].argsort(kind="stable")]
+        facts = self._facts(collection, revision, view.ids[living]) | {"tiers": tiered.stats()}
+        return saved.write(facts, {"ids": view.ids[living], **tiered.packed(living)})
+
+    def tiers(self, collection: str, size: int) -> dict[str, dict[str, int]]:
+        """Memories and bytes by tier of a collection of this size that is not open, as they were saved."""
+        saved = self._saved(collection, _TIERS)
+        facts = {} if saved is None else saved.facts()
+        if self._fits(facts, collection) and isinstance(facts.get("tiers"), dict):
+            return dict(facts["tiers"])
+        paged = size >= self._paged and self._root is not None and self._use in ("auto", "ivf")
+        return {"file" if paged else "f32": {"count": size, "bytes": 0 if paged else 4 * self._dim * size}}
+
+    def _facts(self, collection: str, revision: int, ids: Ids) -> dict[str, Any]:
+        """What tells later whether arrays about these memories are of this file."""
+        of = {"space": self._space, "collection": collection, "dim": self._dim}
+        return of | {"revision": revision, "rows": len(ids), "probes": self._probes(ids)}
+
+    def _fits(self, facts: Mapping[str, Any], collection: str) -> bool:
+        """Whether facts are of this collection of this file, as far as can be told without their arrays."""
+        of = {"space": self._space, "collection": collection, "dim": self._dim}
+        revision = facts.get("revision")
+        named = all(facts.get(key) == value for key, value in of.items())
+        return named and isinstance(revision, int) and revision <= self._records.revision()
+
+    def _saved(self, collection: str, part: str = "") -> SavedArrays | None:
         if self._root is None:
             return None
         name = sha256(f"{self._space}\0{collection}".encode()).hexdigest()[:16]
-        return SavedArrays(self._root / name)
+        return SavedArrays(self._root / (name + part))
 
-    def _restored(self, collection: str, size: int, saved: SavedArrays) -> IvfIndex | None:
+    def _restored(self, collection: str, size: int, saved: SavedArrays) -> IvfIndex | HnswIndex | None:
         """What was saved, brought up to the file; None unless it fits in every respect."""
         found = saved.read()
         if found is None:
             return None
         facts, arrays = found
-        wanted = {"space": self._space, "collection": collection, "dim": self._dim, "rows": len(arrays.get("ids", ()))}
-        if any(facts.get(key) != value for key, value in wanted.items()):
+        elsewhere, kind = facts.get("elsewhere"), "hnsw" if self._use == "hnsw" else "ivf"
+        if not self._fits(facts, collection) or facts.get("rows") != len(arrays.get("ids", ())):
             return None
-        revision, elsewhere = facts.get("revision"), facts.get("elsewhere")
-        if not isinstance(revision, int) or not isinstance(elsewhere, int) or revision > self._records.revision():
+        if not isinstance(elsewhere, int) or facts.get("kind") != kind or self._use not in ("auto", kind):
             return None
-        there, gone = self._records.changed(revision)
+        there, gone = self._records.changed(facts["revision"])
         left = [i for i, of, archived in there if archived or of != collection]
         try:
             ids = arrays["ids"]
             if self._probes(ids, gone) != self._kept(facts.get("probes"), gone):
                 return None
-            index = unpack(arrays, self._rows(ids), self._recall)
+            rows = self._rows(collection, ids, paged=len(ids) >= self._paged and kind == "ivf")
+            index = (unpack_graph if kind == "hnsw" else unpack)(arrays, rows, self._recall)
         except (ValueError, TypeError, IndexError):
             return None
         index.remove(np.array(gone + left, np.int64))
@@ -343,23 +320,39 @@ class Opening:
         missing = set(gone)
         return [pair for pair in probes if pair[0] not in missing]
 
-    def _rows(self, ids: NDArray[np.int64]) -> Rows:
-        """Rows over the file, or read whole where there are not too many."""
-        vectors = PagedVectors(self._records.store, ids, self._dim)
-        if len(ids) >= self._paged:
-            return Rows(self._dim, unit=True, base=vectors, base_ids=ids)
-        whole = np.empty((len(ids), self._dim), np.float32)
-        for start in range(0, len(ids), _CHUNK):
-            whole[start : start + _CHUNK] = vectors[np.arange(start, min(start + _CHUNK, len(ids)))]
-        return Rows(self._dim, unit=True, base=whole, base_ids=ids)
+    def _rows(self, collection: str, ids: Ids, *, paged: bool) -> Rows:
+        """The vectors of memories: by tier where they were, else over the file or in memory.
 
-    def _read(self, collection: str) -> Rows:
+        Those of memories that are gone point anywhere.
+        """
+        vectors = PagedVectors(self._records.store, ids, self._dim)
+        tiered = self._tiered(collection, vectors)
+        if tiered is not None or paged:
+            return Rows(self._dim, unit=True, base=vectors if tiered is None else tiered, base_ids=ids)
         rows = Rows(self._dim, unit=True)
-        for ids, joined in self._records.chunks(collection, self._space):
-            rows.add(ids, np.frombuffer(joined, "<f4").reshape(len(ids), -1))
+        for start in range(0, len(ids), _CHUNK):
+            part = vectors[np.arange(start, min(start + _CHUNK, len(ids)))]
+            part[~part.any(1), 0] = 1
+            rows.add(ids[start : start + _CHUNK], part)
         return rows
 
+    def _tiered(self, collection: str, vectors: PagedVectors) -> TieredVectors | None:
+        """The tiers that were saved, for these vectors; None unless they fit in every respect."""
+        saved = self._saved(collection, _TIERS)
+        found = None if saved is None else saved.read()
+        if found is None or not self._fits(found[0], collection) or self._use in GRAPHS:
+            return None
+        facts, arrays = found
+        try:
+            ids = arrays["ids"]
+            gone = self._records.changed(facts["revision"])[1]
+            if len(ids) != facts.get("rows") or self._probes(ids, gone) != self._kept(facts.get("probes"), gone):
+                return None
+            return TieredVectors.unpacked(arrays, ids, vectors, vectors.ids)
+        except (ValueError, TypeError, IndexError, KeyError):
+            return None
 
-def _state(index: IvfIndex) -> _Seen:
+
+def _state(index: IvfIndex | HnswIndex) -> _Seen:
     view = index.rows.view
     return _Seen(view.epoch, view.size, view.dead)

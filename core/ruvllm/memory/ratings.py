@@ -76,6 +76,7 @@ class Ratings:
         with self._store.write():
             self._records.rate(gains)
             self._graph.strengthen(self.led(hits, gains))
+            self._graph.strengthen(self.bound(hits, gains))
             self.keep(vector, rated)
 
     def keep(self, vector: NDArray[np.float32], relevance: Mapping[int, float], request: str = "") -> None:
@@ -103,8 +104,19 @@ class Ratings:
             lambda _: {"space": self._space, "vector": base64_of(vector), "relevance": told},
         )
 
+    def bound(self, hits: list[int], rated: Mapping[int, float]) -> dict[int, float]:
+        """Of each hyperedge that joins hits with other rated memories, by id, what these were rated.
+
+        Args:
+            rated: id -> what an edge that led there gains.
+        """
+        others = rated.keys() - set(hits)
+        found = self._graph.bindings(sorted(others)) if hits and others else []
+        joining = [one for one in found if not set(hits).isdisjoint(one.members)]
+        return {one.id: sum(rated[i] for i in others.intersection(one.members)) for one in joining}
+
     def led(self, hits: list[int], rated: Mapping[int, float]) -> dict[tuple[int, int, str], float]:
-        """Of each edge on the heaviest ways from hits to rated memories, what these were rated; hyperedges have none.
+        """Of each edge on the heaviest ways from hits to rated memories, what these were rated.
 
         Args:
             rated: id -> what an edge that led there gains.

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ruvllm.encoders.cache import LruCache
 from ruvllm.errors import REPAIR, InputError, StoreError
 from ruvllm.memory.filters import Filter, compile_filter
 from ruvllm.state.record import LITTLE, Memory, checksum, read_metadata, row_of
 from ruvllm.state.store import Store
 
-__all__ = ["Records"]
+__all__ = ["Recent", "Records"]
 
 _COLUMNS = "id, collection, kind, text, metadata, quality, accesses, created, accessed, archived"
-_CHUNK = 4_096
 _IDS = 65_536
+_MOST_RECENT = 2_000
+_LONGEST = 4_000  # characters of a text; longer ones are read each time
 
 
 class Records:
@@ -94,19 +96,6 @@ class Records:
             (collection, *values),
         )
         return np.fromiter((row[0] for row in found), np.int64, len(found))
-
-    def chunks(self, collection: str, space: str, after: int = 0) -> Iterator[tuple[NDArray[np.int64], bytes]]:
-        """Ids and joined vector bytes of a collection in rising id, a few thousand at a time."""
-        while True:
-            rows = self.store.read(
-                "SELECT m.id, v.data FROM memories m JOIN vectors v USING (id)"
-                " WHERE m.collection = ? AND NOT m.archived AND v.space = ? AND m.id > ? ORDER BY m.id LIMIT ?",
-                (collection, space, after, _CHUNK),
-            )
-            if not rows:
-                return
-            yield np.fromiter((row[0] for row in rows), np.int64, len(rows)), b"".join([row[1] for row in rows])
-            after = rows[-1][0]
 
     def revision(self) -> int:
         """The number of the last change, this process's or another's."""
@@ -195,6 +184,28 @@ class Records:
             parts.append(np.fromiter((row[0] for row in rows), np.int64, len(rows)))
             after = rows[-1][0]
 
+    def heat(self, collection: str, half_life: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """int64 ids of a collection's memories in the index, rising, and how much each is used.
+
+        Args:
+            half_life: seconds without a use after which accesses count half.
+        """
+        ids, accesses, ages = [np.empty(0, np.int64)], [np.empty(0)], [np.empty(0)]
+        after = 0
+        while True:
+            rows = self.store.read(
+                "SELECT id, accesses, (julianday('now') - 2440587.5) * 86400.0 - accessed FROM memories"
+                " WHERE collection = ? AND NOT archived AND id > ? ORDER BY id LIMIT ?",
+                (collection, after, _IDS),
+            )
+            if not rows:
+                age = np.maximum(np.concatenate(ages), 0.0) / half_life
+                return np.concatenate(ids), np.concatenate(accesses) * 2.0**-age
+            ids.append(np.fromiter((row[0] for row in rows), np.int64, len(rows)))
+            accesses.append(np.fromiter((row[1] for row in rows), np.float64, len(rows)))
+            ages.append(np.fromiter((row[2] for row in rows), np.float64, len(rows)))
+            after = rows[-1][0]
+
     def in_space(self, ids: NDArray[np.int64], space: str) -> NDArray[np.int64]:
         """Those of these ids whose vectors are of a space, rising."""
         found = self.store.read(
@@ -247,3 +258,30 @@ class Records:
         except ValueError:
             raise StoreError(f"the metadata of memory {i} are damaged", field="state", fix=REPAIR) from None
         return Memory(text, kind, collection, known, quality, i, accesses, created, accessed, bool(archived))
+
+
+class Recent:
+    """Memories by id, as the state file had them when they were last read or dropped.
+
+    Args:
+        records: reads those that are not at hand.
+    """
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self._known: LruCache[int, Memory] = LruCache(_MOST_RECENT)
+
+    def get(self, ids: Sequence[int]) -> list[Memory]:
+        """Those of these ids that are there, in the order asked; how often they were used may have grown since."""
+        found = {i: self._known.get(i) for i in ids}
+        missing = [i for i, memory in found.items() if memory is None]
+        for memory in self._records.get(missing) if missing else ():
+            found[memory.id] = memory
+            if len(memory.text) <= _LONGEST:
+                self._known.put(memory.id, memory)
+        return [memory for memory in found.values() if memory is not None]
+
+    def drop(self, ids: Iterable[int]) -> None:
+        """They were changed, or removed."""
+        for i in ids:
+            self._known.drop(i)

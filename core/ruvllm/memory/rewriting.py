@@ -15,7 +15,7 @@ from ruvllm.memory.conversations import Conversations, session_from
 from ruvllm.memory.graph import Graph
 from ruvllm.memory.ratings import insert_rating
 from ruvllm.memory.records import Records
-from ruvllm.memory.subgraph import Edge
+from ruvllm.memory.subgraph import Edge, EdgeKey
 from ruvllm.state.agents import insert_agents
 from ruvllm.state.record import LITTLE, Memory
 from ruvllm.state.schema import GUESTS
@@ -83,6 +83,11 @@ def _turn(store: Store, of: Mapping[str, Any]) -> None:
     there.put_turns([one])
 
 
+def _edge(key: Any) -> EdgeKey | int:
+    """An edge's key, or a hyperedge's id, as JSON gives them."""
+    return key if isinstance(key, int) else (int(key[0]), int(key[1]), str(key[2]))
+
+
 def _vector(of: Mapping[str, Any]) -> Any:
     return np.frombuffer(b64decode(of["vector"]), LITTLE)
 
@@ -90,7 +95,7 @@ def _vector(of: Mapping[str, Any]) -> Any:
 _WRITERS: dict[str, Callable[[Store, Mapping[str, Any]], object]] = {
     "memory": _memory,
     "edge": lambda store, of: Graph(store).link(**of),
-    "weight": lambda store, of: Graph(store).strengthen({(of["source"], of["target"], of["kind"]): of["change"]}),
+    "weight": lambda store, of: Graph(store).strengthen({_edge(of["edge"]): of["change"]}),
     "quality": lambda store, of: Records(store).rate({of["id"]: of["change"]}),
     "accesses": lambda store, of: Records(store).count_accesses([(of["id"], of["count"])]),
     "rating": lambda store, of: insert_rating(store, of["space"], _vector(of), of["relevance"]),

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from ruvllm.errors import InputError
 from ruvllm.reprs import one_line
 
-__all__ = ["EDGE_KINDS", "Binding", "Edge", "Neighbour", "Subgraph"]
+__all__ = ["EDGE_KINDS", "AttentionSummary", "Binding", "Edge", "EdgeKey", "Neighbour", "Subgraph"]
 
 EDGE_KINDS = ("Cites", "Follows", "SameTopic", "AgentStep", "Derived", "Contains")  # FEATURES.md M3
+EdgeKey = tuple[int, int, str]  # source, target, kind
 _PLACES = {kind: place for place, kind in enumerate(EDGE_KINDS)}
 
 
@@ -133,6 +134,27 @@ class Subgraph:
         inside = keep[self.sources] & keep[self.targets]
         sources, targets = (rows[ends[inside]].astype(np.int64) for ends in (self.sources, self.targets))
         return Subgraph(self.ids[keep], self.hops[keep], sources, targets, self.kinds[inside], self.weights[inside])
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionSummary:
+    """Where an answer comes from.
+
+    Attributes:
+        ranked: (id of a memory, its share of the answer), largest first; the shares sum to 1.
+        entropy: of the shares, in nats; 0 when one memory gives all.
+        mean: share of a memory.
+        gini: 0 when all give alike, towards 1 when few give all.
+        influence: what came along edges of each kind, and from the memories "Self"; sums to 1.
+    """
+
+    ranked: tuple[tuple[int, float], ...]
+    entropy: float
+    mean: float
+    gini: float
+    influence: Mapping[str, float]
+
+    __repr__ = one_line
 
 
 def _place(kind: str) -> int:

@@ -1,390 +1,386 @@
-"""Vectors kept as precisely as they are used: float32 while hot, a bit for a number when cold.
+"""Vectors in memory as precisely as they are used: float32 while hot, a bit for a number when cold.
 
-By the share of entries that are used less: above 80 % f32, from 40 % f16, from 10 % pq8, below that binary.
-What the small codes lose, the stored originals bring back: they rescore the nearest candidates of a search, and
-a code that is used again is taken back up from them. Without originals codes can only get smaller, and a search
-says what recall is left.
+By how many memories of a collection are used less: from 80 % f32, from 40 % f16, from 10 % pq8, below that binary.
+All vectors stay whole in the state file. What the small codes lose is measured when they are learnt; a search reads
+those memories from the file that the measured error leaves a chance, so that its scores are always the true ones.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import json
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from ruvllm.errors import InputError
-from ruvllm.index.codecs import CODECS, nearest
-from ruvllm.index.pq import Vectors, sampled
-from ruvllm.index.protocol import checked_queries
-from ruvllm.index.rows import Rows, checked_ids, grown
+from ruvllm.errors import REPAIR, StoreError
+from ruvllm.index.codecs import CODECS, BinaryCodec, Codec, ProductCodec
+from ruvllm.index.pq import sampled
+from ruvllm.index.rows import Base, Rows
 from ruvllm.index.select import best
-from ruvllm.memory.shelf import Shelf, measured_loss
-from ruvllm.reprs import one_line
+from ruvllm.state.record import LITTLE
+from ruvllm.state.store import Store
 
-__all__ = ["BANDS", "Heat", "Originals", "TierHits", "TieredVectors"]
+__all__ = ["BANDS", "FILE", "LEAST", "PagedVectors", "TieredVectors", "graded", "retiered"]
 
-_FAR = 64.0  # half-lives after which counts are brought back to the size of the present
-_NEVER = 1_000.0  # half-lives that leave nothing
+BANDS = {"f32": 0.8, "f16": 0.4, "pq8": 0.1, "binary": 0.0}  # least part of the memories that are used less
+_LOSSY = 2  # the first tier whose codes are not as good as vectors
+FILE = len(BANDS)  # the tier of what the file alone holds
+LEAST = 2_048  # memories below which there is nothing to gain, and too little to learn codes from
+_FEW = 64  # vectors that are read from the file without looking at their codes
+_MOVED = 0.01  # part of the rows that has to be elsewhere than it belongs before any is moved
+_MARGIN = 0.03  # how far beyond its band a memory has to be before it moves
+_SPREAD = 2  # ids in a range, for each one wanted, up to which the range is read
+_SAMPLE = 10_000  # to learn from; as many others are measured, since what was learnt from looks better than it is
+_RELEARN = 4  # codes are learnt again when there are so many times as many memories, until the sample is full
+_BLOCK = 1_024  # vectors coded between two pauses
+_QUERIES, _NEAR = 128, 100  # vectors searched for when errors are measured, and neighbours of each
+_CERTAIN = 0.995  # part of the neighbours whose error lies within the slack
+
+Ids = NDArray[np.int64]
+Vectors = NDArray[np.float32]
+T = TypeVar("T")
 
 
-class Heat:
-    """Decayed counts of rows.
+class PagedVectors:
+    """Rows of unit vectors in the state file; what has been removed reads as zeros, which no search finds near.
 
     Args:
-        half_life: seconds after which a use counts half.
-        start: the present, in seconds.
-
-    Attributes:
-        marks: counts that others compare with, which fade along.
+        store: the state file.
+        ids: int64 (n,), the memory behind each row.
+        dim: width of the vectors.
     """
 
-    def __init__(self, half_life: float, start: float) -> None:
-        self.half_life, self.epoch = half_life, start
-        self._counts = np.empty(0, np.float64)
-        self.marks = np.empty(0, np.float64)
-        self.size = 0
+    def __init__(self, store: Store, ids: Ids, dim: int) -> None:
+        self._store, self.ids, self.dim = store, ids, dim
 
-    @property
-    def counts(self) -> NDArray[np.float64]:
-        """float64 (size,), comparable with each other only."""
-        return self._counts[: self.size]
+    def __len__(self) -> int:
+        return len(self.ids)
 
-    def one(self, now: float) -> float:
-        """What a use counts now. A clock that goes back counts little, and harms nothing."""
-        ages = (now - self.epoch) / self.half_life
-        if ages > _FAR:
-            faded = 2.0 ** -min(ages, _NEVER)
-            self._counts *= faded
-            self.marks = self.marks * faded
-            self.epoch, ages = now, 0.0
-        return float(2.0 ** max(ages, -_FAR))
-
-    def append(self, count: int, heat: float) -> None:
-        """So many new rows."""
-        self._counts = grown(self._counts, self.size + count)
-        self._counts[self.size : self.size + count] = heat
-        self.size += count
-
-    def use(self, rows: NDArray[np.int64], now: float) -> None:
-        """Count a use of each row; a row may come more than once."""
-        weight = self.one(now)
-        np.add.at(self._counts, rows, weight)
-
-    def keep(self, rows: NDArray[np.int64]) -> None:
-        """Only these rows, in this order."""
-        self._counts = self._counts[rows]
-        self.size = len(rows)
-
-    def shares(self) -> NDArray[np.float64]:
-        """Of each row, the share of all rows that are colder: 0 to 1; of equals the older is the colder."""
-        out = np.empty(self.size)
-        out[self.counts.argsort(kind="stable")] = (np.arange(self.size) + 0.5) / max(self.size, 1)
+    def __getitem__(self, rows: NDArray[np.integer[Any]]) -> Vectors:
+        """float32 (len(rows), dim). Raises StoreError when one is damaged."""
+        unordered = self.ids[rows]
+        order = unordered.argsort()  # the file is read in its order
+        ids = unordered[order]
+        found = self._found(ids)
+        width = self.dim * LITTLE.itemsize
+        if any(len(data) != width for _, data in found):
+            raise _damaged()
+        read = np.frombuffer(b"".join([data for _, data in found]), LITTLE).reshape(len(found), self.dim)
+        lengths = np.sqrt(np.einsum("ij,ij->i", read, read))
+        if not np.isfinite(lengths).all():
+            raise _damaged()
+        out = np.zeros((len(ids), self.dim), np.float32)
+        if len(found) < len(ids):
+            order = order[np.isin(ids, np.fromiter((i for i, _ in found), np.int64, len(found)))]
+        out[order] = read / np.maximum(lengths, np.finfo(np.float32).tiny)[:, None]
         return out
 
+    def _found(self, ids: Ids) -> list[tuple[int, bytes]]:
+        """Id and bytes of those of rising ids that are there, rising."""
+        if not len(ids):
+            return []
+        first, last = int(ids[0]), int(ids[-1])
+        if len(ids) > 1 and last - first < _SPREAD * len(ids):
+            found = self._store.read("SELECT id, data FROM vectors WHERE id BETWEEN ? AND ? ORDER BY id", (first, last))
+            if len(found) > len(ids):  # some are another collection's
+                wanted = set(ids.tolist())
+                found = [row for row in found if row[0] in wanted]
+            return found
+        # CROSS keeps SQLite to this order: a look-up for each id.
+        return self._store.read(
+            "SELECT v.id, v.data FROM json_each(?) j CROSS JOIN vectors v ON v.id = j.value",
+            (json.dumps(ids.tolist()),),
+        )
 
-BANDS = {"f32": 0.8, "f16": 0.4, "pq8": 0.1, "binary": 0.0}  # least share of colder entries
 
-_WEEK = 7 * 86_400.0
-_LEAST = 1_024  # entries below which there is nothing to gain, and too little to learn codes from
-_SAMPLE = 10_000  # to learn from; as many others are measured, since what was learnt from looks better than it is
-_RELEARN = 4  # codes are learnt again when there are so many times as many entries, until the sample is full
-
-Rows64 = NDArray[np.int64]
-Originals = Callable[[Rows64], Vectors]
+def _damaged() -> StoreError:
+    return StoreError("a vector is damaged", field="state", fix=REPAIR)
 
 
-class TierHits(NamedTuple):
-    """Ids and scores, best first, as `Hits`; and the recall@k to expect of them."""
+def graded(heat: NDArray[np.float64], now: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The tier of each memory: uint8 (n,), places in BANDS.
 
-    ids: NDArray[np.int64]
-    scores: NDArray[np.float32]
-    recall: float
+    Args:
+        heat: (n,), how much each is used; what is never used is 0, and goes to the smallest codes.
+        now: (n,), the tier of each as it is, FILE for one without.
+    """
+    lows = np.array([*BANDS.values()])
+    highs = np.concatenate([[np.inf], lows[:-1]])
+    colder = np.searchsorted(np.sort(heat), heat, "left") / max(1, len(heat))
+    wanted = (colder[:, None] < lows).sum(1).astype(np.uint8)
+    placed = np.minimum(now, FILE - 1)
+    stays = (now < FILE) & (colder >= lows[placed] - _MARGIN) & (colder < highs[placed] + _MARGIN)
+    return np.where(stays, now, wanted).astype(np.uint8)
 
-    def __repr__(self) -> str:
-        return one_line(self)
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """The codes of one tier.
+
+    Attributes:
+        codes: uint8 (m, bytes of a code).
+        slope, offset: the true score of a neighbour is on average slope * score + offset.
+        slack: how far from that nearly all are; 0 where codes are as good as vectors.
+    """
+
+    codec: Codec
+    codes: NDArray[np.uint8]
+    slope: float = 1.0
+    offset: float = 0.0
+    slack: float = 0.0
 
 
 class TieredVectors:
-    """One collection over four codecs.
+    """Unit vectors by tier, as a base of `Rows`.
 
     Args:
-        dim: width of the vectors.
-        metric: "cosine" (vectors are scaled to unit length) or "dot".
-        originals: float32 (n, dim) of int64 (n,) ids, from where they are stored.
-        half_life: seconds after which a use counts half.
-        hysteresis: how far beyond its band an entry has to be before it moves.
-        now: the clock, in seconds.
+        originals: all of them, whole.
+        tiers: uint8 (n,), place in BANDS of each row, or FILE.
+        slots: int64 (n,), the place of each row among the codes of its tier.
+        levels: the codes of each of BANDS.
+        fitted: how many vectors there were when the codes were learnt.
     """
 
     def __init__(
-        self,
-        dim: int,
-        metric: str = "cosine",
-        *,
-        originals: Originals | None = None,
-        half_life: float = _WEEK,
-        hysteresis: float = 0.03,
-        now: Callable[[], float] = time.time,
+        self, originals: Base, tiers: NDArray[np.uint8], slots: Ids, levels: Sequence[_Level], fitted: int
     ) -> None:
-        if half_life <= 0 or not 0 <= hysteresis < 0.1:
-            fix = "half_life above 0 seconds, hysteresis from 0 to below 0.1"
-            raise InputError(f"half_life is {half_life}, hysteresis {hysteresis}", field="half_life", fix=fix)
-        self.dim, self.metric, self.originals, self.hysteresis = dim, metric, originals, hysteresis
-        self._unit, self._now = metric == "cosine", now
-        self._heat = Heat(half_life, now())
-        self._lows = np.array([*BANDS.values()])
-        self._shelves = [Shelf(0, CODECS["f32"].fit(np.empty((0, dim), np.float32)))]
-        self._latest = {0: 0}  # the shelf that a tier's new entries go to
-        self._learnt = 0  # entries there were when codes were learnt
-        self._ids, self._shelf, self._slot = (np.empty(0, np.int64) for _ in range(3))
-        self._rows: dict[int, int] = {}
-        self._heat.marks = np.full(len(BANDS), np.inf)  # heat that takes an entry up to each tier
+        self.originals, self.tiers, self.fitted = originals, tiers, fitted
+        self.dim = levels[0].codec.dim
+        self._slots, self._levels = slots, tuple(levels)
 
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def add(self, ids: ArrayLike, vectors: ArrayLike) -> None:
-        """Add or replace, hot.
-
-        Raises:
-            InputError: see `Index.add`.
-        """
-        checked = Rows(self.dim, unit=self._unit)
-        checked.add(ids, vectors)
-        new = checked.ids
-        self.remove(new)
-        start, stop = len(self), len(self) + len(new)
-        self._ids, self._shelf, self._slot = (grown(part, stop) for part in (self._ids, self._shelf, self._slot))
-        rows = np.arange(start, stop, dtype=np.int64)
-        self._ids[rows], self._shelf[rows] = new, 0
-        self._slot[rows] = self._shelves[0].put(rows, checked.vectors)
-        used, hot = self._heat.one(self._now()), float(self._heat.marks[0])
-        self._heat.append(len(new), max(used, hot) if np.isfinite(hot) else used)
-        self._rows.update(zip(new.tolist(), range(start, stop), strict=True))
-
-    def remove(self, ids: ArrayLike) -> int:
-        """Forget these ids; returns how many there were."""
-        rows = self._found(ids)
-        if not len(rows):
-            return 0
-        self._leave(rows)
-        stays = np.ones(len(self), np.bool_)
-        stays[rows] = False
-        kept = np.flatnonzero(stays).astype(np.int64)
-        new = (np.cumsum(stays) - 1).astype(np.int64)
-        for shelf in self._shelves:
-            shelf.renumber(new)
-        self._ids, self._shelf, self._slot = self._ids[kept], self._shelf[kept], self._slot[kept]
-        self._heat.keep(kept)
-        self._rows = dict(zip(self._ids.tolist(), range(len(kept)), strict=True))
-        return len(rows)
-
-    def touch(self, ids: ArrayLike) -> int:
-        """Count a use of each id, and take up at once what is hot enough by now; returns how many moved."""
-        known = (self._rows.get(i) for i in checked_ids(ids).tolist())
-        rows = np.array([row for row in known if row is not None], np.int64)
-        self._heat.use(rows, self._now())
-        rows = np.unique(rows)
-        wanted = (self._heat.counts[rows, None] < self._heat.marks).sum(1)
-        rising = wanted < self._tiers()[rows]
-        return self._move(rows[rising], wanted[rising])
-
-    def rebalance(self, batch: int = 1_024) -> int:
-        """Move at most so many entries towards the tiers they belong to, the used ones first; returns how many moved.
-
-        0 means that all is in place.
-        """
-        if batch < 1:
-            raise InputError(f"batch is {batch}", field="batch", fix="move at least one entry at a time")
-        if len(self) < _LEAST:
-            return 0
-        self._learn()
-        rows, wanted = self._due()
-        gain = wanted - self._tiers()[rows]
-        order = np.lexsort((self._heat.counts[rows], gain))[:batch]
-        return self._move(rows[order], wanted[order])
-
-    def take(self, ids: ArrayLike) -> Vectors:
-        """float32 (n, dim), as well as they are remembered.
-
-        Raises:
-            InputError: an unknown id.
-        """
-        wanted = checked_ids(ids)
-        missing = [i for i in wanted.tolist() if i not in self._rows]
-        if missing:
-            raise InputError(f"id {missing[0]} is not there", field="ids", fix="take ids that were added")
-        return self._decoded(np.array([self._rows[i] for i in wanted.tolist()], np.int64))
-
-    def search(
-        self, queries: ArrayLike, k: int = 10, *, filter: ArrayLike | None = None, recall: float | None = None
-    ) -> TierHits:
-        """The k nearest of all tiers together.
+    @classmethod
+    async def build(
+        cls,
+        originals: Base,
+        tiers: NDArray[np.uint8],
+        before: TieredVectors | None,
+        pause: Callable[[], Awaitable[None]],
+    ) -> TieredVectors:
+        """Code every row for its tier; what was in this tier before is taken over.
 
         Args:
-            filter: ids that may be found.
-            recall: recall@k to reach on average; None asks for 0.95 where there are originals, else for what is left.
-
-        Raises:
-            InputError: see `Index.search`; also a recall that codes without originals do not reach.
+            originals: n unit vectors.
+            tiers: uint8 (n,), place in BANDS of each row, or FILE.
+            before: the same rows as they were; more may have come since.
+            pause: awaited between slices of the work.
         """
-        wanted = 0.95 if recall is None else recall
-        asked = checked_queries(queries, self.dim, k, wanted, unit=self._unit)
-        expected = wanted if self.originals else self.recall
-        if recall is not None and expected < wanted:
-            fix = f"ask for at most {expected:.2f}, or give `originals` to rescore from"
-            raise InputError(f"a recall of {wanted} is beyond these codes", field="recall", fix=fix)
-        allowed = None
-        if filter is not None:
-            allowed = np.zeros(len(self), np.bool_)
-            allowed[self._found(filter)] = True
-        if asked.ndim == 1:
-            return TierHits(*self._one(asked, k, wanted, allowed), expected)
-        ids, scores = np.full((len(asked), k), -1, np.int64), np.full((len(asked), k), -np.inf, np.float32)
-        for row, query in enumerate(asked):
-            found, own = self._one(query, k, wanted, allowed)
-            ids[row, : len(found)], scores[row, : len(found)] = found, own
-        return TierHits(ids, scores, expected)
+        size = int((tiers < FILE).sum())
+        fresh = before is None or (before.fitted < 2 * _SAMPLE and size >= _RELEARN * before.fitted)
+        learnt = await _learnt(originals, tiers, pause) if before is None or fresh else before._levels
+        slots, levels = np.full(len(tiers), -1, np.int64), list[_Level]()
+        for tier, level in enumerate(learnt):
+            rows = np.flatnonzero(tiers == tier).astype(np.int64)
+            slots[rows] = np.arange(len(rows))
+            codes = np.empty((len(rows), level.codec.bytes_per_vector), np.uint8)
+            left = np.ones(len(rows), np.bool_)
+            if before is not None and (not fresh or tier < _LOSSY):
+                left[rows < len(before)] = before.tiers[rows[rows < len(before)]] != tier
+                codes[~left] = before._levels[tier].codes[before._slots[rows[~left]]]
+            places = np.flatnonzero(left)
+            for start in range(0, len(places), _BLOCK):
+                part = places[start : start + _BLOCK]
+                codes[part] = level.codec.encode(originals[rows[part]])
+                await pause()
+            levels.append(_Level(level.codec, codes, level.slope, level.offset, level.slack))
+        return cls(originals, tiers, slots, levels, size if fresh or before is None else before.fitted)
 
-    @property
-    def recall(self) -> float:
-        """recall@10 to expect of the codes alone, rather too low than too high.
+    def __len__(self) -> int:
+        return len(self.tiers)
 
-        A code scored wrongly misses a neighbour of its own or pushes one of another tier out, so each error counts
-        twice, up to what the worst tier would lose by itself.
-        """
-        missed = [(1 - shelf.loss.expected(len(self)), shelf.size) for shelf in self._shelves if shelf.size]
-        if not missed:
-            return 1.0
-        return 1 - min(2 * sum(miss * size for miss, size in missed) / len(self), max(miss for miss, _ in missed))
-
-    def stats(self) -> dict[str, Any]:
-        """Sizes and recall by tier; `looked` is how many codes are rescored for a recall of 0.95."""
-        tiers = {name: self._told(tier) for tier, name in enumerate(BANDS)}
-        codes = sum(shelf.size * shelf.codec.bytes_per_vector for shelf in self._shelves)
-        return {
-            "size": len(self),
-            "tiers": tiers,
-            "bytes_per_vector": round(codes / len(self), 1) if len(self) else 0.0,
-            "smaller": round(4 * self.dim * len(self) / codes, 2) if codes else 1.0,
-            "model_bytes": sum(shelf.codec.model_bytes for shelf in self._shelves),
-            "recall": round(self.recall, 4),
-            "originals": self.originals is not None,
-        }
-
-    def _told(self, tier: int) -> dict[str, Any]:
-        own = [shelf for shelf in self._shelves if shelf.tier == tier]
-        size, last = sum(shelf.size for shelf in own), own[-1] if own else None
-        return {
-            "size": size,
-            "bytes_per_vector": last.codec.bytes_per_vector if last else None,
-            "recall": round(sum(s.loss.expected(len(self)) * s.size for s in own) / size, 4) if size else None,
-            "measured_among": last.loss.among if last and last.codec.lossy else None,
-            "looked": last.loss.reach(10, 0.95, size) if last and size and last.codec.lossy else None,
-        }
-
-    def _one(
-        self, query: Vectors, k: int, recall: float, allowed: NDArray[np.bool_] | None
-    ) -> tuple[NDArray[np.int64], Vectors]:
-        rows, scores = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
-        for shelf in self._shelves:
-            if not shelf.size:
-                continue
-            rescored = self.originals is not None and (shelf.codec.lossy or recall >= 1)
-            reach = shelf.loss.reach(k, recall, shelf.size) if rescored else k
-            barred = None if allowed is None else ~allowed[shelf.rows]
-            at, found = nearest(shelf.codec, query, shelf.codes, reach, barred)
-            if self.originals is not None and rescored:
-                found = self._fetched(self._ids[shelf.rows[at]]) @ query
-            else:
-                found = found * np.float32(shelf.loss.slope) + np.float32(shelf.loss.offset)
-            rows.append(shelf.rows[at])
-            scores.append(found)
-        all_rows, all_scores = np.concatenate(rows), np.concatenate(scores)
-        top = best(all_scores, k)
-        return self._ids[all_rows[top]], all_scores[top]
-
-    def _found(self, ids: ArrayLike) -> Rows64:
-        known = (self._rows.get(i) for i in set(checked_ids(ids).tolist()))
-        return np.array([row for row in known if row is not None], np.int64)
-
-    def _tiers(self) -> NDArray[np.intp]:
-        """(size,) the tier each row is in."""
-        of_shelf = np.array([shelf.tier for shelf in self._shelves], np.intp)
-        return of_shelf[self._shelf[: len(self)]]
-
-    def _due(self) -> tuple[Rows64, NDArray[np.intp]]:
-        """Rows that are out of their band by more than the hysteresis, or coded by an old codec; and their tiers."""
-        shares, tiers = self._heat.shares(), self._tiers()
-        highs = np.concatenate([[np.inf], self._lows[:-1]])
-        out = (shares < self._lows[tiers] - self.hysteresis) | (shares >= highs[tiers] + self.hysteresis)
-        wanted = np.where(out, (shares[:, None] < self._lows).sum(1), tiers)
-        counts = np.sort(self._heat.counts)
-        at = np.minimum(((self._lows + self.hysteresis) * len(counts)).astype(np.intp), len(counts) - 1)
-        self._heat.marks = counts[at]
-        self._heat.marks[-1] = -np.inf
-        latest = np.array([self._latest[tier] for tier in range(len(BANDS))], np.int64)
-        moving = self._shelf[: len(self)] != latest[wanted]
-        if self.originals is None:
-            lossy = np.array([shelf.codec.lossy for shelf in self._shelves])[self._shelf[: len(self)]]
-            moving &= (wanted > tiers) | ~lossy
-        rows = np.flatnonzero(moving).astype(np.int64)
-        return rows, wanted[rows]
-
-    def _learn(self) -> None:
-        """Codecs from a sample, when there are none or there was little to learn from."""
-        fresh = self._learnt and (self._learnt >= 2 * _SAMPLE or len(self) < _RELEARN * self._learnt)
-        if fresh or (self._learnt and self.originals is None):
-            return
-        rows = sampled(np.arange(len(self), dtype=np.int64), 2 * _SAMPLE, 0)
-        sample = self._fetched(self._ids[rows]) if self._learnt else self._decoded(rows)
-        for tier, name in enumerate(BANDS):
-            if tier:
-                codec = CODECS[name].fit(sample[::2])
-                if tier not in self._latest or codec.lossy:
-                    self._latest[tier] = len(self._shelves)
-                    self._shelves.append(Shelf(tier, codec, measured_loss(codec, sample[1::2])))
-        self._learnt = len(self)
-
-    def _move(self, rows: Rows64, tiers: NDArray[np.intp]) -> int:
-        """Code rows anew, from their originals where a code has lost something."""
-        lossy = np.array([shelf.codec.lossy for shelf in self._shelves])[self._shelf[rows]]
-        if self.originals is None:
-            able = (tiers > self._tiers()[rows]) | ~lossy
-            rows, tiers, lossy = rows[able], tiers[able], lossy[able]
-        vectors = self._decoded(rows)
-        whole = self.originals is not None and (lossy | (tiers == 0))
-        if np.any(whole):
-            vectors[whole] = self._fetched(self._ids[rows[whole]])
-        self._leave(rows)
-        for tier in np.unique(tiers).tolist():
-            own, to = tiers == tier, self._latest[tier]
-            self._slot[rows[own]] = self._shelves[to].put(rows[own], vectors[own])
-            self._shelf[rows[own]] = to
-        return len(rows)
-
-    def _leave(self, rows: Rows64) -> None:
-        for at in np.unique(self._shelf[rows]).tolist():
-            moved, slots = self._shelves[at].drop(self._slot[rows[self._shelf[rows] == at]])
-            self._slot[moved] = slots
-
-    def _decoded(self, rows: Rows64) -> Vectors:
+    def __getitem__(self, rows: NDArray[np.integer[Any]]) -> Vectors:
+        """float32 (len(rows), dim): of small codes the originals, from the file. Raises StoreError: one is damaged."""
         out = np.empty((len(rows), self.dim), np.float32)
-        for at in np.unique(self._shelf[rows]).tolist():
-            own, shelf = self._shelf[rows] == at, self._shelves[at]
-            out[own] = shelf.codec.decode(shelf.codes[self._slot[rows[own]]])
+        tiers = self.tiers[rows]
+        for tier, level in enumerate(self._levels[:_LOSSY]):
+            if len(at := np.flatnonzero(tiers == tier)):
+                out[at] = level.codec.decode(level.codes[self._slots[rows[at]]])
+        lossy = tiers >= _LOSSY
+        if lossy.any():
+            out[lossy] = self.originals[rows[lossy]]
         return out
 
-    def _fetched(self, ids: Rows64) -> Vectors:
-        assert self.originals is not None
-        vectors = np.asarray(self.originals(ids), np.float32)
-        if vectors.shape != (len(ids), self.dim):
-            fix = f"return float32 ({len(ids)}, {self.dim}), a row for each id in its order"
-            raise InputError(f"originals returned {vectors.shape}", field="originals", fix=fix)
-        if not self._unit:
-            return vectors
-        lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
-        return np.asarray(vectors / lengths, np.float32)
+    def nearest(self, rows: Ids, query: Vectors, k: int) -> tuple[Ids, Vectors]:
+        """The k of these rows whose inner product with unit float32 (dim,) is highest: rows and scores, best first.
+
+        Of small codes those are read from the file that may be among them.
+        """
+        tiers = self.tiers[rows]
+        whole = tiers < _LOSSY
+        if len(rows) - np.count_nonzero(whole) <= max(_FEW, k):  # codes would tell little more cheaply
+            scores = self[rows] @ query
+        else:
+            scores, slack = self._estimates(rows, tiers, query)
+            least = scores - slack
+            floor = -np.inf if len(rows) <= k else np.partition(least, len(rows) - k)[len(rows) - k]
+            open_ = ~whole & (scores + slack >= floor)
+            scores[~whole & ~open_] = -np.inf
+            scores[open_] = self.originals[rows[open_]] @ query
+        top = best(scores, k)
+        return rows[top], scores[top]
+
+    def _estimates(self, rows: Ids, tiers: NDArray[np.uint8], query: Vectors) -> tuple[Vectors, Vectors]:
+        """Scores of rows by their codes, and how far from that the true ones may be."""
+        scores, slack = np.zeros(len(rows), np.float32), np.full(len(rows), np.inf, np.float32)
+        for tier, level in enumerate(self._levels):
+            if len(at := np.flatnonzero(tiers == tier)):
+                codes = level.codes[self._slots[rows[at]]]
+                scores[at] = level.codec.scores(query, codes) * np.float32(level.slope) + np.float32(level.offset)
+                slack[at] = level.slack
+        return scores, slack
+
+    def stats(self) -> dict[str, dict[str, int]]:
+        """Memories and bytes of each tier; of "file", what no tier holds."""
+        names = [*BANDS, "file"]
+        counts = np.bincount(self.tiers, minlength=len(names)).tolist()
+        sizes = [level.codec.bytes_per_vector for level in self._levels] + [0]
+        return {
+            name: {"count": count, "bytes": count * size}
+            for name, count, size in zip(names, counts, sizes, strict=True)
+            if count or name != "file"
+        }
+
+    def packed(self, rows: Ids) -> dict[str, NDArray[Any]]:
+        """Tiers, codes and what decodes them as arrays, of these rows in this order; float32 is left to the file."""
+        tiers = self.tiers[rows]
+        out: dict[str, NDArray[Any]] = {"tiers": tiers, "fitted": np.array([self.fitted], np.int64)}
+        out["errors"] = np.array([[level.slope, level.offset, level.slack] for level in self._levels])
+        for tier, (name, level) in enumerate(zip(BANDS, self._levels, strict=True)):
+            if tier:
+                out[name] = level.codes[self._slots[rows[tiers == tier]]]
+            for field in _MODELS.get(name, ()):
+                out[f"{name}-{field}"] = getattr(level.codec, field)
+        return out
+
+    @classmethod
+    def unpacked(cls, arrays: Mapping[str, NDArray[Any]], ids: Ids, originals: Base, wanted: Ids) -> TieredVectors:
+        """What was packed, for other rows; what was not packed is left to the file.
+
+        Args:
+            ids: int64 (n,), rising, the memory of each packed row.
+            originals: the vectors of `wanted`.
+            wanted: int64 (m,), the memory of each row of the result.
+
+        Raises:
+            ValueError: the arrays do not fit each other.
+        """
+        try:
+            tiers, errors, dim = arrays["tiers"], arrays["errors"], len(arrays["binary-mean"])
+            codecs, fitted = [_codec(name, arrays, dim) for name in BANDS], int(arrays["fitted"][0])
+            packed = [arrays[name] for name in [*BANDS][1:]]
+        except (KeyError, IndexError, TypeError) as error:
+            raise ValueError(f"an array is missing or of another shape: {error}") from None
+        sound = tiers.shape == ids.shape and tiers.dtype == np.uint8 and tiers.max(initial=0) <= FILE
+        if not sound or (np.diff(ids) <= 0).any():
+            raise ValueError("the tiers are not those of the memories")
+        if errors.shape != (len(BANDS), 3) or errors.dtype != np.float64 or not np.isfinite(errors).all():
+            raise ValueError("the errors of the codes do not fit")
+        slots = np.full(len(ids), -1, np.int64)
+        for tier in range(len(BANDS)):
+            slots[tiers == tier] = np.arange(count := int((tiers == tier).sum()))
+            shape = (count, codecs[tier].bytes_per_vector)
+            if tier and (packed[tier - 1].shape != shape or packed[tier - 1].dtype != np.uint8):
+                raise ValueError(f"the codes of tier {tier} do not fit")
+        places = np.minimum(ids.searchsorted(wanted), max(0, len(ids) - 1))
+        there = ids[places] == wanted if len(ids) else np.zeros(len(wanted), np.bool_)
+        tiers = np.where(there, tiers[places], np.uint8(FILE)).astype(np.uint8)
+        slots = np.where(there, slots[places], -1)
+        hot = np.flatnonzero(tiers == 0)
+        slots[hot] = np.arange(len(hot))
+        codes = [codecs[0].encode(originals[hot]), *packed]
+        levels = [_Level(codecs[i], codes[i], *errors[i].tolist()) for i in range(len(BANDS))]
+        return cls(originals, tiers, slots, levels, fitted)
+
+
+async def retiered(
+    rows: Rows, ids: Ids, heat: NDArray[np.float64], store: Store, pause: Callable[[], Awaitable[None]]
+) -> TieredVectors | None:
+    """The vectors of rows by how much they are used; None where hardly any belongs elsewhere than it is.
+
+    Args:
+        ids, heat: int64 (n,) rising and float64 (n,), how much each memory is used.
+        store: holds the originals.
+        pause: awaited between slices of the work; where it raises, nothing has changed.
+    """
+    view, base = rows.view, rows.view.base
+    before = base if isinstance(base, TieredVectors) else None
+    living = np.flatnonzero(view.penalty == 0)
+    living = living[view.ids[living].argsort(kind="stable")]
+    places = np.minimum(view.ids[living].searchsorted(ids), max(0, len(living) - 1))
+    there = view.ids[living][places] == ids
+    at = living[places[there]]
+    now = np.full(view.size, FILE, np.uint8)
+    if before is not None:
+        now[: len(before)] = before.tiers
+    tiers = np.full(view.size, FILE, np.uint8)
+    tiers[at] = graded(heat[there], now[at])
+    if (tiers != now).mean() < _MOVED:
+        return None
+    return await TieredVectors.build(PagedVectors(store, view.ids.copy(), rows.dim), tiers, before, pause)
+
+
+_LEARNT: dict[str, type[ProductCodec] | type[BinaryCodec]] = {"pq8": ProductCodec, "binary": BinaryCodec}
+_MODELS = {"pq8": ("mean", "turn", "stretch", "books"), "binary": ("mean", "rotation")}  # what a codec has learnt
+
+
+def _codec(name: str, arrays: Mapping[str, NDArray[Any]], dim: int) -> Codec:
+    """A codec as it was packed. Raises ValueError: it does not decode what it encodes."""
+    models = [arrays[f"{name}-{field}"] for field in _MODELS.get(name, ())]
+    codec: Codec = _LEARNT[name](*models) if models else CODECS[name].fit(np.empty((0, dim), np.float32))
+    some = np.eye(1, dim, dtype=np.float32)
+    if any(model.dtype != np.float32 or not np.isfinite(model).all() for model in models):
+        raise ValueError(f"{name} holds what are no finite numbers")
+    if codec.decode(codec.encode(some)).shape != some.shape:
+        raise ValueError(f"{name} is of another width")
+    return codec
+
+
+async def _learnt(originals: Base, tiers: NDArray[np.uint8], pause: Callable[[], Awaitable[None]]) -> list[_Level]:
+    """Codecs without codes, learnt from half of a sample and measured on the other half."""
+    rows = sampled(np.flatnonzero(tiers < FILE), 2 * _SAMPLE, 0)
+    parts = list[Vectors]()
+    for start in range(0, len(rows), _BLOCK):
+        parts.append(np.asarray(originals[rows[start : start + _BLOCK]], np.float32))
+        await pause()
+    sample = np.concatenate(parts)
+    levels = list[_Level]()
+    for name in BANDS:
+        codec: Codec
+        if name in _LEARNT:
+            codec = await _paused(_LEARNT[name].steps(sample[::2]), pause)
+        else:
+            codec = CODECS[name].fit(sample)
+        error = _error(codec, sample[1::2]) if codec.lossy else (1.0, 0.0, 0.0)
+        levels.append(_Level(codec, np.empty((0, codec.bytes_per_vector), np.uint8), *error))
+        await pause()
+    return levels
+
+
+async def _paused(steps: Generator[None, None, T], pause: Callable[[], Awaitable[None]]) -> T:
+    """What a generator returns, pausing at each of its yields."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        await pause()
+
+
+def _error(codec: Codec, vectors: Vectors) -> tuple[float, float, float]:
+    """(slope, offset, slack) of the scores of float32 (n, dim) by their codes, among the nearest of some of them."""
+    codes, n = codec.encode(vectors), len(vectors)
+    coded, true = list[Vectors](), list[Vectors]()
+    for row in np.random.default_rng(0).choice(n, min(_QUERIES, n), replace=False).tolist():
+        exact = vectors @ vectors[row]
+        near = best(exact, min(_NEAR + 1, n))[1:]
+        coded.append(codec.scores(vectors[row], codes[near]))
+        true.append(exact[near])
+    x, y = np.concatenate(coded), np.concatenate(true)
+    spread = float(np.var(x))
+    slope = float(np.mean((x - x.mean()) * (y - y.mean()))) / spread if spread > 0 else 1.0
+    offset = float(y.mean()) - slope * float(x.mean())
+    slack = float(np.quantile(np.abs(y - slope * x - np.float32(offset)), _CERTAIN))
+    return slope, offset, max(slack, 1e-6)

@@ -9,6 +9,7 @@ import numpy as np
 from ruvllm.errors import InputError
 from ruvllm.memory.graph import delta_of
 from ruvllm.memory.memory import MemoryStore
+from ruvllm.memory.subgraph import EdgeKey
 from ruvllm.query.learners import Learners
 from ruvllm.query.requests import Asked
 from ruvllm.query.responses import Applied
@@ -142,13 +143,14 @@ class Outcomes:
         )
         wanted = {*asked.edges, *((asked.memory, source, "Cites") for source in asked.sources if asked.memory)}
         found = {(near.node, near.other, near.kind) for near in memory.graph.neighbours(there) if near.outgoing}
-        edges = sorted(wanted & found)
+        joined = (one for one in memory.graph.bindings(there) if len({*one.members} & {*asked.sources}) > 1)
+        edges: list[EdgeKey | int] = [*sorted(wanted & found), *(one.id for one in joined)]
         aside.write_each(
             "weight",
             edges,
             lambda some: memory.graph.strengthen(dict.fromkeys(some, change)),
-            lambda edge: f"{edge[0]} {edge[1]} {edge[2]}",
-            lambda edge: {"source": edge[0], "target": edge[1], "kind": edge[2], "change": change},
+            lambda edge: f"hyperedge-{edge}" if isinstance(edge, int) else f"{edge[0]} {edge[1]} {edge[2]}",
+            lambda edge: {"edge": edge, "change": change},
         )
         if delta > 0 and asked.sources:  # what attention learns its ranking from
             memory.ratings.keep(asked.vector, dict.fromkeys(asked.sources, asked.quality), asked.request_id)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.errors import InputError
+from ruvllm.memory.subgraph import EdgeKey
 from ruvllm.query.sessions import Conversation
 from ruvllm.sizing.fastgrnn import ModelSize
 from ruvllm.state.names import REQUESTS
@@ -19,7 +20,6 @@ from ruvllm.state.store import Store
 
 __all__ = ["Asked", "RequestLog", "open_requests"]
 
-EdgeKey = tuple[int, int, str]
 _STORED, _STORED_TEXT = 100, 10_000  # requests in the state file, and characters of a question or an answer there
 _MOST = 2**63  # of a number there
 _KINDS: dict[str, Callable[[Any], Any]] = {

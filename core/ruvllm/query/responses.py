@@ -9,6 +9,7 @@ from typing import Any
 from ruvllm.errors import ConfigError, InputError
 from ruvllm.hints import Options, snake_case
 from ruvllm.inference.backend import Message, Usage
+from ruvllm.memory.subgraph import AttentionSummary
 from ruvllm.reprs import one_line, shortened
 from ruvllm.types import Choice, Decision, Tier
 
@@ -68,6 +69,7 @@ class Constraints(Options):
         stay: name of the backend that the conversation is with. It is left for a stronger one when the question asks
             for that, for a weaker one where that is cheaper though it has nothing of the conversation cached.
         looping: whether tools are being called: then it is not left at all.
+        explain: also say where the answer comes from, as `Response.attention`.
     """
 
     max_latency_ms: float | None = None
@@ -87,6 +89,7 @@ class Constraints(Options):
     stay: str = ""
     looping: bool = False
     max_cost: float | None = None
+    explain: bool = False
 
     ERROR = InputError
     __repr__ = one_line
@@ -114,6 +117,8 @@ class Constraints(Options):
             kind: Any = int if isinstance(least, int) else int | float
             if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
                 raise InputError(f"{name} is {value!r}"[:100], field=name, fix=f"give a number, {least:g} to {most:g}")
+        if not isinstance(self.explain, bool):
+            raise InputError(f"explain is {shortened(self.explain)}", field="explain", fix="use True or False")
         if not isinstance(self.extra, Mapping):
             raise InputError("extra is no mapping", field="extra", fix="give fields by name")
         if self.force_model is not None and not isinstance(self.force_model, str):
@@ -221,6 +226,8 @@ class Response:
         choice: how strong a model was asked, who decided that, why, and what it was expected to cost and take.
         advice: what to do about a route that is not sure: confirm its agent, or know that none has spoken; "" where
             `decision.action` is "use".
+        attention: which memories the query draws on, along which edges, where `Constraints.explain` asks for it and
+            something was found.
     """
 
     request_id: str
@@ -239,6 +246,7 @@ class Response:
     warnings: tuple[str, ...] = ()
     choice: Choice | None = None
     advice: str = ""
+    attention: AttentionSummary | None = None
 
     __repr__ = one_line
 

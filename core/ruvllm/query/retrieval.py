@@ -6,18 +6,17 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from operator import neg
+from operator import itemgetter, neg
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.errors import InputError
 from ruvllm.memory.attention import GraphAttention
+from ruvllm.memory.attention.layer import heads_for
 from ruvllm.memory.memory import MemoryStore
-from ruvllm.memory.subgraph import Subgraph
-from ruvllm.memory.surroundings import Surroundings
+from ruvllm.memory.subgraph import AttentionSummary, EdgeKey, Subgraph
 from ruvllm.options import MemoryConfig
-from ruvllm.query.requests import EdgeKey
 from ruvllm.query.responses import Source
 
 __all__ = ["Retrieved", "Retriever"]
@@ -26,6 +25,7 @@ _FARTHER = 0.9  # what a cosine counts for, an edge away
 _TRUST = 0.5  # how much of a score a memory of quality 0 keeps
 _SEEDS = 4  # of the nearest, that the graph is followed from
 _ATTENDED = 16  # the same, for learnt attention to rank
+_SUMMED = 64  # memories that a summary without learnt attention is of
 _SPARE = 3  # memories looked at beyond those that are asked for: quality may change their order
 _MOST_AROUND = 24  # memories that hops may lead to
 # Milliseconds that a whole answer may take -> memories looked at (FEATURES.md M3).
@@ -38,7 +38,7 @@ class Retrieved:
 
     Attributes:
         vector: float32 (dim,), of the query, as the collection's adapter has it.
-        scores: id -> cosine.
+        scores: id -> cosine, of the memory or of what it says with its neighbours.
         hops: id -> edges away; those that are no direct hits.
         edges: source, target, kind and weight, between these and around the best.
         graph: the same as arrays, of those that `attention` ranks; None while there is none.
@@ -63,23 +63,29 @@ class Retriever:
 
     def __init__(self, memory: MemoryStore, config: MemoryConfig) -> None:
         self._memory, self._config = memory, config
-        self._surroundings = Surroundings(memory.records, memory.graph, memory.space, memory.encoder.dim)
 
     def nearest(self, vector: NDArray[np.float32], max_latency_ms: float | None = None) -> Retrieved:
-        """The memories that have to do with a query, float32 (dim,), by their cosine to what it was adapted to."""
+        """The memories that have to do with a query, float32 (dim,), by their cosine to what it was adapted to.
+
+        Theirs is the better one of the memory alone and of what it says with its neighbours.
+        """
         vector = self._memory.adapted(vector, self._config.collection)
         budgets = (k for most, k in _BUDGETS if max_latency_ms is not None and max_latency_ms < most)
         k = min(self._config.k, next(budgets, self._config.k))
         hits = self._memory.nearest(vector, k, collection=self._config.collection, recall=self._config.recall)
-        scores = hits.scores.tolist()
-        near = bisect_right(scores, -self._config.relevance, key=neg)  # best first
-        return Retrieved(vector, dict(zip(hits.ids[:near].tolist(), scores[:near], strict=True)))
+        scores = dict(zip(hits.ids.tolist(), hits.scores.tolist(), strict=True))
+        if self._config.hops:
+            informed = self._memory.surroundings.informed(vector, k, self._config.collection, None)
+            scores |= {i: score for i, score in informed.items() if score > scores.get(i, -1.0)}
+            scores = dict(sorted(scores.items(), key=itemgetter(1), reverse=True)) if informed else scores
+        near = bisect_right(list(scores.values()), -self._config.relevance, key=neg)  # best first
+        return Retrieved(vector, dict(islice(scores.items(), near)))
 
     def expand(self, found: Retrieved) -> None:
         """Add what lies around the best hits; the less was hit, the further away."""
         if not found.scores or not self._config.hops:
             return
-        found.attention = self._surroundings.attention()
+        found.attention = self._memory.surroundings.attention()
         seeds = list(islice(found.scores, _SEEDS if found.attention is None else _ATTENDED))
         hops = self._config.hops if len(found.scores) < self._config.sources + _SPARE else 1
         try:
@@ -117,6 +123,14 @@ class Retriever:
             Source(m.id, m.text, round(near[m.id], 4), m.kind, dict(m.metadata), found.hops.get(m.id, 0)) for m in known
         )
         return sources, _among(found.edges, {source.id for source in sources})
+
+    def summary(self, found: Retrieved) -> AttentionSummary | None:
+        """Which of the memories found the query draws on, along which edges; None where nothing was found."""
+        graph = found.graph if found.graph is not None else Subgraph.of(list(found.scores)[:_SUMMED], found.edges)
+        if not len(graph):
+            return None
+        attention = found.attention or GraphAttention(len(found.vector), heads_for(len(found.vector)))
+        return attention.summary(found.vector, self._memory.records.vectors(graph.ids), graph)
 
     def _attended(self, found: Retrieved, attention: GraphAttention) -> dict[int, float]:
         """Scores by learnt attention, over the graph."""

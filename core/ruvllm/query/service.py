@@ -361,6 +361,7 @@ class QueryService:
         turn.lap("routing")
         if editor is None:
             turn.sources, turn.edges = self._retriever.rank(turn.found)
+            turn.attention = self._retriever.summary(turn.found) if constraints.explain else None
         turn.lap("attention")
         self._compose(turn)
         turn.lap("context")
@@ -459,6 +460,7 @@ class QueryService:
             warnings=turn.warnings(author, completion.dropped),
             choice=turn.plan.choice,
             advice=turn.advice,
+            attention=turn.attention,
         )
 
     def _asked(self, turn: Turn, completion: Completion, written: bool, size: ModelSize | None) -> Asked:

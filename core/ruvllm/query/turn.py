@@ -12,8 +12,8 @@ from ruvllm.errors import BackendError
 from ruvllm.inference.backend import Backend, Message
 from ruvllm.inference.extractive import Extractive
 from ruvllm.inference.tiers import Ladder
+from ruvllm.memory.subgraph import AttentionSummary, EdgeKey
 from ruvllm.query.prompting import Prompt
-from ruvllm.query.requests import EdgeKey
 from ruvllm.query.responses import STAGES, Constraints, Source
 from ruvllm.query.retrieval import Retrieved
 from ruvllm.query.sessions import Conversation, new_id
@@ -44,6 +44,7 @@ class Turn:
     size: SizeChoice | None = None  # what the session's network says
     sources: tuple[Source, ...] = ()
     edges: tuple[EdgeKey, ...] = ()
+    attention: AttentionSummary | None = None
     plan: Plan = field(init=False)
     prompt: Prompt = field(init=False)
     writer: Backend = field(init=False)

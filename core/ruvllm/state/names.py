@@ -24,6 +24,7 @@ __all__ = [
     "PULLED",
     "RELIABILITY",
     "REPLAY",
+    "REPRESENTATIONS",
     "REQUESTS",
     "REVIEWED",
     "SCOPED",
@@ -58,11 +59,13 @@ BACKENDS_UNREAD = "orchestrator-unread"  # one that could not be taken up again
 FASTGRNN = "fastgrnn"  # sizing.fastgrnn
 FASTGRNN_EWC = "fastgrnn-ewc"  # learning.ewc, of its weights
 REPLAY = "replay"  # sizing.fastgrnn.replay
+REPRESENTATIONS = "representations"  # of memories that edges join: memory.surroundings
 SERVED = "orchestrator-served"  # the same, of the configured backends: sizing.chooser
 SONA = "sona"  # learning.sona
 SCOPED = frozenset(
-    {ADAPTERS, ATTENTION, ATTENTION_REVIEWED, BACKENDS, BACKENDS_UNREAD, FASTGRNN, FASTGRNN_EWC, REPLAY, SERVED, SONA}
-)
+    {ADAPTERS, ATTENTION, ATTENTION_REVIEWED, BACKENDS, BACKENDS_UNREAD, FASTGRNN, FASTGRNN_EWC, REPLAY,
+     REPRESENTATIONS, SERVED, SONA}
+)  # fmt: skip
 
 _FIRST = "minilm-"  # of the spaces that state files began with: what is learnt in them has plain names
 

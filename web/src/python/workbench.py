@@ -18,7 +18,8 @@ from ruvllm_web.arguments import checked
 from ruvllm_web.reliability import reliability
 
 from ruvllm import Constraints, InputError, RuvLLM
-from ruvllm.memory.subgraph import EDGE_KINDS, Edge
+from ruvllm.memory.exchange import around
+from ruvllm.memory.subgraph import Edge
 from ruvllm.rlm.decompose import RuleDecomposer
 from ruvllm.rlm.plan import SubQuery
 from ruvllm.sizing.selector import BackendProfile, Choice, LLMOrchestrator
@@ -29,9 +30,9 @@ __all__ = ["METHODS", "Workbench"]
 
 _OPEN = 256  # choices and answers that may still be judged
 METHODS = frozenset({
-    "add_memory", "backend_stats", "decompose", "feedback_list", "forget_memory", "learn_patterns",
+    "add_memory", "backend_stats", "bind_memories", "decompose", "feedback_list", "forget_memory", "learn_patterns",
     "link_memory", "memories", "memory_graph", "memory_stats", "patterns", "query", "query_deep", "rate",
-    "record_outcome", "reliability", "save_backends", "search_memory", "select", "set_backends",
+    "record_outcome", "reliability", "save_backends", "search_memory", "select", "set_backends", "unbind_memories",
 })  # fmt: skip
 
 
@@ -59,9 +60,9 @@ class Workbench:
         sizing = self._now.sizing
         self._unsaved = sizing.orchestrator if sizing.changed else None
 
-    async def query(self, query: str, max_tokens: int | None = None) -> dict[str, Any]:
-        """The answer to a question, from memory."""
-        response = await self._now.aquery(query, constraints=Constraints(max_tokens=max_tokens))
+    async def query(self, query: str, max_tokens: int | None = None, explain: bool = False) -> dict[str, Any]:
+        """The answer to a question, from memory; `explain` adds what it draws on, as `attention`."""
+        response = await self._now.aquery(query, constraints=Constraints(max_tokens=max_tokens, explain=explain))
         _keep(self._asked, response.request_id, query)
         return response.to_dict()
 
@@ -127,19 +128,18 @@ class Workbench:
         return {"memories": [_row(memory) for memory in records.get(newest)]}
 
     async def memory_graph(self, ids: list[int], hops: int = 1) -> dict[str, Any]:
-        """What lies around some memories: nodes, and typed edges by id."""
-        self._now.memory.records.flush()  # how often they were found
-        graph = self._now.memory.graph.expand(ids, hops, most=max(24, len(ids)))
-        known = {memory.id: memory for memory in self._now.memory.records.get(graph.ids.tolist())}
-        nodes = [
-            _row(known[i]) | {"hops": away}
-            for i, away in zip(graph.ids.tolist(), graph.hops.tolist(), strict=True)
-            if i in known
-        ]
-        ends = (graph.ids[graph.sources].tolist(), graph.ids[graph.targets].tolist())
-        rows = zip(*ends, graph.kinds.tolist(), graph.weights.tolist(), strict=True)
-        edges = [{"source": a, "target": b, "kind": EDGE_KINDS[kind], "weight": weight} for a, b, kind, weight in rows]
-        return {"nodes": nodes, "edges": edges}
+        """What lies around some memories: nodes, typed edges by id, and hyperedges."""
+        return around(self._now.memory, ids, hops)
+
+    async def bind_memories(
+        self, members: list[int], kind: str = "SameTopic", weight: float = 1.0, metadata: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Make a hyperedge: memories that belong together."""
+        return {"id": self._now.memory.graph.bind(members, kind, weight, metadata)}
+
+    async def unbind_memories(self, id: int) -> bool:
+        """Take a hyperedge away, never its members; whether it was there."""
+        return self._now.memory.graph.unbind(id)
 
     async def link_memory(self, source: int, target: int, kind: str, weight: float = 1.0) -> None:
         """Make a typed edge, or set the weight of one that is there."""

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ruvllm.errors import InputError
 from ruvllm.index.base import FEW, RowsIndex, State
 from ruvllm.index.exact import exact
 from ruvllm.index.hnsw.layers import Layers
 from ruvllm.index.hnsw.links import Level, Visited, descend, walk
-from ruvllm.index.protocol import Hits, checked_queries, pad
+from ruvllm.index.protocol import Hits, pad
 from ruvllm.index.recall import Beams, Lift
 from ruvllm.index.rows import Mask, Rows, View, grown
 from ruvllm.index.select import best
@@ -28,8 +28,6 @@ from ruvllm.index.select import best
 __all__ = ["HnswIndex"]
 
 _BEAMS = (12, 16, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256, 384, 512)  # those whose recall is measured
-_BUDGETS = ((100, 32), (300, 64), (500, 128))  # microseconds below which a beam is taken, FEATURES.md M3
-_AMPLE = 256
 _SCORED = 16  # nodes that a walk scores for each of its beam
 _REFIT = 2  # dot products are lifted anew when there are so many times as many rows
 
@@ -53,6 +51,7 @@ class HnswIndex(RowsIndex[_Graph]):
         ef_search: least beam of a search that asks for `recall` or more.
         recall: recall@k of a search that names none.
         rows: vectors to search, shared with another index.
+        links: int32 (n, 2 M), of the lowest level over these rows, which was built before (`index.saved`).
     """
 
     kind = "hnsw"
@@ -67,6 +66,7 @@ class HnswIndex(RowsIndex[_Graph]):
         ef_search: int = 64,
         recall: float = 0.99,
         rows: Rows | None = None,
+        links: NDArray[np.int32] | None = None,
     ) -> None:
         super().__init__(dim, metric, recall, rows)
         for name, value, least in (("M", M, 2), ("ef_construction", ef_construction, 1), ("ef_search", ef_search, 1)):
@@ -79,30 +79,12 @@ class HnswIndex(RowsIndex[_Graph]):
         self._layers: Layers
         self._own: Floats
         self._fitted = self._held = 0  # rows that the lift was fitted to, and that were copied
-        self._start(self.rows.view)
+        self._start(self.rows.view, links)
 
-    def search(
-        self,
-        queries: ArrayLike,
-        k: int = 10,
-        *,
-        filter: Mask | ArrayLike | None = None,
-        recall: float | None = None,
-        budget_us: float | None = None,
-    ) -> Hits:
-        """The k nearest; see `Index.search`.
-
-        Args:
-            budget_us: microseconds that a query may take on a fast machine; it, not the recall, then sets the beam.
-        """
-        if budget_us is None:
-            return super().search(queries, k, filter=filter, recall=recall)
-        asked = checked_queries(queries, self.dim, k, self.recall, unit=self.rows.unit)
-        state, mask = self._now(filter)
-        if state.levels[0].links is None:
-            return exact(state.view, asked, k, mask)
-        beam = next((beam for limit, beam in _BUDGETS if budget_us < limit), _AMPLE)
-        return self._walked(state, asked, k, beam, mask)
+    @property
+    def links(self) -> NDArray[np.int32] | None:
+        """int32 (n, 2 M), of the lowest level; None while the rows are too few to be linked."""
+        return self._state.levels[0].links
 
     def sync(self) -> None:
         """Take up what was changed in the rows."""
@@ -179,13 +161,16 @@ class HnswIndex(RowsIndex[_Graph]):
         """The least beam of this recall; stored vectors are asked as if they were not in the graph."""
         return self._beams.least(state.view, k, recall, lambda row, q, beam: self._near(state, q, beam, row)[0])
 
-    def _start(self, view: View) -> None:
-        """Build everything."""
+    def _start(self, view: View, links: NDArray[np.int32] | None = None) -> None:
+        """Build everything, but for links that are given."""
         self._lift = None if self.metric == "cosine" else Lift.fit(view.block(0, view.size))
         self._fitted, self._held = view.size, 0
         self._own = np.empty((0, self.dim + (self._lift is not None)), np.float32)
         self._layers = Layers(self._points(view, 0), self.m, self.ef_construction)
-        self._layers.extend(self._points(view, view.size))
+        if links is None:
+            self._layers.extend(self._points(view, view.size))
+        else:
+            self._layers.adopt(self._points(view, view.size), links)
         self._layers.remove(np.flatnonzero(view.penalty))
         self._publish(view)
 

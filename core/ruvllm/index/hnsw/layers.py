@@ -190,6 +190,10 @@ class Layer:
             new._links, new.linked = places.take(self._links[kept], mode="clip"), len(kept)
         return new
 
+    def take_links(self, links: Links) -> None:
+        """Have these links: (n, degree)."""
+        self._links, self.linked = links.copy(), len(self.points)
+
     def room(self) -> None:
         """Have a row of links for each node."""
         have = len(self._links)
@@ -228,6 +232,12 @@ class Layers:
             self._climb(start)
             self._link(start)
             self._settle()
+
+    def adopt(self, points: Floats, links: Links) -> None:
+        """Begin with points and links between them that were made before."""
+        self.ground = Layer(points, self.ground.below, links.shape[1], self.ef_construction)
+        self.ground.take_links(links)
+        self._raise()
 
     def remove(self, nodes: NDArray[np.int64]) -> None:
         """Take nodes of the ground out."""

@@ -5,8 +5,6 @@ Untrained it changes nothing: the order is that of the cosine. See `attention_tr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,34 +28,12 @@ from ruvllm.memory.attention.layer import (
     shapes,
     split,
 )
-from ruvllm.memory.subgraph import EDGE_KINDS, Subgraph
-from ruvllm.reprs import one_line
+from ruvllm.memory.subgraph import EDGE_KINDS, AttentionSummary, Subgraph
 
-__all__ = ["AttentionSummary", "GraphAttention"]
+__all__ = ["GraphAttention"]
 
 _MOST_SHARES = 4_194_304  # attention weights held at a time
 _MOST_ROUNDS = 8
-
-
-@dataclass(frozen=True, slots=True)
-class AttentionSummary:
-    """Where an answer comes from.
-
-    Attributes:
-        ranked: (id of a memory, its share of the answer), largest first; the shares sum to 1.
-        entropy: of the shares, in nats; 0 when one memory gives all.
-        mean: share of a memory.
-        gini: 0 when all give alike, towards 1 when few give all.
-        influence: what came along edges of each kind, and from the memories "Self"; sums to 1.
-    """
-
-    ranked: tuple[tuple[int, float], ...]
-    entropy: float
-    mean: float
-    gini: float
-    influence: Mapping[str, float]
-
-    __repr__ = one_line
 
 
 class GraphAttention:
@@ -83,11 +59,6 @@ class GraphAttention:
         if {name: value.shape for name, value in self.weights.items()} != expected:
             raise InputError("the weights are of another shape", field="weights", fix=f"use {expected}")
         self._dtype = self.weights["gates"].dtype
-
-    @property
-    def untrained(self) -> bool:
-        """Whether it leaves every order as it was."""
-        return not self.weights["gates"].any()
 
     def rank(self, query: ArrayLike, vectors: ArrayLike, graph: Subgraph) -> Array:
         """How well each memory answers: (n,), the cosine once memories and query have been informed.

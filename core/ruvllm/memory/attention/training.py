@@ -33,7 +33,6 @@ from ruvllm.state.store import Store
 __all__ = [
     "Example",
     "Trained",
-    "load_attention",
     "loss_of",
     "mean_ndcg",
     "ndcg",
@@ -242,18 +241,6 @@ def mean_ndcg(attention: GraphAttention, examples: Sequence[Example], k: int = 1
 def save_attention(store: Store, attention: GraphAttention, name: str = "attention") -> None:
     """Keep what was learnt in the state file."""
     store.put(name, pack(attention.weights))
-
-
-def load_attention(
-    store: Store, dim: int, heads: int = 8, *, rounds: int = 1, name: str = "attention"
-) -> GraphAttention:
-    """The layer in the state file, or one that changes nothing.
-
-    Raises:
-        StoreError: it is damaged, or was learnt for another width or number of heads.
-    """
-    data = store.load(name)
-    return GraphAttention(dim, heads, rounds=rounds, weights=None if data is None else unpack(data, dim, heads))
 
 
 def saved_attention(store: Store, dim: int, *, name: str = "attention") -> GraphAttention | None:

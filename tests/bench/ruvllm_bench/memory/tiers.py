@@ -9,7 +9,7 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.index.codecs import CODECS, Codec, nearest
+from ruvllm.index.codecs import CODECS, Codec
 from ruvllm.index.pq import sampled
 from ruvllm.index.select import best
 
@@ -73,9 +73,9 @@ def _measured(
     alone, after = np.empty((len(queries), 2)), np.empty((len(queries), 2))  # neighbours found, seconds
     for row, (query, true) in enumerate(zip(queries, truth, strict=True)):
         start = perf_counter()
-        found, _ = nearest(codec, query, codes, _K)
+        found = best(codec.scores(query, codes), _K)
         between = perf_counter()
-        wide, _ = nearest(codec, query, codes, rescored)
+        wide = best(codec.scores(query, codes), rescored)
         top = wide[best(vectors[wide] @ query, _K)]
         end = perf_counter()
         alone[row] = np.isin(true, found).mean(), between - start
