@@ -350,7 +350,8 @@ class QueryService:
     def _edited(turn: Turn) -> EditedCode | None:
         """What a program makes of it. A conversation that says how to answer, or a request for a form, is a model's."""
         limits = turn.constraints
-        if limits.force_model or limits.extra or limits.stop or any(one.role == "system" for one in turn.messages):
+        shaped = limits.force_model or limits.stop or Params(extra=limits.extra).essential
+        if shaped or any(one.role == "system" for one in turn.messages):
             return None
         edited = carry_out(turn.text)
         fits = edited is None or limits.max_tokens is None or estimate_tokens(edited.text) <= limits.max_tokens

@@ -173,6 +173,9 @@ def _places(code: _Code, node: ast.AST, old: str, new: str, method: bool) -> Ite
         value = node.value if isinstance(node.value, str) else node.value.decode("latin-1")
         if re.search(rf"\b{old}\b", value) and id(node) not in code.docstrings:
             raise _Unsure
+    elif isinstance(node, ast.comprehension):
+        if any(isinstance(one, ast.Name) and one.id == old for one in ast.walk(node.target)):
+            raise _Unsure
     elif isinstance(node, ast.Name):
         if node.id == new or node.id in _DYNAMIC:
             raise _Unsure
