@@ -200,3 +200,24 @@ def test_query_names_a_mistake(tmp_path: Path):
     path.write_text("[memory]\nrecal = 1\n", "utf-8")
     assert "memory.recal" in run("query", "--config", path, "hello", code=2).stderr
     assert "max_tokens" in run("query", "--max-tokens", "0", "hello", code=2).stderr
+
+
+def test_a_query_says_who_decided_how_strong_a_model_is_asked(tmp_path: Path):
+    task = "change var to const: var greeting = 'hello';"
+    result = run("query", "--encoder", "static", "--explain", task)
+    assert result.stdout == "const greeting = 'hello';\n"
+    assert "tier 1 by edit: 1 var made const; about $0, 1 ms\n" in result.stderr
+    told = json.loads(run("query", "--encoder", "static", "--json", task).stdout)
+    assert (told["choice"]["by"], told["tier"], told["cost"], told["advice"]) == ("edit", 1, 0, "")
+    unsure = run("query", "--config", echoing(tmp_path), "--encoder", "static", "Hi").stderr
+    assert "no agent is sure enough to speak (" in unsure
+    assert "max_cost" in run("query", "--max-cost", "-1", "Hi", code=2).stderr
+    assert (
+        "tier 3 by difficulty" in run("route", "--explain", "--encoder", "static", "design a distributed lock").stdout
+    )
+
+
+def test_a_chat_says_it_too(tmp_path: Path):
+    shown = chat("Hi", args=("--config", echoing(tmp_path))).stdout
+    assert "tier 2 (small) by default: " in shown
+    assert "(/agent NAME)" in shown

@@ -468,3 +468,19 @@ def test_it_starts_without_what_it_does_not_need():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)
     assert done.stdout.split("\n")[-2] == "0 []"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        (TASK, None),
+        ("Find out how other companies handle multi-currency payments", "Have the user confirm the agent"),
+        ("look at the flaky login test again", "on the session's strongest model, or ask the user"),
+    ],
+)
+def test_it_says_who_is_to_be_asked(tmp_path: Path, prompt: str, said: str | None):
+    text = hint(run(event(prompt, cwd=str(tmp_path)), "--builtin", "--min-confidence", "0"))
+    action = re.search(r"model tier \d, (\w+)\)", text)
+    assert action is not None
+    assert (action[1] == "use") == (said is None)
+    assert said is None or said in text

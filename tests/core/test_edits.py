@@ -335,8 +335,8 @@ def test_where_the_code_is():
         "sort imports:\nimport b\rimport a",
         "sort imports:\n" + "import a\n" * 40_000,
         "sort imports:\n" + "(" * 5_000,
-        "remove print statements:\n" + "-" * 20_000 + "1",
-        "change var to const:\n" + "{" * 50_000,
+        "remove print statements:\n" + "-" * 15_000 + "1",
+        "change var to const:\n" + "{" * 40_000,
         "sort imports:\n\0import a",
     ],
 )

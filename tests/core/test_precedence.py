@@ -251,7 +251,7 @@ def test_a_mechanical_edit_is_carried_out_without_a_model(static_llm: RuvLLM):
         Constraints(force_model="small"),
         Constraints(max_tokens=3),
         Constraints(stop=("os",)),
-        Constraints(extra={"x": 1}),
+        Constraints(extra={"response_format": {"type": "json_object"}}),
     ],
 )
 def test_who_insists_on_something_else_gets_a_model(static_llm: RuvLLM, constraints: Constraints):

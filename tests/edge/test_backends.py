@@ -22,7 +22,7 @@ END = events(chunk(finish_reason="stop"), b"[DONE]")
 WELL = stream(events(chunk("all ")), events(chunk("well")) + END)
 LARGE = stream(events(chunk("from the large one")) + END)
 HALF = stream(events(chunk("half ")), events(chunk("an answer")), finish=False)
-ASKED = {"model": "auto", "messages": [{"role": "user", "content": "Is the ferry on time?"}]}
+ASKED = {"model": "auto", "messages": [{"role": "user", "content": "add unit tests for the auth module"}]}
 LIMIT = 0.6  # seconds that a backend gets which says nothing
 
 
@@ -71,7 +71,7 @@ def before(small: str, large: str = "", *, retries: int = 0, timeout: float = PA
 
 def ask(edge: Running, path: str = "/v1/query", **more: object) -> httpx.Response:
     """One question."""
-    body = {"query": "Is the ferry on time?"} if path == "/v1/query" else ASKED
+    body = {"query": "add unit tests for the auth module"} if path == "/v1/query" else ASKED
     return edge.post(path, {**body, **more})
 
 
@@ -188,3 +188,42 @@ def test_a_model_that_was_asked_for_by_name_rests_too_and_nobody_else_answers_fo
         assert ask(edge, "/v1/chat/completions", model="small-1").headers["retry-after"]
         assert ask(edge, "/v1/chat/completions", model="large").status_code == 200
         assert len(well.requests) == 1
+
+
+EDIT = "change var to const:\n```js\nvar a = 1;\n```"
+
+
+def test_who_is_asked_is_one_decision_on_every_path():
+    with llm_server(WELL) as small, llm_server(LARGE) as large, before(small.url, large.url) as edge:
+        sure = ask(edge).json()
+        assert (sure["choice"]["by"], sure["choice"]["tier"], sure["choice"]["others"]) == ("default", 2, [3])
+        assert (sure["choice"]["backend"], sure["choice"]["latency_ms"], sure["advice"]) == ("small", 500, "")
+        hard = ask(edge, query="design a distributed consensus protocol, and prove that it is safe").json()
+        assert (hard["routing"]["backend"], hard["choice"]["by"]) == ("large", "difficulty")
+        unsure = ask(edge, query="Hi").json()
+        assert (unsure["routing"]["backend"], unsure["choice"]["by"]) == ("large", "escalation")
+        assert unsure["advice"].startswith("no agent is sure enough to speak (")
+        assert ask(edge, query="Hi", force_model="small").json()["choice"]["by"] == "request"
+        assert ask(edge, max_cost=-1).status_code == 422
+        for model, backend, by in (("auto", "small", "default"), ("large", "large", "request")):
+            headers = ask(edge, "/v1/chat/completions", model=model).headers
+            assert (headers["x-ruvllm-backend"], headers["x-ruvllm-decided-by"]) == (backend, by)
+            assert headers["x-ruvllm-why"]
+            assert float(headers["x-ruvllm-expected-ms"]) > 0
+            assert float(headers["x-ruvllm-expected-cost"]) == 0  # nobody said what it costs
+        assert [row["backend"] for row in edge.get("/v1/stats").json()["tiers"]] == ["small", "large"]
+
+
+def test_an_edit_is_carried_out_for_a_query_and_in_a_chat():
+    with llm_server(WELL) as small, before(small.url) as edge:
+        done = ask(edge, query=EDIT).json()
+        assert (done["text"], done["tier"], done["cost"]) == ("```js\nconst a = 1;\n```", 1, 0)
+        asked = [{"role": "user", "content": EDIT}]
+        answered = ask(edge, "/v1/chat/completions", messages=asked)
+        assert answered.json()["choices"][0]["message"]["content"] == "```js\nconst a = 1;\n```"
+        assert answered.headers["x-ruvllm-decided-by"] == "edit"
+        assert small.requests == []
+        insisting = [{"role": "system", "content": "Answer in French."}, *asked]
+        ask(edge, "/v1/chat/completions", messages=insisting)
+        ask(edge, "/v1/chat/completions", messages=asked, response_format={"type": "json_object"})
+        assert len(small.requests) == 2

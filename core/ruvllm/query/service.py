@@ -57,8 +57,6 @@ __all__ = ["QueryService", "id_of"]
 
 T = TypeVar("T")
 _SESSIONS = 500  # written in one tick, at most
-# Fields of a client's request that say nothing about the answer's form.
-_PLAIN = frozenset({"messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "user", "metadata"})
 
 
 class QueryService:
@@ -371,7 +369,7 @@ class QueryService:
     def _edited(turn: Turn) -> EditedCode | None:
         """What a program makes of it. A conversation that says how to answer, or a request for a form, is a model's."""
         limits = turn.constraints
-        shaped = limits.force_model or limits.extra.keys() - _PLAIN or limits.stop or limits.looping
+        shaped = limits.force_model or limits.stop or limits.looping or Params(extra=limits.extra).essential
         if shaped or any(one.role == "system" for one in turn.messages):
             return None
         edited = carry_out(turn.messages[-1].content if turn.messages else turn.text)

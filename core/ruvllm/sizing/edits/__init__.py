@@ -232,7 +232,7 @@ def _bare(name: str) -> str:
     return name.strip("`'\" ")
 
 
-_MOST_CODE = 200_000  # characters
+_MOST_CODE = 50_000  # characters
 _FENCE = re.compile(
     r"^(?P<mark>`{3,}|~{3,})[ \t]*(?P<language>[\w+#.-]*)[^\n`]*\n(?P<code>.*?)^(?P=mark)[ \t]*$", re.M | re.S
 )

@@ -38,6 +38,9 @@ class _Code:
     def __init__(self, text: str) -> None:
         self.text, self.tree = text, ast.parse(text)
         self.lines = text.split("\n")
+        owners = (one for one in ast.walk(self.tree) if isinstance(one, ast.Module | _SCOPES) and one.body)
+        firsts = (one.body[0] for one in owners)
+        self.docstrings = {id(one.value) for one in firsts if isinstance(one, ast.Expr)}
         self._starts = [0]
         for line in self.lines:
             self._starts.append(self._starts[-1] + len(line) + 1)
@@ -168,7 +171,10 @@ def _places(code: _Code, node: ast.AST, old: str, new: str, method: bool) -> Ite
     """Indexes of the name in a node. Raises _Unsure: the name is there in another way."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
         value = node.value if isinstance(node.value, str) else node.value.decode("latin-1")
-        if re.search(rf"\b{old}\b", value) and not _is_docstring(code.tree, node):
+        if re.search(rf"\b{old}\b", value) and id(node) not in code.docstrings:
+            raise _Unsure
+    elif isinstance(node, ast.comprehension):
+        if any(isinstance(one, ast.Name) and one.id == old for one in ast.walk(node.target)):
             raise _Unsure
     elif isinstance(node, ast.Name):
         if node.id == new or node.id in _DYNAMIC:
@@ -195,11 +201,6 @@ def _places(code: _Code, node: ast.AST, old: str, new: str, method: bool) -> Ite
         names += [*getattr(node, "names", []), *getattr(node, "kwd_attrs", [])]
         if any(name in (old, new) for name in names if isinstance(name, str)):
             raise _Unsure
-
-
-def _is_docstring(tree: ast.Module, node: ast.Constant) -> bool:
-    owners = (one for one in ast.walk(tree) if isinstance(one, ast.Module | _SCOPES) and one.body)
-    return any(isinstance(one.body[0], ast.Expr) and one.body[0].value is node for one in owners)
 
 
 @_certain

@@ -7,6 +7,7 @@ regular expression or divide, and names that may mean two things all leave the c
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -34,13 +35,19 @@ _BEFORE_VALUE = _words("return typeof case in delete void throw new else do inst
 _UNCLEAR = _words("of await yield let async get set static")  # of what follows, whether it begins a value
 _ASSIGNS = _words("= += -= *= /= %= **= <<= >>= >>>= &= |= ^= &&= ||= ??= ++ --")
 _GOES_ON = _ASSIGNS | _words("( [ ` + - * / % , . ?. < > ? : & | ^ && || ?? == != === !== <= >= ** => instanceof in")
+_WANTS_MORE = _GOES_ON | _BEFORE_VALUE | _UNCLEAR | _words("! ~ ... function class")
 _RESERVED = _words(
     "break case catch class const continue debugger default delete do else enum export extends false finally for "
     "function if import in instanceof new null return super switch this throw true try typeof var void while with "
     "yield let static await async of get set arguments eval undefined NaN Infinity implements interface package "
     "private protected public"
 )
+_GLOBALS = _words("window globalThis self this global")
+_DECLARES = _words("var let const function class import * as")
 _HARMLESS = _words("stringify toString toFixed toISOString join trim keys values entries String Number Boolean")
+
+
+_DEEPEST = 100  # brackets within each other
 
 
 class _Unsure(Exception):  # noqa: N818 - no error: a model shall do it
@@ -64,8 +71,16 @@ class _Script:
     def __init__(self, text: str) -> None:
         self.text, self.tokens, self.open = text, list[_Token](), list[int]()
         self._read()
-        if self.open or any(one.text in ("eval", "with") for one in self.tokens if one.kind == "name"):
+        self.places: dict[str, list[int]] = {}  # of each name
+        self._facts: dict[str, tuple[list[int], bool, bool]] = {}
+        for place, one in enumerate(self.tokens):
+            if one.kind == "name":
+                self.places.setdefault(one.text, []).append(place)
+        if self.open or "eval" in self.places or "with" in self.places:
             raise _Unsure
+        heads = self.places.get("function", [])
+        named = {self.tokens[j].text for i in heads for j in (i + 1, i + 2) if j < len(self.tokens)}
+        self.first_call = min((self.places[name][0] for name in named if name in self.places), default=len(self.tokens))
 
     def _read(self) -> None:
         at, fresh = 0, True
@@ -106,6 +121,8 @@ class _Script:
         here = len(self.tokens) - 1
         if text in ("(", "[", "{", "${"):
             self.open.append(here)
+            if len(self.open) > _DEEPEST:
+                raise _Unsure
         elif text in (")", "]", "}"):
             if not self.open or (begun := self.tokens[self.open[-1]]).text[-1] + text not in ("()", "[]", "{}"):
                 raise _Unsure
@@ -152,9 +169,18 @@ class _Script:
 
     def uses(self, name: str) -> list[int]:
         """Where a name is one, and no property."""
-        return [
-            i for i, one in enumerate(self.tokens) if one.text == name and one.kind == "name" and not self._property(i)
-        ]
+        return [place for place in self.places.get(name, ()) if not self._property(place)]
+
+    def facts(self, name: str) -> tuple[list[int], bool, bool]:
+        """(uses, whether it is declared once and no property of a global object, whether it is ever assigned)."""
+        if name not in self._facts:
+            uses = self.uses(name)
+            declared = sum(self.before(i) in _DECLARES for i in uses)
+            ways = (self.before(i) in (".", "?.") and self.tokens[i - 2].text in _GLOBALS for i in self.places[name])
+            first = next(i for i in uses if self.before(i) in (*_DECLARES, ","))
+            assigned = any(_assigned(self, i) for i in uses if i != first)
+            self._facts[name] = uses, declared <= 1 and not any(ways), assigned
+        return self._facts[name]
 
     def _property(self, place: int) -> bool:
         return self.before(place) in (".", "?.", "#")
@@ -164,7 +190,7 @@ class _Script:
         one, last = self.tokens[place], self.before(place)
         if last in ("", ";", "{", "}"):
             return last != "{" or self.kind(place - 1) in ("block", "loop", "function")
-        if not one.fresh or last in _GOES_ON or last in _BEFORE_VALUE | _UNCLEAR | {"!", "~", "...", ":"}:
+        if not one.fresh or last in _WANTS_MORE:
             return False
         return last != ")" or self.before(self.tokens[place - 1].match) not in _CONTROL
 
@@ -242,16 +268,9 @@ def _declared(script: _Script, place: int) -> list[tuple[int, int]]:
         begun = here
         while here < len(tokens) and tokens[here].text not in (",", ";", "}", ")", "]"):
             one = tokens[here]
-            if here > begun and one.fresh and one.text not in _GOES_ON and not one.text.startswith("`"):
-                last = tokens[here - 1]
-                if last.text not in _GOES_ON and last.text not in _BEFORE_VALUE | _UNCLEAR | {
-                    "!",
-                    "~",
-                    "...",
-                    "function",
-                    "class",
-                }:
-                    break
+            ends = here > begun and one.fresh and one.text not in _GOES_ON and not one.text.startswith("`")
+            if ends and tokens[here - 1].text not in _WANTS_MORE:
+                break
             here = one.match + 1 if one.match > here else here + 1
         found.append((name, here))
         if here >= len(tokens) or tokens[here].text != ",":
@@ -264,42 +283,27 @@ def _fits(script: _Script, place: int, old: str, new: str, name: int, end: int) 
     if name < 0 or script.before(place) in ("export", "declare"):
         return False
     tokens, word = script.tokens, script.tokens[name].text
-    uses = [i for i, one in enumerate(tokens) if one.text == word and i != name and not script._property(i)]
-    if any(
-        one.text == word
-        for i, one in enumerate(tokens)
-        if script.before(i) in (".", "?.") and tokens[i - 2].text in ("window", "globalThis", "self", "this", "global")
-    ):
-        return False
-    if any(script.before(i) in ("var", "let", "const", "function", "class", "import", "*", "as") for i in uses):
-        return False
-    if new == "const" and any(_assigned(script, i) for i in uses):
+    uses, single, assigned = script.facts(word)
+    if not single or (assigned and new == "const"):
         return False
     if old == "let":
         return True
     block = tokens[place].inside
-    if script.kind(block) not in ("block", "loop", "function") or any(
-        not end <= i < script.end_of(block) for i in uses
-    ):
+    others = [i for i in (*uses[:2], uses[-1]) if i != name]  # the first and the last of them
+    inside = all(end <= i < script.end_of(block) for i in others)
+    if script.kind(block) not in ("block", "loop", "function") or not inside:
         return False
     outer = list(script.around(place))
     inner = outer[: next((n for n, one in enumerate(outer) if script.kind(one) == "function"), len(outer))]
-    closing = any(
+    if any(script.kind(one) in ("loop", "other") for one in inner) and any(
         one.text in ("=>", "function", "class") or (one.text == "{" and script.kind(i) in ("function", "other"))
-        for i, one in enumerate(tokens[: script.end_of(block)])
-        if i > block
-    )
-    if closing and any(script.kind(one) in ("loop", "other") for one in inner):
+        for i, one in enumerate(tokens[block + 1 : script.end_of(block)], block + 1)
+    ):
         return False  # each round would have a binding of its own, and what closes over it would see the difference
-    return not _called_early(script, place, uses)
-
-
-def _called_early(script: _Script, place: int, uses: list[int]) -> bool:
-    """Whether a function declaration that uses the name is perhaps called before there is a value."""
-    heads = [i for i, one in enumerate(script.tokens) if one.text == "function"]
-    names = {script.tokens[j].text for i in heads for j in (i + 1, i + 2) if j < len(script.tokens)} - {"*", "("}
-    within = any(script.kind(one) == "function" for i in uses for one in script.around(i) if one > place)
-    return within and any(one.text in names for one in script.tokens[:place] if one.kind == "name")
+    if script.first_call > place:
+        return True
+    # A function that uses it may be called before there is a value.
+    return not any(script.kind(one) == "function" for i in uses for one in script.around(i) if one > place)
 
 
 def _assigned(script: _Script, place: int) -> bool:
@@ -346,7 +350,8 @@ def remove_calls(text: str, method: str) -> Done:
         return None
     made = script.edited(changes)
     rest = _read(made)
-    gone = sum(1 for start, end, _ in changes for one in tokens if start <= one.start < end)
+    starts = [one.start for one in tokens]
+    gone = sum(bisect_left(starts, end) - bisect_left(starts, start) for start, end, _ in changes)
     if rest is None or len(rest.tokens) != len(tokens) - gone:
         return None
     return made, f"{len(changes)} console.{method} removed"
