@@ -81,6 +81,9 @@ class Router:
         tiers: what names the tier of a task whose agent has none; its words do when None.
         built: is given each scorer that was built from nothing, and gives the one to use.
         shared: what others' feedback taught; see `use_shared`.
+
+    Attributes:
+        shared: the same, None where nothing was pulled, or there is nothing to add it to.
     """
 
     def __init__(
@@ -116,7 +119,7 @@ class Router:
         self._recalled = 0  # how much of what the learner was told it has taken in
         self._cache: LruCache[tuple[str, int], Decision] = LruCache(cache_size)
         self._changes = 0  # of what tasks are decided by
-        self._shared = shared if self._static.name in weights.stages else None
+        self.shared = shared if self._static.name in weights.stages else None
         self._shared_head: Head | None = None  # fitted when first needed
         self._explain = Explainer(self.agents, self._lexicon, static)
 
@@ -147,7 +150,8 @@ class Router:
         spelled = spoken(text)
         words = stem_all(spelled)
         terms = content(words)
-        view = TaskView(words, self._lexicon.scores(terms), await self._shared_logits(static, words))
+        shared = None if self.shared is None else await self._shared_logits(self.shared, static, words)
+        view = TaskView(words, self._lexicon.scores(terms), shared)
         lexical = perf_counter()
         outcome = None
         if self._static_first:
@@ -220,15 +224,16 @@ class Router:
         """
         await self.warm(pause)
         await self._learner.review(pause)
-        await self.use_shared(self._shared, pause)
+        await self.use_shared(self.shared, pause)
 
     async def use_shared(self, model: SharedModel | None, pause: Pause = no_pause) -> None:
         """Decide with what others' feedback taught from now on; None for what was learnt here alone.
 
         It adds to every encoder's scores what these do not know, and never makes a decision one to be used unasked.
         """
+        model = model if self._static.name in self.weights.stages else None
         fitted = None if model is None else await self._fitted(model, pause)
-        self._shared, self._shared_head = model, fitted
+        self.shared, self._shared_head = model, fitted
         self._changed()
 
     def agent(self, name: str) -> Agent | None:
@@ -274,8 +279,8 @@ class Router:
             await self.scorer("static", pause)
         if self._second is not None:
             await self.scorer(self._second.name, pause)
-        if self._shared is not None and self._shared_head is None:
-            await self.use_shared(self._shared, pause)
+        if self.shared is not None and self._shared_head is None:
+            await self.use_shared(self.shared, pause)
 
     async def scorer(self, name: str, pause: Pause = no_pause) -> Scorer:
         """The scorer of an encoder, built when first asked for, with all feedback taken in."""
@@ -290,11 +295,9 @@ class Router:
         """The contextual encoder, where it is to be asked at all."""
         return None if self.mode == self._static.name else self._contextual
 
-    async def _shared_logits(self, static: Array, words: list[str]) -> Array | None:
-        if self._shared is None:
-            return None
+    async def _shared_logits(self, model: SharedModel, static: Array, words: list[str]) -> Array:
         if self._shared_head is None:
-            self._shared_head = await self._fitted(self._shared)
+            self._shared_head = await self._fitted(model)
         return self._shared_head.logits(static, words)
 
     async def _fitted(self, model: SharedModel, pause: Pause = no_pause) -> Head:
