@@ -352,12 +352,12 @@ class Router:
 
     async def _judge(self, name: str, vector: Array, view: TaskView) -> Outcome:
         scorer = await self.scorer(name)
-        calibration = scorer.taught.calibration
-        outcome = judge(name, scorer.score(vector, view), calibration, self.weights)
+        scored, calibration = scorer.score(vector, view), scorer.taught.calibration
+        local = judge(name, scored, calibration, self.weights)
         if view.shared is None:
-            return outcome
-        local = scorer.score(vector, replace(view, shared=None))
-        return restrained(outcome, judge(name, local, calibration, self.weights))
+            return local
+        scored = replace(scored, logits=scored.logits + view.shared)
+        return restrained(judge(name, scored, calibration, self.weights), local)
 
 
 def _borne_out(outcome: Outcome, found: Recollected) -> Outcome:
