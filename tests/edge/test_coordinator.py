@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,17 @@ def test_a_laptop_and_a_server_that_never_met_are_each_better_on_the_others_agen
     assert "alone" in cli(laptop, "learn", "pull", "--undo").output
     with RuvLLM(AGENTS, encoder="static", state=laptop) as llm:
         assert [llm.route(text).confidence for text in DESKS["cyd"][1]] == [one.confidence for one in decisions]
+
+
+def test_a_server_that_is_its_own_client_routes_with_what_was_pushed_to_it(tmp_path: Path):
+    teach(tmp_path / "laptop.db", "ada ben")
+    with serving(RuvLLM(AGENTS, encoder="static")) as team:
+        cli(tmp_path / "laptop.db", "learn", "push", team.url)
+        assert right_over_http(team, "ada ben") <= 1
+        federated = replace(team.llm.config.federated, url=team.url)
+        team.llm.config = replace(team.llm.config, federated=federated)
+        until(lambda: any(row["name"] == "federated" and row["last"] for row in team.get("/v1/stats").json()["jobs"]))
+        assert right_over_http(team, "ada ben") == 4
 
 
 def test_what_travels_are_sums_and_names_of_agents(coordinator: Running, tmp_path: Path):

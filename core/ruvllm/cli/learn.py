@@ -260,7 +260,7 @@ def push(
         return
     waits = f"; {sent.waiting:,} wait for others of their agent" if sent.waiting else ""
     click.echo(
-        f"Pushed {sent.texts:,} texts in {sent.groups:,} groups ({sent.bytes:,} bytes){waits}."
+        f"Pushed {sent.texts:,} texts in {sent.groups:,} group(s) ({sent.bytes:,} bytes){waits}."
         if sent.updates
         else f"Nothing new to push{waits}."
     )

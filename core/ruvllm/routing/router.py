@@ -101,6 +101,9 @@ class Router:
         shared: what others' feedback taught; see `use_shared`.
         votes: of outcomes of similar tasks, a feature beside the scorer's own; None where nobody votes.
         near_duplicates: whether a confirmed task answers for what is nearly the same.
+
+    Attributes:
+        shared: the same, None where nothing was pulled, or there is nothing to add it to.
     """
 
     def __init__(
@@ -138,7 +141,7 @@ class Router:
         self._recalled = 0  # how much of what the learner was told it has taken in
         self._cache: LruCache[tuple[str, int], Decision] = LruCache(cache_size)
         self._changes = 0  # of what tasks are decided by
-        self._shared = shared if self._static.name in weights.stages else None
+        self.shared = shared if self._static.name in weights.stages else None
         self._shared_head: Head | None = None  # fitted when first needed
         self._votes, self._voted = votes, 0
         self._explain = Explainer(self.agents, self._lexicon, static)
@@ -173,7 +176,8 @@ class Router:
         spelled = spoken(text)
         words = stem_all(spelled)
         terms = content(words)
-        view = TaskView(words, self._lexicon.scores(terms), await self._shared_logits(static, words))
+        shared = None if self.shared is None else await self._shared_logits(self.shared, static, words)
+        view = TaskView(words, self._lexicon.scores(terms), shared)
         lexical = perf_counter()
         outcome = None
         if self._static_first:
@@ -247,15 +251,16 @@ class Router:
         """
         await self.warm(pause)
         await self._learner.review(pause)
-        await self.use_shared(self._shared, pause)
+        await self.use_shared(self.shared, pause)
 
     async def use_shared(self, model: SharedModel | None, pause: Pause = no_pause) -> None:
         """Decide with what others' feedback taught from now on; None for what was learnt here alone.
 
         It adds to every encoder's scores what these do not know, and never makes a decision one to be used unasked.
         """
+        model = model if self._static.name in self.weights.stages else None
         fitted = None if model is None else await self._fitted(model, pause)
-        self._shared, self._shared_head = model, fitted
+        self.shared, self._shared_head = model, fitted
         self._changed()
 
     def agent(self, name: str) -> Agent | None:
@@ -311,8 +316,8 @@ class Router:
             await self.scorer("static", pause)
         if self._second is not None:
             await self.scorer(self._second.name, pause)
-        if self._shared is not None and self._shared_head is None:
-            await self.use_shared(self._shared, pause)
+        if self.shared is not None and self._shared_head is None:
+            await self.use_shared(self.shared, pause)
 
     async def scorer(self, name: str, pause: Pause = no_pause) -> Scorer:
         """The scorer of an encoder, built when first asked for, with all feedback taken in."""
@@ -327,11 +332,9 @@ class Router:
         """The contextual encoder, where it is to be asked at all."""
         return None if self.mode == self._static.name else self._contextual
 
-    async def _shared_logits(self, static: Array, words: list[str]) -> Array | None:
-        if self._shared is None:
-            return None
+    async def _shared_logits(self, model: SharedModel, static: Array, words: list[str]) -> Array:
         if self._shared_head is None:
-            self._shared_head = await self._fitted(self._shared)
+            self._shared_head = await self._fitted(model)
         return self._shared_head.logits(static, words)
 
     async def _fitted(self, model: SharedModel, pause: Pause = no_pause) -> Head:
@@ -392,12 +395,12 @@ class Router:
         scorer = await self.scorer(name)
         votes = self._votes if self._votes is not None and self._votes.version and name == self._votes.encoder else None
         given = {} if votes is None else votes.votes(vector)
-
-        def judged(one: TaskView) -> Outcome:
-            scored = self._with_votes(scorer.score(vector, one), given)
-            return judge(name, scored, scorer.taught.calibration, self.weights)
-
-        return judged(view) if view.shared is None else restrained(judged(view), judged(replace(view, shared=None)))
+        scored, calibration = self._with_votes(scorer.score(vector, view), given), scorer.taught.calibration
+        local = judge(name, scored, calibration, self.weights)
+        if view.shared is None:
+            return local
+        scored = replace(scored, logits=scored.logits + view.shared)
+        return restrained(judge(name, scored, calibration, self.weights), local)
 
     def _with_votes(self, scored: Scored, votes: Mapping[str, float]) -> Scored:
         logits = scored.logits.copy() if votes else scored.logits

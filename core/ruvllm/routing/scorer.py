@@ -30,7 +30,7 @@ class TaskView:
     Attributes:
         words: the text's stems.
         bm25: float32 (agents,).
-        shared: float32 (agents,), what others' feedback adds to the logits; None where nothing was pulled.
+        shared: float32 (agents,), what others' feedback adds to every scorer's logits; None where nothing was pulled.
     """
 
     words: list[str]
@@ -143,8 +143,6 @@ class Scorer:
         logits = zero + taught.head.logits(vector, view.words)
         if taught.neighbours is not None:
             logits += taught.neighbours.scores(vector)
-        if view.shared is not None:
-            logits += view.shared
         closeness = float(taught.centroids.dot(vector).max()) if len(taught.centroids) else 0.0
         return Scored(features, zero, logits, closeness)
 

@@ -249,10 +249,11 @@ class FederatedClient:
         if model.dim != self._static.dim and model.routes:
             fix = f"use a coordinator of {self._static.dim} dimensions"
             raise InputError(f"a model of {model.dim} dimensions", field="url", fix=fix)
-        changed = bool(model.routes) and data != self._store.load(PULLED)
+        router = self._routing.router
+        changed = bool(model.routes) and (router.shared is None or data != self._store.load(PULLED))
         if changed:
             self._store.put(PULLED, data)
-            await self._routing.router.use_shared(model, pause)
+            await router.use_shared(model, pause)
         return Pulled(len(model.routes), self._among(model), model.texts, changed)
 
     async def undo_pull(self) -> bool:
