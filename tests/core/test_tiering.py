@@ -61,21 +61,30 @@ class TestTiered(IndexSuite):
 
 
 def test_bands_are_filled_by_use() -> None:
-    tiers = graded(np.arange(1_000.0), np.full(1_000, FILE, np.uint8))
+    tiers = graded(np.arange(1.0, 1_001), np.full(1_000, FILE, np.uint8))
     assert np.bincount(tiers).tolist() == [200, 400, 300, 100]
     assert (np.diff(tiers.astype(int)) <= 0).all()
 
 
-def test_what_is_never_used_goes_to_the_smallest_codes() -> None:
+def test_what_is_never_used_stays_in_the_file_alone() -> None:
     heat = np.zeros(100)
     heat[:5] = 1.0
-    tiers = graded(heat, np.full(100, FILE, np.uint8))
-    assert tiers[:5].tolist() == [0] * 5
-    assert set(tiers[5:].tolist()) == {3}
+    tiers = graded(heat, np.full(100, 3, np.uint8))
+    assert tiers.tolist() == [0] * 5 + [FILE] * 95
+
+
+def test_where_nothing_was_used_there_is_nothing_to_go_by() -> None:
+    memory = MemoryStore(Given(), Store())
+    memory.add_encoded([Memory(str(i)) for i in range(N)], VECTORS)
+    assert memory.auto_tier()["default"] == {"f32": {"count": N, "bytes": N * 4 * DIM}}
+    memory.records.touch(range(1, 101))
+    tiers = memory.auto_tier()["default"]
+    assert (tiers["f32"]["count"], tiers["file"]["count"]) == (100, N - 100)
+    assert recall(memory) >= 0.9
 
 
 def test_the_border_does_not_flap() -> None:
-    heat = np.arange(1_000.0)
+    heat = np.arange(20.0, 1_020)
     before = graded(heat, np.full(1_000, FILE, np.uint8))
     nudged = heat + np.random.default_rng(0).uniform(-15, 15, 1_000)
     assert (graded(nudged, before) == before).all()
@@ -86,7 +95,7 @@ def test_the_border_does_not_flap() -> None:
 def memory() -> Iterator[MemoryStore]:
     store = MemoryStore(Given(), Store())
     ids = store.add_encoded([Memory(f"memory {i}", metadata={"part": i % 5}) for i in range(N)], VECTORS)
-    store.records.count_accesses(list(zip(ids, range(N), strict=True)))  # the later, the more used
+    store.records.count_accesses(list(zip(ids, range(1, N + 1), strict=True)))  # the later, the more used
     yield store
     store.store.close()
 
