@@ -10,6 +10,7 @@ import pytest
 from index_suite import IndexSuite
 from numpy.typing import NDArray
 
+from ruvllm import RuvLLM
 from ruvllm.encoders.protocol import no_pause, run_now
 from ruvllm.errors import InputError
 from ruvllm.index import BinaryIndex
@@ -250,3 +251,20 @@ def test_codes_are_learnt_again_when_there_is_more_to_learn_from() -> None:
     assert (few.fitted, same.fitted, more.fitted) == (700, 700, N)
     assert same._levels[3].codec is few._levels[3].codec
     assert more._levels[3].codec is not few._levels[3].codec
+
+
+def test_it_is_background_work_of_large_collections(static_llm: RuvLLM) -> None:
+    options = {"memory": {"tier_from": 2_100}}
+    llm = RuvLLM(encoder="static", like=static_llm, config=options)
+    assert "tiers" not in llm.jobs.due()
+    rows = np.random.default_rng(0).standard_normal((2_100, llm.memory.encoder.dim)).astype(np.float32)
+    ids = llm.memory.add_encoded([Memory(f"text {i}") for i in range(len(rows))], rows)
+    llm.memory.records.count_accesses([(i, i) for i in ids])
+    (run,) = run_now(llm.jobs.run(60.0, no_pause, names=["tiers"]))
+    assert (run.outcome, run.error) == ("1 collections by use", "")
+    assert llm.stats()["memory_tiers"]["default"]["binary"]["count"] == 210
+    assert "tiers" not in llm.jobs.due()
+    hnsw = RuvLLM(encoder="static", like=static_llm, config={"memory": {"tier_from": 1, "index": "hnsw"}})
+    hnsw.memory.add("The staging database is reset every Monday.")
+    (run,) = run_now(hnsw.jobs.run(60.0, no_pause, names=["tiers"]))
+    assert (run.outcome, run.error) == ("0 collections by use", "")
