@@ -10,6 +10,7 @@ import pytest
 from index_suite import IndexSuite
 from numpy.typing import NDArray
 
+from ruvllm import RuvLLM
 from ruvllm.encoders.protocol import no_pause, run_now
 from ruvllm.errors import InputError
 from ruvllm.index import BinaryIndex
@@ -61,21 +62,30 @@ class TestTiered(IndexSuite):
 
 
 def test_bands_are_filled_by_use() -> None:
-    tiers = graded(np.arange(1_000.0), np.full(1_000, FILE, np.uint8))
+    tiers = graded(np.arange(1.0, 1_001), np.full(1_000, FILE, np.uint8))
     assert np.bincount(tiers).tolist() == [200, 400, 300, 100]
     assert (np.diff(tiers.astype(int)) <= 0).all()
 
 
-def test_what_is_never_used_goes_to_the_smallest_codes() -> None:
+def test_what_is_never_used_stays_in_the_file_alone() -> None:
     heat = np.zeros(100)
     heat[:5] = 1.0
-    tiers = graded(heat, np.full(100, FILE, np.uint8))
-    assert tiers[:5].tolist() == [0] * 5
-    assert set(tiers[5:].tolist()) == {3}
+    tiers = graded(heat, np.full(100, 3, np.uint8))
+    assert tiers.tolist() == [0] * 5 + [FILE] * 95
+
+
+def test_where_nothing_was_used_there_is_nothing_to_go_by() -> None:
+    memory = MemoryStore(Given(), Store())
+    memory.add_encoded([Memory(str(i)) for i in range(N)], VECTORS)
+    assert memory.auto_tier()["default"] == {"f32": {"count": N, "bytes": N * 4 * DIM}}
+    memory.records.touch(range(1, 101))
+    tiers = memory.auto_tier()["default"]
+    assert (tiers["f32"]["count"], tiers["file"]["count"]) == (100, N - 100)
+    assert recall(memory) >= 0.9
 
 
 def test_the_border_does_not_flap() -> None:
-    heat = np.arange(1_000.0)
+    heat = np.arange(20.0, 1_020)
     before = graded(heat, np.full(1_000, FILE, np.uint8))
     nudged = heat + np.random.default_rng(0).uniform(-15, 15, 1_000)
     assert (graded(nudged, before) == before).all()
@@ -86,7 +96,7 @@ def test_the_border_does_not_flap() -> None:
 def memory() -> Iterator[MemoryStore]:
     store = MemoryStore(Given(), Store())
     ids = store.add_encoded([Memory(f"memory {i}", metadata={"part": i % 5}) for i in range(N)], VECTORS)
-    store.records.count_accesses(list(zip(ids, range(N), strict=True)))  # the later, the more used
+    store.records.count_accesses(list(zip(ids, range(1, N + 1), strict=True)))  # the later, the more used
     yield store
     store.store.close()
 
@@ -241,3 +251,20 @@ def test_codes_are_learnt_again_when_there_is_more_to_learn_from() -> None:
     assert (few.fitted, same.fitted, more.fitted) == (700, 700, N)
     assert same._levels[3].codec is few._levels[3].codec
     assert more._levels[3].codec is not few._levels[3].codec
+
+
+def test_it_is_background_work_of_large_collections(static_llm: RuvLLM) -> None:
+    options = {"memory": {"tier_from": 2_100}}
+    llm = RuvLLM(encoder="static", like=static_llm, config=options)
+    assert "tiers" not in llm.jobs.due()
+    rows = np.random.default_rng(0).standard_normal((2_100, llm.memory.encoder.dim)).astype(np.float32)
+    ids = llm.memory.add_encoded([Memory(f"text {i}") for i in range(len(rows))], rows)
+    llm.memory.records.count_accesses([(i, i) for i in ids])
+    (run,) = run_now(llm.jobs.run(60.0, no_pause, names=["tiers"]))
+    assert (run.outcome, run.error) == ("1 collections by use", "")
+    assert llm.stats()["memory_tiers"]["default"]["binary"]["count"] == 210
+    assert "tiers" not in llm.jobs.due()
+    hnsw = RuvLLM(encoder="static", like=static_llm, config={"memory": {"tier_from": 1, "index": "hnsw"}})
+    hnsw.memory.add("The staging database is reset every Monday.")
+    (run,) = run_now(hnsw.jobs.run(60.0, no_pause, names=["tiers"]))
+    assert (run.outcome, run.error) == ("0 collections by use", "")

@@ -65,8 +65,8 @@ def test_hyperedges_are_made_shown_and_taken_away(edge: Running):
     assert graph["hyperedges"] == [{"id": made, "members": ids[:2], "kind": "SameTopic", **body}]
     assert {node["id"]: node["hops"] for node in graph["nodes"]} == {ids[0]: 0, ids[1]: 1}
     assert graph["edges"] == [{"source": ids[0], "target": ids[1], "kind": "SameTopic", "weight": 0.5}]
-    assert edge.delete(f"/v1/memory/hyperedges/{made}").status_code == 204
-    assert edge.delete(f"/v1/memory/hyperedges/{made}").status_code == 404
+    assert edge.client.delete(f"/v1/memory/hyperedges/{made}").status_code == 204
+    assert edge.client.delete(f"/v1/memory/hyperedges/{made}").status_code == 404
     assert edge.get(f"/v1/memory/graph?ids={ids[0]}&hops=2").json()["hyperedges"] == []
     for path, field in (("ids=x", "ids"), ("ids=999999", "ids"), (f"ids={ids[0]}&hops=9", "hops"), ("hops=1", "ids")):
         answer = edge.get(f"/v1/memory/graph?{path}")
@@ -78,7 +78,7 @@ def test_hyperedges_are_made_shown_and_taken_away(edge: Running):
     ):
         answer = edge.post("/v1/memory/hyperedges", wrong)
         assert (answer.status_code, answer.json()["field"]) == (422, field), wrong
-    assert edge.delete("/v1/memory/hyperedges/one").status_code == 404
+    assert edge.client.delete("/v1/memory/hyperedges/one").status_code == 404
 
 
 def test_a_query_says_what_it_draws_on_where_that_is_asked_for(edge: Running):

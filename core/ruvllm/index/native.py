@@ -29,7 +29,7 @@ _SAFETY = 0.5  # share of the misses allowed: a stored query stands in the graph
 _WIDER = 1.5  # times as many as a filter should need
 _REFIT = 2
 _BLOCK = 16_384
-_SLICE = 64  # rows taken in between two pauses
+_SLICE = 16  # rows taken in between two pauses
 
 Floats = NDArray[np.float32]
 

@@ -442,7 +442,7 @@ class MemoryStore:
             del self._shelves[collection]  # rows of a base stay until the collection is opened again
             self._masks.clear()
             shelf = self._shelf(collection)
-        epoch, heat = shelf.rows.view.epoch, self.records.heat(collection, _HALF_LIFE)
+        epoch, heat = shelf.rows.view.epoch, await self.records.heat(collection, _HALF_LIFE, pause)
         tiered = await retiered(shelf.rows, *heat, self.store, pause)
         if tiered is None or shelf.rows.view.epoch != epoch or self._shelves.get(collection) is not shelf:
             return

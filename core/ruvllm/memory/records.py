@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.encoders.cache import LruCache
+from ruvllm.encoders.protocol import Pause
 from ruvllm.errors import REPAIR, InputError, StoreError
 from ruvllm.memory.filters import Filter, compile_filter
 from ruvllm.state.record import LITTLE, Memory, checksum, read_metadata, row_of
@@ -19,7 +20,7 @@ from ruvllm.state.store import Store
 __all__ = ["Recent", "Records"]
 
 _COLUMNS = "id, collection, kind, text, metadata, quality, accesses, created, accessed, archived"
-_IDS = 65_536
+_IDS, _PAGE = 65_536, 8_192
 _MOST_RECENT = 2_000
 _LONGEST = 4_000  # characters of a text; longer ones are read each time
 
@@ -184,27 +185,25 @@ class Records:
             parts.append(np.fromiter((row[0] for row in rows), np.int64, len(rows)))
             after = rows[-1][0]
 
-    def heat(self, collection: str, half_life: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    async def heat(
+        self, collection: str, half_life: float, pause: Pause
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """int64 ids of a collection's memories in the index, rising, and how much each is used.
 
         Args:
             half_life: seconds without a use after which accesses count half.
         """
-        ids, accesses, ages = [np.empty(0, np.int64)], [np.empty(0)], [np.empty(0)]
-        after = 0
-        while True:
-            rows = self.store.read(
-                "SELECT id, accesses, (julianday('now') - 2440587.5) * 86400.0 - accessed FROM memories"
-                " WHERE collection = ? AND NOT archived AND id > ? ORDER BY id LIMIT ?",
-                (collection, after, _IDS),
-            )
-            if not rows:
-                age = np.maximum(np.concatenate(ages), 0.0) / half_life
-                return np.concatenate(ids), np.concatenate(accesses) * 2.0**-age
-            ids.append(np.fromiter((row[0] for row in rows), np.int64, len(rows)))
-            accesses.append(np.fromiter((row[1] for row in rows), np.float64, len(rows)))
-            ages.append(np.fromiter((row[2] for row in rows), np.float64, len(rows)))
+        parts, after = [np.empty((0, 3))], 0
+        while rows := self.store.read(
+            "SELECT id, accesses, (julianday('now') - 2440587.5) * 86400.0 - accessed FROM memories"
+            " WHERE collection = ? AND NOT archived AND id > ? ORDER BY id LIMIT ?",
+            (collection, after, _PAGE),
+        ):
+            parts.append(np.array(rows, np.float64))
             after = rows[-1][0]
+            await pause()
+        ids, accesses, ages = np.concatenate(parts).T
+        return ids.astype(np.int64), accesses * 2.0 ** -(np.maximum(ages, 0.0) / half_life)
 
     def in_space(self, ids: NDArray[np.int64], space: str) -> NDArray[np.int64]:
         """Those of these ids whose vectors are of a space, rising."""

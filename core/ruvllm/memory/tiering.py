@@ -1,8 +1,9 @@
 """Vectors in memory as precisely as they are used: float32 while hot, a bit for a number when cold.
 
 By how many memories of a collection are used less: from 80 % f32, from 40 % f16, from 10 % pq8, below that binary.
-All vectors stay whole in the state file. What the small codes lose is measured when they are learnt; a search reads
-those memories from the file that the measured error leaves a chance, so that its scores are always the true ones.
+All vectors stay whole in the state file, and those of memories that were never used there alone. What the small codes
+lose is measured when they are learnt; a search reads those vectors from the file that the measured error leaves a
+chance, so that its scores are the true ones, at worst to half precision.
 """
 
 from __future__ import annotations
@@ -101,10 +102,10 @@ def _damaged() -> StoreError:
 
 
 def graded(heat: NDArray[np.float64], now: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The tier of each memory: uint8 (n,), places in BANDS.
+    """The tier of each memory: uint8 (n,), places in BANDS; FILE for what was never used.
 
     Args:
-        heat: (n,), how much each is used; what is never used is 0, and goes to the smallest codes.
+        heat: (n,), how much each is used.
         now: (n,), the tier of each as it is, FILE for one without.
     """
     lows = np.array([*BANDS.values()])
@@ -113,7 +114,7 @@ def graded(heat: NDArray[np.float64], now: NDArray[np.uint8]) -> NDArray[np.uint
     wanted = (colder[:, None] < lows).sum(1).astype(np.uint8)
     placed = np.minimum(now, FILE - 1)
     stays = (now < FILE) & (colder >= lows[placed] - _MARGIN) & (colder < highs[placed] + _MARGIN)
-    return np.where(stays, now, wanted).astype(np.uint8)
+    return np.where(heat > 0, np.where(stays, now, wanted), FILE).astype(np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +168,9 @@ class TieredVectors:
             before: the same rows as they were; more may have come since.
             pause: awaited between slices of the work.
         """
-        size = int((tiers < FILE).sum())
+        size = len(tiers)
         fresh = before is None or (before.fitted < 2 * _SAMPLE and size >= _RELEARN * before.fitted)
-        learnt = await _learnt(originals, tiers, pause) if before is None or fresh else before._levels
+        learnt = await _learnt(originals, pause) if before is None or fresh else before._levels
         slots, levels = np.full(len(tiers), -1, np.int64), list[_Level]()
         for tier, level in enumerate(learnt):
             rows = np.flatnonzero(tiers == tier).astype(np.int64)
@@ -297,7 +298,7 @@ class TieredVectors:
 async def retiered(
     rows: Rows, ids: Ids, heat: NDArray[np.float64], store: Store, pause: Callable[[], Awaitable[None]]
 ) -> TieredVectors | None:
-    """The vectors of rows by how much they are used; None where hardly any belongs elsewhere than it is.
+    """The vectors of rows by how much they are used; None where that is hardly otherwise than it was, or never was.
 
     Args:
         ids, heat: int64 (n,) rising and float64 (n,), how much each memory is used.
@@ -337,14 +338,15 @@ def _codec(name: str, arrays: Mapping[str, NDArray[Any]], dim: int) -> Codec:
     return codec
 
 
-async def _learnt(originals: Base, tiers: NDArray[np.uint8], pause: Callable[[], Awaitable[None]]) -> list[_Level]:
+async def _learnt(originals: Base, pause: Callable[[], Awaitable[None]]) -> list[_Level]:
     """Codecs without codes, learnt from half of a sample and measured on the other half."""
-    rows = sampled(np.flatnonzero(tiers < FILE), 2 * _SAMPLE, 0)
+    rows = sampled(np.arange(len(originals), dtype=np.int64), 2 * _SAMPLE, 0)
     parts = list[Vectors]()
     for start in range(0, len(rows), _BLOCK):
         parts.append(np.asarray(originals[rows[start : start + _BLOCK]], np.float32))
         await pause()
     sample = np.concatenate(parts)
+    sample = sample[sample.any(1)]  # without what has been removed
     levels = list[_Level]()
     for name in BANDS:
         codec: Codec

@@ -31,6 +31,8 @@ const JOBS: Record<string, string> = {
   sizes: "Choice of model sizes",
   retrieval: "Ranking of memories",
   concepts: "Old memories to concepts",
+  graph: "What memories hear from their neighbours",
+  tiers: "Vectors as precise as they are used",
 };
 
 export function learntView(app: App, visible: () => boolean): { panel: HTMLElement; onShow: () => void } {

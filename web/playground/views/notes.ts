@@ -29,9 +29,16 @@ export function statRows(stats: MemoryStats): HTMLElement[] {
     ["Notes", total.toLocaleString("en")],
     ["Edges", stats.edges.toLocaleString("en")],
     ["Searched by", INDEXES[kind] ?? kind],
+    ["In memory", tiers(stats)],
     ["Kept as", `${FORMATS[stats.format] ?? stats.format} × ${stats.dim}, ${bytes(stats.vector_bytes)}`],
   ];
   return rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)));
+}
+
+/** Vectors of the notes in memory, by how precisely they are there. */
+function tiers(stats: MemoryStats): string {
+  const here = Object.entries(stats.tiers["default"] ?? {}).filter(([, held]) => held.count);
+  return here.map(([tier, held]) => `${held.count.toLocaleString("en")} ${FORMATS[tier] ?? tier}, ${bytes(held.bytes)}`).join("; ") || "nothing";
 }
 
 export function hitList(notes: readonly (Memory | MemoryHit)[], title: string, pick: (id: number) => void): HTMLElement {
