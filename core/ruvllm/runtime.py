@@ -118,8 +118,7 @@ class RuvLLM(Hinting):
         self._artifacts: RouterArtifacts = like._artifacts if like is not None else RouterArtifacts(self.host)
         self.encoders = EncoderSet(self._shipped, self._artifacts, encoder or self.config.encoder)
         self.store = Store(state) if state is not None else Store()
-        scoped = SpaceScopedStore(self.store, self.encoders.space)
-        self.learning = Learners(self.encoders.main, scoped, self.config.router, self.config.learning)
+        self.learning = Learners(self.encoders.main, SpaceScopedStore(self.store, self.encoders.space), self.config)
         parts = self.encoders, self._artifacts, self.store, chosen, self.config, self.learning, self._pulled
         self.routing = RoutingService(*parts)
         self._memory: MemoryStore | None = None
@@ -154,8 +153,8 @@ class RuvLLM(Hinting):
             from ruvllm.memory.memory import MemoryStore
 
             space, options = self.encoders.space, self.config.memory
-            adapter = self.learning.query_adapter
-            self._memory = MemoryStore(self.encoders.main, self.store, space=space, adapter=adapter, options=options)
+            self._memory = MemoryStore(self.encoders.main, self.store, space=space, options=options)
+        self._memory.adapter = self.learning.query_adapter
         return self._memory
 
     @property
@@ -460,7 +459,7 @@ class RuvLLM(Hinting):
         with replaced(self.store, data):
             self._leave_queries()
             self._memory = self._jobs = self._sizing = None
-            self.learning.configure(self.config.router, self.config.learning)
+            self.learning.configure(self.config)
             router = await self.routing.reload(fit or (lambda router: router.warm(pause)))
         self.routing.use(router)
 
@@ -471,7 +470,7 @@ class RuvLLM(Hinting):
         self._leave_queries()
         self.learning.save(self.steps)
         self.config = config
-        self.learning.configure(config.router, config.learning)
+        self.learning.configure(config)
 
     def close(self) -> None:
         """Write what waits, and release the state file. Raises StoreError: the file takes nothing."""

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ruvllm.cli.safetensors import export_safetensors, read_safetensors
 from ruvllm.errors import InputError
-from ruvllm.learning.lora import export_safetensors, read_safetensors
 
 
 def arrays():

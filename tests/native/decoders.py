@@ -12,7 +12,7 @@ from tokenizers import Regex, Tokenizer, normalizers, trainers
 from tokenizers import models as kinds
 from tokenizers import pre_tokenizers as cutters
 
-from ruvllm.learning.lora import export_safetensors
+from ruvllm.cli.safetensors import export_safetensors
 from ruvllm.text.pretokenize import QWEN2
 
 HIDDEN, HEADS, KV_HEADS, INNER, VOCAB, CONTEXT, EPS, THETA = 256, 4, 2, 512, 512, 512, 1e-6, 10_000.0

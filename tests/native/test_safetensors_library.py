@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from ruvllm.learning.lora import LowRank, export_safetensors, read_safetensors
+from ruvllm.cli.safetensors import adapter_tensors, export_safetensors, read_safetensors
+from ruvllm.learning.lora import LowRank
 
 reference = pytest.importorskip("safetensors.numpy")
 
@@ -36,7 +37,7 @@ def test_we_read_what_it_writes():
 
 def test_it_reads_an_adapter_as_peft_lays_it_out():
     adapter = LowRank(16, 2)
-    tensors = reference.load(adapter.to_safetensors())
+    tensors = reference.load(adapter_tensors(adapter))
     np.testing.assert_array_equal(tensors["lora_A.weight"], adapter.down.T)
     np.testing.assert_array_equal(tensors["lora_B.weight"], adapter.up.T)
     assert tensors["lora_A.weight"].shape == (2, 16)

@@ -170,7 +170,7 @@ def undo(ctx: click.Context, ids: tuple[int, ...], agents: Path | None, state: P
 @click.pass_context
 def export_(ctx: click.Context, file: Path, state: Path | None) -> None:
     """Write the learnt adapters (MicroLoRA and base LoRA) as SafeTensors; never a prompt."""
-    from ruvllm.learning.lora import export_safetensors
+    from ruvllm.cli.safetensors import export_safetensors
 
     with _open(ctx, None, None, state) as llm:
         arrays = llm.learning.engine.adapters()
@@ -190,7 +190,7 @@ def export_(ctx: click.Context, file: Path, state: Path | None) -> None:
 @click.pass_context
 def import_(ctx: click.Context, file: Path, state: Path | None) -> None:
     """Take up adapters that `export` wrote, here or elsewhere."""
-    from ruvllm.learning.lora import read_safetensors
+    from ruvllm.cli.safetensors import read_safetensors
 
     arrays, about = read_safetensors(file.read_bytes())
     with _open(ctx, None, None, state) as llm:

@@ -310,7 +310,7 @@ class AdaptiveEmbeddingService:
         gain = _reciprocal(known.adapters.apply(x), near, far) - _reciprocal(x, near, far)
         known.tried += 1
         known.gain += (gain - known.gain) / min(known.tried, _MEMORY)
-        known.adapters.learn(x, lambda y: _weighted(pairwise_loss(y, near, far), weight))
+        known.adapters.learn(x, lambda y: pairwise_loss(y, near, far, weight=weight))
         known.changed = True
 
     def _teach(self, known: _Domain, x: Vectors, same: Vectors, other: Vectors, weight: float) -> None:
@@ -318,7 +318,7 @@ class AdaptiveEmbeddingService:
 
         def loss(y: Vectors) -> tuple[float, Vectors]:
             near, far = (rows[np.argsort(-(rows @ y), kind="stable")[:_NEAREST]] for rows in (same, other))
-            return _weighted(pairwise_loss(y, near, far), weight)
+            return pairwise_loss(y, near, far, weight=weight)
 
         known.adapters.learn(x, loss)
 
@@ -355,21 +355,17 @@ class AdaptiveEmbeddingService:
 
     def save(self) -> None:
         """Keep what has changed in the store; nothing without one. Raises StoreError: it cannot be written."""
-        if self._store is None:
+        changed = [(name, known) for name, known in self._domains.items() if known.changed]
+        if self._store is None or not changed:
             return
-        for name, known in self._domains.items():
-            if known.changed:
-                known.changed = not self._store.save(f"{ADAPTERS}/{name}", known.to_bytes)
+        for name, known in changed:
+            known.changed = not self._store.save(f"{ADAPTERS}/{name}", known.to_bytes)
         self._store.put(ADAPTERS, pack({"names": json_array(sorted(self._domains))}, ADAPTERS))
 
 
 def _reciprocal(y: Vectors, near: Vectors, far: Vectors) -> float:
     """1 / the rank of the best of `near` among both, for a query (dim,)."""
     return 1 / (1 + int((far @ y > (near @ y).max()).sum()))
-
-
-def _weighted(loss: tuple[float, Vectors], weight: float) -> tuple[float, Vectors]:
-    return weight * loss[0], np.float32(weight) * loss[1]
 
 
 def _checked(rows: Vectors, dim: int) -> Vectors:

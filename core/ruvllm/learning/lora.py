@@ -9,9 +9,7 @@ one vector add up before the one normalisation, so that merging them is exact.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from math import prod
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,170 +17,38 @@ from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import unit_rows
 from ruvllm.errors import InputError, RuvllmError, StoreError
-from ruvllm.state.packing import Arrays, Spec, pack, read_json, unpack
+from ruvllm.state.packing import Arrays, Spec, pack, unpack
 
 __all__ = [
     "SCALE",
     "LowRank",
     "adapted",
     "apply_all",
-    "export_safetensors",
     "factor_gradients",
     "map_gradient",
     "mixture",
     "pairwise_loss",
-    "read_safetensors",
-    "rejection_loss",
-    "softmax_loss",
 ]
 
-_DTYPES = {
-    "F64": "<f8",
-    "F32": "<f4",
-    "F16": "<f2",
-    "I64": "<i8",
-    "I32": "<i4",
-    "I16": "<i2",
-    "I8": "|i1",
-    "U8": "|u1",
-    "BOOL": "|b1",
-}
-_NAMES = {np.dtype(form).name: name for name, form in _DTYPES.items()}
-_METADATA = "__metadata__"
-_LONGEST_HEADER = 1 << 20  # bytes
-_LARGEST = 1 << 30
-_FIX = "give a .safetensors file of plain tensors (F32, F16, …)"
-
-
-def export_safetensors(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str] | None = None) -> bytes:
-    """A SafeTensors file of the arrays, widest dtype first so that each lies aligned.
-
-    Raises:
-        InputError: an array of a dtype that the format has not, or a reserved name.
-    """
-    header: dict[str, Any] = {_METADATA: dict(metadata)} if metadata else {}
-    blobs: list[bytes] = []
-    end = 0
-    for name in sorted(arrays, key=lambda name: (-arrays[name].itemsize, name)):
-        value = arrays[name]
-        if value.dtype.name not in _NAMES or name == _METADATA:
-            raise InputError(f"tensor {name!r} of {value.dtype} cannot be written", field=name, fix=_FIX)
-        blobs.append(np.asarray(value, value.dtype.newbyteorder("<")).tobytes())
-        start, end = end, end + len(blobs[-1])
-        dtype = _NAMES[value.dtype.name]
-        header[name] = {"dtype": dtype, "shape": list(value.shape), "data_offsets": [start, end]}
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + b"".join(blobs)
-
-
-def read_safetensors(data: bytes) -> tuple[Arrays, dict[str, str]]:
-    """The tensors of a SafeTensors file, copies, and its metadata.
-
-    Raises:
-        InputError: it is damaged, too large, or of dtypes that numpy has not.
-    """
-    try:
-        size = int.from_bytes(data[:8], "little")
-        if not 8 <= len(data) <= _LARGEST or size > min(_LONGEST_HEADER, len(data) - 8):
-            raise ValueError("the header does not fit into it")
-        header = read_json(data[8 : 8 + size])
-        if not isinstance(header, dict):
-            raise ValueError("the header is no object")
-        metadata = header.pop(_METADATA, {})
-        if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-            raise ValueError("the metadata is no object of strings")
-        return _tensors(header, data[8 + size :]), metadata
-    except (ValueError, KeyError, TypeError) as bad:
-        raise InputError(f"no usable SafeTensors file: {bad}"[:240], field="safetensors", fix=_FIX) from None
-
-
-def _tensors(header: dict[str, Any], body: bytes) -> Arrays:
-    found: Arrays = {}
-    end = 0
-    for name, told in sorted(header.items(), key=lambda item: _span(item[1])):
-        start, stop = _span(told)
-        shape, form = told["shape"], _DTYPES[told["dtype"]]
-        if not isinstance(shape, list) or len(shape) > 8 or not all(_length(n) for n in shape):
-            raise ValueError(f"tensor {name[:64]!r} has no usable shape")
-        if start != end or stop - start != prod(shape) * np.dtype(form).itemsize or stop > len(body):
-            raise ValueError(f"tensor {name[:64]!r} does not lie where it should")
-        if told["dtype"] == "BOOL" and not set(body[start:stop]) <= {0, 1}:
-            raise ValueError(f"tensor {name[:64]!r} holds what are no truth values")
-        value = np.frombuffer(body, form, prod(shape), start)
-        found[name] = value.reshape(shape).astype(value.dtype.newbyteorder("="))
-        end = stop
-    if end != len(body):
-        raise ValueError("bytes follow the last tensor")
-    return found
-
-
-def _length(n: Any) -> bool:
-    return type(n) is int and 0 <= n <= _LARGEST
-
-
-def _span(told: Any) -> tuple[int, int]:
-    start, stop = told["data_offsets"]
-    if not _length(start) or not _length(stop):
-        raise ValueError("an offset is no number of bytes")
-    return start, stop
-
-
 SCALE = 15.0
-_SURE = 1e-6  # an agent that all others together are less likely than is rejected with a bounded force
 Floats = NDArray[Any]
 
 
-def softmax_loss(
-    y: Floats, prototypes: Floats, label: int, scale: float = SCALE, offsets: Floats | None = None
-) -> tuple[float, Floats]:
-    """This agent was the right one: −log P(label).
-
-    Args:
-        y: (dim,).
-        prototypes: (agents, dim).
-        offsets: (agents,) logits that what is not adapted gives the agents.
-    """
-    p = _probabilities(y, prototypes, scale, offsets)
-    value = -float(np.log(max(float(p[label]), 1e-30)))
-    p[label] -= 1
-    return value, scale * (p @ prototypes)
-
-
-def rejection_loss(
-    y: Floats, prototypes: Floats, label: int, scale: float = SCALE, offsets: Floats | None = None
-) -> tuple[float, Floats]:
-    """This agent was wrong, and nobody said which is right: −log(1 − P(label)). Shapes as in `softmax_loss`."""
-    p = _probabilities(y, prototypes, scale, offsets)
-    chosen = float(p[label])
-    p[label] = 0
-    rest = max(float(p.sum()), _SURE)
-    force = p * (-chosen / rest)  # the others share what this one loses, the likelier ones more of it
-    force[label] = chosen
-    return -float(np.log(rest)), scale * (force @ prototypes)
-
-
 def pairwise_loss(
-    y: Floats, relevant: Floats, irrelevant: Floats, scale: float = SCALE, margin: float = 1.0
+    y: Floats, relevant: Floats, irrelevant: Floats, scale: float = SCALE, margin: float = 1.0, weight: float = 1.0
 ) -> tuple[float, Floats]:
     """These memories answered and those did not: mean softplus(margin − scale·(y·r − y·i)) over the pairs.
 
     Args:
         y: (dim,).
         relevant, irrelevant: (n, dim) and (m, dim), at least one each.
+        weight: of value and gradient.
     """
     excess = margin - scale * ((relevant @ y)[:, None] - (irrelevant @ y)[None, :])  # (n, m)
     value = float(np.logaddexp(0, excess).mean())
     slope = np.exp(-np.logaddexp(0, -excess)) / excess.size  # the logistic function, without overflow
-    return value, scale * (slope.sum(0) @ irrelevant - slope.sum(1) @ relevant)
-
-
-def _probabilities(y: Floats, prototypes: Floats, scale: float, offsets: Floats | None) -> Floats:
-    logits = scale * (prototypes @ y)
-    if offsets is not None:
-        logits = logits + offsets
-    p = np.exp(logits - logits.max())
-    return np.asarray(p / p.sum())
+    gradient = slope.sum(0) @ irrelevant - slope.sum(1) @ relevant
+    return weight * value, np.float32(weight * scale) * gradient
 
 
 Vectors = NDArray[np.float32]
@@ -358,24 +224,6 @@ class LowRank:
     def from_bytes(cls, data: bytes, error: type[RuvllmError] = StoreError) -> LowRank:
         """What `to_bytes` gave. Raises `error`: it is damaged."""
         return cls.from_arrays(unpack(data, "lora", _SPECS, error=error), error)
-
-    def to_safetensors(self) -> bytes:
-        """A SafeTensors file with the names and orientation of PEFT; alpha in its metadata."""
-        tensors = {"lora_A.weight": self.down.T, "lora_B.weight": self.up.T}
-        return export_safetensors(tensors, {"lora_alpha": repr(self.alpha), "r": str(self.rank)})
-
-    @classmethod
-    def from_safetensors(cls, data: bytes) -> LowRank:
-        """What `to_safetensors` gave. Raises InputError: it is no adapter."""
-        tensors, metadata = read_safetensors(data)
-        try:
-            down, up = tensors["lora_A.weight"].T, tensors["lora_B.weight"].T
-            alpha = float(metadata["lora_alpha"])
-        except (KeyError, ValueError) as bad:
-            message = f"no adapter of embeddings: {bad}"[:200]
-            raise InputError(message, field="safetensors", fix="give a file that `to_safetensors` made") from None
-        arrays = {"down": down.astype(np.float32), "up": up.astype(np.float32), "alpha": np.array(alpha)}
-        return cls.from_arrays(arrays, InputError)
 
 
 def apply_all(x: Vectors, adapters: Sequence[LowRank]) -> Vectors:

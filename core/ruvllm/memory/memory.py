@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -115,26 +116,28 @@ class MemoryStore:
         encoder: turns texts into vectors; memories of another encoder's space are kept, but not searched.
         store: the state file.
         space: name of the vector space; encoders trained to share one can share their memories.
-        adapter: of queries; None searches with the encoder's vectors.
         recall: recall@k of a search that names none.
         background: runs long index work, see `AutoIndex`.
         progress: told the memories sorted so far, and all, while the index of a large collection is first built.
         options: the kind of index, and the size from which on vectors are compressed by use; None for the defaults.
+
+    Attributes:
+        adapter: of queries; None searches with the encoder's vectors.
     """
 
     def __init__(
         self,
         encoder: Encoder,
         store: Store,
-        space: str | None = None,
-        adapter: QueryAdapter | None = None,
         *,
+        space: str | None = None,
         recall: float = 0.95,
         background: Callable[[Callable[[], None]], Any] | None = None,
         progress: Progress | None = None,
         options: MemoryConfig | None = None,
     ) -> None:
-        self.encoder, self.store, self.recall, self.adapter = encoder, store, recall, adapter
+        self.encoder, self.store, self.recall = encoder, store, recall
+        self.adapter: QueryAdapter | None = None
         self.records, self.graph = Records(store), Graph(store)
         self.space = space or f"{encoder.name}-{encoder.dim}"
         self.surroundings = Surroundings(self.records, self.graph, self.space, encoder.dim)
@@ -343,7 +346,8 @@ class MemoryStore:
         others = sorted(found - {*useful, *without})
         if others:
             rows = self.records.vectors(np.array([*useful, *others], np.int64))
-            self.adapter.prefer(vector, rows[: len(useful)], rows[len(useful) :], collection)
+            with suppress(InputError):  # one collection too many, or of too long a name
+                self.adapter.prefer(vector, rows[: len(useful)], rows[len(useful) :], collection)
 
     async def review(self, pause: Pause = no_pause, *, epochs: int = 30, most: int = 500) -> Trained | None:
         """Learn from what was rated how to rank hits and what lies around them; see `Ratings.review`."""

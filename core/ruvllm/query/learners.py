@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ruvllm.config import Config
 from ruvllm.encoders.protocol import Encoder, Pause, Vectors, no_pause
-from ruvllm.errors import InputError, StoreError
-from ruvllm.options import LearningConfig, RouterConfig
-from ruvllm.state.names import ADAPTERS, FASTGRNN, FASTGRNN_EWC, REPLAY, SONA, BlobStore
+from ruvllm.errors import StoreError
+from ruvllm.state.names import FASTGRNN, FASTGRNN_EWC, REPLAY, SONA, BlobStore
 from ruvllm.state.steps import Steps
 from ruvllm.types import Feedback
 
@@ -30,79 +30,23 @@ if TYPE_CHECKING:  # who only routes, and has learnt nothing yet, need not wait 
 __all__ = ["Learners"]
 
 
-class LazyQueryAdapter:
-    """An AdaptiveEmbeddingService for queries, a domain for each collection, opened when something is stored or learnt.
-
-    Args:
-        encoder: of the queries.
-        store: the state file, or the part of it for these vectors.
-    """
-
-    def __init__(self, encoder: Encoder, store: BlobStore) -> None:
-        self._encoder, self._store = encoder, store
-        self.reset(enabled=True)
-
-    def reset(self, enabled: bool) -> None:
-        """Begin again with what is stored, or adapt nothing and learn nothing."""
-        self._enabled = enabled
-        self._service: AdaptiveEmbeddingService | None = None
-        self._nothing = not enabled  # is stored
-        self._changed = False
-
-    @property
-    def service(self) -> AdaptiveEmbeddingService:
-        """Raises StoreError: what is stored is damaged."""
-        from ruvllm.learning.adaptive import AdaptiveEmbeddingService
-
-        if self._service is None:
-            self._service = AdaptiveEmbeddingService(self._encoder, self._store)
-        return self._service
-
-    def adapt(self, vector: Vectors, collection: str) -> Vectors:
-        """A query's vector (dim,) as a search shall use it; what is damaged adapts nothing."""
-        if self._service is None and not self._nothing:
-            try:
-                self._nothing = self._store.load(ADAPTERS) is None or not self.service
-            except StoreError:
-                self._nothing = True
-        return vector if self._service is None else self._service.adapt(vector, collection)
-
-    def prefer(self, vector: Vectors, useful: Vectors, others: Vectors, collection: str) -> None:
-        """These memories (n, dim) answered a query (dim,) and those (m, dim) did not."""
-        if not self._enabled:
-            return
-        with suppress(StoreError, InputError):  # damaged, or of one collection too many: those stay as they are
-            self.service.prefer(vector, useful, others, collection)
-            self._changed = True
-
-    def save(self) -> None:
-        """Store what was learnt. Raises StoreError: the file takes nothing."""
-        if self._changed and self._service is not None:
-            self._service.save()
-            self._changed = False
-
-
 class Learners:
     """They take up what the state file has, and put it back with `save`.
 
     Args:
         encoder: of the vectors they see.
         store: the state file, or the part of it for these vectors.
-
-    Attributes:
-        query_adapter: of the vectors that memories are searched with.
     """
 
-    def __init__(self, encoder: Encoder, store: BlobStore, router: RouterConfig, learning: LearningConfig) -> None:
+    def __init__(self, encoder: Encoder, store: BlobStore, config: Config) -> None:
         self._encoder, self._store = encoder, store
-        self.query_adapter = LazyQueryAdapter(encoder, store)
-        self.configure(router, learning)
+        self.configure(config)
 
-    def configure(self, router: RouterConfig, learning: LearningConfig) -> None:
+    def configure(self, config: Config) -> None:
         """Begin again with what the state file has, under these options; what was not saved is lost."""
-        self._router, self._learning = router, learning
+        self._router, self._learning = config.router, config.learning
         self._silent: bool | None = None  # whether there is nothing stored that could vote
-        self.query_adapter.reset(learning.enabled and learning.query_adapter)
+        self._adapter: AdaptiveEmbeddingService | None = None
         self._network: FastGrnn | None = None
         self._replay: Replay | None = None
         self._engine: SonaEngine | None = None
@@ -186,6 +130,16 @@ class Learners:
         if self.version:
             self.engine.core.forget((await self._encoder.encode([feedback.text]))[0], feedback.agent)
         return True
+
+    @property
+    def query_adapter(self) -> AdaptiveEmbeddingService | None:
+        """Adapts the vectors that memories are searched with, a domain a collection; None where nothing shall."""
+        from ruvllm.learning.adaptive import AdaptiveEmbeddingService
+
+        if self._adapter is None and self._learning.enabled and self._learning.query_adapter:
+            with suppress(StoreError):  # damaged: queries stay as they are
+                self._adapter = AdaptiveEmbeddingService(self._encoder, self._store)
+        return self._adapter
 
     @property
     def network(self) -> FastGrnn:
@@ -294,7 +248,8 @@ class Learners:
                 self._engine.flush()
                 self._stored = self._engine.core.version
         with steps("queries"):
-            self.query_adapter.save()
+            if self._adapter is not None:
+                self._adapter.save()
         with steps("models"):
             if self._replay is not None and (labelled := len(self._replay.labelled)) != self._labelled:
                 self._store.save(REPLAY, self._replay.to_bytes)

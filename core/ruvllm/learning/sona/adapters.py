@@ -18,7 +18,7 @@ from ruvllm.learning.sona.config import SonaConfig
 from ruvllm.learning.trajectories import Trajectory
 from ruvllm.state.packing import Arrays, Spec, array_json, json_array, pack, unpack
 
-__all__ = ["DRIFT_SPECS", "Drift", "Landmarks", "Ring", "SonaAdapters", "contrast_loss"]
+__all__ = ["Landmarks", "Ring", "SonaAdapters"]
 
 _NEAREST = 4  # of each side: a route's tasks need not all be alike
 _SAME = 0.999  # cosine of a repetition
@@ -138,105 +138,11 @@ def _nearest(places: Sequence[tuple[Vectors, Vectors, NDArray[Any]]]) -> Vectors
     return np.asarray(np.concatenate(found)[best])
 
 
-def contrast_loss(y: Vectors, sides: tuple[Vectors, Vectors], weight: float) -> tuple[float, Vectors]:
-    """(value, gradient with respect to y) of preferring the first side to the second."""
-    value, slope = pairwise_loss(y, *sides)
-    return weight * value, np.asarray(np.float32(weight) * slope, np.float32)
-
-
-_BLOCK = 16  # vectors whose mean is compared with all before
-_WARM = 12  # blocks before the first comparison counts
-_SPAN = 62  # blocks that the reference is a mean over: about a thousand vectors
-_ALLOWED = 1.0  # standard deviations that a block may be further off than the mean block without counting
-_DRIFT = 8.0  # of them in all, beyond those allowed
-_MOST = 6.0  # that one block counts for: an outlier alone is no drift
-_WAITING = 16  # blocks that may wait for the sum to fall back to 0
-DRIFT_SPECS = {"mean": Spec(("dim",), "float64"), "spread": Spec(("dim",), "float64"), "numbers": Spec((3,), "float64")}
-Floats = NDArray[Any]
-
-
-class Drift:
-    """Says when vectors (dim,) begin to come from elsewhere.
-
-    Attributes:
-        z: how far off the last block was, in standard deviations of the blocks before it.
-    """
-
-    def __init__(self, dim: int) -> None:
-        self.dim = dim
-        self._restart()
-
-    def _restart(self) -> None:
-        self._mean, self._spread = np.zeros(self.dim), np.zeros(self.dim)  # of the vectors' entries
-        self._blocks = 0
-        self._far = self._far_squared = 0.0  # moments of the blocks' distances
-        self.z = 0.0
-        self._sum = 0.0
-        self._waiting: list[tuple[Floats, float]] = []
-        self._rows: list[Floats] = []
-
-    def add(self, x: Floats) -> bool:
-        """Take in a vector (dim,); true when the last ones came from elsewhere than those before.
-
-        What follows is then compared with them. Raises InputError: of another width, or not finite.
-        """
-        if x.shape != (self.dim,) or not np.isfinite(x).all():
-            fix = f"use finite numbers of shape ({self.dim},)"
-            raise InputError(f"a vector of shape {x.shape}", field="x", fix=fix)
-        self._rows.append(np.array(x, np.float64))
-        if len(self._rows) < _BLOCK:
-            return False
-        rows, self._rows = np.stack(self._rows), []
-        far = self._distance(rows.mean(0))
-        deviation = float(np.sqrt(max(self._far_squared - self._far**2, 0.0)))
-        self.z = (far - self._far) / max(deviation, 0.05) if self._blocks >= _WARM else 0.0
-        self._sum = max(0.0, self._sum + min(self.z, _MOST) - _ALLOWED)
-        self._waiting.append((rows, far))
-        moved, waiting = self._sum > _DRIFT, self._waiting
-        if moved:
-            self._restart()
-        count = len(waiting) if self._sum == 0 else max(0, len(waiting) - _WAITING)
-        for block, distance in waiting[:count]:
-            self._settle(block, distance)
-        self._waiting = waiting[count:]
-        return moved
-
-    def _distance(self, mean: Floats) -> float:
-        """Squared, of a block's mean from the reference; about 1 for a block of the same kind."""
-        floor = 0.01 * float(self._spread.mean()) + 1e-12
-        return min(_BLOCK * float(((mean - self._mean) ** 2 / (self._spread + floor)).mean()), 100.0)
-
-    def _settle(self, rows: Floats, far: float) -> None:
-        """Let a block count towards the reference."""
-        self._blocks += 1
-        share = 1 / min(self._blocks, _SPAN)
-        self._mean += share * (rows.mean(0) - self._mean)
-        self._spread += share * (((rows - self._mean) ** 2).mean(0) - self._spread)
-        if self._blocks > _WARM // 3:  # before that the reference itself is too rough
-            share = 1 / min(self._blocks - _WARM // 3, _SPAN)
-            self._far += share * (far - self._far)
-            self._far_squared += share * (far * far - self._far_squared)
-
-    def arrays(self) -> Arrays:
-        """The reference, by name; the latest blocks, which do not count towards it yet, are not in it."""
-        numbers = np.array([self._blocks, self._far, self._far_squared])
-        return {"mean": self._mean.copy(), "spread": self._spread.copy(), "numbers": numbers}
-
-    def restore(self, arrays: Arrays, error: type[RuvllmError] = StoreError) -> None:
-        """Go on from what `arrays` gave. Raises `error`: of another width, or impossible."""
-        blocks, far, squared = arrays["numbers"].tolist()
-        shaped = all(arrays[name].shape == (self.dim,) for name in ("mean", "spread"))
-        if not shaped or blocks < 0 or far < 0 or (arrays["spread"] < 0).any():
-            raise error("no reference for drift", field="drift", fix="drop it; it is estimated again")
-        self._restart()
-        self._mean, self._spread = arrays["mean"].copy(), arrays["spread"].copy()
-        self._blocks, self._far, self._far_squared = int(blocks), far, squared
-
-
 _GOOD, _BAD = 1_024, 512  # latest examples and warnings, which a trajectory is compared with and which vote
 _PASSES = 2  # over the trajectories of a cycle
+_TASK = 100  # examples from which earlier cycles are a task, where EWC++ has not found an end by itself
 _SLICE = 32  # examples between two looks at the clock: a few milliseconds
-_PARTS = ("micro", "base", "ewc", "drift", "good", "bad")
+_PARTS = ("micro", "base", "ewc", "good", "bad")
 _SPECS = {part: Spec((part,), "uint8") for part in _PARTS} | {"counts": Spec((3,), "int64")}
 _FIX = "drop them; they are learnt again"
 
@@ -265,7 +171,6 @@ class SonaAdapters:
         self.base = LowRank(dim, min(config.base_lora_rank, dim), seed=1)
         self.micro = LowRank(dim, min(config.micro_lora_rank, dim), seed=2)
         self.ewc = self._anchor(self.base)
-        self._drift = Drift(dim)
         self.good, self.bad = Ring(dim, _GOOD), Ring(dim, _BAD)
 
     def _anchor(self, base: LowRank) -> EwcPlusPlus:
@@ -319,7 +224,7 @@ class SonaAdapters:
         sides = Landmarks(good, (self.bad.rows, self.bad.routes)).sides(y, one.route, one.good)
         if sides is None:
             return False
-        self.micro.teach(one.vector, contrast_loss(y, sides, weight)[1], self._rates[0])
+        self.micro.teach(one.vector, pairwise_loss(y, *sides, weight=weight)[1], self._rates[0])
         return True
 
     def consolidate(self, batch: Sequence[Trajectory], bank: ReasoningBank) -> Iterator[int]:
@@ -328,6 +233,8 @@ class SonaAdapters:
         Patterns are rehearsed along with it. Yields, after each short slice, how many trajectories were
         taught in it for the first time; abandoned in between, it leaves the base as taught so far.
         """
+        if self.ewc.stats.samples >= _TASK:
+            self.ewc.consolidate(self.base.theta)
         landmarks = Landmarks([(bank.centroids, bank.routes)], (self.bad.rows, self.bad.routes))
         fresh = [_Lesson(one.vector, one.route, one.good, one.score if one.good else 1 - one.score) for one in batch]
         known = [_Lesson(one.centroid, one.route, True, one.avg_quality) for one in bank.get_patterns()]
@@ -338,8 +245,6 @@ class SonaAdapters:
             for start in range(0, len(fresh), _SLICE):
                 some = fresh[start : start + _SLICE]
                 for lesson in some:
-                    if turn == 0 and self._drift.add(lesson.x):
-                        self.ewc.consolidate(self.base.theta)
                     self._teach_base(lesson, landmarks, new=turn == 0)
                     if known:
                         self._teach_base(known[int(random.integers(len(known)))], landmarks, new=False)
@@ -351,7 +256,7 @@ class SonaAdapters:
         for one in lessons:
             if (sides := landmarks.sides(one.x, one.route, one.good)) is not None:
                 xs.append(one.x)
-                slopes.append(contrast_loss(one.x, sides, one.weight)[1])
+                slopes.append(pairwise_loss(one.x, *sides, weight=one.weight)[1])
         if xs:
             self.base.absorb(np.stack(xs), np.stack(slopes))
 
@@ -360,7 +265,7 @@ class SonaAdapters:
         sides = landmarks.sides(y, one.route, one.good)
         if sides is None:
             return
-        gradient = self.base.gradient(one.x, contrast_loss(y, sides, one.weight)[1])
+        gradient = self.base.gradient(one.x, pairwise_loss(y, *sides, weight=one.weight)[1])
         if new:  # what is rehearsed would hide the drift, and count twice in the Fisher
             self.ewc.observe(gradient, self.base.theta)
         self.base.step(gradient, self._rates[1])
@@ -381,7 +286,6 @@ class SonaAdapters:
             "micro": self.micro.to_bytes(),
             "base": self.base.to_bytes(),
             "ewc": self.ewc.to_bytes(),
-            "drift": pack(self._drift.arrays(), "drift"),
             "good": self.good.to_bytes(),
             "bad": self.bad.to_bytes(),
         }
@@ -396,12 +300,11 @@ class SonaAdapters:
         micro, base = (LowRank.from_bytes(part[name], error) for name in ("micro", "base"))
         if (micro.dim, base.dim) != (dim, dim) or min(counts) < 0:
             raise error(f"adapters of width {micro.dim} and {base.dim}, not {dim}", field="lora", fix=_FIX)
-        ewc, drift, good, bad = self._anchor(base), Drift(dim), Ring(dim, _GOOD), Ring(dim, _BAD)
+        ewc, good, bad = self._anchor(base), Ring(dim, _GOOD), Ring(dim, _BAD)
         ewc.load(part["ewc"], error)
-        drift.restore(unpack(part["drift"], "drift", DRIFT_SPECS, error=error), error)
         good.load(part["good"], error)
         bad.load(part["bad"], error)
-        self.micro, self.base, self.ewc, self._drift, self.good, self.bad = micro, base, ewc, drift, good, bad
+        self.micro, self.base, self.ewc, self.good, self.bad = micro, base, ewc, good, bad
         self.micro.updates, self.base.updates, self._restarts = counts
 
 

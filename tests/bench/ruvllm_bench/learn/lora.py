@@ -7,16 +7,59 @@ from dataclasses import dataclass
 from functools import partial
 from statistics import median
 from time import perf_counter
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import unit_rows
-from ruvllm.learning.lora import BATCH, LowRank, softmax_loss
+from ruvllm.learning.lora import BATCH, SCALE, LowRank
 
-__all__ = ["LoraSpeed", "measure_lora"]
+__all__ = ["LoraSpeed", "measure_lora", "rejection_loss", "softmax_loss"]
 
 _AGENTS = 60
 _REPEATS, _BATCHES = 300, 5
+
+
+_SURE = 1e-6  # an agent that all others together are less likely than is rejected with a bounded force
+Floats = NDArray[Any]
+
+
+def softmax_loss(
+    y: Floats, prototypes: Floats, label: int, scale: float = SCALE, offsets: Floats | None = None
+) -> tuple[float, Floats]:
+    """This agent was the right one: −log P(label).
+
+    Args:
+        y: (dim,).
+        prototypes: (agents, dim).
+        offsets: (agents,) logits that what is not adapted gives the agents.
+    """
+    p = _probabilities(y, prototypes, scale, offsets)
+    value = -float(np.log(max(float(p[label]), 1e-30)))
+    p[label] -= 1
+    return value, scale * (p @ prototypes)
+
+
+def rejection_loss(
+    y: Floats, prototypes: Floats, label: int, scale: float = SCALE, offsets: Floats | None = None
+) -> tuple[float, Floats]:
+    """This agent was wrong, and nobody said which is right: −log(1 − P(label)). Shapes as in `softmax_loss`."""
+    p = _probabilities(y, prototypes, scale, offsets)
+    chosen = float(p[label])
+    p[label] = 0
+    rest = max(float(p.sum()), _SURE)
+    force = p * (-chosen / rest)  # the others share what this one loses, the likelier ones more of it
+    force[label] = chosen
+    return -float(np.log(rest)), scale * (force @ prototypes)
+
+
+def _probabilities(y: Floats, prototypes: Floats, scale: float, offsets: Floats | None) -> Floats:
+    logits = scale * (prototypes @ y)
+    if offsets is not None:
+        logits = logits + offsets
+    p = np.exp(logits - logits.max())
+    return np.asarray(p / p.sum())
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm import Agent, RuvLLM
+from ruvllm import Agent, InputError, RuvLLM
 from ruvllm.cli.evalset import IntentSet
 from ruvllm.encoders.protocol import no_pause, run_now
 
@@ -53,11 +53,17 @@ def epochs(
     Args:
         learning: options of `LearningConfig`.
         advance: called after each query.
+
+    Raises:
+        InputError: the data are too few.
     """
     random = np.random.default_rng(seed)
     topics = [str(label) for label in random.permutation(sorted(intents.train))[:_TOPICS]]
     rows = [(text, topic) for topic in topics for text in intents.train[topic]]
     order = random.permutation(len(rows)).tolist()[: EPOCHS * QUERIES]
+    if len(order) < EPOCHS * QUERIES:
+        message = f"{len(order)} texts of {len(topics)} labels"
+        raise InputError(message, field="data", fix=f"give {EPOCHS * QUERIES} texts of {_TOPICS} labels, or more")
     agents = [Agent(topic, topic.replace("_", " ")) for topic in topics]
     found = list[Epoch]()
     with RuvLLM(agents, encoder=encoder, config={"learning": dict(learning)}) as llm:
