@@ -18,7 +18,7 @@ from ruvllm_edge.edge import Edge
 from ruvllm_edge.operations import Call, Operation, Reply, Stream, Style
 from ruvllm_edge.problems import Problem, problem_of
 
-__all__ = ["OPERATIONS", "STYLE"]
+__all__ = ["OPERATIONS", "STYLE", "ask_of", "extra_names"]
 
 _ROLES = {"developer": "system", "tool": "user", "function": "user"}
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
@@ -45,20 +45,26 @@ STYLE = Style(b"application/json", _error, o.ErrorBody, {422: 400})
 async def chat(edge: Edge, call: Call) -> Any:
     """The next message of a conversation; `model: "auto"` lets the router choose who writes it."""
     body: o.ChatBody = call.body
-    ask = _asked(edge, call)
-    extra = {name for name, value in ask.extra.items() if value not in (None, False) and (name, value) != ("n", 1)}
+    ask = ask_of(edge, call)
     if not body.stream:
         response = await answer(edge, ask)
         passed = response.body if isinstance(response, PassedResponse) else ""
-        headers = told(response) | unheeded(edge, response, extra - _HONOURED, "openai")
+        headers = told(response, unheeded(edge, response, extra_names(ask), "openai"))
         return Reply(passed.encode() if passed else _whole(response), headers)
     routed, events = await open_stream(edge, ask)
     usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-    headers = told(routed) | unheeded(edge, routed, extra - _HONOURED, "openai")
+    headers = told(routed, unheeded(edge, routed, extra_names(ask), "openai"))
     return Stream(_streamed(routed, events, usage), headers)
 
 
-def _asked(edge: Edge, call: Call) -> Ask:
+def extra_names(ask: Ask) -> set[str]:
+    """Fields of a chat completion that some backends do not heed."""
+    found = {name for name, value in ask.extra.items() if value not in (None, False) and (name, value) != ("n", 1)}
+    return found - _HONOURED
+
+
+def ask_of(edge: Edge, call: Call) -> Ask:
+    """What a request of chat completions asks. Raises Problem, InputError: it asks nothing, or nobody that there is."""
     body, raw = call.body, call.raw
     known = models(edge)
     if body.model not in known:
@@ -66,11 +72,12 @@ def _asked(edge: Edge, call: Call) -> Ask:
         raise Problem(404, f"there is no model {body.model[:100]!r}", field="model", fix=fix)
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
     question, looping = question_of(raw["messages"])
+    user = str(raw.get("prompt_cache_key") or raw.get("user") or "")
     return Ask(
         messages=tuple(map(_message, body.messages)),
         question=question,
         looping=looping,
-        conversation=Conversations.name(call.key.name, str(raw.get("user") or ""), raw["messages"]),
+        conversation=Conversations.name(call.key.name, user, raw["messages"]),
         headers=call.headers,
         model=body.model if body.model == AUTO else known[body.model],
         max_tokens=body.max_completion_tokens or body.max_tokens,
