@@ -1,4 +1,4 @@
-"""Claude Code and Codex, headless, act through the server; each is left out where it is missing (CLAUDE, CODEX: path)."""
+"""Claude Code and Codex, headless, act through the server; what is not installed is left out (CLAUDE, CODEX: paths)."""
 
 from __future__ import annotations
 
