@@ -53,11 +53,11 @@ async def messages(edge: Edge, call: Call) -> Any:
     if not body.stream:
         response = await answer(edge, ask)
         passed = response.body if isinstance(response, PassedResponse) else ""
-        headers = told(response) | unheeded(edge, response, unread, "anthropic")
+        headers = told(response, unheeded(edge, response, unread, "anthropic"))
         return Reply(passed.encode() if passed else _whole(response), headers)
     routed, events = await open_stream(edge, ask)
     tokens = estimate_usage(ask.messages, "").prompt_tokens
-    return Stream(_streamed(routed, events, tokens), told(routed) | unheeded(edge, routed, unread, "anthropic"))
+    return Stream(_streamed(routed, events, tokens), told(routed, unheeded(edge, routed, unread, "anthropic")))
 
 
 async def count_tokens(_: Edge, call: Call) -> a.TokenCount:

@@ -129,8 +129,8 @@ async def _rest(
             await events.aclose()  # type: ignore[attr-defined]
 
 
-def told(routing: Routed | Response) -> dict[str, str]:
-    """Headers that say where a conversation went."""
+def told(routing: Routed | Response, ignored: Collection[str] = ()) -> dict[str, str]:
+    """Headers that say where a conversation went, and which fields of the request had no meaning there."""
     decision, choice = routing.decision, routing.choice
     tier = routing.tier if isinstance(routing, Response) else decision.tier if choice is None else choice.tier
     headers = {
@@ -142,6 +142,7 @@ def told(routing: Routed | Response) -> dict[str, str]:
         "x-ruvllm-backend": _ascii(routing.routing.backend),
         "x-ruvllm-model": _ascii(routing.routing.model),
         "x-ruvllm-cost": f"{routing.cost:.8f}" if isinstance(routing, Response) else "",
+        "x-ruvllm-ignored": _ascii(", ".join(sorted(ignored))),
     }
     if choice is not None:
         headers |= {
@@ -153,18 +154,14 @@ def told(routing: Routed | Response) -> dict[str, str]:
     return {name: value for name, value in headers.items() if value}
 
 
-def _ignored(names: Collection[str]) -> dict[str, str]:
-    return {"x-ruvllm-ignored": _ascii(", ".join(sorted(names)))} if names else {}
-
-
-def unheeded(edge: Edge, where: Routed | Response, names: Collection[str], api: str) -> dict[str, str]:
-    """The header that says which of these fields of a request the backend that was chosen was not told."""
+def unheeded(edge: Edge, where: Routed | Response, names: Collection[str], api: str) -> set[str]:
+    """Which of these fields of a request the backend that was chosen was not told."""
     named = (backend for backend in edge.llm.backends.values() if backend.name == where.routing.backend)
     backend = next(named, None)
     if not getattr(backend, "passes", False):
-        return _ignored(names)
+        return set(names)
     theirs = getattr(getattr(backend, "endpoint", None), "api", "openai")
-    return {} if theirs == api else _ignored(UNHEEDED[api] & set(names))
+    return set() if theirs == api else set(names) & UNHEEDED[api]
 
 
 def _ascii(text: str) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from ruvllm_edge import anthropic, openai
+from ruvllm_edge import anthropic, ollama, openai
 from ruvllm_edge.operations import PROBLEMS, Style
 
 __all__ = ["style_of"]
 
 _STYLES = {
     "/v1/messages": anthropic.STYLE,
+    **dict.fromkeys((operation.path for operation in ollama.OPERATIONS), ollama.STYLE),
     **dict.fromkeys(
         (
             "/v1/audio",

@@ -19,7 +19,7 @@ from ruvllm.query.responses import Response
 from ruvllm.state.set_aside import reason_of
 from ruvllm_edge.agents import AddedAgents
 from ruvllm_edge.auth import Buckets, Key, KeyRing, read_keys
-from ruvllm_edge.conversations import Conversations
+from ruvllm_edge.conversations import Conversations, StoredResponses
 from ruvllm_edge.hub import Hub
 from ruvllm_edge.limits import Answers, Bodies
 from ruvllm_edge.logs import event
@@ -46,6 +46,7 @@ class Edge:
         agents: that clients add.
         anyone: who calls where no key is needed.
         conversations: that are passed on, and to which backend.
+        responses: of the Responses API, that a later request may go on from.
     """
 
     def __init__(self, llm: RuvLLM, settings: Settings, keeps: bool = False) -> None:
@@ -61,6 +62,8 @@ class Edge:
         self.answers = Answers(settings.max_answers, settings.queue, settings.timeout)
         self.metrics = Metrics()
         self.conversations = Conversations()
+        sessions = llm.config.sessions
+        self.responses = StoredResponses(sessions.ttl, sessions.most, sessions.characters)
         self.hub = Hub(llm.store, llm.encoders.static.dim)
         self.ready = False
         self.in_flight = 0

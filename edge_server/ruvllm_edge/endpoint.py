@@ -20,7 +20,7 @@ from ruvllm_edge.auth import Key
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.limits import DisconnectedError
 from ruvllm_edge.logs import event
-from ruvllm_edge.operations import PASSED, PROBLEMS, Call, Operation, Reply, Stream, Style
+from ruvllm_edge.operations import EVENTS, PASSED, PROBLEMS, Call, Operation, Reply, Stream, Style
 from ruvllm_edge.problems import CALLER, Caller, Problem, problem_of, too_many
 from ruvllm_edge.sse import send_events, while_there
 
@@ -31,7 +31,6 @@ _KEYS = 4  # that are tried
 _encoder = msgspec.json.Encoder()
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 _JSON = (b"content-type", b"application/json")
-_EVENTS = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store"))
 
 
 class Endpoint:
@@ -131,9 +130,9 @@ class Endpoint:
             if not isinstance(outcome, Stream):
                 await send_reply(send, outcome, self.operation.status)
                 return
-            headers = [*_EVENTS, *_raw(outcome.headers)]
+            headers = [(b"content-type", outcome.media), (b"cache-control", b"no-store"), *_raw(outcome.headers)]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
-            await send_events(outcome.events, send)
+            await send_events(outcome.events, send, comments=outcome.media == EVENTS)
 
     def _problem(self, error: BaseException, request_id: str) -> Problem:
         assert isinstance(error, Exception)

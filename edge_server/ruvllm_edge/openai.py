@@ -1,15 +1,14 @@
-"""OpenAI's API: chat completions (streamed too), embeddings, models."""
+"""OpenAI's API: chat completions (streamed too), models."""
 
 from __future__ import annotations
 
 import time
-from base64 import b64encode
 from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 
-from ruvllm.inference.backend import Message, Usage, estimate_tokens
+from ruvllm.inference.backend import Message, Usage
 from ruvllm.query.responses import Delta, PassedResponse, Response, Routed
 from ruvllm_edge import openai_types as o
 from ruvllm_edge.chat import AUTO, Ask, answer, models, open_stream, told, unheeded
@@ -18,7 +17,7 @@ from ruvllm_edge.edge import Edge
 from ruvllm_edge.operations import Call, Operation, Reply, Stream, Style
 from ruvllm_edge.problems import Problem, problem_of
 
-__all__ = ["OPERATIONS", "STYLE"]
+__all__ = ["OPERATIONS", "STYLE", "ask_of", "error_body", "extra_names", "finish_reason", "token_usage"]
 
 _ROLES = {"developer": "system", "tool": "user", "function": "user"}
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
@@ -33,32 +32,38 @@ _encode = msgspec.json.Encoder().encode
 _DONE = b"data: [DONE]\n\n"
 
 
-def _error(problem: Problem, _: str = "") -> o.ErrorBody:
+def error_body(problem: Problem, _: str = "") -> o.ErrorBody:
     kind = _TYPES.get(problem.status, "invalid_request_error" if problem.status < 500 else "server_error")
     code = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceeded"}.get(problem.status)
     return o.ErrorBody(o.ErrorDetail(problem.message, kind, problem.field or None, problem.code or code, problem.fix))
 
 
-STYLE = Style(b"application/json", _error, o.ErrorBody, {422: 400})
+STYLE = Style(b"application/json", error_body, o.ErrorBody, {422: 400})
 
 
 async def chat(edge: Edge, call: Call) -> Any:
     """The next message of a conversation; `model: "auto"` lets the router choose who writes it."""
     body: o.ChatBody = call.body
-    ask = _asked(edge, call)
-    extra = {name for name, value in ask.extra.items() if value not in (None, False) and (name, value) != ("n", 1)}
+    ask = ask_of(edge, call)
     if not body.stream:
         response = await answer(edge, ask)
         passed = response.body if isinstance(response, PassedResponse) else ""
-        headers = told(response) | unheeded(edge, response, extra - _HONOURED, "openai")
+        headers = told(response, unheeded(edge, response, extra_names(ask), "openai"))
         return Reply(passed.encode() if passed else _whole(response), headers)
     routed, events = await open_stream(edge, ask)
     usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-    headers = told(routed) | unheeded(edge, routed, extra - _HONOURED, "openai")
+    headers = told(routed, unheeded(edge, routed, extra_names(ask), "openai"))
     return Stream(_streamed(routed, events, usage), headers)
 
 
-def _asked(edge: Edge, call: Call) -> Ask:
+def extra_names(ask: Ask) -> set[str]:
+    """Fields of a chat completion that some backends do not heed."""
+    found = {name for name, value in ask.extra.items() if value not in (None, False) and (name, value) != ("n", 1)}
+    return found - _HONOURED
+
+
+def ask_of(edge: Edge, call: Call) -> Ask:
+    """What a request of chat completions asks. Raises Problem, InputError: it asks nothing, or nobody that there is."""
     body, raw = call.body, call.raw
     known = models(edge)
     if body.model not in known:
@@ -66,11 +71,12 @@ def _asked(edge: Edge, call: Call) -> Ask:
         raise Problem(404, f"there is no model {body.model[:100]!r}", field="model", fix=fix)
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
     question, looping = question_of(raw["messages"])
+    user = str(raw.get("prompt_cache_key") or raw.get("user") or "")
     return Ask(
         messages=tuple(map(_message, body.messages)),
         question=question,
         looping=looping,
-        conversation=Conversations.name(call.key.name, str(raw.get("user") or ""), raw["messages"]),
+        conversation=Conversations.name(call.key.name, user, raw["messages"]),
         headers=call.headers,
         model=body.model if body.model == AUTO else known[body.model],
         max_tokens=body.max_completion_tokens or body.max_tokens,
@@ -102,19 +108,19 @@ def _message(turn: o.Turn) -> Message:
     return Message(_ROLES.get(turn.role, turn.role), text)
 
 
-def _usage(usage: Usage) -> o.TokenUsage:
+def token_usage(usage: Usage) -> o.TokenUsage:
     return o.TokenUsage(usage.prompt_tokens, usage.completion_tokens, usage.total_tokens)
 
 
 def _whole(response: Response) -> o.Chat:
     refused = response.finish_reason == "refusal"
     said = o.Said(None, refusal=response.text) if refused else o.Said(response.text)
-    choice = o.Choice(said, _reason(response))
+    choice = o.Choice(said, finish_reason(response))
     model = response.routing.model
-    return o.Chat(f"chatcmpl-{response.request_id}", int(time.time()), model, [choice], _usage(response.usage))
+    return o.Chat(f"chatcmpl-{response.request_id}", int(time.time()), model, [choice], token_usage(response.usage))
 
 
-def _reason(response: Response) -> str:
+def finish_reason(response: Response) -> str:
     """As OpenAI has it, to whom a refusal is a field of its own."""
     return "stop" if response.finish_reason == "refusal" else response.finish_reason
 
@@ -144,35 +150,15 @@ async def _streamed(routed: Routed, events: AsyncIterator[Delta | Response], wit
                 delta = o.StreamDelta(refusal=piece.text) if piece.refusal else o.StreamDelta(content=piece.text)
                 yield event(o.ChunkChoice(delta))
                 continue
-            yield event(o.ChunkChoice(o.StreamDelta(), _reason(piece)))
+            yield event(o.ChunkChoice(o.StreamDelta(), finish_reason(piece)))
             if with_usage:
-                yield event(usage=_usage(piece.usage))
+                yield event(usage=token_usage(piece.usage))
     except Exception as error:
-        yield b"data: " + _encode(_error(problem_of(error))) + b"\n\n"
+        yield b"data: " + _encode(error_body(problem_of(error))) + b"\n\n"
         return
     finally:
         await events.aclose()  # type: ignore[attr-defined]
     yield _DONE
-
-
-async def embeddings(edge: Edge, call: Call) -> o.Embeddings:
-    """Unit vectors in the space that tasks and memories share; their scalar products are cosines."""
-    body: o.EmbeddingBody = call.body
-    encoder = edge.llm.encoders.main
-    if body.dimensions not in (None, encoder.dim):
-        raise Problem(400, f"dimensions is {body.dimensions}", field="dimensions", fix=f"use {encoder.dim}")
-    if body.model not in (AUTO, encoder.name):
-        fix = f"use {AUTO} or {encoder.name}"
-        raise Problem(404, f"there is no embedding model {body.model[:100]!r}", field="model", fix=fix)
-    texts = [body.input] if isinstance(body.input, str) else body.input
-    rows = await edge.embed(texts)
-    tokens = sum(map(estimate_tokens, texts))
-    base64 = body.encoding_format == "base64"
-    data = [
-        o.Embedding(i, b64encode(row.astype("<f4").tobytes()).decode() if base64 else row.tolist())
-        for i, row in enumerate(rows)
-    ]
-    return o.Embeddings(data, encoder.name, o.EmbeddingUsage(tokens, tokens))
 
 
 async def list_models(edge: Edge, _: Call) -> o.Models:
@@ -200,8 +186,6 @@ _SERVED = ("application/json", "text/event-stream")
 OPERATIONS = (
     Operation("POST", "/v1/chat/completions", chat, "Go on with a conversation", o.ChatBody, answer=o.Chat,
               tag="openai", style=STYLE, passing=True, waits=True, most=8 << 20, example=_CHAT, media=_SERVED),
-    Operation("POST", "/v1/embeddings", embeddings, "Place texts in the space", o.EmbeddingBody, answer=o.Embeddings,
-              tag="openai", style=STYLE, most=8 << 20, example={"input": ["fix the login"]}),
     Operation("GET", "/v1/models", list_models, "List the models", answer=o.Models, tag="openai", style=STYLE),
     Operation("GET", "/v1/models/{id:path}", one_model, "One model", answer=o.Model, tag="openai", style=STYLE),
 )  # fmt: skip

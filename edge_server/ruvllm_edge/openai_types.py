@@ -12,6 +12,8 @@ __all__ = [
     "Choice",
     "Chunk",
     "ChunkChoice",
+    "CompletionBody",
+    "CompletionChoice",
     "Embedding",
     "EmbeddingBody",
     "EmbeddingUsage",
@@ -23,6 +25,7 @@ __all__ = [
     "Part",
     "Said",
     "StreamDelta",
+    "TextCompletion",
     "TokenUsage",
     "Turn",
 ]
@@ -141,10 +144,44 @@ class Chunk(Struct):
     object: str = "chat.completion.chunk"
 
 
+class CompletionBody(Struct):
+    """One prompt or several, each of which is answered."""
+
+    prompt: str | Annotated[list[str | int | list[int]], Meta(min_length=1, max_length=64)]
+    model: Annotated[str, Meta(min_length=1, max_length=300)] = "auto"
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Annotated[int, Meta(ge=1, le=128)] | None = None
+    best_of: Annotated[int, Meta(ge=0, le=128)] | None = None
+    echo: bool | None = None
+    logprobs: Annotated[int, Meta(ge=0, le=128)] | None = None
+    suffix: str | None = None
+
+
+class CompletionChoice(Struct):
+    """An answer to one prompt, or a piece of it."""
+
+    text: str
+    index: int
+    finish_reason: str | None = None
+    logprobs: None = None
+
+
+class TextCompletion(Struct):
+    """The answers, or a piece of one."""
+
+    id: str
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: TokenUsage | None = None
+    object: str = "text_completion"
+
+
 class EmbeddingBody(Struct):
     """Texts to be placed in the space that tasks and memories share."""
 
-    input: str | Annotated[list[str], Meta(max_length=2_048)]
+    input: str | Annotated[list[str | int | list[int]], Meta(max_length=2_048)]
     model: str = "auto"
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = None

@@ -13,7 +13,7 @@ from typing import Any, get_args
 import msgspec
 
 from ruvllm import __version__
-from ruvllm_edge.operations import Operation, Reply
+from ruvllm_edge.operations import LINES, Operation, Reply
 
 __all__ = ["document", "document_operations"]
 
@@ -107,7 +107,7 @@ def _either(kind: Any) -> tuple[Any, ...]:
 
 def _content(media: str, kind: Any, of: dict[str, Any]) -> dict[str, Any]:
     """The answer as events where it is a stream: their data are JSON texts of the API's own."""
-    return {"schema": _EVENT if media == "text/event-stream" else _schema(kind, of)}
+    return {"schema": _EVENT if media in ("text/event-stream", LINES.decode()) else _schema(kind, of)}
 
 
 def _parameters(schema: dict[str, Any]) -> list[dict[str, Any]]:

@@ -12,9 +12,11 @@ from ruvllm_edge.problems import Problem, ProblemBody
 if TYPE_CHECKING:
     from ruvllm_edge.edge import Edge
 
-__all__ = ["PASSED", "PROBLEMS", "Call", "Operation", "Reply", "Stream", "Style"]
+__all__ = ["EVENTS", "LINES", "PASSED", "PROBLEMS", "Call", "Operation", "Reply", "Stream", "Style"]
 
 JSON = b"application/json"
+EVENTS = b"text/event-stream; charset=utf-8"
+LINES = b"application/x-ndjson"  # one JSON value a line
 PASSED = frozenset({"anthropic-beta", "anthropic-version", "openai-beta"})  # headers that go on to a server
 
 
@@ -62,10 +64,11 @@ class Reply:
 
 @dataclass(slots=True)
 class Stream:
-    """Server-sent events: each item is one whole event, or a comment."""
+    """Server-sent events, each item one whole event or a comment, or LINES, each item one of them."""
 
     events: AsyncIterator[bytes]
     headers: dict[str, str] = field(default_factory=dict)
+    media: bytes = EVENTS
 
 
 Handler = Callable[["Edge", Call], Awaitable[Any]]

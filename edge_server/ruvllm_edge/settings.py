@@ -40,6 +40,8 @@ class Settings:
         hosts: names in the Host header that are answered beside the loopback's, while no key is needed.
         web: the folder of the playground; None looks beside the package.
         share_answers: whether answers go into memory though several keys find them there; with one key or none they do.
+        embedding_names: of models that clients ask for embeddings, all of which are the encoder; without any, OpenAI's
+            own ("text-embedding-...") are.
         log_level: of the log; "info" has a line for each request.
         log_prompts: whether what clients send is logged too; never unless this is set.
     """
@@ -67,6 +69,7 @@ class Settings:
     hosts: tuple[str, ...] = ()
     web: Path | None = None
     share_answers: bool = False
+    embedding_names: tuple[str, ...] = ()
     log_level: str = "info"
     log_prompts: bool = False
 

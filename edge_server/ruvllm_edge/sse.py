@@ -44,15 +44,16 @@ async def _gone(receive: Receive) -> None:
         pass
 
 
-async def send_events(events: AsyncIterator[bytes], send: Send) -> None:
-    """Send each event at once, comments while there is none, and the end."""
+async def send_events(events: AsyncIterator[bytes], send: Send, comments: bool = True) -> None:
+    """Send each event at once, comments while there is none (if the format has some), and the end."""
     upcoming: asyncio.Task[bytes] | None = None
     try:
         while True:
             upcoming = upcoming or asyncio.ensure_future(_next(events))
             done, _ = await asyncio.wait((upcoming,), timeout=QUIET)
             if not done:
-                await send(_piece(_COMMENT))
+                if comments:
+                    await send(_piece(_COMMENT))
                 continue
             try:
                 event = upcoming.result()

@@ -1,4 +1,4 @@
-"""Claude Code itself, headless, acts through the server; left out where it is not installed (CLAUDE=path of it)."""
+"""Claude Code and Codex, headless, act through the server; what is not installed is left out (CLAUDE, CODEX: paths)."""
 
 from __future__ import annotations
 
@@ -20,36 +20,37 @@ from ruvllm import RuvLLM
 from ruvllm.config import Config
 
 CLAUDE = os.environ.get("CLAUDE") or shutil.which("claude")
+CODEX = os.environ.get("CODEX") or shutil.which("codex")
 NOTE = "ruvllm was here\n"
 
 
-def scripted(kind: str, path: Path) -> Any:
-    """Asks for the tool Write until it has been called, then says that it is done."""
+def scripted(kind: str, name: str, given: dict[str, Any]) -> Any:
+    """Asks for a tool until it has been called, then says that it is done."""
     server: list[Server] = []
 
     async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         body = server[0].requests[-1].body
         text = json.dumps(body["messages"])
         tools = json.dumps(body.get("tools") or [])
-        call = {"file_path": str(path), "content": NOTE} if '"Write"' in tools and "call_1" not in text else None
-        await (_openai if kind == "openai" else _claude)(call)(reader, writer)
+        call = given if f'"{name}"' in tools and "call_1" not in text else None
+        await (_openai if kind == "openai" else _claude)(name, call)(reader, writer)
 
     return server, behave
 
 
-def _openai(call: dict[str, Any] | None) -> Any:
+def _openai(name: str, call: dict[str, Any] | None) -> Any:
     if call is None:
         return stream(events(chat_chunk({"role": "assistant", "content": "Done."}), chat_chunk({}, "stop"), b"[DONE]"))
-    function = {"name": "Write", "arguments": json.dumps(call)}
+    function = {"name": name, "arguments": json.dumps(call)}
     delta = {"tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": function}]}
     return stream(events(chat_chunk({"role": "assistant"}), chat_chunk(delta), chat_chunk({}, "tool_calls"), b"[DONE]"))
 
 
-def _claude(call: dict[str, Any] | None) -> Any:
+def _claude(name: str, call: dict[str, Any] | None) -> Any:
     block: dict[str, Any] = {"type": "text", "text": ""}
     delta = {"type": "text_delta", "text": "Done."}
     if call is not None:
-        block = {"type": "tool_use", "id": "call_1", "name": "Write", "input": {}}
+        block = {"type": "tool_use", "id": "call_1", "name": name, "input": {}}
         delta = {"type": "input_json_delta", "partial_json": json.dumps(call)}
     message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "up", "content": [], "stop_reason": None,
                "stop_sequence": None, "usage": {"input_tokens": 9, "output_tokens": 1}}  # fmt: skip
@@ -71,7 +72,7 @@ def _claude(call: dict[str, Any] | None) -> Any:
 def test_claude_code_writes_a_file_through_the_server(kind: str, tmp_path: Path):
     note = tmp_path / "work" / "note.txt"
     note.parent.mkdir()
-    held, behave = scripted(kind, note)
+    held, behave = scripted(kind, "Write", {"file_path": str(note), "content": NOTE})
     with llm_server(behave) as server:
         held.append(server)
         tier = {"kind": kind, "url": server.url, "model": "up-1"}
@@ -89,3 +90,47 @@ def test_claude_code_writes_a_file_through_the_server(kind: str, tmp_path: Path)
         assert note.exists(), done.stdout + done.stderr
     assert note.read_text() == NOTE
     assert "Done." in done.stdout
+
+
+PROVIDER = """model_provider = "ruvllm"
+check_for_update_on_startup = false
+[analytics]
+enabled = false
+[model_providers.ruvllm]
+name = "ruvllm"
+base_url = "{}/v1"
+wire_api = "responses"
+"""
+PATCH = f"*** Begin Patch\n*** Add File: note.txt\n+{NOTE}*** End Patch\n"
+
+
+@pytest.mark.skipif(CODEX is None, reason="Codex is not installed: npm i @openai/codex, CODEX=path")
+@pytest.mark.parametrize(
+    ("model", "tool", "call"),
+    [("auto", "exec_command", {"cmd": f"printf '{NOTE}' > note.txt"}), ("gpt-5.5", "apply_patch", {"input": PATCH})],
+    ids=["shell", "patch"],
+)
+@pytest.mark.parametrize("kind", ["anthropic", "openai"])
+def test_codex_writes_a_file_through_the_server(kind: str, model: str, tool: str, call: dict[str, Any], tmp_path: Path):
+    work, home = tmp_path / "work", tmp_path / ".codex"
+    work.mkdir()
+    home.mkdir()
+    held, behave = scripted(kind, tool, call)
+    with llm_server(behave) as server:
+        held.append(server)
+        tier = {"kind": kind, "url": server.url, "model": "up-1"}
+        config = Config.from_dict({"inference": {"tiers": {"small": tier, "large": tier}}})
+        with serving(RuvLLM(encoder="static", config=config)) as edge:
+            (home / "config.toml").write_text(PROVIDER.format(edge.url))
+            environment = {"HOME": str(tmp_path), "CODEX_HOME": str(home), "PATH": os.environ["PATH"]}
+            assert CODEX is not None
+            command = [CODEX, "exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox"]
+            done = subprocess.run(
+                [*command, "-m", model, "Write the note"], cwd=work, env=environment, stdin=subprocess.DEVNULL,
+                capture_output=True, text=True, timeout=180,
+            )  # fmt: skip
+            turns = [request.body["messages"] for request in server.requests]
+    assert (work / "note.txt").exists(), done.stdout + done.stderr
+    assert (work / "note.txt").read_text() == NOTE
+    assert "Done." in done.stdout
+    assert "call_1" in json.dumps(turns[-1])  # what the tool gave came back

@@ -1,0 +1,67 @@
+"""Embeddings, as OpenAI's API has them."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Sequence
+
+import numpy as np
+
+from ruvllm.encoders.protocol import Vectors
+from ruvllm.inference.backend import estimate_tokens
+from ruvllm_edge import openai_types as o
+from ruvllm_edge.chat import AUTO
+from ruvllm_edge.edge import Edge
+from ruvllm_edge.openai import STYLE
+from ruvllm_edge.operations import Call, Operation
+from ruvllm_edge.problems import Problem
+
+__all__ = ["OPERATIONS", "embed"]
+
+_OPENAIS = "text-embedding-"
+
+
+async def embed(edge: Edge, texts: Sequence[str], model: str, dimensions: int | None) -> Vectors:
+    """Unit vectors, float32 (len(texts), dimensions); fewer dimensions than the encoder has are its first ones.
+
+    Args:
+        model: AUTO, the encoder's name, or one that the settings take for it.
+
+    Raises:
+        Problem: there is no such model, or it has fewer dimensions.
+    """
+    encoder, names = edge.llm.encoders.main, edge.settings.embedding_names
+    if model not in (AUTO, encoder.name, *names) and (names or not model.startswith(_OPENAIS)):
+        fix = f"use {AUTO} or {encoder.name}, or set RUVLLM_EMBEDDING_NAMES"
+        raise Problem(404, f"there is no embedding model {model[:100]!r}", field="model", fix=fix)
+    if dimensions is not None and not 0 < dimensions <= encoder.dim:
+        raise Problem(400, f"dimensions is {dimensions}", field="dimensions", fix=f"use 1 to {encoder.dim}")
+    rows = await edge.embed(texts)
+    if dimensions in (None, encoder.dim):
+        return rows
+    rows = rows[:, :dimensions].copy()
+    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return rows
+
+
+async def embeddings(edge: Edge, call: Call) -> o.Embeddings:
+    """Unit vectors in the space that tasks and memories share; their scalar products are cosines."""
+    body: o.EmbeddingBody = call.body
+    texts = [body.input] if isinstance(body.input, str) else [one for one in body.input if isinstance(one, str)]
+    if not isinstance(body.input, str) and len(texts) < len(body.input):
+        fix = "send texts (in LangChain: check_embedding_ctx_length=False)"
+        raise Problem(400, "input has numbers of another model's tokens", field="input", fix=fix)
+    rows = await embed(edge, texts, body.model, body.dimensions)
+    tokens = sum(map(estimate_tokens, texts))
+    base64 = body.encoding_format == "base64"
+    data = [
+        o.Embedding(i, b64encode(row.astype("<f4").tobytes()).decode() if base64 else row.tolist())
+        for i, row in enumerate(rows)
+    ]
+    return o.Embeddings(data, edge.llm.encoders.main.name, o.EmbeddingUsage(tokens, tokens))
+
+
+OPERATIONS = (
+    Operation("POST", "/v1/embeddings", embeddings, "Place texts in the space", o.EmbeddingBody, answer=o.Embeddings,
+              tag="openai", style=STYLE, most=8 << 20, example={"input": ["fix the login"]}),
+)  # fmt: skip
