@@ -182,6 +182,7 @@ def test_docstring_skeletons():
         ("var a = { b: 1 };\na.b = 2; a['c'] = 3;", "const a = { b: 1 };\na.b = 2; a['c'] = 3;"),
         ("for (const x of y) { var z = x * 2; f(z); }", "for (const x of y) { const z = x * 2; f(z); }"),
         ("var a = 1; var b = 2; b++;", "const a = 1; var b = 2; b++;"),
+        ("var a = 1, b = [];\nb[a] = 2;", "const a = 1, b = [];\nb[a] = 2;"),
         ("var x = a / b / c, y = (a) / 2;", "const x = a / b / c, y = (a) / 2;"),
         # Reassigned, in one way or another:
         ("var a = 1; a = 2;", None),

@@ -15,6 +15,7 @@ from ruvllm.encoders.protocol import run_now
 from ruvllm.query.responses import Constraints, Response
 from ruvllm.sizing.chooser import ModelChooser
 from ruvllm.sizing.fastgrnn import ModelSize, SizeChoice
+from ruvllm.sizing.fastgrnn.session import RouterSession
 from ruvllm.sizing.selector import BackendProfile
 from ruvllm.sizing.tiers import CATALOG, Advice, Features, Limits, TierProfile, choose
 from ruvllm.state.names import SpaceScopedStore
@@ -204,6 +205,15 @@ def test_ratings_of_answers_change_who_is_asked(static_llm: RuvLLM):
     shown = json.loads(json.dumps(response.to_dict()))["choice"]
     assert (shown["tier"], shown["backend"], shown["others"]) == (3, "maxi", [2])
     assert [row["backend"] for row in llm.stats()["tiers"]] == ["mini", "maxi"]
+
+
+def test_a_query_of_a_built_in_agent_hears_the_sessions_network(static_llm: RuvLLM, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(RouterSession, "decide", lambda *_: sizes(ModelSize.LARGE))
+    backends = {"small": Scripted("Small.", "mini"), "large": Scripted("Large.", "maxi")}
+    llm = RuvLLM(encoder="static", like=static_llm, backends=backends)
+    response = ask(llm, "write unit tests for the parser")
+    assert (response.decision.choice.by, response.decision.tier) == ("default", Tier.SMALL)
+    assert (response.text, response.choice.by, response.routing.learnt) == ("Large.", "sizes", True)
 
 
 def test_a_failure_falls_back_within_the_limits_only(static_llm: RuvLLM):

@@ -224,6 +224,27 @@ class _Script:
     def end_of(self, bracket: int) -> int:
         return len(self.tokens) if bracket < 0 else self.tokens[bracket].match
 
+    def binds(self, place: int) -> bool:
+        """Whether it may be in a pattern, as in [a, name] = …, or among parameters or their defaults."""
+        for bracket in self.around(place):
+            after = self.after(self.end_of(bracket))
+            if bracket >= 0 and after in ("=", "=>", "of", "in") and not self._indexes(bracket):
+                return True
+            head = (
+                bracket >= 0 and self.tokens[bracket].text == "(" and self.before(bracket) not in _CONTROL - {"catch"}
+            )
+            if head and after in ("{", ":"):
+                return True
+        return False
+
+    def _indexes(self, bracket: int) -> bool:
+        """Whether a bracket puts something into a template, or takes it from what is before."""
+        last = self.tokens[bracket - 1] if bracket else None
+        if self.tokens[bracket].text != "[" or last is None:
+            return self.tokens[bracket].text == "${"
+        named = last.kind == "name" and last.text not in _BEFORE_VALUE | _UNCLEAR | _DECLARES
+        return named or last.kind == "value" or last.text in (")", "]")
+
     def edited(self, changes: list[tuple[int, int, str]]) -> str:
         out, since = "", 0
         for start, end, new in sorted(changes):
@@ -309,24 +330,13 @@ def _fits(script: _Script, place: int, old: str, new: str, name: int, end: int) 
 def _assigned(script: _Script, place: int) -> bool:
     """Whether a use may set the name: plainly, in a pattern, or as the head of a loop; or is another one's binding."""
     after = place + 1
-    while after < len(script.tokens) - 1 and script.tokens[after].text in (")", "]", "}"):
+    while after < len(script.tokens) - 1 and script.tokens[after].text == ")":
         after += 1
         if script.tokens[after].text in _ASSIGNS | {"=>"}:
             return True
     if script.after(place) in _ASSIGNS | {"=>", "of", "in"} or script.before(place) in ("++", "--"):
         return True
-    for bracket in script.around(place):  # a pattern: [a, name] = …, ({ key: name } = …), (name) => …
-        close = script.end_of(bracket)
-        if bracket >= 0 and script.after(close) in ("=", "=>", "of", "in") and script.tokens[bracket].text != "${":
-            return True
-        if (
-            bracket >= 0
-            and script.tokens[bracket].text == "("
-            and script.after(close) == "{"
-            and script.before(bracket) not in _CONTROL - {"catch"}
-        ):
-            return True  # a parameter, or its default
-    return False
+    return script.binds(place)
 
 
 def remove_calls(text: str, method: str) -> Done:
@@ -443,17 +453,4 @@ def _other(script: _Script, place: int, declared: int) -> bool:
         return False
     if after == "(" and script.after(script.tokens[place + 1].match) == "{":
         return True  # a method
-    for bracket in script.around(place):
-        close = script.end_of(bracket)
-        if (
-            bracket >= 0
-            and script.tokens[bracket].text == "("
-            and (
-                script.after(close) == "=>"
-                or (script.after(close) in ("{", ":") and script.before(bracket) not in _CONTROL - {"catch"})
-            )
-        ):
-            return True  # a parameter, or within one's default
-        if bracket >= 0 and script.tokens[bracket].text in "[{" and script.after(close) in ("=", "=>", "of"):
-            return True  # a pattern
-    return False
+    return script.binds(place)
