@@ -191,6 +191,8 @@ def test_what_is_remembered_meanwhile_is_searched_whole(memory: MemoryStore) -> 
 
 
 def test_only_large_collections_are_compressed_unasked(memory: MemoryStore) -> None:
+    assert run_now(memory.aauto_tier(least=N)) == {}  # nobody has searched it here
+    memory.nearest(VECTORS[0], 1)
     assert run_now(memory.aauto_tier(least=N + 1)) == {}
     assert counts(memory) == {"f32": N}
     assert [*run_now(memory.aauto_tier(least=N))] == ["default"]
@@ -260,6 +262,7 @@ def test_it_is_background_work_of_large_collections(static_llm: RuvLLM) -> None:
     rows = np.random.default_rng(0).standard_normal((2_100, llm.memory.encoder.dim)).astype(np.float32)
     ids = llm.memory.add_encoded([Memory(f"text {i}") for i in range(len(rows))], rows)
     llm.memory.records.count_accesses([(i, i) for i in ids])
+    llm.memory.nearest(rows[0], 1)
     (run,) = run_now(llm.jobs.run(60.0, no_pause, names=["tiers"]))
     assert (run.outcome, run.error) == ("1 collections by use", "")
     assert llm.stats()["memory_tiers"]["default"]["binary"]["count"] == 210

@@ -277,7 +277,7 @@ def tier(ctx: click.Context, collection: str | None, encoder: str | None, state:
     """Compress vectors by how much their memories are used: f32, f16, pq8, binary.
 
     Nothing is lost: the state file holds all vectors whole, and alone those of memories that were never used. It is
-    done in the background too, in collections of the option memory.tier_from (200,000) or more.
+    done in the background too, in searched collections of the option memory.tier_from (200,000) or more.
 
     \b
     Examples:

@@ -413,9 +413,9 @@ class MemoryStore:
         return run_now(self.aauto_tier(collections))
 
     async def aauto_tier(
-        self, collections: Iterable[str] | None = None, pause: Pause = no_pause, least: int = LEAST
+        self, collections: Iterable[str] | None = None, pause: Pause = no_pause, least: int = 0
     ) -> dict[str, dict[str, dict[str, int]]]:
-        """`auto_tier`, awaited, of collections of so many memories or more."""
+        """`auto_tier`, awaited; where `least` is given, of collections that are open and have so many memories."""
         if self.options.index in GRAPHS:
             fix = 'use memory.index = "auto" where vectors shall be compressed'
             raise InputError(
@@ -423,7 +423,8 @@ class MemoryStore:
             )
         self.records.flush()  # how much each is used
         counts = self.records.counts()
-        chosen = [name for name in counts if counts[name] >= least] if collections is None else list(collections)
+        named = (self._shelves if least else counts) if collections is None else collections
+        chosen = [name for name in named if collections is not None or counts.get(name, 0) >= max(LEAST, least)]
         for name in chosen:
             if counts.get(name, 0) >= LEAST:
                 await self._retier(name, pause)
