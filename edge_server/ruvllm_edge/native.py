@@ -18,6 +18,7 @@ from ruvllm_edge.edge import Edge
 from ruvllm_edge.metrics import MEDIA
 from ruvllm_edge.operations import Call, Operation, Reply
 from ruvllm_edge.problems import Problem
+from ruvllm_edge.savings import SavingsQuery, SavingsReport, report
 
 __all__ = ["OPERATIONS"]
 
@@ -42,7 +43,7 @@ async def query(edge: Edge, call: Call) -> Response | RlmAnswer:
         return await _deep(edge, text, given | {"session_id": session_id})
     session = None if session_id is None else _session_of(edge, call, session_id, "session").id
     response = await edge.llm.aquery(text, session=session, constraints=Constraints(**given))
-    edge.answered(response)
+    edge.answered(response, call.key.name)
     return response
 
 
@@ -51,6 +52,13 @@ async def _deep(edge: Edge, text: str, given: dict[str, Any]) -> RlmAnswer:
     tiers, usage = edge.llm.queries.writers.tiers, answer.usage
     edge.metrics.answer(tiers.at(Tier.LARGE).name, usage.prompt_tokens, usage.completion_tokens, 0.0)
     return answer
+
+
+async def savings(edge: Edge, call: Call) -> SavingsReport:
+    """What answers cost, and would have at the largest model's prices; an administrator sees all keys' answers."""
+    days = call.query.days
+    rows = edge.savings.since(days, None if call.key.admin or not edge.keys else call.key.name)
+    return report(rows, days, edge.largest[0])
 
 
 async def feedback(edge: Edge, call: Call) -> s.Learnt:
@@ -263,6 +271,7 @@ OPERATIONS = (
               most=8 << 20, example=_MEMORY),
     Operation("POST", "/v1/memory/search", search_memory, "Recall", s.MemorySearch, answer=s.MemoryHits, tag="memory",
               example={"query": "release day", "k": 3}),
+    Operation("GET", "/v1/savings", savings, "What was spent and saved", query=SavingsQuery, answer=SavingsReport),
     Operation("GET", "/v1/patterns", patterns, "What was learnt", query=s.PatternsQuery, answer=s.Patterns,
               tag="learning"),
     Operation("GET", "/v1/state", take_state, "Take all that is kept", answer=bytes, tag="server",

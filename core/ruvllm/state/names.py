@@ -23,6 +23,7 @@ __all__ = [
     "REPLAY",
     "REQUESTS",
     "REVIEWED",
+    "SAVINGS",
     "SCOPED",
     "SONA",
     "TIERS",
@@ -40,8 +41,9 @@ PROFILES = "selector-profiles"  # the page's list of backends: sizing.selector.B
 RELIABILITY = "reliability"  # the page's confidences and what came of them
 REQUESTS = "requests"  # the latest answered ones, to be rated by a later process: query.requests
 REVIEWED = "reviewed"  # id of the last feedback that a review of the router has seen
+SAVINGS = "savings"  # of the server: what answers cost by day, agent and key
 TIERS = "tiers"  # sizing.trained.TrainedTiers, which names its own encoder
-UNSCOPED = frozenset({FEDERATED, JOBS, PROFILES, RELIABILITY, REQUESTS, REVIEWED, TIERS})
+UNSCOPED = frozenset({FEDERATED, JOBS, PROFILES, RELIABILITY, REQUESTS, REVIEWED, SAVINGS, TIERS})
 
 # Of one vector space each.
 ADAPTERS = "adaptive"  # learning.adaptive, and its domains below it as adaptive/<domain>
