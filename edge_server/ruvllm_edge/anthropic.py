@@ -80,6 +80,7 @@ def _asked(edge: Edge, call: Call) -> Ask:
         conversation=Conversations.name(call.key.name, str(user or ""), raw["messages"]),
         api="anthropic",
         headers=call.headers,
+        key=call.key.name,
         extra={name: value for name, value in raw.items() if name != "model" and value is not None}
         | {"stream": bool(body.stream)},
         model=known.get(model, AUTO) if model != AUTO else AUTO,

@@ -32,6 +32,7 @@ class Ask:
         headers: that go with them.
         conversation: names it, as long as its first turns are the same.
         looping: whether its last turn says what tools gave, and nobody asks anything new.
+        key: name of the caller's, "" where none is needed.
     """
 
     messages: tuple[Message, ...]
@@ -50,6 +51,7 @@ class Ask:
     headers: Mapping[str, str] = field(default_factory=dict)
     conversation: bytes = b""
     looping: bool = False
+    key: str = ""
 
     def constraints(self, stay: str) -> Constraints:
         """In the router's words.
@@ -98,7 +100,7 @@ def _with(edge: Edge, ask: Ask) -> str:
 
 
 def _count(edge: Edge, ask: Ask, response: Response) -> None:
-    edge.answered(response)
+    edge.answered(response, ask.key)
     edge.conversations.put(ask.conversation, response.routing.backend)
 
 

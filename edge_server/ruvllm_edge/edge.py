@@ -15,6 +15,7 @@ import numpy as np
 
 from ruvllm import RuvLLM, RuvllmError
 from ruvllm.encoders.protocol import Vectors, pause
+from ruvllm.inference.endpoint import Price
 from ruvllm.query.responses import Response
 from ruvllm.state.set_aside import reason_of
 from ruvllm_edge.agents import AddedAgents
@@ -24,6 +25,7 @@ from ruvllm_edge.hub import Hub
 from ruvllm_edge.limits import Answers, Bodies
 from ruvllm_edge.logs import event
 from ruvllm_edge.metrics import Metrics
+from ruvllm_edge.savings import Savings
 from ruvllm_edge.settings import Settings
 
 __all__ = ["Edge"]
@@ -46,6 +48,7 @@ class Edge:
         agents: that clients add.
         anyone: who calls where no key is needed.
         conversations: that are passed on, and to which backend.
+        savings: what answers cost.
         responses: of the Responses API, that a later request may go on from.
     """
 
@@ -65,9 +68,17 @@ class Edge:
         sessions = llm.config.sessions
         self.responses = StoredResponses(sessions.ttl, sessions.most, sessions.characters)
         self.hub = Hub(llm.store, llm.encoders.static.dim)
+        self.savings = Savings(llm.store)
         self.ready = False
         self.in_flight = 0
         self._tag, self._numbers = urandom(5).hex(), count(1)
+
+    @property
+    def largest(self) -> tuple[str, Price]:
+        """The model of the highest tier, and its prices (0 where it has none)."""
+        backend = self.llm.backends[max(self.llm.backends)]
+        price = getattr(backend, "price", None)
+        return backend.model, price if isinstance(price, Price) else Price()
 
     def new_id(self) -> str:
         """The id of a request."""
@@ -82,9 +93,10 @@ class Edge:
         self.metrics.behind(self.llm.store.set_aside.counts(), self.llm.steps.failures)
         self.metrics.job_status(self.llm.jobs.status())
 
-    def answered(self, response: Response) -> None:
-        """Count an answer."""
+    def answered(self, response: Response, key: str) -> None:
+        """Count an answer to the key of this name."""
         usage = response.usage
+        self.savings.add(response, key, self.largest[1])
         self.metrics.answer(response.routing.backend, usage.prompt_tokens, usage.completion_tokens, response.cost)
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
@@ -103,6 +115,7 @@ class Edge:
         """
         await self.agents.restore(data)
         self.hub = Hub(self.llm.store, self.llm.encoders.static.dim)
+        self.savings = Savings(self.llm.store)
 
     @asynccontextmanager
     async def lifespan(self, _: object) -> AsyncIterator[None]:
@@ -123,6 +136,8 @@ class Edge:
             await self.agents.stop()
             with self.llm.steps("memory"):
                 self.llm.memory.flush()
+            with self.llm.steps("savings"):
+                self.savings.save(now=True)
         finally:
             await self.llm.aclose()
         event(logging.INFO, "closed")
@@ -149,6 +164,8 @@ class Edge:
             try:
                 with self.llm.steps("memory"):
                     self.llm.memory.flush()
+                with self.llm.steps("savings"):
+                    self.savings.save()
                 self.metrics.job_runs(await self.llm.arun_jobs(_BUDGET))
             except Exception as error:  # a StoreError: all waits for the next time
                 self.llm.steps.failed("writing", error)

@@ -21,6 +21,7 @@ from ruvllm_edge.edge import Edge
 from ruvllm_edge.metrics import MEDIA
 from ruvllm_edge.operations import Call, Operation, Reply, Stream
 from ruvllm_edge.problems import CALLER, Problem, problem_of
+from ruvllm_edge.savings import SavingsQuery, SavingsReport, report
 
 __all__ = ["OPERATIONS"]
 
@@ -50,7 +51,7 @@ async def query(edge: Edge, call: Call) -> Response | RlmAnswer | Stream:
         return await _deep(edge, text, given | {"session_id": session_id})
     session = None if session_id is None else _session_of(edge, call, session_id, "session").id
     response = await edge.llm.aquery(text, session=session, constraints=Constraints(**given))
-    edge.answered(response)
+    edge.answered(response, call.key.name)
     return response
 
 
@@ -85,6 +86,13 @@ async def _encoded(edge: Edge, event: RlmEvent | None, events: AsyncGenerator[Rl
 
 def _event(name: str, data: Any) -> bytes:
     return f"event: {name}\ndata: ".encode() + encode(data) + b"\n\n"
+
+
+async def savings(edge: Edge, call: Call) -> SavingsReport:
+    """What answers cost, and would have at the largest model's prices; an administrator sees all keys' answers."""
+    days = call.query.days
+    rows = edge.savings.since(days, None if call.key.admin or not edge.keys else call.key.name)
+    return report(rows, days, edge.largest[0])
 
 
 async def feedback(edge: Edge, call: Call) -> s.Learnt:
@@ -323,6 +331,7 @@ OPERATIONS = (
     Operation("POST", "/v1/memory/hyperedges", bind_memories, "Join memories that belong together", s.HyperedgeBody,
               answer=s.HyperedgeMade, tag="memory", example={"members": [1, 2, 3], "kind": "SameTopic"}),
     Operation("DELETE", "/v1/memory/hyperedges/{id}", unbind_memories, "Take a hyperedge away", tag="memory"),
+    Operation("GET", "/v1/savings", savings, "What was spent and saved", query=SavingsQuery, answer=SavingsReport),
     Operation("GET", "/v1/patterns", patterns, "What was learnt", query=s.PatternsQuery, answer=s.Patterns,
               tag="learning"),
     Operation("GET", "/v1/state", take_state, "Take all that is kept", answer=bytes, tag="server",

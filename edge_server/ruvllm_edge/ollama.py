@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from ruvllm import __version__
 from ruvllm.inference.backend import estimate_tokens
 from ruvllm.query.responses import Delta, Response
 from ruvllm_edge import ollama_types as t
@@ -239,6 +240,11 @@ async def tags(edge: Edge, _: Call) -> t.OllamaTags:
     return t.OllamaTags([t.OllamaModel(name, name, sha256(name.encode()).hexdigest(), about) for name in found])
 
 
+async def version(_: Edge, __: Call) -> t.OllamaVersion:
+    """Of this server, not of Ollama: what is there, /docs lists."""
+    return t.OllamaVersion(__version__)
+
+
 async def embeddings(edge: Edge, call: Call) -> t.OllamaEmbeddings:
     """Unit vectors in the space that tasks and memories share."""
     body, began = call.body, time.perf_counter_ns()
@@ -260,4 +266,5 @@ OPERATIONS = (
     Operation("POST", "/api/embed", embeddings, "Place texts in the space", t.OllamaEmbed, answer=t.OllamaEmbeddings,
               tag="ollama", style=STYLE, most=8 << 20, example={"model": "auto", "input": ["fix the login"]}),
     Operation("GET", "/api/tags", tags, "List the models", answer=t.OllamaTags, tag="ollama", style=STYLE),
+    Operation("GET", "/api/version", version, "The version", answer=t.OllamaVersion, tag="ollama", style=STYLE),
 )  # fmt: skip

@@ -16,6 +16,7 @@ __all__ = [
     "OllamaGenerate",
     "OllamaModel",
     "OllamaTags",
+    "OllamaVersion",
 ]
 
 
@@ -100,3 +101,9 @@ class OllamaTags(Struct):
     """All of them."""
 
     models: list[OllamaModel]
+
+
+class OllamaVersion(Struct):
+    """Of this server."""
+
+    version: str

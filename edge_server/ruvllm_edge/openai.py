@@ -78,6 +78,7 @@ def ask_of(edge: Edge, call: Call) -> Ask:
         looping=looping,
         conversation=Conversations.name(call.key.name, user, raw["messages"]),
         headers=call.headers,
+        key=call.key.name,
         model=body.model if body.model == AUTO else known[body.model],
         max_tokens=body.max_completion_tokens or body.max_tokens,
         temperature=body.temperature,

@@ -12,6 +12,8 @@ from llm_server import answer
 from test_backends import llm_server
 from test_tools import ASK, CALL, OPENAI_TOOLS, SERVED, WHOLE, before
 
+from ruvllm import __version__
+
 TURNS = [{"role": "user", "content": "write three short words"}]
 
 
@@ -110,6 +112,7 @@ def test_what_cannot_be_passed_on_is_refused_by_name(path: str, change: dict[str
 def test_models_are_listed_and_others_are_not_there(edge: Running):
     names = [one["name"] for one in edge.get("/api/tags").json()["models"]]
     assert {"auto:latest", "small:latest"} <= set(names)
+    assert edge.get("/api/version").json() == {"version": __version__}
     found = edge.post("/api/chat", {"model": "llama3.2", "messages": TURNS})
     assert (found.status_code, "model 'llama3.2' not found" in found.json()["error"]) == (404, True)
 

@@ -282,6 +282,21 @@ def test_who_leaves_stops_the_backend():
         until(lambda: writer.stopped == 2)
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/v1/responses", {"input": "word " * 9, "stream": True}),
+     ("/v1/completions", {"prompt": ["word " * 9, "next"], "stream": True}),
+     ("/api/chat", {"model": "auto", "messages": [{"role": "user", "content": "word " * 9}]})],
+)  # fmt: skip
+def test_who_leaves_a_translated_stream_stops_the_backend(path: str, body: dict[str, object]):
+    writer = Writer(held_after=3)
+    with serving(static(small=writer)) as edge:
+        with edge.client.stream("POST", path, json=body) as answer:
+            next(answer.iter_lines())
+        until(lambda: writer.stopped == 1)
+        assert len(writer.asked) == 1
+
+
 def test_the_log_has_neither_keys_nor_prompts(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     for name in ("ruvllm", "uvicorn"):
         for attribute in ("handlers", "propagate", "level"):

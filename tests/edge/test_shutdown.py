@@ -65,7 +65,7 @@ def test_sigterm_lets_streams_end_and_loses_no_write(tmp_path: Path):
         with spawn(state, settings=before(url, DRAIN=f"{PATIENCE:g}")) as server:
             texts = asyncio.run(ended(server, written))
             assert server.process.returncode in (0, -15)
-        whole = [text for text in texts if text.count('"content":" word') == WORDS - 1 and text.endswith("[DONE]\n\n")]
+        whole = [text for text in texts if text.count('" word') == WORDS - 1 and text.endswith("[DONE]\n\n")]
         assert len(whole) == STREAMS
         assert not state.with_name("state.db-wal").exists()  # everything is in the one file
         assert check(state).ok

@@ -27,6 +27,7 @@ __all__ = [
     "REPRESENTATIONS",
     "REQUESTS",
     "REVIEWED",
+    "SAVINGS",
     "SCOPED",
     "SERVED",
     "SONA",
@@ -47,8 +48,11 @@ PULLED = "federated-pulled"  # learning.federated.wire.SharedModel of a coordina
 RELIABILITY = "reliability"  # the page's confidences and what came of them
 REQUESTS = "requests"  # the latest answered ones, to be rated by a later process: query.requests
 REVIEWED = "reviewed"  # id of the last feedback that a review of the router has seen
+SAVINGS = "savings"  # of the server: what answers cost by day, agent and key
 TIERS = "tiers"  # sizing.trained.TrainedTiers, which names its own encoder
-UNSCOPED = frozenset({FEDERATED, FEDERATED_SENT, JOBS, PROFILES, PULLED, RELIABILITY, REQUESTS, REVIEWED, TIERS})
+UNSCOPED = frozenset(
+    {FEDERATED, FEDERATED_SENT, JOBS, PROFILES, PULLED, RELIABILITY, REQUESTS, REVIEWED, SAVINGS, TIERS}
+)
 
 # Of one vector space each.
 ADAPTERS = "adaptive"  # learning.adaptive, and its domains below it as adaptive/<domain>

@@ -1,0 +1,154 @@
+"""What answers cost, and what they would have cost if the largest model had written them all."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, date, datetime, timedelta
+from functools import reduce
+from time import monotonic
+from typing import Annotated, NamedTuple
+
+from msgspec import Meta, Struct
+
+from ruvllm import StoreError
+from ruvllm.inference.endpoint import Price
+from ruvllm.query.responses import Response
+from ruvllm.state.names import SAVINGS
+from ruvllm.state.store import Store
+from ruvllm_edge.logs import event
+
+__all__ = ["Row", "Savings", "SavingsQuery", "SavingsReport", "Sums", "report"]
+
+_DAYS = 400  # that are remembered
+_MOST = 20_000  # rows; the oldest days go
+_EVERY = 60.0  # seconds between two writes of the counts
+_Key = tuple[str, str, str]  # day, agent, key
+
+
+class Row(NamedTuple):
+    """Of one day, agent and key: answers, tokens, and US dollars as spent and at the largest model's prices."""
+
+    answers: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+    large_cost: float = 0.0
+
+    def plus(self, other: Row) -> Row:
+        """Both together."""
+        return Row(
+            self.answers + other.answers,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cost + other.cost,
+            self.large_cost + other.large_cost,
+        )
+
+
+class Savings:
+    """Counts in memory, written to the state file once a minute and at the end.
+
+    Args:
+        store: the state file.
+        today: the date, in UTC.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        today: Callable[[], date] = lambda: datetime.now(UTC).date(),
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._store, self._today, self._clock = store, today, clock
+        self._rows = self._load()
+        self._saved, self._changed = clock(), False
+
+    def _load(self) -> dict[_Key, Row]:
+        try:
+            data = self._store.load(SAVINGS)
+            return {(day, agent, key): Row(*rest) for day, agent, key, *rest in json.loads(data or b"[]")}
+        except (StoreError, ValueError, TypeError) as error:
+            event(logging.ERROR, "the savings so far cannot be read; they begin anew", problem=str(error)[:300])
+            return {}
+
+    def add(self, response: Response, key: str, large: Price) -> None:
+        """Count an answer.
+
+        Args:
+            key: name of whose it is, "" where none is needed.
+            large: prices of the largest model, which would have read and written the same tokens.
+        """
+        usage, day = response.usage, self._today().isoformat()
+        name = (day, response.decision.agent, key)
+        if name not in self._rows:
+            self._forget()
+        row = Row(1, usage.prompt_tokens, usage.completion_tokens, response.cost, large.of(usage))
+        self._rows[name] = self._rows.get(name, Row()).plus(row)
+        self._changed = True
+
+    def _forget(self) -> None:
+        first = (self._today() - timedelta(_DAYS)).isoformat()
+        days = sorted(day for day, _, _ in self._rows)
+        first = max(first, days[len(days) - _MOST] if len(days) >= _MOST else "")
+        self._rows = {name: row for name, row in self._rows.items() if name[0] >= first}
+
+    def save(self, now: bool = False) -> None:
+        """Write what has changed, if it is time or `now`. Raises StoreError: nothing can be written."""
+        if self._changed and (now or self._clock() - self._saved >= _EVERY):
+            self._store.save(SAVINGS, lambda: json.dumps([[*name, *row] for name, row in self._rows.items()]).encode())
+            self._saved, self._changed = self._clock(), False
+
+    def since(self, days: int, key: str | None) -> dict[_Key, Row]:
+        """The rows of so many days with today, of one key or (None) of all, by (day, agent, key)."""
+        first = (self._today() - timedelta(days - 1)).isoformat()
+        return {name: row for name, row in self._rows.items() if name[0] >= first and key in (None, name[2])}
+
+
+class SavingsQuery(Struct):
+    """How far back."""
+
+    days: Annotated[int, Meta(ge=1, le=_DAYS)] = 30
+
+
+class Sums(Struct):
+    """Answers, tokens and US dollars: spent, at the largest model's prices, and the difference; `name` of the group."""
+
+    name: str
+    answers: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float
+    large_cost: float
+    saved: float
+
+
+class SavingsReport(Struct):
+    """All together, and by day, agent and key; `large` is the model with which it is compared."""
+
+    days: int
+    large: str
+    total: Sums
+    by_day: list[Sums]
+    by_agent: list[Sums]
+    by_key: list[Sums]
+
+
+def report(rows: Mapping[_Key, Row], days: int, large: str) -> SavingsReport:
+    """Sums of the rows; the groups are in the order of their names."""
+    by_day, by_agent, by_key = (_groups((name[place], row) for name, row in rows.items()) for place in range(3))
+    total = reduce(Row.plus, rows.values(), Row())
+    return SavingsReport(days, large, _sums("total", total), by_day, by_agent, by_key)
+
+
+def _groups(rows: Iterable[tuple[str, Row]]) -> list[Sums]:
+    found = dict[str, Row]()
+    for name, row in rows:
+        found[name] = found.get(name, Row()).plus(row)
+    return [_sums(name, row) for name, row in sorted(found.items())]
+
+
+def _sums(name: str, row: Row) -> Sums:
+    return Sums(name, *row, saved=row.large_cost - row.cost)
