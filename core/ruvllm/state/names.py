@@ -15,6 +15,7 @@ __all__ = [
     "ATTENTION_REVIEWED",
     "BACKENDS",
     "BACKENDS_UNREAD",
+    "DECISIONS",
     "FASTGRNN",
     "FEDERATED",
     "JOBS",
@@ -28,12 +29,15 @@ __all__ = [
     "TIERS",
     "UNSCOPED",
     "BlobStore",
+    "PrefixedStore",
     "SpaceScopedStore",
     "name_in",
+    "question_name",
     "scorer_name",
 ]
 
 # Of all encoders.
+DECISIONS = "decisions"  # the latest ones, to be given feedback by a later process: routing.decide
 FEDERATED = "federated"  # the server's coordinator: learning.federated
 JOBS = "loops"  # when each job last ran: jobs
 PROFILES = "selector-profiles"  # the page's list of backends: sizing.selector.BackendProfile
@@ -41,7 +45,7 @@ RELIABILITY = "reliability"  # the page's confidences and what came of them
 REQUESTS = "requests"  # the latest answered ones, to be rated by a later process: query.requests
 REVIEWED = "reviewed"  # id of the last feedback that a review of the router has seen
 TIERS = "tiers"  # sizing.trained.TrainedTiers, which names its own encoder
-UNSCOPED = frozenset({FEDERATED, JOBS, PROFILES, RELIABILITY, REQUESTS, REVIEWED, TIERS})
+UNSCOPED = frozenset({DECISIONS, FEDERATED, JOBS, PROFILES, RELIABILITY, REQUESTS, REVIEWED, TIERS})
 
 # Of one vector space each.
 ADAPTERS = "adaptive"  # learning.adaptive, and its domains below it as adaptive/<domain>
@@ -81,6 +85,30 @@ def name_in(space: str, name: str) -> str:
 def scorer_name(encoder: str) -> str:
     """Under which name the router's scorer of an encoder is stored."""
     return f"router-{encoder}"
+
+
+def question_name(key: str) -> str:
+    """Under which name the examples of a question are stored, whatever encoder; its scorers stand below it."""
+    return f"decision/{key}"
+
+
+class PrefixedStore:
+    """The part of a store whose names begin alike.
+
+    Args:
+        prefix: of the names, e.g. "decision/12ab/".
+    """
+
+    def __init__(self, store: BlobStore, prefix: str) -> None:
+        self._store, self._prefix = store, prefix
+
+    def save(self, name: str, dump: Callable[[], bytes]) -> bool:
+        """As `Store.save`. Raises StoreError: nothing can be written."""
+        return self._store.save(self._prefix + name, dump)
+
+    def load(self, name: str) -> bytes | None:
+        """As `Store.load`. Raises StoreError: it is damaged."""
+        return self._store.load(self._prefix + name)
 
 
 class SpaceScopedStore:
