@@ -1,7 +1,7 @@
 """Typed decisions: the options of a question are agents that nobody has seen before, and feedback teaches it.
 
-A choice is scored as agents are. Yes or no is the statement against its negation, and the levels of a score are
-texts that lie on a line: both by how much nearer a state is to them than everyday tasks are.
+A choice is scored as agents are. Yes or no is how near a state is to the statement, and to its negation; the levels
+of a score are texts that lie on a line, where a level beside a likely one is likely too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.agents.catalog import builtin_agents
 from ruvllm.encoders.cache import LruCache
 from ruvllm.encoders.protocol import Encoder, Pause, Vectors, no_pause
 from ruvllm.errors import InputError, StoreError
@@ -38,8 +37,8 @@ __all__ = ["DecisionService"]
 
 # Chosen on collections of described tools (BANKING77 was not among them) and on one half of tests/data/decide.json.
 _SHARPNESS = 1.4  # of the logits of options that are all described
-_LIKE, _AGAINST, _BIAS = 0.5, 4.6, 0.02  # log odds of yes: likeness, lead over the negation
-_STEP, _NEXT_LEVEL = 2.0, 0.15  # of a level's likeness; of its probability, what a neighbour has
+_LIKE, _AGAINST, _BIAS = 10.4, 6.5, -1.8  # log odds of yes: cosine to the statement, its lead over the negation's
+_STEP, _NEXT_LEVEL = 40.0, 0.15  # of a level's cosine; of its probability, what a neighbour has
 
 _BUILT, _READ, _MOST_READ = 64, 256, 50_000  # questions in memory; what callers wrote, and how long
 _MOST_LOGGED, _STORED = (
@@ -58,30 +57,26 @@ Logged = tuple[str, dict[str, Question]]
 
 
 class _Likeness(Scorer):
-    """Scores the poles or levels of a question by how much more like them a state is than everyday tasks are.
+    """Scores the two sides of a statement, or the levels of a score, by the cosine of a state and what they say.
 
     Args:
-        question: a noul or a score.
-        texts: float32 (options, dim), what the options say.
-        everyday: float32 (n, dim), tasks that have nothing to do with it.
+        texts: float32 (options, dim), what they say.
+        blank: of the same options, without an example.
     """
 
-    def __init__(self, question: Question, texts: Vectors, everyday: Vectors, blank: Scorer) -> None:
+    def __init__(self, question: Question, texts: Vectors, blank: Scorer) -> None:
         super().__init__(blank.vectors, blank.taught, blank.stage, blank.adapter)
         self._yes_or_no, self._texts = question.type == "noul", texts
-        usual = everyday @ texts.T
-        self._mean, self._spread = usual.mean(0), np.maximum(usual.std(0), 1e-3)
 
     def zero_shot(
         self, vector: NDArray[np.float32], bm25: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """As `Scorer.zero_shot`; the features are the likeness alone: float32 (1, options)."""
-        cosines = self._texts @ vector
-        like = np.asarray((cosines - self._mean) / self._spread, np.float32)
+        """As `Scorer.zero_shot`; the features are the cosines alone: float32 (1, options)."""
+        cosines: NDArray[np.float32] = self._texts @ vector
         if not self._yes_or_no:
-            return like[None], like * np.float32(_STEP)
-        odds = _LIKE * float(like[0]) + _AGAINST * float(cosines[0] - cosines[1]) + _BIAS
-        return like[None], np.array([odds / 2, -odds / 2], np.float32)
+            return cosines[None], cosines * np.float32(_STEP)
+        odds = _LIKE * float(cosines[0]) + _AGAINST * float(cosines[0] - cosines[1]) + _BIAS
+        return cosines[None], np.array([odds / 2, -odds / 2], np.float32)
 
 
 class _Built:
@@ -196,7 +191,6 @@ class DecisionService:
         self._before: LruCache[str, dict[str, Question]] = LruCache(_READ)
         self._log: OrderedDict[str, Logged] = OrderedDict()
         self._logged, self._unsaved = 0, False  # characters in the log
-        self._everyday: Vectors | None = None
 
     async def decide(self, state: object, questions: object) -> Answers:
         """Answer all questions about one state, which is read once.
@@ -329,11 +323,8 @@ class DecisionService:
         weights, encoder = self._weights, self._encoder
         scorer = await Scorer.build(agents, lexicon(agents), encoder, weights.stages[encoder.name], weights.adapter)
         if question.type != "choice":
-            if self._everyday is None:
-                tasks = [example for agent in builtin_agents() for example in agent.examples[:1]]
-                self._everyday = await encoder.encode(tasks)
             texts = await encoder.encode([agent.description for agent in agents])
-            scorer = _Likeness(question, texts, self._everyday, scorer)
+            scorer = _Likeness(question, texts, scorer)
         built = _Built(question, agents, scorer)
         name = question_name(question.key)
         built.digest, data = self._store.digest(name), self._store.load(name)

@@ -65,7 +65,7 @@ class Question:
         if self.type == "choice":
             return sorted(self.options)
         if self.type == "score":
-            return list(self.options)
+            return [(name, f"{self.instructions} {level}") for name, level in self.options]
         (_, true), (_, false) = self.options
         statement = _VERB.sub("", self.instructions.strip().rstrip("?!. "))
         return [(_TRUE, true or statement), (_FALSE, false or f"not {true or statement}")]
