@@ -8,7 +8,7 @@ from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from ruvllm import RuvLLM
-from ruvllm_edge import anthropic, federated, native, openai
+from ruvllm_edge import anthropic, decisions, federated, native, openai
 from ruvllm_edge.dialects import style_of
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.endpoint import Endpoint, send_problem
@@ -21,7 +21,13 @@ from ruvllm_edge.settings import Settings
 
 __all__ = ["OPERATIONS", "make_app"]
 
-OPERATIONS = (*native.OPERATIONS, *openai.OPERATIONS, *anthropic.OPERATIONS, *federated.OPERATIONS)
+OPERATIONS = (
+    *native.OPERATIONS,
+    *openai.OPERATIONS,
+    *anthropic.OPERATIONS,
+    *decisions.OPERATIONS,
+    *federated.OPERATIONS,
+)
 
 
 class _Methods:

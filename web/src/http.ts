@@ -1,7 +1,9 @@
 /** The same interface over HTTP: an edge server answers, with the same JSON as the core. */
 import { closedError, RuvllmError } from "./errors.js";
 import { json, options as plainOptions, stateBytes } from "./plain.js";
-import type { Added, Agent, AgentFile, Decision, Embeddings, Router, Stats, Team } from "./types.js";
+import type {
+  Added, Agent, AgentFile, Answers, Decision, Embeddings, Question, RightAnswer, Router, Stats, Team,
+} from "./types.js";
 
 export interface HttpOptions {
   /** Sent with each request, e.g. `authorization`. */
@@ -86,6 +88,14 @@ export class HttpRouter implements Router {
 
   async feedback(text: string, agent: string, weight = 1): Promise<void> {
     await this.#ask("POST", "feedback", { text, agent, weight }, anything);
+  }
+
+  async decide(state: unknown, questions: Record<string, Question>): Promise<Answers> {
+    return this.#ask("POST", "systemone", { model: "auto", state, questions }, isAnswers);
+  }
+
+  async feedbackDecision(id: string, answer: RightAnswer | Record<string, RightAnswer>): Promise<Record<string, number>> {
+    return (await this.#ask("POST", "feedback", { request_id: id, answer }, isTaught)).examples;
   }
 
   async stats(): Promise<Stats> {
@@ -178,6 +188,15 @@ function anything(data: unknown): data is unknown {
 function isDecision(data: unknown): data is Decision {
   const row = data as Partial<Decision> | null;
   return typeof row?.agent === "string" && typeof row.confidence === "number" && Array.isArray(row.alternatives);
+}
+
+function isAnswers(data: unknown): data is Answers {
+  const row = data as Partial<Answers> | null;
+  return typeof row?.id === "string" && typeof row.answers === "object";
+}
+
+function isTaught(data: unknown): data is { examples: Record<string, number> } {
+  return typeof (data as Json | null)?.["examples"] === "object";
 }
 
 function isStats(data: unknown): data is Stats {

@@ -1,5 +1,7 @@
 /** All that a router in this page or process can be asked; methods that a server has too are named as there. */
-import type { Added, Agent, AgentFile, Decision, Embeddings, Router, Stats, Team } from "./types.js";
+import type {
+  Added, Agent, AgentFile, Answers, Decision, Embeddings, Question, RightAnswer, Router, Stats, Team,
+} from "./types.js";
 import type {
   Answer, Applied, BackendOptions, BackendProfile, BackendStats, Choice, EdgeKind, KeptFeedback, Limits, Memory,
   MemoryGraph, MemoryHit, MemoryStats, NewMemory, Outcome, Pattern, Plan, Reliability, Said,
@@ -9,14 +11,16 @@ export type * from "./workbench.js";
 
 /** The names of its methods in Python. */
 export type Call =
-  | "add_agents" | "add_memory" | "agents" | "backend_stats" | "decompose" | "embed" | "feedback" | "feedback_list"
+  | "add_agents" | "add_memory" | "agents" | "backend_stats" | "decide" | "decompose" | "embed" | "feedback"
+  | "feedback_decision" | "feedback_list"
   | "forget_memory" | "learn_patterns" | "link_memory" | "memories" | "memory_graph" | "memory_stats" | "patterns"
   | "query" | "rate" | "record_outcome" | "reliability" | "reset_agents" | "route" | "route_complex" | "save_backends"
   | "search_memory" | "select" | "set_backends" | "stats" | "undo_feedback";
 
 /** Whose results the state file keeps; those of `record_outcome` once no more have come for a moment. */
 export const CHANGES: ReadonlySet<Call> = new Set<Call>([
-  "add_agents", "add_memory", "feedback", "forget_memory", "learn_patterns", "link_memory", "rate", "reset_agents",
+  "add_agents", "add_memory", "feedback", "feedback_decision", "forget_memory", "learn_patterns", "link_memory", "rate",
+  "reset_agents",
   "save_backends", "set_backends", "undo_feedback",
 ]);
 
@@ -54,6 +58,14 @@ export abstract class Runtime implements Router {
 
   async feedback(text: string, agent: string, weight?: number): Promise<void> {
     await this.ask("feedback", { text, agent, weight });
+  }
+
+  decide(state: unknown, questions: Record<string, Question>): Promise<Answers> {
+    return this.ask("decide", { state, questions });
+  }
+
+  feedbackDecision(id: string, answer: RightAnswer | Record<string, RightAnswer>): Promise<Record<string, number>> {
+    return this.ask("feedback_decision", { id, answer });
   }
 
   /** Take feedback back, by its id; whether there was such. */

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from os import urandom
 from typing import Any
 
@@ -268,10 +269,10 @@ class DecisionService:
         """Write the latest decisions, so that a later process can be given feedback. Raises StoreError: it cannot."""
         if not (self._unsaved and self._keep):
             return
+        latest = {id: [text, _plain(questions)] for id, (text, questions) in list(self._log.items())[-_STORED:]}
         with self._store.write():
-            rows = list((self._stored() | dict(list(self._log.items())[-_STORED:])).items())[-_STORED:]
-            latest = [[id, text, {name: one.to_dict() for name, one in of.items()}] for id, (text, of) in rows]
-            self._store.put(DECISIONS, json.dumps(latest).encode())
+            rows = list((self._stored() | latest).items())[-_STORED:]
+            self._store.put(DECISIONS, json.dumps(dict(rows)).encode())
         self._unsaved = False
 
     def _read(self, questions: object) -> dict[str, Question]:
@@ -294,19 +295,22 @@ class DecisionService:
             self._logged -= _size(self._log.popitem(last=False)[1])
 
     def _find(self, id: object) -> Logged:
-        found = (self._log.get(id) or self._stored().get(id)) if isinstance(id, str) else None
-        if found is None:
-            fix = "use the id of a recent decision"
-            raise InputError(f"no decision {str(id)[:60]!r} is remembered", field="request_id", fix=fix)
-        return found
+        if isinstance(id, str):
+            if id in self._log:
+                return self._log[id]
+            with suppress(ValueError, TypeError):  # what is damaged is as good as forgotten
+                text, questions = self._stored().get(id, ())
+                return str(text), read_questions(questions)
+        fix = "use the id of a recent decision"
+        raise InputError(f"no decision {str(id)[:60]!r} is remembered", field="request_id", fix=fix)
 
-    def _stored(self) -> dict[str, Logged]:
-        """Decisions of earlier processes; none where they are damaged: nothing but feedback hangs on them."""
+    def _stored(self) -> dict[str, Any]:
+        """Decisions of earlier processes as `save` writes them; none where they are damaged."""
         try:
-            rows = json.loads((self._store.load(DECISIONS) if self._keep else None) or b"[]")
-            return {str(id): (str(text), read_questions(questions)) for id, text, questions in rows}
-        except (ValueError, TypeError, RecursionError, StoreError):
+            rows = json.loads((self._store.load(DECISIONS) if self._keep else None) or b"{}")
+        except (ValueError, RecursionError, StoreError):
             return {}
+        return rows if isinstance(rows, dict) else {}
 
     async def _question(self, question: Question) -> _Built:
         """It, ready to be answered, with all that it was taught."""
@@ -388,6 +392,10 @@ def _lessons(questions: Mapping[str, Question], answer: object) -> list[tuple[st
     if not answer:
         raise InputError("answer is empty", field="answer", fix=f"give {{question: answer}} for any of {some}")
     return [(name, questions[name], questions[name].option(right)) for name, right in answer.items()]
+
+
+def _plain(questions: Mapping[str, Question]) -> dict[str, Any]:
+    return {name: question.to_dict() for name, question in questions.items()}
 
 
 def _size(logged: Logged) -> int:

@@ -90,6 +90,7 @@ class Question:
                 return str(answer)
             fix = f"give the number of a level, 0 to {len(self.options) - 1}"
             raise InputError(f"answer is {answer!r}"[:120], field="answer", fix=fix)
+        answer = json.dumps(answer) if isinstance(answer, bool) else answer
         if not isinstance(answer, str) or answer not in self.names:
             error = unknown("option", answer, self.names)
             raise InputError(error.message, field="answer", fix=error.fix)
