@@ -205,7 +205,7 @@ class Jobs:
             return {}
 
 
-_WRITE, _TRAIN = 1.0, 10.0  # seconds between two runs
+_WRITE, _TRAIN, _FIT = 1.0, 10.0, 10.0  # seconds between two runs
 _STEPS = 40  # of the model router's training in one run
 
 
@@ -223,6 +223,9 @@ def jobs_of(llm: RuvLLM, settings: Consolidation | None = None, *, clock: Callab
 
     async def review(pause: Pause) -> str:
         return f"reviewed {await llm.routing.review(pause)} feedbacks"
+
+    async def decisions(pause: Pause) -> str:
+        return f"fitted {await llm.decisions.review(pause)} questions"
 
     async def patterns(pause: Pause) -> str:
         report = await llm.learning.distil(pause)
@@ -274,6 +277,7 @@ def jobs_of(llm: RuvLLM, settings: Consolidation | None = None, *, clock: Callab
     jobs = [
         Job("write", _WRITE, write, recorded=False),
         Job("review", HOUR, review, lambda _: llm.routing.needs_review(clock())),
+        Job("decisions", _FIT, decisions, lambda since: since >= _FIT and llm.decides),
         Job("patterns", HOUR, patterns, lambda _: llm.learning.has_patterns_to_distil),
         Job("sizes", _TRAIN, sizes, lambda since: since >= _TRAIN and llm.learning.has_sizes_to_train),
         Job("retrieval", HOUR, retrieval, lambda since: since >= HOUR and holds("ratings")),

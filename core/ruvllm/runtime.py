@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from ruvllm.rlm.answers import RlmAnswer
     from ruvllm.rlm.controller import RlmController
     from ruvllm.rlm.document import Document
+    from ruvllm.routing.decide import DecisionService
     from ruvllm.routing.lint import Finding
+    from ruvllm.routing.questions import Answers
     from ruvllm.sizing.chooser import ModelChooser
     from ruvllm.sizing.selector import BackendProfile, LLMOrchestrator
 
@@ -123,6 +125,7 @@ class RuvLLM(Hinting):
         self.routing = RoutingService(*parts)
         self._memory: MemoryStore | None = None
         self._queries: QueryService | None = None
+        self._decisions: DecisionService | None = None
         self._sizing: ModelChooser | None = None
         self._jobs: Jobs | None = None
 
@@ -166,6 +169,15 @@ class RuvLLM(Hinting):
             parts = self.routing, self.memory, self.sizing, self.config, self.steps, self.learning
             self._queries = QueryService(*parts, self._backends)
         return self._queries
+
+    @property
+    def decisions(self) -> DecisionService:
+        """Typed questions about a state, and what feedback taught of them."""
+        if self._decisions is None:
+            from ruvllm.routing.decide import DecisionService
+
+            self._decisions = DecisionService(self.encoders, self.store, self.config.sessions.keep)
+        return self._decisions
 
     @property
     def sizing(self) -> ModelChooser:
@@ -282,6 +294,33 @@ class RuvLLM(Hinting):
         if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
             raise InputError(f"texts is {texts!r}"[:120], field="texts", fix="give a list: embed([text])[0] for one")
         return await self.encoders.main.encode([checked_text(text) for text in texts])
+
+    # Decisions
+
+    def decide(self, state: object, questions: Mapping[str, Any]) -> Answers:
+        """Typed answers with probabilities to named questions about one state.
+
+        Args:
+            state: text, or JSON; up to 64 KiB.
+            questions: {name: {"type": "choice", "instructions": …, "criteria": {option: description}}}, or a "noul"
+                (yes or no), or a "score" with a list of levels from low to high.
+
+        Raises:
+            InputError: the state or a question cannot be used; it is named.
+        """
+        return run_now(self.decisions.decide(state, questions))
+
+    async def adecide(self, state: object, questions: Mapping[str, Any]) -> Answers:
+        """`decide`, awaited."""
+        return await self.decisions.decide(state, questions)
+
+    def feedback_decision(self, id: str, answer: object) -> dict[str, int]:
+        """How a decision should have been answered: its questions learn it at once. See `DecisionService.feedback`."""
+        return run_now(self.decisions.feedback(id, answer))
+
+    async def afeedback_decision(self, id: str, answer: object) -> dict[str, int]:
+        """`feedback_decision`, awaited."""
+        return await self.decisions.feedback(id, answer)
 
     # Answers
 
@@ -416,11 +455,17 @@ class RuvLLM(Hinting):
         """`run_jobs`, awaited; other tasks have their turn between slices of the work."""
         return await self.jobs.run(budget, pause, force=force)
 
+    @property
+    def decides(self) -> bool:
+        """Whether a question has learnt so much that it is to be fitted once more."""
+        return self._decisions is not None and self._decisions.grown
+
     def write(self) -> None:
         """Write what has waited long enough. Raises StoreError: the file takes nothing; all goes on waiting."""
         if self._queries is not None:
             self._queries.write()
         self._save_selection()
+        self._save_decisions()
         with self.steps("memory"):
             if self._memory is not None:
                 self._memory.flush()
@@ -458,7 +503,7 @@ class RuvLLM(Hinting):
 
         with replaced(self.store, data):
             self._leave_queries()
-            self._memory = self._jobs = self._sizing = None
+            self._memory = self._jobs = self._sizing = self._decisions = None
             self.learning.configure(self.config)
             router = await self.routing.reload(fit or (lambda router: router.warm(pause)))
         self.routing.use(router)
@@ -482,6 +527,7 @@ class RuvLLM(Hinting):
             with self.steps("encoder"):
                 self.routing.save()
             self._save_selection()
+            self._save_decisions()
             with self.steps("memory"):
                 if self._memory is not None:
                     self._memory.save()
@@ -506,6 +552,11 @@ class RuvLLM(Hinting):
         with self.steps("selection"):
             if self._sizing is not None and self.config.learning.enabled:
                 self._sizing.save()
+
+    def _save_decisions(self) -> None:
+        with self.steps("decisions"):
+            if self._decisions is not None:
+                self._decisions.save()
 
     def _leave_queries(self) -> None:
         """Drop what answers, without writing what waits; the next one has its open backends."""

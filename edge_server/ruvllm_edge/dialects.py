@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ruvllm_edge import anthropic, ollama, openai
+from ruvllm_edge import anthropic, decisions, ollama, openai
 from ruvllm_edge.operations import PROBLEMS, Style
 
 __all__ = ["style_of"]
@@ -10,11 +10,13 @@ __all__ = ["style_of"]
 _STYLES = {
     "/v1/messages": anthropic.STYLE,
     **dict.fromkeys((operation.path for operation in ollama.OPERATIONS), ollama.STYLE),
+    "/v1/systemone": decisions.SYSTEM_ONE,
     **dict.fromkeys(
         (
             "/v1/audio",
             "/v1/chat",
             "/v1/completions",
+            "/v1/decisions",
             "/v1/embeddings",
             "/v1/files",
             "/v1/images",

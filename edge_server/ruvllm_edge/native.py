@@ -96,8 +96,10 @@ async def savings(edge: Edge, call: Call) -> SavingsReport:
 
 
 async def feedback(edge: Edge, call: Call) -> s.Learnt:
-    """Whose a task was, or how an answer was."""
+    """Whose a task was, or how an answer or a decision was."""
     body: s.FeedbackBody = call.body
+    if body.answer is not UNSET:
+        return s.Learnt(examples=await edge.llm.afeedback_decision(str(body.request_id), body.answer))
     if body.request_id is not None:
         applied = await edge.llm.afeedback_request(
             body.request_id,

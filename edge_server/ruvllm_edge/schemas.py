@@ -90,7 +90,8 @@ class QueryBody(Struct):
 class FeedbackBody(Struct):
     """Either `text` and `agent`: this task belongs to this agent. Or `request_id`: how an answer was.
 
-    With a request, `correction` is the better answer, and `agent` who is right for the question.
+    With a request, `correction` is the better answer, and `agent` who is right for the question. With the id of a
+    decision, `answer` is the right answer to its question, or {question: answer} for any of several.
     """
 
     text: str | None = None
@@ -101,13 +102,20 @@ class FeedbackBody(Struct):
     correction: str | None = None
     task_success: bool | None = None
     right: Annotated[bool, Meta(description="false: the text does not belong to the agent")] = True
+    answer: Annotated[
+        str | bool | int | dict[str, str | bool | int] | UnsetType, Meta(description="an option, yes or no, a level")
+    ] = UNSET
 
 
 class Learnt(Struct):
-    """Feedback was taken in."""
+    """Feedback was taken in.
+
+    `examples` says how many each question of a decision has now.
+    """
 
     learnt: bool = True
     request: Applied | None = None
+    examples: dict[str, int] | None = None
 
 
 class AgentFile(Struct):

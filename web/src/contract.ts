@@ -143,7 +143,7 @@ export interface FederatedStats {
   epsilon: number | null;
 }
 
-/** Either `text` and `agent`: this task belongs to this agent. Or `request_id`: how an answer was. With a request, `correction` is the better answer, and `agent` who is right for the question. */
+/** Either `text` and `agent`: this task belongs to this agent. Or `request_id`: how an answer was. With a request, `correction` is the better answer, and `agent` who is right for the question. With the id of a decision, `answer` is the right answer to its question, or {question: answer} for any of several. */
 export interface FeedbackBody {
   text?: string | null;
   agent?: string | null;
@@ -154,6 +154,8 @@ export interface FeedbackBody {
   task_success?: boolean | null;
   /** false: the text does not belong to the agent */
   right?: boolean;
+  /** an option, yes or no, a level */
+  answer?: string | boolean | number | Record<string, string | boolean | number>;
 }
 
 /** The answer to one sub-query. */
@@ -232,10 +234,11 @@ export interface JobStatus {
   failure: JobRun | null;
 }
 
-/** Feedback was taken in. */
+/** Feedback was taken in. `examples` says how many each question of a decision has now. */
 export interface Learnt {
   learnt: boolean;
   request: Applied | null;
+  examples: Record<string, number> | null;
 }
 
 /** Their ids. */
@@ -460,6 +463,16 @@ export interface RoutingInfo {
   learnt: boolean;
 }
 
+/** All together, and by day, agent and key; `large` is the model with which it is compared. */
+export interface SavingsReport {
+  days: number;
+  large: string;
+  total: Sums;
+  by_day: Sums[];
+  by_agent: Sums[];
+  by_key: Sums[];
+}
+
 /** A conversation as it stands. */
 export interface Session {
   id: string;
@@ -506,6 +519,17 @@ export interface Stats {
   write_back: boolean;
   memory_tiers?: Record<string, Record<string, TierStats>>;
   state?: string;
+}
+
+/** Answers, tokens and US dollars: spent, at the largest model's prices, and the difference; `name` of the group. */
+export interface Sums {
+  name: string;
+  answers: number;
+  prompt_tokens: number;
+  completion_tokens: number;
+  cost: number;
+  large_cost: number;
+  saved: number;
 }
 
 /** The agents that take a compound task together, in working order. */
@@ -563,6 +587,7 @@ export interface Calls {
   "GET memory/graph": { body: undefined; answer: MemoryGraph };
   "POST memory/hyperedges": { body: HyperedgeBody; answer: HyperedgeMade };
   "DELETE memory/hyperedges/{id}": { body: undefined; answer: null };
+  "GET savings": { body: undefined; answer: SavingsReport };
   "GET patterns": { body: undefined; answer: Patterns };
   "GET state": { body: undefined; answer: Uint8Array };
   "PUT state": { body: Uint8Array; answer: null };
@@ -575,8 +600,8 @@ export interface Calls {
 
 /** Methods of the core that a page can call, with Python's keyword arguments. */
 export type Call =
-  "add_agents" | "add_memory" | "agents" | "backend_stats" | "bind_memories" | "decompose" | "embed" | "feedback"
-  | "feedback_list" | "forget_memory" | "learn_patterns" | "link_memory" | "memories" | "memory_graph"
-  | "memory_stats" | "patterns" | "query" | "query_deep" | "rate" | "record_outcome" | "reliability" | "reset_agents"
-  | "review" | "route" | "route_complex" | "run_jobs" | "save_backends" | "search_memory" | "select" | "set_backends"
-  | "stats" | "unbind_memories" | "undo_feedback" | "upgrade";
+  "add_agents" | "add_memory" | "agents" | "backend_stats" | "bind_memories" | "decide" | "decompose" | "embed"
+  | "feedback" | "feedback_decision" | "feedback_list" | "forget_memory" | "learn_patterns" | "link_memory"
+  | "memories" | "memory_graph" | "memory_stats" | "patterns" | "query" | "query_deep" | "rate" | "record_outcome"
+  | "reliability" | "reset_agents" | "review" | "route" | "route_complex" | "run_jobs" | "save_backends"
+  | "search_memory" | "select" | "set_backends" | "stats" | "unbind_memories" | "undo_feedback" | "upgrade";

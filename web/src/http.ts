@@ -3,7 +3,8 @@ import type * as contract from "./contract.js";
 import { closedError, RuvllmError } from "./errors.js";
 import { json, options as plainOptions, stateBytes } from "./plain.js";
 import type {
-  Added, Agent, AgentFile, Decision, DeepAnswer, DeepEvent, DeepOptions, Embeddings, Router, Stats, Team,
+  Added, Agent, AgentFile, Answers, Decision, DeepAnswer, DeepEvent, DeepOptions, Embeddings, Question, RightAnswer,
+  Router, Stats, Team,
 } from "./types.js";
 
 export interface HttpOptions {
@@ -102,6 +103,14 @@ export class HttpRouter implements Router {
 
   async feedback(text: string, agent: string, weight = 1): Promise<void> {
     await this.#ask("POST feedback", { text, agent, weight }, anything);
+  }
+
+  async decide(state: unknown, questions: Record<string, Question>): Promise<Answers> {
+    return this.#json("POST", "systemone", { model: "auto", state, questions }, isAnswers);
+  }
+
+  async feedbackDecision(id: string, answer: RightAnswer | Record<string, RightAnswer>): Promise<Record<string, number>> {
+    return (await this.#json("POST", "feedback", { request_id: id, answer }, isTaught)).examples;
   }
 
   async stats(): Promise<Stats> {
@@ -235,6 +244,15 @@ function isDecision(data: unknown): data is Decision {
 function isDeepAnswer(data: unknown): data is DeepAnswer {
   const row = data as Partial<DeepAnswer> | null;
   return typeof row?.text === "string" && Array.isArray(row.findings);
+}
+
+function isAnswers(data: unknown): data is Answers {
+  const row = data as Partial<Answers> | null;
+  return typeof row?.id === "string" && typeof row.answers === "object";
+}
+
+function isTaught(data: unknown): data is { examples: Record<string, number> } {
+  return typeof (data as { examples?: unknown } | null)?.examples === "object";
 }
 
 function isStats(data: unknown): data is contract.Stats {

@@ -1,7 +1,8 @@
 /** All that a router in this page or process can be asked; methods that a server has too are named as there. */
 import type { Call } from "./contract.js";
 import type {
-  Added, Agent, AgentFile, Decision, DeepAnswer, DeepEvent, DeepOptions, Embeddings, Router, Stats, Team,
+  Added, Agent, AgentFile, Answers, Decision, DeepAnswer, DeepEvent, DeepOptions, Embeddings, Question, RightAnswer,
+  Router, Stats, Team,
 } from "./types.js";
 import type {
   Answer, Applied, BackendOptions, BackendProfile, BackendStats, Choice, EdgeKind, KeptFeedback, Limits, Memory,
@@ -13,8 +14,8 @@ export type * from "./workbench.js";
 
 /** Whose results the state file keeps; those of `record_outcome` once no more have come for a moment. */
 export const CHANGES: ReadonlySet<Call> = new Set<Call>([
-  "add_agents", "add_memory", "bind_memories", "feedback", "forget_memory", "learn_patterns", "link_memory", "rate", "reset_agents",
-  "save_backends", "set_backends", "unbind_memories", "undo_feedback",
+  "add_agents", "add_memory", "bind_memories", "feedback", "feedback_decision", "forget_memory", "learn_patterns",
+  "link_memory", "rate", "reset_agents", "save_backends", "set_backends", "unbind_memories", "undo_feedback",
 ]);
 
 /** A router with all that runs beside it. */
@@ -51,6 +52,14 @@ export abstract class Runtime implements Router {
 
   async feedback(text: string, agent: string, weight?: number): Promise<void> {
     await this.ask("feedback", { text, agent, weight });
+  }
+
+  decide(state: unknown, questions: Record<string, Question>): Promise<Answers> {
+    return this.ask("decide", { state, questions });
+  }
+
+  feedbackDecision(id: string, answer: RightAnswer | Record<string, RightAnswer>): Promise<Record<string, number>> {
+    return this.ask("feedback_decision", { id, answer });
   }
 
   /** Take feedback back, by its id; whether there was such. */

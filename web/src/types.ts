@@ -43,6 +43,30 @@ export type Added = Pick<contract.AgentsChanged, "agents" | "problems"> & Partia
 /** The answer to a complex query, with [n] for source n. */
 export type DeepAnswer = contract.RlmAnswer;
 
+/** What `decide` asks: of a choice an option, of a noul yes or no, of a score a level, the lowest first. */
+export type Question =
+  | { type: "choice"; instructions?: unknown; criteria: Record<string, unknown> }
+  | { type: "noul"; instructions?: unknown; criteria?: { true?: unknown; false?: unknown } | null }
+  | { type: "score"; instructions?: unknown; criteria: unknown[] };
+
+/** `noul` is the probability of yes, `score` the mean of the levels' numbers; the probabilities of one answer are 1 together. */
+export type QuestionAnswer =
+  | { type: "choice"; choice: string; confidence: number; probabilities: Record<string, number> }
+  | { type: "noul"; noul: number }
+  | { type: "score"; score: number; confidence: number; probabilities: Record<string, number>; legend: Record<string, unknown> };
+
+/** The answers of `decide`, by the names of the questions. */
+export interface Answers {
+  /** `feedbackDecision` takes it. */
+  id: string;
+  /** The encoder that read the state. */
+  model: string;
+  answers: Record<string, QuestionAnswer>;
+}
+
+/** The right answer to a question: an option, yes or no, the number of a level. */
+export type RightAnswer = string | boolean | number;
+
 /** Rows of unit vectors, `data.length / dim` of them, one after the other. */
 export interface Embeddings {
   dim: number;
@@ -119,6 +143,10 @@ export interface Router {
   agents(): Promise<Agent[]>;
   /** This text belongs to this agent (weight above 0, up to 10). */
   feedback(text: string, agent: string, weight?: number): Promise<void>;
+  /** Typed answers with probabilities to named questions about one state, a text or JSON of up to 64 KiB. */
+  decide(state: unknown, questions: Record<string, Question>): Promise<Answers>;
+  /** How a decision should have been answered; its questions learn it at once. Returns how many examples each has. */
+  feedbackDecision(id: string, answer: RightAnswer | Record<string, RightAnswer>): Promise<Record<string, number>>;
   /** Everything learnt and the agents added to the built-in ones, as one SQLite file that opens on every host. */
   export(): Promise<Uint8Array>;
   /** Replace all of that by an exported file; one that says nothing of agents leaves them as they are. */

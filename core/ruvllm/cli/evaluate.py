@@ -13,6 +13,7 @@ import numpy as np
 from ruvllm import Agent, RuvLLM
 from ruvllm.agents.catalog import agent_from
 from ruvllm.cli.console import number, print_json, progress, show_table
+from ruvllm.cli.eval_decide import decide
 from ruvllm.cli.eval_rlm import decompose, longdoc
 from ruvllm.cli.eval_tiers import eval_tiers
 from ruvllm.cli.evalset import Collection, IntentSet, Prompt, read_agent_set, read_intents
@@ -44,6 +45,7 @@ def evaluate() -> None:
     """
 
 
+evaluate.add_command(decide)
 evaluate.add_command(decompose)
 evaluate.add_command(longdoc)
 

@@ -7,10 +7,13 @@ from typing import Any
 
 import click
 
+from ruvllm import RuvLLM
 from ruvllm.cli.answers import learnt_line
 from ruvllm.cli.console import plain
+from ruvllm.cli.decide import decision_answer
 from ruvllm.cli.endpoint import ask_server, endpoint_options
 from ruvllm.cli.options import agents_option, default_state, encoder_option, open_llm, state_of, state_option
+from ruvllm.encoders.protocol import run_now
 
 __all__ = ["feedback"]
 
@@ -24,6 +27,9 @@ __all__ = ["feedback"]
 @click.option("--rating", type=float, help="How the answer was, 1 (bad) to 5 (good).")
 @click.option("--correction", metavar="TEXT", help="The better answer, which is remembered instead.")
 @click.option("--agent", "right_agent", metavar="NAME", help="Who is right for the question of that answer.")
+@click.option(
+    "--answer", "answers", multiple=True, metavar="[NAME=]ANSWER", help="The right answer of a decision's question."
+)
 @click.option("--success/--failure", default=None, help="Whether the task was solved.")
 @endpoint_options
 @agents_option
@@ -40,6 +46,7 @@ def feedback(
     rating: float | None,
     correction: str | None,
     right_agent: str | None,
+    answers: tuple[str, ...],
     success: bool | None,
     endpoint: str,
     key: str,
@@ -58,10 +65,12 @@ def feedback(
       ruvllm feedback --weight 3 "rotate the API keys" security-manager
       ruvllm feedback --state ./team.db --agents .claude/agents "triage issue 12" triage
       ruvllm feedback --endpoint https://team.example:3000 "check the contract terms" reviewer
+      ruvllm feedback --request dec-51aa --answer billing
       ruvllm feedback --request req-0c5e --rating 2 --correction "It is reset on Mondays."
     """
     path = state_of(ctx, state) or default_state()
     said: dict[str, Any] = {"rating": rating, "correction": correction, "agent": right_agent, "task_success": success}
+    said["answer"] = answers or None
     task = {"TEXT": text, "AGENT": agent, "--weight": weight, "--wrong": wrong or None}
     unfit = task if request is not None else said
     if given := [name for name, value in unfit.items() if value is not None]:
@@ -77,6 +86,10 @@ def feedback(
         return
     with open_llm(agents, encoder, path) as llm:
         if request is not None:
+            if answers:
+                _decided(llm, request, answers)
+                return
+            del said["answer"]
             click.echo(learnt_line(llm.feedback_request(request, **said), right_agent or ""))
             return
         assert text is not None and agent is not None  # noqa: PT018
@@ -87,3 +100,11 @@ def feedback(
     click.echo(
         f"Learnt: {plain(text)} {arrow} {plain(agent)} (weight {weighed:g}; {count} kept for these agents in {path})"
     )
+
+
+def _decided(llm: RuvLLM, request: str, answers: tuple[str, ...]) -> None:
+    """Teach the questions of a decision, and fit them where that is due: no process stays to do it later."""
+    counts = llm.feedback_decision(request, decision_answer(answers))
+    run_now(llm.decisions.review())
+    for name, count in counts.items():
+        click.echo(f"Learnt: {plain(name)} has {count} example(s)")

@@ -21,6 +21,7 @@ __all__ = ["main"]
 _COMMANDS = {
     "agents": "ruvllm.cli.agents:agents",
     "chat": "ruvllm.cli.chat:chat",
+    "decide": "ruvllm.cli.decide:decide",
     "decompose": "ruvllm.cli.query:decompose",
     "demo": "ruvllm.cli.demo:demo",
     "doctor": "ruvllm.cli.doctor:doctor",

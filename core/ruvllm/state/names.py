@@ -15,6 +15,7 @@ __all__ = [
     "ATTENTION_REVIEWED",
     "BACKENDS",
     "BACKENDS_UNREAD",
+    "DECISIONS",
     "FASTGRNN",
     "FASTGRNN_EWC",
     "FEDERATED",
@@ -34,12 +35,15 @@ __all__ = [
     "TIERS",
     "UNSCOPED",
     "BlobStore",
+    "PrefixedStore",
     "SpaceScopedStore",
     "name_in",
+    "question_name",
     "scorer_name",
 ]
 
 # Of all encoders.
+DECISIONS = "decisions"  # the latest ones, to be given feedback by a later process: routing.decide
 FEDERATED = "federated"  # the server's coordinator: learning.federated
 FEDERATED_SENT = "federated-sent"  # what has travelled, and an update on its way: learning.federated.client
 JOBS = "loops"  # when each job last ran: jobs
@@ -51,7 +55,7 @@ REVIEWED = "reviewed"  # id of the last feedback that a review of the router has
 SAVINGS = "savings"  # of the server: what answers cost by day, agent and key
 TIERS = "tiers"  # sizing.trained.TrainedTiers, which names its own encoder
 UNSCOPED = frozenset(
-    {FEDERATED, FEDERATED_SENT, JOBS, PROFILES, PULLED, RELIABILITY, REQUESTS, REVIEWED, SAVINGS, TIERS}
+    {DECISIONS, FEDERATED, FEDERATED_SENT, JOBS, PROFILES, PULLED, RELIABILITY, REQUESTS, REVIEWED, SAVINGS, TIERS}
 )
 
 # Of one vector space each.
@@ -98,6 +102,30 @@ def name_in(space: str, name: str) -> str:
 def scorer_name(encoder: str) -> str:
     """Under which name the router's scorer of an encoder is stored."""
     return f"router-{encoder}"
+
+
+def question_name(key: str) -> str:
+    """Under which name the examples of a question are stored, whatever encoder; its scorers stand below it."""
+    return f"decision/{key}"
+
+
+class PrefixedStore:
+    """The part of a store whose names begin alike.
+
+    Args:
+        prefix: of the names, e.g. "decision/12ab/".
+    """
+
+    def __init__(self, store: BlobStore, prefix: str) -> None:
+        self._store, self._prefix = store, prefix
+
+    def save(self, name: str, dump: Callable[[], bytes]) -> bool:
+        """As `Store.save`. Raises StoreError: nothing can be written."""
+        return self._store.save(self._prefix + name, dump)
+
+    def load(self, name: str) -> bytes | None:
+        """As `Store.load`. Raises StoreError: it is damaged."""
+        return self._store.load(self._prefix + name)
 
 
 class SpaceScopedStore:

@@ -38,8 +38,8 @@ __all__ = ["Bridge"]
 
 _STATE = Path("/home/pyodide/ruvllm.sqlite")
 _CALLS = frozenset({
-    "add_agents", "agents", "embed", "feedback", "reset_agents", "review", "route", "route_complex", "run_jobs",
-    "stats", "undo_feedback", "upgrade",
+    "add_agents", "agents", "decide", "embed", "feedback", "feedback_decision", "reset_agents", "review", "route",
+    "route_complex", "run_jobs", "stats", "undo_feedback", "upgrade",
 })  # fmt: skip
 
 
@@ -124,6 +124,14 @@ class Bridge:
         await now.afeedback(text, agent, weight)
         if later is not None:  # it read the log before this; it may even have taken over meanwhile
             later.routing.router.note(Feedback(text, agent, float(weight)))
+
+    async def decide(self, state: Any, questions: dict[str, Any]) -> dict[str, Any]:
+        """Typed answers with probabilities, by the names of the questions."""
+        return (await self._now.adecide(state, questions)).to_dict()
+
+    async def feedback_decision(self, id: str, answer: Any) -> dict[str, int]:
+        """How a decision should have been answered; how many examples its questions have."""
+        return await self._now.afeedback_decision(id, answer)
 
     async def undo_feedback(self, id: int) -> bool:
         """Take feedback back: a router that has never heard of it answers from now on; whether there was such."""
