@@ -122,8 +122,7 @@ class RuvLLM(Hinting):
         self._artifacts: RouterArtifacts = like._artifacts if like is not None else RouterArtifacts(self.host)
         self.encoders = EncoderSet(self._shipped, self._artifacts, encoder or self.config.encoder)
         self.store = Store(state) if state is not None else Store()
-        tier_model = self.config.router.tier_model
-        self.routing = RoutingService(self.encoders, self._artifacts, self.store, chosen, tier_model)
+        self.routing = RoutingService(self.encoders, self._artifacts, self.store, chosen, self.config.router)
         self._memory: MemoryStore | None = None
         self._queries: QueryService | None = None
         self._sizing: BackendSelection | None = None

@@ -33,6 +33,8 @@ class Agent:
 
     `examples` are tasks that belong to this agent. `tier` (or `model`, e.g. "haiku",
     "sonnet", "opus") pins the model tier; with neither, the task's difficulty decides.
+    One with `requires` is a candidate only for tasks that hold all words of one of these
+    entries, as an agent of a product is only where the product is named.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Agent:
     model: str | None = None
     tools: tuple[str, ...] = ()
     source: str = ""  # the file it was read from, "" when built in or made in code
+    requires: tuple[str, ...] = ()
 
     __repr__ = one_line
 

@@ -21,6 +21,8 @@ export interface Agent {
   tier?: Tier | null;
   model?: string | null;
   tools?: string[];
+  /** A candidate only for tasks that hold all words of one of these: an agent of a product, where it is named. */
+  requires?: string[];
 }
 
 /** A file as a person dropped it: `agents/reviewer.md` and its text. */

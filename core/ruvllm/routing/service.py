@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from ruvllm.agents.catalog import unique
 from ruvllm.encoders.protocol import Pause, no_pause, pause
 from ruvllm.errors import InputError, unknown
+from ruvllm.options import RouterConfig
 from ruvllm.routing.encoders import EncoderSet
+from ruvllm.routing.extend import moved_prior
 from ruvllm.routing.prebuilt import PrebuiltScorers, RouterArtifacts
 from ruvllm.routing.router import Router, checked_text
 from ruvllm.routing.stored import CachedScorers, load_scorers, save_scorers
@@ -39,7 +41,7 @@ class RoutingService:
         artifacts: what comes with ruvllm: the built-in agents' scorers.
         store: where feedback is stored, and scorers that were fitted to it.
         agents: the first set.
-        tier_model: what names the tier of a task; see `router.tier_model` of the configuration.
+        config: what names the tier of a task, and what decides on its agent.
 
     Attributes:
         router: decides; another one after each change of agents.
@@ -54,9 +56,9 @@ class RoutingService:
         artifacts: RouterArtifacts,
         store: Store,
         agents: Sequence[Agent],
-        tier_model: str = "words",
+        config: RouterConfig,
     ) -> None:
-        self.encoders, self._artifacts, self._store, self._tier_model = encoders, artifacts, store, tier_model
+        self.encoders, self._artifacts, self._store, self._config = encoders, artifacts, store, config
         self.router = self._router_for(agents)
         self.use(self.router)
 
@@ -204,21 +206,27 @@ class RoutingService:
 
     def _router_for(self, agents: Sequence[Agent]) -> Router:
         """A router with what is prebuilt or stored of these agents."""
-        encoders, chosen = self.encoders, unique(agents)
-        prebuilt = None
+        encoders, chosen, prebuilt = self.encoders, unique(agents), None
+        if self._config.strategy != "hybrid":
+            bare = [replace(agent, examples=()) for agent in chosen]
+            mode = "static" if self._config.strategy == "keywords" else encoders.mode
+            weights = encoders.weights.only(self._config.strategy)
+            return Router(bare, encoders.static, encoders.contextual, weights, mode=mode)
         if encoders.custom is None:
             prebuilt = self._artifacts.scorers(agents, encoders.prebuilt, encoders.weights)
         host, names = self._artifacts.host, [one.name for one in (encoders.static, encoders.contextual) if one]
         cached = CachedScorers(host.cache if encoders.custom is None else None, chosen, encoders.weights, names)
         if prebuilt is None and (found := cached.load()):
             prebuilt = PrebuiltScorers(chosen, found)
-        stored = load_scorers(self._store, chosen, self.feedback_for(chosen), encoders.weights)
+        bases = prebuilt.bases(chosen, names) if prebuilt else {}
+        priors = {name: moved_prior(basis.scorer.taught.prior, basis.moves) for name, basis in bases.items()}
+        stored = load_scorers(self._store, chosen, self.feedback_for(chosen), encoders.weights, priors)
         if stored:
             before = prebuilt.scorers if prebuilt and prebuilt.agents == chosen else {}
             prebuilt = PrebuiltScorers(chosen, before | {name: scorer for name, (scorer, _) in stored.items()})
         if encoders.custom is not None:
             encoders.custom.saved = encoders.custom.model.name in stored
-        tiers = load_tiers(self._tier_model, self._store, host)
+        tiers = load_tiers(self._config.tier_model, self._store, host)
         if tiers is not None:  # where it was learnt on other vectors, the words of a task decide
             space = encoders.static_space if tiers.difficulty.encoder == encoders.static.name else encoders.space
             tiers = tiers if tiers.difficulty.space in ("", space) else None
