@@ -73,6 +73,8 @@ class RouterConfig(Options):
         tier_model: what names the tier of a task whose agent has none: "kept", what `ruvllm tiers train` put into the
             state file, or the words of the task where it put nothing; "words"; "shipped", trained on MMLU's exam
             questions; or the path of a file that `ruvllm tiers train` wrote.
+        strategy: what decides on the agent: "hybrid"; "keywords" alone (BM25 over names, keywords and descriptions);
+            or "embedding" alone (vectors of names and descriptions). The last two leave examples aside.
     """
 
     hidden_dim: int = 64
@@ -80,6 +82,7 @@ class RouterConfig(Options):
     sparsity: float = 0.9
     explore: float = 0.0
     tier_model: str = "kept"
+    strategy: str = "hybrid"
 
     __repr__ = one_line
 
@@ -265,4 +268,5 @@ CHOICES = {
     "dialect": DIALECTS,
     "kind": KINDS,
     "memory.index": ("auto", "flat", "binary", "ivf", "hnsw", "usearch", "hnswlib"),
+    "strategy": ("hybrid", "keywords", "embedding"),
 }

@@ -33,7 +33,8 @@ class Agent:
 
     `examples` are tasks that belong to this agent. `tier` (or `model`, e.g. "haiku", "sonnet", "opus") names the
     model tier of all its tasks; with neither, what was learnt and the task decide (`sizing.tiers.choose`). Of a
-    built-in agent it is a suggestion.
+    built-in agent it is a suggestion. One with `requires` is a candidate only for tasks that hold all words of one of
+    these entries, as an agent of a product is only where the product is named.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Agent:
     model: str | None = None
     tools: tuple[str, ...] = ()
     source: str = ""  # the file it was read from, "" when built in or made in code
+    requires: tuple[str, ...] = ()
 
     __repr__ = one_line
 

@@ -16,6 +16,7 @@ STEPS: dict[str, Callable[[Path], None]] = {
     "static": steps.static_encoder,
     "router": steps.router,
     "minilm-router": steps.minilm_router,
+    "confidence": steps.confidence,
     "familiarity": steps.familiarity,
     "recollection": steps.recollection,
     "few": steps.few,

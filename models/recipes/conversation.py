@@ -17,11 +17,11 @@ _SLOT = re.compile(r"\{(\w+)\}")
 _DATA = Path(__file__).with_name("conversation_data")
 
 
-def _load() -> tuple[dict[str, list[str]], list[list[str]]]:
-    """(vocabulary by slot name, templates by topic); words and templates are ';'-separated in the files."""
+def _load(only: str) -> tuple[dict[str, list[str]], list[list[str]]]:
+    """(vocabulary by slot name, templates by topic) of the files of that name, which part them by ';'."""
     words: dict[str, list[str]] = {}
     topics: list[list[str]] = []
-    for file in sorted(_DATA.glob("*.toml")):
+    for file in sorted(_DATA.glob(f"{only}.toml")):
         data = tomllib.loads(file.read_text("utf-8"))
         words |= {slot: _items(text) for slot, text in data.get("words", {}).items()}
         topics += [_items(text) for text in data.get("topics", {}).values()]
@@ -53,10 +53,10 @@ def _dress(body: str, words: dict[str, list[str]], rng: random.Random) -> str:
     return _typo(body, rng) if rng.random() < 0.03 else body
 
 
-def sentences(n: int, seed: int = 0) -> list[str]:
-    """`n` distinct sentences, the same for the same seed."""
+def sentences(n: int, seed: int = 0, only: str = "*") -> list[str]:
+    """`n` distinct sentences, the same for the same seed, from all files or only those of a name."""
     rng = random.Random(seed)
-    words, topics = _load()
+    words, topics = _load(only)
     out: dict[str, None] = {}
     while len(out) < n:
         body = rng.choice(rng.choice(topics))

@@ -16,6 +16,7 @@ from ruvllm.encoders.families import FAMILIES, MINILM, RUVLTRA, Family
 
 __all__ = [
     "builtin",
+    "confidence",
     "familiarity",
     "few",
     "manifest",
@@ -169,6 +170,13 @@ def familiarity(data: Path) -> None:
         fit(data, family)
 
 
+def confidence(data: Path) -> None:
+    """The part of each router.npz that tells how sure a decision among agents without examples may be."""
+    from recipes.confidence import fit
+
+    note("router.npz", **fit(data))
+
+
 def recollection(data: Path) -> None:
     """The part of each router.npz that tells when a confirmed task answers for a new one."""
     from recipes.recollection import fit
@@ -190,21 +198,11 @@ def few(data: Path) -> None:
     note("router.npz", **few_feedbacks(data))
 
 
-def builtin(_: Path) -> None:
-    """The built-in catalog's vectors, heads and calibration, a file for each encoder."""
-    from ruvllm.agents.catalog import builtin_agents, builtin_digest
-    from ruvllm.encoders.protocol import run_now
-    from ruvllm.routing.fusion import RouterWeights
-    from ruvllm.routing.router import Router
+def builtin(data: Path) -> None:
+    """The built-in catalog's vectors and priors, a file for each encoder."""
+    from recipes.builtin import build
 
-    digest = np.array(builtin_digest())
-    for family in FAMILIES.values():
-        weights = RouterWeights.from_arrays(common.load(family.artifact("router.npz")))
-        made = Router(builtin_agents(), common.static(), common.contextual(family), weights)
-        arrays = run_now(made.pack())
-        for name in weights.stages:
-            own = {key: value for key, value in arrays.items() if key.startswith(f"{name}.")}
-            common.save("builtin.npz" if name == "static" else family.builtin, digest=digest, **own)
+    note("builtin.npz", **build(data))
 
 
 def note(name: str, **measured: float) -> None:
@@ -224,12 +222,12 @@ _ORIGIN = {
     "static.npz": ("distilled here from RuvLTRA", _APACHE, "static"),
     "router.npz": ("trained here", _OWN, "router"),
     "tiers.npz": ("trained here on which of two LLMs answered MMLU's questions", _OWN, "tiers"),
-    "builtin.npz": ("computed here from core/ruvllm/agents/builtin", _OWN, "builtin"),
-    RUVLTRA.builtin: ("computed here from core/ruvllm/agents/builtin", _OWN, "builtin"),
+    "builtin.npz": ("trained here on core/ruvllm/agents/builtin and models/recipes/task_data", _OWN, "builtin"),
+    RUVLTRA.builtin: ("trained here on core/ruvllm/agents/builtin and models/recipes/task_data", _OWN, "builtin"),
     MINILM.model: (_MINILM, _APACHE, "minilm"),
     MINILM.artifact("space.npz"): ("fitted here on vectors of all-MiniLM-L6-v2", _OWN, "minilm-space"),
     MINILM.artifact("router.npz"): ("trained here", _OWN, "minilm-router"),
-    MINILM.builtin: ("computed here from core/ruvllm/agents/builtin", _OWN, "builtin"),
+    MINILM.builtin: ("trained here on core/ruvllm/agents/builtin and models/recipes/task_data", _OWN, "builtin"),
 }
 
 

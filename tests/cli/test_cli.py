@@ -299,6 +299,32 @@ def test_eval_agents_among_named_builtin(tmp_path: Path) -> None:
     assert last_json(run(*args, "--among-named"))["agents"] == 2
 
 
+@pytest.mark.parametrize("strategy", ["keywords", "embedding", "hybrid"])
+def test_route_and_eval_by_one_strategy(tmp_path: Path, agents_file: Path, strategy: str) -> None:
+    path = write(tmp_path / "set.json", {"agents": AGENTS, "prompts": PROMPTS})
+    scores = last_json(run("eval", "agents", path, "--encoder", "static", "--strategy", strategy, "--json"))
+    assert scores["strategy"] == strategy
+    assert scores["top1"] >= 0.5
+    args = ("route", "--no-state", "--agents", agents_file, "--strategy", strategy, "--json")
+    decision = last_json(run(*args, "water the flowers and prune the hedges"))
+    assert decision["agent"] == "gardener"
+    assert (decision["evidence"]["scores"]["head"] != 0) == (strategy == "hybrid")
+
+
+def test_a_strategy_that_there_is_not() -> None:
+    result = run("route", "--strategy", "coin", "add tests")
+    assert result.exit_code == 2
+    assert "hybrid" in result.output
+
+
+def test_eval_robustness_names_each_change(tmp_path: Path) -> None:
+    path = write(tmp_path / "set.json", {"agents": AGENTS, "prompts": PROMPTS})
+    found = last_json(run("eval", "robustness", path, "--encoder", "static", "--most", 2, "--json"))
+    assert {"two typos", "capitals", "last in 100 kB"} <= found.keys()
+    assert all(0 <= row["same"] <= 1 and 0 <= row["of_right"] <= 1 for row in found.values())
+    assert found["capitals"]["same"] == 1
+
+
 @pytest.mark.parametrize(
     ("data", "says"),
     [
@@ -392,6 +418,7 @@ def test_artifacts_that_are_missing_are_one_line(tmp_path: Path, monkeypatch: py
         "agents show",
         "agents lint",
         "eval agents",
+        "eval robustness",
         "eval intents",
         "bench route",
         "info",

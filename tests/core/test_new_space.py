@@ -38,6 +38,7 @@ class Turned:
     name, dim = "static", 256
 
     def __init__(self, static):
+        self.tokenizer = static.tokenizer
         self._static, (self._turn, _) = static, np.linalg.qr(np.random.default_rng(0).standard_normal((256, 256)))
 
     def encode_now(self, texts):

@@ -14,7 +14,7 @@ export interface Accepted {
   consolidated: boolean;
 }
 
-/** A specialised agent that tasks can be routed to. `examples` are tasks that belong to this agent. `tier` (or `model`, e.g. "haiku", "sonnet", "opus") names the model tier of all its tasks; with neither, what was learnt and the task decide (`sizing.tiers.choose`). Of a built-in agent it is a suggestion. */
+/** A specialised agent that tasks can be routed to. `examples` are tasks that belong to this agent. `tier` (or `model`, e.g. "haiku", "sonnet", "opus") names the model tier of all its tasks; with neither, what was learnt and the task decide (`sizing.tiers.choose`). Of a built-in agent it is a suggestion. One with `requires` is a candidate only for tasks that hold all words of one of these entries, as an agent of a product is only where the product is named. */
 export interface Agent {
   name: string;
   description: string;
@@ -25,6 +25,7 @@ export interface Agent {
   model: string | null;
   tools: string[];
   source: string;
+  requires: string[];
 }
 
 /** A file that holds agents: Claude Code's *.md, or .json, .toml, .yaml. */

@@ -18,16 +18,9 @@ from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent, Tier
 
 __all__ = [
-    "Agents",
-    "agent_from",
-    "as_agents",
-    "builtin_agents",
-    "builtin_digest",
-    "card",
-    "read_agent",
-    "spoken_name",
-    "unique",
-]
+    "Agents", "agent_from", "as_agents", "builtin_agents", "builtin_digest", "card", "read_agent", "spoken_name",
+    "unique"
+]  # fmt: skip
 
 MAX_AGENTS = 10_000
 _MAX_TEXT = 20_000
@@ -66,8 +59,9 @@ def agent_from(data: Mapping[str, Any], where: str = "agent") -> Agent:
     """An Agent from loose data, every field checked.
 
     Args:
-        data: `name` and any of description, category, keywords, examples, tier, model, tools; other keys are ignored.
-            Keywords and tools may also be one comma-separated string, examples one with a line for each.
+        data: `name` and any of description, category, keywords, examples, tier, model, tools,
+            requires; other keys are ignored.
+            Keywords, tools and requires may also be one comma-separated string, examples one with a line for each.
         where: what to call it in an error.
 
     Raises:
@@ -110,6 +104,7 @@ def read_agent(data: Mapping[str, Any], where: str = "agent", name: str = "") ->
         model=model or None,
         tools=row.texts("tools", _TOOL.findall),
         source=row.text("source", _MAX_TEXT),
+        requires=row.texts("requires", lambda text: text.split(",")),
     )
     return agent, row.notes
 
@@ -207,8 +202,9 @@ def _builtin_texts() -> tuple[tuple[str, str], ...]:
 
 @cache
 def builtin_agents() -> tuple[Agent, ...]:
-    """The built-in catalog, from builtin/*.toml."""
-    return unique(agent_from(row, file) for file, text in _builtin_texts() for row in tomllib.loads(text)["agent"])
+    """The built-in catalog, from builtin/*.toml; what stands above a file's agents is said of each of them."""
+    files = [(name, tomllib.loads(text)) for name, text in _builtin_texts()]
+    return unique(agent_from(data | row, name) for name, data in files for row in data["agent"])
 
 
 @cache

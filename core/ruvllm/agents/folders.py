@@ -6,8 +6,9 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from hashlib import sha256
+from typing import Any
 
 from ruvllm.disk_cache import DiskCache
 from ruvllm.errors import AgentFileError
@@ -21,7 +22,7 @@ MARKDOWN = (".md", ".markdown")
 _NOT_ENTERED = {".git", ".hg", ".svn", "node_modules", ".venv", "venv", "__pycache__"}
 _MAX_SEEN = 200_000  # names in folders
 _LONG = 200  # files from which reading them takes longer than seeing that they are the same
-_CACHED = 1  # the layout of what is cached, and the way it was read
+_CACHED = 2  # the layout of what is cached, and the way it was read
 
 
 def markdown_files(root: str) -> tuple[list[str], list[tuple[str, str, str]]]:
@@ -84,16 +85,8 @@ def read_before(files: Sequence[str], cache: DiskCache | None, read: Callable[[]
     ]
 
 
-def _agent(
-    name: str,
-    description: str,
-    category: str,
-    keywords: list[str],
-    examples: list[str],
-    tier: int | None,
-    model: str | None,
-    tools: list[str],
-    source: str,
-) -> Agent:
-    size = None if tier is None else Tier(tier)
-    return Agent(name, description, category, tuple(keywords), tuple(examples), size, model, tuple(tools), source)
+def _agent(*row: Any) -> Agent:
+    """From the fields in their order, as JSON gives them."""
+    values: list[Any] = [tuple(value) if isinstance(value, list) else value for value in row]
+    agent = Agent(*values)
+    return agent if agent.tier is None else replace(agent, tier=Tier(agent.tier))

@@ -18,7 +18,7 @@ _TAGS = "tag:yaml.org,2002:"
 _NULL = ("", "~", "null", "Null", "NULL")
 _KEY = re.compile(r"""(["']?)([A-Za-z_][\w .-]{0,60}?)\1[ \t]*:(?:[ \t]+(.*)|[ \t]*)$""", re.DOTALL)
 _SPOKEN = re.compile(r"[A-Z]|(?:user|human|customer|assistant|agent|context|commentary|example)\Z")
-_FIELD = re.compile(r"name|description|category|keywords|examples|tier|model|tools|allowed-tools|color")
+_FIELD = re.compile(r"name|description|category|keywords|examples|tier|model|tools|requires|allowed-tools|color")
 _COMMENT = re.compile(r"(?:^|(?<=[ \t]))#.*")
 _APART = re.compile(r"(?:^|(?<=[ \t]))#(?=[ \t]|$).*")
 _BLOCK = re.compile(r"([|>])[+-]?([1-9]?)[+-]?(?:[ \t]+#.*)?")

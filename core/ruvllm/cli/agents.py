@@ -144,6 +144,7 @@ def _facts(agent: Agent) -> list[tuple[str, str]]:
         ("model", agent.model or ""),
         ("keywords", ", ".join(agent.keywords)),
         ("tools", ", ".join(agent.tools)),
+        ("requires", ", ".join(agent.requires)),
         ("source", agent.source),
     ]
 

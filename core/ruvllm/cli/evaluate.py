@@ -15,11 +15,13 @@ from ruvllm.agents.catalog import agent_from
 from ruvllm.cli.console import number, print_json, progress, show_table
 from ruvllm.cli.eval_decide import decide
 from ruvllm.cli.eval_rlm import decompose, longdoc
+from ruvllm.cli.eval_robustness import robustness
 from ruvllm.cli.eval_tiers import eval_tiers
 from ruvllm.cli.evalset import Collection, IntentSet, Prompt, read_agent_set, read_intents
 from ruvllm.cli.metrics import Answer, IntentRun, score_agents, score_intents
-from ruvllm.cli.options import encoder_option, json_option
+from ruvllm.cli.options import encoder_option, json_option, strategy_option
 from ruvllm.cli.plots import check_plot, save_report
+from ruvllm.config import Config, RouterConfig
 from ruvllm.encoders.protocol import run_now
 
 __all__ = ["evaluate"]
@@ -51,6 +53,7 @@ evaluate.add_command(longdoc)
 
 
 evaluate.add_command(eval_tiers)
+evaluate.add_command(robustness)
 
 
 @evaluate.command()
@@ -59,6 +62,7 @@ evaluate.add_command(eval_tiers)
 @click.option("--among-named", is_flag=True, help="Keep just the agents that a prompt names.")
 @click.option("--min-prompts", type=click.IntRange(1), default=1, show_default=True, help="Skip smaller collections.")
 @encoder_option
+@strategy_option
 @json_option
 @_plot
 def agents(
@@ -67,6 +71,7 @@ def agents(
     among_named: bool,
     min_prompts: int,
     encoder: str | None,
+    strategy: str | None,
     as_json: bool,
     plot: Path | None,
 ) -> None:
@@ -80,15 +85,16 @@ def agents(
     Examples:
       ruvllm eval agents prompts.json
       ruvllm eval agents tasks.json --builtin --among-named --encoder static
+      ruvllm eval agents tasks.json --builtin --strategy keywords
       ruvllm eval agents prompts.json --min-prompts 20 --json --plot report.png
     """
     check_plot(plot)
     collections = read_agent_set(file, builtin, min_prompts)
     if among_named:
         collections = [collection.among_named() for collection in collections]
-    answers, mode = _route_collections(collections, encoder)
+    answers, mode = _route_collections(collections, encoder, strategy)
     extra = {"encoder": mode, "agents": sum(len(collection.agents) for collection in collections)}
-    scores = score_agents(answers).to_dict() | extra
+    scores = score_agents(answers).to_dict() | extra | ({"strategy": strategy} if strategy else {})
     _show(f"{file.name}: {len(collections)} collection(s)", scores)
     if plot:
         save_report(plot, f"{file.stem}: {scores['n']} prompts, {scores['agents']} agents, {mode}", answers)
@@ -96,12 +102,15 @@ def agents(
         print_json(scores)
 
 
-def _route_collections(collections: Sequence[Collection], encoder: str | None) -> tuple[list[Answer], str]:
+def _route_collections(
+    collections: Sequence[Collection], encoder: str | None, strategy: str | None
+) -> tuple[list[Answer], str]:
+    config = None if strategy is None else Config(router=RouterConfig(strategy=strategy))
     answers: list[Answer] = []
     mode = ""
     with progress("routing", sum(len(collection.prompts) for collection in collections)) as advance:
         for collection in collections:
-            with RuvLLM(collection.agents, encoder=encoder) as llm:
+            with RuvLLM(collection.agents, encoder=encoder, config=config) as llm:
                 mode = llm.encoders.mode
                 _warm_up(llm)
                 for prompt in collection.prompts:

@@ -13,8 +13,9 @@ import click
 from ruvllm import AgentFileError, InputError, RuvLLM
 from ruvllm.artifacts.host import NativeHost
 from ruvllm.cli.console import warn
-from ruvllm.config import Config, names_a_model
+from ruvllm.config import Config, RouterConfig, names_a_model
 from ruvllm.disk_cache import user_cache
+from ruvllm.options import CHOICES
 from ruvllm.routing.router import MODES
 from ruvllm.routing.stored import is_long
 from ruvllm.text.surrogates import well_formed_json
@@ -31,6 +32,7 @@ __all__ = [
     "open_memory",
     "state_of",
     "state_option",
+    "strategy_option",
     "warn_of_skipped",
 ]
 
@@ -69,6 +71,11 @@ encoder_option = click.option(
     "model on this machine, which `--model` names alike, or an embedding model's ONNX folder; MODEL:last takes the "
     "last token's state, not the mean of all.",
 )
+strategy_option = click.option(
+    "--strategy",
+    type=click.Choice(CHOICES["strategy"]),
+    help="What decides: hybrid (all that is known; the default), keywords or embedding alone, without examples.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 state_option = click.option(
     "--state",
@@ -90,9 +97,14 @@ def state_of(ctx: click.Context, own: Path | None) -> Path | None:
 
 
 def open_llm(
-    agents: Path | None, encoder: str | None, state: Path | None = None, config: Config | None = None
+    agents: Path | None,
+    encoder: str | None,
+    state: Path | None = None,
+    config: Config | None = None,
+    strategy: str | None = None,
 ) -> RuvLLM:
     """A RuvLLM for one command; agent files that had to be skipped are mentioned, not fatal."""
+    config = config if strategy is None else Config(router=RouterConfig(strategy=strategy))
     llm = RuvLLM(agents, encoder=encoder, state=state, host=caching_host(), config=config)
     warn_of_skipped(llm.problems, agents)
     _warm(llm)

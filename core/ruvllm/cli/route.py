@@ -21,6 +21,7 @@ from ruvllm.cli.options import (
     open_llm,
     state_of,
     state_option,
+    strategy_option,
 )
 from ruvllm.cli.stdin import Task, is_batch, read_tasks
 
@@ -50,6 +51,7 @@ class _Ask:
 @click.option("--team", is_flag=True, help="Split a compound task and name an agent for each part.")
 @agents_option
 @encoder_option
+@strategy_option
 @state_option
 @click.option("--no-state", is_flag=True, help="Ignore feedback that was kept.")
 @click.pass_context
@@ -62,6 +64,7 @@ def route(
     team: bool,
     agents: Path | None,
     encoder: str | None,
+    strategy: str | None,
     state: Path | None,
     no_state: bool,
 ) -> None:
@@ -83,7 +86,7 @@ def route(
         raise click.UsageError("--explain is about one decision. Drop --team, or route its parts one by one.", ctx)
     ask = _Ask(as_json, top, explain, team)
     tasks = None if text is not None and text != "-" else _from_stdin(ctx)
-    with open_llm(agents, encoder, None if no_state else _known_state(ctx, state)) as llm:
+    with open_llm(agents, encoder, None if no_state else _known_state(ctx, state), strategy=strategy) as llm:
         if tasks is None:
             _show(_answer(llm, str(text), ask), ask)
         elif not _route_all(llm, tasks, ask):

@@ -11,20 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "CONFIDENCE_FEATURES",
-    "SCOPE_FEATURES",
-    "Calibration",
-    "confidence_row",
-    "ece",
-    "energy",
-    "fit_calibration",
-    "fit_temperature",
-    "log_sum_exp",
-    "logistic",
-    "scope_row",
-    "sigmoid",
-    "softmax",
-]
+    "CONFIDENCE_FEATURES", "SCOPE_FEATURES", "Calibration", "confidence_row", "ece", "energy", "fit_calibration",
+    "fit_temperature", "log_sum_exp", "logistic", "scope_row", "sigmoid", "softmax"
+]  # fmt: skip
 
 CONFIDENCE_FEATURES = ("top_logit", "margin", "second_margin", "entropy", "log_agents", "adapted", "bm25", "agreement")
 SCOPE_FEATURES = ("adapted", "card", "name", "bm25", "log_agents")

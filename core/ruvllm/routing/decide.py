@@ -119,7 +119,7 @@ class _Built:
             return _neighbours_too(out) if self.question.type == "score" else out
         if self._described:
             return softmax(scored.logits * np.float32(_SHARPNESS))
-        out = judge(encoder, scored, None, weights).probabilities
+        out = judge(encoder, scored, self.scorer.taught, weights).probabilities
         return np.asarray(out / out.sum(), np.float32)
 
     def with_row(self, row: Row) -> list[Row]:
@@ -155,7 +155,7 @@ class _Built:
         views = [self._view(text) for text, _, _ in rows]
         vectors = np.stack([vector for _, _, vector in rows])
         labels = np.array([self._place[option] for _, option, _ in rows], np.int64)
-        zero = [self.scorer.zero_shot(vector, view.bm25)[1] for vector, view in zip(vectors, views, strict=True)]
+        zero = [self.scorer.offsets(vector, view)[2] for vector, view in zip(vectors, views, strict=True)]
         words, ones = [view.words for view in views], np.ones(len(rows), np.float32)
         before = {text: option for text, option, _ in rows}
         self.scorer.taught = await teach(

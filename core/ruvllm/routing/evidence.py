@@ -10,19 +10,21 @@ from numpy.typing import NDArray
 
 from ruvllm.encoders.static import StaticEncoder
 from ruvllm.index.select import best as highest
-from ruvllm.routing.calibration import Calibration, confidence_row, logistic, scope_row, sigmoid, softmax
+from ruvllm.routing.calibration import confidence_row, energy, logistic, scope_row, sigmoid, softmax
 from ruvllm.routing.fusion import FEATURES, RouterWeights
 from ruvllm.routing.recollection import BELOW_USE
 from ruvllm.routing.scorer import Scored
+from ruvllm.routing.teaching import Taught
 from ruvllm.sizing.tiers import USE_ABOVE
 from ruvllm.text.lexical import Bm25
 from ruvllm.types import Agent, Candidate, Evidence
 
-__all__ = ["Explainer", "Outcome", "judge", "restrained"]
+__all__ = ["FIRST", "Explainer", "Outcome", "judge", "restrained"]
 
 Array = NDArray[np.float32]
 
 
+FIRST = 0.7  # how much the static logits count beside the contextual ones
 _EVERYDAY_DOUBT = 0.05  # P(out of scope) up to the prior share says nothing against a text
 
 
@@ -37,6 +39,7 @@ class Outcome:
         head: float32 (agents,), what the head added to the logits.
         top: the number of the best agent.
         confidence: its probability.
+        logits: float32 (agents,), and that of "no agent" where a prior gives it.
     """
 
     stage: str
@@ -46,6 +49,8 @@ class Outcome:
     head: Array
     top: int
     confidence: float
+    logits: Array
+    nobody: float | None
 
     def decided(self, agent: int, confidence: float, out_of_scope: float) -> Outcome:
         """The same for an agent that something else speaks for as well; the others share what is left."""
@@ -57,27 +62,59 @@ class Outcome:
         return replace(self, probabilities=probabilities, out_of_scope=out_of_scope, top=agent, confidence=confidence)
 
 
-def judge(stage: str, scored: Scored, calibration: Calibration | None, weights: RouterWeights) -> Outcome:
+def judge(
+    stage: str,
+    scored: Scored,
+    taught: Taught,
+    weights: RouterWeights,
+    candidates: NDArray[np.intp] | None = None,
+    first: Outcome | None = None,
+) -> Outcome:
     """Calibrated probabilities of one stage.
 
     Args:
         stage: the name of an encoder.
-        scored: by that stage's scorer.
-        calibration: what held-out examples measured; None where there are too few.
+        scored, taught: by that stage's scorer, and what it was taught; without a calibration margins tell how sure.
+        candidates: numbers of the agents that it may be; any when None.
+        first: of the static encoder, which says its part where both have a prior.
     """
-    features, logits = scored.features, scored.logits
-    if calibration is not None:
+    features, logits, nobody = scored.features, scored.logits, scored.nobody
+    prior, calibration = taught.prior, taught.calibration
+    joint = False
+    if first is not None and first.nobody is not None and nobody is not None and calibration is None:
+        joint, logits, nobody = True, logits + np.float32(FIRST) * first.logits, nobody + FIRST * first.nobody
+    every = logits
+    if candidates is not None:
+        features, logits = features[:, candidates], logits[candidates]
+    best = int(logits.argmax()) if candidates is None else int(candidates[logits.argmax()])
+    if prior is not None and best in prior.fresh:
+        prior = None
+    alone = 0.0 if nobody is None else nobody - energy(logits)
+    if prior is not None:
+        slope, intercept = prior.scope[int(joint)].tolist()
+        outside = sigmoid(slope * alone + intercept)
+    elif calibration is not None:
         slope, intercept = weights.familiarity.tolist()
         outside = sigmoid(slope * calibration.familiarity(logits, scored.closeness) + intercept)
+    else:
+        outside = logistic(scope_row(features), weights.scopes[stage])
+    if calibration is not None:
         probabilities = np.exp((logits - logits.max()) / np.float32(calibration.temperature))
         probabilities *= np.float32((1 - calibration.lapse) / float(probabilities.sum()))
         probabilities += np.float32(calibration.lapse / len(logits))
     else:
-        outside = logistic(scope_row(features), weights.scopes[stage])
-        probabilities = _from_margins(logits, features, weights.confidence[stage])
+        raw = softmax(logits)
+        row, fitted = confidence_row(logits, raw, features), weights.confidence[stage]
+        if prior is not None:
+            row, fitted = np.append(row, np.float32(alone)), prior.confidence[int(joint)]
+        probabilities = _from_margins(raw, logistic(row, fitted))
     probabilities *= np.float32(min(1.0, (1 - outside) / (1 - _EVERYDAY_DOUBT)))
+    if candidates is not None:
+        among, probabilities = probabilities, np.zeros(len(every), np.float32)
+        probabilities[candidates] = among
     top = int(probabilities.argmax())
-    return Outcome(stage, probabilities, outside, features, logits - scored.zero, top, float(probabilities[top]))
+    head, sure = scored.logits - scored.zero, float(probabilities[top])
+    return Outcome(stage, probabilities, outside, scored.features, head, top, sure, every, nobody)
 
 
 def restrained(outcome: Outcome, local: Outcome) -> Outcome:
@@ -87,13 +124,12 @@ def restrained(outcome: Outcome, local: Outcome) -> Outcome:
     return outcome.decided(outcome.top, BELOW_USE, outcome.out_of_scope)
 
 
-def _from_margins(logits: Array, features: Array, weights: Array) -> Array:
-    """The top probability from the margins, the rest in proportion to the softmax."""
-    raw = softmax(logits)
+def _from_margins(raw: Array, confidence: float) -> Array:
+    """The top probability as given, the rest in proportion to the softmax `raw`."""
     if len(raw) == 1:
         return raw
     top = int(raw.argmax())
-    confidence = max(logistic(confidence_row(logits, raw, features), weights), 1 / len(raw))
+    confidence = max(confidence, 1 / len(raw))
     rest = float(raw.sum() - raw[top])
     # The runner-up never overtakes, however low the confidence.
     out = np.minimum(raw * np.float32((1 - confidence) / max(rest, 1e-9)), np.float32(confidence * 0.999))

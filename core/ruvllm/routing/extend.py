@@ -8,15 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.encoders.protocol import Pause, Vectors, no_pause
-from ruvllm.routing.head import Design, Examples, Head, Neighbours
-from ruvllm.routing.teaching import Taught, centroids_of
-from ruvllm.text.lexical import HashedTfidf
+from ruvllm.encoders.protocol import Vectors
+from ruvllm.routing.head import Head, Prior
 from ruvllm.types import Agent
 
-__all__ = ["Places", "places", "refit", "widen"]
+__all__ = ["Places", "moved_prior", "places"]
 
-_FEW = 4  # agents of which one may be new, gone or changed: the share and calibration of the others still hold
+_FEW = 4  # agents of which one may be new or changed: what was learnt of the others still holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +24,10 @@ class Places:
     Attributes:
         before: int64 (agents,), the number there; -1 for a new or changed one.
         count: how many agents it had.
-        same_examples: whether both sets have the same examples in all.
     """
 
     before: NDArray[np.int64]
     count: int
-    same_examples: bool
 
     @property
     def identity(self) -> bool:
@@ -54,45 +50,24 @@ class Places:
         out[self.kept], out[self.fresh] = before[self.before[self.kept]], fresh
         return out
 
-    def moved(self, columns: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(…, agents before) to (…, agents); zero for a new one."""
-        out = np.zeros((*columns.shape[:-1], len(self.before)), np.float32)
-        out[..., self.kept] = columns[..., self.before[self.kept]]
-        return out
-
 
 def places(agents: Sequence[Agent], before: Sequence[Agent]) -> Places | None:
-    """How `agents` go back to `before`; None where too few do."""
-    number = {_taught_by(agent): i for i, agent in enumerate(before)}
-    found = [number.pop(_taught_by(agent), -1) for agent in agents]
-    fresh = [agent for agent, place in zip(agents, found, strict=True) if place < 0]
-    gone = [before[i] for i in number.values()]
-    if _FEW * (len(gone) + len(fresh)) > len(before):
-        return None
-    return Places(np.array(found, np.int64), len(before), not any(agent.examples for agent in (*gone, *fresh)))
+    """How `agents` go back to `before`; None where too many are new."""
+    number = {_learnt_from(agent): i for i, agent in enumerate(before)}
+    found = np.array([number.pop(_learnt_from(agent), -1) for agent in agents], np.int64)
+    return None if _FEW * int((found < 0).sum()) > len(agents) else Places(found, len(before))
 
 
-def _taught_by(agent: Agent) -> tuple[object, ...]:
+def _learnt_from(agent: Agent) -> tuple[object, ...]:
     """All of an agent that a scorer learns from."""
     return agent.name, agent.description, tuple(agent.keywords), tuple(agent.examples)
 
 
-def widen(taught: Taught, moves: Places) -> Taught:
-    """The same knowledge for agents that brought no example: they have their zero-shot scores alone."""
-    tfidf = HashedTfidf(dict(taught.head.tfidf.idf), taught.head.tfidf.width)
-    near = taught.neighbours
-    if near is not None:
-        now = np.full(near.agents, -1, np.int64)
-        now[moves.before[moves.kept]] = moves.kept
-        near = replace(near, labels=now[near.labels], agents=len(moves.before))
-    return replace(taught, head=Head(moves.moved(taught.head.weights), tfidf), neighbours=near)
-
-
-async def refit(taught: Taught, moves: Places, examples: Examples, pause: Pause = no_pause) -> Taught:
-    """A head on all examples that starts from the weights of the one before; share and calibration stand."""
-    start = moves.moved(taught.head.weights)
-    head = await Design(examples, taught.head.tfidf.width).fit(pause, float(taught.share), start=start)
-    near = taught.neighbours
-    if near is not None:
-        near = Neighbours(examples.vectors, examples.labels, len(moves.before), near.weight)
-    return replace(taught, head=head, neighbours=near, centroids=centroids_of(examples)[0])
+def moved_prior(prior: Prior | None, moves: Places) -> Prior | None:
+    """The same for these agents; a new one has its zero-shot scores alone."""
+    if prior is None or moves.identity:
+        return prior
+    before = prior.head.weights
+    weights = np.zeros((len(before), len(moves.before) + 1), np.float32)
+    weights[:, moves.kept], weights[:, -1] = before[:, moves.before[moves.kept]], before[:, -1]
+    return replace(prior, head=Head(weights, prior.head.tfidf), fresh=frozenset(moves.fresh.tolist()))

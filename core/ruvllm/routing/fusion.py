@@ -24,7 +24,7 @@ from ruvllm.routing.calibration import CONFIDENCE_FEATURES, SCOPE_FEATURES
 from ruvllm.text.lexical import Bm25, content, stems
 from ruvllm.types import Agent
 
-__all__ = ["FEATURES", "Adapter", "AgentVectors", "RouterWeights", "Stage", "lexicon", "standardise"]
+__all__ = ["FEATURES", "Adapter", "AgentVectors", "Requirements", "RouterWeights", "Stage", "lexicon", "standardise"]
 
 _ADAPTER = ("query_down", "query_up", "card_down", "card_up")
 _CONFIDENCE, _SCOPE = "confidence_", "scope_"  # and the name of an encoder, whose own name is that of its fusion
@@ -65,6 +65,11 @@ class RouterWeights:
             confidence={name: self.confidence[like]},
             scopes={name: self.scopes[like]},
         )
+
+    def only(self, strategy: str) -> RouterWeights:
+        """Of which "keywords" (BM25) or "embedding" (the three cosines) alone says who takes a task."""
+        heard = np.array([(feature == "bm25") == (strategy == "keywords") for feature in FEATURES], np.float32)
+        return replace(self, stages={name: Stage(stage.weights * heard) for name, stage in self.stages.items()})
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], name: str = "router.npz") -> RouterWeights:
@@ -194,3 +199,25 @@ def lexicon(agents: Sequence[Agent]) -> Bm25:
                 words[word] += count * found.count(word)  # type: ignore[assignment]
         documents.append(dict(words))
     return Bm25(documents)
+
+
+class Requirements:
+    """Which agents a task's words make candidates: those without `requires`, and those of which an entry is met."""
+
+    def __init__(self, agents: Sequence[Agent]) -> None:
+        self._open = np.array([not agent.requires for agent in agents])
+        self._entries: dict[str, list[tuple[frozenset[str], int]]] = {}  # by the first word of each
+        for i, agent in enumerate(agents):
+            for words in filter(None, map(stems, agent.requires)):
+                self._entries.setdefault(words[0], []).append((frozenset(words), i))
+
+    def candidates(self, words: Sequence[str]) -> NDArray[np.intp] | None:
+        """Numbers of the agents that a task of these stems may go to; None where it may go to any."""
+        if not self._entries:
+            return None
+        found, here = self._open.copy(), frozenset(words)
+        for word in here & self._entries.keys():
+            for needed, agent in self._entries[word]:
+                if needed <= here:
+                    found[agent] = True
+        return None if found.all() or not found.any() else np.flatnonzero(found)

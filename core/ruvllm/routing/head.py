@@ -7,7 +7,7 @@ TF-IDF, so an agent with two examples moves a little and one with a hundred a lo
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from ruvllm.encoders.protocol import Pause, Vectors, no_pause, run_now
 from ruvllm.routing.calibration import fit_temperature
 from ruvllm.text.lexical import HashedTfidf
 
-__all__ = ["MOST", "Design", "Examples", "Head", "Loss", "Neighbours", "descend", "minimise"]
+__all__ = ["MOST", "Design", "Examples", "Head", "Loss", "Neighbours", "Prior", "descend", "minimise"]
 
 Loss = Callable[[NDArray[np.float32]], tuple[float, NDArray[np.float32]]]
 
@@ -220,9 +220,7 @@ class Head:
             offsets: (agents,) its zero-shot logits.
             weight: how far it may move the scores; 1 settles a usual doubt, 0 does nothing.
         """
-        self.tfidf.admit(words)
-        buckets, values = self.tfidf.sparse(words)
-        values = values * np.float32(LEXICAL_WEIGHT)
+        buckets, values = self._admitted(words)
         size = 2 * max(float(vector @ vector + values @ values), 1e-6)
         budget = _STEP * weight
         for _ in range(_MOST_RIVALS):
@@ -238,6 +236,11 @@ class Head:
                 self.weights[: self.dim, agent] += move * vector
                 np.add.at(self.weights[:, agent], self.dim + buckets, move * values)
 
+    def _admitted(self, words: Words) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        self.tfidf.admit(words)
+        buckets, values = self.tfidf.sparse(words)
+        return buckets, values * _LEXICAL
+
     def avoid(self, vector: Vectors, words: Words, offsets: Vectors, label: int, weight: float = 1.0) -> None:
         """Move at once so that a text like this one does not go to `label`, wherever else it may belong.
 
@@ -246,9 +249,7 @@ class Head:
         """
         if len(offsets) < 2:
             return
-        self.tfidf.admit(words)
-        buckets, values = self.tfidf.sparse(words)
-        values = values * np.float32(LEXICAL_WEIGHT)
+        buckets, values = self._admitted(words)
         logits = offsets + self.logits(vector, words)
         own = float(logits[label])
         logits[label] = -np.inf
@@ -257,6 +258,47 @@ class Head:
         if step > 0:
             self.weights[: self.dim, label] -= step * vector
             np.add.at(self.weights[:, label], self.dim + buckets, -step * values)
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """What was learnt of a set from more than its agents' examples, once; examples and feedback are learnt on top.
+
+    Attributes:
+        head: fixed; one column an agent, and a last one: of texts that none of them should take.
+        zero_weight: how far the zero-shot logits are believed beside it.
+        confidence: float32 (2, CONFIDENCE_FEATURES + 2), P(the first agent is right), for this encoder alone and
+            together with the static one; the last feature is the score of "nobody" over that of all agents.
+        scope: float32 (2, 2), slope and intercept of P(out of scope) from that score, likewise.
+        fresh: numbers of agents that came later: of their tasks it knows nothing.
+    """
+
+    head: Head
+    zero_weight: np.float32
+    confidence: NDArray[np.float32]
+    scope: NDArray[np.float32]
+    fresh: frozenset[int] = frozenset()
+
+    def logits(self, zero: NDArray[np.float32], vector: NDArray[np.float32], words: Words) -> NDArray[np.float32]:
+        """float32 (agents + 1,), from the zero-shot logits (agents,) of a text."""
+        out = self.head.logits(vector, words)
+        out[:-1] += zero * self.zero_weight
+        for agent in self.fresh:
+            out[agent] = zero[agent]
+        if self.fresh and (best := int(zero.argmax())) in self.fresh and out[-1] > 0:
+            out[best] += out[-1]  # nobody's among those it knows
+        return out
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> Prior | None:
+        """As models/recipes/builtin.py writes it; None where there is none among them."""
+        if "prior" not in arrays:
+            return None
+        weights = arrays["prior"].astype(np.float32)
+        idf = dict(zip(arrays["prior_terms"].tolist(), arrays["prior_idf"].astype(np.float32).tolist(), strict=True))
+        head = Head(weights, HashedTfidf(idf, WIDTH))
+        confidence, scope = (arrays[f"prior_{name}"].astype(np.float32) for name in ("confidence", "scope"))
+        return cls(head, np.float32(arrays["prior_zero_weight"].item()), confidence, scope)
 
 
 class Design:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ruvllm.agents.catalog import card
+from ruvllm.agents.catalog import card, spoken_name
 from ruvllm.reprs import one_line
 from ruvllm.types import Agent
 
@@ -28,7 +28,7 @@ class Finding:
     """One thing to change.
 
     Attributes:
-        kind: "empty", "short", "duplicate" or "confusable".
+        kind: "empty", "short", "product", "duplicate" or "confusable".
         agents: whom it concerns.
         prompts: the examples that collide.
     """
@@ -44,7 +44,7 @@ class Finding:
 
 def lint_agents(agents: tuple[Agent, ...], static: StaticEncoder) -> list[Finding]:
     """Findings about a set of agents, the gravest kind first."""
-    return [*_thin(agents), *_pairs(agents, static)]
+    return [*_thin(agents), *_products(agents), *_pairs(agents, static)]
 
 
 def _thin(agents: tuple[Agent, ...]) -> list[Finding]:
@@ -58,6 +58,19 @@ def _thin(agents: tuple[Agent, ...]) -> list[Finding]:
             fix = "describe the tasks it takes and what sets it apart, or add example tasks"
             out.append(Finding("short", (agent.name,), f"its description has only {words} words", fix))
     return out
+
+
+def _products(agents: tuple[Agent, ...]) -> list[Finding]:
+    """Agents that share a name of two words, as those of a product do, and are candidates where it is not named."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for agent in agents:
+        words = spoken_name(agent.name).lower().split()
+        if len(words) > 2 and not agent.requires:
+            groups[" ".join(words[:2])].append(agent.name)
+    why = "their names begin alike ({}), and any task with a word of theirs may reach them"
+    fix = 'if they are of a product, add `requires: ["{}"]`: candidates only for tasks that name it'
+    found = [(product, names) for product, names in groups.items() if len(names) > 1]
+    return [Finding("product", tuple(names), why.format(name), fix.format(name)) for name, names in found]
 
 
 def _pairs(agents: tuple[Agent, ...], static: StaticEncoder) -> list[Finding]:

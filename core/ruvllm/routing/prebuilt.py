@@ -31,7 +31,7 @@ class PrebuiltScorers:
     def unpack(
         cls, agents: tuple[Agent, ...], arrays: Mapping[str, NDArray[Any]], weights: RouterWeights
     ) -> PrebuiltScorers:
-        """From the arrays of `Router.pack` (or those of one encoder), which were made for `agents`.
+        """From arrays that models/recipes/builtin.py made for `agents`.
 
         Raises:
             ArtifactError: an array is missing.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +16,17 @@ from ruvllm.encoders.protocol import Encoder, Pause, no_pause
 from ruvllm.encoders.static import StaticEncoder
 from ruvllm.errors import EncoderError, InputError, unknown
 from ruvllm.options import CHOICES
-from ruvllm.routing.calibration import Calibration, softmax
+from ruvllm.routing.calibration import softmax
 from ruvllm.routing.evidence import Explainer, Outcome, judge, restrained
-from ruvllm.routing.fusion import RouterWeights, lexicon
+from ruvllm.routing.fusion import Requirements, RouterWeights, lexicon
 from ruvllm.routing.head import Head
 from ruvllm.routing.prebuilt import PrebuiltScorers
+from ruvllm.routing.reading import LONG, Reader, asks, passages
 from ruvllm.routing.recollection import Recollected, Recollection
 from ruvllm.routing.scorer import Scored, Scorer, TaskView
 from ruvllm.routing.updater import Learner
 from ruvllm.sizing.edits import edit_of
-from ruvllm.sizing.tiers import Features, action_for, choose
+from ruvllm.sizing.tiers import CONFIRM_FROM, USE_ABOVE, Features, action_for, choose
 from ruvllm.sizing.trained import TrainedTiers
 from ruvllm.text.lexical import content, spoken, stem_all
 from ruvllm.text.surrogates import well_formed
@@ -36,6 +37,9 @@ __all__ = ["MODES", "Router", "SharedModel", "Votes", "checked_text"]
 MODES = CHOICES["encoder"]
 
 _SETTLED = 0.98  # a static answer as sure as this stands: lower is faster, and a little less accurate
+_FEW = 2  # words that say something, below which a task names no object
+_ASKS = 0.25  # how much more an order or a question counts than other sentences of a long text
+_ENDS = 4  # passages at the beginning and the end of a long text
 _MAX_TEXT = 4_000_000  # characters; past this it is no task but a file
 
 Array = NDArray[np.float32]
@@ -134,9 +138,10 @@ class Router:
         self.mode, self.weights = mode, weights
         self._static, self._contextual = static, contextual
         self._number = {agent.name: i for i, agent in enumerate(self.agents)}
-        self._lexicon = lexicon(self.agents)
+        self._lexicon, self._requirements = lexicon(self.agents), Requirements(self.agents)
         bases = prebuilt.bases(self.agents, tuple(self._encoders)) if prebuilt else {}
-        self._learner = Learner(self.agents, self._lexicon, weights, self._encoders, bases, seen, built)
+        self._reader = Reader(self.agents, static.tokenizer.vocab)
+        self._learner = Learner(self.agents, self._lexicon, weights, self._encoders, bases, seen, built, self._reader)
         self._recollection = Recollection(static.dim, weights.recollection) if near_duplicates else None
         self._recalled = 0  # how much of what the learner was told it has taken in
         self._cache: LruCache[tuple[str, int], Decision] = LruCache(cache_size)
@@ -169,30 +174,34 @@ class Router:
             return cached
         started, changes = perf_counter(), self._changes
         text = checked_text(text)
-        static = self._static.encode_one(text)
-        encoded = perf_counter()
-        recollected = self._recollect(static)
+        reading = self._reader.read(text if len(text) <= LONG else await self._passage(text))
+        recollected = self._recollect(self._static.encode_one(text))
         recalled = perf_counter()
-        spelled = spoken(text)
+        static = self._static.encode_one(reading.text)
+        encoded = perf_counter()
+        spelled = spoken(reading.text)
         words = stem_all(spelled)
         terms = content(words)
         shared = None if self.shared is None else await self._shared_logits(self.shared, static, words)
-        view = TaskView(words, self._lexicon.scores(terms), shared)
+        view = TaskView(words, self._lexicon.scores(terms), self._requirements.candidates(words), shared)
         lexical = perf_counter()
         outcome = None
         if self._static_first:
             outcome = await self._judge("static", static, view)
         scored = perf_counter()
         timings = {
-            "encode_static": encoded - started,
-            "recall": recalled - encoded,
-            "lexical": lexical - recalled,
+            "recall": recalled - started,
+            "encode_static": encoded - recalled,
+            "lexical": lexical - encoded,
             "score": scored - lexical,
         }
         if self._second is not None and not self._settled(outcome, recollected):
-            outcome = await self._ask(self._second, text, view, timings)
+            outcome = await self._ask(self._second, reading.text, view, timings, outcome)
         assert outcome is not None
         before = perf_counter()
+        vague = len(terms) < _FEW and outcome.nobody is not None  # "there is an error"
+        if outcome.confidence > (most := min(reading.most, USE_ABOVE) if vague else reading.most):
+            outcome = outcome.decided(outcome.top, most, outcome.out_of_scope)
         if recollected is not None:
             outcome = _borne_out(outcome, recollected)
         evidence = self._explain.evidence(outcome, dict(zip(words, spelled, strict=True)), terms, static)
@@ -244,10 +253,9 @@ class Router:
             raise unknown("agent", feedback.agent, self._number)
 
     async def review(self, pause: Pause = no_pause) -> None:
-        """Fit what was learnt once more, from all examples and feedback; tasks go on being routed meanwhile.
+        """Fit what was learnt once more, from all examples and feedback; `pause` is awaited between slices of it.
 
-        Args:
-            pause: awaited between slices of the work.
+        Tasks go on being routed meanwhile.
         """
         await self.warm(pause)
         await self._learner.review(pause)
@@ -288,13 +296,6 @@ class Router:
         vector = (await encoder.encode([text]))[0]
         return float(softmax((await self.scorer(encoder.name)).score(vector, view).logits).max())
 
-    async def pack(self) -> dict[str, NDArray[Any]]:
-        """The scorers of all encoders that there are weights for, as arrays, for `PrebuiltScorers.unpack`."""
-        out: dict[str, NDArray[Any]] = {}
-        for name in self.weights.stages:
-            out |= {f"{name}.{key}": value for key, value in (await self.scorer(name)).arrays().items()}
-        return out
-
     @property
     def stats(self) -> dict[str, int]:
         """Counts of the decision cache, of feedback, and of confirmed tasks that near-duplicates are answered from."""
@@ -307,11 +308,7 @@ class Router:
         }
 
     async def warm(self, pause: Pause = no_pause) -> None:
-        """Build all that a route would have to wait for.
-
-        Args:
-            pause: awaited between slices of the work.
-        """
+        """Build all that a route would have to wait for, `pause` awaited between slices of the work."""
         if self._static_first:
             await self.scorer("static", pause)
         if self._second is not None:
@@ -342,6 +339,23 @@ class Router:
         wordless = TaskView([], np.zeros(len(self.agents), np.float32))
         names = [agent.name for agent in self.agents]
         return await model.fit(names, lambda vector: scorer.score(vector, wordless).logits, pause)
+
+    async def _passage(self, text: str) -> str:
+        """The sentence of a long text that most clearly asks for something."""
+        scorer = await self.scorer("static")
+        best, most = text, 0.0
+        for number, part in enumerate(passages(text)):
+            read = self._reader.read(part).text
+            view = self._learner.view(read)
+            candidates = self._requirements.candidates(view.words)
+            scored = scorer.score(self._static.encode_one(read), view)
+            outcome = judge("static", scored, scorer.taught, self.weights, candidates)
+            sure = outcome.confidence + (_ASKS if asks(read) else 0)
+            if sure > most:
+                best, most = part, sure
+            if number == _ENDS - 1 and most >= CONFIRM_FROM:  # people ask first or last
+                break
+        return best
 
     def _recollect(self, static: Array) -> Recollected | None:
         """What memory answers to a static vector; what was told is taken in first."""
@@ -376,31 +390,33 @@ class Router:
         It stands as well where memory answers for it, as it does for a task that was confirmed. On agents without
         examples the static encoder's 0.9 holds in 87 % only (manifest.json, router.npz).
         """
-        if outcome is not None and recollected is not None and recollected.confidence >= _SETTLED:
+        if outcome is None:
+            return False
+        if recollected is not None and recollected.confidence >= _SETTLED:
             return True
-        return outcome is not None and outcome.confidence >= _SETTLED and self._calibration("static") is not None
+        taught = self._learner.scorers["static"].taught
+        return outcome.confidence >= _SETTLED and (taught.calibration is not None or taught.prior is not None)
 
-    async def _ask(self, encoder: Encoder, text: str, view: TaskView, timings: dict[str, float]) -> Outcome:
+    async def _ask(
+        self, encoder: Encoder, text: str, view: TaskView, timings: dict[str, float], first: Outcome | None
+    ) -> Outcome:
         began = perf_counter()
         vector = (await encoder.encode([text]))[0]
         encoded = perf_counter()
-        outcome = await self._judge(encoder.name, vector, view)
+        outcome = await self._judge(encoder.name, vector, view, first)
         timings |= {f"encode_{encoder.name}": encoded - began, f"score_{encoder.name}": perf_counter() - encoded}
         return outcome
 
-    def _calibration(self, name: str) -> Calibration | None:
-        return self._learner.scorers[name].taught.calibration
-
-    async def _judge(self, name: str, vector: Array, view: TaskView) -> Outcome:
+    async def _judge(self, name: str, vector: Array, view: TaskView, first: Outcome | None = None) -> Outcome:
         scorer = await self.scorer(name)
         votes = self._votes if self._votes is not None and self._votes.version and name == self._votes.encoder else None
         given = {} if votes is None else votes.votes(vector)
-        scored, calibration = self._with_votes(scorer.score(vector, view), given), scorer.taught.calibration
-        local = judge(name, scored, calibration, self.weights)
+        scored, taught = self._with_votes(scorer.score(vector, view), given), scorer.taught
+        local = judge(name, scored, taught, self.weights, view.candidates, first)
         if view.shared is None:
             return local
         scored = replace(scored, logits=scored.logits + view.shared)
-        return restrained(judge(name, scored, calibration, self.weights), local)
+        return restrained(judge(name, scored, taught, self.weights, view.candidates, first), local)
 
     def _with_votes(self, scored: Scored, votes: Mapping[str, float]) -> Scored:
         logits = scored.logits.copy() if votes else scored.logits

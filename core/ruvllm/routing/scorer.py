@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from ruvllm.agents.catalog import card, spoken_name
 from ruvllm.encoders.protocol import Encoder, Pause, Vectors, no_pause
 from ruvllm.routing.calibration import Calibration
-from ruvllm.routing.extend import Places, refit, widen
+from ruvllm.routing.extend import Places, moved_prior
 from ruvllm.routing.fusion import Adapter, AgentVectors, Stage
-from ruvllm.routing.head import Examples, Head, Neighbours
+from ruvllm.routing.head import Design, Examples, Head, Neighbours, Prior
 from ruvllm.routing.teaching import Taught, teach
 from ruvllm.text.lexical import Bm25, HashedTfidf, content, stems
 from ruvllm.types import Agent
@@ -30,11 +30,13 @@ class TaskView:
     Attributes:
         words: the text's stems.
         bm25: float32 (agents,).
+        candidates: numbers of the agents that it may go to; any when None.
         shared: float32 (agents,), what others' feedback adds to every scorer's logits; None where nothing was pulled.
     """
 
     words: list[str]
     bm25: NDArray[np.float32]
+    candidates: NDArray[np.intp] | None = None
     shared: NDArray[np.float32] | None = None
 
 
@@ -47,12 +49,14 @@ class Scored:
         zero: float32 (agents,), the zero-shot part of the logits.
         logits: float32 (agents,).
         closeness: cosine to the nearest agent's mean example; 0 where there are too few examples.
+        nobody: the logit of "no agent", where a prior gives it.
     """
 
     features: NDArray[np.float32]
     zero: NDArray[np.float32]
     logits: NDArray[np.float32]
     closeness: float = 0.0
+    nobody: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,54 +104,55 @@ class Scorer:
         if basis is not None:
             before = basis.scorer.vectors
             cards, names = basis.moves.rows(before.cards, cards), basis.moves.rows(before.names, names)
-        blank = Taught.uncalibrated(Head.blank(encoder.dim, len(agents)))
+        prior = moved_prior(basis.scorer.taught.prior, basis.moves) if basis is not None else None
+        blank = Taught.uncalibrated(Head.blank(encoder.dim, len(agents)), prior)
         scorer = cls(AgentVectors(cards, names, adapter), blank, stage, adapter)
-        if basis is not None and basis.moves.same_examples:
-            scorer.taught = widen(basis.scorer.taught, basis.moves)
-        elif any(agent.examples for agent in agents):
-            examples = await scorer.examples(agents, lexicon, encoder, pause)
-            if basis is not None:
-                scorer.taught = await refit(basis.scorer.taught, basis.moves, examples, pause)
-            else:
+        # What the agents before bring is in the prior.
+        telling = agents if prior is None else [replace(a, examples=a.examples if a in fresh else ()) for a in agents]
+        if any(agent.examples for agent in telling):
+            examples = await scorer.examples(telling, lexicon, encoder, pause)
+            if prior is None:
                 scorer.taught = await teach(examples, neighbours=encoder.name != "static", pause=pause)
+            else:
+                scorer.taught = replace(blank, head=await Design(examples).fit(pause))
         return scorer
 
     async def examples(self, agents: Sequence[Agent], lexicon: Bm25, encoder: Encoder, pause: Pause) -> Examples:
         """Every agent's examples with their zero-shot logits."""
         texts = [text for agent in agents for text in agent.examples]
         labels = np.repeat(np.arange(len(agents), dtype=np.int64), [len(agent.examples) for agent in agents])
-        vectors = np.zeros((len(texts), encoder.dim), np.float32)
+        vectors, words = await _encoded(encoder, texts, pause), list(map(stems, texts))
         zero = np.zeros((len(texts), len(agents)), np.float32)
-        words: list[list[str]] = []
-        for first in range(0, len(texts), _SLICE):
-            some = slice(first, first + _SLICE)
-            vectors[some] = await encoder.encode(texts[some])
-            words += map(stems, texts[some])
-            for i in range(first, len(words)):
-                zero[i] = self.zero_shot(vectors[i], lexicon.scores(content(words[i])))[1]
-            await pause()
+        for i, own in enumerate(words):
+            zero[i] = self.offsets(vectors[i], TaskView(own, lexicon.scores(content(own))))[2]
+            if i % _SLICE == 0:
+                await pause()
         return Examples(vectors, words, labels, zero, np.ones(len(texts), np.float32))
 
-    def zero_shot(
-        self, vector: NDArray[np.float32], bm25: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(features (FEATURES, agents), logits (agents,)) without the head."""
-        features = self.stage.features(vector, self.vectors, self.adapter, bm25)
-        return features, self.stage.logits(features)
+    def offsets(
+        self, vector: NDArray[np.float32], view: TaskView
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], float | None]:
+        """(features (FEATURES, agents), zero-shot logits (agents,), the same with the prior, the logit of nobody)."""
+        features = self.stage.features(vector, self.vectors, self.adapter, view.bm25)
+        zero, prior = self.stage.logits(features), self.taught.prior
+        if prior is None:
+            return features, zero, zero, None
+        logits = prior.logits(zero, vector, view.words)
+        return features, zero * prior.zero_weight, logits[:-1], float(logits[-1])
 
     def score(self, vector: NDArray[np.float32], view: TaskView) -> Scored:
         """All that is known of one task."""
-        features, zero = self.zero_shot(vector, view.bm25)
+        features, zero, logits, nobody = self.offsets(vector, view)
         taught = self.taught
         zero = zero * taught.share
-        logits = zero + taught.head.logits(vector, view.words)
+        logits = logits * taught.share + taught.head.logits(vector, view.words)
         if taught.neighbours is not None:
             logits += taught.neighbours.scores(vector)
         closeness = float(taught.centroids.dot(vector).max()) if len(taught.centroids) else 0.0
-        return Scored(features, zero, logits, closeness)
+        return Scored(features, zero, logits, closeness, nobody)
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Everything built, as arrays: what `from_arrays` takes."""
+        """Everything built but for a prior, as arrays: what `from_arrays` takes."""
         taught = self.taught
         head, near, calibration = taught.head, taught.neighbours, taught.calibration
         return {
@@ -166,9 +171,19 @@ class Scorer:
         }
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]], stage: Stage, adapter: Adapter) -> Scorer:
-        """A scorer that was built before."""
+    def from_arrays(
+        cls, arrays: Mapping[str, NDArray[np.generic]], stage: Stage, adapter: Adapter, prior: Prior | None = None
+    ) -> Scorer:
+        """A scorer that was built before.
+
+        Args:
+            prior: what it was built upon, which `arrays` leaves out.
+        """
         cards: Vectors = arrays["cards"].astype(np.float32)
+        prior = prior or Prior.from_arrays(arrays)
+        if "head" not in arrays and prior is not None:  # nothing was learnt on top of it yet
+            blank = Taught.uncalibrated(Head.blank(cards.shape[1], len(cards)), prior)
+            return cls(AgentVectors(cards, arrays["names"].astype(np.float32), adapter), blank, stage, adapter)
         idf = dict(zip(arrays["terms"].tolist(), arrays["idf"].tolist(), strict=True))
         head = Head(arrays["head"].astype(np.float32), HashedTfidf(idf, int(arrays["width"].item())))
         neighbours = None
@@ -182,6 +197,7 @@ class Scorer:
             neighbours,
             arrays["centroids"].astype(np.float32),
             Calibration(*measured) if measured else None,
+            prior,
         )
         return cls(AgentVectors(cards, arrays["names"].astype(np.float32), adapter), taught, stage, adapter)
 

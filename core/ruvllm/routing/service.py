@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from ruvllm.agents.catalog import unique
@@ -11,6 +11,7 @@ from ruvllm.config import Config
 from ruvllm.encoders.protocol import Pause, no_pause, pause
 from ruvllm.errors import InputError, unknown
 from ruvllm.routing.encoders import EncoderSet
+from ruvllm.routing.extend import moved_prior
 from ruvllm.routing.prebuilt import PrebuiltScorers, RouterArtifacts
 from ruvllm.routing.router import Router, SharedModel, Votes, checked_text
 from ruvllm.routing.stored import CachedScorers, load_scorers, save_scorers
@@ -40,7 +41,7 @@ class RoutingService:
         artifacts: what comes with ruvllm: the built-in agents' scorers.
         store: where feedback is stored, and scorers that were fitted to it.
         agents: the first set.
-        config: `router.tier_model` names the tier of a task; `learning.near_duplicates`.
+        config: `router` names what decides, and what names the tier of a task; `learning.near_duplicates`.
         votes: of outcomes of similar tasks; None where nobody votes.
         shared: gives what others' feedback taught, where it was pulled.
 
@@ -211,15 +212,21 @@ class RoutingService:
 
     def _router_for(self, agents: Sequence[Agent]) -> Router:
         """A router with what is prebuilt or stored of these agents."""
-        encoders, chosen = self.encoders, unique(agents)
-        prebuilt = None
+        encoders, chosen, prebuilt = self.encoders, unique(agents), None
+        if self._config.router.strategy != "hybrid":
+            bare = [replace(agent, examples=()) for agent in chosen]
+            mode = "static" if self._config.router.strategy == "keywords" else encoders.mode
+            weights = encoders.weights.only(self._config.router.strategy)
+            return Router(bare, encoders.static, encoders.contextual, weights, mode=mode)
         if encoders.custom is None:
             prebuilt = self._artifacts.scorers(agents, encoders.prebuilt, encoders.weights)
         host, names = self._artifacts.host, [one.name for one in (encoders.static, encoders.contextual) if one]
         cached = CachedScorers(host.cache if encoders.custom is None else None, chosen, encoders.weights, names)
         if prebuilt is None and (found := cached.load()):
             prebuilt = PrebuiltScorers(chosen, found)
-        stored = load_scorers(self._store, chosen, self.feedback_for(chosen), encoders.weights)
+        bases = prebuilt.bases(chosen, names) if prebuilt else {}
+        priors = {name: moved_prior(basis.scorer.taught.prior, basis.moves) for name, basis in bases.items()}
+        stored = load_scorers(self._store, chosen, self.feedback_for(chosen), encoders.weights, priors)
         if stored:
             before = prebuilt.scorers if prebuilt and prebuilt.agents == chosen else {}
             prebuilt = PrebuiltScorers(chosen, before | {name: scorer for name, (scorer, _) in stored.items()})

@@ -16,6 +16,7 @@ from ruvllm.artifacts.host import load_npz
 from ruvllm.disk_cache import DiskCache
 from ruvllm.errors import RuvllmError, StoreError
 from ruvllm.routing.fusion import RouterWeights
+from ruvllm.routing.head import Prior
 from ruvllm.routing.scorer import Scorer
 from ruvllm.state.names import scorer_name
 from ruvllm.state.packing import Spec, pack, unpack
@@ -66,7 +67,7 @@ def save_scorers(
 
         def dump(name: str = name, scorer: Scorer = scorer, seen: int = seen) -> bytes:
             arrays = {key: _plain(value) for key, value in scorer.arrays().items() if value.size}
-            arrays["print"] = _print(agents, told[:seen], weights, name)
+            arrays["print"] = _print(agents, told[:seen], weights, name, scorer.taught.prior)
             arrays["told"] = np.array(seen, np.int64)
             return pack(arrays, scorer_name(name))
 
@@ -74,12 +75,16 @@ def save_scorers(
 
 
 def load_scorers(
-    store: Store, agents: Sequence[Agent], told: Sequence[Feedback], weights: RouterWeights
+    store: Store,
+    agents: Sequence[Agent],
+    told: Sequence[Feedback],
+    weights: RouterWeights,
+    priors: Mapping[str, Prior | None] | None = None,
 ) -> dict[str, tuple[Scorer, int]]:
     """Scorers that were kept for exactly these agents, these weights and the beginning of this feedback.
 
-    What is damaged, of another encoder's vectors, or was learnt from feedback that has been undone since, is left
-    aside: it is learnt again.
+    What is damaged, of another encoder's vectors, built upon another one of `priors` (by encoder name), or was learnt
+    from feedback that has been undone since, is left aside: it is learnt again.
     """
     found = {}
     for name, stage in weights.stages.items():
@@ -90,10 +95,11 @@ def load_scorers(
             continue
         if arrays is not None and _fits(arrays := _whole(arrays), agents, told):
             seen = int(arrays["told"].item())
-            if not np.array_equal(arrays["print"], _print(agents, told[:seen], weights, name)):
+            prior = (priors or {}).get(name)
+            if not np.array_equal(arrays["print"], _print(agents, told[:seen], weights, name, prior)):
                 continue
             try:
-                scorer = Scorer.from_arrays(arrays, stage, weights.adapter)
+                scorer = Scorer.from_arrays(arrays, stage, weights.adapter, prior)
             except (RuvllmError, ValueError, TypeError, KeyError):
                 continue
             found[name] = scorer, seen
@@ -126,13 +132,15 @@ def _fits(arrays: Mapping[str, NDArray[Any]], agents: Sequence[Agent], told: Seq
     )
 
 
-def _print(agents: Sequence[Agent], told: Sequence[Feedback], weights: RouterWeights, name: str) -> NDArray[np.uint8]:
+def _print(
+    agents: Sequence[Agent], told: Sequence[Feedback], weights: RouterWeights, name: str, prior: Prior | None = None
+) -> NDArray[np.uint8]:
     """A digest of all that a scorer is taught by, and of the weights, which are trained anew for other vectors."""
     known = [(a.name, a.description, list(a.keywords), list(a.examples)) for a in agents]
     digest = sha256(json.dumps([known, [astuple(feedback) for feedback in told]]).encode())
     adapter = weights.adapter
     parts = (adapter.query_down, adapter.query_up, adapter.card_down, adapter.card_up, weights.stages[name].weights)
-    for part in parts:
+    for part in (*parts, *(() if prior is None else (prior.head.weights, prior.zero_weight))):
         digest.update(np.ascontiguousarray(part, "<f4").tobytes())
     return np.frombuffer(digest.digest(), np.uint8)
 

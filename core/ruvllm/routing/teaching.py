@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +10,9 @@ from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Pause, Vectors, no_pause, unit_rows
 from ruvllm.routing.calibration import Calibration, fit_temperature
-from ruvllm.routing.head import MOST, Design, Examples, Head, Neighbours
+from ruvllm.routing.head import MOST, Design, Examples, Head, Neighbours, Prior
 
-__all__ = ["FOLDS", "Fold", "Taught", "centroids_of", "enough", "folds_of", "teach"]
+__all__ = ["FOLDS", "Fold", "Taught", "best_share", "centroids_of", "enough", "folds_of", "teach"]
 
 # From how many examples on (a mean of 3 an agent, and 30 in all) held-out ones calibrate better than margins do.
 _ENOUGH_EACH, _ENOUGH_IN_ALL = 3, 30
@@ -32,6 +33,7 @@ class Taught:
         centroids: float32 (taught agents, dim), unit rows; empty where the examples are too few to calibrate with.
         calibration: measured on held-out examples; None where they are too few, and then the margins must tell
             how sure to be (see `judge`).
+        prior: what stands below all this, fixed, where the set came with it.
     """
 
     head: Head
@@ -39,11 +41,12 @@ class Taught:
     neighbours: Neighbours | None
     centroids: NDArray[np.float32]
     calibration: Calibration | None
+    prior: Prior | None = None
 
     @classmethod
-    def uncalibrated(cls, head: Head) -> Taught:
+    def uncalibrated(cls, head: Head, prior: Prior | None = None) -> Taught:
         """A head alone."""
-        return cls(head, np.float32(1), None, np.zeros((0, head.dim), np.float32), None)
+        return cls(head, np.float32(1), None, np.zeros((0, head.dim), np.float32), None, prior)
 
 
 class Fold:
@@ -62,11 +65,9 @@ class Fold:
 
 
 async def teach(examples: Examples, *, neighbours: bool, pause: Pause = no_pause) -> Taught:
-    """Choose the share, calibrate on held-out examples, fit the head on all.
+    """Choose the share, calibrate on held-out examples, fit the head on all; `pause` is awaited between steps.
 
-    Args:
-        neighbours: whether scores from the nearest examples may be added; they cost time at every task.
-        pause: awaited between steps.
+    `neighbours`: whether scores from the nearest examples may be added; they cost time at every task.
     """
     if not enough(examples):
         return Taught.uncalibrated(await Design(examples).fit(pause))
@@ -98,20 +99,20 @@ async def _held_out(examples: Examples, pause: Pause) -> tuple[float, NDArray[np
     """
     fold = folds_of(len(examples))
     taken = range(1 if len(examples) > _MANY else FOLDS)
-    share, tried = await _best_share(examples, [fold == k for k in taken[:_TRIALS]], pause)
+    outs = [fold == k for k in taken[:_TRIALS]]
+    labels = np.concatenate([examples.labels[out] for out in outs])
+    share, tried = await best_share([Fold(examples, out) for out in outs], labels, _SHARES, pause)
     rest = [await Fold(examples, fold == k).logits(share, pause) for k in taken[_TRIALS:]]
     rows = np.concatenate([np.flatnonzero(fold == k) for k in taken])
     return share, np.concatenate([tried, *rest]), rows
 
 
-async def _best_share(
-    examples: Examples, outs: list[NDArray[np.bool_]], pause: Pause
+async def best_share(
+    folds: Sequence[Fold], labels: NDArray[np.int64], shares: Sequence[float], pause: Pause
 ) -> tuple[float, NDArray[np.float32]]:
-    """(the share that held-out examples like best, their logits under it): down from the whole until it gets worse."""
-    folds = [Fold(examples, out) for out in outs]
-    labels = np.concatenate([examples.labels[out] for out in outs])
-    best, share, kept = np.inf, _SHARES[0], np.zeros((0, 0), np.float32)
-    for lower in _SHARES:
+    """(the share that held-out examples like best, their logits under it): down the shares until it gets worse."""
+    best, share, kept = np.inf, shares[0], np.zeros((0, 0), np.float32)
+    for lower in shares:
         logits = np.concatenate([await fold.logits(lower, pause) for fold in folds])
         loss = fit_temperature(logits, labels)[1]
         if loss >= best:

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Encoder, Pause, Vectors, no_pause
-from ruvllm.routing.calibration import Calibration, fit_temperature, softmax
+from ruvllm.routing.calibration import Calibration, softmax
 from ruvllm.routing.fusion import RouterWeights
 from ruvllm.routing.head import MOST, Design, Examples, Neighbours
+from ruvllm.routing.reading import Reader
 from ruvllm.routing.scorer import Basis, Scored, Scorer, TaskView
-from ruvllm.routing.teaching import Fold, Taught, centroids_of, enough, folds_of
+from ruvllm.routing.teaching import Fold, Taught, best_share, centroids_of, enough, folds_of
 from ruvllm.text.lexical import Bm25, content, stems
 from ruvllm.types import Agent, Feedback
 
@@ -29,12 +30,7 @@ _CELLS = 1 << 21  # cosines at a time
 
 
 async def trusted(
-    vectors: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    agents: int,
-    *,
-    first: int = 0,
-    pause: Pause = no_pause,
+    vectors: NDArray[np.float32], labels: NDArray[np.int64], agents: int, *, first: int = 0, pause: Pause = no_pause
 ) -> NDArray[np.float32]:
     """How much labelled texts should count: float32 (n - first,), 1 or nearly nothing.
 
@@ -141,7 +137,8 @@ class Lessons:
 
     async def _refitted(self, before: Taught, every: Examples, pause: Pause) -> Taught:
         taught = before
-        if enough(every) and (before.calibration is None or len(every) >= _GROWN * self._chosen):
+        choose = before.prior is None and enough(every)  # a prior knows the examples: they would flatter it
+        if choose and (before.calibration is None or len(every) >= _GROWN * self._chosen):
             taught = await self._chosen_again(before, every, pause)
             self._chosen = len(every)
         elif len(self._recent) >= _TELLING:
@@ -159,27 +156,14 @@ class Lessons:
         """The share, the neighbours' weight and the calibration that one fifth, held out, likes best."""
         fold = folds_of(len(every))
         out, held = Fold(every, fold == 0), np.flatnonzero(fold == 0)
-        share, logits = await _best_share(out, every.labels[held], float(before.share), pause)
+        shares = [share for share in _SHARES if share <= float(before.share) + 1e-6]
+        share, logits = await best_share([out], every.labels[held], shares, pause)
         near = None
         if self._neighbours and len(every) <= MOST:
             near, logits = _neighbours(every, 1.0).weighed(logits, held, fold)
         closeness = centroids_of(every)[1][held]
         calibration = Calibration.measure(logits, every.labels[held], closeness)
         return replace(before, share=np.float32(share), neighbours=near, calibration=calibration)
-
-
-async def _best_share(
-    fold: Fold, labels: NDArray[np.int64], start: float, pause: Pause
-) -> tuple[float, NDArray[np.float32]]:
-    """(the share that held-out examples like best, their logits under it): down from `start` until it gets worse."""
-    best, share, kept = np.inf, start, np.zeros((0, 0), np.float32)
-    for lower in (value for value in _SHARES if value <= start + 1e-6):
-        logits = await fold.logits(lower, pause)
-        loss = fit_temperature(logits, labels)[1]
-        if loss >= best:
-            break
-        best, share, kept = loss, lower, logits
-    return share, kept
 
 
 def _contradicts(scorer: Scorer, scored: Scored, label: int) -> bool:
@@ -197,7 +181,7 @@ async def _joined(scorer: Scorer, examples: Examples, lessons: Sequence[Lesson],
     if lessons:
         zero = list[Vectors]()
         for i, lesson in enumerate(lessons):
-            zero.append(scorer.zero_shot(lesson.vector, lesson.view.bm25)[1])
+            zero.append(scorer.offsets(lesson.vector, lesson.view)[2])
             if i % _SLICE == 0:
                 await pause()
         own, agents = len(examples), examples.offsets.shape[1]
@@ -234,6 +218,7 @@ class Learner:
         bases: by encoder name, what was built before for nearly these agents.
         seen: by encoder name, how much of the feedback to come is in there already.
         built: is given a scorer that was built from nothing, and gives the one to use.
+        reader: of feedback, as tasks are read.
     """
 
     def __init__(
@@ -245,8 +230,9 @@ class Learner:
         bases: Mapping[str, Basis],
         seen: Mapping[str, int] | None = None,
         built: Callable[[str, Scorer], Scorer] | None = None,
+        reader: Reader | None = None,
     ) -> None:
-        self._built = built
+        self._built, self._reader = built, reader
         self.agents, self._lexicon, self._weights = agents, lexicon, weights
         self._encoders, self._bases = encoders, bases
         self._number = {agent.name: i for i, agent in enumerate(agents)}
@@ -282,10 +268,9 @@ class Learner:
             await self._catch_up(name)
 
     async def review(self, pause: Pause = no_pause) -> None:
-        """Fit what was learnt once more, from all examples and feedback.
+        """Fit what was learnt once more, from all examples and feedback; `pause` is awaited between slices of it.
 
-        Args:
-            pause: awaited between slices of the work; what is told meanwhile is taken in by the old and the new.
+        What is told meanwhile is taken in by the old and the new.
         """
         for name in list(self.scorers):
             scorer = await self.scorer(name)
@@ -326,10 +311,11 @@ class Learner:
         lessons = list[Lesson]()
         for first in range(0, len(told), _SLICE):
             some = told[first : first + _SLICE]
-            vectors = await self._encoders[name].encode([feedback.text for feedback in some])
+            texts = [f.text if self._reader is None else self._reader.read(f.text).text for f in some]
+            vectors = await self._encoders[name].encode(texts)
             lessons += [
-                Lesson(vector, self.view(f.text), self._number[f.agent], f.weight, f.right)
-                for f, vector in zip(some, vectors, strict=True)
+                Lesson(vector, self.view(text), self._number[f.agent], f.weight, f.right)
+                for f, text, vector in zip(some, texts, vectors, strict=True)
             ]
             await pause()
         return lessons

@@ -42,69 +42,12 @@ class Memo(dict[str, V]):
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _WORD = re.compile(r"[^\W_]+[+#]*")
 _SUFFIXES = ("ations", "ation", "ings", "ing", "ers", "er", "ies", "ied", "ed", "es", "s", "ly", "e")
-_STOP = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "and",
-        "or",
-        "of",
-        "to",
-        "in",
-        "for",
-        "on",
-        "with",
-        "is",
-        "are",
-        "be",
-        "this",
-        "that",
-        "it",
-        "i",
-        "you",
-        "my",
-        "we",
-        "our",
-        "your",
-        "can",
-        "help",
-        "me",
-        "need",
-        "want",
-        "how",
-        "what",
-        "when",
-        "do",
-        "does",
-        "have",
-        "has",
-        "from",
-        "at",
-        "as",
-        "by",
-        "if",
-        "use",
-        "used",
-        "should",
-        "not",
-        "all",
-        "any",
-        "will",
-        "please",
-        "could",
-        "would",
-        "let",
-        "us",
-        "into",
-        "about",
-        "there",
-        "some",
-        "so",
-        "just",
-        "agent",
-    ]
+_STOP_WORDS = (
+    "a an the and or of to in for on with is are be this that it i you my we our your can help me need want "
+    "how what when do does have has from at as by if use used should not all any will please could would let "
+    "us into about there some so just agent"
 )
+_STOP = frozenset(_STOP_WORDS.split())
 _MOST_WORDS = 50_000  # whose stems and hashes are remembered
 _MOST_ROWS = 1_500  # of terms, one number a document, that are remembered
 MAX_CHARS = 20_000  # lexical evidence past this is noise, and a megabyte of text must stay cheap
@@ -240,7 +183,7 @@ class HashedTfidf:
     def sparse(self, words: Sequence[str]) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
         """(buckets, values) of one text, its values of unit L2 norm; a repeated term's bucket comes again."""
         idf, width = self.idf, self.width
-        terms = [term for term in _term_hashes(words) if term in idf]
+        terms = [term for term in _term_hashes(words) if term in idf] if idf else ()
         if not terms:
             return _NO_TERMS
         values = [idf[term] if term >> 31 else -idf[term] for term in terms]

@@ -39,24 +39,8 @@ _METHODS = frozenset((
     "rsplit", "rstrip", "split", "splitlines", "startswith", "strip", "swapcase", "title", "upper", "values",
 ))  # fmt: skip
 _DATA = (str, bytes, int, float, complex, list, tuple, dict, set, frozenset, range, MappingView, type(None))
-_EQUAL = (
-    "!=",
-    "<",
-    "<=",
-    "==",
-    ">",
-    ">=",
-    "eq",
-    "equalto",
-    "ge",
-    "greaterthan",
-    "gt",
-    "in",
-    "le",
-    "lessthan",
-    "lt",
-    "ne",
-)
+_EQUAL = ("!=", "<", "<=", "==", ">", ">=", "eq", "equalto", "ge", "greaterthan", "gt", "in", "le", "lessthan", "lt",
+          "ne")  # fmt: skip
 _WIDE = re.compile(r"%(?:\(|[^a-zA-Z%]*(?:\*|\d{3}))")  # a width of "%" formats, or what could hide one
 _NESTED = re.compile(r"\{[^{}]*[:{]")  # and of "{}" formats
 

@@ -1,0 +1,183 @@
+"""A task as it is meant: slips of the keyboard mended, the commonest words of other languages put into English."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Container, Iterable, Sequence
+from functools import cache
+from importlib import resources
+from typing import NamedTuple
+
+from ruvllm.agents.catalog import spoken_name
+from ruvllm.sizing.tiers import CONFIRM_FROM, USE_ABOVE
+from ruvllm.text.lexical import spoken
+from ruvllm.types import Agent
+
+__all__ = ["LONG", "Reader", "Reading", "asks", "passages"]
+
+LONG = 2_000  # characters; a longer text is read for the passage that asks
+_MOST, _LONGEST, _SHORTEST = 2_000, 600, 8  # passages that are looked at, and characters of one
+_SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n")
+_OFTEN = 3  # times that a line stands, digits aside, from which it belongs to a list and asks nothing
+_DIGITS, _WORD = re.compile(r"\d+"), re.compile(r"[^\W\d_]+")
+_SLIP = re.compile(r"(?<![\w/.\\@-])[A-Za-z]{4,20}(?![\w/\\@(])")  # no paths, no calls
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_SHORT = 4  # letters, up to which many words are one letter away from others
+_ENDINGS = ("s", "r", "d", "ed", "er", "ers", "ing", "ly", "y", "n", "able")
+_FOREIGN = 0.3  # of the letters, as a fraction, that are of no Latin alphabet
+_SCRIPTS = {"ja": ("\u3040", "\u30ff"), "ko": ("\uac00", "\ud7af"), "zh": ("\u4e00", "\u9fff")}
+_SCRIPTS |= {"ru": ("\u0400", "\u04ff"), "hi": ("\u0900", "\u097f")}
+_UNSPACED = ("zh", "ja", "ko", "hi")  # without spaces, or with letters that end a word for `re`
+_TRANSLATED = 0.5  # of a foreign task's words, as a fraction, that are known, from which it may be confirmed
+
+
+class Reading(NamedTuple):
+    """A task as it was understood: what encoders and words are to be read of, and how sure a decision may be."""
+
+    text: str
+    most: float = 1.0
+
+
+def passages(text: str) -> list[str]:
+    """The sentences and lines of a long text, each once: the first two and the last two first, at most 2,000 in all."""
+    found: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for part in _SENTENCE.split(text):
+        part = " ".join(part[:_LONGEST].split())
+        if len(part) >= _SHORTEST:
+            shape = _DIGITS.sub("0", part.lower())
+            counts[shape] += 1
+            found.setdefault(shape, part)
+    every = [part for shape, part in found.items() if counts[shape] < _OFTEN] or list(found.values())
+    rest = every[2:-2]
+    return [*every[:2], *every[2:][:-3:-1], *rest[:: len(rest) // _MOST + 1]]
+
+
+def asks(text: str) -> bool:
+    """Whether a sentence looks like an order or a question."""
+    words = [word for word in spoken(text) if word not in _languages().polite][:1]
+    return text.endswith("?") or not _languages().orders.isdisjoint(words)
+
+
+class _Languages(NamedTuple):
+    common: frozenset[str]  # words of English that other languages have too
+    polite: frozenset[str]  # words before an order
+    orders: frozenset[str]  # English words for what developers ask for
+    telling: dict[str, list[str]]  # by word, the languages that it tells; none of English
+    function: dict[str, frozenset[str]]  # words of a language that say nothing of a task
+    english: dict[str, dict[str, str]]  # by language, words with their English
+
+
+@cache
+def _languages() -> _Languages:
+    data = tomllib.loads((resources.files("ruvllm.routing") / "languages.toml").read_text("utf-8"))
+    common, polite = (frozenset(words.split()) for words in data.pop("en").values())
+    function = {name: frozenset(rows.get("function", "").split()) for name, rows in data.items()}
+    english = {name: dict(pair.split("=") for pair in rows["words"].split("; ")) for name, rows in data.items()}
+    telling: dict[str, list[str]] = {}
+    for name in data:
+        for word in (function[name] | english[name].keys()) - common:
+            telling.setdefault(word, []).append(name)
+    orders = frozenset(word for words in english.values() for phrase in words.values() for word in phrase.split()[:1])
+    return _Languages(common, polite, orders, telling, function, english)
+
+
+class Reader:
+    """Reads tasks for a set of agents.
+
+    Args:
+        agents: whose words a slip is mended towards.
+        vocabulary: whole words that are none.
+    """
+
+    def __init__(self, agents: Sequence[Agent], vocabulary: Container[str]) -> None:
+        self._agents, self._vocabulary = agents, vocabulary
+        self._words: Counter[str] | None = None
+        self._mended: dict[str, str] = {}
+
+    def read(self, text: str) -> Reading:
+        """Nearly every text comes back as it is; slips and languages are looked for in its first 2,000 characters."""
+        head = text[:LONG]
+        words = _WORD.findall(head.lower())
+        language = _language(head, words)
+        if language is not None:
+            return _translated(text, language)
+        if all(word in self._vocabulary for word in words):
+            return Reading(text)
+        return Reading(_SLIP.sub(lambda match: self._mend(match[0]), head) + text[LONG:])
+
+    def _mend(self, word: str) -> str:
+        low = word.lower()
+        if low in self._vocabulary:
+            return word
+        if low not in self._mended:
+            if len(self._mended) >= LONG:
+                self._mended.clear()
+            self._mended[low] = self._nearest(low)
+        return self._mended[low] if self._mended[low] != low else word
+
+    def _nearest(self, word: str) -> str:
+        """The commonest word of the agents that is one slip away; the word itself where it is one, or there is none."""
+        if self._words is None:
+            self._words = _words_of(self._agents)
+        words = self._words
+        if word in words:
+            return word
+        swaps = [word[:i] + word[i + 1] + word[i] + word[i + 2 :] for i in range(len(word) - 1)]
+        found = [one for one in swaps if words[one] > 1]
+        inflected = any(word.endswith(end) and word[: -len(end)] in self._vocabulary for end in _ENDINGS)
+        if not found and len(word) > _SHORT and not inflected:
+            found = [one for one in _one_letter_away(word) if words[one] > 1]
+        return max(found, key=lambda one: (one[0] == word[0], words[one])) if found else word
+
+
+def _one_letter_away(word: str) -> Iterable[str]:
+    places = [(word[:i], word[i:]) for i in range(len(word) + 1)]
+    return (head + new + tail[left:] for head, tail in places for new in ("", *_LETTERS) for left in (0, 1))
+
+
+def _words_of(agents: Sequence[Agent]) -> Counter[str]:
+    """How often each word stands in what agents say and in orders; what one example says once may be a slip itself."""
+    counts = Counter(word for agent in agents for text in agent.examples for word in spoken(text))
+    for agent in agents:
+        counts.update(2 * spoken(" ".join((spoken_name(agent.name), agent.description, *agent.keywords))))
+    for words in _languages().english.values():
+        counts.update(word for phrase in words.values() for word in phrase.split())
+    return Counter({word: count for word, count in counts.items() if len(word) >= _SHORT})
+
+
+def _language(text: str, words: Sequence[str]) -> str | None:
+    """Which other language a text of these words is in, "" for one that is not known; None for English."""
+    if not text.isascii():
+        letters = [char for char in text if char.isalpha()]
+        if sum(char > "\u024f" for char in letters) > _FOREIGN * len(letters):
+            return next((name for name, (low, high) in _SCRIPTS.items() if any(low <= c <= high for c in letters)), "")
+    languages = _languages()
+    if languages.telling.keys().isdisjoint(words):
+        return None
+    said = Counter(name for word in words for name in languages.telling.get(word, ()))
+    (best, most), *_ = said.most_common(1)
+    english, function = languages.english[best], languages.function[best]
+    ours = sum(word in languages.common and word not in function and word not in english for word in words)
+    clear = most > 1 or any(word in english or not word.isascii() for word in words)
+    return best if clear and most >= ours else None
+
+
+def _translated(text: str, language: str) -> Reading:
+    """With the words that are known in English; never sure enough to be used without asking."""
+    words = _languages().english.get(language, {})
+    if language in _UNSPACED:
+        found = [word for word in sorted(words, key=len, reverse=True) if word in text]
+        for word in found:
+            text = text.replace(word, f" {words[word]} ")
+        covered = len(found) / 2
+    else:
+        function = _languages().function.get(language, frozenset())
+        parts = re.split(r"(\W+)", text)
+        meant = [part.lower() for part in parts[::2] if len(part) > 2 and part.lower() not in function]
+        covered = sum(word in words for word in meant) / max(len(meant), 1)
+        parts[::2] = [words.get(part.lower(), part) for part in parts[::2]]
+        text = "".join(parts)
+    return Reading(text, (USE_ABOVE if covered >= _TRANSLATED else CONFIRM_FROM) - 1e-3)

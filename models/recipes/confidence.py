@@ -1,0 +1,175 @@
+"""How sure a zero-shot decision may be: fitted on collections of agents that no encoder or adapter has seen.
+
+Collections are weighed by the root of their prompts, and drawn subsets of their agents stand beside them, so that the
+weights hold for sets of any size. Left out one by one they show what the confidence is worth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recipes.common import encode, load, read_json, save, static
+from recipes.fits import fit_logistic
+from recipes.tasks import traps
+from ruvllm.agents.catalog import card, spoken_name
+from ruvllm.encoders.families import FAMILIES, Family
+from ruvllm.encoders.protocol import unit_rows
+from ruvllm.routing.calibration import confidence_row, ece, logistic, scope_row, softmax
+from ruvllm.routing.fusion import AgentVectors, RouterWeights, lexicon
+from ruvllm.text.lexical import content, stems
+from ruvllm.types import Agent
+
+__all__ = ["fit"]
+
+Floats = NDArray[np.float32]
+
+_LEAST, _MOST = 8, 400  # prompts of a collection
+# Near twins of each other or of training data, assistants of any subject, and prompts that do not tell their agent.
+_NOT = (
+    *("openclaw/skills", "sickn33/antigravity-awesome-skills", "davila7/claude-code-templates"),
+    *("lobehub/lobe-chat-agents", "charleswiltgen/axiom", "JosiahSiegel/claude-plugin-marketplace"),
+    "gkkirsch/gkkirsch-claude-plugins",
+)
+_SHOWN = ("HeshamFS/materials-simulation-skills", "dotnet/skills", "akin-ozer/cc-devops-skills", "ClawBio/ClawBio")
+_SIZES = (5, 12, 30, 100)  # of subsets of a collection's agents
+_ELSEWHERE = 15  # prompts of a subset's agents, to one whose agent is not in it
+_PENALTY, _OUTSIDE_PRIOR = 3e-3, 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class _Set:
+    """Rows of one collection under one encoder: confidence features, whether right, weights, scope features."""
+
+    rows: Floats
+    right: NDArray[np.bool_]
+    weights: Floats
+    scope: Floats
+    outside: Floats
+    whole: int  # of the rows, those among all agents come first
+
+
+def fit(data: Path) -> dict[str, float]:
+    """Write confidence and scope of each router.npz; returns what leaving collections out shows."""
+    sets, found = _collections(data), dict[str, float]()
+    for family in FAMILIES.values():
+        name = family.artifact("router.npz")
+        arrays = load(name)
+        weights = RouterWeights.from_arrays(arrays)
+        for stage in weights.stages:
+            rows = {key: _rows(agents, pairs, stage, family, weights) for key, (agents, pairs) in sets.items()}
+            found |= _left_out(stage, rows)
+            arrays[f"confidence_{stage}"] = _confidence(rows, "")
+            inside = np.concatenate([one.scope for one in rows.values()])
+            outside = np.concatenate([one.outside for one in rows.values()])
+            sizes = len(inside), len(outside)
+            each = np.repeat(np.float32([(1 - _OUTSIDE_PRIOR) / sizes[0], _OUTSIDE_PRIOR / sizes[1]]), sizes)
+            labels = np.repeat([False, True], sizes)
+            arrays[f"scope_{stage}"] = fit_logistic(np.concatenate([inside, outside]), labels, each, penalty=1e-4)
+        save(name, **arrays)
+    return found
+
+
+def _collections(data: Path) -> Mapping[str, tuple[list[Agent], list[tuple[str, int]]]]:
+    """Agents and (prompt, agent's number) by collection."""
+    raw = read_json(data / "agent_prompts_2.json")
+    agents = read_json(data / "agent_prompts.json")["agents"] | raw["agents"]
+    prompts: dict[str, list[tuple[str, str]]] = {}
+    for row in raw["prompts"]:
+        prompts.setdefault(row["collection"], []).append((row["prompt"], row["agent"]))
+    rng, out = np.random.default_rng(0), {}
+    for name, rows in prompts.items():
+        keys = [key for key in raw["collections"][name] if key in agents and agents[key]["name"].strip()]
+        number = {key: i for i, key in enumerate(keys)}
+        pairs = [(text, number[key]) for text, key in rows if key in number and text.strip()]
+        if name not in _NOT and len(pairs) >= _LEAST and len(keys) > 2:
+            pairs = [pairs[i] for i in rng.permutation(len(pairs))[:_MOST]]
+            out[name] = [Agent(agents[key]["name"], agents[key]["description"]) for key in keys], pairs
+    return out
+
+
+def _rows(
+    agents: list[Agent], pairs: list[tuple[str, int]], stage: str, family: Family, weights: RouterWeights
+) -> _Set:
+    def read(texts: list[str]) -> Floats:
+        if stage == "static":
+            return static().encode_now(texts)
+        return unit_rows(
+            encode(texts, family=family).astype(np.float32) @ load(family.artifact("space.npz"))["projection"]
+        )
+
+    rng = np.random.default_rng(0)
+    labels, none = np.array([label for _, label in pairs]), traps(1)
+    none = [none[i] for i in rng.permutation(len(none))[: max(5, len(pairs) // 5)]]
+    texts = [text for text, _ in pairs] + none
+    vectors = read(texts)
+    cards, names = read([card(agent) for agent in agents]), read([spoken_name(agent.name) for agent in agents])
+    words = [content(stems(text)) for text in texts]
+    everyone, out = np.arange(len(agents)), ([], [], [])
+    scope: list[Floats] = []
+    for size in (len(agents), *(size for size in _SIZES if size * 1.5 <= len(agents))):
+        among, asked = everyone, np.arange(len(pairs))
+        if size < len(agents):
+            right = rng.permutation(np.unique(labels))[: max(2, size // 2)]
+            others = rng.permutation(np.setdiff1d(everyone, right))[: size - len(right)]
+            among = np.sort(np.concatenate([right, others]))
+            here = np.isin(labels, among)
+            asked = np.flatnonzero(here)
+            asked = np.append(asked, rng.permutation(np.flatnonzero(~here))[: len(asked) // _ELSEWHERE])
+        else:
+            asked = np.arange(len(texts))
+        index = lexicon([agents[i] for i in among])
+        some = AgentVectors(cards[among], names[among], weights.adapter)
+        for i in asked.tolist():
+            features = weights.stages[stage].features(vectors[i], some, weights.adapter, index.scores(words[i]))
+            if len(among) == len(agents):
+                scope.append(scope_row(features))
+            if i < len(pairs):
+                logits = weights.stages[stage].logits(features)
+                out[0].append(confidence_row(logits, softmax(logits), features))
+                out[1].append(among[logits.argmax()] == labels[i])
+                out[2].append(1.0 if len(among) == len(agents) else 0.5)
+    each = np.float32(out[2])
+    rows = np.stack(scope)
+    return _Set(
+        np.stack(out[0]),
+        np.array(out[1]),
+        each / np.sqrt(each.sum()),
+        rows[: len(pairs)],
+        rows[len(pairs) :],
+        len(pairs),
+    )
+
+
+def _confidence(sets: Mapping[str, _Set], without: str) -> Floats:
+    used = [one for name, one in sets.items() if name != without]
+    rows, right, weights = (np.concatenate([getattr(one, n) for one in used]) for n in ("rows", "right", "weights"))
+    return fit_logistic(rows, right, weights, _PENALTY)
+
+
+def _left_out(stage: str, sets: Mapping[str, _Set]) -> dict[str, float]:
+    """ECE, and how much can be used at a precision of 0.95, of collections that were left out."""
+    found = {}
+    for name in _SHOWN:
+        weights, one = _confidence(sets, name), sets[name]
+        right = one.right[: one.whole]
+        sure = np.array([logistic(row, weights) for row in one.rows[: one.whole]])
+        precision = np.cumsum(right[np.argsort(-sure)]) / np.arange(1, len(sure) + 1)
+        enough = np.flatnonzero(precision >= 0.95)
+        used = sure >= 0.9
+        row = {
+            "top1": right.mean(),
+            "ece": ece(sure, right),
+            "coverage_at_0.9": used.mean(),
+            "precision_at_0.9": right[used].mean() if used.any() else 1.0,
+            "coverage_at_precision_0.95": (enough.max() + 1) / len(sure) if len(enough) else 0.0,
+        }
+        print(
+            f"{stage:8} {name[:24]:24} n={len(sure)} " + "  ".join(f"{k} {v:.3f}" for k, v in row.items()), flush=True
+        )
+        found |= {f"{stage}_{name.partition('/')[0]}_{key}": round(float(value), 4) for key, value in row.items()}
+    return found
