@@ -89,7 +89,7 @@ def judge(
     best = int(logits.argmax()) if candidates is None else int(candidates[logits.argmax()])
     if prior is not None and best in prior.fresh:
         prior = None
-    alone = 0.0 if nobody is None else nobody - energy(logits)
+    alone = 0.0 if prior is None or nobody is None else nobody - energy(logits)
     if prior is not None:
         slope, intercept = prior.scope[int(joint)].tolist()
         outside = sigmoid(slope * alone + intercept)
@@ -104,10 +104,10 @@ def judge(
         probabilities += np.float32(calibration.lapse / len(logits))
     else:
         raw = softmax(logits)
-        row, fitted = confidence_row(logits, raw, features), weights.confidence[stage]
-        if prior is not None:
-            row, fitted = np.append(row, np.float32(alone)), prior.confidence[int(joint)]
-        probabilities = _from_margins(raw, logistic(row, fitted))
+        row = confidence_row(logits, raw, features)
+        fitted = weights.confidence[stage] if prior is None else prior.confidence[int(joint)]
+        score = float(row.dot(fitted[: len(row)])) + alone * float(fitted[-2]) + float(fitted[-1])
+        probabilities = _from_margins(raw, sigmoid(score))
     probabilities *= np.float32(min(1.0, (1 - outside) / (1 - _EVERYDAY_DOUBT)))
     if candidates is not None:
         among, probabilities = probabilities, np.zeros(len(every), np.float32)

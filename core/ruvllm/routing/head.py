@@ -191,7 +191,7 @@ class Head:
 
     def __init__(self, weights: NDArray[np.float32], tfidf: HashedTfidf) -> None:
         self.weights, self.tfidf = weights, tfidf
-        self.dim = len(weights) - tfidf.width
+        self.dim, self.empty = len(weights) - tfidf.width, not weights.any()
 
     @classmethod
     def fit(cls, examples: Examples) -> Head:
@@ -206,6 +206,8 @@ class Head:
 
     def logits(self, vector: NDArray[np.float32], words: Words) -> NDArray[np.float32]:
         """float32 (agents,) to add to the zero-shot logits of one text."""
+        if self.empty:
+            return np.zeros(self.weights.shape[1], np.float32)
         out: NDArray[np.float32] = vector.dot(self.weights[: self.dim])
         buckets, values = self.tfidf.sparse(words)
         if len(buckets):
@@ -237,6 +239,7 @@ class Head:
                 np.add.at(self.weights[:, agent], self.dim + buckets, move * values)
 
     def _admitted(self, words: Words) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        self.empty = False
         self.tfidf.admit(words)
         buckets, values = self.tfidf.sparse(words)
         return buckets, values * _LEXICAL

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import NamedTuple
@@ -92,7 +92,7 @@ class Reader:
         vocabulary: whole words that are none.
     """
 
-    def __init__(self, agents: Sequence[Agent], vocabulary: Container[str]) -> None:
+    def __init__(self, agents: Sequence[Agent], vocabulary: Mapping[str, object]) -> None:
         self._agents, self._vocabulary = agents, vocabulary
         self._words: Counter[str] | None = None
         self._mended: dict[str, str] = {}
@@ -104,7 +104,7 @@ class Reader:
         language = _language(head, words)
         if language is not None:
             return _translated(text, language)
-        if all(word in self._vocabulary for word in words):
+        if self._vocabulary.keys() >= set(words):
             return Reading(text)
         return Reading(_SLIP.sub(lambda match: self._mend(match[0]), head) + text[LONG:])
 

@@ -38,8 +38,7 @@ MODES = CHOICES["encoder"]
 
 _SETTLED = 0.98  # a static answer as sure as this stands: lower is faster, and a little less accurate
 _FEW = 2  # words that say something, below which a task names no object
-_ASKS = 0.25  # how much more an order or a question counts than other sentences of a long text
-_ENDS = 4  # passages at the beginning and the end of a long text
+_ENDS, _ASKS = 4, 0.25  # passages at the ends of a long text; how much more an order or a question counts in it
 _MAX_TEXT = 4_000_000  # characters; past this it is no task but a file
 
 Array = NDArray[np.float32]
