@@ -1,4 +1,4 @@
-"""Claude Code, Codex and the AI SDK act through the server; those not installed are left out (CLAUDE, CODEX, AI_SDK)."""
+"""Claude Code, Codex and the AI SDK act through the server; each is left out where it is missing (by its variable)."""
 
 from __future__ import annotations
 
