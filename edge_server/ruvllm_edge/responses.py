@@ -86,7 +86,7 @@ async def create(edge: Edge, call: Call) -> Any:
     items = [*(earlier.items if earlier else ()), *new]
     if not items:
         raise Problem(400, "there is no input", field="input", fix="give a text, or items")
-    request = chat_request(call.raw, items)
+    request = chat_request(call.raw, items, len(items) - len(new))
     if body.model not in models(edge) and _OPENAIS.match(body.model):
         request.body["model"] = AUTO
     chat = request.body | {"stream_options": {"include_usage": True} if body.stream else None}

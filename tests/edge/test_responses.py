@@ -105,6 +105,9 @@ def test_an_answer_goes_on_from_one_before_and_can_be_forgotten():
         refers = [{"role": "user", "content": ASK}, {"type": "item_reference", "id": second.output[0].id}, output]
         client.responses.create(model="auto", input=refers)
         assert server.requests[-1].body["messages"][1] == {"role": "assistant", "content": "I write."}
+        wrong = [{"type": "computer_call", "call_id": "c"}]
+        with pytest.raises(openai.BadRequestError, match=r"input\[0\].type 'computer_call'"):
+            client.responses.create(model="auto", input=wrong, previous_response_id=second.id)
         with pytest.raises(openai.NotFoundError, match="Item with id"):
             client.responses.create(model="auto", input=[{"id": first.output[0].id}])
 
@@ -302,8 +305,10 @@ def test_whatever_order_an_answer_has_its_events_make_the_response(pieces: list[
 def test_what_programs_put_around_an_ask_is_not_routed():
     around = ("<environment_context>\n  <cwd>/a</cwd>\n</environment_context>", ASK,
               "<turn_aborted>\nby the user\n</turn_aborted>")  # fmt: skip
-    body = chat_request({}, [{"role": "user", "content": [{"type": "input_text", "text": text}]} for text in around])
-    assert question_of(body.body["messages"]) == (ASK, False)
+    items = [{"role": "user", "content": [{"type": "input_text", "text": text}]} for text in around]
+    body = chat_request({"parallel_tool_calls": True}, items).body
+    assert question_of(body["messages"]) == (ASK, False)
+    assert "parallel_tool_calls" not in body
 
 
 def test_a_cut_answer_is_incomplete():
