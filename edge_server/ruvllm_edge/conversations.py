@@ -15,7 +15,8 @@ __all__ = ["Conversations", "StoredResponse", "StoredResponses", "question_of"]
 
 # What agents' programs put around what their user said.
 _HARNESS = re.compile(
-    r"<(system-reminder|environment_context|user_instructions|local-command-stdout|command-name|command-message)>"
+    r"<(system-reminder|environment_context|user_instructions|local-command-stdout|command-name|command-message"
+    r"|INSTRUCTIONS|turn_aborted|user_shell_command|subagent_notification|recommended_plugins)>"
     r".*?</\1>",
     re.DOTALL,
 )
@@ -120,11 +121,13 @@ class StoredResponses:
     def __init__(self, ttl: float, most: int, most_bytes: int, clock: Callable[[], float] = monotonic) -> None:
         self._ttl, self._most, self._most_bytes, self._clock = ttl, most, most_bytes, clock
         self._by_id: OrderedDict[str, StoredResponse] = OrderedDict()
+        self._of_item: dict[str, str] = {}  # the answer that an item is of, by its id
         self._size = 0
 
     def put(self, owner: str, response: Mapping[str, Any], items: Sequence[Mapping[str, Any]], size: int) -> None:
         """Store an answer."""
         self._by_id[response["id"]] = StoredResponse(owner, response, items, size, self._clock() + self._ttl)
+        self._of_item |= {item["id"]: response["id"] for item in response["output"]}
         self._size += size
         while self._by_id:
             name, oldest = next(iter(self._by_id.items()))
@@ -140,6 +143,11 @@ class StoredResponses:
             return None
         return found if found is not None and found.owner == owner else None
 
+    def item(self, owner: str, name: str) -> Mapping[str, Any] | None:
+        """An item of an answer of this owner's; None where there is none, or no more."""
+        found = self.get(owner, self._of_item.get(name, ""))
+        return None if found is None else next(item for item in found.response["output"] if item["id"] == name)
+
     def delete(self, owner: str, name: str) -> bool:
         """Forget one; whether it was there."""
         there = self.get(owner, name) is not None
@@ -148,4 +156,7 @@ class StoredResponses:
         return there
 
     def _drop(self, name: str) -> None:
-        self._size -= self._by_id.pop(name).size
+        found = self._by_id.pop(name)
+        self._size -= found.size
+        for item in found.response["output"]:
+            self._of_item.pop(item["id"], None)

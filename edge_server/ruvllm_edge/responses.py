@@ -81,11 +81,12 @@ async def create(edge: Edge, call: Call) -> Any:
     """
     body: ResponsesBody = call.body
     earlier = _earlier(edge, call)
-    new = [{"role": "user", "content": body.input}] if isinstance(body.input, str) else body.input or []
+    given = [{"role": "user", "content": body.input}] if isinstance(body.input, str) else body.input or []
+    new = [_item(edge, call, item, f"input[{i}]") for i, item in enumerate(given)]
     items = [*(earlier.items if earlier else ()), *new]
     if not items:
         raise Problem(400, "there is no input", field="input", fix="give a text, or items")
-    request = chat_request(call.raw, items)
+    request = chat_request(call.raw, items, len(items) - len(new))
     if body.model not in models(edge) and _OPENAIS.match(body.model):
         request.body["model"] = AUTO
     chat = request.body | {"stream_options": {"include_usage": True} if body.stream else None}
@@ -137,6 +138,18 @@ def _earlier(edge: Edge, call: Call) -> StoredResponse | None:
         message, fix = f"Previous response with id '{name[:100]}' not found.", "send the whole conversation as `input`"
         code = "previous_response_not_found"
         raise Problem(404, message, field="previous_response_id", fix=fix, code=code)
+    return found
+
+
+def _item(edge: Edge, call: Call, item: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """An item of the input, or the one of an earlier answer that it refers to."""
+    name = item.get("id")
+    if item.get("type") != "item_reference" and set(item) != {"id"}:
+        return item
+    found = edge.responses.item(call.key.name, name) if isinstance(name, str) else None
+    if found is None:
+        message, fix = f"Item with id '{str(name)[:100]}' not found.", "send the item itself"
+        raise Problem(404, message, field=where, fix=fix, code="item_not_found")
     return found
 
 

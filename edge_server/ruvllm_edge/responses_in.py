@@ -61,12 +61,13 @@ def _refused(name: str, fix: str = "leave it out") -> Problem:
     return Problem(400, message, field=name, fix=fix, code="unsupported_parameter")
 
 
-def chat_request(body: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> ChatRequest:
+def chat_request(body: Mapping[str, Any], items: Sequence[Mapping[str, Any]], earlier: int = 0) -> ChatRequest:
     """A request of the Responses API as one of chat completions.
 
     Args:
         body: its fields as JSON types.
         items: of the conversation: those of an earlier answer, and `input` as a list.
+        earlier: how many are not of `input`.
 
     Raises:
         Problem: 400, a field, a tool or an item has no counterpart (it is named), or has another shape.
@@ -79,21 +80,21 @@ def chat_request(body: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) ->
             raise _refused(name)
         request.ignored.add(name)
     try:
-        _fill(request, body, items)
+        _fill(request, body, items, earlier)
     except _SHAPES as bad:
         message = f"the request is not as the Responses API has it ({type(bad).__name__})"
         raise Problem(400, message, field="input", fix="see OpenAI's documentation of it") from None
     return request
 
 
-def _fill(request: ChatRequest, body: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> None:
+def _fill(request: ChatRequest, body: Mapping[str, Any], items: Sequence[Mapping[str, Any]], earlier: int) -> None:
     out = request.body
     for theirs, ours in (*((name, name) for name in _PASSED), *_RENAMED):
         if body.get(theirs) is not None:
             out[ours] = body[theirs]
     tools = _listed(body.get("tools"), "tools", request)
     system = [{"role": "system", "content": body["instructions"]}] if body.get("instructions") else []
-    out["messages"] = _joined([*system, *_messages(items, request, tools)])
+    out["messages"] = _joined([*system, *_messages(items, request, tools, -earlier)])
     choice = body.get("tool_choice")
     if isinstance(choice, Mapping) and choice.get("type") == "allowed_tools":
         allowed = {_name(tool) for tool in choice["tools"]}
@@ -101,6 +102,8 @@ def _fill(request: ChatRequest, body: Mapping[str, Any], items: Sequence[Mapping
         choice = choice.get("mode") or "auto"
     if tools:
         out["tools"] = tools
+    else:
+        out.pop("parallel_tool_calls", None)  # which OpenAI's own chat completions take with tools alone
     if choice is not None and (tools or choice != "auto"):
         out["tool_choice"] = _choice(choice)
     reasoning, text = body.get("reasoning") or {}, body.get("text") or {}
@@ -175,11 +178,11 @@ def _one_text(tool: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _messages(
-    items: Sequence[Mapping[str, Any]], request: ChatRequest, tools: list[dict[str, Any]]
+    items: Sequence[Mapping[str, Any]], request: ChatRequest, tools: list[dict[str, Any]], first: int
 ) -> Iterable[dict[str, Any]]:
     """The items as messages; tools that a search found are added to `tools`."""
     seen = list[dict[str, Any]]()  # parts of outputs of tools that are no text: they follow as a user's message
-    for i, item in enumerate(items):
+    for i, item in enumerate(items, first):
         where, kind = f"input[{i}]", item.get("type") or "message"
         if kind == "reasoning":  # what it thought then is another server's, and encrypted
             continue

@@ -1,4 +1,4 @@
-"""Claude Code and Codex, headless, act through the server; what is not installed is left out (CLAUDE, CODEX: paths)."""
+"""Claude Code, Codex and the AI SDK act through the server; each is left out where it is missing (by its variable)."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from ruvllm.config import Config
 
 CLAUDE = os.environ.get("CLAUDE") or shutil.which("claude")
 CODEX = os.environ.get("CODEX") or shutil.which("codex")
+AI_SDK = os.environ.get("AI_SDK")  # a folder with node_modules
 NOTE = "ruvllm was here\n"
 
 
@@ -134,3 +135,31 @@ def test_codex_writes_a_file_through_the_server(kind: str, model: str, tool: str
     assert (work / "note.txt").read_text() == NOTE
     assert "Done." in done.stdout
     assert "call_1" in json.dumps(turns[-1])  # what the tool gave came back
+
+
+PAGE = """
+import { streamText, tool, stepCountIs } from 'ai'
+import { createOpenAI } from '@ai-sdk/openai'
+import { z } from 'zod'
+const model = createOpenAI({ baseURL: process.argv[1], apiKey: '-' })('auto')
+const inputSchema = z.object({ text: z.string() })
+const write = tool({ description: 'writes', inputSchema, execute: async ({ text }) => console.log('wrote', text) })
+const answer = streamText({ model, prompt: 'Write the note', tools: { write }, stopWhen: stepCountIs(2) })
+console.log(await answer.text, (await answer.steps).length)
+"""
+
+
+@pytest.mark.skipif(
+    AI_SDK is None, reason="the AI SDK is not installed: npm i ai @ai-sdk/openai zod, AI_SDK=its folder"
+)
+@pytest.mark.parametrize("kind", ["anthropic", "openai"])
+def test_the_ai_sdk_calls_its_tool_through_the_server(kind: str):
+    """It sends the second request with references to the items of the first answer."""
+    held, behave = scripted(kind, "write", {"text": NOTE})
+    with llm_server(behave) as server:
+        held.append(server)
+        config = Config.from_dict({"inference": {"tiers": {"small": {"kind": kind, "url": server.url, "model": "up"}}}})
+        with serving(RuvLLM(encoder="static", config=config)) as edge:
+            command = ["node", "--input-type=module", "-e", PAGE, f"{edge.url}/v1"]
+            done = subprocess.run(command, cwd=AI_SDK, capture_output=True, text=True, timeout=180)
+    assert (done.stdout.split("\n"), done.stderr) == ([f"wrote {NOTE}".strip(), "", "Done. 2", ""], "")

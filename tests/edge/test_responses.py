@@ -16,7 +16,7 @@ from test_backends import llm_server
 from test_tools import ASK, CALL, SERVED, WHOLE, before
 
 from ruvllm import RuvLLM
-from ruvllm_edge.conversations import StoredResponses
+from ruvllm_edge.conversations import StoredResponses, question_of
 from ruvllm_edge.problems import Problem
 from ruvllm_edge.responses_in import Tool, chat_request
 from ruvllm_edge.responses_out import ResponseWriter
@@ -102,6 +102,14 @@ def test_an_answer_goes_on_from_one_before_and_can_be_forgotten():
                 client.responses.create(model="auto", input="go on", previous_response_id=lost)
             assert (caught.value.code, caught.value.param) == ("previous_response_not_found", "previous_response_id")
         client.responses.create(model="auto", input="go on", previous_response_id=second.id)  # it has all of it
+        refers = [{"role": "user", "content": ASK}, {"type": "item_reference", "id": second.output[0].id}, output]
+        client.responses.create(model="auto", input=refers)
+        assert server.requests[-1].body["messages"][1] == {"role": "assistant", "content": "I write."}
+        wrong = [{"type": "computer_call", "call_id": "c"}]
+        with pytest.raises(openai.BadRequestError, match=r"input\[0\].type 'computer_call'"):
+            client.responses.create(model="auto", input=wrong, previous_response_id=second.id)
+        with pytest.raises(openai.NotFoundError, match="Item with id"):
+            client.responses.create(model="auto", input=[{"id": first.output[0].id}])
 
 
 def test_what_shall_not_be_stored_is_not():
@@ -125,19 +133,23 @@ def test_an_answer_is_its_keys_alone():
             body = {"input": "go on", "previous_response_id": name}
             assert edge.post("/v1/responses", body, headers=theirs).status_code == 404
             assert edge.post("/v1/responses", body, headers=mine).status_code == 200
+            item = edge.get(f"/v1/responses/{name}", headers=mine).json()["output"][0]["id"]
+            body = {"input": [{"role": "user", "content": "go on"}, {"type": "item_reference", "id": item}]}
+            assert edge.post("/v1/responses", body, headers=theirs).status_code == 404
+            assert edge.post("/v1/responses", body, headers=mine).status_code == 200
 
 
 def test_stored_answers_have_a_time_and_a_bound():
     now = [0.0]
     stored = StoredResponses(ttl=10, most=2, most_bytes=100, clock=lambda: now[0])
     for name in "abc":
-        stored.put("", {"id": name}, [], 10)
+        stored.put("", {"id": name, "output": []}, [], 10)
     assert [stored.get("", name) is not None for name in "abc"] == [False, True, True]
-    stored.put("", {"id": "d"}, [], 95)
+    stored.put("", {"id": "d", "output": []}, [], 95)
     assert [stored.get("", name) is not None for name in "bcd"] == [False, False, True]
     now[0] = 10.0
     assert stored.get("", "d") is None
-    stored.put("", {"id": "e"}, [], 101)
+    stored.put("", {"id": "e", "output": []}, [], 101)
     assert stored.get("", "e") is None
 
 
@@ -166,7 +178,7 @@ def test_a_backend_of_text_alone_answers_too(edge: Running, writer: Writer):
         ({"new_field": 1}, "new_field"),
         ({"tools": [{"type": "code_interpreter", "container": "c"}]}, "tools[0].type"),
         ({"tool_choice": {"type": "file_search"}}, "tool_choice"),
-        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0].type"),
+        ({"input": [{"type": "computer_call", "id": "cu_1"}]}, "input[0].type"),
         ({"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}]}, "input[0].content[0]"),
         ({"input": [{"role": "user", "content": 5}]}, "input"),
         ({"input": [5]}, "input"),
@@ -288,6 +300,15 @@ def test_whatever_order_an_answer_has_its_events_make_the_response(pieces: list[
         assert "".join(turn["content"] or "" for turn in back) == text
         found = [call["function"]["arguments"] for turn in back for call in turn.get("tool_calls", ())]
         assert found == calls
+
+
+def test_what_programs_put_around_an_ask_is_not_routed():
+    around = ("<environment_context>\n  <cwd>/a</cwd>\n</environment_context>", ASK,
+              "<turn_aborted>\nby the user\n</turn_aborted>")  # fmt: skip
+    items = [{"role": "user", "content": [{"type": "input_text", "text": text}]} for text in around]
+    body = chat_request({"parallel_tool_calls": True}, items).body
+    assert question_of(body["messages"]) == (ASK, False)
+    assert "parallel_tool_calls" not in body
 
 
 def test_a_cut_answer_is_incomplete():
