@@ -307,11 +307,12 @@ class AdaptiveEmbeddingService:
         if float((far @ x).max() - (near @ x).max()) > _FAR:
             return
         known = self._domain(name)
-        gain = _reciprocal(known.adapters.apply(x), near, far) - _reciprocal(x, near, far)
-        known.tried += 1
+        rank = _reciprocal(known.adapters.apply(x), near, far)
+        gain = rank - _reciprocal(x, near, far)
+        known.changed, known.tried = True, known.tried + 1
         known.gain += (gain - known.gain) / min(known.tried, _MEMORY)
-        known.adapters.learn(x, lambda y: pairwise_loss(y, near, far, weight=weight))
-        known.changed = True
+        if rank < 1:  # what comes first already would only be learnt by heart
+            known.adapters.learn(x, lambda y: pairwise_loss(y, near, far, weight=weight))
 
     def _teach(self, known: _Domain, x: Vectors, same: Vectors, other: Vectors, weight: float) -> None:
         same, other = known.adapters.apply(same), known.adapters.apply(other)

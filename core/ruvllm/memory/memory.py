@@ -328,7 +328,9 @@ class MemoryStore:
 
     def adapted(self, vector: NDArray[np.float32], collection: str) -> NDArray[np.float32]:
         """A query's vector (dim,) as a search in a collection shall use it."""
-        return vector if self.adapter is None or not vector.any() else self.adapter.adapt(vector, collection)
+        if self.adapter is None or not isinstance(collection, str) or not vector.any():
+            return vector
+        return self.adapter.adapt(vector, collection)
 
     def prefer(
         self, vector: NDArray[np.float32], useful: Sequence[int], collection: str, without: Iterable[int | None] = ()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -221,7 +222,7 @@ class _Texts:
             self._texts[number], self.agents[number], self._weights[number] = told[i].text, agents[i], told[i].weight
         if new:
             self.index.add(np.array(numbers, np.int64), vectors[new])
-        for key in list(self._numbers)[: max(0, len(self._numbers) - self._most)]:
+        for key in list(islice(self._numbers, max(0, len(self._numbers) - self._most))):
             self.drop(key)
 
     def near(self, vector: NDArray[np.float32], bound: float, k: int = _NEIGHBOURS) -> list[_Near]:

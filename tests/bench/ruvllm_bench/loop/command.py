@@ -47,7 +47,7 @@ class _Size:
     seeds: int
 
 
-_FULL, _QUICK = _Size(2_000, 1_500, 40, 3), _Size(1_000, 500, 20, 1)
+_FULL, _QUICK = _Size(1_000, 1_000, 40, 3), _Size(400, 300, 20, 1)
 
 
 @dataclass(frozen=True, slots=True)
