@@ -33,7 +33,7 @@ def confidence_row(
     count = len(logits)
     top = int(logits.argmax())
     p = float(probabilities[top])
-    best = np.sort(logits[np.argpartition(logits, -3)[-3:]] if count > 3 else logits)[::-1]
+    best = np.sort(np.partition(logits, count - 3)[count - 3 :] if count > 3 else logits)[::-1]
     margin = float(best[0] - best[1]) if count > 1 else 0.0
     second = float(best[1] - best[2]) if count > 2 else 0.0
     entropy = -float(probabilities @ np.log(probabilities + np.float32(1e-9)))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import log
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.encoders.static import StaticEncoder
 from ruvllm.index.select import best as highest
-from ruvllm.routing.calibration import confidence_row, energy, logistic, scope_row, sigmoid, softmax
+from ruvllm.routing.calibration import confidence_row, logistic, scope_row, sigmoid
 from ruvllm.routing.fusion import FEATURES, RouterWeights
 from ruvllm.routing.recollection import BELOW_USE
 from ruvllm.routing.scorer import Scored
@@ -89,7 +90,10 @@ def judge(
     best = int(logits.argmax()) if candidates is None else int(candidates[logits.argmax()])
     if prior is not None and best in prior.fresh:
         prior = None
-    alone = 0.0 if prior is None or nobody is None else nobody - energy(logits)
+    most = logits.max()
+    powers = np.exp(logits - most)
+    total = float(powers.sum())
+    alone = 0.0 if prior is None or nobody is None else nobody - float(most) - log(total)
     if prior is not None:
         slope, intercept = prior.scope[int(joint)].tolist()
         outside = sigmoid(slope * alone + intercept)
@@ -103,7 +107,7 @@ def judge(
         probabilities *= np.float32((1 - calibration.lapse) / float(probabilities.sum()))
         probabilities += np.float32(calibration.lapse / len(logits))
     else:
-        raw = softmax(logits)
+        raw = powers / np.float32(total)
         row = confidence_row(logits, raw, features)
         fitted = weights.confidence[stage] if prior is None else prior.confidence[int(joint)]
         score = float(row.dot(fitted[: len(row)])) + alone * float(fitted[-2]) + float(fitted[-1])

@@ -206,6 +206,7 @@ class Requirements:
 
     def __init__(self, agents: Sequence[Agent]) -> None:
         self._open = np.array([not agent.requires for agent in agents])
+        self._usual = np.flatnonzero(self._open)
         self._entries: dict[str, list[tuple[frozenset[str], int]]] = {}  # by the first word of each
         for i, agent in enumerate(agents):
             for words in filter(None, map(stems, agent.requires)):
@@ -215,9 +216,11 @@ class Requirements:
         """Numbers of the agents that a task of these stems may go to; None where it may go to any."""
         if not self._entries:
             return None
-        found, here = self._open.copy(), frozenset(words)
-        for word in here & self._entries.keys():
-            for needed, agent in self._entries[word]:
-                if needed <= here:
-                    found[agent] = True
-        return None if found.all() or not found.any() else np.flatnonzero(found)
+        here = frozenset(words)
+        begun = here & self._entries.keys()
+        met = [agent for word in begun for needed, agent in self._entries[word] if needed <= here]
+        if not met:
+            return self._usual if len(self._usual) else None
+        found = self._open.copy()
+        found[met] = True
+        return None if found.all() else np.flatnonzero(found)

@@ -174,9 +174,10 @@ class Router:
         started, changes = perf_counter(), self._changes
         text = checked_text(text)
         reading = self._reader.read(text if len(text) <= LONG else await self._passage(text))
-        recollected = self._recollect(self._static.encode_one(text))
+        own = self._static.encode_one(text)
+        recollected = self._recollect(own)
         recalled = perf_counter()
-        static = self._static.encode_one(reading.text)
+        static = own if reading.text == text else self._static.encode_one(reading.text)
         encoded = perf_counter()
         spelled = spoken(reading.text)
         words = stem_all(spelled)

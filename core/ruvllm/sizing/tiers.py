@@ -296,7 +296,7 @@ def _suggestions() -> dict[str, Agent]:
 
 
 def _of_agent(agent: Agent | None, profiles: Sequence[TierProfile]) -> Advice | None:
-    if agent is None or _suggestions().get(agent.name) == agent:
+    if agent is None or (known := _suggestions().get(agent.name)) is agent or known == agent:
         return None
     if agent.model:
         for one in profiles:
