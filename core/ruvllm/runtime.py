@@ -15,6 +15,7 @@ from ruvllm.encoders.protocol import Pause, Vectors, no_pause, pause, run_now
 from ruvllm.errors import AgentFileError, ConfigError, InputError
 from ruvllm.hints import Hinting, by_object
 from ruvllm.reprs import shortened
+from ruvllm.routing.decide import Deciding
 from ruvllm.routing.encoders import EncoderSet
 from ruvllm.routing.prebuilt import RouterArtifacts
 from ruvllm.routing.router import checked_text
@@ -36,9 +37,7 @@ if TYPE_CHECKING:
     from ruvllm.rlm.answers import RlmAnswer
     from ruvllm.rlm.controller import RlmController
     from ruvllm.rlm.document import Document
-    from ruvllm.routing.decide import DecisionService
     from ruvllm.routing.lint import Finding
-    from ruvllm.routing.questions import Answers
     from ruvllm.sizing.selection import BackendSelection
     from ruvllm.sizing.selector import BackendProfile, LLMOrchestrator
 
@@ -48,7 +47,7 @@ _TASK = {"task": "text", "query": "text"}
 _ANSWER = "give text and agent, or call feedback_request about an answer"
 
 
-class RuvLLM(Hinting):
+class RuvLLM(Hinting, Deciding):
     """Routes tasks to agents and answers them, offline, and learns from every feedback.
 
     It holds one of each service, all of which work by themselves too. A method has an async form (`aroute`, …) for
@@ -128,7 +127,6 @@ class RuvLLM(Hinting):
         self.routing = RoutingService(self.encoders, self._artifacts, self.store, chosen, tier_model)
         self._memory: MemoryStore | None = None
         self._queries: QueryService | None = None
-        self._decisions: DecisionService | None = None
         self._sizing: BackendSelection | None = None
         self._jobs: Jobs | None = None
 
@@ -169,15 +167,6 @@ class RuvLLM(Hinting):
 
             self._queries = QueryService(self.routing, self.memory, self.config, self.steps, self._backends)
         return self._queries
-
-    @property
-    def decisions(self) -> DecisionService:
-        """Typed questions about a state, and what feedback taught of them."""
-        if self._decisions is None:
-            from ruvllm.routing.decide import DecisionService
-
-            self._decisions = DecisionService(self.encoders, self.store, self.config.sessions.keep)
-        return self._decisions
 
     @property
     def sizing(self) -> BackendSelection:
@@ -294,33 +283,6 @@ class RuvLLM(Hinting):
         if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
             raise InputError(f"texts is {texts!r}"[:120], field="texts", fix="give a list: embed([text])[0] for one")
         return await self.encoders.main.encode([checked_text(text) for text in texts])
-
-    # Decisions
-
-    def decide(self, state: object, questions: Mapping[str, Any]) -> Answers:
-        """Typed answers with probabilities to named questions about one state.
-
-        Args:
-            state: text, or JSON; up to 64 KiB.
-            questions: {name: {"type": "choice", "instructions": …, "criteria": {option: description}}}, or a "noul"
-                (yes or no), or a "score" with a list of levels from low to high.
-
-        Raises:
-            InputError: the state or a question cannot be used; it is named.
-        """
-        return run_now(self.decisions.decide(state, questions))
-
-    async def adecide(self, state: object, questions: Mapping[str, Any]) -> Answers:
-        """`decide`, awaited."""
-        return await self.decisions.decide(state, questions)
-
-    def feedback_decision(self, id: str, answer: object) -> dict[str, int]:
-        """How a decision should have been answered: its questions learn it at once. See `DecisionService.feedback`."""
-        return run_now(self.decisions.feedback(id, answer))
-
-    async def afeedback_decision(self, id: str, answer: object) -> dict[str, int]:
-        """`feedback_decision`, awaited."""
-        return await self.decisions.feedback(id, answer)
 
     # Answers
 
@@ -460,11 +422,6 @@ class RuvLLM(Hinting):
         return await self.jobs.run(budget, pause, force=force)
 
     @property
-    def decides(self) -> bool:
-        """Whether a question has learnt so much that it is to be fitted once more."""
-        return self._decisions is not None and self._decisions.grown
-
-    @property
     def answers(self) -> bool:
         """Whether it has been asked to answer, so that there is something to learn from answers."""
         return self._queries is not None
@@ -474,7 +431,6 @@ class RuvLLM(Hinting):
         if self._queries is not None:
             self._queries.write()
         self._save_selection()
-        self._save_decisions()
         with self.steps("memory"):
             if self._memory is not None:
                 self._memory.flush()
@@ -483,8 +439,7 @@ class RuvLLM(Hinting):
         """What this object holds and has done."""
         held = {"agents": len(self.agents), "encoder": self.encoders.mode, "state": self.store.path}
         held |= {"set_aside": self.store.set_aside.counts(), "failures": dict(self.steps.failures)}
-        held |= self.routing.stats()
-        held |= {"total_queries": 0} if self._queries is None else self._queries.stats()
+        held |= {**self.routing.stats(), **({"total_queries": 0} if self._queries is None else self._queries.stats())}
         held |= {} if self._sizing is None else self._sizing.stats()
         return held | {"jobs": self.jobs.status()}
 
@@ -531,7 +486,6 @@ class RuvLLM(Hinting):
             with self.steps("encoder"):
                 self.routing.save()
             self._save_selection()
-            self._save_decisions()
             with self.steps("memory"):
                 if self._memory is not None:
                     self._memory.save()
@@ -556,11 +510,7 @@ class RuvLLM(Hinting):
         with self.steps("selection"):
             if self._sizing is not None and self.config.learning.enabled:
                 self._sizing.save()
-
-    def _save_decisions(self) -> None:
-        with self.steps("decisions"):
-            if self._decisions is not None:
-                self._decisions.save()
+        self._save_decisions()
 
     def _leave_queries(self) -> None:
         """Drop what answers, without writing what waits; the next one has its open backends."""

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ruvllm.config import Config
 from ruvllm.encoders.cache import LruCache
-from ruvllm.encoders.protocol import Encoder, Pause, Vectors, no_pause
+from ruvllm.encoders.protocol import Encoder, Pause, Vectors, no_pause, run_now
 from ruvllm.errors import InputError, StoreError
 from ruvllm.routing.calibration import softmax
 from ruvllm.routing.encoders import EncoderSet
@@ -30,11 +31,12 @@ from ruvllm.routing.stored import load_scorers, save_scorers
 from ruvllm.routing.teaching import teach
 from ruvllm.state.names import DECISIONS, PrefixedStore, question_name
 from ruvllm.state.packing import Spec, array_json, json_array, pack, unpack
+from ruvllm.state.steps import Steps
 from ruvllm.state.store import Store
 from ruvllm.text.lexical import content, stems
 from ruvllm.types import Agent, Feedback
 
-__all__ = ["DecisionService"]
+__all__ = ["Deciding", "DecisionService"]
 
 # Chosen on collections of described tools (BANKING77 was not among them) and on one half of tests/data/decide.json.
 _SHARPNESS = 1.4  # of the logits of options that are all described
@@ -231,18 +233,18 @@ class DecisionService:
         text, questions = self._find(id)
         lessons = _lessons(questions, answer)
         vector = (await self._encoder.encode([text]))[0]
-        taught = []
+        new = []
         for name, question, option in lessons:
             built = await self._question(question)
             if built.digest != self._store.digest(question_name(question.key)):  # another process has taught it too
                 del self._built[question.key]
                 built = await self._question(question)
-            taught.append((name, built, (text, option, vector)))
+            new.append((name, built, (text, option, vector)))
         with self._store.write():
-            for _, built, row in taught:
+            for _, built, row in new:
                 built.digest = self._save_rows(built.question.key, built.with_row(row))
         counts = {}
-        for name, built, row in taught:
+        for name, built, row in new:
             built.learn(row)
             if built.grown and built.small:
                 await self._fit(built, no_pause)
@@ -377,6 +379,58 @@ class DecisionService:
         part: Any = PrefixedStore(self._store, f"{question_name(built.question.key)}/")
         seen = {self._encoder.name: (built.scorer, built.fitted)}
         save_scorers(part, seen, built.agents, built.feedback(), self._weights)
+
+
+class Deciding:
+    """What a runtime answers typed questions with."""
+
+    encoders: EncoderSet
+    store: Store
+    config: Config
+    steps: Steps
+    _decisions: DecisionService | None = None
+
+    @property
+    def decisions(self) -> DecisionService:
+        """Typed questions about a state, and what feedback taught of them."""
+        if self._decisions is None:
+            self._decisions = DecisionService(self.encoders, self.store, self.config.sessions.keep)
+        return self._decisions
+
+    def decide(self, state: object, questions: Mapping[str, Any]) -> Answers:
+        """Typed answers with probabilities to named questions about one state.
+
+        Args:
+            state: text, or JSON; up to 64 KiB.
+            questions: {name: {"type": "choice", "instructions": …, "criteria": {option: description}}}, or a "noul"
+                (yes or no), or a "score" with a list of levels from low to high.
+
+        Raises:
+            InputError: the state or a question cannot be used; it is named.
+        """
+        return run_now(self.decisions.decide(state, questions))
+
+    async def adecide(self, state: object, questions: Mapping[str, Any]) -> Answers:
+        """`decide`, awaited."""
+        return await self.decisions.decide(state, questions)
+
+    def feedback_decision(self, id: str, answer: object) -> dict[str, int]:
+        """How a decision should have been answered: its questions learn it at once. See `DecisionService.feedback`."""
+        return run_now(self.decisions.feedback(id, answer))
+
+    async def afeedback_decision(self, id: str, answer: object) -> dict[str, int]:
+        """`feedback_decision`, awaited."""
+        return await self.decisions.feedback(id, answer)
+
+    @property
+    def decides(self) -> bool:
+        """Whether a question has learnt so much that it is to be fitted once more."""
+        return self._decisions is not None and self._decisions.grown
+
+    def _save_decisions(self) -> None:
+        with self.steps("decisions"):
+            if self._decisions is not None:
+                self._decisions.save()
 
 
 def _lessons(questions: Mapping[str, Question], answer: object) -> list[tuple[str, Question, str]]:
