@@ -137,8 +137,8 @@ async def system_one(edge: Edge, call: Call) -> Reply:
         raise Problem(400, "assets are images", field="assets", fix=_IMAGES, code=NOT_SERVED)
     answers = await _decided(edge, body.state, body.questions)
     tokens = estimate_tokens(json.dumps([body.state, body.questions], ensure_ascii=False))
-    told = answers.to_dict()
-    value = SystemOneAnswer(told["id"], told["model"], told["answers"], Used(tokens))
+    plain = answers.to_dict()
+    value = SystemOneAnswer(plain["id"], plain["model"], plain["answers"], Used(tokens))
     return Reply(value, {"x-typesafe-request-id": call.request_id})
 
 
@@ -203,7 +203,7 @@ def _question(given: Mapping[str, Any], field: str) -> tuple[dict[str, Any], lis
         name = value if isinstance(value, str) else json.dumps(value)
         criteria[f"{name} (boolean)" if name in criteria else name] = row.get("description") or ""
     if len(criteria) < len(values):
-        raise Problem(422, f"{where} cannot be told from each other", field=where, fix="name them differently")
+        raise Problem(422, f"{where} cannot be plain from each other", field=where, fix="name them differently")
     if kind == "choice":
         return out | {"type": "choice", "criteria": criteria}, values
     levels = [f"{label}: {text}" if text else label for label, text in criteria.items()]
@@ -268,7 +268,7 @@ def _parts(given: Any, field: str) -> Iterator[str]:
 
 
 _TEAM = {"billing": "Payments, invoices, refunds", "technical": "Bugs and outages"}
-_ASKED = {
+_STATE = {
     "model": "auto",
     "state": "I was charged twice, please help today!",
     "questions": {
@@ -288,7 +288,7 @@ _EVIDENCE = {
 
 OPERATIONS = (
     Operation("POST", "/v1/systemone", system_one, "Decide about a state", SystemOneBody, answer=SystemOneAnswer,
-              tag="decisions", style=SYSTEM_ONE, most=_MOST_BODY, example=_ASKED),
+              tag="decisions", style=SYSTEM_ONE, most=_MOST_BODY, example=_STATE),
     Operation("POST", "/v1/decisions", decisions, "Decide about an input", DecisionsBody, answer=Decided,
               tag="decisions", style=STYLE, most=_MOST_BODY, example=_EVIDENCE),
 )  # fmt: skip

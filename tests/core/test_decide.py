@@ -145,7 +145,7 @@ def test_examples_are_fitted_together_behind_the_answers(llm: RuvLLM, monkeypatc
         for more in ("", " today", " tomorrow", " for me"):
             llm.feedback_decision(llm.decide(text + more, {"team": TEAM}).id, team)
     assert llm.decides
-    runs = {run.name: run.outcome for run in llm.run_jobs(force=True)}
+    runs = {run.name: run.outcome for run in llm.run_jobs(60, force=True)}
     assert runs["decisions"] == "fitted 1 questions"
     assert not llm.decides
     assert llm.decide("bake a pie", {"team": TEAM})["team"].value == "bakery"

@@ -95,6 +95,32 @@ function suite(open) {
     await rejected(llm.queryDeep(" "));
   });
 
+  test("typed questions are answered, and taught; export and import carry it", async () => {
+    const state = { message: "The oven burnt all the bread again." };
+    const criteria = { billing: "Payments, invoices, refunds", bakery: "Bread, cakes and ovens" };
+    const questions = {
+      team: { type: "choice", instructions: "Which team?", criteria },
+      urgent: { type: "noul", instructions: "Is it urgent?" },
+      anger: { type: "score", instructions: "How angry?", criteria: ["calm", "angry"] },
+    };
+    await another(async (taught) => {
+      const { id, model, answers } = await taught.decide(state, questions);
+      assert.equal(model, "static");
+      assert.equal(answers.team.choice, "bakery");
+      assert.ok(answers.urgent.noul >= 0 && answers.urgent.noul <= 1);
+      assert.deepEqual(answers.anger.legend, { 0: "calm", 1: "angry" });
+      assert.deepEqual(await taught.feedbackDecision(id, { team: "billing", urgent: true }), { team: 1, urgent: 1 });
+      assert.equal((await taught.decide(state, questions)).answers.team.choice, "billing");
+      await another(async (other) => {
+        await other.import(await taught.export());
+        assert.equal((await other.decide(state, questions)).answers.team.choice, "billing");
+      });
+      assert.equal((await rejected(taught.decide("", questions))).field, "state");
+      assert.equal((await rejected(taught.decide(state, { a: { type: "box" } }))).field, "questions.a.type");
+      assert.equal((await rejected(taught.feedbackDecision("dec-1", true))).field, "request_id");
+    });
+  });
+
   test("feedback changes a later decision; export and import carry it", async () => {
     const taught = (await llm.route(UNSURE)).agent === "tester" ? "documenter" : "tester";
     for (let i = 0; i < 3; i++) await llm.feedback(UNSURE, taught);

@@ -53,21 +53,21 @@ def decide(
       ruvllm decide "The site is down!" --yes-no "Is it urgent?" --score "How angry?" --level calm --level furious
       ruvllm decide --questions triage.json --json < ticket.json
     """
-    asked: dict[str, Any] = _file(questions) if questions else {}
+    given: dict[str, Any] = _file(questions) if questions else {}
     if options or choice is not None:
         criteria = {name: meaning or None for name, _, meaning in (one.partition("=") for one in options)}
-        asked["choice"] = {"type": "choice", "instructions": choice, "criteria": criteria}
-    asked |= {text: {"type": "noul", "instructions": text} for text in nouls}
+        given["choice"] = {"type": "choice", "instructions": choice, "criteria": criteria}
+    given |= {text: {"type": "noul", "instructions": text} for text in nouls}
     if levels or score is not None:
-        asked["score"] = {"type": "score", "instructions": score, "criteria": list(levels)}
-    if not asked:
+        given["score"] = {"type": "score", "instructions": score, "criteria": list(levels)}
+    if not given:
         raise click.UsageError("Ask something: --questions FILE, --choice with --option, --yes-no or --score.", ctx)
     if state_text is None:
         if sys.stdin.isatty():
             raise click.UsageError("Give STATE, or pipe it in.", ctx)
         state_text = sys.stdin.read()
     with open_memory(ctx, state, encoder) as llm:
-        answers = llm.decide(_json_or_text(state_text), asked)
+        answers = llm.decide(_json_or_text(state_text), given)
         out = answers.to_dict()
     if as_json:
         print_json(out)

@@ -118,11 +118,11 @@ def _choice(
     order = [lessons[i] for i in draw.permutation(len(lessons))]
     name = f"{file.stem}, {len(options)} options" + (" described" if meanings else "")
     with RuvLLM(encoder=encoder) as llm, progress("deciding", 2 * len(items) + len(order)) as advance:
-        yield _asked(llm, question, items, _Marks(), advance).row(f"{name}, {llm.encoders.main.name}: no example")
+        yield _answered(llm, question, items, _Marks(), advance).row(f"{name}, {llm.encoders.main.name}: no example")
         if order:
             _teach(llm, question, order, advance)
             run_now(llm.decisions.review())
-            yield _asked(llm, question, items, _Marks(), advance).row(f"{name}: {feedbacks} feedbacks each")
+            yield _answered(llm, question, items, _Marks(), advance).row(f"{name}: {feedbacks} feedbacks each")
 
 
 def _typed(kind: str, questions: Sequence[Mapping[str, Any]], encoder: str | None) -> Iterator[dict[str, Any]]:
@@ -133,7 +133,7 @@ def _typed(kind: str, questions: Sequence[Mapping[str, Any]], encoder: str | Non
             for one in questions:
                 if str(one.get("half", "")) == half:
                     question = {"type": kind} | {key: one[key] for key in ("instructions", "criteria") if key in one}
-                    _asked(llm, question, [item[:2] for item in _items(kind, one)], before)
+                    _answered(llm, question, [item[:2] for item in _items(kind, one)], before)
         for one in questions:
             if str(one.get("half", "")) != half:
                 continue
@@ -143,7 +143,7 @@ def _typed(kind: str, questions: Sequence[Mapping[str, Any]], encoder: str | Non
                 with RuvLLM(encoder=encoder) as llm:
                     _teach(llm, question, [(text, right) for text, right, place in items if place % _FOLDS != fold])
                     tested = [(text, right) for text, right, place in items if place % _FOLDS == fold]
-                    _asked(llm, question, tested, after)
+                    _answered(llm, question, tested, after)
         yield before.row(f"{kind}, {half} half, {model}: no example")
         yield after.row(f"{kind}, {half} half: feedback on two thirds of the texts")
 
@@ -157,7 +157,7 @@ def _items(kind: str, one: Mapping[str, Any]) -> Iterator[tuple[str, Any, int]]:
         places[right] += 1
 
 
-def _asked(
+def _answered(
     llm: RuvLLM, question: Any, items: Sequence[_Item], marks: _Marks, advance: Callable[[], None] = lambda: None
 ) -> _Marks:
     llm.decide("warm up", {"it": question})

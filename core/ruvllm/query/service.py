@@ -28,14 +28,13 @@ from ruvllm.inference.extractive import Extractive
 from ruvllm.inference.factory import make_tiers
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.query.learners import Learners
-from ruvllm.query.loops import OwnLoop
 from ruvllm.query.outcomes import Outcomes
 from ruvllm.query.prompting import compose, verbatim
 from ruvllm.query.requests import Asked, open_requests
 from ruvllm.query.responses import Applied, Constraints, Delta, Event, PassedResponse, Response, Routed, Session
 from ruvllm.query.retrieval import Retriever
 from ruvllm.query.sessions import open_sessions
-from ruvllm.query.turn import Turn
+from ruvllm.query.turn import CallerLoop, Turn
 from ruvllm.query.writeback import WriteBack
 from ruvllm.query.writers import Editor, Writers, size_of, writes
 from ruvllm.routing.router import checked_text
@@ -98,7 +97,7 @@ class QueryService:
         self._routing, self._memory, self._sizing = routing, memory, sizing
         self._config, self._steps = config, steps
         sizing.serve(writers.profiles(), learners.enabled)
-        self._loop: OwnLoop | None = None
+        self._loop: CallerLoop | None = None
         self._fresh = learners.start()
         self._choosing = learners.learns_sizes and not writers.local
         self.sessions = open_sessions(lambda: copy(self._fresh), config.sessions, memory.store)
@@ -288,7 +287,7 @@ class QueryService:
         if self.writers.local:
             return run_now(coroutine)
         if self._loop is None:
-            self._loop = OwnLoop()
+            self._loop = CallerLoop()
         return self._loop.run(coroutine, awaited)
 
     def close(self) -> None:

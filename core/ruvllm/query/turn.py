@@ -1,14 +1,18 @@
-"""One query on its way through the service: each step fills in what the next ones need."""
+"""One query on its way through the service, and how a synchronous caller waits for it."""
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.errors import BackendError
+from ruvllm.errors import BackendError, InputError
 from ruvllm.inference.backend import Backend, Message
 from ruvllm.inference.extractive import Extractive
 from ruvllm.inference.tiers import Ladder
@@ -23,7 +27,9 @@ from ruvllm.sizing.fastgrnn import SizeChoice
 from ruvllm.sizing.fastgrnn.session import RouterSession
 from ruvllm.types import Action, Agent, Decision
 
-__all__ = ["Turn"]
+__all__ = ["CallerLoop", "Turn"]
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -102,3 +108,36 @@ class Turn:
             return out
         who = "memory" if remembered else author.name
         return (*out, f"{self.plan.backend.name} gave no answer ({errors[0].kind}); {who} answers instead")
+
+
+class CallerLoop:
+    """An event loop of its own for synchronous callers: connections live longer than one call."""
+
+    def __init__(self) -> None:
+        self._runner, self._lock = asyncio.Runner(), threading.Lock()
+
+    def run(self, coroutine: Coroutine[Any, Any, T], awaited: str) -> T:
+        """Raises InputError: there is a running loop, which would stand still meanwhile."""
+        if _is_running():
+            coroutine.close()
+            message = "an event loop is running here, and the backend has to be awaited"
+            raise InputError(message, field="query", fix=f"await {awaited}() instead")
+        with self._lock:
+            return self._runner.run(coroutine)
+
+    def close(self, last: Coroutine[Any, Any, None]) -> None:
+        """Run one more thing, if that is possible here, and end."""
+        if _is_running():
+            last.close()
+            return
+        with self._lock:
+            self._runner.run(last)
+            self._runner.close()
+
+
+def _is_running() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -231,18 +231,18 @@ class DecisionService:
         text, questions = self._find(id)
         lessons = _lessons(questions, answer)
         vector = (await self._encoder.encode([text]))[0]
-        taught = []
+        new = []
         for name, question, option in lessons:
             built = await self._question(question)
             if built.digest != self._store.digest(question_name(question.key)):  # another process has taught it too
                 del self._built[question.key]
                 built = await self._question(question)
-            taught.append((name, built, (text, option, vector)))
+            new.append((name, built, (text, option, vector)))
         with self._store.write():
-            for _, built, row in taught:
+            for _, built, row in new:
                 built.digest = self._save_rows(built.question.key, built.with_row(row))
         counts = {}
-        for name, built, row in taught:
+        for name, built, row in new:
             built.learn(row)
             if built.grown and built.small:
                 await self._fit(built, no_pause)
