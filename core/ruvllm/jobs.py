@@ -256,6 +256,8 @@ def jobs_of(llm: RuvLLM, settings: Consolidation | None = None, *, clock: Callab
         from ruvllm.learning.federated.client import RemoteCoordinator
 
         options = llm.config.federated
+        if not options.url:
+            return "no coordinator is named"
         key = KeyFromEnvironment(options.api_key_env).read()
         coordinator = RemoteCoordinator(options.url, key)
         pushed, pulled = await llm.federated.push(coordinator, pause), await llm.federated.pull(coordinator, pause)
