@@ -69,15 +69,16 @@ class _Likeness(Scorer):
         super().__init__(blank.vectors, blank.taught, blank.stage, blank.adapter)
         self._yes_or_no, self._texts = question.type == "noul", texts
 
-    def zero_shot(
-        self, vector: NDArray[np.float32], bm25: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """As `Scorer.zero_shot`; the features are the cosines alone: float32 (1, options)."""
+    def offsets(
+        self, vector: NDArray[np.float32], view: TaskView
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], None]:
+        """As `Scorer.offsets`; the features are the cosines alone: float32 (1, options)."""
         cosines: NDArray[np.float32] = self._texts @ vector
-        if not self._yes_or_no:
-            return cosines[None], cosines * np.float32(_STEP)
-        odds = _LIKE * float(cosines[0]) + _AGAINST * float(cosines[0] - cosines[1]) + _BIAS
-        return cosines[None], np.array([odds / 2, -odds / 2], np.float32)
+        zero = cosines * np.float32(_STEP)
+        if self._yes_or_no:
+            odds = _LIKE * float(cosines[0]) + _AGAINST * float(cosines[0] - cosines[1]) + _BIAS
+            zero = np.array([odds / 2, -odds / 2], np.float32)
+        return cosines[None], zero, zero, None
 
 
 class _Built:
