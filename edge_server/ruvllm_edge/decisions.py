@@ -192,14 +192,15 @@ def _question(given: Mapping[str, Any], field: str) -> tuple[dict[str, Any], lis
     rows, where = given[needed[kind][0]], f"{field}.{needed[kind][0]}"
     if not isinstance(rows, list) or not _LOW <= len(rows) <= most:
         raise Problem(422, f"{where} are too few or too many", field=where, fix=f"give {_LOW} to {most}")
-    values, criteria = list[Any](), dict[str, str]()
+    values, criteria, seen = list[Any](), dict[str, str](), set[tuple[type, str | bool]]()
     for i, row in enumerate(rows):
         value = row.get(word) if isinstance(row, dict) else None
         if not isinstance(value, str | bool) or value == "" or (kind == "score" and not isinstance(value, str)):
             raise Problem(422, f"{where}[{i}].{word} is missing", field=f"{where}[{i}].{word}", fix="give a text")
-        if any(value is one or (type(value) is type(one) and value == one) for one in values):
+        if (type(value), value) in seen:
             raise Problem(422, f"{where}[{i}] is there twice", field=f"{where}[{i}].{word}", fix="name each once")
         values.append(value)
+        seen.add((type(value), value))
         name = value if isinstance(value, str) else json.dumps(value)
         criteria[f"{name} (boolean)" if name in criteria else name] = row.get("description") or ""
     if len(criteria) < len(values):

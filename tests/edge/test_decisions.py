@@ -177,7 +177,7 @@ def test_system_one_says_where_the_trouble_is(edge: Running, change: dict[str, A
 
 def test_typesafes_client_reads_answers_and_errors(edge: Running):
     sdk = pytest.importorskip("typesafe_sdk")
-    with sdk.TypeSafe(api_key="none needed", base_url=str(edge.url)) as client:
+    with sdk.TypeSafeClient(api_key="none-needed", base_url=str(edge.url)) as client:
         questions = {
             "urgent": sdk.Noul(instructions="Is it urgent?"),
             "team": sdk.Choice(instructions="Which team?", criteria={"billing": "Payments", "bakery": "Bread"}),
