@@ -73,7 +73,7 @@ describe("openai", () => {
     assert.equal((await runner.totalUsage()).total_tokens, 11);
   });
 
-  test("calls of tools that were made are passed on, tools themselves are refused by name", async () => {
+  test("tools and their calls are passed on", async () => {
     const tools = [{ type: "function", function: { name: "ls", parameters: { type: "object", properties: {} } } }];
     const call = { id: "c1", type: "function", function: { name: "ls", arguments: "{}" } };
     const turns = [
@@ -89,10 +89,8 @@ describe("openai", () => {
     assert.equal(response.headers.get("x-ruvllm-ignored"), null);
     assert.deepEqual(llm.asked.at(-1).messages, turns);
     assert.equal(llm.asked.at(-1).reasoning_effort, "low");
-    for (const [tool_choice, param] of [["auto", "tools"], ["required", "tool_choice"]]) {
-      const refused = client.chat.completions.create({ ...asked, tools, tool_choice });
-      assert.equal((await rejected(refused, OpenAI.BadRequestError)).param, param);
-    }
+    await client.chat.completions.create({ ...asked, tools, tool_choice: "required" });
+    assert.deepEqual([llm.asked.at(-1).tools, llm.asked.at(-1).tool_choice], [tools, "required"]);
   });
 
   test("a conversation as long as a coding agent's is passed on whole", async () => {
@@ -107,7 +105,7 @@ describe("openai", () => {
     const wrong = await rejected(create({ model: "gpt-unknown" }), OpenAI.NotFoundError);
     assert.deepEqual([wrong.code, wrong.param], ["model_not_found", "model"]);
     assert.equal((await rejected(create({ temperature: 3 }), OpenAI.BadRequestError)).param, "temperature");
-    assert.equal((await rejected(create({ n: 2 }), OpenAI.BadRequestError)).param, "n");
+    assert.equal((await rejected(create({ n: 0 }), OpenAI.BadRequestError)).param, "n");
     const stranger = new OpenAI({ baseURL: `${server.url}v1`, apiKey: "none", maxRetries: 0 });
     assert.equal((await rejected(stranger.models.list(), OpenAI.AuthenticationError)).code, "invalid_api_key");
   });
@@ -155,7 +153,7 @@ describe("anthropic", () => {
       const message = await client.messages.create({ ...asked, ...more, system, stop_sequences: ["END"] });
       assert.deepEqual(message.content, [{ type: "text", text: SAY }]);
       assert.deepEqual([message.type, message.role, message.stop_reason], ["message", "assistant", "end_turn"]);
-      assert.deepEqual(message.usage, { input_tokens: 7, output_tokens: 4 });
+      assert.deepEqual([message.usage.input_tokens, message.usage.output_tokens], [7, 4]);
       assert.ok(message._request_id);
       assert.deepEqual(llm.asked.at(-1).messages[0], { role: "system", content: "Be brief." });
     }
@@ -192,12 +190,9 @@ describe("anthropic", () => {
     const message = await client.beta.messages.create({ ...asked, messages, betas });
     assert.match(message.content[0].text, /and now\?$/);
     const said = llm.asked.at(-1).messages.map((turn) => turn.content);
-    assert.deepEqual(said, ["list the files", '[called ls: {"path":"."}]', "[result: a.py\nb.py]\nand now?"]);
-    for (const [type, field] of [["auto", "tools"], ["any", "tool_choice"]]) {
-      const refused = client.messages.create({ ...asked, tools: TOOLS, tool_choice: { type } });
-      const error = (await rejected(refused, Anthropic.BadRequestError)).error.error;
-      assert.deepEqual([error.type, error.field], ["invalid_request_error", field]);
-    }
+    assert.deepEqual(said, ["list the files", null, "a.py\nb.py", "and now?"]);
+    await client.messages.create({ ...asked, tools: TOOLS, tool_choice: { type: "any" } });
+    assert.deepEqual([llm.asked.at(-1).tools[0].function.name, llm.asked.at(-1).tool_choice], [TOOLS[0].name, "required"]);
   });
 
   test("tokens are counted, and models listed", async () => {

@@ -11,8 +11,15 @@ export async function startLlm() {
     asked.push(body);
     const said = body.messages.at(-1).content;
     const words = said.split(/(?<= )/);
-    const piece = (delta, finish_reason = null) =>
-      response.write(`data: ${JSON.stringify({ choices: [{ index: 0, delta, finish_reason }], model: body.model })}\n\n`);
+    const usage = { prompt_tokens: 7, completion_tokens: words.length, total_tokens: 7 + words.length };
+    const head = { id: "chatcmpl-1", created: 1, model: body.model };
+    if (!body.stream) {
+      const choices = [{ index: 0, message: { role: "assistant", content: said, refusal: null }, finish_reason: "stop" }];
+      response.writeHead(200, { "content-type": "application/json" });
+      return void response.end(JSON.stringify({ ...head, object: "chat.completion", choices, usage }));
+    }
+    const event = (more) => response.write(`data: ${JSON.stringify({ ...head, object: "chat.completion.chunk", ...more })}\n\n`);
+    const piece = (delta, finish_reason = null) => event({ choices: [{ index: 0, delta, finish_reason }] });
     response.writeHead(200, { "content-type": "text/event-stream" });
     piece({ role: "assistant", content: "" });
     for (const [i, word] of words.entries()) {
@@ -20,8 +27,7 @@ export async function startLlm() {
       piece({ content: word });
     }
     piece({}, "stop");
-    const usage = { prompt_tokens: 7, completion_tokens: words.length, total_tokens: 7 + words.length };
-    response.write(`data: ${JSON.stringify({ choices: [], usage, model: body.model })}\n\n`);
+    if (body.stream_options?.include_usage) event({ choices: [], usage });
     response.end("data: [DONE]\n\n");
   });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));

@@ -317,12 +317,12 @@ def rlm_settings(constraints: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of recursive answering that a query's constraints ask for.
 
     Args:
-        constraints: fields of `Constraints`, and "session_id"; None leaves one to the settings.
+        constraints: fields of `Constraints`, and "session_id"; None (or False) leaves one to the settings.
 
     Raises:
         InputError: it has no such setting, or none of such a value.
     """
-    given = {name: value for name, value in constraints.items() if value is not None}
+    given = {name: value for name, value in constraints.items() if value is not None and value is not False}
     if unfit := [name for name in given if name not in _CALLED]:
         fix = "leave it out, or ask without deep"
         raise InputError(f"{unfit[0]} cannot be set for the parts of a query", field=unfit[0], fix=fix)
