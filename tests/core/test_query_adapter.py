@@ -9,7 +9,7 @@ import pytest
 from scripted import Scripted
 
 from ruvllm import RuvLLM
-from ruvllm.encoders.protocol import unit_rows
+from ruvllm.encoders.protocol import run_now, unit_rows
 from ruvllm.learning.adaptive import AdaptiveEmbeddingService, TwoSpeed
 from ruvllm.learning.lora import pairwise_loss
 from ruvllm.state.names import ADAPTERS, name_in
@@ -52,7 +52,7 @@ def test_ratings_teach_the_collection_and_no_other(static_llm: RuvLLM):
 def test_a_query_is_looked_up_by_its_adapted_vector_and_remembered_by_its_own(static_llm: RuvLLM):
     llm = opened(static_llm, memory={"collection": TALK})
     taught(llm)
-    response = llm.query("how was holiday 7")
+    response = run_now(llm.aquery("how was holiday 7"))
     assert response.sources
     asked = llm.queries.log.get(response.request_id)
     np.testing.assert_array_equal(asked.vector, llm.embed(["how was holiday 7"])[0])
@@ -69,14 +69,14 @@ def test_an_answer_that_says_what_one_source_says_teaches(static_llm: RuvLLM):
     llm = opened(static_llm)
     llm.memory.add(["Bread rests for twelve hours in the cold.", "Ovens are made of steel.", "Rye is a grain."])
     for n in range(3):
-        response = llm.query(f"how long does bread rest in the cold, recipe {n}?")
+        response = run_now(llm.aquery(f"how long does bread rest in the cold, recipe {n}?"))
         assert len(response.sources) >= 2
         llm.feedback_request(response.request_id, 5)
     (stats,) = llm.learning.query_adapter.stats()
     assert (stats.domain, stats.gain) == ("default", 0)
     tried = llm.learning.query_adapter._domains["default"].tried
     assert tried == 3
-    response = llm.query("how long does bread rest in the cold, at last?")
+    response = run_now(llm.aquery("how long does bread rest in the cold, at last?"))
     llm.feedback_request(response.request_id, 1)  # nothing says which source would have answered
     assert llm.learning.query_adapter._domains["default"].tried == tried
 
