@@ -244,7 +244,8 @@ def test_a_filtered_answer_keeps_its_text_and_says_why_it_ends(reason: str):
 def test_a_filter_that_lets_nothing_through_is_an_answer():
     filtered = stream(events(chunk(finish_reason="content_filter"), b"[DONE]"))
     with llm_server(filtered) as small, llm_server(WELL) as large, before(small, large) as edge:
-        choice = chat(edge).choices[0]
+        sure = [{"role": "user", "content": "add unit tests for the auth module"}]  # for the small tier
+        choice = chat(edge, messages=sure).choices[0]
         assert (choice.message.content, choice.finish_reason) == ("", "content_filter")
         assert large.requests == []
 

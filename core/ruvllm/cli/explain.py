@@ -38,7 +38,7 @@ def show_attention(summary: AttentionSummary | None, texts: Mapping[int, str]) -
         texts: of the memories, by id.
     """
     if summary is None:
-        click.echo("memory knows nothing of this: the answer draws on none of it")
+        click.echo("memory knows nothing of this: the answer draws on none of it", err=True)
         return
     rows = [(str(i), f"{part:.3f}", plain(texts.get(i, ""))) for i, part in summary.ranked[:_DRAWN]]
     show_table("Drawn from", ("Id", "Part", "Text"), rows, right=("Id", "Part"), cut="Text")

@@ -65,7 +65,7 @@ async def _measure(port: int, streams: int, seconds: float, words: int) -> Strea
 
 
 def _is_whole(text: bytes, words: int) -> bool:
-    return text.startswith(b"HTTP/1.1 200") and text.count(b'"content":" word') == words - 1 and b"data: [DONE]" in text
+    return text.startswith(b"HTTP/1.1 200") and text.count(b'" word') == words - 1 and b"data: [DONE]" in text
 
 
 async def _open(port: int) -> _Stream:
