@@ -66,9 +66,10 @@ def test_the_cascade_asks_ruvltra_only_when_unsure(llm):
 
 def test_a_task_of_9936_that_is_confirmed_does_not_become_95():
     with RuvLLM(encoder="cascade") as llm:
-        texts = ("implement OAuth2", "add OAuth2 flow", "implement OAuth2 please")
+        task = "write unit tests for the parser"
+        texts = (task, "add unit tests for the parser", f"{task} please")
         before = [llm.route(text) for text in texts]
-        assert min(decision.confidence for decision in before) > 0.85
+        assert min(decision.confidence for decision in before) > 0.95
         llm.feedback(texts[0], before[0].agent)
         for text, then in zip(texts, before, strict=True):
             now = llm.route(text)

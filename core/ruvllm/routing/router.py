@@ -174,11 +174,12 @@ class Router:
         started, changes = perf_counter(), self._changes
         text = checked_text(text)
         reading = self._reader.read(text if len(text) <= LONG else await self._passage(text))
+        read = perf_counter()
         own = self._static.encode_one(text)
-        recollected = self._recollect(own)
-        recalled = perf_counter()
         static = own if reading.text == text else self._static.encode_one(reading.text)
         encoded = perf_counter()
+        recollected = self._recollect(own)
+        recalled = perf_counter()
         spelled = spoken(reading.text)
         words = stem_all(spelled)
         terms = content(words)
@@ -190,9 +191,10 @@ class Router:
             outcome = await self._judge("static", static, view)
         scored = perf_counter()
         timings = {
-            "recall": recalled - started,
-            "encode_static": encoded - recalled,
-            "lexical": lexical - encoded,
+            "read": read - started,
+            "encode_static": encoded - read,
+            "recall": recalled - encoded,
+            "lexical": lexical - recalled,
             "score": scored - lexical,
         }
         if self._second is not None and not self._settled(outcome, recollected):

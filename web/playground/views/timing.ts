@@ -4,8 +4,10 @@ import type { App, Routed } from "../app.js";
 import { micros } from "../format.js";
 
 const STAGES: [string, string][] = [
-  ["lexical", "Match words"],
+  ["read", "Mend slips, tell the language"],
   ["encode_static", "Look up the word table"],
+  ["recall", "Compare with confirmed tasks"],
+  ["lexical", "Match words"],
   ["score", "Score every agent"],
   ["encode_ruvltra", "Ask RuvLTRA"],
   ["score_ruvltra", "Score again"],
