@@ -267,7 +267,7 @@ def jobs_of(llm: RuvLLM, settings: Consolidation | None = None, *, clock: Callab
         return f"{await llm.memory.surroundings.update(pause)} memories heard from their neighbours"
 
     async def tiers(pause: Pause) -> str:
-        options, compared = llm.config.memory, await llm.memory.compare_indexes(pause)
+        options, compared = llm.config.memory, await llm.memory.indexes.compare(pause)
         least = 0 if options.index in GRAPHS else options.tier_from
         tiered = await llm.memory.aauto_tier(None, pause, least) if least else {}
         return f"{len(tiered)} collections by use" + "".join(f"; compared indexes of {name}" for name in compared)
