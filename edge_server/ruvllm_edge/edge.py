@@ -59,7 +59,7 @@ class Edge:
         self.keys = ring + read_keys(settings.keys_file) if settings.keys_file else ring
         self.anyone = Key(admin=settings.loopback and not self.keys)  # on this machine, whoever runs it
         if len(self.keys) > 1 and not settings.share_answers:
-            llm.reconfigure(replace(llm.config, memory=replace(llm.config.memory, write_back=False)))
+            llm.services.reconfigure(replace(llm.config, memory=replace(llm.config.memory, write_back=False)))
         self.buckets = Buckets(settings.rate, settings.burst)
         self.bodies = Bodies(settings.bodies_memory, settings.body_timeout)
         self.answers = Answers(settings.max_answers, settings.queue, settings.timeout)

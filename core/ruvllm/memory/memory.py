@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.encoders.protocol import Encoder, Pause, no_pause, run_now
+from ruvllm.encoders.protocol import Encoder, Pause, no_pause, synchronous
 from ruvllm.errors import InputError
 from ruvllm.index import Hits
 from ruvllm.memory.attention.training import Trained
@@ -101,7 +101,7 @@ class MemoryStore:
         opening = Opening(self.records, self.space, encoder.dim, recall, background, progress, use=options.index)
         self.indexes = Indexes(self.records, opening, self.space, options.index)
 
-    def add(
+    async def aadd(
         self, memories: Given | Iterable[Given], metadata: Mapping[str, Any] | None = None, **about: Any
     ) -> list[int]:
         """Remember texts, Memory objects or mappings with their fields; returns ids, all on disk (see `Store`).
@@ -113,18 +113,14 @@ class MemoryStore:
             InputError: a text or field that cannot be kept.
             StoreError: the file cannot be written.
         """
-        return run_now(self.aadd(memories, metadata, **about))
-
-    async def aadd(
-        self, memories: Given | Iterable[Given], metadata: Mapping[str, Any] | None = None, **about: Any
-    ) -> list[int]:
-        """`add`, awaited."""
         new = list(memories_of(memories, about if metadata is None else {**about, "metadata": metadata}))
         texts = [row_of(memory)[2] for memory in new]  # before an encoder sees it
         if not new:
             return []
         vectors = await self.encoder.encode(texts)
         return self.add_encoded(new, vectors)
+
+    add = synchronous(aadd)
 
     def add_encoded(self, memories: Sequence[Memory], vectors: NDArray[np.float32]) -> list[int]:
         """Remember what is encoded already, float32 (n, dim)."""
@@ -138,7 +134,7 @@ class MemoryStore:
         """Have memories in the index that `records.add` has just written, with their vectors float32 (n, dim)."""
         self.indexes.add(ids, memories, vectors)
 
-    def search(
+    async def asearch(
         self,
         query: str | NDArray[np.float32],
         k: int = 10,
@@ -161,19 +157,6 @@ class MemoryStore:
             InputError: an empty query, a filter that cannot be understood, k or recall out of range.
             StoreError: the file cannot be read.
         """
-        return run_now(self.asearch(query, k, collection=collection, filter=filter, hops=hops, recall=recall))
-
-    async def asearch(
-        self,
-        query: str | NDArray[np.float32],
-        k: int = 10,
-        *,
-        collection: str = "default",
-        filter: Filter | None = None,
-        hops: int = 0,
-        recall: float | None = None,
-    ) -> list[Found]:
-        """`search`, awaited."""
         vector = self.adapted(await self.vector(query), collection)
         hits = self.nearest(vector, k, collection=collection, filter=filter, recall=recall)
         found = {i: (score, 0) for i, score in zip(hits.ids.tolist(), hits.scores.tolist(), strict=True)}
@@ -181,6 +164,8 @@ class MemoryStore:
             found = self.surroundings.best(vector, list(found), hops, k, collection=collection, filter=filter)
         self.records.touch(list(found))
         return [Found(memory, *found[memory.id]) for memory in self.records.get(list(found))]
+
+    search = synchronous(asearch)
 
     def nearest(
         self,
@@ -231,7 +216,7 @@ class MemoryStore:
                 found |= zip(fitting, read.tolist(), strict=True)
         return dict(sorted(found.items()))
 
-    def rate(
+    async def arate(
         self,
         query: str | NDArray[np.float32],
         helpful: Iterable[int] | Mapping[int, float] = (),
@@ -251,17 +236,6 @@ class MemoryStore:
             InputError: an unknown id, one that is both, or none at all; a number out of range; an empty query.
             StoreError: it cannot be kept; nothing has changed then.
         """
-        run_now(self.arate(query, helpful, unhelpful, collection=collection))
-
-    async def arate(
-        self,
-        query: str | NDArray[np.float32],
-        helpful: Iterable[int] | Mapping[int, float] = (),
-        unhelpful: Iterable[int] = (),
-        *,
-        collection: str = "default",
-    ) -> None:
-        """`rate`, awaited."""
         graded = dict(helpful) if isinstance(helpful, Mapping) else dict.fromkeys(ids_of(helpful), 1.0)
         bad = set(ids_of(unhelpful))
         if graded.keys() & bad:
@@ -271,6 +245,8 @@ class MemoryStore:
         hits = self.nearest(vector, _RATED, collection=collection).ids.tolist()
         self.ratings.rate(vector, hits, graded | dict.fromkeys(bad, 0.0))
         self.prefer(vector, [i for i, helped in graded.items() if helped > _HELPED], collection)
+
+    rate = synchronous(arate)
 
     def adapted(self, vector: NDArray[np.float32], collection: str) -> NDArray[np.float32]:
         """A query's vector (dim,) as a search in a collection shall use it."""
@@ -343,7 +319,9 @@ class MemoryStore:
         """Memories and bytes of each collection by tier; of "file" no vectors are held in memory."""
         return self.indexes.tiers()
 
-    def auto_tier(self, collections: Iterable[str] | None = None) -> dict[str, dict[str, dict[str, int]]]:
+    async def aauto_tier(
+        self, collections: Iterable[str] | None = None, pause: Pause = no_pause, least: int = 0
+    ) -> dict[str, dict[str, dict[str, int]]]:
         """Compress vectors by how much their memories are used; the state file holds all of them whole.
 
         Args:
@@ -356,13 +334,9 @@ class MemoryStore:
             InputError: the index holds whole vectors.
             StoreError: the file cannot be read.
         """
-        return run_now(self.aauto_tier(collections))
-
-    async def aauto_tier(
-        self, collections: Iterable[str] | None = None, pause: Pause = no_pause, least: int = 0
-    ) -> dict[str, dict[str, dict[str, int]]]:
-        """`auto_tier`, awaited; where `least` is given, of collections that are open and have so many memories."""
         return await self.indexes.retier(collections, pause, least)
+
+    auto_tier = synchronous(aauto_tier)
 
     def flush(self) -> None:
         """Write down everything that waits."""
