@@ -329,6 +329,10 @@ class RuvLLM(Hinting):
         """What this object holds and has done."""
         return self.services.stats()
 
+    def write(self) -> None:
+        """Write what has waited long enough. Raises StoreError: the file takes nothing; all goes on waiting."""
+        self.services.write()
+
     def dump(self) -> bytes:
         """All that is stored, as a state file that opens on every host. Raises StoreError: it cannot be read."""
         return self.services.dump()
