@@ -48,8 +48,8 @@ class RuvLLM(Hinting):
     (`aroute`, …) for hosts whose encoder or backends must be awaited.
 
     Args:
-        agents: agents to route among: a folder of Claude Code agents, an agents file, Agent objects or mappings; the
-            built-in catalog when None.
+        agents: agents to route among: a folder of agents, an agents file, sources ("auto", "claude", "user:~/agents",
+            see `agents.sources.sources_of`), Agent objects or mappings; the built-in catalog when None.
         encoder: "cascade", "ruvltra", "static" or "minilm"; None takes "cascade" where RuvLTRA can run. Or a model
             on this machine, as `ruvllm.inference.encoder_model.open_encoder` takes it; what another encoder remembered
             is found with it after `ruvllm memory reembed`.

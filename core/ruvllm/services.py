@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ruvllm.agents.catalog import Agents, builtin_agents
-from ruvllm.agents.readers import given_agents
+from ruvllm.agents.sources import given_agents
 from ruvllm.artifacts.host import Host, NativeHost
 from ruvllm.artifacts.shipped import ShippedEncoders
 from ruvllm.config import Config
@@ -66,10 +66,10 @@ class Services:
         self.host: Host = like.host if like is not None else host or NativeHost()
         self.problems: list[AgentFileError] = []
         self.steps = Steps()
-        chosen = list(builtin_agents()) if agents is None else self.read(agents)
         self._shipped: ShippedEncoders = like._shipped if like is not None else ShippedEncoders(self.host)
+        chosen = list(builtin_agents()) if agents is None else self.read(agents)
         self._artifacts: RouterArtifacts = like._artifacts if like is not None else RouterArtifacts(self.host)
-        self.encoders = EncoderSet(self._shipped, self._artifacts, encoder or config.encoder)
+        self.encoders = EncoderSet.shared(self._shipped, self._artifacts, encoder or config.encoder)
         self.store = Store(state) if state is not None else Store()
         self._scoped = SpaceScopedStore(self.store, self.encoders.space)
         self.learning = Learners(self.encoders.main, self._scoped, config)
@@ -153,7 +153,7 @@ class Services:
             AgentFileError: there is no such file or folder.
             InputError: it holds no usable agent.
         """
-        chosen, problems = given_agents(agents, self.host.cache)
+        chosen, problems = given_agents(agents, self.host.cache, self._shipped.static.encode_now)
         if isinstance(agents, str | Path):
             self.problems = problems
         return chosen
