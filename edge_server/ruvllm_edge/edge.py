@@ -81,10 +81,10 @@ class Edge:
     def update_write_back(self) -> None:
         """Answers go into memory where one key alone would find them there, or the settings say so."""
         alone = self.settings.share_answers or len(self.keys.of_space(self.name)) < 2
-        config = self.llm.config
-        if config.memory.write_back is not (self._write_back and alone):
-            memory = replace(config.memory, write_back=not config.memory.write_back)
-            self.llm.services.reconfigure(replace(config, memory=memory))
+        memory = self.llm.config.memory
+        if memory.write_back is not (self._write_back and alone):
+            memory = replace(memory, write_back=not memory.write_back)
+            self.llm.services.reconfigure(replace(self.llm.config, memory=memory))
 
     def gauge(self) -> None:
         """Bring the gauges up to date."""
