@@ -59,15 +59,23 @@ __all__ = [
 ]
 
 
+_HOMES = {  # of what is not in `types`
+    "errors": "AgentFileError ArtifactError BackendError ConfigError EncoderError InputError RuvllmError StoreError",
+    "config": "Config",
+    "agents.readers": "read_agents",
+    "query.responses": "Constraints Response Session Source",
+    "runtime": "RuvLLM",
+    "sizing.tiers": "TaskRouter",
+    "sizing.selector": "BackendProfile IntelligentQueryRouter LLMOrchestrator LLMRouter",
+}
+
+
 def __getattr__(name: str) -> Any:
     """A name of `__all__`, imported when first asked for: a command that needs no numpy does not wait for it."""
     if name in __all__:
-        homes = ("errors", "types", "config", "agents.readers", "query.responses", "runtime")
-        for home in (*homes, "sizing.tiers", "sizing.selector"):
-            module = import_module(f"ruvllm.{home}")
-            if name in module.__all__:
-                globals()[name] = getattr(module, name)
-                return globals()[name]
+        home = next((home for home, names in _HOMES.items() if name in names.split()), "types")
+        globals()[name] = getattr(import_module(f"ruvllm.{home}"), name)
+        return globals()[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

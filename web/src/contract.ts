@@ -110,7 +110,7 @@ export interface Choice {
   others: Tier[];
 }
 
-/** The answer to one task. */
+/** The answer to one task. What hardly anybody reads of it is worked out when somebody does. */
 export interface Decision {
   agent: string;
   confidence: number;

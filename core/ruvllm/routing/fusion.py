@@ -219,9 +219,9 @@ def lexicon(agents: Sequence[Agent]) -> Bm25:
             (_NOT_FOR.sub(" ", body), _BODY_COUNT),
             (" ".join(_NOT_FOR.findall(f"{agent.description}\n{body}")), _NOT_FOR_COUNT),
         ):
-            counts = Counter(stems(text))
-            for word in content(counts):
-                words[word] = words.get(word, 0.0) + count * counts[word]
+            found = Counter(stems(text))
+            for word in content(found):
+                words[word] = words.get(word, 0.0) + count * found[word]
         documents.append(words)
     return Bm25(documents)
 

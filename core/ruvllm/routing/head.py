@@ -301,8 +301,7 @@ class Prior:
             return None
         weights = arrays["prior"].astype(np.float32) * arrays["prior_scale"].astype(np.float32)
         terms = np.cumsum(arrays["prior_terms"], dtype=np.uint32)  # each is stored as what it is above the one before
-        idf = dict(zip(terms.tolist(), arrays["prior_idf"].astype(np.float32).tolist(), strict=True))
-        head = Head(weights, HashedTfidf(idf, WIDTH))
+        head = Head(weights, HashedTfidf.from_arrays(terms, arrays["prior_idf"], WIDTH))
         confidence, scope = (arrays[f"prior_{name}"].astype(np.float32) for name in ("confidence", "scope"))
         return cls(head, np.float32(arrays["prior_zero_weight"].item()), confidence, scope)
 
