@@ -16,6 +16,7 @@ __all__ = [
     "BACKENDS",
     "BACKENDS_UNREAD",
     "DECISIONS",
+    "EDITION",
     "FASTGRNN",
     "FASTGRNN_EWC",
     "FEDERATED",
@@ -64,6 +65,7 @@ ATTENTION = "attention"  # memory.attention
 ATTENTION_REVIEWED = "attention-reviewed"  # id of the last rated search that a review has seen
 BACKENDS = "orchestrator"  # sizing.selector.LLMOrchestrator, in the page and elsewhere
 BACKENDS_UNREAD = "orchestrator-unread"  # one that could not be taken up again
+EDITION = "edition"  # of the encoder that has read the memories, and how far: memory.reembed
 FASTGRNN = "fastgrnn"  # sizing.fastgrnn
 FASTGRNN_EWC = "fastgrnn-ewc"  # learning.ewc, of its weights
 REPLAY = "replay"  # sizing.fastgrnn.replay
@@ -71,7 +73,7 @@ REPRESENTATIONS = "representations"  # of memories that edges join: memory.surro
 SERVED = "orchestrator-served"  # the same, of the configured backends: sizing.chooser
 SONA = "sona"  # learning.sona
 SCOPED = frozenset(
-    {ADAPTERS, ATTENTION, ATTENTION_REVIEWED, BACKENDS, BACKENDS_UNREAD, FASTGRNN, FASTGRNN_EWC, REPLAY,
+    {ADAPTERS, ATTENTION, ATTENTION_REVIEWED, BACKENDS, BACKENDS_UNREAD, EDITION, FASTGRNN, FASTGRNN_EWC, REPLAY,
      REPRESENTATIONS, SERVED, SONA}
 )  # fmt: skip
 
