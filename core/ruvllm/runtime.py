@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Never
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from ruvllm.routing.decide import DecisionService
     from ruvllm.routing.lint import Finding
     from ruvllm.routing.questions import Answers
+    from ruvllm.routing.tools import ToolService
     from ruvllm.sizing.chooser import ModelChooser
     from ruvllm.sizing.selector import BackendProfile, LLMOrchestrator
 
@@ -178,6 +180,13 @@ class RuvLLM(Hinting):
 
             self._decisions = DecisionService(self.encoders, self.store, self.config.sessions.keep)
         return self._decisions
+
+    @cached_property
+    def tools(self) -> ToolService:
+        """Finds the few of many tools that a task needs: the catalog's, and those that are added."""
+        from ruvllm.routing.tools import ToolService
+
+        return ToolService(self.encoders, self.routing)
 
     @property
     def sizing(self) -> ModelChooser:
