@@ -120,7 +120,7 @@ class RuvLLM(Hinting):
         self._shipped: ShippedEncoders = like._shipped if like is not None else ShippedEncoders(self.host)
         chosen = list(builtin_agents()) if agents is None else self._read(agents)
         self._artifacts: RouterArtifacts = like._artifacts if like is not None else RouterArtifacts(self.host)
-        self.encoders = EncoderSet(self._shipped, self._artifacts, encoder or self.config.encoder)
+        self.encoders = EncoderSet.shared(self._shipped, self._artifacts, encoder or self.config.encoder)
         self.store = Store(state) if state is not None else Store()
         self.learning = Learners(self.encoders.main, SpaceScopedStore(self.store, self.encoders.space), self.config)
         parts = self.encoders, self._artifacts, self.store, chosen, self.config, self.learning, self._pulled
