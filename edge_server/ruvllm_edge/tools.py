@@ -1,9 +1,8 @@
-"""The few tools that a task needs: a search of them, and requests on their way to a model that lose the others."""
+"""`POST /v1/tools/search`: the few of many tools that a task needs."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import Annotated, Any
 
 import msgspec
@@ -11,12 +10,10 @@ from msgspec import Meta, Struct
 
 from ruvllm.encoders.protocol import pause
 from ruvllm.inference.backend import estimate_tokens
-from ruvllm.routing.tools import used_tools
-from ruvllm_edge.chat import Ask
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.operations import Call, Operation
 
-__all__ = ["OPERATIONS", "trimmed"]
+__all__ = ["OPERATIONS"]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -72,21 +69,6 @@ async def search(edge: Edge, call: Call) -> ToolsFound:
         chosen = [dict(one) for one in await service.select(body.tools, body.task, body.k, body.keep, pause)]
         answer.tools, answer.tokens = chosen, (_tokens(body.tools), _tokens(chosen))
     return answer
-
-
-async def trimmed(edge: Edge, ask: Ask) -> Ask:
-    """A request with the tools that its question needs, where the server or the caller's key is set to do so.
-
-    Those that the conversation has called stay, and those that the request insists on.
-    """
-    most, tools = edge.settings.trim_tools, ask.extra.get("tools")
-    if not most or not isinstance(tools, list) or len(tools) <= most:
-        return ask
-    service = edge.llm.tools
-    await asyncio.to_thread(service.prepare, tools)
-    chosen = await service.select(tools, ask.question, most, used_tools(ask.extra), pause)
-    edge.metrics.trim(_tokens(tools) - _tokens(chosen))
-    return replace(ask, extra={**ask.extra, "tools": chosen})
 
 
 def _tokens(tools: Any) -> int:
