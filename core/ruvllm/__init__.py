@@ -18,9 +18,10 @@ if TYPE_CHECKING:
         RuvllmError,
         StoreError,
     )
+    from ruvllm.integrations.agentdb import IntelligentQueryRouter, LLMRouter
     from ruvllm.query.responses import Constraints, Response, Session, Source
     from ruvllm.runtime import RuvLLM
-    from ruvllm.sizing.selector import BackendProfile, IntelligentQueryRouter, LLMOrchestrator, LLMRouter
+    from ruvllm.sizing.selector import BackendProfile, LLMOrchestrator
     from ruvllm.sizing.tiers import TaskRouter
     from ruvllm.types import Action, Agent, Candidate, Choice, Decision, Evidence, Feedback, Team, TeamMember, Tier
 
@@ -63,7 +64,7 @@ def __getattr__(name: str) -> Any:
     """A name of `__all__`, imported when first asked for: a command that needs no numpy does not wait for it."""
     if name in __all__:
         homes = ("errors", "types", "config", "agents.readers", "query.responses", "runtime")
-        for home in (*homes, "sizing.tiers", "sizing.selector"):
+        for home in (*homes, "sizing.tiers", "sizing.selector", "integrations.agentdb"):
             module = import_module(f"ruvllm.{home}")
             if name in module.__all__:
                 globals()[name] = getattr(module, name)

@@ -12,7 +12,7 @@ from ruvllm import Tier
 from ruvllm.config import TIERS
 from ruvllm.encoders.protocol import pause
 from ruvllm.inference.backend import Message
-from ruvllm.inference.translate import UNHEEDED
+from ruvllm.inference.translate.requests import UNHEEDED
 from ruvllm.query.responses import Constraints, Delta, Event, Response, Routed
 from ruvllm.routing.tools import used_tools
 from ruvllm_edge.auth import Key
