@@ -126,7 +126,7 @@ class RuvLLM(Hinting):
 
     @property
     def config(self) -> Config:
-        """All options; see `reconfigure`."""
+        """All options; `services.reconfigure` changes them."""
         return self.services.config
 
     @property
