@@ -18,9 +18,10 @@ if TYPE_CHECKING:
         RuvllmError,
         StoreError,
     )
+    from ruvllm.integrations.agentdb import IntelligentQueryRouter, LLMRouter
     from ruvllm.query.responses import Constraints, Response, Session, Source
     from ruvllm.runtime import RuvLLM
-    from ruvllm.sizing.selector import BackendProfile, IntelligentQueryRouter, LLMOrchestrator, LLMRouter
+    from ruvllm.sizing.selector import BackendProfile, LLMOrchestrator
     from ruvllm.sizing.tiers import TaskRouter
     from ruvllm.types import Action, Agent, Candidate, Choice, Decision, Evidence, Feedback, Team, TeamMember, Tier
 
@@ -66,7 +67,8 @@ _HOMES = {  # of what is not in `types`
     "query.responses": "Constraints Response Session Source",
     "runtime": "RuvLLM",
     "sizing.tiers": "TaskRouter",
-    "sizing.selector": "BackendProfile IntelligentQueryRouter LLMOrchestrator LLMRouter",
+    "sizing.selector": "BackendProfile LLMOrchestrator",
+    "integrations.agentdb": "IntelligentQueryRouter LLMRouter",
 }
 
 

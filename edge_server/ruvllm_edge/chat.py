@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ruvllm import Tier
 from ruvllm.config import TIERS
+from ruvllm.encoders.protocol import pause
 from ruvllm.inference.backend import Message
 from ruvllm.inference.translate.requests import UNHEEDED
 from ruvllm.query.responses import Constraints, Delta, Event, Response, Routed
+from ruvllm.routing.tools import used_tools
+from ruvllm_edge.auth import Key
 from ruvllm_edge.edge import Edge
 
-__all__ = ["AUTO", "Ask", "answer", "models", "open_stream", "told", "unheeded"]
+__all__ = ["AUTO", "Ask", "answer", "models", "open_stream", "told", "tools_of", "unheeded"]
 
 AUTO = "auto"
 
@@ -33,6 +37,7 @@ class Ask:
         conversation: names it, as long as its first turns are the same.
         looping: whether its last turn says what tools gave, and nobody asks anything new.
         key: name of the caller's, "" where none is needed.
+        tools: how many of its tools are passed on; all of them when 0.
     """
 
     messages: tuple[Message, ...]
@@ -52,6 +57,7 @@ class Ask:
     conversation: bytes = b""
     looping: bool = False
     key: str = ""
+    tools: int = 0
 
     def constraints(self, stay: str) -> Constraints:
         """In the router's words.
@@ -87,10 +93,23 @@ def models(edge: Edge) -> dict[str, str]:
 
 async def answer(edge: Edge, ask: Ask) -> Response:
     """The whole answer. Raises BackendError: no backend gave one."""
+    ask = await _trimmed(edge, ask)
     constraints = ask.constraints(_with(edge, ask))
     response = await edge.llm.aquery(ask.question, constraints=constraints, messages=ask.messages)
     _count(edge, ask, response)
     return response
+
+
+async def _trimmed(edge: Edge, ask: Ask) -> Ask:
+    """With the tools that its question needs, those that its conversation has called, and those that it insists on."""
+    tools = ask.extra.get("tools")
+    if not ask.tools or not isinstance(tools, list) or len(tools) <= ask.tools:
+        return ask
+    service = edge.llm.tools
+    await asyncio.to_thread(service.prepare, tools)
+    chosen = await service.select(tools, ask.question, ask.tools, used_tools(ask.extra), pause)
+    edge.metrics.tools_left_out.inc(len(tools) - len(chosen))
+    return replace(ask, extra={**ask.extra, "tools": chosen})
 
 
 def _with(edge: Edge, ask: Ask) -> str:
@@ -109,6 +128,7 @@ async def open_stream(edge: Edge, ask: Ask) -> tuple[Routed, AsyncIterator[Delta
 
     Whatever fails before the first piece is raised here: it can still have a status.
     """
+    ask = await _trimmed(edge, ask)
     constraints = ask.constraints(_with(edge, ask))
     events = edge.llm.aquery_stream(ask.question, constraints=constraints, messages=ask.messages)
     routed = await anext(events)
@@ -154,6 +174,11 @@ def told(routing: Routed | Response, ignored: Collection[str] = ()) -> dict[str,
             "x-ruvllm-expected-ms": f"{choice.latency_ms:.0f}",
         }
     return {name: value for name, value in headers.items() if value}
+
+
+def tools_of(edge: Edge, key: Key) -> int:
+    """How many of a request's tools are passed on for a caller; 0 for all."""
+    return edge.settings.trim_tools if key.tools is None else int(key.tools)
 
 
 def unheeded(edge: Edge, where: Routed | Response, names: Collection[str], api: str) -> set[str]:

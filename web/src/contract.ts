@@ -564,6 +564,38 @@ export interface TierStats {
   bytes: number;
 }
 
+/** A tool, the best first. */
+export interface ToolFound {
+  name: string;
+  description: string;
+  score: number;
+}
+
+/** What Anthropic's API takes as the content of a tool search's `tool_result`. */
+export interface ToolReference {
+  type: "tool_reference";
+  tool_name: string;
+}
+
+/** A task, and the tools to search: those of the catalog where there are none. */
+export interface ToolsBody {
+  task: string;
+  /** how many to find */
+  k?: number;
+  /** definitions as OpenAI, Anthropic or MCP write them */
+  tools?: Record<string, unknown>[] | null;
+  /** names that stay among `tools` whatever the task */
+  keep?: string[];
+}
+
+/** What was found. `tools` are the definitions of the request that were found or are to stay, as they came and in their order; `tokens` is about how many all of the request's take, and how many these. */
+export interface ToolsFound {
+  hits: ToolFound[];
+  tool_references: ToolReference[];
+  tools: Record<string, unknown>[] | null;
+  tokens: [number, number] | null;
+}
+
 /** Tokens read and written; `estimated` when the backend did not say and ruvllm counted bytes. */
 export interface Usage {
   prompt_tokens: number;
@@ -597,6 +629,7 @@ export interface Calls {
   "PUT state": { body: Uint8Array; answer: null };
   "GET stats": { body: undefined; answer: Stats };
   "GET health": { body: undefined; answer: Health };
+  "POST tools/search": { body: ToolsBody; answer: ToolsFound };
   "POST federated/updates": { body: Uint8Array; answer: Accepted };
   "GET federated/model": { body: undefined; answer: Uint8Array };
   "GET federated": { body: undefined; answer: FederatedStats };

@@ -17,6 +17,7 @@ from ruvllm.cli.eval_decide import decide
 from ruvllm.cli.eval_rlm import decompose, longdoc
 from ruvllm.cli.eval_robustness import robustness
 from ruvllm.cli.eval_tiers import eval_tiers
+from ruvllm.cli.eval_tools import tools
 from ruvllm.cli.evalset import Collection, IntentSet, Prompt, read_agent_set, read_intents
 from ruvllm.cli.metrics import Answer, IntentRun, score_agents, score_intents
 from ruvllm.cli.options import encoder_option, json_option, strategy_option
@@ -54,6 +55,7 @@ evaluate.add_command(longdoc)
 
 evaluate.add_command(eval_tiers)
 evaluate.add_command(robustness)
+evaluate.add_command(tools)
 
 
 @evaluate.command()
