@@ -14,7 +14,7 @@ from ruvllm.memory.exchange import around
 from ruvllm.query.responses import Constraints, Response, Session, rlm_settings
 from ruvllm.query.sessions import new_id
 from ruvllm.rlm.answers import Answered, Delta, Planned, RlmAnswer, RlmEvent
-from ruvllm.state.record import Memory
+from ruvllm.state.record import Memory, heard
 from ruvllm.state.transfer import UNFIT
 from ruvllm_edge import schemas as s
 from ruvllm_edge.edge import Edge
@@ -208,7 +208,7 @@ async def add_memory(edge: Edge, call: Call) -> s.Memories:
     """Remember texts: all of them or none, on disk when this returns."""
     rows: list[s.MemoryBody] = call.body.memories
     new = [Memory(row.text, row.kind, row.collection, row.metadata, row.quality) for row in rows]
-    vectors = await edge.embed([one.text for one in new])
+    vectors = await edge.embed([heard(one.text, one.metadata) for one in new])
     return s.Memories(edge.llm.memory.add_encoded(new, vectors))
 
 

@@ -18,18 +18,20 @@ from ruvllm.index.auto import GRAPHS
 from ruvllm.memory.attention.training import Trained
 from ruvllm.memory.filters import Filter
 from ruvllm.memory.graph import Graph
+from ruvllm.memory.hybrid import HybridSearch, Why
 from ruvllm.memory.opening import Opening, Progress
 from ruvllm.memory.ratings import Ratings
 from ruvllm.memory.records import Recent, Records
 from ruvllm.memory.surroundings import Surroundings, directed
 from ruvllm.memory.tiering import LEAST, PagedVectors, TieredVectors, retiered
-from ruvllm.options import MemoryConfig
+from ruvllm.options import CHOICES, MemoryConfig
 from ruvllm.reprs import one_line, shortened
-from ruvllm.state.record import Given, Memory, ids_of, memories_of, row_of
+from ruvllm.state.record import SESSION, Given, Memory, heard, ids_of, memories_of, row_of
 from ruvllm.state.store import Store
 from ruvllm.text.surrogates import well_formed
+from ruvllm.text.terms import Sought, parse
 
-__all__ = ["Found", "Masks", "MemoryStore", "QueryAdapter"]
+__all__ = ["Found", "FoundSession", "Masks", "MemoryStore", "QueryAdapter"]
 
 _MOST = 64
 
@@ -73,6 +75,8 @@ class Masks:
 _AT_HAND = 200  # memories added in one go that are kept at hand
 _HELPED = 0.5  # from which what helped answered
 _WIDE = 32  # hits that what answered is compared with: few hard ones alone teach little, and mislead where one is false
+_TURNS, _TURNS_EACH = 100, 10  # memories that sessions are gathered from, in all and for each session
+_NEXT = 0.15  # what a session's next memory counts for beside the one before
 _RATED = 10  # hits from which edges lead to what is rated
 _HALF_LIFE = 7 * 86_400.0  # seconds after which a use counts half
 _WORN = 0.25  # part of the rows that may be gone
@@ -98,15 +102,45 @@ class Found:
     """A memory that a search came upon.
 
     Attributes:
-        score: cosine to the query.
+        score: cosine to the query, and what its words add to that where words are searched.
         hops: edges away from the nearest direct hit; 0 is a direct one.
+        why: what the score is the sum of; None where only vectors were searched, or an edge led to it.
     """
 
     memory: Memory
     score: float
     hops: int = 0
+    why: Why | None = None
 
     __repr__ = one_line
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSession:
+    """A conversation that a search came upon.
+
+    Attributes:
+        session: as the metadata name it.
+        score: that of its best memory and a part of the next ones'.
+        found: its memories among the hits, best first.
+    """
+
+    session: str
+    score: float
+    found: tuple[Found, ...]
+
+    __repr__ = one_line
+
+
+def by_session(found: Iterable[Found]) -> list[FoundSession]:
+    """The sessions that hits belong to, best first; hits without one are left out."""
+    groups = dict[str, list[Found]]()
+    for one in found:
+        if (session := one.memory.metadata.get(SESSION)) is not None:
+            groups.setdefault(str(session), []).append(one)
+    scores = {name: sum(_NEXT**place * one.score for place, one in enumerate(some)) for name, some in groups.items()}
+    best = sorted(groups, key=scores.__getitem__, reverse=True)
+    return [FoundSession(name, scores[name], tuple(groups[name])) for name in best]
 
 
 class MemoryStore:
@@ -143,6 +177,7 @@ class MemoryStore:
         self.surroundings = Surroundings(self.records, self.graph, self.space, encoder.dim)
         self.ratings = Ratings(self.records, self.graph, self.surroundings, self.space, encoder.dim)
         self.options = options = options or MemoryConfig()
+        self.hybrid = HybridSearch(self)
         self._opening = Opening(self.records, self.space, encoder.dim, recall, background, progress, use=options.index)
         self._shelves: dict[str, AutoIndex] = {}
         self._masks, self._recent = Masks(self.records), Recent(self.records)
@@ -167,7 +202,7 @@ class MemoryStore:
     ) -> list[int]:
         """`add`, awaited."""
         new = list(memories_of(memories, about if metadata is None else {**about, "metadata": metadata}))
-        texts = [row_of(memory)[2] for memory in new]  # before an encoder sees it
+        texts = [heard(row_of(memory)[2], memory.metadata) for memory in new]  # checked before an encoder sees it
         if not new:
             return []
         vectors = await self.encoder.encode(texts)
@@ -201,8 +236,11 @@ class MemoryStore:
         filter: Filter | None = None,
         hops: int = 0,
         recall: float | None = None,
+        search: str | None = None,
     ) -> list[Found]:
         """The k memories of a collection nearest to a text or a vector (dim,), best first.
+
+        A text may have `"an exact phrase"`, `-word` and `field:value` of the metadata in it.
 
         Args:
             filter: what their metadata must fulfil, e.g. {"agentId": "a1"}; see `filters.compile_filter`.
@@ -210,12 +248,15 @@ class MemoryStore:
                 both are returned. What `review` has learnt ranks them; until then an edge away counts for a
                 tenth less.
             recall: the share of the true nearest to be found.
+            search: "hybrid" looks for a text's meaning and its words, "vectors" and "words" for one of these; the
+                store's option when None. A vector has no words.
 
         Raises:
             InputError: an empty query, a filter that cannot be understood, k or recall out of range.
             StoreError: the file cannot be read.
         """
-        return run_now(self.asearch(query, k, collection=collection, filter=filter, hops=hops, recall=recall))
+        options: dict[str, Any] = {"collection": collection, "filter": filter, "hops": hops, "recall": recall}
+        return run_now(self.asearch(query, k, **options, search=search))
 
     async def asearch(
         self,
@@ -226,15 +267,63 @@ class MemoryStore:
         filter: Filter | None = None,
         hops: int = 0,
         recall: float | None = None,
+        search: str | None = None,
     ) -> list[Found]:
         """`search`, awaited."""
-        vector = self.adapted(await self.vector(query), collection)
-        hits = self.nearest(vector, k, collection=collection, filter=filter, recall=recall)
-        found = {i: (score, 0) for i, score in zip(hits.ids.tolist(), hits.scores.tolist(), strict=True)}
-        if hops:
-            found = self.surroundings.best(vector, list(found), hops, k, collection=collection, filter=filter)
+        way = self._way(query, search)
+        if not isinstance(k, int) or k < 1:
+            raise InputError(f"k is {shortened(k)}", field="k", fix="use 1 or more")
+        sought = None if way == "vectors" or not isinstance(query, str) else parse(query)
+        vector = self.adapted(await self._read(query, sought), collection)
+        why = dict[int, Why]()
+        if sought is None:
+            hits = self.nearest(vector, k, collection=collection, filter=filter, recall=recall)
+            found = {i: (score, 0) for i, score in zip(hits.ids.tolist(), hits.scores.tolist(), strict=True)}
+        else:
+            options: dict[str, Any] = {"collection": collection, "filter": filter, "recall": recall}
+            why = self.hybrid.rank(vector, sought, k, meaning=way == "hybrid", **options)
+            found = {i: (one.score, 0) for i, one in why.items()}
+        if hops and vector.any():
+            more = self.surroundings.best(vector, list(found), hops, k, collection=collection, filter=filter)
+            ranked = [(i, (max(score, found.get(i, (score, 0))[0]), away)) for i, (score, away) in more.items()]
+            if why and self.surroundings.attention() is None:
+                ranked.sort(key=lambda one: -one[1][0])
+            found = dict(ranked)
         self.records.touch(list(found))
-        return [Found(memory, *found[memory.id]) for memory in self.records.get(list(found))]
+        return [Found(memory, *found[memory.id], why.get(memory.id)) for memory in self.records.get(list(found))]
+
+    def search_sessions(self, query: str, k: int = 10, **options: Any) -> list[FoundSession]:
+        """The k sessions (`session` among the metadata) that have most to do with a query, best first.
+
+        A session's score is that of its best memory and a part of that of the next ones.
+
+        Args:
+            options: as for `search`.
+
+        Raises:
+            InputError, StoreError: as `search`.
+        """
+        return run_now(self.asearch_sessions(query, k, **options))
+
+    async def asearch_sessions(self, query: str, k: int = 10, **options: Any) -> list[FoundSession]:
+        """`search_sessions`, awaited."""
+        return by_session(await self.asearch(query, max(_TURNS, _TURNS_EACH * k), **options))[:k]
+
+    def _way(self, query: str | NDArray[np.float32], search: str | None) -> str:
+        """How a query is searched. Raises InputError: there is no such way."""
+        way = self.options.search if search is None else search
+        if way not in CHOICES["memory.search"]:
+            fix = f"use one of {', '.join(CHOICES['memory.search'])}"
+            raise InputError(f"search is {shortened(way)}", field="search", fix=fix)
+        if way == "words" and not isinstance(query, str):
+            raise InputError("a vector has no words", field="search", fix='give a text, or use search = "vectors"')
+        return way
+
+    async def _read(self, query: str | NDArray[np.float32], sought: Sought | None) -> NDArray[np.float32]:
+        """A query's vector; zero for one that is syntax alone."""
+        if sought is None or sought.plain:
+            return await self.vector(query)
+        return await self.vector(sought.text) if sought.text else np.zeros(self.encoder.dim, np.float32)
 
     def nearest(
         self,
@@ -254,6 +343,15 @@ class MemoryStore:
         self._refresh()
         shelf = self._shelf(collection)
         return shelf.search(vector, k, filter=self._masks.of(collection, shelf, filter), recall=recall)
+
+    def compared(
+        self, ids: NDArray[np.int64], vector: NDArray[np.float32], collection: str
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Those of these memories that are in a collection's index, and their cosines to a vector (dim,)."""
+        held = self._shelf(collection).rows
+        with held.lock:  # rows are renumbered now and then
+            rows, view = held.find(ids), held.view
+        return view.ids[rows], view.take(rows).dot(vector)
 
     def get(self, ids: Sequence[int]) -> list[Memory]:
         """Those of these memories that were there at the latest search, in the order asked.
