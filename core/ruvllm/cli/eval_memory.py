@@ -81,7 +81,9 @@ def eval_memory(file: Path, k: int, baseline: str | None, encoder: str | None, a
             report["categories"].items()]  # fmt: skip
     show_table(plain(f"{file.name}: {len(found)} questions"), columns, rows, right=columns[1:])
     abstention = report["abstention_auroc"]
-    click.echo(f"abstention AUROC {number(abstention, 3) if abstention is not None else '-'}, p50 {report['p50_ms']} ms")
+    click.echo(
+        f"abstention AUROC {number(abstention, 3) if abstention is not None else '-'}, p50 {report['p50_ms']} ms"
+    )
     if as_json:
         print_json(report | {"k": k, "baseline": baseline})
 
@@ -106,13 +108,19 @@ def _asked(
 ) -> list[_Answered]:
     turns = [turn for turn in conversation["turns"] if turn["text"].strip()]
     metadata = [
-        {name: turn[key] for name, key in ((SPEAKER, "speaker"), (SESSION, "session"), (OBSERVED, "when")) if key in turn}
+        {
+            name: turn[key]
+            for name, key in ((SPEAKER, "speaker"), (SESSION, "session"), (OBSERVED, "when"))
+            if key in turn
+        }
         for turn in turns
     ]
     new = [Memory(turn["text"], metadata=about) for turn, about in zip(turns, metadata, strict=True)]
     ids = llm.memory.add(new, collection=collection)
     together = [a.get(SESSION) == b.get(SESSION) for a, b in pairwise(metadata)]
-    llm.memory.graph.link_all(Edge(b, a, "Follows") for (a, b), same in zip(pairwise(ids), together, strict=True) if same)
+    llm.memory.graph.link_all(
+        Edge(b, a, "Follows") for (a, b), same in zip(pairwise(ids), together, strict=True) if same
+    )
     place = {turn["id"]: i for turn, i in zip(turns, ids, strict=True)}
     session = dict(zip(ids, (str(about.get(SESSION)) for about in metadata), strict=True))
     found = list[_Answered]()

@@ -267,9 +267,9 @@ class Graph:
         found = self.store.read(_HEAVIEST.format(_BOTH_WAYS.format(_OF_KINDS)), asked)
         return [Neighbour(node, other, kind, weight, bool(out)) for node, other, kind, weight, out in found]
 
-    def beside(self, ids: Sequence[int], kind: str, most: int = 1_000) -> list[tuple[int, int, float]]:
+    def beside(self, ids: Iterable[int], kind: str, most: int = 1_000) -> list[tuple[int, int, float]]:
         """(memory, other, weight) of edges of one kind at some memories, both ways, in no order; none need be there."""
-        return list(map(tuple, self.store.read(_BESIDE, (_listed(ids), kind, most))))
+        return list(map(tuple, self.store.read(_BESIDE, (_listed(list(ids)), kind, most))))
 
     def expand(
         self,

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.memory.filters import Filter
+from ruvllm.memory.found import Why
 from ruvllm.memory.words import WordHits, Words
-from ruvllm.reprs import one_line
 from ruvllm.text.terms import Sought
 
 if TYPE_CHECKING:
     from ruvllm.memory.memory import MemoryStore
 
-__all__ = ["HybridSearch", "Why"]
+__all__ = ["HybridSearch"]
 
 # What a query's words, the speaker that it names and a neighbour's score count for beside a cosine, as fitted on
 # conversations of our own by `ruvllm bench memory fusion`.
@@ -27,30 +26,6 @@ _MOST_BESIDE = 4  # edges of a candidate
 
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Why:
-    """What a memory's score is the sum of.
-
-    Attributes:
-        cosine: to the query.
-        words: for the query's words in it, the rarer the more.
-        speaker: for having been said by somebody whom the query names.
-        neighbour: for what was said just before and after it.
-    """
-
-    cosine: float = 0.0
-    words: float = 0.0
-    speaker: float = 0.0
-    neighbour: float = 0.0
-
-    __repr__ = one_line
-
-    @property
-    def score(self) -> float:
-        """The sum."""
-        return sum(astuple(self))
 
 
 class HybridSearch:
@@ -130,7 +105,7 @@ class HybridSearch:
         graph = self._memory.graph
         if not ids or not graph.store.read("SELECT 1 FROM edges LIMIT 1"):
             return []
-        pairs = graph.beside(list(ids), _FOLLOWS, _MOST_BESIDE * len(ids))
+        pairs = graph.beside(ids, _FOLLOWS, _MOST_BESIDE * len(ids))
         others = {other for _, other, _ in pairs} - ids
-        back = graph.beside(list(others), _FOLLOWS, _MOST_BESIDE * len(others)) if others else []
+        back = graph.beside(others, _FOLLOWS, _MOST_BESIDE * len(others)) if others else []
         return list(dict.fromkeys([*pairs, *back]))

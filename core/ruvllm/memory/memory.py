@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,16 +16,17 @@ from ruvllm.index import AutoIndex, Hits, Mask
 from ruvllm.index.auto import GRAPHS
 from ruvllm.memory.attention.training import Trained
 from ruvllm.memory.filters import Filter
+from ruvllm.memory.found import Found, FoundSession, Why, by_session
 from ruvllm.memory.graph import Graph
-from ruvllm.memory.hybrid import HybridSearch, Why
+from ruvllm.memory.hybrid import HybridSearch
 from ruvllm.memory.opening import Opening, Progress
 from ruvllm.memory.ratings import Ratings
 from ruvllm.memory.records import Recent, Records
 from ruvllm.memory.surroundings import Surroundings, directed
 from ruvllm.memory.tiering import LEAST, PagedVectors, TieredVectors, retiered
 from ruvllm.options import CHOICES, MemoryConfig
-from ruvllm.reprs import one_line, shortened
-from ruvllm.state.record import SESSION, Given, Memory, heard, ids_of, memories_of, row_of
+from ruvllm.reprs import shortened
+from ruvllm.state.record import Given, Memory, heard, ids_of, memories_of, row_of
 from ruvllm.state.store import Store
 from ruvllm.text.surrogates import well_formed
 from ruvllm.text.terms import Sought, parse
@@ -76,7 +76,6 @@ _AT_HAND = 200  # memories added in one go that are kept at hand
 _HELPED = 0.5  # from which what helped answered
 _WIDE = 32  # hits that what answered is compared with: few hard ones alone teach little, and mislead where one is false
 _TURNS, _TURNS_EACH = 100, 10  # memories that sessions are gathered from, in all and for each session
-_NEXT = 0.15  # what a session's next memory counts for beside the one before
 _RATED = 10  # hits from which edges lead to what is rated
 _HALF_LIFE = 7 * 86_400.0  # seconds after which a use counts half
 _WORN = 0.25  # part of the rows that may be gone
@@ -95,52 +94,6 @@ class QueryAdapter(Protocol):
     ) -> None:
         """These memories (n, dim) answered a query (dim,) and those (m, dim) did not."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A memory that a search came upon.
-
-    Attributes:
-        score: cosine to the query, and what its words add to that where words are searched.
-        hops: edges away from the nearest direct hit; 0 is a direct one.
-        why: what the score is the sum of; None where only vectors were searched, or an edge led to it.
-    """
-
-    memory: Memory
-    score: float
-    hops: int = 0
-    why: Why | None = None
-
-    __repr__ = one_line
-
-
-@dataclass(frozen=True, slots=True)
-class FoundSession:
-    """A conversation that a search came upon.
-
-    Attributes:
-        session: as the metadata name it.
-        score: that of its best memory and a part of the next ones'.
-        found: its memories among the hits, best first.
-    """
-
-    session: str
-    score: float
-    found: tuple[Found, ...]
-
-    __repr__ = one_line
-
-
-def by_session(found: Iterable[Found]) -> list[FoundSession]:
-    """The sessions that hits belong to, best first; hits without one are left out."""
-    groups = dict[str, list[Found]]()
-    for one in found:
-        if (session := one.memory.metadata.get(SESSION)) is not None:
-            groups.setdefault(str(session), []).append(one)
-    scores = {name: sum(_NEXT**place * one.score for place, one in enumerate(some)) for name, some in groups.items()}
-    best = sorted(groups, key=scores.__getitem__, reverse=True)
-    return [FoundSession(name, scores[name], tuple(groups[name])) for name in best]
 
 
 class MemoryStore:
@@ -295,13 +248,8 @@ class MemoryStore:
     def search_sessions(self, query: str, k: int = 10, **options: Any) -> list[FoundSession]:
         """The k sessions (`session` among the metadata) that have most to do with a query, best first.
 
-        A session's score is that of its best memory and a part of that of the next ones.
-
-        Args:
-            options: as for `search`.
-
-        Raises:
-            InputError, StoreError: as `search`.
+        A session's score is that of its best memory and a part of that of the next ones. Options and errors are those
+        of `search`.
         """
         return run_now(self.asearch_sessions(query, k, **options))
 

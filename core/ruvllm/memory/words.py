@@ -94,7 +94,7 @@ class Postings:
     def having(self, term: int) -> Ids:
         """int64 ids of the memories that have a term, rising; some may be gone."""
         start, stop = self._slice(term)
-        return self.ids[self._rows[start:stop]]
+        return np.asarray(self.ids[self._rows[start:stop]], np.int64)
 
     def remove(self, ids: Ids) -> None:
         """Leave out those of these memories that are here."""

@@ -16,7 +16,21 @@ from ruvllm.reprs import one_line, shortened
 from ruvllm.text.depth import deeper
 from ruvllm.text.surrogates import well_formed
 
-__all__ = ["LITTLE", "NODE_KINDS", "OBSERVED", "SESSION", "SPEAKER", "Given", "Memory", "checksum", "heard", "ids_of", "memories_of", "read_metadata", "row_of"]
+__all__ = [
+    "LITTLE",
+    "NODE_KINDS",
+    "OBSERVED",
+    "SESSION",
+    "SPEAKER",
+    "Given",
+    "Memory",
+    "checksum",
+    "heard",
+    "ids_of",
+    "memories_of",
+    "read_metadata",
+    "row_of",
+]
 
 NODE_KINDS = ("Query", "Document", "QAPair", "AgentStep", "Fact", "Concept")  # FEATURES.md M3
 LITTLE = np.dtype("<f4")  # of vectors in the file

@@ -18,13 +18,14 @@ __all__ = ["SPOKEN", "Sought", "hashed", "parse", "speaker_terms", "term_hashes"
 
 SPOKEN = "@"  # begins the terms of who said it
 
-_STOP = frozenset(
-    "a an the and or of to in for on with is are was were be been being am this that these those it its i you he she "
-    "they we me him her them us my your his their our what which who whom whose when where why how do does did have "
-    "has had having at as by if from but so than then too very just can could will would shall should may might must "
-    "not no nor about into over under up down out off some any there here also s t d m re ve ll don didn doesn isn "
-    "wasn aren weren won wouldn couldn shouldn hasn haven hadn".split()
+_STOP_WORDS = (
+    "a an the and or of to in for on with is are was were be been being am this that these those it its i you "
+    "he she they we me him her them us my your his their our what which who whom whose when where why how do "
+    "does did have has had having at as by if from but so than then too very just can could will would shall "
+    "should may might must not no nor about into over under up down out off some any there here also s t d m "
+    "re ve ll don didn doesn isn wasn aren weren won wouldn couldn shouldn hasn haven hadn "
 )
+_STOP = frozenset(_STOP_WORDS.split())
 # Other forms of a word, the first of each line's parts: English bends its commonest words as it likes.
 _BENT = (
     "go went gone goes;buy bought;see saw seen;get got gotten;make made;take took taken;give gave given;eat ate eaten;"

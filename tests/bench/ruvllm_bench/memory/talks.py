@@ -27,7 +27,11 @@ _THREADS: tuple[tuple[tuple[str, ...], tuple[tuple[str, int, int], ...]], ...] =
         (("How did {n} feel while performing?", 2, SINGLE), ("When was {n}'s first gig?", 0, TIME)),
     ),
     (
-        ("We moved into the new flat!", "Congrats! What's the best part?", "The balcony. You can see the river from it."),
+        (
+            "We moved into the new flat!",
+            "Congrats! What's the best part?",
+            "The balcony. You can see the river from it.",
+        ),
         (("What does {n} like most about the new home?", 2, SINGLE), ("When did {n} move?", 0, TIME)),
     ),
     (
@@ -115,7 +119,11 @@ _THREADS: tuple[tuple[tuple[str, ...], tuple[tuple[str, int, int], ...]], ...] =
         (("What is {n}'s book about?", 2, SINGLE),),
     ),
     (
-        ("I volunteered as a mentor.", "What do you do there?", "I help teenagers with their homework and job letters."),
+        (
+            "I volunteered as a mentor.",
+            "What do you do there?",
+            "I help teenagers with their homework and job letters.",
+        ),
         (("Whom does {n} support?", 2, SINGLE),),
     ),
     (
@@ -125,13 +133,28 @@ _THREADS: tuple[tuple[tuple[str, ...], tuple[tuple[str, int, int], ...]], ...] =
 )
 # Questions that need a turn of each of several threads or facts: (said, said …), question.
 _PAIRS: tuple[tuple[tuple[str, ...], str], ...] = (
-    (("I tried surfing today, swallowed half the sea.", "Played tennis with Jo, my arm is sore."), "Which sports has {n} tried?"),
+    (
+        ("I tried surfing today, swallowed half the sea.", "Played tennis with Jo, my arm is sore."),
+        "Which sports has {n} tried?",
+    ),
     (("The concert by The Larks was unreal.", "Saw Mona Reed live on Friday!"), "Which musicians has {n} seen?"),
-    (("Road trip to Porto, here we come.", "Back from Ghent, the chocolate is gone already."), "Which cities did {n} visit?"),
-    (("I painted the sunset from our roof.", "My new picture is a horse, for my niece."), "What subjects has {n} painted?"),
-    (("We took the kids to the museum.", "Pancakes and a picnic with the little ones today."), "What does {n} do with the children?"),
+    (
+        ("Road trip to Porto, here we come.", "Back from Ghent, the chocolate is gone already."),
+        "Which cities did {n} visit?",
+    ),
+    (
+        ("I painted the sunset from our roof.", "My new picture is a horse, for my niece."),
+        "What subjects has {n} painted?",
+    ),
+    (
+        ("We took the kids to the museum.", "Pancakes and a picnic with the little ones today."),
+        "What does {n} do with the children?",
+    ),
     (("I read The Salt Path in one go.", "That novel Circe you lent me is gorgeous."), "What books has {n} read?"),
-    (("I spoke at the town hall about bike lanes.", "We planted trees along the canal."), "How does {n} help the community?"),
+    (
+        ("I spoke at the town hall about bike lanes.", "We planted trees along the canal."),
+        "How does {n} help the community?",
+    ),
     (("Our guinea pig Otto had babies!", "Meet Luna, our new kitten."), "What are the names of {n}'s pets?"),
 )
 # The other one goes on about what was said, {x}, at once or in a later session: near, and no answer.
@@ -191,8 +214,11 @@ def _talk(random: np.random.Generator) -> dict[str, Any]:
         for at in range(len(lines) + int(random.integers(_MOST_SILENT))):
             text = (lines[at] if at < len(lines) else "") or CHAT[int(random.integers(len(CHAT)))]
             place += 1
-            turn = {"id": f"D{session}:{place}", "session": session, "speaker": names[at % 2]}
-            turns.append(turn | {"when": f"{hour}:15 on {day.day} {day:%B}, {day.year}", "text": text.format(o=names[1 - at % 2])})
+            turn: dict[str, Any] = {"id": f"D{session}:{place}", "session": session, "speaker": names[at % 2]}
+            turns.append(
+                turn
+                | {"when": f"{hour}:15 on {day.day} {day:%B}, {day.year}", "text": text.format(o=names[1 - at % 2])}
+            )
             for question, answering, category in about:
                 if answering == at:
                     questions.append(_question(question.format(n=name), [turn["id"]], category))
