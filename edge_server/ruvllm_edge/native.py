@@ -266,7 +266,7 @@ async def ready(edge: Edge, _: Call) -> Any:
     """Whether requests should be sent here: 503 while it warms up or ends."""
     if not edge.ready:
         return Reply(s.Ready(ready=False), status=503)
-    dead = edge.llm.unavailable
+    dead = edge.llm.services.unavailable
     return s.Ready(True, len(edge.llm.agents), edge.llm.encoders.mode, "degraded" if dead else "ok", dead)
 
 

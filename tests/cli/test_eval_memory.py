@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from ruvllm_bench.memory.talks import talks
 
 from ruvllm.cli.main import main
+from ruvllm_bench.memory.talks import talks
 
 
 def evaluated(path: Path, *options: str) -> dict[str, Any]:
