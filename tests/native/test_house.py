@@ -132,6 +132,7 @@ def test_a_host_reaches_every_module():
         "ruvllm",
         "ruvllm.runtime",
         "ruvllm.cli.main",
+        "ruvllm.cli.__main__",
         *(name for name in modules() if not name.startswith("ruvllm.")),
     ]
     reached = set[str]()
