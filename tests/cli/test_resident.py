@@ -94,7 +94,10 @@ def test_the_first_call_starts_it_and_later_ones_are_answered_by_it(environment:
     for hostile in (b"", b"garbage", b"[" * 100_000, b"\xff" * 5_000, b" " * 16_000_001, b'{"prompt": 3}'):
         assert hook(environment, event=hostile) == b""
     assert hook(environment, "--no-such-option", "left", "over") == first
+    log = Path(environment["HOME"]) / ".config" / "ruvllm" / "hook.jsonl"
+    before = log.read_text().count("\n")
     assert hook(environment, "--mode", "shadow") == b""
+    assert log.read_text().count("\n") == before + 1  # and this process has not answered once more
     (pid,) = helpers(path.with_suffix(".lock"))
 
     os.kill(pid, signal.SIGKILL)  # a crash leaves the socket behind

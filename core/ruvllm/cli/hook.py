@@ -56,7 +56,7 @@ _MOST_OPENED = 4
     help="A folder of agents, or an agents file, to recommend from instead of what is installed.",
 )
 @click.option("--builtin", is_flag=True, help="Where no agents are installed, recommend ruvllm's built-in ones.")
-@click.option("--client", type=click.Choice(CLIENTS), default="claude", show_default=True, help="Whose event it is.")
+@click.option("--client", type=click.Choice(CLIENTS), help="Whose event it is; Codex and Claude Code are told apart.")
 @click.option(
     "--mode",
     type=click.Choice(MODES),
@@ -81,7 +81,7 @@ def hook(
     ctx: click.Context,
     agents: Path | None,
     builtin: bool,
-    client: str,
+    client: str | None,
     mode: str | None,
     encoder: str | None,
     state: Path | None,
@@ -110,6 +110,7 @@ def hook(
                    {"type": "command", "command": "ruvllm hook --mode act"}]}]}}
     """
     event = _read(teach)
+    client = client or ("codex" if "turn_id" in event else "claude")
     session = Session(event.get("cwd"), client)
     path = state_of(ctx, state)
     if teach:

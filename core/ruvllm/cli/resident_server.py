@@ -100,8 +100,8 @@ def _answer(head: bytes, event: bytes) -> bytes:
         os.chdir(cwd)
     from ruvllm.cli.main import main
 
-    said, streams = BytesIO(), (sys.stdin, sys.stdout)
-    sys.stdin, sys.stdout = TextIOWrapper(BytesIO(event), "utf-8", "replace"), TextIOWrapper(said, "utf-8")
+    said, streams = TextIOWrapper(BytesIO(), "utf-8"), (sys.stdin, sys.stdout)
+    sys.stdin, sys.stdout = TextIOWrapper(BytesIO(event), "utf-8", "replace"), said
     try:
         main.main(["hook", *words], prog_name="ruvllm")
     except SystemExit:  # it always exits, with 0
@@ -110,7 +110,8 @@ def _answer(head: bytes, event: bytes) -> bytes:
         sys.stdin, sys.stdout = streams
         with suppress(OSError):
             os.chdir("/")
-    return said.getvalue()
+    said.flush()
+    return said.buffer.getvalue()
 
 
 def run() -> None:
