@@ -133,7 +133,7 @@ class Limits:
     quality: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Features:
     """What a choice is made by.
 
