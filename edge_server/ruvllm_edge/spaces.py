@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ruvllm import ConfigError, RuvLLM
+from ruvllm.agents.catalog import builtin_agents
 from ruvllm_edge.auth import DEFAULT_SPACE, check_space
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.logs import event
@@ -76,13 +77,14 @@ class Spaces:
         if self._folder is None:
             fix = "start the server with a state file, or set RUVLLM_SPACES to a folder"
             raise ConfigError("a server in memory has no other spaces", field="spaces", fix=fix)
-        file, like = space_file(self._folder, name), self.default.llm
+        file, like, base = space_file(self._folder, name), self.default.llm, self.default.agents.base
+        agents = None if base == builtin_agents() else base  # which need not be checked once more
         config = replace(like.config, agents=None, state=None)
         backends: Any = like.backends  # by Tier: a Mapping's keys are invariant
 
         def made() -> RuvLLM:
             return RuvLLM(
-                self.default.agents.base,
+                agents,
                 encoder=like.encoders.name,
                 state=file,
                 like=like,
