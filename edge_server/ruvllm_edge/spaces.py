@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from ruvllm_edge.logs import event
 from ruvllm_edge.settings import Settings
 
 __all__ = ["Spaces", "space_file", "spaces_folder"]
+
+_TICK = 1.0  # seconds between two looks for room
 
 
 def spaces_folder(settings: Settings, state: str) -> Path | None:
@@ -111,7 +114,8 @@ class Spaces:
     async def make_room(self) -> None:
         """For ever: close those used longest ago when there are too many; never one in use."""
         while True:
-            await self._full.wait()
+            with suppress(TimeoutError):  # what was in use before may not be any more
+                await asyncio.wait_for(self._full.wait(), _TICK)
             self._full.clear()
             for name in list(self._open):
                 if len(self._open) <= self._most:
