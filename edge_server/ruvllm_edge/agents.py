@@ -53,7 +53,7 @@ class _Fit:
             2 if llm.encoders.contextual else 1
         )
         self.failed, self.ended = "", Event()
-        self.task = asyncio.ensure_future(llm.areplace_agents(agents, self._build))
+        self.task = asyncio.ensure_future(llm.routing.replace_agents(agents, self._build))
 
     @property
     def progress(self) -> Fitting:
@@ -159,7 +159,7 @@ class AddedAgents:
         async with self._changing:
             await self.stop()
             try:
-                await self._llm.arestore(data, fit=_in_thread)
+                await self._llm.services.restore(data, _in_thread)
                 stored = load_agents(self._llm.store) if self.keeps else None
                 if not keep:
                     stored = {}

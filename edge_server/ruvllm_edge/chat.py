@@ -10,7 +10,7 @@ from typing import Any
 from ruvllm import Tier
 from ruvllm.config import TIERS
 from ruvllm.inference.backend import Message, estimate_usage
-from ruvllm.inference.translate import UNHEEDED
+from ruvllm.inference.translate.requests import UNHEEDED
 from ruvllm.query.responses import Constraints, Delta, Event, Response, Routed
 from ruvllm_edge.auth import Key
 from ruvllm_edge.edge import Edge

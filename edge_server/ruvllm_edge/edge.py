@@ -87,7 +87,8 @@ class Edge:
         alone = self.settings.share_answers or len(self.keys.of_space(self.name)) < 2
         memory = self.llm.config.memory
         if memory.write_back is not (self._write_back and alone):
-            self.llm.reconfigure(replace(self.llm.config, memory=replace(memory, write_back=not memory.write_back)))
+            memory = replace(memory, write_back=not memory.write_back)
+            self.llm.services.reconfigure(replace(self.llm.config, memory=memory))
 
     def gauge(self) -> None:
         """Bring the gauges up to date."""

@@ -49,10 +49,7 @@ async def embed(edge: Edge, key: Key, texts: Sequence[str], model: str, dimensio
 async def embeddings(edge: Edge, call: Call) -> o.Embeddings:
     """Unit vectors in the space that tasks and memories share; their scalar products are cosines."""
     body: o.EmbeddingBody = call.body
-    texts = [body.input] if isinstance(body.input, str) else [one for one in body.input if isinstance(one, str)]
-    if not isinstance(body.input, str) and len(texts) < len(body.input):
-        fix = "send texts (in LangChain: check_embedding_ctx_length=False)"
-        raise Problem(400, "input has numbers of another model's tokens", field="input", fix=fix)
+    texts = _texts(edge, body)
     rows = await embed(edge, call.key, texts, body.model, body.dimensions)
     tokens = sum(map(estimate_tokens, texts))
     base64 = body.encoding_format == "base64"
@@ -61,6 +58,23 @@ async def embeddings(edge: Edge, call: Call) -> o.Embeddings:
         for i, row in enumerate(rows)
     ]
     return o.Embeddings(data, edge.llm.encoders.main.name, o.EmbeddingUsage(tokens, tokens))
+
+
+def _texts(edge: Edge, body: o.EmbeddingBody) -> list[str]:
+    """The input as texts: tokens of our own encoders' vocabulary are spelled out. Raises Problem: of another's."""
+    if isinstance(body.input, str):
+        return [body.input]
+    rows = [one for one in body.input if not isinstance(one, int)]
+    if len(rows) < len(body.input):  # one text's
+        rows = [[one for one in body.input if isinstance(one, int)]]
+    encoders = edge.llm.encoders
+    try:
+        if encoders.custom is not None or body.model not in (AUTO, encoders.main.name):
+            raise IndexError
+        return [row if isinstance(row, str) else encoders.static.tokenizer.text(row) for row in rows]
+    except IndexError:
+        fix = "send texts (in LangChain: check_embedding_ctx_length=False)"
+        raise Problem(400, "input has numbers of another model's tokens", field="input", fix=fix) from None
 
 
 OPERATIONS = (

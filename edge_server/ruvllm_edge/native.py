@@ -264,7 +264,7 @@ async def ready(edge: Edge, _: Call) -> Any:
     """Whether requests should be sent here: 503 while it warms up or ends."""
     if not edge.ready:
         return Reply(s.Ready(ready=False), status=503)
-    dead = edge.llm.unavailable
+    dead = edge.llm.services.unavailable
     return s.Ready(True, len(edge.llm.agents), edge.llm.encoders.mode, "degraded" if dead else "ok", dead)
 
 
@@ -331,7 +331,8 @@ OPERATIONS = (
               answer=s.MemoryGraph, tag="memory"),
     Operation("POST", "/v1/memory/hyperedges", bind_memories, "Join memories that belong together", s.HyperedgeBody,
               answer=s.HyperedgeMade, tag="memory", example={"members": [1, 2, 3], "kind": "SameTopic"}),
-    Operation("DELETE", "/v1/memory/hyperedges/{id}", unbind_memories, "Take a hyperedge away", tag="memory", status=204),
+    Operation("DELETE", "/v1/memory/hyperedges/{id}", unbind_memories, "Take a hyperedge away", tag="memory",
+              status=204),
     Operation("GET", "/v1/savings", savings, "What was spent and saved", query=SavingsQuery, answer=SavingsReport),
     Operation("GET", "/v1/patterns", patterns, "What was learnt", query=s.PatternsQuery, answer=s.Patterns,
               tag="learning"),

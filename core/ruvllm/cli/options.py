@@ -106,7 +106,7 @@ def open_llm(
     """A RuvLLM for one command; agent files that had to be skipped are mentioned, not fatal."""
     config = config if strategy is None else Config(router=RouterConfig(strategy=strategy))
     llm = RuvLLM(agents, encoder=encoder, state=state, host=caching_host(), config=config)
-    warn_of_skipped(llm.problems, agents)
+    warn_of_skipped(llm.services.problems, agents)
     _warm(llm)
     return llm
 

@@ -291,9 +291,11 @@ class Prior:
         """float32 (agents + 1,), from the zero-shot logits (agents,) of a text."""
         out = self.head.logits(vector, words)
         out[:-1] += zero * self.zero_weight
+        if not self.fresh:
+            return out
         for agent in self.fresh:
             out[agent] = zero[agent]
-        if self.fresh and (best := int(zero.argmax())) in self.fresh and out[-1] > 0:
+        if (best := int(zero.argmax())) in self.fresh and out[-1] > 0:
             out[best] += out[-1]  # nobody's among those it knows
         return out
 

@@ -119,7 +119,7 @@ class Recollection:
 
     def find(self, vector: NDArray[np.float32]) -> Recollected | None:
         """What memory says of a task's static vector (dim,), None when nothing is near enough."""
-        if not len(self) or not vector.any():
+        if not self._confirmed.agents or not vector.any():
             return None
         near = self._confirmed.near(vector, self._similar)
         if not near:

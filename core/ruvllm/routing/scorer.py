@@ -23,7 +23,7 @@ __all__ = ["Basis", "Scored", "Scorer", "TaskView"]
 _SLICE = 4  # texts read at a time, which takes a contextual encoder some 20 ms
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TaskView:
     """One task as the scorers see it.
 
@@ -40,7 +40,7 @@ class TaskView:
     shared: NDArray[np.float32] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Scored:
     """What a scorer says of one task.
 
@@ -148,10 +148,12 @@ class Scorer:
         """All that is known of one task."""
         features, zero, logits, nobody = self.offsets(vector, view)
         taught = self.taught
-        zero = zero * taught.share
-        logits = logits * taught.share + taught.head.logits(vector, view.words)
+        if taught.share != 1:
+            zero, logits = zero * taught.share, logits * taught.share
+        if not taught.head.empty:
+            logits = logits + taught.head.logits(vector, view.words)
         if taught.neighbours is not None:
-            logits += taught.neighbours.scores(vector)
+            logits = logits + taught.neighbours.scores(vector)
         closeness = float(taught.centroids.dot(vector).max()) if len(taught.centroids) else 0.0
         return Scored(features, zero, logits, closeness, nobody)
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ruvllm.artifacts.host import load_npz
 from ruvllm.artifacts.shipped import shipped_encoder
-from ruvllm.encoders.protocol import Encoder, run_now
+from ruvllm.encoders.protocol import Encoder, run_now, synchronous
 from ruvllm.errors import ArtifactError, InputError, StoreError
 from ruvllm.hints import by_object
 from ruvllm.reprs import one_line, shortened
@@ -223,7 +223,7 @@ class LLMOrchestrator:
         self._window = np.zeros((0, self.bandit.inputs))
 
     @by_object()
-    def select(
+    async def aselect(
         self,
         prompt: str | Array,
         *,
@@ -239,21 +239,11 @@ class LLMOrchestrator:
         Raises:
             InputError: no backend is within the limits (the nearest is named), or the prompt cannot be read.
         """
-        return run_now(self.aselect(prompt, max_cost=max_cost, max_latency=max_latency, min_quality=min_quality))
-
-    @by_object()
-    async def aselect(
-        self,
-        prompt: str | Array,
-        *,
-        max_cost: float | None = None,
-        max_latency: float | None = None,
-        min_quality: float | None = None,
-    ) -> Choice:
-        """`select`, for an encoder that has to be awaited."""
         inputs = await self._inputs(prompt)
         choice = self.choose(inputs, max_cost, max_latency, min_quality)
         return replace(choice, turn=self._turn(inputs, prompt))
+
+    select = synchronous(aselect)
 
     def inputs(self, text: str, vector: Array) -> Array:
         """What is learnt from of a prompt, for `choose`: float64 (dim + forms + 1,); text may be "".

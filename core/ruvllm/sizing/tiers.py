@@ -135,7 +135,7 @@ class Limits:
     models: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Features:
     """What a choice is made by.
 

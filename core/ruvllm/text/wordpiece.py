@@ -154,6 +154,13 @@ class WordPiece:
         """Token ids with [CLS] and [SEP] around them, at most `max_tokens` in all."""
         return [self.cls, *self.ids(text, max_tokens - 2), self.sep]
 
+    def text(self, ids: Sequence[int]) -> str:
+        """What token ids spell, a space between words. Raises IndexError: one is no token's."""
+        tokens = list(self.vocab)
+        if any(not 0 <= one < len(tokens) for one in ids):
+            raise IndexError
+        return " ".join(tokens[one] for one in ids).replace(" ##", "")
+
     def _split(self, text: str) -> Iterable[str]:
         if "[" not in text:
             return _words(text)
