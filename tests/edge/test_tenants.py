@@ -123,6 +123,7 @@ def attacks(ids: dict[str, str]) -> dict[tuple[str, str], list[tuple[str, Any]]]
     found: dict[tuple[str, str], list[tuple[str, Any]]] = {
         ("POST", "/v1/route"): [("", plain)],
         ("POST", "/v1/route/complex"): [("", plain)],
+        ("POST", "/v1/tools/search"): [("", {"task": "who lives here", "k": 100})],
         ("POST", "/query"): [("", body) for body in query],
         ("POST", "/v1/query"): [("", body) for body in query],
         ("POST", "/feedback"): [("", body) for body in told],
