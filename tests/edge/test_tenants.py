@@ -518,7 +518,7 @@ def test_a_line_that_is_no_key_is_refused(line: str):
 
 
 def test_a_key_is_written_as_it_is_read():
-    key = Key("k", b"\1" * 32, "use", "acme", ("gpt 4,o", "small"), 0.5, 3.0, "abc")
+    key = Key("k", b"\1" * 32, "use", "acme", ("gpt 4,o", "small"), 0.5, 3.0, 8, "abc")
     assert Key.read(key.line()) == key
 
 
