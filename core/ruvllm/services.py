@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ruvllm.agents.catalog import Agents, builtin_agents
-from ruvllm.agents.sources import given_agents
 from ruvllm.artifacts.host import Host, NativeHost
 from ruvllm.artifacts.shipped import ShippedEncoders
 from ruvllm.config import Config
@@ -153,6 +152,8 @@ class Services:
             AgentFileError: there is no such file or folder.
             InputError: it holds no usable agent.
         """
+        from ruvllm.agents.sources import given_agents  # who routes among the built-in ones need not wait
+
         chosen, problems = given_agents(agents, self.host.cache, self._shipped.static.encode_now)
         if isinstance(agents, str | Path):
             self.problems = problems

@@ -279,7 +279,7 @@ export interface MemoryGraph {
   hyperedges: Hyperedge[];
 }
 
-/** A memory and its cosine to the query. */
+/** A memory, its score, and what that is the sum of where words were searched. */
 export interface MemoryHit {
   id: number;
   text: string;
@@ -289,6 +289,7 @@ export interface MemoryHit {
   metadata: Record<string, unknown>;
   quality: number;
   hops: number;
+  why: MemoryWhy | null;
 }
 
 /** The most similar ones, best first. */
@@ -314,6 +315,15 @@ export interface MemorySearch {
   collection?: string;
   filter?: Record<string, unknown> | null;
   hops?: number;
+  search?: "hybrid" | "vectors" | "words" | null;
+}
+
+/** What a memory's score is the sum of. */
+export interface MemoryWhy {
+  cosine: number;
+  words: number;
+  speaker: number;
+  neighbour: number;
 }
 
 /** One turn of a conversation; `role` is one of ROLES. */

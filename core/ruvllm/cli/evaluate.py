@@ -14,6 +14,7 @@ from ruvllm import Agent, RuvLLM
 from ruvllm.agents.catalog import agent_from
 from ruvllm.cli.console import number, print_json, progress, show_table
 from ruvllm.cli.eval_decide import decide
+from ruvllm.cli.eval_memory import eval_memory
 from ruvllm.cli.eval_rlm import decompose, longdoc
 from ruvllm.cli.eval_robustness import robustness
 from ruvllm.cli.eval_tiers import eval_tiers
@@ -45,12 +46,14 @@ def evaluate() -> None:
       ruvllm eval agents prompts.json --plot report.png
       ruvllm eval intents banking77.json --shots 5 --seeds 3
       ruvllm eval decompose
+      ruvllm eval memory locomo.json
     """
 
 
 evaluate.add_command(decide)
 evaluate.add_command(decompose)
 evaluate.add_command(longdoc)
+evaluate.add_command(eval_memory)
 
 
 evaluate.add_command(eval_tiers)

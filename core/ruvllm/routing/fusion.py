@@ -194,9 +194,9 @@ def lexicon(agents: Sequence[Agent]) -> Bm25:
             (spoken_name(agent.name), _NAME_COUNT),
             (" ".join(agent.keywords), _KEYWORD_COUNT),
         ):
-            found = stems(text)
+            found = Counter(stems(text))
             for word in content(found):
-                words[word] += count * found.count(word)  # type: ignore[assignment]
+                words[word] += count * found[word]  # type: ignore[assignment]
         documents.append(dict(words))
     return Bm25(documents)
 

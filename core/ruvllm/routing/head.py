@@ -300,8 +300,7 @@ class Prior:
         if "prior" not in arrays:
             return None
         weights = arrays["prior"].astype(np.float32)
-        idf = dict(zip(arrays["prior_terms"].tolist(), arrays["prior_idf"].astype(np.float32).tolist(), strict=True))
-        head = Head(weights, HashedTfidf(idf, WIDTH))
+        head = Head(weights, HashedTfidf.from_arrays(arrays["prior_terms"], arrays["prior_idf"], WIDTH))
         confidence, scope = (arrays[f"prior_{name}"].astype(np.float32) for name in ("confidence", "scope"))
         return cls(head, np.float32(arrays["prior_zero_weight"].item()), confidence, scope)
 

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 from zlib import crc32
 
 import numpy as np
@@ -107,13 +107,12 @@ class Bm25:
         for i, document in enumerate(documents):
             for term, count in document.items():
                 rows.setdefault(term, []).append((i, count * (k1 + 1) / (count + norm[i])))
-        self._postings: dict[str, tuple[NDArray[np.intp], NDArray[np.float32]]] = {}
+        self._postings: dict[str, tuple[list[tuple[int, float]], float]] = {}
         for term, row in rows.items():
             idf = math.log(1 + (self.size - len(row) + 0.5) / (len(row) + 0.5))
-            ids, weights = zip(*row, strict=True)
             for i, weight in row:
                 self._shares[i][term] = weight * idf
-            self._postings[term] = (np.array(ids, np.intp), np.array(weights, np.float32) * np.float32(idf))
+            self._postings[term] = row, idf
         self._rows = Memo(self._spread, _MOST_ROWS)
 
     def scores(self, terms: Iterable[str]) -> NDArray[np.float32]:
@@ -126,9 +125,10 @@ class Bm25:
 
     def _spread(self, term: str) -> NDArray[np.float32]:
         """What a term adds to each document, (documents,): adding all of it takes half the time of picking places."""
-        ids, weights = self._postings[term]
+        found, idf = self._postings[term]
         row = np.zeros(self.size, np.float32)
-        row[ids] = weights
+        ids, weights = zip(*found, strict=True)
+        row[list(ids)] = np.array(weights, np.float32) * np.float32(idf)
         return row
 
     def matches(self, terms: Iterable[str], document: int) -> list[tuple[str, float]]:
@@ -160,8 +160,15 @@ class HashedTfidf:
     """
 
     def __init__(self, idf: dict[int, float], width: int) -> None:
-        shared: dict[float, float] = {}  # thousands of terms have the same weight: one object stays in the cache
-        self.idf, self.width = {term: shared.setdefault(weight, weight) for term, weight in idf.items()}, width
+        self.idf, self.width = idf, width
+
+    @classmethod
+    def from_arrays(cls, terms: NDArray[Any], idf: NDArray[Any], width: int) -> HashedTfidf:
+        """From term hashes (n,) and their weights (n,)."""
+        values, places = np.unique(idf.astype(np.float32), return_inverse=True)
+        weights = values.tolist()  # thousands of terms have the same weight: one object stays in the cache
+        shared = map(weights.__getitem__, places.tolist())
+        return cls(dict(zip(terms.tolist(), shared, strict=True)), width)
 
     @classmethod
     def fit(cls, texts: Iterable[Sequence[str]], width: int) -> HashedTfidf:
@@ -171,7 +178,8 @@ class HashedTfidf:
         for words in texts:
             counts.update(set(_term_hashes(words)))
             total += 1
-        return cls({term: math.log((1 + total) / (1 + n)) + 1 for term, n in counts.items()}, width)
+        weights = {n: math.log((1 + total) / (1 + n)) + 1 for n in set(counts.values())}
+        return cls({term: weights[n] for term, n in counts.items()}, width)
 
     def admit(self, words: Sequence[str]) -> None:
         """Know the terms of one more text, as rare ones."""
