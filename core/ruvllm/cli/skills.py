@@ -20,7 +20,7 @@ from ruvllm.disk_cache import user_cache
 from ruvllm.routing.lint import LONG
 
 if TYPE_CHECKING:
-    from ruvllm.routing.listing import Entry
+    from ruvllm.cli.listing import Entry
 
 __all__ = ["skills"]
 
@@ -85,7 +85,7 @@ def budget(
     chosen = [agent for agent in found if agent.kind in (kinds or ("skill", "command"))]
     if not chosen:
         raise InputError("there is nothing of that kind", field="kind", fix="name a source that has some, or --kind")
-    from ruvllm.routing.listing import listing_of
+    from ruvllm.cli.listing import listing_of
 
     with RuvLLM(encoder="static") as llm:
         listing = listing_of(chosen, llm.encoders.static, math.floor(context * share), most)
