@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ruvllm import Agent, RuvLLM
+from ruvllm.cli.listing import listing_of
 from ruvllm.cli.main import main
 from ruvllm.routing.lint import LONG, triggers
-from ruvllm.cli.listing import listing_of
 
 
 def run(*args: object, code: int = 0) -> Result:
