@@ -18,6 +18,7 @@ from ruvllm_edge import (
     ollama,
     openai,
     responses,
+    tenants,
     tools,
 )
 from ruvllm_edge.dialects import style_of
@@ -32,7 +33,19 @@ from ruvllm_edge.settings import Settings
 
 __all__ = ["OPERATIONS", "make_app"]
 
-_PARTS = (native, tools, openai, responses, completions, embeddings, anthropic, decisions, ollama, federated)
+_PARTS = (
+    native,
+    tools,
+    openai,
+    responses,
+    completions,
+    embeddings,
+    anthropic,
+    decisions,
+    ollama,
+    federated,
+    tenants,
+)
 OPERATIONS: tuple[Operation, ...] = tuple(operation for part in _PARTS for operation in part.OPERATIONS)
 
 

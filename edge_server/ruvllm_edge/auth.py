@@ -16,7 +16,18 @@ from ruvllm import ConfigError
 from ruvllm_edge.logs import event
 from ruvllm_edge.problems import Problem
 
-__all__ = ["DEFAULT_SPACE", "ROLES", "Buckets", "Key", "KeyRing", "Keys", "check_space", "new_key", "read_keys"]
+__all__ = [
+    "DEFAULT_SPACE",
+    "NOBODY",
+    "ROLES",
+    "Buckets",
+    "Key",
+    "KeyRing",
+    "Keys",
+    "check_space",
+    "new_key",
+    "read_keys",
+]
 
 DEFAULT_SPACE = "default"
 ROLES = ("use", "teach", "admin")  # each may do what those before it may
@@ -91,7 +102,8 @@ class Key:
     def line(self) -> str:
         """Of a file of keys."""
         words = [self.name, f"sha256:{self.digest.hex()}"]
-        words += [f"{name}={quote(str(getattr(self, name)), safe='')}" for name in _TEXTS if getattr(self, name)]
+        texts = ((name, getattr(self, name)) for name in _TEXTS)
+        words += [f"{name}={quote(text, safe='')}" for name, text in texts if text not in ("", DEFAULT_SPACE)]
         words += [f"{name}={getattr(self, name):g}" for name in _NUMBERS if getattr(self, name) is not None]
         if self.models:
             words.append("models=" + ",".join(quote(model, safe="") for model in self.models))
@@ -122,6 +134,7 @@ class Key:
         return key
 
 
+NOBODY = Key(space="")  # whose request has no valid key
 _TEXTS, _NUMBERS = ("role", "space", "owner"), ("budget", "rate", "tools")
 
 

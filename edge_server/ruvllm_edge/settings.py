@@ -25,6 +25,7 @@ class Settings:
         host, port: where to listen; 0 takes a free port.
         api_keys: keys that may be used, in plain text; only their hashes are kept in memory.
         keys_file: hashed keys, see `ruvllm keys`.
+        audit: the log of who did what; without it, one beside the file of keys.
         spaces: the folder of the state files of other spaces than the default one; without it, one beside the server's
             own state file. max_spaces: that are open at a time beside it, unless more are in use.
         rate, burst: requests a second of one key, and how many at once; 0 for no limit.
@@ -54,6 +55,7 @@ class Settings:
     port: int = 3000
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     keys_file: Path | None = None
+    audit: Path | None = None
     spaces: Path | None = None
     max_spaces: int = 50
     rate: float = 100.0

@@ -87,6 +87,29 @@ export interface AttentionSummary {
   influence: Record<string, number>;
 }
 
+/** One request or command. */
+export interface AuditRow {
+  /** ISO 8601, UTC. */
+  time: string;
+  /** method and path of the operation, with its parameters in braces, or the command. */
+  action: string;
+  /** the status; 0 where the client left. */
+  outcome: number;
+  /** the name of the caller's key, "" for who has none that is valid. */
+  key: string;
+  space: string;
+  role: string;
+  /** the key or space that was managed. */
+  about: string;
+  /** its id. */
+  request: string;
+}
+
+/** The oldest first. */
+export interface AuditRows {
+  rows: AuditRow[];
+}
+
 /** One agent with the calibrated probability that it is the right one. */
 export interface Candidate {
   agent: string;
@@ -236,6 +259,50 @@ export interface JobStatus {
   next: number;
   last: JobRun | null;
   failure: JobRun | null;
+}
+
+/** A key of the caller's space: role, the models it may use (all when empty), dollars a day, requests a second. */
+export interface KeyBody {
+  name: string;
+  role?: string;
+  models?: string[];
+  budget?: number | null;
+  rate?: number | null;
+}
+
+/** The key itself: it is shown this once. */
+export interface KeyMade {
+  name: string;
+  key: string;
+}
+
+/** A key without its secret. */
+export interface KeyRow {
+  name: string;
+  role: string;
+  space: string;
+  models: string[];
+  budget: number | null;
+  rate: number | null;
+}
+
+/** Of the caller's space. */
+export interface KeyRows {
+  keys: KeyRow[];
+}
+
+/** Of one key: requests, those that were refused or failed, answers with tokens and US dollars; today's budget. */
+export interface KeyUsage {
+  key: string;
+  requests: number;
+  refused: number;
+  answers: number;
+  prompt_tokens: number;
+  completion_tokens: number;
+  cost: number;
+  spent_today: number;
+  budget: number | null;
+  left_today: number | null;
 }
 
 /** Feedback was taken in. `examples` says how many each question of a decision has now. */
@@ -618,6 +685,13 @@ export interface Usage {
   cached_tokens: number;
 }
 
+/** By key, in the order of the file of keys; `day_ends` seconds from now budgets begin anew. */
+export interface UsageReport {
+  days: number;
+  day_ends: number;
+  keys: KeyUsage[];
+}
+
 /** The server's calls: method and path below /v1/. */
 export interface Calls {
   "POST route": { body: RouteBody; answer: Decision };
@@ -646,6 +720,13 @@ export interface Calls {
   "POST federated/updates": { body: Uint8Array; answer: Accepted };
   "GET federated/model": { body: undefined; answer: Uint8Array };
   "GET federated": { body: undefined; answer: FederatedStats };
+  "GET usage": { body: undefined; answer: UsageReport };
+  "GET keys": { body: undefined; answer: KeyRows };
+  "POST keys": { body: KeyBody; answer: KeyMade };
+  "DELETE keys/{name}": { body: undefined; answer: null };
+  "POST keys/{name}/rotate": { body: undefined; answer: KeyMade };
+  "GET audit": { body: undefined; answer: AuditRows };
+  "DELETE state": { body: undefined; answer: null };
 }
 
 /** Methods of the core that a page can call, with Python's keyword arguments. */

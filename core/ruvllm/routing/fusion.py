@@ -201,6 +201,12 @@ def lexicon(agents: Sequence[Agent]) -> Bm25:
     return Bm25(documents)
 
 
+@lru_cache(maxsize=2)
+def words_of(agents: tuple[Agent, ...]) -> tuple[Bm25, Requirements]:
+    """(`lexicon`, `Requirements`) of a set, once for all of its routers."""
+    return lexicon(agents), Requirements(agents)
+
+
 class Requirements:
     """Which agents a task's words make candidates: those without `requires`, and those of which an entry is met."""
 
