@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= ../shared/data
 
-.PHONY: setup run demo test test-all check web web-test pyodide-test visit-test browser-test parity-test rest-test bench bench-web soak models eval clean
+.PHONY: setup run demo test test-all check web web-test pyodide-test visit-test browser-test parity-test edge-test rest-test bench bench-web soak models eval clean
 
 $(VENV)/.ready: pyproject.toml core/pyproject.toml models/pyproject.toml edge_server/pyproject.toml tests/bench/pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ruvllm needs Python 3.11 or newer: make PYTHON=python3.12")'
@@ -29,10 +29,10 @@ check: setup  ## lint, types, layers
 	$(BIN)/lint-imports
 
 # Several processes share few cores there: a second BLAS thread in each only makes the others wait.
-test visit-test browser-test parity-test rest-test pyodide-test: export OPENBLAS_NUM_THREADS := 1
+test visit-test browser-test parity-test edge-test rest-test pyodide-test: export OPENBLAS_NUM_THREADS := 1
 
 test: setup check web-test $(VENV)/.browser  ## everything that CI runs; the long parts beside each other
-	$(MAKE) -j3 --no-print-directory pyodide-test visit-test rest-test parity-test
+	$(MAKE) -j3 --no-print-directory pyodide-test edge-test rest-test parity-test visit-test
 
 test-all: test browser-test  ## and every page in a real browser, and a server that is killed while it writes
 	$(BIN)/ruvllm bench soak --minutes 2 --kills 3
@@ -46,8 +46,11 @@ browser-test: setup $(VENV)/.browser  # a process of its own: Playwright keeps a
 parity-test: setup $(VENV)/.browser
 	$(BIN)/pytest tests/parity
 
+edge-test: setup
+	$(BIN)/pytest tests/edge
+
 rest-test: setup  # tests/core is run on both sides by pyodide-test
-	$(BIN)/pytest --ignore=tests/core --ignore=tests/e2e --ignore=tests/parity
+	$(BIN)/pytest --ignore=tests/core --ignore=tests/edge --ignore=tests/e2e --ignore=tests/parity
 
 $(VENV)/.browser: $(VENV)/.ready build/browser.py
 	$(BIN)/python build/browser.py

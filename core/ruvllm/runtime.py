@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Never
 
 from ruvllm.agents.catalog import Agents, builtin_agents
-from ruvllm.agents.readers import given_agents
+from ruvllm.agents.sources import given_agents
 from ruvllm.artifacts.host import Host, NativeHost
 from ruvllm.artifacts.shipped import ShippedEncoders
 from ruvllm.config import Config, agents_and_config
@@ -56,8 +56,8 @@ class RuvLLM(Hinting):
     hosts whose encoder or backends must be awaited.
 
     Args:
-        agents: agents to route among: a folder of Claude Code agents, an agents file, Agent objects or mappings; the
-            built-in catalog when None.
+        agents: agents to route among: a folder of agents, an agents file, sources ("auto", "claude", "user:~/agents",
+            see `agents.sources.sources_of`), Agent objects or mappings; the built-in catalog when None.
         encoder: "cascade", "ruvltra", "static" or "minilm"; None takes "cascade" where RuvLTRA can run. Or a model
             on this machine, as `ruvllm.inference.encoder_model.open_encoder` takes it; what another encoder remembered
             is found with it after `ruvllm memory reembed`.
@@ -115,10 +115,10 @@ class RuvLLM(Hinting):
         self.host: Host = like.host if like is not None else host or NativeHost()
         self.problems: list[AgentFileError] = []
         self.steps = Steps()
-        chosen = list(builtin_agents()) if agents is None else self._read(agents)
         self._shipped: ShippedEncoders = like._shipped if like is not None else ShippedEncoders(self.host)
+        chosen = list(builtin_agents()) if agents is None else self._read(agents)
         self._artifacts: RouterArtifacts = like._artifacts if like is not None else RouterArtifacts(self.host)
-        self.encoders = EncoderSet(self._shipped, self._artifacts, encoder or self.config.encoder)
+        self.encoders = EncoderSet.shared(self._shipped, self._artifacts, encoder or self.config.encoder)
         self.store = Store(state) if state is not None else Store()
         self.learning = Learners(self.encoders.main, SpaceScopedStore(self.store, self.encoders.space), self.config)
         parts = self.encoders, self._artifacts, self.store, chosen, self.config, self.learning, self._pulled
@@ -572,7 +572,7 @@ class RuvLLM(Hinting):
         return pulled_model(self.store, self.encoders.static.dim, self.steps)
 
     def _read(self, agents: object) -> list[Agent]:
-        chosen, problems = given_agents(agents, self.host.cache)
+        chosen, problems = given_agents(agents, self.host.cache, self._shipped.static.encode_now)
         if isinstance(agents, str | Path):
             self.problems = problems
         return chosen

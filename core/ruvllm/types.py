@@ -35,6 +35,9 @@ class Agent:
     model tier of all its tasks; with neither, what was learnt and the task decide (`sizing.tiers.choose`). Of a
     built-in agent it is a suggestion. One with `requires` is a candidate only for tasks that hold all words of one of
     these entries, as an agent of a product is only where the product is named.
+
+    `kind` is "agent", "skill", "command" or "tool"; `scope` says who put it there: "project", "user", "plugin", or ""
+    for whoever runs this. `body` is what it is told, or what a tool's parameters are.
     """
 
     name: str
@@ -47,6 +50,9 @@ class Agent:
     tools: tuple[str, ...] = ()
     source: str = ""  # the file it was read from, "" when built in or made in code
     requires: tuple[str, ...] = ()
+    kind: str = "agent"
+    scope: str = ""
+    body: str = ""
 
     __repr__ = one_line
 

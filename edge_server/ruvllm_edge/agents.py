@@ -85,11 +85,12 @@ class AddedAgents:
         keeps: whether they are there again after a restart.
 
     Attributes:
+        base: the agents that are there without them.
         added: by name, as acknowledged.
     """
 
     def __init__(self, llm: RuvLLM, keeps: bool) -> None:
-        self._llm, self.keeps, self._base = llm, keeps, llm.agents
+        self._llm, self.keeps, self.base = llm, keeps, llm.agents
         self.added = (load_agents(llm.store) or {}) if keeps else {}
         self._changing = asyncio.Lock()
         self._fit: _Fit | None = None
@@ -139,7 +140,7 @@ class AddedAgents:
         """Route without an added agent. Raises Problem: it is none."""
         async with self._changing:
             if name not in self.added:
-                base = any(agent.name == name for agent in self._base)
+                base = any(agent.name == name for agent in self.base)
                 status, what = (409, "was not added here") if base else (404, "is not known")
                 fix = "start the server with other --agents" if base else "see GET /v1/agents"
                 raise Problem(status, f"the agent {name[:200]!r} {what}", field="name", fix=fix)
@@ -166,7 +167,7 @@ class AddedAgents:
         await self._settled(fit, self._patience)
 
     def _together(self) -> tuple[Agent, ...]:
-        return unique(({agent.name: agent for agent in self._base} | self.added).values())
+        return unique(({agent.name: agent for agent in self.base} | self.added).values())
 
     def _change(self, added: dict[str, Agent], rows: list[ProblemRow] | None = None) -> _Fit:
         """On disk first; what is being fitted for a former set is of no use then.

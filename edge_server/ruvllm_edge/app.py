@@ -10,13 +10,13 @@ from starlette.types import Receive, Scope, Send
 from ruvllm import RuvLLM
 from ruvllm_edge import anthropic, completions, decisions, embeddings, federated, native, ollama, openai, responses
 from ruvllm_edge.dialects import style_of
-from ruvllm_edge.edge import Edge
 from ruvllm_edge.endpoint import Endpoint, send_problem
 from ruvllm_edge.gate import Gate
 from ruvllm_edge.openapi import document_operations
 from ruvllm_edge.operations import Operation
 from ruvllm_edge.page import Page, find_page
 from ruvllm_edge.problems import Problem
+from ruvllm_edge.server import Server
 from ruvllm_edge.settings import Settings
 
 __all__ = ["OPERATIONS", "make_app"]
@@ -69,16 +69,16 @@ def make_app(llm: RuvLLM, settings: Settings | None = None, *, keeps: bool = Fal
         StoreError: added agents in the state file are damaged.
     """
     settings = settings or Settings.from_env()
-    edge = Edge(llm, settings, keeps)
+    server = Server(llm, settings, keeps)
     operations = (*OPERATIONS, *document_operations(OPERATIONS))
     page = Page(find_page(settings.web))
-    routes = _routes(edge, operations)
-    router = Router(routes, redirect_slashes=False, default=page, lifespan=edge.lifespan)
-    return Gate(_Paths(routes, router), edge)
+    routes = _routes(server, operations)
+    router = Router(routes, redirect_slashes=False, default=page, lifespan=server.lifespan)
+    return Gate(_Paths(routes, router), server)
 
 
-def _routes(edge: Edge, operations: Iterable[Operation]) -> list[Route]:
+def _routes(server: Server, operations: Iterable[Operation]) -> list[Route]:
     paths: dict[str, dict[str, Endpoint]] = {}
     for operation in operations:
-        paths.setdefault(operation.path, {})[operation.method] = Endpoint(edge, operation)
+        paths.setdefault(operation.path, {})[operation.method] = Endpoint(server, operation)
     return [Route(path, _Methods(endpoints)) for path, endpoints in paths.items()]

@@ -1,77 +1,75 @@
-"""What all endpoints share: the router, the limits, the counters, and what has been set up so far."""
+"""One space as endpoints see it: its router, memory, agents, conversations and costs."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
-import logging
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import count
-from os import urandom
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ruvllm import RuvLLM, RuvllmError
+from ruvllm import RuvLLM
 from ruvllm.encoders.protocol import Vectors, pause
 from ruvllm.inference.endpoint import Price
 from ruvllm.query.responses import Response
-from ruvllm.state.set_aside import reason_of
 from ruvllm_edge.agents import AddedAgents
-from ruvllm_edge.auth import Buckets, Key, KeyRing, read_keys
+from ruvllm_edge.auth import DEFAULT_SPACE, KeyRing
 from ruvllm_edge.conversations import Conversations, StoredResponses
 from ruvllm_edge.hub import Hub
-from ruvllm_edge.limits import Answers, Bodies
-from ruvllm_edge.logs import event
-from ruvllm_edge.metrics import Metrics
 from ruvllm_edge.savings import Savings
-from ruvllm_edge.settings import Settings
+
+if TYPE_CHECKING:
+    from ruvllm_edge.server import Server
 
 __all__ = ["Edge"]
 
 _SLICE = 4  # texts encoded between two turns of the event loop
-_TICK = 1.0  # seconds between two looks at what waits to be written or learnt
 _BUDGET = 30.0  # seconds that a job may take, other requests having their turn between its slices
 
 
 class Edge:
-    """One server's state.
+    """What endpoints work with: one space of a server, and what all spaces have in common.
 
     Args:
-        llm: answers; it is closed with the server.
-        settings: limits and keys.
+        server: what is there once.
+        llm: answers; it is closed with the space.
+        name: of the space.
         keeps: whether agents that clients add are there again after a restart.
 
     Attributes:
-        ready: whether the first route will not have to wait, and the server is not ending.
+        settings, bodies, answers, metrics: of the server.
         agents: that clients add.
-        anyone: who calls where no key is needed.
         conversations: that are passed on, and to which backend.
         savings: what answers cost.
         responses: of the Responses API, that a later request may go on from.
+        uses: requests and jobs that work with it; it is not closed while there are any.
+        closed: whether it has been.
     """
 
-    def __init__(self, llm: RuvLLM, settings: Settings, keeps: bool = False) -> None:
-        self.llm, self.settings = llm, settings
+    def __init__(self, server: Server, llm: RuvLLM, name: str = DEFAULT_SPACE, keeps: bool = False) -> None:
+        self.server, self.llm, self.name = server, llm, name
+        self.settings, self.bodies, self.answers = server.settings, server.bodies, server.answers
+        self.metrics = server.metrics
         self.agents = AddedAgents(llm, keeps)
-        ring = KeyRing.of(settings.api_keys)
-        self.keys = ring + read_keys(settings.keys_file) if settings.keys_file else ring
-        self.anyone = Key(admin=settings.loopback and not self.keys)  # on this machine, whoever runs it
-        if len(self.keys) > 1 and not settings.share_answers:
-            llm.reconfigure(replace(llm.config, memory=replace(llm.config.memory, write_back=False)))
-        self.buckets = Buckets(settings.rate, settings.burst)
-        self.bodies = Bodies(settings.bodies_memory, settings.body_timeout)
-        self.answers = Answers(settings.max_answers, settings.queue, settings.timeout)
-        self.metrics = Metrics()
         self.conversations = Conversations()
         sessions = llm.config.sessions
         self.responses = StoredResponses(sessions.ttl, sessions.most, sessions.characters)
         self.hub = Hub(llm.store, llm.encoders.static.dim)
         self.savings = Savings(llm.store)
-        self.ready = False
-        self.in_flight = 0
-        self._tag, self._numbers = urandom(5).hex(), count(1)
+        self.uses, self.closed = 0, False
+        self._write_back = llm.config.memory.write_back
+        self.update_write_back()
+
+    @property
+    def keys(self) -> KeyRing:
+        """All that may be used today."""
+        return self.server.keys.ring
+
+    @property
+    def ready(self) -> bool:
+        """Whether the first route will not have to wait, and the server is not ending."""
+        return self.server.ready
 
     @property
     def largest(self) -> tuple[str, Price]:
@@ -80,13 +78,16 @@ class Edge:
         price = getattr(backend, "price", None)
         return backend.model, price if isinstance(price, Price) else Price()
 
-    def new_id(self) -> str:
-        """The id of a request."""
-        return f"req-{self._tag}-{next(self._numbers):x}"
+    def update_write_back(self) -> None:
+        """Answers go into memory where one key alone would find them there, or the settings say so."""
+        alone = self.settings.share_answers or len(self.keys.of_space(self.name)) < 2
+        memory = self.llm.config.memory
+        if memory.write_back is not (self._write_back and alone):
+            self.llm.reconfigure(replace(self.llm.config, memory=replace(memory, write_back=not memory.write_back)))
 
     def gauge(self) -> None:
         """Bring the gauges up to date."""
-        self.metrics.in_flight.set(self.in_flight)
+        self.metrics.in_flight.set(self.server.in_flight)
         self.metrics.waiting.set(self.answers.waiting)
         self.metrics.agents.set(len(self.llm.agents))
         self.metrics.memories.set(sum(self.llm.memory.records.counts().values()))
@@ -117,21 +118,30 @@ class Edge:
         self.hub = Hub(self.llm.store, self.llm.encoders.static.dim)
         self.savings = Savings(self.llm.store)
 
-    @asynccontextmanager
-    async def lifespan(self, _: object) -> AsyncIterator[None]:
-        """Warm up behind the first requests; at the end, put everything on disk."""
-        tasks = [asyncio.ensure_future(self._warm()), asyncio.ensure_future(self._keep())]
+    async def start(self) -> None:
+        """Warm up."""
+        await self.llm.routing.router.warm(pause)
+        await self.agents.start()
+        memory = self.llm.memory
+        memory.nearest(np.ones(memory.encoder.dim, np.float32), 1)  # opens the index
+
+    async def work(self) -> None:
+        """What waits goes to disk, and what was told is learnt from, a little at a time."""
+        self.uses += 1
         try:
-            yield
+            with self.llm.steps("memory"):
+                self.llm.memory.flush()
+            with self.llm.steps("savings"):
+                self.savings.save()
+            self.metrics.job_runs(await self.llm.arun_jobs(_BUDGET))
+        except Exception as error:  # a StoreError: all waits for the next time
+            self.llm.steps.failed("writing", error)
         finally:
-            self.ready = False
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await self.close()
+            self.uses -= 1
 
     async def close(self) -> None:
-        """Write down what waits and let go of the state file and the backends."""
+        """Write down what waits and let go of the state file; the default space's backends are everyone's."""
+        self.closed = True
         try:
             await self.agents.stop()
             with self.llm.steps("memory"):
@@ -139,33 +149,7 @@ class Edge:
             with self.llm.steps("savings"):
                 self.savings.save(now=True)
         finally:
-            await self.llm.aclose()
-        event(logging.INFO, "closed")
-
-    async def _warm(self) -> None:
-        try:
-            await self.llm.routing.router.warm(pause)
-            await self.agents.start()
-            memory = self.llm.memory
-            memory.nearest(np.ones(memory.encoder.dim, np.float32), 1)  # opens the index
-        except Exception as error:
-            problem = str(error) if isinstance(error, RuvllmError) else reason_of(error)
-            event(logging.ERROR, "not ready", problem=problem)
-            return
-        gc.collect()
-        gc.freeze()  # the models stay: no collection has to go through them again
-        self.ready = True
-        event(logging.INFO, "ready", agents=len(self.llm.agents), encoder=self.llm.encoders.mode)
-
-    async def _keep(self) -> None:
-        """What waits goes to disk, and what was told is learnt from, a little at a time."""
-        while True:
-            await asyncio.sleep(_TICK)
-            try:
-                with self.llm.steps("memory"):
-                    self.llm.memory.flush()
-                with self.llm.steps("savings"):
-                    self.savings.save()
-                self.metrics.job_runs(await self.llm.arun_jobs(_BUDGET))
-            except Exception as error:  # a StoreError: all waits for the next time
-                self.llm.steps.failed("writing", error)
+            if self.name == DEFAULT_SPACE:
+                await self.llm.aclose()
+            else:
+                await asyncio.to_thread(self.llm.close)

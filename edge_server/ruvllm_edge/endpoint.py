@@ -7,7 +7,6 @@ import json
 import logging
 import re
 from contextlib import suppress
-from time import monotonic
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -22,12 +21,15 @@ from ruvllm_edge.limits import DisconnectedError
 from ruvllm_edge.logs import event
 from ruvllm_edge.operations import EVENTS, PASSED, PROBLEMS, Call, Operation, Reply, Stream, Style
 from ruvllm_edge.problems import CALLER, Caller, Problem, problem_of, too_many
+from ruvllm_edge.roles import role_of
+from ruvllm_edge.server import Server
 from ruvllm_edge.sse import send_events, while_there
 
 __all__ = ["Endpoint", "send_problem", "send_reply"]
 
 _LEVELS = 100  # of JSON; what comes after reads it with Python's own stack
 _KEYS = 4  # that are tried
+_KEY_HEADERS = frozenset({b"x-api-key", b"api-key"})  # Anthropic's, Azure's
 _encoder = msgspec.json.Encoder()
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 _JSON = (b"content-type", b"application/json")
@@ -36,23 +38,27 @@ _JSON = (b"content-type", b"application/json")
 class Endpoint:
     """Serves one operation."""
 
-    def __init__(self, edge: Edge, operation: Operation) -> None:
-        self.edge, self.operation = edge, operation
+    def __init__(self, server: Server, operation: Operation) -> None:
+        self.server, self.operation, self._role = server, operation, role_of(operation.method, operation.plain_path)
         self._path, self._decode = operation.plain_path, None
         if operation.body not in (None, bytes):
             self._decode = msgspec.json.Decoder(Any if operation.passing else operation.body).decode
-        self._most = operation.most or getattr(edge.settings, operation.limit) or edge.settings.max_body
+        self._most = operation.most or getattr(server.settings, operation.limit) or server.settings.max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        operation, request_id = self.operation, scope["ruvllm.id"]
+        operation, request_id, edge = self.operation, scope["ruvllm.id"], None
         scope["ruvllm.path"] = self._path
         try:
-            call = await self._call(scope, receive, request_id)
+            key = self._let_in(scope)
+            spaces = self.server.spaces
+            edge = spaces.get(key.space) or await spaces.open(key.space)
+            edge.uses += 1
+            call = await self._call(scope, receive, request_id, key)
             if not operation.waits:
-                await send_reply(send, await operation.handler(self.edge, call), operation.status)
+                await send_reply(send, await operation.handler(edge, call), operation.status)
                 return
-            async with self.edge.answers.turn():
-                await while_there(self._answer(call, send), receive)
+            async with self.server.answers.turn():
+                await while_there(self._answer(edge, call, send), receive)
         except DisconnectedError:
             scope["ruvllm.status"] = 499
         except (Exception, asyncio.CancelledError) as error:
@@ -65,18 +71,29 @@ class Endpoint:
                     )
                 raise
             await send_problem(send, self._problem(error, request_id), operation.style, request_id)
+        finally:
+            if edge is not None:
+                edge.uses -= 1
 
-    async def _call(self, scope: Scope, receive: Receive, request_id: str) -> Call:
+    def _let_in(self, scope: Scope) -> Key:
+        """Who calls. Raises Problem: 401, 403 or 429."""
+        if self.operation.public:
+            key = self.server.anyone
+        else:
+            key = self.server.caller(_presented(scope))
+            key.need(self._role)
+        CALLER.set(Caller(scope["ruvllm.id"], key.admin))
+        return key
+
+    async def _call(self, scope: Scope, receive: Receive, request_id: str, key: Key) -> Call:
         operation = self.operation
-        key = self.edge.anyone if operation.public else self._let_in(scope)
-        CALLER.set(Caller(request_id, key.admin))
         body = raw = None
         if operation.body is not None:
-            data = await self.edge.bodies.read(scope, receive, self._most)
+            data = await self.server.bodies.read(scope, receive, self._most)
             body = self._read(scope, data)
             if operation.passing:
                 body, raw = msgspec.convert(body, operation.body), body
-            if self.edge.settings.log_prompts and self._decode is not None:
+            if self.server.settings.log_prompts and self._decode is not None:
                 event(logging.INFO, "asked", request=request_id, body=msgspec.to_builtins(body))
         query = None
         if operation.query is not None:
@@ -84,23 +101,6 @@ class Endpoint:
             query = msgspec.convert(pairs, operation.query, strict=False)
         passed = _passed(scope) if operation.passing else {}
         return Call(body, query, scope.get("path_params", {}), key, request_id, raw, passed)
-
-    def _let_in(self, scope: Scope) -> Key:
-        """The caller's key. Raises Problem: 401 or 429."""
-        edge = self.edge
-        if not edge.keys:
-            return edge.anyone
-        presented = _presented(scope)
-        key = next(filter(None, map(edge.keys.find, presented)), None)
-        if key is None:
-            fix = "send one as `Authorization: Bearer KEY` or `x-api-key: KEY`"
-            what = "this API key is not known" if presented else "an API key is needed"
-            headers = {"www-authenticate": 'Bearer realm="ruvllm"'}
-            raise Problem(401, what, field="authorization", fix=fix, headers=headers)
-        wait = edge.buckets.take(key.name, monotonic())
-        if wait:
-            raise too_many(f"more than {edge.settings.rate:g} requests a second", wait, "authorization")
-        return key
 
     def _read(self, scope: Scope, data: bytes) -> Any:
         if self._decode is None:
@@ -123,10 +123,10 @@ class Endpoint:
                 raise
             return self._decode(whole)
 
-    async def _answer(self, call: Call, send: Send) -> None:
+    async def _answer(self, edge: Edge, call: Call, send: Send) -> None:
         """What takes its time, within a limit."""
-        async with asyncio.timeout(self.edge.settings.timeout):
-            outcome = await self.operation.handler(self.edge, call)
+        async with asyncio.timeout(self.server.settings.timeout):
+            outcome = await self.operation.handler(edge, call)
             if not isinstance(outcome, Stream):
                 await send_reply(send, outcome, self.operation.status)
                 return
@@ -141,7 +141,7 @@ class Endpoint:
             event(logging.ERROR, "failed", request=request_id, path=self._path, problem=type(error).__name__)
             logging.getLogger("ruvllm.edge").debug("traceback", exc_info=error)
         if kind := getattr(error, "kind", ""):
-            self.edge.metrics.failure(kind)
+            self.server.metrics.failure(kind)
         return problem
 
 
@@ -161,7 +161,7 @@ def _presented(scope: Scope) -> list[str]:
     for name, value in scope["headers"]:
         if name == b"authorization" and value[:7].lower() == b"bearer ":
             found.append(value[7:])
-        elif name == b"x-api-key":
+        elif name in _KEY_HEADERS:
             found.append(value)
     return [text for value in found[:_KEYS] if (text := value.decode("latin-1").strip())]
 

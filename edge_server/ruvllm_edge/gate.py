@@ -9,11 +9,11 @@ from time import perf_counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ruvllm_edge.dialects import style_of
-from ruvllm_edge.edge import Edge
 from ruvllm_edge.endpoint import send_problem, send_reply
 from ruvllm_edge.logs import event
 from ruvllm_edge.operations import Reply
 from ruvllm_edge.problems import Problem, problem_of, too_many
+from ruvllm_edge.server import Server
 
 __all__ = ["Gate"]
 
@@ -21,7 +21,7 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _ALIVE = frozenset({"/health", "/v1/health"})  # answered however full it is
 _PORTS = {"http": b":80", "https": b":443"}
 _PREFLIGHT = {"access-control-allow-methods": "GET, POST, PUT, DELETE", "access-control-max-age": "600"}
-_ALLOWED = "authorization, content-type, user-agent, x-api-key"
+_ALLOWED = "authorization, api-key, content-type, user-agent, x-api-key"
 _CLIENTS = re.compile(r"(?:x-stainless|openai|anthropic)-[a-z0-9-]{1,60}")  # headers that the vendors' clients send
 _EXPOSED = (b"access-control-expose-headers", b"x-request-id, request-id, retry-after, x-ruvllm-request, "
             b"x-ruvllm-agent, x-ruvllm-tier, x-ruvllm-confidence, x-ruvllm-action, x-ruvllm-backend, x-ruvllm-model, "
@@ -34,22 +34,22 @@ class Gate:
 
     Args:
         app: what is behind it.
-        edge: the server's state.
+        server: its state.
     """
 
-    def __init__(self, app: ASGIApp, edge: Edge) -> None:
-        self._app, self._edge = app, edge
-        self._origins = frozenset(origin.encode("latin-1") for origin in edge.settings.origins)
+    def __init__(self, app: ASGIApp, server: Server) -> None:
+        self._app, self._server = app, server
+        self._origins = frozenset(origin.encode("latin-1") for origin in server.settings.origins)
         # A name that somebody else made to point here (DNS rebinding) reaches nothing that needs no key.
-        open_here = edge.settings.loopback and not edge.keys
-        self._hosts = _LOOPBACK | set(edge.settings.hosts) if open_here else None
+        open_here = server.settings.loopback and not server.keys.needed
+        self._hosts = _LOOPBACK | set(server.settings.hosts) if open_here else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        edge, began = self._edge, perf_counter()
-        request_id = edge.new_id()
+        server, began = self._server, perf_counter()
+        request_id = server.new_id()
         scope.update({"ruvllm.id": request_id, "ruvllm.status": 0, "ruvllm.started": False, "ruvllm.path": "other"})
         added = [(b"x-request-id", request_id.encode()), (b"request-id", request_id.encode())]  # OpenAI's, Anthropic's
 
@@ -59,7 +59,7 @@ class Gate:
                 message["headers"] = [*message.get("headers", ()), *added]
             await send(message)
 
-        edge.in_flight += 1
+        server.in_flight += 1
         try:
             refused = self._refusal(scope, added)
             if refused is not None:
@@ -76,7 +76,7 @@ class Gate:
             event(logging.ERROR, "failed", request=request_id, problem=repr(error)[:300])
             await send_problem(sending, problem_of(error), style_of(scope["path"]), request_id)
         finally:
-            edge.in_flight -= 1
+            server.in_flight -= 1
             self._note(scope, perf_counter() - began)
 
     def _refusal(self, scope: Scope, added: list[tuple[bytes, bytes]]) -> Problem | None:
@@ -100,13 +100,13 @@ class Gate:
         full = "ruvllm.full" in scope  # a connection beyond the most
         if full:
             added.append((b"connection", b"close"))
-        if (full or self._edge.in_flight > self._edge.settings.max_requests) and scope["path"] not in _ALIVE:
+        if (full or self._server.in_flight > self._server.settings.max_requests) and scope["path"] not in _ALIVE:
             return too_many(f"too many {'connections' if full else 'requests at once'}", 1, status=503)
         return None
 
     def _note(self, scope: Scope, seconds: float) -> None:
         path, method, status = scope["ruvllm.path"], scope["method"], scope["ruvllm.status"]
-        self._edge.metrics.request(method if len(method) < 8 else "OTHER", path, status, seconds)
+        self._server.metrics.request(method if len(method) < 8 else "OTHER", path, status, seconds)
         milliseconds = round(seconds * 1000, 3)
         event(
             logging.INFO,

@@ -49,7 +49,7 @@ def add(name: str, file: Path, admin: bool) -> None:
         fix = "give it another name, one word of up to 80 characters"
         raise ConfigError(f"no key can be called {name!r}", field="name", fix=fix)
     key = new_key()
-    _write(file, (*ring.keys, Key(name, sha256(key.encode()).digest(), admin)))
+    _write(file, (*ring.keys, Key(name, sha256(key.encode()).digest(), "admin" if admin else "")))
     click.echo(key)
 
 

@@ -172,9 +172,9 @@ def _changed(change: s.AgentsChanged) -> Reply:
     return Reply(change, status=200 if change.fitting is UNSET else 202)
 
 
-async def take_state(edge: Edge, call: Call) -> Reply:
+async def take_state(edge: Edge, _: Call) -> Reply:
     """All that is kept, as a SQLite file that opens on every host."""
-    most = _transfer(edge, call)
+    most = _transfer(edge)
     data = edge.llm.dump()
     if len(data) > most:
         fix = "raise RUVLLM_MAX_STATE, or copy the file on the server"
@@ -184,7 +184,7 @@ async def take_state(edge: Edge, call: Call) -> Reply:
 
 async def put_state(edge: Edge, call: Call) -> None:
     """Put a state file in the place of all that is kept; it is whole and in use when this returns."""
-    _transfer(edge, call)
+    _transfer(edge)
     try:
         await edge.restore(call.body)
     except StoreError as error:
@@ -193,14 +193,11 @@ async def put_state(edge: Edge, call: Call) -> None:
         raise Problem(422, error.message, field=error.field, fix=error.fix, name="StoreError") from None
 
 
-def _transfer(edge: Edge, call: Call) -> int:
-    """Bytes that a state may have. Raises Problem: clients may have none, or others' sessions would be in it."""
+def _transfer(edge: Edge) -> int:
+    """Bytes that a state may have. Raises Problem: clients may have none."""
     if not edge.settings.max_state:
         fix = "set RUVLLM_MAX_STATE on the server to the bytes that a state file may have"
         raise Problem(403, "this server does not let clients take or replace its state", field="state", fix=fix)
-    if len(edge.keys) > 1 and not call.key.admin:
-        fix = "use a key that `ruvllm keys add --admin` made"
-        raise Problem(403, "the state holds what belongs to other keys", field="state", fix=fix)
     return edge.settings.max_state
 
 

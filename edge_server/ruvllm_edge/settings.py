@@ -25,6 +25,8 @@ class Settings:
         host, port: where to listen; 0 takes a free port.
         api_keys: keys that may be used, in plain text; only their hashes are kept in memory.
         keys_file: hashed keys, see `ruvllm keys`.
+        spaces: the folder of the state files of other spaces than the default one; without it, one beside the server's
+            own state file. max_spaces: that are open at a time beside it, unless more are in use.
         rate, burst: requests a second of one key, and how many at once; 0 for no limit.
         max_body: bytes of one request body; bodies_memory: of all bodies that are being read.
         max_state: bytes of a state file that clients may take or put in the place of this one; 0 lets nobody.
@@ -50,6 +52,8 @@ class Settings:
     port: int = 3000
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     keys_file: Path | None = None
+    spaces: Path | None = None
+    max_spaces: int = 50
     rate: float = 100.0
     burst: int = 200
     max_body: int = 1 << 20
@@ -76,7 +80,7 @@ class Settings:
     def __post_init__(self) -> None:
         positive = (
             "burst", "max_body", "bodies_memory", "max_headers", "header_timeout", "max_connections", "max_requests",
-            "max_answers", "body_timeout", "timeout",
+            "max_answers", "max_spaces", "body_timeout", "timeout",
         )  # fmt: skip
         for name in positive:
             if not getattr(self, name) > 0:

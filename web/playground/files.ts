@@ -1,7 +1,7 @@
 /** Agent files from a drop or a file chooser: read as text, never run, never shown as markup. */
 import type { AgentFile, Problem } from "../src/types.js";
 
-const KINDS = /\.(md|json|toml)$/i;
+const KINDS = /\.(mdc?|jsonc?|toml)$/i;
 const MAX_BYTES = 2_000_000;
 const MAX_FILES = 2_000;
 

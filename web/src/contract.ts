@@ -14,7 +14,7 @@ export interface Accepted {
   consolidated: boolean;
 }
 
-/** A specialised agent that tasks can be routed to. `examples` are tasks that belong to this agent. `tier` (or `model`, e.g. "haiku", "sonnet", "opus") names the model tier of all its tasks; with neither, what was learnt and the task decide (`sizing.tiers.choose`). Of a built-in agent it is a suggestion. One with `requires` is a candidate only for tasks that hold all words of one of these entries, as an agent of a product is only where the product is named. */
+/** A specialised agent that tasks can be routed to. `examples` are tasks that belong to this agent. `tier` (or `model`, e.g. "haiku", "sonnet", "opus") names the model tier of all its tasks; with neither, what was learnt and the task decide (`sizing.tiers.choose`). Of a built-in agent it is a suggestion. One with `requires` is a candidate only for tasks that hold all words of one of these entries, as an agent of a product is only where the product is named. `kind` is "agent", "skill", "command" or "tool"; `scope` says who put it there: "project", "user", "plugin", or "" for whoever runs this. `body` is what it is told, or what a tool's parameters are. */
 export interface Agent {
   name: string;
   description: string;
@@ -26,6 +26,9 @@ export interface Agent {
   tools: string[];
   source: string;
   requires: string[];
+  kind: string;
+  scope: string;
+  body: string;
 }
 
 /** A file that holds agents: Claude Code's *.md, or .json, .toml, .yaml. */

@@ -18,8 +18,8 @@ from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent, Tier
 
 __all__ = [
-    "Agents", "agent_from", "as_agents", "builtin_agents", "builtin_digest", "card", "read_agent", "spoken_name",
-    "unique"
+    "KINDS", "Agents", "agent_from", "as_agents", "builtin_agents", "builtin_digest", "card", "read_agent",
+    "spoken_name", "unique"
 ]  # fmt: skip
 
 MAX_AGENTS = 10_000
@@ -27,12 +27,15 @@ _MAX_TEXT = 20_000
 _MAX_NAME = 200
 _MAX_NUMBER = 1e15  # a longer one is no name
 _MAX_EXAMPLES = 2_000
+_MAX_BODY = 8_000
+KINDS = ("agent", "skill", "command", "tool")
 _TOOL = re.compile(r"(?:[^,(]|\([^()]*\)?)+")  # a comma in brackets, as in Bash(a, b), parts none
 _GIVE = 'give Agent("name", "what it does"), mappings with a `name`, or the path of a folder or a file'
 _MODEL_TIERS = {"haiku": Tier.SMALL, "sonnet": Tier.LARGE, "opus": Tier.LARGE}
 
 
-Agents = str | Path | Agent | Mapping[str, Any] | Iterable[Agent | Mapping[str, Any]]  # a path, or agents from code
+# A path, a text that names sources, or agents from code; a list may hold sources (`agents.sources`) instead.
+Agents = str | Path | Agent | Mapping[str, Any] | Iterable[Any]
 
 
 def as_agents(given: object) -> list[Agent]:
@@ -60,7 +63,7 @@ def agent_from(data: Mapping[str, Any], where: str = "agent") -> Agent:
 
     Args:
         data: `name` and any of description, category, keywords, examples, tier, model, tools,
-            requires; other keys are ignored.
+            requires, kind, scope, body; other keys are ignored.
             Keywords, tools and requires may also be one comma-separated string, examples one with a line for each.
         where: what to call it in an error.
 
@@ -105,6 +108,9 @@ def read_agent(data: Mapping[str, Any], where: str = "agent", name: str = "") ->
         tools=row.texts("tools", _TOOL.findall),
         source=row.text("source", _MAX_TEXT),
         requires=row.texts("requires", lambda text: text.split(",")),
+        kind=row.kind(),
+        scope=row.text("scope", _MAX_NAME),
+        body=row.body(),
     )
     return agent, row.notes
 
@@ -153,6 +159,18 @@ class _Row:
             self.note(field, f"{len(found)} {field}", f"keep at most {_MAX_EXAMPLES}")
         some = (well_formed(item[:_MAX_TEXT]).strip() for item in found[:_MAX_EXAMPLES])
         return tuple(dict.fromkeys(item for item in some if item))
+
+    def kind(self) -> str:
+        value = self._data.get("kind")
+        if value is None or value in KINDS:
+            return value or KINDS[0]
+        self.note("kind", f"the kind is none of {', '.join(KINDS)}", "use one of these")
+        return KINDS[0]
+
+    def body(self) -> str:
+        """Its beginning, where it is long: a manual is no fault."""
+        value = self._data.get("body")
+        return well_formed(value[:_MAX_BODY]).strip() if isinstance(value, str) else ""
 
     def tier(self) -> Tier | None:
         value = self._data.get("tier")

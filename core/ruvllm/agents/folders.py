@@ -1,4 +1,4 @@
-"""The Markdown files of a folder, and what was read of a long folder before."""
+"""The agent files of a folder, and what was read of a long folder before."""
 
 from __future__ import annotations
 
@@ -14,19 +14,27 @@ from ruvllm.disk_cache import DiskCache
 from ruvllm.errors import AgentFileError
 from ruvllm.types import Agent, Tier
 
-__all__ = ["MARKDOWN", "Found", "markdown_files", "read_before"]
+__all__ = ["MARKDOWN", "Found", "agent_files", "read_before"]
 
 Found = tuple[list[Agent], list[AgentFileError]]  # agents, and what could not be used
 
-MARKDOWN = (".md", ".markdown")
+MARKDOWN = (".md", ".markdown", ".mdc")
+_DOCUMENTS = {"opencode.json", "opencode.jsonc", "agents.yaml", "agents.yml", "agent-card.json"}
 _NOT_ENTERED = {".git", ".hg", ".svn", "node_modules", ".venv", "venv", "__pycache__"}
 _MAX_SEEN = 200_000  # names in folders
 _LONG = 200  # files from which reading them takes longer than seeing that they are the same
-_CACHED = 2  # the layout of what is cached, and the way it was read
+_CACHED = 3  # the layout of what is cached, and the way it was read
 
 
-def markdown_files(root: str) -> tuple[list[str], list[tuple[str, str, str]]]:
-    """Each Markdown file below a folder once, whatever links lead to it.
+def _holds_agents(folder: str, name: str) -> bool:
+    """Whether a file of a folder is read: Markdown, documents of well-known names, and Codex's agents."""
+    lower = name.lower()
+    codex = lower.endswith(".toml") and os.path.basename(folder).lower() == "agents"
+    return (lower.endswith(MARKDOWN) or codex or lower in _DOCUMENTS) and not name.startswith("._")
+
+
+def agent_files(root: str) -> tuple[list[str], list[tuple[str, str, str]]]:
+    """Each file of agents below a folder once, whatever links lead to it.
 
     Returns:
         (files in order, (path, what is wrong with it, fix) of what could not be listed).
@@ -50,7 +58,7 @@ def markdown_files(root: str) -> tuple[list[str], list[tuple[str, str, str]]]:
         entered.add(real)
         folders[:] = sorted(name for name in folders if name.lower() not in _NOT_ENTERED)
         for name in sorted(names):
-            if name.lower().endswith(MARKDOWN) and not name.startswith("._"):
+            if _holds_agents(folder, name):
                 file = os.path.join(folder, name)
                 itself = os.path.realpath(file) if os.path.islink(file) else os.path.join(real, name)
                 files.setdefault(itself, file)

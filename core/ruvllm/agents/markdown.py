@@ -9,7 +9,7 @@ from typing import Any
 
 from ruvllm.agents.front_matter import YamlError, read_fields
 
-__all__ = ["file_name", "read_markdown"]
+__all__ = ["command_of", "file_name", "is_named_by_its_file", "kind_of", "read_markdown"]
 
 _BLOCK = re.compile(r"<example>(.*?)(?:</example>|(?=<example>)|\Z)", re.DOTALL | re.IGNORECASE)
 _COMMENTARY = re.compile(r"<commentary>.*?(?:</commentary>|(?=</?example>)|\Z)", re.DOTALL | re.IGNORECASE)
@@ -56,7 +56,9 @@ def read_markdown(text: str) -> tuple[dict[str, Any], int] | None:
         examples = [*_tasks(written, name), *map(_said, _USER_LINE.findall(outside))]
     if isinstance(listed, str):
         examples += list(_tasks(_plain(listed), name)) or listed.split("\n")
-    examples += _tasks(_plain("\n".join(lines[end + 1 :])), name)
+    body = "\n".join(lines[end + 1 :])
+    examples += _tasks(_plain(body), name)
+    fields["body"] = body
     fields["examples"] = [*filter(None, examples), *(listed if isinstance(listed, list) else ())]
     return fields, start + 1
 
@@ -100,8 +102,38 @@ def _said(text: str) -> str:
     return "" if len(text) < 3 or _PLACEHOLDER.fullmatch(text) else text
 
 
+_COMMANDS = {"commands", "command", "prompts"}  # folders of them
+_STEMS = {".agent": "agent", ".chatmode": "agent", ".prompt": "command", ".instructions": "skill"}  # before .md
+
+
 def file_name(path: str) -> str:
     """What an agent is called after its file, or after its folder where that is a SKILL.md."""
     folder, _, name = path.replace("\\", "/").rpartition("/")
     stem, folder = name.rpartition(".")[0] or name, folder.rpartition("/")[2]
-    return folder if stem.lower() == "skill" and folder else stem.removesuffix(".agent")
+    if stem.lower() == "skill" and folder:
+        return folder
+    return next((stem.removesuffix(ending) for ending in _STEMS if stem.endswith(ending)), stem)
+
+
+def kind_of(path: str) -> str:
+    """Which of `catalog.KINDS` a Markdown file is, by its name and its folders."""
+    *folders, name = path.replace("\\", "/").lower().split("/")
+    stem, _, ending = name.rpartition(".")
+    if stem == "skill" or ending == "mdc":
+        return "skill"
+    named = next((kind for part, kind in _STEMS.items() if stem.endswith(part)), "")
+    inner = [folder for folder in folders if folder in _COMMANDS or folder in ("agents", "agent", "skills")]
+    return named or ("command" if inner and inner[-1] in _COMMANDS else "agent")
+
+
+def is_named_by_its_file(path: str) -> bool:
+    """Whether a file's format gives it no other name: commands, Cursor's rules, Copilot's and opencode's agents."""
+    lower = path.replace("\\", "/").lower()
+    stem, _, ending = lower.rpartition(".")
+    return ending == "mdc" or kind_of(path) == "command" or "opencode/" in lower or stem.endswith((*_STEMS,))
+
+
+def command_of(text: str) -> dict[str, Any] | None:
+    """A slash command without front matter: its first line says what it is for."""
+    lines = [line.strip().lstrip("#").strip() for line in text.split("\n") if line.strip()]
+    return {"description": lines[0][:500], "body": text} if lines else None

@@ -1,4 +1,4 @@
-"""Reads users' own agents: Claude Code's *.md files, semantic-router's routes, our TOML and JSON.
+"""Reads users' agents, skills, commands and tools: Markdown files of coding agents, and documents (`formats`).
 
 Files are hostile until proven otherwise: sizes are bounded before anything is parsed, nothing is evaluated, and what is
 broken costs no more than itself: a field, an entry or, where its syntax cannot be read, a file.
@@ -11,21 +11,23 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
-from ruvllm.agents.catalog import MAX_AGENTS, as_agents, read_agent, unique
-from ruvllm.agents.folders import MARKDOWN, Found, markdown_files, read_before
+from ruvllm.agents.catalog import MAX_AGENTS, read_agent
+from ruvllm.agents.folders import MARKDOWN, Found, agent_files, read_before
+from ruvllm.agents.formats import rows_of, sections
 from ruvllm.agents.front_matter import YamlError, load_yaml
-from ruvllm.agents.markdown import file_name, read_markdown
+from ruvllm.agents.markdown import command_of, file_name, is_named_by_its_file, kind_of, read_markdown
 from ruvllm.disk_cache import DiskCache
-from ruvllm.errors import LINT, AgentFileError, InputError
+from ruvllm.errors import AgentFileError, InputError
 from ruvllm.reprs import shortened
 from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent
 
-__all__ = ["Found", "given_agents", "parse_agents", "read_agents", "read_row", "together"]
+__all__ = ["Found", "parse_agents", "read_agents", "read_row", "together"]
 
 _PATH = "check the path and its permissions"
 _MAX_BYTES = 2_000_000
@@ -33,6 +35,8 @@ _MAX_DEPTH = 100  # of brackets in a JSON or TOML file; an agents file has four
 _MAX_DOTS = 30  # in a line of TOML, whose dotted keys take tomllib quadratic time
 _NUMBER = re.compile(r"\d[\d_]{400,}")  # Python refuses to read it
 _STRING = re.compile(r'"(?:[^"\\]|\\.?)*(?:"|\Z)', re.DOTALL)
+# A string, or what JSON with comments has and JSON has not: comments, and a comma before the end.
+_JSON_COMMENT = re.compile(r'"(?:[^"\\]|\\.?)*(?:"|\Z)|//[^\n]*|/\*.*?(?:\*/|\Z)|,(?=\s*[\]}])', re.DOTALL)
 _TOML_TEXT = re.compile(
     r'"""(?:[^\\]|\\.)*?(?:"""|\Z)|\'\'\'.*?(?:\'\'\'|\Z)|"(?:[^"\\\n]|\\.)*["\n]?|\'[^\'\n]*[\'\n]?|#[^\n]*', re.DOTALL
 )
@@ -40,9 +44,10 @@ _TOML_ENTRY = re.compile(r"(?m)^(?=\[\[(?:agents?|routes)\]\])")
 
 
 def read_agents(path: str | Path, cache: DiskCache | None = None) -> Found:
-    """Agents of a folder (`**/*.md`) or of one .md, .json, .toml, .yaml file.
+    """Agents, skills, commands and tools of a folder or of one .md, .mdc, .json, .toml, .yaml file.
 
-    A folder that is linked to is entered, once; a *.md file in a folder that has no front matter is no agent.
+    A folder that is linked to is entered, once; a *.md file in a folder that has no front matter is no agent, but in
+    a folder of commands it is one.
 
     Args:
         cache: of what was read of long folders before.
@@ -62,7 +67,7 @@ def read_agents(path: str | Path, cache: DiskCache | None = None) -> Found:
         raise AgentFileError(f"{root} does not exist", field=root, fix="give a folder of agents or an agents file")
     if not os.path.isdir(path):
         return together([(f"{root}:1", *_read_file(str(path), listed=False))])
-    files, faults = markdown_files(str(path))
+    files, faults = agent_files(str(path))
 
     def read() -> Found:
         return together((f"{well_formed(file)}:1", *_read_file(file, listed=True)) for file in files)
@@ -75,23 +80,17 @@ def read_agents(path: str | Path, cache: DiskCache | None = None) -> Found:
     return agents, problems
 
 
-def given_agents(given: object, cache: DiskCache | None = None) -> Found:
-    """Agents as a path, or as code gives them. Raises AgentFileError or InputError: no usable one is there."""
-    if not isinstance(given, str | Path):
-        return list(unique(as_agents(given))), []
-    agents, problems = read_agents(given, cache)
-    if not agents:
-        first = f" ({problems[0].message})" if problems else ""
-        raise InputError(f"{given} holds no usable agent{first}", field="agents", fix=LINT)
-    return agents, problems
-
-
 def together(parts: Iterable[tuple[str, list[Agent], list[AgentFileError]]]) -> Found:
-    """The agents of many files or entries (where each is, its agents, its problems); the first of a name stays."""
+    """The agents of many files or entries (where each is, its agents, its problems); the first of a name stays.
+
+    Where an agent, a skill, a command and a tool have one name, the later ones are called by their kinds too.
+    """
     agents, problems = dict[str, Agent](), list[AgentFileError]()
     for where, found, more in parts:
         problems += more
         for agent in found:
+            if (before := agents.get(agent.name)) is not None and before.kind != agent.kind:
+                agent = replace(agent, name=f"{agent.kind}:{agent.name}")
             if agent.name in agents:
                 message = f"{where}: a second agent called {agent.name!r}"
                 problems.append(AgentFileError(message, field=where, fix="rename one of the two"))
@@ -115,7 +114,8 @@ def _read_file(path: str, listed: bool) -> Found:
             return [], [] if listed else [fault]
         with open(path, "rb") as opened:
             data = opened.read(_MAX_BYTES + 1)
-        if listed and not data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"---"):
+        marked = data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"---")
+        if listed and not marked and kind_of(path) != "command" and path.lower().endswith(MARKDOWN):
             return [], []
         if len(data) > _MAX_BYTES:
             return [], [_problem(file, 1, f"larger than {_MAX_BYTES} bytes", "an agent file is a page or two of text")]
@@ -144,14 +144,14 @@ def parse_agents(text: str, file: str, listed: bool = False) -> Found:
         if file.lower().endswith(MARKDOWN):
             return _parse_markdown("\n".join(text.splitlines()), file, listed)
         data, problems = _parse(text, file)
-        rows = _rows(data, file) if data or not problems else []
+        rows = rows_of(data, file) if data or not problems else []
         read = [read_row(row, f"{file}: {label}", file) for label, row in rows]
         return [agent for agents, _ in read for agent in agents], [
             *problems,
             *(one for _, more in read for one in more),
         ]
     except AgentFileError as problem:
-        return [], [problem]
+        return [], [] if listed and problem.field.endswith(": agents") else [problem]
 
 
 def read_row(row: Any, where: str, source: str = "") -> Found:
@@ -159,7 +159,7 @@ def read_row(row: Any, where: str, source: str = "") -> Found:
     try:
         if not isinstance(row, Mapping):
             raise InputError(f"{where}: a {type(row).__name__} is no agent", field="name", fix="give it a `name`")
-        agent, notes = read_agent({**row, "source": source}, where)
+        agent, notes = read_agent({**row, "source": source, "scope": ""}, where)
     except InputError as error:
         return [], [AgentFileError(error.message, field=f"{where}: {error.field}", fix=error.fix)]
     return [agent], [
@@ -173,13 +173,21 @@ def _parse_markdown(text: str, file: str, listed: bool) -> Found:
         found = read_markdown(text)
     except YamlError as error:
         return [], [_problem(file, error.line, str(error), "close it with a line ---")]
-    readme = called.lower() == "readme"
+    readme = re.search(r"(?i)(?:^|[/\\])readme\.\w+$", file) is not None
+    bare = None if found or readme or kind_of(file) != "command" else command_of(text)
+    if bare is not None:
+        found = bare, 1
+    if found is None and called.lower() == "agents" and not listed:
+        return _sections(text, file)
     if found is None or (readme and not found[0].get("name")):
         first = text[: len(text) - len(text.lstrip())].count("\n") + 1
         problem = _problem(file, first, "no front matter", "begin the file with --- and name: …")
         return [], [] if listed or readme else [problem]
     fields, start = found
-    agent, notes = read_agent({"tools": fields.get("allowed-tools"), **fields, "source": file}, "", called)
+    given = {"tools": fields.get("allowed-tools"), **fields, "source": file, "scope": "", "kind": kind_of(file)}
+    if is_named_by_its_file(file) and not given.get("name"):
+        given["name"] = called
+    agent, notes = read_agent(given, "", called)
     lines = text.lower().split("\n")
     problems = list[AgentFileError]()
     for note in notes:
@@ -188,10 +196,20 @@ def _parse_markdown(text: str, file: str, listed: bool) -> Found:
     return [agent], problems
 
 
+def _sections(text: str, file: str) -> Found:
+    parts = ((f"{file}: {label}", *read_row(row, f"{file}: {label}", file)) for label, row in sections(text))
+    agents, problems = together(parts)
+    if not agents:
+        problems = [_problem(file, 1, "no section that says anything", "give each a heading and a paragraph")]
+    return agents, problems
+
+
 def _parse(text: str, file: str) -> tuple[Any, list[AgentFileError]]:
     suffix = os.path.splitext(file)[1].lower()
     try:
-        if suffix == ".json":
+        if suffix in (".json", ".jsonc"):
+            for _ in range(2 * (suffix == ".jsonc")):  # a comment may stand between a comma and the end
+                text = _JSON_COMMENT.sub(_uncommented, text)
             _check_depth(_STRING.sub("", text))
             return json.loads(_NUMBER.sub("0", text)), []
         if suffix == ".toml":
@@ -206,7 +224,11 @@ def _parse(text: str, file: str) -> tuple[Any, list[AgentFileError]]:
         raise _problem(file, 1, "reading YAML needs PyYAML", "pip install 'ruvllm[yaml]', or use JSON") from None
     except RecursionError:
         raise _problem(file, 1, "nested too deeply", "an agents file is a flat list") from None
-    raise _problem(file, 1, f"unknown kind of file {suffix!r}", "use .md, .json, .toml or .yaml")
+    raise _problem(file, 1, f"unknown kind of file {suffix!r}", "use .md, .mdc, .json, .jsonc, .toml or .yaml")
+
+
+def _uncommented(match: re.Match[str]) -> str:
+    return match[0] if match[0][0] == '"' else "\n" * match[0].count("\n")
 
 
 def _check_depth(text: str) -> None:
@@ -246,26 +268,3 @@ def _parse_toml(text: str, file: str) -> tuple[Any, list[AgentFileError]]:
 def _toml_problem(file: str, first: int, error: ValueError) -> AgentFileError:
     at = re.search(r"line (\d+)", str(error))
     return _problem(file, first + (int(at[1]) - 1 if at else 0), f"not TOML: {error}", "mend the syntax there")
-
-
-def _rows(data: Any, file: str) -> list[tuple[str, Any]]:
-    """(what to call it, entry) of our JSON or TOML (`agents`, `[[agent]]`) or of semantic-router's `routes`."""
-    keys = ("agents", "agent", "routes")
-    if isinstance(data, Mapping) and "name" in data and not any(key in data for key in keys):
-        data = [data]
-    found = data if isinstance(data, Mapping) else {"agents": data}
-    rows = list[tuple[str, Any]]()
-    for key in keys:
-        held = found.get(key)
-        if isinstance(held, Mapping):
-            named = ({"name": name, **row} if isinstance(row, Mapping) else row for name, row in held.items())
-            rows += [(f"agent {str(name)[:80]!r}", row) for name, row in zip(held, named, strict=True)]
-        elif isinstance(held, list):
-            rows += [(f"agent {i}", row) for i, row in enumerate(held, len(rows) + 1)]
-    if not any(isinstance(row, Mapping) for _, row in rows):
-        fix = "give `agents` a list, [[agent]] tables, or semantic-router's `routes`"
-        raise AgentFileError(f"{file}: the file holds no agents", field=f"{file}: agents", fix=fix)
-    return [
-        (label, {"examples": row["utterances"], **row} if isinstance(row, Mapping) and "utterances" in row else row)
-        for label, row in rows
-    ]

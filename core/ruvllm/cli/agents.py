@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ruvllm import Agent, AgentFileError, RuvLLM, read_agents
-from ruvllm.agents.catalog import builtin_agents
-from ruvllm.cli.console import plain, print_json, show_table
+from ruvllm.agents.catalog import KINDS, builtin_agents
+from ruvllm.agents.sources import Source, given_agents, read_sources, sources_of
+from ruvllm.cli.console import plain, print_json, show_table, warn
 from ruvllm.cli.options import agents_option, json_option, warn_of_skipped
+from ruvllm.cli.remote import RemoteSource, is_url, servers_of
+from ruvllm.disk_cache import user_cache
 from ruvllm.errors import unknown
 
 if TYPE_CHECKING:
@@ -42,22 +46,65 @@ def agents() -> None:
 
 @agents.command("list")
 @agents_option
+@click.option(
+    "--from",
+    "places",
+    multiple=True,
+    metavar="SOURCE",
+    help="Where agents, skills, commands and tools come from, instead of --agents: a folder or file of any format that "
+    "is known, `project:`, `user:` or `plugin:` and a path, a client (claude, codex, copilot, opencode, cursor), auto, "
+    "an MCP client's configuration, or the URL of a document or an MCP server. May be given several times.",
+)
+@click.option("--kind", type=click.Choice(KINDS), help="Only these.")
+@click.option("--start", is_flag=True, help="Start the MCP servers that a configuration names as commands.")
+@click.option("--private", is_flag=True, help="Let URLs lead to this machine and its network.")
 @json_option
-def list_(agents: Path | None, as_json: bool) -> None:
-    """List the agents that tasks are routed among.
+def list_(
+    agents: Path | None, places: tuple[str, ...], kind: str | None, start: bool, private: bool, as_json: bool
+) -> None:
+    """List the agents that tasks are routed among, or what other places have.
+
+    Of two with one name that of the project counts before the user's, and this before a plugin's.
 
     \b
     Examples:
       ruvllm agents list
       ruvllm agents list --agents .claude/agents --json
+      ruvllm agents list --from auto
+      ruvllm agents list --from claude --from user:~/more-agents --kind skill
+      ruvllm agents list --from openapi.yaml
+      ruvllm agents list --from .mcp.json --start
     """
-    found = _agents(agents)
+    found = _from(places, start, private) if places else _agents(agents)
+    found = [agent for agent in found if kind in (None, agent.kind)]
     if as_json:
         print_json([asdict(agent) for agent in found])
         return
-    rows = [(a.name, a.category, _tier(a), str(len(a.examples)), a.description) for a in found]
+    if places:
+        rows = [(a.name, a.kind, a.scope, a.model or _tier(a), str(len(a.examples)), a.description) for a in found]
+        names = ("Name", "Kind", "Scope", "Model", "Examples", "Description")
+        show_table(_counts(found), names, rows, right=("Examples",), cut="Description")
+        return
+    short = [(a.name, a.category, _tier(a), str(len(a.examples)), a.description) for a in found]
     columns = ("Name", "Category", "Tier", "Examples", "Description")
-    show_table(f"{len(found)} agents", columns, rows, right=("Tier", "Examples"), cut="Description")
+    show_table(f"{len(found)} agents", columns, short, right=("Tier", "Examples"), cut="Description")
+
+
+def _counts(found: Sequence[Agent]) -> str:
+    kinds = Counter(agent.kind for agent in found)
+    return ", ".join(f"{count} {kind}{'' if count == 1 else 's'}" for kind, count in kinds.items()) or "nothing"
+
+
+def _from(places: Sequence[str], start: bool, private: bool) -> list[Agent]:
+    """The agents of sources; what cannot be used is said, and stops no other."""
+    sources = list[Source]()
+    for place in places:
+        remote: list[RemoteSource] = [RemoteSource(place, private=private)] if is_url(place) else []
+        sources += remote or servers_of(Path(place), start, private) or sources_of(place)
+    found, problems = read_sources(sources, user_cache())
+    for problem in problems:
+        warn(f"{problem.message}; {problem.fix}" if problem.fix else problem.message)
+    return found
 
 
 @agents.command()
@@ -120,7 +167,7 @@ def lint(ctx: click.Context, directory: Path | None, strict: bool, as_json: bool
 def _agents(path: Path | None) -> Sequence[Agent]:
     if path is None:
         return builtin_agents()
-    found, problems = read_agents(path)
+    found, problems = given_agents(path)
     warn_of_skipped(problems, path)
     return found
 
@@ -139,6 +186,8 @@ def _tier(agent: Agent) -> str:
 def _facts(agent: Agent) -> list[tuple[str, str]]:
     return [
         ("description", agent.description),
+        ("kind", agent.kind),
+        ("scope", agent.scope),
         ("category", agent.category),
         ("tier", "by the task's difficulty" if agent.tier is None else str(int(agent.tier))),
         ("model", agent.model or ""),

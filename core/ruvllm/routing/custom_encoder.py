@@ -36,13 +36,13 @@ class CustomEncoder:
     Attributes:
         model: encodes.
         encoder: the same, with a cache.
-        saved: whether the state file has the scorers that are in use.
+        saved: paths of the state files that have the scorers in use.
     """
 
     def __init__(self, text: str) -> None:
         self.model: PooledEncoder = open_encoder(text)
         self.encoder = CachedEncoder(self.model)
-        self.saved = False
+        self.saved = set[str]()
         self._file = models_folder() / ".vectors" / f"{self.model.name}.npz"
         self._texts = _catalog_texts()
         self.model.known = dict(zip(self._texts, self._read(), strict=False))
@@ -62,9 +62,9 @@ class CustomEncoder:
             StoreError: the state file cannot be written.
         """
         mine = {name: scorer for name, scorer in router.learnt.items() if name == self.model.name}
-        if mine and not self.saved and store.path != ":memory:":
+        if mine and store.path not in self.saved and store.path != ":memory:":
             save_scorers(store, mine, router.agents, feedback, router.weights)
-            self.saved = True
+            self.saved.add(store.path)
         if not self._had:
             self._write()
 

@@ -28,6 +28,7 @@ class EncoderSet:
             `ruvllm.inference.encoder_model.open_encoder` takes it; "cascade" where RuvLTRA can run when None.
 
     Attributes:
+        name: as given.
         mode: which one decides: "cascade" (static first, the contextual one when unsure) or an encoder's name.
         static: always there.
         contextual: None where the static one is alone.
@@ -43,7 +44,7 @@ class EncoderSet:
     """
 
     def __init__(self, shipped: ShippedEncoders, artifacts: RouterArtifacts, name: str | None) -> None:
-        self.mode = name or ("cascade" if shipped.host.has_sessions() else "static")
+        self.name, self.mode = name, name or ("cascade" if shipped.host.has_sessions() else "static")
         self.static = shipped.static
         self.contextual: Encoder | None = None
         self.custom: CustomEncoder | None = None
@@ -71,6 +72,12 @@ class EncoderSet:
         else:
             fix = f"use one of {', '.join(MODES)}, or the path of a model"
             raise InputError(f"encoder is {self.mode!r}", field="encoder", fix=fix)
+
+    @classmethod
+    def shared(cls, shipped: ShippedEncoders, artifacts: RouterArtifacts, name: str | None) -> EncoderSet:
+        """The set that was made before of the same parts, or a new one."""
+        sets: dict[str, EncoderSet] = artifacts.encoder_sets
+        return sets.get(repr(name)) or sets.setdefault(repr(name), cls(shipped, artifacts, name))
 
     @property
     def main(self) -> Encoder:

@@ -68,6 +68,7 @@ class RouterArtifacts:
     def __init__(self, host: Host) -> None:
         self.host = host
         self._weights: dict[str, RouterWeights] = {}
+        self.encoder_sets: dict[str, Any] = {}  # of `routing.encoders`, which is above this module
 
     def weights(self, family: Family) -> RouterWeights:
         """The router's weights for a family of encoders. Raises ArtifactError: they are missing or damaged."""

@@ -231,7 +231,8 @@ class RoutingService:
             before = prebuilt.scorers if prebuilt and prebuilt.agents == chosen else {}
             prebuilt = PrebuiltScorers(chosen, before | {name: scorer for name, (scorer, _) in stored.items()})
         if encoders.custom is not None:
-            encoders.custom.saved = encoders.custom.model.name in stored
+            paths = encoders.custom.saved
+            (paths.add if encoders.custom.model.name in stored else paths.discard)(self._store.path)
         tiers = load_tiers(self._config.router.tier_model, self._store, host)
         if tiers is not None:  # where it was learnt on other vectors, the words of a task decide
             space = encoders.static_space if tiers.difficulty.encoder == encoders.static.name else encoders.space

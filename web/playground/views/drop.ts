@@ -10,7 +10,7 @@ import type { Added, Problem } from "../../src/types.js";
 export function dropZone(app: App): HTMLElement {
   const report = h("div", { class: "report", role: "status" });
   const folder = h("input", { type: "file", webkitdirectory: true, multiple: true, class: "spoken", tabindex: -1, "aria-label": "Folder of agent files" });
-  const single = h("input", { type: "file", accept: ".md,.json,.toml", multiple: true, class: "spoken", tabindex: -1, "aria-label": "Agent files" });
+  const single = h("input", { type: "file", accept: ".md,.mdc,.json,.jsonc,.toml", multiple: true, class: "spoken", tabindex: -1, "aria-label": "Agent files" });
   const reset = h("button", { type: "button", id: "reset-agents", hidden: true, onclick: () => void forget() });
   app.on("agents", () => {
     reset.hidden = app.own === 0;

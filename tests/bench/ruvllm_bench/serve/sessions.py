@@ -31,6 +31,7 @@ from ruvllm_edge.edge import Edge
 from ruvllm_edge.openai import ask_of
 from ruvllm_edge.openai_types import ChatBody
 from ruvllm_edge.operations import Call
+from ruvllm_edge.server import Server
 
 __all__ = ["Arm", "Asks", "bench_sessions", "measured", "written"]
 
@@ -174,7 +175,7 @@ async def _run(
     }
     arm, scores, requests = Arm(name), list[float](), 0
     config = {"router": {"tier_model": tiers}}
-    edge = Edge(RuvLLM(encoder="static", backends=backends, config=config), Settings())
+    edge = Server(RuvLLM(encoder="static", backends=backends, config=config), Settings()).spaces.default
     try:
         for i in range(count):
             of_ask, before = dict[int, list[float]](), ""

@@ -1,0 +1,128 @@
+"""What a server has once, whatever the space: keys, limits, counters, and the spaces themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import count
+from os import urandom
+from time import monotonic
+
+from ruvllm import RuvLLM, RuvllmError
+from ruvllm.state.set_aside import reason_of
+from ruvllm_edge.auth import Buckets, Key, Keys
+from ruvllm_edge.edge import Edge
+from ruvllm_edge.limits import Answers, Bodies
+from ruvllm_edge.logs import event
+from ruvllm_edge.metrics import Metrics
+from ruvllm_edge.problems import Problem, too_many
+from ruvllm_edge.settings import Settings
+from ruvllm_edge.spaces import Spaces, spaces_folder
+
+__all__ = ["Server"]
+
+_TICK = 1.0  # seconds between two looks at what waits to be written or learnt
+
+
+class Server:
+    """The parts of a server that its spaces have in common.
+
+    Args:
+        llm: answers in the default space; it is closed with the server.
+        settings: limits and keys.
+        keeps: whether agents that clients add are there again after a restart.
+
+    Attributes:
+        ready: whether the first route will not have to wait, and the server is not ending.
+        keys: that may be used.
+        anyone: who calls where no key is needed.
+        spaces: the default one, and those of keys.
+    """
+
+    def __init__(self, llm: RuvLLM, settings: Settings, keeps: bool = False) -> None:
+        self.settings = settings
+        self.keys = Keys(settings.api_keys, settings.keys_file)
+        here = settings.loopback and not self.keys.needed  # on this machine, whoever runs it
+        self.anyone = Key(role="admin" if here else "", alone=True)
+        self.buckets = Buckets(settings.rate, settings.burst)
+        self.bodies = Bodies(settings.bodies_memory, settings.body_timeout)
+        self.answers = Answers(settings.max_answers, settings.queue, settings.timeout)
+        self.metrics = Metrics()
+        self.ready = False
+        self.in_flight = 0
+        default, folder = Edge(self, llm, keeps=keeps), spaces_folder(settings, llm.store.path)
+        self.spaces = Spaces(default, lambda one, name: Edge(self, one, name, keeps), folder, settings.max_spaces)
+        self._ring = self.keys.ring
+        self._tag, self._numbers = urandom(5).hex(), count(1)
+
+    def new_id(self) -> str:
+        """The id of a request."""
+        return f"req-{self._tag}-{next(self._numbers):x}"
+
+    def caller(self, presented: list[str]) -> Key:
+        """Whose key one of these is. Raises Problem: 401 or 429."""
+        if not self.keys.needed:
+            return self.anyone
+        ring = self.keys.ring
+        if ring is not self._ring:
+            self._ring = ring
+            for edge in self.spaces.opened:
+                edge.update_write_back()
+        key = next(filter(None, map(ring.find, presented)), None)
+        if key is None:
+            fix = "send one as `Authorization: Bearer KEY`, `x-api-key: KEY` or `api-key: KEY`"
+            what = "this API key is not known" if presented else "an API key is needed"
+            headers = {"www-authenticate": 'Bearer realm="ruvllm"'}
+            raise Problem(401, what, field="authorization", fix=fix, headers=headers)
+        wait = self.buckets.take(key.name, monotonic(), key.rate)
+        if wait:
+            rate = self.settings.rate if key.rate is None else key.rate
+            raise too_many(f"more than {rate:g} requests a second", wait, "authorization")
+        return key
+
+    @asynccontextmanager
+    async def lifespan(self, _: object) -> AsyncIterator[None]:
+        """Warm up behind the first requests; at the end, put everything on disk."""
+        tasks = [asyncio.ensure_future(one) for one in (self._warm(), self._work(), self.spaces.make_room())]
+        try:
+            yield
+        finally:
+            self.ready = False
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._close()
+
+    async def _close(self) -> None:
+        failures = []
+        for edge in reversed(self.spaces.opened):  # the default one last: it has everyone's backends
+            try:
+                await edge.close()
+            except Exception as error:
+                failures.append(error)
+        if failures:
+            raise failures[-1]
+        event(logging.INFO, "closed")
+
+    async def _warm(self) -> None:
+        default = self.spaces.default
+        try:
+            await default.start()
+        except Exception as error:
+            problem = str(error) if isinstance(error, RuvllmError) else reason_of(error)
+            event(logging.ERROR, "not ready", problem=problem)
+            return
+        gc.collect()
+        gc.freeze()  # the models stay: no collection has to go through them again
+        self.ready = True
+        event(logging.INFO, "ready", agents=len(default.llm.agents), encoder=default.llm.encoders.mode)
+
+    async def _work(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK)
+            for edge in self.spaces.opened:
+                if not edge.closed:
+                    await edge.work()
