@@ -20,6 +20,7 @@ from ruvllm_edge.hub import Hub
 from ruvllm_edge.savings import Savings
 
 if TYPE_CHECKING:
+    from ruvllm_edge.mcp import McpSpace
     from ruvllm_edge.server import Server
 
 __all__ = ["Edge"]
@@ -43,6 +44,7 @@ class Edge:
         conversations: that are passed on, and to which backend.
         savings: what answers cost.
         responses: of the Responses API, that a later request may go on from.
+        mcp: serves the Model Context Protocol, from its first request on.
         uses: requests and jobs that work with it; it is not closed while there are any.
         closed: whether it has been.
     """
@@ -57,6 +59,7 @@ class Edge:
         self.responses = StoredResponses(sessions.ttl, sessions.most, sessions.characters)
         self.hub = Hub(llm.store, llm.encoders.static.dim)
         self.savings = Savings(llm.store)
+        self.mcp: McpSpace | None = None
         self.uses, self.closed = 0, False
         self._write_back = llm.config.memory.write_back
         self.update_write_back()
@@ -142,6 +145,8 @@ class Edge:
     async def close(self) -> None:
         """Write down what waits and let go of the state file; the default space's backends are everyone's."""
         self.closed = True
+        if self.mcp is not None:
+            await self.mcp.close()
         try:
             await self.agents.stop()
             with self.llm.steps("memory"):

@@ -99,7 +99,14 @@ def test_who_only_says_to_go_on_stays_where_the_conversation_is(text: str):
 
 
 def test_a_conversation_moves_for_few_words_that_say_how_hard_it_is():
-    assert choose(Features("fix the typo", stay="maxi", dearer=lambda *_: False), None, TWO).backend == "mini"
+    typo = Features("fix the typo", stay="maxi", tokens=20_000, dearer=lambda *_: False)
+    small = replace(TWO[0], context=100_000)
+    assert choose(typo, None, (small, TWO[1])).backend == "mini"
+    assert choose(replace(typo, tokens=9_000), None, (small, TWO[1])).backend == "maxi"  # it would save little
+    assert choose(replace(typo, dearer=lambda *_: True), None, (small, TWO[1])).backend == "maxi"
+    long = Features("find out what the parser does", stay="mini", tokens=50_000, trained=Tier.LARGE)
+    assert choose(long, None, (small, TWO[1])).backend == "mini"  # it would be read anew
+    assert choose(replace(long, text=HARD), None, (small, TWO[1])).backend == "maxi"
     assert choose(Features("prove it", stay="mini", trained=Tier.LARGE), None, TWO).backend == "maxi"
 
 

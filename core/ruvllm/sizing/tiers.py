@@ -86,6 +86,7 @@ def unsure(confidence: float) -> str:
 
 _LARGE_FROM, _SMALL_TO = 0.5, 0.15  # P(a small LLM fails) from and up to which a task's words decide
 _SHORT = 4  # words that say no more than to go on, where none of them is a cue
+_BRIEF, _LONG = 10_000, 25_000  # tokens of a conversation below which it does not move down, above which hardly up
 _OPEN_FROM = 0.25  # the same from which nothing is plain: a text without any cue has less
 _MOST_TEXT = 20_000  # characters that difficulty is read from
 
@@ -195,8 +196,8 @@ def choose(
     2. "limits": what costs too much, takes too long or reads too little is out, whoever is for it below. When none is
        fast enough the fastest is left, and when none reads enough all are: their backends say so themselves.
     3. "session": a conversation stays with its backend while tools are called, and where its user only says to go on;
-       it moves up when a question asks for that by 4 to 8, and down only where that is cheaper, though the other has
-       nothing of it cached.
+       it moves up when a question asks for that by 4 to 8, a long one only for what is plainly hard, and down, unless
+       it is short, where that is cheaper, though the other has nothing of it cached.
     4. "agent": the tier or model that an agent's own file names. The built-in agents only suggest one, see 8.
     5. "edit": a program does it.
     6. "outcomes", "sizes": what was learnt, the `voices` in their order, each where it is sure.
@@ -231,8 +232,8 @@ def choose(
     if wish.by == "edit":
         return _choice(CATALOG[0], wish.by, wish.why, tuple(one.tier for one in within))
     found = _nearest(wish.tier, within)
-    if held is not None and found.tier < held.tier and features.dearer and features.dearer(held.backend, found.backend):
-        return _choice(held, "session", f"to leave {held.backend} costs more than it saves", _others(held, within))
+    if held is not None and (why := _not_worth(features, held, found)):
+        return _choice(held, "session", why, _others(held, within))
     if within is not profiles and found is not (wanted := _nearest(wish.tier, profiles)):
         wish = Advice(found.tier, "limits", f"{wanted.backend or _word(wanted.tier)} is over a limit ({wish.why})")
     elif found.tier != wish.tier:
@@ -265,6 +266,18 @@ def _unchanged(features: Features) -> str:
     low = features.text.lower()
     if len(words := words_of(low)) <= _SHORT and not any(_CUES.counts(low, words)[:2]):
         return "nothing is asked but to go on"
+    return ""
+
+
+def _not_worth(features: Features, held: TierProfile, found: TierProfile) -> str:
+    """Why a conversation is not moved, though another tier would do; "" where it is."""
+    if found.tier > held.tier and features.tokens > _LONG and difficulty(features.text[:_MOST_TEXT]) < _LARGE_FROM:
+        return f"so long a conversation is read anew by {found.backend} only for what is plainly hard"
+    if found.tier < held.tier and features.dearer is not None:
+        if features.tokens < _BRIEF:
+            return "so short a conversation costs little wherever it is"
+        if features.dearer(held.backend, found.backend):
+            return f"to leave {held.backend} costs more than it saves"
     return ""
 
 
