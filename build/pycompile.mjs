@@ -1,5 +1,5 @@
 // node pycompile.mjs PYODIDE_FOLDER < [{"source", "target", "drop"}, …] as JSON: compiles archives inside Pyodide.
-// `drop` is a pattern of what to leave out, or a list of the files whose caches alone are wanted.
+// `drop` is a pattern of what to leave out; where `first` names files, of others source is wanted.
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
@@ -9,9 +9,9 @@ try {
   const python = await loadPyodide({ indexURL: folder });
   python.runPython(readFileSync(fileURLToPath(new URL("pycompile.py", import.meta.url)), "utf8"));
   const run = python.globals.get("run");
-  for (const { source, target, drop } of JSON.parse(readFileSync(0, "utf8"))) {
+  for (const { source, target, drop, first } of JSON.parse(readFileSync(0, "utf8"))) {
     python.FS.writeFile("/in.zip", new Uint8Array(readFileSync(source)));
-    const leftOut = run("/in.zip", "/out.zip", typeof drop === "string" ? drop : python.toPy(drop));
+    const leftOut = run("/in.zip", "/out.zip", drop, python.toPy(first));
     writeFileSync(target, python.FS.readFile("/out.zip"));
     console.log(`${source}: ${leftOut} files left out`);
   }

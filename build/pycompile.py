@@ -3,6 +3,7 @@
 Starting from source costs Pyodide 1.3 s of compiling in every page; from this it costs none.
 """
 
+import ast
 import base64
 import importlib.util
 import io
@@ -12,15 +13,17 @@ from hashlib import sha256
 from importlib._bootstrap_external import _code_to_hash_pyc
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
+_WITH_DOCSTRINGS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _TIME = (2026, 1, 1, 0, 0, 0)  # fixed, so that the same input gives the same archive
 
 
-def compiled(data: bytes, drop: str) -> tuple[bytes, list[str]]:
+def compiled(data: bytes, drop: str, first: Container[str] = ()) -> tuple[bytes, list[str]]:
     """The archive with bytecode for sources, without docstrings and asserts.
 
     Args:
         data: a wheel or a zip of modules.
         drop: a regular expression of the paths to leave out.
+        first: where it names any, the only sources to compile; others stay sources, without docstrings and comments.
 
     Returns:
         (archive, paths that were left out)
@@ -36,8 +39,9 @@ def compiled(data: bytes, drop: str) -> tuple[bytes, list[str]]:
                 continue
             content = source.read(name)
             if name.endswith(".py"):
-                content = _bytecode(content, name, 2)
-                name += "c"
+                bare = bool(first) and name not in first
+                content = _bare(content) if bare else _bytecode(content, name, 2)
+                name += "" if bare else "c"
             written[name] = content
     record = next((name for name in written if name.endswith(".dist-info/RECORD")), None)
     if record is not None:
@@ -48,19 +52,13 @@ def compiled(data: bytes, drop: str) -> tuple[bytes, list[str]]:
     return out.getvalue(), left_out
 
 
-def caches(data: bytes, files: Container[str]) -> bytes:
-    """A zip to unpack beside a wheel that stays as it is: its `__pycache__`, without docstrings and asserts.
-
-    Args:
-        files: of the wheel, those that are wanted.
-    """
-    out = io.BytesIO()
-    with ZipFile(io.BytesIO(data)) as source, ZipFile(out, "w", ZIP_DEFLATED, compresslevel=9) as target:
-        names = [name for name in sorted(source.namelist()) if name.endswith(".py") and name in files]
-        _write(
-            target, {importlib.util.cache_from_source(name): _bytecode(source.read(name), name, 2) for name in names}
-        )
-    return out.getvalue()
+def _bare(content: bytes) -> bytes:
+    """A source without its docstrings and comments: half of it."""
+    tree = ast.parse(content)
+    for node in ast.walk(tree):
+        if isinstance(node, _WITH_DOCSTRINGS) and ast.get_docstring(node, False) is not None:
+            node.body[:1] = [] if len(node.body) > 1 else [ast.Pass()]
+    return ast.unparse(ast.fix_missing_locations(tree)).encode()
 
 
 def _bytecode(content: bytes, name: str, optimize: int) -> bytes:
@@ -86,18 +84,17 @@ def _record(written: dict[str, bytes], record: str) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
-def run(source: str, target: str, drop: str | list[str]) -> int:
+def run(source: str, target: str, drop: str, first: Container[str] = ()) -> int:
     """Compile a file of this file system into another.
 
     Args:
-        drop: a regular expression of what to leave out; or the files whose caches alone are wanted.
+        drop, first: as `compiled` takes them.
 
     Returns:
         how many files were left out.
     """
     with open(source, "rb") as file:
-        data = file.read()
-    archive, left_out = compiled(data, drop) if isinstance(drop, str) else (caches(data, drop), [])
+        archive, left_out = compiled(file.read(), drop, first)
     with open(target, "wb") as file:
         file.write(archive)
     return len(left_out)

@@ -44,6 +44,7 @@ _STDLIB_DROP = r"""(?x)
     |base64_codec|hex_codec|charmap|undefined).*\.py$
   | asyncio/(windows_.*|proactor_events|tools|__main__)\.py$
 """
+_CORE_DROP = r"ruvllm/(?:cli|integrations)/"  # a page has no terminal, and none of other frameworks
 _NUMPY_DROP = r"numpy/(distutils|_pyinstaller|doc|f2py)/|numpy/conftest\.py$|numpy/.*\.(pyi|h|a|pxd)$"
 
 
@@ -64,7 +65,7 @@ def compiled(pyodide: Path, wheels: Path) -> dict[str, bytes]:
     return dict(zip((stdlib.name, numpy.name), _bytecode(pyodide, jobs), strict=True))
 
 
-# What a page does before anything else; modules that this does not import are compiled from source when they are.
+# What a page does before anything else; modules that this does not import are compiled when they are.
 _FIRST = """
 import json, sys
 from ruvllm import RuvLLM
@@ -77,33 +78,37 @@ print(json.dumps([sys.modules[name].__file__.rpartition("/ruvllm/")[2] for name 
 """
 
 
-def core_caches(pyodide: Path, core: tuple[str, bytes]) -> bytes:
-    """The bytecode of what a page begins with, as a zip to unpack beside the core's wheel, which stays as it is."""
+def core_for_page(pyodide: Path, core: tuple[str, bytes]) -> tuple[str, bytes]:
+    """The core's wheel with bytecode for what a page begins with, bare source for the rest, and no commands."""
     command = [sys.executable, "-c", _FIRST]
     told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     first = sorted(f"ruvllm/{file}" for file in json.loads(told))
     with tempfile.TemporaryDirectory() as folder:
         wheel = Path(folder) / core[0]
         wheel.write_bytes(core[1])
-        return _bytecode(pyodide, [(wheel, first)])[0]
+        return core[0], _bytecode(pyodide, [(wheel, _CORE_DROP)], first)[0]
 
 
-def _bytecode(pyodide: Path, jobs: Sequence[tuple[Path, str | list[str]]]) -> list[bytes]:
+def _bytecode(pyodide: Path, jobs: Sequence[tuple[Path, str]], first: Sequence[str] = ()) -> list[bytes]:
     """Archives compiled by Pyodide itself, kept by the hash of all that goes in.
 
     Args:
-        jobs: (archive, a pattern of what to leave out), or (wheel, the files whose caches alone are wanted).
+        jobs: (archive, a pattern of what to leave out).
+        first: where it names any, the only files whose bytecode is wanted; of others the source without docstrings.
     """
     scripts = [Path(__file__).with_name(name) for name in ("pycompile.mjs", "pycompile.py")]
     files = [*scripts, pyodide / "pyodide.asm.wasm", *(file for file, _ in jobs)]
     key = folder_digest(
-        {file.name: file.read_bytes() for file in files} | {"": repr([drop for _, drop in jobs]).encode()}
+        {file.name: file.read_bytes() for file in files} | {"": repr(([drop for _, drop in jobs], first)).encode()}
     )
     made = CACHE / f"bytecode-{key[:16]}"
     if not made.exists():
         CACHE.mkdir(exist_ok=True)
         fresh = Path(tempfile.mkdtemp(dir=CACHE))
-        work = [{"source": str(file), "target": str(fresh / file.name), "drop": drop} for file, drop in jobs]
+        work = [
+            {"source": str(file), "target": str(fresh / file.name), "drop": drop, "first": list(first)}
+            for file, drop in jobs
+        ]
         subprocess.run(["node", str(scripts[0]), str(pyodide)], input=json.dumps(work).encode(), check=True)
         fresh.rename(made)
     return [(made / file.name).read_bytes() for file, _ in jobs]

@@ -23,7 +23,7 @@ from runtime import (
     YAML,
     compiled,
     copy_folder,
-    core_caches,
+    core_for_page,
     core_wheel,
     install,
     packages,
@@ -70,7 +70,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--models", type=Path, default=ROOT / "models/ruvllm_models/data", help="folder of artifacts")
     parser.add_argument("--wheels", type=Path, default=ROOT / "build/wheels", help="numpy for Pyodide")
     parser.add_argument("--out", type=Path, default=WEB / "dist")
-    parser.add_argument("--source", action="store_true", help="leave the standard library and numpy as source, whole")
+    parser.add_argument("--source", action="store_true", help="leave all Python as source, whole")
     parser.add_argument("--skip-vite", action="store_true", help="only the runtime and the models, no JavaScript")
     return parser.parse_args()
 
@@ -84,10 +84,9 @@ def _runtime(out: Path, options: argparse.Namespace, stages: dict[str, str]) -> 
     pyodide = copy_folder(out, "pyodide", core | {name: bytecode[name] for name in PYODIDE if name in bytecode})
     ort = copy_folder(out, "ort", {name: (onnx / name).read_bytes() for name in ORT})
     wheel = core_wheel(ROOT / "core")
+    wheel = wheel if options.source else core_for_page(python, wheel)
     lock, wheels = packages(out, python, options.wheels, wheel, bytecode)
     first = [wheels["numpy"], wheels["ruvllm"], install(out, "pyyaml.zip", python_files(YAML))]
-    if not options.source:
-        first.append(install(out, "ruvllm-bytecode.zip", core_caches(python, wheel)))
     stages |= {pyodide + name: "python" for name in PYODIDE} | {lock: "python"}
     stages |= dict.fromkeys(first, "packages")
     stages |= {ort + name: "ruvltra" for name in ORT}

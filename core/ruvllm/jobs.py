@@ -25,7 +25,7 @@ from ruvllm.state.store import Store
 
 if TYPE_CHECKING:
     from ruvllm.memory.consolidate import Consolidation
-    from ruvllm.runtime import RuvLLM
+    from ruvllm.services import Services
 
 __all__ = ["HOUR", "WEEK", "Job", "JobRun", "Jobs", "jobs_of"]
 
@@ -209,7 +209,7 @@ _WRITE, _TRAIN, _FIT = 1.0, 10.0, 10.0  # seconds between two runs
 _STEPS = 40  # of the model router's training in one run
 
 
-def jobs_of(llm: RuvLLM, settings: Consolidation | None = None, *, clock: Callable[[], float] = time) -> Jobs:
+def jobs_of(llm: Services, settings: Consolidation | None = None, *, clock: Callable[[], float] = time) -> Jobs:
     """All background work of a runtime. What nobody has used yet has nothing to do, and is not loaded.
 
     Args:
@@ -267,7 +267,7 @@ def jobs_of(llm: RuvLLM, settings: Consolidation | None = None, *, clock: Callab
         return f"{await llm.memory.surroundings.update(pause)} memories heard from their neighbours"
 
     async def tiers(pause: Pause) -> str:
-        options, compared = llm.config.memory, await llm.memory.compare_indexes(pause)
+        options, compared = llm.config.memory, await llm.memory.indexes.compare(pause)
         least = 0 if options.index in GRAPHS else options.tier_from
         tiered = await llm.memory.aauto_tier(None, pause, least) if least else {}
         return f"{len(tiered)} collections by use" + "".join(f"; compared indexes of {name}" for name in compared)

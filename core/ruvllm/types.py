@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ruvllm.reprs import one_line
 
@@ -103,9 +103,25 @@ class Choice:
     __repr__ = one_line
 
 
+class _OnDemand:
+    """Fields that are worked out when they are first read: `_later` has a method of the name of each."""
+
+    __slots__ = ("_later",)
+
+    if not TYPE_CHECKING:  # for a type checker all fields are there
+
+        def __getattr__(self, name: str) -> Any:
+            later = object.__getattribute__(self, "_later") if name in self.__dataclass_fields__ else None
+            if not hasattr(later, name):
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            value = getattr(later, name)()
+            object.__setattr__(self, name, value)
+            return value
+
+
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """The answer to one task."""
+class Decision(_OnDemand):
+    """The answer to one task. What hardly anybody reads of it is worked out when somebody does."""
 
     agent: str
     confidence: float  # calibrated P(agent is right), 0..1
@@ -121,9 +137,23 @@ class Decision:
 
     __repr__ = one_line
 
+    @classmethod
+    def on_demand(cls, later: object, **fields: Any) -> Decision:
+        """With these fields; each of the others is what the method of its name gives, when it is first read."""
+        decision, put = object.__new__(cls), object.__setattr__
+        for name, value in fields.items():
+            put(decision, name, value)
+        put(decision, "_later", later)
+        return decision
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, the shape every host returns."""
-        return asdict(self)
+        evidence, choice = self.evidence, self.choice
+        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {
+            "alternatives": tuple([{"agent": one.agent, "confidence": one.confidence} for one in self.alternatives]),
+            "evidence": {name: getattr(evidence, name) for name in evidence.__dataclass_fields__},
+            "choice": choice and {name: getattr(choice, name) for name in choice.__dataclass_fields__},
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,10 @@ import numpy as np
 from ruvllm.encoders.protocol import Vectors
 from ruvllm.inference.backend import estimate_tokens
 from ruvllm_edge import openai_types as o
+from ruvllm_edge.auth import Key
 from ruvllm_edge.chat import AUTO
 from ruvllm_edge.edge import Edge
-from ruvllm_edge.openai import STYLE
+from ruvllm_edge.openai import STYLE, embeds
 from ruvllm_edge.operations import Call, Operation
 from ruvllm_edge.problems import Problem
 
@@ -21,7 +22,7 @@ __all__ = ["OPERATIONS", "embed"]
 _OPENAIS = "text-embedding-"
 
 
-async def embed(edge: Edge, texts: Sequence[str], model: str, dimensions: int | None) -> Vectors:
+async def embed(edge: Edge, key: Key, texts: Sequence[str], model: str, dimensions: int | None) -> Vectors:
     """Unit vectors, float32 (len(texts), dimensions); fewer dimensions than the encoder has are its first ones.
 
     Args:
@@ -31,7 +32,8 @@ async def embed(edge: Edge, texts: Sequence[str], model: str, dimensions: int | 
         Problem: there is no such model, or it has fewer dimensions.
     """
     encoder, names = edge.llm.encoders.main, edge.settings.embedding_names
-    if model not in (AUTO, encoder.name, *names) and (names or not model.startswith(_OPENAIS)):
+    served = model in (AUTO, encoder.name, *names) or (not names and model.startswith(_OPENAIS))
+    if not served or not embeds(edge, key):
         fix = f"use {AUTO} or {encoder.name}, or set RUVLLM_EMBEDDING_NAMES"
         raise Problem(404, f"there is no embedding model {model[:100]!r}", field="model", fix=fix)
     if dimensions is not None and not 0 < dimensions <= encoder.dim:
@@ -47,11 +49,8 @@ async def embed(edge: Edge, texts: Sequence[str], model: str, dimensions: int | 
 async def embeddings(edge: Edge, call: Call) -> o.Embeddings:
     """Unit vectors in the space that tasks and memories share; their scalar products are cosines."""
     body: o.EmbeddingBody = call.body
-    texts = [body.input] if isinstance(body.input, str) else [one for one in body.input if isinstance(one, str)]
-    if not isinstance(body.input, str) and len(texts) < len(body.input):
-        fix = "send texts (in LangChain: check_embedding_ctx_length=False)"
-        raise Problem(400, "input has numbers of another model's tokens", field="input", fix=fix)
-    rows = await embed(edge, texts, body.model, body.dimensions)
+    texts = _texts(edge, body)
+    rows = await embed(edge, call.key, texts, body.model, body.dimensions)
     tokens = sum(map(estimate_tokens, texts))
     base64 = body.encoding_format == "base64"
     data = [
@@ -59,6 +58,23 @@ async def embeddings(edge: Edge, call: Call) -> o.Embeddings:
         for i, row in enumerate(rows)
     ]
     return o.Embeddings(data, edge.llm.encoders.main.name, o.EmbeddingUsage(tokens, tokens))
+
+
+def _texts(edge: Edge, body: o.EmbeddingBody) -> list[str]:
+    """The input as texts: tokens of our own encoders' vocabulary are spelled out. Raises Problem: of another's."""
+    if isinstance(body.input, str):
+        return [body.input]
+    rows = [one for one in body.input if not isinstance(one, int)]
+    if len(rows) < len(body.input):  # one text's
+        rows = [[one for one in body.input if isinstance(one, int)]]
+    encoders = edge.llm.encoders
+    try:
+        if encoders.custom is not None or body.model not in (AUTO, encoders.main.name):
+            raise IndexError
+        return [row if isinstance(row, str) else encoders.static.tokenizer.text(row) for row in rows]
+    except IndexError:
+        fix = "send texts (in LangChain: check_embedding_ctx_length=False)"
+        raise Problem(400, "input has numbers of another model's tokens", field="input", fix=fix) from None
 
 
 OPERATIONS = (

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from ruvllm.text.depth import deeper
 from ruvllm.text.surrogates import well_formed_json
-from ruvllm_edge.auth import Key
+from ruvllm_edge.auth import NOBODY, Key
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.limits import DisconnectedError
 from ruvllm_edge.logs import event
@@ -41,18 +41,24 @@ class Endpoint:
     def __init__(self, server: Server, operation: Operation) -> None:
         self.server, self.operation, self._role = server, operation, role_of(operation.method, operation.plain_path)
         self._path, self._decode = operation.plain_path, None
+        self._action = f"{operation.method} {self._path}"
         if operation.body not in (None, bytes):
             self._decode = msgspec.json.Decoder(Any if operation.passing else operation.body).decode
         self._most = operation.most or getattr(server.settings, operation.limit) or server.settings.max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        operation, request_id, edge = self.operation, scope["ruvllm.id"], None
+        operation, request_id, server = self.operation, scope["ruvllm.id"], self.server
+        key, edge = NOBODY, None
         scope["ruvllm.path"] = self._path
         try:
             key = self._let_in(scope)
-            spaces = self.server.spaces
-            edge = spaces.get(key.space) or await spaces.open(key.space)
+            if not operation.public:
+                server.check_rate(key)
+                key.need(self._role)
+            edge = server.spaces.get(key.space) or await server.spaces.open(key.space)
             edge.uses += 1
+            if operation.waits:
+                edge.check_budget(key)
             call = await self._call(scope, receive, request_id, key)
             if not operation.waits:
                 outcome = await operation.handler(edge, call)
@@ -61,7 +67,7 @@ class Endpoint:
                 else:
                     await send_reply(send, outcome, operation.status)
                 return
-            async with self.server.answers.turn():
+            async with server.answers.turn():
                 await while_there(self._answer(edge, call, send), receive)
         except DisconnectedError:
             scope["ruvllm.status"] = 499
@@ -78,14 +84,12 @@ class Endpoint:
         finally:
             if edge is not None:
                 edge.uses -= 1
+            if server.keys.needed and not operation.public:
+                server.note(key, edge, self._action, scope["ruvllm.status"], request_id)
 
     def _let_in(self, scope: Scope) -> Key:
-        """Who calls. Raises Problem: 401, 403 or 429."""
-        if self.operation.public:
-            key = self.server.anyone
-        else:
-            key = self.server.caller(_presented(scope))
-            key.need(self._role)
+        """Who calls. Raises Problem: 401."""
+        key = self.server.anyone if self.operation.public else self.server.caller(_presented(scope))
         CALLER.set(Caller(scope["ruvllm.id"], key.admin))
         return key
 
@@ -111,8 +115,9 @@ class Endpoint:
             return data
         if not data and self.operation.optional:
             return None
-        # A page of another origin may send forms and plain text without asking; JSON it must ask for.
-        if not _is_json(scope):
+        # A page of another origin may send forms and plain text without asking; JSON it must ask for. Ollama's own
+        # examples declare nothing; what no page has sent may do so there.
+        if not _is_json(scope) and (self.operation.tag != "ollama" or _header(scope, b"origin")):
             fix = "send `Content-Type: application/json`"
             raise Problem(415, "the body is not declared as JSON", field="content-type", fix=fix)
         if deeper(data, _LEVELS):
@@ -175,12 +180,13 @@ def _passed(scope: Scope) -> dict[str, str]:
     return {name: value for name, value in pairs if name in PASSED and value.isascii() and value.isprintable()}
 
 
+def _header(scope: Scope, name: bytes) -> bytes:
+    return next((value for key, value in scope["headers"] if key == name), b"")
+
+
 def _is_json(scope: Scope) -> bool:
-    for name, value in scope["headers"]:
-        if name == b"content-type":
-            media = value.partition(b";")[0].strip().lower()
-            return bool(media == b"application/json" or media.endswith(b"+json"))
-    return False
+    media = _header(scope, b"content-type").partition(b";")[0].strip().lower()
+    return bool(media == b"application/json" or media.endswith(b"+json"))
 
 
 def _raw(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:

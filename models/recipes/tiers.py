@@ -8,9 +8,9 @@ import numpy as np
 from rich.progress import track
 
 from recipes.common import read_json, save, static
+from ruvllm.cli.metrics import tier_scores
 from ruvllm.encoders.families import RUVLTRA
 from ruvllm.sizing.difficulty import Difficulty, folds_of
-from ruvllm.sizing.metrics import tier_scores
 
 __all__ = ["train"]
 

@@ -16,7 +16,7 @@ from ruvllm_bench.loop import command, epochs
 from ruvllm_bench.loop.choosing import best_single, choose, read_prompts
 from ruvllm_bench.loop.dialogues import dialogues
 from ruvllm_bench.loop.retrieval import read_conversations, recall
-from ruvllm_bench.loop.routing import seeded, stream
+from ruvllm_bench.loop.routing import _said_again, seeded, stream
 
 THINGS = ("invoice", "garden", "guitar", "passport", "oven", "bicycle", "pension", "mortgage", "vaccine", "router")
 WANTS = ("renew my", "where is the", "how much for a", "please cancel the", "is there a new", "show me the")
@@ -81,18 +81,32 @@ def test_the_rise_of_curves_has_an_interval():
 
 
 def test_the_command_prints_each_stream_with_its_changes_and_the_epochs(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(command, "_QUICK", command._Size(20, 20, 1, 2))
+    monkeypatch.setattr(command, "_QUICK", command._Size(20, 20, 1, 1))
     monkeypatch.setattr(epochs, "QUERIES", 5)
-    done = CliRunner().invoke(bench, ["loop", "--data", str(folder), "--quick", "--json"])
+    done = CliRunner().invoke(bench, ["loop", "--data", str(folder), "--quick", "--seeds", "2", "--json"])
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout.strip().splitlines()[-1])
     assert {arm["name"] for arm in told["arms"]} >= {*command._ROUTING, *command._CHOOSING, *command._RETRIEVAL}
+    assert command._ALONE in {arm["name"] for arm in told["arms"]}
     assert [len(curve) for curve in told["epochs"]] == [6, 6]
     assert told["rises"].keys() == {"quality", "routing", "hits", "memory"}
     assert told["rises"]["memory"][0] > 0
-    alone = CliRunner().invoke(bench, ["loop", "--data", str(folder / "clinc150.json"), "--quick", "--json"])
+    some = ["loop", "--data", str(folder / "clinc150.json"), "--quick", "--json", "--stream"]
+    alone = CliRunner().invoke(bench, [*some, "routing", "--stream", "repeats"])
     assert alone.exit_code == 0, alone.output
-    assert {arm["stream"][:7] for arm in json.loads(alone.stdout.strip().splitlines()[-1])["arms"]} == {"routing"}
+    told = json.loads(alone.stdout.strip().splitlines()[-1])
+    assert {arm["stream"][:7] for arm in told["arms"]} == {"routing", "repeats"}
+    assert told["epochs"] == []
+    missing = CliRunner().invoke(bench, [*some, "choice"])
+    assert missing.exit_code != 0
+    assert "tiers_nine.json" in missing.output + str(missing.exception)
+
+
+def test_what_is_said_again_is_nearly_the_same():
+    random = np.random.default_rng(0)
+    said = {_said_again("pay my invoice", random) for _ in range(20)}
+    assert len(said) > 10
+    assert all({*"payminvoice"} <= {*one} for one in said)
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"models": ["nameless"], "rows": [{"prompt": "p", "scores": [1]}]}'])

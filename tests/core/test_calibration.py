@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ruvllm.cli.metrics import auroc
 from ruvllm.routing.calibration import (
     CONFIDENCE_FEATURES,
     SCOPE_FEATURES,
@@ -15,7 +16,6 @@ from ruvllm.routing.calibration import (
     scope_row,
     softmax,
 )
-from ruvllm.sizing.metrics import auroc
 
 
 def test_temperature_is_recovered():

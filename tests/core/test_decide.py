@@ -144,10 +144,10 @@ def test_examples_are_fitted_together_behind_the_answers(llm: RuvLLM, monkeypatc
     for text, team in (("bake a cake", "bakery"), ("send the invoice", "billing"), ("sow carrots", "garden")):
         for more in ("", " today", " tomorrow", " for me"):
             llm.feedback_decision(llm.decide(text + more, {"team": TEAM}).id, team)
-    assert llm.decides
+    assert llm.services.decides
     runs = {run.name: run.outcome for run in llm.run_jobs(60, force=True)}
     assert runs["decisions"] == "fitted 1 questions"
-    assert not llm.decides
+    assert not llm.services.decides
     assert llm.decide("bake a pie", {"team": TEAM})["team"].value == "bakery"
 
 

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from ruvllm import InputError
+from ruvllm.cli.rlm_measures import Labelled, half_of, measure_decomposition, same_parts
 from ruvllm.encoders.protocol import run_now
 from ruvllm.inference.backend import Chunk, Completion, Usage
 from ruvllm.rlm.decompose import LlmDecomposer, RuleDecomposer
-from ruvllm.rlm.measures import Labelled, half_of, measure_decomposition, same_parts
 from ruvllm.rlm.plan import Plan, SubQuery
 
 DATA = Path(__file__).parents[1] / "data" / "decompose.json"

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from ruvllm.cli.metrics import recovered, tier_scores
 from ruvllm.errors import ArtifactError, InputError
 from ruvllm.sizing.difficulty import Difficulty, cheapest, folds_of, policy_for
-from ruvllm.sizing.metrics import recovered, tier_scores
 from ruvllm.sizing.prompt_forms import PROMPT_FORMS, prompt_forms
 
 WEAK = np.array([True, True, False, False])

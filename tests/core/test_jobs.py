@@ -112,7 +112,7 @@ def test_a_job_that_fails_stops_no_other_and_is_tried_again_later_and_later(cloc
 def test_much_feedback_or_some_of_an_hour_ago_is_reviewed(static_llm: RuvLLM, count: int, age: float, due: bool, clock):
     llm = RuvLLM(encoder="static", like=static_llm)
     clock.now = 2_000_000_000.0
-    jobs = jobs_of(llm, clock=clock)
+    jobs = jobs_of(llm.services, clock=clock)
     with llm.store.write() as db:
         rows = [(f"water plant {i}", clock.now - age) for i in range(count)]
         db.executemany("INSERT INTO feedback (text, agent, weight, created) VALUES (?, 'planner', 1, ?)", rows)

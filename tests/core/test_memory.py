@@ -253,7 +253,7 @@ def test_nothing_is_near_a_text_without_a_known_word(static_llm):
 
 def test_collections_that_there_are_not_leave_nothing_behind(static_llm: RuvLLM, monkeypatch: pytest.MonkeyPatch):
     """Clients name them: an index of each that was ever asked for would be a way to fill a server's memory."""
-    monkeypatch.setattr("ruvllm.memory.memory._SHELVES", 20)
+    monkeypatch.setattr("ruvllm.memory.indexes._MOST_OPEN", 20)
     memory = MemoryStore(static_llm.encoders.static, Store())
     memory.add("the ferry leaves at noon", metadata={"n": 1})
     for i in range(100):

@@ -252,11 +252,11 @@ def test_with_the_only_backend_dead_memory_answers_and_says_so(remembering: tupl
     assert (last.routing.backend, last.warnings) == ("extractive", response.warnings)
     llm.queries.save()
     assert llm.memory.stats()["collections"] == {"default": len(FACTS)}  # it only repeats them
-    assert llm.unavailable == ["scripted"]
+    assert llm.services.unavailable == ["scripted"]
     backend.fails_after = None
     again = ask(llm, session=session)
     assert (again.text, again.warnings) == (backend.answer, ())
-    assert llm.unavailable == []
+    assert llm.services.unavailable == []
 
 
 def test_what_memory_does_not_hold_is_the_dead_backends_error(remembering: tuple[RuvLLM, Scripted]):

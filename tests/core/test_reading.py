@@ -6,13 +6,14 @@ import pytest
 from ruvllm import Action, Agent, RuvLLM
 from ruvllm.agents.catalog import builtin_agents
 from ruvllm.routing.reading import LONG, Reader, passages
+from ruvllm.text.lexical import stems
 
 DATA = Path(__file__).parents[1] / "data"
 
 
 @pytest.fixture(scope="module")
 def reader(static_llm: RuvLLM) -> Reader:
-    return Reader(builtin_agents(), static_llm.encoders.static.tokenizer.vocab)
+    return Reader(builtin_agents(), static_llm.encoders.static.tokenizer)
 
 
 @pytest.mark.parametrize(
@@ -73,3 +74,28 @@ def test_a_task_within_a_long_text_is_found(static_llm: RuvLLM, place):
 def test_a_request_of_one_word_is_not_used_without_asking(static_llm: RuvLLM):
     for text in ("error", "faster please", "there is an error"):
         assert static_llm.route(text).action != Action.USE
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "fix the login page",
+        "parseJSON(x) in src/HTTPServer.ts, c++ and c# too!",
+        "  tabs\tand\nlines \r\n",
+        "[CLS] fix [MASK]x",
+        "one\x0bword\x1cin\x00pieces",
+        "über den Wolken",
+        "fix teh prser in src/teh.py",
+        "x" * 300 + " y",
+        "corrige el parser por favor",
+        "fix the page " * 200,
+        "snake_case_name camelCaseName 12ab34 a.b-c/d",
+        "don't!?#42 @user",
+    ],
+)
+def test_parts_are_read_as_the_whole_is(static_llm: RuvLLM, reader: Reader, text):
+    for _ in range(2):  # unknown, and remembered
+        read = reader.read(text)
+        assert read == reader._read(text)
+        assert read.ids == static_llm.encoders.static.tokenizer.ids(read.text, 256)
+        assert read.words == stems(read.text)

@@ -1,6 +1,8 @@
 import gc
 import json
+import pickle
 import weakref
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -265,3 +267,15 @@ def test_scorer_arrays_round_trip(kitchen):
     a = built.taught.head.logits(vector, stems("prune the roses"))
     b = loaded.taught.head.logits(vector, stems("prune the roses"))
     np.testing.assert_allclose(a, b, atol=1e-2)
+
+
+def test_what_a_decision_says_on_demand_is_what_it_says_at_once(static_llm: RuvLLM):
+    text = "add unit tests for the settings page, and mind the edge cases"
+    now = static_llm.route(text)
+    later = pickle.loads(pickle.dumps(now))
+    assert now == later
+    assert now.to_dict() == asdict(now)
+    assert now.tier == now.choice.tier
+    assert replace(now, cached=True) == static_llm.route(text)
+    with pytest.raises(AttributeError, match="no attribute 'agnet'"):
+        _ = now.agnet

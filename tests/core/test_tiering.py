@@ -142,7 +142,7 @@ def test_what_is_used_rises_and_comes_back_whole(memory: MemoryStore) -> None:
     before = counts(memory)
     memory.auto_tier()
     assert counts(memory)["binary"] < before["binary"]
-    shelf = memory._shelves["default"]
+    shelf = memory.indexes.of("default")
     base = shelf.rows.view.base
     assert isinstance(base, TieredVectors)
     assert base.tiers[:3].max() <= 1

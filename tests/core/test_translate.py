@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ruvllm.errors import BackendError
-from ruvllm.inference.translate import ToAnthropic, ToOpenAi, to_anthropic, to_openai
+from ruvllm.inference.translate.answers import ToAnthropic, ToOpenAi
+from ruvllm.inference.translate.requests import to_anthropic, to_openai
 
 WORDS = st.text("abc é😀\n", min_size=1, max_size=12).filter(str.strip)
 GIVEN = st.dictionaries(WORDS, st.one_of(WORDS, st.integers(-5, 5), st.booleans(), st.none()), max_size=3)

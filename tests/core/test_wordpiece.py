@@ -35,6 +35,13 @@ def test_encode_wraps_and_truncates(words):
     assert words.ids("a " * 1000, 7) == [11] * 7
 
 
+def test_ids_spell_the_text_they_were_read_from(words):
+    assert words.text(words.ids("unaffable café!")) == "unaffable cafe !"
+    for wrong in ([-1], [len(VOCAB)]):
+        with pytest.raises(IndexError):
+            words.text(wrong)
+
+
 def test_what_is_too_long_for_a_word_is_not_remembered(words):
     words.ids("a")
     held = len(words._cache)

@@ -54,7 +54,7 @@ def test_a_failed_job_is_counted_and_its_next_run_told():
     def broken() -> None:
         raise KeyError
 
-    llm.write = broken  # type: ignore[method-assign]
+    llm.services.write = broken  # type: ignore[method-assign]
     with serving(llm) as edge:
         until(lambda: measured(edge, "failures_total", "write") >= 1)
         row = job(edge, "write")

@@ -32,7 +32,7 @@ def test_installed_commands_are_found_at_their_places():
 
 
 def test_a_command_whose_package_is_missing_names_it(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(plugins, "entry_points", lambda **_: ())
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: ())
     for name, package in (("serve", "ruvllm-edge"), ("bench", "ruvllm-bench")):
         answer = run(name)
         assert answer.exit_code == 2

@@ -57,6 +57,15 @@ def test_a_prompt_is_answered(edge: Running, writer: Writer):
     assert (nothing["response"], nothing["done_reason"]) == ("", "load")
 
 
+def test_a_body_may_be_declared_as_nothing_unless_a_page_sends_it(edge: Running):
+    """As Ollama's own examples do with curl."""
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    body = json.dumps({"model": "auto", "prompt": "two words", "stream": False})
+    assert edge.client.post("/api/generate", content=body, headers=form).json()["response"] == "two words "
+    sent = edge.client.post("/api/generate", content=body, headers=form | {"origin": edge.url})
+    assert sent.status_code == 415
+
+
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("upstream", ["openai", "anthropic"])
 def test_tools_and_images_reach_either_server(upstream: str, streamed: bool):

@@ -129,6 +129,16 @@ def test_embeddings_in_both_forms(client: OpenAI, edge: Running):
         client.embeddings.create(model="auto", input=texts, dimensions=100_000)
 
 
+def test_embeddings_of_token_ids(client: OpenAI, edge: Running):
+    """Of the encoder's own vocabulary; those of another's, which an alias stands for, cannot be read."""
+    ids = edge.llm.encoders.static.tokenizer.ids("fix the login page")
+    rows = [client.embeddings.create(model="static", input=given).data[0].embedding for given in (ids, [ids])]
+    np.testing.assert_allclose(rows, [edge.llm.embed(["fix the login page"])[0]] * 2, atol=1e-6)
+    for model, given in (("text-embedding-3-small", ids), ("static", [[10**6]])):
+        with pytest.raises(openai.BadRequestError, match="another model's tokens"):
+            client.embeddings.create(model=model, input=given)
+
+
 def test_models_are_listed(client: OpenAI):
     names = [model.id for model in client.models.list()]
     assert {"auto", "small", "writer", "writer-1", "static"} <= set(names)

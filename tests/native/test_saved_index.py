@@ -298,7 +298,7 @@ class Fixed:
 def test_a_memory_store_saves_when_it_is_flushed_and_sees_what_another_process_did(shop: Shop) -> None:
     def store() -> MemoryStore:
         made = MemoryStore(Fixed(), Store(shop.path))
-        made._opening = shop.opening()
+        made.indexes.opening = shop.opening()
         return made
 
     shutil.rmtree(f"{shop.path}.index")

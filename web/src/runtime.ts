@@ -99,7 +99,7 @@ export abstract class Runtime implements Router {
   }
 
   /** Memories like a text; `hops` looks at what is so many edges away as well. */
-  async searchMemory(query: string, options: { k?: number; collection?: string; hops?: number; filter?: object } = {}): Promise<MemoryHit[]> {
+  async searchMemory(query: string, options: MemoryQuery = {}): Promise<MemoryHit[]> {
     return (await this.ask<{ memories: MemoryHit[] }>("search_memory", { query, ...options })).memories;
   }
 

@@ -105,7 +105,7 @@ def open_answering(
     path = state_of(ctx, state) or chosen.state or default_state()
     ready_encoder(encoder or chosen.encoder)
     llm = RuvLLM(agents, encoder=encoder, state=path, config=chosen, host=caching_host())
-    warn_of_skipped(llm.problems, agents or chosen.agents)
+    warn_of_skipped(llm.services.problems, agents or chosen.agents)
     warm_agents(llm)
     check_memories(llm)
     return llm

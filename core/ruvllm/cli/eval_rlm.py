@@ -36,8 +36,8 @@ def decompose(file: Path, wrong: bool, as_json: bool) -> None:
       ruvllm eval decompose
       ruvllm eval decompose queries.json --wrong
     """
+    from ruvllm.cli.rlm_measures import HALVES, Labelled, half_of, measure_decomposition
     from ruvllm.rlm.decompose import RuleDecomposer
-    from ruvllm.rlm.measures import HALVES, Labelled, half_of, measure_decomposition
 
     rows = [Labelled(query, parts) for query, parts in read_labelled_queries(file)]
     decomposer = RuleDecomposer()
@@ -76,7 +76,7 @@ def longdoc(text: Path, questions: Path, encoder: str, as_json: bool) -> None:
     Examples:
       ruvllm eval longdoc manual.txt questions.json
     """
-    from ruvllm.rlm.measures import measure_document
+    from ruvllm.cli.rlm_measures import measure_document
 
     try:
         content = text.read_text("utf-8", "replace")

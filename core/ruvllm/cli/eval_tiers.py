@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.cli.console import number, print_json, show_table, tracked
+from ruvllm.cli.metrics import TierScores, tier_scores
 from ruvllm.cli.options import json_option
 from ruvllm.cli.tiers import encoder_of_rows, file_of_rows, models_of_rows, named, vectors_of
 from ruvllm.cli.tierset import TierRows, read_tier_rows
 from ruvllm.routing.calibration import ece
 from ruvllm.sizing.difficulty import Difficulty, folds_of
-from ruvllm.sizing.metrics import TierScores, tier_scores
 
 __all__ = ["eval_tiers"]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from ruvllm import Agent, InputError
 from ruvllm.agents.catalog import agent_from, builtin_agents
+from ruvllm.agents.formats import tool_row
 
 __all__ = [
     "Collection",
@@ -20,6 +21,7 @@ __all__ = [
     "read_intents",
     "read_labelled_queries",
     "read_questions",
+    "read_tool_set",
 ]
 
 _SEPARATOR = "::"
@@ -85,21 +87,45 @@ def read_agent_set(path: Path, builtin: bool = False, min_prompts: int = 1) -> l
     return kept
 
 
-def _groups(data: Mapping[str, Any]) -> dict[str, dict[str, Agent]]:
+def _groups(data: Mapping[str, Any], key: str = "agents") -> dict[str, dict[str, Agent]]:
     """Agents by collection and by bare name: the collection is no part of what an agent is called."""
     rows = data.get("agents")
     if not isinstance(rows, Mapping) or not rows:
         fix = 'write {"agents": {name: {"description": …}}, "prompts": […]}, or use --builtin'
-        raise InputError("`agents` is missing or is not an object of agents", field="agents", fix=fix)
+        raise InputError(f"`{key}` is missing or is not an object of {key}", field=key, fix=fix)
     groups: dict[str, dict[str, Agent]] = defaultdict(dict)
     for full, row in rows.items():
-        where = f"agents[{full!r}]"
+        where = f"{key}[{full!r}]"
         if not isinstance(row, Mapping):
             raise InputError(f"{where} is a {_kind(row)}", field=where, fix='write {"description": …}')
         group, name = _split(full)
         agent = agent_from({**row, "name": name}, where)
         groups[group][agent.name] = agent
     return groups
+
+
+def read_tool_set(path: Path) -> list[Collection]:
+    """The file's collections of tools with their prompts; names are "collection::name", or there is one collection.
+
+    Raises:
+        InputError: naming the key that is missing or wrong.
+    """
+    data = _read_json(path)
+    held = data.get("tools")
+    tools = held if isinstance(held, Mapping) else {}
+    rows = {
+        name: {"kind": "tool", **(tool_row(row) if isinstance(row, Mapping) else {})} for name, row in tools.items()
+    }
+    groups = _groups({"agents": rows}, "tools")
+    prompts: dict[str, list[Prompt]] = defaultdict(list)
+    for i, row in enumerate(_list(data, "prompts")):
+        if not isinstance(row, Mapping):
+            raise InputError(f"prompts[{i}] is a {_kind(row)}", field="prompts", fix='write {"prompt": …, "tool": …}')
+        text, tool = _text(row.get("prompt"), f"prompts[{i}].prompt"), row.get("tool", row.get("agent"))
+        group, name = _split(_text(tool, f"prompts[{i}].tool"))
+        if name in groups.get(group, {}):
+            prompts[group].append(Prompt(text, name))
+    return [Collection(name, tuple(found.values()), tuple(prompts[name])) for name, found in groups.items()]
 
 
 def _split(full: str) -> tuple[str, str]:

@@ -29,6 +29,7 @@ _COMMANDS = {
     "feedback": "ruvllm.cli.feedback:feedback",
     "hook": "ruvllm.cli.hook:hook",
     "info": "ruvllm.cli.info:info",
+    "install": "ruvllm.cli.install:install",
     "learn": "ruvllm.cli.learn:learn",
     "mcp": "ruvllm.cli.mcp:mcp",
     "memory": "ruvllm.cli.memory:memory",
@@ -36,6 +37,7 @@ _COMMANDS = {
     "route": "ruvllm.cli.route:route",
     "state": "ruvllm.cli.state:state",
     "tiers": "ruvllm.cli.tiers:tiers",
+    "uninstall": "ruvllm.cli.install:uninstall",
 }
 
 

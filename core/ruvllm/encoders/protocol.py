@@ -5,18 +5,20 @@ from __future__ import annotations
 import threading
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
-from typing import Any, Protocol, TypeVar
+from functools import wraps
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.errors import EncoderError
 
-__all__ = ["Encoder", "Pause", "Vectors", "apart", "no_pause", "pause", "run_now", "unit_rows"]
+__all__ = ["Encoder", "Pause", "Vectors", "apart", "no_pause", "pause", "run_now", "synchronous", "unit_rows"]
 
 Vectors = NDArray[np.float32]
 Pause = Callable[[], Awaitable[None]]  # awaited between the slices of long work
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class Encoder(Protocol):
@@ -76,3 +78,14 @@ def run_now(coroutine: Coroutine[Any, Any, T]) -> T:
     raise EncoderError(
         "this host's encoder is asynchronous", field="encoder", fix="await the async form of the method (`aroute`, …)"
     )
+
+
+def synchronous(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
+    """The same method for callers without an event loop: `search = synchronous(asearch)`. See `run_now`."""
+
+    @wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        return run_now(method(*args, **kwargs))
+
+    call.__name__ = method.__name__.removeprefix("a")
+    return call

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from ruvllm.encoders.protocol import Vectors
 from ruvllm.text.wordpiece import WordPiece
 
-__all__ = ["StaticEncoder"]
+__all__ = ["MAX_TOKENS", "StaticEncoder"]
 
-_MAX_TOKENS = 256
+MAX_TOKENS = 256
 
 
 class StaticEncoder:
@@ -47,12 +47,16 @@ class StaticEncoder:
             row[:] = self.encode_one(text)
         return out
 
-    def encode_one(self, text: str) -> NDArray[np.float32]:
-        """(dim,) of one text, not to be written to: what a router's every decision starts with."""
+    def encode_one(self, text: str, tokens: list[int] | None = None) -> NDArray[np.float32]:
+        """(dim,) of one text, not to be written to: what a router's every decision starts with.
+
+        Args:
+            tokens: of the text, where they are known.
+        """
         said, vector = self._last  # memory has often just asked for the same
         if said == text:
             return vector
-        ids = np.array(self.tokenizer.ids(text, _MAX_TOKENS), np.intp)
+        ids = np.array(self.tokenizer.ids(text, MAX_TOKENS) if tokens is None else tokens[:MAX_TOKENS], np.intp)
         out = self.scale.take(ids).dot(self.table.take(ids, 0).astype(np.float32))
         vector = np.asarray(out / max(math.sqrt(out.dot(out)), 1e-12), np.float32)
         vector.flags.writeable = False

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from ruvllm.errors import BackendError
 from ruvllm.inference.backend import Message, Params
 from ruvllm.inference.chat_wire import ChatReader, Dialect, failure, garbled, objects, request_body, status_of
-from ruvllm.inference.translate import ToAnthropic, ToOpenAi, to_anthropic, to_openai
+from ruvllm.inference.translate.answers import ToAnthropic, ToOpenAi
+from ruvllm.inference.translate.requests import to_anthropic, to_openai
 
 __all__ = ["Piece", "Relay", "body_for"]
 

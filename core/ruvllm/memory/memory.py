@@ -2,81 +2,39 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.encoders.protocol import Encoder, Pause, no_pause, run_now
+from ruvllm.encoders.protocol import Encoder, Pause, no_pause, synchronous
 from ruvllm.errors import InputError
-from ruvllm.index import AutoIndex, Hits, Mask
-from ruvllm.index.auto import GRAPHS
+from ruvllm.index import Hits
 from ruvllm.memory.attention.training import Trained
 from ruvllm.memory.filters import Filter
+from ruvllm.memory.found import Found, FoundSession, Why, by_session
 from ruvllm.memory.graph import Graph
+from ruvllm.memory.hybrid import HybridSearch
+from ruvllm.memory.indexes import Indexes
 from ruvllm.memory.opening import Opening, Progress
 from ruvllm.memory.ratings import Ratings
-from ruvllm.memory.records import Recent, Records
+from ruvllm.memory.records import Records
 from ruvllm.memory.surroundings import Surroundings, directed
-from ruvllm.memory.tiering import LEAST, PagedVectors, TieredVectors, retiered
-from ruvllm.options import MemoryConfig
-from ruvllm.reprs import one_line, shortened
-from ruvllm.state.record import Given, Memory, ids_of, memories_of, row_of
+from ruvllm.options import CHOICES, MemoryConfig
+from ruvllm.reprs import shortened
+from ruvllm.state.record import Given, Memory, heard, ids_of, memories_of, row_of
 from ruvllm.state.store import Store
 from ruvllm.text.surrogates import well_formed
+from ruvllm.text.terms import Sought, parse
 
-__all__ = ["Found", "Masks", "MemoryStore", "QueryAdapter"]
+__all__ = ["Found", "FoundSession", "MemoryStore", "QueryAdapter"]
 
-_MOST = 64
-
-
-class Masks:
-    """Filters that were asked before, for as long as nothing changes.
-
-    Args:
-        records: tells which memories fulfil a filter.
-    """
-
-    def __init__(self, records: Records) -> None:
-        self._records = records
-        self._kept: dict[tuple[str, str], Mask] = {}
-
-    def of(self, collection: str, shelf: AutoIndex, filter: Filter | None) -> Mask | None:
-        """A filter's mask over a collection's index; None where there is nothing to filter.
-
-        Raises:
-            InputError: a filter that cannot be understood.
-        """
-        if not filter:
-            return None
-        try:
-            key = (collection, json.dumps(filter, sort_keys=True))
-        except (TypeError, ValueError, RecursionError):
-            key = (collection, "")
-        mask = self._kept.get(key) if key[1] else None
-        if mask is None or mask.version != shelf.rows.version:
-            mask = shelf.mask(self._records.matching(collection, filter))
-            if len(self._kept) >= _MOST:
-                self._kept.pop(next(iter(self._kept)))
-            self._kept[key] = mask
-        return mask
-
-    def clear(self) -> None:
-        """Forget them: metadata may have changed."""
-        self._kept.clear()
-
-
-_AT_HAND = 200  # memories added in one go that are kept at hand
 _HELPED = 0.5  # from which what helped answered
 _WIDE = 32  # hits that what answered is compared with: few hard ones alone teach little, and mislead where one is false
+_TURNS, _TURNS_EACH = 100, 10  # memories that sessions are gathered from, in all and for each session
 _RATED = 10  # hits from which edges lead to what is rated
-_HALF_LIFE = 7 * 86_400.0  # seconds after which a use counts half
-_WORN = 0.25  # part of the rows that may be gone
-_SHELVES = 1_000  # open at a time, from which on the empty ones are let go
 
 
 class QueryAdapter(Protocol):
@@ -91,22 +49,6 @@ class QueryAdapter(Protocol):
     ) -> None:
         """These memories (n, dim) answered a query (dim,) and those (m, dim) did not."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A memory that a search came upon.
-
-    Attributes:
-        score: cosine to the query.
-        hops: edges away from the nearest direct hit; 0 is a direct one.
-    """
-
-    memory: Memory
-    score: float
-    hops: int = 0
-
-    __repr__ = one_line
 
 
 class MemoryStore:
@@ -143,12 +85,11 @@ class MemoryStore:
         self.surroundings = Surroundings(self.records, self.graph, self.space, encoder.dim)
         self.ratings = Ratings(self.records, self.graph, self.surroundings, self.space, encoder.dim)
         self.options = options = options or MemoryConfig()
-        self._opening = Opening(self.records, self.space, encoder.dim, recall, background, progress, use=options.index)
-        self._shelves: dict[str, AutoIndex] = {}
-        self._masks, self._recent = Masks(self.records), Recent(self.records)
-        self._revision = self.records.revision()
+        self.hybrid = HybridSearch(self)
+        opening = Opening(self.records, self.space, encoder.dim, recall, background, progress, use=options.index)
+        self.indexes = Indexes(self.records, opening, self.space, options.index)
 
-    def add(
+    async def aadd(
         self, memories: Given | Iterable[Given], metadata: Mapping[str, Any] | None = None, **about: Any
     ) -> list[int]:
         """Remember texts, Memory objects or mappings with their fields; returns ids, all on disk (see `Store`).
@@ -160,62 +101,26 @@ class MemoryStore:
             InputError: a text or field that cannot be kept.
             StoreError: the file cannot be written.
         """
-        return run_now(self.aadd(memories, metadata, **about))
-
-    async def aadd(
-        self, memories: Given | Iterable[Given], metadata: Mapping[str, Any] | None = None, **about: Any
-    ) -> list[int]:
-        """`add`, awaited."""
         new = list(memories_of(memories, about if metadata is None else {**about, "metadata": metadata}))
-        texts = [row_of(memory)[2] for memory in new]  # before an encoder sees it
+        texts = [heard(row_of(memory)[2], memory.metadata) for memory in new]  # checked before an encoder sees it
         if not new:
             return []
         vectors = await self.encoder.encode(texts)
         return self.add_encoded(new, vectors)
 
+    add = synchronous(aadd)
+
     def add_encoded(self, memories: Sequence[Memory], vectors: NDArray[np.float32]) -> list[int]:
         """Remember what is encoded already, float32 (n, dim)."""
         vectors = directed(vectors, (len(memories), self.encoder.dim))
-        self._refresh()
+        self.indexes.refresh()
         ids = self.records.add(memories, vectors, self.space)
         self.include(ids, memories, vectors)
         return ids
 
     def include(self, ids: list[int], memories: Sequence[Memory], vectors: NDArray[np.float32]) -> None:
         """Have memories in the index that `records.add` has just written, with their vectors float32 (n, dim)."""
-        self._changed_here()
-        if len(ids) <= _AT_HAND:
-            self._recent.get(ids)  # what is new is asked for soon, and reading it at once costs least
-        for collection in {memory.collection for memory in memories}:
-            shelf = self._shelves.get(collection)
-            rows = [i for i, memory in enumerate(memories) if memory.collection == collection]
-            if shelf is not None:
-                shelf.add(np.array([ids[i] for i in rows], np.int64), vectors[rows])
-
-    def search(
-        self,
-        query: str | NDArray[np.float32],
-        k: int = 10,
-        *,
-        collection: str = "default",
-        filter: Filter | None = None,
-        hops: int = 0,
-        recall: float | None = None,
-    ) -> list[Found]:
-        """The k memories of a collection nearest to a text or a vector (dim,), best first.
-
-        Args:
-            filter: what their metadata must fulfil, e.g. {"agentId": "a1"}; see `filters.compile_filter`.
-            hops: look at what is so many edges away from the hits as well, archived memories too; the k best of
-                both are returned. What `review` has learnt ranks them; until then an edge away counts for a
-                tenth less.
-            recall: the share of the true nearest to be found.
-
-        Raises:
-            InputError: an empty query, a filter that cannot be understood, k or recall out of range.
-            StoreError: the file cannot be read.
-        """
-        return run_now(self.asearch(query, k, collection=collection, filter=filter, hops=hops, recall=recall))
+        self.indexes.add(ids, memories, vectors)
 
     async def asearch(
         self,
@@ -226,15 +131,74 @@ class MemoryStore:
         filter: Filter | None = None,
         hops: int = 0,
         recall: float | None = None,
+        search: str | None = None,
     ) -> list[Found]:
-        """`search`, awaited."""
-        vector = self.adapted(await self.vector(query), collection)
-        hits = self.nearest(vector, k, collection=collection, filter=filter, recall=recall)
-        found = {i: (score, 0) for i, score in zip(hits.ids.tolist(), hits.scores.tolist(), strict=True)}
-        if hops:
-            found = self.surroundings.best(vector, list(found), hops, k, collection=collection, filter=filter)
+        """The k memories of a collection nearest to a text or a vector (dim,), best first.
+
+        A text may have `"an exact phrase"`, `-word` and `field:value` of the metadata in it.
+
+        Args:
+            filter: what their metadata must fulfil, e.g. {"agentId": "a1"}; see `filters.compile_filter`.
+            hops: look at what is so many edges away from the hits as well, archived memories too; the k best of
+                both are returned. What `review` has learnt ranks them; until then an edge away counts for a
+                tenth less.
+            recall: the share of the true nearest to be found.
+            search: "hybrid" looks for a text's meaning and its words, "vectors" and "words" for one of these; the
+                store's option when None. A vector has no words.
+
+        Raises:
+            InputError: an empty query, a filter that cannot be understood, k or recall out of range.
+            StoreError: the file cannot be read.
+        """
+        way = self._way(query, search)
+        if not isinstance(k, int) or k < 1:
+            raise InputError(f"k is {shortened(k)}", field="k", fix="use 1 or more")
+        sought = None if way == "vectors" or not isinstance(query, str) else parse(query)
+        vector = self.adapted(await self._read(query, sought), collection)
+        why = dict[int, Why]()
+        if sought is None:
+            hits = self.nearest(vector, k, collection=collection, filter=filter, recall=recall)
+            found = {i: (score, 0) for i, score in zip(hits.ids.tolist(), hits.scores.tolist(), strict=True)}
+        else:
+            options: dict[str, Any] = {"collection": collection, "filter": filter, "recall": recall}
+            why = self.hybrid.rank(vector, sought, k, meaning=way == "hybrid", **options)
+            found = {i: (one.score, 0) for i, one in why.items()}
+        if hops and vector.any():
+            more = self.surroundings.best(vector, list(found), hops, k, collection=collection, filter=filter)
+            ranked = [(i, (max(score, found.get(i, (score, 0))[0]), away)) for i, (score, away) in more.items()]
+            if why and self.surroundings.attention() is None:
+                ranked.sort(key=lambda one: -one[1][0])
+            found = dict(ranked)
         self.records.touch(list(found))
-        return [Found(memory, *found[memory.id]) for memory in self.records.get(list(found))]
+        return [Found(memory, *found[memory.id], why.get(memory.id)) for memory in self.records.get(list(found))]
+
+    search = synchronous(asearch)
+
+    async def asearch_sessions(self, query: str, k: int = 10, **options: Any) -> list[FoundSession]:
+        """The k sessions (`session` among the metadata) that have most to do with a query, best first.
+
+        A session's score is that of its best memory and a part of that of the next ones. Options and errors are those
+        of `search`.
+        """
+        return by_session(await self.asearch(query, max(_TURNS, _TURNS_EACH * k), **options))[:k]
+
+    search_sessions = synchronous(asearch_sessions)
+
+    def _way(self, query: str | NDArray[np.float32], search: str | None) -> str:
+        """How a query is searched. Raises InputError: there is no such way."""
+        way = self.options.search if search is None else search
+        if way not in CHOICES["memory.search"]:
+            fix = f"use one of {', '.join(CHOICES['memory.search'])}"
+            raise InputError(f"search is {shortened(way)}", field="search", fix=fix)
+        if way == "words" and not isinstance(query, str):
+            raise InputError("a vector has no words", field="search", fix='give a text, or use search = "vectors"')
+        return way
+
+    async def _read(self, query: str | NDArray[np.float32], sought: Sought | None) -> NDArray[np.float32]:
+        """A query's vector; zero for one that is syntax alone."""
+        if sought is None or sought.plain:
+            return await self.vector(query)
+        return await self.vector(sought.text) if sought.text else np.zeros(self.encoder.dim, np.float32)
 
     def nearest(
         self,
@@ -251,16 +215,25 @@ class MemoryStore:
         """
         if not vector.dot(vector):
             return Hits(np.empty(0, np.int64), np.empty(0, np.float32))
-        self._refresh()
-        shelf = self._shelf(collection)
-        return shelf.search(vector, k, filter=self._masks.of(collection, shelf, filter), recall=recall)
+        self.indexes.refresh()
+        index = self.indexes.of(collection)
+        return index.search(vector, k, filter=self.indexes.masks.of(collection, index, filter), recall=recall)
+
+    def compared(
+        self, ids: NDArray[np.int64], vector: NDArray[np.float32], collection: str
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Those of these memories that are in a collection's index, and their cosines to a vector (dim,)."""
+        held = self.indexes.of(collection).rows
+        with held.lock:  # rows are renumbered now and then
+            rows, view = held.find(ids), held.view
+        return view.ids[rows], view.take(rows).dot(vector)
 
     def get(self, ids: Sequence[int]) -> list[Memory]:
         """Those of these memories that were there at the latest search, in the order asked.
 
         How often they were used may have grown since.
         """
-        return self._recent.get(ids if isinstance(ids, list | tuple) else ids_of(ids))
+        return self.indexes.recent.get(ids if isinstance(ids, list | tuple) else ids_of(ids))
 
     def cosines(
         self, ids: Sequence[int], vector: NDArray[np.float32], *, collection: str = "default"
@@ -273,7 +246,7 @@ class MemoryStore:
         Raises:
             StoreError: a vector is damaged.
         """
-        held = self._shelf(collection).rows
+        held = self.indexes.of(collection).rows
         with held.lock:  # rows are renumbered now and then
             rows, view = held.find(np.array(sorted(ids), np.int64)), held.view
         found = dict(zip(view.ids[rows].tolist(), view.take(rows).dot(vector).tolist(), strict=True))
@@ -285,7 +258,7 @@ class MemoryStore:
                 found |= zip(fitting, read.tolist(), strict=True)
         return dict(sorted(found.items()))
 
-    def rate(
+    async def arate(
         self,
         query: str | NDArray[np.float32],
         helpful: Iterable[int] | Mapping[int, float] = (),
@@ -305,17 +278,6 @@ class MemoryStore:
             InputError: an unknown id, one that is both, or none at all; a number out of range; an empty query.
             StoreError: it cannot be kept; nothing has changed then.
         """
-        run_now(self.arate(query, helpful, unhelpful, collection=collection))
-
-    async def arate(
-        self,
-        query: str | NDArray[np.float32],
-        helpful: Iterable[int] | Mapping[int, float] = (),
-        unhelpful: Iterable[int] = (),
-        *,
-        collection: str = "default",
-    ) -> None:
-        """`rate`, awaited."""
         graded = dict(helpful) if isinstance(helpful, Mapping) else dict.fromkeys(ids_of(helpful), 1.0)
         bad = set(ids_of(unhelpful))
         if graded.keys() & bad:
@@ -325,6 +287,8 @@ class MemoryStore:
         hits = self.nearest(vector, _RATED, collection=collection).ids.tolist()
         self.ratings.rate(vector, hits, graded | dict.fromkeys(bad, 0.0))
         self.prefer(vector, [i for i, helped in graded.items() if helped > _HELPED], collection)
+
+    rate = synchronous(arate)
 
     def adapted(self, vector: NDArray[np.float32], collection: str) -> NDArray[np.float32]:
         """A query's vector (dim,) as a search in a collection shall use it."""
@@ -376,30 +340,30 @@ class MemoryStore:
     def forget(self, ids: Iterable[int]) -> int:
         """Remove memories for good; returns how many there were. Raises InputError: these are no ids."""
         chosen = ids_of(ids)
-        self._refresh()
+        self.indexes.refresh()
         gone = self.records.remove(chosen)
-        self._drop(chosen)
-        self._changed_here()
+        self.indexes.remove(chosen)
         return gone
 
     def archive(self, ids: Iterable[int]) -> None:
         """Take memories out of the search; they stay reachable by id."""
         chosen = ids_of(ids)
-        self._refresh()
+        self.indexes.refresh()
         self.records.archive(chosen)
-        self._drop(chosen)
-        self._changed_here()
+        self.indexes.remove(chosen)
 
     def stats(self) -> dict[str, Any]:
         """Memories of each collection, memories and bytes by tier, and how the open ones are searched."""
-        shelves = {name: shelf.stats() for name, shelf in self._shelves.items()}
-        return {"space": self.space, "collections": self.records.counts(), "tiers": self.tiers(), "indexes": shelves}
+        indexes = self.indexes.stats()
+        return {"space": self.space, "collections": self.records.counts(), "tiers": self.tiers(), "indexes": indexes}
 
     def tiers(self) -> dict[str, dict[str, dict[str, int]]]:
         """Memories and bytes of each collection by tier; of "file" no vectors are held in memory."""
-        return {name: self._tiers(name, count) for name, count in self.records.counts().items()}
+        return self.indexes.tiers()
 
-    def auto_tier(self, collections: Iterable[str] | None = None) -> dict[str, dict[str, dict[str, int]]]:
+    async def aauto_tier(
+        self, collections: Iterable[str] | None = None, pause: Pause = no_pause, least: int = 0
+    ) -> dict[str, dict[str, dict[str, int]]]:
         """Compress vectors by how much their memories are used; the state file holds all of them whole.
 
         Args:
@@ -412,66 +376,9 @@ class MemoryStore:
             InputError: the index holds whole vectors.
             StoreError: the file cannot be read.
         """
-        return run_now(self.aauto_tier(collections))
+        return await self.indexes.retier(collections, pause, least)
 
-    async def aauto_tier(
-        self, collections: Iterable[str] | None = None, pause: Pause = no_pause, least: int = 0
-    ) -> dict[str, dict[str, dict[str, int]]]:
-        """`auto_tier`, awaited; where `least` is given, of collections that are open and have so many memories."""
-        if self.options.index in GRAPHS:
-            fix = 'use memory.index = "auto" where vectors shall be compressed'
-            raise InputError(
-                f"an index of kind {self.options.index} holds whole vectors", field="memory.index", fix=fix
-            )
-        self.records.flush()  # how much each is used
-        counts = self.records.counts()
-        named = (self._shelves if least else counts) if collections is None else collections
-        chosen = [name for name in named if collections is not None or counts.get(name, 0) >= max(LEAST, least)]
-        for name in chosen:
-            if counts.get(name, 0) >= LEAST:
-                await self._retier(name, pause)
-        return {name: self._tiers(name, counts.get(name, 0)) for name in chosen}
-
-    async def compare_indexes(self, pause: Pause = no_pause) -> list[str]:
-        """Find out whether a compiled graph is faster, of the open collections where that may be; returns their names.
-
-        See `AutoIndex.compare`.
-        """
-        due = [name for name, shelf in self._shelves.items() if shelf.due_to_compare()]
-        for name in due:
-            await self._shelves[name].compare(pause)
-        return due
-
-    async def _retier(self, collection: str, pause: Pause) -> None:
-        self._refresh()
-        shelf = self._shelf(collection)
-        if shelf.rows.view.base is not None and shelf.rows.view.dead > _WORN * shelf.rows.size:
-            del self._shelves[collection]  # rows of a base stay until the collection is opened again
-            self._masks.clear()
-            shelf = self._shelf(collection)
-        epoch, heat = shelf.rows.view.epoch, await self.records.heat(collection, _HALF_LIFE, pause)
-        tiered = await retiered(shelf.rows, *heat, self.store, pause)
-        if tiered is None or shelf.rows.view.epoch != epoch or self._shelves.get(collection) is not shelf:
-            return
-        shelf.rebase(tiered)
-        self.store.flush()
-        self._opening.save_tiers(collection, tiered, shelf.rows, self._revision)
-
-    def _tiers(self, collection: str, size: int) -> dict[str, dict[str, int]]:
-        """Memories and bytes of a collection by tier."""
-        shelf = self._shelves.get(collection)
-        if shelf is None:
-            return self._opening.tiers(collection, size)
-        view = shelf.rows.view
-        if not isinstance(view.base, TieredVectors):
-            paged = isinstance(view.base, PagedVectors)
-            return {"file" if paged else "f32": {"count": view.living, "bytes": 0 if paged else view.tail.nbytes}}
-        tiers = view.base.stats()
-        tiers["f32"] = {
-            "count": tiers["f32"]["count"] + len(view.tail),
-            "bytes": tiers["f32"]["bytes"] + view.tail.nbytes,
-        }
-        return tiers
+    auto_tier = synchronous(aauto_tier)
 
     def flush(self) -> None:
         """Write down everything that waits."""
@@ -487,44 +394,4 @@ class MemoryStore:
             StoreError: what waits cannot be written to the state file.
         """
         self.store.flush()  # what is not on disk must not be in a saved index
-        for name, shelf in self._shelves.items():
-            self._opening.save(name, shelf, self._revision)
-
-    def _changed_here(self) -> None:
-        """Count a change of our own; what another process changed meanwhile is left for `_refresh`."""
-        if self.records.revision() == self._revision + 1:
-            self._revision += 1
-
-    def _drop(self, ids: list[int]) -> None:
-        self._recent.drop(ids)
-        for shelf in self._shelves.values():
-            shelf.remove(np.array(ids, np.int64))
-
-    def _shelf(self, collection: str) -> AutoIndex:
-        """A collection's index, read from the file when first asked."""
-        if not isinstance(collection, str):
-            raise InputError(f"collection is {shortened(collection)}", field="collection", fix="give its name")
-        collection = well_formed(collection)
-        shelf = self._shelves.get(collection)
-        if shelf is None:
-            if len(self._shelves) >= _SHELVES:  # anybody can ask for collections that there are not
-                self._shelves = {name: one for name, one in self._shelves.items() if len(one)}
-                self._masks.clear()
-            shelf = self._shelves[collection] = self._opening.open(collection)
-        return shelf
-
-    def _refresh(self) -> None:
-        """Take in what another process, or another object on the same file, has changed."""
-        revision = self.records.revision()
-        if revision == self._revision:
-            return
-        there, gone = self.records.changed(self._revision)
-        self._revision = revision
-        self._masks.clear()
-        self._recent.drop(i for i, _, _ in there)
-        self._drop(gone + [i for i, _, archived in there if archived])
-        for name, shelf in self._shelves.items():
-            new = np.array([i for i, collection, archived in there if collection == name and not archived], np.int64)
-            new = self.records.in_space(new[~np.isin(new, shelf.rows.ids)], self.space)
-            if len(new):
-                shelf.add(new, self.records.vectors(new))
+        self.indexes.save()

@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping, S
 from contextlib import aclosing, suppress
 from copy import copy
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ruvllm.config import Config
@@ -19,7 +18,6 @@ from ruvllm.inference.backend import (
     Completion,
     LocalParams,
     Message,
-    Params,
     Usage,
     estimate_tokens,
     estimate_usage,
@@ -30,8 +28,8 @@ from ruvllm.memory.memory import MemoryStore
 from ruvllm.query.learners import Learners
 from ruvllm.query.outcomes import Outcomes
 from ruvllm.query.prompting import compose, verbatim
-from ruvllm.query.requests import Asked, open_requests
-from ruvllm.query.responses import Applied, Constraints, Delta, Event, PassedResponse, Response, Routed, Session
+from ruvllm.query.requests import open_requests
+from ruvllm.query.responses import Applied, Constraints, Delta, Event, Response, Routed, Session
 from ruvllm.query.retrieval import Retriever
 from ruvllm.query.sessions import open_sessions
 from ruvllm.query.turn import CallerLoop, Turn
@@ -40,8 +38,6 @@ from ruvllm.query.writers import Editor, Writers, size_of, writes
 from ruvllm.routing.router import checked_text
 from ruvllm.routing.service import RoutingService
 from ruvllm.sizing.chooser import ModelChooser
-from ruvllm.sizing.edits import EditedCode, carry_out
-from ruvllm.sizing.fastgrnn import ModelSize
 from ruvllm.sizing.tiers import Features, Limits, unsure
 from ruvllm.state.steps import Steps
 from ruvllm.text.surrogates import well_formed
@@ -117,14 +113,20 @@ class QueryService:
         constraints: Constraints | Mapping[str, Any] | None = None,
         messages: Sequence[Message] = (),
     ) -> Response:
-        """The whole answer. See `RuvLLM.query`.
+        """The whole answer, with who gave it, from what, and how long each step took.
 
         Args:
+            session: of `new_session`, or its id, whose history the answer takes into account.
+            constraints: what to insist on, as Constraints or as a mapping of its fields.
             messages: the whole conversation as the backend shall read it, where the caller keeps it: then neither
                 history nor notes are added, and `text` is only what is routed and remembered.
+
+        Raises:
+            InputError: an unusable text, session or constraint.
+            BackendError: no backend gave an answer.
         """
         turn = await self._prepare(checked_text(text), id_of(session), Constraints.of(constraints), messages)
-        messages, params = turn.prompt.messages, self._params(turn)
+        messages, params = turn.prompt.messages, turn.params()
         if turn.left is None or self.writers.local:
             completion = await turn.writer.generate(messages, params)
         else:
@@ -144,7 +146,10 @@ class QueryService:
         constraints: Constraints | Mapping[str, Any] | None = None,
         messages: Sequence[Message] = (),
     ) -> AsyncIterator[Event]:
-        """The same in pieces. Until its last one is there nothing is stored of it: a caller may leave at any time."""
+        """The same as events: one `Routed`, the text as `Delta`s, and the whole `Response` at the end.
+
+        A caller may stop at any time (`aclosing` stops the backend at once); the query then leaves no trace.
+        """
         return self._stream(checked_text(text), id_of(session), Constraints.of(constraints), messages)
 
     async def _stream(
@@ -154,7 +159,7 @@ class QueryService:
         plan = turn.plan
         yield Routed(turn.request_id, session, turn.decision, plan.info, turn.prompt.sources, plan.choice)
         said, end = list[str](), Chunk("")
-        params = self._params(turn)
+        params = turn.params()
         chunks = cast(Any, turn.writer.stream(turn.prompt.messages, params))
         async with aclosing(chunks):
             while (chunk := await self._next(turn, chunks)) is not None:
@@ -191,6 +196,7 @@ class QueryService:
         task that a model did as that agent (see `Response.decision`).
 
         Args:
+            request_id: of a Response; the latest 100 are there for later processes too.
             rating: 1 (bad) to 5 (good).
             correction: the better answer, a text, which is remembered in the place of the one given.
             task_success: whether the task was solved.
@@ -249,22 +255,39 @@ class QueryService:
             backend = tiers.at(Tier.LARGE)
         return RlmController(self._memory.encoder, backend, self._memory, **settings)
 
-    async def answer_deep(self, text: str, *, context: str | Document | None = None, **settings: Any) -> RlmAnswer:
-        """The answer to a complex query, put together from those to its parts. See `RuvLLM.query_deep`."""
-        controller, choice = await self._deep(text, settings)
+    async def answer_deep(
+        self,
+        text: str,
+        *,
+        context: str | Document | None = None,
+        models: tuple[str, ...] | None = None,
+        **settings: Any,
+    ) -> RlmAnswer:
+        """The answer to a complex query, put together from those to its parts.
+
+        Args:
+            context: a text to answer from, of any length, beside what is remembered.
+            models: names of the backends that may answer; all of them when None.
+            settings: as for `rlm`, which is what to use for more than one query.
+        """
+        controller, choice = await self._deep(text, settings, models)
         answer = await controller.aquery(text, context=context)
         return answer if choice is None else replace(answer, choice=choice)
 
-    async def stream_deep(self, text: str, **settings: Any) -> AsyncGenerator[RlmEvent, None]:
+    async def stream_deep(
+        self, text: str, models: tuple[str, ...] | None = None, **settings: Any
+    ) -> AsyncGenerator[RlmEvent, None]:
         """The same as events: plans, the answer to each part as it comes, the text in pieces, the whole at the end."""
         from ruvllm.rlm.answers import RlmAnswer
 
-        controller, choice = await self._deep(text, settings)
+        controller, choice = await self._deep(text, settings, models)
         async with aclosing(controller.astream(text)) as events:
             async for event in events:
                 yield replace(event, choice=choice) if isinstance(event, RlmAnswer) else event
 
-    async def _deep(self, text: str, settings: Mapping[str, Any]) -> tuple[RlmController, Choice | None]:
+    async def _deep(
+        self, text: str, settings: Mapping[str, Any], models: tuple[str, ...] | None
+    ) -> tuple[RlmController, Choice | None]:
         """What takes a query apart, with the backend that was chosen for it; no choice where there is no model."""
         if "backend" in settings or not any(map(writes, self.writers.tiers.backends.values())):
             return self.rlm(**settings), None
@@ -273,7 +296,7 @@ class QueryService:
         doubt, vector = unsure(decision.confidence), await self._memory.vector(text)
         trained = await self._routing.trained_tier(text)
         features = Features(text, None if doubt else agent, trained=trained, vector=vector, unsure=doubt)
-        choice = self._sizing.choose(features)
+        choice = self._sizing.choose(features, Limits(models=models))
         return self.rlm(self.writers.tiers.at(choice.tier, others=choice.others), **settings), choice
 
     def wait(self, coroutine: Coroutine[Any, Any, T], awaited: str) -> T:
@@ -330,7 +353,7 @@ class QueryService:
         turn = Turn(text, constraints, conversation, state, tuple(messages))
         turn.vector = vector = await self._memory.vector(text)
         turn.lap("embedding")
-        turn.found = self._retriever.nearest(vector, constraints.max_latency_ms)
+        turn.found = self._retriever.nearest(vector, constraints.max_latency_ms, text)
         turn.lap("retrieval")
         self._retriever.expand(turn.found)
         turn.lap("graph")
@@ -338,7 +361,7 @@ class QueryService:
         doubt = unsure(turn.decision.confidence)
         turn.agent = None if doubt else agent  # one that is as likely as not the wrong one has no say
         turn.size = turn.state.decide(vector, text) if self._choosing else None
-        turn.edited = self._edited(turn)
+        turn.edited = turn.edit()
         features = Features(
             text,
             turn.agent,
@@ -355,7 +378,9 @@ class QueryService:
             passing=bool(constraints.api),
             room=_LOOP if constraints.extra.get("tools") and not constraints.looping else 0,
         )
-        choice = self._sizing.choose(features, Limits(constraints.max_cost, constraints.max_latency_ms))
+        choice = self._sizing.choose(
+            features, Limits(constraints.max_cost, constraints.max_latency_ms, models=constraints.models)
+        )
         editor = Editor(turn.edited.text) if turn.edited and choice.by == "edit" else None
         turn.plan = self.writers.plan(choice, turn.size, constraints, passing=bool(turn.messages), editor=editor)
         turn.lap("routing")
@@ -366,17 +391,6 @@ class QueryService:
         self._compose(turn)
         turn.lap("context")
         return turn
-
-    @staticmethod
-    def _edited(turn: Turn) -> EditedCode | None:
-        """What a program makes of it. A conversation that says how to answer, or a request for a form, is a model's."""
-        limits = turn.constraints
-        shaped = limits.force_model or limits.stop or limits.looping or Params(extra=limits.extra).essential
-        if shaped or any(one.role == "system" for one in turn.messages):
-            return None
-        edited = carry_out(turn.messages[-1].content if turn.messages else turn.text)
-        fits = edited is None or limits.max_tokens is None or estimate_tokens(edited.text) <= limits.max_tokens
-        return edited if fits else None
 
     async def _routed(self, text: str) -> tuple[Decision, Agent]:
         decision = await self._routing.route(text)
@@ -413,19 +427,11 @@ class QueryService:
             params = replace(plan.params, max_tokens=prompt.max_tokens) if limited else plan.params
             turn.plan = replace(plan, params=params, info=replace(plan.info, context_size=prompt.context))
 
-    @staticmethod
-    def _params(turn: Turn) -> Params:
-        """With the time that is left. Raises BackendError: there is none."""
-        if turn.left == 0:
-            raise turn.too_slow()
-        params, left = turn.plan.params, turn.left
-        return params if left is None else replace(params, timeout=left)
-
     def _finish(self, turn: Turn, completion: Completion) -> Response:
         """Keep what is to be kept; nothing here waits, so it is done whole or not at all."""
         completion = replace(completion, text=well_formed(completion.text))
         tier, author = self.writers.author(turn.plan, completion)
-        asked = self._asked(turn, completion, writes(author), size_of(tier, turn.size))
+        asked = turn.asked(completion, writes(author), size_of(tier, turn.size))
         if turn.conversation is not None:
             self.sessions.add(turn.conversation, turn.state, turn.text, completion.text)
         self.log.add(asked)
@@ -440,59 +446,8 @@ class QueryService:
             self._sizing.measure(tier, completion.cost, turn.latency["generation"] / 1_000)
         turn.lap("learning")
         self.queries += 1
-        total = sum(turn.latency.values())
-        self.micros += total - turn.latency["generation"]
-        made = partial(PassedResponse, body=completion.body) if turn.constraints.api else Response
-        return made(
-            request_id=turn.request_id,
-            text=completion.text,
-            confidence=completion.confidence,
-            agent=turn.decision.agent,
-            tier=tier,
-            sources=turn.prompt.sources,
-            routing=info,
-            usage=completion.usage,
-            cost=completion.cost,
-            latency=turn.latency | {"total": total},
-            decision=turn.decision,
-            session_id=turn.conversation.id if turn.conversation else None,
-            finish_reason=completion.finish_reason,
-            warnings=turn.warnings(author, completion.dropped),
-            choice=turn.plan.choice,
-            advice=turn.advice,
-            attention=turn.attention,
-        )
-
-    def _asked(self, turn: Turn, completion: Completion, written: bool, size: ModelSize | None) -> Asked:
-        """For feedback. An answer that only repeats memory is not worth remembering, nor a broken-off one."""
-        plan = turn.plan
-        whole = completion.finish_reason == "stop" and bool(completion.text.strip())
-        used = {source.id for source in turn.prompt.sources}
-        return Asked(
-            request_id=turn.request_id,
-            text=turn.text,
-            agent=turn.decision.agent,
-            vector=turn.vector,
-            answer=completion.text if whole and written else "",
-            quality=_estimated(turn, completion) if whole else 0.0,
-            used=written and turn.agent is not None and not turn.messages,
-            sources=tuple(source.id for source in turn.prompt.sources),
-            edges=tuple(edge for edge in turn.edges if used >= {*edge[:2]}),
-            conversation=turn.conversation,
-            turn=turn.size.turn if turn.size else -1,
-            size=size if written else None,
-            model=completion.model,
-            tokens=(completion.usage.total_tokens or turn.prompt.tokens) + turn.prompt.needed - turn.prompt.tokens,
-            cost=completion.cost,
-            temperature=plan.params.temperature,
-            top_p=plan.params.top_p,
-        )
-
-
-def _estimated(turn: Turn, completion: Completion) -> float:
-    """How good an answer is before anybody rates it: no better than its route or, if it says so, its backend."""
-    own, route = completion.confidence, turn.decision.confidence
-    return route if own is None else min(own, route)
+        self.micros += sum(turn.latency.values()) - turn.latency["generation"]
+        return turn.response(completion, tier, info, author)
 
 
 def id_of(session: Session | str | None) -> str | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -13,19 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.errors import BackendError, InputError
-from ruvllm.inference.backend import Backend, Message
+from ruvllm.inference.backend import Backend, Completion, Message, Params, estimate_tokens
 from ruvllm.inference.extractive import Extractive
 from ruvllm.inference.tiers import Ladder
 from ruvllm.memory.subgraph import AttentionSummary, EdgeKey
 from ruvllm.query.prompting import Prompt
-from ruvllm.query.responses import STAGES, Constraints, Source
+from ruvllm.query.requests import Asked
+from ruvllm.query.responses import STAGES, Constraints, PassedResponse, Response, RoutingInfo, Source
 from ruvllm.query.retrieval import Retrieved
 from ruvllm.query.sessions import Conversation, new_id
 from ruvllm.query.writers import Plan
-from ruvllm.sizing.edits import EditedCode
-from ruvllm.sizing.fastgrnn import SizeChoice
+from ruvllm.sizing.edits import EditedCode, carry_out
+from ruvllm.sizing.fastgrnn import ModelSize, SizeChoice
 from ruvllm.sizing.fastgrnn.session import RouterSession
-from ruvllm.types import Action, Agent, Decision
+from ruvllm.types import Action, Agent, Decision, Tier
 
 __all__ = ["CallerLoop", "Turn"]
 
@@ -85,6 +87,77 @@ class Turn:
             who = f"{self.plan.backend.name} does ({self.plan.choice.why})"
             return f"no agent is sure enough to speak ({agent} {sure}): {who}"
         return ""
+
+    def edit(self) -> EditedCode | None:
+        """What a program makes of it. A conversation that says how to answer, or a request for a form, is a model's."""
+        limits = self.constraints
+        shaped = limits.force_model or limits.stop or limits.looping or Params(extra=limits.extra).essential
+        if shaped or any(one.role == "system" for one in self.messages):
+            return None
+        edited = carry_out(self.messages[-1].content if self.messages else self.text)
+        fits = edited is None or limits.max_tokens is None or estimate_tokens(edited.text) <= limits.max_tokens
+        return edited if fits else None
+
+    def params(self) -> Params:
+        """The plan's, with the time that is left. Raises BackendError: there is none."""
+        left, params = self.left, self.plan.params
+        if left == 0:
+            raise self.too_slow()
+        return params if left is None else replace(params, timeout=left)
+
+    def asked(self, completion: Completion, written: bool, size: ModelSize | None) -> Asked:
+        """For feedback. An answer that only repeats memory is not worth remembering, nor a broken-off one.
+
+        Args:
+            written: whether a model wrote it.
+            size: of that model.
+        """
+        whole = completion.finish_reason == "stop" and bool(completion.text.strip())
+        used = {source.id for source in self.prompt.sources}
+        said, route = completion.confidence, self.decision.confidence
+        return Asked(
+            request_id=self.request_id,
+            text=self.text,
+            agent=self.decision.agent,
+            vector=self.vector,
+            answer=completion.text if whole and written else "",
+            # Before anybody rates it, an answer is no better than its route or, if it says so, its backend.
+            quality=0.0 if not whole else route if said is None else min(said, route),
+            used=written and self.agent is not None and not self.messages,
+            sources=tuple(source.id for source in self.prompt.sources),
+            edges=tuple(edge for edge in self.edges if used >= {*edge[:2]}),
+            conversation=self.conversation,
+            turn=self.size.turn if self.size else -1,
+            size=size if written else None,
+            model=completion.model,
+            tokens=(completion.usage.total_tokens or self.prompt.tokens) + self.prompt.needed - self.prompt.tokens,
+            cost=completion.cost,
+            temperature=self.plan.params.temperature,
+            top_p=self.plan.params.top_p,
+        )
+
+    def response(self, completion: Completion, tier: Tier, routing: RoutingInfo, author: Backend) -> Response:
+        """What the caller gets."""
+        made = partial(PassedResponse, body=completion.body) if self.constraints.api else Response
+        return made(
+            request_id=self.request_id,
+            text=completion.text,
+            confidence=completion.confidence,
+            agent=self.decision.agent,
+            tier=tier,
+            sources=self.prompt.sources,
+            routing=routing,
+            usage=completion.usage,
+            cost=completion.cost,
+            latency=self.latency | {"total": sum(self.latency.values())},
+            decision=self.decision,
+            session_id=self.conversation.id if self.conversation else None,
+            finish_reason=completion.finish_reason,
+            warnings=self.warnings(author, completion.dropped),
+            choice=self.plan.choice,
+            advice=self.advice,
+            attention=self.attention,
+        )
 
     def too_slow(self) -> BackendError:
         """The error when there is no answer in time."""

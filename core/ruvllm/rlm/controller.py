@@ -20,9 +20,18 @@ from ruvllm.rlm.answers import Delta, Finding, Remembers, RlmAnswer, RlmConfig, 
 from ruvllm.rlm.decompose import RuleDecomposer
 from ruvllm.rlm.document import Document
 from ruvllm.rlm.plan import Decomposer, checked_query, key_of
-from ruvllm.rlm.reading import Grounding, ground, renumbered
+from ruvllm.rlm.reading import (
+    Grounding,
+    Merged,
+    ground,
+    legend,
+    merge,
+    plain_answer,
+    renumbered,
+    synthesis_messages,
+    unanswered_line,
+)
 from ruvllm.rlm.run import Budget, Engine, Run, in_task
-from ruvllm.rlm.synthesis import Merged, legend, merge, plain_answer, synthesis_messages, unanswered_line
 
 __all__ = ["RlmController"]
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "CONFIDENCE_FEATURES", "SCOPE_FEATURES", "Calibration", "confidence_row", "ece", "energy", "fit_calibration",
-    "fit_temperature", "log_sum_exp", "logistic", "scope_row", "sigmoid", "softmax"
+    "CONFIDENCE_FEATURES", "SCOPE_FEATURES", "Calibration", "confidence_row", "confidence_values", "ece", "energy",
+    "fit_calibration", "fit_temperature", "log_sum_exp", "logistic", "scope_row", "sigmoid", "softmax"
 ]  # fmt: skip
 
 CONFIDENCE_FEATURES = ("top_logit", "margin", "second_margin", "entropy", "log_agents", "adapted", "bm25", "agreement")
@@ -30,27 +30,29 @@ def confidence_row(
         logits, probabilities: (agents,).
         features: (FEATURES, agents), raw.
     """
+    return np.array(confidence_values(logits, probabilities, features[_ADAPTED], features[_BM25]), np.float32)
+
+
+def confidence_values(
+    logits: NDArray[np.float32],
+    probabilities: NDArray[np.float32],
+    adapted: NDArray[np.float32],
+    bm25: NDArray[np.float32],
+) -> list[float]:
+    """CONFIDENCE_FEATURES of one decision; `adapted` and `bm25` are features of that name (agents,)."""
     count = len(logits)
     top = int(logits.argmax())
     p = float(probabilities[top])
-    best = np.sort(np.partition(logits, count - 3)[count - 3 :] if count > 3 else logits)[::-1]
-    margin = float(best[0] - best[1]) if count > 1 else 0.0
-    second = float(best[1] - best[2]) if count > 2 else 0.0
-    entropy = -float(probabilities @ np.log(probabilities + np.float32(1e-9)))
-    agreement = int(features[_ADAPTED].argmax() == top) + int(features[_BM25].argmax() == top)
-    return np.array(
-        [
-            log((p + 1e-6) / (1 - p + 1e-6)),
-            margin,
-            second,
-            entropy,
-            log(count),
-            features[_ADAPTED, top],
-            log1p(max(float(features[_BM25, top]), 0.0)),
-            agreement,
-        ],
-        np.float32,
-    )
+    rising = logits.copy()
+    rising.sort()
+    margin = float(rising[-1] - rising[-2]) if count > 1 else 0.0
+    below = float(rising[-2] - rising[-3]) if count > 2 else 0.0
+    entropy = -float(probabilities.dot(np.log(probabilities + np.float32(1e-9))))
+    agreement = int(adapted.argmax() == top) + int(bm25.argmax() == top)
+    surety = log((p + 1e-6) / (1 - p + 1e-6))
+    return [
+        surety, margin, below, entropy, log(count), float(adapted[top]), log1p(max(float(bm25[top]), 0.0)), agreement
+    ]  # fmt: skip
 
 
 def scope_row(features: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import log
+from operator import mul
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.encoders.static import StaticEncoder
-from ruvllm.index.select import best as highest
-from ruvllm.routing.calibration import confidence_row, logistic, scope_row, sigmoid
+from ruvllm.routing.calibration import confidence_values, logistic, scope_row, sigmoid
 from ruvllm.routing.fusion import FEATURES, RouterWeights
-from ruvllm.routing.recollection import BELOW_USE
+from ruvllm.routing.reading import Reading
+from ruvllm.routing.recollection import BELOW_USE, Recollected
 from ruvllm.routing.scorer import Scored
 from ruvllm.routing.teaching import Taught
-from ruvllm.sizing.tiers import USE_ABOVE
-from ruvllm.text.lexical import Bm25
-from ruvllm.types import Agent, Candidate, Evidence
+from ruvllm.sizing.edits import edit_of
+from ruvllm.sizing.tiers import USE_ABOVE, Features, choose
+from ruvllm.text.lexical import Bm25, content
+from ruvllm.types import Agent, Candidate, Choice, Evidence, Tier
 
-__all__ = ["FIRST", "Explainer", "Outcome", "judge", "restrained"]
+__all__ = ["FIRST", "Explainer", "Outcome", "Reasons", "judge", "restrained"]
 
 Array = NDArray[np.float32]
 
 
 FIRST = 0.7  # how much the static logits count beside the contextual ones
+_ADAPTED, _BM25 = FEATURES.index("adapted"), FEATURES.index("bm25")
 _EVERYDAY_DOUBT = 0.05  # P(out of scope) up to the prior share says nothing against a text
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """Probabilities of one stage.
 
@@ -86,11 +90,11 @@ def judge(
         joint, logits, nobody = True, logits + np.float32(FIRST) * first.logits, nobody + FIRST * first.nobody
     every = logits
     if candidates is not None:
-        features, logits = features[:, candidates], logits[candidates]
-    best = int(logits.argmax()) if candidates is None else int(candidates[logits.argmax()])
-    if prior is not None and best in prior.fresh:
+        logits = logits.take(candidates)
+    best = int(logits.argmax())
+    if prior is not None and prior.fresh and (best if candidates is None else int(candidates[best])) in prior.fresh:
         prior = None
-    most = logits.max()
+    most = logits[best]
     powers = np.exp(logits - most)
     total = float(powers.sum())
     alone = 0.0 if prior is None or nobody is None else nobody - float(most) - log(total)
@@ -101,17 +105,18 @@ def judge(
         slope, intercept = weights.familiarity.tolist()
         outside = sigmoid(slope * calibration.familiarity(logits, scored.closeness) + intercept)
     else:
-        outside = logistic(scope_row(features), weights.scopes[stage])
+        outside = logistic(scope_row(_of(features, candidates)), weights.scopes[stage])
     if calibration is not None:
         probabilities = np.exp((logits - logits.max()) / np.float32(calibration.temperature))
         probabilities *= np.float32((1 - calibration.lapse) / float(probabilities.sum()))
         probabilities += np.float32(calibration.lapse / len(logits))
     else:
         raw = powers / np.float32(total)
-        row = confidence_row(logits, raw, features)
-        fitted = weights.confidence[stage] if prior is None else prior.confidence[int(joint)]
-        score = float(row.dot(fitted[: len(row)])) + alone * float(fitted[-2]) + float(fitted[-1])
-        probabilities = _from_margins(raw, sigmoid(score))
+        adapted, bm25 = _of(features[_ADAPTED], candidates), _of(features[_BM25], candidates)
+        values = confidence_values(logits, raw, adapted, bm25)
+        fitted = (weights.confidence[stage] if prior is None else prior.confidence[int(joint)]).tolist()
+        score = sum(map(mul, values, fitted)) + alone * fitted[-2] + fitted[-1]
+        probabilities = _from_margins(raw, best, sigmoid(score))
     probabilities *= np.float32(min(1.0, (1 - outside) / (1 - _EVERYDAY_DOUBT)))
     if candidates is not None:
         among, probabilities = probabilities, np.zeros(len(every), np.float32)
@@ -128,17 +133,20 @@ def restrained(outcome: Outcome, local: Outcome) -> Outcome:
     return outcome.decided(outcome.top, BELOW_USE, outcome.out_of_scope)
 
 
-def _from_margins(raw: Array, confidence: float) -> Array:
-    """The top probability as given, the rest in proportion to the softmax `raw`."""
+def _of(features: Array, candidates: NDArray[np.intp] | None) -> Array:
+    return features if candidates is None else features.take(candidates, -1)
+
+
+def _from_margins(raw: Array, top: int, confidence: float) -> Array:
+    """The probability of the first as given, the rest in proportion to the softmax `raw`."""
     if len(raw) == 1:
         return raw
-    top = int(raw.argmax())
     confidence = max(confidence, 1 / len(raw))
     rest = float(raw.sum() - raw[top])
     # The runner-up never overtakes, however low the confidence.
-    out = np.minimum(raw * np.float32((1 - confidence) / max(rest, 1e-9)), np.float32(confidence * 0.999))
+    out: Array = np.minimum(raw * np.float32((1 - confidence) / max(rest, 1e-9)), np.float32(confidence * 0.999))
     out[top] = confidence
-    return np.asarray(out, np.float32)
+    return out
 
 
 _KEYWORDS = 6
@@ -159,37 +167,109 @@ class Explainer:
         self._agents, self._lexicon, self._static = agents, lexicon, static
         self._vectors: dict[int, Array] = {}  # agent -> its examples' vectors
 
-    def evidence(self, outcome: Outcome, spelled: dict[str, str], terms: list[str], static: Array) -> Evidence:
-        """For the chosen agent.
+    def keywords(self, agent: int, spelled: Mapping[str, str], terms: Sequence[str]) -> tuple[str, ...]:
+        """The words that speak for an agent, the strongest first.
 
         Args:
             spelled: stem -> the word as it was typed.
             terms: the stems that say something.
-            static: float32 (dim,) of the task.
         """
-        best = outcome.top
-        keywords = tuple(spelled[term] for term, _ in self._lexicon.matches(terms, best)[:_KEYWORDS])
-        scores = dict(zip(FEATURES, outcome.features[:, best].tolist(), strict=True))
-        scores["head"] = float(outcome.head[best])
-        return Evidence(keywords, self._nearest_examples(best, static), scores)
+        return tuple([spelled[term] for term, _ in self._lexicon.matches(terms, agent)[:_KEYWORDS]])
 
-    def alternatives(self, outcome: Outcome, top: int) -> tuple[Candidate, ...]:
+    def alternatives(self, probabilities: Array, best: int, top: int) -> tuple[Candidate, ...]:
         """The `top` next best agents, best first."""
-        probabilities, best = outcome.probabilities, outcome.top
         if len(probabilities) <= _FEW:
             ranked = (-probabilities).argsort(kind="stable")[: top + 1].tolist()
         else:
+            from ruvllm.index.select import best as highest  # hardly any set needs it
+
             ranked = highest(probabilities, top + 1).tolist()
         others = [i for i in ranked if i != best][:top]
-        return tuple(Candidate(self._agents[i].name, round(float(probabilities[i]), 4)) for i in others)
+        return tuple([Candidate(self._agents[i].name, round(float(probabilities[i]), 4)) for i in others])
 
-    def _nearest_examples(self, agent: int, static: Array) -> tuple[tuple[str, float], ...]:
+    def nearest_examples(self, agent: int, reading: Reading) -> tuple[tuple[str, float], ...]:
+        """An agent's examples that are nearest to a task, with their cosines."""
         examples = self._agents[agent].examples
         if not examples:
             return ()
         vectors = self._vectors.get(agent)
         if vectors is None:
             vectors = self._vectors[agent] = self._static.encode_now(examples)
-        cosines = vectors.dot(static).tolist()  # a few dozen: Python sorts them sooner than numpy wakes up
+        vector = self._static.encode_one(reading.text, reading.ids)
+        cosines = vectors.dot(vector).tolist()  # a few dozen: Python sorts them sooner than numpy wakes up
         nearest = sorted(range(len(cosines)), key=cosines.__getitem__, reverse=True)[:_EXAMPLES]
         return tuple((examples[i], cosines[i]) for i in nearest)
+
+
+class Reasons:
+    """What a decision says beside its agent and confidence, each worked out when it is first read.
+
+    Args:
+        explain: knows the agents.
+        text: the task as it was given, and `reading` as it was understood.
+        outcome: what was decided.
+        agent: the chosen one.
+        top: how many alternatives to name.
+        shared: what others' feedback adds to the chosen agent; None where nothing was pulled.
+        found: confirmed tasks that speak for it; None where none do.
+        trained: what a trained difficulty says of the task.
+        marks: the stages with the second in which each ended, after the one in which the first began.
+    """
+
+    def __init__(
+        self,
+        explain: Explainer,
+        text: str,
+        reading: Reading,
+        outcome: Outcome,
+        agent: Agent,
+        top: int,
+        shared: float | None,
+        found: Recollected | None,
+        trained: Tier | None,
+        marks: list[tuple[str, float]],
+    ) -> None:
+        self._explain, self._text, self._reading, self._agent, self._top = explain, text, reading, agent, top
+        self._shared, self._found, self._trained, self._marks = shared, found, trained, marks
+        self._best = best = outcome.top
+        self._scores = [*outcome.features[:, best].tolist(), float(outcome.head[best])]
+        self._choice: Choice | None = None
+        self._probabilities = outcome.probabilities
+        self._alternatives: tuple[Candidate, ...] | None = None
+        if len(self._probabilities) > _FEW:  # thousands of decisions are remembered, and shall not hold so much each
+            self._alternatives, self._probabilities = self.alternatives(), np.zeros(0, np.float32)
+
+    def evidence(self) -> Evidence:
+        """The words and examples that speak for the agent, and its scores."""
+        reading, best = self._reading, self._best
+        spelled = dict(zip(reading.words, reading.spelled, strict=True))
+        examples = self._explain.nearest_examples(best, reading)
+        scores = dict(zip((*FEATURES, "head"), self._scores, strict=True))
+        if self._shared is not None:
+            scores["shared"] = self._shared
+        if self._found is not None:  # confirmed tasks come before the agent's own examples
+            near = self._found.near
+            examples = (*near, *(one for one in examples if one[0] not in dict(near)))
+            scores["memory"] = near[0][1]
+        return Evidence(self._explain.keywords(best, spelled, content(reading.words)), examples, scores)
+
+    def alternatives(self) -> tuple[Candidate, ...]:
+        """The next best agents, best first."""
+        if self._alternatives is None:
+            self._alternatives = self._explain.alternatives(self._probabilities, self._best, self._top)
+        return self._alternatives
+
+    def tier(self) -> Tier:
+        """That of the choice."""
+        return self.choice().tier
+
+    def choice(self) -> Choice:
+        """How strong a model the task takes; a query goes by outcomes, too, and by how sure the route is."""
+        if self._choice is None:
+            self._choice = choose(Features(self._text, self._agent, edit_of(self._text), self._trained))
+        return self._choice
+
+    def timings_us(self) -> dict[str, float]:
+        """Microseconds of each stage, and of all."""
+        times = {stage: (end - began) * 1e6 for (_, began), (stage, end) in pairwise(self._marks)}
+        return times | {"total": (self._marks[-1][1] - self._marks[0][1]) * 1e6}

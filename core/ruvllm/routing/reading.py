@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import NamedTuple
 
 from ruvllm.agents.catalog import spoken_name
+from ruvllm.encoders.static import MAX_TOKENS
 from ruvllm.sizing.tiers import CONFIRM_FROM, USE_ABOVE
-from ruvllm.text.lexical import spoken
+from ruvllm.text.lexical import spoken, stem_all
+from ruvllm.text.wordpiece import WordPiece
 from ruvllm.types import Agent
 
 __all__ = ["LONG", "Reader", "Reading", "asks", "passages"]
@@ -23,6 +24,8 @@ _SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n")
 _OFTEN = 3  # times that a line stands, digits aside, from which it belongs to a list and asks nothing
 _DIGITS, _WORD = re.compile(r"\d+"), re.compile(r"[^\W\d_]+")
 _SLIP = re.compile(r"(?<![\w/.\\@-])[A-Za-z]{4,20}(?![\w/\\@(])")  # no paths, no calls
+_ODD = re.compile(r"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")  # not printable, and no tab or line's end
+_MOST_PARTS, _LONGEST_PART = 20_000, 40  # remembered; characters
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _SHORT = 4  # letters, up to which many words are one letter away from others
 _ENDINGS = ("s", "r", "d", "ed", "er", "ers", "ing", "ly", "y", "n", "able")
@@ -34,10 +37,20 @@ _TRANSLATED = 0.5  # of a foreign task's words, as a fraction, that are known, f
 
 
 class Reading(NamedTuple):
-    """A task as it was understood: what encoders and words are to be read of, and how sure a decision may be."""
+    """A task as it was understood.
+
+    Attributes:
+        text: what encoders are to read.
+        most: how sure a decision may be.
+        ids: its tokens.
+        spelled, words: its words as they stand there, and the stem of each.
+    """
 
     text: str
-    most: float = 1.0
+    most: float
+    ids: list[int]
+    spelled: list[str]
+    words: list[str]
 
 
 def passages(text: str) -> list[str]:
@@ -72,7 +85,9 @@ class _Languages(NamedTuple):
 
 @cache
 def _languages() -> _Languages:
-    data = tomllib.loads((resources.files("ruvllm.routing") / "languages.toml").read_text("utf-8"))
+    import tomllib  # a process that routes nothing need not wait for it
+
+    data = tomllib.loads(Path(__file__).with_name("languages.toml").read_text("utf-8"))
     common, polite = (frozenset(words.split()) for words in data.pop("en").values())
     function = {name: frozenset(rows.get("function", "").split()) for name, rows in data.items()}
     english = {name: dict(pair.split("=") for pair in rows["words"].split("; ")) for name, rows in data.items()}
@@ -84,29 +99,75 @@ def _languages() -> _Languages:
     return _Languages(common, polite, orders, telling, function, english)
 
 
+_Part = tuple[list[int], list[str], list[str]]  # ids, words, stems
+
+
+class _Parts(dict[str, _Part | None]):
+    """Parts of texts with what is read of them; those that are no words are not remembered."""
+
+    def __init__(self, read: Callable[[str], _Part | None]) -> None:
+        self._read = read
+
+    def __missing__(self, part: str) -> _Part | None:
+        if len(self) >= _MOST_PARTS:
+            self.clear()
+        found = self._read(part)
+        if len(part) <= _LONGEST_PART:
+            self[part] = found
+        return found
+
+
 class Reader:
     """Reads tasks for a set of agents.
 
     Args:
         agents: whose words a slip is mended towards.
-        vocabulary: whole words that are none.
+        tokenizer: its whole words are none.
     """
 
-    def __init__(self, agents: Sequence[Agent], vocabulary: Mapping[str, object]) -> None:
-        self._agents, self._vocabulary = agents, vocabulary
+    def __init__(self, agents: Sequence[Agent], tokenizer: WordPiece) -> None:
+        self._agents, self._tokenizer, self._vocabulary = agents, tokenizer, tokenizer.vocab
         self._words: Counter[str] | None = None
         self._mended: dict[str, str] = {}
+        self._parts = _Parts(self._part)
 
     def read(self, text: str) -> Reading:
         """Nearly every text comes back as it is; slips and languages are looked for in its first 2,000 characters."""
+        if len(text) > LONG or not text.isascii() or not (text.isprintable() or _ODD.search(text) is None):
+            return self._read(text)
+        # Whatever is read of such a text is read of what stands between its spaces, and that comes again and again.
+        known, ids, spelled, words = self._parts, list[int](), list[str](), list[str]()
+        for part in text.split():
+            if (found := known[part]) is None:
+                return self._read(text)
+            ids += found[0]
+            spelled += found[1]
+            words += found[2]
+        return Reading(text, 1.0, ids, spelled, words)
+
+    def _read(self, text: str) -> Reading:
         head = text[:LONG]
         words = _WORD.findall(head.lower())
         language = _language(head, words)
         if language is not None:
-            return _translated(text, language)
+            return self._reading(*_translated(text, language))
         if self._vocabulary.keys() >= set(words):
-            return Reading(text)
-        return Reading(_SLIP.sub(lambda match: self._mend(match[0]), head) + text[LONG:])
+            return self._reading(text)
+        return self._reading(_SLIP.sub(lambda match: self._mend(match[0]), head) + text[LONG:])
+
+    def _reading(self, text: str, most: float = 1.0) -> Reading:
+        spelled = spoken(text)
+        return Reading(text, most, self._tokenizer.ids(text, MAX_TOKENS), spelled, stem_all(spelled))
+
+    def _part(self, part: str) -> _Part | None:
+        """What is read of a part of a text without a space; None where the text has to be looked at as a whole."""
+        telling = _languages().telling.keys()
+        if not telling.isdisjoint(_WORD.findall(part.lower())):
+            return None
+        if _SLIP.sub(lambda match: self._mend(match[0]), part) != part:
+            return None
+        spelled = spoken(part)
+        return self._tokenizer.ids(part), spelled, stem_all(spelled)
 
     def _mend(self, word: str) -> str:
         low = word.lower()
@@ -165,7 +226,7 @@ def _language(text: str, words: Sequence[str]) -> str | None:
     return best if clear and most >= ours else None
 
 
-def _translated(text: str, language: str) -> Reading:
+def _translated(text: str, language: str) -> tuple[str, float]:
     """With the words that are known in English; never sure enough to be used without asking."""
     words = _languages().english.get(language, {})
     if language in _UNSPACED:
@@ -180,4 +241,4 @@ def _translated(text: str, language: str) -> Reading:
         covered = sum(word in words for word in meant) / max(len(meant), 1)
         parts[::2] = [words.get(part.lower(), part) for part in parts[::2]]
         text = "".join(parts)
-    return Reading(text, (USE_ABOVE if covered >= _TRANSLATED else CONFIRM_FROM) - 1e-3)
+    return text, (USE_ABOVE if covered >= _TRANSLATED else CONFIRM_FROM) - 1e-3

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,8 @@ from ruvllm.encoders.static import StaticEncoder
 from ruvllm.errors import EncoderError, InputError, unknown
 from ruvllm.options import CHOICES
 from ruvllm.routing.calibration import softmax
-from ruvllm.routing.evidence import Explainer, Outcome, judge, restrained
-from ruvllm.routing.fusion import Requirements, RouterWeights, lexicon
+from ruvllm.routing.evidence import Explainer, Outcome, Reasons, judge, restrained
+from ruvllm.routing.fusion import RouterWeights, words_of
 from ruvllm.routing.head import Head
 from ruvllm.routing.prebuilt import PrebuiltScorers
 from ruvllm.routing.reading import LONG, Reader, asks, passages
@@ -26,11 +26,13 @@ from ruvllm.routing.recollection import Recollected, Recollection
 from ruvllm.routing.scorer import Scored, Scorer, TaskView
 from ruvllm.routing.updater import Learner
 from ruvllm.sizing.edits import edit_of
-from ruvllm.sizing.tiers import CONFIRM_FROM, USE_ABOVE, Features, action_for, choose
-from ruvllm.sizing.trained import TrainedTiers
-from ruvllm.text.lexical import content, spoken, stem_all
+from ruvllm.sizing.tiers import CONFIRM_FROM, USE_ABOVE, action_for
+from ruvllm.text.lexical import content
 from ruvllm.text.surrogates import well_formed
-from ruvllm.types import Agent, Choice, Decision, Evidence, Feedback, Tier
+from ruvllm.types import Agent, Decision, Feedback, Tier
+
+if TYPE_CHECKING:
+    from ruvllm.sizing.trained import TrainedTiers
 
 __all__ = ["MODES", "Router", "SharedModel", "Votes", "checked_text"]
 
@@ -73,6 +75,8 @@ def checked_text(text: object, field: str = "text") -> str:
         raise InputError(f"{field} is a {type(text).__name__}, not a string", field=field, fix="pass the task as text")
     if len(text) > _MAX_TEXT:
         raise InputError(f"{field} has {len(text)} characters", field=field, fix=f"keep it under {_MAX_TEXT}")
+    if text.isascii() and text.isprintable() and text and not text.isspace():
+        return text
     text = well_formed(text)
     if not any(char.isprintable() and not char.isspace() and char != "\ufffd" for char in text):
         raise InputError(f"{field} is empty", field=field, fix="say what is to be done")
@@ -137,9 +141,9 @@ class Router:
         self.mode, self.weights = mode, weights
         self._static, self._contextual = static, contextual
         self._number = {agent.name: i for i, agent in enumerate(self.agents)}
-        self._lexicon, self._requirements = lexicon(self.agents), Requirements(self.agents)
+        self._lexicon, self._requirements = words_of(self.agents)
         bases = prebuilt.bases(self.agents, tuple(self._encoders)) if prebuilt else {}
-        self._reader = Reader(self.agents, static.tokenizer.vocab)
+        self._reader = Reader(self.agents, static.tokenizer)
         self._learner = Learner(self.agents, self._lexicon, weights, self._encoders, bases, seen, built, self._reader)
         self._recollection = Recollection(static.dim, weights.recollection) if near_duplicates else None
         self._recalled = 0  # how much of what the learner was told it has taken in
@@ -171,61 +175,45 @@ class Router:
                 cached = replace(cached, cached=True)
                 self._cache.put((text, top), cached)
             return cached
-        started, changes = perf_counter(), self._changes
+        marks, changes = [("", perf_counter())], self._changes
         text = checked_text(text)
         reading = self._reader.read(text if len(text) <= LONG else await self._passage(text))
-        read = perf_counter()
-        own = self._static.encode_one(text)
-        static = own if reading.text == text else self._static.encode_one(reading.text)
-        encoded = perf_counter()
+        words, terms = reading.words, content(reading.words)
+        marks.append(("read", perf_counter()))
+        static = own = self._static.encode_one(reading.text, reading.ids)
+        if reading.text is not text:
+            own = self._static.encode_one(text)
+        marks.append(("encode_static", perf_counter()))
         recollected = self._recollect(own)
-        recalled = perf_counter()
-        spelled = spoken(reading.text)
-        words = stem_all(spelled)
-        terms = content(words)
+        marks.append(("recall", perf_counter()))
         shared = None if self.shared is None else await self._shared_logits(self.shared, static, words)
         view = TaskView(words, self._lexicon.scores(terms), self._requirements.candidates(words), shared)
-        lexical = perf_counter()
+        marks.append(("lexical", perf_counter()))
         outcome = None
         if self._static_first:
             outcome = await self._judge("static", static, view)
-        scored = perf_counter()
-        timings = {
-            "read": read - started,
-            "encode_static": encoded - read,
-            "recall": recalled - encoded,
-            "lexical": lexical - recalled,
-            "score": scored - lexical,
-        }
+        marks.append(("score", perf_counter()))
         if self._second is not None and not self._settled(outcome, recollected):
-            outcome = await self._ask(self._second, reading.text, view, timings, outcome)
+            outcome = await self._ask(self._second, reading.text, view, marks, outcome)
         assert outcome is not None
-        before = perf_counter()
         vague = len(terms) < _FEW and outcome.nobody is not None  # "there is an error"
         if outcome.confidence > (most := min(reading.most, USE_ABOVE) if vague else reading.most):
             outcome = outcome.decided(outcome.top, most, outcome.out_of_scope)
         if recollected is not None:
             outcome = _borne_out(outcome, recollected)
-        evidence = self._explain.evidence(outcome, dict(zip(words, spelled, strict=True)), terms, static)
-        if view.shared is not None:
-            evidence = replace(evidence, scores=evidence.scores | {"shared": float(view.shared[outcome.top])})
-        if recollected is not None and recollected.agent == outcome.top:
-            evidence = _with_memory(evidence, recollected)
-        alternatives = self._explain.alternatives(outcome, top)
         agent, confidence = self.agents[outcome.top], round(outcome.confidence, 4)
-        choice, ended = await self._sized(agent, text, static), perf_counter()
-        timings |= {"decide": ended - before}
-        decision = Decision(
+        said = None if view.shared is None else float(view.shared[outcome.top])
+        found = recollected if recollected is not None and recollected.agent == outcome.top else None
+        trained = None if self._tiers is None or edit_of(text) else await self.trained_tier(text, own)
+        marks.append(("decide", perf_counter()))
+        decision = Decision.on_demand(
+            Reasons(self._explain, text, reading, outcome, agent, top, said, found, trained, marks),
             agent=agent.name,
             confidence=confidence,
-            tier=choice.tier,
             action=action_for(confidence),
             out_of_scope=round(outcome.out_of_scope, 4),
-            alternatives=alternatives,
             encoder=outcome.stage,
-            evidence=evidence,
-            timings_us=_micros(timings),
-            choice=choice,
+            cached=False,
         )
         return self._keep(text, top, decision, changes)
 
@@ -370,12 +358,6 @@ class Router:
             self._recollection.add(news, [self._number[feedback.agent] for feedback in news], vectors)
         return self._recollection.find(static)
 
-    async def _sized(self, agent: Agent, text: str, static: Array) -> Choice:
-        """How strong a model the agent's task takes; a query goes by outcomes, too, and by how sure the route is."""
-        edit = edit_of(text)
-        trained = None if edit else await self.trained_tier(text, static)
-        return choose(Features(text, agent, edit, trained))
-
     def _keep(self, text: str, top: int, decision: Decision, changes: int) -> Decision:
         """Put a decision into the cache, unless what it rests on has changed while it waited for an encoder."""
         if changes == self._changes and len(text) <= MOST_TEXT:
@@ -400,17 +382,16 @@ class Router:
         return outcome.confidence >= _SETTLED and (taught.calibration is not None or taught.prior is not None)
 
     async def _ask(
-        self, encoder: Encoder, text: str, view: TaskView, timings: dict[str, float], first: Outcome | None
+        self, encoder: Encoder, text: str, view: TaskView, marks: list[tuple[str, float]], first: Outcome | None
     ) -> Outcome:
-        began = perf_counter()
         vector = (await encoder.encode([text]))[0]
-        encoded = perf_counter()
+        marks.append((f"encode_{encoder.name}", perf_counter()))
         outcome = await self._judge(encoder.name, vector, view, first)
-        timings |= {f"encode_{encoder.name}": encoded - began, f"score_{encoder.name}": perf_counter() - encoded}
+        marks.append((f"score_{encoder.name}", perf_counter()))
         return outcome
 
     async def _judge(self, name: str, vector: Array, view: TaskView, first: Outcome | None = None) -> Outcome:
-        scorer = await self.scorer(name)
+        scorer = self._learner.ready(name) or await self.scorer(name)
         votes = self._votes if self._votes is not None and self._votes.version and name == self._votes.encoder else None
         given = {} if votes is None else votes.votes(vector)
         scored, taught = self._with_votes(scorer.score(vector, view), given), scorer.taught
@@ -435,14 +416,3 @@ def _borne_out(outcome: Outcome, found: Recollected) -> Outcome:
         return outcome
     confidence = found.joined(float(outcome.probabilities[found.agent]), first)
     return outcome.decided(found.agent, confidence, 0.0 if found.answers else outcome.out_of_scope)
-
-
-def _with_memory(evidence: Evidence, found: Recollected) -> Evidence:
-    """Confirmed tasks come before the agent's own examples."""
-    own = tuple(example for example in evidence.examples if example[0] not in dict(found.near))
-    return replace(evidence, examples=(*found.near, *own), scores=evidence.scores | {"memory": found.near[0][1]})
-
-
-def _micros(timings: dict[str, float]) -> dict[str, float]:
-    """Seconds of each stage as microseconds, with their total."""
-    return {stage: seconds * 1e6 for stage, seconds in timings.items()} | {"total": sum(timings.values()) * 1e6}

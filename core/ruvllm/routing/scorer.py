@@ -23,7 +23,7 @@ __all__ = ["Basis", "Scored", "Scorer", "TaskView"]
 _SLICE = 4  # texts read at a time, which takes a contextual encoder some 20 ms
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TaskView:
     """One task as the scorers see it.
 
@@ -40,7 +40,7 @@ class TaskView:
     shared: NDArray[np.float32] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Scored:
     """What a scorer says of one task.
 
@@ -77,6 +77,10 @@ class Scorer:
 
     def __init__(self, vectors: AgentVectors, taught: Taught, stage: Stage, adapter: Adapter) -> None:
         self.vectors, self.taught, self.stage, self.adapter = vectors, taught, stage, adapter
+
+    def copy(self) -> Scorer:
+        """One that learns by itself, from where this one is; all that does not change is the same."""
+        return Scorer(self.vectors, replace(self.taught, head=self.taught.head.copy()), self.stage, self.adapter)
 
     @classmethod
     async def build(
@@ -144,10 +148,12 @@ class Scorer:
         """All that is known of one task."""
         features, zero, logits, nobody = self.offsets(vector, view)
         taught = self.taught
-        zero = zero * taught.share
-        logits = logits * taught.share + taught.head.logits(vector, view.words)
+        if taught.share != 1:
+            zero, logits = zero * taught.share, logits * taught.share
+        if not taught.head.empty:
+            logits = logits + taught.head.logits(vector, view.words)
         if taught.neighbours is not None:
-            logits += taught.neighbours.scores(vector)
+            logits = logits + taught.neighbours.scores(vector)
         closeness = float(taught.centroids.dot(vector).max()) if len(taught.centroids) else 0.0
         return Scored(features, zero, logits, closeness, nobody)
 
@@ -184,8 +190,8 @@ class Scorer:
         if "head" not in arrays and prior is not None:  # nothing was learnt on top of it yet
             blank = Taught.uncalibrated(Head.blank(cards.shape[1], len(cards)), prior)
             return cls(AgentVectors(cards, arrays["names"].astype(np.float32), adapter), blank, stage, adapter)
-        idf = dict(zip(arrays["terms"].tolist(), arrays["idf"].tolist(), strict=True))
-        head = Head(arrays["head"].astype(np.float32), HashedTfidf(idf, int(arrays["width"].item())))
+        tfidf = HashedTfidf.from_arrays(arrays["terms"], arrays["idf"], int(arrays["width"].item()))
+        head = Head(arrays["head"].astype(np.float32), tfidf)
         neighbours = None
         if len(arrays["near"]):
             near, labels = arrays["near"].astype(np.float32), arrays["near_labels"].astype(np.int64)

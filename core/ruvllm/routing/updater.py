@@ -262,6 +262,10 @@ class Learner:
         await self._catch_up(name)
         return self.scorers[name]
 
+    def ready(self, name: str) -> Scorer | None:
+        """The scorer of an encoder, where it is there and has taken in all feedback."""
+        return self.scorers.get(name) if self._seen.get(name, 0) == len(self.told) else None
+
     async def catch_up(self) -> None:
         """Let every scorer there is take in what it has not seen."""
         for name in list(self.scorers):

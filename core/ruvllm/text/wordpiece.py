@@ -129,7 +129,7 @@ class WordPiece:
     """
 
     def __init__(self, vocab: Sequence[str]) -> None:
-        self.vocab = {token: i for i, token in enumerate(vocab)}
+        self.vocab = dict(zip(vocab, range(len(vocab)), strict=True))
         self.unk, self.cls, self.sep = (self.vocab[name] for name in ("[UNK]", "[CLS]", "[SEP]"))
         self._cache: dict[str, tuple[int, ...]] = {}
 
@@ -153,6 +153,13 @@ class WordPiece:
     def encode(self, text: str, max_tokens: int = 512) -> list[int]:
         """Token ids with [CLS] and [SEP] around them, at most `max_tokens` in all."""
         return [self.cls, *self.ids(text, max_tokens - 2), self.sep]
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What token ids spell, a space between words. Raises IndexError: one is no token's."""
+        tokens = list(self.vocab)
+        if any(not 0 <= one < len(tokens) for one in ids):
+            raise IndexError
+        return " ".join(tokens[one] for one in ids).replace(" ##", "")
 
     def _split(self, text: str) -> Iterable[str]:
         if "[" not in text:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from recipes.common import read_json, tokenizer
-from ruvllm.sizing.metrics import auroc
+from ruvllm.cli.metrics import auroc
 
 __all__ = ["General"]
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ruvllm.encoders.protocol import Encoder, Vectors, run_now
+from ruvllm.encoders.protocol import Encoder, Vectors, synchronous
 from ruvllm.errors import ConfigError, InputError, RuvllmError, StoreError
 from ruvllm.hints import Hinting, by_object
 from ruvllm.learning.lora import LowRank
@@ -157,7 +157,7 @@ class SonaEngine(Hinting):
         self._builder(trajectory).set_route(route)
 
     @by_object("trajectory", _OUTCOME)
-    def end_trajectory(
+    async def aend_trajectory(
         self, quality: float | None = None, success: bool | None = None, trajectory: int | None = None
     ) -> Verdict | None:
         """Judge it and learn from it at once; None while the engine is switched off.
@@ -169,13 +169,6 @@ class SonaEngine(Hinting):
         Raises:
             InputError: no such trajectory, or nothing is known of its task or its outcome; it stays open.
         """
-        return run_now(self.aend_trajectory(quality=quality, success=success, trajectory=trajectory))
-
-    @by_object("trajectory", _OUTCOME)
-    async def aend_trajectory(
-        self, quality: float | None = None, success: bool | None = None, trajectory: int | None = None
-    ) -> Verdict | None:
-        """`end_trajectory`, awaited."""
         id = self._id(trajectory)
         builder = self._open[id]
         if not self._enabled:
@@ -192,6 +185,8 @@ class SonaEngine(Hinting):
         ended = replace(ended, quality=quality, success=success, score=verdict.score, good=verdict.good)
         self.core.learn(ended, verdict)
         return verdict
+
+    end_trajectory = synchronous(aend_trajectory)
 
     @by_object()
     def tick(self, budget_s: float = 0.05) -> SonaReport:
@@ -226,19 +221,16 @@ class SonaEngine(Hinting):
                 self._store.save(SONA, self.to_bytes)
 
     @by_object("", _QUERY)
-    def find_patterns(self, query: Query, k: int = 5) -> list[Pattern]:
+    async def afind_patterns(self, query: Query, k: int = 5) -> list[Pattern]:
         """What has worked for the like, nearest first, each with its similarity.
 
         Raises:
             InputError: an unusable query, or a text without an encoder.
         """
-        return run_now(self.afind_patterns(query, k))
-
-    @by_object("", _QUERY)
-    async def afind_patterns(self, query: Query, k: int = 5) -> list[Pattern]:
-        """`find_patterns`, awaited."""
         vector = await self._vector(query) if isinstance(query, str) else self._checked(query)
         return self.core.bank.find(self.apply(vector), k, self._clock())
+
+    find_patterns = synchronous(afind_patterns)
 
     def votes(self, vector: Vectors, by: str = "route") -> dict[str, float]:
         """What outcomes of similar tasks say for and against each route or model; see `SonaCore.votes`."""

@@ -14,40 +14,41 @@ from ruvllm.cli.console import number, print_json, progress, show_table
 from ruvllm.cli.evalset import IntentSet, read_intents
 from ruvllm.cli.options import json_option
 from ruvllm.encoders.families import FAMILIES
+from ruvllm_bench.learn.exchange import measure_exchange
 from ruvllm_bench.loop.choosing import BUDGET, Prompts, best_single, choose, read_prompts
 from ruvllm_bench.loop.epochs import EPOCHS, QUERIES, Epoch, epochs, slope
 from ruvllm_bench.loop.retrieval import read_conversations, recall
-from ruvllm_bench.loop.routing import NOISE, stream
+from ruvllm_bench.loop.routing import NOISE, Routed, repeats, stream
 
 __all__ = ["loop"]
 
 _ON = "all on"
 _BEHIND = 0.3  # points that all on may be behind the best of a stream
-_ROUTING: Mapping[str, Mapping[str, Any]] = {
+_STREAMS = ("routing", "repeats", "choice", "retrieval", "federated", "epochs")
+_Arms = Mapping[str, Mapping[str, Any]]
+_ROUTING: _Arms = {
     _ON: {},
     "without patterns' votes": {"patterns": False},
     "without near-duplicates": {"near_duplicates": False},
     "nothing told": {"feedback": False},
 }
-_CHOOSING: Mapping[str, Mapping[str, Any]] = {
-    _ON: {},
-    "without FastGRNN": {"sizes": False},
-    "nothing told": {"feedback": False},
-}
-_RETRIEVAL: Mapping[str, Mapping[str, Any]] = {_ON: {}, "without the query adapter": {"query_adapter": False}}
+_REPEATS: _Arms = {_ON: {}, "without near-duplicates": {"near_duplicates": False}}
+_CHOOSING: _Arms = {_ON: {}, "without FastGRNN": {"sizes": False}, "nothing told": {"feedback": False}}
+_RETRIEVAL: _Arms = {_ON: {}, "without the query adapter": {"query_adapter": False}}
+_ALONE = "without push and pull"
 
 
 @dataclass(frozen=True, slots=True)
 class _Size:
-    """How much of each stream: tasks, prompts, dialogues; and how many orders of them."""
+    """How much of each stream: tasks, prompts, dialogues, tasks of an agent that each installation is taught."""
 
     tasks: int
     prompts: int
     dialogues: int
-    seeds: int
+    shots: int
 
 
-_FULL, _QUICK = _Size(1_000, 1_000, 40, 3), _Size(400, 300, 20, 1)
+_FULL, _PLAIN, _QUICK = _Size(1_000, 1_000, 40, 10), _Size(600, 400, 40, 5), _Size(400, 200, 20, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,44 +75,71 @@ class _Arm:
 )
 @click.option("--encoder", type=click.Choice(["static", *FAMILIES]), default="static", show_default=True)
 @click.option("--seeds", type=click.IntRange(1, 20), help="Orders of each stream; 3, with --quick 1.")
+@click.option("--stream", "streams", multiple=True, type=click.Choice(_STREAMS), help="This one; several as often.")
+@click.option("--full", is_flag=True, help="Long streams: half an hour.")
 @click.option("--quick", is_flag=True, help="Short streams: about a minute.")
 @json_option
-def loop(data: Path, encoder: str, seeds: int | None, quick: bool, as_json: bool) -> None:
-    """Run streams with their outcomes told: all learners on, and each one off.
+def loop(
+    data: Path, encoder: str, seeds: int | None, streams: tuple[str, ...], full: bool, quick: bool, as_json: bool
+) -> None:
+    """Run streams with their outcomes told: all learners on, and each one off; a few minutes.
 
-    Routing is told right or wrong only, one in ten falsely. LLMs are chosen at a budget. Retrieval learns on dialogues
-    of its own, and is measured on others'. Then, epoch by epoch, a desk that knows nothing at first.
+    routing: told right or wrong only, one in ten falsely; repeats: every other task was told before, in other words;
+    choice: of LLMs at a budget; retrieval: learns on dialogues of its own and is measured on others'; federated: two
+    installations that were taught half of the agents each; epochs: a desk that knows nothing at first.
 
     \b
     Examples:
-      ruvllm bench loop --data ../shared/data --quick
-      ruvllm bench loop --data ../shared/data --seeds 5
-      ruvllm bench loop --data ../shared/data/clinc150.json --json
+      ruvllm bench loop --data ../shared/data
+      ruvllm bench loop --data ../shared/data --stream choice --seeds 5
+      ruvllm bench loop --data ../shared/data/clinc150.json --quick --json
     """
-    size = _QUICK if quick else _FULL
-    orders = range(size.seeds if seeds is None else seeds)
-    folder = data if data.is_dir() else data.parent
+    if full and quick:
+        raise click.UsageError("give --full or --quick, not both")
+    size = _FULL if full else _QUICK if quick else _PLAIN
+    orders = range(seeds or (1 if quick else 3))
     intents = read_intents(data / "clinc150.json" if data.is_dir() else data)
-    arms = [*_routing(intents, size, encoder, orders)]
-    if data.is_dir() and (path := folder / "tiers_nine.json").exists():
-        arms += _choosing(read_prompts(path), size, orders)
-    if data.is_dir() and (path := folder / "locomo_dev.json").exists():
-        arms += _retrieval(path, size, encoder, orders)
-    _show_arms(arms, orders, encoder)
-    with progress("epochs", len(orders) * EPOCHS * QUERIES) as advance:
-        curves = [epochs(intents, seed, {}, encoder, advance) for seed in orders]
-    rises = _show_epochs(curves)
+    chosen = [name for name in _STREAMS if not streams or name in streams]
+    beside = {"choice": data / "tiers_nine.json", "retrieval": data / "locomo_dev.json"}
+    chosen = [name for name in chosen if name not in beside or name in streams or beside[name].exists()]
+    arms = list[_Arm]()
+    of_tasks = intents, size, encoder, orders
+    if "routing" in chosen:
+        arms += _tasks(f"routing, {size.tasks:,} tasks, {NOISE:.0%} false", _ROUTING, stream, *of_tasks)
+    if "repeats" in chosen:
+        arms += _tasks(f"repeats, {size.tasks:,} tasks, half told before", _REPEATS, repeats, *of_tasks)
+    if "choice" in chosen:
+        arms += _choosing(read_prompts(beside["choice"]), size, orders)
+    if "retrieval" in chosen:
+        arms += _retrieval(beside["retrieval"], size, encoder, orders)
+    if "federated" in chosen:
+        arms += _federated(intents, size, encoder, orders)
+    if arms:
+        _show_arms(arms, orders, encoder)
+    curves = list[list[Epoch]]()
+    if "epochs" in chosen:
+        with progress("epochs", len(orders) * EPOCHS * QUERIES) as advance:
+            curves = [epochs(intents, seed, {}, encoder, advance) for seed in orders]
+    rises = _show_epochs(curves) if curves else {}
     if as_json:
         told = [[asdict(epoch) for epoch in curve] for curve in curves]
-        print_json({"arms": [asdict(arm) for arm in arms], "epochs": told, "rises": rises})
+        intervals = {name: (rise, None if half != half else half) for name, (rise, half) in rises.items()}
+        print_json({"arms": [asdict(arm) for arm in arms], "epochs": told, "rises": intervals})
 
 
-def _routing(intents: IntentSet, size: _Size, encoder: str, orders: Sequence[int]) -> list[_Arm]:
+def _tasks(
+    name: str,
+    arms: _Arms,
+    of: Callable[..., Routed],
+    intents: IntentSet,
+    size: _Size,
+    encoder: str,
+    orders: Sequence[int],
+) -> list[_Arm]:
     def run(options: Mapping[str, Any], seed: int, advance: Callable[[], None]) -> float:
-        return stream(intents, seed, size.tasks, options, encoder, advance).right
+        return of(intents, seed, size.tasks, options, encoder, advance).right
 
-    name = f"routing, {size.tasks:,} tasks, {NOISE:.0%} false"
-    return _arms(name, _ROUTING, orders, size.tasks, run)
+    return _arms(name, arms, orders, size.tasks, run)
 
 
 def _choosing(prompts: Prompts, size: _Size, orders: Sequence[int]) -> list[_Arm]:
@@ -135,6 +163,22 @@ def _retrieval(path: Path, size: _Size, encoder: str, orders: Sequence[int]) -> 
     return _arms(name, _RETRIEVAL, orders, size.dialogues + len(conversations), run)
 
 
+def _federated(intents: IntentSet, size: _Size, encoder: str, orders: Sequence[int]) -> list[_Arm]:
+    """Both halves of the agents together, so that what the own half loses counts as what the other half gains."""
+    asked = [(prompt.text, prompt.agent) for prompt in intents.test]
+    found: dict[str, list[float]] = {_ON: [], _ALONE: []}
+    with progress("federated", len(orders)) as advance:
+        for seed in orders:
+            random = np.random.default_rng(seed)
+            texts = {name: [str(one) for one in random.permutation(told)] for name, told in intents.train.items()}
+            some = [asked[i] for i in random.permutation(len(asked))[: 2 * size.tasks].tolist()]
+            pair = measure_exchange(texts, some, size.shots, encoder)
+            found[_ON].append(50 * (pair.shared_own + pair.shared_other))
+            found[_ALONE].append(50 * (pair.alone_own + pair.alone_other))
+            advance()
+    return _compared(f"federated, {size.shots} tasks of half the agents", found)
+
+
 def _arms(
     stream: str,
     arms: Mapping[str, Mapping[str, Any]],
@@ -142,20 +186,25 @@ def _arms(
     steps: int,
     run: Callable[[Mapping[str, Any], int, Callable[[], None]], float],
 ) -> list[_Arm]:
-    found = dict[str, np.ndarray[Any, Any]]()
+    found = dict[str, list[float]]()
     with progress(stream, len(arms) * len(orders) * steps) as advance:
         for name, options in arms.items():
-            found[name] = 100 * np.array([run(options, seed, advance) for seed in orders])
-    spreads = {name: (values - found[_ON]) for name, values in found.items()}
+            found[name] = [100 * run(options, seed, advance) for seed in orders]
+    return _compared(stream, found)
+
+
+def _compared(stream: str, found: Mapping[str, Sequence[float]]) -> list[_Arm]:
+    """An arm each, of its points by order."""
+    values = {name: np.array(points) for name, points in found.items()}
     return [
         _Arm(
             stream,
             name,
-            float(values.mean()),
-            float(spreads[name].mean()),
-            float((values if name == _ON else spreads[name]).std(ddof=1)) if len(orders) > 1 else None,
+            float(points.mean()),
+            float((points - values[_ON]).mean()),
+            float((points if name == _ON else points - values[_ON]).std(ddof=1)) if len(points) > 1 else None,
         )
-        for name, values in found.items()
+        for name, points in values.items()
     ]
 
 

@@ -12,7 +12,7 @@ from ruvllm import Agent, RuvLLM
 from ruvllm.cli.evalset import IntentSet
 from ruvllm.encoders.protocol import no_pause, run_now
 
-__all__ = ["NOISE", "Routed", "seeded", "stream"]
+__all__ = ["NOISE", "Routed", "repeats", "seeded", "stream"]
 
 NOISE = 0.1  # share of outcomes that are told wrong
 _JOBS = 250  # tasks between two runs of the background work
@@ -69,3 +69,41 @@ def stream(
                     run_now(llm.jobs.run(600.0, no_pause, force=True, names=("review", "patterns")))
             advance()
     return Routed(float(np.mean(right)), float(np.mean(right[-_LAST:])))
+
+
+_OPENINGS = ("hey, ", "please ", "quick question: ", "I would like to know: ", "hi there, ", "sorry to ask again: ")
+_ENDINGS = (" please", " thanks", ", if you can", " for me", " today", "")
+
+
+def repeats(
+    intents: IntentSet,
+    seed: int,
+    length: int,
+    learning: Mapping[str, Any],
+    encoder: str = "static",
+    advance: Callable[[], None] = lambda: None,
+) -> Routed:
+    """Route tasks that are told at once, then each of them again as somebody else would say it, with a slip of the pen.
+
+    Shares are of the second time. Arguments are those of `stream`; half of `length` are tasks of their own.
+    """
+    agents, rest = seeded(intents, seed)
+    random, right = np.random.default_rng(seed), list[bool]()
+    with RuvLLM(agents, encoder=encoder, config={"learning": dict(learning)}) as llm:
+        tasks = rest[: length // 2]
+        for text, label in tasks:
+            llm.route(text)
+            llm.feedback(text, label)
+            advance()
+        for i in random.permutation(len(tasks)).tolist():
+            text, label = tasks[i]
+            right.append(llm.route(_said_again(text, random)).agent == label)
+            advance()
+    return Routed(float(np.mean(right)), float(np.mean(right[-_LAST:])))
+
+
+def _said_again(text: str, random: np.random.Generator) -> str:
+    """Other words around it, and two letters in the wrong order."""
+    at = int(random.integers(max(len(text) - 1, 1)))
+    slipped = text[:at] + text[at : at + 2][::-1] + text[at + 2 :]
+    return f"{random.choice(_OPENINGS)}{slipped}{random.choice(_ENDINGS)}"

@@ -1,4 +1,4 @@
-"""How often the passages found in a long document hold the answer."""
+"""How well queries are taken apart, and how often the passages found in a long document hold the answer."""
 
 from __future__ import annotations
 
