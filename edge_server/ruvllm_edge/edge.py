@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from ruvllm_edge.conversations import Conversations, StoredResponses
 from ruvllm_edge.hub import Hub
 from ruvllm_edge.problems import too_many
 from ruvllm_edge.savings import Savings
+from ruvllm_edge.telemetry import Answering, TracedAnswer
 from ruvllm_edge.usage import Usage as KeyUsages
 from ruvllm_edge.usage import seconds_left
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from ruvllm_edge.server import Server
 
 __all__ = ["Edge"]
+
+_UNTRACED = Answering()
 
 _SLICE = 4  # texts encoded between two turns of the event loop
 _BUDGET = 30.0  # seconds that a job may take, other requests having their turn between its slices
@@ -107,11 +110,12 @@ class Edge:
         """Count an answer that nobody waited for, and which was paid for all the same."""
         self._count(agent, backend, key, usage, self._price(backend).of(usage))
 
-    def answered_deep(self, answer: RlmAnswer, key: str) -> None:
-        """Count an answer that was put together from several."""
+    def answered_deep(self, answer: RlmAnswer, key: str) -> str:
+        """Count an answer that was put together from several; who was asked most."""
         choice, tiers = answer.choice, self.llm.queries.writers.tiers
         backend = choice.backend if choice is not None and choice.backend else tiers.at(Tier.LARGE).name
         self._count("", backend, key, answer.usage, self._price(backend).of(answer.usage))
+        return backend
 
     def _price(self, backend: str) -> Price:
         found = (getattr(one, "price", None) for one in self.llm.backends.values() if one.name == backend)
@@ -122,6 +126,20 @@ class Edge:
         self.metrics.answer(backend, usage.prompt_tokens, usage.completion_tokens, cost)
         if key:
             self.metrics.key_answer(self.name, key, usage.prompt_tokens, usage.completion_tokens, cost)
+
+    def answering(self, model: str, stream: bool = False) -> Answering:
+        """Of an answer that is asked for, what tells OpenTelemetry; nothing where that is off."""
+        telemetry = self.server.telemetry
+        if telemetry is None:
+            return _UNTRACED
+        endpoints = {one.name: getattr(one, "endpoint", None) for one in self.llm.backends.values()}
+        providers = {name: str(getattr(endpoint, "api", "ruvllm")) for name, endpoint in endpoints.items()}
+        return TracedAnswer(telemetry, model, providers, stream)
+
+    def traced(self, kind: str, name: str, about: Mapping[str, Any]) -> AbstractContextManager[Any]:
+        """Around an operation, its span where OpenTelemetry is on, as `Telemetry.operation`."""
+        telemetry = self.server.telemetry
+        return nullcontext() if telemetry is None else telemetry.operation(kind, name, about)
 
     def check_budget(self, key: Key) -> None:
         """Raises Problem: 429, the key has spent what it may today."""

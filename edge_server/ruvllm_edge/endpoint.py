@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from starlette.types import Receive, Scope, Send
 
+from ruvllm.inference.backend import TRACE
 from ruvllm.text.depth import deeper
 from ruvllm.text.surrogates import well_formed_json
 from ruvllm_edge.auth import NOBODY, Key
@@ -47,6 +48,13 @@ class Endpoint:
         self._most = operation.most or getattr(server.settings, operation.limit) or server.settings.max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.server.telemetry is None:
+            await self._serve(scope, receive, send)
+            return
+        with self.server.telemetry.request(scope, self.operation.method, self._path):
+            await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         operation, request_id, server = self.operation, scope["ruvllm.id"], self.server
         key, edge = NOBODY, None
         scope["ruvllm.path"] = self._path
@@ -103,7 +111,7 @@ class Endpoint:
         if operation.query is not None:
             pairs = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
             query = msgspec.convert(pairs, operation.query, strict=False)
-        passed = _passed(scope) if operation.passing else {}
+        passed = _passed(scope, PASSED if operation.passing else TRACE) if operation.waits else {}
         return Call(body, query, scope.get("path_params", {}), key, request_id, raw, passed)
 
     def _read(self, scope: Scope, data: bytes) -> Any:
@@ -171,9 +179,9 @@ def _presented(scope: Scope) -> list[str]:
     return [text for value in found[:_KEYS] if (text := value.decode("latin-1").strip())]
 
 
-def _passed(scope: Scope) -> dict[str, str]:
+def _passed(scope: Scope, names: frozenset[str]) -> dict[str, str]:
     pairs = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
-    return {name: value for name, value in pairs if name in PASSED and value.isascii() and value.isprintable()}
+    return {name: value for name, value in pairs if name in names and value.isascii() and value.isprintable()}
 
 
 def _header(scope: Scope, name: bytes) -> bytes:

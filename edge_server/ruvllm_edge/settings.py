@@ -45,6 +45,7 @@ class Settings:
         share_answers: whether answers go into memory though several keys find them there; with one key or none they do.
         embedding_names: of models that clients ask for embeddings, all of which are the encoder; without any, OpenAI's
             own ("text-embedding-...") are.
+        otel: whether OpenTelemetry gets spans and metrics (extra `otel`); where to, the OTEL_... variables say.
         log_level: of the log; "info" has a line for each request.
         log_prompts: whether what clients send is logged too; never unless this is set.
     """
@@ -76,6 +77,7 @@ class Settings:
     web: Path | None = None
     share_answers: bool = False
     embedding_names: tuple[str, ...] = ()
+    otel: bool = False
     log_level: str = "info"
     log_prompts: bool = False
 
