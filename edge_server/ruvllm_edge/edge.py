@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,8 @@ from ruvllm.inference.backend import Usage
 from ruvllm.inference.endpoint import Price
 from ruvllm.query.responses import Response
 from ruvllm.rlm.answers import RlmAnswer
-from ruvllm.state.store import Store
-from ruvllm.state.transfer import dump
+from ruvllm.state.names import RESTORED
+from ruvllm.state.transfer import dump, empty
 from ruvllm_edge.agents import AddedAgents
 from ruvllm_edge.auth import DEFAULT_SPACE, Key, KeyRing
 from ruvllm_edge.conversations import Conversations, StoredResponses
@@ -166,9 +166,7 @@ class Edge:
 
     async def erase(self) -> None:
         """Go on with an empty state file in the place of this one. Raises StoreError: as `restore`."""
-        with closing(Store()) as empty:
-            data = dump(empty)
-        await self.agents.restore(data, keep=False)
+        await self.agents.restore(empty(), keep=False)
         with self.llm.store.alone() as db:
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # what was there is on no page any more
         self._renew()
@@ -180,6 +178,7 @@ class Edge:
         self.responses = StoredResponses(sessions.ttl, sessions.most, sessions.characters)
         self.hub = Hub(self.llm.store, self.llm.encoders.static.dim)
         self.savings, self.usage = Savings(self.llm.store), KeyUsages(self.llm.store)
+        self._restored = self.llm.store.load(RESTORED)
 
     async def start(self) -> None:
         """Warm up."""
@@ -197,6 +196,8 @@ class Edge:
             with self.llm.steps("savings"):
                 self.savings.save()
                 self.usage.save()
+            if self.llm.store.load(RESTORED) != self._restored:  # `ruvllm state restore` or `delete`, in its process
+                await self.restore(dump(self.llm.store))
             self.metrics.job_runs(await self.llm.arun_jobs(_BUDGET))
         except Exception as error:  # a StoreError: all waits for the next time
             self.llm.steps.failed("writing", error)

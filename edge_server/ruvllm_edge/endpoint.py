@@ -7,7 +7,7 @@ import json
 import logging
 import re
 from contextlib import suppress
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -21,7 +21,7 @@ from ruvllm_edge.edge import Edge
 from ruvllm_edge.limits import DisconnectedError
 from ruvllm_edge.logs import event
 from ruvllm_edge.operations import EVENTS, PASSED, PROBLEMS, Call, Operation, Reply, Stream, Style
-from ruvllm_edge.problems import CALLER, Caller, Problem, problem_of, too_many
+from ruvllm_edge.problems import CALLER, Caller, Problem, problem_of, too_many, unreadable
 from ruvllm_edge.roles import role_of
 from ruvllm_edge.server import Server
 from ruvllm_edge.sse import send_events, while_there
@@ -129,8 +129,8 @@ class Endpoint:
             raise Problem(400, "the body is nested too deeply", field="body", fix=fix)
         try:
             return self._decode(data)
-        except msgspec.ValidationError:
-            raise
+        except msgspec.ValidationError as error:
+            raise unreadable(error, sorted(_fields(self.operation.body))) from None
         except msgspec.DecodeError:
             if (whole := _whole(data)) is None:
                 raise
@@ -166,6 +166,14 @@ def _whole(data: bytes) -> bytes | None:
         return json.dumps(well_formed_json(json.loads(data))).encode()
     except (ValueError, RecursionError):
         return None
+
+
+def _fields(kind: Any) -> set[str]:
+    """Names of all fields in a type, and in those in it."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        found = msgspec.structs.fields(kind)
+        return {one.encode_name for one in found}.union(*(_fields(one.type) for one in found))
+    return set().union(*map(_fields, get_args(kind)))
 
 
 def _presented(scope: Scope) -> list[str]:
