@@ -19,6 +19,7 @@ from ruvllm_edge import (
     openai,
     responses,
     tenants,
+    tools,
 )
 from ruvllm_edge.dialects import style_of
 from ruvllm_edge.endpoint import Endpoint, send_problem
@@ -32,7 +33,19 @@ from ruvllm_edge.settings import Settings
 
 __all__ = ["OPERATIONS", "make_app"]
 
-_PARTS = (native, openai, responses, completions, embeddings, anthropic, decisions, ollama, federated, tenants)
+_PARTS = (
+    native,
+    tools,
+    openai,
+    responses,
+    completions,
+    embeddings,
+    anthropic,
+    decisions,
+    ollama,
+    federated,
+    tenants,
+)
 OPERATIONS: tuple[Operation, ...] = tuple(operation for part in _PARTS for operation in part.OPERATIONS)
 
 

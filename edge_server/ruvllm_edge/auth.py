@@ -61,6 +61,7 @@ class Key:
         models: that it may be answered by, as `/v1/models` names them; all of them when empty.
         budget: US dollars a day (UTC); None for no limit.
         rate: requests a second; the server's where None.
+        tools: of a request that are passed on, those its question needs; the server's setting where None, 0 for all.
         owner: what its sessions belong to; from the digest when empty. It survives the key's rotation.
         alone: whether it is the only one, or none is needed: it may do everything then.
     """
@@ -72,6 +73,7 @@ class Key:
     models: tuple[str, ...] = ()
     budget: float | None = None
     rate: float | None = None
+    tools: float | None = None
     owner: str = ""
     alone: bool = False
 
@@ -133,7 +135,7 @@ class Key:
 
 
 NOBODY = Key(space="")  # whose request has no valid key
-_TEXTS, _NUMBERS = ("role", "space", "owner"), ("budget", "rate")
+_TEXTS, _NUMBERS = ("role", "space", "owner"), ("budget", "rate", "tools")
 
 
 def checked_number(text: str) -> float:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ruvllm import Tier
 from ruvllm.config import TIERS
+from ruvllm.encoders.protocol import pause
 from ruvllm.inference.backend import Message, estimate_usage
 from ruvllm.inference.translate.requests import UNHEEDED
 from ruvllm.query.responses import Constraints, Delta, Event, Response, Routed
+from ruvllm.routing.tools import used_tools
 from ruvllm_edge.auth import Key
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.telemetry import Answering
 
-__all__ = ["AUTO", "Ask", "allowed_models", "answer", "models", "open_stream", "told", "unheeded"]
+__all__ = ["AUTO", "Ask", "allowed_models", "answer", "models", "open_stream", "told", "tools_of", "unheeded"]
 
 AUTO = "auto"
 
@@ -35,6 +38,7 @@ class Ask:
         conversation: names it, as long as its first turns are the same.
         looping: whether its last turn says what tools gave, and nobody asks anything new.
         key: name of the caller's, "" where none is needed.
+        tools: how many of its tools are passed on; all of them when 0.
         models: names of the backends that may answer, as `Constraints.models`.
     """
 
@@ -55,6 +59,7 @@ class Ask:
     conversation: bytes = b""
     looping: bool = False
     key: str = ""
+    tools: int = 0
     models: tuple[str, ...] | None = None
 
     def constraints(self, stay: str, trace: Mapping[str, str]) -> Constraints:
@@ -104,12 +109,25 @@ def _names(edge: Edge) -> Iterator[tuple[str, str]]:
 
 async def answer(edge: Edge, ask: Ask) -> Response:
     """The whole answer. Raises BackendError: no backend gave one."""
+    ask = await _trimmed(edge, ask)
     with edge.answering(ask.model) as span:
         constraints = ask.constraints(_with(edge, ask), span.headers)
         response = await edge.llm.aquery(ask.question, constraints=constraints, messages=ask.messages)
         span.done(response)
     _count(edge, ask, response)
     return response
+
+
+async def _trimmed(edge: Edge, ask: Ask) -> Ask:
+    """With the tools that its question needs, those that its conversation has called, and those that it insists on."""
+    tools = ask.extra.get("tools")
+    if not ask.tools or not isinstance(tools, list) or len(tools) <= ask.tools:
+        return ask
+    service = edge.llm.tools
+    await asyncio.to_thread(service.prepare, tools)
+    chosen = await service.select(tools, ask.question, ask.tools, used_tools(ask.extra), pause)
+    edge.metrics.tools_left_out.inc(len(tools) - len(chosen))
+    return replace(ask, extra={**ask.extra, "tools": chosen})
 
 
 def _with(edge: Edge, ask: Ask) -> str:
@@ -128,6 +146,7 @@ async def open_stream(edge: Edge, ask: Ask) -> tuple[Routed, AsyncIterator[Delta
 
     Whatever fails before the first piece is raised here: it can still have a status.
     """
+    ask = await _trimmed(edge, ask)
     span = edge.answering(ask.model, stream=True)
     try:
         constraints = ask.constraints(_with(edge, ask), span.headers)
@@ -192,6 +211,11 @@ def told(routing: Routed | Response, ignored: Collection[str] = ()) -> dict[str,
             "x-ruvllm-expected-ms": f"{choice.latency_ms:.0f}",
         }
     return {name: value for name, value in headers.items() if value}
+
+
+def tools_of(edge: Edge, key: Key) -> int:
+    """How many of a request's tools are passed on for a caller; 0 for all."""
+    return edge.settings.trim_tools if key.tools is None else int(key.tools)
 
 
 def unheeded(edge: Edge, where: Routed | Response, names: Collection[str], api: str) -> set[str]:

@@ -64,6 +64,8 @@ def _dollars(_: click.Context, __: click.Parameter, value: str | None) -> float 
 @click.option("--models", default="", metavar="A,B", help="Names of GET /v1/models that it may use; all when left out.")
 @click.option("--budget", callback=_dollars, metavar="$", help="US dollars a day (UTC); without, no limit.")
 @click.option("--rate", type=click.FloatRange(0), metavar="N", help="Requests a second; the server's when left out.")
+@click.option("--tools", type=click.IntRange(0), metavar="N", help="Pass on this many of a request's tools, those that "
+              "its question needs; 0 for all, the server's RUVLLM_TRIM_TOOLS when left out.")  # fmt: skip
 @json_option
 def add(
     name: str,
@@ -74,6 +76,7 @@ def add(
     models: str,
     budget: float | None,
     rate: float | None,
+    tools: int | None,
     as_json: bool,
 ) -> None:
     """Make a key and print it: only its hash is kept, so it cannot be shown again.
@@ -86,7 +89,7 @@ def add(
     """
     allowed = tuple(model.strip() for model in models.split(",") if model.strip())
     role = "admin" if admin else role or ""
-    key = Key(name, role=role, space=space, models=allowed, budget=budget, rate=rate)
+    key = Key(name, role=role, space=space, models=allowed, budget=budget, rate=rate, tools=tools)
     plain = add_key(file, key)
     _note(file, "keys add", key)
     _show(plain, key, as_json)
@@ -187,7 +190,7 @@ def _show(plain: str, key: Key, as_json: bool) -> None:
 def _row(key: Key) -> dict[str, Any]:
     return {
         "name": key.name, "role": key.role or "teach", "space": key.space, "models": list(key.models),
-        "budget": key.budget, "rate": key.rate,
+        "budget": key.budget, "rate": key.rate, "tools": key.tools,
     }  # fmt: skip
 
 

@@ -46,6 +46,9 @@ class Metrics:
         )
         self._tokens = Counter("ruvllm_tokens", "Tokens read and written.", ("backend", "kind"), registry=registry)
         self._cost = Counter("ruvllm_cost_dollars", "Spent on backends.", ("backend",), registry=registry)
+        self.tools_left_out = Counter(
+            "ruvllm_tools_left_out", "Tools of requests that were not passed on.", registry=registry
+        )
         self._failures = Counter("ruvllm_backend_failures", "Of backends.", ("kind",), registry=registry)
         self.in_flight = Gauge("ruvllm_requests_in_flight", "Being worked on.", registry=registry)
         self.waiting = Gauge("ruvllm_answers_waiting", "Requests in the queue before backends.", registry=registry)

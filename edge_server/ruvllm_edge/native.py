@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
+from dataclasses import asdict
 from typing import Any
 
 from msgspec import UNSET, convert, to_builtins
@@ -11,10 +12,11 @@ from msgspec.json import encode
 
 from ruvllm import Decision, InputError, StoreError, Team, __version__
 from ruvllm.memory.exchange import around
+from ruvllm.memory.found import Found
 from ruvllm.query.responses import Constraints, Response, Session, rlm_settings
 from ruvllm.query.sessions import new_id
 from ruvllm.rlm.answers import Answered, Delta, Planned, RlmAnswer, RlmEvent
-from ruvllm.state.record import Memory
+from ruvllm.state.record import Memory, heard
 from ruvllm.state.transfer import UNFIT
 from ruvllm_edge import schemas as s
 from ruvllm_edge.auth import Key
@@ -218,16 +220,17 @@ async def add_memory(edge: Edge, call: Call) -> s.Memories:
     """Remember texts: all of them or none, on disk when this returns."""
     rows: list[s.MemoryBody] = call.body.memories
     new = [Memory(row.text, row.kind, row.collection, row.metadata, row.quality) for row in rows]
-    vectors = await edge.embed([one.text for one in new])
+    vectors = await edge.embed([heard(one.text, one.metadata) for one in new])
     return s.Memories(edge.llm.memory.add_encoded(new, vectors))
 
 
 async def search_memory(edge: Edge, call: Call) -> s.MemoryHits:
     """Memories like a text."""
     b: s.MemorySearch = call.body
+    options: dict[str, Any] = {"collection": b.collection, "filter": b.filter, "hops": b.hops}
     with edge.traced("retrieval", b.collection or "", {"gen_ai.data_source.id": b.collection or "memory"}):
-        found = await edge.llm.memory.asearch(b.query, b.k, collection=b.collection, filter=b.filter, hops=b.hops)
-    return s.MemoryHits([_hit(one.memory, one.score, one.hops) for one in found])
+        found = await edge.llm.memory.asearch(b.query, b.k, **options, search=b.search)
+    return s.MemoryHits([_hit(one) for one in found])
 
 
 async def bind_memories(edge: Edge, call: Call) -> s.HyperedgeMade:
@@ -249,9 +252,10 @@ async def memory_graph(edge: Edge, call: Call) -> s.MemoryGraph:
     return convert(around(edge.llm.memory, ids, call.query.hops), s.MemoryGraph)
 
 
-def _hit(memory: Memory, score: float, hops: int) -> s.MemoryHit:
-    metadata = dict(memory.metadata)
-    return s.MemoryHit(memory.id, memory.text, score, memory.kind, memory.collection, metadata, memory.quality, hops)
+def _hit(one: Found) -> s.MemoryHit:
+    memory, why = one.memory, None if one.why is None else s.MemoryWhy(**asdict(one.why))
+    more = (memory.kind, memory.collection, dict(memory.metadata), memory.quality, one.hops, why)
+    return s.MemoryHit(memory.id, memory.text, one.score, *more)
 
 
 async def patterns(edge: Edge, call: Call) -> s.Patterns:

@@ -12,7 +12,7 @@ from ruvllm.inference.backend import Message, Usage
 from ruvllm.query.responses import Delta, PassedResponse, Response, Routed
 from ruvllm_edge import openai_types as o
 from ruvllm_edge.auth import Key
-from ruvllm_edge.chat import AUTO, Ask, allowed_models, answer, models, open_stream, told, unheeded
+from ruvllm_edge.chat import AUTO, Ask, allowed_models, answer, models, open_stream, told, tools_of, unheeded
 from ruvllm_edge.conversations import Conversations, question_of
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.operations import Call, Operation, Reply, Stream, Style
@@ -80,6 +80,7 @@ def ask_of(edge: Edge, call: Call) -> Ask:
         conversation=Conversations.name(call.key.name, user, raw["messages"]),
         headers=call.headers,
         key=call.key.name,
+        tools=tools_of(edge, call.key),
         models=allowed_models(edge, call.key),
         model=body.model if body.model == AUTO else known[body.model],
         max_tokens=body.max_completion_tokens or body.max_tokens,

@@ -14,6 +14,7 @@ GET /v1/savings
 GET /v1/usage
 POST /v1/route
 POST /v1/route/complex
+POST /v1/tools/search
 POST /query
 POST /v1/query
 POST /session

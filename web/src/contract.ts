@@ -346,7 +346,7 @@ export interface MemoryGraph {
   hyperedges: Hyperedge[];
 }
 
-/** A memory and its cosine to the query. */
+/** A memory, its score, and what that is the sum of where words were searched. */
 export interface MemoryHit {
   id: number;
   text: string;
@@ -356,6 +356,7 @@ export interface MemoryHit {
   metadata: Record<string, unknown>;
   quality: number;
   hops: number;
+  why: MemoryWhy | null;
 }
 
 /** The most similar ones, best first. */
@@ -381,6 +382,15 @@ export interface MemorySearch {
   collection?: string;
   filter?: Record<string, unknown> | null;
   hops?: number;
+  search?: "hybrid" | "vectors" | "words" | null;
+}
+
+/** What a memory's score is the sum of. */
+export interface MemoryWhy {
+  cosine: number;
+  words: number;
+  speaker: number;
+  neighbour: number;
 }
 
 /** One turn of a conversation; `role` is one of ROLES. */
@@ -631,6 +641,41 @@ export interface TierStats {
   bytes: number;
 }
 
+/** What Anthropic's API takes as the content of a tool search's `tool_result`. */
+export interface ToolReference {
+  tool_name: string;
+  type: string;
+}
+
+/** A tool that a search found, for other programs. */
+export interface ToolRow {
+  name: string;
+  description: string;
+  score: number;
+}
+
+/** A task, and the tools to search: those of the catalog where there are none. */
+export interface ToolsBody {
+  task: string;
+  /** how many to find */
+  k?: number;
+  /** definitions as OpenAI, Anthropic or MCP write them */
+  tools?: Record<string, unknown>[] | null;
+  /** names that stay among `tools` whatever the task */
+  keep?: string[];
+}
+
+/** What a search found, the best first. */
+export interface ToolsFound {
+  hits: ToolRow[];
+  /** the same for Anthropic's API. */
+  tool_references: ToolReference[];
+  /** the definitions of the request that were found or are to stay, as they came and in their order; null where the catalog was searched. */
+  tools: Record<string, unknown>[] | null;
+  /** about how many all of the request's definitions take, and how many these. */
+  tokens: [number, number] | null;
+}
+
 /** Tokens read and written; `estimated` when the backend did not say and ruvllm counted bytes. */
 export interface Usage {
   prompt_tokens: number;
@@ -671,6 +716,7 @@ export interface Calls {
   "PUT state": { body: Uint8Array; answer: null };
   "GET stats": { body: undefined; answer: Stats };
   "GET health": { body: undefined; answer: Health };
+  "POST tools/search": { body: ToolsBody; answer: ToolsFound };
   "POST federated/updates": { body: Uint8Array; answer: Accepted };
   "GET federated/model": { body: undefined; answer: Uint8Array };
   "GET federated": { body: undefined; answer: FederatedStats };
@@ -689,4 +735,5 @@ export type Call =
   | "feedback" | "feedback_decision" | "feedback_list" | "forget_memory" | "learn_patterns" | "link_memory"
   | "memories" | "memory_graph" | "memory_stats" | "patterns" | "query" | "query_deep" | "rate" | "record_outcome"
   | "reliability" | "reset_agents" | "review" | "route" | "route_complex" | "run_jobs" | "save_backends"
-  | "search_memory" | "select" | "set_backends" | "stats" | "unbind_memories" | "undo_feedback" | "upgrade";
+  | "search_memory" | "search_tools" | "select" | "set_backends" | "stats" | "unbind_memories" | "undo_feedback"
+  | "upgrade";

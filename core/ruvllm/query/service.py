@@ -352,7 +352,7 @@ class QueryService:
         turn = Turn(text, constraints, conversation, state, tuple(messages))
         turn.vector = vector = await self._memory.vector(text)
         turn.lap("embedding")
-        turn.found = self._retriever.nearest(vector, constraints.max_latency_ms)
+        turn.found = self._retriever.nearest(vector, constraints.max_latency_ms, text)
         turn.lap("retrieval")
         self._retriever.expand(turn.found)
         turn.lap("graph")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +27,12 @@ from ruvllm.routing.scorer import Scored, Scorer, TaskView
 from ruvllm.routing.updater import Learner
 from ruvllm.sizing.edits import edit_of
 from ruvllm.sizing.tiers import CONFIRM_FROM, USE_ABOVE, action_for
-from ruvllm.sizing.trained import TrainedTiers
 from ruvllm.text.lexical import content
 from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent, Decision, Feedback, Tier
+
+if TYPE_CHECKING:
+    from ruvllm.sizing.trained import TrainedTiers
 
 __all__ = ["MODES", "Router", "SharedModel", "Votes", "checked_text"]
 
