@@ -226,6 +226,12 @@ def lexicon(agents: Sequence[Agent]) -> Bm25:
     return Bm25(documents)
 
 
+@lru_cache(maxsize=2)
+def words_of(agents: tuple[Agent, ...]) -> tuple[Bm25, Requirements]:
+    """(`lexicon`, `Requirements`) of a set, once for all of its routers."""
+    return lexicon(agents), Requirements(agents)
+
+
 def telling_lines(body: str) -> str:
     """Of a Markdown text the lines that say when it applies, its headings and its lists, before others; no code."""
     lines, code = list[str](), False
