@@ -100,6 +100,8 @@ CASES: list[tuple[str, str, list[dict[str, Any]]]] = [
     (".opencode/agents/docs.md", "---\ndescription: Writes docs\nmode: subagent\nmodel: anthropic/claude-haiku\n"
      "tools:\n  write: true\n  bash: false\n---\nDocs.", [{"name": "docs", "description": "Writes docs",
      "model": "anthropic/claude-haiku", "tier": Tier.SMALL, "tools": ("write",), "body": "Docs."}]),
+    (".opencode/commands/build.md", "---\ndescription: Mends the build\nagent: helpers:build-fixer\n---\nMend.",
+     [{"name": "build", "description": "Mends the build", "kind": "command", "body": "Mend."}]),
     ("opencode.jsonc", '{// ours\n"$schema": "https://opencode.ai/config.json", "agent": {"review": {"description": '
      '"Reviews", "model": "x/large", "prompt": "Be kind.", "tools": {"write": false, "read": true},}, '
      '"old": {"disable": true}}, "command": {"ship": {"template": "Ship $1 // now.", "description": "Ships"}} /* x */}',
