@@ -217,3 +217,15 @@ def test_a_schema_that_refers_to_itself_ends() -> None:
     body = {"content": {"application/json": {"schema": {"$ref": "#/s"}}}}
     agents, _ = parse_agents(json.dumps({"openapi": "3", "paths": paths, "b": body, "s": loop}), "x.json")
     assert len(agents) == 50
+
+
+@pytest.mark.parametrize("line", ["# a" + " " * 300_000 + "b", "# " + "# " * 150_000, "# a\n" * 100_000])
+def test_sections_are_read_in_linear_time(line: str) -> None:
+    parse_agents(f"# Build\n\nRun make.\n{line}", "AGENTS.md")
+
+
+def test_a_description_of_very_many_operations_ends() -> None:
+    body = {"content": {"x": {"schema": {"properties": {f"p{i}": {"description": "d"} for i in range(30)}}}}}
+    paths = {f"/{i}": {"post": {"requestBody": {"$ref": "#/b"}}} for i in range(10_100)}
+    agents, _ = parse_agents(json.dumps({"openapi": "3", "paths": paths, "b": body}), "x.json")
+    assert len(agents) == 10_001  # whoever puts them together keeps 10,000, and says so
