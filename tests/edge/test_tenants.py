@@ -123,6 +123,7 @@ def attacks(ids: dict[str, str]) -> dict[tuple[str, str], list[tuple[str, Any]]]
     found: dict[tuple[str, str], list[tuple[str, Any]]] = {
         ("POST", "/v1/route"): [("", plain)],
         ("POST", "/v1/route/complex"): [("", plain)],
+        ("POST", "/v1/tools/search"): [("", {"task": "who lives here", "k": 100})],
         ("POST", "/query"): [("", body) for body in query],
         ("POST", "/v1/query"): [("", body) for body in query],
         ("POST", "/feedback"): [("", body) for body in told],
@@ -517,7 +518,7 @@ def test_a_line_that_is_no_key_is_refused(line: str):
 
 
 def test_a_key_is_written_as_it_is_read():
-    key = Key("k", b"\1" * 32, "use", "acme", ("gpt 4,o", "small"), 0.5, 3.0, "abc")
+    key = Key("k", b"\1" * 32, "use", "acme", ("gpt 4,o", "small"), 0.5, 3.0, 8, "abc")
     assert Key.read(key.line()) == key
 
 

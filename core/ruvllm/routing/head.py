@@ -304,8 +304,9 @@ class Prior:
         """As models/recipes/builtin.py writes it; None where there is none among them."""
         if "prior" not in arrays:
             return None
-        weights = arrays["prior"].astype(np.float32)
-        head = Head(weights, HashedTfidf.from_arrays(arrays["prior_terms"], arrays["prior_idf"], WIDTH))
+        weights = arrays["prior"].astype(np.float32) * arrays["prior_scale"].astype(np.float32)
+        terms = np.cumsum(arrays["prior_terms"], dtype=np.uint32)  # each is stored as what it is above the one before
+        head = Head(weights, HashedTfidf.from_arrays(terms, arrays["prior_idf"], WIDTH))
         confidence, scope = (arrays[f"prior_{name}"].astype(np.float32) for name in ("confidence", "scope"))
         return cls(head, np.float32(arrays["prior_zero_weight"].item()), confidence, scope)
 
