@@ -215,7 +215,7 @@ async def search_memory(edge: Edge, call: Call) -> s.MemoryHits:
     """Memories like a text."""
     b: s.MemorySearch = call.body
     options: dict[str, Any] = {"collection": b.collection, "filter": b.filter, "hops": b.hops}
-    found = await edge.llm.memory.asearch(b.query, b.k, **options, search=b.search)
+    found = await edge.llm.memory.asearch(b.query, b.k, **options, search=b.search, at=b.at, recency=b.recency)
     return s.MemoryHits([_hit(one) for one in found])
 
 

@@ -204,6 +204,8 @@ class MemorySearch(Struct):
     filter: dict[str, Any] | None = None
     hops: Annotated[int, Meta(ge=0, le=4)] = 0
     search: Literal["hybrid", "vectors", "words"] | None = None
+    at: Annotated[str, Meta(max_length=100)] | None = None
+    recency: Annotated[float, Meta(ge=0, le=1)] | None = None
 
 
 class HyperedgeBody(Struct):
@@ -274,6 +276,7 @@ class MemoryWhy(Struct):
     words: float
     speaker: float
     neighbour: float
+    time: float
 
 
 class MemoryHit(Struct):

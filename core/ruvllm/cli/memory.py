@@ -110,6 +110,8 @@ def add(
 @click.option(
     "--search", "way", type=click.Choice(CHOICES["memory.search"]), help="Meaning and words (hybrid), or one of them."
 )
+@click.option("--at", metavar="DATE", help='As of this date: "2023-05-08", "March 2023".')
+@click.option("--recency", type=click.FloatRange(0, 1), help="What being of today adds to a score.")
 @click.option("--explain", is_flag=True, help="Show what each score is the sum of.")
 @click.option("--index", type=click.Choice(CHOICES["memory.index"]), help="Search with this kind; auto by default.")
 @click.option(
@@ -130,6 +132,8 @@ def search(
     hops: int,
     recall: float | None,
     way: str | None,
+    at: str | None,
+    recency: float | None,
     explain: bool,
     index: str | None,
     min_score: float | None,
@@ -153,7 +157,7 @@ def search(
     with open_memory(ctx, state, encoder, make=False, index=index) as llm, waiting("searching"):
         check_memories(llm)
         options: dict[str, Any] = {"collection": collection, "filter": wanted, "hops": hops, "recall": recall}
-        near = llm.memory.search(well_formed(query), k, **options, search=way)
+        near = llm.memory.search(well_formed(query), k, **options, search=way, at=at, recency=recency)
         llm.memory.flush()
         least = least_score(llm) if min_score is None else min_score
         # What an edge leads to need not be alike, nor what was asked for by its field alone.

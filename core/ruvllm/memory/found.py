@@ -22,12 +22,14 @@ class Why:
         words: for the query's words in it, the rarer the more.
         speaker: for having been said by somebody whom the query names.
         neighbour: for what was said just before and after it.
+        time: for being of the days that the query names, or new; less than 0 for what holds no longer.
     """
 
     cosine: float = 0.0
     words: float = 0.0
     speaker: float = 0.0
     neighbour: float = 0.0
+    time: float = 0.0
 
     __repr__ = one_line
 

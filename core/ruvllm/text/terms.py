@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ruvllm.text.lexical import MAX_CHARS, Memo, spoken, stem_all
 
-__all__ = ["SPOKEN", "Sought", "hashed", "parse", "speaker_terms", "term_hashes", "terms"]
+__all__ = ["SPOKEN", "Sought", "parse", "speaker_terms", "term_hashes", "terms"]
 
 SPOKEN = "@"  # begins the terms of who said it
 
@@ -71,11 +71,6 @@ _HASHES = Memo(lambda term: crc32(term.encode("utf-8", "replace")), _MOST_WORDS)
 def term_hashes(found: Iterable[str]) -> NDArray[np.uint32]:
     """uint32 (n,), a hash for each term."""
     return np.fromiter(map(_HASHES.__getitem__, found), np.uint32)
-
-
-def hashed(text: str, speaker: object = None) -> NDArray[np.uint32]:
-    """The hash of each term of a text, in order, and of `speaker_terms`: uint32 (n,)."""
-    return term_hashes([*terms(text), *speaker_terms(speaker)])
 
 
 def speaker_terms(speaker: object) -> list[str]:
