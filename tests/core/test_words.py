@@ -72,6 +72,7 @@ def test_what_only_joins_words_is_no_term():
         ("note: std::vector http://a.b/c", Sought("note: std::vector http://a.b/c")),
         ('a lone " quote', Sought('a lone " quote')),
         ('""', Sought('""')),
+        ('Who read "Dune" -really?', Sought('Who read "Dune" -really?')),
         ("-alone", Sought("", (), ("alon",))),
         (" ".join(f"k{i}:v" for i in range(40)), Sought(" ".join(f"k{i}:v" for i in range(40)))),
     ],

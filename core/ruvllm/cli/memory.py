@@ -13,7 +13,7 @@ import click
 
 from ruvllm import InputError, StoreError
 from ruvllm.cli.console import number, plain, print_json, progress, show_table, waiting, warn
-from ruvllm.cli.memory_care import bind, check, consolidate, forget, graph, link, reembed, tier
+from ruvllm.cli.memory_care import bind, check, consolidate, forget, graph, link, reembed, reopen, tier, timeline
 from ruvllm.cli.options import encoder_option, json_object, json_option, least_score, open_memory, state_option
 from ruvllm.cli.ready import check_memories
 from ruvllm.memory.exchange import export_lines, import_lines
@@ -282,5 +282,5 @@ def import_(ctx: click.Context, file: Path, encoder: str | None, state: Path | N
         warn(f"they went into {named}{', …' * (len(grown) > _SHOWN)}; a search finds them with --collection")
 
 
-for _command in (check, link, bind, graph, forget, consolidate, reembed, tier):
+for _command in (check, link, bind, graph, forget, consolidate, reembed, tier, timeline, reopen):
     memory.add_command(_command)

@@ -127,7 +127,7 @@ class MemoryStore:
         self.indexes.add(ids, memories, vectors)
 
     def supersede(self, ids: Sequence[int]) -> list[Closed]:
-        """Close older memories that these say are so no longer; see `Validity`. Raises StoreError: it is not written."""
+        """Close older memories that these say are so no longer; see `Validity`. Raises StoreError."""
 
         def older(memory: Memory) -> list[Memory]:
             near = self.hybrid.words.find(memory.collection, memory.text).best(_OLDER)[0].tolist()

@@ -120,7 +120,8 @@ def parse(query: str) -> Sought:
     """Take `"exact phrase"`, `-word` and `field:value` out of a query; what looks only alike stays text.
 
     A minus needs a space before it and a word of three letters or more after it (not `git commit -m`, not -5); a
-    field needs its value right behind the colon (not `note: that`, a time, `std::vector` or a URL).
+    field needs its value right behind the colon (not `note: that`, a time, `std::vector` or a URL). What ends with a
+    question mark is a question, and quotes in it are only quotes.
     """
     fields, phrases, without = list[tuple[str, str]](), list[str](), list[str]()
 
@@ -140,7 +141,8 @@ def parse(query: str) -> Sought:
     text = _FIELD.sub(field, query)
     parts = _PHRASE.split(text)  # text and phrases in turn
     outside = "".join(f'"{part}"' if i % 2 else _WITHOUT.sub(leave_out, part) for i, part in enumerate(parts))
-    text = " ".join(_PHRASE.sub(phrase, outside).split())
+    strict = not outside.rstrip().endswith("?")
+    text = " ".join((_PHRASE.sub(phrase, outside) if strict else outside).split())
     if len(fields) + len(phrases) + len(without) > _MOST_PARTS:
         return Sought(query)
     return Sought(text, tuple(phrases), tuple(without), tuple(fields))
