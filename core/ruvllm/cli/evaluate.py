@@ -18,6 +18,7 @@ from ruvllm.cli.eval_memory import eval_memory
 from ruvllm.cli.eval_rlm import decompose, longdoc
 from ruvllm.cli.eval_robustness import robustness
 from ruvllm.cli.eval_tiers import eval_tiers
+from ruvllm.cli.eval_tools import tools
 from ruvllm.cli.evalset import Collection, IntentSet, Prompt, read_agent_set, read_intents
 from ruvllm.cli.metrics import Answer, IntentRun, score_agents, score_intents
 from ruvllm.cli.options import encoder_option, json_option, strategy_option
@@ -57,6 +58,7 @@ evaluate.add_command(eval_memory)
 
 evaluate.add_command(eval_tiers)
 evaluate.add_command(robustness)
+evaluate.add_command(tools)
 
 
 @evaluate.command()
