@@ -12,7 +12,7 @@ from msgspec.json import encode
 
 from ruvllm import Decision, InputError, StoreError, Team, __version__
 from ruvllm.memory.exchange import around
-from ruvllm.memory.found import Found
+from ruvllm.memory.found import Found, answerable
 from ruvllm.query.responses import Constraints, Response, Session, rlm_settings
 from ruvllm.query.sessions import new_id
 from ruvllm.rlm.answers import Answered, Delta, Planned, RlmAnswer, RlmEvent
@@ -218,7 +218,7 @@ async def search_memory(edge: Edge, call: Call) -> s.MemoryHits:
     b: s.MemorySearch = call.body
     options: dict[str, Any] = {"collection": b.collection, "filter": b.filter, "hops": b.hops}
     found = await edge.llm.memory.asearch(b.query, b.k, **options, search=b.search, at=b.at, recency=b.recency)
-    return s.MemoryHits([_hit(one) for one in found])
+    return s.MemoryHits([_hit(one) for one in found], round(answerable(found), 4))
 
 
 async def bind_memories(edge: Edge, call: Call) -> s.HyperedgeMade:

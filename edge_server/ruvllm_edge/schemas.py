@@ -294,9 +294,10 @@ class MemoryHit(Struct):
 
 
 class MemoryHits(Struct):
-    """The most similar ones, best first."""
+    """The best ones first, and the chance that an answer to the query is among them."""
 
     memories: list[MemoryHit]
+    answerable: float = 0.0
 
 
 class SessionBody(Struct):

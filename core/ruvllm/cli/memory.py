@@ -17,7 +17,7 @@ from ruvllm.cli.memory_care import bind, check, consolidate, forget, graph, link
 from ruvllm.cli.options import encoder_option, json_object, json_option, least_score, open_memory, state_option
 from ruvllm.cli.ready import check_memories
 from ruvllm.memory.exchange import export_lines, import_lines
-from ruvllm.memory.found import Found, Why
+from ruvllm.memory.found import Found, Why, answerable
 from ruvllm.options import CHOICES
 from ruvllm.state.record import NODE_KINDS
 from ruvllm.text.surrogates import well_formed
@@ -25,6 +25,7 @@ from ruvllm.text.surrogates import well_formed
 __all__ = ["memory"]
 
 _SHOWN = 10
+_DOUBTFUL = 0.5
 _collection = click.option(
     "--collection",
     default="default",
@@ -167,6 +168,8 @@ def search(
         warn(f"not shown: {len(near) - len(found)} of a score below {least:g}; --min-score -1 shows all")
     if not found:
         _hint(collection, counts)
+    elif way != "vectors" and query.rstrip().endswith("?") and (sure := answerable(found)) < _DOUBTFUL:
+        warn(f"none of these may be the answer: that it is in memory is {sure:.0%} likely")
     if as_json:
         print_json([_row(one) for one in found])
         return

@@ -196,23 +196,35 @@ def graph(ctx: click.Context, ids: tuple[int, ...], hops: int, state: Path | Non
 
 
 @click.command()
-@click.argument("ids", type=_id, nargs=-1, required=True)
+@click.argument("ids", type=_id, nargs=-1)
+@click.option("--expired", is_flag=True, help="Those whose `expires` among the metadata has passed.")
+@click.option("--erase", "whole", is_flag=True, help="Leave no byte of them, in the file or beside it.")
 @state_option
 @json_option
 @click.pass_context
-def forget(ctx: click.Context, ids: tuple[int, ...], state: Path | None, as_json: bool) -> None:
+def forget(
+    ctx: click.Context, ids: tuple[int, ...], expired: bool, whole: bool, state: Path | None, as_json: bool
+) -> None:
     """Remove memories for good, by their ids, with their edges.
 
+    With --erase the file is written anew, and what repeats their texts goes along: conversation turns, feedback, what
+    is set aside or learnt of them, saved indexes, copies that a repair left. Backups of your own are yours to erase.
     The exit status is 1 when one of them was not there.
 
     \b
     Examples:
       ruvllm memory forget 12
-      ruvllm memory forget 12 31 32
+      ruvllm memory forget 12 31 --erase
+      ruvllm memory forget --expired
     """
-    wanted = sorted(set(ids))
+    from ruvllm.memory.erasure import erase
+    from ruvllm.memory.erasure import expired as passed
+
+    if not ids and not expired:
+        raise click.UsageError("Say which: ids, or --expired.", ctx)
     with open_memory(ctx, state, "static") as llm:
-        gone = llm.memory.forget(wanted)
+        wanted = sorted({*ids, *(passed(llm.memory) if expired else ())})
+        gone = erase(llm.memory, wanted) if whole else llm.memory.forget(wanted)
     missing = len(wanted) - gone
     if as_json:
         print_json({"forgotten": gone, "missing": missing})

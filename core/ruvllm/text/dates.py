@@ -82,7 +82,9 @@ def first_date(value: object, today: date | None = None) -> Span | None:
         if isinstance(value, int | float):
             day = date(1970, 1, 1) + timedelta(seconds=float(value))
             return Span(day, day)
-        found = _found(str(value)[:200], today or date.today(), 0, most=1)
+        if not isinstance(value, str):
+            return None
+        found = _found(value[:200], today or date.today(), 0, most=1)
         return next((span for span, _ in found), None)
     except (ValueError, OverflowError):
         return None
