@@ -14,6 +14,7 @@ from ruvllm_edge import (
     decisions,
     embeddings,
     federated,
+    mcp,
     native,
     ollama,
     openai,
@@ -94,7 +95,7 @@ def make_app(llm: RuvLLM, settings: Settings | None = None, *, keeps: bool = Fal
     """
     settings = settings or Settings.from_env()
     server = Server(llm, settings, keeps)
-    operations = (*OPERATIONS, *document_operations(OPERATIONS))
+    operations = (*OPERATIONS, *mcp.OPERATIONS, *document_operations(OPERATIONS))
     page = Page(find_page(settings.web))
     routes = _routes(server, operations)
     router = Router(routes, redirect_slashes=False, default=page, lifespan=server.lifespan)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,21 +16,25 @@ from ruvllm.inference.backend import Usage
 from ruvllm.inference.endpoint import Price
 from ruvllm.query.responses import Response
 from ruvllm.rlm.answers import RlmAnswer
-from ruvllm.state.store import Store
-from ruvllm.state.transfer import dump
+from ruvllm.state.names import RESTORED
+from ruvllm.state.transfer import dump, empty
 from ruvllm_edge.agents import AddedAgents
 from ruvllm_edge.auth import DEFAULT_SPACE, Key, KeyRing
 from ruvllm_edge.conversations import Conversations, StoredResponses
 from ruvllm_edge.hub import Hub
 from ruvllm_edge.problems import too_many
 from ruvllm_edge.savings import Savings
+from ruvllm_edge.telemetry import Answering, TracedAnswer
 from ruvllm_edge.usage import Usage as KeyUsages
 from ruvllm_edge.usage import seconds_left
 
 if TYPE_CHECKING:
+    from ruvllm_edge.mcp import McpSpace
     from ruvllm_edge.server import Server
 
 __all__ = ["Edge"]
+
+_UNTRACED = Answering()
 
 _SLICE = 4  # texts encoded between two turns of the event loop
 _BUDGET = 30.0  # seconds that a job may take, other requests having their turn between its slices
@@ -51,6 +55,7 @@ class Edge:
         conversations: that are passed on, and to which backend.
         savings, usage: what answers cost, and how often each key called.
         responses: of the Responses API, that a later request may go on from.
+        mcp: serves the Model Context Protocol, from its first request on.
         uses: requests and jobs that work with it; it is not closed while there are any.
         closed: whether it has been.
     """
@@ -61,6 +66,7 @@ class Edge:
         self.metrics = server.metrics
         self.agents = AddedAgents(llm, keeps)
         self._renew()
+        self.mcp: McpSpace | None = None
         self.uses, self.closed = 0, False
         self._write_back = llm.config.memory.write_back
         self.update_write_back()
@@ -107,11 +113,12 @@ class Edge:
         """Count an answer that nobody waited for, and which was paid for all the same."""
         self._count(agent, backend, key, usage, self._price(backend).of(usage))
 
-    def answered_deep(self, answer: RlmAnswer, key: str) -> None:
-        """Count an answer that was put together from several."""
+    def answered_deep(self, answer: RlmAnswer, key: str) -> str:
+        """Count an answer that was put together from several; who was asked most."""
         choice, tiers = answer.choice, self.llm.queries.writers.tiers
         backend = choice.backend if choice is not None and choice.backend else tiers.at(Tier.LARGE).name
         self._count("", backend, key, answer.usage, self._price(backend).of(answer.usage))
+        return backend
 
     def _price(self, backend: str) -> Price:
         found = (getattr(one, "price", None) for one in self.llm.backends.values() if one.name == backend)
@@ -122,6 +129,20 @@ class Edge:
         self.metrics.answer(backend, usage.prompt_tokens, usage.completion_tokens, cost)
         if key:
             self.metrics.key_answer(self.name, key, usage.prompt_tokens, usage.completion_tokens, cost)
+
+    def answering(self, model: str, stream: bool = False) -> Answering:
+        """Of an answer that is asked for, what tells OpenTelemetry; nothing where that is off."""
+        telemetry = self.server.telemetry
+        if telemetry is None:
+            return _UNTRACED
+        endpoints = {one.name: getattr(one, "endpoint", None) for one in self.llm.backends.values()}
+        providers = {name: str(getattr(endpoint, "api", "ruvllm")) for name, endpoint in endpoints.items()}
+        return TracedAnswer(telemetry, model, providers, stream)
+
+    def traced(self, kind: str, name: str, about: Mapping[str, Any]) -> AbstractContextManager[Any]:
+        """Around an operation, its span where OpenTelemetry is on, as `Telemetry.operation`."""
+        telemetry = self.server.telemetry
+        return nullcontext() if telemetry is None else telemetry.operation(kind, name, about)
 
     def check_budget(self, key: Key) -> None:
         """Raises Problem: 429, the key has spent what it may today."""
@@ -148,9 +169,7 @@ class Edge:
 
     async def erase(self) -> None:
         """Go on with an empty state file in the place of this one. Raises StoreError: as `restore`."""
-        with closing(Store()) as empty:
-            data = dump(empty)
-        await self.agents.restore(data, keep=False)
+        await self.agents.restore(empty(), keep=False)
         with self.llm.store.alone() as db:
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # what was there is on no page any more
         self._renew()
@@ -162,6 +181,7 @@ class Edge:
         self.responses = StoredResponses(sessions.ttl, sessions.most, sessions.characters)
         self.hub = Hub(self.llm.store, self.llm.encoders.static.dim)
         self.savings, self.usage = Savings(self.llm.store), KeyUsages(self.llm.store)
+        self._restored = self.llm.store.load(RESTORED)
 
     async def start(self) -> None:
         """Warm up."""
@@ -179,6 +199,8 @@ class Edge:
             with self.llm.steps("savings"):
                 self.savings.save()
                 self.usage.save()
+            if self.llm.store.load(RESTORED) != self._restored:  # `ruvllm state restore` or `delete`, in its process
+                await self.restore(dump(self.llm.store))
             self.metrics.job_runs(await self.llm.arun_jobs(_BUDGET))
         except Exception as error:  # a StoreError: all waits for the next time
             self.llm.steps.failed("writing", error)
@@ -188,6 +210,8 @@ class Edge:
     async def close(self) -> None:
         """Write down what waits and let go of the state file; the default space's backends are everyone's."""
         self.closed = True
+        if self.mcp is not None:
+            await self.mcp.close()
         try:
             await self.agents.stop()
             with self.llm.steps("memory"):
