@@ -8,6 +8,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
 from typing import Any
 
 import click
@@ -26,6 +28,7 @@ from ruvllm_bench.serve.soak import bench_soak
 
 __all__ = ["bench"]
 
+_TURNS = 3  # of each version, where two are compared
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
@@ -74,35 +77,68 @@ bench.add_command(bench_soak)
 
 @bench.command()
 @click.option("--seconds", type=click.FloatRange(0.05, 60), default=1.0, show_default=True, help="Time per latency.")
+@click.option(
+    "--against",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A checkout of another version, measured in turn with this one.",
+)
 @json_option
-def route(seconds: float, as_json: bool) -> None:
+def route(seconds: float, against: Path | None, as_json: bool) -> None:
     """Time routing on one thread, and compare with what ruvllm promises.
 
-    Latencies are medians over prompts of which no two are alike, among 76 agents. With --json the last
-    line is one object.
+    Latencies are medians over prompts of which no two are alike, among 83 agents; of what a decision says only the
+    agent and its confidence are read, unless the row says otherwise. With --json the last line is one object.
 
     \b
     Examples:
       ruvllm bench route
       ruvllm bench route --seconds 5 --json
+      git worktree add /tmp/before v0.1.0 && ruvllm bench route --against /tmp/before
     """
     RuvLLM(encoder="static").close()  # what is not installed well shows here, with its fix
     with waiting("measuring"):
-        measured = _measured(seconds)
-    bars = _bars(measured)
-    rows = [(bar.label, _shown(bar.value, bar.unit), f"<= {_shown(bar.limit, bar.unit)}", bar.mark) for bar in bars]
-    title = f"{measured.agents} agents, one thread"
-    show_table(title, ("Measure", "Value", "Promise", ""), rows, right=("Value", "Promise"))
+        trees: list[Path | None] = [None] if against is None else [None, against]
+        turns = [
+            [_measured(seconds) if tree is None else _measured(seconds, tree) for tree in trees]
+            for _ in range(1 if against is None else _TURNS)
+        ]
+    mine, *others = [_medians(runs) for runs in zip(*turns, strict=True)]
+    bars = _bars(mine)
+    columns, rows = ["Measure", "Value", "Promise", ""], [_row(bar) for bar in bars]
+    if others:
+        columns += ["Before", "Ratio"]
+        for row, bar, old in zip(rows, bars, _bars(others[0]), strict=True):
+            ratio = "-" if bar.value is None or not old.value else number(bar.value / old.value)
+            row += [_shown(old.value, bar.unit), ratio]
+    show_table(f"{mine.agents} agents, one thread", columns, rows, right=("Value", "Promise", "Before", "Ratio"))
     if as_json:
-        print_json(_as_json(measured, bars))
+        print_json(_as_json(mine, bars) | ({"before": asdict(others[0])} if others else {}))
 
 
-def _measured(seconds: float) -> Measured:
-    """From a fresh process with one BLAS thread."""
+def _row(bar: _Bar) -> list[str]:
+    return [bar.label, _shown(bar.value, bar.unit), f"<= {_shown(bar.limit, bar.unit)}", bar.mark]
+
+
+def _medians(runs: Sequence[Measured]) -> Measured:
+    """Of each measure; None where it could not be measured."""
+    values = [asdict(run) for run in runs]
+    every = {key: [one[key] for one in values] for key in values[0]}
+    return Measured(**{key: None if None in found else median(found) for key, found in every.items()})  # type: ignore[arg-type]
+
+
+def _measured(seconds: float, tree: Path | None = None) -> Measured:
+    """From a fresh process with one BLAS thread, of this version or of the one in a checkout."""
     command = [sys.executable, "-m", "ruvllm_bench.route_process", str(seconds)]
-    done = subprocess.run(
-        command, env=os.environ | dict.fromkeys(_THREADS, "1"), stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
+    environment = os.environ | dict.fromkeys(_THREADS, "1")
+    if tree is not None:
+        paths = [
+            str(tree / "core"),
+            str(tree / "models"),
+            str(Path(__file__).parents[1]),
+            os.environ.get("PYTHONPATH", ""),
+        ]
+        environment["PYTHONPATH"] = os.pathsep.join(paths)
+    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise RuvllmError(f"the measuring process failed: {last}", field="bench", fix="see `ruvllm info`")
@@ -113,6 +149,7 @@ def _bars(measured: Measured) -> Sequence[_Bar]:
     many = f"{measured.many_agents:,} agents, over {measured.agents} (both without examples)"
     return (
         _Bar("static", "static, p50", measured.static_p50_us, 150, "µs"),
+        _Bar("told", "static, with tier, evidence and times", measured.told_p50_us, 200, "µs"),
         _Bar("ruvltra", "RuvLTRA, p50", measured.ruvltra_p50_us, 2_000, "µs"),
         _Bar("cached", "asked before, p50", measured.cached_p50_us, 5, "µs"),
         _Bar("many", many, measured.many_ratio, 3, "x"),
