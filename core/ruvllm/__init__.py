@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # that of `typing` would take a hook's process longer than all else that it does
 if TYPE_CHECKING:
+    from typing import Any
+
     from ruvllm.agents.readers import read_agents
     from ruvllm.config import Config
     from ruvllm.errors import (
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
         RuvllmError,
         StoreError,
     )
+    from ruvllm.integrations.agentdb import IntelligentQueryRouter, LLMRouter
     from ruvllm.query.responses import Constraints, Response, Session, Source
     from ruvllm.runtime import RuvLLM
-    from ruvllm.sizing.selector import BackendProfile, IntelligentQueryRouter, LLMOrchestrator, LLMRouter
+    from ruvllm.sizing.selector import BackendProfile, LLMOrchestrator
     from ruvllm.sizing.tiers import TaskRouter
     from ruvllm.types import Action, Agent, Candidate, Choice, Decision, Evidence, Feedback, Team, TeamMember, Tier
 
@@ -66,13 +67,16 @@ _HOMES = {  # of what is not in `types`
     "query.responses": "Constraints Response Session Source",
     "runtime": "RuvLLM",
     "sizing.tiers": "TaskRouter",
-    "sizing.selector": "BackendProfile IntelligentQueryRouter LLMOrchestrator LLMRouter",
+    "sizing.selector": "BackendProfile LLMOrchestrator",
+    "integrations.agentdb": "IntelligentQueryRouter LLMRouter",
 }
 
 
 def __getattr__(name: str) -> Any:
     """A name of `__all__`, imported when first asked for: a command that needs no numpy does not wait for it."""
     if name in __all__:
+        from importlib import import_module
+
         home = next((home for home, names in _HOMES.items() if name in names.split()), "types")
         globals()[name] = getattr(import_module(f"ruvllm.{home}"), name)
         return globals()[name]

@@ -173,7 +173,7 @@ class Services:
         held: dict[str, Any] = {"agents": len(self.routing.agents), "encoder": self.encoders.mode}
         held |= {"state": self.store.path, "set_aside": self.store.set_aside.counts()}
         held |= {"failures": dict(self.steps.failures)}
-        held |= {} if self._memory is None else {"memory_tiers": self._memory.tiers()}
+        held |= {"memory_tiers": {} if self._memory is None else self._memory.tiers()}
         held |= {"total_queries": 0} if self._queries is None else self._queries.stats()
         held |= {} if self._sizing is None else self._sizing.stats()
         return {**held, **self.routing.stats(), "jobs": self.jobs.status()}

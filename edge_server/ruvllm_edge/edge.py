@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ruvllm import RuvLLM
+from ruvllm import RuvLLM, Tier
 from ruvllm.encoders.protocol import Vectors, pause
+from ruvllm.inference.backend import Usage
 from ruvllm.inference.endpoint import Price
 from ruvllm.query.responses import Response
+from ruvllm.rlm.answers import RlmAnswer
+from ruvllm.state.store import Store
+from ruvllm.state.transfer import dump
 from ruvllm_edge.agents import AddedAgents
-from ruvllm_edge.auth import DEFAULT_SPACE, KeyRing
+from ruvllm_edge.auth import DEFAULT_SPACE, Key, KeyRing
 from ruvllm_edge.conversations import Conversations, StoredResponses
 from ruvllm_edge.hub import Hub
+from ruvllm_edge.problems import too_many
 from ruvllm_edge.savings import Savings
+from ruvllm_edge.usage import Usage as KeyUsages
+from ruvllm_edge.usage import seconds_left
 
 if TYPE_CHECKING:
     from ruvllm_edge.server import Server
@@ -41,7 +49,7 @@ class Edge:
         settings, bodies, answers, metrics: of the server.
         agents: that clients add.
         conversations: that are passed on, and to which backend.
-        savings: what answers cost.
+        savings, usage: what answers cost, and how often each key called.
         responses: of the Responses API, that a later request may go on from.
         uses: requests and jobs that work with it; it is not closed while there are any.
         closed: whether it has been.
@@ -52,11 +60,7 @@ class Edge:
         self.settings, self.bodies, self.answers = server.settings, server.bodies, server.answers
         self.metrics = server.metrics
         self.agents = AddedAgents(llm, keeps)
-        self.conversations = Conversations()
-        sessions = llm.config.sessions
-        self.responses = StoredResponses(sessions.ttl, sessions.most, sessions.characters)
-        self.hub = Hub(llm.store, llm.encoders.static.dim)
-        self.savings = Savings(llm.store)
+        self._renew()
         self.uses, self.closed = 0, False
         self._write_back = llm.config.memory.write_back
         self.update_write_back()
@@ -88,7 +92,6 @@ class Edge:
 
     def gauge(self) -> None:
         """Bring the gauges up to date."""
-        self.metrics.in_flight.set(self.server.in_flight)
         self.metrics.waiting.set(self.answers.waiting)
         self.metrics.agents.set(len(self.llm.agents))
         self.metrics.memories.set(sum(self.llm.memory.records.counts().values()))
@@ -97,9 +100,34 @@ class Edge:
 
     def answered(self, response: Response, key: str) -> None:
         """Count an answer to the key of this name."""
-        usage = response.usage
-        self.savings.add(response, key, self.largest[1])
-        self.metrics.answer(response.routing.backend, usage.prompt_tokens, usage.completion_tokens, response.cost)
+        agent, backend = response.decision.agent, response.routing.backend
+        self._count(agent, backend, key, response.usage, response.cost)
+
+    def broken_off(self, agent: str, backend: str, key: str, usage: Usage) -> None:
+        """Count an answer that nobody waited for, and which was paid for all the same."""
+        self._count(agent, backend, key, usage, self._price(backend).of(usage))
+
+    def answered_deep(self, answer: RlmAnswer, key: str) -> None:
+        """Count an answer that was put together from several."""
+        choice, tiers = answer.choice, self.llm.queries.writers.tiers
+        backend = choice.backend if choice is not None and choice.backend else tiers.at(Tier.LARGE).name
+        self._count("", backend, key, answer.usage, self._price(backend).of(answer.usage))
+
+    def _price(self, backend: str) -> Price:
+        found = (getattr(one, "price", None) for one in self.llm.backends.values() if one.name == backend)
+        return next((price for price in found if isinstance(price, Price)), Price())
+
+    def _count(self, agent: str, backend: str, key: str, usage: Usage, cost: float) -> None:
+        self.savings.add_usage(agent, key, usage, cost, self.largest[1])
+        self.metrics.answer(backend, usage.prompt_tokens, usage.completion_tokens, cost)
+        if key:
+            self.metrics.key_answer(self.name, key, usage.prompt_tokens, usage.completion_tokens, cost)
+
+    def check_budget(self, key: Key) -> None:
+        """Raises Problem: 429, the key has spent what it may today."""
+        if key.budget is not None and self.savings.spent(key.name) >= key.budget:
+            message = f"this key has spent its ${key.budget:g} of today"
+            raise too_many(message, seconds_left(), "budget", code="insufficient_quota")
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, float32 (len(texts), dim); other requests have their turn between the slices."""
@@ -116,8 +144,24 @@ class Edge:
             StoreError: it cannot be used; nothing has changed then.
         """
         await self.agents.restore(data)
+        self._renew()
+
+    async def erase(self) -> None:
+        """Go on with an empty state file in the place of this one. Raises StoreError: as `restore`."""
+        with closing(Store()) as empty:
+            data = dump(empty)
+        await self.agents.restore(data, keep=False)
+        with self.llm.store.alone() as db:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # what was there is on no page any more
+        self._renew()
+
+    def _renew(self) -> None:
+        """What is read from the state file, once more, and nothing of what was only in memory."""
+        sessions = self.llm.config.sessions
+        self.conversations = Conversations()
+        self.responses = StoredResponses(sessions.ttl, sessions.most, sessions.characters)
         self.hub = Hub(self.llm.store, self.llm.encoders.static.dim)
-        self.savings = Savings(self.llm.store)
+        self.savings, self.usage = Savings(self.llm.store), KeyUsages(self.llm.store)
 
     async def start(self) -> None:
         """Warm up."""
@@ -134,6 +178,7 @@ class Edge:
                 self.llm.memory.flush()
             with self.llm.steps("savings"):
                 self.savings.save()
+                self.usage.save()
             self.metrics.job_runs(await self.llm.arun_jobs(_BUDGET))
         except Exception as error:  # a StoreError: all waits for the next time
             self.llm.steps.failed("writing", error)
@@ -149,6 +194,7 @@ class Edge:
                 self.llm.memory.flush()
             with self.llm.steps("savings"):
                 self.savings.save(now=True)
+                self.usage.save(now=True)
         finally:
             if self.name == DEFAULT_SPACE:
                 await self.llm.aclose()

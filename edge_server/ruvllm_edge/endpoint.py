@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from ruvllm.text.depth import deeper
 from ruvllm.text.surrogates import well_formed_json
-from ruvllm_edge.auth import Key
+from ruvllm_edge.auth import NOBODY, Key
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.limits import DisconnectedError
 from ruvllm_edge.logs import event
@@ -41,23 +41,29 @@ class Endpoint:
     def __init__(self, server: Server, operation: Operation) -> None:
         self.server, self.operation, self._role = server, operation, role_of(operation.method, operation.plain_path)
         self._path, self._decode = operation.plain_path, None
+        self._action = f"{operation.method} {self._path}"
         if operation.body not in (None, bytes):
             self._decode = msgspec.json.Decoder(Any if operation.passing else operation.body).decode
         self._most = operation.most or getattr(server.settings, operation.limit) or server.settings.max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        operation, request_id, edge = self.operation, scope["ruvllm.id"], None
+        operation, request_id, server = self.operation, scope["ruvllm.id"], self.server
+        key, edge = NOBODY, None
         scope["ruvllm.path"] = self._path
         try:
             key = self._let_in(scope)
-            spaces = self.server.spaces
-            edge = spaces.get(key.space) or await spaces.open(key.space)
+            if not operation.public:
+                server.check_rate(key)
+                key.need(self._role)
+            edge = server.spaces.get(key.space) or await server.spaces.open(key.space)
             edge.uses += 1
+            if operation.waits:
+                edge.check_budget(key)
             call = await self._call(scope, receive, request_id, key)
             if not operation.waits:
                 await send_reply(send, await operation.handler(edge, call), operation.status)
                 return
-            async with self.server.answers.turn():
+            async with server.answers.turn():
                 await while_there(self._answer(edge, call, send), receive)
         except DisconnectedError:
             scope["ruvllm.status"] = 499
@@ -74,14 +80,12 @@ class Endpoint:
         finally:
             if edge is not None:
                 edge.uses -= 1
+            if server.keys.needed and not operation.public:
+                server.note(key, edge, self._action, scope["ruvllm.status"], request_id)
 
     def _let_in(self, scope: Scope) -> Key:
-        """Who calls. Raises Problem: 401, 403 or 429."""
-        if self.operation.public:
-            key = self.server.anyone
-        else:
-            key = self.server.caller(_presented(scope))
-            key.need(self._role)
+        """Who calls. Raises Problem: 401."""
+        key = self.server.anyone if self.operation.public else self.server.caller(_presented(scope))
         CALLER.set(Caller(scope["ruvllm.id"], key.admin))
         return key
 

@@ -157,7 +157,8 @@ def unreadable(error: msgspec.DecodeError) -> Problem:
     return Problem(422, f"{field or 'body'}: {message}", field=field or "body", fix=fix)
 
 
-def too_many(message: str, seconds: float, field: str = "", status: int = 429) -> Problem:
+def too_many(message: str, seconds: float, field: str = "", status: int = 429, code: str = "") -> Problem:
     """Come again later."""
     wait = max(1, ceil(seconds))
-    return Problem(status, message, field=field, fix=f"try again in {wait} s", headers={"retry-after": str(wait)})
+    headers = {"retry-after": str(wait)}
+    return Problem(status, message, field=field, fix=f"try again in {wait} s", headers=headers, code=code)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -34,6 +34,7 @@ __all__ = [
     "MemoryHits",
     "MemoryNode",
     "MemorySearch",
+    "MemoryWhy",
     "Patterns",
     "PatternsQuery",
     "ProblemRow",
@@ -202,6 +203,7 @@ class MemorySearch(Struct):
     collection: Name = "default"
     filter: dict[str, Any] | None = None
     hops: Annotated[int, Meta(ge=0, le=4)] = 0
+    search: Literal["hybrid", "vectors", "words"] | None = None
 
 
 class HyperedgeBody(Struct):
@@ -265,8 +267,17 @@ class MemoryGraph(Struct):
     hyperedges: list[Hyperedge]
 
 
+class MemoryWhy(Struct):
+    """What a memory's score is the sum of."""
+
+    cosine: float
+    words: float
+    speaker: float
+    neighbour: float
+
+
 class MemoryHit(Struct):
-    """A memory and its cosine to the query."""
+    """A memory, its score, and what that is the sum of where words were searched."""
 
     id: int
     text: str
@@ -276,6 +287,7 @@ class MemoryHit(Struct):
     metadata: dict[str, Any]
     quality: float
     hops: int = 0
+    why: MemoryWhy | None = None
 
 
 class MemoryHits(Struct):

@@ -118,7 +118,7 @@ def test_a_projects_agent_cannot_take_what_is_anothers(home: Path) -> None:
         "sailor": ("hoist the main sail", "mend the torn jib"),
         "diver": ("dive to the wreck",),
     }
-    assert {problem.skipped for problem in llm.problems} == {True, False}
+    assert {problem.skipped for problem in llm.services.problems} == {True, False}
     assert llm.route("hoist the main sail").agent == "sailor"
 
 

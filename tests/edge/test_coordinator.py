@@ -128,7 +128,7 @@ def test_a_server_that_is_its_own_client_routes_with_what_was_pushed_to_it(tmp_p
         cli(tmp_path / "laptop.db", "learn", "push", team.url)
         assert right_over_http(team, "ada ben") <= 1
         federated = replace(team.llm.config.federated, url=team.url)
-        team.llm.config = replace(team.llm.config, federated=federated)
+        team.llm.services.reconfigure(replace(team.llm.config, federated=federated))
         until(lambda: any(row["name"] == "federated" and row["last"] for row in team.get("/v1/stats").json()["jobs"]))
         assert right_over_http(team, "ada ben") == 4
 

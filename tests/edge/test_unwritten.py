@@ -141,7 +141,7 @@ def refuse(llm: RuvLLM, begins: str) -> None:
 def test_what_cannot_be_written_is_counted_and_all_else_is_there_after_the_end(
     served: Callable[[], Any], monkeypatch: pytest.MonkeyPatch, logged: list[str]
 ):
-    monkeypatch.setattr("ruvllm_edge.edge._TICK", 0.01)
+    monkeypatch.setattr("ruvllm_edge.server._TICK", 0.01)
     with served() as edge:
         refuse(edge.llm, "INSERT INTO own_agents")
         put = edge.client.put("/v1/agents", content=b'{"agents":[%s]}' % POISONED, headers=JSON).json()
@@ -172,7 +172,7 @@ def test_what_cannot_be_written_is_counted_and_all_else_is_there_after_the_end(
 def test_learning_that_fails_each_second_is_logged_once_and_the_end_writes_what_waits(
     served: Callable[[], Any], error: Exception, monkeypatch: pytest.MonkeyPatch, logged: list[str]
 ):
-    monkeypatch.setattr("ruvllm_edge.edge._TICK", 0.01)
+    monkeypatch.setattr("ruvllm_edge.server._TICK", 0.01)
     with served() as edge:
         session = edge.post("/v1/sessions", {}).json()["session_id"]
         answer = edge.post("/query", {"query": TASK, "session_id": session}).json()

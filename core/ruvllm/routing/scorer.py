@@ -78,6 +78,10 @@ class Scorer:
     def __init__(self, vectors: AgentVectors, taught: Taught, stage: Stage, adapter: Adapter) -> None:
         self.vectors, self.taught, self.stage, self.adapter = vectors, taught, stage, adapter
 
+    def copy(self) -> Scorer:
+        """One that learns by itself, from where this one is; all that does not change is the same."""
+        return Scorer(self.vectors, replace(self.taught, head=self.taught.head.copy()), self.stage, self.adapter)
+
     @classmethod
     async def build(
         cls,

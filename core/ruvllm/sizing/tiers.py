@@ -126,11 +126,13 @@ class Limits:
         cost: US dollars, at most.
         latency: milliseconds, at most.
         quality: expected, at least; only outcomes say what to expect of a backend, so that tiers have none.
+        models: names of the backends that may answer; all of them when None.
     """
 
     cost: float | None = None
     latency: float | None = None
     quality: float | None = None
+    models: tuple[str, ...] | None = None
 
 
 @dataclass(slots=True)
@@ -207,6 +209,10 @@ def choose(
     Raises:
         InputError: the request names nothing there is, or every backend costs more than the limit.
     """
+    if limits is not None and limits.models is not None:
+        profiles = [one for one in profiles if one.backend in limits.models]
+        if not profiles:
+            raise InputError("no model is allowed here", field="models", fix="allow one that is configured")
     if features.request:
         found = _named(features.request, profiles)
         return _choice(found, "request", f"{features.request} was asked for", ())

@@ -34,6 +34,7 @@ __all__ = [
     "SONA",
     "TIERS",
     "UNSCOPED",
+    "USAGE",
     "BlobStore",
     "PrefixedStore",
     "SpaceScopedStore",
@@ -54,9 +55,11 @@ REQUESTS = "requests"  # the latest answered ones, to be rated by a later proces
 REVIEWED = "reviewed"  # id of the last feedback that a review of the router has seen
 SAVINGS = "savings"  # of the server: what answers cost by day, agent and key
 TIERS = "tiers"  # sizing.trained.TrainedTiers, which names its own encoder
+USAGE = "usage"  # of the server: requests by day and key
 UNSCOPED = frozenset(
-    {DECISIONS, FEDERATED, FEDERATED_SENT, JOBS, PROFILES, PULLED, RELIABILITY, REQUESTS, REVIEWED, SAVINGS, TIERS}
-)
+    {DECISIONS, FEDERATED, FEDERATED_SENT, JOBS, PROFILES, PULLED, RELIABILITY, REQUESTS, REVIEWED, SAVINGS, TIERS,
+     USAGE}
+)  # fmt: skip
 
 # Of one vector space each.
 ADAPTERS = "adaptive"  # learning.adaptive, and its domains below it as adaptive/<domain>

@@ -93,20 +93,20 @@ class Bm25:
     """Okapi BM25 over a small set of documents (Robertson & Zaragoza 2009), postings by term.
 
     Args:
-        documents: one mapping of stem to (weighted) count per document.
+        documents: one mapping of stem to (weighted) count per document; one below 0 speaks against it.
         k1: saturation of repeated terms.
         b: strength of the length normalisation.
     """
 
     def __init__(self, documents: Sequence[Mapping[str, float]], k1: float = 1.2, b: float = 0.5) -> None:
         self.size = len(documents)
-        lengths = np.array([sum(document.values()) for document in documents], np.float64)
+        lengths = np.array([sum(max(count, 0.0) for count in document.values()) for document in documents], np.float64)
         norm = k1 * (1 - b + b * lengths / max(lengths.mean() if self.size else 1.0, 1.0))
         rows: dict[str, list[tuple[int, float]]] = {}
         self._shares: list[dict[str, float]] = [{} for _ in documents]
         for i, document in enumerate(documents):
             for term, count in document.items():
-                rows.setdefault(term, []).append((i, count * (k1 + 1) / (count + norm[i])))
+                rows.setdefault(term, []).append((i, count * (k1 + 1) / (abs(count) + norm[i])))
         self._postings: dict[str, tuple[list[tuple[int, float]], float]] = {}
         for term, row in rows.items():
             idf = math.log(1 + (self.size - len(row) + 0.5) / (len(row) + 0.5))
@@ -132,9 +132,10 @@ class Bm25:
         return row
 
     def matches(self, terms: Iterable[str], document: int) -> list[tuple[str, float]]:
-        """Which of `terms` the document holds, with their share of its score, strongest first."""
+        """Which of `terms` speak for the document, with their share of its score, strongest first."""
         shares = self._shares[document]
-        return sorted(((term, shares[term]) for term in terms if term in shares), key=lambda match: -match[1])
+        found = ((term, shares[term]) for term in terms if shares.get(term, 0) > 0)
+        return sorted(found, key=lambda match: -match[1])
 
 
 _HASHES = Memo(lambda stem: crc32(stem.encode()), _MOST_WORDS)
