@@ -219,9 +219,9 @@ def _sized(llm: RuvLLM, decision: Decision, text: str, settings: HookSettings) -
     """The decision with a model as outcomes of the client's models say, where there are any."""
     if not settings.models or llm.store.path is None:
         return decision
-    from ruvllm.cli.outcomes import models_of
+    from ruvllm.cli.outcomes import ClientModels
 
-    return replace(decision, choice=models_of(llm, settings.models).choice(llm, decision, text))
+    return replace(decision, choice=ClientModels(llm, settings.models).choice(decision, text))
 
 
 def _read(teach: bool) -> dict[str, Any]:
@@ -275,10 +275,10 @@ def _outcome(
     ask: Ask, entry: dict[str, Any], session: Session, settings: HookSettings, state: Path, client: str
 ) -> None:
     """Log what came of it, and learn from that where the user wants it to be learnt from."""
-    from ruvllm.cli.outcomes import cost_of, learn_from
+    from ruvllm.cli.outcomes import ClientModels, cost_of
     from ruvllm.cli.prices import load_prices
 
-    success, weight, signal = ask.outcome()
+    success, _, signal = ask.outcome()
     prices = load_prices(None)
     told = {"agent": name_of(ask.agent), "model": name_of(ask.model), "success": success, "signal": signal}
     spent = {"cost": round(cost_of(ask, prices), 6), "tokens": list(ask.tokens), "seconds": round(ask.seconds, 1)}
@@ -287,7 +287,9 @@ def _outcome(
     if settings.learn and success is not None and agents:
         with _open(agents, "static", state) as llm:
             foreign = session.scopes.get(ask.agent) == "project" and not settings.trust
-            learn_from(llm, ask, settings.models, prices, routes=bool(ask.agent) and not foreign and weight > 0)
+            learner = ClientModels(llm, settings.models)
+            learner.learn(ask, prices, routes=bool(ask.agent) and not foreign)
+            learner.save()
 
 
 def _context(decision: Decision) -> str:

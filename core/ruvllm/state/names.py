@@ -53,9 +53,13 @@ RELIABILITY = "reliability"  # the page's confidences and what came of them
 REQUESTS = "requests"  # the latest answered ones, to be rated by a later process: query.requests
 REVIEWED = "reviewed"  # id of the last feedback that a review of the router has seen
 SAVINGS = "savings"  # of the server: what answers cost by day, agent and key
+TRANSCRIPTS = "transcripts"  # digests of the asks of coding agents' sessions that were learnt from: cli.report
 TIERS = "tiers"  # sizing.trained.TrainedTiers, which names its own encoder
 UNSCOPED = frozenset(
-    {DECISIONS, FEDERATED, FEDERATED_SENT, JOBS, PROFILES, PULLED, RELIABILITY, REQUESTS, REVIEWED, SAVINGS, TIERS}
+    {
+        *(DECISIONS, FEDERATED, FEDERATED_SENT, JOBS, PROFILES, PULLED, RELIABILITY, REQUESTS, REVIEWED, SAVINGS),
+        *(TIERS, TRANSCRIPTS),
+    }
 )
 
 # Of one vector space each.

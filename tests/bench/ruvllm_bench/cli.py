@@ -23,6 +23,7 @@ from ruvllm_bench.route_process import Measured
 from ruvllm_bench.select import select
 from ruvllm_bench.serve.command import bench_serve
 from ruvllm_bench.serve.soak import bench_soak
+from ruvllm_bench.sessions import report
 
 __all__ = ["bench"]
 
@@ -70,6 +71,7 @@ bench.add_command(memory)
 bench.add_command(select)
 bench.add_command(bench_serve)
 bench.add_command(bench_soak)
+bench.add_command(report)
 
 
 @bench.command()
