@@ -110,7 +110,7 @@ def hook(
                    {"type": "command", "command": "ruvllm hook --mode act"}]}]}}
     """
     event = _read(teach)
-    client = client or ("codex" if "turn_id" in event else "claude")
+    client = client or ("codex" if "rollout-" in str(event.get("transcript_path")) or "turn_id" in event else "claude")
     session = Session(event.get("cwd"), client)
     path = state_of(ctx, state)
     if teach:

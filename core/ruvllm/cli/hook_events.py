@@ -50,7 +50,7 @@ def name_of(text: str) -> str:
 def task_of(event: dict[str, Any], client: str) -> tuple[str, str, str] | None:
     """(task, agent, model) that a tool call delegates, "" for what it does not name; None where it is another call."""
     given, tool = event.get("tool_input"), str(event.get("tool_name") or _TOOLS[client][0])
-    if tool.rpartition(".")[2] not in _TOOLS[client] or not isinstance(given, dict):
+    if not tool.endswith(_TOOLS[client]) or not isinstance(given, dict):  # Codex puts a namespace before it
         return None
     task = given.get(_PROMPT.get(client, "prompt"))
     if not isinstance(task, str) or not task.strip():

@@ -252,7 +252,8 @@ def _table(title: str, what: str, rows: dict[str, Row]) -> None:
         for name, row in listed
     ]  # fmt: skip
     names = (what, "Asks", "Cost", "Tokens", "Good", "Bad", "Mostly routed to")
-    show_table(title, names, cells, right=names[1:6])
+    last = None if any(row.routed for row in rows.values()) else -1  # of models there is nothing to route
+    show_table(title, names[:last], [cell[:last] for cell in cells], right=names[1:6])
 
 
 def _dollars(one: Estimate) -> str:

@@ -22,7 +22,7 @@ padding:0 1rem}
 h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}p.soft,td.soft{color:var(--soft)}
 table{border-collapse:collapse;width:100%;font-size:.9rem}
 th,td{text-align:left;padding:.25rem .5rem;border-bottom:1px solid var(--line)}
-td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}td{overflow-wrap:anywhere}
+td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}td{overflow-wrap:anywhere}
 svg{max-width:100%;height:auto}svg text{font:12px system-ui,sans-serif;fill:var(--ink)}
 .blue{fill:var(--blue)}.rust{fill:var(--rust)}.whisker{stroke:var(--ink);stroke-width:1.5}
 .big{display:flex;flex-wrap:wrap;gap:1rem}
@@ -139,7 +139,9 @@ def _table(what: str, rows: Mapping[str, Row]) -> str:
          f"{row.good:,} / {row.bad:,}", ", ".join(name for name, _ in row.routed.most_common(3)))
         for name, row in listed
     ]  # fmt: skip
-    return _rows((what, "Asks", "Cost", "Tokens", "Good / bad", "Routed to"), cells)
+    names = (what, "Asks", "Cost", "Tokens", "Good / bad", "Routed to")
+    last = None if any(row.routed for row in rows.values()) else -1  # of models there is nothing to route
+    return _rows(names[:last], [cell[:last] for cell in cells])
 
 
 def _rows(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
