@@ -64,7 +64,7 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         from importlib import import_module
 
-        homes = ("errors", "types", "config", "agents.readers", "query.responses", "runtime")
+        homes = ("errors", "types", "config", "agents.readers", "runtime", "query.responses")
         for home in (*homes, "sizing.tiers", "sizing.selector"):
             module = import_module(f"ruvllm.{home}")
             if name in module.__all__:

@@ -15,6 +15,7 @@ import click
 from ruvllm import RuvLLM, RuvllmError
 from ruvllm.cli.console import number, print_json, show_table, waiting
 from ruvllm.cli.options import json_option
+from ruvllm_bench.hook import hook
 from ruvllm_bench.learn.command import learn
 from ruvllm_bench.loop.command import loop
 from ruvllm_bench.memory.command import memory
@@ -64,6 +65,7 @@ def bench() -> None:
     """
 
 
+bench.add_command(hook)
 bench.add_command(learn)
 bench.add_command(loop)
 bench.add_command(query)
