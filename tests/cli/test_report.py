@@ -16,7 +16,7 @@ from ruvllm import RuvLLM
 from ruvllm.cli.main import main
 from ruvllm.cli.transcript_readers import read_asks
 from ruvllm.cli.transcripts import Ask, redacted
-from ruvllm_bench.sessions import write_sessions
+from ruvllm_bench.transcripts import write_sessions
 
 PRUNE = "prune the apple trees and the hedge in the garden"
 AGENTS = {"gardener": "Plants flowers, prunes hedges and trees.", "baker": "Bakes bread and cakes."}

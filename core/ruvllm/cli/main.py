@@ -36,6 +36,7 @@ _COMMANDS = {
     "query": "ruvllm.cli.query:query",
     "report": "ruvllm.cli.report:report",
     "route": "ruvllm.cli.route:route",
+    "skills": "ruvllm.cli.skills:skills",
     "state": "ruvllm.cli.state:state",
     "tiers": "ruvllm.cli.tiers:tiers",
     "uninstall": "ruvllm.cli.install:uninstall",

@@ -57,6 +57,6 @@ class OpenGroup(click.Group):
         return sorted({*super().list_commands(ctx), *self._lazy, *self._points()})
 
     def _points(self) -> dict[str, EntryPoint]:
-        from importlib.metadata import entry_points  # a hook needs none of them, and would wait longest for this
+        from importlib.metadata import entry_points  # no own command waits for it
 
         return {point.name: point for point in entry_points(group=_GROUP)}
