@@ -21,6 +21,7 @@ from ruvllm.cli.options import encoder_option, json_option
 from ruvllm.inference.endpoint import Endpoint, Price
 from ruvllm_bench.compare import compare as compared
 from ruvllm_bench.compare import read_sets
+from ruvllm_bench.hook import hook
 from ruvllm_bench.learn.command import learn
 from ruvllm_bench.loop.command import loop
 from ruvllm_bench.memory.command import memory
@@ -30,6 +31,7 @@ from ruvllm_bench.select import select
 from ruvllm_bench.serve.command import bench_serve
 from ruvllm_bench.serve.sessions import bench_sessions
 from ruvllm_bench.serve.soak import bench_soak
+from ruvllm_bench.transcripts import report
 
 __all__ = ["bench"]
 
@@ -72,6 +74,7 @@ def bench() -> None:
     """
 
 
+bench.add_command(hook)
 bench.add_command(learn)
 bench.add_command(loop)
 bench.add_command(query)
@@ -79,6 +82,7 @@ bench.add_command(memory)
 bench.add_command(select)
 bench.add_command(bench_serve)
 bench.add_command(bench_soak)
+bench.add_command(report)
 bench.add_command(bench_sessions)
 
 
