@@ -16,7 +16,7 @@ __all__ = ["erase", "expired"]
 
 _COPIES = (".broken-*", ".repairing", ".part")
 _PIECE = 1 << 20  # bytes of a file that are looked at together
-_SHORTEST = 4  # bytes of a text that is looked for elsewhere: shorter ones stand everywhere
+_SHORTEST = 12  # bytes of a text that is looked for within others; a shorter one stands in what has nothing to do with it
 # Columns that may repeat what a memory says, and are nobody's own without it.
 _REPEATING = (("turns", ("question", "answer")), ("feedback", ("text",)))
 
@@ -54,9 +54,10 @@ def erase(memory: MemoryStore, ids: Iterable[int]) -> int:
     store.flush()
     with store.write() as db, store.erasing():
         gone = memory.forget([*chosen, *alike]) - len(set(alike) - set(chosen))
-        for text in (text for text in texts if len(text.encode()) >= _SHORTEST):
+        for text in texts:
+            test = "instr({}, ?)" if len(text.encode()) >= _SHORTEST else "{} = ?"
             for table, columns in _REPEATING:
-                where = " OR ".join(f"instr({column}, ?)" for column in columns)
+                where = " OR ".join(map(test.format, columns))
                 db.execute(f"DELETE FROM {table} WHERE {where}", (text,) * len(columns))
             for form in _forms(text):
                 db.execute("DELETE FROM learnt WHERE instr(data, ?)", (form,))
