@@ -14,6 +14,7 @@ import click
 from ruvllm import InputError, StoreError
 from ruvllm.cli.console import number, plain, print_json, progress, show_table, waiting, warn
 from ruvllm.cli.memory_care import bind, check, consolidate, forget, graph, link, reembed, reopen, tier, timeline
+from ruvllm.cli.memory_import import FORMATS, format_of, keep, read_talks
 from ruvllm.cli.options import encoder_option, json_object, json_option, least_score, open_memory, state_option
 from ruvllm.cli.ready import check_memories
 from ruvllm.memory.exchange import export_lines, import_lines
@@ -64,6 +65,7 @@ def _lines(data: bytes, source: str) -> list[str]:
 @_collection
 @click.option("--kind", type=click.Choice(NODE_KINDS), default="Document", show_default=True)
 @click.option("--metadata", metavar="JSON", help="An object kept beside the text, to filter by.")
+@click.option("--once", is_flag=True, help="Count what is said there already, rather than keep it twice.")
 @encoder_option
 @state_option
 @json_option
@@ -74,6 +76,7 @@ def add(
     collection: str,
     kind: str,
     metadata: str | None,
+    once: bool,
     encoder: str | None,
     state: Path | None,
     as_json: bool,
@@ -93,7 +96,8 @@ def add(
         raise InputError("there is no text", field="texts", fix="give what to remember")
     about = json_object(metadata, "metadata")
     with open_memory(ctx, state, encoder) as llm:
-        ids = llm.memory.add(kept, collection=collection, kind=kind, metadata=about)
+        add = llm.memory.remember if once else llm.memory.add
+        ids = add(kept, collection=collection, kind=kind, metadata=about)
     if as_json:
         print_json({"ids": ids})
     else:
@@ -264,16 +268,48 @@ def _write(out: Path, lines: Any) -> int:
 
 @memory.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--from", "kind", type=click.Choice(FORMATS), help="What FILE is; by its name and first line when left out."
+)
+@_collection
 @encoder_option
 @state_option
 @json_option
 @click.pass_context
-def import_(ctx: click.Context, file: Path, encoder: str | None, state: Path | None, as_json: bool) -> None:
-    """Add memories and edges from JSON lines; each text is encoded anew."""
-    lines = _lines(file.read_bytes(), str(file))
-    with open_memory(ctx, state, encoder) as llm, progress("importing", len(lines)) as advance:
+def import_(
+    ctx: click.Context,
+    file: Path,
+    kind: str | None,
+    collection: str,
+    encoder: str | None,
+    state: Path | None,
+    as_json: bool,
+) -> None:
+    """Add memories and edges from JSON lines of an export, or from what another program wrote.
+
+    Transcripts of Claude Code (.jsonl), ChatGPT's conversations.json, Markdown and mbox go into --collection: a turn,
+    section or mail each, with speaker, session and date, each following the one before; secrets in them are left out.
+
+    \b
+    Examples:
+      ruvllm memory import memories.jsonl
+      ruvllm memory import conversations.json --collection chats
+      ruvllm memory import notes.md --from markdown
+    """
+    kind = kind or format_of(file)
+    memories = edges = 0
+    with open_memory(ctx, state, encoder) as llm:
         before = llm.memory.records.counts()
-        memories, edges = import_lines(llm.memory, lines, advance)
+        if kind == "ruvllm":
+            lines = _lines(file.read_bytes(), str(file))
+            with progress("importing", len(lines)) as advance:
+                memories, edges = import_lines(llm.memory, lines, advance)
+        else:
+            talks = list(read_talks(file, kind, collection))
+            with progress("importing", len(talks)) as advance:
+                for talk in talks:
+                    memories, edges = memories + keep(llm.memory, talk), edges + len(talk) - 1
+                    advance()
         counts = llm.memory.records.counts()
     if as_json:
         print_json({"memories": memories, "edges": edges})

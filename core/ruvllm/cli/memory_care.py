@@ -247,12 +247,13 @@ def timeline(ctx: click.Context, id: int, state: Path | None, as_json: bool) -> 
     """
     with open_memory(ctx, state, "static", make=False) as llm:
         ids = llm.memory.validity.history(id)
-        closed = llm.memory.validity.closed(ids)
+        closed, said = llm.memory.validity.closed(ids), llm.memory.validity.counts(ids)
         found = llm.memory.records.get(ids)
     if not found:
         raise InputError(f"there is no memory {id}", field="id", fix="`ruvllm memory search` shows ids")
     if as_json:
-        print_json([asdict(one) | {"closed": asdict(closed[one.id]) if one.id in closed else None} for one in found])
+        ends = {one.id: asdict(closed[one.id]) if one.id in closed else None for one in found}
+        print_json([asdict(one) | {"closed": ends[one.id], "said": said[one.id]} for one in found])
         return
     rows = []
     for one in found:

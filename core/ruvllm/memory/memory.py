@@ -112,6 +112,22 @@ class MemoryStore:
 
     add = synchronous(aadd)
 
+    async def aremember(
+        self, memories: Given | Iterable[Given], metadata: Mapping[str, Any] | None = None, **about: Any
+    ) -> list[int]:
+        """`add` what is not there yet; what an agent's memories say already is counted, and its id returned.
+
+        The same is what has the same words, or states the same of the same thing (see `text.statements`).
+        """
+        ids = list[int]()
+        for new in memories_of(memories, about if metadata is None else {**about, "metadata": metadata}):
+            near = self.hybrid.words.find(new.collection, row_of(new)[2]).best(_OLDER)[0].tolist()
+            there = self.validity.said_before(new, self.get(near))
+            ids += await self.aadd(new) if there is None else [there]
+        return ids
+
+    remember = synchronous(aremember)
+
     def add_encoded(self, memories: Sequence[Memory], vectors: NDArray[np.float32]) -> list[int]:
         """Remember what is encoded already, float32 (n, dim)."""
         vectors = directed(vectors, (len(memories), self.encoder.dim))

@@ -14,6 +14,7 @@ from ruvllm.state.record import AGENT, OBSERVED, SPEAKER, VALID_FROM, Memory
 from ruvllm.state.store import Store
 from ruvllm.text.dates import Span, dates_in, first_date, speaks_of_the_past
 from ruvllm.text.statements import Statement, replaces, sentences, statement_of
+from ruvllm.text.terms import terms
 
 __all__ = ["Closed", "Moment", "Validity", "moment_of"]
 
@@ -94,6 +95,19 @@ def _stated(memory: Memory) -> list[Statement]:
     return [one for one in (statement_of(part, named) for part in sentences(memory.text)) if one is not None]
 
 
+def _same(one: Memory, other: Memory) -> bool:
+    """Whether two memories have the same terms, or state the same alone."""
+    if terms(one.text) == terms(other.text) and one.metadata.get(SPEAKER) == other.metadata.get(SPEAKER):
+        return True
+    said, again = _stated(one), _stated(other)
+    if len(said) != 1 or len(again) != 1 or said[0].subject != again[0].subject or said[0].negated != again[0].negated:
+        return False
+    shared = [
+        name for name in said[0].attributes & again[0].attributes if name[0] not in "~" and name not in ("is", "any")
+    ]
+    return bool(shared) and said[0].value == again[0].value
+
+
 def _fits(old: Memory, new: Memory) -> bool:
     """Whether one can be superseded by the other: one statement, said before it, by the same agent."""
     same = old.metadata.get(AGENT) == new.metadata.get(AGENT)
@@ -165,6 +179,24 @@ class Validity:
         with self._store.write() as db:
             sql = "DELETE FROM closed WHERE id IN (SELECT value FROM json_each(?))"
             return db.execute(sql, (json.dumps(list(ids)),)).rowcount
+
+    def said_before(self, new: Memory, older: Iterable[Memory]) -> int | None:
+        """Which of some memories says the same for the same agent, counted once more; None where none does."""
+        for one in older:
+            if one.metadata.get(AGENT) == new.metadata.get(AGENT) and _same(one, new) and not self.closed([one.id]):
+                sql = (
+                    "INSERT INTO seen VALUES (?1, 2, ?2) ON CONFLICT (id) DO UPDATE SET count = count + 1, latest = ?2"
+                )
+                with self._store.write() as db:
+                    db.execute(sql, (one.id, time()))
+                return one.id
+        return None
+
+    def counts(self, ids: Iterable[int]) -> dict[int, int]:
+        """How often each of these memories was said; 1 for those that nothing repeated."""
+        chosen = list(ids)
+        sql = "SELECT id, count FROM seen WHERE id IN (SELECT value FROM json_each(?))"
+        return dict.fromkeys(chosen, 1) | dict(self._store.read(sql, (json.dumps(chosen),)))
 
     def history(self, id: int, most: int = 100) -> list[int]:
         """A memory with all that it superseded and that superseded it: ids, the oldest first."""

@@ -97,7 +97,9 @@ _REACH = re.compile(
 )
 _MINE, _SELF = re.compile(r"^my(?=\s)", re.IGNORECASE), re.compile(r"^(?:well,? |so,? |oh,? |yes,? )?I(?=\s)")
 _IS, _HAVE = re.compile(r"^I(?: am|['’]m)(?=\s)"), re.compile(r"^I(?: have|['’]ve)(?=\s)")
-_SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[\"'(\w])|\n+")
+_SENTENCE = re.compile(
+    r"(?<!\b[DM]r\.)(?<!\bMrs\.)(?<!\bMs\.)(?<!\bSt\.)(?<!\bProf\.)(?<!\bNo\.)(?<=[.!?])\s+(?=[\"'(\w])|\n+"
+)
 _WORD = re.compile(r"[\w$€£][\w.@:/'’$-]*")
 _FILLERS = frozenset(
     terms(
