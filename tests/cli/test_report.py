@@ -241,6 +241,9 @@ def test_hostile_transcripts_are_named_and_cost_no_more_than_themselves(
             {"type": "assistant", "message": {"content": [], "usage": {"input_tokens": -5, "output_tokens": "9"}}},
             {"type": "assistant", "message": {"content": [], "usage": [], "model": 7}},
             {"type": "user", "message": {"content": "x"}, "timestamp": "99999-01-01", "sessionId": [], "cwd": {}},
+            {"type": "session_meta", "payload": {"id": "\ud800", "cwd": "/a\x00\ud800b"}},
+            {"type": "event_msg", "payload": {"type": "user_message", "message": "y \udfff"}},
+            {"type": "turn_context", "payload": {"model": "\ud800"}},
             {"type": "event_msg", "payload": {"type": "token_count", "info": {"total_token_usage": [1]}}},
             {"type": "response_item", "payload": {"type": "function_call", "arguments": "{", "call_id": {}}},
             {"type": "assistant", "message": {"content": [], "usage": {"input_tokens": 10**30}}},
@@ -253,12 +256,12 @@ def test_hostile_transcripts_are_named_and_cost_no_more_than_themselves(
     if hasattr(os, "mkfifo"):
         os.mkfifo(folder / "pipe.jsonl")
     (folder / "binary.jsonl").write_bytes(bytes(range(256)) * 50)
-    result = run("--transcripts", str(folder), "--json")
+    result = run("--transcripts", str(folder), "--json", "--html", str(tmp_path / "r.html"))
     sums = json.loads(result.stdout)
     assert sums["skipped"] >= 9
     assert "s1.jsonl:3" in result.stderr
     assert "a link" in result.stderr
-    assert sums["agents"][""]["asks"] == sums["asks"] == 2
+    assert sums["agents"][""]["asks"] == sums["asks"] == 3
     assert sums["estimates"]["cost"][0] < 1
 
 

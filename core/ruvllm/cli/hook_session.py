@@ -123,8 +123,10 @@ class Session:
             return [*_read(folder / "agents"), *_read(folder / "agent")]
         if self._client == "claude":
             return _read(folder / "agents")
-        found = []
-        for file in islice(sorted((folder / "agents").glob("*.toml")), _MOST_FILES):
+        found, files = list[Agent](), list[Path]()
+        with suppress(OSError, ValueError):
+            files = sorted((folder / "agents").glob("*.toml"))[:_MOST_FILES]
+        for file in files:
             row = {key: value for key, value in read_toml(file).items() if key in ("name", "description", "model")}
             found += read_row({"name": file.stem} | row, str(file), str(file))[0]
         return found

@@ -17,7 +17,7 @@ from stat import S_ISREG
 from typing import Any
 
 from ruvllm.cli.prices import Tokens
-from ruvllm.text.surrogates import well_formed
+from ruvllm.text.surrogates import well_formed, well_formed_json
 
 __all__ = ["Ask", "Note", "parts_of", "read_lines", "redacted", "seconds_of", "signal_of", "transcript_files"]
 
@@ -209,6 +209,7 @@ def read_lines(path: Path, note: Note, start: int = 0) -> Iterator[dict[str, Any
                     continue
                 try:
                     row = json.loads(line)
+                    row = well_formed_json(row) if b"\\u" in line else row
                 except (ValueError, RecursionError):
                     note(f"{path}:{number}", "no JSON" if line.endswith(b"\n") else "cut off")
                     continue
