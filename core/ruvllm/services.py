@@ -117,7 +117,7 @@ class Services:
         if self._sizing is None:
             from ruvllm.sizing.chooser import ModelChooser
 
-            self._sizing = ModelChooser(self.encoders.main, self._scoped)
+            self._sizing = ModelChooser(self.encoders.main, self._scoped, self.learning)
         return self._sizing
 
     @property

@@ -8,7 +8,7 @@ so that the mean cost comes to the budget: as much quality as that buys.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from io import BytesIO
@@ -162,6 +162,9 @@ _WINDOW = 1_024  # prompts that the price is set by
 _STARTING = 32  # prompts before there is a price
 _ENOUGH = 8  # outcomes before any backend is preferred for them
 _HORIZON = 1_000  # prompts within which overspending is made good
+_VOTE = 0.3  # what the evidence of similar outcomes counts for beside what was fitted to all
+
+Votes = Callable[[Array], Mapping[str, float]]  # a vector (dim,) -> log of the evidence for and against each backend
 
 
 class LLMOrchestrator:
@@ -179,6 +182,8 @@ class LLMOrchestrator:
             from the weakest to the strongest as there are backends from the cheapest to the dearest. Outcomes teach
             how far it is off.
         sizes: takes the same outcomes to the model router.
+        votes: what outcomes of similar prompts say of backends; None where nobody votes.
+        observe: takes the same outcomes to who votes: a vector (dim,), a backend's name, a quality.
 
     Raises:
         InputError: fewer backends, a name twice, a budget below the cheapest, or a difficulty of other models or
@@ -197,6 +202,8 @@ class LLMOrchestrator:
         seed: int = 0,
         difficulty: Difficulty | None = None,
         sizes: SizeOutcomes | None = None,
+        votes: Votes | None = None,
+        observe: Callable[[Array, str, float], None] | None = None,
     ) -> None:
         if not isinstance(backends, Sequence) or not all(isinstance(one, BackendProfile) for one in backends):
             fix = 'give a list of BackendProfile("name", cost=…)'
@@ -218,7 +225,7 @@ class LLMOrchestrator:
         self.ledger = Ledger(names, [b.cost for b in backends], [b.latency for b in backends])
         ranked = sizes_by_cost([b.cost for b in backends])
         self._sizes = [rank if b.size is None else b.size for b, rank in zip(backends, ranked, strict=True)]
-        self._price, self._learner, self._lost = 0.0, sizes, ""
+        self._price, self._learner, self._lost, self._votes, self._observe = 0.0, sizes, "", votes, observe
         self._random = np.random.default_rng(seed)
         self._window = np.zeros((0, self.bandit.inputs))
 
@@ -287,7 +294,7 @@ class LLMOrchestrator:
         min_quality: float | None = None,
     ) -> Choice:
         """`select`, for what `inputs` gave."""
-        quality = self.bandit.expected(inputs)
+        quality = self._expected(inputs)
         cost, latency = self.ledger.cost, self.ledger.latency
         within = _within(Limits(max_cost, max_latency, min_quality), self.names, cost, latency, quality)
         if self.budget is None:
@@ -326,13 +333,19 @@ class LLMOrchestrator:
         places = [self._number[name] for name in names]
         if len(places) < 2 or self.bandit.outcomes[places].sum() < _ENOUGH:
             return None
-        quality, doubt = self.bandit.expected(inputs)[places], self.bandit.uncertainty(inputs)[places]
+        quality, doubt = self._expected(inputs)[places], self.bandit.uncertainty(inputs)[places]
         value = quality - COST_WEIGHT * np.array(costs) / max(max(costs), 1e-12)
         second, best = np.argsort(value, kind="stable")[-2:].tolist()
         lead = float(value[best] - value[second])
         if lead < float(np.hypot(doubt[best], doubt[second])):
             return None
         return names[best], float(quality[best]), lead
+
+    def _expected(self, inputs: Array) -> Array:
+        """Quality of each backend (backends,) for a prompt: fitted to all outcomes, moved by those of similar ones."""
+        votes = {} if self._votes is None else self._votes(inputs[: self.dim].astype(np.float32))
+        shift = np.array([votes.get(name, 0.0) for name in self._number])
+        return np.asarray(self.bandit.expected(inputs, _VOTE * shift))
 
     def _seen(self, inputs: Array) -> None:
         """Keep the latest prompts, and set the price by them now and then."""
@@ -385,6 +398,8 @@ class LLMOrchestrator:
         number = self._number[name]
         self.bandit.learn(number, inputs, told, weight)
         self.ledger.add(number, told, cost, latency)
+        if self._observe is not None:
+            self._observe(inputs[: self.dim].astype(np.float32), name, told)
         if self._learner is not None and turn >= 0:
             self._learner.told(turn, self._sizes[number], told, float(self.ledger.cost[number]))
 

@@ -33,7 +33,12 @@ _ROUTING: _Arms = {
     "nothing told": {"feedback": False},
 }
 _REPEATS: _Arms = {_ON: {}, "without near-duplicates": {"near_duplicates": False}}
-_CHOOSING: _Arms = {_ON: {}, "without FastGRNN": {"sizes": False}, "nothing told": {"feedback": False}}
+_CHOOSING: _Arms = {
+    _ON: {},
+    "without patterns' votes": {"patterns": False},
+    "without FastGRNN": {"sizes": False},
+    "nothing told": {"feedback": False},
+}
 _RETRIEVAL: _Arms = {_ON: {}, "without the query adapter": {"query_adapter": False}}
 _ALONE = "without push and pull"
 
@@ -48,7 +53,7 @@ class _Size:
     shots: int
 
 
-_FULL, _PLAIN, _QUICK = _Size(1_000, 1_000, 40, 10), _Size(600, 400, 40, 5), _Size(400, 200, 20, 2)
+_FULL, _PLAIN, _QUICK = _Size(1_000, 1_000, 40, 10), _Size(1_000, 500, 40, 5), _Size(400, 200, 20, 2)
 
 
 @dataclass(frozen=True, slots=True)
