@@ -17,7 +17,7 @@ from ruvllm.encoders.families import FAMILIES
 from ruvllm_bench.learn.exchange import measure_exchange
 from ruvllm_bench.loop.choosing import BUDGET, Prompts, best_single, choose, read_prompts
 from ruvllm_bench.loop.epochs import EPOCHS, QUERIES, Epoch, epochs, slope
-from ruvllm_bench.loop.retrieval import read_conversations, recall
+from ruvllm_bench.loop.retrieval import pulled, read_conversations, recall
 from ruvllm_bench.loop.routing import NOISE, Routed, repeats, stream
 
 __all__ = ["loop"]
@@ -119,6 +119,8 @@ def loop(
         arms += _retrieval(beside["retrieval"], size, encoder, orders)
     if "federated" in chosen:
         arms += _federated(intents, size, encoder, orders)
+        if beside["retrieval"].exists():
+            arms += _pulled(beside["retrieval"], size, encoder, orders)
     if arms:
         _show_arms(arms, orders, encoder)
     curves = list[list[Epoch]]()
@@ -182,6 +184,17 @@ def _federated(intents: IntentSet, size: _Size, encoder: str, orders: Sequence[i
             found[_ALONE].append(50 * (pair.alone_own + pair.alone_other))
             advance()
     return _compared(f"federated, {size.shots} tasks of half the agents", found)
+
+
+def _pulled(path: Path, size: _Size, encoder: str, orders: Sequence[int]) -> list[_Arm]:
+    conversations = read_conversations(path)
+    found: dict[str, list[float]] = {_ON: [], _ALONE: []}
+    with progress("federated retrieval", len(orders) * (size.dialogues + 2 * len(conversations))) as advance:
+        for seed in orders:
+            before, after = pulled(conversations, seed, size.dialogues, encoder, advance)
+            found[_ON].append(100 * after)
+            found[_ALONE].append(100 * before)
+    return _compared(f"federated, recall@5 of one beside two with {size.dialogues} dialogues", found)
 
 
 def _arms(
