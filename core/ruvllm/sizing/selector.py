@@ -28,7 +28,7 @@ from ruvllm.sizing.bandit import Bandit, drawing_chances, logit
 from ruvllm.sizing.difficulty import Difficulty, policy_for
 from ruvllm.sizing.fastgrnn import ModelSize
 from ruvllm.sizing.fastgrnn.loss import COST_WEIGHT
-from ruvllm.sizing.ledger import Ledger, SizeOutcomes, sizes_by_cost
+from ruvllm.sizing.ledger import Ledger, SizeOutcomes, sizes_by_cost, within_limits
 from ruvllm.sizing.prompt_forms import PROMPT_FORMS, prompt_forms
 from ruvllm.sizing.tiers import Limits
 
@@ -38,45 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["BackendProfile", "Choice", "IntelligentQueryRouter", "LLMOrchestrator", "LLMRouter", "columns_of"]
 
 Array = NDArray[Any]
-
-
-def _within(limits: Limits, names: Sequence[str], cost: Array, latency: Array, quality: Array) -> NDArray[np.intp]:
-    """Places of the backends that keep all limits, of what each is expected to be (n,).
-
-    Raises:
-        InputError: none does (the nearest is named), or a limit is no number.
-    """
-    over = (
-        _over("cost", cost, inf if limits.cost is None else limits.cost),
-        _over("latency", latency, inf if limits.latency is None else limits.latency),
-        _over("quality", -quality, inf if limits.quality is None else -limits.quality),
-    )
-    misses = np.sum(over, 0)
-    kept = np.flatnonzero(misses <= 0)
-    if not len(kept):
-        best = int(misses.argmin())
-        missed = " and ".join(_missed(limits, float(cost[best]), float(latency[best]), float(quality[best])))
-        told = f"no backend matches: the nearest, {names[best]!r}, {missed}"
-        raise InputError(told, field="requirements", fix="relax that limit, or add a backend")
-    return kept
-
-
-def _missed(limits: Limits, cost: float, latency: float, quality: float) -> list[str]:
-    missed = []
-    if limits.cost is not None and cost > limits.cost:
-        missed.append(f"costs ${cost:.4g} (max_cost {limits.cost:g})")
-    if limits.latency is not None and latency > limits.latency:
-        missed.append(f"takes {latency:.0f} ms (max_latency {limits.latency:g})")
-    if limits.quality is not None and quality < limits.quality:
-        missed.append(f"has an expected quality of {quality:.3f} (min_quality {limits.quality:g})")
-    return missed
-
-
-def _over(name: str, values: Array, limit: float) -> Array:
-    """How far each value is over a limit, as a share of it; 0 within."""
-    if limit != limit:
-        raise InputError(f"the limit on {name} is no number", field=name, fix="give a number, or leave it out")
-    return np.maximum(values - limit, 0) / max(abs(limit), 1e-9) if limit < inf else np.zeros(len(values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +257,7 @@ class LLMOrchestrator:
         """`select`, for what `inputs` gave."""
         quality = self._expected(inputs)
         cost, latency = self.ledger.cost, self.ledger.latency
-        within = _within(Limits(max_cost, max_latency, min_quality), self.names, cost, latency, quality)
+        within = within_limits(Limits(max_cost, max_latency, min_quality), self.names, cost, latency, quality)
         if self.budget is None:
             hopeful = quality + _OPTIMISM * self.bandit.uncertainty(inputs)
             value = np.clip(hopeful, 0, 1) / np.maximum(cost * latency, 1e-12)
