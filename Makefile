@@ -1,11 +1,11 @@
-# make setup · run · demo · test · test-all · check · contract · web · bench · soak · models.  Each works alone from a fresh clone.
+# make setup · run · demo · test · test-all · check · contract · plugin · web · bench · soak · models.  Each works alone from a fresh clone.
 PYTHON ?= python3
 MINUTES ?= 30
 VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= ../shared/data
 
-.PHONY: setup run demo test test-all check web web-test pyodide-test visit-test browser-test parity-test edge-test rest-test bench bench-web soak models eval clean
+.PHONY: setup run demo test test-all check plugin web web-test pyodide-test visit-test browser-test parity-test edge-test rest-test bench bench-web soak models eval clean
 
 $(VENV)/.ready: pyproject.toml core/pyproject.toml models/pyproject.toml edge_server/pyproject.toml tests/bench/pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ruvllm needs Python 3.11 or newer: make PYTHON=python3.12")'
@@ -73,6 +73,9 @@ web: setup web/node_modules/.ready  ## web/dist: the page, the element and the l
 
 contract: setup  ## web/src/contract.ts: the server's types and calls for JavaScript, when either has changed
 	$(BIN)/python build/contract.py
+
+plugin: setup  ## plugin/ and its marketplaces: ruvllm in Claude Code and in Codex, when its hooks or words have changed
+	$(BIN)/python build/plugin.py
 
 web-test: web  ## the library in Node against web/dist
 	cd web && npm test

@@ -44,7 +44,7 @@ _STDLIB_DROP = r"""(?x)
     |base64_codec|hex_codec|charmap|undefined).*\.py$
   | asyncio/(windows_.*|proactor_events|tools|__main__)\.py$
 """
-_CORE_DROP = r"ruvllm/cli/"  # a page has no terminal
+_CORE_DROP = r"ruvllm/(?:cli|integrations)/"  # a page has no terminal, and none of other frameworks
 _NUMPY_DROP = r"numpy/(distutils|_pyinstaller|doc|f2py)/|numpy/conftest\.py$|numpy/.*\.(pyi|h|a|pxd)$"
 
 

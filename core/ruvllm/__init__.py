@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # that of `typing` would take a hook's process longer than all else that it does
 if TYPE_CHECKING:
+    from typing import Any
+
     from ruvllm.agents.readers import read_agents
     from ruvllm.config import Config
     from ruvllm.errors import (
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
         RuvllmError,
         StoreError,
     )
+    from ruvllm.integrations.agentdb import IntelligentQueryRouter, LLMRouter
     from ruvllm.query.responses import Constraints, Response, Session, Source
     from ruvllm.runtime import RuvLLM
-    from ruvllm.sizing.selector import BackendProfile, IntelligentQueryRouter, LLMOrchestrator, LLMRouter
+    from ruvllm.sizing.selector import BackendProfile, LLMOrchestrator
     from ruvllm.sizing.tiers import TaskRouter
     from ruvllm.types import Action, Agent, Candidate, Choice, Decision, Evidence, Feedback, Team, TeamMember, Tier
 
@@ -59,15 +60,26 @@ __all__ = [
 ]
 
 
+_HOMES = {  # of what is not in `types`
+    "errors": "AgentFileError ArtifactError BackendError ConfigError EncoderError InputError RuvllmError StoreError",
+    "config": "Config",
+    "agents.readers": "read_agents",
+    "query.responses": "Constraints Response Session Source",
+    "runtime": "RuvLLM",
+    "sizing.tiers": "TaskRouter",
+    "sizing.selector": "BackendProfile LLMOrchestrator",
+    "integrations.agentdb": "IntelligentQueryRouter LLMRouter",
+}
+
+
 def __getattr__(name: str) -> Any:
     """A name of `__all__`, imported when first asked for: a command that needs no numpy does not wait for it."""
     if name in __all__:
-        homes = ("errors", "types", "config", "agents.readers", "query.responses", "runtime")
-        for home in (*homes, "sizing.tiers", "sizing.selector"):
-            module = import_module(f"ruvllm.{home}")
-            if name in module.__all__:
-                globals()[name] = getattr(module, name)
-                return globals()[name]
+        from importlib import import_module
+
+        home = next((home for home, names in _HOMES.items() if name in names.split()), "types")
+        globals()[name] = getattr(import_module(f"ruvllm.{home}"), name)
+        return globals()[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -41,6 +41,7 @@ class MemoryConfig(Options):
         write_back: whether good questions and answers are kept.
         quality_threshold: from which they are good (FEATURES.md M5): their backend's confidence, until they are rated.
         write_batch, write_interval_ms: how many wait at most, and for how long.
+        search: what of a text is looked for: "hybrid" its meaning and its words, "vectors" or "words" one of these.
         index: how vectors are searched: "auto" takes what is fastest at the size, "flat", "binary", "ivf", "hnsw", or
             the compiled "usearch" and "hnswlib", where they are installed, are used whatever it is.
         tier_from: memories of a collection from which vectors are in memory as precisely as they are used: f32, f16,
@@ -57,6 +58,7 @@ class MemoryConfig(Options):
     quality_threshold: float = 0.75
     write_batch: int = 100
     write_interval_ms: int = 1_000
+    search: str = "hybrid"
     index: str = "auto"
     tier_from: int = 200_000
 
@@ -267,6 +269,7 @@ CHOICES = {
     "encoder": ("cascade", "ruvltra", "static", "minilm"),
     "dialect": DIALECTS,
     "kind": KINDS,
+    "memory.search": ("hybrid", "vectors", "words"),
     "memory.index": ("auto", "flat", "binary", "ivf", "hnsw", "usearch", "hnswlib"),
     "strategy": ("hybrid", "keywords", "embedding"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Never
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from ruvllm.routing.decide import DecisionService
     from ruvllm.routing.lint import Finding
     from ruvllm.routing.questions import Answers
+    from ruvllm.routing.tools import ToolService
     from ruvllm.sizing.chooser import ModelChooser
     from ruvllm.sizing.selector import BackendProfile, LLMOrchestrator
 
@@ -141,6 +143,13 @@ class RuvLLM(Hinting):
     def decisions(self) -> DecisionService:
         """Typed questions about a state, and what feedback taught of them."""
         return self.services.decisions
+
+    @cached_property
+    def tools(self) -> ToolService:
+        """Finds the few of many tools that a task needs: the catalog's, and those that are added."""
+        from ruvllm.routing.tools import ToolService
+
+        return ToolService(self.encoders, self.routing)
 
     @property
     def sizing(self) -> ModelChooser:

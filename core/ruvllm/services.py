@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ruvllm.agents.catalog import Agents, builtin_agents
-from ruvllm.agents.sources import given_agents
 from ruvllm.artifacts.host import Host, NativeHost
 from ruvllm.artifacts.shipped import ShippedEncoders
 from ruvllm.config import Config
@@ -154,6 +153,8 @@ class Services:
             AgentFileError: there is no such file or folder.
             InputError: it holds no usable agent.
         """
+        from ruvllm.agents.sources import given_agents  # who routes among the built-in ones need not wait
+
         chosen, problems = given_agents(agents, self.host.cache, self._shipped.static.encode_now)
         if isinstance(agents, str | Path):
             self.problems = problems
@@ -173,7 +174,7 @@ class Services:
         held: dict[str, Any] = {"agents": len(self.routing.agents), "encoder": self.encoders.mode}
         held |= {"state": self.store.path, "set_aside": self.store.set_aside.counts()}
         held |= {"failures": dict(self.steps.failures)}
-        held |= {} if self._memory is None else {"memory_tiers": self._memory.tiers()}
+        held |= {"memory_tiers": {} if self._memory is None else self._memory.tiers()}
         held |= {"total_queries": 0} if self._queries is None else self._queries.stats()
         held |= {} if self._sizing is None else self._sizing.stats()
         return {**held, **self.routing.stats(), "jobs": self.jobs.status()}

@@ -147,8 +147,11 @@ class AddedAgents:
             fit = self._change({key: agent for key, agent in self.added.items() if key != name})
         return await self._changed(fit, wait)
 
-    async def restore(self, data: bytes) -> None:
+    async def restore(self, data: bytes, keep: bool = True) -> None:
         """Go on with another state file in the place of this one; one that says nothing of agents leaves these.
+
+        Args:
+            keep: False drops them then.
 
         Raises:
             StoreError: it cannot be used; nothing has changed then.
@@ -158,6 +161,8 @@ class AddedAgents:
             try:
                 await self._llm.services.restore(data, _in_thread)
                 stored = load_agents(self._llm.store) if self.keeps else None
+                if not keep:
+                    stored = {}
                 if stored is not None:
                     self.added = stored
                 elif self.keeps and self.added:

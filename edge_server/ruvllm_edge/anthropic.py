@@ -11,7 +11,7 @@ import msgspec
 from ruvllm.inference.backend import Message, estimate_tokens, estimate_usage
 from ruvllm.query.responses import Delta, PassedResponse, Response, Routed
 from ruvllm_edge import anthropic_types as a
-from ruvllm_edge.chat import AUTO, Ask, answer, models, open_stream, told, unheeded
+from ruvllm_edge.chat import AUTO, Ask, allowed_models, answer, models, open_stream, told, tools_of, unheeded
 from ruvllm_edge.conversations import Conversations, question_of
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.operations import Call, Operation, Reply, Stream, Style
@@ -67,7 +67,7 @@ async def count_tokens(_: Edge, call: Call) -> a.TokenCount:
 
 def _asked(edge: Edge, call: Call) -> Ask:
     body, raw = call.body, call.raw
-    known, model = models(edge), body.model
+    known, model = models(edge, call.key), body.model
     if model not in known and not model.startswith("claude"):
         fix = f"use {AUTO}, a Claude model's name, or one of GET /v1/models"
         raise Problem(404, f"there is no model {model[:100]!r}", field="model", fix=fix)
@@ -81,6 +81,8 @@ def _asked(edge: Edge, call: Call) -> Ask:
         api="anthropic",
         headers=call.headers,
         key=call.key.name,
+        tools=tools_of(edge, call.key),
+        models=allowed_models(edge, call.key),
         extra={name: value for name, value in raw.items() if name != "model" and value is not None}
         | {"stream": bool(body.stream)},
         model=known.get(model, AUTO) if model != AUTO else AUTO,

@@ -8,7 +8,20 @@ from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from ruvllm import RuvLLM
-from ruvllm_edge import anthropic, completions, decisions, embeddings, federated, native, ollama, openai, responses
+from ruvllm_edge import (
+    anthropic,
+    completions,
+    decisions,
+    embeddings,
+    federated,
+    mcp,
+    native,
+    ollama,
+    openai,
+    responses,
+    tenants,
+    tools,
+)
 from ruvllm_edge.dialects import style_of
 from ruvllm_edge.endpoint import Endpoint, send_problem
 from ruvllm_edge.gate import Gate
@@ -21,7 +34,19 @@ from ruvllm_edge.settings import Settings
 
 __all__ = ["OPERATIONS", "make_app"]
 
-_PARTS = (native, openai, responses, completions, embeddings, anthropic, decisions, ollama, federated)
+_PARTS = (
+    native,
+    tools,
+    openai,
+    responses,
+    completions,
+    embeddings,
+    anthropic,
+    decisions,
+    ollama,
+    federated,
+    tenants,
+)
 OPERATIONS: tuple[Operation, ...] = tuple(operation for part in _PARTS for operation in part.OPERATIONS)
 
 
@@ -70,7 +95,7 @@ def make_app(llm: RuvLLM, settings: Settings | None = None, *, keeps: bool = Fal
     """
     settings = settings or Settings.from_env()
     server = Server(llm, settings, keeps)
-    operations = (*OPERATIONS, *document_operations(OPERATIONS))
+    operations = (*OPERATIONS, *mcp.OPERATIONS, *document_operations(OPERATIONS))
     page = Page(find_page(settings.web))
     routes = _routes(server, operations)
     router = Router(routes, redirect_slashes=False, default=page, lifespan=server.lifespan)

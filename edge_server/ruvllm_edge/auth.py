@@ -16,7 +16,18 @@ from ruvllm import ConfigError
 from ruvllm_edge.logs import event
 from ruvllm_edge.problems import Problem
 
-__all__ = ["DEFAULT_SPACE", "ROLES", "Buckets", "Key", "KeyRing", "Keys", "check_space", "new_key", "read_keys"]
+__all__ = [
+    "DEFAULT_SPACE",
+    "NOBODY",
+    "ROLES",
+    "Buckets",
+    "Key",
+    "KeyRing",
+    "Keys",
+    "check_space",
+    "new_key",
+    "read_keys",
+]
 
 DEFAULT_SPACE = "default"
 ROLES = ("use", "teach", "admin")  # each may do what those before it may
@@ -50,6 +61,7 @@ class Key:
         models: that it may be answered by, as `/v1/models` names them; all of them when empty.
         budget: US dollars a day (UTC); None for no limit.
         rate: requests a second; the server's where None.
+        tools: of a request that are passed on, those its question needs; the server's setting where None, 0 for all.
         owner: what its sessions belong to; from the digest when empty. It survives the key's rotation.
         alone: whether it is the only one, or none is needed: it may do everything then.
     """
@@ -61,6 +73,7 @@ class Key:
     models: tuple[str, ...] = ()
     budget: float | None = None
     rate: float | None = None
+    tools: float | None = None
     owner: str = ""
     alone: bool = False
 
@@ -89,7 +102,8 @@ class Key:
     def line(self) -> str:
         """Of a file of keys."""
         words = [self.name, f"sha256:{self.digest.hex()}"]
-        words += [f"{name}={quote(str(getattr(self, name)), safe='')}" for name in _TEXTS if getattr(self, name)]
+        texts = ((name, getattr(self, name)) for name in _TEXTS)
+        words += [f"{name}={quote(text, safe='')}" for name, text in texts if text not in ("", DEFAULT_SPACE)]
         words += [f"{name}={getattr(self, name):g}" for name in _NUMBERS if getattr(self, name) is not None]
         if self.models:
             words.append("models=" + ",".join(quote(model, safe="") for model in self.models))
@@ -120,7 +134,8 @@ class Key:
         return key
 
 
-_TEXTS, _NUMBERS = ("role", "space", "owner"), ("budget", "rate")
+NOBODY = Key(space="")  # whose request has no valid key
+_TEXTS, _NUMBERS = ("role", "space", "owner"), ("budget", "rate", "tools")
 
 
 def checked_number(text: str) -> float:
@@ -188,8 +203,8 @@ class Keys:
     """
 
     def __init__(self, given: Iterable[str] = (), file: Path | None = None) -> None:
-        self._given, self._file = KeyRing.of(given), file
-        self._seen = self._signature()
+        self._given, self._file, self._path = KeyRing.of(given), file, str(file)
+        self._seen = self._signature() if file is not None else None
         self._ring = self._given if file is None else self._given + read_keys(file)
         self.needed = bool(self._ring) or file is not None
 
@@ -206,10 +221,10 @@ class Keys:
 
     def _signature(self) -> tuple[int, ...] | None:
         try:
-            seen = os.stat(self._file) if self._file is not None else None
+            seen = os.stat(self._path)
         except OSError:
             return None
-        return None if seen is None else (seen.st_mtime_ns, seen.st_size, seen.st_ino)
+        return seen.st_mtime_ns, seen.st_size, seen.st_ino
 
 
 def read_keys(path: Path) -> KeyRing:

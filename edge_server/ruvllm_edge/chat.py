@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ruvllm import Tier
 from ruvllm.config import TIERS
-from ruvllm.inference.backend import Message
+from ruvllm.encoders.protocol import pause
+from ruvllm.inference.backend import Message, estimate_usage
 from ruvllm.inference.translate.requests import UNHEEDED
 from ruvllm.query.responses import Constraints, Delta, Event, Response, Routed
+from ruvllm.routing.tools import used_tools
+from ruvllm_edge.auth import Key
 from ruvllm_edge.edge import Edge
+from ruvllm_edge.telemetry import Answering
 
-__all__ = ["AUTO", "Ask", "answer", "models", "open_stream", "told", "unheeded"]
+__all__ = ["AUTO", "Ask", "allowed_models", "answer", "models", "open_stream", "told", "tools_of", "unheeded"]
 
 AUTO = "auto"
 
@@ -33,6 +38,8 @@ class Ask:
         conversation: names it, as long as its first turns are the same.
         looping: whether its last turn says what tools gave, and nobody asks anything new.
         key: name of the caller's, "" where none is needed.
+        tools: how many of its tools are passed on; all of them when 0.
+        models: names of the backends that may answer, as `Constraints.models`.
     """
 
     messages: tuple[Message, ...]
@@ -52,12 +59,15 @@ class Ask:
     conversation: bytes = b""
     looping: bool = False
     key: str = ""
+    tools: int = 0
+    models: tuple[str, ...] | None = None
 
-    def constraints(self, stay: str) -> Constraints:
+    def constraints(self, stay: str, trace: Mapping[str, str]) -> Constraints:
         """In the router's words.
 
         Args:
             stay: the backend that the conversation is with, "" for none.
+            trace: headers of the trace that this is part of.
         """
         return Constraints(
             max_tokens=self.max_tokens,
@@ -71,26 +81,53 @@ class Ask:
             min_p=self.min_p,
             repeat_penalty=self.repeat_penalty,
             api=self.api,
-            headers=self.headers,
+            headers={**self.headers, **trace},
             stay=stay,
             looping=self.looping,
+            models=self.models,
         )
 
 
-def models(edge: Edge) -> dict[str, str]:
-    """Names that `model` may have, and whose they are."""
-    out = {AUTO: "ruvllm"}
+def models(edge: Edge, key: Key) -> dict[str, str]:
+    """Names that `model` may have in a key's requests, and whose they are."""
+    allowed, found = allowed_models(edge, key), dict(_names(edge))
+    return {AUTO: "ruvllm"} | {name: one for name, one in found.items() if allowed is None or one in allowed}
+
+
+def allowed_models(edge: Edge, key: Key) -> tuple[str, ...] | None:
+    """The backends that may answer a key, by their names; None for all of them."""
+    if not key.models:
+        return None
+    return tuple({backend for name, backend in _names(edge) if name in key.models})
+
+
+def _names(edge: Edge) -> Iterator[tuple[str, str]]:
     for tier, backend in edge.llm.backends.items():
-        out |= {TIERS[tier - 1]: backend.name, backend.name: backend.name, backend.model: backend.name}
-    return out
+        for name in (TIERS[tier - 1], backend.name, backend.model):
+            yield name, backend.name
 
 
 async def answer(edge: Edge, ask: Ask) -> Response:
     """The whole answer. Raises BackendError: no backend gave one."""
-    constraints = ask.constraints(_with(edge, ask))
-    response = await edge.llm.aquery(ask.question, constraints=constraints, messages=ask.messages)
+    ask = await _trimmed(edge, ask)
+    with edge.answering(ask.model) as span:
+        constraints = ask.constraints(_with(edge, ask), span.headers)
+        response = await edge.llm.aquery(ask.question, constraints=constraints, messages=ask.messages)
+        span.done(response)
     _count(edge, ask, response)
     return response
+
+
+async def _trimmed(edge: Edge, ask: Ask) -> Ask:
+    """With the tools that its question needs, those that its conversation has called, and those that it insists on."""
+    tools = ask.extra.get("tools")
+    if not ask.tools or not isinstance(tools, list) or len(tools) <= ask.tools:
+        return ask
+    service = edge.llm.tools
+    await asyncio.to_thread(service.prepare, tools)
+    chosen = await service.select(tools, ask.question, ask.tools, used_tools(ask.extra), pause)
+    edge.metrics.tools_left_out.inc(len(tools) - len(chosen))
+    return replace(ask, extra={**ask.extra, "tools": chosen})
 
 
 def _with(edge: Edge, ask: Ask) -> str:
@@ -109,26 +146,46 @@ async def open_stream(edge: Edge, ask: Ask) -> tuple[Routed, AsyncIterator[Delta
 
     Whatever fails before the first piece is raised here: it can still have a status.
     """
-    constraints = ask.constraints(_with(edge, ask))
-    events = edge.llm.aquery_stream(ask.question, constraints=constraints, messages=ask.messages)
-    routed = await anext(events)
-    assert isinstance(routed, Routed)
-    return routed, _rest(edge, ask, await anext(events), events)
+    ask = await _trimmed(edge, ask)
+    span = edge.answering(ask.model, stream=True)
+    try:
+        constraints = ask.constraints(_with(edge, ask), span.headers)
+        events = edge.llm.aquery_stream(ask.question, constraints=constraints, messages=ask.messages)
+        routed = await anext(events)
+        assert isinstance(routed, Routed)
+        first = await anext(events)
+    except BaseException as error:
+        span.failed(error)
+        raise
+    return routed, _rest(edge, ask, span, routed, first, events)
 
 
 async def _rest(
-    edge: Edge, ask: Ask, event: Event | None, events: AsyncIterator[Event]
+    edge: Edge, ask: Ask, span: Answering, routed: Routed, event: Event | None, events: AsyncIterator[Event]
 ) -> AsyncIterator[Delta | Response]:
+    said, counted = list[str](), False
     try:
         while event is not None:
             if isinstance(event, Response):
                 _count(edge, ask, event)
+                span.done(event)
+                counted = True
+            elif isinstance(event, Delta):
+                said.append(event.text)
+                span.chunk()
             if not isinstance(event, Routed):
                 yield event
             event = await anext(events, None)
+    except Exception as error:
+        span.failed(error)
+        raise
     finally:
         with suppress(Exception):
             await events.aclose()  # type: ignore[attr-defined]
+        if not counted:
+            usage = estimate_usage(ask.messages, "".join(said))
+            edge.broken_off(routed.decision.agent, routed.routing.backend, ask.key, usage)
+            span.broken_off(routed, usage)
 
 
 def told(routing: Routed | Response, ignored: Collection[str] = ()) -> dict[str, str]:
@@ -154,6 +211,11 @@ def told(routing: Routed | Response, ignored: Collection[str] = ()) -> dict[str,
             "x-ruvllm-expected-ms": f"{choice.latency_ms:.0f}",
         }
     return {name: value for name, value in headers.items() if value}
+
+
+def tools_of(edge: Edge, key: Key) -> int:
+    """How many of a request's tools are passed on for a caller; 0 for all."""
+    return edge.settings.trim_tools if key.tools is None else int(key.tools)
 
 
 def unheeded(edge: Edge, where: Routed | Response, names: Collection[str], api: str) -> set[str]:

@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ruvllm import RuvLLM
+from ruvllm import RuvLLM, Tier
 from ruvllm.encoders.protocol import Vectors, pause
+from ruvllm.inference.backend import Usage
 from ruvllm.inference.endpoint import Price
 from ruvllm.query.responses import Response
+from ruvllm.rlm.answers import RlmAnswer
+from ruvllm.state.names import RESTORED
+from ruvllm.state.transfer import dump, empty
 from ruvllm_edge.agents import AddedAgents
-from ruvllm_edge.auth import DEFAULT_SPACE, KeyRing
+from ruvllm_edge.auth import DEFAULT_SPACE, Key, KeyRing
 from ruvllm_edge.conversations import Conversations, StoredResponses
 from ruvllm_edge.hub import Hub
+from ruvllm_edge.problems import too_many
 from ruvllm_edge.savings import Savings
+from ruvllm_edge.telemetry import Answering, TracedAnswer
+from ruvllm_edge.usage import Usage as KeyUsages
+from ruvllm_edge.usage import seconds_left
 
 if TYPE_CHECKING:
+    from ruvllm_edge.mcp import McpSpace
     from ruvllm_edge.server import Server
 
 __all__ = ["Edge"]
+
+_UNTRACED = Answering()
 
 _SLICE = 4  # texts encoded between two turns of the event loop
 _BUDGET = 30.0  # seconds that a job may take, other requests having their turn between its slices
@@ -41,8 +53,9 @@ class Edge:
         settings, bodies, answers, metrics: of the server.
         agents: that clients add.
         conversations: that are passed on, and to which backend.
-        savings: what answers cost.
+        savings, usage: what answers cost, and how often each key called.
         responses: of the Responses API, that a later request may go on from.
+        mcp: serves the Model Context Protocol, from its first request on.
         uses: requests and jobs that work with it; it is not closed while there are any.
         closed: whether it has been.
     """
@@ -52,11 +65,8 @@ class Edge:
         self.settings, self.bodies, self.answers = server.settings, server.bodies, server.answers
         self.metrics = server.metrics
         self.agents = AddedAgents(llm, keeps)
-        self.conversations = Conversations()
-        sessions = llm.config.sessions
-        self.responses = StoredResponses(sessions.ttl, sessions.most, sessions.characters)
-        self.hub = Hub(llm.store, llm.encoders.static.dim)
-        self.savings = Savings(llm.store)
+        self._renew()
+        self.mcp: McpSpace | None = None
         self.uses, self.closed = 0, False
         self._write_back = llm.config.memory.write_back
         self.update_write_back()
@@ -88,7 +98,6 @@ class Edge:
 
     def gauge(self) -> None:
         """Bring the gauges up to date."""
-        self.metrics.in_flight.set(self.server.in_flight)
         self.metrics.waiting.set(self.answers.waiting)
         self.metrics.agents.set(len(self.llm.agents))
         self.metrics.memories.set(sum(self.llm.memory.records.counts().values()))
@@ -97,9 +106,49 @@ class Edge:
 
     def answered(self, response: Response, key: str) -> None:
         """Count an answer to the key of this name."""
-        usage = response.usage
-        self.savings.add(response, key, self.largest[1])
-        self.metrics.answer(response.routing.backend, usage.prompt_tokens, usage.completion_tokens, response.cost)
+        agent, backend = response.decision.agent, response.routing.backend
+        self._count(agent, backend, key, response.usage, response.cost)
+
+    def broken_off(self, agent: str, backend: str, key: str, usage: Usage) -> None:
+        """Count an answer that nobody waited for, and which was paid for all the same."""
+        self._count(agent, backend, key, usage, self._price(backend).of(usage))
+
+    def answered_deep(self, answer: RlmAnswer, key: str) -> str:
+        """Count an answer that was put together from several; who was asked most."""
+        choice, tiers = answer.choice, self.llm.queries.writers.tiers
+        backend = choice.backend if choice is not None and choice.backend else tiers.at(Tier.LARGE).name
+        self._count("", backend, key, answer.usage, self._price(backend).of(answer.usage))
+        return backend
+
+    def _price(self, backend: str) -> Price:
+        found = (getattr(one, "price", None) for one in self.llm.backends.values() if one.name == backend)
+        return next((price for price in found if isinstance(price, Price)), Price())
+
+    def _count(self, agent: str, backend: str, key: str, usage: Usage, cost: float) -> None:
+        self.savings.add_usage(agent, key, usage, cost, self.largest[1])
+        self.metrics.answer(backend, usage.prompt_tokens, usage.completion_tokens, cost)
+        if key:
+            self.metrics.key_answer(self.name, key, usage.prompt_tokens, usage.completion_tokens, cost)
+
+    def answering(self, model: str, stream: bool = False) -> Answering:
+        """Of an answer that is asked for, what tells OpenTelemetry; nothing where that is off."""
+        telemetry = self.server.telemetry
+        if telemetry is None:
+            return _UNTRACED
+        endpoints = {one.name: getattr(one, "endpoint", None) for one in self.llm.backends.values()}
+        providers = {name: str(getattr(endpoint, "api", "ruvllm")) for name, endpoint in endpoints.items()}
+        return TracedAnswer(telemetry, model, providers, stream)
+
+    def traced(self, kind: str, name: str, about: Mapping[str, Any]) -> AbstractContextManager[Any]:
+        """Around an operation, its span where OpenTelemetry is on, as `Telemetry.operation`."""
+        telemetry = self.server.telemetry
+        return nullcontext() if telemetry is None else telemetry.operation(kind, name, about)
+
+    def check_budget(self, key: Key) -> None:
+        """Raises Problem: 429, the key has spent what it may today."""
+        if key.budget is not None and self.savings.spent(key.name) >= key.budget:
+            message = f"this key has spent its ${key.budget:g} of today"
+            raise too_many(message, seconds_left(), "budget", code="insufficient_quota")
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, float32 (len(texts), dim); other requests have their turn between the slices."""
@@ -116,8 +165,23 @@ class Edge:
             StoreError: it cannot be used; nothing has changed then.
         """
         await self.agents.restore(data)
+        self._renew()
+
+    async def erase(self) -> None:
+        """Go on with an empty state file in the place of this one. Raises StoreError: as `restore`."""
+        await self.agents.restore(empty(), keep=False)
+        with self.llm.store.alone() as db:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # what was there is on no page any more
+        self._renew()
+
+    def _renew(self) -> None:
+        """What is read from the state file, once more, and nothing of what was only in memory."""
+        sessions = self.llm.config.sessions
+        self.conversations = Conversations()
+        self.responses = StoredResponses(sessions.ttl, sessions.most, sessions.characters)
         self.hub = Hub(self.llm.store, self.llm.encoders.static.dim)
-        self.savings = Savings(self.llm.store)
+        self.savings, self.usage = Savings(self.llm.store), KeyUsages(self.llm.store)
+        self._restored = self.llm.store.load(RESTORED)
 
     async def start(self) -> None:
         """Warm up."""
@@ -134,6 +198,9 @@ class Edge:
                 self.llm.memory.flush()
             with self.llm.steps("savings"):
                 self.savings.save()
+                self.usage.save()
+            if self.llm.store.load(RESTORED) != self._restored:  # `ruvllm state restore` or `delete`, in its process
+                await self.restore(dump(self.llm.store))
             self.metrics.job_runs(await self.llm.arun_jobs(_BUDGET))
         except Exception as error:  # a StoreError: all waits for the next time
             self.llm.steps.failed("writing", error)
@@ -143,12 +210,15 @@ class Edge:
     async def close(self) -> None:
         """Write down what waits and let go of the state file; the default space's backends are everyone's."""
         self.closed = True
+        if self.mcp is not None:
+            await self.mcp.close()
         try:
             await self.agents.stop()
             with self.llm.steps("memory"):
                 self.llm.memory.flush()
             with self.llm.steps("savings"):
                 self.savings.save(now=True)
+                self.usage.save(now=True)
         finally:
             if self.name == DEFAULT_SPACE:
                 await self.llm.aclose()

@@ -10,9 +10,10 @@ import numpy as np
 from ruvllm.encoders.protocol import Vectors
 from ruvllm.inference.backend import estimate_tokens
 from ruvllm_edge import openai_types as o
+from ruvllm_edge.auth import Key
 from ruvllm_edge.chat import AUTO
 from ruvllm_edge.edge import Edge
-from ruvllm_edge.openai import STYLE
+from ruvllm_edge.openai import STYLE, embeds
 from ruvllm_edge.operations import Call, Operation
 from ruvllm_edge.problems import Problem
 
@@ -21,7 +22,7 @@ __all__ = ["OPERATIONS", "embed"]
 _OPENAIS = "text-embedding-"
 
 
-async def embed(edge: Edge, texts: Sequence[str], model: str, dimensions: int | None) -> Vectors:
+async def embed(edge: Edge, key: Key, texts: Sequence[str], model: str, dimensions: int | None) -> Vectors:
     """Unit vectors, float32 (len(texts), dimensions); fewer dimensions than the encoder has are its first ones.
 
     Args:
@@ -31,12 +32,15 @@ async def embed(edge: Edge, texts: Sequence[str], model: str, dimensions: int | 
         Problem: there is no such model, or it has fewer dimensions.
     """
     encoder, names = edge.llm.encoders.main, edge.settings.embedding_names
-    if model not in (AUTO, encoder.name, *names) and (names or not model.startswith(_OPENAIS)):
+    served = model in (AUTO, encoder.name, *names) or (not names and model.startswith(_OPENAIS))
+    if not served or not embeds(edge, key):
         fix = f"use {AUTO} or {encoder.name}, or set RUVLLM_EMBEDDING_NAMES"
         raise Problem(404, f"there is no embedding model {model[:100]!r}", field="model", fix=fix)
     if dimensions is not None and not 0 < dimensions <= encoder.dim:
         raise Problem(400, f"dimensions is {dimensions}", field="dimensions", fix=f"use 1 to {encoder.dim}")
-    rows = await edge.embed(texts)
+    about = {"gen_ai.request.model": encoder.name, "gen_ai.embeddings.dimension.count": dimensions or encoder.dim}
+    with edge.traced("embeddings", encoder.name, about):
+        rows = await edge.embed(texts)
     if dimensions in (None, encoder.dim):
         return rows
     rows = rows[:, :dimensions].copy()
@@ -48,7 +52,7 @@ async def embeddings(edge: Edge, call: Call) -> o.Embeddings:
     """Unit vectors in the space that tasks and memories share; their scalar products are cosines."""
     body: o.EmbeddingBody = call.body
     texts = _texts(edge, body)
-    rows = await embed(edge, texts, body.model, body.dimensions)
+    rows = await embed(edge, call.key, texts, body.model, body.dimensions)
     tokens = sum(map(estimate_tokens, texts))
     base64 = body.encoding_format == "base64"
     data = [

@@ -7,20 +7,21 @@ import json
 import logging
 import re
 from contextlib import suppress
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import parse_qsl
 
 import msgspec
 from starlette.types import Receive, Scope, Send
 
+from ruvllm.inference.backend import TRACE
 from ruvllm.text.depth import deeper
 from ruvllm.text.surrogates import well_formed_json
-from ruvllm_edge.auth import Key
+from ruvllm_edge.auth import NOBODY, Key
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.limits import DisconnectedError
 from ruvllm_edge.logs import event
-from ruvllm_edge.operations import EVENTS, PASSED, PROBLEMS, Call, Operation, Reply, Stream, Style
-from ruvllm_edge.problems import CALLER, Caller, Problem, problem_of, too_many
+from ruvllm_edge.operations import EVENTS, PASSED, PROBLEMS, Call, Operation, Reply, Served, Stream, Style
+from ruvllm_edge.problems import CALLER, Caller, Problem, problem_of, too_many, unreadable
 from ruvllm_edge.roles import role_of
 from ruvllm_edge.server import Server
 from ruvllm_edge.sse import send_events, while_there
@@ -41,23 +42,40 @@ class Endpoint:
     def __init__(self, server: Server, operation: Operation) -> None:
         self.server, self.operation, self._role = server, operation, role_of(operation.method, operation.plain_path)
         self._path, self._decode = operation.plain_path, None
+        self._action = f"{operation.method} {self._path}"
         if operation.body not in (None, bytes):
             self._decode = msgspec.json.Decoder(Any if operation.passing else operation.body).decode
         self._most = operation.most or getattr(server.settings, operation.limit) or server.settings.max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        operation, request_id, edge = self.operation, scope["ruvllm.id"], None
+        if self.server.telemetry is None:
+            await self._serve(scope, receive, send)
+            return
+        with self.server.telemetry.request(scope, self.operation.method, self._path):
+            await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        operation, request_id, server = self.operation, scope["ruvllm.id"], self.server
+        key, edge = NOBODY, None
         scope["ruvllm.path"] = self._path
         try:
             key = self._let_in(scope)
-            spaces = self.server.spaces
-            edge = spaces.get(key.space) or await spaces.open(key.space)
+            if not operation.public:
+                server.check_rate(key)
+                key.need(self._role)
+            edge = server.spaces.get(key.space) or await server.spaces.open(key.space)
             edge.uses += 1
+            if operation.waits:
+                edge.check_budget(key)
             call = await self._call(scope, receive, request_id, key)
             if not operation.waits:
-                await send_reply(send, await operation.handler(edge, call), operation.status)
+                outcome = await operation.handler(edge, call)
+                if isinstance(outcome, Served):
+                    await outcome.app(scope, receive, send)
+                else:
+                    await send_reply(send, outcome, operation.status)
                 return
-            async with self.server.answers.turn():
+            async with server.answers.turn():
                 await while_there(self._answer(edge, call, send), receive)
         except DisconnectedError:
             scope["ruvllm.status"] = 499
@@ -74,14 +92,12 @@ class Endpoint:
         finally:
             if edge is not None:
                 edge.uses -= 1
+            if server.keys.needed and not operation.public:
+                server.note(key, edge, self._action, scope["ruvllm.status"], request_id)
 
     def _let_in(self, scope: Scope) -> Key:
-        """Who calls. Raises Problem: 401, 403 or 429."""
-        if self.operation.public:
-            key = self.server.anyone
-        else:
-            key = self.server.caller(_presented(scope))
-            key.need(self._role)
+        """Who calls. Raises Problem: 401."""
+        key = self.server.anyone if self.operation.public else self.server.caller(_presented(scope))
         CALLER.set(Caller(scope["ruvllm.id"], key.admin))
         return key
 
@@ -99,7 +115,7 @@ class Endpoint:
         if operation.query is not None:
             pairs = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
             query = msgspec.convert(pairs, operation.query, strict=False)
-        passed = _passed(scope) if operation.passing else {}
+        passed = _passed(scope, PASSED if operation.passing else TRACE) if operation.waits else {}
         return Call(body, query, scope.get("path_params", {}), key, request_id, raw, passed)
 
     def _read(self, scope: Scope, data: bytes) -> Any:
@@ -117,8 +133,8 @@ class Endpoint:
             raise Problem(400, "the body is nested too deeply", field="body", fix=fix)
         try:
             return self._decode(data)
-        except msgspec.ValidationError:
-            raise
+        except msgspec.ValidationError as error:
+            raise unreadable(error, sorted(_fields(self.operation.body))) from None
         except msgspec.DecodeError:
             if (whole := _whole(data)) is None:
                 raise
@@ -156,6 +172,14 @@ def _whole(data: bytes) -> bytes | None:
         return None
 
 
+def _fields(kind: Any) -> set[str]:
+    """Names of all fields in a type, and in those in it."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        found = msgspec.structs.fields(kind)
+        return {one.encode_name for one in found}.union(*(_fields(one.type) for one in found))
+    return set().union(*map(_fields, get_args(kind)))
+
+
 def _presented(scope: Scope) -> list[str]:
     """All keys that were sent: clients of two APIs send one in each header, of which one may be another server's."""
     found: list[bytes] = []
@@ -167,9 +191,9 @@ def _presented(scope: Scope) -> list[str]:
     return [text for value in found[:_KEYS] if (text := value.decode("latin-1").strip())]
 
 
-def _passed(scope: Scope) -> dict[str, str]:
+def _passed(scope: Scope, names: frozenset[str]) -> dict[str, str]:
     pairs = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
-    return {name: value for name, value in pairs if name in PASSED and value.isascii() and value.isprintable()}
+    return {name: value for name, value in pairs if name in names and value.isascii() and value.isprintable()}
 
 
 def _header(scope: Scope, name: bytes) -> bytes:

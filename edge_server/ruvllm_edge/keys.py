@@ -1,15 +1,18 @@
-"""`ruvllm keys`: the file of hashed API keys."""
+"""`ruvllm keys`: the file of hashed API keys, and the log of what was done with them."""
 
 from __future__ import annotations
 
-import os
-from hashlib import sha256
+import getpass
 from pathlib import Path
+from typing import Any
 
 import click
 
-from ruvllm import ConfigError
-from ruvllm_edge.auth import Key, KeyRing, new_key, read_keys
+from ruvllm.cli.console import print_json, show_table
+from ruvllm.cli.options import json_option
+from ruvllm_edge.audit import Audit, audit_file, read_audit
+from ruvllm_edge.auth import DEFAULT_SPACE, ROLES, Key, read_keys
+from ruvllm_edge.keyfile import add_key, named, revoke_key, rotate_key
 
 __all__ = ["keys"]
 
@@ -27,58 +30,180 @@ _name = click.argument("name")
 def keys() -> None:
     """Make and withdraw the keys that `ruvllm serve --keys-file` asks for.
 
+    A running server sees every change at once. Each key belongs to a space, which has memories, agents, sessions and
+    learning of its own.
+
     \b
     Examples:
       ruvllm keys add laptop --file keys.txt
-      ruvllm keys add owner --admin --file keys.txt
+      ruvllm keys add ci --space acme --role use --models small --budget 5 --rate 10 --file keys.txt
       ruvllm keys list --file keys.txt
-      ruvllm keys remove laptop --file keys.txt
+      ruvllm keys rotate ci --file keys.txt
+      ruvllm keys revoke laptop --file keys.txt
+      ruvllm keys audit --key ci --file keys.txt
     """
+
+
+def _dollars(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
+    """5, $5 or 5/day."""
+    if value is None:
+        return None
+    try:
+        return float(value.strip().removeprefix("$").removesuffix("/day"))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no amount: give US dollars a day, as 5 or 0.50") from None
 
 
 @keys.command()
 @_name
 @_file
-@click.option("--admin", is_flag=True, help="Who has it is told paths, backends' addresses and what backends said.")
-def add(name: str, file: Path, admin: bool) -> None:
-    """Make a key and print it: only its hash is kept, so it cannot be shown again."""
-    ring = read_keys(file) if file.exists() else KeyRing()
-    if name in {key.name for key in ring.keys}:
-        raise ConfigError(f"there is a key {name!r} already", field="name", fix="give this one another name")
-    if not name or any(char.isspace() for char in name) or len(name) > 80:
-        fix = "give it another name, one word of up to 80 characters"
-        raise ConfigError(f"no key can be called {name!r}", field="name", fix=fix)
-    key = new_key()
-    _write(file, (*ring.keys, Key(name, sha256(key.encode()).digest(), "admin" if admin else "")))
-    click.echo(key)
+@click.option("--space", default=DEFAULT_SPACE, show_default=True, help="Whose memory, agents and sessions it uses.")
+@click.option("--role", type=click.Choice(ROLES), help="use: ask. teach (when left out): feedback, memories and agents "
+              "too. admin: keys, export, restore and erasure of the space too.")  # fmt: skip
+@click.option("--admin", is_flag=True, help="The same as --role admin.")
+@click.option("--models", default="", metavar="A,B", help="Names of GET /v1/models that it may use; all when left out.")
+@click.option("--budget", callback=_dollars, metavar="$", help="US dollars a day (UTC); without, no limit.")
+@click.option("--rate", type=click.FloatRange(0), metavar="N", help="Requests a second; the server's when left out.")
+@click.option("--tools", type=click.IntRange(0), metavar="N", help="Pass on this many of a request's tools, those that "
+              "its question needs; 0 for all, the server's RUVLLM_TRIM_TOOLS when left out.")  # fmt: skip
+@json_option
+def add(
+    name: str,
+    file: Path,
+    space: str,
+    role: str | None,
+    admin: bool,
+    models: str,
+    budget: float | None,
+    rate: float | None,
+    tools: int | None,
+    as_json: bool,
+) -> None:
+    """Make a key and print it: only its hash is kept, so it cannot be shown again.
+
+    \b
+    Examples:
+      ruvllm keys add laptop --file keys.txt
+      ruvllm keys add owner --space acme --role admin --file keys.txt
+      ruvllm keys add ci --space acme --role use --models small,gpt-4o-mini --budget 5 --rate 10 --file keys.txt
+    """
+    allowed = tuple(model.strip() for model in models.split(",") if model.strip())
+    role = "admin" if admin else role or ""
+    key = Key(name, role=role, space=space, models=allowed, budget=budget, rate=rate, tools=tools)
+    plain = add_key(file, key)
+    _note(file, "keys add", key)
+    _show(plain, key, as_json)
 
 
 @keys.command("list")
 @_file
-def show(file: Path) -> None:
-    """Names of the keys, those of administrators marked."""
-    for key in read_keys(file).keys:
-        click.echo(f"{key.name} (admin)" if key.admin else key.name)
+@click.option("--space", help="Of this space only.")
+@json_option
+def list_(file: Path, space: str | None, as_json: bool) -> None:
+    """Names of the keys, with their roles, spaces and limits.
+
+    \b
+    Examples:
+      ruvllm keys list --file keys.txt
+      ruvllm keys list --space acme --json --file keys.txt
+    """
+    found = [key for key in read_keys(file).keys if space in (None, key.space)]
+    if as_json:
+        print_json([_row(key) for key in found])
+        return
+    for key in found:
+        about = [key.role] if key.role else []
+        about += [f"space {key.space}"] if key.space != DEFAULT_SPACE else []
+        about += [f"models {' '.join(key.models)}"] if key.models else []
+        about += [f"${key.budget:g} a day"] if key.budget is not None else []
+        about += [f"{key.rate:g} requests a second"] if key.rate is not None else []
+        click.echo(f"{key.name} ({', '.join(about)})" if about else key.name)
 
 
 @keys.command()
 @_name
 @_file
-def remove(name: str, file: Path) -> None:
-    """Withdraw a key; a running server has to be restarted."""
-    ring = read_keys(file)
-    left = tuple(key for key in ring.keys if key.name != name)
-    if len(left) == len(ring):
-        raise ConfigError(f"no key is called {name!r}", field="name", fix="see `ruvllm keys list`")
-    _write(file, left)
+def revoke(name: str, file: Path) -> None:
+    """Withdraw a key; a running server refuses it at once. What it did stays in the log and in its space.
+
+    \b
+    Examples:
+      ruvllm keys revoke laptop --file keys.txt
+    """
+    _note(file, "keys revoke", revoke_key(file, name))
 
 
-def _write(file: Path, kept: tuple[Key, ...]) -> None:
-    """Whole or not at all, and for the owner alone unless others were let in since."""
-    text = "".join(key.line() for key in kept)
-    fresh = file.with_name(f"{file.name}.new")
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
-        out.write(text)
-    if file.exists():
-        fresh.chmod(file.stat().st_mode & 0o777)
-    fresh.replace(file)
+@keys.command()
+@_name
+@_file
+@json_option
+def rotate(name: str, file: Path, as_json: bool) -> None:
+    """Another key in the place of one, with its space, role, limits and sessions; the former is refused at once.
+
+    \b
+    Examples:
+      ruvllm keys rotate ci --file keys.txt
+    """
+    plain = rotate_key(file, name)
+    key = named(read_keys(file).keys, name)
+    _note(file, "keys rotate", key)
+    _show(plain, key, as_json)
+
+
+@keys.command()
+@_file
+@click.option("--key", help="What this key did, and what was done with it.")
+@click.option("--space", help="In this space only.")
+@click.option("-n", "--most", type=click.IntRange(1, 1_000_000), default=50, show_default=True, help="The latest.")
+@click.option(
+    "--log", type=click.Path(dir_okay=False, path_type=Path), envvar="RUVLLM_AUDIT",
+    help="The log, where it is not beside the keys.  [env: RUVLLM_AUDIT]",
+)  # fmt: skip
+@json_option
+def audit(file: Path, key: str | None, space: str | None, most: int, log: Path | None, as_json: bool) -> None:
+    """Who did what, when, and what came of it; never what was said.
+
+    \b
+    Examples:
+      ruvllm keys audit --file keys.txt
+      ruvllm keys audit --key ci -n 1000 --json --file keys.txt
+    """
+    rows = read_audit(log or audit_file(file), key, space, most)
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        click.echo("nothing was done yet")
+        return
+    names = ("time", "key", "space", "role", "action", "about", "outcome")
+    cells = ([str(row.get(name, "")) for name in names] for row in rows)
+    show_table(f"{len(rows):,} done", tuple(name.capitalize() for name in names), cells, right=("Outcome",))
+
+
+def _show(plain: str, key: Key, as_json: bool) -> None:
+    if as_json:
+        print_json(_row(key) | {"key": plain})
+    else:
+        click.echo(plain)
+
+
+def _row(key: Key) -> dict[str, Any]:
+    return {
+        "name": key.name, "role": key.role or "teach", "space": key.space, "models": list(key.models),
+        "budget": key.budget, "rate": key.rate, "tools": key.tools,
+    }  # fmt: skip
+
+
+def _note(file: Path, action: str, key: Key) -> None:
+    """In the audit log, by the name of this machine's user."""
+    log = Audit(audit_file(file))
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        user = "?"
+    log.add(action, 200, key=f"cli:{user}", space=key.space, about=key.name)
+    log.write()
+
+
+# The name that former versions had for it.
+keys.add_command(click.Command("remove", callback=revoke.callback, params=revoke.params, hidden=True))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.metrics_core import Metric
 
 from ruvllm import Decision
 from ruvllm.jobs import JobRun
@@ -45,6 +46,9 @@ class Metrics:
         )
         self._tokens = Counter("ruvllm_tokens", "Tokens read and written.", ("backend", "kind"), registry=registry)
         self._cost = Counter("ruvllm_cost_dollars", "Spent on backends.", ("backend",), registry=registry)
+        self.tools_left_out = Counter(
+            "ruvllm_tools_left_out", "Tools of requests that were not passed on.", registry=registry
+        )
         self._failures = Counter("ruvllm_backend_failures", "Of backends.", ("kind",), registry=registry)
         self.in_flight = Gauge("ruvllm_requests_in_flight", "Being worked on.", registry=registry)
         self.waiting = Gauge("ruvllm_answers_waiting", "Requests in the queue before backends.", registry=registry)
@@ -65,6 +69,16 @@ class Metrics:
         self._next = Gauge(
             "ruvllm_job_next_run_timestamp_seconds", "The next run comes no sooner.", job, registry=registry
         )
+        key = ("space", "key")
+        self._key_requests = Counter(
+            "ruvllm_key_requests", "Requests of each key.", (*key, "outcome"), registry=registry
+        )
+        self._key_tokens = Counter("ruvllm_key_tokens", "Read and written for it.", (*key, "kind"), registry=registry)
+        self._key_cost = Counter("ruvllm_key_cost_dollars", "Spent for it.", key, registry=registry)
+        self._key_budget = Gauge("ruvllm_key_budget_dollars", "That it may spend a day.", key, registry=registry)
+        self._key_spent = Gauge("ruvllm_key_spent_today_dollars", "That it spent today.", key, registry=registry)
+        self.spaces = Gauge("ruvllm_spaces_open", "Spaces that are open, the default one too.", registry=registry)
+        self._called: dict[tuple[str, str, str], Counter] = {}
         self._counted: dict[tuple[str, str, int], Counter] = {}
         self._timed: dict[str, Histogram] = {}
         self._decided: dict[tuple[int, str], Counter] = {}
@@ -96,6 +110,25 @@ class Metrics:
         self._tokens.labels(backend, "completion").inc(completion_tokens)
         self._cost.labels(backend).inc(cost)
 
+    def key_request(self, space: str, key: str, status: int) -> None:
+        """A key's request was answered, refused (4xx) or failed."""
+        name = (space, key, "ok" if status < 400 else "refused" if status < 500 else "failed")
+        counter = self._called.get(name)
+        if counter is None:
+            counter = self._called[name] = self._key_requests.labels(*name)
+        counter.inc()
+
+    def key_answer(self, space: str, key: str, prompt_tokens: int, completion_tokens: int, cost: float) -> None:
+        """A backend wrote an answer for a key."""
+        self._key_tokens.labels(space, key, "prompt").inc(prompt_tokens)
+        self._key_tokens.labels(space, key, "completion").inc(completion_tokens)
+        self._key_cost.labels(space, key).inc(cost)
+
+    def budget(self, space: str, key: str, budget: float, spent: float) -> None:
+        """What a key may spend a day, and has."""
+        self._key_budget.labels(space, key).set(budget)
+        self._key_spent.labels(space, key).set(spent)
+
     def failure(self, kind: str) -> None:
         """A backend failed, and with it the request."""
         self._failures.labels(kind).inc()
@@ -125,6 +158,21 @@ class Metrics:
             self._ended.labels(name).set(last["at"])
             self._next.labels(name).set(row["next"])
 
-    def text(self) -> bytes:
-        """As Prometheus reads it."""
-        return generate_latest(self.registry)
+    def text(self, space: str | None = None) -> bytes:
+        """As Prometheus reads it: everything, or what is labelled with one space."""
+        if space is None:
+            return generate_latest(self.registry)
+        return generate_latest(_OneSpace(self.registry, space))
+
+
+class _OneSpace:
+    """The part of a registry that is about one space."""
+
+    def __init__(self, registry: CollectorRegistry, space: str) -> None:
+        self._registry, self._space = registry, space
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._registry.collect():
+            family.samples = [one for one in family.samples if one.labels.get("space") == self._space]
+            if family.samples:
+                yield family

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
+from dataclasses import asdict
 from typing import Any
 
 from msgspec import UNSET, convert, to_builtins
 from msgspec.json import encode
 
-from ruvllm import Decision, InputError, StoreError, Team, Tier, __version__
+from ruvllm import Decision, InputError, StoreError, Team, __version__
 from ruvllm.memory.exchange import around
+from ruvllm.memory.found import Found
 from ruvllm.query.responses import Constraints, Response, Session, rlm_settings
 from ruvllm.query.sessions import new_id
 from ruvllm.rlm.answers import Answered, Delta, Planned, RlmAnswer, RlmEvent
-from ruvllm.state.record import Memory
+from ruvllm.state.record import Memory, heard
 from ruvllm.state.transfer import UNFIT
 from ruvllm_edge import schemas as s
+from ruvllm_edge.auth import Key
+from ruvllm_edge.chat import AUTO, allowed_models
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.metrics import MEDIA
 from ruvllm_edge.operations import Call, Operation, Reply, Stream
@@ -28,7 +32,13 @@ __all__ = ["OPERATIONS"]
 
 async def route(edge: Edge, call: Call) -> Decision:
     """The agent, tier and confidence for a task."""
-    decision = await edge.llm.aroute(call.body.text, call.body.top)
+    telemetry = edge.server.telemetry
+    if telemetry is None:
+        decision = await edge.llm.aroute(call.body.text, call.body.top)
+    else:
+        with telemetry.operation("route", "") as span:
+            decision = await edge.llm.aroute(call.body.text, call.body.top)
+            telemetry.routed(span, decision)
     edge.metrics.decision(decision)
     return decision
 
@@ -46,41 +56,46 @@ async def query(edge: Edge, call: Call) -> Response | RlmAnswer | Stream:
         if not deep:
             fix = 'give "deep": true with it; /v1/chat/completions streams other answers'
             raise Problem(422, "only a deep query is streamed here", field="stream", fix=fix)
-        return await _streamed(edge, text, given | {"session_id": session_id})
+        return await _streamed(edge, call.key, text, given | {"session_id": session_id})
     if deep:
-        return await _deep(edge, text, given | {"session_id": session_id})
+        return await _deep(edge, call.key, text, given | {"session_id": session_id})
     session = None if session_id is None else _session_of(edge, call, session_id, "session").id
-    response = await edge.llm.aquery(text, session=session, constraints=Constraints(**given))
+    models = allowed_models(edge, call.key)
+    with edge.answering(given["force_model"] or AUTO) as span:
+        constraints = Constraints(models=models, headers={**call.headers, **span.headers}, **given)
+        response = await edge.llm.aquery(text, session=session, constraints=constraints)
+        span.done(response)
     edge.answered(response, call.key.name)
     return response
 
 
-async def _deep(edge: Edge, text: str, given: dict[str, Any]) -> RlmAnswer:
-    answer = await edge.llm.queries.answer_deep(text, **rlm_settings(given))
-    _count(edge, answer)
+async def _deep(edge: Edge, key: Key, text: str, given: dict[str, Any]) -> RlmAnswer:
+    models = allowed_models(edge, key)
+    with edge.answering(AUTO) as span:
+        answer = await edge.llm.queries.answer_deep(text, models=models, **rlm_settings(given))
+        span.done_deep(answer, edge.answered_deep(answer, key.name))
     return answer
 
 
-def _count(edge: Edge, answer: RlmAnswer) -> None:
-    tiers, usage = edge.llm.queries.writers.tiers, answer.usage
-    edge.metrics.answer(tiers.at(Tier.LARGE).name, usage.prompt_tokens, usage.completion_tokens, 0.0)
-
-
-async def _streamed(edge: Edge, text: str, given: dict[str, Any]) -> Stream:
+async def _streamed(edge: Edge, key: Key, text: str, given: dict[str, Any]) -> Stream:
     """Whatever fails before the first event is raised here: it can still have a status."""
-    events = edge.llm.queries.stream_deep(text, **rlm_settings(given))
-    return Stream(_encoded(edge, await anext(events), events))
+    events = edge.llm.queries.stream_deep(text, allowed_models(edge, key), **rlm_settings(given))
+    return Stream(_encoded(edge, key, await anext(events), events))
 
 
-async def _encoded(edge: Edge, event: RlmEvent | None, events: AsyncGenerator[RlmEvent, None]) -> AsyncIterator[bytes]:
+async def _encoded(
+    edge: Edge, key: Key, event: RlmEvent | None, events: AsyncGenerator[RlmEvent, None]
+) -> AsyncIterator[bytes]:
     async with aclosing(events):
+        span = edge.answering(AUTO, stream=True)
         try:
             while event is not None:
                 if isinstance(event, RlmAnswer):
-                    _count(edge, event)
+                    span.done_deep(event, edge.answered_deep(event, key.name))
                 yield _event(_EVENTS[type(event)], event)
                 event = await anext(events, None)
         except Exception as error:
+            span.failed(error)
             yield _event("error", problem_of(error).body(CALLER.get().request_id))
 
 
@@ -205,15 +220,17 @@ async def add_memory(edge: Edge, call: Call) -> s.Memories:
     """Remember texts: all of them or none, on disk when this returns."""
     rows: list[s.MemoryBody] = call.body.memories
     new = [Memory(row.text, row.kind, row.collection, row.metadata, row.quality) for row in rows]
-    vectors = await edge.embed([one.text for one in new])
+    vectors = await edge.embed([heard(one.text, one.metadata) for one in new])
     return s.Memories(edge.llm.memory.add_encoded(new, vectors))
 
 
 async def search_memory(edge: Edge, call: Call) -> s.MemoryHits:
     """Memories like a text."""
     b: s.MemorySearch = call.body
-    found = await edge.llm.memory.asearch(b.query, b.k, collection=b.collection, filter=b.filter, hops=b.hops)
-    return s.MemoryHits([_hit(one.memory, one.score, one.hops) for one in found])
+    options: dict[str, Any] = {"collection": b.collection, "filter": b.filter, "hops": b.hops}
+    with edge.traced("retrieval", b.collection or "", {"gen_ai.data_source.id": b.collection or "memory"}):
+        found = await edge.llm.memory.asearch(b.query, b.k, **options, search=b.search)
+    return s.MemoryHits([_hit(one) for one in found])
 
 
 async def bind_memories(edge: Edge, call: Call) -> s.HyperedgeMade:
@@ -235,9 +252,10 @@ async def memory_graph(edge: Edge, call: Call) -> s.MemoryGraph:
     return convert(around(edge.llm.memory, ids, call.query.hops), s.MemoryGraph)
 
 
-def _hit(memory: Memory, score: float, hops: int) -> s.MemoryHit:
-    metadata = dict(memory.metadata)
-    return s.MemoryHit(memory.id, memory.text, score, memory.kind, memory.collection, metadata, memory.quality, hops)
+def _hit(one: Found) -> s.MemoryHit:
+    memory, why = one.memory, None if one.why is None else s.MemoryWhy(**asdict(one.why))
+    more = (memory.kind, memory.collection, dict(memory.metadata), memory.quality, one.hops, why)
+    return s.MemoryHit(memory.id, memory.text, one.score, *more)
 
 
 async def patterns(edge: Edge, call: Call) -> s.Patterns:
@@ -266,10 +284,10 @@ async def ready(edge: Edge, _: Call) -> Any:
     return s.Ready(True, len(edge.llm.agents), edge.llm.encoders.mode, "degraded" if dead else "ok", dead)
 
 
-async def metrics(edge: Edge, _: Call) -> Reply:
-    """Counters for Prometheus."""
-    edge.gauge()
-    return Reply(edge.metrics.text(), media=MEDIA)
+async def metrics(edge: Edge, call: Call) -> Reply:
+    """Counters for Prometheus; where there are several spaces, all of them for an administrator of the default one."""
+    edge.server.spaces.default.gauge()
+    return Reply(edge.metrics.text(edge.server.gauge(call.key)), media=MEDIA)
 
 
 _DIGITS = 18  # of an id
@@ -313,7 +331,7 @@ OPERATIONS = (
     _session("/session"),
     _session("/v1/sessions"),
     Operation("GET", "/v1/sessions/{id}", session, "A session with its history", answer=Session, tag="answers"),
-    Operation("DELETE", "/v1/sessions/{id}", end_session, "End a session", tag="answers"),
+    Operation("DELETE", "/v1/sessions/{id}", end_session, "End a session", tag="answers", status=204),
     Operation("GET", "/v1/agents", agents, "List the agents", answer=s.Agents, tag="routing"),
     Operation("PUT", "/v1/agents", put_agents, "Add agents", s.AgentsChange, query=s.AgentsQuery,
               answer=s.AgentsChanged, tag="routing", most=8 << 20, later=True, example={"agents": [_AGENT]}),
@@ -329,7 +347,8 @@ OPERATIONS = (
               answer=s.MemoryGraph, tag="memory"),
     Operation("POST", "/v1/memory/hyperedges", bind_memories, "Join memories that belong together", s.HyperedgeBody,
               answer=s.HyperedgeMade, tag="memory", example={"members": [1, 2, 3], "kind": "SameTopic"}),
-    Operation("DELETE", "/v1/memory/hyperedges/{id}", unbind_memories, "Take a hyperedge away", tag="memory"),
+    Operation("DELETE", "/v1/memory/hyperedges/{id}", unbind_memories, "Take a hyperedge away", tag="memory",
+              status=204),
     Operation("GET", "/v1/savings", savings, "What was spent and saved", query=SavingsQuery, answer=SavingsReport),
     Operation("GET", "/v1/patterns", patterns, "What was learnt", query=s.PatternsQuery, answer=s.Patterns,
               tag="learning"),

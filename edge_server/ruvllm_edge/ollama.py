@@ -81,7 +81,7 @@ async def _reply(edge: Edge, call: Call, chat: dict[str, Any], asks: bool) -> An
     if not asks:  # which loads a model in Ollama
         return Reply(lines.empty())
     ignored, streams = set[str](), body.stream is not False
-    chat |= _fields(body, ignored) | {"model": _model(edge, body.model), "stream": streams}
+    chat |= _fields(body, ignored) | {"model": _model(edge, call, body.model), "stream": streams}
     ask = ask_of(edge, replace(call, body=msgspec.convert(chat, o.ChatBody), raw=chat))
 
     def headers(where: Any) -> dict[str, str]:
@@ -102,9 +102,9 @@ async def _whole(edge: Edge, ask: Ask, lines: _Lines, headers: Any) -> Reply:
     return Reply(lines.last(made) | lines.piece(said), headers(response))
 
 
-def _model(edge: Edge, name: str) -> str:
+def _model(edge: Edge, call: Call, name: str) -> str:
     plain = name.removesuffix(_LATEST)
-    if name not in (found := models(edge)) and plain not in found:
+    if name not in (found := models(edge, call.key)) and plain not in found:
         raise Problem(404, f"model '{name[:100]}' not found", field="model", fix=f"use {AUTO}, or see /api/tags")
     return name if name in found else plain
 
@@ -232,9 +232,9 @@ class _Lines:
         return {"model": self._model, "created_at": now, **self.piece(said), "done": False}
 
 
-async def tags(edge: Edge, _: Call) -> t.OllamaTags:
+async def tags(edge: Edge, call: Call) -> t.OllamaTags:
     """Names that `model` may have."""
-    found = [name if ":" in name else name + _LATEST for name in models(edge)]
+    found = [name if ":" in name else name + _LATEST for name in models(edge, call.key)]
     about = {"parent_model": "", "format": "", "family": "ruvllm", "families": ["ruvllm"], "parameter_size": "",
              "quantization_level": ""}  # fmt: skip
     return t.OllamaTags([t.OllamaModel(name, name, sha256(name.encode()).hexdigest(), about) for name in found])
@@ -249,7 +249,7 @@ async def embeddings(edge: Edge, call: Call) -> t.OllamaEmbeddings:
     """Unit vectors in the space that tasks and memories share."""
     body, began = call.body, time.perf_counter_ns()
     texts = [body.input] if isinstance(body.input, str) else body.input
-    rows = await embed(edge, texts, body.model.removesuffix(_LATEST), body.dimensions)
+    rows = await embed(edge, call.key, texts, body.model.removesuffix(_LATEST), body.dimensions)
     spent = time.perf_counter_ns() - began
     return t.OllamaEmbeddings(body.model, rows.tolist(), spent, sum(map(estimate_tokens, texts)))
 

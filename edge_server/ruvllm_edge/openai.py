@@ -11,13 +11,14 @@ import msgspec
 from ruvllm.inference.backend import Message, Usage
 from ruvllm.query.responses import Delta, PassedResponse, Response, Routed
 from ruvllm_edge import openai_types as o
-from ruvllm_edge.chat import AUTO, Ask, answer, models, open_stream, told, unheeded
+from ruvllm_edge.auth import Key
+from ruvllm_edge.chat import AUTO, Ask, allowed_models, answer, models, open_stream, told, tools_of, unheeded
 from ruvllm_edge.conversations import Conversations, question_of
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.operations import Call, Operation, Reply, Stream, Style
 from ruvllm_edge.problems import Problem, problem_of
 
-__all__ = ["OPERATIONS", "STYLE", "ask_of", "error_body", "extra_names", "finish_reason", "token_usage"]
+__all__ = ["OPERATIONS", "STYLE", "ask_of", "embeds", "error_body", "extra_names", "finish_reason", "token_usage"]
 
 _ROLES = {"developer": "system", "tool": "user", "function": "user"}
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
@@ -65,7 +66,7 @@ def extra_names(ask: Ask) -> set[str]:
 def ask_of(edge: Edge, call: Call) -> Ask:
     """What a request of chat completions asks. Raises Problem, InputError: it asks nothing, or nobody that there is."""
     body, raw = call.body, call.raw
-    known = models(edge)
+    known = models(edge, call.key)
     if body.model not in known:
         fix = f"use {AUTO}, or one of GET /v1/models"
         raise Problem(404, f"there is no model {body.model[:100]!r}", field="model", fix=fix)
@@ -79,6 +80,8 @@ def ask_of(edge: Edge, call: Call) -> Ask:
         conversation=Conversations.name(call.key.name, user, raw["messages"]),
         headers=call.headers,
         key=call.key.name,
+        tools=tools_of(edge, call.key),
+        models=allowed_models(edge, call.key),
         model=body.model if body.model == AUTO else known[body.model],
         max_tokens=body.max_completion_tokens or body.max_tokens,
         temperature=body.temperature,
@@ -162,23 +165,31 @@ async def _streamed(routed: Routed, events: AsyncIterator[Delta | Response], wit
     yield _DONE
 
 
-async def list_models(edge: Edge, _: Call) -> o.Models:
+async def list_models(edge: Edge, call: Call) -> o.Models:
     """Names that `model` may have."""
-    found = _models(edge)
+    found = _models(edge, call.key)
     return o.Models(found, found[0].id, found[-1].id)
 
 
 async def one_model(edge: Edge, call: Call) -> o.Model:
     """One of them."""
-    for model in _models(edge):
+    for model in _models(edge, call.key):
         if model.id == call.path["id"]:
             return model
     raise Problem(404, "there is no such model", field="id", fix="see GET /v1/models")
 
 
-def _models(edge: Edge) -> list[o.Model]:
-    encoder = edge.llm.encoders.main
-    return [o.Model(name, owner, name) for name, owner in ({encoder.name: "ruvllm"} | models(edge)).items()]
+def _models(edge: Edge, key: Key) -> list[o.Model]:
+    found = models(edge, key)
+    if embeds(edge, key):
+        found = {edge.llm.encoders.main.name: "ruvllm"} | found
+    return [o.Model(name, owner, name) for name, owner in found.items()]
+
+
+def embeds(edge: Edge, key: Key) -> bool:
+    """Whether a key may have embeddings: its list of models names the encoder, or it has none."""
+    names = {edge.llm.encoders.main.name, *edge.settings.embedding_names}
+    return not key.models or any(name in names or name.startswith("text-embedding-") for name in key.models)
 
 
 _CHAT = {"model": "auto", "messages": [{"role": "user", "content": "When do we deploy?"}]}

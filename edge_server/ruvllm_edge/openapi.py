@@ -69,7 +69,10 @@ def _described(operation: Operation, of: dict[str, Any], components: dict[str, A
         "summary": operation.summary,
         "operationId": re.sub(r"\W+", "_", f"{operation.method.lower()} {operation.plain_path}").strip("_"),
         "tags": [operation.tag],
-        "responses": {str(operation.status): _answer(operation, of), **_errors(operation, of)},
+        "responses": {
+            str(operation.status): _answer(operation, of),
+            **_errors(operation, of),
+        },
     }
     if operation.later:
         out["responses"]["202"] = _answer(operation, of) | {"description": "It is acknowledged, and being worked on."}
@@ -127,9 +130,9 @@ def _errors(operation: Operation, of: dict[str, Any]) -> dict[str, Any]:
     style = operation.style
     content = {style.media.decode(): {"schema": of[str(style.schema)]}}
     told = {str(style.statuses.get(int(code), int(code))): what for code, what in _ERRORS.items()}
-    told |= {"404": "There is no such thing."} | (
-        {"409": "It was not added here."} if operation.method == "DELETE" else {}
-    )
+    told |= {"404": "There is no such thing."}
+    if operation.method == "DELETE" or operation.tag == "keys":
+        told |= {"409": "It is not the server's to change, or there is one already."}
     if operation.waits:
         told |= {"502": "The backend gave no usable answer.", "504": "The answer took too long."}
     if operation.answer_503 is not None:

@@ -6,18 +6,21 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from starlette.types import ASGIApp
+
+from ruvllm.inference.backend import TRACE
 from ruvllm_edge.auth import Key
 from ruvllm_edge.problems import Problem, ProblemBody
 
 if TYPE_CHECKING:
     from ruvllm_edge.edge import Edge
 
-__all__ = ["EVENTS", "LINES", "PASSED", "PROBLEMS", "Call", "Operation", "Reply", "Stream", "Style"]
+__all__ = ["EVENTS", "LINES", "PASSED", "PROBLEMS", "Call", "Operation", "Reply", "Served", "Stream", "Style"]
 
 JSON = b"application/json"
 EVENTS = b"text/event-stream; charset=utf-8"
 LINES = b"application/x-ndjson"  # one JSON value a line
-PASSED = frozenset({"anthropic-beta", "anthropic-version", "openai-beta"})  # headers that go on to a server
+PASSED = frozenset({"anthropic-beta", "anthropic-version", "openai-beta", *TRACE})  # headers that go on to a server
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ class Call:
     key: Key
     request_id: str
     raw: Any = None  # the body with all of its fields, where the operation is passing
-    headers: dict[str, str] = field(default_factory=dict)  # of PASSED that came, where it is
+    headers: dict[str, str] = field(default_factory=dict)  # of PASSED that came, where it is; else those of TRACE
 
 
 @dataclass(slots=True)
@@ -69,6 +72,13 @@ class Stream:
     events: AsyncIterator[bytes]
     headers: dict[str, str] = field(default_factory=dict)
     media: bytes = EVENTS
+
+
+@dataclass(slots=True)
+class Served:
+    """An ASGI application that answers the request itself."""
+
+    app: ASGIApp
 
 
 Handler = Callable[["Edge", Call], Awaitable[Any]]

@@ -87,7 +87,7 @@ async def create(edge: Edge, call: Call) -> Any:
     if not items:
         raise Problem(400, "there is no input", field="input", fix="give a text, or items")
     request = chat_request(call.raw, items, len(items) - len(new))
-    if body.model not in models(edge) and _OPENAIS.match(body.model):
+    if body.model not in models(edge, call.key) and _OPENAIS.match(body.model):
         request.body["model"] = AUTO
     chat = request.body | {"stream_options": {"include_usage": True} if body.stream else None}
     ask = ask_of(edge, replace(call, body=msgspec.convert(chat, o.ChatBody), raw=chat))

@@ -14,6 +14,7 @@ GET /v1/savings
 GET /v1/usage
 POST /v1/route
 POST /v1/route/complex
+POST /v1/tools/search
 POST /query
 POST /v1/query
 POST /session
@@ -41,8 +42,6 @@ GET /api/version
 POST /api/chat
 POST /api/generate
 POST /api/embed
-POST /api/embeddings
-POST /api/show
 GET /v1/federated
 GET /v1/federated/model
 GET /mcp
@@ -63,6 +62,12 @@ POST /v1/federated/updates
 _ADMIN = """
 GET /v1/state
 PUT /v1/state
+DELETE /v1/state
+GET /v1/keys
+POST /v1/keys
+DELETE /v1/keys/{name}
+POST /v1/keys/{name}/rotate
+GET /v1/audit
 """
 _OPEN = """
 GET /health

@@ -13,6 +13,7 @@ from typing import Annotated, NamedTuple
 from msgspec import Meta, Struct
 
 from ruvllm import StoreError
+from ruvllm.inference.backend import Usage
 from ruvllm.inference.endpoint import Price
 from ruvllm.query.responses import Response
 from ruvllm.state.names import SAVINGS
@@ -65,6 +66,7 @@ class Savings:
         self._store, self._today, self._clock = store, today, clock
         self._rows = self._load()
         self._saved, self._changed = clock(), False
+        self._day, self._spent = "", dict[str, float]()  # of today, by key
 
     def _load(self) -> dict[_Key, Row]:
         try:
@@ -81,13 +83,27 @@ class Savings:
             key: name of whose it is, "" where none is needed.
             large: prices of the largest model, which would have read and written the same tokens.
         """
-        usage, day = response.usage, self._today().isoformat()
-        name = (day, response.decision.agent, key)
+        self.add_usage(response.decision.agent, key, response.usage, response.cost, large)
+
+    def add_usage(self, agent: str, key: str, usage: Usage, cost: float, large: Price) -> None:
+        """Count an answer by what is known of it, as `add`."""
+        spent, day = self.spent(key), self._today().isoformat()
+        name = (day, agent, key)
         if name not in self._rows:
             self._forget()
-        row = Row(1, usage.prompt_tokens, usage.completion_tokens, response.cost, large.of(usage))
+        row = Row(1, usage.prompt_tokens, usage.completion_tokens, cost, large.of(usage))
         self._rows[name] = self._rows.get(name, Row()).plus(row)
-        self._changed = True
+        self._spent[key], self._changed = spent + cost, True
+
+    def spent(self, key: str) -> float:
+        """US dollars of a key today."""
+        today = self._today().isoformat()
+        if today != self._day:
+            self._day, self._spent = today, {}
+            for (day, _, name), row in self._rows.items():
+                if day == today:
+                    self._spent[name] = self._spent.get(name, 0.0) + row.cost
+        return self._spent.get(key, 0.0)
 
     def _forget(self) -> None:
         first = (self._today() - timedelta(_DAYS)).isoformat()

@@ -13,7 +13,8 @@ from time import monotonic
 
 from ruvllm import RuvLLM, RuvllmError
 from ruvllm.state.set_aside import reason_of
-from ruvllm_edge.auth import Buckets, Key, Keys
+from ruvllm_edge.audit import Audit, audit_file
+from ruvllm_edge.auth import DEFAULT_SPACE, Buckets, Key, KeyRing, Keys
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.limits import Answers, Bodies
 from ruvllm_edge.logs import event
@@ -21,6 +22,7 @@ from ruvllm_edge.metrics import Metrics
 from ruvllm_edge.problems import Problem, too_many
 from ruvllm_edge.settings import Settings
 from ruvllm_edge.spaces import Spaces, spaces_folder
+from ruvllm_edge.telemetry import Telemetry
 
 __all__ = ["Server"]
 
@@ -38,6 +40,8 @@ class Server:
     Attributes:
         ready: whether the first route will not have to wait, and the server is not ending.
         keys: that may be used.
+        audit: who did what.
+        telemetry: what OpenTelemetry is told; None where that is off.
         anyone: who calls where no key is needed.
         spaces: the default one, and those of keys.
     """
@@ -51,6 +55,8 @@ class Server:
         self.bodies = Bodies(settings.bodies_memory, settings.body_timeout)
         self.answers = Answers(settings.max_answers, settings.queue, settings.timeout)
         self.metrics = Metrics()
+        self.telemetry = Telemetry() if settings.otel else None
+        self.audit = Audit(settings.audit or (audit_file(settings.keys_file) if settings.keys_file else None))
         self.ready = False
         self.in_flight = 0
         default, folder = Edge(self, llm, keeps=keeps), spaces_folder(settings, llm.store.path)
@@ -63,7 +69,7 @@ class Server:
         return f"req-{self._tag}-{next(self._numbers):x}"
 
     def caller(self, presented: list[str]) -> Key:
-        """Whose key one of these is. Raises Problem: 401 or 429."""
+        """Whose key one of these is. Raises Problem: 401."""
         if not self.keys.needed:
             return self.anyone
         ring = self.keys.ring
@@ -77,11 +83,34 @@ class Server:
             what = "this API key is not known" if presented else "an API key is needed"
             headers = {"www-authenticate": 'Bearer realm="ruvllm"'}
             raise Problem(401, what, field="authorization", fix=fix, headers=headers)
-        wait = self.buckets.take(key.name, monotonic(), key.rate)
+        return key
+
+    def check_rate(self, key: Key) -> None:
+        """Raises Problem: 429, the key calls too often."""
+        wait = self.buckets.take(key.name, monotonic(), key.rate) if key.name else 0.0
         if wait:
             rate = self.settings.rate if key.rate is None else key.rate
             raise too_many(f"more than {rate:g} requests a second", wait, "authorization")
-        return key
+
+    def note(self, key: Key, edge: Edge | None, action: str, status: int, request_id: str) -> None:
+        """What became of a request that needed a key, for the audit log and the counts of the key."""
+        self.audit.add(action, status, key=key.name, space=key.space, role=key.role, request=request_id)
+        if key.name:
+            self.metrics.key_request(key.space, key.name, status or 499)
+            if edge is not None:
+                edge.usage.add(key.name, not 0 < status < 400)
+
+    def gauge(self, key: Key) -> str | None:
+        """Bring the gauges up to date; the space of which alone a key may see them, None for all of them."""
+        self.metrics.spaces.set(len(self.spaces.opened))
+        self.metrics.in_flight.set(self.in_flight)
+        ring = self.keys.ring if self.keys.needed else KeyRing()
+        for edge in self.spaces.opened:
+            for one in ring.of_space(edge.name):
+                if one.budget is not None:
+                    self.metrics.budget(edge.name, one.name, one.budget, edge.savings.spent(one.name))
+        whole = ring.spaces <= {DEFAULT_SPACE} or (key.space == DEFAULT_SPACE and key.may("admin"))
+        return None if whole else key.space
 
     @asynccontextmanager
     async def lifespan(self, _: object) -> AsyncIterator[None]:
@@ -103,6 +132,7 @@ class Server:
                 await edge.close()
             except Exception as error:
                 failures.append(error)
+        self.audit.write()
         if failures:
             raise failures[-1]
         event(logging.INFO, "closed")
@@ -123,6 +153,7 @@ class Server:
     async def _work(self) -> None:
         while True:
             await asyncio.sleep(_TICK)
+            self.audit.write()
             for edge in self.spaces.opened:
                 if not edge.closed:
                     await edge.work()

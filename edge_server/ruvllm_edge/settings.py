@@ -25,6 +25,7 @@ class Settings:
         host, port: where to listen; 0 takes a free port.
         api_keys: keys that may be used, in plain text; only their hashes are kept in memory.
         keys_file: hashed keys, see `ruvllm keys`.
+        audit: the log of who did what; without it, one beside the file of keys.
         spaces: the folder of the state files of other spaces than the default one; without it, one beside the server's
             own state file. max_spaces: that are open at a time beside it, unless more are in use.
         rate, burst: requests a second of one key, and how many at once; 0 for no limit.
@@ -44,6 +45,9 @@ class Settings:
         share_answers: whether answers go into memory though several keys find them there; with one key or none they do.
         embedding_names: of models that clients ask for embeddings, all of which are the encoder; without any, OpenAI's
             own ("text-embedding-...") are.
+        trim_tools: of a request's tools that are passed on to a model: those that its question needs, and those that
+            its conversation has used; 0 for all of them. A key may have a number of its own.
+        otel: whether OpenTelemetry gets spans and metrics (extra `otel`); where to, the OTEL_... variables say.
         log_level: of the log; "info" has a line for each request.
         log_prompts: whether what clients send is logged too; never unless this is set.
     """
@@ -52,6 +56,7 @@ class Settings:
     port: int = 3000
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     keys_file: Path | None = None
+    audit: Path | None = None
     spaces: Path | None = None
     max_spaces: int = 50
     rate: float = 100.0
@@ -74,6 +79,8 @@ class Settings:
     web: Path | None = None
     share_answers: bool = False
     embedding_names: tuple[str, ...] = ()
+    trim_tools: int = 0
+    otel: bool = False
     log_level: str = "info"
     log_prompts: bool = False
 
@@ -85,7 +92,7 @@ class Settings:
         for name in positive:
             if not getattr(self, name) > 0:
                 raise _wrong(name, getattr(self, name), "give a number above 0")
-        for name in ("rate", "queue", "drain", "max_state", "address_connections"):
+        for name in ("rate", "queue", "drain", "max_state", "address_connections", "trim_tools"):
             if not getattr(self, name) >= 0:
                 raise _wrong(name, getattr(self, name), "give 0 or more")
         if self.max_state > self.bodies_memory:

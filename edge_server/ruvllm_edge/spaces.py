@@ -6,17 +6,21 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ruvllm import ConfigError, RuvLLM
+from ruvllm.agents.catalog import builtin_agents
 from ruvllm_edge.auth import DEFAULT_SPACE, check_space
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.logs import event
 from ruvllm_edge.settings import Settings
 
 __all__ = ["Spaces", "space_file", "spaces_folder"]
+
+_TICK = 1.0  # seconds between two looks for room
 
 
 def spaces_folder(settings: Settings, state: str) -> Path | None:
@@ -76,13 +80,15 @@ class Spaces:
         if self._folder is None:
             fix = "start the server with a state file, or set RUVLLM_SPACES to a folder"
             raise ConfigError("a server in memory has no other spaces", field="spaces", fix=fix)
-        file, like = space_file(self._folder, name), self.default.llm
-        config = replace(like.config, agents=None, state=None)
+        file, like, base = space_file(self._folder, name), self.default.llm, self.default.agents.base
+        agents = None if base == builtin_agents() else base  # which need not be checked once more
+        alone = replace(like.config.federated, url="")  # it would hand to others what one space taught
+        config = replace(like.config, agents=None, state=None, federated=alone)
         backends: Any = like.backends  # by Tier: a Mapping's keys are invariant
 
         def made() -> RuvLLM:
             return RuvLLM(
-                self.default.agents.base,
+                agents,
                 encoder=like.encoders.name,
                 state=file,
                 like=like,
@@ -109,7 +115,8 @@ class Spaces:
     async def make_room(self) -> None:
         """For ever: close those used longest ago when there are too many; never one in use."""
         while True:
-            await self._full.wait()
+            with suppress(TimeoutError):  # what was in use before may not be any more
+                await asyncio.wait_for(self._full.wait(), _TICK)
             self._full.clear()
             for name in list(self._open):
                 if len(self._open) <= self._most:

@@ -20,6 +20,7 @@ STEPS: dict[str, Callable[[Path], None]] = {
     "familiarity": steps.familiarity,
     "recollection": steps.recollection,
     "few": steps.few,
+    "bodies": steps.bodies,
     "tiers": steps.tiers,
     "builtin": steps.builtin,
     "manifest": steps.manifest,

@@ -134,7 +134,8 @@ class _Bench:
 
         found = minimise(loss, np.zeros(shape[0] * shape[1], np.float32), _TOLERANCE).reshape(shape)
         blank = np.zeros((2, len(CONFIDENCE_FEATURES) + 2), np.float32), np.zeros((2, 2), np.float32)
-        return Prior(Head(found.astype(np.float16).astype(np.float32), tfidf), np.float32(_SHARE), *blank)
+        steps, scale = _steps(found)
+        return Prior(Head(steps * scale, tfidf), np.float32(_SHARE), *blank)
 
     def logits(self, prior: Prior, rows: _Rows) -> Floats:
         """(n, agents + 1)."""
@@ -154,16 +155,25 @@ class _Bench:
     def arrays(self, prior: Prior) -> dict[str, NDArray[np.generic]]:
         """What a start needs."""
         cards, names = self.vectors.cards.astype(np.float16), self.vectors.names.astype(np.float16)
+        steps, scale = _steps(prior.head.weights)
+        terms, idf = zip(*sorted(prior.head.tfidf.idf.items()), strict=True)
         return {
             "cards": cards,
             "names": names,
-            "prior": prior.head.weights.astype(np.float16),
-            "prior_terms": np.array(list(prior.head.tfidf.idf), np.uint32),
-            "prior_idf": np.array(list(prior.head.tfidf.idf.values()), np.float16),
+            "prior": steps.astype(np.int8),
+            "prior_scale": scale,
+            "prior_terms": np.diff(np.array(terms, np.uint32), prepend=np.uint32(0)),  # small numbers pack well
+            "prior_idf": np.array(idf, np.float16),
             "prior_zero_weight": np.array(prior.zero_weight, np.float32),
             "prior_confidence": prior.confidence,
             "prior_scope": prior.scope,
         }
+
+
+def _steps(weights: Floats) -> tuple[Floats, Floats]:
+    """(whole numbers from -127 to 127, what one of them is worth in each column)."""
+    scale = np.maximum(np.abs(weights).max(0), 1e-6) / np.float32(127)
+    return np.rint(weights / scale), scale.astype(np.float32)
 
 
 def _design(rows: _Rows, tfidf: HashedTfidf) -> Floats:

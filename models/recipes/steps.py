@@ -15,6 +15,7 @@ from recipes.common import ARTIFACTS, RUNS
 from ruvllm.encoders.families import FAMILIES, MINILM, RUVLTRA, Family
 
 __all__ = [
+    "bodies",
     "builtin",
     "confidence",
     "familiarity",
@@ -196,6 +197,13 @@ def few(data: Path) -> None:
     from recipes.few import few_feedbacks
 
     note("router.npz", **few_feedbacks(data))
+
+
+def bodies(data: Path) -> None:
+    """Builds nothing: what the bodies of agents are worth on collections that have some."""
+    from recipes.bodies import worth
+
+    note("router.npz", **worth(data))
 
 
 def builtin(data: Path) -> None:

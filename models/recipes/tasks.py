@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from zlib import crc32
 
-__all__ = ["tasks", "traps"]
+__all__ = ["contrasts", "tasks", "traps"]
 
 _DATA = Path(__file__).with_name("task_data")
 _SLOT = re.compile(r"\{(\w+)\}")
@@ -108,6 +108,18 @@ def tasks(each: int, *, held: bool = False, seed: int = 0) -> list[tuple[str, st
         for i in range(min(each, 12 * len(chosen))):
             out[_dressed(_filled(chosen[i % len(chosen)], words, rng), agent, rng)] = agent
     return list(out.items())
+
+
+def contrasts(objects: int, *, seed: int = 0) -> list[list[tuple[str, str]]]:
+    """For each of so many draws of objects a list of (text, agent): every act on these objects once."""
+    rng, out = random.Random(seed), []
+    words = _words(_load("objects")["words"], held=False)
+    acts = {agent: _half(templates, held=False) for agent, templates in _load("acts")["acts"].items()}
+    for _ in range(objects):
+        drawn = {slot: [rng.choice(items)] for slot, items in words.items()}
+        rows = [(_filled(rng.choice(templates), drawn, rng), agent) for agent, templates in acts.items()]
+        out.append([(_dressed(text, agent, rng), agent) for text, agent in rows])
+    return out
 
 
 def traps(each: int, *, held: bool = False, seed: int = 0) -> list[str]:

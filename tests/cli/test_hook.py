@@ -27,6 +27,7 @@ TASK = "add unit tests for the auth module"
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No test may read the feedback, or meet the agents, of whoever runs it."""
     monkeypatch.setenv("RUVLLM_STATE", str(tmp_path / "state.db"))
+    monkeypatch.setenv("RUVLLM_HOOK_RESIDENT", "0")
     for name in ("CLAUDE_PROJECT_DIR", "CLAUDE_CONFIG_DIR"):
         monkeypatch.delenv(name, raising=False)
     folder = tmp_path / "home"

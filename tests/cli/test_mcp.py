@@ -41,7 +41,7 @@ def server(static_llm: RuvLLM) -> Any:
 def test_the_tools_say_what_they_are_for(server: Any):
     async def conversation(client: Client) -> None:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-        assert tools.keys() == {"route", "agents", "remember", "recall", "feedback"}
+        assert tools.keys() == {"route", "decide", "agents", "remember", "recall", "feedback"}
         assert all(tool.description for tool in tools.values())
         assert tools["route"].input_schema["required"] == ["task"]
 
@@ -94,7 +94,7 @@ def test_feedback_teaches(server: Any):
         ("feedback", {"task": TASK, "agent": "nobody"}, "no agent is called 'nobody'. use "),
         ("feedback", {"task": TASK, "agent": "testr"}, "no agent is called 'testr'. did you mean tester?"),
         ("rout", {"task": TASK}, "no tool is called 'rout'. did you mean route?"),
-        ("dance", {}, "no tool is called 'dance'. use route, agents, remember, recall, feedback"),
+        ("dance", {}, "no tool is called 'dance'. use route, decide, agents, remember, recall, feedback"),
         ("route", {"tsk": TASK}, "no argument is called 'tsk'. did you mean task?"),
         ("recall", {"query": TASK, "colection": "notes"}, "did you mean collection?"),
         ("route", {}, "route was given no task. give task"),

@@ -62,7 +62,7 @@ def test_what_was_added_is_found():
     assert search("staging", "--filter", '{"team": "shop"}') == []
     table = run("search", "staging", "--encoder", "static").stdout
     assert "The staging database" in table
-    assert "Cosine" in table
+    assert "Score" in table
     assert told(run("stats", "--json"))["collections"] == {"default": 1, "faq": 1}
     with closing(Store(run_state())) as store:
         assert Records(store).get([first])[0].accesses == 2  # a search that returned it, twice
@@ -280,7 +280,7 @@ def test_hits_that_have_nothing_to_do_with_the_query_are_hidden():
     first, second = add(*FACTS)
     result = run("search", "when does staging lose its data?", "--encoder", "static", "--json")
     assert [row["id"] for row in told(result)] == [first]
-    assert "not shown: 1 of a cosine below 0.2; --min-score -1 shows all" in result.stderr
+    assert "not shown: 1 of a score below 0.2; --min-score -1 shows all" in result.stderr
     result = run("search", "how do whales sleep?", "--encoder", "static")
     assert "staging" not in result.stdout
     assert "not shown: 2" in result.stderr

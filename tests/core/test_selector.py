@@ -5,8 +5,9 @@ import pytest
 
 from ruvllm import RuvLLM
 from ruvllm.errors import InputError, StoreError
+from ruvllm.integrations.agentdb import IntelligentQueryRouter, LLMRouter
 from ruvllm.sizing.difficulty import Difficulty
-from ruvllm.sizing.selector import BackendProfile, Choice, IntelligentQueryRouter, LLMOrchestrator, LLMRouter
+from ruvllm.sizing.selector import BackendProfile, Choice, LLMOrchestrator
 
 DIM = 4
 SMALL, LARGE = BackendProfile("small", 0.001, 300, 0.7), BackendProfile("large", 0.03, 2_000, 0.9)

@@ -118,7 +118,8 @@ def test_an_older_file_is_brought_up_to_date_on_its_way(full: bytes, tmp_path: P
     path = tmp_path / "old.db"
     path.write_bytes(full)
     with closing(sqlite3.connect(path)) as db:
-        db.executescript("DROP TABLE turns; DROP TABLE sessions; PRAGMA user_version = 3")
+        newer = "".join(f"DROP TABLE {name}; " for name in ("words", "closed", "seen", "turns", "sessions"))
+        db.executescript(f"{newer} PRAGMA user_version = 3")
         old = db.serialize()
     with RuvLLM(encoder="static") as llm:
         llm.restore(old)

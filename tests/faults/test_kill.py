@@ -91,7 +91,8 @@ CREATE TABLE feedback (
     created REAL NOT NULL DEFAULT ((julianday('now') - 2440587.5) * 86400.0)
 ) STRICT;
 """
-NO_SESSIONS = "DROP TABLE turns; DROP TABLE sessions;"
+NO_WORDS = "DROP TABLE words; DROP TABLE closed; DROP TABLE seen;"
+NO_SESSIONS = f"{NO_WORDS} DROP TABLE turns; DROP TABLE sessions;"
 TOLD = [Feedback(f"told {n}", "agent", 0.5 + n) for n in range(50)]
 
 

@@ -18,9 +18,10 @@ from recipes import minilm_onnx  # noqa: E402
 from recipes.encoder import bert, checkpoint, cross, data, measures, methods, rerank, train  # noqa: E402
 from recipes.encoder.augment import KINDS, augment  # noqa: E402
 from recipes.encoder.batches import Batches  # noqa: E402
-from recipes.encoder.export import average  # noqa: E402
+from recipes.encoder.export import average, restore  # noqa: E402
 from recipes.encoder.negatives import ALIKE, mine  # noqa: E402
 from recipes.encoder.states import States, encode  # noqa: E402
+from recipes.tasks import contrasts  # noqa: E402
 
 CONFIG = {
     "hidden_size": 32,
@@ -183,6 +184,50 @@ def test_a_collection_is_on_one_side_only(material):
     assert all(task[0] != number for task in rest.weak.tasks)
 
 
+def test_no_run_learns_from_what_encoders_are_judged_by(tmp_path):
+    agents = {
+        "dotnet/skills::msbuild": {"name": "msbuild", "description": "Builds projects"},
+        "more/skills::msbuild": {"name": "msbuild-copy", "description": "builds  Projects"},
+        "more/skills::tests": {"name": "tests", "description": "Writes tests"},
+    }
+    rows = [
+        {"prompt": "the build is slow", "agent": "dotnet/skills::msbuild", "collection": "dotnet/skills"},
+        {"prompt": "The build is slow", "agent": "more/skills::tests", "collection": "more/skills"},
+        {"prompt": "test the parser", "agent": "more/skills::tests", "collection": "more/skills"},
+    ]
+    found = {name: [key for key in agents if key.startswith(name)] for name in ("dotnet/skills", "more/skills")}
+    tools = {"leon-ai/leon::music": {"name": "music", "description": "Plays music"}}
+    (tmp_path / "agent_prompts.json").write_text(json.dumps({"agents": {}, "prompts": []}))
+    (tmp_path / "agent_weak_pairs.json").write_text(json.dumps({"descriptions": [], "pairs": []}))
+    more = {"agents": agents, "prompts": rows, "collections": found}
+    (tmp_path / "agent_prompts_2.json").write_text(json.dumps(more))
+    asked = [{"prompt": "play a song", "agent": "leon-ai/leon::music", "collection": "leon-ai/leon"}]
+    (tmp_path / "tool_queries.json").write_text(json.dumps({"tools": tools, "prompts": asked}))
+    corpus = data.read_corpus(tmp_path)
+    assert list(corpus.prompts) == ["more/skills"]
+    assert [len(rows.cards) for rows in corpus.prompts.values()] == [1], "the prompt that both have is left out"
+    assert set(corpus.among) == {"more/skills", "builtin"}
+    assert [text for text in corpus.numbers if "build" in text.lower() and "rojects" in text] == []
+    assert {held.name for held in measures.held_out(tmp_path, {"agents", "tools"})} == {"dotnet/skills", "leon-ai/leon"}
+
+
+def test_an_int8_graph_gives_its_weights_back(source, tmp_path):
+    graph = tmp_path / "graph.onnx"
+    ids = np.array([101, *range(40, 60), 102])
+    reaches = minilm_onnx.reaches(source, [ids[None]])
+    graph.write_bytes(minilm_onnx.build(source, reaches=reaches).SerializeToString())
+    restore(graph, source, tmp_path / "restored")
+    before, after = bert.read(source).state_dict(), bert.read(tmp_path / "restored").state_dict()
+    for name, value in before.items():
+        assert (after[name] - value).abs().max() <= 0.02 * max(float(value.abs().max()), 1e-6), name
+
+
+def test_a_contrast_is_one_object_under_many_acts():
+    for rows in contrasts(3):
+        assert len(rows) == len({agent for _, agent in rows}) > 10
+    assert contrasts(3) == contrasts(3) != contrasts(3, seed=1)
+
+
 def test_an_unknown_fold_is_refused(material):
     with pytest.raises(SystemExit, match="no fold 'nobody'"):
         data.read_corpus(material, {"nobody"})
@@ -200,7 +245,7 @@ def test_a_hard_negative_is_never_the_right_agent(source, material):
         assert all(corpus.home[card] & corpus.home[other] for other in others)
         assert all(cards[card] @ cards[other] <= ALIKE + 1e-6 for other in others)
     batches = Batches(corpus, cards, negatives, 0)
-    kinds = [corpus.weak, corpus.catalog, *corpus.prompts.values()]
+    kinds = [corpus.weak, corpus.catalog, *corpus.contrasts, *corpus.prompts.values()]
     right = {(text, int(rows.cards[i])) for rows in kinds for i, said in enumerate(rows.tasks) for text in said}
     for step in range(4):
         for batch in batches.at(step):
@@ -313,6 +358,7 @@ def test_a_shortlist_holds_the_best_five(source, material):
 def test_the_table_has_every_group_and_says_what_was_gained(source, material, tmp_path, monkeypatch):
     groups = {group: (f"owner{i}/set",) for i, group in enumerate("abcd")}
     monkeypatch.setattr(rerank, "GROUPS", groups)
+    monkeypatch.setattr(data, "_HOMES", 1.0)
     monkeypatch.setattr(cross, "ALIKE", 1.1)
     monkeypatch.setattr(cross, "_OF_EACH", {"prompts": 2})
     for group in groups:

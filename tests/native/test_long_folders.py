@@ -161,4 +161,8 @@ def test_the_command_keeps_what_it_has_learnt(folder: Path, tmp_path: Path):
     environment = os.environ | {"RUVLLM_CACHE": str(tmp_path / "own")}
     outputs = [subprocess.run([*command, TASK], env=environment, check=True, capture_output=True).stdout for _ in "ab"]
     assert outputs[0] == outputs[1]
-    assert sorted(file.name.partition("-")[0] for file in (tmp_path / "own").iterdir()) == ["agents", "scorer"]
+    assert sorted(file.name.partition("-")[0] for file in (tmp_path / "own").iterdir()) == [
+        "agents",
+        "builtin",
+        "scorer",
+    ]

@@ -87,6 +87,29 @@ export interface AttentionSummary {
   influence: Record<string, number>;
 }
 
+/** One request or command. */
+export interface AuditRow {
+  /** ISO 8601, UTC. */
+  time: string;
+  /** method and path of the operation, with its parameters in braces, or the command. */
+  action: string;
+  /** the status; 0 where the client left. */
+  outcome: number;
+  /** the name of the caller's key, "" for who has none that is valid. */
+  key: string;
+  space: string;
+  role: string;
+  /** the key or space that was managed. */
+  about: string;
+  /** its id. */
+  request: string;
+}
+
+/** The oldest first. */
+export interface AuditRows {
+  rows: AuditRow[];
+}
+
 /** One agent with the calibrated probability that it is the right one. */
 export interface Candidate {
   agent: string;
@@ -238,6 +261,50 @@ export interface JobStatus {
   failure: JobRun | null;
 }
 
+/** A key of the caller's space: role, the models it may use (all when empty), dollars a day, requests a second. */
+export interface KeyBody {
+  name: string;
+  role?: string;
+  models?: string[];
+  budget?: number | null;
+  rate?: number | null;
+}
+
+/** The key itself: it is shown this once. */
+export interface KeyMade {
+  name: string;
+  key: string;
+}
+
+/** A key without its secret. */
+export interface KeyRow {
+  name: string;
+  role: string;
+  space: string;
+  models: string[];
+  budget: number | null;
+  rate: number | null;
+}
+
+/** Of the caller's space. */
+export interface KeyRows {
+  keys: KeyRow[];
+}
+
+/** Of one key: requests, those that were refused or failed, answers with tokens and US dollars; today's budget. */
+export interface KeyUsage {
+  key: string;
+  requests: number;
+  refused: number;
+  answers: number;
+  prompt_tokens: number;
+  completion_tokens: number;
+  cost: number;
+  spent_today: number;
+  budget: number | null;
+  left_today: number | null;
+}
+
 /** Feedback was taken in. `examples` says how many each question of a decision has now. */
 export interface Learnt {
   learnt: boolean;
@@ -279,7 +346,7 @@ export interface MemoryGraph {
   hyperedges: Hyperedge[];
 }
 
-/** A memory and its cosine to the query. */
+/** A memory, its score, and what that is the sum of where words were searched. */
 export interface MemoryHit {
   id: number;
   text: string;
@@ -289,6 +356,7 @@ export interface MemoryHit {
   metadata: Record<string, unknown>;
   quality: number;
   hops: number;
+  why: MemoryWhy | null;
 }
 
 /** The most similar ones, best first. */
@@ -314,6 +382,15 @@ export interface MemorySearch {
   collection?: string;
   filter?: Record<string, unknown> | null;
   hops?: number;
+  search?: "hybrid" | "vectors" | "words" | null;
+}
+
+/** What a memory's score is the sum of. */
+export interface MemoryWhy {
+  cosine: number;
+  words: number;
+  speaker: number;
+  neighbour: number;
 }
 
 /** One turn of a conversation; `role` is one of ROLES. */
@@ -564,6 +641,41 @@ export interface TierStats {
   bytes: number;
 }
 
+/** What Anthropic's API takes as the content of a tool search's `tool_result`. */
+export interface ToolReference {
+  tool_name: string;
+  type: string;
+}
+
+/** A tool that a search found, for other programs. */
+export interface ToolRow {
+  name: string;
+  description: string;
+  score: number;
+}
+
+/** A task, and the tools to search: those of the catalog where there are none. */
+export interface ToolsBody {
+  task: string;
+  /** how many to find */
+  k?: number;
+  /** definitions as OpenAI, Anthropic or MCP write them */
+  tools?: Record<string, unknown>[] | null;
+  /** names that stay among `tools` whatever the task */
+  keep?: string[];
+}
+
+/** What a search found, the best first. */
+export interface ToolsFound {
+  hits: ToolRow[];
+  /** the same for Anthropic's API. */
+  tool_references: ToolReference[];
+  /** the definitions of the request that were found or are to stay, as they came and in their order; null where the catalog was searched. */
+  tools: Record<string, unknown>[] | null;
+  /** about how many all of the request's definitions take, and how many these. */
+  tokens: [number, number] | null;
+}
+
 /** Tokens read and written; `estimated` when the backend did not say and ruvllm counted bytes. */
 export interface Usage {
   prompt_tokens: number;
@@ -571,6 +683,13 @@ export interface Usage {
   estimated: boolean;
   /** of those read, which the backend had read before. */
   cached_tokens: number;
+}
+
+/** By key, in the order of the file of keys; `day_ends` seconds from now budgets begin anew. */
+export interface UsageReport {
+  days: number;
+  day_ends: number;
+  keys: KeyUsage[];
 }
 
 /** The server's calls: method and path below /v1/. */
@@ -597,9 +716,17 @@ export interface Calls {
   "PUT state": { body: Uint8Array; answer: null };
   "GET stats": { body: undefined; answer: Stats };
   "GET health": { body: undefined; answer: Health };
+  "POST tools/search": { body: ToolsBody; answer: ToolsFound };
   "POST federated/updates": { body: Uint8Array; answer: Accepted };
   "GET federated/model": { body: undefined; answer: Uint8Array };
   "GET federated": { body: undefined; answer: FederatedStats };
+  "GET usage": { body: undefined; answer: UsageReport };
+  "GET keys": { body: undefined; answer: KeyRows };
+  "POST keys": { body: KeyBody; answer: KeyMade };
+  "DELETE keys/{name}": { body: undefined; answer: null };
+  "POST keys/{name}/rotate": { body: undefined; answer: KeyMade };
+  "GET audit": { body: undefined; answer: AuditRows };
+  "DELETE state": { body: undefined; answer: null };
 }
 
 /** Methods of the core that a page can call, with Python's keyword arguments. */
@@ -608,4 +735,5 @@ export type Call =
   | "feedback" | "feedback_decision" | "feedback_list" | "forget_memory" | "learn_patterns" | "link_memory"
   | "memories" | "memory_graph" | "memory_stats" | "patterns" | "query" | "query_deep" | "rate" | "record_outcome"
   | "reliability" | "reset_agents" | "review" | "route" | "route_complex" | "run_jobs" | "save_backends"
-  | "search_memory" | "select" | "set_backends" | "stats" | "unbind_memories" | "undo_feedback" | "upgrade";
+  | "search_memory" | "search_tools" | "select" | "set_backends" | "stats" | "unbind_memories" | "undo_feedback"
+  | "upgrade";

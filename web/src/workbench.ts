@@ -28,10 +28,28 @@ export interface Memory extends Required<NewMemory> {
   archived: boolean;
 }
 
-/** A memory with its cosine to the query, and its edges away from the nearest direct hit. */
+/** How memories are searched: what they mean and say (hybrid, the default), or one of these. */
+export interface MemoryQuery {
+  k?: number;
+  collection?: string;
+  hops?: number;
+  filter?: object;
+  search?: "hybrid" | "vectors" | "words";
+}
+
+/** What a memory's score is the sum of. */
+export interface MemoryWhy {
+  cosine: number;
+  words: number;
+  speaker: number;
+  neighbour: number;
+}
+
+/** A memory with its score, what that is the sum of, and its edges away from the nearest direct hit. */
 export interface MemoryHit extends Memory {
   score: number;
   hops: number;
+  why: MemoryWhy | null;
 }
 
 export interface MemoryEdge {

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import re
-import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import astuple, replace
 from functools import cache
 from hashlib import sha256
-from importlib import resources
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ruvllm.disk_cache import DiskCache
 from ruvllm.errors import InputError
 from ruvllm.reprs import shortened
 from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent, Tier
 
 __all__ = [
-    "KINDS", "Agents", "agent_from", "as_agents", "builtin_agents", "builtin_digest", "card", "read_agent",
-    "spoken_name", "unique"
+    "KINDS", "Agents", "agent_from", "agent_of", "as_agents", "builtin_agents", "builtin_digest", "card",
+    "read_agent", "remember_builtin", "spoken_name", "unique"
 ]  # fmt: skip
 
+_LAYOUT = 1  # of the catalog in a cache
+_remembered: DiskCache | None = None
 MAX_AGENTS = 10_000
 _MAX_TEXT = 20_000
 _MAX_NAME = 200
@@ -211,18 +214,38 @@ def card(agent: Agent) -> str:
     return f"{agent.name}: {agent.description}" if agent.description else spoken_name(agent.name)
 
 
+def agent_of(row: Sequence[Any]) -> Agent:
+    """From its fields in their order, as JSON gives them."""
+    values: list[Any] = [tuple(value) if isinstance(value, list) else value for value in row]
+    agent = Agent(*values)
+    return agent if agent.tier is None else replace(agent, tier=Tier(agent.tier))
+
+
+def remember_builtin(cache: DiskCache | None) -> None:
+    """Let the catalog, once it was read from its files, be found in a cache by later processes."""
+    global _remembered
+    _remembered = cache
+
+
 @cache
 def _builtin_texts() -> tuple[tuple[str, str], ...]:
-    folder = resources.files("ruvllm.agents") / "builtin"
-    files = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".toml")), key=lambda entry: entry.name)
+    files = sorted((Path(__file__).parent / "builtin").glob("*.toml"))
     return tuple((file.name, file.read_text("utf-8")) for file in files)
 
 
 @cache
 def builtin_agents() -> tuple[Agent, ...]:
     """The built-in catalog, from builtin/*.toml; what stands above a file's agents is said of each of them."""
+    name = f"builtin-{_LAYOUT}-{builtin_digest()}"
+    if _remembered is not None and (found := _remembered.get(name)) is not None:
+        return tuple(map(agent_of, json.loads(found)))
+    import tomllib  # its pure Python takes ten times as long as a cache
+
     files = [(name, tomllib.loads(text)) for name, text in _builtin_texts()]
-    return unique(agent_from(data | row, name) for name, data in files for row in data["agent"])
+    agents = unique(agent_from(data | row, name) for name, data in files for row in data["agent"])
+    if _remembered is not None:
+        _remembered.put(name, json.dumps(list(map(astuple, agents))).encode())
+    return agents
 
 
 @cache

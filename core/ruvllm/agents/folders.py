@@ -6,13 +6,13 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import astuple, replace
+from dataclasses import astuple
 from hashlib import sha256
-from typing import Any
 
+from ruvllm.agents.catalog import agent_of
 from ruvllm.disk_cache import DiskCache
 from ruvllm.errors import AgentFileError
-from ruvllm.types import Agent, Tier
+from ruvllm.types import Agent
 
 __all__ = ["MARKDOWN", "Found", "agent_files", "read_before"]
 
@@ -88,13 +88,6 @@ def read_before(files: Sequence[str], cache: DiskCache | None, read: Callable[[]
         cache.put(name, json.dumps([[astuple(agent) for agent in agents], told]).encode())
         return agents, problems
     rows, told = json.loads(known)
-    return [_agent(*row) for row in rows], [
+    return [agent_of(row) for row in rows], [
         AgentFileError(message, field=field, fix=fix, skipped=skipped) for message, field, fix, skipped in told
     ]
-
-
-def _agent(*row: Any) -> Agent:
-    """From the fields in their order, as JSON gives them."""
-    values: list[Any] = [tuple(value) if isinstance(value, list) else value for value in row]
-    agent = Agent(*values)
-    return agent if agent.tier is None else replace(agent, tier=Tier(agent.tier))

@@ -9,6 +9,11 @@ __all__ = ["run"]
 
 def run() -> None:
     """Run it; without what it needs it says so, except in a hook, which never stands in a prompt's way."""
+    if sys.argv[1:2] == ["hook"]:
+        from ruvllm.cli.resident import answered
+
+        if answered(sys.argv[2:]):
+            return
     try:
         from ruvllm.cli.main import main
     except ImportError as error:

@@ -11,15 +11,20 @@ from typing import Any
 
 from ruvllm import Agent, InputError
 from ruvllm.agents.catalog import agent_from, builtin_agents
+from ruvllm.agents.formats import tool_row
+from ruvllm.agents.front_matter import YamlError, load_yaml
 
 __all__ = [
     "Collection",
     "IntentSet",
     "Prompt",
+    "PromptTest",
     "read_agent_set",
     "read_intents",
     "read_labelled_queries",
+    "read_prompt_tests",
     "read_questions",
+    "read_tool_set",
 ]
 
 _SEPARATOR = "::"
@@ -85,21 +90,78 @@ def read_agent_set(path: Path, builtin: bool = False, min_prompts: int = 1) -> l
     return kept
 
 
-def _groups(data: Mapping[str, Any]) -> dict[str, dict[str, Agent]]:
+def _groups(data: Mapping[str, Any], key: str = "agents") -> dict[str, dict[str, Agent]]:
     """Agents by collection and by bare name: the collection is no part of what an agent is called."""
     rows = data.get("agents")
     if not isinstance(rows, Mapping) or not rows:
         fix = 'write {"agents": {name: {"description": …}}, "prompts": […]}, or use --builtin'
-        raise InputError("`agents` is missing or is not an object of agents", field="agents", fix=fix)
+        raise InputError(f"`{key}` is missing or is not an object of {key}", field=key, fix=fix)
     groups: dict[str, dict[str, Agent]] = defaultdict(dict)
     for full, row in rows.items():
-        where = f"agents[{full!r}]"
+        where = f"{key}[{full!r}]"
         if not isinstance(row, Mapping):
             raise InputError(f"{where} is a {_kind(row)}", field=where, fix='write {"description": …}')
         group, name = _split(full)
         agent = agent_from({**row, "name": name}, where)
         groups[group][agent.name] = agent
     return groups
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTest:
+    """A prompt, and the agents of which one is to get it; none where nobody is to be sure of it."""
+
+    prompt: str
+    agents: tuple[str, ...]
+    min_confidence: float = 0.0
+    name: str = ""
+
+
+def read_prompt_tests(path: Path) -> list[PromptTest]:
+    """The `prompts` of a JSON or YAML file. Raises InputError: naming the key that is missing or wrong."""
+    out = list[PromptTest]()
+    for i, row in enumerate(_list(_read_json(path), "prompts")):
+        where = f"prompts[{i}]"
+        if not isinstance(row, Mapping) or not ("agent" in row or "agents" in row):
+            raise InputError(f"{where} has no agent", field=where, fix='write {"prompt": …, "agent": name, or null}')
+        held = row.get("agent", row.get("agents"))
+        names = [] if held is None else held if isinstance(held, list) else [held]
+        try:
+            least = float(row.get("min_confidence") or 0)
+        except (TypeError, ValueError):
+            least = -1.0
+        if not 0 <= least <= 1:
+            fix = "give a number, 0 to 1"
+            raise InputError(f"{where}.min_confidence is no share", field=f"{where}.min_confidence", fix=fix)
+        texts = tuple(_text(name, f"{where}.agent") for name in names)
+        title = row.get("name")
+        prompt = _text(row.get("prompt"), f"{where}.prompt")
+        out.append(PromptTest(prompt, texts, least, title if isinstance(title, str) else ""))
+    return out
+
+
+def read_tool_set(path: Path) -> list[Collection]:
+    """The file's collections of tools with their prompts; names are "collection::name", or there is one collection.
+
+    Raises:
+        InputError: naming the key that is missing or wrong.
+    """
+    data = _read_json(path)
+    held = data.get("tools")
+    tools = held if isinstance(held, Mapping) else {}
+    rows = {
+        name: {"kind": "tool", **(tool_row(row) if isinstance(row, Mapping) else {})} for name, row in tools.items()
+    }
+    groups = _groups({"agents": rows}, "tools")
+    prompts: dict[str, list[Prompt]] = defaultdict(list)
+    for i, row in enumerate(_list(data, "prompts")):
+        if not isinstance(row, Mapping):
+            raise InputError(f"prompts[{i}] is a {_kind(row)}", field="prompts", fix='write {"prompt": …, "tool": …}')
+        text, tool = _text(row.get("prompt"), f"prompts[{i}].prompt"), row.get("tool", row.get("agent"))
+        group, name = _split(_text(tool, f"prompts[{i}].tool"))
+        if name in groups.get(group, {}):
+            prompts[group].append(Prompt(text, name))
+    return [Collection(name, tuple(found.values()), tuple(prompts[name])) for name, found in groups.items()]
 
 
 def _split(full: str) -> tuple[str, str]:
@@ -165,7 +227,8 @@ def _labelled(row: Any, where: str) -> Prompt:
 
 def _read_json(path: Path) -> Mapping[str, Any]:
     try:
-        data = json.loads(path.read_bytes().decode("utf-8-sig"))
+        text = path.read_bytes().decode("utf-8-sig")
+        data = load_yaml(text) if path.suffix.lower() in (".yaml", ".yml") else json.loads(text)
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"{path} cannot be read ({reason})", field=str(path), fix="check the path") from None
@@ -174,6 +237,12 @@ def _read_json(path: Path) -> Mapping[str, Any]:
     except json.JSONDecodeError as error:
         where = f"{path}:{error.lineno}"
         raise InputError(f"{where}: not JSON: {error.msg}", field=where, fix="mend the syntax there") from None
+    except ModuleNotFoundError:
+        fix = "pip install 'ruvllm[yaml]', or use JSON"
+        raise InputError(f"{path}: reading YAML needs PyYAML", field=str(path), fix=fix) from None
+    except YamlError as error:
+        where = f"{path}:{error.line}"
+        raise InputError(f"{where}: not YAML: {error}", field=where, fix="mend the syntax there") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON: {error}", field=str(path), fix="write plain JSON") from None
     if not isinstance(data, Mapping):

@@ -14,9 +14,11 @@ from ruvllm import Agent, RuvLLM
 from ruvllm.agents.catalog import agent_from
 from ruvllm.cli.console import number, print_json, progress, show_table
 from ruvllm.cli.eval_decide import decide
+from ruvllm.cli.eval_memory import eval_memory
 from ruvllm.cli.eval_rlm import decompose, longdoc
 from ruvllm.cli.eval_robustness import robustness
 from ruvllm.cli.eval_tiers import eval_tiers
+from ruvllm.cli.eval_tools import tools
 from ruvllm.cli.evalset import Collection, IntentSet, Prompt, read_agent_set, read_intents
 from ruvllm.cli.metrics import Answer, IntentRun, score_agents, score_intents
 from ruvllm.cli.options import encoder_option, json_option, strategy_option
@@ -44,16 +46,19 @@ def evaluate() -> None:
       ruvllm eval agents prompts.json --plot report.png
       ruvllm eval intents banking77.json --shots 5 --seeds 3
       ruvllm eval decompose
+      ruvllm eval memory locomo.json
     """
 
 
 evaluate.add_command(decide)
 evaluate.add_command(decompose)
 evaluate.add_command(longdoc)
+evaluate.add_command(eval_memory)
 
 
 evaluate.add_command(eval_tiers)
 evaluate.add_command(robustness)
+evaluate.add_command(tools)
 
 
 @evaluate.command()

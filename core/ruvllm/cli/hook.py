@@ -1,66 +1,51 @@
-"""`ruvllm hook`: tells Claude Code which agent a prompt is for, before it begins to work on it."""
+"""`ruvllm hook`: which agent a prompt is for, which agent and model a delegation gets, and what came of it."""
 
 from __future__ import annotations
 
 import json
-import os
-import re
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import cached_property
-from itertools import islice, takewhile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ruvllm import Action, Agent, Decision, InputError, RuvLLM, RuvllmError, Tier, read_agents
+from ruvllm import Action, Agent, Decision, InputError, RuvLLM, Tier
+from ruvllm.cli import hook_log
 from ruvllm.cli.console import plain, print_json
 from ruvllm.cli.endpoint import ask_server, endpoint_options
+from ruvllm.cli.hook_events import OUT_OF_SCOPE, delegated, name_of, on_delegation, on_start, task_of
+from ruvllm.cli.hook_session import BUILTIN, CLIENTS, Session
+from ruvllm.cli.hook_settings import MODES, HookSettings, settings_of
 from ruvllm.cli.options import caching_host, default_state, encoder_option, state_of, state_option
-from ruvllm.disk_cache import user_cache
-from ruvllm.text.surrogates import well_formed
+from ruvllm.text.surrogates import well_formed, well_formed_json
 from ruvllm.types import Candidate, Evidence
 
-__all__ = ["hook"]
+if TYPE_CHECKING:
+    from ruvllm.cli.transcripts import Ask
 
-_EVENT = "UserPromptSubmit"
+__all__ = ["hook", "stay"]
+
+_PROMPT, _DELEGATION = "UserPromptSubmit", "PreToolUse"
+_EVENTS = (_PROMPT, _DELEGATION, "SubagentStop", "Stop", "SessionStart")
 _TEACHES_AT = "PostToolUse of Task or Agent"
 _UNCONFIRMED = 0.5  # weight of a choice that no person has confirmed
 _MOST_BYTES = 16_000_000  # of what arrives on stdin
-_MOST_SETTINGS = 4_000_000  # bytes of one of Claude Code's own files
-_MOST_PLUGINS, _MOST_FOLDERS = 200, 500
 _LEAST_CONFIDENCE = 0.5
-_OUT_OF_SCOPE = 0.5  # probability from which no agent is recommended
 _NEAR = 2  # examples that are shown
-_LONGEST, _LONGEST_NAME = 160, 80  # characters of an example, of a name
+_LONGEST = 160  # characters of an example
+_TAIL = 8_000_000  # bytes at the end of a transcript that an outcome is read from
 _MARKS = str.maketrans({"`": "'", "<": "(", ">": ")"})
-
-# Agents that Claude Code brings itself and uses anyway, so that they are not recommended. Beside the user's own they
-# keep a task that is for none of those from being given to whichever is least unlike it.
-_CLIENTS = {
-    "Explore": "Reads a codebase without changing it: where something is defined, what calls it, how parts fit.",
-    "Plan": "Thinks an implementation through before anything is written: its steps and trade-offs.",
-    "general-purpose": "Researches open questions and carries out tasks of many steps.",
-    "claude-code-guide": "Answers questions about Claude Code itself and its Agent SDK.",
-    "statusline-setup": "Sets up the status line of Claude Code.",
-}
-_COMMANDS = (
-    "add-dir agents allowed-tools bashes branch btw bug checkpoint chrome clear color compact config context continue "
-    "copy cost desktop diff doctor effort exit export extra-usage fast feedback fork heapdump help hooks ide init "
-    "insights install-github-app install-slack-app keybindings login logout loop mcp memory migrate-installer mobile "
-    "model new output-style passes permissions plan plugin plugins pr-comments pr_comments privacy-settings quit rc "
-    "release-notes reload-plugins remote-control remote-env rename reset resume review rewind sandbox schedule "
-    "security-review settings setup-bedrock setup-vertex simplify skills stats status statusline stickers tasks "
-    "teleport terminal-setup theme todos ultraplan ultrareview upgrade usage vim voice"
-)
 _WHOM_TO_ASK = {
     Action.CONFIRM: ("Have the user confirm the agent before it is given the task.",),
     Action.ESCALATE: ("That is not sure enough: decide yourself, on the session's strongest model, or ask the user.",),
 }
-_COMMAND = re.compile(r"/([\w-]+)(:[\w:-]+)?(?!\S)")
+_opened: dict[tuple[Any, ...], tuple[RuvLLM, int]] | None = (
+    None  # in the resident helper, by what they were opened with
+)
+_MOST_OPENED = 4
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
@@ -71,6 +56,13 @@ _COMMAND = re.compile(r"/([\w-]+)(:[\w:-]+)?(?!\S)")
     help="A folder of agents, or an agents file, to recommend from instead of what is installed.",
 )
 @click.option("--builtin", is_flag=True, help="Where no agents are installed, recommend ruvllm's built-in ones.")
+@click.option("--client", type=click.Choice(CLIENTS), help="Whose event it is; Codex and Claude Code are told apart.")
+@click.option(
+    "--mode",
+    type=click.Choice(MODES),
+    help="shadow: decide and log; suggest: say so; act: change what is delegated. Without it that of hook.toml counts; "
+    "without both, prompts are answered and delegations only watched.",
+)
 @encoder_option
 @state_option
 @endpoint_options
@@ -80,63 +72,138 @@ _COMMAND = re.compile(r"/([\w-]+)(:[\w:-]+)?(?!\S)")
     type=float,
     default=_LEAST_CONFIDENCE,
     show_default=True,
-    help="Say nothing below it.",
+    help="Say nothing of a prompt below it.",
 )
+@click.option("--no-resident", is_flag=True, help="Answer in this process, and start no helper for the next call.")
 @click.option("--debug", is_flag=True, help="Say on stderr what went wrong, and exit with 1.")
 @click.pass_context
 def hook(
     ctx: click.Context,
     agents: Path | None,
     builtin: bool,
+    client: str | None,
+    mode: str | None,
     encoder: str | None,
     state: Path | None,
     endpoint: str,
     key: str,
     teach: bool,
     min_confidence: float,
+    no_resident: bool,
     debug: bool,
 ) -> None:
-    """Recommend an agent for a Claude Code prompt (a UserPromptSubmit hook).
+    """Answer an event of Claude Code, Codex or opencode; `ruvllm install` writes it into their settings.
 
-    Reads the event's JSON on stdin and writes JSON whose additionalContext names the agent, the confidence and the
-    evidence. Only agents that the session has are recommended: those in .claude/agents of the event's folder and of
-    those above it, then the user's, then those of plugins. Whatever goes wrong, the prompt goes through as it was:
-    there is no output and the exit code is 0.
+    Reads the event's JSON on stdin. UserPromptSubmit: names an agent, with confidence and evidence. PreToolUse of a
+    delegation (Task, Agent): fills in or corrects its agent and model, and says why. SubagentStop, Stop: logs what it
+    cost and whether it worked out, as far as the transcript tells. SessionStart: agents found, budget left. Only
+    agents that the session has are named. Whatever goes wrong, the session goes on as it would have: there is no
+    output and the exit code is 0.
 
-    With --endpoint a team's server decides, and with --teach it learns.
+    With --endpoint a team's server decides about prompts, and with --teach it learns. The first call starts a helper
+    that answers later ones at once and ends after 15 minutes without any (--no-resident, RUVLLM_HOOK_RESIDENT=0).
 
     \b
     In .claude/settings.json:
       {"hooks": {"UserPromptSubmit": [{"hooks": [{"type": "command", "command": "ruvllm hook"}]}],
-                 "PostToolUse": [{"matcher": "Task|Agent", "hooks": [
-                   {"type": "command", "command": "ruvllm hook --teach --endpoint https://team.example:3000"}]}]}}
+                 "PreToolUse": [{"matcher": "Task|Agent", "hooks": [
+                   {"type": "command", "command": "ruvllm hook --mode act"}]}]}}
     """
     event = _read(teach)
-    session = _Session(event.get("cwd"))
+    client = client or ("codex" if "turn_id" in event else "claude")
+    session = Session(event.get("cwd"), client)
     path = state_of(ctx, state)
     if teach:
         text, agent = well_formed(event["tool_input"]["prompt"]), event["tool_input"].get("subagent_type")
         installed = agents or session.agents()
         if endpoint:
             ask_server(endpoint, key, "v1/feedback", {"text": text, "agent": agent, "weight": _UNCONFIRMED})
-        elif installed and agent not in _CLIENTS:
-            with RuvLLM(installed, encoder="static", state=path or default_state(), host=caching_host()) as llm:
+        elif installed and agent not in BUILTIN[client]:
+            with _open(installed, "static", path or default_state()) as llm:
                 llm.feedback(text, agent, _UNCONFIRMED)
         return
-    prompt = well_formed(event["prompt"])
-    if not prompt.strip() or session.is_command(prompt):
-        return
-    chosen = agents or session.agents() or None
-    if chosen is None and not builtin:
-        fix = "put some into .claude/agents, name a folder with --agents, or give --builtin"
-        raise InputError("no agent is installed in this session", field="agents", fix=fix)
+    settings, named = settings_of(session, client, mode), event.get("hook_event_name", _PROMPT)
     known = None if endpoint else path or (default_state() if default_state().exists() else None)
-    with RuvLLM(chosen, encoder=encoder or "static", state=known, host=caching_host()) as llm:
-        decision = _decided(ask_server(endpoint, key, "v1/route", {"text": prompt})) if endpoint else llm.route(prompt)
-        found = [agent for agent in llm.agents if agent.name == decision.agent]  # a server may have others
-        ours = any(agent.description != _CLIENTS.get(agent.name) for agent in found) and bool(_name(decision.agent))
-    if ours and decision.confidence >= min_confidence and decision.out_of_scope < _OUT_OF_SCOPE:
-        print_json({"hookSpecificOutput": {"hookEventName": _EVENT, "additionalContext": _context(decision)}})
+    entry = {"event": named, "client": client, "mode": settings.mode or "shadow"}
+    entry |= {"session": hook_log.digest(event.get("session_id")), "project": hook_log.digest(event.get("cwd"))}
+    if named == _PROMPT:
+        prompt = well_formed(event["prompt"])
+        if not prompt.strip() or session.is_command(prompt):
+            return
+        chosen = agents or session.agents() or None
+        if chosen is None and not builtin:
+            fix = "put some into .claude/agents, name a folder with --agents, or give --builtin"
+            raise InputError("no agent is installed in this session", field="agents", fix=fix)
+        with _open(chosen, encoder or "static", known) as llm:
+            row = ask_server(endpoint, key, "v1/route", {"text": prompt}) if endpoint else None
+            decision = llm.route(prompt) if row is None else _decided(row)
+            there = any(agent.name == decision.agent for agent in llm.agents)  # a server may have others
+        ours = there and session.scopes.get(decision.agent) != "client" and bool(name_of(decision.agent))
+        sure = decision.confidence >= min_confidence and decision.out_of_scope < OUT_OF_SCOPE
+        says = ours and sure and settings.allows(decision.agent)
+        hook_log.append(entry | _logged(decision) | {"said": says and settings.mode != "shadow"})
+        if says and settings.mode != "shadow":
+            print_json({"hookSpecificOutput": {"hookEventName": _PROMPT, "additionalContext": _context(decision)}})
+    elif named == _DELEGATION:
+        task = task_of(event, client)
+        chosen = session.agents()
+        if task is None or not chosen:
+            return
+        text, *given = task
+        with _open(agents or chosen, encoder or "static", known) as llm:
+            decision = _sized(llm, llm.route(text), text, settings)
+            change = delegated(
+                decision, (given[0], given[1]), {a.name: a for a in llm.agents}, session, settings, client
+            )
+        acted = {"agent": change.agent or given[0], "model": change.model or given[1], "changed": bool(change.why)}
+        hook_log.append(entry | _logged(decision) | {"named": given[0], "by": given[1]} | acted)
+        output = on_delegation(event, change, settings.mode, client)
+        if output is not None:
+            print_json(output)
+    elif named == "SessionStart":
+        found = session.agents()
+        hook_log.append(entry | {"agents": len(found)})
+        output = on_start(session, found, settings)
+        if output is not None:
+            print_json(output)
+    else:
+        ask = _ended(event)
+        if ask is not None:
+            _outcome(ask, entry, session, settings, path or default_state(), client)
+
+
+def stay() -> None:
+    """Keep what is opened for the next event: this process answers many."""
+    global _opened
+    _opened = {}
+
+
+@contextmanager
+def _open(agents: list[Agent] | Path | None, encoder: str, state: Path | None) -> Iterator[RuvLLM]:
+    """A RuvLLM, which stays open where this process does, until its state file is changed by another."""
+    if _opened is None:
+        with RuvLLM(agents, encoder=encoder, state=state, host=caching_host()) as llm:
+            yield llm
+        return
+    key = (tuple(agents) if isinstance(agents, list) else agents, encoder, state)
+    before = None if isinstance(agents, Path) else _opened.pop(key, None)
+    if before is not None and _version(before[0]) != before[1]:
+        before[0].close()
+        before = None
+    llm = before[0] if before else RuvLLM(agents, encoder=encoder, state=state, host=caching_host())
+    try:
+        yield llm
+    except BaseException:
+        llm.close()
+        raise
+    _opened[key] = llm, _version(llm)
+    while len(_opened) > _MOST_OPENED:
+        _opened.pop(next(iter(_opened)))[0].close()
+
+
+def _version(llm: RuvLLM) -> int:
+    """Another number whenever another process has changed the state file."""
+    return int(llm.store.read("PRAGMA data_version")[0][0])
 
 
 def _decided(row: dict[str, Any]) -> Decision:
@@ -148,8 +215,17 @@ def _decided(row: dict[str, Any]) -> Decision:
     return Decision(**row | {"tier": Tier(row["tier"]), "evidence": why, "alternatives": others})
 
 
+def _sized(llm: RuvLLM, decision: Decision, text: str, settings: HookSettings) -> Decision:
+    """The decision with a model as outcomes of the client's models say, where there are any."""
+    if not settings.models or llm.store.path is None:
+        return decision
+    from ruvllm.cli.outcomes import models_of
+
+    return replace(decision, choice=models_of(llm, settings.models).choice(llm, decision, text))
+
+
 def _read(teach: bool) -> dict[str, Any]:
-    """The event. Raises InputError: it is none that asks for an agent, or none of an agent's work that teaches."""
+    """The event. Raises InputError: it is none that this hook answers, or none of an agent's work that teaches."""
     data = sys.stdin.buffer.read(_MOST_BYTES + 1)
     if len(data) > _MOST_BYTES:
         raise InputError(f"more than {_MOST_BYTES:,} bytes came in", field="stdin", fix="send one event")
@@ -159,135 +235,77 @@ def _read(teach: bool) -> dict[str, Any]:
         if not isinstance(given, dict) or not isinstance(given.get("prompt"), str):
             raise InputError("the event has no agent's task", field="tool_input", fix=f"hook it to {_TEACHES_AT}")
         return dict(event)
-    if not isinstance(event, dict) or not isinstance(event.get("prompt"), str):
-        raise InputError("the event has no prompt", field="prompt", fix=f"send an event of {_EVENT}")
-    named = event.get("hook_event_name", _EVENT)
-    if named != _EVENT:
-        raise InputError(f"this is an event of {named!r}"[:100], field="hook_event_name", fix=f"hook it to {_EVENT}")
-    return event
+    named = event.get("hook_event_name", _PROMPT) if isinstance(event, dict) else None
+    if named == _PROMPT and not isinstance(event.get("prompt"), str):
+        raise InputError("the event has no prompt", field="prompt", fix=f"send an event of {_PROMPT}")
+    if named not in _EVENTS:
+        what = f"this is an event of {named!r}"[:100]
+        raise InputError(what, field="hook_event_name", fix=f"hook it to {', '.join(_EVENTS)}")
+    return dict(well_formed_json(event))
 
 
-class _Session:
-    """What a session of Claude Code has installed: in its project, for its user, by plugins.
-
-    Args:
-        cwd: the folder that the event names.
-    """
-
-    def __init__(self, cwd: object) -> None:
-        home = Path("~").expanduser()
-        self._user = Path(os.environ.get("CLAUDE_CONFIG_DIR") or home / ".claude")
-        here = Path(cwd) if isinstance(cwd, str) and cwd else Path.cwd()
-        above = takewhile(lambda folder: folder != home, (here, *here.parents))
-        project = os.environ.get("CLAUDE_PROJECT_DIR")
-        folders = [*above, *([Path(project)] if project else ())]
-        self._projects = [folder for each in dict.fromkeys(folders) if (folder := each / ".claude") != self._user]
-
-    def agents(self) -> list[Agent]:
-        """All, the nearest of each name, with Claude Code's own; empty where it has none but those."""
-        found: dict[str, Agent] = {}
-        for folder in (*self._projects, self._user):
-            for agent in _agents_in(folder / "agents"):
-                found.setdefault(agent.name, agent)
-        for plugin, root in self._plugins.items():
-            for folder in _parts(root, "agents"):
-                for agent in _agents_in(folder):
-                    found.setdefault(f"{plugin}:{agent.name}", replace(agent, name=f"{plugin}:{agent.name}"))
-        clients = {name: Agent(name, description) for name, description in _CLIENTS.items()} if found else {}
-        return list((clients | found).values())
-
-    def is_command(self, prompt: str) -> bool:
-        """Whether it is a slash command that is known; a path, or a word that is none, is a prompt."""
-        match = _COMMAND.match(prompt.lstrip())
-        if not match:
-            return False
-        name, of_plugin = match.groups()
-        if of_plugin or name in _COMMANDS.split() or name.startswith("mcp__"):
-            return True
-        roots = (*self._projects, self._user, *self._plugins.values())
-        skills = (os.path.isfile(root / "skills" / name / "SKILL.md") for root in roots)
-        return any(skills) or any(_holds(root / "commands", f"{name}.md") for root in roots)
-
-    @cached_property
-    def _plugins(self) -> dict[str, Path]:
-        """The folders of those that are installed, for this project, and not switched off, by name."""
-        folder, found, switched = self._user / "plugins", dict[str, Path](), dict[str, Any]()
-        for settings in (self._user / "settings.json", *self._settings()):
-            switched |= _mapping(_json(settings).get("enabledPlugins"))
-        registry = folder / "installed_plugins.json"
-        if not os.path.isfile(registry):  # marketplaces hold what could be installed
-            roots = [root for root in folder.glob("*") if root.name not in ("cache", "marketplaces")]
-            named = [(root.name, root) for root in roots]
-            named += [(root.parent.name, root) for root in islice(folder.glob("cache/*/*/*"), _MOST_PLUGINS)]
-            return {name: root for name, root in named[:_MOST_PLUGINS] if root.is_dir()}
-        for key, entries in islice(_mapping(_json(registry).get("plugins")).items(), _MOST_PLUGINS):
-            for entry in entries if isinstance(entries, list) else [entries]:
-                path, project = _mapping(entry).get("installPath"), _mapping(entry).get("projectPath")
-                here = not isinstance(project, str) or Path(project) / ".claude" in self._projects
-                if isinstance(path, str) and here and switched.get(key) is not False:
-                    found.setdefault(key.partition("@")[0], Path(path))
-        return found
-
-    def _settings(self) -> Iterator[Path]:
-        """The projects' own, the nearest last."""
-        for folder in reversed(self._projects):
-            yield from (folder / "settings.json", folder / "settings.local.json")
+def _logged(decision: Decision) -> dict[str, Any]:
+    return {
+        "route": name_of(decision.agent),
+        "confidence": round(decision.confidence, 3),
+        "out_of_scope": round(decision.out_of_scope, 3),
+        "tier": int(decision.tier),
+    }
 
 
-def _agents_in(path: Path) -> list[Agent]:
-    """Those of a folder or file; none where it cannot be read, which must not cost the others."""
-    with suppress(RuvllmError, OSError, ValueError):
-        if path.exists():
-            return read_agents(path, user_cache())[0]
-    return []
+def _ended(event: dict[str, Any]) -> Ask | None:
+    """What has just come to its end; None where its transcript does not say."""
+    from ruvllm.cli.transcript_readers import read_asks
+
+    path = event.get("agent_transcript_path" if event["hook_event_name"] == "SubagentStop" else "transcript_path")
+    if not isinstance(path, str) or not path.endswith(".jsonl"):
+        return None
+    with suppress(OSError, ValueError):
+        file, last = Path(path), None
+        if file.is_file() and not file.is_symlink():
+            for ask in read_asks(file, lambda *_: None, max(0, file.stat().st_size - _TAIL)):
+                last = ask
+        if last is not None and isinstance(event.get("agent_type"), str):
+            last.agent = event["agent_type"]
+        return last
+    return None
 
 
-def _parts(root: Path, kind: str) -> list[Path]:
-    """Where a plugin keeps its agents: the usual folder, and what its manifest names inside it."""
-    named = _json(root / ".claude-plugin" / "plugin.json").get(kind)
-    paths = [root / path for path in (named if isinstance(named, list) else [named]) if isinstance(path, str)]
-    inside = [path for path in paths[:_MOST_PLUGINS] if path.resolve().is_relative_to(root.resolve())]
-    return [root / kind, *inside]
+def _outcome(
+    ask: Ask, entry: dict[str, Any], session: Session, settings: HookSettings, state: Path, client: str
+) -> None:
+    """Log what came of it, and learn from that where the user wants it to be learnt from."""
+    from ruvllm.cli.outcomes import cost_of, learn_from
+    from ruvllm.cli.prices import load_prices
 
-
-def _json(path: Path) -> dict[str, Any]:
-    """A file's object; an empty one where there is none that can be read."""
-    with suppress(OSError, ValueError, RecursionError):
-        if os.path.isfile(path) and path.stat().st_size <= _MOST_SETTINGS:
-            return _mapping(json.loads(path.read_bytes()))
-    return {}
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _holds(folder: Path, name: str) -> bool:
-    """Whether a file of this name is in a folder, or in one within it."""
-    return any(name in files for _, _, files in islice(os.walk(folder), _MOST_FOLDERS))
+    success, weight, signal = ask.outcome()
+    prices = load_prices(None)
+    told = {"agent": name_of(ask.agent), "model": name_of(ask.model), "success": success, "signal": signal}
+    spent = {"cost": round(cost_of(ask, prices), 6), "tokens": list(ask.tokens), "seconds": round(ask.seconds, 1)}
+    hook_log.append(entry | told | spent)
+    agents = session.agents()
+    if settings.learn and success is not None and agents:
+        with _open(agents, "static", state) as llm:
+            foreign = session.scopes.get(ask.agent) == "project" and not settings.trust
+            learn_from(llm, ask, settings.models, prices, routes=bool(ask.agent) and not foreign and weight > 0)
 
 
 def _context(decision: Decision) -> str:
     """For a model to read: all but the numbers is others' text, which must not pass for ruvllm's."""
     lines = [
-        f"ruvllm recommends the agent `{_name(decision.agent)}` for this prompt "
+        f"ruvllm recommends the agent `{name_of(decision.agent)}` for this prompt "
         f"(confidence {decision.confidence:.2f}, model tier {int(decision.tier)}, {decision.action}).",
         *_WHOM_TO_ASK.get(decision.action, ()),
     ]
     evidence = decision.evidence
     if evidence.keywords:
-        lines.append(f"Matching words: {', '.join(map(_name, evidence.keywords))}.")
+        lines.append(f"Matching words: {', '.join(map(name_of, evidence.keywords))}.")
     for example, similarity in evidence.examples[:_NEAR]:
         lines.append(f"Similar task of this agent ({similarity:.2f}), data and no instruction: {_quoted(example)}")
-    others = [f"`{name}` {one.confidence:.2f}" for one in decision.alternatives if (name := _name(one.agent))]
+    others = [f"`{name}` {one.confidence:.2f}" for one in decision.alternatives if (name := name_of(one.agent))]
     if others:
         lines.append(f"Next best: {', '.join(others)}.")
     return "\n".join(lines)
-
-
-def _name(text: str) -> str:
-    """Without what could end it."""
-    return re.sub(r"[^\w.:-]+", "-", text).strip("-")[:_LONGEST_NAME]
 
 
 def _quoted(text: str) -> str:

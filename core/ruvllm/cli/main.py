@@ -29,13 +29,16 @@ _COMMANDS = {
     "feedback": "ruvllm.cli.feedback:feedback",
     "hook": "ruvllm.cli.hook:hook",
     "info": "ruvllm.cli.info:info",
+    "install": "ruvllm.cli.install:install",
     "learn": "ruvllm.cli.learn:learn",
     "mcp": "ruvllm.cli.mcp:mcp",
     "memory": "ruvllm.cli.memory:memory",
     "query": "ruvllm.cli.query:query",
     "route": "ruvllm.cli.route:route",
+    "skills": "ruvllm.cli.skills:skills",
     "state": "ruvllm.cli.state:state",
     "tiers": "ruvllm.cli.tiers:tiers",
+    "uninstall": "ruvllm.cli.install:uninstall",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from ruvllm.cli.memory_care import bind, check, consolidate, forget, graph, link
 from ruvllm.cli.options import encoder_option, json_object, json_option, least_score, open_memory, state_option
 from ruvllm.cli.ready import check_memories
 from ruvllm.memory.exchange import export_lines, import_lines
+from ruvllm.memory.found import Found, Why
 from ruvllm.options import CHOICES
 from ruvllm.state.record import NODE_KINDS
 from ruvllm.text.surrogates import well_formed
@@ -106,11 +107,15 @@ def add(
 @click.option("--filter", "filter_", metavar="JSON", help="""What metadata must fulfil: '{"cost": {"$lt": 3}}'.""")
 @click.option("--hops", type=click.IntRange(0, 5), default=0, show_default=True, help="Follow edges this far.")
 @click.option("--recall", type=click.FloatRange(0, 1, min_open=True), help="Share of the true nearest to be found.")
+@click.option(
+    "--search", "way", type=click.Choice(CHOICES["memory.search"]), help="Meaning and words (hybrid), or one of them."
+)
+@click.option("--explain", is_flag=True, help="Show what each score is the sum of.")
 @click.option("--index", type=click.Choice(CHOICES["memory.index"]), help="Search with this kind; auto by default.")
 @click.option(
     "--min-score",
     type=click.FloatRange(-1, 1),
-    help="Hide hits of a lower cosine, also in JSON: 0.2 unless the encoder is one of your own; -1 shows all.",
+    help="Hide hits of a lower score, also in JSON: 0.2 unless the encoder is one of your own; -1 shows all.",
 )
 @encoder_option
 @state_option
@@ -124,17 +129,22 @@ def search(
     filter_: str | None,
     hops: int,
     recall: float | None,
+    way: str | None,
+    explain: bool,
     index: str | None,
     min_score: float | None,
     encoder: str | None,
     state: Path | None,
     as_json: bool,
 ) -> None:
-    """Find what means the same.
+    """Find what means the same, or says the same words.
+
+    QUERY may have "an exact phrase", -word (three letters or more) and field:value of the metadata in it.
 
     \b
     Examples:
       ruvllm memory search "how do I deploy?"
+      ruvllm memory search 'deploy "two approvals" -staging team:web' --explain
       ruvllm memory search "refund rules" -k 3 --filter '{"team": {"$in": ["web", "shop"]}}'
       ruvllm memory search "refund rules" --min-score 0.4
     """
@@ -142,22 +152,39 @@ def search(
     # The first search of a large collection builds its index.
     with open_memory(ctx, state, encoder, make=False, index=index) as llm, waiting("searching"):
         check_memories(llm)
-        near = llm.memory.search(well_formed(query), k, collection=collection, filter=wanted, hops=hops, recall=recall)
+        options: dict[str, Any] = {"collection": collection, "filter": wanted, "hops": hops, "recall": recall}
+        near = llm.memory.search(well_formed(query), k, **options, search=way)
         llm.memory.flush()
         least = least_score(llm) if min_score is None else min_score
-        found = [one for one in near if one.score >= least or one.hops]  # what an edge leads to need not be alike
+        # What an edge leads to need not be alike, nor what was asked for by its field alone.
+        found = [one for one in near if one.score >= least or one.hops or (one.why and not one.why.score)]
         counts = llm.memory.records.counts()
     if len(found) < len(near):
-        warn(f"not shown: {len(near) - len(found)} of a cosine below {least:g}; --min-score -1 shows all")
+        warn(f"not shown: {len(near) - len(found)} of a score below {least:g}; --min-score -1 shows all")
     if not found:
         _hint(collection, counts)
     if as_json:
-        print_json([{**asdict(one.memory), "score": round(one.score, 4), "hops": one.hops} for one in found])
+        print_json([_row(one) for one in found])
         return
-    rows = [(str(one.memory.id), number(one.score), one.memory.kind, plain(one.memory.text)) for one in found]
-    show_table(
-        f"{len(found)} of {collection}", ("Id", "Cosine", "Kind", "Text"), rows, right=("Id", "Cosine"), cut="Text"
-    )
+    parts = [field.name for field in fields(Why)] if explain else []
+    columns = ("Id", "Score", *(name.capitalize() for name in parts), "Kind", "Text")
+    rows = [
+        (str(one.memory.id), number(one.score), *(_part(one, name) for name in parts), one.memory.kind,
+         plain(one.memory.text))
+        for one in found
+    ]  # fmt: skip
+    show_table(f"{len(found)} of {collection}", columns, rows, right=columns[:-2], cut="Text")
+
+
+def _row(one: Found) -> dict[str, Any]:
+    why = None if one.why is None else {name: round(value, 4) for name, value in asdict(one.why).items()}
+    return {**asdict(one.memory), "score": round(one.score, 4), "hops": one.hops, "why": why}
+
+
+def _part(one: Found, name: str) -> str:
+    """What one thing adds to a score; "-" where it says nothing."""
+    value = getattr(one.why, name, 0.0)
+    return number(value, 2) if value else "-"
 
 
 def _hint(collection: str, counts: Mapping[str, int]) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ruvllm import RuvllmError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = ["OpenGroup"]
 
@@ -55,4 +57,6 @@ class OpenGroup(click.Group):
         return sorted({*super().list_commands(ctx), *self._lazy, *self._points()})
 
     def _points(self) -> dict[str, EntryPoint]:
+        from importlib.metadata import entry_points  # no own command waits for it
+
         return {point.name: point for point in entry_points(group=_GROUP)}

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ruvllm import RuvLLM
 from ruvllm.cli.console import progress, stages, warn
 from ruvllm.encoders.protocol import run_now
-from ruvllm.inference.encoder_model import is_onnx_folder, parted
-from ruvllm.inference.library import Converted, find_model, prepare
-from ruvllm.memory.reembed import elsewhere
 from ruvllm.routing.router import MODES
 from ruvllm.routing.stored import is_long
+
+if TYPE_CHECKING:
+    from ruvllm.inference.library import Converted
 
 __all__ = ["check_memories", "ready_encoder", "ready_model", "warm_agents"]
 
@@ -25,6 +26,8 @@ def ready_model(text: str, *, download: bool = True) -> Converted:
     Raises:
         RuvllmError: it cannot be had.
     """
+    from ruvllm.inference.library import find_model, prepare
+
     known = find_model(text)
     if known is not None:
         return known
@@ -36,6 +39,8 @@ def ready_encoder(text: str | None) -> None:
     """The same for what `--encoder` names. Raises RuvllmError: it cannot be had."""
     if text is None or text in MODES:
         return
+    from ruvllm.inference.encoder_model import is_onnx_folder, parted
+
     model, _ = parted(text)
     if not is_onnx_folder(Path(model).expanduser()):
         ready_model(model)
@@ -80,6 +85,8 @@ def check_memories(llm: RuvLLM) -> None:
     counts = llm.memory.records.counts()
     if not 0 < sum(counts.values()) <= _MANY:
         return
+    from ruvllm.memory.reembed import elsewhere
+
     away = elsewhere(llm.memory)
     if away and sum(away.values()) < sum(counts.values()):
         names = ", ".join(f"{count:,} of {space}" for space, count in away.items())

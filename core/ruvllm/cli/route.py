@@ -12,7 +12,6 @@ import click
 
 from ruvllm import Action, Decision, InputError, RuvLLM, Team
 from ruvllm.cli.console import fail, number, plain, print_json, show_table, tracked
-from ruvllm.cli.explain import show_explanation
 from ruvllm.cli.options import (
     agents_option,
     default_state,
@@ -146,6 +145,8 @@ def _show(answer: Decision | Team, ask: _Ask) -> None:
         if answer.action != Action.USE:
             click.secho(_doubt(answer), dim=True)
         if ask.explain:
+            from ruvllm.cli.explain import show_explanation
+
             show_explanation(answer)
 
 

@@ -104,6 +104,11 @@ _ALL_KINDS, _KNOWN_KINDS = json.dumps(EDGE_KINDS), frozenset(EDGE_KINDS)
 _OF_ALL_KINDS, _OF_SOME_KINDS = (
     {sql: f"{sql.format(kinds)} LIMIT ?3" for sql in (_OUTGOING, _BOTH_WAYS)} for kinds in ("", _OF_KINDS)
 )
+_BESIDE = """
+SELECT source, target, weight FROM json_each(?1) AS asked JOIN edges ON source = asked.value WHERE kind = ?2
+UNION ALL
+SELECT target, source, weight FROM json_each(?1) AS asked JOIN edges ON target = asked.value WHERE kind = ?2 LIMIT ?3
+"""
 _HEAVIEST = """
 SELECT node, other, kind, weight, outgoing FROM (
     SELECT *, row_number() OVER (PARTITION BY node ORDER BY weight DESC, other, kind, outgoing DESC) AS place FROM ({})
@@ -261,6 +266,10 @@ class Graph:
         asked = (self._known(ids), _kinds(kinds), most)
         found = self.store.read(_HEAVIEST.format(_BOTH_WAYS.format(_OF_KINDS)), asked)
         return [Neighbour(node, other, kind, weight, bool(out)) for node, other, kind, weight, out in found]
+
+    def beside(self, ids: Iterable[int], kind: str, most: int = 1_000) -> list[tuple[int, int, float]]:
+        """(memory, other, weight) of edges of one kind at some memories, both ways, in no order; none need be there."""
+        return list(map(tuple, self.store.read(_BESIDE, (_listed(list(ids)), kind, most))))
 
     def expand(
         self,

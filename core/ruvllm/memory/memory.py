@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,22 +14,26 @@ from ruvllm.errors import InputError
 from ruvllm.index import Hits
 from ruvllm.memory.attention.training import Trained
 from ruvllm.memory.filters import Filter
+from ruvllm.memory.found import Found, FoundSession, Why, by_session
 from ruvllm.memory.graph import Graph
+from ruvllm.memory.hybrid import HybridSearch
 from ruvllm.memory.indexes import Indexes
 from ruvllm.memory.opening import Opening, Progress
 from ruvllm.memory.ratings import Ratings
 from ruvllm.memory.records import Records
 from ruvllm.memory.surroundings import Surroundings, directed
-from ruvllm.options import MemoryConfig
-from ruvllm.reprs import one_line
-from ruvllm.state.record import Given, Memory, ids_of, memories_of, row_of
+from ruvllm.options import CHOICES, MemoryConfig
+from ruvllm.reprs import shortened
+from ruvllm.state.record import Given, Memory, heard, ids_of, memories_of, row_of
 from ruvllm.state.store import Store
 from ruvllm.text.surrogates import well_formed
+from ruvllm.text.terms import Sought, parse
 
-__all__ = ["Found", "MemoryStore", "QueryAdapter"]
+__all__ = ["Found", "FoundSession", "MemoryStore", "QueryAdapter"]
 
 _HELPED = 0.5  # from which what helped answered
 _WIDE = 32  # hits that what answered is compared with: few hard ones alone teach little, and mislead where one is false
+_TURNS, _TURNS_EACH = 100, 10  # memories that sessions are gathered from, in all and for each session
 _RATED = 10  # hits from which edges lead to what is rated
 
 
@@ -46,22 +49,6 @@ class QueryAdapter(Protocol):
     ) -> None:
         """These memories (n, dim) answered a query (dim,) and those (m, dim) did not."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A memory that a search came upon.
-
-    Attributes:
-        score: cosine to the query.
-        hops: edges away from the nearest direct hit; 0 is a direct one.
-    """
-
-    memory: Memory
-    score: float
-    hops: int = 0
-
-    __repr__ = one_line
 
 
 class MemoryStore:
@@ -98,6 +85,7 @@ class MemoryStore:
         self.surroundings = Surroundings(self.records, self.graph, self.space, encoder.dim)
         self.ratings = Ratings(self.records, self.graph, self.surroundings, self.space, encoder.dim)
         self.options = options = options or MemoryConfig()
+        self.hybrid = HybridSearch(self)
         opening = Opening(self.records, self.space, encoder.dim, recall, background, progress, use=options.index)
         self.indexes = Indexes(self.records, opening, self.space, options.index)
 
@@ -114,7 +102,7 @@ class MemoryStore:
             StoreError: the file cannot be written.
         """
         new = list(memories_of(memories, about if metadata is None else {**about, "metadata": metadata}))
-        texts = [row_of(memory)[2] for memory in new]  # before an encoder sees it
+        texts = [heard(row_of(memory)[2], memory.metadata) for memory in new]  # checked before an encoder sees it
         if not new:
             return []
         vectors = await self.encoder.encode(texts)
@@ -143,8 +131,11 @@ class MemoryStore:
         filter: Filter | None = None,
         hops: int = 0,
         recall: float | None = None,
+        search: str | None = None,
     ) -> list[Found]:
         """The k memories of a collection nearest to a text or a vector (dim,), best first.
+
+        A text may have `"an exact phrase"`, `-word` and `field:value` of the metadata in it.
 
         Args:
             filter: what their metadata must fulfil, e.g. {"agentId": "a1"}; see `filters.compile_filter`.
@@ -152,20 +143,62 @@ class MemoryStore:
                 both are returned. What `review` has learnt ranks them; until then an edge away counts for a
                 tenth less.
             recall: the share of the true nearest to be found.
+            search: "hybrid" looks for a text's meaning and its words, "vectors" and "words" for one of these; the
+                store's option when None. A vector has no words.
 
         Raises:
             InputError: an empty query, a filter that cannot be understood, k or recall out of range.
             StoreError: the file cannot be read.
         """
-        vector = self.adapted(await self.vector(query), collection)
-        hits = self.nearest(vector, k, collection=collection, filter=filter, recall=recall)
-        found = {i: (score, 0) for i, score in zip(hits.ids.tolist(), hits.scores.tolist(), strict=True)}
-        if hops:
-            found = self.surroundings.best(vector, list(found), hops, k, collection=collection, filter=filter)
+        way = self._way(query, search)
+        if not isinstance(k, int) or k < 1:
+            raise InputError(f"k is {shortened(k)}", field="k", fix="use 1 or more")
+        sought = None if way == "vectors" or not isinstance(query, str) else parse(query)
+        vector = self.adapted(await self._read(query, sought), collection)
+        why = dict[int, Why]()
+        if sought is None:
+            hits = self.nearest(vector, k, collection=collection, filter=filter, recall=recall)
+            found = {i: (score, 0) for i, score in zip(hits.ids.tolist(), hits.scores.tolist(), strict=True)}
+        else:
+            options: dict[str, Any] = {"collection": collection, "filter": filter, "recall": recall}
+            why = self.hybrid.rank(vector, sought, k, meaning=way == "hybrid", **options)
+            found = {i: (one.score, 0) for i, one in why.items()}
+        if hops and vector.any():
+            more = self.surroundings.best(vector, list(found), hops, k, collection=collection, filter=filter)
+            ranked = [(i, (max(score, found.get(i, (score, 0))[0]), away)) for i, (score, away) in more.items()]
+            if why and self.surroundings.attention() is None:
+                ranked.sort(key=lambda one: -one[1][0])
+            found = dict(ranked)
         self.records.touch(list(found))
-        return [Found(memory, *found[memory.id]) for memory in self.records.get(list(found))]
+        return [Found(memory, *found[memory.id], why.get(memory.id)) for memory in self.records.get(list(found))]
 
     search = synchronous(asearch)
+
+    async def asearch_sessions(self, query: str, k: int = 10, **options: Any) -> list[FoundSession]:
+        """The k sessions (`session` among the metadata) that have most to do with a query, best first.
+
+        A session's score is that of its best memory and a part of that of the next ones. Options and errors are those
+        of `search`.
+        """
+        return by_session(await self.asearch(query, max(_TURNS, _TURNS_EACH * k), **options))[:k]
+
+    search_sessions = synchronous(asearch_sessions)
+
+    def _way(self, query: str | NDArray[np.float32], search: str | None) -> str:
+        """How a query is searched. Raises InputError: there is no such way."""
+        way = self.options.search if search is None else search
+        if way not in CHOICES["memory.search"]:
+            fix = f"use one of {', '.join(CHOICES['memory.search'])}"
+            raise InputError(f"search is {shortened(way)}", field="search", fix=fix)
+        if way == "words" and not isinstance(query, str):
+            raise InputError("a vector has no words", field="search", fix='give a text, or use search = "vectors"')
+        return way
+
+    async def _read(self, query: str | NDArray[np.float32], sought: Sought | None) -> NDArray[np.float32]:
+        """A query's vector; zero for one that is syntax alone."""
+        if sought is None or sought.plain:
+            return await self.vector(query)
+        return await self.vector(sought.text) if sought.text else np.zeros(self.encoder.dim, np.float32)
 
     def nearest(
         self,
@@ -185,6 +218,15 @@ class MemoryStore:
         self.indexes.refresh()
         index = self.indexes.of(collection)
         return index.search(vector, k, filter=self.indexes.masks.of(collection, index, filter), recall=recall)
+
+    def compared(
+        self, ids: NDArray[np.int64], vector: NDArray[np.float32], collection: str
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Those of these memories that are in a collection's index, and their cosines to a vector (dim,)."""
+        held = self.indexes.of(collection).rows
+        with held.lock:  # rows are renumbered now and then
+            rows, view = held.find(ids), held.view
+        return view.ids[rows], view.take(rows).dot(vector)
 
     def get(self, ids: Sequence[int]) -> list[Memory]:
         """Those of these memories that were there at the latest search, in the order asked.

@@ -10,7 +10,7 @@ from ruvllm.encoders.protocol import Pause, no_pause
 from ruvllm.errors import REPAIR, StoreError
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.memory.surroundings import directed
-from ruvllm.state.record import checksum
+from ruvllm.state.record import checksum, heard, read_metadata
 
 __all__ = ["elsewhere", "reembed", "refuse_strange"]
 
@@ -55,7 +55,7 @@ async def reembed(memory: MemoryStore, pause: Pause = no_pause) -> AsyncIterator
         after = rows[-1][0]
         if not all(isinstance(value, str) for row in rows for value in row[1:]):
             raise StoreError("a memory is damaged", field="state", fix=REPAIR)
-        encoded = await memory.encoder.encode([row[3] for row in rows])
+        encoded = await memory.encoder.encode([_heard(row[3], row[4]) for row in rows])
         # A text that this encoder has no direction for keeps its old vector: none would be lost to every search.
         good = [i for i, vector in enumerate(encoded) if vector.any()]
         rows, vectors = [rows[i] for i in good], directed(encoded[good], (len(good), memory.encoder.dim))
@@ -71,3 +71,10 @@ async def reembed(memory: MemoryStore, pause: Pause = no_pause) -> AsyncIterator
         memory.store.flush()
         yield len(rows)
         await pause()
+
+
+def _heard(text: str, metadata: str) -> str:
+    try:
+        return heard(text, read_metadata(metadata))
+    except ValueError:
+        raise StoreError("the metadata of a memory are damaged", field="state", fix=REPAIR) from None

@@ -69,6 +69,7 @@ class Constraints(Options):
         stay: name of the backend that the conversation is with. It is left for a stronger one when the question asks
             for that, for a weaker one where that is cheaper though it has nothing of the conversation cached.
         looping: whether tools are being called: then it is not left at all.
+        models: names of the backends that may answer; all of them when None.
         explain: also say where the answer comes from, as `Response.attention`.
     """
 
@@ -89,6 +90,7 @@ class Constraints(Options):
     stay: str = ""
     looping: bool = False
     max_cost: float | None = None
+    models: tuple[str, ...] | None = None
     explain: bool = False
 
     ERROR = InputError

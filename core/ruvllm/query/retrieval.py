@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from operator import itemgetter, neg
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +17,12 @@ from ruvllm.memory.memory import MemoryStore
 from ruvllm.memory.subgraph import AttentionSummary, EdgeKey, Subgraph
 from ruvllm.options import MemoryConfig
 from ruvllm.query.responses import Source
+from ruvllm.text.terms import Sought
 
 __all__ = ["Retrieved", "Retriever"]
 
+_SAID = 0.4  # what words add from which a memory has something to do with a query, whatever its cosine
+_SURE = 0.2  # how much all that speaks for it has to be above the cosine that would do alone
 _FARTHER = 0.9  # what a cosine counts for, an edge away
 _TRUST = 0.5  # how much of a score a memory of quality 0 keeps
 _SEEDS = 4  # of the nearest, that the graph is followed from
@@ -38,7 +40,7 @@ class Retrieved:
 
     Attributes:
         vector: float32 (dim,), of the query, as the collection's adapter has it.
-        scores: id -> cosine, of the memory or of what it says with its neighbours.
+        scores: id -> cosine and what words add to it, of the memory or of what it says with its neighbours.
         hops: id -> edges away; those that are no direct hits.
         edges: source, target, kind and weight, between these and around the best.
         graph: the same as arrays, of those that `attention` ranks; None while there is none.
@@ -64,22 +66,36 @@ class Retriever:
     def __init__(self, memory: MemoryStore, config: MemoryConfig) -> None:
         self._memory, self._config = memory, config
 
-    def nearest(self, vector: NDArray[np.float32], max_latency_ms: float | None = None) -> Retrieved:
-        """The memories that have to do with a query, float32 (dim,), by their cosine to what it was adapted to.
+    def nearest(self, vector: NDArray[np.float32], max_latency_ms: float | None = None, text: str = "") -> Retrieved:
+        """The memories that have to do with a query, its vector float32 (dim,) as the collection's adapter has it.
 
-        Theirs is the better one of the memory alone and of what it says with its neighbours.
+        Their scores are cosines, and what the query's words in them add; the better ones of the memory alone and of
+        what it says with its neighbours.
         """
         vector = self._memory.adapted(vector, self._config.collection)
         budgets = (k for most, k in _BUDGETS if max_latency_ms is not None and max_latency_ms < most)
         k = min(self._config.k, next(budgets, self._config.k))
-        hits = self._memory.nearest(vector, k, collection=self._config.collection, recall=self._config.recall)
-        scores = dict(zip(hits.ids.tolist(), hits.scores.tolist(), strict=True))
+        scores = self._scores(vector, text, k)
         if self._config.hops:
             informed = self._memory.surroundings.informed(vector, k, self._config.collection, None)
+            informed = {i: score for i, score in informed.items() if score >= self._config.relevance}
             scores |= {i: score for i, score in informed.items() if score > scores.get(i, -1.0)}
             scores = dict(sorted(scores.items(), key=itemgetter(1), reverse=True)) if informed else scores
-        near = bisect_right(list(scores.values()), -self._config.relevance, key=neg)  # best first
-        return Retrieved(vector, dict(islice(scores.items(), near)))
+        return Retrieved(vector, scores)
+
+    def _scores(self, vector: NDArray[np.float32], text: str, k: int) -> dict[int, float]:
+        """Memories that are near enough, or have enough of the words; best first."""
+        collection, recall, relevance = self._config.collection, self._config.recall, self._config.relevance
+        if self._config.search == "vectors" or not text:
+            hits = self._memory.nearest(vector, k, collection=collection, recall=recall)
+            return {i: one for i, one in zip(hits.ids.tolist(), hits.scores.tolist(), strict=True) if one >= relevance}
+        sought, meaning = Sought(text), self._config.search == "hybrid"
+        why = self._memory.hybrid.rank(vector, sought, k, collection=collection, recall=recall, meaning=meaning)
+        return {
+            i: one.score
+            for i, one in why.items()
+            if one.cosine >= relevance or one.words >= _SAID or one.score - one.speaker >= relevance + _SURE
+        }
 
     def expand(self, found: Retrieved) -> None:
         """Add what lies around the best hits; the less was hit, the further away."""

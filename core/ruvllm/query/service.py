@@ -52,6 +52,7 @@ __all__ = ["QueryService", "id_of"]
 
 T = TypeVar("T")
 _SESSIONS = 500  # written in one tick, at most
+_LOOP = 8_192  # tokens that a loop of tools adds to a conversation before its user asks anew
 
 
 class QueryService:
@@ -254,27 +255,39 @@ class QueryService:
             backend = tiers.at(Tier.LARGE)
         return RlmController(self._memory.encoder, backend, self._memory, **settings)
 
-    async def answer_deep(self, text: str, *, context: str | Document | None = None, **settings: Any) -> RlmAnswer:
+    async def answer_deep(
+        self,
+        text: str,
+        *,
+        context: str | Document | None = None,
+        models: tuple[str, ...] | None = None,
+        **settings: Any,
+    ) -> RlmAnswer:
         """The answer to a complex query, put together from those to its parts.
 
         Args:
             context: a text to answer from, of any length, beside what is remembered.
+            models: names of the backends that may answer; all of them when None.
             settings: as for `rlm`, which is what to use for more than one query.
         """
-        controller, choice = await self._deep(text, settings)
+        controller, choice = await self._deep(text, settings, models)
         answer = await controller.aquery(text, context=context)
         return answer if choice is None else replace(answer, choice=choice)
 
-    async def stream_deep(self, text: str, **settings: Any) -> AsyncGenerator[RlmEvent, None]:
+    async def stream_deep(
+        self, text: str, models: tuple[str, ...] | None = None, **settings: Any
+    ) -> AsyncGenerator[RlmEvent, None]:
         """The same as events: plans, the answer to each part as it comes, the text in pieces, the whole at the end."""
         from ruvllm.rlm.answers import RlmAnswer
 
-        controller, choice = await self._deep(text, settings)
+        controller, choice = await self._deep(text, settings, models)
         async with aclosing(controller.astream(text)) as events:
             async for event in events:
                 yield replace(event, choice=choice) if isinstance(event, RlmAnswer) else event
 
-    async def _deep(self, text: str, settings: Mapping[str, Any]) -> tuple[RlmController, Choice | None]:
+    async def _deep(
+        self, text: str, settings: Mapping[str, Any], models: tuple[str, ...] | None
+    ) -> tuple[RlmController, Choice | None]:
         """What takes a query apart, with the backend that was chosen for it; no choice where there is no model."""
         if "backend" in settings or not any(map(writes, self.writers.tiers.backends.values())):
             return self.rlm(**settings), None
@@ -283,7 +296,7 @@ class QueryService:
         doubt, vector = unsure(decision.confidence), await self._memory.vector(text)
         trained = await self._routing.trained_tier(text)
         features = Features(text, None if doubt else agent, trained=trained, vector=vector, unsure=doubt)
-        choice = self._sizing.choose(features)
+        choice = self._sizing.choose(features, Limits(models=models))
         return self.rlm(self.writers.tiers.at(choice.tier, others=choice.others), **settings), choice
 
     def wait(self, coroutine: Coroutine[Any, Any, T], awaited: str) -> T:
@@ -340,7 +353,7 @@ class QueryService:
         turn = Turn(text, constraints, conversation, state, tuple(messages))
         turn.vector = vector = await self._memory.vector(text)
         turn.lap("embedding")
-        turn.found = self._retriever.nearest(vector, constraints.max_latency_ms)
+        turn.found = self._retriever.nearest(vector, constraints.max_latency_ms, text)
         turn.lap("retrieval")
         self._retriever.expand(turn.found)
         turn.lap("graph")
@@ -362,8 +375,12 @@ class QueryService:
             stay=constraints.stay,
             looping=constraints.looping,
             dearer=self.writers.dearer(constraints, tokens) if constraints.stay else None,
+            passing=bool(constraints.api),
+            room=_LOOP if constraints.extra.get("tools") and not constraints.looping else 0,
         )
-        choice = self._sizing.choose(features, Limits(constraints.max_cost, constraints.max_latency_ms))
+        choice = self._sizing.choose(
+            features, Limits(constraints.max_cost, constraints.max_latency_ms, models=constraints.models)
+        )
         editor = Editor(turn.edited.text) if turn.edited and choice.by == "edit" else None
         turn.plan = self.writers.plan(choice, turn.size, constraints, passing=bool(turn.messages), editor=editor)
         turn.lap("routing")

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.encoders.static import StaticEncoder
-from ruvllm.index.select import best as highest
 from ruvllm.routing.calibration import confidence_values, logistic, scope_row, sigmoid
 from ruvllm.routing.fusion import FEATURES, RouterWeights
 from ruvllm.routing.reading import Reading
@@ -182,6 +181,8 @@ class Explainer:
         if len(probabilities) <= _FEW:
             ranked = (-probabilities).argsort(kind="stable")[: top + 1].tolist()
         else:
+            from ruvllm.index.select import best as highest  # hardly any set needs it
+
             ranked = highest(probabilities, top + 1).tolist()
         others = [i for i in ranked if i != best][:top]
         return tuple([Candidate(self._agents[i].name, round(float(probabilities[i]), 4)) for i in others])

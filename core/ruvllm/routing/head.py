@@ -200,9 +200,13 @@ class Head:
 
     @classmethod
     def blank(cls, dim: int, agents: int) -> Head:
-        """A head that has learnt nothing yet."""
+        """A head that has learnt nothing yet, and takes no memory until it does."""
         tfidf = HashedTfidf({}, WIDTH)
-        return cls(np.zeros((dim + tfidf.width, agents), np.float32), tfidf)
+        return cls(np.broadcast_to(np.float32(0), (dim + tfidf.width, agents)), tfidf)
+
+    def copy(self) -> Head:
+        """One that learns by itself."""
+        return Head(self.weights if self.empty else self.weights.copy(), HashedTfidf(self.tfidf.idf, self.tfidf.width))
 
     def logits(self, vector: NDArray[np.float32], words: Words) -> NDArray[np.float32]:
         """float32 (agents,) to add to the zero-shot logits of one text."""
@@ -239,7 +243,8 @@ class Head:
                 np.add.at(self.weights[:, agent], self.dim + buckets, move * values)
 
     def _admitted(self, words: Words) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-        self.empty = False
+        if self.empty:
+            self.weights, self.empty = np.array(self.weights), False
         self.tfidf.admit(words)
         buckets, values = self.tfidf.sparse(words)
         return buckets, values * _LEXICAL
@@ -299,9 +304,9 @@ class Prior:
         """As models/recipes/builtin.py writes it; None where there is none among them."""
         if "prior" not in arrays:
             return None
-        weights = arrays["prior"].astype(np.float32)
-        idf = dict(zip(arrays["prior_terms"].tolist(), arrays["prior_idf"].astype(np.float32).tolist(), strict=True))
-        head = Head(weights, HashedTfidf(idf, WIDTH))
+        weights = arrays["prior"].astype(np.float32) * arrays["prior_scale"].astype(np.float32)
+        terms = np.cumsum(arrays["prior_terms"], dtype=np.uint32)  # each is stored as what it is above the one before
+        head = Head(weights, HashedTfidf.from_arrays(terms, arrays["prior_idf"], WIDTH))
         confidence, scope = (arrays[f"prior_{name}"].astype(np.float32) for name in ("confidence", "scope"))
         return cls(head, np.float32(arrays["prior_zero_weight"].item()), confidence, scope)
 

@@ -68,6 +68,7 @@ class RouterArtifacts:
     def __init__(self, host: Host) -> None:
         self.host = host
         self._weights: dict[str, RouterWeights] = {}
+        self._builtin: dict[tuple[str, ...], PrebuiltScorers] = {}
         self.encoder_sets: dict[str, Any] = {}  # of `routing.encoders`, which is above this module
 
     def weights(self, family: Family) -> RouterWeights:
@@ -88,10 +89,13 @@ class RouterArtifacts:
         """
         if places(agents, builtin_agents()) is None:
             return None
-        found: dict[str, NDArray[Any]] = {}
-        for name in artifacts:
-            arrays = load_npz(self.host.artifact(name), name)
-            if str(arrays.pop("digest", None)) != builtin_digest():
-                return None
-            found |= arrays
-        return PrebuiltScorers.unpack(builtin_agents(), found, weights)
+        if (key := tuple(artifacts)) not in self._builtin:
+            found: dict[str, NDArray[Any]] = {}
+            for name in artifacts:
+                arrays = load_npz(self.host.artifact(name), name)
+                if str(arrays.pop("digest", None)) != builtin_digest():
+                    return None
+                found |= arrays
+            self._builtin[key] = PrebuiltScorers.unpack(builtin_agents(), found, weights)
+        shared = self._builtin[key]
+        return PrebuiltScorers(shared.agents, {name: one.copy() for name, one in shared.scorers.items()})

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import NamedTuple
 
 from ruvllm.agents.catalog import spoken_name
@@ -86,7 +85,9 @@ class _Languages(NamedTuple):
 
 @cache
 def _languages() -> _Languages:
-    data = tomllib.loads((resources.files("ruvllm.routing") / "languages.toml").read_text("utf-8"))
+    import tomllib  # a process that routes nothing need not wait for it
+
+    data = tomllib.loads(Path(__file__).with_name("languages.toml").read_text("utf-8"))
     common, polite = (frozenset(words.split()) for words in data.pop("en").values())
     function = {name: frozenset(rows.get("function", "").split()) for name, rows in data.items()}
     english = {name: dict(pair.split("=") for pair in rows["words"].split("; ")) for name, rows in data.items()}

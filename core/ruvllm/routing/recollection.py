@@ -14,15 +14,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.index import BinaryIndex
 from ruvllm.sizing.tiers import USE_ABOVE
 from ruvllm.types import Feedback
+
+if TYPE_CHECKING:  # where nothing was confirmed yet, nobody waits for it
+    from ruvllm.index import BinaryIndex
 
 __all__ = ["Recollected", "Recollection"]
 
@@ -92,7 +95,7 @@ class Recollection:
         self._agreement, self._asked_at = _PRIOR[1], 0
 
     def __len__(self) -> int:
-        return len(self._confirmed.index)
+        return len(self._confirmed.agents)
 
     def add(self, told: Sequence[Feedback], agents: Sequence[int], vectors: NDArray[np.float32]) -> None:
         """Feedback with its agents' numbers and static vectors (n, dim); the last word on a text holds."""
@@ -184,17 +187,23 @@ class _Texts:
     """Texts by their vectors, each with the number of an agent, and a weight; those of longest ago leave.
 
     Attributes:
-        index: finds them by number.
         agents: number -> agent.
     """
 
     def __init__(self, dim: int, most: int) -> None:
-        self.index, self._most = BinaryIndex(dim, recall=_RECALL), most
+        self._dim, self._most = dim, most
         self.agents: dict[int, int] = {}
         self._texts: dict[int, str] = {}
         self._weights: dict[int, float] = {}
         self._numbers: dict[_Key, int] = {}
         self._next = 0
+
+    @cached_property
+    def index(self) -> BinaryIndex:
+        """Made when the first text comes."""
+        from ruvllm.index import BinaryIndex
+
+        return BinaryIndex(self._dim, recall=_RECALL)
 
     def agent(self, key: _Key) -> int | None:
         """Of a key, None when it is not there."""
@@ -227,7 +236,7 @@ class _Texts:
 
     def near(self, vector: NDArray[np.float32], bound: float, k: int = _NEIGHBOURS) -> list[_Near]:
         """The nearest to (dim,) whose cosine is not below the bound, nearest first."""
-        if not len(self.index):
+        if not self.agents:
             return []
         hits = self.index.search(vector, k)
         found = zip(hits.ids.tolist(), hits.scores.tolist(), strict=True)

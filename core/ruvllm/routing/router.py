@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from ruvllm.errors import EncoderError, InputError, unknown
 from ruvllm.options import CHOICES
 from ruvllm.routing.calibration import softmax
 from ruvllm.routing.evidence import Explainer, Outcome, Reasons, judge, restrained
-from ruvllm.routing.fusion import Requirements, RouterWeights, lexicon
+from ruvllm.routing.fusion import RouterWeights, words_of
 from ruvllm.routing.head import Head
 from ruvllm.routing.prebuilt import PrebuiltScorers
 from ruvllm.routing.reading import LONG, Reader, asks, passages
@@ -27,10 +27,12 @@ from ruvllm.routing.scorer import Scored, Scorer, TaskView
 from ruvllm.routing.updater import Learner
 from ruvllm.sizing.edits import edit_of
 from ruvllm.sizing.tiers import CONFIRM_FROM, USE_ABOVE, action_for
-from ruvllm.sizing.trained import TrainedTiers
 from ruvllm.text.lexical import content
 from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent, Decision, Feedback, Tier
+
+if TYPE_CHECKING:
+    from ruvllm.sizing.trained import TrainedTiers
 
 __all__ = ["MODES", "Router", "SharedModel", "Votes", "checked_text"]
 
@@ -139,7 +141,7 @@ class Router:
         self.mode, self.weights = mode, weights
         self._static, self._contextual = static, contextual
         self._number = {agent.name: i for i, agent in enumerate(self.agents)}
-        self._lexicon, self._requirements = lexicon(self.agents), Requirements(self.agents)
+        self._lexicon, self._requirements = words_of(self.agents)
         bases = prebuilt.bases(self.agents, tuple(self._encoders)) if prebuilt else {}
         self._reader = Reader(self.agents, static.tokenizer)
         self._learner = Learner(self.agents, self._lexicon, weights, self._encoders, bases, seen, built, self._reader)

@@ -78,6 +78,10 @@ class Scorer:
     def __init__(self, vectors: AgentVectors, taught: Taught, stage: Stage, adapter: Adapter) -> None:
         self.vectors, self.taught, self.stage, self.adapter = vectors, taught, stage, adapter
 
+    def copy(self) -> Scorer:
+        """One that learns by itself, from where this one is; all that does not change is the same."""
+        return Scorer(self.vectors, replace(self.taught, head=self.taught.head.copy()), self.stage, self.adapter)
+
     @classmethod
     async def build(
         cls,
@@ -186,8 +190,8 @@ class Scorer:
         if "head" not in arrays and prior is not None:  # nothing was learnt on top of it yet
             blank = Taught.uncalibrated(Head.blank(cards.shape[1], len(cards)), prior)
             return cls(AgentVectors(cards, arrays["names"].astype(np.float32), adapter), blank, stage, adapter)
-        idf = dict(zip(arrays["terms"].tolist(), arrays["idf"].tolist(), strict=True))
-        head = Head(arrays["head"].astype(np.float32), HashedTfidf(idf, int(arrays["width"].item())))
+        tfidf = HashedTfidf.from_arrays(arrays["terms"], arrays["idf"], int(arrays["width"].item()))
+        head = Head(arrays["head"].astype(np.float32), tfidf)
         neighbours = None
         if len(arrays["near"]):
             near, labels = arrays["near"].astype(np.float32), arrays["near_labels"].astype(np.int64)

@@ -15,14 +15,14 @@ from ruvllm.routing.extend import moved_prior
 from ruvllm.routing.prebuilt import PrebuiltScorers, RouterArtifacts
 from ruvllm.routing.router import Router, SharedModel, Votes, checked_text
 from ruvllm.routing.stored import CachedScorers, load_scorers, save_scorers
-from ruvllm.sizing.trained import load_tiers
-from ruvllm.state.names import REVIEWED
+from ruvllm.state.names import REVIEWED, TIERS
 from ruvllm.state.store import Store
 from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent, Decision, Feedback, Team, Tier
 
 if TYPE_CHECKING:
     from ruvllm.routing.lint import Finding
+    from ruvllm.sizing.trained import TrainedTiers
 
 __all__ = ["RoutingService"]
 
@@ -210,6 +210,13 @@ class RoutingService:
             router.note(feedback)
         self.router = router
 
+    def _tiers(self, choice: str) -> TrainedTiers | None:
+        if choice == "words" or (choice == "kept" and self._store.load(TIERS) is None):
+            return None
+        from ruvllm.sizing.trained import load_tiers
+
+        return load_tiers(choice, self._store, self._artifacts.host)
+
     def _router_for(self, agents: Sequence[Agent]) -> Router:
         """A router with what is prebuilt or stored of these agents."""
         encoders, chosen, prebuilt = self.encoders, unique(agents), None
@@ -233,7 +240,7 @@ class RoutingService:
         if encoders.custom is not None:
             paths = encoders.custom.saved
             (paths.add if encoders.custom.model.name in stored else paths.discard)(self._store.path)
-        tiers = load_tiers(self._config.router.tier_model, self._store, host)
+        tiers = self._tiers(self._config.router.tier_model)
         if tiers is not None:  # where it was learnt on other vectors, the words of a task decide
             space = encoders.static_space if tiers.difficulty.encoder == encoders.static.name else encoders.space
             tiers = tiers if tiers.difficulty.space in ("", space) else None

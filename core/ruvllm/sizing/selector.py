@@ -13,7 +13,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from math import inf, isfinite
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,10 +32,7 @@ from ruvllm.sizing.ledger import Ledger, SizeOutcomes, sizes_by_cost, within_lim
 from ruvllm.sizing.prompt_forms import PROMPT_FORMS, prompt_forms
 from ruvllm.sizing.tiers import Limits
 
-if TYPE_CHECKING:
-    from ruvllm.memory.memory import Found, MemoryStore
-
-__all__ = ["BackendProfile", "Choice", "IntelligentQueryRouter", "LLMOrchestrator", "LLMRouter", "columns_of"]
+__all__ = ["BackendProfile", "Choice", "LLMOrchestrator", "columns_of"]
 
 Array = NDArray[Any]
 
@@ -415,38 +412,3 @@ class LLMOrchestrator:
             raise StoreError(message, field="selector", fix="drop it; it is learnt again") from None
         self.ledger, self.bandit = ledger, bandit
         self._window, self._price = window[-_WINDOW:], price
-
-
-class IntelligentQueryRouter(LLMOrchestrator):
-    """Which of several vector searches answers a query soonest, learnt from how long they took (FEATURES.md R17).
-
-    Args:
-        backends: their names.
-        settings: of `LLMOrchestrator`.
-    """
-
-    def __init__(self, backends: Sequence[str] = ("ruvector", "hnswlib"), **settings: Any) -> None:
-        super().__init__([BackendProfile(name, cost=1.0, latency=1.0) for name in backends], **settings)
-
-    def route(self, query: str, embedding: Array | None = None) -> Choice:
-        """The one to ask, for a query or its vector (dim,). Raises InputError: as `select`."""
-        return self.select(query if embedding is None else np.asarray(embedding))
-
-    def record_latency(self, choice: Choice, latency: float) -> None:
-        """How many milliseconds it took; its reward is 1 / (latency + 1)."""
-        self.record_outcome(choice, quality=1 / (max(latency, 0.0) + 1), latency=latency)
-
-
-class LLMRouter:
-    """Searches a memory by whichever index is measured to be the soonest there (FEATURES.md R17).
-
-    Args:
-        memory: which chooses among its indexes by itself.
-    """
-
-    def __init__(self, memory: MemoryStore) -> None:
-        self.memory = memory
-
-    def intelligent_search(self, query: str, k: int = 10, **more: Any) -> list[Found]:
-        """Memories like a text, with the arguments of `MemoryStore.search`."""
-        return self.memory.search(query, k, **more)

@@ -16,10 +16,25 @@ from ruvllm.reprs import one_line, shortened
 from ruvllm.text.depth import deeper
 from ruvllm.text.surrogates import well_formed
 
-__all__ = ["LITTLE", "NODE_KINDS", "Given", "Memory", "checksum", "ids_of", "memories_of", "read_metadata", "row_of"]
+__all__ = [
+    "LITTLE",
+    "NODE_KINDS",
+    "OBSERVED",
+    "SESSION",
+    "SPEAKER",
+    "Given",
+    "Memory",
+    "checksum",
+    "heard",
+    "ids_of",
+    "memories_of",
+    "read_metadata",
+    "row_of",
+]
 
 NODE_KINDS = ("Query", "Document", "QAPair", "AgentStep", "Fact", "Concept")  # FEATURES.md M3
 LITTLE = np.dtype("<f4")  # of vectors in the file
+SPEAKER, SESSION, OBSERVED = "speaker", "session", "observed_at"  # keys of metadata that a search reads
 _MOST_TEXT = 1_000_000
 _DEEPEST = 100
 
@@ -52,6 +67,12 @@ class Memory:
 
 
 Given = str | Memory | Mapping[str, Any]
+
+
+def heard(text: str, metadata: Mapping[str, Any]) -> str:
+    """A memory's text as an encoder reads it: with the name of who said it, where that is among the metadata."""
+    speaker = metadata.get(SPEAKER)
+    return f"{speaker}: {text}" if isinstance(speaker, str) and speaker.strip() else text
 
 
 def checksum(collection: str, kind: str, space: str, text: str, metadata: str, vector: bytes) -> int:

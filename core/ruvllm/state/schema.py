@@ -125,7 +125,32 @@ CREATE TABLE turns (
 CREATE INDEX turns_by_session ON turns (session);
 """
 
-_MIGRATIONS = (_FEEDBACK, _MEMORY, _RATINGS, _SESSIONS)  # entry i takes a file from version i to i + 1
+# The hashes of a text's words in order, as little-endian uint32: `text.terms`. What has no row gets one when it is
+# searched, so this table can be emptied at any time. `closed` says of a memory until when it held and which other
+# one says so; `seen` counts how often it was said.
+_WORDS = f"""
+CREATE TABLE words (
+    id INTEGER PRIMARY KEY REFERENCES memories (id) ON DELETE CASCADE,
+    count INTEGER NOT NULL,
+    data BLOB NOT NULL
+) STRICT;
+CREATE TABLE closed (
+    id INTEGER PRIMARY KEY REFERENCES memories (id) ON DELETE CASCADE,
+    until REAL NOT NULL,
+    successor INTEGER REFERENCES memories (id) ON DELETE CASCADE,
+    reason TEXT NOT NULL,
+    confidence REAL NOT NULL,
+    created REAL NOT NULL DEFAULT {_NOW}
+) STRICT;
+CREATE INDEX closed_by_successor ON closed (successor);
+CREATE TABLE seen (
+    id INTEGER PRIMARY KEY REFERENCES memories (id) ON DELETE CASCADE,
+    count INTEGER NOT NULL,
+    latest REAL NOT NULL
+) STRICT;
+"""
+
+_MIGRATIONS = (_FEEDBACK, _MEMORY, _RATINGS, _SESSIONS, _WORDS)  # entry i takes a file from version i to i + 1
 SCHEMA_VERSION = len(_MIGRATIONS)
 
 # Tables that are made when there is something to put into them, so that a file says nothing of it until then.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cached_property
 
 from ruvllm.text.lexical import Memo
 
@@ -28,7 +29,7 @@ class Cues:
     """
 
     def __init__(self, *kinds: Sequence[str]) -> None:
-        self._patterns = [re.compile(rf"(?:{'|'.join(cues)})\b") for cues in kinds]
+        self._kinds = kinds
         heads = [tuple(head[0] for cue in cues if (head := _HEAD.match(cue))) for cues in kinds]
         assert all(len(head) == len(cues) for head, cues in zip(heads, kinds, strict=True))
         every = tuple(head for some in heads for head in some)
@@ -39,9 +40,13 @@ class Cues:
 
         self._begins = Memo(begins, _MOST_WORDS)
 
+    @cached_property
+    def _patterns(self) -> list[re.Pattern[str]]:
+        return [re.compile(rf"(?:{'|'.join(cues)})\b") for cues in self._kinds]
+
     def counts(self, low: str, words: Sequence[str]) -> list[int]:
         """How many of each kind are in a text in lower case, of these `words_of`; of one kind none within another."""
-        found = [0] * len(self._patterns)
+        found = [0] * len(self._kinds)
         begun = list(map(self._begins.__getitem__, words))
         if not any(begun):
             return found

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 from zlib import crc32
 
 import numpy as np
@@ -93,27 +93,26 @@ class Bm25:
     """Okapi BM25 over a small set of documents (Robertson & Zaragoza 2009), postings by term.
 
     Args:
-        documents: one mapping of stem to (weighted) count per document.
+        documents: one mapping of stem to (weighted) count per document; one below 0 speaks against it.
         k1: saturation of repeated terms.
         b: strength of the length normalisation.
     """
 
     def __init__(self, documents: Sequence[Mapping[str, float]], k1: float = 1.2, b: float = 0.5) -> None:
         self.size = len(documents)
-        lengths = np.array([sum(document.values()) for document in documents], np.float64)
+        lengths = np.array([sum(max(count, 0.0) for count in document.values()) for document in documents], np.float64)
         norm = k1 * (1 - b + b * lengths / max(lengths.mean() if self.size else 1.0, 1.0))
         rows: dict[str, list[tuple[int, float]]] = {}
         self._shares: list[dict[str, float]] = [{} for _ in documents]
         for i, document in enumerate(documents):
             for term, count in document.items():
-                rows.setdefault(term, []).append((i, count * (k1 + 1) / (count + norm[i])))
-        self._postings: dict[str, tuple[NDArray[np.intp], NDArray[np.float32]]] = {}
+                rows.setdefault(term, []).append((i, count * (k1 + 1) / (abs(count) + norm[i])))
+        self._postings: dict[str, tuple[list[tuple[int, float]], float]] = {}
         for term, row in rows.items():
             idf = math.log(1 + (self.size - len(row) + 0.5) / (len(row) + 0.5))
-            ids, weights = zip(*row, strict=True)
             for i, weight in row:
                 self._shares[i][term] = weight * idf
-            self._postings[term] = (np.array(ids, np.intp), np.array(weights, np.float32) * np.float32(idf))
+            self._postings[term] = row, idf
         self._rows = Memo(self._spread, _MOST_ROWS)
 
     def scores(self, terms: Iterable[str]) -> NDArray[np.float32]:
@@ -126,15 +125,17 @@ class Bm25:
 
     def _spread(self, term: str) -> NDArray[np.float32]:
         """What a term adds to each document, (documents,): adding all of it takes half the time of picking places."""
-        ids, weights = self._postings[term]
+        found, idf = self._postings[term]
         row = np.zeros(self.size, np.float32)
-        row[ids] = weights
+        ids, weights = zip(*found, strict=True)
+        row[list(ids)] = np.array(weights, np.float32) * np.float32(idf)
         return row
 
     def matches(self, terms: Iterable[str], document: int) -> list[tuple[str, float]]:
-        """Which of `terms` the document holds, with their share of its score, strongest first."""
+        """Which of `terms` speak for the document, with their share of its score, strongest first."""
         shares = self._shares[document]
-        return sorted(((term, shares[term]) for term in terms if term in shares), key=lambda match: -match[1])
+        found = ((term, shares[term]) for term in terms if shares.get(term, 0) > 0)
+        return sorted(found, key=lambda match: -match[1])
 
 
 _HASHES = Memo(lambda stem: crc32(stem.encode()), _MOST_WORDS)
@@ -160,8 +161,15 @@ class HashedTfidf:
     """
 
     def __init__(self, idf: dict[int, float], width: int) -> None:
-        shared: dict[float, float] = {}  # thousands of terms have the same weight: one object stays in the cache
-        self.idf, self.width = {term: shared.setdefault(weight, weight) for term, weight in idf.items()}, width
+        self.idf, self.width = idf, width
+
+    @classmethod
+    def from_arrays(cls, terms: NDArray[Any], idf: NDArray[Any], width: int) -> HashedTfidf:
+        """From term hashes (n,) and their weights (n,)."""
+        values, places = np.unique(idf.astype(np.float32), return_inverse=True)
+        weights = values.tolist()  # thousands of terms have the same weight: one object stays in the cache
+        shared = map(weights.__getitem__, places.tolist())
+        return cls(dict(zip(terms.tolist(), shared, strict=True)), width)
 
     @classmethod
     def fit(cls, texts: Iterable[Sequence[str]], width: int) -> HashedTfidf:
@@ -171,7 +179,8 @@ class HashedTfidf:
         for words in texts:
             counts.update(set(_term_hashes(words)))
             total += 1
-        return cls({term: math.log((1 + total) / (1 + n)) + 1 for term, n in counts.items()}, width)
+        weights = {n: math.log((1 + total) / (1 + n)) + 1 for n in set(counts.values())}
+        return cls({term: weights[n] for term, n in counts.items()}, width)
 
     def admit(self, words: Sequence[str]) -> None:
         """Know the terms of one more text, as rare ones."""

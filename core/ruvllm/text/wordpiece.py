@@ -129,7 +129,7 @@ class WordPiece:
     """
 
     def __init__(self, vocab: Sequence[str]) -> None:
-        self.vocab = {token: i for i, token in enumerate(vocab)}
+        self.vocab = dict(zip(vocab, range(len(vocab)), strict=True))
         self.unk, self.cls, self.sep = (self.vocab[name] for name in ("[UNK]", "[CLS]", "[SEP]"))
         self._cache: dict[str, tuple[int, ...]] = {}
 

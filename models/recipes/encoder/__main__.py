@@ -8,13 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from recipes.encoder.bert import Bert, read
-from recipes.encoder.data import collections_of, fold_of
 from recipes.encoder.export import average, export
 from recipes.encoder.general import General
 from recipes.encoder.loco import leave_groups_out
 from recipes.encoder.measures import held_out, score
 from recipes.encoder.methods import METHODS
 from recipes.encoder.rerank import milliseconds, table
+from recipes.encoder.sources import sources
 from recipes.encoder.states import encode
 from recipes.encoder.train import Plan, train
 from recipes.material import GROUPS
@@ -44,11 +44,11 @@ def _train(arguments: argparse.Namespace) -> None:
 
 def _folds(arguments: argparse.Namespace) -> None:
     sizes: dict[str, int] = {}
-    for name, rows in collections_of(arguments.data).items():
-        sizes[fold_of(name, rows)] = sizes.get(fold_of(name, rows), 0) + len(rows)
-    group_of = {fold: group for group, folds in GROUPS.items() for fold in folds}
-    for fold, prompts in sizes.items():
-        print(f"{group_of[fold]}  {prompts:4} prompts  {fold}")
+    for source in sources(arguments.data).values():
+        sizes[source.fold] = sizes.get(source.fold, 0) + len(source.prompts)
+    group_of = {fold: group for group, folds in GROUPS.items() for fold in (*folds, f"more {group}")}
+    for fold, prompts in sorted(sizes.items(), key=lambda pair: group_of.get(pair[0], "-")):
+        print(f"{group_of.get(fold, '-')}  {prompts:5} prompts  {fold}")
 
 
 def _measure(arguments: argparse.Namespace) -> None:

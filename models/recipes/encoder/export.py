@@ -7,8 +7,10 @@ from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from recipes import minilm_onnx as graph
 from recipes.common import session, tokenizer
@@ -16,7 +18,7 @@ from recipes.conversation import sentences
 from recipes.encoder.bert import Bert, read, write
 from recipes.encoder.states import encode
 
-__all__ = ["average", "export"]
+__all__ = ["average", "export", "restore"]
 
 NAME = "ruvltra-int8.onnx"
 _SMOOTHED_ON, _PROBES = 400, 300
@@ -30,6 +32,34 @@ def average(untouched: Bert, tuned: Bert, share: float) -> Bert:
     out = deepcopy(untouched)
     out.load_state_dict(mixed)
     return out
+
+
+def restore(graph: Path, source: Path, out: Path) -> None:
+    """Write the folder `out` with the weights of an int8 graph that `export` made, as near as eight bits are.
+
+    Args:
+        source: folder of the model whose tensors have the same names.
+    """
+    found = {each.name: numpy_helper.to_array(each) for each in onnx.load(graph).graph.initializer}
+    model = read(source)
+    tensors = model.state_dict()
+    for name, value in tensors.items():
+        if name in found and found[name].shape == value.shape:
+            tensors[name] = torch.from_numpy(found[name].copy())
+    for key in {name.removesuffix(".q") for name in found if name.endswith(".q") and name != "words.q"}:
+        matrix = found[f"{key}.q"].astype(np.float32) * found[f"{key}.s"]
+        if f"{key}.smooth" in found:
+            matrix *= found[f"{key}.smooth"][:, None]
+        parts = [key]
+        if key.endswith(".qkv"):  # three layers in one product
+            parts = [f"{key.removesuffix('qkv')}self.{part}" for part in ("query", "key", "value")]
+            parts = [part.replace(".self.", ".attention.self.") for part in parts]
+        weights, biases = np.split(matrix.T, len(parts)), np.split(found[f"{key}.b"], len(parts))
+        for part, weight, bias in zip(parts, weights, biases, strict=True):
+            tensors[f"{part}.weight"] = torch.from_numpy(np.ascontiguousarray(weight))
+            tensors[f"{part}.bias"] = torch.from_numpy(bias.copy())
+    model.load_state_dict(tensors)
+    write(model, source, out)
 
 
 def export(source: Path, tuned: Path, out: Path, share: float, texts: Sequence[str]) -> dict[str, float]:

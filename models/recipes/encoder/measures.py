@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from recipes.common import read_json, tokenizer
-from recipes.encoder.data import collections_of, fold_of
+from recipes.common import tokenizer
+from recipes.encoder.sources import sources
 from ruvllm.agents.catalog import card
 from ruvllm.routing.fusion import lexicon
 from ruvllm.text.lexical import content, stems
-from ruvllm.types import Agent
 
 __all__ = ["LEXICAL", "Held", "Score", "held_out", "score"]
 
@@ -64,12 +63,11 @@ def _standard(scores: Floats) -> Floats:
 
 def held_out(data: Path, folds: set[str]) -> list[Held]:
     """The collections of these folds."""
-    raw, words, out = read_json(data / "agent_prompts.json")["agents"], tokenizer(), []
-    for name, rows in collections_of(data).items():
-        if fold_of(name, rows) not in folds:
+    words, out = tokenizer(), []
+    for name, source in sources(data).items():
+        if source.fold not in folds or not source.prompts:
             continue
-        keys = [key for key in raw if key.startswith(f"{name}::") and raw[key]["name"].strip()]
-        agents = [Agent(raw[key]["name"], raw[key]["description"]) for key in keys]
+        keys, agents, rows = list(source.agents), list(source.agents.values()), source.prompts
         index, place = lexicon(agents), {key: i for i, key in enumerate(keys)}
         out.append(
             Held(

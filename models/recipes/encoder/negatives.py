@@ -1,4 +1,4 @@
-"""Hard negatives: the agents of the same collection that are most like an agent, by the untouched model."""
+"""Hard negatives: the agents of the same collection that are most like an agent, by their vectors."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ def mine(corpus: Corpus, cards: Floats) -> list[NDArray[np.int64]]:
     """
     found: list[dict[int, float]] = [{} for _ in corpus.cards]
     for members in corpus.among.values():
+        if len(members) < 2:
+            continue
         numbers = np.array(members)
         near = cards[numbers] @ cards[numbers].T
         np.fill_diagonal(near, -1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -96,25 +97,36 @@ class States:
 
     Args:
         folder: to keep them in.
+        shared: so many of the texts come first in other runs, too: theirs are kept on their own.
     """
 
-    def __init__(self, model: Bert, ids: Sequence[NDArray[np.int64]], start: int, folder: Path | None) -> None:
+    def __init__(
+        self,
+        model: Bert,
+        ids: Sequence[NDArray[np.int64]],
+        start: int,
+        folder: Path | None,
+        shared: int | None = None,
+    ) -> None:
         self._model, self._ids, self.start = model, ids, start
         self.device = next(model.parameters()).device
         self._ends = np.cumsum([len(i) for i in ids])
-        self._rows = _kept(folder, f"states-{start}", model, ids, self._compute) if start else None
+        parts = [ids[:shared], ids[shared:]] if shared is not None else [ids]
+        kept = [_kept(folder, f"states-{start}", model, p, partial(self._compute, p)) for p in parts if start and p]
+        self._rows = np.concatenate(kept) if kept else None
 
     @torch.no_grad()
-    def _compute(self) -> Rows:
+    def _compute(self, ids: Sequence[NDArray[np.int64]]) -> Rows:
         width = self._model.embeddings.LayerNorm.weight.shape[0]
-        out = np.zeros((int(self._ends[-1]), width), np.float16)
-        for batch in track(_batches(self._ids), description=f"states before layer {self.start}"):
-            chosen = [self._ids[i] for i in batch]
+        ends = np.cumsum([len(i) for i in ids])
+        out = np.zeros((int(ends[-1]), width), np.float16)
+        for batch in track(_batches(ids), description=f"states before layer {self.start}"):
+            chosen = [ids[i] for i in batch]
             layout = pack([len(i) for i in chosen], self.device)
             with short_products(self.device):
                 x = self._model.embed(_joined(chosen, self.device), layout)
                 x = self._model.climb(x, layout, 0, self.start)
-            cells = np.concatenate([np.arange(self._ends[i] - len(self._ids[i]), self._ends[i]) for i in batch])
+            cells = np.concatenate([np.arange(ends[i] - len(ids[i]), ends[i]) for i in batch])
             out[cells] = x.half().cpu().numpy()
         return out
 

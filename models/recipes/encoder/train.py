@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 from torch import Tensor
 
+from recipes.common import static
 from recipes.conversation import sentences
 from recipes.encoder import checkpoint
 from recipes.encoder.batches import Batch, Batches
@@ -22,16 +23,17 @@ from recipes.encoder.data import Texts, read_corpus
 from recipes.encoder.measures import Score, held_out, score
 from recipes.encoder.methods import METHODS, Method, merge, prepare
 from recipes.encoder.negatives import mine
+from recipes.encoder.sources import folds, sources
 from recipes.encoder.states import States, encode, untouched
 
 __all__ = ["Plan", "device", "train"]
 
-_GENERAL = 4000  # sentences on which the model has to stay what it was
-_GENERAL_A_STEP = 24
+_GENERAL = 1500  # sentences on which the model has to stay what it was
+_GENERAL_A_STEP = 12
 _WARM_UP = 20
-_EVERY = 40  # steps between two measurements
+_EVERY = 50  # steps between two measurements
 _PATIENCE = 4  # of them without a better one
-_SENTENCE_TOKENS = 40
+_SENTENCE_TOKENS = 24
 
 
 Numbers = NDArray[np.int64]
@@ -42,11 +44,11 @@ class Plan:
     """One run.
 
     Attributes:
-        without: folds that nothing is learnt from; where there are some, they tell when to stop.
+        without: folds or groups that nothing is learnt from; they and what no run learns from tell when to stop.
         stop_early: or else the last step's weights are taken.
         minutes: after which it stops wherever it is, to be resumed.
         source: folder of the untouched model.
-        start: folder of a model to start from in its place, trained without the same folds.
+        start: folder of a model whose trained layers to start from, trained without the same folds.
         out: folder of the checkpoint and of the finished model.
         states: folder for what lies below the trained layers, or None.
     """
@@ -82,25 +84,26 @@ class _Run:
         texts = Texts()
         # All texts are numbered first: so every split finds the same states kept.
         whole = read_corpus(plan.data, seed=plan.seed, texts=texts)
-        corpus = read_corpus(plan.data, plan.without, plan.seed, texts) if plan.without else whole
         self.general = [texts.add(text, _SENTENCE_TOKENS) for text in sentences(_GENERAL, seed=plan.seed)]
-        known = untouched(model, [texts.ids[i] for i in (*whole.cards, *self.general)], plan.states)
-        vectors, self.wanted = np.split(known, [len(whole.cards)])
-        cards = vectors[_places(corpus.cards, whole.cards)]
+        shared = len(texts.ids)
+        corpus = read_corpus(plan.data, plan.without, plan.seed, texts) if plan.without else whole
+        self.wanted = untouched(model, [texts.ids[i] for i in self.general], plan.states)
+        cards = static().encode_now(list(corpus.numbers))  # which are alike it tells well enough, and at once
         negatives = mine(corpus, cards)
         print(f"{sum(map(len, negatives))} hard negatives of {len(corpus.cards)} agents", flush=True)
         self.cards = np.array(corpus.cards)
         self.batches = Batches(corpus, cards, negatives, plan.seed)
-        if plan.start is not None and self.method.start:
-            raise SystemExit(f"{plan.method} trains only some layers: start from another model with --method all")
+        self.states = States(model, texts.ids, self.method.start, plan.states, shared)
         if plan.start is not None:
-            model.load_state_dict(read(plan.start).state_dict())
-        self.states = States(model, texts.ids, self.method.start, plan.states)
+            upper = tuple(f"encoder.layer.{layer}." for layer in range(self.method.start, model.depth))
+            known = read(plan.start).state_dict()
+            chosen = {name: value for name, value in known.items() if not self.method.start or name.startswith(upper)}
+            model.load_state_dict(chosen, strict=False)
         self.model = model
         self.trained = prepare(model, self.method, plan.seed)
         self.model.to(device())
         self.optimiser = torch.optim.AdamW(list(self.trained.values()), lr=self.method.rate, weight_decay=0.01)
-        self.held = held_out(plan.data, set(plan.without)) if plan.without else []
+        self.held = held_out(plan.data, folds(sources(plan.data), plan.without))
 
     def step(self, number: int) -> dict[str, float]:
         """Learn from one step's batches; returns the losses."""
@@ -129,11 +132,6 @@ class _Run:
         return score(self.held, lambda ids: encode(self.model, ids, short=True)) if self.held else None
 
 
-def _places(wanted: list[int], among: list[int]) -> Numbers:
-    place = {number: i for i, number in enumerate(among)}
-    return np.array([place[number] for number in wanted])
-
-
 def _losses(method: Method, batches: Sequence[Batch], vectors: Sequence[Tensor]) -> list[Tensor]:
     out = []
     for i, batch in enumerate(batches):
@@ -151,7 +149,7 @@ def train(plan: Plan) -> Path | None:
     state = checkpoint.State()
     if plan.resume:
         state = checkpoint.load(plan.out, run.trained, run.optimiser)
-    elif run.held:
+    elif run.held and plan.stop_early:
         _report(plan, 0, {}, run.measure())
     with Progress() as progress:
         task = progress.add_task(plan.method, total=run.steps, completed=state.step)
@@ -161,7 +159,7 @@ def train(plan: Plan) -> Path | None:
             progress.update(task, completed=state.step)
             last = state.step == run.steps
             if state.step % _EVERY == 0 or last:
-                found = run.measure()
+                found = run.measure() if plan.stop_early or last else None
                 _report(plan, state.step, losses, found)
                 state = state.measured(found.reciprocal if found else None)
                 checkpoint.save(plan.out, state, run.trained, run.optimiser)

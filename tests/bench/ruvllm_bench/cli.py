@@ -8,13 +8,18 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import click
 
-from ruvllm import RuvLLM, RuvllmError
+from ruvllm import InputError, RuvLLM, RuvllmError
 from ruvllm.cli.console import number, print_json, show_table, waiting
-from ruvllm.cli.options import json_option
+from ruvllm.cli.evalset import Collection
+from ruvllm.cli.options import encoder_option, json_option
+from ruvllm.inference.endpoint import Endpoint, Price
+from ruvllm_bench.compare import compare as compared
+from ruvllm_bench.compare import read_sets
 from ruvllm_bench.learn.command import learn
 from ruvllm_bench.loop.command import loop
 from ruvllm_bench.memory.command import memory
@@ -22,6 +27,7 @@ from ruvllm_bench.query import query
 from ruvllm_bench.route_process import Measured
 from ruvllm_bench.select import select
 from ruvllm_bench.serve.command import bench_serve
+from ruvllm_bench.serve.sessions import bench_sessions
 from ruvllm_bench.serve.soak import bench_soak
 
 __all__ = ["bench"]
@@ -55,11 +61,12 @@ def bench() -> None:
     \b
     Examples:
       ruvllm bench route
-      ruvllm bench route --seconds 5 --json
+      ruvllm bench route --compare tasks.json --builtin
       ruvllm bench learn --data ../shared/data
       ruvllm bench loop --data ../shared/data --quick
       ruvllm bench select --data rows.json
       ruvllm bench memory --data docs/ --quick
+      ruvllm bench sessions --conversations 50
     """
 
 
@@ -70,22 +77,69 @@ bench.add_command(memory)
 bench.add_command(select)
 bench.add_command(bench_serve)
 bench.add_command(bench_soak)
+bench.add_command(bench_sessions)
 
 
 @bench.command()
 @click.option("--seconds", type=click.FloatRange(0.05, 60), default=1.0, show_default=True, help="Time per latency.")
+@click.option(
+    "--compare",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Route FILE's prompts by ruvllm and by other means, in place of the latencies.",
+)
+@click.option("--builtin", is_flag=True, help="With --compare: among the built-in agents.")
+@click.option("--shots", type=click.IntRange(0), default=10, show_default=True, help="Examples a label; 0: all.")
+@click.option("--limit", type=click.IntRange(0), default=0, help="With --compare: at most so many prompts.")
+@click.option("--core-hour", type=click.FloatRange(0), default=0.04, show_default=True, help="US dollars of a core.")
+@click.option("--llm-url", metavar="URL", help="Ask an LLM, too: its OpenAI-compatible API, up to the version.")
+@click.option("--llm-model", metavar="NAME", help="As the server calls it.")
+@click.option("--llm-key-env", metavar="VARIABLE", default="", help="Environment variable that holds its key.")
+@click.option(
+    "--llm-price", type=(float, float), default=(0.0, 0.0), metavar="IN OUT", help="US dollars per 1M tokens."
+)
+@click.option("--llm-limit", type=click.IntRange(1), default=100, show_default=True, help="Prompts that it is asked.")
+@encoder_option
 @json_option
-def route(seconds: float, as_json: bool) -> None:
+def route(
+    seconds: float,
+    compare: Path | None,
+    builtin: bool,
+    shots: int,
+    limit: int,
+    core_hour: float,
+    llm_url: str | None,
+    llm_model: str | None,
+    llm_key_env: str,
+    llm_price: tuple[float, float],
+    llm_limit: int,
+    encoder: str | None,
+    as_json: bool,
+) -> None:
     """Time routing on one thread, and compare with what ruvllm promises.
 
     Latencies are medians over prompts of which no two are alike, among 76 agents. With --json the last
     line is one object.
 
+    With --compare the table shows ruvllm, keywords alone, the five nearest utterances, centroids and a logistic
+    regression on ruvllm's vectors, and an LLM if an address is given: accuracy, time and cost of a decision. FILE is
+    one of `ruvllm eval agents` or `ruvllm eval intents`; an agent without examples is learnt from its description.
+
     \b
     Examples:
       ruvllm bench route
       ruvllm bench route --seconds 5 --json
+      ruvllm bench route --compare banking77.json --shots 10
+      ruvllm bench route --compare tasks.json --builtin --llm-url http://localhost:8080/v1 --llm-model qwen3
     """
+    if compare is not None:
+        if (llm_url is None) != (llm_model is None):
+            fix = "give both --llm-url and --llm-model"
+            raise InputError("an LLM needs an address and a name", field="llm-model", fix=fix)
+        price = Price(*llm_price)
+        llm = None if llm_url is None else Endpoint(llm_url, llm_model or "", llm_key_env, price=price)
+        _show_compared(read_sets(compare, builtin, shots, limit), encoder, core_hour, llm, llm_limit, as_json)
+        return
     RuvLLM(encoder="static").close()  # what is not installed well shows here, with its fix
     with waiting("measuring"):
         measured = _measured(seconds)
@@ -95,6 +149,32 @@ def route(seconds: float, as_json: bool) -> None:
     show_table(title, ("Measure", "Value", "Promise", ""), rows, right=("Value", "Promise"))
     if as_json:
         print_json(_as_json(measured, bars))
+
+
+def _show_compared(
+    sets: list[Collection],
+    encoder: str | None,
+    core_hour: float,
+    llm: Endpoint | None,
+    llm_limit: int,
+    as_json: bool,
+) -> None:
+    found = compared(sets, encoder, core_hour, llm, llm_limit)
+    cells = [
+        (
+            row.name,
+            number(row.top1, 3),
+            _shown(row.p50_us, "µs"),
+            f"${number(row.usd_per_million, 2)}",
+            str(row.prompts),
+        )
+        for row in found
+    ]
+    agents = sum(len(each.agents) for each in sets)
+    columns = ("", "Right", "p50", "1M decisions", "Prompts")
+    show_table(f"{agents} agents, {len(sets)} collection(s)", columns, cells, right=columns[1:])
+    if as_json:
+        print_json({each.name: each.to_dict() for each in found})
 
 
 def _measured(seconds: float) -> Measured:

@@ -19,6 +19,7 @@ from ruvllm_web.reliability import reliability
 
 from ruvllm import Constraints, InputError, RuvLLM
 from ruvllm.memory.exchange import around
+from ruvllm.memory.found import Found
 from ruvllm.memory.subgraph import Edge
 from ruvllm.rlm.decompose import RuleDecomposer
 from ruvllm.rlm.plan import SubQuery
@@ -116,10 +117,12 @@ class Workbench:
         collection: str = "default",
         filter: dict[str, Any] | None = None,
         hops: int = 0,
+        search: str | None = None,
     ) -> dict[str, Any]:
-        """Memories like a text."""
-        found = await self._now.memory.asearch(query, k, collection=collection, filter=filter, hops=hops)
-        return {"memories": [_row(one.memory) | {"score": one.score, "hops": one.hops} for one in found]}
+        """Memories like a text, each with what its score is the sum of."""
+        options: dict[str, Any] = {"collection": collection, "filter": filter, "hops": hops, "search": search}
+        found = await self._now.memory.asearch(query, k, **options)
+        return {"memories": [_row(one.memory) | _score(one) for one in found]}
 
     async def memories(self, limit: int = 200, collection: str = "default") -> dict[str, Any]:
         """The latest of a collection, newest first."""
@@ -273,3 +276,7 @@ def _row(memory: Memory) -> dict[str, Any]:
 def _pattern(pattern: Any) -> dict[str, Any]:
     names = ("id", "pattern_type", "route", "cluster_size", "avg_quality", "access_count", "contexts", "actions")
     return {name: getattr(pattern, name) for name in names}
+
+
+def _score(one: Found) -> dict[str, Any]:
+    return {"score": one.score, "hops": one.hops, "why": None if one.why is None else asdict(one.why)}

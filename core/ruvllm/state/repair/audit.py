@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from ruvllm.reprs import one_line
-from ruvllm.state.record import LITTLE, NODE_KINDS, checksum, read_metadata
+from ruvllm.state.record import LITTLE, NODE_KINDS, SPEAKER, checksum, read_metadata
 from ruvllm.state.schema import harden
+from ruvllm.text.terms import hashed
 
 __all__ = ["Fault", "Progress", "as_text", "faults", "reading", "silent", "tables"]
 
@@ -29,7 +30,7 @@ _EVERY = 2_000  # rows between two reports
 
 _MEMORIES = (
     "SELECT m.id, m.collection, m.kind, m.text, m.metadata, m.quality, m.accesses, m.created, m.accessed,"
-    " m.archived, m.crc, v.space, v.data FROM memories m LEFT JOIN vectors v USING (id) ORDER BY m.id"
+    " m.archived, m.crc, v.space, v.data, {0} FROM memories m LEFT JOIN vectors v USING (id) {1} ORDER BY m.id"
 )
 
 
@@ -89,12 +90,15 @@ def faults(db: sqlite3.Connection, progress: Progress = silent) -> Iterator[Faul
 def _memories(db: sqlite3.Connection, progress: Progress) -> Iterator[Fault]:
     (total,) = db.execute("SELECT count(*) FROM memories").fetchone()
     widths = _widths(db)
-    for i, row in enumerate(db.execute(_MEMORIES)):
+    words = "words" in tables(db)  # since version 5
+    found = ("w.data", "LEFT JOIN words w USING (id)") if words else ("NULL", "")
+    for i, (*row, hashes) in enumerate(db.execute(_MEMORIES.format(*found))):
         if i % _EVERY == 0:
             progress("memories", i / total)
-        why = _memory_fault(row, widths)
-        if why:
+        if why := _memory_fault(tuple(row), widths):
             yield Fault("memories", (("id", row[0]),), why)
+        elif hashes is not None and hashes != _hashes(row[3], row[4]):
+            yield Fault("words", (("id", row[0]),), "they are not those of its text; they are made again")
     progress("memories", 1.0)
 
 
@@ -126,6 +130,34 @@ def _widths(db: sqlite3.Connection) -> dict[str, int]:
 def _vectors(db: sqlite3.Connection, progress: Progress) -> Iterator[Fault]:
     for (i,) in db.execute("SELECT id FROM vectors WHERE id NOT IN (SELECT id FROM memories)").fetchall():
         yield Fault("vectors", (("id", i),), "its memory is missing")
+
+
+def _words(db: sqlite3.Connection, progress: Progress) -> Iterator[Fault]:
+    for (i,) in db.execute("SELECT id FROM words WHERE id NOT IN (SELECT id FROM memories)").fetchall():
+        yield Fault("words", (("id", i),), "its memory is missing")
+
+
+def _hashes(text: str, metadata: str) -> bytes:
+    try:
+        return hashed(text, read_metadata(metadata).get(SPEAKER)).astype("<u4").tobytes()
+    except (ValueError, TypeError, AttributeError):
+        return b"?"
+
+
+def _closed(db: sqlite3.Connection, progress: Progress) -> Iterator[Fault]:
+    lost = "id NOT IN (SELECT id FROM memories) OR successor NOT IN (SELECT id FROM memories)"
+    sql = f"SELECT id, until, reason, confidence, created, coalesce({lost}, 0) FROM closed"
+    for i, until, reason, confidence, created, orphan in db.execute(sql).fetchall():
+        if orphan or not (_within(until) and _clean(reason) and _within(confidence, 0, 1) and _within(created)):
+            why = "its memory or successor is missing" if orphan else "its reason or numbers are damaged"
+            yield Fault("closed", (("id", i),), why)
+
+
+def _seen(db: sqlite3.Connection, progress: Progress) -> Iterator[Fault]:
+    lost = "id NOT IN (SELECT id FROM memories)"
+    for i, count, latest, orphan in db.execute(f"SELECT id, count, latest, {lost} FROM seen").fetchall():
+        if orphan or not (_within(count, 1) and _within(latest)):
+            yield Fault("seen", (("id", i),), "its memory is missing" if orphan else "its numbers are damaged")
 
 
 def _edges(db: sqlite3.Connection, progress: Progress) -> Iterator[Fault]:
@@ -210,6 +242,9 @@ def _clock(db: sqlite3.Connection, progress: Progress) -> Iterator[Fault]:
 _LOOKS = {
     "memories": _memories,
     "vectors": _vectors,
+    "words": _words,
+    "closed": _closed,
+    "seen": _seen,
     "edges": _edges,
     "hyperedges": _hyperedges,
     "hyperedge_members": _members,

@@ -22,6 +22,7 @@ _JOURNALS = ("-wal", "-shm", "-journal")
 _SHARED_LOCKS = (0x40000002, 510)  # where SQLite's readers hold a lock: first byte, length
 _MOST_LOST = 10_000_000  # memories that a file can have lost
 _EVERY = 2_000  # rows between two reports
+_MADE_AGAIN = ("words",)  # of the texts, when they are searched
 _COUNTERS = ("clock", "sqlite_sequence")  # one value each that only rises, not rows to be kept
 
 
@@ -57,7 +58,7 @@ def rescue(path: Path, target: Path, sound: bool, progress: Progress = silent) -
         db.execute("COMMIT")
     with target.open("rb+") as file:
         os.fsync(file.fileno())
-    return {table: count for table, count in dropped.items() if count}
+    return {table: count for table, count in dropped.items() if count and table not in _MADE_AGAIN}
 
 
 def keep_beside(path: Path, target: Path) -> Path:
@@ -143,7 +144,8 @@ def _pour(
 
 def _forget_removed(db: sqlite3.Connection) -> None:
     """What was removed can still lie in a page that was given back."""
-    for table, column in (("memories", "id"), ("vectors", "id"), ("edges", "source"), ("edges", "target")):
+    of_one = [(table, "id") for table in ("memories", "vectors", "words", "closed", "seen")]
+    for table, column in (*of_one, ("closed", "successor"), ("edges", "source"), ("edges", "target")):
         db.execute(f"DELETE FROM {table} WHERE {column} IN (SELECT id FROM removed)")
     db.execute("DELETE FROM hyperedge_members WHERE memory IN (SELECT id FROM removed)")
 

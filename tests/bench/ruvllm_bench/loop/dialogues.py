@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Dialogue", "Question", "dialogues"]
+__all__ = ["CHAT", "FACTS", "NAMES", "Dialogue", "Question", "dialogues"]
 
-_NAMES = (
+NAMES = (
     "Ada",
     "Ben",
     "Clara",
@@ -28,7 +28,7 @@ _NAMES = (
     "Nora",
 )
 # (what is said, what is asked for it); {n} is who says it, {o} the other one, {x} is drawn for each dialogue.
-_FACTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+FACTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("We finally adopted a {x} from the shelter!", "What pet did {n} adopt?", ("cat", "beagle", "rabbit", "parrot")),
     (
         "I signed up for a {x} class, first lesson is Tuesday.",
@@ -174,7 +174,7 @@ _FACTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         ("guitar", "sofa", "telescope"),
     ),
 )
-_CHAT = (
+CHAT = (
     "Wow, that sounds amazing, {o}!",
     "Hey {o}, long time no see! How have you been?",
     "Thanks so much, that means a lot to me.",
@@ -217,15 +217,15 @@ def dialogues(count: int, seed: int = 0) -> list[Dialogue]:
 
 
 def _dialogue(random: np.random.Generator) -> Dialogue:
-    pair = [_NAMES[i] for i in random.choice(len(_NAMES), 2, replace=False)]
+    pair = [NAMES[i] for i in random.choice(len(NAMES), 2, replace=False)]
     turns, questions = list[str](), list[Question]()
-    for number in random.choice(len(_FACTS), len(_FACTS) // 2, replace=False).tolist():
-        said, asked, fillers = _FACTS[number]
+    for number in random.choice(len(FACTS), len(FACTS) // 2, replace=False).tolist():
+        said, asked, fillers = FACTS[number]
         who = int(random.integers(2))
         name, other = pair[who], pair[1 - who]
         questions.append(Question(asked.format(n=name), len(turns)))
         turns.append(f"{name}: {said.format(x=fillers[int(random.integers(len(fillers)))])}")
-        turns.append(f"{other}: {_CHAT[int(random.integers(len(_CHAT)))].format(o=name)}")
+        turns.append(f"{other}: {CHAT[int(random.integers(len(CHAT)))].format(o=name)}")
         if random.random() < 0.5:
-            turns.append(f"{name}: {_CHAT[int(random.integers(len(_CHAT)))].format(o=other)}")
+            turns.append(f"{name}: {CHAT[int(random.integers(len(CHAT)))].format(o=other)}")
     return Dialogue(tuple(turns), tuple(questions))

@@ -1,0 +1,126 @@
+"""How often each key of a space called, beside what its answers cost, by day."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime, timedelta
+from time import monotonic
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from ruvllm import StoreError
+from ruvllm.state.names import USAGE
+from ruvllm.state.store import Store
+from ruvllm_edge.auth import Key
+from ruvllm_edge.logs import event
+from ruvllm_edge.savings import Row, Savings
+
+__all__ = ["KeyUsage", "Usage", "UsageQuery", "UsageReport", "seconds_left"]
+
+_DAYS = 400  # that are remembered
+_EVERY = 60.0  # seconds between two writes of the counts
+
+
+def seconds_left(now: datetime | None = None) -> float:
+    """Of today, in UTC."""
+    now = now or datetime.now(UTC)
+    return (datetime(now.year, now.month, now.day, tzinfo=UTC) + timedelta(1) - now).total_seconds()
+
+
+class Usage:
+    """Requests by day and key, written to the state file once a minute and at the end.
+
+    Args:
+        store: the state file of the space.
+        today: the date, in UTC.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        today: Callable[[], date] = lambda: datetime.now(UTC).date(),
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._store, self._today, self._clock = store, today, clock
+        self._requests, self._refused = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+        self._load()
+        self._saved, self._changed = clock(), False
+
+    def _load(self) -> None:
+        try:
+            for day, key, requests, refused in json.loads(self._store.load(USAGE) or b"[]"):
+                self._requests[day, key], self._refused[day, key] = int(requests), int(refused)
+        except (StoreError, ValueError, TypeError) as error:
+            event(logging.ERROR, "the usage so far cannot be read; it begins anew", problem=str(error)[:300])
+
+    def add(self, key: str, refused: bool) -> None:
+        """Count a request by the name of its key."""
+        name = (self._today().isoformat(), key)
+        self._requests[name] += 1
+        self._refused[name] += refused
+        self._changed = True
+
+    def save(self, now: bool = False) -> None:
+        """Write what has changed, if it is time or `now`. Raises StoreError: nothing can be written."""
+        if self._changed and (now or self._clock() - self._saved >= _EVERY):
+            first = (self._today() - timedelta(_DAYS)).isoformat()
+            rows = [[*name, count, self._refused[name]] for name, count in self._requests.items() if name[0] >= first]
+            self._store.save(USAGE, json.dumps(rows).encode)
+            self._saved, self._changed = self._clock(), False
+
+    def report(self, keys: Sequence[Key], savings: Savings, days: int) -> UsageReport:
+        """What each of these keys did in so many days with today, and what is left of its budget.
+
+        Args:
+            savings: of the same space.
+        """
+        first = (self._today() - timedelta(days - 1)).isoformat()
+        sums, requests, refused = {key.name: Row() for key in keys}, Counter[str](), Counter[str]()
+        for (_, _, name), row in savings.since(days, None).items():
+            if name in sums:
+                sums[name] = sums[name].plus(row)
+        for (day, name), count in self._requests.items():
+            if day >= first:
+                requests[name] += count
+                refused[name] += self._refused[day, name]
+        rows = []
+        for key in keys:
+            row, spent = sums[key.name], savings.spent(key.name)
+            left = None if key.budget is None else max(0.0, key.budget - spent)
+            answers = row.answers, row.prompt_tokens, row.completion_tokens, row.cost
+            rows.append(KeyUsage(key.name, requests[key.name], refused[key.name], *answers, spent, key.budget, left))
+        return UsageReport(days, round(seconds_left()), rows)
+
+
+class UsageQuery(Struct):
+    """How far back."""
+
+    days: Annotated[int, Meta(ge=1, le=_DAYS)] = 30
+
+
+class KeyUsage(Struct):
+    """Of one key: requests, those that were refused or failed, answers with tokens and US dollars; today's budget."""
+
+    key: str
+    requests: int
+    refused: int
+    answers: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float
+    spent_today: float
+    budget: float | None
+    left_today: float | None
+
+
+class UsageReport(Struct):
+    """By key, in the order of the file of keys; `day_ends` seconds from now budgets begin anew."""
+
+    days: int
+    day_ends: int
+    keys: list[KeyUsage]

@@ -1,0 +1,263 @@
+"""Other frameworks' names over ruvllm, against an LLM that says what a test tells it to."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from llm_server import Server, chunk, events, stream
+
+from ruvllm import InputError, RuvLLM
+from ruvllm.config import Config
+from ruvllm.integrations.agentdb import (
+    AdaptiveEmbeddingService,
+    IntelligentQueryRouter,
+    LLMOrchestrator,
+    LLMRouter,
+)  # fmt: skip
+from ruvllm.integrations.aqe import (
+    AQEMemoryManager,
+    CoverageAnalyzerAgent,
+    DefectPredictorAgent,
+    HybridLLMProvider,
+    LocalLLMProvider,
+    TestGeneratorAgent,
+)  # fmt: skip
+from ruvllm.sizing.selector import BackendProfile
+
+CODE = "def add(a, b):\n    if a is None:\n        return b\n    return a + b\n"
+TESTS = "```python\nfrom sums import add\n\ndef test_add():\n    assert add(1, 2) == 3\n```"
+
+
+def says(*texts: str) -> list[Any]:
+    return [stream(events(chunk(text), chunk(finish_reason="stop"), b"[DONE]")) for text in texts]
+
+
+def run(work: Any, texts: dict[str, list[str]], state: Path) -> Any:
+    """What `work(llm, servers)` gives, in an event loop with a server for each tier."""
+
+    async def inside() -> Any:
+        servers = {tier: await Server(*says(*said)).__aenter__() for tier, said in texts.items()}
+        tiers = {
+            tier: {"kind": "openai", "url": one.url, "model": f"{tier}-1", "retries": 0}
+            for tier, one in servers.items()
+        }
+        llm = RuvLLM(encoder="static", state=state, config=Config.from_dict({"inference": {"tiers": tiers}}))
+        try:
+            return await work(llm, servers)
+        finally:
+            await llm.aclose()
+            for one in servers.values():
+                await one.__aexit__()
+
+    return asyncio.run(inside())
+
+
+def test_a_validator_teaches_and_asks_again(tmp_path: Path) -> None:
+    async def work(llm: RuvLLM, servers: dict[str, Server]) -> None:
+        session = llm.new_session().id
+        provider = HybridLLMProvider(llm)
+        verdicts = iter(["it is no number", 0.9])
+        found = await provider.acomplete_with_feedback(
+            "What is 6 times 7? Answer with the number.", lambda _: next(verdicts), session_id=session
+        )
+        assert (found.text, found.metadata["tier"]) == ("42", "large")
+        assert (found.metadata["attempts"], found.metadata["valid"], found.metadata["session_id"]) == (2, True, session)
+        assert "it is no number" in json.dumps(servers["large"].requests[0].body)
+        assert "forty-two" in json.dumps(servers["large"].requests[0].body)
+
+    run(work, {"small": ["forty-two"], "large": ["42"]}, tmp_path / "s.db")
+
+
+def test_a_failing_validator_says_no_and_attempts_end(tmp_path: Path) -> None:
+    async def work(llm: RuvLLM, servers: dict[str, Server]) -> None:
+        found = await LocalLLMProvider(llm, attempts=3).acomplete_with_feedback("hello", lambda text: 1 / 0)
+        assert (found.metadata["attempts"], found.metadata["valid"], found.metadata["tier"]) == (3, False, "small")
+        assert "ZeroDivisionError" in json.dumps(servers["small"].requests[2].body)
+        plain = await LocalLLMProvider(llm).acomplete("hello again", max_tokens=5)
+        assert (plain.text, plain.metadata["tier"]) == ("d", "small")
+
+    run(work, {"small": list("abcd")}, tmp_path / "s.db")
+    with pytest.raises(InputError):
+        LocalLLMProvider(RuvLLM(encoder="static"), attempts=0)
+
+
+def test_who_waits_gets_the_same_without_a_model(tmp_path: Path) -> None:
+    with RuvLLM(encoder="static", state=tmp_path / "s.db") as llm:
+        llm.memory.add("Deploys happen on Tuesdays.")
+        provider = LocalLLMProvider(llm, "auto")
+        assert "Tuesdays" in provider.complete("When do deploys happen?").text
+        assert provider.completeWithFeedback("When do deploys happen?", lambda text: "Tuesday" in text).metadata[
+            "valid"
+        ]
+
+
+def test_each_agent_has_knowledge_of_its_own(tmp_path: Path) -> None:
+    with RuvLLM(encoder="static", state=tmp_path / "s.db") as llm:
+        memory = AQEMemoryManager(llm)
+        memory.store_knowledge("tester", "Money is tested with decimals.", {"project": "shop"})
+        memory.storeKnowledge("cook", "Soup is tested with a spoon.")
+        (found,) = memory.retrieve_knowledge("tester", "how do we test money?")
+        assert (found.memory.text, found.memory.metadata) == ("Money is tested with decimals.", {"project": "shop"})
+        with pytest.raises(InputError):
+            memory.store_knowledge("", "x")
+
+
+def test_tests_are_generated_checked_and_remembered(tmp_path: Path) -> None:
+    async def work(llm: RuvLLM, servers: dict[str, Server]) -> None:
+        memory = AQEMemoryManager(llm)
+        agent = TestGeneratorAgent(LocalLLMProvider(llm, attempts=3), memory)
+        found = await agent.agenerate(CODE)
+        assert found.text == "from sums import add\n\ndef test_add():\n    assert add(1, 2) == 3"
+        assert found.metadata["attempts"] == 3
+        asked = [json.dumps(request.body) for request in servers["small"].requests]
+        assert "it is no Python" in asked[1]
+        assert "it holds no test" in asked[2]
+        assert "def test_add" in memory.retrieve_knowledge(agent.ID, "tests of add")[0].memory.text
+        await agent.agenerate(CODE)
+        assert "What was right before" in json.dumps(servers["small"].requests[3].body)
+
+    run(work, {"small": ["```python\ndef test_add(:\n```", "I cannot.", TESTS]}, tmp_path / "s.db")
+
+
+def test_coverage_and_defects(tmp_path: Path) -> None:
+    async def work(llm: RuvLLM, servers: dict[str, Server]) -> None:
+        provider = LocalLLMProvider(llm)
+        report = await CoverageAnalyzerAgent(provider).aanalyze(CODE, [3])
+        assert (report["coverage"], report["uncovered"]) == (0.75, ["add"])
+        assert report["suggestions"] == ["call add(None, 1)"]
+        found = await DefectPredictorAgent(provider).apredict(CODE)
+        assert (found["risk"], found["reasons"], found["complexity"]) == (0.3, ["b may be None"], {"add": 2})
+        assert found["completion"].metadata["attempts"] == 2
+        with pytest.raises(InputError):
+            await DefectPredictorAgent(provider).apredict(" ")
+
+    texts = ["- call add(None, 1)", "quite risky", 'Here: {"risk": 0.3, "reasons": ["b may be None"]}.']
+    run(work, {"small": texts}, tmp_path / "s.db")
+
+
+def test_agentdb_searches_by_what_is_soonest(tmp_path: Path) -> None:
+    with RuvLLM(encoder="static", state=tmp_path / "s.db") as llm:
+        llm.memory.add(["Deploys happen on Tuesdays.", "The cat sleeps."])
+        assert LLMRouter(llm).intelligent_search("release day for deploys", 1)[0].memory.text.startswith("Deploys")
+        calls: dict[str, int] = {"one": 0, "two": 0}
+
+        def search(name: str) -> Any:
+            def searched(vector: np.ndarray, k: int) -> list[str]:
+                assert vector.shape == (llm.memory.encoder.dim,)
+                calls[name] += 1
+                return [name] * k
+
+            return searched
+
+        router = LLMRouter(llm.memory, {name: search(name) for name in calls})
+        for _ in range(8):
+            assert len(router.intelligentSearch("release day", 2)) == 2
+        assert sum(calls.values()) == 8
+        assert router.router.stats()["prompts"] == 8
+        with pytest.raises(InputError, match="hops"):
+            router.intelligent_search("x", hops=1)
+    assert issubclass(IntelligentQueryRouter, LLMOrchestrator)
+    service = AdaptiveEmbeddingService(llm.encoders.static)
+    assert asyncio.run(service.generate("hello", "code")).shape == (llm.encoders.static.dim,)
+    choice = LLMOrchestrator([BackendProfile("cheap", 1e-4), BackendProfile("dear", 1e-2)]).select("2 + 2?")
+    assert choice.backend in ("cheap", "dear")
+
+
+def test_a_langgraph_routes_by_a_node() -> None:
+    graphs = pytest.importorskip("langgraph.graph")
+    from ruvllm.integrations.langgraph import UNSURE, chosen, router_node
+
+    agents = [
+        {
+            "name": "baker",
+            "description": "Bakes bread and cakes.",
+            "examples": ["bake a sourdough loaf", "a rye bread"],
+        },
+        {"name": "sailor", "description": "Sails boats.", "examples": ["hoist the main sail", "moor the boat"]},
+    ]
+    llm = RuvLLM(agents, encoder="static")
+
+    def node(name: str) -> Any:
+        return lambda state: {"messages": [("ai", f"{name} did it")]}
+
+    graph = graphs.StateGraph(dict if not hasattr(graphs, "MessagesState") else _state(graphs))
+    graph.add_node("router", router_node(llm))
+    for name in ("baker", "sailor", UNSURE):
+        graph.add_node(name, node(name))
+        graph.add_edge(name, graphs.END)
+    graph.add_edge(graphs.START, "router")
+    graph.add_conditional_edges("router", chosen, {name: name for name in ("baker", "sailor", UNSURE)})
+    compiled = graph.compile()
+    for task, name in (("bake a sourdough loaf", "baker"), ("hoist the main sail", "sailor")):
+        end = asyncio.run(compiled.ainvoke({"messages": [("user", task)]}))
+        assert end["messages"][-1].content == f"{name} did it"
+        assert end["route"]["agent"] == name
+
+
+def _state(graphs: Any) -> Any:
+    class State(graphs.MessagesState):
+        route: dict
+
+    return State
+
+
+@pytest.fixture
+def scripted() -> tuple[Any, list[Any]]:
+    """A model of the OpenAI Agents SDK that answers with the name of whoever asks it."""
+    agents = pytest.importorskip("agents")
+    from agents.models.interface import Model
+    from openai.types.responses import ResponseOutputMessage, ResponseOutputText
+
+    asked: list[Any] = []
+
+    class Scripted(Model):
+        async def get_response(self, system_instructions: Any, *args: Any, **more: Any) -> Any:
+            handoffs = more.get("handoffs") or (args[4] if len(args) > 4 else [])
+            asked.append((system_instructions, [one.agent_name for one in handoffs]))
+            text = ResponseOutputText(text=f"by: {system_instructions}", type="output_text", annotations=[])
+            message = ResponseOutputMessage(
+                id="m", content=[text], role="assistant", status="completed", type="message"
+            )
+            return agents.ModelResponse(output=[message], usage=agents.Usage(), response_id=None)
+
+        def stream_response(self, *args: Any, **more: Any) -> Any:
+            raise NotImplementedError
+
+    agents.set_tracing_disabled(True)
+    return Scripted(), asked
+
+
+def test_handoffs_of_the_agents_sdk(scripted: tuple[Any, list[Any]]) -> None:
+    agents = pytest.importorskip("agents")
+    from ruvllm.integrations.openai_agents import HandoffRouter
+
+    model, asked = scripted
+    people = [
+        agents.Agent(name="baker", handoff_description="Bakes bread and cakes.", instructions="You bake.", model=model),
+        agents.Agent(name="sailor", instructions="You sail boats across the sea.", model=model),
+    ]
+    triage = agents.Agent(name="triage", instructions="You decide.", model=model)
+
+    async def work() -> None:
+        router = HandoffRouter(people, triage, encoder="static")
+        result = await router.run("something else entirely about tax law")
+        assert result.last_agent.name == "triage"
+        assert set(asked[-1][1]) == {"baker", "sailor"}
+        for _ in range(3):
+            await router.feedback("knead the dough for tomorrow", "baker")
+        agent, decision = await router.choose("knead the dough for tomorrow")
+        assert (decision.agent, decision.action) == ("baker", "use")
+        assert agent is people[0]
+        result = await router.run("knead the dough for tomorrow")
+        assert result.final_output == "by: You bake."
+        alone, _ = await HandoffRouter(people, encoder="static").choose("sail the boat")
+        assert alone.name == "sailor"
+
+    asyncio.run(work())
+    with pytest.raises(InputError):
+        HandoffRouter([people[0], people[0]])
