@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Bandit", "drawing_chances", "logit"]
+__all__ = ["Bandit", "logit", "selection_chances"]
 
 Array = NDArray[Any]
 
@@ -22,7 +22,7 @@ _EXPLORED, _STEEP = 0.02, 4.0  # share of choices that stay random for good, and
 _DOUBT = 0.01  # difference of values at which the better one is drawn 2.7 times as often
 
 
-def drawing_chances(value: Array, cost: Array, answers: int, explore: float, budget: float | None) -> Array:
+def selection_chances(value: Array, cost: Array, answers: int, explore: float, budget: float | None) -> Array:
     """Chances (n,) of backends with these values (n,) and costs (n,).
 
     At first at random; later for its value, with a doubt between those that are nearly as good, where it costs

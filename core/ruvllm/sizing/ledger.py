@@ -195,13 +195,13 @@ def within_limits(
         _over("quality", -quality, inf if limits.quality is None else -limits.quality),
     )
     misses = np.sum(over, 0)
-    kept = np.flatnonzero(misses <= 0)
-    if not len(kept):
+    within = np.flatnonzero(misses <= 0)
+    if not len(within):
         best = int(misses.argmin())
         missed = " and ".join(_missed(limits, float(cost[best]), float(latency[best]), float(quality[best])))
-        told = f"no backend matches: the nearest, {names[best]!r}, {missed}"
-        raise InputError(told, field="requirements", fix="relax that limit, or add a backend")
-    return kept
+        message = f"no backend matches: the nearest, {names[best]!r}, {missed}"
+        raise InputError(message, field="requirements", fix="relax that limit, or add a backend")
+    return within
 
 
 def _missed(limits: Limits, cost: float, latency: float, quality: float) -> list[str]:

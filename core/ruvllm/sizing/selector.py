@@ -24,7 +24,7 @@ from ruvllm.encoders.protocol import Encoder, run_now, synchronous
 from ruvllm.errors import ArtifactError, InputError, StoreError
 from ruvllm.hints import by_object
 from ruvllm.reprs import one_line, shortened
-from ruvllm.sizing.bandit import Bandit, drawing_chances, logit
+from ruvllm.sizing.bandit import Bandit, logit, selection_chances
 from ruvllm.sizing.difficulty import Difficulty, policy_for
 from ruvllm.sizing.fastgrnn import ModelSize
 from ruvllm.sizing.fastgrnn.loss import COST_WEIGHT
@@ -256,12 +256,12 @@ class LLMOrchestrator:
         cost, latency = self.ledger.cost, self.ledger.latency
         within = within_limits(Limits(max_cost, max_latency, min_quality), self.names, cost, latency, quality)
         if self.budget is None:
-            hopeful = quality + _OPTIMISM * self.bandit.uncertainty(inputs)
-            value = np.clip(hopeful, 0, 1) / np.maximum(cost * latency, 1e-12)
+            optimistic = quality + _OPTIMISM * self.bandit.uncertainty(inputs)
+            value = np.clip(optimistic, 0, 1) / np.maximum(cost * latency, 1e-12)
         else:
             value = quality - self._price * cost
         order = within[np.argsort(-value[within], kind="stable")]
-        chances = drawing_chances(value[order], cost[order], self.ledger.answers, self.explore, self.budget)
+        chances = selection_chances(value[order], cost[order], self.ledger.answers, self.explore, self.budget)
         if len(order) > 1 and self.budget is not None:
             drawn = int(self._random.choice(len(order), p=chances))
             weight = float(len(order) / chances[drawn] / (1 / chances).sum())
