@@ -90,8 +90,8 @@ class Bandit:
         self._quadratic = np.zeros((self.arms, self.width, self.width))  # of the outcomes that are no longer rows
         self._linear = np.zeros((self.arms, self.width))
         self._sums = np.zeros((3, self.width))  # weights, inputs and their squares, of all outcomes
-        height, apart = 0.2 * _PRIOR, np.zeros(self.arms) if told else logit(np.array(priors))
-        self._quadratic[:, -1, -1], self._linear[:, -1] = height, height * apart
+        height, offsets = 0.2 * _PRIOR, np.zeros(self.arms) if told else logit(np.array(priors))
+        self._quadratic[:, -1, -1], self._linear[:, -1] = height, height * offsets
         self._rows = np.zeros((_EXACT + _LONGEST, self.width + self.arms * told), np.float32)
         self._about = np.zeros((3, len(self._rows)))  # arm, quality and weight of each row
         self._count = self._waiting = 0
@@ -275,5 +275,5 @@ def _solved(quadratic: Floats, linear: Floats, shared: Floats, own: Floats) -> t
     inverse = np.linalg.inv(quadratic + np.diag(own))
     remains = np.diag(own) - own[:, None] * inverse * own
     solved = np.linalg.solve(remains.sum(0) + np.diag(shared), (own * np.einsum("aij,aj->ai", inverse, linear)).sum(0))
-    apart = np.einsum("aij,aj->ai", inverse, linear - quadratic @ solved)
-    return solved + apart, inverse
+    offsets = np.einsum("aij,aj->ai", inverse, linear - quadratic @ solved)
+    return solved + offsets, inverse
