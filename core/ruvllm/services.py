@@ -14,7 +14,6 @@ from ruvllm.errors import AgentFileError
 from ruvllm.query.learners import Learners
 from ruvllm.routing.encoders import EncoderSet
 from ruvllm.routing.prebuilt import RouterArtifacts
-from ruvllm.routing.router import SharedModel
 from ruvllm.routing.service import Fit, RoutingService
 from ruvllm.state.names import PULLED, SpaceScopedStore
 from ruvllm.state.steps import Steps
@@ -25,6 +24,7 @@ if TYPE_CHECKING:  # who only routes need not wait for the others
     from ruvllm.inference.backend import Backend
     from ruvllm.jobs import Jobs
     from ruvllm.learning.federated.client import FederatedClient
+    from ruvllm.learning.federated.wire import SharedModel
     from ruvllm.memory.memory import MemoryStore
     from ruvllm.query.service import QueryService
     from ruvllm.routing.decide import DecisionService
@@ -88,6 +88,7 @@ class Services:
 
             space, options = self.encoders.space, self.config.memory
             self._memory = MemoryStore(self.encoders.main, self.store, space=space, options=options)
+            self._share(self._pulled())
         self._memory.adapter = self.learning.query_adapter
         return self._memory
 
@@ -116,7 +117,7 @@ class Services:
         if self._sizing is None:
             from ruvllm.sizing.chooser import ModelChooser
 
-            self._sizing = ModelChooser(self.encoders.main, self.scoped)
+            self._sizing = ModelChooser(self.encoders.main, self.scoped, self.learning)
         return self._sizing
 
     @property
@@ -124,7 +125,7 @@ class Services:
         """Learning together with other installations through a coordinator, without sharing a text."""
         from ruvllm.learning.federated.client import FederatedClient
 
-        return FederatedClient(self.store, self.routing, self.config.federated)
+        return FederatedClient(self.store, self.routing, self.config.federated, self._share)
 
     @property
     def jobs(self) -> Jobs:
@@ -255,6 +256,11 @@ class Services:
         if self._queries is not None:
             open_: Any = self._queries.writers.backends  # by Tier: a Mapping's keys are invariant
             self._backends, self._queries = open_, None
+
+    def _share(self, model: SharedModel | None) -> None:
+        """Queries of memories too go by what was pulled, where it is of their vectors."""
+        comparable = model is not None and self.encoders.space == self.encoders.static_space
+        self.learning.share(model.adapter if model is not None and comparable else None)
 
     def _pulled(self) -> SharedModel | None:
         if not self.store.digest(PULLED):

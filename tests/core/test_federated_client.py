@@ -144,3 +144,49 @@ def test_a_damaged_model_leaves_what_was_learnt_here(tmp_path):
     llm.store.put(FEDERATED_SENT, b"nonsense")
     with pytest.raises(StoreError, match="--all"):
         run_now(llm.federated.push(Hub(llm.encoders.static.dim), no_pause))
+
+
+def searched(state=None, times=20):
+    """One whose searches were rated: who asks for a colour wants a fruit, which shares no word with it."""
+    llm = RuvLLM(AGENTS, encoder="static", state=state)
+    ids = llm.memory.add(["cherries and strawberries", "bananas and lemons", "a bicycle with red paint", "a red car"])
+    for n in range(times):
+        llm.memory.rate(f"something red for visitor {n}", [ids[0]])
+    return llm, Hub(llm.encoders.static.dim)
+
+
+def test_what_rated_searches_taught_moves_the_searches_of_others(tmp_path):
+    llm, hub = searched()
+    pushed = run_now(llm.federated.push(hub))
+    assert (pushed.texts, pushed.updates) == (0, 1)
+    assert hub.updates[0].adapter is not None
+    assert run_now(llm.federated.push(hub)).updates == 0  # each rating travels once
+    path = tmp_path / "state.db"
+    with RuvLLM(AGENTS, encoder="static", state=path) as other:
+        cherries, _ = other.memory.add(["cherries and strawberries", "a red car"])
+        before = other.memory.search("something red for a stranger", 2)
+        assert run_now(other.federated.pull(hub)).changed
+        after = other.memory.search("something red for a stranger", 2)
+        cosine = {one.memory.id: one.score for one in before}[cherries]
+        moved = {one.memory.id: one.score for one in after}[cherries]
+        assert moved > cosine + 0.05
+    with RuvLLM(AGENTS, encoder="static", state=path) as other:
+        again = {one.memory.id: one.score for one in other.memory.search("something red for a stranger", 2)}
+        assert again[cherries] == pytest.approx(moved, abs=1e-5)
+        assert run_now(other.federated.undo_pull())
+        undone = {one.memory.id: one.score for one in other.memory.search("something red for a stranger", 2)}
+        assert undone[cherries] == pytest.approx(cosine, abs=1e-5)
+
+
+def test_few_rated_searches_wait_and_other_vectors_are_left_alone():
+    llm, hub = searched(times=4)
+    assert run_now(llm.federated.push(hub)).updates == 0
+    config = Config.from_dict({"learning": {"query_adapter": False}})
+    llm, hub = searched()
+    run_now(llm.federated.push(hub))
+    with RuvLLM(AGENTS, encoder="static", config=config) as other:
+        (car,) = other.memory.add(["a red car"])
+        (before,) = other.memory.search("something red", 1)
+        run_now(other.federated.pull(hub))
+        (after,) = other.memory.search("something red", 1)
+        assert (before.memory.id, before.score) == (car, pytest.approx(after.score))

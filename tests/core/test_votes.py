@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ruvllm import Agent, RuvLLM
+from ruvllm import Agent, BackendProfile, RuvLLM
 from ruvllm.encoders.protocol import run_now, unit_rows
 from ruvllm.learning.sona import SonaEngine
+from ruvllm.sizing.tiers import Features, TierProfile
 from ruvllm.state.names import SONA, name_in
 from ruvllm.state.store import Store
+from ruvllm.types import Tier
 
 DIM = 32
 TASK = "sort the invoices of last month"
@@ -133,3 +135,39 @@ def test_a_cached_decision_is_made_again_when_votes_change(static_llm: RuvLLM):
     again = llm.route(LIKE)
     assert not again.cached
     assert again != first
+
+
+def test_outcomes_of_similar_prompts_speak_in_the_choice_of_a_backend(static_llm: RuvLLM):
+    backends = [BackendProfile("one", 0.01), BackendProfile("two", 0.01)]
+    prompts = [f"sum up chapter {n} of the report on whales" for n in range(12)]
+
+    def expected(patterns: bool) -> float:
+        with opened(static_llm, patterns=patterns) as llm:
+            chooser = llm.orchestrator(backends)
+            for prompt in prompts:
+                chooser.record_outcome("two", quality=0.95, prompt=prompt)
+                chooser.record_outcome("one", quality=0.05, prompt=prompt)
+            assert bool(llm.learning.votes(llm.embed(prompts[:1])[0], "model")) is patterns
+            choice = chooser.select("sum up chapter 9 of the report on whales")
+            assert choice.backend == "two"
+            return choice.quality
+
+    assert expected(True) > expected(False)
+
+
+def test_answers_of_a_tier_vote_for_its_backend(static_llm: RuvLLM):
+    with opened(static_llm) as llm:
+        profiles = [
+            TierProfile(Tier.SMALL, 1.0, 1.0, "weak", "weak-7b"),
+            TierProfile(Tier.LARGE, 2.0, 1.0, "strong", "strong-70b"),
+        ]
+        llm.sizing.serve(profiles, True)
+        text = "prove the lemma of the four colours"
+        vector = llm.embed([text])[0]
+        for _ in range(20):
+            for model, quality in (("weak-7b", 0.0), ("strong-70b", 1.0)):
+                llm.learning.observe_model(vector, model, quality)
+                llm.sizing.observe(model, text, vector, quality)
+        assert llm.sizing._of_backends(vector)["strong"] > 0 > llm.sizing._of_backends(vector)["weak"]
+        choice = llm.sizing.choose(Features(text, vector=vector))
+        assert (choice.by, choice.backend) == ("outcomes", "strong")

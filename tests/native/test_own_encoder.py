@@ -123,7 +123,7 @@ def test_routing_learns_with_it(models, kitchen, tmp_path):
 def test_the_builtin_agents_are_read_once(models, monkeypatch):
     agents = [Agent(f"a{i}", f"Handles case {i}.", examples=(f"case {i} please",)) for i in range(4)]
     monkeypatch.setattr("ruvllm.routing.custom_encoder.builtin_agents", lambda: tuple(agents))
-    monkeypatch.setattr("ruvllm.runtime.builtin_agents", lambda: tuple(agents))
+    monkeypatch.setattr("ruvllm.services.builtin_agents", lambda: tuple(agents))
     for texts in (12, 0):
         with RuvLLM(encoder=str(models[0] / "tiny")) as llm:
             read = []

@@ -205,6 +205,9 @@ class AdaptiveEmbeddingService:
     `learn` draws an embedding towards the nearest ones of the same outcome and away from the nearest
     of the other (large margin nearest neighbours, Weinberger & Saul 2009), so a domain that has only
     seen successes, or only failures, has nothing yet to tell apart. Domains do not touch each other.
+
+    Attributes:
+        shared: of all domains, learnt by others from searches of theirs; added to what a domain does to a query.
     """
 
     def __init__(self, encoder: Encoder, store: BlobStore | None = None, rank: int = _RANK) -> None:
@@ -218,6 +221,7 @@ class AdaptiveEmbeddingService:
         """
         self._encoder, self._store, self._rank = encoder, store, rank
         self._domains: dict[str, _Domain] = {}
+        self.shared: LowRank | None = None
         self._recent: OrderedDict[bytes, tuple[str, Vectors]] = OrderedDict()
         self._made(dim=encoder.dim)  # a rank that does not fit is told at once
         if store is not None and (index := store.load(ADAPTERS)) is not None:
@@ -281,9 +285,11 @@ class AdaptiveEmbeddingService:
         return moved
 
     def adapt(self, vector: Vectors, domain: str) -> Vectors:
-        """A query's vector (dim,) as a search in this domain shall use it; the same while its adapter does not help."""
+        """A query's vector (dim,) as a search in this domain shall use it; its own adapter counts while it helps."""
         known = self._domains.get(domain)
-        return vector if known is None or known.tried < _TRIED or known.gain <= 0 else known.adapters.apply(vector)
+        helps = known is not None and known.tried >= _TRIED and known.gain > 0
+        out = known.adapters.apply(vector) if known is not None and helps else vector
+        return out if self.shared is None else unit_rows((out + self.shared.residual(vector))[None])[0]
 
     def prefer(
         self, embedding: Vectors, relevant: Vectors, irrelevant: Vectors, domain: str | None = None, weight: float = 1.0

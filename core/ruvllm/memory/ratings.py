@@ -22,7 +22,7 @@ from ruvllm.state.record import LITTLE, read_metadata
 from ruvllm.state.set_aside import base64_of
 from ruvllm.state.store import Store
 
-__all__ = ["ENOUGH", "Ratings", "insert_rating"]
+__all__ = ["ENOUGH", "Ratings", "insert_rating", "relevance_of"]
 
 ENOUGH = 40  # rated searches; fewer hold out too few to tell
 _BEST, _WORST = 5, 1  # the ratings of what helped and what did not
@@ -189,7 +189,7 @@ class Ratings:
         )
         found = list[Example]()
         for query, told in reversed(rows):
-            example = self._example(np.frombuffer(query, LITTLE).astype(np.float32), _relevance(told), nearest)
+            example = self._example(np.frombuffer(query, LITTLE).astype(np.float32), relevance_of(told), nearest)
             found += [example] if example is not None else []
             await pause()
         return found
@@ -216,7 +216,8 @@ def insert_rating(store: Store, space: str, vector: NDArray[np.float32], relevan
         )
 
 
-def _relevance(told: str) -> dict[int, float]:
+def relevance_of(told: str) -> dict[int, float]:
+    """How far each memory helped a rated search, by id. Raises StoreError: the row is damaged."""
     try:
         return {int(i): max(0.0, float(value)) for i, value in read_metadata(told).items()}
     except (ValueError, TypeError):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.config import Config
-from ruvllm.encoders.protocol import Encoder, Pause, Vectors, no_pause
+from ruvllm.encoders.protocol import Encoder, Pause, Vectors, no_pause, run_now
 from ruvllm.errors import StoreError
 from ruvllm.state.names import FASTGRNN, FASTGRNN_EWC, REPLAY, SONA, BlobStore
 from ruvllm.state.steps import Steps
@@ -20,6 +20,7 @@ from ruvllm.types import Feedback
 if TYPE_CHECKING:  # who only routes, and has learnt nothing yet, need not wait for them
     from ruvllm.learning.adaptive import AdaptiveEmbeddingService
     from ruvllm.learning.ewc import EwcPlusPlus
+    from ruvllm.learning.lora import LowRank
     from ruvllm.learning.sona import SonaEngine, SonaReport
     from ruvllm.sizing.fastgrnn import FastGrnn
     from ruvllm.sizing.fastgrnn.replay import Replay
@@ -40,6 +41,7 @@ class Learners:
 
     def __init__(self, encoder: Encoder, store: BlobStore, config: Config) -> None:
         self._encoder, self._store = encoder, store
+        self._shared: LowRank | None = None
         self.configure(config)
 
     def configure(self, config: Config) -> None:
@@ -98,6 +100,11 @@ class Learners:
         """
         return self.engine.votes(vector, by) if self.version else {}
 
+    def observe_model(self, vector: Vectors, model: str, quality: float) -> None:
+        """How good a model's answer to a prompt (dim,) was, 0 to 1."""
+        with suppress(StoreError):  # as for `observe`
+            run_now(self.ended(vector, "", quality, None, model))
+
     async def observe(self, task: str | Vectors, agent: str, right: bool = True) -> bool:
         """A task belongs to an agent, or not; whether patterns learnt from it.
 
@@ -139,7 +146,14 @@ class Learners:
         if self._adapter is None and self._learning.enabled and self._learning.query_adapter:
             with suppress(StoreError):  # damaged: queries stay as they are
                 self._adapter = AdaptiveEmbeddingService(self._encoder, self._store)
+                self._adapter.shared = self._shared
         return self._adapter
+
+    def share(self, adapter: LowRank | None) -> None:
+        """Let what others' rated searches taught move queries too, from now on; None for what was learnt here alone."""
+        self._shared = adapter if adapter is None or adapter.dim == self._encoder.dim else None
+        if self._adapter is not None:
+            self._adapter.shared = self._shared
 
     @property
     def network(self) -> FastGrnn:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Bandit", "drawing_chances", "logit"]
+__all__ = ["Bandit", "logit", "selection_chances"]
 
 Array = NDArray[Any]
 
@@ -22,7 +22,7 @@ _EXPLORED, _STEEP = 0.02, 4.0  # share of choices that stay random for good, and
 _DOUBT = 0.01  # difference of values at which the better one is drawn 2.7 times as often
 
 
-def drawing_chances(value: Array, cost: Array, answers: int, explore: float, budget: float | None) -> Array:
+def selection_chances(value: Array, cost: Array, answers: int, explore: float, budget: float | None) -> Array:
     """Chances (n,) of backends with these values (n,) and costs (n,).
 
     At first at random; later for its value, with a doubt between those that are nearly as good, where it costs
@@ -90,8 +90,8 @@ class Bandit:
         self._quadratic = np.zeros((self.arms, self.width, self.width))  # of the outcomes that are no longer rows
         self._linear = np.zeros((self.arms, self.width))
         self._sums = np.zeros((3, self.width))  # weights, inputs and their squares, of all outcomes
-        height, apart = 0.2 * _PRIOR, np.zeros(self.arms) if told else logit(np.array(priors))
-        self._quadratic[:, -1, -1], self._linear[:, -1] = height, height * apart
+        height, offsets = 0.2 * _PRIOR, np.zeros(self.arms) if told else logit(np.array(priors))
+        self._quadratic[:, -1, -1], self._linear[:, -1] = height, height * offsets
         self._rows = np.zeros((_EXACT + _LONGEST, self.width + self.arms * told), np.float32)
         self._about = np.zeros((3, len(self._rows)))  # arm, quality and weight of each row
         self._count = self._waiting = 0
@@ -193,12 +193,16 @@ class Bandit:
         known = x[..., self.width :] if self.told else 0.0
         return np.asarray(x[..., : self.width] @ self.weights.T + known)
 
-    def expected(self, x: Floats) -> Floats:
-        """Quality of each arm for inputs (inputs,) or (n, inputs): (arms,) or (n, arms), within 0 and 1."""
+    def expected(self, x: Floats, shift: Floats | float = 0.0) -> Floats:
+        """Quality of each arm for inputs (inputs,) or (n, inputs): (arms,) or (n, arms), within 0 and 1.
+
+        Args:
+            shift: (arms,), added to the logits: what is known from elsewhere.
+        """
         # Beyond chance alone, the mean error is drift: a backend that got worse, or better, of late.
         chance = _WORTH * _NOISE * np.sqrt(_RECENT / 2)
         drift = np.sign(self.error) * np.maximum(np.abs(self.error) - chance, 0)
-        return np.asarray(np.clip(_chances(self._logits(x)) + drift, 0.0, 1.0))
+        return np.asarray(np.clip(_chances(self._logits(x) + shift) + drift, 0.0, 1.0))
 
     def uncertainty(self, x: Floats) -> Floats:
         """Standard deviation of each arm's expected quality for inputs (inputs,): (arms,)."""
@@ -271,5 +275,5 @@ def _solved(quadratic: Floats, linear: Floats, shared: Floats, own: Floats) -> t
     inverse = np.linalg.inv(quadratic + np.diag(own))
     remains = np.diag(own) - own[:, None] * inverse * own
     solved = np.linalg.solve(remains.sum(0) + np.diag(shared), (own * np.einsum("aij,aj->ai", inverse, linear)).sum(0))
-    apart = np.einsum("aij,aj->ai", inverse, linear - quadratic @ solved)
-    return solved + apart, inverse
+    offsets = np.einsum("aij,aj->ai", inverse, linear - quadratic @ solved)
+    return solved + offsets, inverse

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,18 @@ _QUALITY = {Tier.BOOSTER: 0.5, Tier.SMALL: 0.75, Tier.LARGE: 0.85}  # of answers
 _LATEST = 0.1  # weight of the latest answer in what one is expected to take
 
 
+class Experience(Protocol):
+    """Outcomes of similar prompts, such as `Learners`."""
+
+    def votes(self, vector: NDArray[np.float32], by: str = "route") -> Mapping[str, float]:
+        """Log of the evidence for and against each name, by "model" of models; none where nothing is known."""
+        ...
+
+    def observe_model(self, vector: NDArray[np.float32], model: str, quality: float) -> None:
+        """How good a model's answer to a prompt (dim,) was, 0 to 1."""
+        ...
+
+
 class ModelChooser:
     """Chooses by the one order of precedence (`tiers.choose`), and learns from outcomes.
 
@@ -33,14 +46,16 @@ class ModelChooser:
     Args:
         encoder: of prompts.
         store: the part of the state file for its vectors.
+        experience: votes of outcomes of similar prompts on models, which are called like their backends or are
+            those of the profiles; None where nobody votes.
 
     Attributes:
         profiles: what answers for each tier, with cost and latency as measured.
         orchestrator: of named backends; None before `make`.
     """
 
-    def __init__(self, encoder: Encoder, store: SpaceScopedStore) -> None:
-        self._encoder, self._store, self._learning = encoder, store, True
+    def __init__(self, encoder: Encoder, store: SpaceScopedStore, experience: Experience | None = None) -> None:
+        self._encoder, self._store, self._experience, self._learning = encoder, store, experience, True
         self.profiles: Sequence[TierProfile] = CATALOG
         self.orchestrator: LLMOrchestrator | None = None
         self._served: LLMOrchestrator | None = None  # of the configured backends
@@ -110,6 +125,11 @@ class ModelChooser:
         Raises:
             InputError: as `LLMOrchestrator`.
         """
+        if self._experience is not None:
+            settings |= {
+                "votes": partial(self._experience.votes, by="model"),
+                "observe": self._experience.observe_model,
+            }
         made = LLMOrchestrator(backends, self._encoder, budget=budget, sizes=sizes, **settings)
         self.save()
         self._resume(made, BACKENDS)
@@ -162,7 +182,7 @@ class ModelChooser:
             self._loaded = True
             if len(named) > 1 and (make or stored is not None):
                 rows = [BackendProfile(n, one.cost, one.latency, _QUALITY[one.tier]) for n, one in named.items()]
-                self._served = made = LLMOrchestrator(rows, self._encoder)
+                self._served = made = LLMOrchestrator(rows, self._encoder, votes=self._of_backends)
                 if self._resume(made, SERVED):
                     pairs = zip(made.ledger.cost.tolist(), made.ledger.latency.tolist(), strict=True)
                     took = dict(zip(made.names, pairs, strict=True))
@@ -171,6 +191,12 @@ class ModelChooser:
                         for one in self.profiles
                     ]
         return self._served
+
+    def _of_backends(self, vector: NDArray[np.float32]) -> dict[str, float]:
+        """The votes by the names of backends, whatever their models are called."""
+        votes = {} if self._experience is None else self._experience.votes(vector, "model")
+        named = {one.model: one.backend for one in self.profiles if one.model}
+        return {named.get(name, name): vote for name, vote in votes.items()}
 
     def _of_outcomes(self, features: Features, profiles: Sequence[TierProfile]) -> Advice | None:
         """What outcomes of the configured backends say."""

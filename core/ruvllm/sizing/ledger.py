@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ruvllm.errors import InputError
 from ruvllm.sizing.fastgrnn import FastGrnn, ModelSize
 from ruvllm.sizing.fastgrnn.replay import Outcome, Replay
+from ruvllm.sizing.tiers import Limits
 
-__all__ = ["Ledger", "SizeOutcomes", "sizes_by_cost"]
+__all__ = ["Ledger", "SizeOutcomes", "sizes_by_cost", "within_limits"]
 
 
 class SizeOutcomes:
@@ -176,3 +179,44 @@ def _point_of(state: Sequence[Any]) -> _Point:
     answers, spent, dearest, quality, each = state
     qualities = tuple(None if one is None else float(one) for one in each)
     return int(answers), float(spent), float(dearest), float(quality), qualities
+
+
+def within_limits(
+    limits: Limits, names: Sequence[str], cost: NDArray[Any], latency: NDArray[Any], quality: NDArray[Any]
+) -> NDArray[np.intp]:
+    """Places of the backends that keep all limits, of what each is expected to be (n,).
+
+    Raises:
+        InputError: none does (the nearest is named), or a limit is no number.
+    """
+    over = (
+        _over("cost", cost, inf if limits.cost is None else limits.cost),
+        _over("latency", latency, inf if limits.latency is None else limits.latency),
+        _over("quality", -quality, inf if limits.quality is None else -limits.quality),
+    )
+    misses = np.sum(over, 0)
+    within = np.flatnonzero(misses <= 0)
+    if not len(within):
+        best = int(misses.argmin())
+        missed = " and ".join(_missed(limits, float(cost[best]), float(latency[best]), float(quality[best])))
+        message = f"no backend matches: the nearest, {names[best]!r}, {missed}"
+        raise InputError(message, field="requirements", fix="relax that limit, or add a backend")
+    return within
+
+
+def _missed(limits: Limits, cost: float, latency: float, quality: float) -> list[str]:
+    missed = []
+    if limits.cost is not None and cost > limits.cost:
+        missed.append(f"costs ${cost:.4g} (max_cost {limits.cost:g})")
+    if limits.latency is not None and latency > limits.latency:
+        missed.append(f"takes {latency:.0f} ms (max_latency {limits.latency:g})")
+    if limits.quality is not None and quality < limits.quality:
+        missed.append(f"has an expected quality of {quality:.3f} (min_quality {limits.quality:g})")
+    return missed
+
+
+def _over(name: str, values: NDArray[Any], limit: float) -> NDArray[Any]:
+    """How far each value is over a limit, as a share of it; 0 within."""
+    if limit != limit:
+        raise InputError(f"the limit on {name} is no number", field=name, fix="give a number, or leave it out")
+    return np.maximum(values - limit, 0) / max(abs(limit), 1e-9) if limit < inf else np.zeros(len(values))

@@ -8,7 +8,7 @@ so that the mean cost comes to the budget: as much quality as that buys.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from io import BytesIO
@@ -24,56 +24,17 @@ from ruvllm.encoders.protocol import Encoder, run_now, synchronous
 from ruvllm.errors import ArtifactError, InputError, StoreError
 from ruvllm.hints import by_object
 from ruvllm.reprs import one_line, shortened
-from ruvllm.sizing.bandit import Bandit, drawing_chances, logit
+from ruvllm.sizing.bandit import Bandit, logit, selection_chances
 from ruvllm.sizing.difficulty import Difficulty, policy_for
 from ruvllm.sizing.fastgrnn import ModelSize
 from ruvllm.sizing.fastgrnn.loss import COST_WEIGHT
-from ruvllm.sizing.ledger import Ledger, SizeOutcomes, sizes_by_cost
+from ruvllm.sizing.ledger import Ledger, SizeOutcomes, sizes_by_cost, within_limits
 from ruvllm.sizing.prompt_forms import PROMPT_FORMS, prompt_forms
 from ruvllm.sizing.tiers import Limits
 
 __all__ = ["BackendProfile", "Choice", "LLMOrchestrator", "columns_of"]
 
 Array = NDArray[Any]
-
-
-def _within(limits: Limits, names: Sequence[str], cost: Array, latency: Array, quality: Array) -> NDArray[np.intp]:
-    """Places of the backends that keep all limits, of what each is expected to be (n,).
-
-    Raises:
-        InputError: none does (the nearest is named), or a limit is no number.
-    """
-    over = (
-        _over("cost", cost, inf if limits.cost is None else limits.cost),
-        _over("latency", latency, inf if limits.latency is None else limits.latency),
-        _over("quality", -quality, inf if limits.quality is None else -limits.quality),
-    )
-    misses = np.sum(over, 0)
-    kept = np.flatnonzero(misses <= 0)
-    if not len(kept):
-        best = int(misses.argmin())
-        missed = " and ".join(_missed(limits, float(cost[best]), float(latency[best]), float(quality[best])))
-        told = f"no backend matches: the nearest, {names[best]!r}, {missed}"
-        raise InputError(told, field="requirements", fix="relax that limit, or add a backend")
-    return kept
-
-
-def _missed(limits: Limits, cost: float, latency: float, quality: float) -> list[str]:
-    missed = []
-    if limits.cost is not None and cost > limits.cost:
-        missed.append(f"costs ${cost:.4g} (max_cost {limits.cost:g})")
-    if limits.latency is not None and latency > limits.latency:
-        missed.append(f"takes {latency:.0f} ms (max_latency {limits.latency:g})")
-    if limits.quality is not None and quality < limits.quality:
-        missed.append(f"has an expected quality of {quality:.3f} (min_quality {limits.quality:g})")
-    return missed
-
-
-def _over(name: str, values: Array, limit: float) -> Array:
-    """How far each value is over a limit, as a share of it; 0 within."""
-    if limit != limit:
-        raise InputError(f"the limit on {name} is no number", field=name, fix="give a number, or leave it out")
-    return np.maximum(values - limit, 0) / max(abs(limit), 1e-9) if limit < inf else np.zeros(len(values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +120,9 @@ _WINDOW = 1_024  # prompts that the price is set by
 _STARTING = 32  # prompts before there is a price
 _ENOUGH = 8  # outcomes before any backend is preferred for them
 _HORIZON = 1_000  # prompts within which overspending is made good
+_VOTE = 0.3  # what the evidence of similar outcomes counts for beside what was fitted to all
+
+Votes = Callable[[Array], Mapping[str, float]]  # a vector (dim,) -> log of the evidence for and against each backend
 
 
 class LLMOrchestrator:
@@ -176,6 +140,8 @@ class LLMOrchestrator:
             from the weakest to the strongest as there are backends from the cheapest to the dearest. Outcomes teach
             how far it is off.
         sizes: takes the same outcomes to the model router.
+        votes: what outcomes of similar prompts say of backends; None where nobody votes.
+        observe: takes the same outcomes to who votes: a vector (dim,), a backend's name, a quality.
 
     Raises:
         InputError: fewer backends, a name twice, a budget below the cheapest, or a difficulty of other models or
@@ -194,6 +160,8 @@ class LLMOrchestrator:
         seed: int = 0,
         difficulty: Difficulty | None = None,
         sizes: SizeOutcomes | None = None,
+        votes: Votes | None = None,
+        observe: Callable[[Array, str, float], None] | None = None,
     ) -> None:
         if not isinstance(backends, Sequence) or not all(isinstance(one, BackendProfile) for one in backends):
             fix = 'give a list of BackendProfile("name", cost=…)'
@@ -215,7 +183,7 @@ class LLMOrchestrator:
         self.ledger = Ledger(names, [b.cost for b in backends], [b.latency for b in backends])
         ranked = sizes_by_cost([b.cost for b in backends])
         self._sizes = [rank if b.size is None else b.size for b, rank in zip(backends, ranked, strict=True)]
-        self._price, self._learner, self._lost = 0.0, sizes, ""
+        self._price, self._learner, self._lost, self._votes, self._observe = 0.0, sizes, "", votes, observe
         self._random = np.random.default_rng(seed)
         self._window = np.zeros((0, self.bandit.inputs))
 
@@ -284,16 +252,16 @@ class LLMOrchestrator:
         min_quality: float | None = None,
     ) -> Choice:
         """`select`, for what `inputs` gave."""
-        quality = self.bandit.expected(inputs)
+        quality = self._expected(inputs)
         cost, latency = self.ledger.cost, self.ledger.latency
-        within = _within(Limits(max_cost, max_latency, min_quality), self.names, cost, latency, quality)
+        within = within_limits(Limits(max_cost, max_latency, min_quality), self.names, cost, latency, quality)
         if self.budget is None:
-            hopeful = quality + _OPTIMISM * self.bandit.uncertainty(inputs)
-            value = np.clip(hopeful, 0, 1) / np.maximum(cost * latency, 1e-12)
+            optimistic = quality + _OPTIMISM * self.bandit.uncertainty(inputs)
+            value = np.clip(optimistic, 0, 1) / np.maximum(cost * latency, 1e-12)
         else:
             value = quality - self._price * cost
         order = within[np.argsort(-value[within], kind="stable")]
-        chances = drawing_chances(value[order], cost[order], self.ledger.answers, self.explore, self.budget)
+        chances = selection_chances(value[order], cost[order], self.ledger.answers, self.explore, self.budget)
         if len(order) > 1 and self.budget is not None:
             drawn = int(self._random.choice(len(order), p=chances))
             weight = float(len(order) / chances[drawn] / (1 / chances).sum())
@@ -323,13 +291,19 @@ class LLMOrchestrator:
         places = [self._number[name] for name in names]
         if len(places) < 2 or self.bandit.outcomes[places].sum() < _ENOUGH:
             return None
-        quality, doubt = self.bandit.expected(inputs)[places], self.bandit.uncertainty(inputs)[places]
+        quality, doubt = self._expected(inputs)[places], self.bandit.uncertainty(inputs)[places]
         value = quality - COST_WEIGHT * np.array(costs) / max(max(costs), 1e-12)
         second, best = np.argsort(value, kind="stable")[-2:].tolist()
         lead = float(value[best] - value[second])
         if lead < float(np.hypot(doubt[best], doubt[second])):
             return None
         return names[best], float(quality[best]), lead
+
+    def _expected(self, inputs: Array) -> Array:
+        """Quality of each backend (backends,) for a prompt: fitted to all outcomes, moved by those of similar ones."""
+        votes = {} if self._votes is None else self._votes(inputs[: self.dim].astype(np.float32))
+        shift = np.array([votes.get(name, 0.0) for name in self._number])
+        return np.asarray(self.bandit.expected(inputs, _VOTE * shift))
 
     def _seen(self, inputs: Array) -> None:
         """Keep the latest prompts, and set the price by them now and then."""
@@ -382,6 +356,8 @@ class LLMOrchestrator:
         number = self._number[name]
         self.bandit.learn(number, inputs, told, weight)
         self.ledger.add(number, told, cost, latency)
+        if self._observe is not None:
+            self._observe(inputs[: self.dim].astype(np.float32), name, told)
         if self._learner is not None and turn >= 0:
             self._learner.told(turn, self._sizes[number], told, float(self.ledger.cost[number]))
 

@@ -127,16 +127,23 @@ class PrefixedStore:
     def __init__(self, store: BlobStore, prefix: str) -> None:
         self._store, self._prefix = store, prefix
 
+    def _name(self, name: str) -> str:
+        return self._prefix + name
+
+    def put(self, name: str, data: bytes) -> None:
+        """As `Store.put`. Raises StoreError: it cannot be written."""
+        self._store.put(self._name(name), data)
+
     def save(self, name: str, dump: Callable[[], bytes]) -> bool:
         """As `Store.save`. Raises StoreError: nothing can be written."""
-        return self._store.save(self._prefix + name, dump)
+        return self._store.save(self._name(name), dump)
 
     def load(self, name: str) -> bytes | None:
         """As `Store.load`. Raises StoreError: it is damaged."""
-        return self._store.load(self._prefix + name)
+        return self._store.load(self._name(name))
 
 
-class SpaceScopedStore:
+class SpaceScopedStore(PrefixedStore):
     """The part of a store for one vector space.
 
     Args:
@@ -144,16 +151,8 @@ class SpaceScopedStore:
     """
 
     def __init__(self, store: BlobStore, space: str) -> None:
-        self._store, self.space = store, space
+        super().__init__(store, "")
+        self.space = space
 
-    def put(self, name: str, data: bytes) -> None:
-        """As `Store.put`. Raises StoreError: it cannot be written."""
-        self._store.put(name_in(self.space, name), data)
-
-    def save(self, name: str, dump: Callable[[], bytes]) -> bool:
-        """As `Store.save`. Raises StoreError: nothing can be written."""
-        return self._store.save(name_in(self.space, name), dump)
-
-    def load(self, name: str) -> bytes | None:
-        """As `Store.load`. Raises StoreError: it is damaged."""
-        return self._store.load(name_in(self.space, name))
+    def _name(self, name: str) -> str:
+        return name_in(self.space, name)

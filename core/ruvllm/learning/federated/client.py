@@ -5,23 +5,28 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from secrets import randbits, token_hex
 from typing import Any, Protocol
 
-from ruvllm.encoders.protocol import Pause, apart, no_pause
+import numpy as np
+
+from ruvllm.encoders.protocol import Pause, Vectors, apart, no_pause
 from ruvllm.errors import BackendError, InputError, StoreError
 from ruvllm.inference.endpoint import Endpoint
 from ruvllm.learning.federated.coordinator import Accepted
 from ruvllm.learning.federated.ephemeral import QUALITY, EphemeralAgent
 from ruvllm.learning.federated.groups import Privacy
 from ruvllm.learning.federated.wire import MOST_BYTES, SharedModel
+from ruvllm.memory.ratings import relevance_of
+from ruvllm.memory.records import Records
 from ruvllm.options import FederatedConfig
 from ruvllm.reprs import one_line
 from ruvllm.routing.service import RoutingService
 from ruvllm.state.names import FEDERATED_SENT, PULLED
 from ruvllm.state.packing import read_json
+from ruvllm.state.record import LITTLE
 from ruvllm.state.steps import Steps
 from ruvllm.state.store import KeptFeedback, Store
 from ruvllm.text.lexical import stems
@@ -157,11 +162,13 @@ class _Sent:
         agent: the name of this installation to coordinators, of no meaning.
         ids: of feedback whose text is in an update.
         pending: an update that may not have arrived.
+        rated: id of the last rated search that the adapter of an update has learnt.
     """
 
     agent: str = field(default_factory=lambda: token_hex(16))
     ids: set[int] = field(default_factory=set)
     pending: bytes = b""
+    rated: int = 0
 
     @classmethod
     def load(cls, store: Store) -> _Sent:
@@ -169,13 +176,15 @@ class _Sent:
             return cls()
         try:
             row = read_json(data)
-            return cls(str(row["agent"]), {int(i) for i in row["ids"]}, b64decode(row["pending"], validate=True))
-        except (KeyError, TypeError, ValueError) as bad:
+            pending, rated = b64decode(row["pending"], validate=True), int(row.get("rated", 0))
+            return cls(str(row["agent"]), {int(i) for i in row["ids"]}, pending, rated)
+        except (AttributeError, KeyError, TypeError, ValueError) as bad:
             fix = "push with --all, which begins anew"
             raise StoreError(f"no usable list of what has travelled: {bad}"[:200], field="state", fix=fix) from None
 
     def save(self, store: Store) -> None:
-        row = {"agent": self.agent, "ids": sorted(self.ids), "pending": b64encode(self.pending).decode()}
+        pending = b64encode(self.pending).decode()
+        row = {"agent": self.agent, "ids": sorted(self.ids), "pending": pending, "rated": self.rated}
         store.put(FEDERATED_SENT, json.dumps(row).encode())
 
 
@@ -198,17 +207,25 @@ def pulled_model(store: Store, dim: int, steps: Steps | None = None) -> SharedMo
 class FederatedClient:
     """Pushes groups of confirmed texts, never a text, and lets the router decide with what is pulled.
 
-    A text travels once. What is about to travel is in the state file first, so that a lost answer is followed by the
-    same update, which counts once.
+    What rated searches say of how queries lie to what answers them travels as an adapter, which moves the queries of
+    whoever pulls it. A text travels once, and so does a rating. What is about to travel is in the state file first, so
+    that a lost answer is followed by the same update, which counts once.
 
     Args:
         store: holds the feedback, and what has travelled of it.
         routing: whose router decides with what is pulled.
         options: texts in a group that travels, and noise.
+        share: lets searches go by a pulled model as well.
     """
 
-    def __init__(self, store: Store, routing: RoutingService, options: FederatedConfig) -> None:
-        self._store, self._routing, self._static = store, routing, routing.encoders.static
+    def __init__(
+        self,
+        store: Store,
+        routing: RoutingService,
+        options: FederatedConfig,
+        share: Callable[[SharedModel | None], None] = lambda _: None,
+    ) -> None:
+        self._store, self._routing, self._static, self._share = store, routing, routing.encoders.static, share
         self._least = options.least
         self._privacy = Privacy(options.epsilon, options.delta) if options.epsilon else None
 
@@ -250,10 +267,12 @@ class FederatedClient:
             fix = f"use a coordinator of {self._static.dim} dimensions"
             raise InputError(f"a model of {model.dim} dimensions", field="url", fix=fix)
         router = self._routing.router
-        changed = bool(model.routes) and (router.shared is None or data != self._store.load(PULLED))
+        anything = bool(model.routes) or model.adapter is not None
+        changed = anything and (router.shared is None or data != self._store.load(PULLED))
         if changed:
             self._store.put(PULLED, data)
             await router.use_shared(model, pause)
+            self._share(model)
         return Pulled(len(model.routes), self._among(model), model.texts, changed)
 
     async def undo_pull(self) -> bool:
@@ -262,6 +281,7 @@ class FederatedClient:
             return False
         self._store.put(PULLED, b"")
         await self._routing.router.use_shared(None)
+        self._share(None)
         return True
 
     def status(self) -> Mapping[str, Any]:
@@ -279,7 +299,8 @@ class FederatedClient:
         rows = self._unsent(sent)
         # Noise hides how many texts an agent has; without it, the second look leaves out those cut off by the bound.
         rows = rows[:_MOST] if self._privacy else _ready(_ready(rows, self._least)[:_MOST], self._least)
-        if not rows:
+        searches = self._searches(sent.rated)
+        if not rows and len(searches) < self._least:
             return b""
         routes = sorted({row.feedback.agent for row in rows} | {agent.name for agent in self._routing.agents})
         limits: dict[str, Any] = {"capacity": _MOST + 1, "least": self._least, "privacy": self._privacy}
@@ -290,6 +311,11 @@ class FederatedClient:
             vector = self._static.encode_one(text)
             agent.process_trajectory(vector, quality=quality, model=row.feedback.agent, words=stems(text))
             await pause()
+        if len(searches) >= self._least:
+            for _, query, answer, helped in searches:
+                agent.process_trajectory(query, answer, helped)
+                await pause()
+            sent.rated = searches[-1][0]
         agent.serial = randbits(52)  # a copy of the state file on another machine shall not use the same ones
         sent.pending = agent.export_state().to_bytes()
         sent.ids |= {row.id for row in rows}
@@ -298,6 +324,25 @@ class FederatedClient:
                 return _Sent.load(self._store).pending or await self._prepare(pause)
             sent.save(self._store)
         return sent.pending
+
+    def _searches(self, last: int) -> list[tuple[int, Vectors, Vectors, float]]:
+        """(id, query, memory, how far it helped) of rated searches after this id, where vectors can be compared."""
+        encoders, records, width = self._routing.encoders, Records(self._store), self._static.dim * LITTLE.itemsize
+        if encoders.space != encoders.static_space:
+            return []
+        rows = self._store.read(
+            "SELECT id, query, relevance FROM ratings WHERE id > ? AND space = ? AND length(query) = ?"
+            " ORDER BY id LIMIT ?",
+            (last, encoders.space, width, _MOST),
+        )
+        found = list[tuple[int, Vectors, Vectors, float]]()
+        for id, query, relevance in rows:
+            told = relevance_of(relevance)
+            there = records.in_space(np.array(sorted(told), np.int64), encoders.space)
+            vector = np.frombuffer(query, LITTLE).astype(np.float32)
+            for memory, answer in zip(there.tolist(), records.vectors(there), strict=True):
+                found.append((id, vector, answer, min(max(told[memory], 0.0), 1.0)))
+        return found
 
     def _unsent(self, sent: _Sent) -> list[KeptFeedback]:
         """The last word on each text that has not travelled, whatever came of it since."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.encoders.protocol import Pause, Vectors, no_pause, run_now
+from ruvllm.encoders.protocol import Pause, Vectors, no_pause, synchronous
 from ruvllm.errors import InputError, RuvllmError, StoreError
 from ruvllm.learning.federated.groups import Group, merge_closest
 from ruvllm.learning.federated.wire import (
@@ -294,12 +294,8 @@ class FederatedCoordinator:
                 texts[group.route] = known + group.count
         return kept[::-1]
 
-    def model(self) -> SharedModel:
-        """What all consolidated updates teach, fitted when it is asked for first: seconds for a hundred routes."""
-        return run_now(self.amodel())
-
     async def amodel(self, pause: Pause = no_pause) -> SharedModel:
-        """The same; awaits `pause` between steps of the fit."""
+        """What all consolidated updates teach, fitted when it is asked for first: seconds for a hundred routes."""
         if self._model is not None:
             return self._model
         groups, adapter = self._groups, self.adapter
@@ -310,6 +306,8 @@ class FederatedCoordinator:
         if groups is self._groups:  # else something was consolidated meanwhile
             self._model = made
         return made
+
+    model = synchronous(amodel)
 
     def stats(self) -> FederatedStats:
         """How it stands."""

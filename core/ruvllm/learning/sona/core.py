@@ -253,17 +253,6 @@ class SonaCore:
             self.bank.weaken(vector, route, 0.0)
         self.version += 1
 
-    def judge(
-        self,
-        retrieved: Sequence[Pattern],
-        quality: float | None,
-        success: bool | None,
-        rewards: Sequence[float] = (),
-        route: str = "",
-    ) -> Verdict:
-        """JUDGE: what the outcome is worth, tempered by what the patterns expect of this route."""
-        return judge(quality, success, rewards, route, retrieved, self.config.quality_threshold)
-
     def instant(self, trajectory: Trajectory, verdict: Verdict) -> bool:
         """INSTANT: the micro adapter learns one trajectory; true when there was something to tell it from."""
         return self.adapters.instant(trajectory, verdict.weight, self.bank)

@@ -97,6 +97,10 @@ def _dumped(tree: ast.AST) -> str:
     return ast.dump(tree, annotate_fields=False)
 
 
+def _parsed(text: str) -> str:
+    return _dumped(ast.parse(text))
+
+
 @_certain
 def rename(text: str, old: str, new: str) -> Done:
     """A name that is bound in one scope, and the new one nowhere: then every use of it is of that."""
@@ -119,9 +123,7 @@ def rename(text: str, old: str, new: str) -> Done:
         for field in ("id", "arg", "name", "attr"):
             if getattr(node, field, None) == old and not isinstance(node, ast.alias):
                 setattr(node, field, new)
-    return (
-        (made, f"{old} renamed to {new}, {len(places)} places") if _dumped(tree) == _dumped(ast.parse(made)) else None
-    )
+    return (made, f"{old} renamed to {new}, {len(places)} places") if _dumped(tree) == _parsed(made) else None
 
 
 def _check_scopes(top: symtable.SymbolTable, old: str) -> bool:
@@ -223,13 +225,8 @@ def sort_imports(text: str) -> Done:
         if ranked != rows:
             moved += sum(a != b for a, b in zip(rows, ranked, strict=True))
             last = block[-1].end_lineno or block[-1].lineno
-            changes.append(
-                (
-                    code.start(block[0]),
-                    code.line_start(last) + len(code.lines[last - 1]),
-                    "\n".join(r for _, r in ranked),
-                )
-            )
+            end = code.line_start(last) + len(code.lines[last - 1])
+            changes.append((code.start(block[0]), end, "\n".join(row for _, row in ranked)))
     whole, single = set[str](), list[str]()  # names of packages; of all else
     for node in (one for run in runs for one in run):
         for alias in node.names:  # type: ignore[attr-defined]
@@ -241,11 +238,8 @@ def sort_imports(text: str) -> Done:
         return None  # the last one of a name is what it means
     made = code.edited(changes)
     before, after = (sorted(map(_dumped, run)) for run in (body, ast.parse(made).body))
-    return (
-        (made, f"imports sorted, {moved} moved" if moved else "imports are in order already")
-        if before == after
-        else None
-    )
+    what = f"imports sorted, {moved} moved" if moved else "imports are in order already"
+    return (made, what) if before == after else None
 
 
 def _blocks(code: _Code, run: list[ast.stmt]) -> Iterator[list[ast.stmt]]:
@@ -287,15 +281,12 @@ def remove_prints(text: str) -> Done:
                 alone = len(printing) == len(block) and one is block[0] and not isinstance(node, ast.Module)
                 changes.append(_removal(code, one, alone))
     names = [one for one in ast.walk(code.tree) if isinstance(one, ast.Name) and one.id == "print"]
-    if (
-        not changes
-        or any(id(one) not in gone for one in names)
-        or ("print" in symtable.symtable(text, "code", "exec").get_identifiers() and _bound(code.tree))
-    ):
+    here = "print" in symtable.symtable(text, "code", "exec").get_identifiers() and _bound(code.tree)
+    if not changes or here or any(id(one) not in gone for one in names):
         return None
     made = code.edited(changes)
     tree = _Without().visit(ast.parse(text))
-    return (made, f"{len(changes)} prints removed") if _dumped(tree) == _dumped(ast.parse(made)) else None
+    return (made, f"{len(changes)} prints removed") if _dumped(tree) == _parsed(made) else None
 
 
 def _bound(tree: ast.Module) -> bool:
@@ -322,12 +313,9 @@ def _prints(node: ast.AST) -> bool:
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id != "print":
         return False
     for one in ast.walk(call):
-        inner = (
-            isinstance(one, ast.Call)
-            and one is not call
-            and not (isinstance(one.func, ast.Name) and one.func.id in _PURE)
-        )
-        if inner or isinstance(one, _CONSUMING):
+        inner = isinstance(one, ast.Call) and one is not call
+        pure = inner and isinstance(one.func, ast.Name) and one.func.id in _PURE  # type: ignore[attr-defined]
+        if (inner and not pure) or isinstance(one, _CONSUMING):
             raise _Unsure
         if isinstance(one, ast.keyword) and one.arg not in ("end", "sep", "flush"):
             raise _Unsure
@@ -376,7 +364,7 @@ def add_types(text: str, returns: bool = False) -> Done:
             node.returns = before.returns
             for was, now in zip(_parameters(before), _parameters(node), strict=True):
                 now.annotation = was.annotation
-    same = _dumped(tree) == _dumped(ast.parse(text))
+    same = _dumped(tree) == _parsed(text)
     return (made, f"{len(changes)} type hints added, as defaults and returns have them") if same else None
 
 

@@ -17,7 +17,7 @@ from ruvllm.encoders.families import FAMILIES
 from ruvllm_bench.learn.exchange import measure_exchange
 from ruvllm_bench.loop.choosing import BUDGET, Prompts, best_single, choose, read_prompts
 from ruvllm_bench.loop.epochs import EPOCHS, QUERIES, Epoch, epochs, slope
-from ruvllm_bench.loop.retrieval import read_conversations, recall
+from ruvllm_bench.loop.retrieval import pulled, read_conversations, recall
 from ruvllm_bench.loop.routing import NOISE, Routed, repeats, stream
 
 __all__ = ["loop"]
@@ -33,7 +33,12 @@ _ROUTING: _Arms = {
     "nothing told": {"feedback": False},
 }
 _REPEATS: _Arms = {_ON: {}, "without near-duplicates": {"near_duplicates": False}}
-_CHOOSING: _Arms = {_ON: {}, "without FastGRNN": {"sizes": False}, "nothing told": {"feedback": False}}
+_CHOOSING: _Arms = {
+    _ON: {},
+    "without patterns' votes": {"patterns": False},
+    "without FastGRNN": {"sizes": False},
+    "nothing told": {"feedback": False},
+}
 _RETRIEVAL: _Arms = {_ON: {}, "without the query adapter": {"query_adapter": False}}
 _ALONE = "without push and pull"
 
@@ -48,7 +53,7 @@ class _Size:
     shots: int
 
 
-_FULL, _PLAIN, _QUICK = _Size(1_000, 1_000, 40, 10), _Size(600, 400, 40, 5), _Size(400, 200, 20, 2)
+_FULL, _PLAIN, _QUICK = _Size(1_000, 1_000, 40, 10), _Size(1_000, 500, 40, 5), _Size(400, 200, 20, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +119,8 @@ def loop(
         arms += _retrieval(beside["retrieval"], size, encoder, orders)
     if "federated" in chosen:
         arms += _federated(intents, size, encoder, orders)
+        if beside["retrieval"].exists():
+            arms += _pulled(beside["retrieval"], size, encoder, orders)
     if arms:
         _show_arms(arms, orders, encoder)
     curves = list[list[Epoch]]()
@@ -177,6 +184,17 @@ def _federated(intents: IntentSet, size: _Size, encoder: str, orders: Sequence[i
             found[_ALONE].append(50 * (pair.alone_own + pair.alone_other))
             advance()
     return _compared(f"federated, {size.shots} tasks of half the agents", found)
+
+
+def _pulled(path: Path, size: _Size, encoder: str, orders: Sequence[int]) -> list[_Arm]:
+    conversations = read_conversations(path)
+    found: dict[str, list[float]] = {_ON: [], _ALONE: []}
+    with progress("federated retrieval", len(orders) * (size.dialogues + 2 * len(conversations))) as advance:
+        for seed in orders:
+            before, after = pulled(conversations, seed, size.dialogues, encoder, advance)
+            found[_ON].append(100 * after)
+            found[_ALONE].append(100 * before)
+    return _compared(f"federated, recall@5 of one beside two with {size.dialogues} dialogues", found)
 
 
 def _arms(

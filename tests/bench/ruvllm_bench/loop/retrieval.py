@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from ruvllm import InputError, RuvLLM
+from ruvllm.encoders.protocol import run_now
+from ruvllm_bench.learn.exchange import LocalCoordinator
 from ruvllm_bench.loop.dialogues import dialogues
 from ruvllm_bench.loop.routing import NOISE
 
-__all__ = ["Conversation", "read_conversations", "recall"]
+__all__ = ["Conversation", "pulled", "read_conversations", "recall"]
 
 _COLLECTION, _FOUND, _UNANSWERABLE = "talks", 5, 5
 _FIX = 'give {"conversations": [{"turns": [{"id", "speaker", "text"}], "questions": [{"question", "evidence"}]}]}'
@@ -62,20 +64,54 @@ def recall(
         learning: options of `LearningConfig`.
         advance: called after each dialogue and conversation.
     """
-    random, found = np.random.default_rng(seed), list[float]()
     with RuvLLM(encoder=encoder, config={"learning": dict(learning)}) as llm:
-        for dialogue in dialogues(count, seed):
-            ids = llm.memory.add(dialogue.turns, collection=_COLLECTION)
-            for question in dialogue.questions:
-                right = int(random.integers(len(ids))) if random.random() < NOISE else question.turn
-                llm.memory.rate(question.text, [ids[right]], collection=_COLLECTION)
-            llm.memory.forget(ids)
-            advance()
-        for conversation in conversations:
-            ids = llm.memory.add(conversation.turns, collection=_COLLECTION)
-            for text, evidence in conversation.questions:
-                hits = {one.memory.id for one in llm.memory.search(text, _FOUND, collection=_COLLECTION, recall=1.0)}
-                found.append(sum(ids[place] in hits for place in evidence) / len(evidence))
-            llm.memory.forget(ids)
-            advance()
+        _rated(llm, count, seed, advance)
+        return _found(llm, conversations, advance)
+
+
+def pulled(
+    conversations: list[Conversation],
+    seed: int,
+    count: int,
+    encoder: str = "static",
+    advance: Callable[[], None] = lambda: None,
+) -> tuple[float, float]:
+    """(before, after) an installation that rated nothing pulls what two others push, who rated half of the dialogues.
+
+    Args: as for `recall`.
+    """
+    with RuvLLM(encoder=encoder) as llm:
+        coordinator = LocalCoordinator(llm.encoders.static.dim)
+        before = _found(llm, conversations, advance)
+        for half in (2 * seed, 2 * seed + 1):
+            with RuvLLM(encoder=encoder) as other:
+                _rated(other, count // 2, half, advance, forget=False)
+                run_now(other.federated.push(coordinator))
+        run_now(llm.federated.pull(coordinator))
+        return before, _found(llm, conversations, advance)
+
+
+def _rated(llm: RuvLLM, count: int, seed: int, advance: Callable[[], None], *, forget: bool = True) -> None:
+    """Rate the questions of so many dialogues."""
+    random = np.random.default_rng(seed)
+    for dialogue in dialogues(count, seed):
+        here = llm.memory.add(dialogue.turns, collection=_COLLECTION)
+        for question in dialogue.questions:
+            right = int(random.integers(len(here))) if random.random() < NOISE else question.turn
+            llm.memory.rate(question.text, [here[right]], collection=_COLLECTION)
+        if forget:
+            llm.memory.forget(here)
+        advance()
+
+
+def _found(llm: RuvLLM, conversations: list[Conversation], advance: Callable[[], None]) -> float:
+    """The share of the evidence among the first turns found."""
+    found = list[float]()
+    for conversation in conversations:
+        ids = llm.memory.add(conversation.turns, collection=_COLLECTION)
+        for text, evidence in conversation.questions:
+            hits = {one.memory.id for one in llm.memory.search(text, _FOUND, collection=_COLLECTION, recall=1.0)}
+            found.append(sum(ids[place] in hits for place in evidence) / len(evidence))
+        llm.memory.forget(ids)
+        advance()
     return float(np.mean(found))
