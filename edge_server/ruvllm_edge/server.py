@@ -131,6 +131,8 @@ class Server:
             except Exception as error:
                 failures.append(error)
         self.audit.write()
+        if self.telemetry is not None:
+            await asyncio.to_thread(self.telemetry.flush)
         if failures:
             raise failures[-1]
         event(logging.INFO, "closed")
