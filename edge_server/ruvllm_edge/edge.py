@@ -29,6 +29,7 @@ from ruvllm_edge.usage import Usage as KeyUsages
 from ruvllm_edge.usage import seconds_left
 
 if TYPE_CHECKING:
+    from ruvllm_edge.mcp import McpSpace
     from ruvllm_edge.server import Server
 
 __all__ = ["Edge"]
@@ -54,6 +55,7 @@ class Edge:
         conversations: that are passed on, and to which backend.
         savings, usage: what answers cost, and how often each key called.
         responses: of the Responses API, that a later request may go on from.
+        mcp: serves the Model Context Protocol, from its first request on.
         uses: requests and jobs that work with it; it is not closed while there are any.
         closed: whether it has been.
     """
@@ -64,6 +66,7 @@ class Edge:
         self.metrics = server.metrics
         self.agents = AddedAgents(llm, keeps)
         self._renew()
+        self.mcp: McpSpace | None = None
         self.uses, self.closed = 0, False
         self._write_back = llm.config.memory.write_back
         self.update_write_back()
@@ -207,6 +210,8 @@ class Edge:
     async def close(self) -> None:
         """Write down what waits and let go of the state file; the default space's backends are everyone's."""
         self.closed = True
+        if self.mcp is not None:
+            await self.mcp.close()
         try:
             await self.agents.stop()
             with self.llm.steps("memory"):

@@ -20,7 +20,7 @@ from ruvllm_edge.auth import NOBODY, Key
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.limits import DisconnectedError
 from ruvllm_edge.logs import event
-from ruvllm_edge.operations import EVENTS, PASSED, PROBLEMS, Call, Operation, Reply, Stream, Style
+from ruvllm_edge.operations import EVENTS, PASSED, PROBLEMS, Call, Operation, Reply, Served, Stream, Style
 from ruvllm_edge.problems import CALLER, Caller, Problem, problem_of, too_many, unreadable
 from ruvllm_edge.roles import role_of
 from ruvllm_edge.server import Server
@@ -69,7 +69,11 @@ class Endpoint:
                 edge.check_budget(key)
             call = await self._call(scope, receive, request_id, key)
             if not operation.waits:
-                await send_reply(send, await operation.handler(edge, call), operation.status)
+                outcome = await operation.handler(edge, call)
+                if isinstance(outcome, Served):
+                    await outcome.app(scope, receive, send)
+                else:
+                    await send_reply(send, outcome, operation.status)
                 return
             async with server.answers.turn():
                 await while_there(self._answer(edge, call, send), receive)

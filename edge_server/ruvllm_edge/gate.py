@@ -22,11 +22,12 @@ _ALIVE = frozenset({"/health", "/v1/health"})  # answered however full it is
 _PORTS = {"http": b":80", "https": b":443"}
 _PREFLIGHT = {"access-control-allow-methods": "GET, POST, PUT, DELETE", "access-control-max-age": "600"}
 _ALLOWED = "authorization, api-key, content-type, user-agent, x-api-key"
-_CLIENTS = re.compile(r"(?:x-stainless|openai|anthropic)-[a-z0-9-]{1,60}")  # headers that the vendors' clients send
+# Headers that the vendors' clients send.
+_CLIENTS = re.compile(r"(?:x-stainless|openai|anthropic|mcp)-[a-z0-9-]{1,60}|last-event-id")
 _EXPOSED = (b"access-control-expose-headers", b"x-request-id, request-id, retry-after, x-ruvllm-request, "
             b"x-ruvllm-agent, x-ruvllm-tier, x-ruvllm-confidence, x-ruvllm-action, x-ruvllm-backend, x-ruvllm-model, "
             b"x-ruvllm-ignored, x-ruvllm-cost, x-ruvllm-decided-by, x-ruvllm-why, x-ruvllm-expected-cost, "
-            b"x-ruvllm-expected-ms")  # fmt: skip
+            b"x-ruvllm-expected-ms, mcp-session-id")  # fmt: skip
 
 
 class Gate:
@@ -78,6 +79,12 @@ class Gate:
         finally:
             server.in_flight -= 1
             self._note(scope, perf_counter() - began)
+
+    async def end_streams(self) -> None:
+        """Before the server waits for the answers that are being written: end those that nothing else would end."""
+        for edge in self._server.spaces.opened:
+            if edge.mcp is not None:
+                await edge.mcp.close()
 
     def _refusal(self, scope: Scope, added: list[tuple[bytes, bytes]]) -> Problem | None:
         """Why a request is not let in; CORS headers are added for an origin that may read the answer."""

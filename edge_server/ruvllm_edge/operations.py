@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from starlette.types import ASGIApp
+
 from ruvllm.inference.backend import TRACE
 from ruvllm_edge.auth import Key
 from ruvllm_edge.problems import Problem, ProblemBody
@@ -13,7 +15,7 @@ from ruvllm_edge.problems import Problem, ProblemBody
 if TYPE_CHECKING:
     from ruvllm_edge.edge import Edge
 
-__all__ = ["EVENTS", "LINES", "PASSED", "PROBLEMS", "Call", "Operation", "Reply", "Stream", "Style"]
+__all__ = ["EVENTS", "LINES", "PASSED", "PROBLEMS", "Call", "Operation", "Reply", "Served", "Stream", "Style"]
 
 JSON = b"application/json"
 EVENTS = b"text/event-stream; charset=utf-8"
@@ -70,6 +72,13 @@ class Stream:
     events: AsyncIterator[bytes]
     headers: dict[str, str] = field(default_factory=dict)
     media: bytes = EVENTS
+
+
+@dataclass(slots=True)
+class Served:
+    """An ASGI application that answers the request itself."""
+
+    app: ASGIApp
 
 
 Handler = Callable[["Edge", Call], Awaitable[Any]]

@@ -24,6 +24,7 @@ from ruvllm.config import Config
 from ruvllm.memory.reembed import refuse_strange
 from ruvllm_edge.app import make_app
 from ruvllm_edge.connections import bounded_protocol
+from ruvllm_edge.gate import Gate
 from ruvllm_edge.logs import start_logging
 from ruvllm_edge.page import find_page
 from ruvllm_edge.settings import Settings
@@ -120,8 +121,9 @@ def serve(
 
 def make_server(llm: RuvLLM, settings: Settings, *, keeps: bool = False) -> uvicorn.Server:
     """A server that has not begun; `serve(sockets)` runs it."""
+    app = make_app(llm, settings, keeps=keeps)
     config = uvicorn.Config(
-        make_app(llm, settings, keeps=keeps),
+        app,
         lifespan="on",
         log_config=None,
         access_log=False,
@@ -136,7 +138,20 @@ def make_server(llm: RuvLLM, settings: Settings, *, keeps: bool = False) -> uvic
         backlog=_BACKLOG,
         ws="none",
     )
-    return uvicorn.Server(config)
+    return _Server(config, app)
+
+
+class _Server(uvicorn.Server):
+    """One that ends open streams of events before it waits for what is being answered."""
+
+    def __init__(self, config: uvicorn.Config, app: Gate) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End in order."""
+        await self._app.end_streams()
+        await super().shutdown(sockets)
 
 
 def bound(host: str, port: int, any_port: bool = False) -> socket.socket:

@@ -12,7 +12,11 @@ from scripted import Scripted
 from ruvllm import Agent, BackendError, InputError, RuvLLM, Tier
 from ruvllm.agents.catalog import builtin_agents
 from ruvllm.encoders.protocol import run_now
+from ruvllm.inference.endpoint import Price
+from ruvllm.inference.tiers import Tiers
+from ruvllm.options import InferenceConfig
 from ruvllm.query.responses import Constraints, Response
+from ruvllm.query.writers import Writers
 from ruvllm.sizing.chooser import ModelChooser
 from ruvllm.sizing.fastgrnn import ModelSize, SizeChoice
 from ruvllm.sizing.fastgrnn.session import RouterSession
@@ -22,6 +26,7 @@ from ruvllm.state.names import SpaceScopedStore
 from ruvllm.state.store import Store
 
 HARD, EASY, PLAIN = "design a distributed consensus protocol", "fix a typo in the label", "look at the parser"
+OPEN = "read the log, find what is slow and say what we could do about it"
 TWO = (
     TierProfile(Tier.SMALL, 0.0002, 500, "mini", "mini-1b", 4_096),
     TierProfile(Tier.LARGE, 0.015, 3_000, "maxi", "maxi-70b", 128_000),
@@ -66,6 +71,13 @@ def sizes(size: ModelSize, sure: bool = True) -> SizeChoice:
         (Features(EASY, unsure="unsure"), None, [], Tier.LARGE, "escalation"),
         (Features(HARD, unsure="unsure"), None, [], Tier.LARGE, "difficulty"),  # there is nothing stronger
         (Features(PLAIN, unsure="unsure"), Limits(cost=0.001), [], Tier.SMALL, "limits"),
+        # A client's own conversation: which agent takes it does not matter, so that a doubt about that raises nothing,
+        # unless its words leave open how hard it is.
+        (Features(PLAIN, unsure="unsure", passing=True), None, [], Tier.SMALL, "default"),
+        (Features(EASY, unsure="unsure", passing=True), None, [], Tier.SMALL, "difficulty"),
+        (Features(OPEN, unsure="unsure", passing=True), None, [], Tier.LARGE, "escalation"),
+        (Features(PLAIN, tokens=3_000, room=2_000), None, [], Tier.LARGE, "limits"),
+        (Features(PLAIN, tokens=127_000, room=2_000), None, [], Tier.LARGE, "limits"),  # nobody has the room
     ],
 )
 def test_each_step_of_the_order(features, limits, voices, tier, by):
@@ -77,6 +89,34 @@ def test_each_step_of_the_order(features, limits, voices, tier, by):
         assert (choice.cost, choice.latency_ms, choice.backend) == (expected.cost, expected.latency, expected.backend)
     else:
         assert (choice.cost, choice.backend) == (0, "")
+
+
+@pytest.mark.parametrize("text", ["yes", "ok, go on", "no, the other one", "Looks good, continue!"])
+def test_who_only_says_to_go_on_stays_where_the_conversation_is(text: str):
+    for stay, tier in (("mini", Tier.SMALL), ("maxi", Tier.LARGE)):
+        choice = choose(Features(text, stay=stay, unsure="unsure", dearer=lambda *_: False), None, TWO)
+        assert (choice.tier, choice.by) == (tier, "session")
+
+
+def test_a_conversation_moves_for_few_words_that_say_how_hard_it_is():
+    typo = Features("fix the typo", stay="maxi", tokens=20_000, dearer=lambda *_: False)
+    small = replace(TWO[0], context=100_000)
+    assert choose(typo, None, (small, TWO[1])).backend == "mini"
+    assert choose(replace(typo, tokens=9_000), None, (small, TWO[1])).backend == "maxi"  # it would save little
+    assert choose(replace(typo, dearer=lambda *_: True), None, (small, TWO[1])).backend == "maxi"
+    long = Features("find out what the parser does", stay="mini", tokens=50_000, trained=Tier.LARGE)
+    assert choose(long, None, (small, TWO[1])).backend == "mini"  # it would be read anew
+    assert choose(replace(long, text=HARD), None, (small, TWO[1])).backend == "maxi"
+    assert choose(Features("prove it", stay="mini", trained=Tier.LARGE), None, TWO).backend == "maxi"
+
+
+def test_a_conversation_moves_down_where_the_requests_ahead_make_up_for_what_is_cached():
+    mini, maxi = Scripted(name="mini"), Scripted(name="maxi")
+    mini.price, maxi.price = Price(8, 40, 0.8), Price(51, 255, 5.1)
+    writers = Writers(Tiers({Tier.SMALL: mini, Tier.LARGE: maxi}), InferenceConfig())
+    assert not writers.dearer(Constraints(), 30_000)("maxi", "mini")  # though one request alone were cheaper at maxi
+    mini.price = Price(8, 40)  # which never has anything cached
+    assert writers.dearer(Constraints(), 30_000)("maxi", "mini")
 
 
 def test_a_choice_says_what_else_the_limits_allow():

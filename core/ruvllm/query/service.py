@@ -52,6 +52,7 @@ __all__ = ["QueryService", "id_of"]
 
 T = TypeVar("T")
 _SESSIONS = 500  # written in one tick, at most
+_LOOP = 8_192  # tokens that a loop of tools adds to a conversation before its user asks anew
 
 
 class QueryService:
@@ -374,6 +375,8 @@ class QueryService:
             stay=constraints.stay,
             looping=constraints.looping,
             dearer=self.writers.dearer(constraints, tokens) if constraints.stay else None,
+            passing=bool(constraints.api),
+            room=_LOOP if constraints.extra.get("tools") and not constraints.looping else 0,
         )
         choice = self._sizing.choose(
             features, Limits(constraints.max_cost, constraints.max_latency_ms, models=constraints.models)

@@ -20,6 +20,7 @@ from ruvllm.types import Choice, Tier
 __all__ = ["Plan", "Writers", "size_of", "writes"]
 
 _TYPICAL = Usage(500, 250)  # tokens of a prompt and its answer, that prices are compared for
+_AHEAD = 3  # requests that a question takes where tools are called, before a conversation may move again
 _LEAST_TOP_P = 0.05  # below it nothing but the likeliest token is left
 
 
@@ -187,7 +188,7 @@ class Writers:
         return next(named, (plan.tier, plan.backend))
 
     def dearer(self, constraints: Constraints, tokens: int) -> Callable[[str, str], bool]:
-        """Whether leaving one backend for another, by their names, costs more than it saves in a conversation's turn.
+        """Whether leaving one backend for another, by their names, costs more than it saves in the requests ahead.
 
         Args:
             tokens: of the conversation, which the first has cached, and the other has to read.
@@ -196,8 +197,9 @@ class Writers:
         prices = {one.name: _price(one) for one in self.backends.values()}
 
         def compare(now: str, other: str) -> bool:
-            stays = prices[now].of(Usage(tokens, answer, cached_tokens=tokens))
-            return prices[other].of(Usage(tokens, answer)) >= stays
+            read = Usage(tokens, answer, cached_tokens=tokens)
+            goes = prices[other].of(Usage(tokens, answer)) + (_AHEAD - 1) * prices[other].of(read)
+            return goes >= _AHEAD * prices[now].of(read)
 
         return compare
 

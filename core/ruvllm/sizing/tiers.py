@@ -85,6 +85,9 @@ def unsure(confidence: float) -> str:
 
 
 _LARGE_FROM, _SMALL_TO = 0.5, 0.15  # P(a small LLM fails) from and up to which a task's words decide
+_SHORT = 4  # words that say no more than to go on, where none of them is a cue
+_BRIEF, _LONG = 10_000, 25_000  # tokens of a conversation below which it does not move down, above which hardly up
+_OPEN_FROM = 0.25  # the same from which nothing is plain: a text without any cue has less
 _MOST_TEXT = 20_000  # characters that difficulty is read from
 
 
@@ -152,6 +155,8 @@ class Features:
         stay: the backend that the conversation is with; "" for none.
         looping: whether tools are being called, in the middle of which it is not left.
         dearer: whether leaving one backend for another costs more than it saves, by their names.
+        passing: whether a client's own conversation is passed on, in which no agent of ours speaks.
+        room: tokens that the context should have left beside `tokens`, where some backend's has.
     """
 
     text: str
@@ -166,6 +171,8 @@ class Features:
     stay: str = ""
     looping: bool = False
     dearer: Callable[[str, str], bool] | None = None
+    passing: bool = False
+    room: int = 0
 
 
 class Advice(NamedTuple):
@@ -190,8 +197,9 @@ def choose(
     1. "request": the caller named a tier, a backend or a model. No limit holds against it.
     2. "limits": what costs too much, takes too long or reads too little is out, whoever is for it below. When none is
        fast enough the fastest is left, and when none reads enough all are: their backends say so themselves.
-    3. "session": a conversation stays with its backend while tools are called; it moves up when a question asks for
-       that by 4 to 8, and down only where that is cheaper, though the other has nothing of it cached.
+    3. "session": a conversation stays with its backend while tools are called, and where its user only says to go on;
+       it moves up when a question asks for that by 4 to 8, a long one only for what is plainly hard, and down, unless
+       it is short, where that is cheaper, though the other has nothing of it cached.
     4. "agent": the tier or model that an agent's own file names. The built-in agents only suggest one, see 8.
     5. "edit": a program does it.
     6. "outcomes", "sizes": what was learnt, the `voices` in their order, each where it is sure.
@@ -199,8 +207,9 @@ def choose(
     8. "default": what the catalog suggests for the agent; the small tier where it suggests none.
 
     Where routing is unsure, what was not learnt, a task's words and the default, is raised by a tier ("escalation"):
-    outcomes of such prompts know better than a doubt about the agent. A tier without a backend takes the next
-    stronger that has one, else the next weaker.
+    outcomes of such prompts know better than a doubt about the agent. In a client's own conversation, where the agent
+    does not matter, it is raised only where the task's words leave its difficulty open. A tier without a backend takes
+    the next stronger that has one, else the next weaker.
 
     Args:
         profiles: at least one, in the order of their tiers.
@@ -216,21 +225,21 @@ def choose(
     if features.request:
         found = _named(features.request, profiles)
         return _choice(found, "request", f"{features.request} was asked for", ())
-    within = profiles if limits is None and not features.tokens else _within(features.tokens, limits, profiles)
+    within = profiles if limits is None and not features.tokens else _within(features, limits, profiles)
     wish = _of_agent(features.agent, within) or _of_edit(features)
     wish = wish or next((advice for voice in voices if (advice := voice(features, within)) is not None), None)
     if wish is None:
         wish = _of_task(features)
-        if features.unsure and features.trained is None and wish.tier < Tier.LARGE:
+        if features.unsure and features.trained is None and wish.tier < Tier.LARGE and not _plain(features):
             wish = _raised(wish, features.unsure, profiles)
     held = next((one for one in within if one.backend == features.stay), None) if features.stay else None
-    if held is not None and features.looping:
-        return _choice(held, "session", "tools are being called", _others(held, within))
+    if held is not None and (why := _unchanged(features)):
+        return _choice(held, "session", why, _others(held, within))
     if wish.by == "edit":
         return _choice(CATALOG[0], wish.by, wish.why, tuple(one.tier for one in within))
     found = _nearest(wish.tier, within)
-    if held is not None and found.tier < held.tier and features.dearer and features.dearer(held.backend, found.backend):
-        return _choice(held, "session", f"to leave {held.backend} costs more than it saves", _others(held, within))
+    if held is not None and (why := _not_worth(features, held, found)):
+        return _choice(held, "session", why, _others(held, within))
     if within is not profiles and found is not (wanted := _nearest(wish.tier, profiles)):
         wish = Advice(found.tier, "limits", f"{wanted.backend or _word(wanted.tier)} is over a limit ({wish.why})")
     elif found.tier != wish.tier:
@@ -256,8 +265,32 @@ def _named(name: str, profiles: Sequence[TierProfile]) -> TierProfile:
     raise InputError(f"no model {name!r}"[:100], field="force_model", fix=f"use {', '.join(names)}")
 
 
-def _within(tokens: int, limits: Limits | None, profiles: Sequence[TierProfile]) -> Sequence[TierProfile]:
-    out = [one for one in profiles if tokens <= one.context] or profiles
+def _unchanged(features: Features) -> str:
+    """Why nothing new is asked of the backend that a conversation is with; "" where something is."""
+    if features.looping:
+        return "tools are being called"
+    low = features.text.lower()
+    if len(words := words_of(low)) <= _SHORT and not any(_CUES.counts(low, words)[:2]):
+        return "nothing is asked but to go on"
+    return ""
+
+
+def _not_worth(features: Features, held: TierProfile, found: TierProfile) -> str:
+    """Why a conversation is not moved, though another tier would do; "" where it is."""
+    if found.tier > held.tier and features.tokens > _LONG and difficulty(features.text[:_MOST_TEXT]) < _LARGE_FROM:
+        return f"so long a conversation is read anew by {found.backend} only for what is plainly hard"
+    if found.tier < held.tier and features.dearer is not None:
+        if features.tokens < _BRIEF:
+            return "so short a conversation costs little wherever it is"
+        if features.dearer(held.backend, found.backend):
+            return f"to leave {held.backend} costs more than it saves"
+    return ""
+
+
+def _within(features: Features, limits: Limits | None, profiles: Sequence[TierProfile]) -> Sequence[TierProfile]:
+    tokens, room = features.tokens, features.room
+    out: Sequence[TierProfile] = [one for one in profiles if tokens + room <= one.context]
+    out = out or [one for one in profiles if tokens <= one.context] or profiles
     if limits is not None and limits.cost is not None:
         cheap = [one for one in out if one.cost <= limits.cost]
         if not cheap:
@@ -327,6 +360,11 @@ def _of_task(features: Features) -> Advice:
     if agent is None or agent.tier is None:
         return Advice(Tier.SMALL, "default", "nothing says that it takes a large model")
     return Advice(max(agent.tier, Tier.SMALL), "default", f"the catalog suggests it for {agent.name}")
+
+
+def _plain(features: Features) -> bool:
+    """Whether a task's words leave nothing open, in a conversation where it does not matter which agent takes it."""
+    return features.passing and difficulty(features.text[:_MOST_TEXT]) < _OPEN_FROM
 
 
 def _raised(wish: Advice, unsure: str, profiles: Sequence[TierProfile]) -> Advice:

@@ -27,6 +27,7 @@ from ruvllm_bench.query import query
 from ruvllm_bench.route_process import Measured
 from ruvllm_bench.select import select
 from ruvllm_bench.serve.command import bench_serve
+from ruvllm_bench.serve.sessions import bench_sessions
 from ruvllm_bench.serve.soak import bench_soak
 
 __all__ = ["bench"]
@@ -65,6 +66,7 @@ def bench() -> None:
       ruvllm bench loop --data ../shared/data --quick
       ruvllm bench select --data rows.json
       ruvllm bench memory --data docs/ --quick
+      ruvllm bench sessions --conversations 50
     """
 
 
@@ -75,6 +77,7 @@ bench.add_command(memory)
 bench.add_command(select)
 bench.add_command(bench_serve)
 bench.add_command(bench_soak)
+bench.add_command(bench_sessions)
 
 
 @bench.command()
