@@ -32,7 +32,7 @@ from ruvllm_edge.problems import Problem
 from ruvllm_edge.server import Server
 from ruvllm_edge.settings import Settings
 
-__all__ = ["OPERATIONS", "make_app"]
+__all__ = ["OPERATIONS", "all_operations", "make_app"]
 
 _PARTS = (
     native,
@@ -81,6 +81,11 @@ class _Paths:
         await self._exact.get(scope.get("path", ""), self._router)(scope, receive, send)
 
 
+def all_operations() -> tuple[Operation, ...]:
+    """All that a server serves beside the page: what the API document lists, MCP, and the document."""
+    return (*OPERATIONS, *mcp.OPERATIONS, *document_operations(OPERATIONS))
+
+
 def make_app(llm: RuvLLM, settings: Settings | None = None, *, keeps: bool = False) -> Gate:
     """The application for a server.
 
@@ -95,7 +100,7 @@ def make_app(llm: RuvLLM, settings: Settings | None = None, *, keeps: bool = Fal
     """
     settings = settings or Settings.from_env()
     server = Server(llm, settings, keeps)
-    operations = (*OPERATIONS, *mcp.OPERATIONS, *document_operations(OPERATIONS))
+    operations = all_operations()
     page = Page(find_page(settings.web))
     routes = _routes(server, operations)
     router = Router(routes, redirect_slashes=False, default=page, lifespan=server.lifespan)

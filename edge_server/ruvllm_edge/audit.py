@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from time import time
 from typing import Any
 
 from msgspec import Struct
@@ -59,14 +60,13 @@ class Audit:
 
     def __init__(self, file: Path | None) -> None:
         self.file = file
-        self._rows: deque[AuditRow] = deque(maxlen=_WAITING)
+        self._rows: deque[tuple[float, str, int, dict[str, str]]] = deque(maxlen=_WAITING)
         self._failed = False
 
     def add(self, action: str, outcome: int, **more: str) -> None:
         """Note what was done; `write` puts it on disk."""
         if self.file is not None:
-            now = datetime.now(UTC).isoformat(timespec="milliseconds")
-            self._rows.append(AuditRow(now, action, outcome, **more))
+            self._rows.append((time(), action, outcome, more))  # in words only when it is written
 
     def write(self) -> None:
         """Append what waits; where that fails it waits on, and the log says so once."""
@@ -77,7 +77,7 @@ class Audit:
             if self.file.exists() and self.file.stat().st_size > _MOST:
                 self.file.replace(_former(self.file))
             with os.fdopen(os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as out:
-                out.write(b"".join(_encode(row) + b"\n" for row in rows))
+                out.write(b"".join(map(_line, rows)))
         except OSError as error:
             if not self._failed:
                 event(logging.ERROR, "the audit log cannot be written", problem=str(error)[:300])
@@ -86,6 +86,12 @@ class Audit:
         self._failed = False
         for _ in range(min(len(rows), len(self._rows))):
             self._rows.popleft()
+
+
+def _line(row: tuple[float, str, int, dict[str, str]]) -> bytes:
+    when, action, outcome, more = row
+    said = datetime.fromtimestamp(when, UTC).isoformat(timespec="milliseconds")
+    return _encode(AuditRow(said, action, outcome, **more)) + b"\n"
 
 
 def _former(file: Path) -> Path:

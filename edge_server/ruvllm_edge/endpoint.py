@@ -60,7 +60,7 @@ class Endpoint:
         scope["ruvllm.path"] = self._path
         try:
             key = self._let_in(scope)
-            if not operation.public:
+            if key.name:
                 server.check_rate(key)
                 key.need(self._role)
             edge = server.spaces.get(key.space) or await server.spaces.open(key.space)
@@ -97,7 +97,9 @@ class Endpoint:
 
     def _let_in(self, scope: Scope) -> Key:
         """Who calls. Raises Problem: 401."""
-        key = self.server.anyone if self.operation.public else self.server.caller(_presented(scope))
+        server = self.server
+        free = self.operation.public or not server.keys.needed
+        key = server.anyone if free else server.caller(_presented(scope))
         CALLER.set(Caller(scope["ruvllm.id"], key.admin))
         return key
 

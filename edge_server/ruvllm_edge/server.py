@@ -70,8 +70,6 @@ class Server:
 
     def caller(self, presented: list[str]) -> Key:
         """Whose key one of these is. Raises Problem: 401."""
-        if not self.keys.needed:
-            return self.anyone
         ring = self.keys.ring
         if ring is not self._ring:
             self._ring = ring
@@ -87,7 +85,7 @@ class Server:
 
     def check_rate(self, key: Key) -> None:
         """Raises Problem: 429, the key calls too often."""
-        wait = self.buckets.take(key.name, monotonic(), key.rate) if key.name else 0.0
+        wait = self.buckets.take(key.name, monotonic(), key.rate)
         if wait:
             rate = self.settings.rate if key.rate is None else key.rate
             raise too_many(f"more than {rate:g} requests a second", wait, "authorization")
@@ -133,6 +131,8 @@ class Server:
             except Exception as error:
                 failures.append(error)
         self.audit.write()
+        if self.telemetry is not None:
+            await asyncio.to_thread(self.telemetry.flush)
         if failures:
             raise failures[-1]
         event(logging.INFO, "closed")

@@ -24,6 +24,7 @@ __all__ = ["Answering", "Telemetry", "TracedAnswer", "export_telemetry"]
 _SECONDS = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92]
 _TOKENS = [1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864]
 _INSIDE = {"embedding": "embeddings", "retrieval": "retrieval", "routing": "route"}  # stages of an answer
+_PATIENCE_MS = 2_000
 _MISSING = "pip install 'ruvllm-edge[otel]'"
 
 
@@ -64,7 +65,7 @@ class Telemetry:
             from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
         except ModuleNotFoundError:
             raise ConfigError("OpenTelemetry is not installed", field="RUVLLM_OTEL", fix=_MISSING) from None
-        self._trace, self._context = trace, TraceContextTextMapPropagator()
+        self._trace, self._metrics, self._context = trace, metrics, TraceContextTextMapPropagator()
         self.tracer = trace.get_tracer("ruvllm", __version__)
         meter = metrics.get_meter("ruvllm", __version__)
 
@@ -126,6 +127,12 @@ class Telemetry:
         carrier = dict[str, str]()
         self._context.inject(carrier, None if span is None else self._trace.set_span_in_context(span))
         return carrier
+
+    def flush(self) -> None:
+        """Send what waits; takes a second or so where nobody answers."""
+        for provider in (self._trace.get_tracer_provider(), self._metrics.get_meter_provider()):
+            if (send := getattr(provider, "force_flush", None)) is not None:
+                send(_PATIENCE_MS)
 
     def count(self, usage: Usage, attributes: Mapping[str, Any]) -> None:
         """Tokens of an answer."""

@@ -20,14 +20,13 @@ from ruvllm import RuvLLM
 from ruvllm.cli.main import main
 from ruvllm.inference.backend import Chunk
 from ruvllm.inference.endpoint import Price
-from ruvllm_edge.app import OPERATIONS
+from ruvllm_edge.app import all_operations
 from ruvllm_edge.audit import Audit, read_audit
 from ruvllm_edge.auth import ROLES, Key
-from ruvllm_edge.openapi import document_operations
 from ruvllm_edge.operations import Operation
 from ruvllm_edge.roles import OPEN, ROLE_OF, role_of
 
-ALL = (*OPERATIONS, *document_operations(OPERATIONS))
+ALL = all_operations()
 SECRET = "quasarxylophone"  # in all that the first space holds
 SPACES = ("acme", "globex")
 
@@ -51,6 +50,12 @@ def header(name: str) -> dict[str, str]:
     return {"authorization": f"Bearer {secret_of(name)}"}
 
 
+HELLO = {
+    "jsonrpc": "2.0", "id": 0, "method": "initialize",
+    "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}},
+}  # fmt: skip
+
+
 @dataclass
 class House:
     """A server of two spaces with a key for each role, and what the first space holds."""
@@ -60,7 +65,17 @@ class House:
 
     def send(self, method: str, path: str, name: str, body: Any = None) -> httpx.Response:
         more: dict[str, Any] = {"content": body} if isinstance(body, bytes) else {"json": body}
-        return self.edge.client.request(method, path, headers=header(name), **(more if body is not None else {}))
+        headers = header(name)
+        if path == "/mcp":
+            headers |= {"accept": "application/json, text/event-stream"}
+            headers |= {"mcp-session-id": self.begun(name) if method == "POST" else self.ids["mcp"]}
+        return self.edge.client.request(method, path, headers=headers, **(more if body is not None else {}))
+
+    def begun(self, name: str) -> str:
+        """The id of a session of the Model Context Protocol; "" where that is not installed."""
+        accept = {"accept": "application/json, text/event-stream"}
+        said = self.edge.post("/mcp", HELLO, headers=header(name) | accept)
+        return said.headers.get("mcp-session-id", "")
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +118,8 @@ def _filled(house: House, space: str, word: str) -> dict[str, str]:
     made("POST", "/v1/keys", {"name": f"{word}-key", "role": "use"}, "admin")
     return {
         "memory": str(first), "session": session, "request": asked["request_id"], "hyperedge": str(join["id"]),
-        "response": response["id"], "item": response["output"][0]["id"], "decision": decided["id"],
+        "mcp": house.begun(f"{space}-teach") or "none-of-them", "response": response["id"],
+        "item": response["output"][0]["id"], "decision": decided["id"],
     }  # fmt: skip
 
 
@@ -160,6 +176,19 @@ def attacks(ids: dict[str, str]) -> dict[tuple[str, str], list[tuple[str, Any]]]
         ("POST", "/v1/keys/{name}/rotate"): [
             (f"/v1/keys/{name}/rotate", None) for name in (f"{SECRET}-key", "acme-admin")
         ],
+        ("GET", "/mcp"): [("", None)],
+        ("DELETE", "/mcp"): [("", None)],
+        ("POST", "/mcp"): [
+            ("", {"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
+            for method, params in (
+                ("tools/call", {"name": "recall", "arguments": {"query": "who lives here"}}),
+                ("tools/call", {"name": "route", "arguments": {"text": "feed it where it lives"}}),
+                ("tools/call", {"name": "agents", "arguments": {}}),
+                ("tools/call", {"name": "remember", "arguments": {"text": "a plain note"}}),
+                ("resources/list", {}),
+                ("resources/read", {"uri": f"ruvllm://agents/{SECRET}-agent"}),
+            )
+        ],
         ("GET", "/v1/audit"): [("/v1/audit?most=10000", None), (f"/v1/audit?key={SECRET}-key", None)],
     }  # fmt: skip
     nothing_to_say = ("GET", "/v1/agents"), ("DELETE", "/v1/agents"), ("DELETE", "/v1/state")
@@ -173,7 +202,7 @@ def attacks(ids: dict[str, str]) -> dict[tuple[str, str], list[tuple[str, Any]]]
 def test_every_operation_has_a_role_and_an_attack():
     operations = {(one.method, one.plain_path) for one in ALL}
     assert operations - ROLE_OF.keys() == set()
-    assert {name for name in ROLE_OF.keys() - operations if name[1] != "/mcp"} == set()
+    assert ROLE_OF.keys() - operations == set()
     assert {(one.method, one.plain_path) for one in ALL if one.public} == {
         name for name, role in ROLE_OF.items() if role == OPEN
     }
@@ -248,6 +277,10 @@ def test_what_was_attacked_is_all_there(house: House):
     )
     assert house.send("DELETE", f"/v1/memory/hyperedges/{house.ids['hyperedge']}", "acme-teach").status_code == 204
     assert f"{SECRET}-key" in house.send("GET", "/v1/keys", "acme-admin").text
+    if house.ids["mcp"] != "none-of-them":
+        recall = {"name": "recall", "arguments": {"query": "who lives here"}}
+        asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": recall}
+        assert SECRET in house.send("POST", "/mcp", "acme-use", asked).text
     usage = house.send("GET", "/v1/usage", "acme-admin").json()["keys"]
     assert {one["key"] for one in usage} == {*(f"acme-{role}" for role in ROLES), f"{SECRET}-key"}
     assert [one["key"] for one in house.send("GET", "/v1/usage", "acme-use").json()["keys"]] == ["acme-use"]

@@ -73,12 +73,17 @@ def spaces(ctx: click.Context, state: Path | None, as_json: bool) -> None:
     """
     found = state_of(ctx, state) or default_state()
     files = [("default", found)] * found.is_file() + [(one.stem, one) for one in sorted(_folder(found).glob("*.db"))]
-    sizes = [(name, file.stat().st_size, str(file)) for name, file in files]
+    sizes = [(name, sum(one.stat().st_size for one in _with_log(file)), str(file)) for name, file in files]
     if as_json:
         print_json([{"space": name, "bytes": size, "file": file} for name, size, file in sizes])
         return
     cells = [(name, f"{size:,}", file) for name, size, file in sizes]
     show_table(f"{len(cells):,} spaces", ("Space", "Bytes", "File"), cells, right=("Bytes",))
+
+
+def _with_log(file: Path) -> list[Path]:
+    """It, and what is written but not yet in it."""
+    return [one for one in (file, file.with_name(f"{file.name}-wal")) if one.exists()]
 
 
 @state.command("export")
