@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ruvllm.encoders.protocol import Pause, pause
 from ruvllm.errors import StoreError
 from ruvllm.index.auto import GRAPHS
-from ruvllm.state.names import JOBS
+from ruvllm.state.names import EDITION, JOBS
 from ruvllm.state.set_aside import reason_of
 from ruvllm.state.steps import Steps
 from ruvllm.state.store import Store
@@ -272,6 +272,18 @@ def jobs_of(llm: Services, settings: Consolidation | None = None, *, clock: Call
         tiered = await llm.memory.aauto_tier(None, pause, least) if least else {}
         return f"{len(tiered)} collections by use" + "".join(f"; compared indexes of {name}" for name in compared)
 
+    def outdated() -> bool:
+        edition = llm.encoders.edition
+        with suppress(StoreError):  # what cannot be read is written anew
+            return edition > 1 and llm.scoped.load(EDITION) != json.dumps([edition, 0]).encode()
+        return True
+
+    async def renewal(pause: Pause) -> str:
+        from ruvllm.memory.reembed import renew
+
+        count = await renew(llm.memory, llm.scoped, llm.encoders.edition, pause)
+        return f"{count} memories read with the new encoder"
+
     def holds(table: str) -> bool:
         return bool(llm.store.read(f"SELECT 1 FROM {table} LIMIT 1"))
 
@@ -280,6 +292,7 @@ def jobs_of(llm: Services, settings: Consolidation | None = None, *, clock: Call
         Job("write", _WRITE, write, recorded=False),
         Job("review", HOUR, review, lambda _: llm.routing.needs_review(clock())),
         Job("decisions", _FIT, decisions, lambda since: since >= _FIT and llm.decides),
+        Job("renewal", _WRITE, renewal, lambda _: outdated()),
         Job("patterns", HOUR, patterns, lambda _: llm.learning.has_patterns_to_distil),
         Job("sizes", _TRAIN, sizes, lambda since: since >= _TRAIN and llm.learning.has_sizes_to_train),
         Job("retrieval", HOUR, retrieval, lambda since: since >= HOUR and holds("ratings")),

@@ -70,8 +70,8 @@ class Services:
         self._artifacts: RouterArtifacts = like._artifacts if like is not None else RouterArtifacts(self.host)
         self.encoders = EncoderSet.shared(self._shipped, self._artifacts, encoder or config.encoder)
         self.store = Store(state) if state is not None else Store()
-        self._scoped = SpaceScopedStore(self.store, self.encoders.space)
-        self.learning = Learners(self.encoders.main, self._scoped, config)
+        self.scoped = SpaceScopedStore(self.store, self.encoders.space)
+        self.learning = Learners(self.encoders.main, self.scoped, config)
         parts = self.encoders, self._artifacts, self.store, chosen, config, self.learning, self._pulled
         self.routing = RoutingService(*parts)
         self._memory: MemoryStore | None = None
@@ -116,7 +116,7 @@ class Services:
         if self._sizing is None:
             from ruvllm.sizing.chooser import ModelChooser
 
-            self._sizing = ModelChooser(self.encoders.main, self._scoped)
+            self._sizing = ModelChooser(self.encoders.main, self.scoped)
         return self._sizing
 
     @property

@@ -15,11 +15,14 @@ class Family:
         name: of the encoder; `--encoder` takes it.
         title: as people write it.
         folder: of its artifacts, within that of all.
+        edition: of its weights. The next one's vectors lie so near that both can be searched together; what an
+            earlier one has read is read anew in idle time (`memory.reembed.renew`).
     """
 
     name: str
     title: str
     folder: str = ""
+    edition: int = 1
 
     @property
     def model(self) -> str:
@@ -40,6 +43,6 @@ class Family:
         return f"{self.name}-{dim}"
 
 
-RUVLTRA = Family("ruvltra", "RuvLTRA")  # the static table was distilled from it: they share a space
+RUVLTRA = Family("ruvltra", "RuvLTRA", edition=2)  # the static table was distilled from it: they share a space
 MINILM = Family("minilm", "MiniLM", "minilm/")
 FAMILIES = {family.name: family for family in (RUVLTRA, MINILM)}

@@ -142,6 +142,12 @@ class Indexes:
             if len(new):
                 index.add(new, self._records.vectors(new))
 
+    def reopen(self) -> None:
+        """Read every index from the file again when it is next needed: vectors in it have changed."""
+        self._open.clear()
+        self.masks.clear()
+        self._revision = self._records.revision()
+
     def save(self) -> None:
         """Save the indexes of large collections that have changed much. Everything in them must be on disk."""
         for name, index in self._open.items():

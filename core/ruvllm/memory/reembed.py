@@ -1,7 +1,11 @@
-"""Memories of another encoder, encoded anew: in small transactions, so that it may be stopped at any time."""
+"""Memories of another encoder, or of an earlier edition of this one, encoded anew.
+
+In small transactions, so that it may be stopped at any time.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 
 import numpy as np
@@ -10,9 +14,10 @@ from ruvllm.encoders.protocol import Pause, no_pause
 from ruvllm.errors import REPAIR, StoreError
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.memory.surroundings import directed
+from ruvllm.state.names import EDITION, BlobStore
 from ruvllm.state.record import checksum, heard, read_metadata
 
-__all__ = ["elsewhere", "reembed", "refuse_strange"]
+__all__ = ["elsewhere", "reembed", "refuse_strange", "renew"]
 
 _BATCH = 16  # what is lost at most when it is stopped; a language model takes seconds for them
 
@@ -43,12 +48,52 @@ async def reembed(memory: MemoryStore, pause: Pause = no_pause) -> AsyncIterator
         EncoderError: a text cannot be encoded.
         StoreError: it cannot be read or written.
     """
-    after = 0
+    async for done, _ in _read_anew(memory, False, 0):
+        yield done
+        await pause()
+
+
+async def renew(memory: MemoryStore, store: BlobStore, edition: int, pause: Pause = no_pause) -> int:
+    """Read with this edition of the encoder what an earlier one may have read; returns how many memories.
+
+    All of them are found meanwhile, by the old vectors or the new. What was read stays read, also where the pause
+    raises; the next call goes on from there.
+
+    Raises:
+        EncoderError: a text cannot be encoded.
+        StoreError: it cannot be read or written.
+    """
+    count, before = 0, _read_so_far(store)
+    async for done, last in _read_anew(memory, True, before):
+        count += done
+        store.put(EDITION, json.dumps([edition - 1, last]).encode())
+        await pause()
+    store.put(EDITION, json.dumps([edition, 0]).encode())
+    if count or before:
+        memory.indexes.reopen()
+    return count
+
+
+def _read_so_far(store: BlobStore) -> int:
+    """The last memory that was read anew before."""
+    try:
+        _, after = json.loads(store.load(EDITION) or b"[1, 0]")
+        return int(after)
+    except (ValueError, TypeError, StoreError):
+        return 0
+
+
+async def _read_anew(memory: MemoryStore, here: bool, after: int) -> AsyncIterator[tuple[int, int]]:
+    """(how many were done, the last of them), batch by batch, of memories with an id above `after`.
+
+    Args:
+        here: those of this space, or those of all others.
+    """
     while True:
         rows = memory.store.read(
             "SELECT m.id, m.collection, m.kind, m.text, m.metadata FROM memories m JOIN vectors v USING (id)"
-            " WHERE v.space <> ? AND m.id > ? ORDER BY m.id LIMIT ?",
-            (memory.space, after, _BATCH),
+            " WHERE (v.space = ?) = ? AND m.id > ? ORDER BY m.id LIMIT ?",
+            (memory.space, here, after, _BATCH),
         )
         if not rows:
             return
@@ -69,8 +114,7 @@ async def reembed(memory: MemoryStore, pause: Pause = no_pause) -> AsyncIterator
                 db.execute("UPDATE vectors SET space = ?, data = ? WHERE id = ?", (memory.space, blob, i))
                 db.execute("UPDATE memories SET crc = ?, revision = ? WHERE id = ?", (crc, revision, i))
         memory.store.flush()
-        yield len(rows)
-        await pause()
+        yield len(rows), after
 
 
 def _heard(text: str, metadata: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from math import exp, log, log1p
+from math import exp, log, log1p, sqrt
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,10 @@ __all__ = [
     "fit_calibration", "fit_temperature", "log_sum_exp", "logistic", "scope_row", "sigmoid", "softmax"
 ]  # fmt: skip
 
-CONFIDENCE_FEATURES = ("top_logit", "margin", "second_margin", "entropy", "log_agents", "adapted", "bm25", "agreement")
+CONFIDENCE_FEATURES = (
+    *("top_logit", "margin", "second_margin", "entropy", "log_agents", "adapted", "bm25", "agreement"),
+    *("bm25_lead", "spread"),
+)
 SCOPE_FEATURES = ("adapted", "card", "name", "bm25", "log_agents")
 
 _ADAPTED, _CARD, _NAME, _BM25 = range(4)
@@ -49,10 +52,13 @@ def confidence_values(
     below = float(rising[-2] - rising[-3]) if count > 2 else 0.0
     entropy = -float(probabilities.dot(np.log(probabilities + np.float32(1e-9))))
     agreement = int(adapted.argmax() == top) + int(bm25.argmax() == top)
-    surety = log((p + 1e-6) / (1 - p + 1e-6))
+    surety, words = log((p + 1e-6) / (1 - p + 1e-6)), float(bm25[top])
+    lead = words - float(np.partition(bm25, count - 2)[count - 2]) if count > 1 else 0.0
+    spread = sqrt(max(float(adapted.dot(adapted)) / count - (float(adapted.sum()) / count) ** 2, 0.0))
     return [
-        surety, margin, below, entropy, log(count), float(adapted[top]), log1p(max(float(bm25[top]), 0.0)), agreement
-    ]  # fmt: skip
+        *(surety, margin, below, entropy, log(count), float(adapted[top]), log1p(max(words, 0.0)), agreement),
+        *(lead, spread),
+    ]
 
 
 def scope_row(features: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -73,6 +73,11 @@ class EncoderSet:
             fix = f"use one of {', '.join(MODES)}, or the path of a model"
             raise InputError(f"encoder is {self.mode!r}", field="encoder", fix=fix)
 
+    @property
+    def edition(self) -> int:
+        """Of the weights that memories are read with: 1 for all but a later RuvLTRA."""
+        return RUVLTRA.edition if self.contextual is not None and self.contextual.name == RUVLTRA.name else 1
+
     @classmethod
     def shared(cls, shipped: ShippedEncoders, artifacts: RouterArtifacts, name: str | None) -> EncoderSet:
         """The set that was made before of the same parts, or a new one."""

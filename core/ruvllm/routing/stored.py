@@ -136,11 +136,11 @@ def _print(
     agents: Sequence[Agent], told: Sequence[Feedback], weights: RouterWeights, name: str, prior: Prior | None = None
 ) -> NDArray[np.uint8]:
     """A digest of all that a scorer is taught by, and of the weights, which are trained anew for other vectors."""
-    known = [(a.name, a.description, list(a.keywords), list(a.examples)) for a in agents]
+    known = [(a.name, a.description, list(a.keywords), list(a.examples), a.body) for a in agents]
     digest = sha256(json.dumps([known, [astuple(feedback) for feedback in told]]).encode())
     adapter = weights.adapter
     parts = (adapter.query_down, adapter.query_up, adapter.card_down, adapter.card_up, weights.stages[name].weights)
-    for part in (*parts, *(() if prior is None else (prior.head.weights, prior.zero_weight))):
+    for part in (*parts, weights.confidence[name], *(() if prior is None else (prior.head.weights, prior.zero_weight))):
         digest.update(np.ascontiguousarray(part, "<f4").tobytes())
     return np.frombuffer(digest.digest(), np.uint8)
 

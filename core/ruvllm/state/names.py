@@ -16,6 +16,7 @@ __all__ = [
     "BACKENDS",
     "BACKENDS_UNREAD",
     "DECISIONS",
+    "EDITION",
     "FASTGRNN",
     "FASTGRNN_EWC",
     "FEDERATED",
@@ -56,11 +57,12 @@ REQUESTS = "requests"  # the latest answered ones, to be rated by a later proces
 RESTORED = "restored"  # another value whenever another process put a whole state file in the place of this one
 REVIEWED = "reviewed"  # id of the last feedback that a review of the router has seen
 SAVINGS = "savings"  # of the server: what answers cost by day, agent and key
+TRANSCRIPTS = "transcripts"  # digests of the asks of coding agents' sessions that were learnt from: cli.report
 TIERS = "tiers"  # sizing.trained.TrainedTiers, which names its own encoder
 USAGE = "usage"  # of the server: requests by day and key
 UNSCOPED = frozenset(
     {DECISIONS, FEDERATED, FEDERATED_SENT, JOBS, PROFILES, PULLED, RELIABILITY, REQUESTS, RESTORED, REVIEWED, SAVINGS,
-     TIERS, USAGE}
+     TIERS, TRANSCRIPTS, USAGE}
 )  # fmt: skip
 
 # Of one vector space each.
@@ -69,6 +71,7 @@ ATTENTION = "attention"  # memory.attention
 ATTENTION_REVIEWED = "attention-reviewed"  # id of the last rated search that a review has seen
 BACKENDS = "orchestrator"  # sizing.selector.LLMOrchestrator, in the page and elsewhere
 BACKENDS_UNREAD = "orchestrator-unread"  # one that could not be taken up again
+EDITION = "edition"  # of the encoder that has read the memories, and how far: memory.reembed
 FASTGRNN = "fastgrnn"  # sizing.fastgrnn
 FASTGRNN_EWC = "fastgrnn-ewc"  # learning.ewc, of its weights
 REPLAY = "replay"  # sizing.fastgrnn.replay
@@ -76,7 +79,7 @@ REPRESENTATIONS = "representations"  # of memories that edges join: memory.surro
 SERVED = "orchestrator-served"  # the same, of the configured backends: sizing.chooser
 SONA = "sona"  # learning.sona
 SCOPED = frozenset(
-    {ADAPTERS, ATTENTION, ATTENTION_REVIEWED, BACKENDS, BACKENDS_UNREAD, FASTGRNN, FASTGRNN_EWC, REPLAY,
+    {ADAPTERS, ATTENTION, ATTENTION_REVIEWED, BACKENDS, BACKENDS_UNREAD, EDITION, FASTGRNN, FASTGRNN_EWC, REPLAY,
      REPRESENTATIONS, SERVED, SONA}
 )  # fmt: skip
 

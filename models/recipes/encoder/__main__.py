@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from recipes.encoder.bert import Bert, read
-from recipes.encoder.export import average, export
+from recipes.encoder.export import average, export, restore
 from recipes.encoder.general import General
 from recipes.encoder.loco import leave_groups_out
 from recipes.encoder.measures import held_out, score
@@ -96,6 +96,10 @@ def _export(arguments: argparse.Namespace) -> None:
     print(found)
 
 
+def _restore(arguments: argparse.Namespace) -> None:
+    restore(arguments.graph, source_folder(), arguments.out)
+
+
 def _rerank(arguments: argparse.Namespace) -> None:
     source = source_folder()
     depth = read(source).depth
@@ -120,9 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--minutes", type=float, help="stop after that long, to be resumed")
     command.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     command.add_argument("--seed", type=int, default=0)
-    command.add_argument(
-        "--start", type=Path, metavar="FOLDER", help="a finished run's model to go on from (all, lora)"
-    )
+    command.add_argument("--start", type=Path, metavar="FOLDER", help="a model whose trained layers to go on from")
     command.add_argument("--states", type=Path, default=Path(".cache"), help="folder for what is computed once")
     command.set_defaults(run=_train)
 
@@ -156,6 +158,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, required=True)
     command.add_argument("--share", type=float, default=1.0, help="of the tuned weights")
     command.set_defaults(run=_export)
+
+    command = commands.add_parser("restore", help="a folder of weights from an int8 graph, to go on from with --start")
+    command.add_argument("graph", type=Path, help="that `export` wrote")
+    command.add_argument("--out", type=Path, required=True)
+    command.set_defaults(run=_restore)
     return parser
 
 
