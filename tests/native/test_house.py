@@ -52,7 +52,7 @@ FORBIDDEN = [
     "dearest",
     "hopeful",
 ]  # words that stand for nothing in the glossary
-LINES, MODULES, LONGEST = 42_451, 195, 491  # they may only get smaller
+LINES, MODULES, LONGEST = 42_447, 195, 491  # they may only get smaller
 
 
 @cache

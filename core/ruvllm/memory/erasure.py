@@ -16,11 +16,7 @@ __all__ = ["erase", "expired"]
 
 _COPIES = (".broken-*", ".repairing", ".part")
 _PIECE = 1 << 20  # bytes of a file that are looked at together
-<<<<<<< HEAD
-_SHORTEST = 12  # bytes of a text that is looked for within others; a shorter one stands in what is not about it
-=======
 _SHORTEST = 12  # bytes of a text that is looked for within others: shorter ones stand everywhere
->>>>>>> main
 # Columns that may repeat what a memory says, and are nobody's own without it.
 _REPEATING = (("turns", ("question", "answer")), ("feedback", ("text",)))
 
