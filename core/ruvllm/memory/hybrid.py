@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["HybridSearch"]
 
-# What a query's words, the speaker that it names and a neighbour's score count for beside a cosine, as fitted on
-# conversations of our own by `ruvllm bench memory fusion`.
+# What a query's words, the speaker that it names and a neighbour's score count for beside a cosine; chosen on
+# conversations of our own (`ruvllm_bench.memory.talks`).
 _WORDS, _SPEAKER, _BESIDE = 0.8, 0.2, 0.15
 _WORD_HITS, _VECTOR_HITS, _DATED_HITS = 32, 16, 64  # candidates of each kind, at least
 _DATED, _ENDED, _HELD = 0.25, 0.5, 0.1  # for a day that is named, against what holds no longer, for what held then

@@ -85,7 +85,9 @@ class Postings:
         self.ids, self._alive, self.living = ids, np.ones(len(ids), bool), len(ids)
         mean = max(float(counts.mean()) if len(counts) else 1.0, 1.0)
         norm = (_K1 * (1 - _B + _B * counts / mean)).astype(np.float32)
-        keys = found.astype(np.uint64) << np.uint64(32) | np.repeat(np.arange(len(ids)), counts).astype(np.uint64)
+        keys = found.astype(np.uint64) << np.uint64(32) | np.repeat(np.arange(len(ids)), counts.astype(np.intp)).astype(
+            np.uint64
+        )
         keys, repeats = np.unique(keys, return_counts=True)
         self._rows = (keys & np.uint64(0xFFFFFFFF)).astype(np.int32)
         hashes, counted = (keys >> np.uint64(32)).astype(np.uint32), repeats.astype(np.float32)
