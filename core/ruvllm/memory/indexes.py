@@ -21,13 +21,20 @@ from ruvllm.reprs import shortened
 from ruvllm.state.record import Memory
 from ruvllm.text.surrogates import well_formed
 
-__all__ = ["Indexes", "Masks"]
+__all__ = ["Indexes", "Masks", "checked_name"]
 
 _MOST_MASKS = 64
 _AT_HAND = 200  # memories added in one go that are read at once
 _HALF_LIFE = 7 * 86_400.0  # seconds after which a use counts half
 _WORN = 0.25  # part of the rows that may be gone
 _MOST_OPEN = 1_000  # collections, from which on the empty ones are closed
+
+
+def checked_name(collection: object) -> str:
+    """The name of a collection, in whole characters. Raises InputError: it is no text."""
+    if not isinstance(collection, str):
+        raise InputError(f"collection is {shortened(collection)}", field="collection", fix="give its name")
+    return well_formed(collection)
 
 
 class Masks:
@@ -94,9 +101,7 @@ class Indexes:
             InputError: `collection` is no text.
             StoreError: the file cannot be read.
         """
-        if not isinstance(collection, str):
-            raise InputError(f"collection is {shortened(collection)}", field="collection", fix="give its name")
-        collection = well_formed(collection)
+        collection = checked_name(collection)
         index = self._open.get(collection)
         if index is None:
             if len(self._open) >= _MOST_OPEN:  # anybody can name collections that there are not

@@ -17,7 +17,7 @@ from ruvllm.memory.filters import Filter
 from ruvllm.memory.found import Found, FoundSession, Why, by_session
 from ruvllm.memory.graph import Graph
 from ruvllm.memory.hybrid import HybridSearch
-from ruvllm.memory.indexes import Indexes
+from ruvllm.memory.indexes import Indexes, checked_name
 from ruvllm.memory.opening import Opening, Progress
 from ruvllm.memory.ratings import Ratings
 from ruvllm.memory.records import Records
@@ -189,6 +189,7 @@ class MemoryStore:
         way = self._way(query, search)
         if not isinstance(k, int) or k < 1:
             raise InputError(f"k is {shortened(k)}", field="k", fix="use 1 or more")
+        collection = checked_name(collection)
         sought = None if way == "vectors" or not isinstance(query, str) else parse(query)
         vector = self.adapted(await self._read(query, sought), collection)
         why = dict[int, Why]()
