@@ -1,4 +1,4 @@
-/** The library: modules for pages (ruvllm.js, element.js), for Node (node.js), and the worker. */
+/** The library: modules for pages (ruvllm.js, element.js), for Node (node.js), integrations, and the worker. */
 import { defineConfig } from "vite";
 
 export default defineConfig({
@@ -15,6 +15,8 @@ export default defineConfig({
         ruvllm: "src/index.ts",
         element: "src/element.ts",
         node: "src/node.ts",
+        aqe: "src/integrations/aqe.ts",
+        agentdb: "src/integrations/agentdb.ts",
         worker: "src/worker.ts",
         "model-worker": "src/llm/worker.ts",
       },

@@ -203,8 +203,8 @@ class Keys:
     """
 
     def __init__(self, given: Iterable[str] = (), file: Path | None = None) -> None:
-        self._given, self._file = KeyRing.of(given), file
-        self._seen = self._signature()
+        self._given, self._file, self._path = KeyRing.of(given), file, str(file)
+        self._seen = self._signature() if file is not None else None
         self._ring = self._given if file is None else self._given + read_keys(file)
         self.needed = bool(self._ring) or file is not None
 
@@ -221,10 +221,10 @@ class Keys:
 
     def _signature(self) -> tuple[int, ...] | None:
         try:
-            seen = os.stat(self._file) if self._file is not None else None
+            seen = os.stat(self._path)
         except OSError:
             return None
-        return None if seen is None else (seen.st_mtime_ns, seen.st_size, seen.st_ino)
+        return seen.st_mtime_ns, seen.st_size, seen.st_ino
 
 
 def read_keys(path: Path) -> KeyRing:

@@ -17,6 +17,7 @@ from ruvllm.query.responses import Constraints, Delta, Event, Response, Routed
 from ruvllm.routing.tools import used_tools
 from ruvllm_edge.auth import Key
 from ruvllm_edge.edge import Edge
+from ruvllm_edge.telemetry import Answering
 
 __all__ = ["AUTO", "Ask", "allowed_models", "answer", "models", "open_stream", "told", "tools_of", "unheeded"]
 
@@ -61,11 +62,12 @@ class Ask:
     tools: int = 0
     models: tuple[str, ...] | None = None
 
-    def constraints(self, stay: str) -> Constraints:
+    def constraints(self, stay: str, trace: Mapping[str, str]) -> Constraints:
         """In the router's words.
 
         Args:
             stay: the backend that the conversation is with, "" for none.
+            trace: headers of the trace that this is part of.
         """
         return Constraints(
             max_tokens=self.max_tokens,
@@ -79,7 +81,7 @@ class Ask:
             min_p=self.min_p,
             repeat_penalty=self.repeat_penalty,
             api=self.api,
-            headers=self.headers,
+            headers={**self.headers, **trace},
             stay=stay,
             looping=self.looping,
             models=self.models,
@@ -108,8 +110,10 @@ def _names(edge: Edge) -> Iterator[tuple[str, str]]:
 async def answer(edge: Edge, ask: Ask) -> Response:
     """The whole answer. Raises BackendError: no backend gave one."""
     ask = await _trimmed(edge, ask)
-    constraints = ask.constraints(_with(edge, ask))
-    response = await edge.llm.aquery(ask.question, constraints=constraints, messages=ask.messages)
+    with edge.answering(ask.model) as span:
+        constraints = ask.constraints(_with(edge, ask), span.headers)
+        response = await edge.llm.aquery(ask.question, constraints=constraints, messages=ask.messages)
+        span.done(response)
     _count(edge, ask, response)
     return response
 
@@ -143,33 +147,45 @@ async def open_stream(edge: Edge, ask: Ask) -> tuple[Routed, AsyncIterator[Delta
     Whatever fails before the first piece is raised here: it can still have a status.
     """
     ask = await _trimmed(edge, ask)
-    constraints = ask.constraints(_with(edge, ask))
-    events = edge.llm.aquery_stream(ask.question, constraints=constraints, messages=ask.messages)
-    routed = await anext(events)
-    assert isinstance(routed, Routed)
-    return routed, _rest(edge, ask, routed, await anext(events), events)
+    span = edge.answering(ask.model, stream=True)
+    try:
+        constraints = ask.constraints(_with(edge, ask), span.headers)
+        events = edge.llm.aquery_stream(ask.question, constraints=constraints, messages=ask.messages)
+        routed = await anext(events)
+        assert isinstance(routed, Routed)
+        first = await anext(events)
+    except BaseException as error:
+        span.failed(error)
+        raise
+    return routed, _rest(edge, ask, span, routed, first, events)
 
 
 async def _rest(
-    edge: Edge, ask: Ask, routed: Routed, event: Event | None, events: AsyncIterator[Event]
+    edge: Edge, ask: Ask, span: Answering, routed: Routed, event: Event | None, events: AsyncIterator[Event]
 ) -> AsyncIterator[Delta | Response]:
     said, counted = list[str](), False
     try:
         while event is not None:
             if isinstance(event, Response):
                 _count(edge, ask, event)
+                span.done(event)
                 counted = True
             elif isinstance(event, Delta):
                 said.append(event.text)
+                span.chunk()
             if not isinstance(event, Routed):
                 yield event
             event = await anext(events, None)
+    except Exception as error:
+        span.failed(error)
+        raise
     finally:
         with suppress(Exception):
             await events.aclose()  # type: ignore[attr-defined]
         if not counted:
             usage = estimate_usage(ask.messages, "".join(said))
             edge.broken_off(routed.decision.agent, routed.routing.backend, ask.key, usage)
+            span.broken_off(routed, usage)
 
 
 def told(routing: Routed | Response, ignored: Collection[str] = ()) -> dict[str, str]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,8 +16,8 @@ from ruvllm.inference.backend import Usage
 from ruvllm.inference.endpoint import Price
 from ruvllm.query.responses import Response
 from ruvllm.rlm.answers import RlmAnswer
-from ruvllm.state.store import Store
-from ruvllm.state.transfer import dump
+from ruvllm.state.names import RESTORED
+from ruvllm.state.transfer import dump, empty
 from ruvllm_edge.agents import AddedAgents
 from ruvllm_edge.auth import DEFAULT_SPACE, Key, KeyRing
 from ruvllm_edge.conversations import Conversations
@@ -25,6 +25,7 @@ from ruvllm_edge.hub import Hub
 from ruvllm_edge.problems import too_many
 from ruvllm_edge.savings import Savings
 from ruvllm_edge.stored_responses import StoredResponses
+from ruvllm_edge.telemetry import Answering, TracedAnswer
 from ruvllm_edge.usage import Usage as KeyUsages
 from ruvllm_edge.usage import seconds_left
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from ruvllm_edge.server import Server
 
 __all__ = ["Edge"]
+
+_UNTRACED = Answering()
 
 _SLICE = 4  # texts encoded between two turns of the event loop
 _BUDGET = 30.0  # seconds that a job may take, other requests having their turn between its slices
@@ -111,11 +114,12 @@ class Edge:
         """Count an answer that nobody waited for, and which was paid for all the same."""
         self._count(agent, backend, key, usage, self._price(backend).of(usage))
 
-    def answered_deep(self, answer: RlmAnswer, key: str) -> None:
-        """Count an answer that was put together from several."""
+    def answered_deep(self, answer: RlmAnswer, key: str) -> str:
+        """Count an answer that was put together from several; who was asked most."""
         choice, tiers = answer.choice, self.llm.queries.writers.tiers
         backend = choice.backend if choice is not None and choice.backend else tiers.at(Tier.LARGE).name
         self._count("", backend, key, answer.usage, self._price(backend).of(answer.usage))
+        return backend
 
     def _price(self, backend: str) -> Price:
         found = (getattr(one, "price", None) for one in self.llm.backends.values() if one.name == backend)
@@ -126,6 +130,20 @@ class Edge:
         self.metrics.answer(backend, usage.prompt_tokens, usage.completion_tokens, cost)
         if key:
             self.metrics.key_answer(self.name, key, usage.prompt_tokens, usage.completion_tokens, cost)
+
+    def answering(self, model: str, stream: bool = False) -> Answering:
+        """Of an answer that is asked for, what tells OpenTelemetry; nothing where that is off."""
+        telemetry = self.server.telemetry
+        if telemetry is None:
+            return _UNTRACED
+        endpoints = {one.name: getattr(one, "endpoint", None) for one in self.llm.backends.values()}
+        providers = {name: str(getattr(endpoint, "api", "ruvllm")) for name, endpoint in endpoints.items()}
+        return TracedAnswer(telemetry, model, providers, stream)
+
+    def traced(self, kind: str, name: str, about: Mapping[str, Any]) -> AbstractContextManager[Any]:
+        """Around an operation, its span where OpenTelemetry is on, as `Telemetry.operation`."""
+        telemetry = self.server.telemetry
+        return nullcontext() if telemetry is None else telemetry.operation(kind, name, about)
 
     def check_budget(self, key: Key) -> None:
         """Raises Problem: 429, the key has spent what it may today."""
@@ -152,9 +170,7 @@ class Edge:
 
     async def erase(self) -> None:
         """Go on with an empty state file in the place of this one. Raises StoreError: as `restore`."""
-        with closing(Store()) as empty:
-            data = dump(empty)
-        await self.agents.restore(data, keep=False)
+        await self.agents.restore(empty(), keep=False)
         with self.llm.store.alone() as db:
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # what was there is on no page any more
         self._renew()
@@ -168,6 +184,7 @@ class Edge:
         )
         self.hub = Hub(self.llm.store, self.llm.encoders.static.dim)
         self.savings, self.usage = Savings(self.llm.store), KeyUsages(self.llm.store)
+        self._restored = self.llm.store.load(RESTORED)
 
     async def start(self) -> None:
         """Warm up."""
@@ -185,6 +202,8 @@ class Edge:
             with self.llm.steps("savings"):
                 self.savings.save()
                 self.usage.save()
+            if self.llm.store.load(RESTORED) != self._restored:  # `ruvllm state restore` or `delete`, in its process
+                await self.restore(dump(self.llm.store))
             self.metrics.job_runs(await self.llm.arun_jobs(_BUDGET))
         except Exception as error:  # a StoreError: all waits for the next time
             self.llm.steps.failed("writing", error)

@@ -38,7 +38,9 @@ async def embed(edge: Edge, key: Key, texts: Sequence[str], model: str, dimensio
         raise Problem(404, f"there is no embedding model {model[:100]!r}", field="model", fix=fix)
     if dimensions is not None and not 0 < dimensions <= encoder.dim:
         raise Problem(400, f"dimensions is {dimensions}", field="dimensions", fix=f"use 1 to {encoder.dim}")
-    rows = await edge.embed(texts)
+    about = {"gen_ai.request.model": encoder.name, "gen_ai.embeddings.dimension.count": dimensions or encoder.dim}
+    with edge.traced("embeddings", encoder.name, about):
+        rows = await edge.embed(texts)
     if dimensions in (None, encoder.dim):
         return rows
     rows = rows[:, :dimensions].copy()

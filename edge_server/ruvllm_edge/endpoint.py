@@ -7,12 +7,13 @@ import json
 import logging
 import re
 from contextlib import suppress
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import parse_qsl
 
 import msgspec
 from starlette.types import Receive, Scope, Send
 
+from ruvllm.inference.backend import TRACE
 from ruvllm.text.depth import deeper
 from ruvllm.text.surrogates import well_formed_json
 from ruvllm_edge.auth import NOBODY, Key
@@ -20,7 +21,7 @@ from ruvllm_edge.edge import Edge
 from ruvllm_edge.limits import DisconnectedError
 from ruvllm_edge.logs import event
 from ruvllm_edge.operations import EVENTS, PASSED, PROBLEMS, Call, Operation, Reply, Served, Stream, Style
-from ruvllm_edge.problems import CALLER, Caller, Problem, problem_of, too_many
+from ruvllm_edge.problems import CALLER, Caller, Problem, problem_of, too_many, unreadable
 from ruvllm_edge.roles import role_of
 from ruvllm_edge.server import Server
 from ruvllm_edge.sse import send_events, while_there
@@ -47,6 +48,13 @@ class Endpoint:
         self._most = operation.most or getattr(server.settings, operation.limit) or server.settings.max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.server.telemetry is None:
+            await self._serve(scope, receive, send)
+            return
+        with self.server.telemetry.request(scope, self.operation.method, self._path):
+            await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         operation, request_id, server = self.operation, scope["ruvllm.id"], self.server
         key, edge = NOBODY, None
         scope["ruvllm.path"] = self._path
@@ -107,7 +115,7 @@ class Endpoint:
         if operation.query is not None:
             pairs = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
             query = msgspec.convert(pairs, operation.query, strict=False)
-        passed = _passed(scope) if operation.passing else {}
+        passed = _passed(scope, PASSED if operation.passing else TRACE) if operation.waits else {}
         return Call(body, query, scope.get("path_params", {}), key, request_id, raw, passed)
 
     def _read(self, scope: Scope, data: bytes) -> Any:
@@ -125,8 +133,8 @@ class Endpoint:
             raise Problem(400, "the body is nested too deeply", field="body", fix=fix)
         try:
             return self._decode(data)
-        except msgspec.ValidationError:
-            raise
+        except msgspec.ValidationError as error:
+            raise unreadable(error, sorted(_fields(self.operation.body))) from None
         except msgspec.DecodeError:
             if (whole := _whole(data)) is None:
                 raise
@@ -164,6 +172,14 @@ def _whole(data: bytes) -> bytes | None:
         return None
 
 
+def _fields(kind: Any) -> set[str]:
+    """Names of all fields in a type, and in those in it."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        found = msgspec.structs.fields(kind)
+        return {one.encode_name for one in found}.union(*(_fields(one.type) for one in found))
+    return set().union(*map(_fields, get_args(kind)))
+
+
 def _presented(scope: Scope) -> list[str]:
     """All keys that were sent: clients of two APIs send one in each header, of which one may be another server's."""
     found: list[bytes] = []
@@ -175,9 +191,9 @@ def _presented(scope: Scope) -> list[str]:
     return [text for value in found[:_KEYS] if (text := value.decode("latin-1").strip())]
 
 
-def _passed(scope: Scope) -> dict[str, str]:
+def _passed(scope: Scope, names: frozenset[str]) -> dict[str, str]:
     pairs = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
-    return {name: value for name, value in pairs if name in PASSED and value.isascii() and value.isprintable()}
+    return {name: value for name, value in pairs if name in names and value.isascii() and value.isprintable()}
 
 
 def _header(scope: Scope, name: bytes) -> bytes:

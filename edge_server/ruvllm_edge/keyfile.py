@@ -17,20 +17,42 @@ try:
 except ModuleNotFoundError:  # Windows: who changes it last wins
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["add_key", "named", "revoke_key", "rotate_key"]
+__all__ = ["add_key", "add_keys", "named", "revoke_key", "rotate_key"]
 
 _MOST = 100_000  # keys
 
 
 def add_key(file: Path, key: Key) -> str:
-    """Add a key, made when the file is missing; returns it in plain text, which nothing keeps.
+    """Add a key; returns it in plain text, which nothing keeps. Raises as `add_keys`."""
+    return add_keys(file, [key])[0]
+
+
+def add_keys(file: Path, new: Sequence[Key]) -> list[str]:
+    """Add keys, all or none, to a file that is made when it is missing; returns them in plain text.
 
     Args:
-        key: without its digest.
+        new: without their digests.
 
     Raises:
-        ConfigError: the name is taken or none, or a field cannot be used.
+        ConfigError: a name is taken or none, or a field cannot be used.
     """
+    for key in new:
+        _check(key)
+    plain = [new_key() for _ in new]
+    with _changed(file) as keys:
+        names = {key.name for key in keys}
+        for key, secret in zip(new, plain, strict=True):
+            if key.name in names:
+                message = f"there is a key {key.name!r} already"
+                raise ConfigError(message, field="name", fix="give this one another name")
+            names.add(key.name)
+            keys.append(replace(key, digest=sha256(secret.encode()).digest(), alone=False))
+        if len(keys) > _MOST:
+            raise ConfigError(f"more than {_MOST:,} keys", field="name", fix="revoke those that nobody uses")
+    return plain
+
+
+def _check(key: Key) -> None:
     name = key.name
     if not name.isprintable() or not 0 < len(name) <= 80 or name[0] == "#" or any(char.isspace() for char in name):
         fix = "give it another name, one word of up to 80 characters"
@@ -44,14 +66,6 @@ def add_key(file: Path, key: Key) -> str:
     if not all(key.models):
         raise ConfigError("a model has no name", field="models", fix="name each as GET /v1/models does")
     check_space(key.space)
-    plain = new_key()
-    with _changed(file) as keys:
-        if name in {one.name for one in keys}:
-            raise ConfigError(f"there is a key {name!r} already", field="name", fix="give this one another name")
-        if len(keys) >= _MOST:
-            raise ConfigError(f"there are {_MOST:,} keys", field="name", fix="revoke those that nobody uses")
-        keys.append(replace(key, digest=sha256(plain.encode()).digest(), alone=False))
-    return plain
 
 
 def revoke_key(file: Path, name: str) -> Key:

@@ -20,7 +20,7 @@ from ruvllm.state.record import Memory, heard
 from ruvllm.state.transfer import UNFIT
 from ruvllm_edge import schemas as s
 from ruvllm_edge.auth import Key
-from ruvllm_edge.chat import allowed_models
+from ruvllm_edge.chat import AUTO, allowed_models
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.metrics import MEDIA
 from ruvllm_edge.operations import Call, Operation, Reply, Stream
@@ -32,7 +32,13 @@ __all__ = ["OPERATIONS"]
 
 async def route(edge: Edge, call: Call) -> Decision:
     """The agent, tier and confidence for a task."""
-    decision = await edge.llm.aroute(call.body.text, call.body.top)
+    telemetry = edge.server.telemetry
+    if telemetry is None:
+        decision = await edge.llm.aroute(call.body.text, call.body.top)
+    else:
+        with telemetry.operation("route", "") as span:
+            decision = await edge.llm.aroute(call.body.text, call.body.top)
+            telemetry.routed(span, decision)
     edge.metrics.decision(decision)
     return decision
 
@@ -54,17 +60,20 @@ async def query(edge: Edge, call: Call) -> Response | RlmAnswer | Stream:
     if deep:
         return await _deep(edge, call.key, text, given | {"session_id": session_id})
     session = None if session_id is None else _session_of(edge, call, session_id, "session").id
-    response = await edge.llm.aquery(
-        text, session=session, constraints=Constraints(models=allowed_models(edge, call.key), **given)
-    )
+    models = allowed_models(edge, call.key)
+    with edge.answering(given["force_model"] or AUTO) as span:
+        constraints = Constraints(models=models, headers={**call.headers, **span.headers}, **given)
+        response = await edge.llm.aquery(text, session=session, constraints=constraints)
+        span.done(response)
     edge.answered(response, call.key.name)
     return response
 
 
 async def _deep(edge: Edge, key: Key, text: str, given: dict[str, Any]) -> RlmAnswer:
     models = allowed_models(edge, key)
-    answer = await edge.llm.queries.answer_deep(text, models=models, **rlm_settings(given))
-    edge.answered_deep(answer, key.name)
+    with edge.answering(AUTO) as span:
+        answer = await edge.llm.queries.answer_deep(text, models=models, **rlm_settings(given))
+        span.done_deep(answer, edge.answered_deep(answer, key.name))
     return answer
 
 
@@ -78,13 +87,15 @@ async def _encoded(
     edge: Edge, key: Key, event: RlmEvent | None, events: AsyncGenerator[RlmEvent, None]
 ) -> AsyncIterator[bytes]:
     async with aclosing(events):
+        span = edge.answering(AUTO, stream=True)
         try:
             while event is not None:
                 if isinstance(event, RlmAnswer):
-                    edge.answered_deep(event, key.name)
+                    span.done_deep(event, edge.answered_deep(event, key.name))
                 yield _event(_EVENTS[type(event)], event)
                 event = await anext(events, None)
         except Exception as error:
+            span.failed(error)
             yield _event("error", problem_of(error).body(CALLER.get().request_id))
 
 
@@ -217,7 +228,8 @@ async def search_memory(edge: Edge, call: Call) -> s.MemoryHits:
     """Memories like a text."""
     b: s.MemorySearch = call.body
     options: dict[str, Any] = {"collection": b.collection, "filter": b.filter, "hops": b.hops}
-    found = await edge.llm.memory.asearch(b.query, b.k, **options, search=b.search)
+    with edge.traced("retrieval", b.collection or "", {"gen_ai.data_source.id": b.collection or "memory"}):
+        found = await edge.llm.memory.asearch(b.query, b.k, **options, search=b.search)
     return s.MemoryHits([_hit(one) for one in found])
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp
 
+from ruvllm.inference.backend import TRACE
 from ruvllm_edge.auth import Key
 from ruvllm_edge.problems import Problem, ProblemBody
 
@@ -19,7 +20,7 @@ __all__ = ["EVENTS", "LINES", "PASSED", "PROBLEMS", "Call", "Operation", "Reply"
 JSON = b"application/json"
 EVENTS = b"text/event-stream; charset=utf-8"
 LINES = b"application/x-ndjson"  # one JSON value a line
-PASSED = frozenset({"anthropic-beta", "anthropic-version", "openai-beta"})  # headers that go on to a server
+PASSED = frozenset({"anthropic-beta", "anthropic-version", "openai-beta", *TRACE})  # headers that go on to a server
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Call:
     key: Key
     request_id: str
     raw: Any = None  # the body with all of its fields, where the operation is passing
-    headers: dict[str, str] = field(default_factory=dict)  # of PASSED that came, where it is
+    headers: dict[str, str] = field(default_factory=dict)  # of PASSED that came, where it is; else those of TRACE
 
 
 @dataclass(slots=True)

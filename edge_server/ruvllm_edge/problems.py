@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
+from difflib import get_close_matches
 from http import HTTPStatus
 from math import ceil
 from typing import Any
@@ -142,8 +143,12 @@ def _status(error: RuvllmError) -> tuple[int, dict[str, str]]:
     return 500, {}
 
 
-def unreadable(error: msgspec.DecodeError) -> Problem:
-    """Of a body that is no JSON (400), or not of the right shape (422)."""
+def unreadable(error: msgspec.DecodeError, names: Iterable[str] = ()) -> Problem:
+    """Of a body that is no JSON (400), or not of the right shape (422).
+
+    Args:
+        names: of the fields that it may have.
+    """
     text = str(error)
     if not isinstance(error, msgspec.ValidationError):
         return Problem(400, f"the body is no JSON: {text}", field="body", fix="send UTF-8 JSON")
@@ -154,6 +159,10 @@ def unreadable(error: msgspec.DecodeError) -> Problem:
     if missing:
         field = f"{field}.{missing[1]}".lstrip(".")
     fix = "see /docs for what it takes"
+    if strange := re.search(r"unknown field `(.+?)`", message):
+        field, near = f"{field}.{strange[1]}".lstrip("."), get_close_matches(strange[1], [*names], 1)
+        fix = f"did you mean {near[0]}? {fix}" if near else f"leave it out; {fix}"
+        message = "there is no such field"
     return Problem(422, f"{field or 'body'}: {message}", field=field or "body", fix=fix)
 
 

@@ -54,20 +54,20 @@ Name = Annotated[str, Meta(min_length=1, max_length=200)]
 _LIKE_AGENTS = {"items": {"$ref": "#/components/schemas/Agent"}}
 
 
-class RouteBody(Struct):
+class RouteBody(Struct, forbid_unknown_fields=True):
     """A task to be routed."""
 
     text: Text
     top: Annotated[int, Meta(ge=0, le=100, description="alternatives to name")] = 3
 
 
-class TeamBody(Struct):
+class TeamBody(Struct, forbid_unknown_fields=True):
     """A compound task."""
 
     text: Text
 
 
-class QueryBody(Struct):
+class QueryBody(Struct, forbid_unknown_fields=True):
     """A question, and what the caller insists on."""
 
     query: Text
@@ -88,7 +88,7 @@ class QueryBody(Struct):
     stream: Annotated[bool, Meta(description="with deep: events planned, answered, delta, answer as they come")] = False
 
 
-class FeedbackBody(Struct):
+class FeedbackBody(Struct, forbid_unknown_fields=True):
     """Either `text` and `agent`: this task belongs to this agent. Or `request_id`: how an answer was.
 
     With a request, `correction` is the better answer, and `agent` who is right for the question. With the id of a
@@ -126,7 +126,7 @@ class AgentFile(Struct):
     text: str
 
 
-class AgentsChange(Struct):
+class AgentsChange(Struct, forbid_unknown_fields=True):
     """Agents to add, as they are or in files; one of a known name takes the other's place."""
 
     agents: Annotated[list[dict[str, Any]], Meta(max_length=10_000, extra_json_schema=_LIKE_AGENTS)] = []
@@ -173,7 +173,7 @@ class Agents(Struct):
     fitting: Fitting | UnsetType = UNSET
 
 
-class MemoryBody(Struct):
+class MemoryBody(Struct, forbid_unknown_fields=True):
     """A text to remember."""
 
     text: Annotated[str, Meta(min_length=1, max_length=1_000_000)]
@@ -183,7 +183,7 @@ class MemoryBody(Struct):
     quality: Annotated[float, Meta(ge=0, le=1)] = 1.0
 
 
-class MemoryAdd(Struct):
+class MemoryAdd(Struct, forbid_unknown_fields=True):
     """Texts to remember."""
 
     memories: Annotated[list[MemoryBody], Meta(min_length=1, max_length=1_000)]
@@ -195,7 +195,7 @@ class Memories(Struct):
     ids: list[int]
 
 
-class MemorySearch(Struct):
+class MemorySearch(Struct, forbid_unknown_fields=True):
     """What to look for."""
 
     query: Annotated[str, Meta(min_length=1, max_length=100_000)]
@@ -206,7 +206,7 @@ class MemorySearch(Struct):
     search: Literal["hybrid", "vectors", "words"] | None = None
 
 
-class HyperedgeBody(Struct):
+class HyperedgeBody(Struct, forbid_unknown_fields=True):
     """Memories that belong together, all with all."""
 
     members: Annotated[list[int], Meta(min_length=2, max_length=1_000)]
@@ -296,7 +296,7 @@ class MemoryHits(Struct):
     memories: list[MemoryHit]
 
 
-class SessionBody(Struct):
+class SessionBody(Struct, forbid_unknown_fields=True):
     """What to note about a session."""
 
     metadata: dict[str, Any] = {}

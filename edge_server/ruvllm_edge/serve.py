@@ -28,6 +28,7 @@ from ruvllm_edge.gate import Gate
 from ruvllm_edge.logs import start_logging
 from ruvllm_edge.page import find_page
 from ruvllm_edge.settings import Settings
+from ruvllm_edge.telemetry import export_telemetry
 
 __all__ = ["bound", "make_server", "serve"]
 
@@ -93,6 +94,8 @@ def serve(
         options = with_local_model(options, model)
     ready_models(options)
     start_logging(settings.log_level)
+    if settings.otel:
+        export_telemetry()
     _allow_files()
     sock = bound(settings.host, settings.port, any_port)
     state = state_of(ctx, None) or options.state or default_state()

@@ -22,6 +22,7 @@ from ruvllm_edge.metrics import Metrics
 from ruvllm_edge.problems import Problem, too_many
 from ruvllm_edge.settings import Settings
 from ruvllm_edge.spaces import Spaces, spaces_folder
+from ruvllm_edge.telemetry import Telemetry
 
 __all__ = ["Server"]
 
@@ -40,6 +41,7 @@ class Server:
         ready: whether the first route will not have to wait, and the server is not ending.
         keys: that may be used.
         audit: who did what.
+        telemetry: what OpenTelemetry is told; None where that is off.
         anyone: who calls where no key is needed.
         spaces: the default one, and those of keys.
     """
@@ -53,6 +55,7 @@ class Server:
         self.bodies = Bodies(settings.bodies_memory, settings.body_timeout)
         self.answers = Answers(settings.max_answers, settings.queue, settings.timeout)
         self.metrics = Metrics()
+        self.telemetry = Telemetry() if settings.otel else None
         self.audit = Audit(settings.audit or (audit_file(settings.keys_file) if settings.keys_file else None))
         self.ready = False
         self.in_flight = 0

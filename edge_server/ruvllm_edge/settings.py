@@ -47,6 +47,7 @@ class Settings:
             own ("text-embedding-...") are.
         trim_tools: of a request's tools that are passed on to a model: those that its question needs, and those that
             its conversation has used; 0 for all of them. A key may have a number of its own.
+        otel: whether OpenTelemetry gets spans and metrics (extra `otel`); where to, the OTEL_... variables say.
         log_level: of the log; "info" has a line for each request.
         log_prompts: whether what clients send is logged too; never unless this is set.
     """
@@ -79,6 +80,7 @@ class Settings:
     share_answers: bool = False
     embedding_names: tuple[str, ...] = ()
     trim_tools: int = 0
+    otel: bool = False
     log_level: str = "info"
     log_prompts: bool = False
 

@@ -82,7 +82,8 @@ class Spaces:
             raise ConfigError("a server in memory has no other spaces", field="spaces", fix=fix)
         file, like, base = space_file(self._folder, name), self.default.llm, self.default.agents.base
         agents = None if base == builtin_agents() else base  # which need not be checked once more
-        config = replace(like.config, agents=None, state=None)
+        alone = replace(like.config.federated, url="")  # it would hand to others what one space taught
+        config = replace(like.config, agents=None, state=None, federated=alone)
         backends: Any = like.backends  # by Tier: a Mapping's keys are invariant
 
         def made() -> RuvLLM:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-import msgspec
 from msgspec import Meta, Struct
 
 from ruvllm.encoders.protocol import pause
-from ruvllm.inference.backend import estimate_tokens
+from ruvllm.routing.tools import ToolsFound
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.operations import Call, Operation
 
 __all__ = ["OPERATIONS"]
-
-_encode = msgspec.json.Encoder().encode
 
 
 class ToolsBody(Struct):
@@ -29,50 +26,13 @@ class ToolsBody(Struct):
     keep: Annotated[list[str], Meta(description="names that stay among `tools` whatever the task")] = []
 
 
-class ToolFound(Struct):
-    """A tool, the best first."""
-
-    name: str
-    description: str
-    score: float
-
-
-class ToolReference(Struct, tag_field="type", tag="tool_reference"):
-    """What Anthropic's API takes as the content of a tool search's `tool_result`."""
-
-    tool_name: str
-
-
-class ToolsFound(Struct):
-    """What was found.
-
-    `tools` are the definitions of the request that were found or are to stay, as they came and in their order;
-    `tokens` is about how many all of the request's take, and how many these.
-    """
-
-    hits: list[ToolFound]
-    tool_references: list[ToolReference]
-    tools: list[dict[str, Any]] | None = None
-    tokens: tuple[int, int] | None = None
-
-
 async def search(edge: Edge, call: Call) -> ToolsFound:
     """The tools that a task may need, of the request's or of the catalog."""
     body: ToolsBody = call.body
     service = edge.llm.tools
     if body.tools is not None:
         await asyncio.to_thread(service.prepare, body.tools)
-    found = await service.asearch(body.task, body.k, body.tools, pause)
-    hits = [ToolFound(one.tool.name, one.tool.description, round(one.score, 4)) for one in found]
-    answer = ToolsFound(hits, [ToolReference(one.name) for one in hits])
-    if body.tools is not None:
-        chosen = [dict(one) for one in await service.select(body.tools, body.task, body.k, body.keep, pause)]
-        answer.tools, answer.tokens = chosen, (_tokens(body.tools), _tokens(chosen))
-    return answer
-
-
-def _tokens(tools: Any) -> int:
-    return estimate_tokens(_encode(tools).decode())
+    return await service.found(body.task, body.k, body.tools, body.keep, pause)
 
 
 _EXAMPLE = {

@@ -12,7 +12,6 @@ from click.testing import CliRunner, Result
 from conftest import serving
 
 from ruvllm import RuvLLM
-from ruvllm.cli import plugins
 from ruvllm.cli.main import main
 
 
@@ -41,7 +40,7 @@ def test_a_command_whose_package_is_missing_names_it(monkeypatch: pytest.MonkeyP
 
 def test_a_command_that_cannot_be_loaded_names_its_package(monkeypatch: pytest.MonkeyPatch):
     broken = EntryPoint("serve", "no_such_module_anywhere:serve", "ruvllm.commands")
-    monkeypatch.setattr(plugins, "entry_points", lambda **_: (broken,))
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: (broken,))
     answer = run("serve")
     assert answer.exit_code == 2
     assert "cannot be loaded" in answer.output

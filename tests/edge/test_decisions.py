@@ -140,7 +140,7 @@ IMAGE = {"type": "input_image", "image_url": "data:image/png;base64,AAAA"}
         ({"input": [{"type": "item_reference", "id": "x"}]}, 400, "input[0].type"),
         ({"input": [{"role": "user"}]}, 400, "input[0].content"),
         ({"input": "x" * 65_537}, 400, "state"),
-        ({"temperature": 1}, 400, "body"),
+        ({"temperature": 1}, 400, "temperature"),
         ({"input": None}, 400, "input"),
     ],
 )
@@ -162,7 +162,7 @@ def test_openais_client_is_told_what_is_wrong(client: OpenAI, change: dict[str, 
         ({"questions": {"a": NATIVE["team"] | {"criteria": {}}}}, 422, ["questions", "a", "criteria"]),
         ({"state": "x" * 65_537}, 422, ["state"]),
         ({"state": 3}, 422, ["state"]),
-        ({"temperature": 1}, 422, ["body"]),
+        ({"temperature": 1}, 422, ["temperature"]),
     ],
 )
 def test_system_one_says_where_the_trouble_is(edge: Running, change: dict[str, Any], status: int, loc: list[str]):

@@ -209,3 +209,17 @@ def test_an_unforeseen_error_tells_nothing(edge: Running, monkeypatch: pytest.Mo
     answer = edge.get("/stats")
     assert answer.status_code == 500
     assert "secret" not in answer.text
+
+
+def test_an_unknown_field_is_named_with_the_nearest_that_there_is(edge: Running):
+    for path, body, field, near in (
+        ("/v1/query", {"query": "hi", "sessionid": "a"}, "sessionid", "session_id"),
+        ("/v1/query", {"query": "hi", "max_token": 4}, "max_token", "max_tokens"),
+        ("/v1/route", {"text": "fix it", "tops": 2}, "tops", "top"),
+        ("/v1/memory", {"memories": [{"text": "a", "kinds": "Fact"}]}, "memories[0].kinds", "kind"),
+    ):
+        answer = edge.post(path, body)
+        assert (answer.status_code, answer.json()["field"]) == (422, field)
+        assert f"did you mean {near}?" in answer.json()["fix"]
+    said = edge.post("/v1/query", {"query": "hi", "zzzz": 1}).json()
+    assert said["fix"].startswith("leave it out")

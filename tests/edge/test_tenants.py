@@ -532,3 +532,37 @@ def test_more_rows_than_fit_leave_the_former_file(tmp_path: Path, monkeypatch: p
     with (tmp_path / "audit").open("ab") as out:
         out.write(b'{"time": "cut')
     assert len(read_audit(tmp_path / "audit", most=2)) == 2
+
+
+def test_spaces_are_exported_restored_and_deleted_from_the_command_line_beside_a_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("ruvllm_edge.server._TICK", 0.01)
+    file = keys_file(tmp_path / "keys", Key("boss", role="admin", space="acme"))
+    run, state = CliRunner(), tmp_path / "state.db"
+
+    def cli(*words: str) -> str:
+        done = run.invoke(main, ["--state", str(state), "state", *words])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    with serving(RuvLLM(encoder="static", state=state), True, keys_file=file, rate=0) as edge:
+
+        def remembered(count: int) -> bool:
+            found = edge.post("/v1/memory/search", {"query": "the copper kettle"}, headers=header("boss"))
+            return len(found.json()["memories"]) == count
+
+        text = {"memories": [{"text": "the copper kettle"}]}
+        assert edge.post("/v1/memory", text, headers=header("boss")).status_code == 200
+        agent = {"agents": [{"name": "polisher", "description": "Polishes copper kettles."}]}
+        assert edge.client.put("/v1/agents?wait=30", json=agent, headers=header("boss")).status_code == 200
+        cli("export", str(tmp_path / "acme.db"), "--space", "acme")
+        cli("delete", "--space", "acme", "--yes")
+        until(lambda: remembered(0))
+        until(lambda: "polisher" not in edge.get("/v1/agents", headers=header("boss")).text)
+        cli("restore", str(tmp_path / "acme.db"), "--space", "acme")
+        until(lambda: remembered(1))
+        until(lambda: "polisher" in edge.get("/v1/agents", headers=header("boss")).text)
+        assert {row["space"] for row in json.loads(cli("spaces", "--json"))} == {"default", "acme"}
+    wrong = run.invoke(main, ["--state", str(state), "state", "delete", "--space", "../state", "--yes"])
+    assert (wrong.exit_code, "no space is called" in wrong.output) == (2, True)

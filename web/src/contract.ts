@@ -641,17 +641,17 @@ export interface TierStats {
   bytes: number;
 }
 
-/** A tool, the best first. */
-export interface ToolFound {
+/** What Anthropic's API takes as the content of a tool search's `tool_result`. */
+export interface ToolReference {
+  tool_name: string;
+  type: string;
+}
+
+/** A tool that a search found, for other programs. */
+export interface ToolRow {
   name: string;
   description: string;
   score: number;
-}
-
-/** What Anthropic's API takes as the content of a tool search's `tool_result`. */
-export interface ToolReference {
-  type: "tool_reference";
-  tool_name: string;
 }
 
 /** A task, and the tools to search: those of the catalog where there are none. */
@@ -665,11 +665,14 @@ export interface ToolsBody {
   keep?: string[];
 }
 
-/** What was found. `tools` are the definitions of the request that were found or are to stay, as they came and in their order; `tokens` is about how many all of the request's take, and how many these. */
+/** What a search found, the best first. */
 export interface ToolsFound {
-  hits: ToolFound[];
+  hits: ToolRow[];
+  /** the same for Anthropic's API. */
   tool_references: ToolReference[];
+  /** the definitions of the request that were found or are to stay, as they came and in their order; null where the catalog was searched. */
   tools: Record<string, unknown>[] | null;
+  /** about how many all of the request's definitions take, and how many these. */
   tokens: [number, number] | null;
 }
 
@@ -732,4 +735,5 @@ export type Call =
   | "feedback" | "feedback_decision" | "feedback_list" | "forget_memory" | "learn_patterns" | "link_memory"
   | "memories" | "memory_graph" | "memory_stats" | "patterns" | "query" | "query_deep" | "rate" | "record_outcome"
   | "reliability" | "reset_agents" | "review" | "route" | "route_complex" | "run_jobs" | "save_backends"
-  | "search_memory" | "select" | "set_backends" | "stats" | "unbind_memories" | "undo_feedback" | "upgrade";
+  | "search_memory" | "search_tools" | "select" | "set_backends" | "stats" | "unbind_memories" | "undo_feedback"
+  | "upgrade";

@@ -60,6 +60,36 @@ export class HttpRouter implements Router {
     });
   }
 
+  /** The answer to a question; `session_id` of `newSession`, `force_model`, `max_cost` and the like are taken too. */
+  async query(query: string, limits: Omit<contract.QueryBody, "query" | "deep" | "stream"> = {}): Promise<contract.Response> {
+    return this.#ask("POST query", { query, ...limits }, isResponse);
+  }
+
+  /** How an answer was: a rating (1 to 5), a better answer, whether the task was solved, the agent that is right. */
+  async feedbackRequest(request_id: string, said: Omit<contract.FeedbackBody, "request_id" | "answer">): Promise<void> {
+    await this.#ask("POST feedback", { request_id, ...said } as contract.FeedbackBody, anything);
+  }
+
+  /** Begins a conversation; its id. */
+  async newSession(metadata: Record<string, unknown> = {}): Promise<string> {
+    return (await this.#ask("POST sessions", { metadata }, isMade)).session_id;
+  }
+
+  /** Remembers texts; their ids. */
+  async remember(memories: contract.MemoryAdd["memories"]): Promise<number[]> {
+    return (await this.#ask("POST memory", { memories }, isIds)).ids;
+  }
+
+  /** What is remembered that means something similar, best first. */
+  async recall(search: contract.MemorySearch): Promise<contract.MemoryHit[]> {
+    return (await this.#ask("POST memory/search", search, isHits)).memories;
+  }
+
+  /** The tools that a task needs, of `tools` or of the server's catalog. */
+  async searchTools(search: contract.ToolsBody): Promise<contract.ToolsFound> {
+    return this.#ask("POST tools/search", search, (data): data is contract.ToolsFound => Array.isArray((data as Json)["hits"]));
+  }
+
   async embed(texts: string[]): Promise<Embeddings> {
     json({ texts });
     const { data } = await this.#json("POST", "embeddings", { input: texts }, isEmbeddings).catch(asTexts);
@@ -244,6 +274,22 @@ function isDecision(data: unknown): data is Decision {
 function isDeepAnswer(data: unknown): data is DeepAnswer {
   const row = data as Partial<DeepAnswer> | null;
   return typeof row?.text === "string" && Array.isArray(row.findings);
+}
+
+function isResponse(data: unknown): data is contract.Response {
+  return typeof (data as Json)?.["request_id"] === "string" && typeof (data as Json)["text"] === "string";
+}
+
+function isMade(data: unknown): data is contract.SessionMade {
+  return typeof (data as Json)?.["session_id"] === "string";
+}
+
+function isIds(data: unknown): data is contract.Memories {
+  return Array.isArray((data as Json)?.["ids"]);
+}
+
+function isHits(data: unknown): data is contract.MemoryHits {
+  return Array.isArray((data as Json)?.["memories"]);
 }
 
 function isAnswers(data: unknown): data is Answers {

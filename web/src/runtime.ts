@@ -1,12 +1,12 @@
 /** All that a router in this page or process can be asked; methods that a server has too are named as there. */
-import type { Call } from "./contract.js";
+import type { Call, ToolsBody, ToolsFound } from "./contract.js";
 import type {
   Added, Agent, AgentFile, Answers, Decision, DeepAnswer, DeepEvent, DeepOptions, Embeddings, Question, RightAnswer,
   Router, Stats, Team,
 } from "./types.js";
 import type {
   Answer, Applied, BackendOptions, BackendProfile, BackendStats, Choice, EdgeKind, KeptFeedback, Limits, Memory,
-  MemoryGraph, MemoryHit, MemoryStats, NewMemory, Outcome, Pattern, Plan, Reliability, Said,
+  MemoryGraph, MemoryHit, MemoryQuery, MemoryStats, NewMemory, Outcome, Pattern, Plan, Reliability, Said,
 } from "./workbench.js";
 
 export type { Call } from "./contract.js";
@@ -56,6 +56,10 @@ export abstract class Runtime implements Router {
 
   decide(state: unknown, questions: Record<string, Question>): Promise<Answers> {
     return this.ask("decide", { state, questions });
+  }
+
+  searchTools(search: ToolsBody): Promise<ToolsFound> {
+    return this.ask("search_tools", search);
   }
 
   feedbackDecision(id: string, answer: RightAnswer | Record<string, RightAnswer>): Promise<Record<string, number>> {

@@ -145,6 +145,8 @@ export interface Router {
   feedback(text: string, agent: string, weight?: number): Promise<void>;
   /** Typed answers with probabilities to named questions about one state, a text or JSON of up to 64 KiB. */
   decide(state: unknown, questions: Record<string, Question>): Promise<Answers>;
+  /** The tools that a task needs, of `tools` (definitions as OpenAI, Anthropic or MCP write them) or of the catalog. */
+  searchTools(search: contract.ToolsBody): Promise<contract.ToolsFound>;
   /** How a decision should have been answered; its questions learn it at once. Returns how many examples each has. */
   feedbackDecision(id: string, answer: RightAnswer | Record<string, RightAnswer>): Promise<Record<string, number>>;
   /** Everything learnt and the agents added to the built-in ones, as one SQLite file that opens on every host. */

@@ -13,6 +13,7 @@ import click
 from ruvllm import Agent, AgentFileError, RuvLLM, read_agents
 from ruvllm.agents.catalog import KINDS, builtin_agents
 from ruvllm.agents.sources import Source, given_agents, read_sources, sources_of
+from ruvllm.cli.agents_test import test
 from ruvllm.cli.console import plain, print_json, show_table, warn
 from ruvllm.cli.options import agents_option, json_option, warn_of_skipped
 from ruvllm.cli.remote import RemoteSource, is_url, servers_of
@@ -27,6 +28,9 @@ __all__ = ["agents"]
 _HEADINGS = {
     "empty": "Nothing to route by",
     "short": "Too little to route by",
+    "long": "Too long",
+    "trigger": "Does not say when",
+    "product": "Of one product",
     "duplicate": "Say the same",
     "confusable": "Easily confused",
 }
@@ -41,6 +45,7 @@ def agents() -> None:
       ruvllm agents list
       ruvllm agents show tester
       ruvllm agents lint .claude/agents
+      ruvllm agents test prompts.json --agents .claude/agents --junit report.xml
     """
 
 
@@ -162,6 +167,9 @@ def lint(ctx: click.Context, directory: Path | None, strict: bool, as_json: bool
         counts = f"{len(findings)} finding(s), {len(notes)} note(s), {len(skipped)} skipped"
         click.echo(f"{len(found)} agents, {counts}")
     ctx.exit(1 if skipped or (strict and (findings or notes)) else 0)
+
+
+agents.add_command(test)
 
 
 def _agents(path: Path | None) -> Sequence[Agent]:

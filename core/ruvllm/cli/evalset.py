@@ -12,14 +12,17 @@ from typing import Any
 from ruvllm import Agent, InputError
 from ruvllm.agents.catalog import agent_from, builtin_agents
 from ruvllm.agents.formats import tool_row
+from ruvllm.agents.front_matter import YamlError, load_yaml
 
 __all__ = [
     "Collection",
     "IntentSet",
     "Prompt",
+    "PromptTest",
     "read_agent_set",
     "read_intents",
     "read_labelled_queries",
+    "read_prompt_tests",
     "read_questions",
     "read_tool_set",
 ]
@@ -102,6 +105,39 @@ def _groups(data: Mapping[str, Any], key: str = "agents") -> dict[str, dict[str,
         agent = agent_from({**row, "name": name}, where)
         groups[group][agent.name] = agent
     return groups
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTest:
+    """A prompt, and the agents of which one is to get it; none where nobody is to be sure of it."""
+
+    prompt: str
+    agents: tuple[str, ...]
+    min_confidence: float = 0.0
+    name: str = ""
+
+
+def read_prompt_tests(path: Path) -> list[PromptTest]:
+    """The `prompts` of a JSON or YAML file. Raises InputError: naming the key that is missing or wrong."""
+    out = list[PromptTest]()
+    for i, row in enumerate(_list(_read_json(path), "prompts")):
+        where = f"prompts[{i}]"
+        if not isinstance(row, Mapping) or not ("agent" in row or "agents" in row):
+            raise InputError(f"{where} has no agent", field=where, fix='write {"prompt": …, "agent": name, or null}')
+        held = row.get("agent", row.get("agents"))
+        names = [] if held is None else held if isinstance(held, list) else [held]
+        try:
+            least = float(row.get("min_confidence") or 0)
+        except (TypeError, ValueError):
+            least = -1.0
+        if not 0 <= least <= 1:
+            fix = "give a number, 0 to 1"
+            raise InputError(f"{where}.min_confidence is no share", field=f"{where}.min_confidence", fix=fix)
+        texts = tuple(_text(name, f"{where}.agent") for name in names)
+        title = row.get("name")
+        prompt = _text(row.get("prompt"), f"{where}.prompt")
+        out.append(PromptTest(prompt, texts, least, title if isinstance(title, str) else ""))
+    return out
 
 
 def read_tool_set(path: Path) -> list[Collection]:
@@ -191,7 +227,8 @@ def _labelled(row: Any, where: str) -> Prompt:
 
 def _read_json(path: Path) -> Mapping[str, Any]:
     try:
-        data = json.loads(path.read_bytes().decode("utf-8-sig"))
+        text = path.read_bytes().decode("utf-8-sig")
+        data = load_yaml(text) if path.suffix.lower() in (".yaml", ".yml") else json.loads(text)
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"{path} cannot be read ({reason})", field=str(path), fix="check the path") from None
@@ -200,6 +237,12 @@ def _read_json(path: Path) -> Mapping[str, Any]:
     except json.JSONDecodeError as error:
         where = f"{path}:{error.lineno}"
         raise InputError(f"{where}: not JSON: {error.msg}", field=where, fix="mend the syntax there") from None
+    except ModuleNotFoundError:
+        fix = "pip install 'ruvllm[yaml]', or use JSON"
+        raise InputError(f"{path}: reading YAML needs PyYAML", field=str(path), fix=fix) from None
+    except YamlError as error:
+        where = f"{path}:{error.line}"
+        raise InputError(f"{where}: not YAML: {error}", field=where, fix="mend the syntax there") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON: {error}", field=str(path), fix="write plain JSON") from None
     if not isinstance(data, Mapping):

@@ -35,6 +35,7 @@ _COMMANDS = {
     "memory": "ruvllm.cli.memory:memory",
     "query": "ruvllm.cli.query:query",
     "route": "ruvllm.cli.route:route",
+    "skills": "ruvllm.cli.skills:skills",
     "state": "ruvllm.cli.state:state",
     "tiers": "ruvllm.cli.tiers:tiers",
     "uninstall": "ruvllm.cli.install:uninstall",

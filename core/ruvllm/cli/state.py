@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
@@ -14,8 +16,11 @@ from ruvllm import InputError, StoreError
 from ruvllm.cli.console import print_json, show_table
 from ruvllm.cli.options import default_state, json_option, state_of, state_option
 from ruvllm.memory.rewriting import write_again
+from ruvllm.state.agents import save_agents
+from ruvllm.state.names import RESTORED
 from ruvllm.state.set_aside import SetAsideRow
 from ruvllm.state.store import Store
+from ruvllm.state.transfer import dump, empty, replaced
 
 __all__ = ["state"]
 
@@ -24,13 +29,118 @@ _ids = click.argument("ids", type=click.IntRange(1, 2**63 - 1), nargs=-1)
 
 @click.group()
 def state() -> None:
-    """Look after the file that keeps everything.
+    """Look after the file that keeps everything, and those of a server's other spaces.
 
     \b
     Examples:
+      ruvllm state spaces
+      ruvllm state export acme.db --space acme
+      ruvllm state restore acme.db --space acme
+      ruvllm state delete --space acme --yes
       ruvllm state set-aside list
       ruvllm state set-aside retry
     """
+
+
+_space = click.option("--space", metavar="NAME", help="Of a server's keys (`ruvllm keys add --space`).")
+
+
+def _space_file(ctx: click.Context, path: Path | None, space: str | None) -> Path:
+    """The state file, or that of a space beside it (or in RUVLLM_SPACES)."""
+    found = state_of(ctx, path) or default_state()
+    if space in (None, "default"):
+        return found
+    if not re.fullmatch(r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?", space):
+        raise InputError(f"no space is called {space[:80]!r}", field="space", fix="see `ruvllm state spaces`")
+    return _folder(found) / f"{space}.db"
+
+
+def _folder(state: Path) -> Path:
+    return Path(os.environ.get("RUVLLM_SPACES") or f"{state}.spaces")
+
+
+@state.command()
+@state_option
+@json_option
+@click.pass_context
+def spaces(ctx: click.Context, state: Path | None, as_json: bool) -> None:
+    """The spaces that a server with keys has made, and how large their files are.
+
+    \b
+    Examples:
+      ruvllm state spaces
+      ruvllm state spaces --state ./team.db --json
+    """
+    found = state_of(ctx, state) or default_state()
+    files = [("default", found)] * found.is_file() + [(one.stem, one) for one in sorted(_folder(found).glob("*.db"))]
+    sizes = [(name, file.stat().st_size, str(file)) for name, file in files]
+    if as_json:
+        print_json([{"space": name, "bytes": size, "file": file} for name, size, file in sizes])
+        return
+    cells = [(name, f"{size:,}", file) for name, size, file in sizes]
+    show_table(f"{len(cells):,} spaces", ("Space", "Bytes", "File"), cells, right=("Bytes",))
+
+
+@state.command("export")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@_space
+@state_option
+@click.pass_context
+def export_(ctx: click.Context, file: Path, space: str | None, state: Path | None) -> None:
+    """Write all that is stored into one file, which every host opens; a running server need not stop.
+
+    \b
+    Examples:
+      ruvllm state export backup.db
+      ruvllm state export acme.db --space acme
+    """
+    with _opened(ctx, _space_file(ctx, state, space)) as store:
+        data = dump(store)
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+        out.write(data)
+    click.echo(f"wrote {len(data):,} bytes")
+
+
+@state.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@_space
+@state_option
+@click.pass_context
+def restore(ctx: click.Context, file: Path, space: str | None, state: Path | None) -> None:
+    """Put what `export` wrote in the place of all that is stored; a running server goes on with it.
+
+    \b
+    Examples:
+      ruvllm state restore backup.db
+      ruvllm state restore acme.db --space acme
+    """
+    with closing(Store(_space_file(ctx, state, space))) as store, replaced(store, file.read_bytes()):
+        store.put(RESTORED, os.urandom(8))
+    click.echo("restored")
+
+
+@state.command()
+@_space
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@state_option
+@click.pass_context
+def delete(ctx: click.Context, space: str | None, yes: bool, state: Path | None) -> None:
+    """Delete all that is stored: memories, sessions, agents, what was learnt. A running server goes on empty.
+
+    \b
+    Examples:
+      ruvllm state delete --space acme --yes
+    """
+    found = _space_file(ctx, state, space)
+    with _opened(ctx, found) as store:
+        if not yes:
+            click.confirm(f"Delete all of {found}?", abort=True)
+        with replaced(store, empty()):
+            save_agents(store, ())
+            store.put(RESTORED, os.urandom(8))
+        with store.alone() as db:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    click.echo("deleted")
 
 
 @state.group("set-aside")

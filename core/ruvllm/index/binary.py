@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ruvllm.index.base import FEW, RowsIndex, State
 from ruvllm.index.exact import exact, nearest
@@ -119,6 +119,7 @@ def _one(view: View, query: Floats, estimates: Floats, floor: np.float32, k: int
 
 _EXACT = 1_000  # rows up to which scanning the vectors themselves is as fast
 _BATCH = 32  # queries from which it is worth learning how to answer many at a time
+_WAITING = 64  # rows that may wait to be encoded
 _REFIT = 2  # mean and margins are taken again when there are so many times as many rows
 
 
@@ -146,14 +147,29 @@ class BinaryIndex(RowsIndex[_Coded]):
         self._scratch = Scratch()
         self._margins: Margins | None = None
         self._prefix: Prefix | None = None
+        self._waiting = False  # whether rows were added that are not encoded
         self._codes = self._fitted(self.rows.view)
         self._epoch = self.rows.view.epoch
         self.sync()
 
+    def add(self, ids: ArrayLike, vectors: ArrayLike) -> None:
+        """As `RowsIndex.add`; a few rows are encoded together, when they are many or somebody searches."""
+        with self.rows.lock:
+            _, stop = self.rows.add(ids, vectors)
+            if self._codes.size + _WAITING > stop and stop <= _REFIT * self._codes.fitted:
+                self._waiting = True
+            else:
+                self.sync()
+
+    def _now(self, filter: Mask | ArrayLike | None) -> tuple[_Coded, Mask | None]:
+        if self._waiting:
+            self.sync()
+        return super()._now(filter)
+
     def sync(self) -> None:
         """Bring the codes up to the rows."""
         with self.rows.lock:
-            view = self.rows.view
+            view, self._waiting = self.rows.view, False
             if view.epoch != self._epoch or view.size > _REFIT * self._codes.fitted:
                 self._codes, self._epoch = self._fitted(view), view.epoch
             if self._codes.size < view.size:

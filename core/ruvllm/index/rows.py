@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from functools import cached_property
+from math import isfinite
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from ruvllm.errors import InputError
 __all__ = ["DEAD", "MASKED", "Base", "Mask", "Rows", "View", "checked_ids", "floats", "grown"]
 
 DEAD = np.uint8(255)
+_NONE = np.empty(0, np.int64)
 MASKED = 0xFF00  # the same among distances that outgrow a byte
 
 
@@ -196,12 +198,14 @@ class Rows:
         new_ids, new, lengths = self._checked(ids, vectors)
         with self.lock:
             view = self.view
-            known = self.find(new_ids) if view.size else np.empty(0, np.int64)
             start, stop = view.size, view.size + len(new_ids)
             below = start - len(view.tail)
-            if len(known):
-                self._kill(known)
-            self._index(new_ids, start, rising=not len(known))
+            known = _NONE
+            if not self._follow(new_ids, start):
+                known = self.find(new_ids)
+                if len(known):
+                    self._kill(known)
+                self._index(new_ids, start)
             self._ids = grown(self._ids, stop)
             self._tail = grown(self._tail, stop - below)
             self._penalty = grown(self._penalty, stop)
@@ -284,12 +288,17 @@ class Rows:
         tail = self._tail[: size - below]
         self.view = View(old.version + 1, epoch, self._ids[:size], self._penalty[:size], dead, tail, old.base)
 
-    def _index(self, new_ids: NDArray[np.int64], start: int, *, rising: bool) -> None:
+    def _follow(self, new_ids: NDArray[np.int64], start: int) -> bool:
+        """Whether the ids go on rising, so that bisection finds them and none of them was there."""
+        if self._rows is not None:
+            return False
+        if start and len(new_ids) and new_ids[0] <= self._ids[start - 1]:
+            return False
+        return len(new_ids) < 2 or bool((new_ids[1:] > new_ids[:-1]).all())
+
+    def _index(self, new_ids: NDArray[np.int64], start: int) -> None:
         """Make the new rows findable by id."""
         if self._rows is None:
-            rising = rising and bool((new_ids[1:] > new_ids[:-1]).all())
-            if rising and (start == 0 or not len(new_ids) or new_ids[0] > self._ids[start - 1]):
-                return
             live = np.flatnonzero(self._penalty[:start] == 0)
             self._rows = dict(zip(self._ids[live].tolist(), live.tolist(), strict=True))
         self._rows.update(zip(new_ids.tolist(), range(start, start + len(new_ids)), strict=True))
@@ -313,9 +322,9 @@ class Rows:
         if len(new_ids) > 1 and len(np.unique(new_ids)) < len(new_ids):
             raise InputError("an id comes twice", field="ids", fix="give each id once a call")
         lengths = np.sqrt(np.einsum("ij,ij->i", new, new))
-        if not np.isfinite(lengths).all():
+        if not isfinite(float(lengths.sum(dtype=np.float64))):
             raise InputError("a vector is not finite", field="vectors", fix="leave out NaN, infinity and huge numbers")
-        if self.unit and not lengths.all():
+        if self.unit and np.count_nonzero(lengths) < len(lengths):
             raise InputError("a vector is zero", field="vectors", fix="a zero vector has no direction: leave it out")
         return new_ids, new, lengths
 

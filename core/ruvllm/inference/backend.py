@@ -13,6 +13,7 @@ from ruvllm.text.surrogates import well_formed
 
 __all__ = [
     "ROLES",
+    "TRACE",
     "Backend",
     "Chunk",
     "Completion",
@@ -28,6 +29,7 @@ __all__ = [
     "too_long",
 ]
 
+TRACE = frozenset({"traceparent", "tracestate"})  # headers that go with a request to whichever server gets it
 ROLES = ("system", "user", "assistant")
 _BYTES_PER_TOKEN = 4  # of English under the usual byte-pair vocabularies; what a budget needs, not a bill
 _PER_MESSAGE = 4  # role and separators of a chat template
@@ -73,7 +75,7 @@ class Params:
             instead of the messages as ruvllm reads them, and `max_completion_tokens` says under which name
             `max_tokens` goes.
         api: "openai" or "anthropic" for a request of such a client, who gets `Chunk.events`; "" for ruvllm's own.
-        headers: that go with it to a server.
+        headers: that go with it to a server; those of TRACE to one of another API too.
     """
 
     max_tokens: int | None = None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from ruvllm.errors import BackendError, BackendFailure, ConfigError, InputError
-from ruvllm.inference.backend import Chunk, Completion, Message, Params, estimate_usage, gather
+from ruvllm.inference.backend import TRACE, Chunk, Completion, Message, Params, estimate_usage, gather
 from ruvllm.inference.chat_wire import EventReader, KeyFromEnvironment, failure
 from ruvllm.inference.endpoint import Endpoint, retry_after
 from ruvllm.inference.relay import Piece, Relay, body_for
@@ -291,9 +291,8 @@ class OpenAiHttp:
     def _attempt(
         self, body: bytes, relay: Relay, deadline: float, patience: float, params: Params
     ) -> AsyncGenerator[Piece, None]:
-        headers = self._key.headers(self.endpoint.api) | (
-            dict(params.headers) if params.api == self.endpoint.api else {}
-        )
+        given, same = params.headers.items(), params.api == self.endpoint.api
+        headers = self._key.headers(self.endpoint.api) | {name: value for name, value in given if same or name in TRACE}
         return Attempt(self._client(), self.endpoint, relay, deadline, self._clock, patience).pieces(body, headers)
 
     def _extra(self) -> dict[str, Any]:

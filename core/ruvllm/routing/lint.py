@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,12 +17,18 @@ from ruvllm.types import Agent
 if TYPE_CHECKING:
     from ruvllm.encoders.static import StaticEncoder
 
-__all__ = ["Finding", "lint_agents"]
+__all__ = ["LONG", "Finding", "lint_agents", "triggers"]
 
 _SAME_CARD = 0.97  # cosine of two descriptions that say the same
 _NEAR_CARD = 0.9
 _NEAR_EXAMPLE = 0.85
 _SHORT_WORDS = 5
+LONG = 1_024  # characters of a skill's description, as its format allows
+_TRIGGER = re.compile(
+    r"(?i)\b(?:use(?:d|ful)? (?:this|it|when|for|if|whenever|to|proactively|after|before)|when(?:ever)? (?:the )?"
+    r"(?:user|you|someone|asked|a |an |working|writing|creating|building)|trigger|invoke|if the user|should be used|"
+    r"must be used|asks? (?:for|to|about)|helps? (?:with|when)|for (?:tasks|requests|questions))"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +36,7 @@ class Finding:
     """One thing to change.
 
     Attributes:
-        kind: "empty", "short", "product", "duplicate" or "confusable".
+        kind: "empty", "short", "long", "trigger", "product", "duplicate" or "confusable".
         agents: whom it concerns.
         prompts: the examples that collide.
     """
@@ -44,7 +52,7 @@ class Finding:
 
 def lint_agents(agents: tuple[Agent, ...], static: StaticEncoder) -> list[Finding]:
     """Findings about a set of agents, the gravest kind first."""
-    return [*_thin(agents), *_products(agents), *_pairs(agents, static)]
+    return [*_thin(agents), *_skills(agents), *_products(agents), *_pairs(agents, static)]
 
 
 def _thin(agents: tuple[Agent, ...]) -> list[Finding]:
@@ -57,6 +65,24 @@ def _thin(agents: tuple[Agent, ...]) -> list[Finding]:
         elif words < _SHORT_WORDS and len(agent.examples) < 3:
             fix = "describe the tasks it takes and what sets it apart, or add example tasks"
             out.append(Finding("short", (agent.name,), f"its description has only {words} words", fix))
+    return out
+
+
+def triggers(description: str) -> bool:
+    """Whether a description says when what it describes is to be used."""
+    return _TRIGGER.search(description) is not None
+
+
+def _skills(agents: tuple[Agent, ...]) -> list[Finding]:
+    """Skills are loaded for nothing but their descriptions."""
+    out = []
+    for agent in agents:
+        if agent.kind == "skill" and len(agent.description) > LONG:
+            why, fix = f"its description has {len(agent.description)} characters", f"keep it under {LONG}"
+            out.append(Finding("long", (agent.name,), why, fix))
+        if agent.kind == "skill" and agent.description and not triggers(agent.description):
+            fix = 'add "Use when …"; `ruvllm skills budget --fix` suggests one'
+            out.append(Finding("trigger", (agent.name,), "its description does not say when to use it", fix))
     return out
 
 
@@ -77,17 +103,21 @@ def _pairs(agents: tuple[Agent, ...], static: StaticEncoder) -> list[Finding]:
     cards = static.encode_now([card(agent) for agent in agents])
     alike = cards @ cards.T
     collisions = _collisions(agents, static)
+    said: dict[str, list[int]] = defaultdict(list)
+    for i, agent in enumerate(agents):
+        said[agent.description.strip().lower()].append(i)
+    same = {pair for text, group in said.items() if text for pair in combinations(group, 2)}
+    near = {(int(i), int(j)) for i, j in np.argwhere(np.triu(alike >= _NEAR_CARD, 1))}
     out = []
-    for i, j in zip(*np.triu_indices(len(agents), 1), strict=True):
+    for i, j in sorted(near | same | collisions.keys()):
         a, b = agents[i], agents[j]
-        cosine, prompts = float(alike[i, j]), tuple(collisions.get((int(i), int(j)), ()))
-        same_text = a.description.strip().lower() == b.description.strip().lower() != ""
-        if same_text or cosine >= _SAME_CARD:
+        cosine, prompts = float(alike[i, j]), tuple(collisions.get((i, j), ()))
+        if (i, j) in same or cosine >= _SAME_CARD:
             fix = f"merge them, or say in each description what the other does not do; example tasks help {a.name} most"
             out.append(
                 Finding("duplicate", (a.name, b.name), f"their descriptions say the same ({cosine:.2f})", fix, prompts)
             )
-        elif cosine >= _NEAR_CARD or prompts:
+        else:
             why = f"their descriptions are close ({cosine:.2f})" if cosine >= _NEAR_CARD else "their examples collide"
             fix = "name in each description what only this agent does, and move the colliding examples to one of them"
             out.append(Finding("confusable", (a.name, b.name), why, fix, prompts))

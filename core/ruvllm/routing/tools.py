@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from ruvllm.encoders.cache import LruCache
 from ruvllm.encoders.protocol import Encoder, Pause, no_pause, run_now
 from ruvllm.encoders.static import StaticEncoder
 from ruvllm.errors import InputError
+from ruvllm.inference.backend import estimate_tokens
 from ruvllm.reprs import one_line
 from ruvllm.routing.encoders import EncoderSet
 from ruvllm.routing.router import checked_text
@@ -26,7 +27,7 @@ from ruvllm.routing.service import RoutingService
 from ruvllm.text.lexical import Bm25, content, spoken, stems
 from ruvllm.types import Agent
 
-__all__ = ["ToolHit", "ToolIndex", "ToolService", "used_tools"]
+__all__ = ["ToolHit", "ToolIndex", "ToolReference", "ToolRow", "ToolService", "ToolsFound", "used_tools"]
 
 # Chosen on Seal-Tools, ToolAlpaca, schema-guided dialogue, HINT3 curekart and two of APIBench; others were kept.
 _NAME, _SAID, _PARAMETER = 2.0, 1.0, 0.5  # how often a word counts, by where it stands
@@ -51,6 +52,46 @@ class ToolHit:
     score: float
 
     __repr__ = one_line
+
+
+@dataclass(frozen=True, slots=True)
+class ToolReference:
+    """What Anthropic's API takes as the content of a tool search's `tool_result`."""
+
+    tool_name: str
+    type: str = "tool_reference"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolRow:
+    """A tool that a search found, for other programs."""
+
+    name: str
+    description: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class ToolsFound:
+    """What a search found, the best first.
+
+    Attributes:
+        tool_references: the same for Anthropic's API.
+        tools: the definitions of the request that were found or are to stay, as they came and in their order; None
+            where the catalog was searched.
+        tokens: about how many all of the request's definitions take, and how many these.
+    """
+
+    hits: tuple[ToolRow, ...]
+    tool_references: tuple[ToolReference, ...]
+    tools: tuple[Mapping[str, Any], ...] | None = None
+    tokens: tuple[int, int] | None = None
+
+    __repr__ = one_line
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, the shape every host returns."""
+        return asdict(self)
 
 
 class ToolIndex:
@@ -193,6 +234,24 @@ class ToolService:
         else:
             index = self.prepare(tools).tools
         return [ToolHit(index.tools[i], score) for i, score in await index.search(task, k, pause)]
+
+    async def found(
+        self,
+        task: str,
+        k: int = 5,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        keep: Collection[str] = (),
+        pause: Pause = no_pause,
+    ) -> ToolsFound:
+        """`asearch` and `select` together, as hosts answer."""
+        found = await self.asearch(task, k, tools, pause)
+        rows = tuple(ToolRow(one.tool.name, one.tool.description, round(one.score, 4)) for one in found)
+        references = tuple(ToolReference(one.name) for one in rows)
+        if tools is None:
+            return ToolsFound(rows, references)
+        chosen = tuple(await self.select(tools, task, k, keep, pause))
+        before, after = (estimate_tokens(json.dumps(some, default=repr)) for some in (tools, chosen))
+        return ToolsFound(rows, references, chosen, (before, after))
 
     def prepare(self, tools: Sequence[Mapping[str, Any]]) -> _Ready:
         """Make the index of a request's tools, or find it: it takes 0.2 s for two thousand, once.

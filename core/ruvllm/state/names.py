@@ -27,6 +27,7 @@ __all__ = [
     "REPLAY",
     "REPRESENTATIONS",
     "REQUESTS",
+    "RESTORED",
     "REVIEWED",
     "SAVINGS",
     "SCOPED",
@@ -52,13 +53,14 @@ PROFILES = "selector-profiles"  # the page's list of backends: sizing.selector.B
 PULLED = "federated-pulled"  # learning.federated.wire.SharedModel of a coordinator; empty once it was undone
 RELIABILITY = "reliability"  # the page's confidences and what came of them
 REQUESTS = "requests"  # the latest answered ones, to be rated by a later process: query.requests
+RESTORED = "restored"  # another value whenever another process put a whole state file in the place of this one
 REVIEWED = "reviewed"  # id of the last feedback that a review of the router has seen
 SAVINGS = "savings"  # of the server: what answers cost by day, agent and key
 TIERS = "tiers"  # sizing.trained.TrainedTiers, which names its own encoder
 USAGE = "usage"  # of the server: requests by day and key
 UNSCOPED = frozenset(
-    {DECISIONS, FEDERATED, FEDERATED_SENT, JOBS, PROFILES, PULLED, RELIABILITY, REQUESTS, REVIEWED, SAVINGS, TIERS,
-     USAGE}
+    {DECISIONS, FEDERATED, FEDERATED_SENT, JOBS, PROFILES, PULLED, RELIABILITY, REQUESTS, RESTORED, REVIEWED, SAVINGS,
+     TIERS, USAGE}
 )  # fmt: skip
 
 # Of one vector space each.

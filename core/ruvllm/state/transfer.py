@@ -12,7 +12,7 @@ from ruvllm.state.repair.audit import as_text, faults
 from ruvllm.state.schema import prepare
 from ruvllm.state.store import Store
 
-__all__ = ["UNFIT", "dump", "replaced"]
+__all__ = ["UNFIT", "dump", "empty", "replaced"]
 
 UNFIT = "choose a file that an export gave"  # the fix of a file that cannot be used
 _MAGIC = b"SQLite format 3\0"
@@ -24,6 +24,12 @@ def dump(store: Store) -> bytes:
     store.flush()
     with store.alone() as db:
         return db.serialize()
+
+
+def empty() -> bytes:
+    """A state file that holds nothing."""
+    with closing(Store()) as store:
+        return dump(store)
 
 
 @contextmanager

@@ -39,7 +39,7 @@ __all__ = ["Bridge"]
 _STATE = Path("/home/pyodide/ruvllm.sqlite")
 _CALLS = frozenset({
     "add_agents", "agents", "decide", "embed", "feedback", "feedback_decision", "reset_agents", "review", "route",
-    "route_complex", "run_jobs", "stats", "undo_feedback", "upgrade",
+    "route_complex", "run_jobs", "search_tools", "stats", "undo_feedback", "upgrade",
 })  # fmt: skip
 
 
@@ -128,6 +128,12 @@ class Bridge:
     async def decide(self, state: Any, questions: dict[str, Any]) -> dict[str, Any]:
         """Typed answers with probabilities, by the names of the questions."""
         return (await self._now.adecide(state, questions)).to_dict()
+
+    async def search_tools(
+        self, task: str, k: int = 5, tools: list[dict[str, Any]] | None = None, keep: list[str] | None = None
+    ) -> dict[str, Any]:
+        """The tools that a task needs, of `tools` or of the agents that are tools."""
+        return (await self._now.tools.found(task, k, tools, keep or ())).to_dict()
 
     async def feedback_decision(self, id: str, answer: Any) -> dict[str, int]:
         """How a decision should have been answered; how many examples its questions have."""

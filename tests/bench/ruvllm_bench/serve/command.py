@@ -13,9 +13,11 @@ from ruvllm_bench.serve.footprint import Footprint, footprint
 from ruvllm_bench.serve.load import Load, drive, prompts
 from ruvllm_bench.serve.spawn import running
 from ruvllm_bench.serve.streams import Streamed, streamed
+from ruvllm_bench.serve.tenancy import Tenancy, tenancy
 
 __all__ = ["bench_serve"]
 
+_SPACES_S, _SPACES_MB = 2.0, 100
 _RATE, _P99_MS, _START_S, _RSS_MB, _RATIO = 2_500, 60.0, 1.5, 350, 3.0
 
 
@@ -25,8 +27,21 @@ _RATE, _P99_MS, _START_S, _RSS_MB, _RATIO = 2_500, 60.0, 1.5, 350, 3.0
 @click.option("--encoder", type=click.Choice(["static", "ruvltra", "cascade"]), default="static", show_default=True)
 @click.option("--streams", type=click.IntRange(0, 250), default=100, show_default=True, help="Before a slow backend.")
 @click.option("--memories", type=click.IntRange(0, 1_000_000), default=10_000, show_default=True, help="At the start.")
+@click.option(
+    "--spaces", type=click.IntRange(0, 100_000), default=0, help="Only this: so many keys, each with its own."
+)
+@click.option("--active", type=click.IntRange(1, 1_000), default=50, show_default=True, help="Spaces in use of those.")
 @json_option
-def bench_serve(seconds: float, connections: int, encoder: str, streams: int, memories: int, as_json: bool) -> None:
+def bench_serve(
+    seconds: float,
+    connections: int,
+    encoder: str,
+    streams: int,
+    memories: int,
+    spaces: int,
+    active: int,
+    as_json: bool,
+) -> None:
     """Start a server of one process, route distinct tasks over many connections, and compare with the promises.
 
     The client runs on this machine too, in another process. The promises are for the static encoder. Streams are
@@ -37,7 +52,16 @@ def bench_serve(seconds: float, connections: int, encoder: str, streams: int, me
       ruvllm bench serve
       ruvllm bench serve --seconds 20 --json
       ruvllm bench serve --streams 0 --memories 0       # nothing but /v1/route
+      ruvllm bench serve --spaces 1000                  # what keys and their spaces cost
     """
+    if spaces:
+        with waiting("measuring"):
+            many_spaces = tenancy(spaces, min(active, spaces), encoder)
+        show_table(f"{spaces:,} keys and spaces, {encoder}", ("Measure", "Value", "Promise", ""),
+                   _space_rows(many_spaces), right=("Value", "Promise"))  # fmt: skip
+        if as_json:
+            print_json(asdict(many_spaces))
+        return
     with waiting("measuring"):
         with running(encoder) as server:
             asked = prompts()
@@ -83,6 +107,25 @@ def _size_rows(size: Footprint) -> list[_Row]:
     return [
         (start, f"{size.ready_s:.2f} s", f"<= {_START_S} s", _mark(size.ready_s <= _START_S)),
         ("resident memory with RuvLTRA in use", rss, f"<= {_RSS_MB} MB", met),
+    ]
+
+
+def _space_rows(many: Tenancy) -> list[_Row]:
+    more = many.active_mb
+    added = f"resident memory that {many.active} active ones add"
+    met = "not measured" if more is None else _mark(more <= _SPACES_MB)
+    return [
+        ("process start to ready", f"{many.ready_s:.2f} s", f"<= {_SPACES_S} s", _mark(many.ready_s <= _SPACES_S)),
+        ("resident memory, the default space in use", "-" if many.rss_mb is None else f"{many.rss_mb:.0f} MB", "", ""),
+        (added, "-" if more is None else f"{more:.0f} MB", f"<= {_SPACES_MB} MB", met),
+        ("first request of a space", f"{many.first_ms:.0f} ms", "", ""),
+        ("a route in an open one", f"{many.later_ms:.1f} ms", "", ""),
+        (
+            f"open after {2 * many.active} were used",
+            str(many.open),
+            f"<= {many.active}",
+            _mark(many.open <= many.active),
+        ),
     ]
 
 
