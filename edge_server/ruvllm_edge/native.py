@@ -12,7 +12,7 @@ from msgspec.json import encode
 
 from ruvllm import Decision, InputError, StoreError, Team, __version__
 from ruvllm.memory.exchange import around
-from ruvllm.memory.found import Found
+from ruvllm.memory.found import Found, answerable
 from ruvllm.query.responses import Constraints, Response, Session, rlm_settings
 from ruvllm.query.sessions import new_id
 from ruvllm.rlm.answers import Answered, Delta, Planned, RlmAnswer, RlmEvent
@@ -229,8 +229,8 @@ async def search_memory(edge: Edge, call: Call) -> s.MemoryHits:
     b: s.MemorySearch = call.body
     options: dict[str, Any] = {"collection": b.collection, "filter": b.filter, "hops": b.hops}
     with edge.traced("retrieval", b.collection or "", {"gen_ai.data_source.id": b.collection or "memory"}):
-        found = await edge.llm.memory.asearch(b.query, b.k, **options, search=b.search)
-    return s.MemoryHits([_hit(one) for one in found])
+        found = await edge.llm.memory.asearch(b.query, b.k, **options, search=b.search, at=b.at, recency=b.recency)
+    return s.MemoryHits([_hit(one) for one in found], round(answerable(found), 4))
 
 
 async def bind_memories(edge: Edge, call: Call) -> s.HyperedgeMade:

@@ -204,6 +204,8 @@ class MemorySearch(Struct, forbid_unknown_fields=True):
     filter: dict[str, Any] | None = None
     hops: Annotated[int, Meta(ge=0, le=4)] = 0
     search: Literal["hybrid", "vectors", "words"] | None = None
+    at: Annotated[str, Meta(max_length=100)] | None = None
+    recency: Annotated[float, Meta(ge=0, le=1)] | None = None
 
 
 class HyperedgeBody(Struct, forbid_unknown_fields=True):
@@ -274,6 +276,7 @@ class MemoryWhy(Struct):
     words: float
     speaker: float
     neighbour: float
+    time: float
 
 
 class MemoryHit(Struct):
@@ -291,9 +294,10 @@ class MemoryHit(Struct):
 
 
 class MemoryHits(Struct):
-    """The most similar ones, best first."""
+    """The best ones first, and the chance that an answer to the query is among them."""
 
     memories: list[MemoryHit]
+    answerable: float = 0.0
 
 
 class SessionBody(Struct, forbid_unknown_fields=True):

@@ -113,7 +113,7 @@ def serve(
     if show:
         _open(url)
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(server.serve([sock]))
     except KeyboardInterrupt:  # uvicorn has ended in order, and passes it on
         pass
@@ -191,7 +191,7 @@ def _allow_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _loop_factory() -> Any:
+def loop_factory() -> Any:
     try:
         import uvloop
     except ModuleNotFoundError:  # Windows and PyPy have none

@@ -14,7 +14,7 @@ from ruvllm import RuvLLM, Tier
 from ruvllm.cli.hook_log import entries, log_file
 from ruvllm.cli.hook_settings import settings_file
 from ruvllm.cli.main import main
-from ruvllm.cli.outcomes import models_of
+from ruvllm.cli.outcomes import ClientModels
 
 BAKER = "Bakes bread, cakes and pastry; doughs, ovens and proofing times."
 GARDENER = "Plants flowers, prunes hedges and trees, mows lawns."
@@ -292,8 +292,7 @@ def test_outcomes_decide_on_models(home: Path, tmp_path: Path, project: Path):
         run(stop(bad, project), "--state", state)
         run(stop(good, project), "--state", state)
     with RuvLLM(project / ".claude" / "agents", encoder="static", state=state) as llm:
-        learner = models_of(llm, {Tier.SMALL: "haiku", Tier.LARGE: "sonnet"})
-        choice = learner.choice(llm, llm.route(PRUNE), PRUNE)
+        choice = ClientModels(llm, {Tier.SMALL: "haiku", Tier.LARGE: "sonnet"}).choice(llm.route(PRUNE), PRUNE)
     assert (choice.by, choice.tier) == ("outcomes", Tier.LARGE)
     call = changed(run(delegation(project, subagent_type="gardener", model="haiku"), "--mode", "act", "--state", state))
     assert call["model"] == "sonnet"

@@ -41,7 +41,7 @@ def server(static_llm: RuvLLM) -> Any:
 def test_the_tools_say_what_they_are_for(server: Any):
     async def conversation(client: Client) -> None:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-        assert tools.keys() == {"route", "decide", "agents", "remember", "recall", "feedback"}
+        assert tools.keys() == {"route", "decide", "agents", "search_tools", "remember", "recall", "feedback"}
         assert all(tool.description for tool in tools.values())
         assert tools["route"].input_schema["required"] == ["task"]
 
@@ -54,6 +54,19 @@ def test_a_task_is_routed(server: Any):
         assert told is not None
         assert (told["agent"], len(told["alternatives"])) == ("tester", 2)
         assert told["confidence"] > 0.9
+
+    use(server, conversation)
+
+
+def test_tools_are_found(server: Any):
+    async def conversation(client: Client) -> None:
+        tools = [{"name": "get_weather", "description": "Forecast of a place."}, {"name": "send_mail"}]
+        call = {"task": "will it rain in Rome?", "most": 1, "tools": tools}
+        found = (await client.call_tool("search_tools", call)).structured_content
+        assert found is not None
+        assert found["tool_references"] == [{"type": "tool_reference", "tool_name": "get_weather"}]
+        assert found["tools"] == tools[:1]
+        assert (await client.call_tool("search_tools", {"task": "rain"})).structured_content["hits"] == []
 
     use(server, conversation)
 
@@ -94,7 +107,7 @@ def test_feedback_teaches(server: Any):
         ("feedback", {"task": TASK, "agent": "nobody"}, "no agent is called 'nobody'. use "),
         ("feedback", {"task": TASK, "agent": "testr"}, "no agent is called 'testr'. did you mean tester?"),
         ("rout", {"task": TASK}, "no tool is called 'rout'. did you mean route?"),
-        ("dance", {}, "no tool is called 'dance'. use route, decide, agents, remember, recall, feedback"),
+        ("dance", {}, "no tool is called 'dance'. use route, decide, agents, search_tools, remember, recall, feedback"),
         ("route", {"tsk": TASK}, "no argument is called 'tsk'. did you mean task?"),
         ("recall", {"query": TASK, "colection": "notes"}, "did you mean collection?"),
         ("route", {}, "route was given no task. give task"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -19,9 +20,10 @@ WRONG = Answer("a", "b", 0.92, rank=2, micros=30.0, raw=0.5)
 FAR = Answer("b", "c", 0.30, rank=4, micros=None, raw=0.5)
 
 MEASURED = measure.Measured(
-    agents=76,
+    agents=83,
     many_agents=2000,
     static_p50_us=150.0,
+    told_p50_us=190.0,
     ruvltra_p50_us=None,
     cached_p50_us=6.0,
     few_p50_us=100.0,
@@ -68,11 +70,27 @@ def test_bench_marks_each_promise(monkeypatch: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(main, ["bench", "route", "--json"])
     assert result.exit_code == 0, result.output
     data = json.loads(result.stdout.splitlines()[-1])
-    met = {"static": True, "ruvltra": None, "cached": False, "many": True, "cold": True, "size": True}
+    met = {"static": True, "told": True, "ruvltra": None, "cached": False, "many": True, "cold": True, "size": True}
     assert data["met"] == met
     assert data["many_ratio"] == 2.5
     for mark in ("pass", "short", "not measured"):
         assert mark in result.stdout
+
+
+def test_bench_compares_with_another_version_in_turn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    trees = []
+
+    def measured(seconds: float, tree: Path | None = None) -> measure.Measured:
+        trees.append(tree)
+        return replace(MEASURED, static_p50_us=300.0) if tree else MEASURED
+
+    monkeypatch.setattr(bench, "_measured", measured)
+    result = CliRunner().invoke(main, ["bench", "route", "--json", "--against", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert trees == [None, tmp_path] * 3
+    data = json.loads(result.stdout.splitlines()[-1])
+    assert (data["static_p50_us"], data["before"]["static_p50_us"]) == (150.0, 300.0)
+    assert "0.50" in result.stdout
 
 
 def test_bench_asks_nothing_twice_and_counts_the_code() -> None:

@@ -100,6 +100,8 @@ CASES: list[tuple[str, str, list[dict[str, Any]]]] = [
     (".opencode/agents/docs.md", "---\ndescription: Writes docs\nmode: subagent\nmodel: anthropic/claude-haiku\n"
      "tools:\n  write: true\n  bash: false\n---\nDocs.", [{"name": "docs", "description": "Writes docs",
      "model": "anthropic/claude-haiku", "tier": Tier.SMALL, "tools": ("write",), "body": "Docs."}]),
+    (".opencode/commands/build.md", "---\ndescription: Mends the build\nagent: helpers:build-fixer\n---\nMend.",
+     [{"name": "build", "description": "Mends the build", "kind": "command", "body": "Mend."}]),
     ("opencode.jsonc", '{// ours\n"$schema": "https://opencode.ai/config.json", "agent": {"review": {"description": '
      '"Reviews", "model": "x/large", "prompt": "Be kind.", "tools": {"write": false, "read": true},}, '
      '"old": {"disable": true}}, "command": {"ship": {"template": "Ship $1 // now.", "description": "Ships"}} /* x */}',
@@ -215,3 +217,15 @@ def test_a_schema_that_refers_to_itself_ends() -> None:
     body = {"content": {"application/json": {"schema": {"$ref": "#/s"}}}}
     agents, _ = parse_agents(json.dumps({"openapi": "3", "paths": paths, "b": body, "s": loop}), "x.json")
     assert len(agents) == 50
+
+
+@pytest.mark.parametrize("line", ["# a" + " " * 300_000 + "b", "# " + "# " * 150_000, "# a\n" * 100_000])
+def test_sections_are_read_in_linear_time(line: str) -> None:
+    parse_agents(f"# Build\n\nRun make.\n{line}", "AGENTS.md")
+
+
+def test_a_description_of_very_many_operations_ends() -> None:
+    body = {"content": {"x": {"schema": {"properties": {f"p{i}": {"description": "d"} for i in range(30)}}}}}
+    paths = {f"/{i}": {"post": {"requestBody": {"$ref": "#/b"}}} for i in range(10_100)}
+    agents, _ = parse_agents(json.dumps({"openapi": "3", "paths": paths, "b": body}), "x.json")
+    assert len(agents) == 10_001  # whoever puts them together keeps 10,000, and says so

@@ -72,6 +72,7 @@ def test_what_only_joins_words_is_no_term():
         ("note: std::vector http://a.b/c", Sought("note: std::vector http://a.b/c")),
         ('a lone " quote', Sought('a lone " quote')),
         ('""', Sought('""')),
+        ('Who read "Dune" -really?', Sought('Who read "Dune" -really?')),
         ("-alone", Sought("", (), ("alon",))),
         (" ".join(f"k{i}:v" for i in range(40)), Sought(" ".join(f"k{i}:v" for i in range(40)))),
     ],
@@ -112,7 +113,9 @@ def test_rare_words_find_what_vectors_do_not(notes: MemoryStore):
 def test_a_score_is_the_sum_of_its_parts(notes: MemoryStore):
     for one in notes.search("who approves refunds?", 5):
         assert isinstance(one.why, Why)
-        assert one.score == pytest.approx(one.why.cosine + one.why.words + one.why.speaker + one.why.neighbour)
+        assert one.score == pytest.approx(
+            one.why.cosine + one.why.words + one.why.speaker + one.why.neighbour + one.why.time
+        )
     assert all(one.why is None for one in notes.search("who approves refunds?", 5, search="vectors"))
 
 

@@ -76,7 +76,7 @@ async def talk(client: Client) -> None:
     """All that the server has."""
     asked = {"state": "I was charged twice", "questions": teams(client.protocol_version)}
     tools = {tool.name for tool in (await client.list_tools()).tools}
-    assert tools == {"route", "decide", "agents", "remember", "recall", "feedback"}
+    assert tools == {"route", "decide", "agents", "search_tools", "remember", "recall", "feedback"}
     routed = (await client.call_tool("route", {"task": TASK})).structured_content
     assert routed["agent"] == "tester"
     decided = (await client.call_tool("decide", asked)).structured_content

@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import serving
 from llm_server import Server
 from test_backends import llm_server
-from test_coding_agents import CLAUDE, _claude
+from test_coding_agents import CLAUDE, CODEX, PROVIDER, _claude, _openai
+
+from ruvllm import RuvLLM
+from ruvllm.config import Config
 
 ROOT = Path(__file__).resolve().parents[2]
 TASK = "prune the apple trees and the hedge in the garden"
@@ -33,22 +37,25 @@ def environment(tmp_path: Path) -> dict[str, str]:
     """A home of its own, with `ruvllm` of this tree on its path."""
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin" / "ruvllm"
-    program.write_text(f"#!{sys.executable}\nfrom ruvllm.cli.__main__ import run\nrun()\n")
+    paths = [str(ROOT / name) for name in ("core", "edge_server", "models")]  # clients do not hand PYTHONPATH on to all
+    start = f"import sys\nsys.path[:0] = {paths}\nfrom ruvllm.cli.__main__ import run\nrun()\n"
+    program.write_text(f"#!{sys.executable}\n{start}")
     program.chmod(0o755)
     path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    return {"HOME": str(tmp_path), "PATH": path, "PYTHONPATH": os.environ.get("PYTHONPATH", "")} | QUIET
+    return {"HOME": str(tmp_path), "PATH": path, "PYTHONPATH": os.pathsep.join(paths)} | QUIET
 
 
-def delegating(name: str, call: dict[str, Any]) -> tuple[list[Server], Any]:
+def delegating(name: str, call: dict[str, Any], answer: Any = _claude) -> tuple[list[Server], Any]:
     """A model that delegates once, where it has such a tool, and is done then."""
     held, done = list[Server](), list[str]()
 
     async def behave(reader: Any, writer: Any) -> None:
         body = held[0].requests[-1].body or {}
-        named = [tool.get("name") for tool in body.get("tools") or ()]
-        first = name in named and not done  # the sub-agent has the tool, too
+        named = [tool.get("name") or tool["function"]["name"] for tool in body.get("tools") or ()]
+        tool = next((one for one in named if one.endswith(name)), None)
+        first = tool is not None and not done  # the sub-agent has the tool, too
         done.extend([name] * first)
-        await _claude(name, call if first else None)(reader, writer)
+        await answer(tool, call if first else None)(reader, writer)
 
     return held, behave
 
@@ -105,3 +112,42 @@ def test_claude_code_finds_no_fault_with_the_plugin(tmp_path: Path, environment:
         "MCP servers (1)",
     ):
         assert part in said
+
+
+@pytest.mark.skipif(CODEX is None, reason="Codex is not installed: npm i @openai/codex, CODEX=path")
+@pytest.mark.parametrize("way", ["install", "plugin"])
+def test_codex_delegates_to_whom_the_task_is_for(way: str, tmp_path: Path, environment: dict[str, str]):
+    assert CODEX is not None
+    work, home = tmp_path / "work", tmp_path / ".codex"
+    work.mkdir()
+    (home / "agents").mkdir(parents=True)
+    for name, text in AGENTS.items():
+        role = f'name = "{name}"\ndescription = "{text}"\ndeveloper_instructions = "Go."\n'
+        (home / "agents" / f"{name}.toml").write_text(role)
+    given = {"message": TASK, "agent_type": "default", "task_name": "prune"}
+    held, behave = delegating("spawn_agent", given, _openai)
+    environment |= {"CODEX_HOME": str(home)}
+    with llm_server(behave) as server:
+        held.append(server)
+        tier = {"kind": "openai", "url": server.url, "model": "up-1"}
+        config = Config.from_dict({"inference": {"tiers": {"small": tier, "large": tier}}})
+        with serving(RuvLLM(encoder="static", config=config)) as edge:
+            (home / "config.toml").write_text(PROVIDER.format(edge.url) + "[features]\nmulti_agent_v2 = true\n")
+            if way == "install":
+                run(
+                    [str(tmp_path / "bin" / "ruvllm"), "install", "codex", "--mode", "act", "--no-mcp"],
+                    work,
+                    environment,
+                )
+            else:
+                (tmp_path / ".config" / "ruvllm").mkdir(parents=True)
+                (tmp_path / ".config" / "ruvllm" / "hook.toml").write_text('mode = "act"')
+                run([CODEX, "plugin", "marketplace", "add", str(ROOT)], work, environment)
+                run([CODEX, "plugin", "add", "ruvllm@ruvllm"], work, environment)
+            command = [CODEX, "exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox"]
+            command += ["--dangerously-bypass-hook-trust", "-m", "gpt-5.5", "Tidy the garden"]
+            assert "Done." in run(command, work, environment)
+    (delegation,) = [row for row in outcomes(tmp_path) if row["event"] == "PreToolUse"]
+    assert (delegation["client"], delegation["agent"], delegation["changed"]) == ("codex", "gardener", True)
+    roles = "".join(path.read_text() for path in home.rglob("rollout-*.jsonl"))
+    assert '"agent_role":"gardener"' in roles  # Codex did as it was told

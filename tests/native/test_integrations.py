@@ -261,3 +261,34 @@ def test_handoffs_of_the_agents_sdk(scripted: tuple[Any, list[Any]]) -> None:
     asyncio.run(work())
     with pytest.raises(InputError):
         HandoffRouter([people[0], people[0]])
+
+
+def test_a_pydantic_ai_agent_is_told_of_few_tools() -> None:
+    pydantic_ai = pytest.importorskip("pydantic_ai")
+    from pydantic_ai.messages import ModelResponse, TextPart, ToolCallPart
+    from pydantic_ai.models.function import FunctionModel
+    from pydantic_ai.toolsets import FunctionToolset
+
+    from ruvllm.integrations.pydantic_ai import relevant_tools
+
+    told: list[set[str]] = []
+
+    async def model(messages: Any, info: Any) -> ModelResponse:
+        told.append({one.name for one in info.function_tools})
+        if len(told) == 1:
+            return ModelResponse(parts=[ToolCallPart("create_invoice", {})])
+        return ModelResponse(parts=[TextPart("done")])
+
+    toolset: Any = FunctionToolset()
+    for verb in ("list", "create", "delete"):
+        for thing in ["invoice", "customer", "calendar", "playlist", "recipe", "flight"]:
+
+            def tool() -> str:
+                return "made"
+
+            toolset.add_function(tool, name=f"{verb}_{thing}", description=f"{verb} a {thing}")
+    llm = RuvLLM(encoder="static")
+    agent = pydantic_ai.Agent(FunctionModel(model), toolsets=[toolset.prepared(relevant_tools(llm, 3))])
+    assert asyncio.run(agent.run("create an invoice for Ada")).output == "done"
+    assert "create_invoice" in told[0]
+    assert [len(names) for names in told] == [3, 3]

@@ -359,9 +359,10 @@ export interface MemoryHit {
   why: MemoryWhy | null;
 }
 
-/** The most similar ones, best first. */
+/** The best ones first, and the chance that an answer to the query is among them. */
 export interface MemoryHits {
   memories: MemoryHit[];
+  answerable: number;
 }
 
 /** A memory, and how many edges away it is. */
@@ -383,6 +384,8 @@ export interface MemorySearch {
   filter?: Record<string, unknown> | null;
   hops?: number;
   search?: "hybrid" | "vectors" | "words" | null;
+  at?: string | null;
+  recency?: number | null;
 }
 
 /** What a memory's score is the sum of. */
@@ -391,6 +394,7 @@ export interface MemoryWhy {
   words: number;
   speaker: number;
   neighbour: number;
+  time: number;
 }
 
 /** One turn of a conversation; `role` is one of ROLES. */

@@ -35,6 +35,8 @@ export interface MemoryQuery {
   hops?: number;
   filter?: object;
   search?: "hybrid" | "vectors" | "words";
+  /** As of this date: "2023-05-08", "March 2023". */
+  at?: string;
 }
 
 /** What a memory's score is the sum of. */
@@ -43,6 +45,7 @@ export interface MemoryWhy {
   words: number;
   speaker: number;
   neighbour: number;
+  time: number;
 }
 
 /** A memory with its score, what that is the sum of, and its edges away from the nearest direct hit. */

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 
+from ruvllm.agents.catalog import MAX_AGENTS
 from ruvllm.agents.markdown import file_name
 from ruvllm.errors import AgentFileError
 
@@ -16,7 +18,7 @@ __all__ = ["FORMATS", "rows_of", "sections", "tool_row"]
 
 Rows = Iterable[tuple[str, Any]]  # what to call it in an error, fields
 _METHODS = ("get", "put", "post", "delete", "patch", "head", "options", "trace")
-_MOST_PARAMETERS = 200
+_MOST_PARAMETERS = 60
 _MOST_NESTED = 10_000  # components of a team of teams
 _NAMED = 12  # keys of an unknown document that an error names
 
@@ -48,7 +50,7 @@ def rows_of(data: Any, file: str) -> list[tuple[str, Any]]:
     base = file.replace("\\", "/").rpartition("/")[2].lower()
     for one in FORMATS:
         if one.fits(found, base):
-            rows = list(one.rows(found, file))
+            rows = list(islice(one.rows(found, file), MAX_AGENTS + 1))
             if any(isinstance(row, Mapping) for _, row in rows):
                 return rows
     keys = ", ".join(str(key)[:40] for key in list(found)[:_NAMED]) or f"a {type(data).__name__}"
@@ -173,6 +175,7 @@ def _openapi(data: Mapping[str, Any], _: str) -> Rows:
         ref = _get(value, "$ref")
         return _get(data, *ref[2:].split("/")) if isinstance(ref, str) and ref.startswith("#/") else value
 
+    read = dict[int, tuple[list[str], str]]()  # of schemas, which lie in `data` as long as this runs
     paths = data.get("paths")
     for path, item in list(paths.items() if isinstance(paths, Mapping) else ()):
         for method in _METHODS:
@@ -187,7 +190,10 @@ def _openapi(data: Mapping[str, Any], _: str) -> Rows:
             content = _get(resolve(operation.get("requestBody")), "content")
             media = next(iter(content.values()), None) if isinstance(content, Mapping) else None
             names, said = _parameters({"properties": given})
-            more, also = _parameters(_get(media, "schema"), resolve)
+            schema = resolve(_get(media, "schema"))
+            if id(schema) not in read:
+                read[id(schema)] = _parameters(schema, resolve)
+            more, also = read[id(schema)]
             tags = [tag for tag in _list(operation.get("tags")) if isinstance(tag, str)]
             parts = [_text(operation.get(key)).rstrip(".") for key in ("summary", "description")]
             yield (
@@ -326,9 +332,9 @@ FORMATS: tuple[Format, ...] = (
 
 def sections(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The sections of an AGENTS.md, as Codex and others read it: (heading, fields) of each that says something."""
-    parts = re.split(r"(?m)^(#{1,6})[ \t]+(.+?)[ \t]*#*$", text)
+    parts = re.split(r"(?m)^(#{1,6})[ \t]+(\S.*)$", text)
     for heading, body in zip(parts[2::3], parts[3::3], strict=True):
-        name = re.sub(r"(?i)^agent:\s*|[*_`]+", "", heading).strip()
+        name = re.sub(r"(?i)^agent:\s*|[*_`]+", "", heading).rstrip("# \t").strip()
         if _first(body) and name:
             kind = "agent" if re.search(r"(?i)\bagent\b|^@", heading) else "skill"
             row = {"name": name.lstrip("@"), "description": _first(body), "body": body.strip(), "kind": kind}

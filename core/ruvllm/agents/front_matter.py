@@ -19,6 +19,7 @@ _NULL = ("", "~", "null", "Null", "NULL")
 _KEY = re.compile(r"""(["']?)([A-Za-z_][\w .-]{0,60}?)\1[ \t]*:(?:[ \t]+(.*)|[ \t]*)$""", re.DOTALL)
 _SPOKEN = re.compile(r"[A-Z]|(?:user|human|customer|assistant|agent|context|commentary|example)\Z")
 _FIELD = re.compile(r"name|description|category|keywords|examples|tier|model|tools|requires|allowed-tools|color")
+_NAME = re.compile(r"[\w:./@-]+")
 _COMMENT = re.compile(r"(?:^|(?<=[ \t]))#.*")
 _APART = re.compile(r"(?:^|(?<=[ \t]))#(?=[ \t]|$).*")
 _BLOCK = re.compile(r"([|>])[+-]?([1-9]?)[+-]?(?:[ \t]+#.*)?")
@@ -80,7 +81,9 @@ def read_fields(text: str) -> dict[str, Any]:
         found = load_yaml(text)
     except (ModuleNotFoundError, YamlError):
         return _by_lines(text)
-    if not isinstance(found, Mapping) or not all(_is_key(f"{key}:", "description") for key in found):
+    if not isinstance(found, Mapping) or not all(
+        _is_key(f"{key}: {value}", "description") for key, value in found.items()
+    ):
         return _by_lines(text)
     return {key.lower(): value for key, value in found.items()}
 
@@ -95,6 +98,8 @@ def _is_key(line: str, after: str, within: bool = False) -> re.Match[str] | None
     match = _KEY.match(line)
     if match is None or _FIELD.fullmatch(match[2].lower()):
         return match
+    if match[2] == "agent" and _NAME.fullmatch((match[3] or "").strip()):
+        return match  # who carries out a command of opencode's
     spoken = within or (after == "description" and _SPOKEN.match(match[2]))
     return None if spoken else match
 

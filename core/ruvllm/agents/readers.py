@@ -31,6 +31,7 @@ __all__ = ["Found", "parse_agents", "read_agents", "read_row", "together"]
 
 _PATH = "check the path and its permissions"
 _MAX_BYTES = 2_000_000
+_MAX_JSON = 16_000_000  # bytes of a document: GitHub's own description of its API has 13 MB
 _MAX_DEPTH = 100  # of brackets in a JSON or TOML file; an agents file has four
 _MAX_DOTS = 30  # in a line of TOML, whose dotted keys take tomllib quadratic time
 _NUMBER = re.compile(r"\d[\d_]{400,}")  # Python refuses to read it
@@ -107,18 +108,18 @@ def _problem(file: str, line: int, message: str, fix: str, skipped: bool = True)
 
 
 def _read_file(path: str, listed: bool) -> Found:
-    file = well_formed(path)
+    file, most = well_formed(path), _most(path)
     try:
         if not S_ISREG(os.stat(path).st_mode):
             fault = _problem(file, 1, "no regular file", "give a folder of agents or an agents file")
             return [], [] if listed else [fault]
         with open(path, "rb") as opened:
-            data = opened.read(_MAX_BYTES + 1)
+            data = opened.read(most + 1)
         marked = data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"---")
         if listed and not marked and kind_of(path) != "command" and path.lower().endswith(MARKDOWN):
             return [], []
-        if len(data) > _MAX_BYTES:
-            return [], [_problem(file, 1, f"larger than {_MAX_BYTES} bytes", "an agent file is a page or two of text")]
+        if len(data) > most:
+            return [], [_problem(file, 1, f"larger than {most} bytes", "an agent file is a page or two of text")]
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
@@ -129,6 +130,10 @@ def _read_file(path: str, listed: bool) -> Found:
     return parse_agents(text, file, listed)
 
 
+def _most(file: str) -> int:
+    return _MAX_JSON if file.lower().endswith(".json") else _MAX_BYTES
+
+
 def parse_agents(text: str, file: str, listed: bool = False) -> Found:
     """The agents of a file's text, and what of it could not be used.
 
@@ -136,9 +141,9 @@ def parse_agents(text: str, file: str, listed: bool = False) -> Found:
         file: what to call it; its ending tells what it holds.
         listed: it was found in a folder, where a Markdown file without front matter is no agent and no fault.
     """
-    if len(text) > _MAX_BYTES:
+    if len(text) > _most(file):
         fix = "an agent file is a page or two of text"
-        return [], [_problem(file, 1, f"longer than {_MAX_BYTES} characters", fix)]
+        return [], [_problem(file, 1, f"longer than {_most(file)} characters", fix)]
     text = well_formed(text.removeprefix("\ufeff"))
     try:
         if file.lower().endswith(MARKDOWN):

@@ -12,7 +12,8 @@ import click
 
 from ruvllm import Agent, AgentFileError, RuvLLM, read_agents
 from ruvllm.agents.catalog import KINDS, builtin_agents
-from ruvllm.agents.sources import Source, given_agents, read_sources, sources_of
+from ruvllm.agents.readers import Found
+from ruvllm.agents.sources import Source, given_agents, names_sources, read_sources, sources_of
 from ruvllm.cli.agents_test import test
 from ruvllm.cli.console import plain, print_json, show_table, warn
 from ruvllm.cli.options import agents_option, json_option, warn_of_skipped
@@ -140,7 +141,8 @@ def show(name: str, agents: Path | None, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def lint(ctx: click.Context, directory: Path | None, strict: bool, as_json: bool) -> None:
-    """Check the agents in DIR (or an agents file): which collide, say too little, or cannot be read.
+    """Check the agents in DIR (or a file, or sources as --agents takes them): which collide, say too little or too
+    much, do not say when to use them, or cannot be read.
 
     Without DIR the built-in agents are checked. The exit code is 1 when an agent cannot be used; with --strict
     when there is anything to change, so that a build can ask for clean agents.
@@ -149,9 +151,10 @@ def lint(ctx: click.Context, directory: Path | None, strict: bool, as_json: bool
     Examples:
       ruvllm agents lint .claude/agents
       ruvllm agents lint agents.toml --json
+      ruvllm agents lint auto
       ruvllm agents lint --strict .claude/agents
     """
-    found, problems = read_agents(directory) if directory else (list(builtin_agents()), [])
+    found, problems = _linted(directory) if directory else (list(builtin_agents()), [])
     skipped, notes = [one for one in problems if one.skipped], [one for one in problems if not one.skipped]
     findings: list[Finding] = []
     if found:
@@ -170,6 +173,11 @@ def lint(ctx: click.Context, directory: Path | None, strict: bool, as_json: bool
 
 
 agents.add_command(test)
+
+
+def _linted(place: Path) -> Found:
+    sources = not place.exists() and names_sources(str(place))
+    return read_sources(sources_of(str(place)), user_cache()) if sources else read_agents(place)
 
 
 def _agents(path: Path | None) -> Sequence[Agent]:

@@ -18,6 +18,7 @@ import numpy as np
 from ruvllm import InputError, RuvLLM
 from ruvllm.cli.console import number, plain, print_json, progress, show_table
 from ruvllm.cli.options import encoder_option, json_option
+from ruvllm.memory.found import answerable
 from ruvllm.memory.subgraph import Edge
 from ruvllm.state.record import OBSERVED, SESSION, SPEAKER, Memory
 
@@ -148,7 +149,7 @@ def _answered(
     hits = llm.memory.search(question, k, collection=collection, search=search)
     ms = 1_000 * (perf_counter() - begun)
     ids = [hit.memory.id for hit in hits]
-    confidence = hits[0].score if hits else 0.0
+    confidence = answerable(hits) if search is None else hits[0].score if hits else 0.0
     if category == _UNANSWERABLE:
         return _Answered(category, math.nan, math.nan, math.nan, confidence, ms)
     wanted = {session[i] for i in evidence}

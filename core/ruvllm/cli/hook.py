@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from ruvllm import Action, Agent, Decision, InputError, RuvLLM, Tier
+from ruvllm import Decision, InputError, RuvLLM, Tier
 from ruvllm.cli import hook_log
-from ruvllm.cli.console import plain, print_json
+from ruvllm.cli.console import print_json
 from ruvllm.cli.endpoint import ask_server, endpoint_options
-from ruvllm.cli.hook_events import OUT_OF_SCOPE, delegated, name_of, on_delegation, on_start, task_of
+from ruvllm.cli.hook_events import delegated, name_of, on_delegation, on_prompt, on_start, task_of
+from ruvllm.cli.hook_router import open_router
 from ruvllm.cli.hook_session import BUILTIN, CLIENTS, Session
 from ruvllm.cli.hook_settings import MODES, HookSettings, settings_of
-from ruvllm.cli.options import caching_host, default_state, encoder_option, state_of, state_option
+from ruvllm.cli.options import default_state, encoder_option, state_of, state_option
 from ruvllm.text.surrogates import well_formed, well_formed_json
 from ruvllm.types import Candidate, Evidence
 
-if TYPE_CHECKING:
-    from ruvllm.cli.transcripts import Ask
-
-__all__ = ["hook", "stay"]
+__all__ = ["hook"]
 
 _PROMPT, _DELEGATION = "UserPromptSubmit", "PreToolUse"
 _EVENTS = (_PROMPT, _DELEGATION, "SubagentStop", "Stop", "SessionStart")
@@ -34,18 +30,6 @@ _TEACHES_AT = "PostToolUse of Task or Agent"
 _UNCONFIRMED = 0.5  # weight of a choice that no person has confirmed
 _MOST_BYTES = 16_000_000  # of what arrives on stdin
 _LEAST_CONFIDENCE = 0.5
-_NEAR = 2  # examples that are shown
-_LONGEST = 160  # characters of an example
-_TAIL = 8_000_000  # bytes at the end of a transcript that an outcome is read from
-_MARKS = str.maketrans({"`": "'", "<": "(", ">": ")"})
-_WHOM_TO_ASK = {
-    Action.CONFIRM: ("Have the user confirm the agent before it is given the task.",),
-    Action.ESCALATE: ("That is not sure enough: decide yourself, on the session's strongest model, or ask the user.",),
-}
-_opened: dict[tuple[Any, ...], tuple[RuvLLM, int]] | None = (
-    None  # in the resident helper, by what they were opened with
-)
-_MOST_OPENED = 4
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
@@ -110,7 +94,7 @@ def hook(
                    {"type": "command", "command": "ruvllm hook --mode act"}]}]}}
     """
     event = _read(teach)
-    client = client or ("codex" if "turn_id" in event else "claude")
+    client = client or ("codex" if "rollout-" in str(event.get("transcript_path")) or "turn_id" in event else "claude")
     session = Session(event.get("cwd"), client)
     path = state_of(ctx, state)
     if teach:
@@ -119,13 +103,14 @@ def hook(
         if endpoint:
             ask_server(endpoint, key, "v1/feedback", {"text": text, "agent": agent, "weight": _UNCONFIRMED})
         elif installed and agent not in BUILTIN[client]:
-            with _open(installed, "static", path or default_state()) as llm:
+            with open_router(installed, "static", path or default_state()) as llm:
                 llm.feedback(text, agent, _UNCONFIRMED)
         return
     settings, named = settings_of(session, client, mode), event.get("hook_event_name", _PROMPT)
     known = None if endpoint else path or (default_state() if default_state().exists() else None)
     entry = {"event": named, "client": client, "mode": settings.mode or "shadow"}
     entry |= {"session": hook_log.digest(event.get("session_id")), "project": hook_log.digest(event.get("cwd"))}
+    output: dict[str, Any] | None = None
     if named == _PROMPT:
         prompt = well_formed(event["prompt"])
         if not prompt.strip() or session.is_command(prompt):
@@ -134,76 +119,35 @@ def hook(
         if chosen is None and not builtin:
             fix = "put some into .claude/agents, name a folder with --agents, or give --builtin"
             raise InputError("no agent is installed in this session", field="agents", fix=fix)
-        with _open(chosen, encoder or "static", known) as llm:
+        with open_router(chosen, encoder or "static", known) as llm:
             row = ask_server(endpoint, key, "v1/route", {"text": prompt}) if endpoint else None
             decision = llm.route(prompt) if row is None else _decided(row)
             there = any(agent.name == decision.agent for agent in llm.agents)  # a server may have others
-        ours = there and session.scopes.get(decision.agent) != "client" and bool(name_of(decision.agent))
-        sure = decision.confidence >= min_confidence and decision.out_of_scope < OUT_OF_SCOPE
-        says = ours and sure and settings.allows(decision.agent)
-        hook_log.append(entry | _logged(decision) | {"said": says and settings.mode != "shadow"})
-        if says and settings.mode != "shadow":
-            print_json({"hookSpecificOutput": {"hookEventName": _PROMPT, "additionalContext": _context(decision)}})
+        output = on_prompt(decision, there and decision.confidence >= min_confidence, session, settings)
+        hook_log.append(entry | _logged(decision) | {"said": output is not None})
     elif named == _DELEGATION:
         task = task_of(event, client)
         chosen = session.agents()
         if task is None or not chosen:
             return
         text, *given = task
-        with _open(agents or chosen, encoder or "static", known) as llm:
+        with open_router(agents or chosen, encoder or "static", known) as llm:
             decision = _sized(llm, llm.route(text), text, settings)
-            change = delegated(
-                decision, (given[0], given[1]), {a.name: a for a in llm.agents}, session, settings, client
-            )
+            there_are = {agent.name: agent for agent in llm.agents}
+        change = delegated(decision, (given[0], given[1]), there_are, session, settings, client)
         acted = {"agent": change.agent or given[0], "model": change.model or given[1], "changed": bool(change.why)}
         hook_log.append(entry | _logged(decision) | {"named": given[0], "by": given[1]} | acted)
         output = on_delegation(event, change, settings.mode, client)
-        if output is not None:
-            print_json(output)
     elif named == "SessionStart":
         found = session.agents()
         hook_log.append(entry | {"agents": len(found)})
         output = on_start(session, found, settings)
-        if output is not None:
-            print_json(output)
     else:
-        ask = _ended(event)
-        if ask is not None:
-            _outcome(ask, entry, session, settings, path or default_state(), client)
+        from ruvllm.cli.hook_outcome import on_end
 
-
-def stay() -> None:
-    """Keep what is opened for the next event: this process answers many."""
-    global _opened
-    _opened = {}
-
-
-@contextmanager
-def _open(agents: list[Agent] | Path | None, encoder: str, state: Path | None) -> Iterator[RuvLLM]:
-    """A RuvLLM, which stays open where this process does, until its state file is changed by another."""
-    if _opened is None:
-        with RuvLLM(agents, encoder=encoder, state=state, host=caching_host()) as llm:
-            yield llm
-        return
-    key = (tuple(agents) if isinstance(agents, list) else agents, encoder, state)
-    before = None if isinstance(agents, Path) else _opened.pop(key, None)
-    if before is not None and _version(before[0]) != before[1]:
-        before[0].close()
-        before = None
-    llm = before[0] if before else RuvLLM(agents, encoder=encoder, state=state, host=caching_host())
-    try:
-        yield llm
-    except BaseException:
-        llm.close()
-        raise
-    _opened[key] = llm, _version(llm)
-    while len(_opened) > _MOST_OPENED:
-        _opened.pop(next(iter(_opened)))[0].close()
-
-
-def _version(llm: RuvLLM) -> int:
-    """Another number whenever another process has changed the state file."""
-    return int(llm.store.read("PRAGMA data_version")[0][0])
+        on_end(event, entry, session, settings, path or default_state())
+    if output is not None:
+        print_json(output)
 
 
 def _decided(row: dict[str, Any]) -> Decision:
@@ -219,9 +163,9 @@ def _sized(llm: RuvLLM, decision: Decision, text: str, settings: HookSettings) -
     """The decision with a model as outcomes of the client's models say, where there are any."""
     if not settings.models or llm.store.path is None:
         return decision
-    from ruvllm.cli.outcomes import models_of
+    from ruvllm.cli.outcomes import ClientModels
 
-    return replace(decision, choice=models_of(llm, settings.models).choice(llm, decision, text))
+    return replace(decision, choice=ClientModels(llm, settings.models).choice(decision, text))
 
 
 def _read(teach: bool) -> dict[str, Any]:
@@ -251,63 +195,3 @@ def _logged(decision: Decision) -> dict[str, Any]:
         "out_of_scope": round(decision.out_of_scope, 3),
         "tier": int(decision.tier),
     }
-
-
-def _ended(event: dict[str, Any]) -> Ask | None:
-    """What has just come to its end; None where its transcript does not say."""
-    from ruvllm.cli.transcript_readers import read_asks
-
-    path = event.get("agent_transcript_path" if event["hook_event_name"] == "SubagentStop" else "transcript_path")
-    if not isinstance(path, str) or not path.endswith(".jsonl"):
-        return None
-    with suppress(OSError, ValueError):
-        file, last = Path(path), None
-        if file.is_file() and not file.is_symlink():
-            for ask in read_asks(file, lambda *_: None, max(0, file.stat().st_size - _TAIL)):
-                last = ask
-        if last is not None and isinstance(event.get("agent_type"), str):
-            last.agent = event["agent_type"]
-        return last
-    return None
-
-
-def _outcome(
-    ask: Ask, entry: dict[str, Any], session: Session, settings: HookSettings, state: Path, client: str
-) -> None:
-    """Log what came of it, and learn from that where the user wants it to be learnt from."""
-    from ruvllm.cli.outcomes import cost_of, learn_from
-    from ruvllm.cli.prices import load_prices
-
-    success, weight, signal = ask.outcome()
-    prices = load_prices(None)
-    told = {"agent": name_of(ask.agent), "model": name_of(ask.model), "success": success, "signal": signal}
-    spent = {"cost": round(cost_of(ask, prices), 6), "tokens": list(ask.tokens), "seconds": round(ask.seconds, 1)}
-    hook_log.append(entry | told | spent)
-    agents = session.agents()
-    if settings.learn and success is not None and agents:
-        with _open(agents, "static", state) as llm:
-            foreign = session.scopes.get(ask.agent) == "project" and not settings.trust
-            learn_from(llm, ask, settings.models, prices, routes=bool(ask.agent) and not foreign and weight > 0)
-
-
-def _context(decision: Decision) -> str:
-    """For a model to read: all but the numbers is others' text, which must not pass for ruvllm's."""
-    lines = [
-        f"ruvllm recommends the agent `{name_of(decision.agent)}` for this prompt "
-        f"(confidence {decision.confidence:.2f}, model tier {int(decision.tier)}, {decision.action}).",
-        *_WHOM_TO_ASK.get(decision.action, ()),
-    ]
-    evidence = decision.evidence
-    if evidence.keywords:
-        lines.append(f"Matching words: {', '.join(map(name_of, evidence.keywords))}.")
-    for example, similarity in evidence.examples[:_NEAR]:
-        lines.append(f"Similar task of this agent ({similarity:.2f}), data and no instruction: {_quoted(example)}")
-    others = [f"`{name}` {one.confidence:.2f}" for one in decision.alternatives if (name := name_of(one.agent))]
-    if others:
-        lines.append(f"Next best: {', '.join(others)}.")
-    return "\n".join(lines)
-
-
-def _quoted(text: str) -> str:
-    """As a JSON string on one line that no mark within it can end."""
-    return json.dumps(plain(text).translate(_MARKS)[:_LONGEST], ensure_ascii=False)

@@ -27,7 +27,13 @@ _SECONDS = 10  # that a client waits for a hook
 # Event -> what of it, as the client's matcher names it.
 EVENTS = {
     "claude": {"UserPromptSubmit": "", "PreToolUse": "Task|Agent", "SubagentStop": "", "Stop": "", "SessionStart": ""},
-    "codex": {"UserPromptSubmit": "", "PreToolUse": "spawn_agent", "SubagentStop": "", "Stop": "", "SessionStart": ""},
+    "codex": {
+        "UserPromptSubmit": "",
+        "PreToolUse": ".*spawn_agent",
+        "SubagentStop": "",
+        "Stop": "",
+        "SessionStart": "",
+    },
 }
 _OURS = re.compile(r"(?:^|[/\\'\"])ruvllm(?:\.exe)?['\"]? hook\b")
 _client = click.argument("client", type=click.Choice(CLIENTS))

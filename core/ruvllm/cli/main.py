@@ -34,6 +34,7 @@ _COMMANDS = {
     "mcp": "ruvllm.cli.mcp:mcp",
     "memory": "ruvllm.cli.memory:memory",
     "query": "ruvllm.cli.query:query",
+    "report": "ruvllm.cli.report:report",
     "route": "ruvllm.cli.route:route",
     "skills": "ruvllm.cli.skills:skills",
     "state": "ruvllm.cli.state:state",

@@ -40,7 +40,7 @@ _ESCAPE = re.compile(
 @state_option
 @click.pass_context
 def mcp(ctx: click.Context, agents: Path | None, encoder: str | None, state: Path | None) -> None:
-    """Serve the tools route, decide, agents, remember, recall and feedback to an MCP client over stdio.
+    """Serve the tools route, decide, agents, search_tools, remember, recall and feedback to an MCP client over stdio.
 
     Agents are its resources, too. `ruvllm serve` has the same at /mcp, over HTTP.
 

@@ -67,7 +67,9 @@ class McpServer(MCPServer[Any]):
         self._llm, self._bus, self._check = llm, bus, check
         self._connections = WeakSet[Any]()  # of protocol revisions whose clients are told without asking for it
         tools = _Tools(llm)
-        for tool in (tools.route, tools.decide, tools.agents, tools.remember, tools.recall, tools.feedback):
+        for tool in (
+            tools.route, tools.decide, tools.agents, tools.search_tools, tools.remember, tools.recall, tools.feedback
+        ):  # fmt: skip
             self.add_tool(tool)
         self.resource(f"{_URI}{{name}}", name="agent", description="An agent's file", mime_type=_MARKDOWN)(self._read)
 
@@ -228,6 +230,14 @@ class _Tools:
             for one in page
         ]  # fmt: skip
         return CallToolResult(content=[*links] if words and links else [text], structured_content=made.model_dump())
+
+    async def search_tools(self, task: str, most: int = 5, tools: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+        """The tools that a task may need, best first: of those that are in the catalog, or of the definitions given.
+
+        Definitions are as OpenAI, Anthropic or MCP write them. tool_references is what a tool search of Anthropic's
+        API answers with; tools are the definitions that were found.
+        """
+        return (await self._llm.tools.found(task, max(1, min(most, 50)), tools)).to_dict()
 
     async def remember(self, text: str, metadata: dict[str, Any] | None = None, collection: str = "default") -> int:
         """Keep a fact, decision or answer for later; returns its id. It stays in the state file, across sessions."""

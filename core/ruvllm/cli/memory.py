@@ -13,11 +13,11 @@ import click
 
 from ruvllm import InputError, StoreError
 from ruvllm.cli.console import number, plain, print_json, progress, show_table, waiting, warn
-from ruvllm.cli.memory_care import bind, check, consolidate, forget, graph, link, reembed, tier
+from ruvllm.cli.memory_care import bind, check, consolidate, forget, graph, link, reembed, reopen, tier, timeline
 from ruvllm.cli.options import encoder_option, json_object, json_option, least_score, open_memory, state_option
 from ruvllm.cli.ready import check_memories
 from ruvllm.memory.exchange import export_lines, import_lines
-from ruvllm.memory.found import Found, Why
+from ruvllm.memory.found import Found, Why, answerable
 from ruvllm.options import CHOICES
 from ruvllm.state.record import NODE_KINDS
 from ruvllm.text.surrogates import well_formed
@@ -25,6 +25,7 @@ from ruvllm.text.surrogates import well_formed
 __all__ = ["memory"]
 
 _SHOWN = 10
+_DOUBTFUL = 0.5
 _collection = click.option(
     "--collection",
     default="default",
@@ -110,6 +111,8 @@ def add(
 @click.option(
     "--search", "way", type=click.Choice(CHOICES["memory.search"]), help="Meaning and words (hybrid), or one of them."
 )
+@click.option("--at", metavar="DATE", help='As of this date: "2023-05-08", "March 2023".')
+@click.option("--recency", type=click.FloatRange(0, 1), help="What being of today adds to a score.")
 @click.option("--explain", is_flag=True, help="Show what each score is the sum of.")
 @click.option("--index", type=click.Choice(CHOICES["memory.index"]), help="Search with this kind; auto by default.")
 @click.option(
@@ -130,6 +133,8 @@ def search(
     hops: int,
     recall: float | None,
     way: str | None,
+    at: str | None,
+    recency: float | None,
     explain: bool,
     index: str | None,
     min_score: float | None,
@@ -153,7 +158,7 @@ def search(
     with open_memory(ctx, state, encoder, make=False, index=index) as llm, waiting("searching"):
         check_memories(llm)
         options: dict[str, Any] = {"collection": collection, "filter": wanted, "hops": hops, "recall": recall}
-        near = llm.memory.search(well_formed(query), k, **options, search=way)
+        near = llm.memory.search(well_formed(query), k, **options, search=way, at=at, recency=recency)
         llm.memory.flush()
         least = least_score(llm) if min_score is None else min_score
         # What an edge leads to need not be alike, nor what was asked for by its field alone.
@@ -163,6 +168,8 @@ def search(
         warn(f"not shown: {len(near) - len(found)} of a score below {least:g}; --min-score -1 shows all")
     if not found:
         _hint(collection, counts)
+    elif way != "vectors" and query.rstrip().endswith("?") and (sure := answerable(found)) < _DOUBTFUL:
+        warn(f"none of these may be the answer: that it is in memory is {sure:.0%} likely")
     if as_json:
         print_json([_row(one) for one in found])
         return
@@ -278,5 +285,5 @@ def import_(ctx: click.Context, file: Path, encoder: str | None, state: Path | N
         warn(f"they went into {named}{', …' * (len(grown) > _SHOWN)}; a search finds them with --collection")
 
 
-for _command in (check, link, bind, graph, forget, consolidate, reembed, tier):
+for _command in (check, link, bind, graph, forget, consolidate, reembed, tier, timeline, reopen):
     memory.add_command(_command)

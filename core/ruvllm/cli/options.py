@@ -45,8 +45,9 @@ agents_option = click.option(
     "--agents",
     type=click.Path(path_type=Path),
     metavar="PATH",
-    help="A folder of Claude Code agents (.claude/agents) or an agents file (.json, .toml, .yaml); "
-    "the built-in catalog when left out.",
+    help="A folder of agents (.claude/agents), an agents file of any format that is known, or sources: auto, claude, "
+    "codex, copilot, opencode, cursor, user:PATH, … (see `ruvllm agents list --from`); the built-in catalog when left "
+    "out.",
 )
 
 

@@ -110,8 +110,11 @@ class RemoteSource:
 
     async def _over_http(self, url: str) -> tuple[str, str]:
         """A document, else the tools of an MCP server."""
-        import httpx
-
+        try:
+            import httpx
+        except ModuleNotFoundError:
+            fix = "pip install 'ruvllm[http]'"
+            raise RuvllmError("asking other machines needs httpx", field="from", fix=fix) from None
         headers = {str(key): str(value) for key, value in (self._row.get("headers") or {}).items()}
         async with httpx.AsyncClient(timeout=_SECONDS, follow_redirects=False, trust_env=False) as client:
             caller = _Caller(client, url, headers, self._private)

@@ -119,7 +119,7 @@ def run() -> None:
     os.umask(0o077)
     os.chdir("/")
     idle = float(os.environ.get("RUVLLM_HOOK_IDLE") or _IDLE)
-    from ruvllm.cli.hook import stay
+    from ruvllm.cli.hook_router import stay
 
     stay()
     with suppress(OSError):

@@ -19,7 +19,7 @@ import click
 
 from ruvllm import InputError, StoreError
 
-__all__ = ["Change", "apply", "diff", "in_json", "in_text", "undo"]
+__all__ = ["Change", "apply", "diff", "in_json", "in_text", "undo", "write_private"]
 
 _BEGIN, _END = "# ruvllm begin", "# ruvllm end"
 _MOST_BYTES = 50_000_000
@@ -152,6 +152,11 @@ def undo(change: Change, installed_as: str) -> bool:
         backup.unlink(missing_ok=True)
     _save({name: held for name, held in rows.items() if held})
     return left != text
+
+
+def write_private(path: Path, text: str) -> None:
+    """Put a file that nobody else can read in the place of another at once. Raises StoreError: it cannot be written."""
+    _write(path, text, 0o600)
 
 
 def _found(path: Path) -> tuple[Path, str | None]:

@@ -351,7 +351,8 @@ def _code_in(answer: str) -> str:
 
 def _risk(answer: str) -> tuple[float, list[str]] | None:
     try:
-        found = json.loads(re.sub(r"^[^{]*|[^}]*$", "", _code_in(answer)))
+        written = _code_in(answer)
+        found = json.loads(written[written.index("{") : written.rindex("}") + 1])
         risk = float(found["risk"])
         reasons = [str(one) for one in found.get("reasons") or ()]
     except (ValueError, TypeError, KeyError, RecursionError, AttributeError):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
+from math import exp
 
 from ruvllm.reprs import one_line
 from ruvllm.state.record import SESSION, Memory
 
-__all__ = ["Found", "FoundSession", "Why", "by_session"]
+__all__ = ["Found", "FoundSession", "Why", "answerable", "by_session"]
 
+_BEST, _AHEAD, _NO_RIVAL, _BIAS = 2.4, 3.15, 0.6, -0.75
 _NEXT = 0.15  # what a session's next memory counts for beside the one before
 
 
@@ -22,12 +24,14 @@ class Why:
         words: for the query's words in it, the rarer the more.
         speaker: for having been said by somebody whom the query names.
         neighbour: for what was said just before and after it.
+        time: for being of the days that the query names, or new; less than 0 for what holds no longer.
     """
 
     cosine: float = 0.0
     words: float = 0.0
     speaker: float = 0.0
     neighbour: float = 0.0
+    time: float = 0.0
 
     __repr__ = one_line
 
@@ -70,6 +74,22 @@ class FoundSession:
     found: tuple[Found, ...]
 
     __repr__ = one_line
+
+
+def answerable(found: Iterable[Found]) -> float:
+    """The chance that what was found holds an answer to the question, 0 to 1.
+
+    It goes by words: how many of the question's stand in the best hit, and whether somebody whom it does not name said
+    them rather. Fitted on conversations of our own, on questions whose answer was left out or was somebody else's.
+    """
+    hits = [one for one in found if one.why is not None]
+    if not hits:
+        return 0.0
+    named = [one.why.words for one in hits if one.why and one.why.speaker > 0]
+    others = [one.why.words for one in hits if one.why and not one.why.speaker > 0]
+    best = max(named or others)
+    rival = max(others, default=0.0) if named else _NO_RIVAL * best
+    return 1 / (1 + exp(-(_BEST * best + _AHEAD * (best - rival) + _BIAS)))
 
 
 def by_session(found: Iterable[Found]) -> list[FoundSession]:

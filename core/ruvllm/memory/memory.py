@@ -22,6 +22,7 @@ from ruvllm.memory.opening import Opening, Progress
 from ruvllm.memory.ratings import Ratings
 from ruvllm.memory.records import Records
 from ruvllm.memory.surroundings import Surroundings, directed
+from ruvllm.memory.validity import Closed, Validity, moment_of
 from ruvllm.options import CHOICES, MemoryConfig
 from ruvllm.reprs import shortened
 from ruvllm.state.record import Given, Memory, heard, ids_of, memories_of, row_of
@@ -34,6 +35,7 @@ __all__ = ["Found", "FoundSession", "MemoryStore", "QueryAdapter"]
 _HELPED = 0.5  # from which what helped answered
 _WIDE = 32  # hits that what answered is compared with: few hard ones alone teach little, and mislead where one is false
 _TURNS, _TURNS_EACH = 100, 10  # memories that sessions are gathered from, in all and for each session
+_OLDER = 16  # memories of the same words that a new one may supersede
 _RATED = 10  # hits from which edges lead to what is rated
 
 
@@ -85,7 +87,7 @@ class MemoryStore:
         self.surroundings = Surroundings(self.records, self.graph, self.space, encoder.dim)
         self.ratings = Ratings(self.records, self.graph, self.surroundings, self.space, encoder.dim)
         self.options = options = options or MemoryConfig()
-        self.hybrid = HybridSearch(self)
+        self.validity, self.hybrid = Validity(store), HybridSearch(self)
         opening = Opening(self.records, self.space, encoder.dim, recall, background, progress, use=options.index)
         self.indexes = Indexes(self.records, opening, self.space, options.index)
 
@@ -116,11 +118,24 @@ class MemoryStore:
         self.indexes.refresh()
         ids = self.records.add(memories, vectors, self.space)
         self.include(ids, memories, vectors)
+        if self.options.supersede:
+            self.supersede(ids)
         return ids
 
     def include(self, ids: list[int], memories: Sequence[Memory], vectors: NDArray[np.float32]) -> None:
         """Have memories in the index that `records.add` has just written, with their vectors float32 (n, dim)."""
         self.indexes.add(ids, memories, vectors)
+
+    def supersede(self, ids: Sequence[int]) -> list[Closed]:
+        """Close older memories that these say are so no longer; see `Validity`. Raises StoreError."""
+
+        def older(memory: Memory) -> list[Memory]:
+            near = self.hybrid.words.find(memory.collection, memory.text).best(_OLDER)[0].tolist()
+            vector = self.records.vectors(np.array([memory.id], np.int64))[0]
+            near += self.nearest(vector, _OLDER, collection=memory.collection).ids.tolist()
+            return self.get([i for i in dict.fromkeys(near) if i < memory.id])
+
+        return self.validity.supersede(self.get(ids), older)
 
     async def asearch(
         self,
@@ -132,6 +147,8 @@ class MemoryStore:
         hops: int = 0,
         recall: float | None = None,
         search: str | None = None,
+        at: object = None,
+        recency: float | None = None,
     ) -> list[Found]:
         """The k memories of a collection nearest to a text or a vector (dim,), best first.
 
@@ -145,6 +162,9 @@ class MemoryStore:
             recall: the share of the true nearest to be found.
             search: "hybrid" looks for a text's meaning and its words, "vectors" and "words" for one of these; the
                 store's option when None. A vector has no words.
+            at: search as of this date: what held then, and of what was known then. Without it the days that a text
+                names count; what holds no longer stands behind what holds, unless that is asked for ("used to").
+            recency: 0 to 1, what being of today adds to a score, half of it after 30 days; None for the store's option.
 
         Raises:
             InputError: an empty query, a filter that cannot be understood, k or recall out of range.
@@ -161,6 +181,8 @@ class MemoryStore:
             found = {i: (score, 0) for i, score in zip(hits.ids.tolist(), hits.scores.tolist(), strict=True)}
         else:
             options: dict[str, Any] = {"collection": collection, "filter": filter, "recall": recall}
+            options["moment"] = moment_of(sought.text, at)
+            options["recency"] = self.options.recency if recency is None else recency
             why = self.hybrid.rank(vector, sought, k, meaning=way == "hybrid", **options)
             found = {i: (one.score, 0) for i, one in why.items()}
         if hops and vector.any():

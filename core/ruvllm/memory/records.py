@@ -14,9 +14,8 @@ from ruvllm.encoders.cache import LruCache
 from ruvllm.encoders.protocol import Pause
 from ruvllm.errors import REPAIR, InputError, StoreError
 from ruvllm.memory.filters import Filter, compile_filter
-from ruvllm.state.record import LITTLE, SPEAKER, Memory, checksum, read_metadata, row_of
+from ruvllm.state.record import LITTLE, Memory, checksum, read_metadata, row_of, word_hashes
 from ruvllm.state.store import Store
-from ruvllm.text.terms import hashed
 
 __all__ = ["Recent", "Records"]
 
@@ -65,7 +64,7 @@ class Records:
                 assert cursor.lastrowid is not None
                 ids.append(cursor.lastrowid)
             db.executemany("INSERT INTO vectors VALUES (?, ?, ?)", zip(ids, [space] * len(ids), blobs, strict=True))
-            words = [hashed(memory.text, memory.metadata.get(SPEAKER)) for memory in memories]
+            words = [word_hashes(memory.text, memory.metadata) for memory in memories]
             self.add_words([(i, len(one), one.astype("<u4").tobytes()) for i, one in zip(ids, words, strict=True)])
         return ids
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import RLock
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,10 @@ from numpy.typing import NDArray
 from ruvllm.errors import REPAIR, StoreError
 from ruvllm.memory.filters import Filter
 from ruvllm.memory.records import Records
-from ruvllm.state.record import SPEAKER, read_metadata
+from ruvllm.state.record import read_metadata, word_hashes
+from ruvllm.text.dates import Span, date_terms
 from ruvllm.text.lexical import spoken
-from ruvllm.text.terms import SPOKEN, Sought, hashed, term_hashes, terms
+from ruvllm.text.terms import SPOKEN, Sought, term_hashes, terms
 
 __all__ = ["Postings", "WordHits", "Words"]
 
@@ -225,6 +227,13 @@ class Words:
         total = float(weights.sum())
         return (found, (weights / (max(total, 1e-9) * (_K1 + 1))).astype(np.float32)), total
 
+    def dated(self, collection: str, span: Span, most: int) -> Ids:
+        """int64 ids of memories that speak of a day of a span, or were said then; the latest if there are more."""
+        with self._lock:
+            parts = self._parts(collection)
+            found = [part.having(term) for part in parts for term in term_hashes(date_terms(span)).tolist()]
+        return np.unique(np.concatenate(found))[-most:] if found else np.empty(0, np.int64)
+
     def allowed(self, collection: str, sought: Sought, filter: Filter | None) -> Ids | None:
         """Ids of the memories that a query's syntax and a filter let through, rising; None where all are.
 
@@ -292,7 +301,7 @@ class Words:
         ):
             for i, data, text, metadata in page:
                 if text is not None:
-                    made = hashed(text, _speaker(metadata))
+                    made = word_hashes(text, _metadata(metadata))
                     data = made.astype("<u4").tobytes()
                     missing.append((i, len(made), data))
                 rows.append((i, data))
@@ -308,7 +317,7 @@ class Words:
         return ids, counts, found
 
 
-def _speaker(metadata: str) -> object:
+def _metadata(text: str) -> dict[str, Any]:
     with suppress(ValueError):
-        return read_metadata(metadata).get(SPEAKER)
-    return None
+        return read_metadata(text)
+    return {}

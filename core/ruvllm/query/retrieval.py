@@ -90,7 +90,8 @@ class Retriever:
             hits = self._memory.nearest(vector, k, collection=collection, recall=recall)
             return {i: one for i, one in zip(hits.ids.tolist(), hits.scores.tolist(), strict=True) if one >= relevance}
         sought, meaning = Sought(text), self._config.search == "hybrid"
-        why = self._memory.hybrid.rank(vector, sought, k, collection=collection, recall=recall, meaning=meaning)
+        options = {"collection": collection, "recall": recall, "recency": self._config.recency}
+        why = self._memory.hybrid.rank(vector, sought, k, meaning=meaning, **options)  # type: ignore[arg-type]
         return {
             i: one.score
             for i, one in why.items()

@@ -185,7 +185,8 @@ class Explainer:
 
             ranked = highest(probabilities, top + 1).tolist()
         others = [i for i in ranked if i != best][:top]
-        return tuple([Candidate(self._agents[i].name, round(float(probabilities[i]), 4)) for i in others])
+        shares = probabilities.take(others).tolist()
+        return tuple([Candidate(self._agents[i].name, round(one, 4)) for i, one in zip(others, shares, strict=True)])
 
     def nearest_examples(self, agent: int, reading: Reading) -> tuple[tuple[str, float], ...]:
         """An agent's examples that are nearest to a task, with their cosines."""
@@ -198,7 +199,7 @@ class Explainer:
         vector = self._static.encode_one(reading.text, reading.ids)
         cosines = vectors.dot(vector).tolist()  # a few dozen: Python sorts them sooner than numpy wakes up
         nearest = sorted(range(len(cosines)), key=cosines.__getitem__, reverse=True)[:_EXAMPLES]
-        return tuple((examples[i], cosines[i]) for i in nearest)
+        return tuple([(examples[i], cosines[i]) for i in nearest])
 
 
 class Reasons:

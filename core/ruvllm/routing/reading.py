@@ -179,11 +179,15 @@ class Reader:
             self._mended[low] = self._nearest(low)
         return self._mended[low] if self._mended[low] != low else word
 
-    def _nearest(self, word: str) -> str:
-        """The commonest word of the agents that is one slip away; the word itself where it is one, or there is none."""
+    def warm(self) -> Counter[str]:
+        """How often the agents use each word, counted when a first unknown word is met, or before."""
         if self._words is None:
             self._words = _words_of(self._agents)
-        words = self._words
+        return self._words
+
+    def _nearest(self, word: str) -> str:
+        """The commonest word of the agents that is one slip away; the word itself where it is one, or there is none."""
+        words = self.warm()
         if word in words:
             return word
         swaps = [word[:i] + word[i + 1] + word[i] + word[i + 2 :] for i in range(len(word) - 1)]

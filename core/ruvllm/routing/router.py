@@ -299,6 +299,7 @@ class Router:
 
     async def warm(self, pause: Pause = no_pause) -> None:
         """Build all that a route would have to wait for, `pause` awaited between slices of the work."""
+        self._reader.warm()
         if self._static_first:
             await self.scorer("static", pause)
         if self._second is not None:

@@ -56,11 +56,12 @@ REQUESTS = "requests"  # the latest answered ones, to be rated by a later proces
 RESTORED = "restored"  # another value whenever another process put a whole state file in the place of this one
 REVIEWED = "reviewed"  # id of the last feedback that a review of the router has seen
 SAVINGS = "savings"  # of the server: what answers cost by day, agent and key
+TRANSCRIPTS = "transcripts"  # digests of the asks of coding agents' sessions that were learnt from: cli.report
 TIERS = "tiers"  # sizing.trained.TrainedTiers, which names its own encoder
 USAGE = "usage"  # of the server: requests by day and key
 UNSCOPED = frozenset(
     {DECISIONS, FEDERATED, FEDERATED_SENT, JOBS, PROFILES, PULLED, RELIABILITY, REQUESTS, RESTORED, REVIEWED, SAVINGS,
-     TIERS, USAGE}
+     TIERS, TRANSCRIPTS, USAGE}
 )  # fmt: skip
 
 # Of one vector space each.

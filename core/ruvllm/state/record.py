@@ -6,15 +6,19 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import date
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ruvllm.errors import InputError
 from ruvllm.hints import nearest
 from ruvllm.reprs import one_line, shortened
+from ruvllm.text.dates import date_terms, dates_in, first_date
 from ruvllm.text.depth import deeper
 from ruvllm.text.surrogates import well_formed
+from ruvllm.text.terms import speaker_terms, term_hashes, terms
 
 __all__ = [
     "LITTLE",
@@ -30,11 +34,15 @@ __all__ = [
     "memories_of",
     "read_metadata",
     "row_of",
+    "word_hashes",
 ]
 
 NODE_KINDS = ("Query", "Document", "QAPair", "AgentStep", "Fact", "Concept")  # FEATURES.md M3
 LITTLE = np.dtype("<f4")  # of vectors in the file
 SPEAKER, SESSION, OBSERVED = "speaker", "session", "observed_at"  # keys of metadata that a search reads
+VALID_FROM, VALID_TO, AGENT = "valid_from", "valid_to", "agent_id"
+_DATED, _MOST_DATES = 2_000, 8  # characters that dates are looked for in, and how many count
+_NO_DAY = date(3, 1, 1)  # long before any
 _MOST_TEXT = 1_000_000
 _DEEPEST = 100
 
@@ -73,6 +81,17 @@ def heard(text: str, metadata: Mapping[str, Any]) -> str:
     """A memory's text as an encoder reads it: with the name of who said it, where that is among the metadata."""
     speaker = metadata.get(SPEAKER)
     return f"{speaker}: {text}" if isinstance(speaker, str) and speaker.strip() else text
+
+
+def word_hashes(text: str, metadata: Mapping[str, Any]) -> NDArray[np.uint32]:
+    """The hashes of all that a memory is found by: its terms in order, who said it, the days that it speaks of.
+
+    Relative dates count from `observed_at` among the metadata, and are none without it.
+    """
+    observed = first_date(metadata.get(OBSERVED))
+    spans = dates_in(text[:_DATED], observed.first if observed else _NO_DAY)[:_MOST_DATES]
+    found = dict.fromkeys(term for span in (observed, *spans) if span for term in date_terms(span, stored=True))
+    return term_hashes([*terms(text), *speaker_terms(metadata.get(SPEAKER)), *found])
 
 
 def checksum(collection: str, kind: str, space: str, text: str, metadata: str, vector: bytes) -> int:

@@ -167,6 +167,14 @@ class SetAside:
         rows = [row for row in self.rows() if row.kind in kinds and (chosen is None or row.item in chosen)]
         self._delete([row.id for row in rows])
 
+    def erase_texts(self, forms: Iterable[bytes]) -> None:
+        """Remove what holds any of these bytes."""
+        if self._there():
+            for form in forms:
+                self._delete(
+                    [i for (i,) in self._store.read("SELECT id FROM set_aside WHERE instr(payload, ?)", (form,))]
+                )
+
     def erase_memories(self, ids: Collection[int]) -> None:
         """Remove what belongs to memories: these are forgotten."""
         if rows := self.rows():

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ruvllm.text.lexical import MAX_CHARS, Memo, spoken, stem_all
 
-__all__ = ["SPOKEN", "Sought", "hashed", "parse", "speaker_terms", "term_hashes", "terms"]
+__all__ = ["SPOKEN", "Sought", "parse", "speaker_terms", "term_hashes", "terms"]
 
 SPOKEN = "@"  # begins the terms of who said it
 
@@ -73,11 +73,6 @@ def term_hashes(found: Iterable[str]) -> NDArray[np.uint32]:
     return np.fromiter(map(_HASHES.__getitem__, found), np.uint32)
 
 
-def hashed(text: str, speaker: object = None) -> NDArray[np.uint32]:
-    """The hash of each term of a text, in order, and of `speaker_terms`: uint32 (n,)."""
-    return term_hashes([*terms(text), *speaker_terms(speaker)])
-
-
 def speaker_terms(speaker: object) -> list[str]:
     """Terms that no text has: SPOKEN for whatever somebody said, and one for each word of who did."""
     if not isinstance(speaker, str) or not speaker.strip():
@@ -125,7 +120,8 @@ def parse(query: str) -> Sought:
     """Take `"exact phrase"`, `-word` and `field:value` out of a query; what looks only alike stays text.
 
     A minus needs a space before it and a word of three letters or more after it (not `git commit -m`, not -5); a
-    field needs its value right behind the colon (not `note: that`, a time, `std::vector` or a URL).
+    field needs its value right behind the colon (not `note: that`, a time, `std::vector` or a URL). What ends with a
+    question mark is a question, and quotes in it are only quotes.
     """
     fields, phrases, without = list[tuple[str, str]](), list[str](), list[str]()
 
@@ -145,7 +141,8 @@ def parse(query: str) -> Sought:
     text = _FIELD.sub(field, query)
     parts = _PHRASE.split(text)  # text and phrases in turn
     outside = "".join(f'"{part}"' if i % 2 else _WITHOUT.sub(leave_out, part) for i, part in enumerate(parts))
-    text = " ".join(_PHRASE.sub(phrase, outside).split())
+    strict = not outside.rstrip().endswith("?")
+    text = " ".join((_PHRASE.sub(phrase, outside) if strict else outside).split())
     if len(fields) + len(phrases) + len(without) > _MOST_PARTS:
         return Sought(query)
     return Sought(text, tuple(phrases), tuple(without), tuple(fields))

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import click
@@ -20,6 +21,7 @@ from ruvllm.cli.options import encoder_option, json_option
 from ruvllm.inference.endpoint import Endpoint, Price
 from ruvllm_bench.compare import compare as compared
 from ruvllm_bench.compare import read_sets
+from ruvllm_bench.hook import hook
 from ruvllm_bench.learn.command import learn
 from ruvllm_bench.loop.command import loop
 from ruvllm_bench.memory.command import memory
@@ -30,9 +32,11 @@ from ruvllm_bench.serve.command import bench_serve
 from ruvllm_bench.serve.proxy import bench_proxy
 from ruvllm_bench.serve.sessions import bench_sessions
 from ruvllm_bench.serve.soak import bench_soak
+from ruvllm_bench.transcripts import report
 
 __all__ = ["bench"]
 
+_TURNS = 3  # of each version, where two are compared
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
@@ -71,6 +75,7 @@ def bench() -> None:
     """
 
 
+bench.add_command(hook)
 bench.add_command(learn)
 bench.add_command(loop)
 bench.add_command(query)
@@ -78,12 +83,18 @@ bench.add_command(memory)
 bench.add_command(select)
 bench.add_command(bench_serve)
 bench.add_command(bench_soak)
+bench.add_command(report)
 bench.add_command(bench_sessions)
 bench.add_command(bench_proxy)
 
 
 @bench.command()
 @click.option("--seconds", type=click.FloatRange(0.05, 60), default=1.0, show_default=True, help="Time per latency.")
+@click.option(
+    "--against",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A checkout of another version, measured in turn with this one.",
+)
 @click.option(
     "--compare",
     type=click.Path(path_type=Path),
@@ -105,6 +116,7 @@ bench.add_command(bench_proxy)
 @json_option
 def route(
     seconds: float,
+    against: Path | None,
     compare: Path | None,
     builtin: bool,
     shots: int,
@@ -120,8 +132,8 @@ def route(
 ) -> None:
     """Time routing on one thread, and compare with what ruvllm promises.
 
-    Latencies are medians over prompts of which no two are alike, among 76 agents. With --json the last
-    line is one object.
+    Latencies are medians over prompts of which no two are alike, among 83 agents; of what a decision says only the
+    agent and its confidence are read, unless the row says otherwise. With --json the last line is one object.
 
     With --compare the table shows ruvllm, keywords alone, the five nearest utterances, centroids and a logistic
     regression on ruvllm's vectors, and an LLM if an address is given: accuracy, time and cost of a decision. FILE is
@@ -131,6 +143,7 @@ def route(
     Examples:
       ruvllm bench route
       ruvllm bench route --seconds 5 --json
+      git worktree add /tmp/before v0.1.0 && ruvllm bench route --against /tmp/before
       ruvllm bench route --compare banking77.json --shots 10
       ruvllm bench route --compare tasks.json --builtin --llm-url http://localhost:8080/v1 --llm-model qwen3
     """
@@ -144,13 +157,33 @@ def route(
         return
     RuvLLM(encoder="static").close()  # what is not installed well shows here, with its fix
     with waiting("measuring"):
-        measured = _measured(seconds)
-    bars = _bars(measured)
-    rows = [(bar.label, _shown(bar.value, bar.unit), f"<= {_shown(bar.limit, bar.unit)}", bar.mark) for bar in bars]
-    title = f"{measured.agents} agents, one thread"
-    show_table(title, ("Measure", "Value", "Promise", ""), rows, right=("Value", "Promise"))
+        trees: list[Path | None] = [None] if against is None else [None, against]
+        turns = [
+            [_measured(seconds) if tree is None else _measured(seconds, tree) for tree in trees]
+            for _ in range(1 if against is None else _TURNS)
+        ]
+    mine, *others = [_medians(runs) for runs in zip(*turns, strict=True)]
+    bars = _bars(mine)
+    columns, rows = ["Measure", "Value", "Promise", ""], [_row(bar) for bar in bars]
+    if others:
+        columns += ["Before", "Ratio"]
+        for row, bar, old in zip(rows, bars, _bars(others[0]), strict=True):
+            ratio = "-" if bar.value is None or not old.value else number(bar.value / old.value)
+            row += [_shown(old.value, bar.unit), ratio]
+    show_table(f"{mine.agents} agents, one thread", columns, rows, right=("Value", "Promise", "Before", "Ratio"))
     if as_json:
-        print_json(_as_json(measured, bars))
+        print_json(_as_json(mine, bars) | ({"before": asdict(others[0])} if others else {}))
+
+
+def _row(bar: _Bar) -> list[str]:
+    return [bar.label, _shown(bar.value, bar.unit), f"<= {_shown(bar.limit, bar.unit)}", bar.mark]
+
+
+def _medians(runs: Sequence[Measured]) -> Measured:
+    """Of each measure; None where it could not be measured."""
+    values = [asdict(run) for run in runs]
+    every = {key: [one[key] for one in values] for key in values[0]}
+    return Measured(**{key: None if None in found else median(found) for key, found in every.items()})  # type: ignore[arg-type]
 
 
 def _show_compared(
@@ -179,12 +212,19 @@ def _show_compared(
         print_json({each.name: each.to_dict() for each in found})
 
 
-def _measured(seconds: float) -> Measured:
-    """From a fresh process with one BLAS thread."""
+def _measured(seconds: float, tree: Path | None = None) -> Measured:
+    """From a fresh process with one BLAS thread, of this version or of the one in a checkout."""
     command = [sys.executable, "-m", "ruvllm_bench.route_process", str(seconds)]
-    done = subprocess.run(
-        command, env=os.environ | dict.fromkeys(_THREADS, "1"), stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
+    environment = os.environ | dict.fromkeys(_THREADS, "1")
+    if tree is not None:
+        paths = [
+            str(tree / "core"),
+            str(tree / "models"),
+            str(Path(__file__).parents[1]),
+            os.environ.get("PYTHONPATH", ""),
+        ]
+        environment["PYTHONPATH"] = os.pathsep.join(paths)
+    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise RuvllmError(f"the measuring process failed: {last}", field="bench", fix="see `ruvllm info`")
@@ -195,6 +235,7 @@ def _bars(measured: Measured) -> Sequence[_Bar]:
     many = f"{measured.many_agents:,} agents, over {measured.agents} (both without examples)"
     return (
         _Bar("static", "static, p50", measured.static_p50_us, 150, "µs"),
+        _Bar("told", "static, with tier, evidence and times", measured.told_p50_us, 200, "µs"),
         _Bar("ruvltra", "RuvLTRA, p50", measured.ruvltra_p50_us, 2_000, "µs"),
         _Bar("cached", "asked before, p50", measured.cached_p50_us, 5, "µs"),
         _Bar("many", many, measured.many_ratio, 3, "x"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from itertools import count
@@ -22,7 +22,7 @@ from ruvllm.agents.catalog import builtin_agents
 
 __all__ = ["AGENTS", "MANY", "Measured", "code_bytes", "cold_start_ms", "measure"]
 
-AGENTS = 76
+AGENTS = 83
 MANY = 2_000
 _STARTS = 5
 _COLD = "import ruvllm; ruvllm.RuvLLM(encoder='static').route('add tests')"
@@ -33,12 +33,14 @@ class Measured:
     """Medians of one run.
 
     Attributes:
+        told_p50_us: static, as JSON types with all that a decision says.
         few_p50_us: static with `agents` agents that have no examples, what `many_p50_us` is to be compared with.
     """
 
     agents: int
     many_agents: int
     static_p50_us: float
+    told_p50_us: float
     ruvltra_p50_us: float | None
     cached_p50_us: float
     few_p50_us: float
@@ -58,12 +60,13 @@ def measure(seconds: float) -> Measured:
     asked = [example for agent in agents for example in agent.examples] or ["write unit tests for the parser"]
     with RuvLLM(agents, encoder="static") as llm:
         static, cached = _distinct_p50(llm, asked, seconds), _cached_p50(llm, asked[0], seconds)
+        told = _p50(lambda text: llm.route(text).to_dict(), _distinct(asked[::-1]), seconds)
     ruvltra = None
     if find_spec("onnxruntime") is not None:
         with RuvLLM(agents, encoder="ruvltra") as llm:
             ruvltra = _distinct_p50(llm, asked, seconds)
     few, many = (_bare_p50(size, asked, seconds) for size in (len(agents), MANY))
-    return Measured(len(agents), MANY, static, ruvltra, cached, few, many, cold_start_ms(), code_bytes())
+    return Measured(len(agents), MANY, static, told, ruvltra, cached, few, many, cold_start_ms(), code_bytes())
 
 
 def _bare_p50(size: int, asked: Sequence[str], seconds: float) -> float:
@@ -93,20 +96,20 @@ def _distinct_p50(llm: RuvLLM, asked: Sequence[str], seconds: float) -> float:
     prompts = _distinct(asked)
     for _ in range(30):
         llm.route(next(prompts))
-    return _p50(llm, prompts, seconds)
+    return _p50(llm.route, prompts, seconds)
 
 
 def _cached_p50(llm: RuvLLM, text: str, seconds: float) -> float:
     llm.route(text)
-    return _p50(llm, (text for _ in count()), min(seconds, 0.5))
+    return _p50(llm.route, (text for _ in count()), min(seconds, 0.5))
 
 
-def _p50(llm: RuvLLM, prompts: Iterator[str], seconds: float) -> float:
+def _p50(route: Callable[[str], object], prompts: Iterator[str], seconds: float) -> float:
     micros, end = list[float](), perf_counter() + seconds
     while not micros or perf_counter() < end:
         text = next(prompts)
         began = perf_counter_ns()
-        llm.route(text)
+        route(text)
         micros.append((perf_counter_ns() - began) / 1000)
     return round(median(micros), 2)
 

@@ -197,7 +197,8 @@ function codeIn(answer: string): string {
 
 function riskIn(answer: string): { risk: number; reasons: string[] } | null {
   try {
-    const found = JSON.parse(codeIn(answer).replace(/^[^{]*|[^}]*$/g, "")) as { risk?: unknown; reasons?: unknown };
+    const written = codeIn(answer);
+    const found = JSON.parse(written.slice(written.indexOf("{"), written.lastIndexOf("}") + 1)) as { risk?: unknown; reasons?: unknown };
     const risk = Number(found.risk);
     const reasons = Array.isArray(found.reasons) ? found.reasons.map(String) : [];
     return typeof found.risk === "number" && risk >= 0 && risk <= 1 ? { risk, reasons } : null;

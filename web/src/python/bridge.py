@@ -148,6 +148,7 @@ class Bridge:
 
     async def run_jobs(self, budget: float = 0.05) -> list[dict[str, Any]]:
         """Do what of the background work is due, while tasks go on being routed; the runs."""
+        await self._now.routing.router.warm(pause)  # a first slip of the keyboard waits for nothing
         return self._done(await self._now.arun_jobs(budget))
 
     async def review(self) -> list[dict[str, Any]]:

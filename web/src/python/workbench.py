@@ -118,10 +118,11 @@ class Workbench:
         filter: dict[str, Any] | None = None,
         hops: int = 0,
         search: str | None = None,
+        at: str | None = None,
     ) -> dict[str, Any]:
         """Memories like a text, each with what its score is the sum of."""
-        options: dict[str, Any] = {"collection": collection, "filter": filter, "hops": hops, "search": search}
-        found = await self._now.memory.asearch(query, k, **options)
+        options: dict[str, Any] = {"collection": collection, "filter": filter, "hops": hops}
+        found = await self._now.memory.asearch(query, k, **options, search=search, at=at)
         return {"memories": [_row(one.memory) | _score(one) for one in found]}
 
     async def memories(self, limit: int = 200, collection: str = "default") -> dict[str, Any]:

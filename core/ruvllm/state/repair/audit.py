@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from ruvllm.reprs import one_line
-from ruvllm.state.record import LITTLE, NODE_KINDS, SPEAKER, checksum, read_metadata
+from ruvllm.state.record import LITTLE, NODE_KINDS, checksum, read_metadata, word_hashes
 from ruvllm.state.schema import harden
-from ruvllm.text.terms import hashed
 
 __all__ = ["Fault", "Progress", "as_text", "faults", "reading", "silent", "tables"]
 
@@ -139,7 +138,7 @@ def _words(db: sqlite3.Connection, progress: Progress) -> Iterator[Fault]:
 
 def _hashes(text: str, metadata: str) -> bytes:
     try:
-        return hashed(text, read_metadata(metadata).get(SPEAKER)).astype("<u4").tobytes()
+        return word_hashes(text, read_metadata(metadata)).astype("<u4").tobytes()
     except (ValueError, TypeError, AttributeError):
         return b"?"
 

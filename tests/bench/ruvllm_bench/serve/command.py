@@ -9,6 +9,7 @@ import click
 
 from ruvllm.cli.console import number, print_json, show_table, waiting
 from ruvllm.cli.options import json_option
+from ruvllm_bench.serve.floor import floor
 from ruvllm_bench.serve.footprint import Footprint, footprint
 from ruvllm_bench.serve.load import Load, drive, prompts
 from ruvllm_bench.serve.spawn import running
@@ -19,6 +20,7 @@ __all__ = ["bench_serve"]
 
 _SPACES_S, _SPACES_MB = 2.0, 100
 _RATE, _P99_MS, _START_S, _RSS_MB, _RATIO = 2_500, 60.0, 1.5, 350, 3.0
+_SHARE = 0.5  # of what uvicorn alone answers with the same JSON
 
 
 @click.command("serve")
@@ -44,7 +46,8 @@ def bench_serve(
 ) -> None:
     """Start a server of one process, route distinct tasks over many connections, and compare with the promises.
 
-    The client runs on this machine too, in another process. The promises are for the static encoder. Streams are
+    The client runs on this machine too, in another process; uvicorn alone, answering the same JSON, is asked before
+    and after. The promises are for the static encoder. Streams are
     written by a stand-in for an LLM server, in a process of its own, that says ten words a second.
 
     \b
@@ -66,23 +69,30 @@ def bench_serve(
         with running(encoder) as server:
             asked = prompts()
             asyncio.run(drive(server.port, connections, min(1.0, seconds), asked))  # memory pages, the CPU's caches
-            load = asyncio.run(drive(server.port, connections, seconds, asked))
+            with floor() as port:
+                bare = asyncio.run(drive(port, connections, min(2.0, seconds), asked))
+                load = asyncio.run(drive(server.port, connections, seconds, asked))
+                bare = max(
+                    bare, asyncio.run(drive(port, connections, min(2.0, seconds), asked)), key=lambda one: one.rate
+                )
         many = streamed(streams, seconds) if streams else None
         size = footprint(memories) if memories else None
-    rows = _load_rows(load) + (_stream_rows(many) if many else []) + (_size_rows(size) if size else [])
+    rows = _load_rows(load, bare) + (_stream_rows(many) if many else []) + (_size_rows(size) if size else [])
     show_table(f"POST /v1/route, {connections} connections, {encoder}", ("Measure", "Value", "Promise", ""), rows,
                right=("Value", "Promise"))  # fmt: skip
     if as_json:
         told = {"streamed": asdict(many) | {"ratio": many.ratio} if many else None}
-        print_json({**asdict(load), **told, "footprint": asdict(size) if size else None})
+        print_json({**asdict(load), "floor": asdict(bare), **told, "footprint": asdict(size) if size else None})
 
 
 _Row = tuple[str, str, str, str]
 
 
-def _load_rows(load: Load) -> list[_Row]:
+def _load_rows(load: Load, bare: Load) -> list[_Row]:
+    share = load.rate / max(bare.rate, 1.0)
     return [
         ("answers a second", number(load.rate, 0), f">= {_RATE:,}", _mark(load.rate >= _RATE)),
+        (f"of uvicorn alone, {number(bare.rate, 0)} a second", number(share), f">= {_SHARE:g}", _mark(share >= _SHARE)),
         ("p50", f"{load.p50_ms:.1f} ms", "", ""),
         ("p99", f"{load.p99_ms:.1f} ms", f"<= {_P99_MS:g} ms", _mark(load.p99_ms <= _P99_MS)),
         ("errors", str(load.errors), "0", _mark(not load.errors)),

@@ -1,0 +1,179 @@
+"""Until when memories hold: what was superseded, by what and why, and what a question about a time makes of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from time import time
+
+from ruvllm.errors import InputError
+from ruvllm.reprs import one_line
+from ruvllm.state.record import AGENT, OBSERVED, SPEAKER, VALID_FROM, Memory
+from ruvllm.state.store import Store
+from ruvllm.text.dates import Span, dates_in, first_date, speaks_of_the_past
+from ruvllm.text.statements import Statement, replaces, sentences, statement_of
+
+__all__ = ["Closed", "Moment", "Validity", "moment_of"]
+
+_DAY = 86_400.0
+_SURE = 0.8  # from which a memory is closed
+_LONGEST = 4_000  # characters of a memory that is read for statements
+_EPOCH = date(1970, 1, 1).toordinal()
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A memory that holds no longer.
+
+    Attributes:
+        id: of the memory.
+        until: seconds since 1970, UTC.
+        successor: the memory that holds instead; None where there is none.
+        reason: in plain words.
+        confidence: 0 to 1, that it is so.
+        created: when that was found out, seconds since 1970, UTC.
+    """
+
+    id: int
+    until: float
+    successor: int | None
+    reason: str
+    confidence: float
+    created: float
+
+    __repr__ = one_line
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The time that a search is about.
+
+    Attributes:
+        span: days that the query names; None for now.
+        past: whether it asks for what held before.
+        strict: what was not known by then counts as little as what holds no longer.
+    """
+
+    span: Span | None = None
+    past: bool = False
+    strict: bool = False
+
+    def holds(self, until: float) -> bool:
+        """Whether what held until then may be meant."""
+        return self.past or (self.span is not None and _seconds(self.span.first) < until)
+
+
+def moment_of(query: str, at: object = None, now: date | None = None) -> Moment:
+    """The time that a query is about.
+
+    Args:
+        at: a date to search as of; the query's own dates, or now, when None.
+        now: what "yesterday" counts from; today when None.
+
+    Raises:
+        InputError: `at` is no date.
+    """
+    today = now or date.today()
+    if at is not None:
+        span = first_date(at, today)
+        if span is None:
+            raise InputError(f"at is {at!r}"[:80], field="at", fix='give a date such as "2023-05-08" or "March 2023"')
+        return Moment(span, strict=True)
+    spans = dates_in(query, today) if any(letter.isdigit() for letter in query) or len(query) < 2_000 else []
+    return Moment(spans[0] if spans else None, speaks_of_the_past(query))
+
+
+def _stated(memory: Memory) -> list[Statement]:
+    """What a memory states, sentence by sentence."""
+    speaker = memory.metadata.get(SPEAKER)
+    named = speaker if isinstance(speaker, str) else ""
+    if len(memory.text) > _LONGEST:
+        return []
+    return [one for one in (statement_of(part, named) for part in sentences(memory.text)) if one is not None]
+
+
+def _fits(old: Memory, new: Memory) -> bool:
+    """Whether one can be superseded by the other: one statement, said before it, by the same agent."""
+    same = old.metadata.get(AGENT) == new.metadata.get(AGENT)
+    return (
+        same
+        and old.id != new.id
+        and _since(old) <= _since(new)
+        and len(_stated(old)) == 1 == len(list(sentences(old.text)))
+    )
+
+
+def _since(memory: Memory) -> float:
+    """When a memory began to hold, as far as it says so: seconds since 1970."""
+    span = first_date(memory.metadata.get(VALID_FROM)) or first_date(memory.metadata.get(OBSERVED))
+    return _seconds(span.first) if span else memory.created
+
+
+def _seconds(day: date) -> float:
+    return (day.toordinal() - _EPOCH) * _DAY
+
+
+class Validity:
+    """Which memories of a store hold no longer.
+
+    Args:
+        store: the state file.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def supersede(self, new: Sequence[Memory], older: Callable[[Memory], Sequence[Memory]]) -> list[Closed]:
+        """Close what new memories say is no longer so; returns what was closed.
+
+        Args:
+            new: with their ids, by rising time.
+            older: memories of the same words, that one of these may supersede.
+        """
+        found = dict[int, Closed]()
+        for one in new:
+            stated = [said for said in _stated(one) if said.single]
+            for other in older(one) if stated else ():
+                (held,) = _stated(other) if other.id not in found and _fits(other, one) else (None,)
+                if held is None:
+                    continue
+                sure, reason = max((replaces(held, said) for said in stated), default=(0.0, ""))
+                if sure >= _SURE:
+                    found[other.id] = Closed(other.id, _since(one), one.id, reason, sure, time())
+        if found:
+            self.close(found.values())
+        return list(found.values())
+
+    def closed(self, ids: Iterable[int]) -> dict[int, Closed]:
+        """Those of these memories that hold no longer."""
+        sql = (
+            "SELECT id, until, successor, reason, confidence, created FROM closed"
+            " WHERE id IN (SELECT value FROM json_each(?))"
+        )
+        return {row[0]: Closed(*row) for row in self._store.read(sql, (json.dumps(list(ids)),))}
+
+    def close(self, rows: Iterable[Closed]) -> None:
+        """Write down that memories hold no longer; raises StoreError when it cannot be."""
+        found = [(one.id, one.until, one.successor, one.reason, one.confidence, one.created) for one in rows]
+        with self._store.write() as db:
+            db.executemany("INSERT OR REPLACE INTO closed VALUES (?, ?, ?, ?, ?, ?)", found)
+
+    def reopen(self, ids: Iterable[int]) -> int:
+        """Let memories hold again, whatever superseded them; returns how many were closed."""
+        with self._store.write() as db:
+            sql = "DELETE FROM closed WHERE id IN (SELECT value FROM json_each(?))"
+            return db.execute(sql, (json.dumps(list(ids)),)).rowcount
+
+    def history(self, id: int, most: int = 100) -> list[int]:
+        """A memory with all that it superseded and that superseded it: ids, the oldest first."""
+        found, waiting = dict[int, None](), [id]
+        while waiting and len(found) < most:
+            at = waiting.pop()
+            if at in found:
+                continue
+            found[at] = None
+            sql = "SELECT id FROM closed WHERE successor = ?1 UNION SELECT successor FROM closed WHERE id = ?1"
+            waiting += [row[0] for row in self._store.read(sql, (at,)) if row[0] is not None]
+        return sorted(found)
