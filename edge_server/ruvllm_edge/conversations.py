@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any
 
 from ruvllm import InputError
 
-__all__ = ["Conversations", "StoredResponse", "StoredResponses", "question_of"]
+__all__ = ["Conversations", "question_of"]
 
 # What agents' programs put around what their user said.
 _HARNESS = re.compile(
@@ -88,75 +87,3 @@ class Conversations:
         self._with.move_to_end(name)
         if len(self._with) > self._most:
             self._with.popitem(last=False)
-
-
-class StoredResponse(NamedTuple):
-    """An answer of the Responses API that a later request may go on from.
-
-    Attributes:
-        owner: the key it belongs to, "" where none is needed.
-        response: as its client got it.
-        items: of the conversation up to and with it.
-        size: bytes of them, about.
-        until: by the clock.
-    """
-
-    owner: str
-    response: Mapping[str, Any]
-    items: Sequence[Mapping[str, Any]]
-    size: int
-    until: float
-
-
-class StoredResponses:
-    """Answers in memory, for a time; the oldest are forgotten where they become too many.
-
-    Args:
-        ttl: seconds.
-        most: of them.
-        most_bytes: of all their conversations.
-        clock: seconds, monotonic.
-    """
-
-    def __init__(self, ttl: float, most: int, most_bytes: int, clock: Callable[[], float] = monotonic) -> None:
-        self._ttl, self._most, self._most_bytes, self._clock = ttl, most, most_bytes, clock
-        self._by_id: OrderedDict[str, StoredResponse] = OrderedDict()
-        self._of_item: dict[str, str] = {}  # the answer that an item is of, by its id
-        self._size = 0
-
-    def put(self, owner: str, response: Mapping[str, Any], items: Sequence[Mapping[str, Any]], size: int) -> None:
-        """Store an answer."""
-        self._by_id[response["id"]] = StoredResponse(owner, response, items, size, self._clock() + self._ttl)
-        self._of_item |= {item["id"]: response["id"] for item in response["output"]}
-        self._size += size
-        while self._by_id:
-            name, oldest = next(iter(self._by_id.items()))
-            if len(self._by_id) <= self._most and self._size <= self._most_bytes and oldest.until > self._clock():
-                break
-            self._drop(name)
-
-    def get(self, owner: str, name: str) -> StoredResponse | None:
-        """An answer of this owner's; None where there is none, or no more."""
-        found = self._by_id.get(name)
-        if found is not None and found.until <= self._clock():
-            self._drop(name)
-            return None
-        return found if found is not None and found.owner == owner else None
-
-    def item(self, owner: str, name: str) -> Mapping[str, Any] | None:
-        """An item of an answer of this owner's; None where there is none, or no more."""
-        found = self.get(owner, self._of_item.get(name, ""))
-        return None if found is None else next(item for item in found.response["output"] if item["id"] == name)
-
-    def delete(self, owner: str, name: str) -> bool:
-        """Forget one; whether it was there."""
-        there = self.get(owner, name) is not None
-        if there:
-            self._drop(name)
-        return there
-
-    def _drop(self, name: str) -> None:
-        found = self._by_id.pop(name)
-        self._size -= found.size
-        for item in found.response["output"]:
-            self._of_item.pop(item["id"], None)

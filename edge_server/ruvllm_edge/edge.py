@@ -20,10 +20,11 @@ from ruvllm.state.names import RESTORED
 from ruvllm.state.transfer import dump, empty
 from ruvllm_edge.agents import AddedAgents
 from ruvllm_edge.auth import DEFAULT_SPACE, Key, KeyRing
-from ruvllm_edge.conversations import Conversations, StoredResponses
+from ruvllm_edge.conversations import Conversations
 from ruvllm_edge.hub import Hub
 from ruvllm_edge.problems import too_many
 from ruvllm_edge.savings import Savings
+from ruvllm_edge.stored_responses import StoredResponses
 from ruvllm_edge.telemetry import Answering, TracedAnswer
 from ruvllm_edge.usage import Usage as KeyUsages
 from ruvllm_edge.usage import seconds_left
@@ -178,7 +179,9 @@ class Edge:
         """What is read from the state file, once more, and nothing of what was only in memory."""
         sessions = self.llm.config.sessions
         self.conversations = Conversations()
-        self.responses = StoredResponses(sessions.ttl, sessions.most, sessions.characters)
+        self.responses = StoredResponses(
+            self.llm.store, sessions.ttl, sessions.most, sessions.characters, sessions.keep
+        )
         self.hub = Hub(self.llm.store, self.llm.encoders.static.dim)
         self.savings, self.usage = Savings(self.llm.store), KeyUsages(self.llm.store)
         self._restored = self.llm.store.load(RESTORED)

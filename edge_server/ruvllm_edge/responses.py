@@ -13,16 +13,17 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from ruvllm import StoreError
 from ruvllm.query.responses import Delta, Response
 from ruvllm_edge import openai_types as o
 from ruvllm_edge.chat import AUTO, answer, models, open_stream, told, unheeded
-from ruvllm_edge.conversations import StoredResponse
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.openai import STYLE, ask_of, extra_names
 from ruvllm_edge.operations import Call, Operation, Reply, Stream
 from ruvllm_edge.problems import Problem
 from ruvllm_edge.responses_in import chat_request
 from ruvllm_edge.responses_out import ResponseWriter
+from ruvllm_edge.stored_responses import StoredResponse
 
 __all__ = ["OPERATIONS"]
 
@@ -74,10 +75,10 @@ class DeletedResponse(Struct):
 
 
 async def create(edge: Edge, call: Call) -> Any:
-    """The next items of a conversation. Answers stay in memory for `previous_response_id`, unless `store` is false.
+    """The next items of a conversation. Answers stay in the state file for `previous_response_id`.
 
-    An answer is its key's alone, and forgotten after `sessions.ttl`, or with the server. Names of OpenAI's models are
-    taken for "auto": the router chooses.
+    Unless `store` is false. An answer is its key's alone, and forgotten after `sessions.ttl`. Names of OpenAI's models
+    are taken for "auto": the router chooses.
     """
     body: ResponsesBody = call.body
     earlier = _earlier(edge, call)
@@ -100,9 +101,10 @@ async def create(edge: Edge, call: Call) -> Any:
 
     def store() -> None:
         if body.store is not False and writer.response["status"] != "failed":
-            added = [*new, *writer.response["output"]]
-            size = len(_encode(added)) + (earlier.size if earlier else 0)
-            edge.responses.put(call.key.name, writer.response, [*items, *writer.response["output"]], size)
+            try:
+                edge.responses.put(call.key.name, writer.response, [*items, *writer.response["output"]])
+            except StoreError as error:  # the answer is there, whatever becomes of this
+                edge.llm.steps.failed("responses", error)
 
     if not body.stream:
         response = await answer(edge, ask)

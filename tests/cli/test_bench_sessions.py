@@ -1,4 +1,4 @@
-"""`ruvllm bench sessions`: what it writes is a conversation, and what it counts is what the server did."""
+"""`ruvllm bench sessions` and `proxy`: what is written is a conversation, what is counted is what the server did."""
 
 from __future__ import annotations
 
@@ -51,3 +51,11 @@ def test_a_small_run_is_safe_and_says_what_it_saw():
     assert arms["always the large"]["switches"] == arms["always the small"]["switches"] == 0
     assert arms["always the small"]["cost"] < arms["ruvllm"]["cost"] <= arms["always the large"]["cost"]
     assert arms["each request anew"]["unsafe"] <= arms["each request anew"]["switches"]
+
+
+def test_what_the_server_adds_is_measured_beside_direct_calls():
+    done = CliRunner().invoke(bench, ["proxy", "--requests", "3", "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert all(found[name] > 0 for name in ("first", "direct_first", "event", "decision", "decision_http"))
+    assert found["added_first"] == pytest.approx(found["first"] - found["direct_first"])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
+from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import openai
@@ -16,10 +19,12 @@ from test_backends import llm_server
 from test_tools import ASK, CALL, SERVED, WHOLE, before
 
 from ruvllm import RuvLLM
-from ruvllm_edge.conversations import StoredResponses, question_of
+from ruvllm.state.store import Store
+from ruvllm_edge.conversations import question_of
 from ruvllm_edge.problems import Problem
 from ruvllm_edge.responses_in import Tool, chat_request
 from ruvllm_edge.responses_out import ResponseWriter
+from ruvllm_edge.stored_responses import StoredResponses
 
 SCHEMA = {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]}
 TOOLS = [{"type": "function", "name": "write", "description": "writes a file", "strict": None, "parameters": SCHEMA}]
@@ -139,18 +144,55 @@ def test_an_answer_is_its_keys_alone():
             assert edge.post("/v1/responses", body, headers=mine).status_code == 200
 
 
-def test_stored_answers_have_a_time_and_a_bound():
+def test_stored_answers_have_a_time_and_a_bound(tmp_path: Path):
     now = [0.0]
-    stored = StoredResponses(ttl=10, most=2, most_bytes=100, clock=lambda: now[0])
-    for name in "abc":
-        stored.put("", {"id": name, "output": []}, [], 10)
-    assert [stored.get("", name) is not None for name in "abc"] == [False, True, True]
-    stored.put("", {"id": "d", "output": []}, [], 95)
-    assert [stored.get("", name) is not None for name in "bcd"] == [False, False, True]
-    now[0] = 10.0
-    assert stored.get("", "d") is None
-    stored.put("", {"id": "e", "output": []}, [], 101)
-    assert stored.get("", "e") is None
+    path = tmp_path / "state.db"
+    with closing(Store(path)) as store:
+        stored = StoredResponses(store, ttl=10, most=2, most_bytes=3_000, clock=lambda: now[0])
+        assert (stored.get("", "a"), stored.delete("", "a")) == (None, False)
+        for name in "abc":
+            stored.put("", {"id": name, "output": [{"id": f"m{name}"}]}, [])
+        assert [stored.get("", name) is not None for name in "abc"] == [False, True, True]
+        assert stored.item("", "mb") == {"id": "mb"}
+        assert (stored.item("", "m"), stored.get("other", "b"), stored.item("other", "mb")) == (None, None, None)
+        noise = [{"text": token_hex(1_500)}]  # which compresses to about half
+        for name in "xd":  # both are too large together
+            stored.put("", {"id": name, "output": []}, noise)
+        assert [stored.get("", name) is not None for name in "cxd"] == [False, False, True]
+    with closing(Store(path)) as store:  # after a restart
+        stored = StoredResponses(store, ttl=10, most=2, most_bytes=3_000, clock=lambda: now[0])
+        assert stored.get("", "d").items == noise
+        now[0] = 10.0
+        assert stored.get("", "d") is None
+        stored.put("", {"id": "e", "output": []}, [{"text": "a secret"}])
+        assert (stored.delete("other", "e"), stored.delete("", "e"), stored.get("", "e")) == (False, True, None)
+        assert store.read("SELECT count(*) FROM responses") == [(0,)]
+        stored.put("", {"id": "f", "output": []}, [])
+        with store.write() as db:
+            db.execute("UPDATE responses SET data = x'00'")
+        assert stored.get("", "f") is None  # damaged
+        none = StoredResponses(store, ttl=10, most=2, most_bytes=3_000, keep=False, clock=lambda: now[0])
+        none.put("", {"id": "g", "output": []}, [])
+        assert none.get("", "g") is not None
+        assert store.read("SELECT count(*) FROM responses") == [(0,)]
+
+
+def test_a_conversation_goes_on_after_a_restart_of_the_server(tmp_path: Path):
+    def begun(writer: Writer) -> RuvLLM:
+        return RuvLLM(encoder="static", state=tmp_path / "state.db", backends={"small": writer})
+
+    with serving(begun(Writer())) as edge:
+        first = client_of(edge).responses.create(model="auto", input="remember the kettle", instructions="Be kind.")
+    writer = Writer()
+    with serving(begun(writer)) as edge:
+        client = client_of(edge)
+        client.responses.create(model="auto", input="what did I say", previous_response_id=first.id)
+        said = [(one.role, one.content) for one in writer.asked[-1]]
+        assert said[:2] == [("user", "remember the kettle"), ("assistant", "remember the kettle ")]
+        assert client.responses.retrieve(first.id).output_text == "remember the kettle "
+        client.responses.delete(first.id)
+        with pytest.raises(openai.NotFoundError):
+            client.responses.retrieve(first.id)
 
 
 def test_a_backend_of_text_alone_answers_too(edge: Running, writer: Writer):

@@ -30,7 +30,7 @@ from ruvllm.query.outcomes import Outcomes
 from ruvllm.query.prompting import compose, verbatim
 from ruvllm.query.requests import open_requests
 from ruvllm.query.responses import Applied, Constraints, Delta, Event, Response, Routed, Session
-from ruvllm.query.retrieval import Retriever
+from ruvllm.query.retrieval import Retrieved, Retriever
 from ruvllm.query.sessions import open_sessions
 from ruvllm.query.turn import CallerLoop, Turn
 from ruvllm.query.writeback import WriteBack
@@ -353,7 +353,10 @@ class QueryService:
         turn = Turn(text, constraints, conversation, state, tuple(messages))
         turn.vector = vector = await self._memory.vector(text)
         turn.lap("embedding")
-        turn.found = self._retriever.nearest(vector, constraints.max_latency_ms, text)
+        if turn.messages and not self.writers.remember:  # nothing of memory goes into a conversation that is passed on
+            turn.found = Retrieved(vector)
+        else:
+            turn.found = self._retriever.nearest(vector, constraints.max_latency_ms, text)
         turn.lap("retrieval")
         self._retriever.expand(turn.found)
         turn.lap("graph")

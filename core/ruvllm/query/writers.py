@@ -172,18 +172,18 @@ class Writers:
         if isinstance(plan.backend, Extractive) and (plan.forced or self.local):
             check_extra(plan.params, plan.backend)
             return plan.backend.over(passages)
-        spare = None if whole or self._memory is None or self._remembering else self._memory.over(passages)
+        spare = None if whole or self._memory is None or self.remember else self._memory.over(passages)
         return self.tiers.at(plan.tier, passages, spare, plan.choice.others)
 
     @property
-    def _remembering(self) -> bool:
+    def remember(self) -> bool:
         """Whether a tier's backend answers from memory anyway."""
         return any(isinstance(backend, Extractive) for backend in self.backends.values())
 
     def author(self, plan: Plan, completion: Completion) -> tuple[Tier, Backend]:
         """Who gave an answer, and for which tier."""
         named = ((tier, backend) for tier, backend in self.backends.items() if backend.name == completion.backend)
-        if self._memory is not None and completion.model == self._memory.model and not self._remembering:
+        if self._memory is not None and completion.model == self._memory.model and not self.remember:
             return Tier.BOOSTER, self._memory
         return next(named, (plan.tier, plan.backend))
 

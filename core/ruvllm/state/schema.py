@@ -157,6 +157,8 @@ SCHEMA_VERSION = len(_MIGRATIONS)
 GUESTS = {
     "own_agents": "CREATE TABLE own_agents (id INTEGER PRIMARY KEY, agent TEXT NOT NULL) STRICT",
     "federated_updates": "CREATE TABLE federated_updates (id INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT",
+    "responses": "CREATE TABLE responses (id INTEGER PRIMARY KEY, name TEXT NOT NULL, owner TEXT NOT NULL,"
+    " until REAL NOT NULL, items TEXT NOT NULL, data BLOB NOT NULL) STRICT",
     "set_aside": "CREATE TABLE set_aside (id INTEGER PRIMARY KEY, kind TEXT NOT NULL, item TEXT NOT NULL,"
     " reason TEXT NOT NULL, created REAL NOT NULL, payload BLOB NOT NULL) STRICT",
 }
