@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hosting import Site
 from pages import QUICK, agent, ask, load, open_playground, route
 from playwright.sync_api import Page, expect

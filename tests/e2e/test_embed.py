@@ -12,8 +12,8 @@ from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 # What the embedding page has to allow: the other origin's files, and the worker that imports from there.
 POLICY = (
-    "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self' 'wasm-unsafe-eval' {cdn}; connect-src {cdn}; "
-    "worker-src blob: {cdn}"
+    "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self' 'wasm-unsafe-eval' {cdn}; "
+    "connect-src {cdn}; worker-src blob: {cdn}"
 )
 HTML = """<!doctype html><html lang="en"><title>A shop</title>
 <script type="module" src="{cdn}element.js"></script>
