@@ -28,6 +28,11 @@ MISSING = (
     "No Chromium for the end-to-end tests. Install one (Debian: apt-get install chromium; elsewhere: "
     f"python -m playwright install --with-deps chromium) or set {VARIABLE} to the path of a Chromium or Chrome."
 )
+FIREFOX = "RUVLLM_FIREFOX"
+NO_FIREFOX = (
+    "No Firefox for the end-to-end tests. Install one (Debian: apt-get install firefox-esr, 145 or newer) or set "
+    f"{FIREFOX} to its path."
+)
 
 
 class BrowserError(Exception):
@@ -41,6 +46,16 @@ def find() -> Path | None:
             return path
         raise BrowserError(f"{VARIABLE} is {named}, which does not start: name a Chromium, or unset it")
     return next((path for path in _candidates() if starts(path)), None)
+
+
+def firefox() -> Path | None:
+    """The path of a Firefox that starts, or None. Raises BrowserError if the one that was named does not."""
+    if named := os.environ.get(FIREFOX):
+        if starts(path := Path(named)):
+            return path
+        raise BrowserError(f"{FIREFOX} is {named}, which does not start: name a Firefox, or unset it")
+    found = (shutil.which(name) for name in ("firefox-esr", "firefox"))
+    return next((Path(path) for path in found if path and starts(Path(path))), None)
 
 
 def starts(path: Path) -> bool:

@@ -1,4 +1,7 @@
-"""A browser, the built folder behind a server, and pages that tell what went wrong in them."""
+"""A browser, the built folder behind a server, and pages that tell what went wrong in them.
+
+RUVLLM_E2E=firefox runs the same tests in Firefox. What only Chromium's own protocol can ask is then skipped by name.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,8 +19,9 @@ sys.path.insert(0, str(ROOT / "build"))
 
 import browser as browsers  # noqa: E402
 from hosting import Site, hosted  # noqa: E402
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright  # noqa: E402
+from playwright.sync_api import Browser, BrowserContext, CDPSession, Page, Playwright, expect, sync_playwright  # noqa: E402
 
+FIREFOX = os.environ.get("RUVLLM_E2E", "chromium") == "firefox"
 PLAIN = "--host-resolver-rules=MAP plain.test 127.0.0.1"  # the same server over plain http, as any other machine's
 EAGER = "--enable-blink-features=ForceEagerMeasureMemory"  # or a page waits half a minute for its memory's size
 PATIENCE = 60_000  # ms: a slow machine is no failure
@@ -35,12 +40,15 @@ def dist() -> Path:
 @pytest.fixture(scope="session")
 def executable() -> Path:
     """The browser that `make test` has found or installed."""
+    find, missing = (browsers.firefox, browsers.NO_FIREFOX) if FIREFOX else (browsers.find, browsers.MISSING)
     try:
-        found = browsers.find()
+        found = find()
     except browsers.BrowserError as error:
         pytest.fail(str(error), pytrace=False)
+    if found is None and FIREFOX:
+        pytest.skip(missing)
     if found is None:
-        pytest.fail(browsers.MISSING, pytrace=False)
+        pytest.fail(missing, pytrace=False)
     return found
 
 
@@ -53,12 +61,47 @@ def playwright() -> Iterator[Playwright]:
 
 
 @pytest.fixture(scope="session")
-def chromium(playwright: Playwright, executable: Path) -> Iterator[Browser]:
+def options(executable: Path) -> dict[str, Any]:
+    """How to launch the browser."""
+    if FIREFOX:
+        prefs = {"network.dns.localDomains": "plain.test"}
+        return {
+            "executable_path": executable,
+            "channel": "moz-firefox",
+            "firefox_user_prefs": prefs,
+            "timeout": PATIENCE,
+        }
+    return {"executable_path": executable, "args": [*browsers.ARGUMENTS, EAGER, PLAIN], "timeout": PATIENCE}
+
+
+@pytest.fixture(scope="session")
+def browser(playwright: Playwright, options: dict[str, Any]) -> Iterator[Browser]:
     """One browser for all tests; each test has a context, and so storage, of its own."""
-    arguments = [*browsers.ARGUMENTS, EAGER, PLAIN]
-    browser = playwright.chromium.launch(executable_path=executable, args=arguments, timeout=PATIENCE)
+    browser = (playwright.firefox if FIREFOX else playwright.chromium).launch(**options)
     yield browser
     browser.close()
+
+
+@pytest.fixture
+def inside(browser: Browser) -> None:
+    """Workers run what a test puts into them."""
+    if FIREFOX:
+        pytest.skip("the driver runs nothing inside a worker of Firefox")
+
+
+@pytest.fixture
+def folders(browser: Browser) -> None:
+    """A folder can be chosen by the driver."""
+    if FIREFOX:
+        pytest.skip("the driver cannot choose a folder in Firefox")
+
+
+@pytest.fixture
+def devtools(browser: Browser) -> Callable[[BrowserContext, Page], CDPSession]:
+    """A session of Chromium's own protocol."""
+    if FIREFOX:
+        pytest.skip("asks what only Chromium's protocol answers")
+    return lambda context, page: context.new_cdp_session(page)
 
 
 @pytest.fixture
@@ -69,20 +112,19 @@ def site(dist: Path) -> Iterator[Site]:
 
 
 @pytest.fixture
-def context(chromium: Browser) -> Iterator[BrowserContext]:
+def context(browser: Browser) -> Iterator[BrowserContext]:
     """A browser that has never been here."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
     context.set_default_timeout(PATIENCE)
     yield context
     context.close()
 
 
 @pytest.fixture
-def resident(playwright: Playwright, executable: Path, tmp_path: Path) -> Iterator[BrowserContext]:
+def resident(playwright: Playwright, options: dict[str, Any], tmp_path: Path) -> Iterator[BrowserContext]:
     """A browser with a profile on the disk: the others are like private windows, whose cache takes no large file."""
-    context = playwright.chromium.launch_persistent_context(
-        tmp_path / "profile", executable_path=executable, args=list(browsers.ARGUMENTS), timeout=PATIENCE
-    )
+    kind = playwright.firefox if FIREFOX else playwright.chromium
+    context = kind.launch_persistent_context(tmp_path / "profile", **options)
     context.set_default_timeout(PATIENCE)
     yield context
     context.close()
@@ -109,6 +151,9 @@ def shot() -> Callable[[Page, str], None]:
     ARTIFACTS.mkdir(exist_ok=True)
 
     def keep(page: Page, name: str) -> None:
-        page.screenshot(path=ARTIFACTS / f"{name}.png", full_page=True, animations="disabled")
+        path = ARTIFACTS / f"{name}{'-firefox' if FIREFOX else ''}.png"
+        # In Firefox the driver would stop animations and hide the caret by a style that the page's policy forbids.
+        calm: dict[str, Any] = {"caret": "initial"} if FIREFOX else {"animations": "disabled"}
+        page.screenshot(path=path, full_page=True, **calm)
 
     return keep

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hosting import Site
 from pages import QUICK, agent, ask, load, open_playground, route
 from playwright.sync_api import Page, expect
@@ -20,6 +21,7 @@ def folder_of(tmp_path: Path, files: dict[str, str]) -> Path:
     return tmp_path
 
 
+@pytest.mark.usefixtures("folders")
 def test_a_folder_is_read_and_what_is_wrong_is_told(page: Page, site: Site, tmp_path: Path) -> None:
     files = {
         "agents/florist.md": GOOD,

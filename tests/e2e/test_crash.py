@@ -24,6 +24,18 @@ def worker(page: Page) -> Worker:
     return one
 
 
+def test_a_worker_that_the_browser_ends_is_replaced(page: Page, site: Site) -> None:
+    page.add_init_script(
+        "window.Worker = class extends Worker { constructor(...args) { super(...args); window.last = this; } };"
+    )
+    load(page, site, **OPTIONS)
+    ask(page, "feedback", UNSURE, "tester")
+    page.evaluate("() => window.last.terminate()")
+    assert ask(page, "route", UNSURE)["agent"] == "tester"
+    assert ask(page, "stats")["feedback"] == 1
+
+
+@pytest.mark.usefixtures("inside")
 @pytest.mark.parametrize("death", DEATHS.values(), ids=DEATHS)
 def test_a_dead_worker_is_replaced(page: Page, site: Site, death: str) -> None:
     load(page, site, **OPTIONS)
@@ -41,6 +53,7 @@ def test_a_dead_worker_is_replaced(page: Page, site: Site, death: str) -> None:
     assert ask(page, "route", SURE)["agent"] == "tester"
 
 
+@pytest.mark.usefixtures("inside")
 def test_what_changes_something_is_not_repeated_by_itself(page: Page, site: Site) -> None:
     """Feedback that was on its way when the worker died may have been kept or not: the caller is told."""
     load(page, site, **OPTIONS)
@@ -58,6 +71,7 @@ def test_what_changes_something_is_not_repeated_by_itself(page: Page, site: Site
     assert ask(page, "stats")["feedback"] in (0, 1)
 
 
+@pytest.mark.usefixtures("inside")
 def test_many_questions_on_the_way_are_all_answered(page: Page, site: Site) -> None:
     load(page, site, **OPTIONS)
     first = worker(page)

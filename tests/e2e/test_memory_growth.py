@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from hosting import Site, hosted
 from pages import QUICK, ask, load, settled
-from playwright.sync_api import BrowserContext, Page
+from playwright.sync_api import BrowserContext, CDPSession, Page
 
 ROUTES = """async ([from, count]) => {
   for (let i = from; i < from + count; i++)
@@ -33,23 +34,24 @@ for (const name of ["instantiate", "instantiateStreaming"]) {
 """
 
 
-def promises(context: BrowserContext, page: Page) -> int:
+def promises(session: CDPSession) -> int:
     """How many the page's own code still holds, after a collection."""
-    session = context.new_cdp_session(page)
     kind = session.send("Runtime.evaluate", {"expression": "Promise.prototype"})["result"]["objectId"]
     found = session.send("Runtime.queryObjects", {"prototypeObjectId": kind})["objects"]["objectId"]
     count = {"functionDeclaration": "function () { return this.length; }", "objectId": found, "returnByValue": True}
     number: int = session.send("Runtime.callFunctionOn", count)["result"]["value"]
-    session.detach()
     return number
 
 
-def test_a_call_leaves_no_promise_behind(context: BrowserContext, page: Page, site: Site) -> None:
+def test_a_call_leaves_no_promise_behind(
+    context: BrowserContext, page: Page, site: Site, devtools: Callable[[BrowserContext, Page], CDPSession]
+) -> None:
     load(page, site, **QUICK)
     page.evaluate(ROUTES, [0, 5])
-    before = promises(context, page)
+    session = devtools(context, page)
+    before = promises(session)
     page.evaluate(ROUTES, [5, 100])
-    assert promises(context, page) <= before + 5
+    assert promises(session) <= before + 5
 
 
 def used(page: Page) -> dict[str, int]:
@@ -59,7 +61,7 @@ def used(page: Page) -> dict[str, int]:
     return {"wasm": sum(wasm), "heaps": page.evaluate(HEAPS)}
 
 
-def test_a_thousand_routes_grow_memory_by_less_than_a_tenth(page: Page, dist: Path) -> None:
+def test_a_thousand_routes_grow_memory_by_less_than_a_tenth(page: Page, dist: Path, devtools: object) -> None:
     """Each of them new, one in eight by RuvLTRA as well, after a warm-up."""
     index = json.loads((dist / "ruvllm.json").read_text("utf-8"))
     with hosted(dist, isolated=True) as site:

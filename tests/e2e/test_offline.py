@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from hosting import Site, build_called, hosted
 from pages import SURE, UNSURE, agent, open_playground, route
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, CDPSession, Page, expect
 
+Devtools = Callable[[BrowserContext, Page], CDPSession]
 KEPT = "Offline ready"
 MARKS = """async () => [
   document.querySelector("meta[name=mark]").content,
@@ -123,8 +124,10 @@ def test_half_an_update_changes_nothing(page: Page, updated: Site, builds: dict[
     assert page.evaluate(MARKS) == ["one"] * 3
 
 
-def test_a_full_disk_is_told_and_routing_goes_on(context: BrowserContext, page: Page, site: Site) -> None:
-    session = context.new_cdp_session(page)
+def test_a_full_disk_is_told_and_routing_goes_on(
+    context: BrowserContext, page: Page, site: Site, devtools: Devtools
+) -> None:
+    session = devtools(context, page)
     session.send("Storage.overrideQuotaForOrigin", {"origin": site.url.rstrip("/"), "quotaSize": 5_000_000})
     open_playground(page, site, ruvltra=True)
     expect(page.locator("#network")).to_have_text("Not kept: no space")

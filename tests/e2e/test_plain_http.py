@@ -37,6 +37,7 @@ def test_two_tabs_that_teach_at_once_lose_nothing(context: BrowserContext, site:
     assert taught_at_once(context, site, **OPTIONS) == 10
 
 
+@pytest.mark.usefixtures("inside")
 def test_a_dead_worker_is_noticed(page: Page, site: Site) -> None:
     """By its silence: what waits is refused, and what is asked next starts another one."""
     page.clock.install()

@@ -121,8 +121,8 @@ def test_tabs_by_keyboard(page: Page, site: Site) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_on_a_telephone(chromium: Browser, site: Site, shot: Shot, scheme: str) -> None:
-    context = chromium.new_context(viewport={"width": 360, "height": 740}, color_scheme=scheme, has_touch=True)
+def test_on_a_telephone(browser: Browser, site: Site, shot: Shot, scheme: str) -> None:
+    context = browser.new_context(viewport={"width": 360, "height": 740}, color_scheme=scheme, has_touch=True)
     try:
         page = context.new_page()
         open_playground(page, site, SURE)

@@ -278,8 +278,8 @@ def test_views_by_keyboard(page: Page, site: Site) -> None:
     expect(page.get_by_role("tab", name="Decision")).to_have_attribute("aria-selected", "true")
 
 
-def test_nothing_of_a_view_is_fetched_before_it_is_opened(chromium: Browser, site: Site) -> None:
-    context = chromium.new_context(service_workers="block")  # which would fetch all of it for use without a network
+def test_nothing_of_a_view_is_fetched_before_it_is_opened(browser: Browser, site: Site) -> None:
+    context = browser.new_context(service_workers="block")  # which would fetch all of it for use without a network
     try:
         page = context.new_page()
         open_playground(page, site)
@@ -292,8 +292,8 @@ def test_nothing_of_a_view_is_fetched_before_it_is_opened(chromium: Browser, sit
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_views_fit_a_telephone_and_can_be_read(chromium: Browser, site: Site, shot: Shot, scheme: str) -> None:
-    context = chromium.new_context(viewport={"width": 390, "height": 844}, color_scheme=scheme, has_touch=True)
+def test_views_fit_a_telephone_and_can_be_read(browser: Browser, site: Site, shot: Shot, scheme: str) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme=scheme, has_touch=True)
     try:
         page = context.new_page()
         open_playground(page, site, "compare SQLite and PostgreSQL, then plan the move")
