@@ -292,3 +292,101 @@ def test_a_pydantic_ai_agent_is_told_of_few_tools() -> None:
     assert asyncio.run(agent.run("create an invoice for Ada")).output == "done"
     assert "create_invoice" in told[0]
     assert [len(names) for names in told] == [3, 3]
+
+
+ROUTES = {
+    "billing": ["I was charged twice", "send me the invoice", "the payment failed"],
+    "delivery": ["where is my parcel", "the courier never came", "change the delivery address"],
+}
+
+
+def test_a_route_layer_answers_as_semantic_routers_does(tmp_path: Path) -> None:
+    from ruvllm.integrations.semantic_router import Route, RouteLayer
+
+    layer = RouteLayer(encoder="static", routes=[Route(name, texts) for name, texts in ROUTES.items()])
+    found = layer("I was charged two times")
+    assert (found.name, found.function_call) == ("billing", None)
+    assert found.similarity_score == layer.llm.route("I was charged two times").confidence
+    assert layer("why do cats purr").name is None
+    assert layer.list_route_names() == ["billing", "delivery"]
+    assert layer.retrieve_multiple_routes("where is my parcel")[0].name == "delivery"
+    layer.add(Route("garden", ["water the roses", "cut the hedge", "mow the lawn"]))
+    assert asyncio.run(layer.acall("water the roses please")).name == "garden"
+    layer.feedback("polish the brass kettle", "garden")
+    assert layer("polish the brass kettle").name == "garden"
+    rows = [{"name": name, "utterances": texts} for name, texts in ROUTES.items()]
+    (file := tmp_path / "routes.json").write_text(json.dumps({"encoder_type": "openai", "routes": rows}))
+    assert RouteLayer.from_json(file, encoder="static")("where is my parcel?").name == "delivery"
+    for wrong in ([], [object()], [Route("x", "no list")]):
+        with pytest.raises(InputError):
+            RouteLayer(encoder="static", routes=wrong)("x")
+
+
+def test_a_route_layer_takes_semantic_routers_own_routes() -> None:
+    semantic_router = pytest.importorskip("semantic_router")
+    from ruvllm.integrations.semantic_router import SemanticRouter
+
+    routes = [semantic_router.Route(name=name, utterances=texts) for name, texts in ROUTES.items()]
+    assert SemanticRouter(encoder=None, routes=routes, auto_sync="local")("send me the invoice").name == "billing"
+
+
+def test_llama_indexs_router_selects_by_descriptions() -> None:
+    pytest.importorskip("llama_index.core")
+    from llama_index.core.schema import QueryBundle
+    from llama_index.core.tools import ToolMetadata
+
+    from ruvllm.integrations.llama_index import selector
+
+    choices = [
+        ToolMetadata(name="invoices", description="Questions about invoices, payments and refunds."),
+        ToolMetadata(name="recipes", description="Questions about cooking, baking and recipes."),
+    ]
+    one = selector(RuvLLM(encoder="static"))
+    assert one.select(choices, "how long do I bake a sponge cake?").ind == 1
+    assert asyncio.run(one.aselect(choices, QueryBundle("when is my refund paid?"))).ind == 0
+    both = selector(RuvLLM(encoder="static"), several=1e-6).select(choices, "refund for a baking course")
+    assert sorted(both.inds) == [0, 1]
+
+
+def test_a_crews_tasks_find_their_agents(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "of nobody")  # no model is asked
+    monkeypatch.setenv("CREWAI_DISABLE_TELEMETRY", "true")
+    crewai = pytest.importorskip("crewai")
+    from ruvllm.integrations.crewai import CrewRouter
+
+    def agent(role: str, goal: str) -> Any:
+        return crewai.Agent(role=role, goal=goal, backstory="", llm="gpt-4o-mini")
+
+    cook = agent("cook", "Writes recipes for meals, cakes and bread.")
+    clerk = agent("clerk", "Answers questions about invoices, payments and refunds.")
+    router = CrewRouter([cook, clerk], encoder="static")
+    texts = ("write a recipe for a sponge cake", "find out when the refund is paid")
+    tasks = [crewai.Task(description=text, expected_output="a text") for text in texts]
+    assert [task.agent.role for task in router.assign(tasks)] == ["cook", "clerk"]
+    assert all(decision is not None for decision in router.decisions)
+
+
+def test_langgraphs_store_is_memory(tmp_path: Path) -> None:
+    pytest.importorskip("langgraph.store.base")
+    from ruvllm.integrations.langgraph_store import memory_store
+
+    with RuvLLM(encoder="static", state=tmp_path / "state.db") as llm:
+        store = memory_store(llm)
+        store.put(("ada", "facts"), "tea", {"text": "Ada drinks green tea in the morning", "cups": 2})
+        store.put(("ada", "facts"), "dog", {"text": "Her dog is called Bruno", "cups": 0})
+        store.put(("ben", "facts"), "tea", {"text": "Ben drinks black coffee", "cups": 5}, ttl=1)
+        store.put(("ada", "facts"), "tea", {"text": "Ada drinks mint tea in the morning", "cups": 3})
+        found = store.get(("ada", "facts"), "tea")
+        assert found.value == {"text": "Ada drinks mint tea in the morning", "cups": 3}
+        assert found.updated_at >= found.created_at
+        assert store.search(("ada",), query="what is the name of the dog?")[0].key == "dog"
+        assert {one.namespace for one in store.search(("ben",), query="coffee")} == {("ben", "facts")}
+        assert [one.key for one in store.search(("ada",), filter={"cups": {"$gt": 2}})] == ["tea"]
+        assert len(store.search(())) == 3
+        assert store.search((), limit=1, offset=1)[0].key in ("tea", "dog")
+        assert store.list_namespaces(suffix=("facts",)) == [("ada", "facts"), ("ben", "facts")]
+        assert store.list_namespaces(max_depth=1) == [("ada",), ("ben",)]
+        store.delete(("ada", "facts"), "dog")
+        assert asyncio.run(store.aget(("ada", "facts"), "dog")) is None
+    with RuvLLM(encoder="static", state=tmp_path / "state.db") as llm:
+        assert memory_store(llm).get(("ben", "facts"), "tea").value["cups"] == 5
