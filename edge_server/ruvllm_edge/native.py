@@ -11,6 +11,7 @@ from msgspec import UNSET, convert, to_builtins
 from msgspec.json import encode
 
 from ruvllm import Decision, InputError, StoreError, Team, __version__
+from ruvllm.memory.erasure import erase
 from ruvllm.memory.exchange import around
 from ruvllm.memory.found import Found, answerable
 from ruvllm.query.responses import Constraints, Response, Session, rlm_settings
@@ -233,6 +234,41 @@ async def search_memory(edge: Edge, call: Call) -> s.MemoryHits:
     return s.MemoryHits([_hit(one) for one in found], round(answerable(found), 4))
 
 
+async def timeline(edge: Edge, call: Call) -> s.Timeline:
+    """What superseded a memory and what it superseded."""
+    memory = edge.llm.memory
+    ids = memory.validity.history(_memory_id(edge, call))
+    closed = memory.validity.closed(ids)
+    rows = list[s.TimelineEntry]()
+    for one in memory.records.get(ids):
+        end = closed.get(one.id)
+        why = None if end is None else s.ClosedMemory(end.until, end.successor, end.reason, end.confidence)
+        rows.append(s.TimelineEntry(one.id, one.text, dict(one.metadata), one.created, why))
+    return s.Timeline(rows)
+
+
+async def reopen(edge: Edge, call: Call) -> s.Reopened:
+    """Let a memory hold again, whatever superseded it."""
+    return s.Reopened(edge.llm.memory.validity.reopen([_memory_id(edge, call)]) > 0)
+
+
+async def forget_memory(edge: Edge, call: Call) -> None:
+    """Remove a memory for good, with its edges."""
+    id = _memory_id(edge, call)
+    if call.query.erase:
+        erase(edge.llm.memory, [id])
+    else:
+        edge.llm.memory.forget([id])
+
+
+def _memory_id(edge: Edge, call: Call) -> int:
+    """Of a memory that there is. Raises Problem: 404."""
+    id = int(call.path["id"])
+    if id >= 1 << 63 or not edge.llm.memory.get([id]):
+        raise Problem(404, f"there is no memory {str(id)[:40]}", field="id", fix="POST /v1/memory/search shows ids")
+    return id
+
+
 async def bind_memories(edge: Edge, call: Call) -> s.HyperedgeMade:
     """Join memories that belong together; what is rated afterwards moves the weight."""
     b: s.HyperedgeBody = call.body
@@ -345,6 +381,10 @@ OPERATIONS = (
               example={"query": "release day", "k": 3}),
     Operation("GET", "/v1/memory/graph", memory_graph, "What lies around memories", query=s.GraphQuery,
               answer=s.MemoryGraph, tag="memory"),
+    Operation("GET", "/v1/memory/{id:int}/timeline", timeline, "What superseded what", answer=s.Timeline, tag="memory"),
+    Operation("POST", "/v1/memory/{id:int}/reopen", reopen, "Undo a supersession", answer=s.Reopened, tag="memory"),
+    Operation("DELETE", "/v1/memory/{id:int}", forget_memory, "Forget a memory", query=s.ForgetQuery, tag="memory",
+              status=204),
     Operation("POST", "/v1/memory/hyperedges", bind_memories, "Join memories that belong together", s.HyperedgeBody,
               answer=s.HyperedgeMade, tag="memory", example={"members": [1, 2, 3], "kind": "SameTopic"}),
     Operation("DELETE", "/v1/memory/hyperedges/{id}", unbind_memories, "Take a hyperedge away", tag="memory",

@@ -130,4 +130,4 @@ class Operation:
     @property
     def plain_path(self) -> str:
         """As documents and metrics write it."""
-        return self.path.replace(":path}", "}")
+        return self.path.replace(":path}", "}").replace(":int}", "}")

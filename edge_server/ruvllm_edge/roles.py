@@ -24,6 +24,7 @@ DELETE /v1/sessions/{id}
 GET /v1/agents
 POST /v1/memory/search
 GET /v1/memory/graph
+GET /v1/memory/{id}/timeline
 GET /v1/patterns
 GET /v1/models
 GET /v1/models/{id}
@@ -55,6 +56,8 @@ PUT /v1/agents
 DELETE /v1/agents
 DELETE /v1/agents/{name}
 POST /v1/memory
+DELETE /v1/memory/{id}
+POST /v1/memory/{id}/reopen
 POST /v1/memory/hyperedges
 DELETE /v1/memory/hyperedges/{id}
 POST /v1/federated/updates

@@ -208,6 +208,43 @@ class MemorySearch(Struct, forbid_unknown_fields=True):
     recency: Annotated[float, Meta(ge=0, le=1)] | None = None
 
 
+class ForgetQuery(Struct):
+    """How thoroughly."""
+
+    erase: Annotated[bool, Meta(description="leave no byte of it in the file, which is written anew")] = False
+
+
+class ClosedMemory(Struct):
+    """Until when a memory held, and which other one says so."""
+
+    until: float
+    successor: int | None
+    reason: str
+    confidence: float
+
+
+class TimelineEntry(Struct):
+    """A memory of a timeline; `closed` is null where it holds today."""
+
+    id: int
+    text: str
+    metadata: dict[str, Any]
+    created: float
+    closed: ClosedMemory | None
+
+
+class Timeline(Struct):
+    """What superseded a memory and what it superseded, the oldest first."""
+
+    memories: list[TimelineEntry]
+
+
+class Reopened(Struct):
+    """Whether it was closed before."""
+
+    reopened: bool
+
+
 class HyperedgeBody(Struct, forbid_unknown_fields=True):
     """Memories that belong together, all with all."""
 

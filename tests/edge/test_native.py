@@ -9,6 +9,8 @@ from ruvllm import RuvLLM
 
 TASK = "add unit tests for the auth module"
 
+CITIES = (("Lisbon", "2020-05-01"), ("Oslo", "2024-05-01"))
+
 
 def test_a_route_is_what_the_core_says(edge: Running):
     answer = edge.post("/v1/route", {"text": TASK, "top": 2})
@@ -47,6 +49,21 @@ def test_memories_are_found_again_by_meaning_and_filter(edge: Running):
     assert [row["id"] for row in found] == ids[:1]
     only = edge.post("/v1/memory/search", {"query": "when is the release?", "filter": {"team": "zoo"}})
     assert [row["id"] for row in only.json()["memories"]] == ids[1:]
+
+
+def test_what_superseded_what_can_be_seen_and_undone_and_a_memory_forgotten(edge: Running):
+    rows = [{"text": f"Ada lives in {city}.", "metadata": {"observed_at": when}} for city, when in CITIES]
+    old, new = (edge.post("/v1/memory", {"memories": [row]}).json()["ids"][0] for row in rows)
+    found = edge.get(f"/v1/memory/{old}/timeline").json()["memories"]
+    assert [one["text"] for one in found] == ["Ada lives in Lisbon.", "Ada lives in Oslo."]
+    assert (found[0]["closed"]["successor"], found[1]["closed"]) == (new, None)
+    assert edge.post(f"/v1/memory/{old}/reopen").json() == {"reopened": True}
+    assert edge.post(f"/v1/memory/{old}/reopen").json() == {"reopened": False}
+    for id, query in ((old, ""), (new, "?erase=true")):
+        assert edge.client.delete(f"/v1/memory/{id}{query}").status_code == 204
+        assert edge.client.delete(f"/v1/memory/{id}").status_code == 404
+    assert edge.get(f"/v1/memory/{10**30}/timeline").status_code == 404
+    assert edge.get(f"/v1/memory/graph?ids={new}").status_code == 422  # it is gone
 
 
 def test_a_batch_with_one_bad_memory_is_not_kept_at_all(edge: Running):

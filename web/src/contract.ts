@@ -133,6 +133,14 @@ export interface Choice {
   others: Tier[];
 }
 
+/** Until when a memory held, and which other one says so. */
+export interface ClosedMemory {
+  until: number;
+  successor: number | null;
+  reason: string;
+  confidence: number;
+}
+
 /** The answer to one task. What hardly anybody reads of it is worked out when somebody does. */
 export interface Decision {
   agent: string;
@@ -464,6 +472,11 @@ export interface QueryBody {
   stream?: boolean;
 }
 
+/** Whether it was closed before. */
+export interface Reopened {
+  reopened: boolean;
+}
+
 /** The answer to one query (FEATURES.md O2). */
 export interface Response {
   /** what feedback about it refers to. */
@@ -645,6 +658,20 @@ export interface TierStats {
   bytes: number;
 }
 
+/** What superseded a memory and what it superseded, the oldest first. */
+export interface Timeline {
+  memories: TimelineEntry[];
+}
+
+/** A memory of a timeline; `closed` is null where it holds today. */
+export interface TimelineEntry {
+  id: number;
+  text: string;
+  metadata: Record<string, unknown>;
+  created: number;
+  closed: ClosedMemory | null;
+}
+
 /** What Anthropic's API takes as the content of a tool search's `tool_result`. */
 export interface ToolReference {
   tool_name: string;
@@ -712,6 +739,9 @@ export interface Calls {
   "POST memory": { body: MemoryAdd; answer: Memories };
   "POST memory/search": { body: MemorySearch; answer: MemoryHits };
   "GET memory/graph": { body: undefined; answer: MemoryGraph };
+  "GET memory/{id}/timeline": { body: undefined; answer: Timeline };
+  "POST memory/{id}/reopen": { body: undefined; answer: Reopened };
+  "DELETE memory/{id}": { body: undefined; answer: null };
   "POST memory/hyperedges": { body: HyperedgeBody; answer: HyperedgeMade };
   "DELETE memory/hyperedges/{id}": { body: undefined; answer: null };
   "GET savings": { body: undefined; answer: SavingsReport };
