@@ -52,7 +52,8 @@ def test_memories_are_found_again_by_meaning_and_filter(edge: Running):
 
 
 def test_what_superseded_what_can_be_seen_and_undone_and_a_memory_forgotten(edge: Running):
-    rows = [{"text": f"Ada lives in {city}.", "metadata": {"observed_at": when}} for city, when in CITIES]
+    about = {"collection": "cities"}
+    rows = [about | {"text": f"Ada lives in {city}.", "metadata": {"observed_at": when}} for city, when in CITIES]
     old, new = (edge.post("/v1/memory", {"memories": [row]}).json()["ids"][0] for row in rows)
     found = edge.get(f"/v1/memory/{old}/timeline").json()["memories"]
     assert [one["text"] for one in found] == ["Ada lives in Lisbon.", "Ada lives in Oslo."]
