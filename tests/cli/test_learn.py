@@ -23,7 +23,8 @@ def test_feedback_is_listed_reviewed_and_taken_back(run):
     assert json.loads(run("learn", "run", "--encoder", "static", "--json").output) == []  # nothing is due
     told = json.loads(run("learn", "status", "--json").output)
     assert told["feedback"] == 1
-    assert not any(job["due"] for job in told["jobs"] if job["name"] != "write")
+    # Whether RuvLTRA's memories are of its edition, the static encoder's run could not look at.
+    assert not any(job["due"] for job in told["jobs"] if job["name"] not in ("write", "renewal"))
     assert run("learn", "undo", "1").exit_code == 0
     assert json.loads(run("learn", "list", "--json").output) == []
 

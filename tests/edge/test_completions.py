@@ -84,7 +84,7 @@ def test_fewer_dimensions_are_the_first_ones_at_length_1(client: OpenAI):
 def test_tokens_of_another_model_are_refused(client: OpenAI):
     for tokens in ([1, 2, 3], [[1, 2], [3]]):
         with pytest.raises(openai.BadRequestError, match="tokens"):
-            client.embeddings.create(model="auto", input=tokens)
+            client.embeddings.create(model="text-embedding-3-small", input=tokens)
 
 
 def test_names_that_are_set_are_the_only_ones():

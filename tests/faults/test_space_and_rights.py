@@ -61,7 +61,7 @@ def test_a_full_disk_is_a_clear_error_and_what_was_acknowledged_stays(tmp_path: 
     def work(say: Callable[[str], object], wait: object) -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         with closing(Store(path)) as store:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))
             kept, error = fill(Records(store))
             say(f"{kept} {error}")
             resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
