@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 from ruvllm.cli import hook_log
@@ -18,6 +19,7 @@ from ruvllm.cli.transcripts import Ask
 
 __all__ = ["on_end"]
 
+_WAITS = (0.05, 0.1, 0.2, 0.4)  # seconds between two looks at a transcript that has no answer yet
 _TAIL = 8_000_000  # bytes at the end of a transcript that are read
 
 
@@ -50,16 +52,28 @@ def on_end(event: dict[str, Any], entry: dict[str, Any], session: Session, setti
 
 
 def _ended(event: dict[str, Any]) -> Ask | None:
-    """The last ask of the event's transcript; None where it does not say."""
+    """The last ask of the event's transcript; None where it does not say.
+
+    A client may tell of an end before it has written the answer down, so that is waited for a little.
+    """
     path = event.get("agent_transcript_path" if event["hook_event_name"] == "SubagentStop" else "transcript_path")
     if not isinstance(path, str) or not path.endswith(".jsonl"):
         return None
+    for wait in (*_WAITS, 0.0):
+        last = _last(Path(path))
+        if last is not None and any(last.tokens):
+            break
+        sleep(wait)
+    if last is not None and isinstance(event.get("agent_type"), str):
+        last.agent = event["agent_type"]
+    return last
+
+
+def _last(file: Path) -> Ask | None:
+    """The last ask of a transcript; None where there is none, or it cannot be read."""
+    last = None
     with suppress(OSError, ValueError):
-        file, last = Path(path), None
         if file.is_file() and not file.is_symlink():
             for ask in read_asks(file, lambda *_: None, max(0, file.stat().st_size - _TAIL)):
                 last = ask
-        if last is not None and isinstance(event.get("agent_type"), str):
-            last.agent = event["agent_type"]
-        return last
-    return None
+    return last
