@@ -60,7 +60,7 @@ def measure(seconds: float) -> Measured:
     asked = [example for agent in agents for example in agent.examples] or ["write unit tests for the parser"]
     with RuvLLM(agents, encoder="static") as llm:
         static, cached = _distinct_p50(llm, asked, seconds), _cached_p50(llm, asked[0], seconds)
-        told = _p50(lambda text: llm.route(text).to_dict(), _distinct(asked[::-1]), seconds)
+        told = _p50(lambda text: llm.route(text).to_dict(), (f"{text} again" for text in _distinct(asked)), seconds)
     ruvltra = None
     if find_spec("onnxruntime") is not None:
         with RuvLLM(agents, encoder="ruvltra") as llm:
