@@ -1,10 +1,11 @@
+import asyncio
 import json
 
 import numpy as np
 import pytest
 
 from ruvllm import RuvLLM
-from ruvllm.errors import InputError, StoreError
+from ruvllm.errors import EncoderError, InputError, StoreError
 from ruvllm.integrations.agentdb import IntelligentQueryRouter, LLMRouter
 from ruvllm.sizing.difficulty import Difficulty
 from ruvllm.sizing.selector import BackendProfile, Choice, LLMOrchestrator
@@ -117,6 +118,24 @@ def test_without_a_budget_it_is_quality_for_cost_and_time():
     choice = selector.select(HARD)
     assert (choice.backend, choice.alternatives) == ("small", ("slow", "large"))
     assert selector.select(HARD, min_quality=0.85).backend == "slow"
+
+
+def test_whoever_is_to_hear_of_outcomes_may_have_to_be_awaited():
+    """As in a page, whose encoder waits for the browser."""
+    heard = []
+
+    async def observe(vector, name, quality):
+        await asyncio.sleep(0)  # which needs no event loop
+        heard.append((name, quality, vector.shape))
+
+    selector = LLMOrchestrator([SMALL, LARGE], dim=DIM, observe=observe)
+    recording = selector.arecord_outcome("small", quality=0.25, prompt=EASY)
+    recording.send(None)
+    with pytest.raises(StopIteration):
+        recording.send(None)
+    assert heard == [("small", 0.25, (DIM,))]
+    with pytest.raises(EncoderError, match="asynchronous"):
+        selector.record_outcome("small", prompt=EASY)
 
 
 def test_prices_and_times_are_learnt():

@@ -166,7 +166,7 @@ def test_answers_of_a_tier_vote_for_its_backend(static_llm: RuvLLM):
         vector = llm.embed([text])[0]
         for _ in range(20):
             for model, quality in (("weak-7b", 0.0), ("strong-70b", 1.0)):
-                llm.learning.observe_model(vector, model, quality)
+                run_now(llm.learning.observe_model(vector, model, quality))
                 llm.sizing.observe(model, text, vector, quality)
         assert llm.sizing._of_backends(vector)["strong"] > 0 > llm.sizing._of_backends(vector)["weak"]
         choice = llm.sizing.choose(Features(text, vector=vector))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.config import Config
-from ruvllm.encoders.protocol import Encoder, Pause, Vectors, no_pause, run_now
+from ruvllm.encoders.protocol import Encoder, Pause, Vectors, no_pause
 from ruvllm.errors import StoreError
 from ruvllm.state.names import FASTGRNN, FASTGRNN_EWC, REPLAY, SONA, BlobStore
 from ruvllm.state.steps import Steps
@@ -100,10 +100,10 @@ class Learners:
         """
         return self.engine.votes(vector, by) if self.version else {}
 
-    def observe_model(self, vector: Vectors, model: str, quality: float) -> None:
+    async def observe_model(self, vector: Vectors, model: str, quality: float) -> None:
         """How good a model's answer to a prompt (dim,) was, 0 to 1."""
         with suppress(StoreError):  # as for `observe`
-            run_now(self.ended(vector, "", quality, None, model))
+            await self.ended(vector, "", quality, None, model)
 
     async def observe(self, task: str | Vectors, agent: str, right: bool = True) -> bool:
         """A task belongs to an agent, or not; whether patterns learnt from it.

@@ -31,7 +31,7 @@ class Experience(Protocol):
         """Log of the evidence for and against each name, by "model" of models; none where nothing is known."""
         ...
 
-    def observe_model(self, vector: NDArray[np.float32], model: str, quality: float) -> None:
+    async def observe_model(self, vector: NDArray[np.float32], model: str, quality: float) -> None:
         """How good a model's answer to a prompt (dim,) was, 0 to 1."""
         ...
 

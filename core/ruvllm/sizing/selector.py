@@ -8,7 +8,7 @@ so that the mean cost comes to the budget: as much quality as that buys.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from io import BytesIO
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ruvllm.artifacts.host import load_npz
 from ruvllm.artifacts.shipped import shipped_encoder
-from ruvllm.encoders.protocol import Encoder, run_now, synchronous
+from ruvllm.encoders.protocol import Encoder, synchronous
 from ruvllm.errors import ArtifactError, InputError, StoreError
 from ruvllm.hints import by_object
 from ruvllm.reprs import one_line, shortened
@@ -161,7 +161,7 @@ class LLMOrchestrator:
         difficulty: Difficulty | None = None,
         sizes: SizeOutcomes | None = None,
         votes: Votes | None = None,
-        observe: Callable[[Array, str, float], None] | None = None,
+        observe: Callable[[Array, str, float], Awaitable[None]] | None = None,
     ) -> None:
         if not isinstance(backends, Sequence) or not all(isinstance(one, BackendProfile) for one in backends):
             fix = 'give a list of BackendProfile("name", cost=…)'
@@ -319,7 +319,7 @@ class LLMOrchestrator:
         target = min(max(budget + owed, float(costs.min())), float(costs.max()))
         return policy_for(self.bandit.expected(self._window), costs.tolist(), cost=target).price
 
-    def record_outcome(
+    async def arecord_outcome(
         self,
         choice: Choice | str,
         success: bool = True,
@@ -351,15 +351,17 @@ class LLMOrchestrator:
         elif prompt is None:
             raise InputError("a backend's name says nothing of the prompt", field="prompt", fix="give prompt=")
         else:
-            inputs, weight = run_now(self._inputs(prompt)), 1.0
+            inputs, weight = await self._inputs(prompt), 1.0
             turn = self._turn(inputs, prompt)
         number = self._number[name]
         self.bandit.learn(number, inputs, told, weight)
         self.ledger.add(number, told, cost, latency)
         if self._observe is not None:
-            self._observe(inputs[: self.dim].astype(np.float32), name, told)
+            await self._observe(inputs[: self.dim].astype(np.float32), name, told)
         if self._learner is not None and turn >= 0:
             self._learner.told(turn, self._sizes[number], told, float(self.ledger.cost[number]))
+
+    record_outcome = synchronous(arecord_outcome)
 
     def stats(self) -> dict[str, Any]:
         """For a dashboard: spend, savings against always asking the dearest, quality over time, each backend.

@@ -224,7 +224,7 @@ class Workbench:
         if choice is None:
             fix = "tell each outcome once, soon after its `select`"
             raise InputError("no open choice has this id", field="choice_id", fix=fix)
-        self._backends.record_outcome(choice, success, quality, cost=cost, latency=latency)
+        await self._backends.arecord_outcome(choice, success, quality, cost=cost, latency=latency)
         del self._choices[choice_id]
         return await self.backend_stats()
 
