@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from ruvllm import InputError, RuvLLM
+from ruvllm.config import Config
 from ruvllm.memory.found import Why
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.memory.records import Records
 from ruvllm.memory.subgraph import Edge
 from ruvllm.memory.words import Words
+from ruvllm.options import MemoryConfig
 from ruvllm.state.record import Memory
 from ruvllm.state.store import Store
 from ruvllm.text.terms import Sought, parse, terms
@@ -117,6 +119,19 @@ def test_a_score_is_the_sum_of_its_parts(notes: MemoryStore):
             one.why.cosine + one.why.words + one.why.speaker + one.why.neighbour + one.why.time
         )
     assert all(one.why is None for one in notes.search("who approves refunds?", 5, search="vectors"))
+
+
+def test_words_find_more_but_make_no_answer_surer(static_llm: RuvLLM):
+    """The confidence of answers without a model was fitted to cosines."""
+    answers = []
+    for way in ("vectors", "hybrid"):
+        config = Config(memory=MemoryConfig(search=way))
+        with RuvLLM(encoder="static", config=config, like=static_llm) as llm:
+            llm.memory.add(NOTES)
+            answers.append(llm.query("who has to approve refunds?"))
+    assert answers[0].text == answers[1].text
+    assert answers[0].confidence == pytest.approx(answers[1].confidence, abs=1e-6)
+    assert answers[0].sources[0].score < answers[1].sources[0].score
 
 
 def test_syntax_bounds_what_is_found(notes: MemoryStore):

@@ -152,7 +152,8 @@ class Passage:
     def of(cls, found: Found) -> Passage:
         """A memory that a search came upon; its source is what its metadata calls so."""
         named = next((found.memory.metadata[k] for k in ("source", "title", "path") if k in found.memory.metadata), "")
-        return cls(found.memory.text, found.memory.id, found.score, str(named))
+        score = found.score if found.why is None else found.why.cosine
+        return cls(found.memory.text, found.memory.id, score, str(named))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import ast
 import asyncio
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
@@ -48,18 +49,18 @@ class Completed:
     __repr__ = one_line
 
 
-class LLMProvider:
+class LLMProvider(ABC):
     """Whatever completes prompts; another one overrides the two methods that are awaited."""
 
+    @abstractmethod
     async def acomplete(self, prompt: str, *, session_id: str | None = None, **constraints: Any) -> Completed:
         """The answer to a prompt."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def acomplete_with_feedback(
         self, prompt: str, validator: Validator, *, session_id: str | None = None, **constraints: Any
     ) -> Completed:
         """The answer, checked; what the check says is learnt."""
-        raise NotImplementedError
 
     def complete(self, prompt: str, **options: Any) -> Completed:
         """`acomplete`, for who waits. Raises InputError: in an event loop, which would stand still."""

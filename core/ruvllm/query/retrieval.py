@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from operator import itemgetter
@@ -41,6 +41,7 @@ class Retrieved:
     Attributes:
         vector: float32 (dim,), of the query, as the collection's adapter has it.
         scores: id -> cosine and what words add to it, of the memory or of what it says with its neighbours.
+        cosines: id -> cosine alone, which is what the confidence of answers without a model goes by.
         hops: id -> edges away; those that are no direct hits.
         edges: source, target, kind and weight, between these and around the best.
         graph: the same as arrays, of those that `attention` ranks; None while there is none.
@@ -49,10 +50,17 @@ class Retrieved:
 
     vector: NDArray[np.float32]
     scores: dict[int, float] = field(default_factory=dict)
+    cosines: dict[int, float] = field(default_factory=dict)
     hops: dict[int, int] = field(default_factory=dict)
     edges: list[tuple[int, int, str, float]] = field(default_factory=list)
     graph: Subgraph | None = None
     attention: GraphAttention | None = None
+
+    def likeness(self) -> dict[int, float]:
+        """id -> cosine, raised along edges as `scores` are when they are ranked; empty where attention ranks."""
+        if self.attention is not None:
+            return {}
+        return _raised(self.cosines, self.edges, self.hops)
 
 
 class Retriever:
@@ -75,28 +83,32 @@ class Retriever:
         vector = self._memory.adapted(vector, self._config.collection)
         budgets = (k for most, k in _BUDGETS if max_latency_ms is not None and max_latency_ms < most)
         k = min(self._config.k, next(budgets, self._config.k))
-        scores = self._scores(vector, text, k)
+        scores, cosines = self._scores(vector, text, k)
         if self._config.hops:
             informed = self._memory.surroundings.informed(vector, k, self._config.collection, None)
             informed = {i: score for i, score in informed.items() if score >= self._config.relevance}
             scores |= {i: score for i, score in informed.items() if score > scores.get(i, -1.0)}
+            cosines |= {i: score for i, score in informed.items() if score > cosines.get(i, -1.0)}
             scores = dict(sorted(scores.items(), key=itemgetter(1), reverse=True)) if informed else scores
-        return Retrieved(vector, scores)
+        return Retrieved(vector, scores, cosines)
 
-    def _scores(self, vector: NDArray[np.float32], text: str, k: int) -> dict[int, float]:
-        """Memories that are near enough, or have enough of the words; best first."""
+    def _scores(self, vector: NDArray[np.float32], text: str, k: int) -> tuple[dict[int, float], dict[int, float]]:
+        """Scores and cosines of memories that are near enough, or have enough of the words; best first."""
         collection, recall, relevance = self._config.collection, self._config.recall, self._config.relevance
         if self._config.search == "vectors" or not text:
             hits = self._memory.nearest(vector, k, collection=collection, recall=recall)
-            return {i: one for i, one in zip(hits.ids.tolist(), hits.scores.tolist(), strict=True) if one >= relevance}
+            near = zip(hits.ids.tolist(), hits.scores.tolist(), strict=True)
+            scores = {i: one for i, one in near if one >= relevance}
+            return scores, scores.copy()
         sought, meaning = Sought(text), self._config.search == "hybrid"
         options = {"collection": collection, "recall": recall, "recency": self._config.recency}
         why = self._memory.hybrid.rank(vector, sought, k, meaning=meaning, **options)  # type: ignore[arg-type]
-        return {
-            i: one.score
+        found = {
+            i: one
             for i, one in why.items()
             if one.cosine >= relevance or one.words >= _SAID or one.score - one.speaker >= relevance + _SURE
         }
+        return {i: one.score for i, one in found.items()}, {i: one.cosine for i, one in found.items()}
 
     def expand(self, found: Retrieved) -> None:
         """Add what lies around the best hits; the less was hit, the further away."""
@@ -117,6 +129,7 @@ class Retriever:
             # An edge may lead to what is of another collection, or of another encoder's space.
             near = self._memory.cosines(new, found.vector, collection=self._config.collection)
             found.scores |= near
+            found.cosines |= near
             found.hops = {i: away[i] for i in near}
         found.edges = [edge for edge in grown.edges() if edge[0] in known and edge[1] in known]
         if found.attention is not None:
@@ -127,10 +140,10 @@ class Retriever:
         """The best sources, and the edges among them."""
         if not found.scores or not self._config.sources:
             return (), ()
-        near = _pulled(found) if found.attention is None else self._attended(found, found.attention)
-        for i, away in found.hops.items():
-            if i in near:
-                near[i] *= _FARTHER**away
+        if found.attention is None:
+            near = _raised(found.scores, found.edges, found.hops)
+        else:
+            near = _farther(self._attended(found, found.attention), found.hops)
         best = sorted(near, key=near.__getitem__, reverse=True)[: self._config.sources + _SPARE]
         known = [memory for memory in self._memory.get(best) if not memory.archived or memory.id in found.hops]
         known.sort(key=lambda memory: -near[memory.id] * (_TRUST + (1 - _TRUST) * memory.quality))
@@ -156,16 +169,21 @@ class Retriever:
         return dict(zip(graph.ids.tolist(), ranked.tolist(), strict=True))
 
 
-def _pulled(found: Retrieved) -> dict[int, float]:
-    """Cosines, raised to the mean with what a neighbour's is worth along an edge, where that is more."""
-    own, pulled = found.scores, found.scores.copy()
-    for source, target, _, weight in found.edges:
+def _raised(
+    own: Mapping[int, float], edges: Sequence[tuple[int, int, str, float]], hops: Mapping[int, int]
+) -> dict[int, float]:
+    """Scores, raised to the mean with what a neighbour's is worth along an edge, where that is more."""
+    raised = dict(own)
+    for source, target, _, weight in edges:
         here, there = own[source], own[target]
-        if (risen := (here + weight * there) / 2) > pulled[source]:
-            pulled[source] = risen
-        if (risen := (there + weight * here) / 2) > pulled[target]:
-            pulled[target] = risen
-    return pulled
+        raised[source] = max(raised[source], (here + weight * there) / 2)
+        raised[target] = max(raised[target], (there + weight * here) / 2)
+    return _farther(raised, hops)
+
+
+def _farther(scores: dict[int, float], hops: Mapping[int, int]) -> dict[int, float]:
+    """With what is no direct hit counting less."""
+    return scores | {i: scores[i] * _FARTHER**away for i, away in hops.items() if i in scores}
 
 
 def _among(edges: Sequence[tuple[int, int, str, float]], chosen: set[int]) -> tuple[EdgeKey, ...]:

@@ -1,4 +1,4 @@
-/** Notes found again by meaning, the graph around them, and answers with their sources. */
+/** Notes found again by meaning and words, the graph around them, and answers with their sources. */
 import { h, put } from "../../src/element/dom.js";
 import { explain } from "../../src/element/words.js";
 import type { App } from "../app.js";
@@ -55,7 +55,7 @@ export function memoryView(app: App): View {
     put(answer);
     found = query ? await (await app.open()).searchMemory(query, { k: HITS, hops: HOPS }) : [];
     if (!query) around.hidden = true;
-    else put(hits, hitList(found, "Found by meaning", (id) => void told(() => choose(id))));
+    else put(hits, hitList(found, "Found", (id) => void told(() => choose(id))));
     chosen = found[0]?.id ?? 0;
     if (chosen) await choose(chosen);
     else around.hidden = true;
@@ -92,7 +92,7 @@ export function memoryView(app: App): View {
         found = found.filter((hit) => hit.id !== id);
         around.hidden = true;
         put(said, `Forgot note ${id}.`);
-        if (found.length) put(hits, hitList(found, "Found by meaning", (other) => void told(() => choose(other))));
+        if (found.length) put(hits, hitList(found, "Found", (other) => void told(() => choose(other))));
         await refresh();
       });
     put(card, node ? noteCard(node, drawn, others, link, forget) : null);
@@ -136,7 +136,7 @@ export function memoryView(app: App): View {
       "div",
       { class: "card" },
       h("h2", {}, "Memory"),
-      h("p", { class: "note" }, "Notes are found by what they mean, not by their words, and stay in this browser. An answer is made of their own sentences, with the sources: no LLM writes it."),
+      h("p", { class: "note" }, "Notes are found by what they mean and by their words, and stay in this browser. An answer is made of their own sentences, with the sources: no LLM writes it."),
       asking,
       said,
       answer,

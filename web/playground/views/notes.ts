@@ -55,7 +55,7 @@ function hit(note: Memory | MemoryHit, pick: (id: number) => void): HTMLElement 
   const button = h("button", { type: "button", class: "hitrow", onclick: () => pick(note.id) }, quoted("span", { class: "text" }, note.text));
   if (!("score" in note)) return button;
   const fill = h("i");
-  fill.style.width = `${Math.max(0, note.score) * 100}%`;
+  fill.style.width = `${Math.min(1, Math.max(0, note.score)) * 100}%`;
   const away = note.hops ? `${count(note.hops, "edge")} away` : cosine(note.score);
   button.append(h("span", { class: "bar", "aria-hidden": "true" }, fill), h("span", { class: "number" }, away));
   return button;
