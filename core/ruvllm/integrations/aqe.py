@@ -276,7 +276,7 @@ class DefectPredictorAgent(_Agent):
         """Of a piece of code.
 
         Returns:
-            {"risk": 0 to 1 as the model says, "reasons": [texts], "complexity": {function: branches + 1, of Python},
+            {"risk": 0 to 1 as the model says, None where it says none, "reasons": [texts], "complexity": {function: branches + 1, of Python},
             "completion": its answer}.
         """
         branches = {

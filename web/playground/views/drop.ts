@@ -19,7 +19,7 @@ export function dropZone(app: App): HTMLElement {
   const zone = h(
     "div",
     { class: "drop" },
-    h("p", {}, h("b", {}, "Bring your own agents"), h("span", {}, "Drop a folder of .claude/agents here, or a .json or .toml file.")),
+    h("p", {}, h("b", {}, "Bring your own agents"), h("span", {}, "Drop a folder of agents or skills here, or a .md, .json, .yaml or .toml file.")),
     h(
       "div",
       { class: "buttons" },

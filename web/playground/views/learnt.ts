@@ -30,6 +30,7 @@ const JOBS: Record<string, string> = {
   patterns: "Patterns of rated answers",
   sizes: "Choice of model sizes",
   retrieval: "Ranking of memories",
+  renewal: "Memories read with a later encoder",
   concepts: "Old memories to concepts",
   graph: "What memories hear from their neighbours",
   tiers: "Vectors as precise as they are used",
