@@ -276,8 +276,8 @@ class DefectPredictorAgent(_Agent):
         """Of a piece of code.
 
         Returns:
-            {"risk": 0 to 1 as the model says, None where it says none, "reasons": [texts], "complexity": {function: branches + 1, of Python},
-            "completion": its answer}.
+            {"risk": 0 to 1 as the model says, None where it says none, "reasons": [texts],
+            "complexity": {function: branches + 1, of Python}, "completion": its answer}.
         """
         branches = {
             one.name: 1 + sum(isinstance(node, _BRANCHES) for node in ast.walk(one))
