@@ -328,6 +328,77 @@ def test_a_connection_is_used_again(monkeypatch):
     assert asyncio.run(main()) == (5, 1)
 
 
+SAID = events(chunk("hot")) + END
+CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answered", "again"),
+    [
+        (CHUNKED + b"%X ;name=value\r\n%b\r\n0\r\nx-trailer: 1\r\n\r\n" % (len(SAID), SAID), True),
+        (
+            b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n" + CHUNKED + b"%x\r\n%b\r\n0\r\n\r\n" % (len(SAID), SAID),
+            True,
+        ),
+        (b"HTTP/1.1 200\r\nContent-Length: %d\r\n\r\n%b" % (len(SAID), SAID), False),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(SAID), SAID), True),
+        (b"HTTP/1.1 200 OK\r\nConnection: Close\r\nContent-Length: %d\r\n\r\n%b" % (len(SAID), SAID), False),
+        (b"HTTP/1.0 200 OK\r\n\r\n" + SAID, False),
+    ],
+)
+def test_answers_are_framed_in_several_ways(answered, again, monkeypatch):
+    monkeypatch.setattr(http_attempt, "_FOR_END", PATIENCE)
+
+    async def behave(_, writer):
+        writer.write(answered)
+        await writer.drain()
+        if not again:
+            raise ConnectionError
+
+    async def main():
+        async with Server(behave) as server:
+            model = backend(server)
+            texts = [(await model.generate(ASKED, PLAIN)).text for _ in range(2)]
+            await model.close()
+            return texts, server.connections
+
+    assert asyncio.run(main()) == (["hot", "hot"], 1 if again else 2)
+
+
+@pytest.mark.parametrize(
+    "framed",
+    [
+        CHUNKED + b"-1\r\nabc\r\n",
+        CHUNKED + b"0x3\r\nabc\r\n",
+        CHUNKED + b"3\r\nabcdef\r\n",
+        CHUNKED + b"f" * 13 + b"\r\n",
+        CHUNKED + b"0\r\n" + b"x: y\r\n" * 200,
+        b"HTTP/1.1 200 OK\r\nContent-Length: +3\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\n: nameless\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nx: " + b"y" * 100_000,
+    ],
+)
+def test_an_answer_that_is_not_framed_as_http_says_is_a_bad_response(framed):
+    error, server = ask(cut(framed))
+    assert (error.kind, len(server.requests)) == ("bad_response", 1)
+
+
+def test_a_server_beyond_a_proxy_is_asked_by_httpx_through_it(monkeypatch):
+    async def main():
+        async with Server(HOT) as proxy:
+            monkeypatch.setenv("HTTP_PROXY", proxy.url.removesuffix("/v1"))
+            monkeypatch.delenv("NO_PROXY", raising=False)
+            monkeypatch.delenv("no_proxy", raising=False)
+            model = OpenAiHttp(Endpoint("http://oven.example/v1", "oven-1"))
+            found = await model.generate(ASKED, PLAIN)
+            await model.close()
+            return found.text, proxy.requests[0].path
+
+    assert asyncio.run(main()) == ("very hot", "http://oven.example/v1/chat/completions")
+
+
 def test_each_event_loop_has_its_own_connections():
     async def ask_once(model):
         return (await model.generate(ASKED, PLAIN)).text
