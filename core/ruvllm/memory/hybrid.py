@@ -137,12 +137,12 @@ class HybridSearch:
         place, today = {i: at for at, i in enumerate(ids)}, date.today()
         for one in self._memory.get(ids):
             begins = one.metadata.get(VALID_FROM, one.metadata.get(OBSERVED, one.created))
-            known = first_date(begins, today) or first_date(one.created)
-            if known is None:
+            when = first_date(begins, today) or first_date(one.created)
+            if when is None:
                 continue
             if recency:
-                parts[4, place[one.id]] += recency * 0.5 ** (max((today - known.first).days, 0) / _HALF_LIFE)
-            if moment.strict and moment.span is not None and known.first > moment.span.last:
+                parts[4, place[one.id]] += recency * 0.5 ** (max((today - when.first).days, 0) / _HALF_LIFE)
+            if moment.strict and moment.span is not None and when.first > moment.span.last:
                 parts[4, place[one.id]] -= _ENDED
 
     def _beside(self, ids: set[int]) -> list[tuple[int, int, float]]:

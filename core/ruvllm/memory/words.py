@@ -28,7 +28,7 @@ __all__ = ["Postings", "WordHits", "Words"]
 
 _K1, _B = 1.2, 0.5  # saturation of repeated words, strength of the length normalisation
 _TAIL = 1_024  # memories added since the postings were last sorted
-_TAIL_SHARE = 0.125
+_TAIL_FRACTION = 0.125
 _MOST_OPEN = 1_000  # collections
 _PAGE = 8_192
 _GROUP = 64  # memories whose best score is looked at first
@@ -185,7 +185,7 @@ class _Collection:
     def worn(self) -> bool:
         """Whether so much is new or gone that all postings are better made again."""
         main, new = self.parts[0], sum(len(ids) for ids, _, _ in self._new)
-        return new + len(main.ids) - main.living > max(_TAIL, _TAIL_SHARE * len(main.ids))
+        return new + len(main.ids) - main.living > max(_TAIL, _TAIL_FRACTION * len(main.ids))
 
 
 class Words:
@@ -222,11 +222,11 @@ class Words:
             if not names:
                 return WordHits([_Scored(part.ids, one) for part, one in zip(parts, scores, strict=True)])
             named, weights, more = self._weighed(parts, [word for word in words if word in hidden])
-            share, out = more / max(total + more, 1e-9), list[_Scored]()
+            fraction, out = more / max(total + more, 1e-9), list[_Scored]()
             said_by = term_hashes([SPOKEN + name for name in names])
             for part, places, one in zip(parts, named, scores, strict=True):
                 silent = slice(None) if part.silent is None else part.silent
-                one[silent] = (1 - share) * one[silent] + share * part.scores(places, weights, allowed)[silent]
+                one[silent] = (1 - fraction) * one[silent] + fraction * part.scores(places, weights, allowed)[silent]
                 out.append(_Scored(part.ids, one, part.marks(part.places(said_by))))
             return WordHits(out)
 
