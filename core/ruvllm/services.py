@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:  # who only routes need not wait for the others
     from ruvllm.memory.memory import MemoryStore
     from ruvllm.query.service import QueryService
     from ruvllm.routing.decide import DecisionService
+    from ruvllm.routing.tools import ToolService
     from ruvllm.sizing.chooser import ModelChooser
 
 __all__ = ["Services"]
@@ -110,6 +112,13 @@ class Services:
 
             self._decisions = DecisionService(self.encoders, self.store, self.config.sessions.keep)
         return self._decisions
+
+    @cached_property
+    def tools(self) -> ToolService:
+        """Finds the few of many tools that a task needs: the catalog's, and those that are added."""
+        from ruvllm.routing.tools import ToolService
+
+        return ToolService(self.encoders, self.routing)
 
     @property
     def sizing(self) -> ModelChooser:
