@@ -82,6 +82,10 @@ class Outcomes:
             self._writes.offer(asked)
             self._writes.flush()
         first = not asked.judged
+        if first:
+            by = agent or (asked.agent if asked.used else "")
+            success = True if agent else task_success
+            self._memory.store.outbox.outcome(asked.text, by, asked.model, asked.quality, success)
         trajectory = await self._tell_patterns(asked, task_success, agent)
         return Applied(told, memories, edges, _remembered(asked), trajectory, self._tell_sizes(asked, first))
 
