@@ -1,11 +1,11 @@
-# make setup · run · demo · test · test-all · check · contract · plugin · web · bench · soak · models.  Each works alone from a fresh clone.
+# make setup · run · demo · test · test-all · check · contract · plugin · web · npm · bench · soak · models.  Each works alone from a fresh clone.
 PYTHON ?= python3
 MINUTES ?= 30
 VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= ../shared/data
 
-.PHONY: setup run demo test test-all check plugin web web-test pyodide-test visit-test browser-test parity-test edge-test rest-test bench bench-web soak models eval clean
+.PHONY: setup run demo test test-all check plugin web npm web-test pyodide-test visit-test browser-test parity-test edge-test rest-test bench bench-web soak models eval clean
 
 $(VENV)/.ready: pyproject.toml core/pyproject.toml models/pyproject.toml edge_server/pyproject.toml tests/bench/pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ruvllm needs Python 3.11 or newer: make PYTHON=python3.12")'
@@ -70,6 +70,9 @@ web/dist/ruvllm.json: $(VENV)/.ready web/node_modules/.ready $(PAGE)
 
 web: setup web/node_modules/.ready  ## web/dist: the page, the element and the library, for any static host
 	$(BIN)/python build/web.py
+
+npm: web  ## web/pack: ruvllm and ruvllm-assets as npm packages
+	$(BIN)/python build/npm.py
 
 contract: setup  ## web/src/contract.ts: the server's types and calls for JavaScript, when either has changed
 	$(BIN)/python build/contract.py

@@ -88,7 +88,7 @@ class Services:
 
             space, options = self.encoders.space, self.config.memory
             self._memory = MemoryStore(self.encoders.main, self.store, space=space, options=options)
-            self._share(self._pulled())
+            self._use_pulled(self._pulled())
         self._memory.adapter = self.learning.query_adapter
         return self._memory
 
@@ -125,7 +125,7 @@ class Services:
         """Learning together with other installations through a coordinator, without sharing a text."""
         from ruvllm.learning.federated.client import FederatedClient
 
-        return FederatedClient(self.store, self.routing, self.config.federated, self._share)
+        return FederatedClient(self.store, self.routing, self.config.federated, self._use_pulled)
 
     @property
     def jobs(self) -> Jobs:
@@ -257,10 +257,10 @@ class Services:
             open_: Any = self._queries.writers.backends  # by Tier: a Mapping's keys are invariant
             self._backends, self._queries = open_, None
 
-    def _share(self, model: SharedModel | None) -> None:
+    def _use_pulled(self, model: SharedModel | None) -> None:
         """Queries of memories too go by what was pulled, where it is of their vectors."""
         comparable = model is not None and self.encoders.space == self.encoders.static_space
-        self.learning.share(model.adapter if model is not None and comparable else None)
+        self.learning.use_pulled(model.adapter if model is not None and comparable else None)
 
     def _pulled(self) -> SharedModel | None:
         if not self.store.digest(PULLED):

@@ -123,8 +123,8 @@ class HybridSearch:
         joined = [(place[a], place[b], w) for a, b, w in pairs if a in place and b in place]
         if joined:
             here, there, weights = map(np.array, zip(*joined, strict=True))
-            own = parts[0] + parts[1]
-            np.add.at(parts[3], here, np.float32(_BESIDE) * weights.astype(np.float32) * own[there])
+            direct = parts[0] + parts[1]
+            np.add.at(parts[3], here, np.float32(_BESIDE) * weights.astype(np.float32) * direct[there])
         return list(place), parts
 
     def _age(self, parts: Floats, ids: list[int], moment: Moment, recency: float) -> None:
@@ -132,12 +132,12 @@ class HybridSearch:
         place, today = {i: at for at, i in enumerate(ids)}, date.today()
         for one in self._memory.get(ids):
             begins = one.metadata.get(VALID_FROM, one.metadata.get(OBSERVED, one.created))
-            known = first_date(begins, today) or first_date(one.created)
-            if known is None:
+            when = first_date(begins, today) or first_date(one.created)
+            if when is None:
                 continue
             if recency:
-                parts[4, place[one.id]] += recency * 0.5 ** (max((today - known.first).days, 0) / _HALF_LIFE)
-            if moment.strict and moment.span is not None and known.first > moment.span.last:
+                parts[4, place[one.id]] += recency * 0.5 ** (max((today - when.first).days, 0) / _HALF_LIFE)
+            if moment.strict and moment.span is not None and when.first > moment.span.last:
                 parts[4, place[one.id]] -= _ENDED
 
     def _beside(self, ids: set[int]) -> list[tuple[int, int, float]]:

@@ -27,7 +27,7 @@ __all__ = ["Postings", "WordHits", "Words"]
 
 _K1, _B = 1.2, 0.5  # saturation of repeated words, strength of the length normalisation
 _TAIL = 1_024  # memories added since the postings were last sorted
-_TAIL_SHARE = 0.125
+_TAIL_FRACTION = 0.125
 _MOST_OPEN = 1_000  # collections
 _PAGE = 8_192
 _GROUP = 64  # memories whose best score is looked at first
@@ -167,7 +167,7 @@ class _Collection:
     def worn(self) -> bool:
         """Whether so much is new or gone that all postings are better made again."""
         main, new = self.parts[0], sum(len(ids) for ids, _, _ in self._new)
-        return new + len(main.ids) - main.living > max(_TAIL, _TAIL_SHARE * len(main.ids))
+        return new + len(main.ids) - main.living > max(_TAIL, _TAIL_FRACTION * len(main.ids))
 
 
 class Words:
@@ -204,10 +204,10 @@ class Words:
             if not names:
                 return _joined(parts, scores)
             named, more = self._weighed(parts, [word for word in words if word in hidden])
-            share, speakers = more / max(total + more, 1e-9), list[Floats]()
+            fraction, speakers = more / max(total + more, 1e-9), list[Floats]()
             for part, one in zip(parts, scores, strict=True):
                 said = part.marks([SPOKEN])
-                one[~said] = (1 - share) * one[~said] + share * part.scores(*named, allowed)[~said]
+                one[~said] = (1 - fraction) * one[~said] + fraction * part.scores(*named, allowed)[~said]
                 speakers.append(part.marks([SPOKEN + name for name in names]).astype(np.float32))
             return _joined(parts, scores, speakers)
 

@@ -250,7 +250,7 @@ class RoutingService:
         if prebuilt is None and (built := cached.load()):
             prebuilt = PrebuiltScorers(chosen, built)
         bases = prebuilt.bases(chosen, names) if prebuilt else {}
-        priors = {name: moved_prior(basis.scorer.taught.prior, basis.moves) for name, basis in bases.items()}
+        priors = {name: moved_prior(basis.scorer.fitted.prior, basis.moves) for name, basis in bases.items()}
         found = load_scorers(self._store, chosen, self.feedback_for(chosen), encoders.weights, priors) if stored else {}
         if found:
             before = prebuilt.scorers if prebuilt and prebuilt.agents == chosen else {}

@@ -44,15 +44,15 @@ def _anyhow(cost: Array, budget: float | None) -> Array:
     mean, least = float(cost.mean()), float(cost.min())
     if budget is None or mean <= budget or mean <= least:
         return equal
-    kept = max((budget - least) / (mean - least), _EXPLORED)
-    return np.asarray(kept * equal + (1 - kept) * (np.arange(len(cost)) == cost.argmin()))
+    exploring = max((budget - least) / (mean - least), _EXPLORED)
+    return np.asarray(exploring * equal + (1 - exploring) * (np.arange(len(cost)) == cost.argmin()))
 
 
 Floats = NDArray[np.floating]
 
 # Prior standard deviations, over prompts, of the difficulty's logit and of a backend's own part.
-_SHARED, _OWN = 0.7, 0.3
-_VECTOR_SHARE = 0.5  # of the meaning beside the forms: it has more numbers, and each says less
+_SHARED, _INDIVIDUAL = 0.7, 0.3
+_VECTOR_WEIGHT = 0.5  # of the meaning beside the forms: it has more numbers, and each says less
 _FLOOR = 0.05  # of the deviation of a form
 _PRIOR = 4.0  # outcomes that a backend's stated quality is worth
 _NOISE = 0.45  # standard deviation of an outcome, at the most
@@ -82,17 +82,19 @@ class Bandit:
         spread: float64 (arms, width, width), covariance of what is an arm's own.
     """
 
-    def __init__(self, dim: int, forms: int, priors: list[float], memory: float = 10_000.0, told: bool = False) -> None:
+    def __init__(
+        self, dim: int, forms: int, priors: list[float], memory: float = 10_000.0, informed: bool = False
+    ) -> None:
         self.dim, self.width, self.memory, self.arms = dim, dim + forms + 1, memory, len(priors)
-        self.told = told
+        self.informed = informed
         self.error = np.zeros(self.arms)  # mean of quality told less quality expected, of late
         self.outcomes = np.zeros(self.arms, np.int64)
         self._quadratic = np.zeros((self.arms, self.width, self.width))  # of the outcomes that are no longer rows
         self._linear = np.zeros((self.arms, self.width))
         self._sums = np.zeros((3, self.width))  # weights, inputs and their squares, of all outcomes
-        height, offsets = 0.2 * _PRIOR, np.zeros(self.arms) if told else logit(np.array(priors))
+        height, offsets = 0.2 * _PRIOR, np.zeros(self.arms) if informed else logit(np.array(priors))
         self._quadratic[:, -1, -1], self._linear[:, -1] = height, height * offsets
-        self._rows = np.zeros((_EXACT + _LONGEST, self.width + self.arms * told), np.float32)
+        self._rows = np.zeros((_EXACT + _LONGEST, self.width + self.arms * informed), np.float32)
         self._about = np.zeros((3, len(self._rows)))  # arm, quality and weight of each row
         self._count = self._waiting = 0
         self.weights: Floats = np.zeros((self.arms, self.width))
@@ -105,8 +107,8 @@ class Bandit:
 
     def learn(self, arm: int, x: Floats, quality: float, weight: float = 1.0) -> bool:
         """Take in an outcome, which counts as `weight` of them; true when the models were fitted anew."""
-        told = float(_chances(self._logits(x))[arm])
-        self.error[arm] += _RECENT * (quality - told - self.error[arm])
+        predicted = float(_chances(self._logits(x))[arm])
+        self.error[arm] += _RECENT * (quality - predicted - self.error[arm])
         self.outcomes[arm] += 1
         # What counts less makes the older outcomes fade less, too.
         keep = (1 - 1 / self.memory) ** weight
@@ -126,11 +128,11 @@ class Bandit:
 
     def fit(self) -> None:
         """Newton's steps from the latest weights, with all outcomes told so far."""
-        turn, shared, own = self._standardised()
+        turn, shared, individual = self._standardised()
         for _ in range(_NEWTON if self._count else 1):
             quadratic, linear = self._expanded(0, self._count)
             quadratic, linear = quadratic + self._quadratic, linear + self._linear
-            solved, inverse = _solved(turn @ quadratic @ turn.T, linear @ turn.T, shared, own)
+            solved, inverse = _solved(turn @ quadratic @ turn.T, linear @ turn.T, shared, individual)
             weights = solved @ turn
             settled = np.abs(weights - self.weights).max() < 1e-3
             self.weights = weights
@@ -148,12 +150,12 @@ class Bandit:
             chosen = np.flatnonzero(arms == arm)
             rows = self._rows[begin + chosen]
             x = rows[:, : self.width]
-            own = x @ self.weights[arm].astype(np.float32)
-            chance = _chances(own + rows[:, self.width + arm] if self.told else own)
+            logits = x @ self.weights[arm].astype(np.float32)
+            chance = _chances(logits + rows[:, self.width + arm] if self.informed else logits)
             curve = np.maximum(chance * (1 - chance), _STEEPEST)
             weighed = (x * (weight[chosen] * curve).astype(np.float32)[:, None]).T
             quadratic[arm] = weighed @ x
-            linear[arm] = weighed @ (own + (quality[chosen] - chance) / curve).astype(np.float32)
+            linear[arm] = weighed @ (logits + (quality[chosen] - chance) / curve).astype(np.float32)
         return quadratic, linear
 
     def _retire(self) -> None:
@@ -179,19 +181,19 @@ class Bandit:
         variance = np.maximum(squares / np.maximum(count, 1) - mean**2, 0)
         scale = np.sqrt(np.maximum(variance, _FLOOR**2))
         # Floored at a tenth of what a unit vector has: the first few prompts may be alike.
-        scale[: self.dim] = np.sqrt(max(float(variance[: self.dim].mean()), 0.1 / self.dim)) / _VECTOR_SHARE
+        scale[: self.dim] = np.sqrt(max(float(variance[: self.dim].mean()), 0.1 / self.dim)) / _VECTOR_WEIGHT
         turn = np.eye(self.width)
         turn[:-1, :-1] = np.diag(1 / scale)
         turn[:-1, -1] = -mean / scale
         size = max(float((variance / scale**2).sum()), 1.0)
         # The levels are all but free.
         shared = np.append(np.full(self.width - 1, size / _SHARED**2), 0.01)
-        own = np.append(np.full(self.width - 1, size / _OWN**2), 0.01)
-        return turn, shared, own
+        individual = np.append(np.full(self.width - 1, size / _INDIVIDUAL**2), 0.01)
+        return turn, shared, individual
 
     def _logits(self, x: Floats) -> Floats:
-        known = x[..., self.width :] if self.told else 0.0
-        return np.asarray(x[..., : self.width] @ self.weights.T + known)
+        offsets = x[..., self.width :] if self.informed else 0.0
+        return np.asarray(x[..., : self.width] @ self.weights.T + offsets)
 
     def expected(self, x: Floats, shift: Floats | float = 0.0) -> Floats:
         """Quality of each arm for inputs (inputs,) or (n, inputs): (arms,) or (n, arms), within 0 and 1.
@@ -244,8 +246,8 @@ class Bandit:
         quadratic[:, upper[0], upper[1]] = arrays["quadratic"]
         quadratic += np.triu(quadratic, 1).transpose(0, 2, 1)
         arms, quality, weight = arrays["told"]
-        known = np.isin(arms, range(self.arms)).all() and ((quality >= 0) & (quality <= 1) & (weight >= 0)).all()
-        if not known or (arrays["outcomes"] < 0).any() or (arrays["sums"][0] < 0).any():
+        valid = np.isin(arms, range(self.arms)).all() and ((quality >= 0) & (quality <= 1) & (weight >= 0)).all()
+        if not valid or (arrays["outcomes"] < 0).any() or (arrays["sums"][0] < 0).any():
             raise ValueError("outcomes of no such arms")
         if not (np.diagonal(quadratic, 0, 1, 2) >= 0).all() or not (quadratic[:, -1, -1] > 0).all():
             raise ValueError("a quadratic below 0")
@@ -266,14 +268,16 @@ def _chances(logits: Floats) -> Floats:
     return np.asarray(1 / (1 + np.exp(-np.clip(logits, -30, 30))))
 
 
-def _solved(quadratic: Floats, linear: Floats, shared: Floats, own: Floats) -> tuple[Floats, Floats]:
+def _solved(quadratic: Floats, linear: Floats, shared: Floats, individual: Floats) -> tuple[Floats, Floats]:
     """(weights (arms, width), inverses (arms, width, width)) of the joint optimum.
 
     An arm's own part is eliminated first: given what is shared, u, it is (A + Λ)⁻¹ (b - A u), which leaves one
     system for u, where A - A (A + Λ)⁻¹ A is Λ - Λ (A + Λ)⁻¹ Λ.
     """
-    inverse = np.linalg.inv(quadratic + np.diag(own))
-    remains = np.diag(own) - own[:, None] * inverse * own
-    solved = np.linalg.solve(remains.sum(0) + np.diag(shared), (own * np.einsum("aij,aj->ai", inverse, linear)).sum(0))
+    inverse = np.linalg.inv(quadratic + np.diag(individual))
+    remains = np.diag(individual) - individual[:, None] * inverse * individual
+    solved = np.linalg.solve(
+        remains.sum(0) + np.diag(shared), (individual * np.einsum("aij,aj->ai", inverse, linear)).sum(0)
+    )
     offsets = np.einsum("aij,aj->ai", inverse, linear - quadratic @ solved)
     return solved + offsets, inverse

@@ -26,11 +26,11 @@ from ruvllm.state.set_aside import SetAside
 from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Feedback
 
-__all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "KeptFeedback", "Store"]
+__all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "FeedbackRow", "Store"]
 
 _PATIENCE_MS = 2_000  # how long a writer waits for another process's transaction
 _REPAIR = f"{REPAIR}, or restore a copy"
-_TOLD = (str, str, float)  # a damaged page can hold what its table forbids
+_FEEDBACK_TYPES = (str, str, float)  # a damaged page can hold what its table forbids
 _BUSY = ("database is locked", "database table is locked")
 
 
@@ -47,7 +47,7 @@ def _patiently(prepare: Callable[[], None]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptFeedback:
+class FeedbackRow:
     """Feedback as the file holds it.
 
     Attributes:
@@ -233,9 +233,9 @@ class Store:
 
     def feedback(self) -> list[Feedback]:
         """All of it, oldest first, without what was undone."""
-        return [kept.feedback for kept in self.feedback_rows()]
+        return [row.feedback for row in self.feedback_rows()]
 
-    def feedback_rows(self, after: int = 0) -> list[KeptFeedback]:
+    def feedback_rows(self, after: int = 0) -> list[FeedbackRow]:
         """What was kept with a higher id, oldest first, without what was undone.
 
         Where nodes replicate each other, the oldest is what was first given on any of them: the same order on all.
@@ -250,10 +250,12 @@ class Store:
             f" WHERE id > ? AND NOT undone ORDER BY {order}",
             (after,),
         )
-        if not all(isinstance(value, kind) for row in found for value, kind in zip(row[1:4], _TOLD, strict=True)):
+        if not all(
+            isinstance(value, kind) for row in found for value, kind in zip(row[1:4], _FEEDBACK_TYPES, strict=True)
+        ):
             raise StoreError(f"feedback in {self.path} is damaged", field="state", fix=_REPAIR)
         return [
-            KeptFeedback(i, Feedback(text, agent, weight, bool(right)), request, rating, created)
+            FeedbackRow(i, Feedback(text, agent, weight, bool(right)), request, rating, created)
             for i, text, agent, weight, right, request, rating, created in found
         ]
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ruvllm.encoders.protocol import Pause, Vectors, apart, no_pause
+from ruvllm.encoders.protocol import Pause, Vectors, in_thread, no_pause
 from ruvllm.errors import BackendError, InputError, StoreError
 from ruvllm.inference.endpoint import Endpoint
 from ruvllm.learning.federated.coordinator import Accepted
@@ -28,7 +28,7 @@ from ruvllm.state.names import FEDERATED_SENT, PULLED
 from ruvllm.state.packing import read_json
 from ruvllm.state.record import LITTLE
 from ruvllm.state.steps import Steps
-from ruvllm.state.store import KeptFeedback, Store
+from ruvllm.state.store import FeedbackRow, Store
 from ruvllm.text.lexical import stems
 
 __all__ = ["Coordinator", "FederatedClient", "Pulled", "Pushed", "RemoteCoordinator", "pulled_model"]
@@ -68,7 +68,7 @@ class RemoteCoordinator:
 
     async def push(self, update: bytes) -> Accepted:
         """Hand an update over. Raises BackendError: it cannot be reached, or does not take it."""
-        answer = await apart(lambda: self.request("v1/federated/updates", update))
+        answer = await in_thread(lambda: self.request("v1/federated/updates", update))
         try:
             return Accepted(**json.loads(answer))
         except (ValueError, TypeError, RecursionError):
@@ -76,7 +76,7 @@ class RemoteCoordinator:
 
     async def pull(self) -> bytes:
         """The model that all updates made. Raises BackendError: it cannot be reached, or gives none."""
-        return await apart(lambda: self.request("v1/federated/model"))
+        return await in_thread(lambda: self.request("v1/federated/model"))
 
     def request(self, path: str, body: bytes | None = None, media: str = "application/octet-stream") -> bytes:
         """What it answers to one request. Raises BackendError: it cannot be reached, or refuses."""
@@ -215,7 +215,7 @@ class FederatedClient:
         store: holds the feedback, and what has travelled of it.
         routing: whose router decides with what is pulled.
         options: texts in a group that travels, and noise.
-        share: lets searches go by a pulled model as well.
+        on_model: lets searches go by a pulled model as well.
     """
 
     def __init__(
@@ -223,9 +223,9 @@ class FederatedClient:
         store: Store,
         routing: RoutingService,
         options: FederatedConfig,
-        share: Callable[[SharedModel | None], None] = lambda _: None,
+        on_model: Callable[[SharedModel | None], None] = lambda _: None,
     ) -> None:
-        self._store, self._routing, self._static, self._share = store, routing, routing.encoders.static, share
+        self._store, self._routing, self._static, self._on_model = store, routing, routing.encoders.static, on_model
         self._least = options.least
         self._privacy = Privacy(options.epsilon, options.delta) if options.epsilon else None
 
@@ -272,7 +272,7 @@ class FederatedClient:
         if changed:
             self._store.put(PULLED, data)
             await router.use_shared(model, pause)
-            self._share(model)
+            self._on_model(model)
         return Pulled(len(model.routes), self._among(model), model.texts, changed)
 
     async def undo_pull(self) -> bool:
@@ -281,7 +281,7 @@ class FederatedClient:
             return False
         self._store.put(PULLED, b"")
         await self._routing.router.use_shared(None)
-        self._share(None)
+        self._on_model(None)
         return True
 
     def status(self) -> Mapping[str, Any]:
@@ -337,17 +337,17 @@ class FederatedClient:
         )
         found = list[tuple[int, Vectors, Vectors, float]]()
         for id, query, relevance in rows:
-            told = relevance_of(relevance)
-            there = records.in_space(np.array(sorted(told), np.int64), encoders.space)
+            relevances = relevance_of(relevance)
+            there = records.in_space(np.array(sorted(relevances), np.int64), encoders.space)
             vector = np.frombuffer(query, LITTLE).astype(np.float32)
             for memory, answer in zip(there.tolist(), records.vectors(there), strict=True):
-                found.append((id, vector, answer, min(max(told[memory], 0.0), 1.0)))
+                found.append((id, vector, answer, min(max(relevances[memory], 0.0), 1.0)))
         return found
 
-    def _unsent(self, sent: _Sent) -> list[KeptFeedback]:
+    def _unsent(self, sent: _Sent) -> list[FeedbackRow]:
         """The last word on each text that has not travelled, whatever came of it since."""
         gone = {_same(text) for i, text in self._store.read("SELECT id, text FROM feedback") if i in sent.ids}
-        last: dict[str, KeptFeedback] = {}
+        last: dict[str, FeedbackRow] = {}
         for row in self._store.feedback_rows():
             text, agent = _same(row.feedback.text), row.feedback.agent
             if row.feedback.right:
@@ -357,7 +357,7 @@ class FederatedClient:
         return [row for text, row in last.items() if text not in gone]
 
 
-def _ready(rows: list[KeptFeedback], least: int) -> list[KeptFeedback]:
+def _ready(rows: list[FeedbackRow], least: int) -> list[FeedbackRow]:
     """Those of agents that have enough of them to travel, agent by agent."""
     counts = Counter(row.feedback.agent for row in rows)
     ready = [row for row in rows if counts[row.feedback.agent] >= least]

@@ -150,7 +150,7 @@ class EphemeralAgent:
         if self._privacy:
             fresh = [_plain(route, [t for t in self._texts if t.route == route], self.dim) for route in self._routes]
             pairs = zip(self._groups, fresh, strict=True)
-            self._groups = [known.joined(more) for known, more in pairs] if self._groups else fresh
+            self._groups = [group.joined(more) for group, more in pairs] if self._groups else fresh
             self._texts = []
             return
         groups, rest = fold(self._texts, self._least, self._clusters)
