@@ -103,6 +103,7 @@ class Cluster:
     """
 
     def __init__(self, folder: Path, shared: str, count: int) -> None:
+        self.shared = shared
         self.files = [folder / f"node-{number}.db" for number in range(count)]
         self.nodes = [Node(file, shared) for file in self.files]
 

