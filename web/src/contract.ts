@@ -593,6 +593,17 @@ export interface SessionMade {
   session_id: string;
 }
 
+/** How a space stands among nodes: changes sent and applied since the start, and waiting; seconds since then. */
+export interface SharedStats {
+  up: boolean;
+  problem: string;
+  sent: number;
+  applied: number;
+  waiting: number;
+  waiting_seconds: number;
+  lag_seconds: number;
+}
+
 /** A memory that an answer draws on. */
 export interface Source {
   /** of the memory. */
@@ -616,6 +627,7 @@ export interface Stats {
   own_agents: number;
   write_back: boolean;
   memory_tiers?: Record<string, Record<string, TierStats>>;
+  shared?: SharedStats;
   state?: string;
 }
 
