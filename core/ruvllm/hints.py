@@ -20,11 +20,11 @@ def snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
-def nearest(name: object, known: Iterable[str], otherwise: str = "") -> str:
+def nearest(name: object, choices: Iterable[str], otherwise: str = "") -> str:
     """The fix for an unknown name: the one that looks like it, or else what to do otherwise, or all names."""
     from difflib import get_close_matches  # only an error needs it
 
-    names = sorted(known)
+    names = sorted(choices)
     near = get_close_matches(snake_case(str(name)[:100]), names, 1, 0.7)
     return f"did you mean {near[0]}?" if near else otherwise or f"use {', '.join(names)}"
 
@@ -41,8 +41,8 @@ class Hinting:
     if not TYPE_CHECKING:  # a type checker shall go on to miss them
 
         def __getattr__(self, name: str) -> Any:
-            known = snake_case(name)
-            instead = self.INSTEAD.get(known) or (known if known != name and hasattr(type(self), known) else None)
+            snake = snake_case(name)
+            instead = self.INSTEAD.get(snake) or (snake if snake != name and hasattr(type(self), snake) else None)
             if instead is None:
                 return object.__getattribute__(self, name)  # which says what is missing, also inside a property
             raise AttributeError(f"{type(self).__name__} has no {name!r}: use {instead}", name=name, obj=self)
@@ -56,9 +56,9 @@ class Options:
 
     def __new__(cls, *_: Any, **options: Any) -> Self:
         """Raises ConfigError, or what ERROR says: there is no such option."""
-        known = cast(Any, cls).__dataclass_fields__
+        fields = cast(Any, cls).__dataclass_fields__
         for name in options:
-            if name not in known:
+            if name not in fields:
                 raise cls.ERROR(f"no option {name!r}", field=name, fix=cls.instead(name))
         return object.__new__(cls)
 

@@ -239,7 +239,7 @@ def jobs_of(llm: Services, settings: Consolidation | None = None, *, clock: Call
         trained = await llm.memory.review(pause)
         if trained is None:
             return "too few rated searches"
-        return f"nDCG@10 {trained.before:.3f} to {trained.after:.3f}" if trained.kept else "no better than before"
+        return f"nDCG@10 {trained.before:.3f} to {trained.after:.3f}" if trained.accepted else "no better than before"
 
     async def concepts(pause: Pause) -> str:
         from ruvllm.memory.consolidate import Consolidated, Consolidation, consolidate

@@ -91,7 +91,7 @@ class Services:
 
             space, options = self.encoders.space, self.config.memory
             self._memory = MemoryStore(self.encoders.main, self.store, space=space, options=options)
-            self._share(self._pulled())
+            self._use_pulled(self._pulled())
         self._memory.adapter = self.learning.query_adapter
         return self._memory
 
@@ -131,7 +131,7 @@ class Services:
         from ruvllm.learning.federated.client import FederatedClient
 
         _ = self.queries  # which says what backends `sizing` chooses among
-        return FederatedClient(self.store, self.routing, self.config.federated, self.sizing, self._share)
+        return FederatedClient(self.store, self.routing, self.config.federated, self.sizing, self._use_pulled)
 
     @property
     def jobs(self) -> Jobs:
@@ -263,10 +263,10 @@ class Services:
             open_: Any = self._queries.writers.backends  # by Tier: a Mapping's keys are invariant
             self._backends, self._queries = open_, None
 
-    def _share(self, model: SharedModel | None) -> list[str]:
+    def _use_pulled(self, model: SharedModel | None) -> list[str]:
         """Searches and choices of models too go by what was pulled, where it is of their vectors; models it is of."""
         comparable = model is not None and self.encoders.space == self.encoders.static_space
-        self.learning.share(model.adapter if model is not None and comparable else None)
+        self.learning.use_pulled(model.adapter if model is not None and comparable else None)
         return self.sizing.pull([] if model is None else self._outcomes_of(model))
 
     def _outcomes_of(self, model: SharedModel) -> list[tuple[str, NDArray[np.float32], float]]:

@@ -19,7 +19,17 @@ from ruvllm_edge.auth import Key
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.telemetry import Answering
 
-__all__ = ["AUTO", "Ask", "allowed_models", "answer", "models", "open_stream", "told", "tools_of", "unheeded"]
+__all__ = [
+    "AUTO",
+    "Ask",
+    "allowed_models",
+    "answer",
+    "models",
+    "open_stream",
+    "routing_headers",
+    "tools_of",
+    "unheeded",
+]
 
 AUTO = "auto"
 
@@ -188,7 +198,7 @@ async def _rest(
             span.broken_off(routed, usage)
 
 
-def told(routing: Routed | Response, ignored: Collection[str] = ()) -> dict[str, str]:
+def routing_headers(routing: Routed | Response, ignored: Collection[str] = ()) -> dict[str, str]:
     """Headers that say where a conversation went, and which fields of the request had no meaning there."""
     decision, choice = routing.decision, routing.choice
     tier = routing.tier if isinstance(routing, Response) else decision.tier if choice is None else choice.tier

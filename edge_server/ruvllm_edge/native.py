@@ -303,8 +303,8 @@ async def patterns(edge: Edge, call: Call) -> s.Patterns:
 
 async def stats(edge: Edge, call: Call) -> dict[str, Any]:
     """What it holds and has done; where its state lies is told to administrators."""
-    told = edge.llm.stats() | {"own_agents": len(edge.agents.added), "write_back": edge.llm.config.memory.write_back}
-    return told if call.key.admin else {name: value for name, value in told.items() if name != "state"}
+    stats = edge.llm.stats() | {"own_agents": len(edge.agents.added), "write_back": edge.llm.config.memory.write_back}
+    return stats if call.key.admin else {name: value for name, value in stats.items() if name != "state"}
 
 
 async def health(_: Edge, __: Call) -> s.Health:

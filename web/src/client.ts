@@ -7,7 +7,7 @@ import { options as plainOptions, stateBytes } from "./plain.js";
 import { type Call, CHANGES, Runtime } from "./runtime.js";
 import type { SiteIndex } from "./site.js";
 import type { Added, Agent, AgentFile, LoadOptions, LoadProgress } from "./types.js";
-import { fetchIndex, folder } from "./websites.js";
+import { builtFolder, fetchIndex } from "./websites.js";
 
 /** Asking again does no harm after the worker has died; anything else the caller must decide on. */
 function repeatable(method: Method, [call]: unknown[]): boolean {
@@ -44,7 +44,7 @@ export class RuvLLM extends Runtime {
    */
   static async load(given?: LoadOptions): Promise<RuvLLM> {
     const options = plainOptions(given);
-    const base = folder(options.baseURL ?? new URL(/* @vite-ignore */ "./", import.meta.url));
+    const base = builtFolder(options.baseURL, import.meta.url);
     const llm = new RuvLLM(base, await fetchIndex(base), options);
     await llm.#alive(options.onProgress);
     return llm;

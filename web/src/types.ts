@@ -90,7 +90,9 @@ export type StateKind = "persistent" | "indexeddb" | "memory";
 
 /** What `RuvLLM.load` takes. */
 export interface LoadOptions {
-  /** The folder that `make web` built; by default the one this module was loaded from. */
+  /**
+   * The built folder; by default what `<meta name="ruvllm-base">` says, or else where this module was loaded from.
+   */
   baseURL?: string | URL;
   /** Agents, or agent files, to route among; the built-in catalog by default. */
   agents?: Agent[] | contract.AgentFile[];

@@ -138,14 +138,17 @@ def run(
 def list_(ctx: click.Context, last: int, state: Path | None, as_json: bool) -> None:
     """The last feedbacks, with the ids that `undo` takes."""
     with _open(ctx, None, "static", state) as llm:
-        kept = llm.store.feedback_rows()[-last:]
+        latest = llm.store.feedback_rows()[-last:]
     if as_json:
         print_json(
-            [{"id": k.id, "text": k.feedback.text, "agent": k.feedback.agent, "right": k.feedback.right} for k in kept]
+            [
+                {"id": k.id, "text": k.feedback.text, "agent": k.feedback.agent, "right": k.feedback.right}
+                for k in latest
+            ]
         )
         return
-    rows = [(str(k.id), "" if k.feedback.right else "not", k.feedback.agent, plain(k.feedback.text)) for k in kept]
-    show_table(f"the last {len(kept)}", ("Id", "", "Agent", "Text"), rows, right=("Id",), cut="Text")
+    rows = [(str(k.id), "" if k.feedback.right else "not", k.feedback.agent, plain(k.feedback.text)) for k in latest]
+    show_table(f"the last {len(latest)}", ("Id", "", "Agent", "Text"), rows, right=("Id",), cut="Text")
 
 
 @learn.command()

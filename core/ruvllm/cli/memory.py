@@ -91,13 +91,13 @@ def add(
     given: list[str] = []
     for text in texts:
         given += _lines(sys.stdin.buffer.read(), "standard input") if text == "-" else [text]
-    kept = [well_formed(text.strip()) for text in given if text.strip()]
-    if not kept:
+    stripped = [well_formed(text.strip()) for text in given if text.strip()]
+    if not stripped:
         raise InputError("there is no text", field="texts", fix="give what to remember")
     about = json_object(metadata, "metadata")
     with open_memory(ctx, state, encoder) as llm:
         add = llm.memory.remember if once else llm.memory.add
-        ids = add(kept, collection=collection, kind=kind, metadata=about)
+        ids = add(stripped, collection=collection, kind=kind, metadata=about)
     if as_json:
         print_json({"ids": ids})
     else:
@@ -216,18 +216,18 @@ def _hint(collection: str, counts: Mapping[str, int]) -> None:
 def stats(ctx: click.Context, encoder: str | None, state: Path | None, as_json: bool) -> None:
     """How much is remembered where, and how precisely its vectors are in memory once they are searched."""
     with open_memory(ctx, state, encoder, make=False) as llm:
-        told = llm.memory.stats()
+        stats = llm.memory.stats()
         path = llm.store.path
     if as_json:
-        print_json(told | {"state": path})
+        print_json(stats | {"state": path})
         return
     rows = []
-    for name, count in told["collections"].items():
-        tiers = {tier: held for tier, held in told["tiers"][name].items() if held["count"]}
+    for name, count in stats["collections"].items():
+        tiers = {tier: held for tier, held in stats["tiers"][name].items() if held["count"]}
         shown = ", ".join(f"{held['count']:,} {tier}" for tier, held in tiers.items())
         rows.append((name, f"{count:,}", shown, f"{sum(held['bytes'] for held in tiers.values()) / 1e6:,.1f}"))
     columns = ("Collection", "Memories", "Tiers", "MB")
-    show_table(f"{path} ({told['space']})", columns, rows, right=("Memories", "MB"), cut="Tiers")
+    show_table(f"{path} ({stats['space']})", columns, rows, right=("Memories", "MB"), cut="Tiers")
 
 
 @memory.command("export")

@@ -92,10 +92,10 @@ def default_state() -> Path:
     return Path(click.get_app_dir("ruvllm")) / "state.db"
 
 
-def state_of(ctx: click.Context, own: Path | None) -> Path | None:
+def state_of(ctx: click.Context, given: Path | None) -> Path | None:
     """The state file somebody asked for: the command's own option, else the group's or RUVLLM_STATE."""
     named: Path | None = ctx.find_root().params.get("state")
-    return own or named
+    return given or named
 
 
 def open_llm(

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ruvllm.encoders.protocol import Pause, pause
 from ruvllm.errors import BackendError, RuvllmError
 from ruvllm.inference.backend import Chunk, Completion, LocalParams, Message, Params, Usage, gather, too_long
-from ruvllm.inference.local_model import KeptCaches, LocalModel, Reading
+from ruvllm.inference.local_model import LocalModel, Reading, ReadingCache
 
 __all__ = ["CausalLM", "Outputs", "Sampler", "Session", "StopText"]
 
@@ -72,10 +72,10 @@ class Sampler:
         weights = np.exp(values - values[0])
         sums = np.cumsum(weights)
         # A token stays when those before it do not reach top_p yet: the first always does.
-        kept = max(1, int(np.searchsorted(sums, params.top_p * sums[-1], "left")) + 1)
-        kept = min(kept, int(np.searchsorted(-weights, -params.min_p, "right")))
-        drawn = self._random.random() * sums[kept - 1]
-        return int(tokens[min(int(np.searchsorted(sums, drawn, "right")), kept - 1)])
+        count = max(1, int(np.searchsorted(sums, params.top_p * sums[-1], "left")) + 1)
+        count = min(count, int(np.searchsorted(-weights, -params.min_p, "right")))
+        drawn = self._random.random() * sums[count - 1]
+        return int(tokens[min(int(np.searchsorted(sums, drawn, "right")), count - 1)])
 
 
 def _largest(logits: NDArray[np.float64], most: int) -> NDArray[np.int64]:
@@ -164,7 +164,7 @@ class CausalLM:
     ) -> None:
         self.name, self.model, self.context = name, model.name, model.context
         self._model, self._session, self._clock, self._pause = model, session, clock, pause
-        self._caches = KeptCaches(model.shape, keep)
+        self._caches = ReadingCache(model.shape, keep)
 
     async def generate(self, messages: Sequence[Message], params: Params) -> Completion:
         """The whole answer.

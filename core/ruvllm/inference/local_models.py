@@ -94,8 +94,8 @@ class ModelManager:
     def states(self) -> Mapping[str, ModelState]:
         """Every model that takes room, and those that could not be loaded the last time."""
         with self._lock:
-            known = {entry.name: entry.state for entry in self._entries.values()}
-            return dict.fromkeys(self._failed, ModelState.FAILED) | known
+            loaded = {entry.name: entry.state for entry in self._entries.values()}
+            return dict.fromkeys(self._failed, ModelState.FAILED) | loaded
 
     def state(self, name: str) -> ModelState:
         """Where a model is in its life."""
@@ -335,10 +335,10 @@ class LocalModels:
         self, *, memory: int | None = None, queue: int = 16, most: int = _CORES_ARE_SHARED, threads: int = 0
     ) -> None:
         self._queue, self._threads = queue, threads
-        self._known: dict[str, Converted] = {}
+        self._converted: dict[str, Converted] = {}
         self._contexts: dict[str, int] = {}
         self._turns: dict[str, Turns] = {}
-        self.manager = ModelManager(self._load, most, memory=memory, size=lambda key: self._known[key].bytes)
+        self.manager = ModelManager(self._load, most, memory=memory, size=lambda key: self._converted[key].bytes)
 
     def backend(self, name: str, folder: Path, context: int | None = None) -> LocalBackend:
         """A backend over a converted folder; two of the same folder share what is loaded.
@@ -351,7 +351,7 @@ class LocalModels:
         """
         model = read_converted(folder.resolve())
         key, most = str(model.path), min(context or model.context, model.context)
-        self._known[key] = model
+        self._converted[key] = model
         self._contexts[key] = max(most, self._contexts.get(key, 0))
         turns = self._turns.setdefault(key, Turns(self._queue))
         return LocalBackend(name, model, most, self.manager, turns)

@@ -56,14 +56,14 @@ class TypeGuesser:
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
-        self._known: Vectors | None = None  # (kinds, sentences, dim)
+        self._references: Vectors | None = None  # (kinds, sentences, dim)
 
     async def guess(self, vector: Vectors) -> str:
         """One of `PATTERN_TYPES` for an embedding (dim,), "General" when no kind is clearly nearest."""
-        if self._known is None:
+        if self._references is None:
             rows = await self._encoder.encode("; ".join(_SENTENCES.values()).split("; "))
-            self._known = rows.reshape(len(_SENTENCES), -1, rows.shape[1])
-        scores = np.sort(self._known @ vector, axis=1)[:, -_NEAREST:].mean(1)  # (kinds,)
+            self._references = rows.reshape(len(_SENTENCES), -1, rows.shape[1])
+        scores = np.sort(self._references @ vector, axis=1)[:, -_NEAREST:].mean(1)  # (kinds,)
         second, first = np.sort(scores)[-2:]
         if first < _LEAST or first - second < _AHEAD:
             return PATTERN_TYPES[0]
@@ -266,8 +266,8 @@ class ReasoningBank:
         if near is None or near[1] < _CONTRADICTS:
             return False
         one = self._patterns[near[0]]
-        known = min(one.total_weight, _MEMORY)
-        quality = (known * one.avg_quality + score) / (known + 1)
+        weight = min(one.total_weight, _MEMORY)
+        quality = (weight * one.avg_quality + score) / (weight + 1)
         if quality < self.quality_threshold:
             self._drop(near[0])
         else:
@@ -306,11 +306,11 @@ class ReasoningBank:
 
     def to_bytes(self) -> bytes:
         """For the state file."""
-        kept = self._patterns
-        numbers = [(one.total_weight, one.avg_quality, one.created_at, one.last_accessed) for one in kept]
-        counts = [(one.id, one.cluster_size, one.access_count) for one in kept]
+        patterns = self._patterns
+        numbers = [(one.total_weight, one.avg_quality, one.created_at, one.last_accessed) for one in patterns]
+        counts = [(one.id, one.cluster_size, one.access_count) for one in patterns]
         about = [
-            [one.route, one.pattern_type, list(one.contexts), list(one.actions), dict(one.metadata)] for one in kept
+            [one.route, one.pattern_type, list(one.contexts), list(one.actions), dict(one.metadata)] for one in patterns
         ]
         arrays: Arrays = {
             "centroids": self._centroids,
@@ -324,9 +324,9 @@ class ReasoningBank:
         """Hold what `to_bytes` was taken of. Raises `error`: it is damaged, or of another width."""
         found = unpack(data, "patterns", _SPECS | {"centroids": Spec(("n", self.dim))}, error=error)
         rows = zip(found["centroids"], found["counts"].tolist(), found["numbers"].tolist(), strict=True)
-        told = array_json(found["about"], "patterns", error)
+        header = array_json(found["about"], "patterns", error)
         try:
-            following, about = told
+            following, about = header
             patterns = [_restored(*row, one) for row, one in zip(rows, about, strict=True)]
             if type(following) is not int or not all(0 < one.id < following for one in patterns):
                 raise ValueError("ids that cannot be")

@@ -89,8 +89,8 @@ def _compare(key: str, path: str, operator: str, operand: Any) -> tuple[str, lis
             raise _error(key, f"{operator} takes a list", f"give up to {_MOST_VALUES} values")
         return _among(path, [_value(key, value) for value in operand], operator == "$in")
     if operator not in _COMPARE:
-        known = ", ".join([*_COMPARE, "$in", "$nin", "$exists"])
-        raise _error(key, f"{operator!r} is no comparison", f"use one of {known}")
+        operators = ", ".join([*_COMPARE, "$in", "$nin", "$exists"])
+        raise _error(key, f"{operator!r} is no comparison", f"use one of {operators}")
     value = _value(key, operand)
     if operator in ("$eq", "$ne"):
         return _among(path, [value], operator == "$eq")
@@ -106,10 +106,10 @@ def _among(path: str, values: list[_Value], wanted: bool) -> tuple[str, list[Any
     """Whether it is one of these. SQLite gives lists and objects as their JSON text, which is no text of theirs."""
     some = [value for value in values if value is not None]
     inside = f"json_type(metadata, ?) NOT IN ('array', 'object') AND json_extract(metadata, ?) IN ({_marks(some)})"
-    told: list[Any] = [path, path, *some]
+    parameters: list[Any] = [path, path, *some]
     if len(some) < len(values):
-        inside, told = f"({inside}) OR json_type(metadata, ?) = 'null'", [*told, path]
-    return f"{'' if wanted else 'NOT '}coalesce({inside}, 0)", told
+        inside, parameters = f"({inside}) OR json_type(metadata, ?) = 'null'", [*parameters, path]
+    return f"{'' if wanted else 'NOT '}coalesce({inside}, 0)", parameters
 
 
 def _marks(values: list[Any]) -> str:

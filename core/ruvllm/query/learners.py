@@ -149,7 +149,7 @@ class Learners:
                 self._adapter.shared = self._shared
         return self._adapter
 
-    def share(self, adapter: LowRank | None) -> None:
+    def use_pulled(self, adapter: LowRank | None) -> None:
         """Let what others' rated searches taught move queries too, from now on; None for what was learnt here alone."""
         self._shared = adapter if adapter is None or adapter.dim == self._encoder.dim else None
         if self._adapter is not None:

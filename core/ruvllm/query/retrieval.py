@@ -123,17 +123,17 @@ class Retriever:
             )
         except InputError:  # another process has removed one just now
             return
-        known, away = found.scores, grown.hops
-        new = [i for i in away if i not in known]
+        scored, away = found.scores, grown.hops
+        new = [i for i in away if i not in scored]
         if new:
             # An edge may lead to what is of another collection, or of another encoder's space.
             near = self._memory.cosines(new, found.vector, collection=self._config.collection)
             found.scores |= near
             found.cosines |= near
             found.hops = {i: away[i] for i in near}
-        found.edges = [edge for edge in grown.edges() if edge[0] in known and edge[1] in known]
+        found.edges = [edge for edge in grown.edges() if edge[0] in scored and edge[1] in scored]
         if found.attention is not None:
-            inside = [i for i in away if i in known]
+            inside = [i for i in away if i in scored]
             found.graph = Subgraph.of(inside, found.edges, [away[i] for i in inside])
 
     def rank(self, found: Retrieved) -> tuple[tuple[Source, ...], tuple[EdgeKey, ...]]:
@@ -145,12 +145,13 @@ class Retriever:
         else:
             near = _farther(self._attended(found, found.attention), found.hops)
         best = sorted(near, key=near.__getitem__, reverse=True)[: self._config.sources + _SPARE]
-        known = [memory for memory in self._memory.get(best) if not memory.archived or memory.id in found.hops]
-        known.sort(key=lambda memory: -near[memory.id] * (_TRUST + (1 - _TRUST) * memory.quality))
-        known = known[: self._config.sources]
-        self._memory.records.touch([memory.id for memory in known])
+        scored = [memory for memory in self._memory.get(best) if not memory.archived or memory.id in found.hops]
+        scored.sort(key=lambda memory: -near[memory.id] * (_TRUST + (1 - _TRUST) * memory.quality))
+        scored = scored[: self._config.sources]
+        self._memory.records.touch([memory.id for memory in scored])
         sources = tuple(
-            Source(m.id, m.text, round(near[m.id], 4), m.kind, dict(m.metadata), found.hops.get(m.id, 0)) for m in known
+            Source(m.id, m.text, round(near[m.id], 4), m.kind, dict(m.metadata), found.hops.get(m.id, 0))
+            for m in scored
         )
         return sources, _among(found.edges, {source.id for source in sources})
 
@@ -170,12 +171,12 @@ class Retriever:
 
 
 def _raised(
-    own: Mapping[int, float], edges: Sequence[tuple[int, int, str, float]], hops: Mapping[int, int]
+    direct: Mapping[int, float], edges: Sequence[tuple[int, int, str, float]], hops: Mapping[int, int]
 ) -> dict[int, float]:
     """Scores, raised to the mean with what a neighbour's is worth along an edge, where that is more."""
-    raised = dict(own)
+    raised = dict(direct)
     for source, target, _, weight in edges:
-        here, there = own[source], own[target]
+        here, there = direct[source], direct[target]
         raised[source] = max(raised[source], (here + weight * there) / 2)
         raised[target] = max(raised[target], (there + weight * here) / 2)
     return _farther(raised, hops)

@@ -99,8 +99,8 @@ class QueryService:
         self._choosing = learners.learns_sizes and not writers.local
         self.sessions = open_sessions(lambda: copy(self._fresh), config.sessions, memory.store)
         self.log = open_requests(config.learning.requests, config.sessions.keep, memory.store)
-        kept = config.memory if learners.enabled else replace(config.memory, write_back=False)
-        self.writes = WriteBack(memory, kept)
+        memory_config = config.memory if learners.enabled else replace(config.memory, write_back=False)
+        self.writes = WriteBack(memory, memory_config)
         self._retriever = Retriever(memory, config.memory)
         self._outcomes = Outcomes(routing, memory, self.writes, learners, sizing)
         self.queries, self.micros = 0, 0.0
@@ -434,11 +434,11 @@ class QueryService:
         """Keep what is to be kept; nothing here waits, so it is done whole or not at all."""
         completion = replace(completion, text=well_formed(completion.text))
         tier, author = self.writers.author(turn.plan, completion)
-        asked = turn.asked(completion, writes(author), size_of(tier, turn.size))
+        request = turn.logged(completion, writes(author), size_of(tier, turn.size))
         if turn.conversation is not None:
             self.sessions.add(turn.conversation, turn.state, turn.text, completion.text)
-        self.log.add(asked)
-        self.writes.offer(asked)
+        self.log.add(request)
+        self.writes.offer(request)
         if self.writes.due:  # the answer is there, whatever becomes of this; what the file does not take waits
             with suppress(StoreError), self._steps("answers"):
                 self.writes.flush()

@@ -19,7 +19,7 @@ from ruvllm.inference.extractive import Extractive
 from ruvllm.inference.tiers import Ladder
 from ruvllm.memory.subgraph import AttentionSummary, EdgeKey
 from ruvllm.query.prompting import Prompt
-from ruvllm.query.requests import Asked
+from ruvllm.query.requests import LoggedRequest
 from ruvllm.query.responses import STAGES, Constraints, PassedResponse, Response, RoutingInfo, Source
 from ruvllm.query.retrieval import Retrieved
 from ruvllm.query.sessions import Conversation, new_id
@@ -105,7 +105,7 @@ class Turn:
             raise self.too_slow()
         return params if left is None else replace(params, timeout=left)
 
-    def asked(self, completion: Completion, written: bool, size: ModelSize | None) -> Asked:
+    def logged(self, completion: Completion, written: bool, size: ModelSize | None) -> LoggedRequest:
         """For feedback. An answer that only repeats memory is not worth remembering, nor a broken-off one.
 
         Args:
@@ -115,7 +115,7 @@ class Turn:
         whole = completion.finish_reason == "stop" and bool(completion.text.strip())
         used = {source.id for source in self.prompt.sources}
         said, route = completion.confidence, self.decision.confidence
-        return Asked(
+        return LoggedRequest(
             request_id=self.request_id,
             text=self.text,
             agent=self.decision.agent,

@@ -14,7 +14,7 @@ from ruvllm.memory.memory import MemoryStore
 from ruvllm.memory.subgraph import Edge
 from ruvllm.memory.surroundings import directed
 from ruvllm.options import MemoryConfig
-from ruvllm.query.requests import Asked
+from ruvllm.query.requests import LoggedRequest
 from ruvllm.state.record import Memory
 from ruvllm.state.set_aside import base64_of
 
@@ -36,7 +36,7 @@ class WriteBack:
 
     def __init__(self, memory: MemoryStore, config: MemoryConfig, clock: Callable[[], float] = time.monotonic) -> None:
         self._memory, self._config, self._clock = memory, config, clock
-        self._waiting: dict[str, Asked] = {}
+        self._waiting: dict[str, LoggedRequest] = {}
         self._since = 0.0
 
     def __len__(self) -> int:
@@ -53,15 +53,15 @@ class WriteBack:
         late = self._clock() - self._since >= self._config.write_interval_ms / 1_000
         return len(self._waiting) >= self._config.write_batch or (bool(self._waiting) and late)
 
-    def offer(self, asked: Asked) -> None:
+    def offer(self, request: LoggedRequest) -> None:
         """Let it wait for the next `flush`, if it is good enough; take it back if it is no longer."""
-        good = self._config.write_back and asked.answer and asked.quality >= self._config.quality_threshold
-        if not good or asked.memory is not None or not asked.vector.any():
-            self._waiting.pop(asked.request_id, None)
+        good = self._config.write_back and request.answer and request.quality >= self._config.quality_threshold
+        if not good or request.memory is not None or not request.vector.any():
+            self._waiting.pop(request.request_id, None)
             return
         if not self._waiting:
             self._since = self._clock()
-        self._waiting[asked.request_id] = asked
+        self._waiting[request.request_id] = request
 
     def flush(self) -> int:
         """Write all that waits, with its edges; returns how many. What cannot be written is set aside alone.
@@ -75,44 +75,46 @@ class WriteBack:
         store = self._memory.store
         with store.write():
             written = store.set_aside.write_each(
-                "memory", waiting, self._add, lambda asked: asked.request_id, self._payload
+                "memory", waiting, self._add, lambda request: request.request_id, self._payload
             )
-            pairs = [(asked, id) for asked, id in written if id is not None]
-            store.set_aside.erase(("memory",), [asked.request_id for asked, _ in pairs])  # of an earlier try
+            pairs = [(request, id) for request, id in written if id is not None]
+            store.set_aside.erase(("memory",), [request.request_id for request, _ in pairs])  # of an earlier try
             self._link(pairs)
-        for asked in waiting:
-            self._waiting.pop(asked.request_id, None)
-        for asked, id in pairs:
-            asked.memory = id
-            if asked.conversation is not None:
-                asked.conversation.remember(id)
+        for request in waiting:
+            self._waiting.pop(request.request_id, None)
+        for request, id in pairs:
+            request.memory = id
+            if request.conversation is not None:
+                request.conversation.remember(id)
         if pairs:
-            told = [asked for asked, _ in pairs]
-            self._memory.include([id for _, id in pairs], [self._memory_of(one) for one in told], _vectors(told))
+            requests = [request for request, _ in pairs]
+            self._memory.include(
+                [id for _, id in pairs], [self._memory_of(one) for one in requests], _vectors(requests)
+            )
         return len(pairs)
 
-    def _add(self, some: Sequence[Asked]) -> list[int]:
-        memories = [self._memory_of(asked) for asked in some]
+    def _add(self, some: Sequence[LoggedRequest]) -> list[int]:
+        memories = [self._memory_of(request) for request in some]
         vectors = directed(_vectors(some), (len(some), self._memory.encoder.dim))
         return self._memory.records.add(memories, vectors, self._memory.space)
 
-    def _payload(self, asked: Asked) -> dict[str, Any]:
+    def _payload(self, request: LoggedRequest) -> dict[str, Any]:
         """What a later try needs; see `memory.rewriting`."""
-        about = asdict(self._memory_of(asked))
-        more = {"space": self._memory.space, "vector": base64_of(asked.vector)}
-        return about | more | {"cites": list(asked.sources[:_MOST_CITED]), "weight": _CITED}
+        about = asdict(self._memory_of(request))
+        more = {"space": self._memory.space, "vector": base64_of(request.vector)}
+        return about | more | {"cites": list(request.sources[:_MOST_CITED]), "weight": _CITED}
 
-    def _memory_of(self, asked: Asked) -> Memory:
-        text = f"Q: {asked.text}\nA: {asked.answer}"[:_MOST_TEXT]
-        about = {"request": asked.request_id, "agent": asked.agent, "model": asked.model}
-        return Memory(text, "QAPair", self._config.collection, about, asked.quality)
+    def _memory_of(self, request: LoggedRequest) -> Memory:
+        text = f"Q: {request.text}\nA: {request.answer}"[:_MOST_TEXT]
+        about = {"request": request.request_id, "agent": request.agent, "model": request.model}
+        return Memory(text, "QAPair", self._config.collection, about, request.quality)
 
-    def _link(self, written: list[tuple[Asked, int]]) -> None:
+    def _link(self, written: list[tuple[LoggedRequest, int]]) -> None:
         """Each to what it cites, and to what came before it in its session, where that is still there."""
         edges, latest = list[Edge](), dict[str, int]()
-        for asked, id in written:
-            edges += [Edge(id, source, "Cites", _CITED) for source in asked.sources[:_MOST_CITED]]
-            if (session := asked.conversation) is not None:
+        for request, id in written:
+            edges += [Edge(id, source, "Cites", _CITED) for source in request.sources[:_MOST_CITED]]
+            if (session := request.conversation) is not None:
                 before = latest.get(session.id, session.last)
                 if before is not None:
                     edges.append(Edge(id, before, "Follows", _CITED))
@@ -128,5 +130,5 @@ class WriteBack:
             )
 
 
-def _vectors(some: Sequence[Asked]) -> NDArray[np.float32]:
-    return np.stack([asked.vector for asked in some])
+def _vectors(some: Sequence[LoggedRequest]) -> NDArray[np.float32]:
+    return np.stack([request.vector for request in some])

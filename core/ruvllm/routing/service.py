@@ -232,7 +232,7 @@ class RoutingService:
         if prebuilt is None and (found := cached.load()):
             prebuilt = PrebuiltScorers(chosen, found)
         bases = prebuilt.bases(chosen, names) if prebuilt else {}
-        priors = {name: moved_prior(basis.scorer.taught.prior, basis.moves) for name, basis in bases.items()}
+        priors = {name: moved_prior(basis.scorer.fitted.prior, basis.moves) for name, basis in bases.items()}
         stored = load_scorers(self._store, chosen, self.feedback_for(chosen), encoders.weights, priors)
         if stored:
             before = prebuilt.scorers if prebuilt and prebuilt.agents == chosen else {}

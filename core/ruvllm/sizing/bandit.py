@@ -22,10 +22,10 @@ __all__ = ["Bandit", "logit", "shared_width"]
 Floats = NDArray[np.floating]
 
 # Prior standard deviations, over prompts, of the difficulty's logit and of a backend's own part.
-_SHARED, _OWN = 0.7, 0.2
+_SHARED, _INDIVIDUAL = 0.7, 0.2
 _LEVEL = 1.0  # precision of a backend's level beside what it was stated to be, on the logit's scale
 _READ = 32  # numbers that a vector is read by: outcomes are too few for more
-_VECTOR_SHARE = 0.5  # of the meaning beside the forms: it has more numbers, and each says less
+_VECTOR_WEIGHT = 0.5  # of the meaning beside the forms: it has more numbers, and each says less
 _FLOOR = 0.05  # of the deviation of a form
 _PRIOR = 4.0  # outcomes that a backend's stated quality is worth
 _NOISE = 0.45  # standard deviation of an outcome, at the most
@@ -47,7 +47,7 @@ class Bandit:
         forms: inputs on scales of their own, after the vector; one more, the last, is always 1.
         priors: quality of each arm before there are outcomes.
         memory: outcomes over which an old one loses all but 1/e of its weight.
-        told: whether a logit for each arm follows the inputs, from what was known beforehand: outcomes then teach
+        informed: whether a logit for each arm follows the inputs, from what was known beforehand: outcomes then teach
             how far that is off.
 
     Attributes:
@@ -57,19 +57,21 @@ class Bandit:
         weights: float64 (arms, width).
     """
 
-    def __init__(self, dim: int, forms: int, priors: list[float], memory: float = 10_000.0, told: bool = False) -> None:
-        self.dim, self.memory, self.arms, self.told = dim, memory, len(priors), told
+    def __init__(
+        self, dim: int, forms: int, priors: list[float], memory: float = 10_000.0, informed: bool = False
+    ) -> None:
+        self.dim, self.memory, self.arms, self.informed = dim, memory, len(priors), informed
         self._axes = _axes(dim)
         self.width = len(self._axes.T) + forms + 1
-        self.inputs = dim + forms + 1 + self.arms * told
+        self.inputs = dim + forms + 1 + self.arms * informed
         self.error = np.zeros(self.arms)  # mean of quality told less quality expected, of late
         self.outcomes = np.zeros(self.arms, np.int64)
         self._quadratic = np.zeros((self.arms, self.width, self.width))  # of the outcomes that are no longer rows
         self._linear = np.zeros((self.arms, self.width))
         self._sums = np.zeros((3, self.width))  # weights, inputs and their squares, of all outcomes
-        height, offsets = 0.2 * _PRIOR, np.zeros(self.arms) if told else logit(np.array(priors))
+        height, offsets = 0.2 * _PRIOR, np.zeros(self.arms) if informed else logit(np.array(priors))
         self._quadratic[:, -1, -1], self._linear[:, -1] = height, height * offsets
-        self._rows = np.zeros((_EXACT + _LONGEST, self.width + self.arms * told), np.float32)
+        self._rows = np.zeros((_EXACT + _LONGEST, self.width + self.arms * informed), np.float32)
         self._about = np.zeros((3, len(self._rows)))  # arm, quality and weight of each row
         self._count = self._waiting = 0
         self.pulled = np.zeros(self.arms)
@@ -84,8 +86,8 @@ class Bandit:
     def learn(self, arm: int, x: Floats, quality: float) -> bool:
         """Take in an outcome; true when the models were fitted anew."""
         x = self.read(x)
-        told = float(_chances(self._logits(x))[arm])
-        self.error[arm] += _RECENT * (quality - told - self.error[arm])
+        predicted = float(_chances(self._logits(x))[arm])
+        self.error[arm] += _RECENT * (quality - predicted - self.error[arm])
         self.outcomes[arm] += 1
         keep = 1 - 1 / self.memory
         arms, _, weights = self._about[:, : self._count]
@@ -104,14 +106,14 @@ class Bandit:
 
     def fit(self) -> None:
         """Newton's steps from the latest weights, with all outcomes told so far."""
-        self._mean, self._scale, shared, own = self._standardised()
+        self._mean, self._scale, shared, individual = self._standardised()
         for _ in range(_NEWTON if self._count or self.pulled.any() else 1):
             quadratic, linear = self._expanded(self._rows[: self._count], self._about[:, : self._count])
             if self.pulled.any():
                 others = self._expanded(*self._pulled)
                 quadratic, linear = quadratic + others[0], linear + others[1]
             turned = self._turned(quadratic + self._quadratic, linear + self._linear)
-            solved, self._inverse = _solved(*turned, shared, own)
+            solved, self._inverse = _solved(*turned, shared, individual)
             weights = solved / self._scale
             weights[:, -1] -= weights @ self._mean
             settled = np.abs(weights - self.weights).max() < 1e-3
@@ -146,15 +148,15 @@ class Bandit:
 
         Of arms whose difficulty is known beforehand nothing is learnt: others' outcomes do not say how far it is off.
         """
-        if self.told:
+        if self.informed:
             return
         axes, means = len(self._axes.T), means * np.sqrt(3)
         rows = np.concatenate([means[:, :axes], means[:, axes:-1] * _LONGEST_FORMS, np.ones((len(means), 1))], 1)
-        own = np.array([counts[arms == arm].sum() for arm in range(self.arms)])
-        share = np.minimum(1.0, _BELIEVED / np.maximum(own, 1e-9))
-        quality, weight = np.clip(means[:, -1], 0, 1), counts * share[arms.astype(np.intp)]
+        held = np.array([counts[arms == arm].sum() for arm in range(self.arms)])
+        fraction = np.minimum(1.0, _BELIEVED / np.maximum(held, 1e-9))
+        quality, weight = np.clip(means[:, -1], 0, 1), counts * fraction[arms.astype(np.intp)]
         self._pulled = rows.astype(np.float32), np.stack([arms, quality, weight])
-        self.pulled = own * share
+        self.pulled = held * fraction
         self.fit()
 
     def _turned(self, quadratic: Floats, linear: Floats) -> tuple[Floats, Floats]:
@@ -172,12 +174,12 @@ class Bandit:
             chosen = np.flatnonzero(arms == arm)
             rows = inputs[chosen]
             x = rows[:, : self.width]
-            own = x @ self.weights[arm].astype(np.float32)
-            chance = _chances(own + rows[:, self.width + arm] if self.told else own)
+            logits = x @ self.weights[arm].astype(np.float32)
+            chance = _chances(logits + rows[:, self.width + arm] if self.informed else logits)
             curve = np.maximum(chance * (1 - chance), _STEEPEST)
             weighed = (x * (weight[chosen] * curve).astype(np.float32)[:, None]).T
             quadratic[arm] = weighed @ x
-            linear[arm] = weighed @ (own + (quality[chosen] - chance) / curve).astype(np.float32)
+            linear[arm] = weighed @ (logits + (quality[chosen] - chance) / curve).astype(np.float32)
         return quadratic, linear
 
     def _retire(self) -> None:
@@ -193,7 +195,7 @@ class Bandit:
         self._count = _EXACT
 
     def _standardised(self) -> tuple[Floats, Floats, Floats, Floats]:
-        """(mean, scale, shared, own), each (width,).
+        """(mean, scale, shared, individual), each (width,).
 
         Mean and scale give the inputs a mean of 0 and a variance of about 1, the last stays 1. The penalties on what
         is shared and on what is an arm's own say how much logits vary from prompt to prompt, whatever the width.
@@ -206,16 +208,16 @@ class Bandit:
         scale = np.sqrt(np.maximum(variance, _FLOOR**2))
         # Floored at a tenth of what a unit vector has: the first few prompts may be alike.
         axes = len(self._axes.T)
-        scale[:axes] = np.sqrt(max(float(variance[:axes].mean()), 0.1 / self.dim)) / _VECTOR_SHARE
+        scale[:axes] = np.sqrt(max(float(variance[:axes].mean()), 0.1 / self.dim)) / _VECTOR_WEIGHT
         size = max(float((variance / scale**2).sum()), 1.0)
         # The level that all share is all but free.
         shared = np.append(np.full(self.width - 1, size / _SHARED**2), 0.01)
-        own = np.append(np.full(self.width - 1, size / _OWN**2), _LEVEL)
-        return np.append(mean, 0.0), np.append(scale, 1.0), shared, own
+        individual = np.append(np.full(self.width - 1, size / _INDIVIDUAL**2), _LEVEL)
+        return np.append(mean, 0.0), np.append(scale, 1.0), shared, individual
 
     def _logits(self, x: Floats) -> Floats:
-        known = x[..., self.width :] if self.told else 0.0
-        return np.asarray(x[..., : self.width] @ self.weights.T + known)
+        offsets = x[..., self.width :] if self.informed else 0.0
+        return np.asarray(x[..., : self.width] @ self.weights.T + offsets)
 
     def expected(self, x: Floats, shift: Floats | float = 0.0) -> Floats:
         """Quality of each arm for inputs (inputs,) or (n, inputs): (arms,) or (n, arms), within 0 and 1.
@@ -270,8 +272,8 @@ class Bandit:
         quadratic[:, upper[0], upper[1]] = arrays["quadratic"]
         quadratic += np.triu(quadratic, 1).transpose(0, 2, 1)
         arms, quality, weight = arrays["told"]
-        known = np.isin(arms, range(self.arms)).all() and ((quality >= 0) & (quality <= 1) & (weight >= 0)).all()
-        if not known or (arrays["outcomes"] < 0).any() or (arrays["sums"][0] < 0).any():
+        valid = np.isin(arms, range(self.arms)).all() and ((quality >= 0) & (quality <= 1) & (weight >= 0)).all()
+        if not valid or (arrays["outcomes"] < 0).any() or (arrays["sums"][0] < 0).any():
             raise ValueError("outcomes of no such arms")
         if not (np.diagonal(quadratic, 0, 1, 2) >= 0).all() or not (quadratic[:, -1, -1] > 0).all():
             raise ValueError("a quadratic below 0")
@@ -306,14 +308,16 @@ def _chances(logits: Floats) -> Floats:
     return np.asarray(1 / (1 + np.exp(-np.clip(logits, -30, 30))))
 
 
-def _solved(quadratic: Floats, linear: Floats, shared: Floats, own: Floats) -> tuple[Floats, Floats]:
+def _solved(quadratic: Floats, linear: Floats, shared: Floats, individual: Floats) -> tuple[Floats, Floats]:
     """(weights (arms, width), inverses (arms, width, width)) of the joint optimum.
 
     An arm's own part is eliminated first: given what is shared, u, it is (A + Λ)⁻¹ (b - A u), which leaves one
     system for u, where A - A (A + Λ)⁻¹ A is Λ - Λ (A + Λ)⁻¹ Λ.
     """
-    inverse = np.linalg.inv(quadratic + np.diag(own))
-    remains = np.diag(own) - own[:, None] * inverse * own
-    solved = np.linalg.solve(remains.sum(0) + np.diag(shared), (own * np.einsum("aij,aj->ai", inverse, linear)).sum(0))
+    inverse = np.linalg.inv(quadratic + np.diag(individual))
+    remains = np.diag(individual) - individual[:, None] * inverse * individual
+    solved = np.linalg.solve(
+        remains.sum(0) + np.diag(shared), (individual * np.einsum("aij,aj->ai", inverse, linear)).sum(0)
+    )
     offsets = np.einsum("aij,aj->ai", inverse, linear - quadratic @ solved)
     return solved + offsets, inverse

@@ -106,8 +106,8 @@ def columns_of(
     if set(names) <= set(difficulty.models):
         return [difficulty.models.index(name) for name in names]
     if len(names) != len(difficulty.models):
-        known = ", ".join(difficulty.models)[:80]
-        raise InputError(f"the difficulty is of {known}", field="difficulty", fix="call the backends like its models")
+        models = ", ".join(difficulty.models)[:80]
+        raise InputError(f"the difficulty is of {models}", field="difficulty", fix="call the backends like its models")
     ranked = sorted(range(len(names)), key=lambda i: backends[i].cost)
     return [ranked.index(i) for i in range(len(names))]
 
@@ -174,8 +174,8 @@ class LLMOrchestrator:
         self.dim = dim if encoder is None else encoder.dim
         self._number = {name: i for i, name in enumerate(names)}
         self._difficulty, self._columns = difficulty, columns_of(difficulty, self.backends, self.dim, encoder)
-        priors, told = [backend.quality for backend in backends], difficulty is not None
-        self.bandit = Bandit(self.dim, len(PROMPT_FORMS), priors, memory, told)
+        priors, informed = [backend.quality for backend in backends], difficulty is not None
+        self.bandit = Bandit(self.dim, len(PROMPT_FORMS), priors, memory, informed)
         self.ledger = Ledger(names, [b.cost for b in backends], [b.latency for b in backends])
         ranked = sizes_by_cost([b.cost for b in backends])
         self._sizes = [rank if b.size is None else b.size for b, rank in zip(backends, ranked, strict=True)]
@@ -297,9 +297,9 @@ class LLMOrchestrator:
         Args:
             groups: a backend's name, the mean (shared_width(dim),) of what travels of its prompts, and how many.
         """
-        own = [(self._number[name], mean, count) for name, mean, count in groups if name in self._number]
-        means = np.array([mean for _, mean, _ in own], np.float64).reshape(-1, shared_width(self.dim))
-        self.bandit.pull(np.array([arm for arm, _, _ in own], np.int64), means, np.array([n for _, _, n in own]))
+        ours = [(self._number[name], mean, count) for name, mean, count in groups if name in self._number]
+        means = np.array([mean for _, mean, _ in ours], np.float64).reshape(-1, shared_width(self.dim))
+        self.bandit.pull(np.array([arm for arm, _, _ in ours], np.int64), means, np.array([n for _, _, n in ours]))
 
     def _expected(self, inputs: Array) -> Array:
         """Quality of each backend (backends,) for a prompt: fitted to all outcomes, moved by those of similar ones."""
@@ -344,8 +344,8 @@ class LLMOrchestrator:
         name = choice if isinstance(choice, str) else choice.backend
         if name not in self._number:
             raise InputError(f"no backend is called {name!r}", field="backend", fix=f"use {', '.join(self._number)}")
-        told = float(success) if quality is None else quality
-        for field_, value, most in (("quality", told, 1.0), ("cost", cost, inf), ("latency", latency, inf)):
+        score = float(success) if quality is None else quality
+        for field_, value, most in (("quality", score, 1.0), ("cost", cost, inf), ("latency", latency, inf)):
             if value is not None and not (0 <= value <= most and isfinite(value)):
                 raise InputError(f"{field_} is {value}", field=field_, fix="give a finite number of 0 or more")
         if isinstance(choice, Choice):
@@ -356,12 +356,12 @@ class LLMOrchestrator:
             inputs = await self._inputs(prompt)
             turn = self._turn(inputs, prompt)
         number = self._number[name]
-        self.bandit.learn(number, inputs, told)
-        self.ledger.add(number, told, cost, latency)
+        self.bandit.learn(number, inputs, score)
+        self.ledger.add(number, score, cost, latency)
         if self._observe is not None:
-            await self._observe(inputs[: self.dim].astype(np.float32), name, told)
+            await self._observe(inputs[: self.dim].astype(np.float32), name, score)
         if self._learner is not None and turn >= 0:
-            self._learner.told(turn, self._sizes[number], told, float(self.ledger.cost[number]))
+            self._learner.observe(turn, self._sizes[number], score, float(self.ledger.cost[number]))
 
     record_outcome = synchronous(arecord_outcome)
 
@@ -374,10 +374,10 @@ class LLMOrchestrator:
 
     def to_bytes(self) -> bytes:
         """All that was learnt, for a file; the backends' profiles and the encoder are not in it."""
-        told = {"names": list(self._number), "dim": self.dim, "price": self._price, "ledger": self.ledger.state()}
+        header = {"names": list(self._number), "dim": self.dim, "price": self._price, "ledger": self.ledger.state()}
         window = self._window.astype(np.float32)
         buffer = BytesIO()
-        about = np.frombuffer(json.dumps(told).encode(), np.uint8)
+        about = np.frombuffer(json.dumps(header).encode(), np.uint8)
         np.savez(buffer, about=about, window=window, **self.bandit.arrays())  # type: ignore[arg-type]
         return buffer.getvalue()
 
@@ -401,15 +401,15 @@ class LLMOrchestrator:
         """Go on from what `to_bytes` gave. Raises StoreError: it is damaged, or of other backends."""
         try:
             arrays = load_npz(data, "selector")
-            told = json.loads(arrays["about"].astype(np.uint8).tobytes())
-            if told["names"] != list(self._number) or told["dim"] != self.dim:
-                raise ValueError(f"it is of {told['names']} and vectors of width {told['dim']}")
+            header = json.loads(arrays["about"].astype(np.uint8).tobytes())
+            if header["names"] != list(self._number) or header["dim"] != self.dim:
+                raise ValueError(f"it is of {header['names']} and vectors of width {header['dim']}")
             window = arrays["window"].astype(np.float64)
-            price = float(told["price"])
+            price = float(header["price"])
             if window.shape[1:] != (self.bandit.inputs,) or not (np.isfinite(window).all() and 0 <= price < inf):
                 raise ValueError("its prompts or its price are no such numbers")
             ledger, bandit = deepcopy((self.ledger, self.bandit))  # what fails must not leave one of them changed
-            ledger.restored(told["ledger"])
+            ledger.restored(header["ledger"])
             bandit.restore(arrays)
         except (ArtifactError, AttributeError, KeyError, TypeError, ValueError) as bad:
             message = f"nothing usable was learnt of backends: {bad}"[:240]

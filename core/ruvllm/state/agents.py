@@ -34,10 +34,10 @@ def save_agents(store: Store, agents: Iterable[Agent]) -> list[str]:
         db.execute(_TABLE)
         db.execute("DELETE FROM own_agents")
         store.set_aside.erase(("agent",))
-        kept = store.set_aside.write_each(
+        written = store.set_aside.write_each(
             "agent", chosen, lambda some: insert_agents(store, map(asdict, some)), lambda agent: agent.name, asdict
         )
-    names = {agent.name for agent, _ in kept}
+    names = {agent.name for agent, _ in written}
     return [agent.name for agent in chosen if agent.name not in names]
 
 

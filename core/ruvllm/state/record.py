@@ -154,13 +154,13 @@ def memories_of(given: object, about: Mapping[str, Any]) -> Iterator[Memory]:
     if isinstance(given, bytes) or not isinstance(given, Iterable):
         fix = "give a text, a Memory, or a list of them"
         raise InputError(f"memories is {shortened(given)}", field="memories", fix=fix)
-    known = Memory.__dataclass_fields__
+    names = Memory.__dataclass_fields__
     for one in given:
         fields = {**one, **about} if isinstance(one, Mapping) else {"text": one, **about}
         for name in fields:
-            if name not in known:
+            if name not in names:
                 message = f"a memory has no field {shortened(name)}"
-                raise InputError(message, field=str(name)[:60], fix=nearest(name, known))
+                raise InputError(message, field=str(name)[:60], fix=nearest(name, names))
         yield replace(one, **about) if isinstance(one, Memory) else Memory(**{"text": "", **fields})
 
 

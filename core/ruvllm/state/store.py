@@ -10,13 +10,13 @@ import math
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ruvllm.errors import REPAIR, InputError, StoreError
 from ruvllm.reprs import one_line, shortened
@@ -25,11 +25,11 @@ from ruvllm.state.set_aside import SetAside
 from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Feedback
 
-__all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "KeptFeedback", "Store"]
+__all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "FeedbackRow", "Store", "Unchanged"]
 
 _PATIENCE_MS = 2_000  # how long a writer waits for another process's transaction
 _REPAIR = f"{REPAIR}, or restore a copy"
-_TOLD = (str, str, float)  # a damaged page can hold what its table forbids
+_FEEDBACK_TYPES = (str, str, float)  # a damaged page can hold what its table forbids
 _BUSY = ("database is locked", "database table is locked")
 
 
@@ -46,7 +46,7 @@ def _patiently(prepare: Callable[[], None]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptFeedback:
+class FeedbackRow:
     """Feedback as the file holds it.
 
     Attributes:
@@ -126,6 +126,14 @@ class Store:
                 return self.read(sql, [well_formed(value) if isinstance(value, str) else value for value in values])
             except sqlite3.Error as error:
                 raise StoreError(f"{self.path} cannot be read: {error}", field="state", fix=_REPAIR) from None
+
+    def stamp(self) -> tuple[int, int]:
+        """Another pair of numbers after any change of the file, by this process or another one.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        return int(self.read("PRAGMA data_version")[0][0]), self._db.total_changes
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
@@ -225,9 +233,9 @@ class Store:
 
     def feedback(self) -> list[Feedback]:
         """All of it, oldest first, without what was undone."""
-        return [kept.feedback for kept in self.feedback_rows()]
+        return [row.feedback for row in self.feedback_rows()]
 
-    def feedback_rows(self, after: int = 0) -> list[KeptFeedback]:
+    def feedback_rows(self, after: int = 0) -> list[FeedbackRow]:
         """What was kept with a higher id, oldest first, without what was undone.
 
         Raises:
@@ -238,10 +246,12 @@ class Store:
             " WHERE id > ? AND NOT undone ORDER BY id",
             (after,),
         )
-        if not all(isinstance(value, kind) for row in found for value, kind in zip(row[1:4], _TOLD, strict=True)):
+        if not all(
+            isinstance(value, kind) for row in found for value, kind in zip(row[1:4], _FEEDBACK_TYPES, strict=True)
+        ):
             raise StoreError(f"feedback in {self.path} is damaged", field="state", fix=_REPAIR)
         return [
-            KeptFeedback(i, Feedback(text, agent, weight, bool(right)), request, rating, created)
+            FeedbackRow(i, Feedback(text, agent, weight, bool(right)), request, rating, created)
             for i, text, agent, weight, right, request, rating, created in found
         ]
 
@@ -307,3 +317,39 @@ class Store:
             fix = "wait for it, or let one process, a server, do the writing"
             return StoreError(f"another process is writing to {self.path}", field="state", fix=fix)
         return StoreError(f"it could not be kept: {error}", field="state", fix="check free disk space and rights")
+
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Unchanged(Generic[K, V]):
+    """Rows that were read by key, for as long as nothing in the file changes.
+
+    Args:
+        store: the file.
+        most: keys, from which on all are dropped.
+    """
+
+    def __init__(self, store: Store, most: int = 100_000) -> None:
+        self._store, self._most, self._stamp = store, most, (-1, -1)
+        self._rows = dict[K, list[V]]()
+
+    def get(self, keys: Iterable[K], read: Callable[[list[K]], Iterable[tuple[K, V]]]) -> dict[K, list[V]]:
+        """The rows of each key.
+
+        Args:
+            read: (key, row) of keys that were not read before.
+        """
+        stamp = self._store.stamp()
+        if stamp != self._stamp or len(self._rows) > self._most:
+            self._rows, self._stamp = {}, stamp
+        rows = self._rows
+        found = {key: rows.get(key) for key in keys}
+        if new := [key for key, there in found.items() if there is None]:
+            fresh: dict[K, list[V]] = {key: [] for key in new}
+            for key, row in read(new):
+                fresh[key].append(row)
+            rows |= fresh
+            found |= fresh
+        return found  # type: ignore[return-value]

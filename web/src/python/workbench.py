@@ -48,13 +48,13 @@ class Workbench:
         self._current = now
         self._unsaved: LLMOrchestrator | None = None  # has outcomes that a newer state file has not
         self._choices: OrderedDict[str, Choice] = OrderedDict()
-        self._asked: OrderedDict[str, str] = OrderedDict()  # request id to query
+        self._queries: OrderedDict[str, str] = OrderedDict()  # request id to query
 
     def forget(self) -> None:
         """The state file was replaced: what was read of it holds no more."""
         self._unsaved = None
         self._choices.clear()
-        self._asked.clear()
+        self._queries.clear()
 
     def reread(self) -> None:
         """The state file is newer now: choices and answers that wait to be judged stay."""
@@ -64,7 +64,7 @@ class Workbench:
     async def query(self, query: str, max_tokens: int | None = None, explain: bool = False) -> dict[str, Any]:
         """The answer to a question, from memory; `explain` adds what it draws on, as `attention`."""
         response = await self._now.aquery(query, constraints=Constraints(max_tokens=max_tokens, explain=explain))
-        _keep(self._asked, response.request_id, query)
+        _keep(self._queries, response.request_id, query)
         return response.to_dict()
 
     async def query_deep(self, query: str) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class Workbench:
         try:
             return asdict(await self._now.afeedback_request(request_id, **said))
         except InputError as error:
-            query = self._asked.pop(request_id, None)
+            query = self._queries.pop(request_id, None)
             if error.field != "request_id" or query is None:
                 raise
         # Another router has taken over since (RuvLTRA has come): it answers the same, and learns of that.
@@ -159,8 +159,8 @@ class Workbench:
         memory.nearest(await memory.vector("opened"), 1, collection=collection)  # an index not asked yet tells nothing
         (edges,) = store.read("SELECT count(*) FROM edges")[0]
         size, vectors = store.read("SELECT coalesce(sum(length(data)), 0), count(*) FROM vectors")[0]
-        told = {"edges": edges, "vectors": vectors, "vector_bytes": size, "format": "f32", "dim": memory.encoder.dim}
-        return memory.stats() | told
+        report = {"edges": edges, "vectors": vectors, "vector_bytes": size, "format": "f32", "dim": memory.encoder.dim}
+        return memory.stats() | report
 
     async def patterns(self, limit: int = 20) -> dict[str, Any]:
         """What has worked for which kind of task, the most valuable first."""
@@ -178,13 +178,13 @@ class Workbench:
 
     async def feedback_list(self, limit: int = 50) -> dict[str, Any]:
         """The latest feedback with the ids that an undo takes, newest first."""
-        kept = self._now.store.feedback_rows()
+        stored = self._now.store.feedback_rows()
         rows = [
             {"id": one.id, "created": one.created, "rating": one.rating}
             | {"text": one.feedback.text, "agent": one.feedback.agent, "right": one.feedback.right}
-            for one in kept[-limit:][::-1]
+            for one in stored[-limit:][::-1]
         ]
-        return {"feedback": rows, "total": len(kept)}
+        return {"feedback": rows, "total": len(stored)}
 
     async def set_backends(self, backends: list[dict[str, Any]], budget: float | None = None) -> dict[str, Any]:
         """Choose among these from now on; what was learnt of others is dropped."""
@@ -262,11 +262,11 @@ class Workbench:
         return made
 
 
-def _keep(kept: OrderedDict[str, Any], name: str, value: Any) -> None:
+def _keep(entries: OrderedDict[str, Any], name: str, value: Any) -> None:
     """Add the latest, let the oldest go."""
-    kept[name] = value
-    while len(kept) > _OPEN:
-        kept.popitem(last=False)
+    entries[name] = value
+    while len(entries) > _OPEN:
+        entries.popitem(last=False)
 
 
 def _row(memory: Memory) -> dict[str, Any]:

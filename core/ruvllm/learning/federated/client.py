@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ruvllm.encoders.protocol import Pause, Vectors, apart, no_pause
+from ruvllm.encoders.protocol import Pause, Vectors, in_thread, no_pause
 from ruvllm.errors import BackendError, InputError, StoreError
 from ruvllm.inference.endpoint import Endpoint
 from ruvllm.learning.federated.coordinator import Accepted
@@ -29,7 +29,7 @@ from ruvllm.state.names import FEDERATED_SENT, PULLED
 from ruvllm.state.packing import read_json
 from ruvllm.state.record import LITTLE
 from ruvllm.state.steps import Steps
-from ruvllm.state.store import KeptFeedback, Store
+from ruvllm.state.store import FeedbackRow, Store
 from ruvllm.text.lexical import stems
 
 __all__ = ["Coordinator", "FederatedClient", "Pulled", "Pushed", "RemoteCoordinator", "pulled_model"]
@@ -69,7 +69,7 @@ class RemoteCoordinator:
 
     async def push(self, update: bytes) -> Accepted:
         """Hand an update over. Raises BackendError: it cannot be reached, or does not take it."""
-        answer = await apart(lambda: self.request("v1/federated/updates", update))
+        answer = await in_thread(lambda: self.request("v1/federated/updates", update))
         try:
             return Accepted(**json.loads(answer))
         except (ValueError, TypeError, RecursionError):
@@ -77,7 +77,7 @@ class RemoteCoordinator:
 
     async def pull(self) -> bytes:
         """The model that all updates made. Raises BackendError: it cannot be reached, or gives none."""
-        return await apart(lambda: self.request("v1/federated/model"))
+        return await in_thread(lambda: self.request("v1/federated/model"))
 
     def request(self, path: str, body: bytes | None = None, media: str = "application/octet-stream") -> bytes:
         """What it answers to one request. Raises BackendError: it cannot be reached, or refuses."""
@@ -226,7 +226,7 @@ class FederatedClient:
         routing: whose router decides with what is pulled.
         options: texts in a group that travels, and noise.
         sizing: whose outcomes travel.
-        share: lets searches and choices of models go by a pulled model as well; names of those models.
+        on_model: lets searches and choices of models go by a pulled model as well; names of those models.
     """
 
     def __init__(
@@ -235,9 +235,9 @@ class FederatedClient:
         routing: RoutingService,
         options: FederatedConfig,
         sizing: ModelChooser,
-        share: Callable[[SharedModel | None], Sequence[str]],
+        on_model: Callable[[SharedModel | None], Sequence[str]],
     ) -> None:
-        self._store, self._routing, self._static, self._share = store, routing, routing.encoders.static, share
+        self._store, self._routing, self._static, self._on_model = store, routing, routing.encoders.static, on_model
         self._sizing = sizing
         self._least = options.least
         self._privacy = Privacy(options.epsilon, options.delta) if options.epsilon else None
@@ -286,7 +286,7 @@ class FederatedClient:
         if changed:
             self._store.put(PULLED, data)
             await router.use_shared(model, pause)
-        models = tuple(self._share(model)) if anything else ()
+        models = tuple(self._on_model(model)) if anything else ()
         return Pulled(len(model.routes), self._among(model), model.texts, changed, models)
 
     async def undo_pull(self) -> bool:
@@ -295,7 +295,7 @@ class FederatedClient:
             return False
         self._store.put(PULLED, b"")
         await self._routing.router.use_shared(None)
-        self._share(None)
+        self._on_model(None)
         return True
 
     def status(self) -> Mapping[str, Any]:
@@ -348,12 +348,12 @@ class FederatedClient:
         unique: dict[str, dict[bytes, tuple[Vectors, float]]] = {}  # the same prompt twice shall not count twice for k
         fresh = [(model_route(space, one.model), one) for one in self._sizing.since(sent.outcomes)]
         for model, one in fresh:
-            own = unique.setdefault(model, {})
+            prompts = unique.setdefault(model, {})
             for vector, quality in zip(one.vectors.astype(np.float32), one.qualities.tolist(), strict=True):
-                own[vector[:-1].tobytes()] = vector, quality
-        ready = {model: own for model, own in unique.items() if self._privacy or len(own) >= self._least}
+                prompts[vector[:-1].tobytes()] = vector, quality
+        ready = {model: prompts for model, prompts in unique.items() if self._privacy or len(prompts) >= self._least}
         sent.outcomes |= {one.source: one.total for model, one in fresh if model in ready}
-        return sorted(unique), [(model, *pair) for model, own in ready.items() for pair in own.values()]
+        return sorted(unique), [(model, *pair) for model, prompts in ready.items() for pair in prompts.values()]
 
     def _searches(self, last: int) -> list[tuple[int, Vectors, Vectors, float]]:
         """(id, query, memory, how far it helped) of rated searches after this id, where vectors can be compared."""
@@ -367,17 +367,17 @@ class FederatedClient:
         )
         found = list[tuple[int, Vectors, Vectors, float]]()
         for id, query, relevance in rows:
-            told = relevance_of(relevance)
-            there = records.in_space(np.array(sorted(told), np.int64), encoders.space)
+            relevances = relevance_of(relevance)
+            there = records.in_space(np.array(sorted(relevances), np.int64), encoders.space)
             vector = np.frombuffer(query, LITTLE).astype(np.float32)
             for memory, answer in zip(there.tolist(), records.vectors(there), strict=True):
-                found.append((id, vector, answer, min(max(told[memory], 0.0), 1.0)))
+                found.append((id, vector, answer, min(max(relevances[memory], 0.0), 1.0)))
         return found
 
-    def _unsent(self, sent: _Sent) -> list[KeptFeedback]:
+    def _unsent(self, sent: _Sent) -> list[FeedbackRow]:
         """The last word on each text that has not travelled, whatever came of it since."""
         gone = {_same(text) for i, text in self._store.read("SELECT id, text FROM feedback") if i in sent.ids}
-        last: dict[str, KeptFeedback] = {}
+        last: dict[str, FeedbackRow] = {}
         for row in self._store.feedback_rows():
             text, agent = _same(row.feedback.text), row.feedback.agent
             if row.feedback.right:
@@ -387,7 +387,7 @@ class FederatedClient:
         return [row for text, row in last.items() if text not in gone]
 
 
-def _ready(rows: list[KeptFeedback], least: int) -> list[KeptFeedback]:
+def _ready(rows: list[FeedbackRow], least: int) -> list[FeedbackRow]:
     """Those of agents that have enough of them to travel, agent by agent."""
     counts = Counter(row.feedback.agent for row in rows)
     ready = [row for row in rows if counts[row.feedback.agent] >= least]

@@ -53,14 +53,14 @@ Floats = NDArray[Any]
 Aggregator = Callable[[Floats, Floats], Floats]
 
 
-def trimmed_mean(values: Floats, weights: Floats, share: float = 0.2) -> Floats:
+def trimmed_mean(values: Floats, weights: Floats, fraction: float = 0.2) -> Floats:
     """Mean over the clients (clients, …) without the highest and lowest fifth of each number.
 
     At least one client is cut off on each side, from three on. The rest count alike: a weight is told
     by the client itself, and a liar would tell a large one.
     """
     n = len(values)
-    cut = min(max(1, int(share * n)), (n - 1) // 2)
+    cut = min(max(1, int(fraction * n)), (n - 1) // 2)
     if not cut:
         return weighted_mean(values, weights)
     ordered = np.sort(values, axis=0)
@@ -97,9 +97,9 @@ def merged_adapter(deltas: Sequence[LowRank], weights: Sequence[float], how: str
     if how not in AGGREGATORS:
         raise InputError(f"no aggregation {how!r}", field="robust", fix=f"use one of {', '.join(AGGREGATORS)}")
     scales = [min(1.0, clip / max(delta.strength, 1e-30)) for delta in deltas]
-    share = np.asarray(weights, np.float64)
+    shares = np.asarray(weights, np.float64)
     if how == "mean" or len(deltas) < 3:
-        parts = [float(w) * scale for w, scale in zip(share / share.sum(), scales, strict=True)]
+        parts = [float(w) * scale for w, scale in zip(shares / shares.sum(), scales, strict=True)]
         return mixture(deltas, parts, min(rank, deltas[0].dim))
     dim = deltas[0].dim
     whole = np.empty((dim, dim), np.float32)
@@ -107,7 +107,7 @@ def merged_adapter(deltas: Sequence[LowRank], weights: Sequence[float], how: str
     for start in range(0, dim, step):
         rows = slice(start, start + step)
         maps = [(d.scale * scale) * (d.down[rows] @ d.up) for d, scale in zip(deltas, scales, strict=True)]
-        whole[rows] = AGGREGATORS[how](np.stack(maps), share)
+        whole[rows] = AGGREGATORS[how](np.stack(maps), shares)
     return _nearest(whole, min(rank, dim))
 
 
@@ -245,10 +245,10 @@ class FederatedCoordinator:
         if any(len(group.total) != self._width for group in update.outcomes):
             message = f"outcomes of {len(update.outcomes[0].total)} numbers, not {self._width}"
             raise InputError(message, field="outcome_totals", fix="use one version of ruvllm, and one width of vectors")
-        known = self._serials.setdefault(update.agent, set())
-        if update.serial in known:
+        serials = self._serials.setdefault(update.agent, set())
+        if update.serial in serials:
             return Accepted(0, 0, 0, again=True)
-        known.add(update.serial)
+        serials.add(update.serial)
         good = tuple(group for group in update.groups if self._takes(group))
         refused = len(update.groups) - len(good)
         self._counts["refused"] += refused
@@ -286,7 +286,7 @@ class FederatedCoordinator:
         """With what agents sent of each route, unless it lies far from what the others say of it."""
         doubted = _doubted(sent)
         self._counts["outliers"] += len(doubted)
-        fresh = [group for agent, own in sent for group in own if (agent, group.route) not in doubted]
+        fresh = [group for agent, rows in sent for group in rows if (agent, group.route) not in doubted]
         return self._newest(merge_closest([*groups, *fresh], self._clusters))
 
     def _merge_adapters(self, updates: Sequence[Update]) -> None:
@@ -303,15 +303,15 @@ class FederatedCoordinator:
         held: dict[str, float] = {}
         for group in groups:
             held[group.route] = held.get(group.route, 0.0) + group.count
-        share = _fair_share(sorted(held.values()), self._capacity)
-        kept: list[Group] = []
+        limit = _fair_limit(sorted(held.values()), self._capacity)
+        newest: list[Group] = []
         texts: dict[str, float] = {}
         for group in reversed(groups):
-            known = texts.get(group.route, 0.0)
-            if not known or known + group.count <= share:
-                kept.append(group)
-                texts[group.route] = known + group.count
-        return kept[::-1]
+            so_far = texts.get(group.route, 0.0)
+            if not so_far or so_far + group.count <= limit:
+                newest.append(group)
+                texts[group.route] = so_far + group.count
+        return newest[::-1]
 
     async def amodel(self, pause: Pause = no_pause) -> SharedModel:
         """What all consolidated updates teach, fitted when it is asked for first: seconds for a hundred routes."""
@@ -384,13 +384,13 @@ class FederatedCoordinator:
         self._pending, self._model = [], None
 
 
-def _fair_share(ascending: Sequence[float], capacity: float) -> float:
+def _fair_limit(ascending: Sequence[float], capacity: float) -> float:
     """The largest share with which min(share, number) of all numbers add up to no more than capacity."""
     left = capacity
     for done, number in enumerate(ascending):
-        share = left / (len(ascending) - done)
-        if number > share:
-            return share
+        limit = left / (len(ascending) - done)
+        if number > limit:
+            return limit
         left -= number
     return math.inf
 
@@ -400,11 +400,11 @@ def _doubted(sent: Sequence[tuple[str, Sequence[Group]]]) -> set[tuple[str, str]
     sums: dict[str, dict[str, tuple[Vectors, float]]] = {}
     for agent, groups in sent:
         for group in groups:
-            own = sums.setdefault(group.route, {})
-            total, count = own.get(agent, (np.zeros_like(group.total), 0.0))
-            own[agent] = (total + group.total, count + group.count)
+            by_agent = sums.setdefault(group.route, {})
+            total, count = by_agent.get(agent, (np.zeros_like(group.total), 0.0))
+            by_agent[agent] = (total + group.total, count + group.count)
     found = set()
-    for route, own in sums.items():
-        means = np.stack([total / np.float32(count) for total, count in own.values()])
-        found |= {(agent, route) for agent, far in zip(own, outliers(means), strict=True) if far}
+    for route, by_agent in sums.items():
+        means = np.stack([total / np.float32(count) for total, count in by_agent.values()])
+        found |= {(agent, route) for agent, far in zip(by_agent, outliers(means), strict=True) if far}
     return found

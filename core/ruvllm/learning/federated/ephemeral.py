@@ -174,7 +174,7 @@ class EphemeralAgent:
         if self._privacy:
             fresh = _plain(self._routes, self._texts, self.dim)
             pairs = zip(self._groups, fresh, strict=True)
-            self._groups = [known.joined(more) for known, more in pairs] if self._groups else fresh
+            self._groups = [group.joined(more) for group, more in pairs] if self._groups else fresh
             self._texts = []
             return
         groups, rest = fold(self._texts, self._least, self._clusters)
@@ -253,9 +253,9 @@ def _plain(routes: Sequence[str], texts: Sequence[Seen], dim: int) -> list[Group
     """One group for each route, of all its texts."""
     found = []
     for route in routes:
-        own = [text for text in texts if text.route == route]
+        members = [text for text in texts if text.route == route]
         total = np.zeros(dim, np.float32)
-        for text in own:
+        for text in members:
             total += text.vector
-        found.append(Group(route, total, float(len(own)), sum(text.quality for text in own), {}))
+        found.append(Group(route, total, float(len(members)), sum(text.quality for text in members), {}))
     return found

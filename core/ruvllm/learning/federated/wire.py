@@ -361,13 +361,13 @@ def group_arrays(groups: Sequence[Group], dim: int, prefix: str = "") -> Arrays:
     """As GROUP_SPECS says, with a prefix to each name; route numbers are places in `names_of`."""
     place = {route: i for i, route in enumerate(names_of(groups)["routes"])}
     entries = [sorted(group.terms.items()) for group in groups]
-    flat = [entry for own in entries for entry in own]
+    flat = [entry for row in entries for entry in row]
     arrays: Arrays = {
         "totals": np.array([group.total for group in groups], np.float32).reshape(-1, dim),
         "counts": np.array([group.count for group in groups], np.float64),
         "quality": np.array([group.quality for group in groups], np.float64),
         "route": np.array([place[group.route] for group in groups], np.int32),
-        "ends": np.cumsum([len(own) for own in entries], dtype=np.int64),
+        "ends": np.cumsum([len(row) for row in entries], dtype=np.int64),
         "terms": np.array([term for term, _ in flat], np.int64),
         "uses": np.array([uses for _, uses in flat], np.int32),
     }
@@ -410,10 +410,10 @@ def groups_from(arrays: Arrays, names: Any, k: int, most: int = MOST_GROUPS, pre
         raise ValueError(f"{len(counts)} groups")
     for name in routes:
         check_name(name, "route")
-    for own in tags:
-        if not isinstance(own, list) or len(own) > _MOST_TAGS:
+    for row in tags:
+        if not isinstance(row, list) or len(row) > _MOST_TAGS:
             raise ValueError("tags of a group are too many")
-        for tag in own:
+        for tag in row:
             check_name(tag, "tag")
     _check_numbers(arrays, len(routes), k, prefix)
     ends, terms, uses = (arrays[name].tolist() for name in ("ends", "terms", "uses"))
