@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -131,6 +131,12 @@ class Learners:
         id = engine.begin_trajectory(vector, agent)
         engine.add_trajectory_context({name: it for name, it in (("agent", agent), ("model", model)) if it}, id)
         return await engine.aend_trajectory(quality, success, id) is not None
+
+    async def erase(self, texts: Sequence[str]) -> None:
+        """Let go of outcomes and patterns of these very texts."""
+        with suppress(StoreError):  # damaged, and nothing of it is used
+            if texts and self.version:
+                self.engine.core.erase(await self._encoder.encode(texts))
 
     async def forget(self, feedback: Feedback) -> bool:
         """Take back what it taught; true."""
