@@ -157,7 +157,7 @@ async def build_team(text: str, router: Router) -> Team:
 
 
 async def _asks(whole: tuple[str, str], text: str, router: Router) -> list[tuple[str, str]]:
-    """(role, task) of clauses of a text that are surely some agent's each, and not all the same one's; else the whole."""
+    """(role, task) of clauses that are surely some agent's each, and not all the same one's; else the whole."""
     clauses = [clause for clause in _BETWEEN.split(text.strip(" *-\n.")) if clause.strip()]
     found, agents = list[tuple[str, str]](), set[str]()
     for clause in clauses[: 2 * _MAX_MEMBERS] if len(clauses) > 1 else ():
