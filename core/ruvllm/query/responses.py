@@ -32,7 +32,7 @@ __all__ = [
 # In the order in which a query passes them; `Response.latency` names each, and their sum as "total".
 STAGES = ("embedding", "retrieval", "graph", "routing", "attention", "context", "generation", "learning")
 
-_RANGES: dict[str, tuple[float, float]] = {  # a whole least asks for a whole number
+_RANGES: dict[str, tuple[float, float]] = {
     "max_latency_ms": (0.1, 1e9),
     "max_cost": (0.0, 1e9),
     "max_tokens": (1, 1_000_000),
@@ -115,13 +115,7 @@ class Constraints(Options):
 
     def __post_init__(self) -> None:
         """Raises InputError: one is out of range."""
-        for name, (least, most) in _RANGES.items():
-            value = getattr(self, name)
-            if value is None:
-                continue
-            kind: Any = int if isinstance(least, int) else int | float
-            if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
-                raise InputError(f"{name} is {value!r}"[:100], field=name, fix=f"give a number, {least:g} to {most:g}")
+        self.check_ranges(_RANGES)
         if not isinstance(self.explain, bool):
             raise InputError(f"explain is {shortened(self.explain)}", field="explain", fix="use True or False")
         visible_to(self.agent_id)
