@@ -10,13 +10,13 @@ import math
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ruvllm.errors import REPAIR, InputError, StoreError
 from ruvllm.reprs import one_line, shortened
@@ -26,7 +26,7 @@ from ruvllm.state.set_aside import SetAside
 from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Feedback
 
-__all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "FeedbackRow", "Store"]
+__all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "FeedbackRow", "Store", "Unchanged"]
 
 _PATIENCE_MS = 2_000  # how long a writer waits for another process's transaction
 _REPAIR = f"{REPAIR}, or restore a copy"
@@ -131,6 +131,14 @@ class Store:
                 return self.read(sql, [well_formed(value) if isinstance(value, str) else value for value in values])
             except sqlite3.Error as error:
                 raise StoreError(f"{self.path} cannot be read: {error}", field="state", fix=_REPAIR) from None
+
+    def stamp(self) -> tuple[int, int]:
+        """Another pair of numbers after any change of the file, by this process or another one.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        return int(self.read("PRAGMA data_version")[0][0]), self._db.total_changes
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
@@ -321,3 +329,39 @@ class Store:
             fix = "wait for it, or let one process, a server, do the writing"
             return StoreError(f"another process is writing to {self.path}", field="state", fix=fix)
         return StoreError(f"it could not be kept: {error}", field="state", fix="check free disk space and rights")
+
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Unchanged(Generic[K, V]):
+    """Rows that were read by key, for as long as nothing in the file changes.
+
+    Args:
+        store: the file.
+        most: keys, from which on all are dropped.
+    """
+
+    def __init__(self, store: Store, most: int = 100_000) -> None:
+        self._store, self._most, self._stamp = store, most, (-1, -1)
+        self._rows = dict[K, list[V]]()
+
+    def get(self, keys: Iterable[K], read: Callable[[list[K]], Iterable[tuple[K, V]]]) -> dict[K, list[V]]:
+        """The rows of each key.
+
+        Args:
+            read: (key, row) of keys that were not read before.
+        """
+        stamp = self._store.stamp()
+        if stamp != self._stamp or len(self._rows) > self._most:
+            self._rows, self._stamp = {}, stamp
+        rows = self._rows
+        found = {key: rows.get(key) for key in keys}
+        if new := [key for key, there in found.items() if there is None]:
+            fresh: dict[K, list[V]] = {key: [] for key in new}
+            for key, row in read(new):
+                fresh[key].append(row)
+            rows |= fresh
+            found |= fresh
+        return found  # type: ignore[return-value]
