@@ -112,20 +112,20 @@ class Importer:
         self.memories = self.edges = self.there = 0
         self._last: int | None = None  # of the talk before
         sql = f"SELECT json_extract(metadata, '$.{IMPORT}'), max(id) FROM memories WHERE collection = ? GROUP BY 1"
-        self._known = {digest: id for digest, id in memory.store.read(sql, (collection,)) if digest is not None}
+        self._latest = {digest: id for digest, id in memory.store.read(sql, (collection,)) if digest is not None}
 
     def keep(self, talk: Talk) -> None:
         """Remember a talk with its edges, all or nothing. Raises StoreError: the file takes nothing."""
-        if talk.digest in self._known:
+        if talk.digest in self._latest:
             self.there += len(talk.memories)
-            self._last = self._known[talk.digest]
+            self._last = self._latest[talk.digest]
             return
         with self._memory.store.write():
             ids = self._memory.add(talk.memories)
             chain = [self._last, *ids] if talk.follows and self._last is not None else ids
             self._memory.graph.link_all(Edge(after, before, "Follows") for before, after in pairwise(chain))
         self.memories, self.edges, self._last = self.memories + len(ids), self.edges + len(chain) - 1, ids[-1]
-        self._known[talk.digest] = ids[-1]
+        self._latest[talk.digest] = ids[-1]
 
 
 def _claude(path: Path, note: Note) -> Iterator[list[_Turn]]:
