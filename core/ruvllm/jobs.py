@@ -232,7 +232,10 @@ def jobs_of(llm: Services, settings: Consolidation | None = None, *, clock: Call
         return f"{llm.memory.forget(gone())} memories had expired"
 
     async def review(pause: Pause) -> str:
-        return f"reviewed {await llm.routing.review(pause)} feedbacks"
+        count = await llm.routing.review(pause)
+        if llm.store.outbox.enabled:  # nodes with the same outcomes vote alike
+            await llm.learning.relearn(llm.store.outbox.outcomes(), pause)
+        return f"reviewed {count} feedbacks"
 
     async def decisions(pause: Pause) -> str:
         return f"fitted {await llm.decisions.review(pause)} questions"

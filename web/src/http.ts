@@ -39,7 +39,8 @@ export class HttpRouter implements Router {
     this.#timeout = timeout;
   }
 
-  async route(text: string, { signal, ...options }: { top?: number } & Abortable = {}): Promise<Decision> {
+  async route(text: string, given?: { top?: number } & Abortable): Promise<Decision> {
+    const { signal, ...options } = plainOptions(given);
     return this.#ask("POST route", { text, ...options }, isDecision, signal);
   }
 
@@ -47,7 +48,8 @@ export class HttpRouter implements Router {
     return this.#ask("POST route/complex", { text }, (data): data is Team => Array.isArray((data as Json)["members"]));
   }
 
-  async queryDeep(query: string, { onEvent, signal, ...limits }: DeepOptions & DeepLimits = {}): Promise<DeepAnswer> {
+  async queryDeep(query: string, given?: DeepOptions & DeepLimits): Promise<DeepAnswer> {
+    const { onEvent, signal, ...limits } = plainOptions(given);
     const body = json({ query, deep: true, stream: true, ...limits });
     const headers = { "content-type": "application/json", accept: "text/event-stream" };
     return this.#send("POST", "query", { headers, body, ...(signal && { signal }) }, async (response, url, alive) => {
@@ -62,8 +64,9 @@ export class HttpRouter implements Router {
 
   /** The answer to a question; `session_id` of `newSession`, `force_model`, `max_cost` and the like are taken too. */
   async query(
-    query: string, { signal, ...limits }: Omit<contract.QueryBody, "query" | "deep" | "stream"> & Abortable = {},
+    query: string, given?: Omit<contract.QueryBody, "query" | "deep" | "stream"> & Abortable,
   ): Promise<contract.Response> {
+    const { signal, ...limits } = plainOptions(given);
     return this.#ask("POST query", { query, ...limits }, isResponse, signal);
   }
 

@@ -8,6 +8,7 @@ import type {
   Answer, Applied, BackendOptions, BackendProfile, BackendStats, Choice, EdgeKind, ForgetPolicy, KeptFeedback, Limits, Memory,
   MemoryGraph, MemoryHit, MemoryQuery, MemoryStats, NewMemory, Outcome, Pattern, Plan, Reliability, Said,
 } from "./workbench.js";
+import { options as plainOptions } from "./plain.js";
 import { until } from "./waiting.js";
 
 export type { Call } from "./contract.js";
@@ -31,7 +32,8 @@ export abstract class Runtime implements Router {
     return this.close();
   }
 
-  route(text: string, { signal, ...options }: { top?: number } & Abortable = {}): Promise<Decision> {
+  route(text: string, given?: { top?: number } & Abortable): Promise<Decision> {
+    const { signal, ...options } = plainOptions(given);
     return until(signal, () => this.ask("route", { text, ...options }));
   }
 
@@ -81,12 +83,14 @@ export abstract class Runtime implements Router {
   }
 
   /** The answer to a question, from memory, with its sources; `explain` adds what it draws on. */
-  query(query: string, { signal, ...options }: { max_tokens?: number; explain?: boolean; agent_id?: string } & Abortable = {}): Promise<Answer> {
+  query(query: string, given?: { max_tokens?: number; explain?: boolean; agent_id?: string } & Abortable): Promise<Answer> {
+    const { signal, ...options } = plainOptions(given);
     return until(signal, () => this.ask("query", { query, ...options }));
   }
 
   /** The answer to a complex query, put together from those to its parts; here from memory, with their sources. */
-  async queryDeep(query: string, { onEvent, signal }: DeepOptions = {}): Promise<DeepAnswer> {
+  async queryDeep(query: string, given?: DeepOptions): Promise<DeepAnswer> {
+    const { onEvent, signal } = plainOptions(given);
     const asked = () => this.ask<{ events: DeepEvent[]; answer: DeepAnswer }>("query_deep", { query });
     const { events, answer } = await until(signal, asked);
     for (const event of events) onEvent?.(event);

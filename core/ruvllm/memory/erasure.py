@@ -24,7 +24,7 @@ _PAIR = re.compile(r"Q: (.*?)\nA: (.*)", re.DOTALL)
 _SINGULAR = 24  # characters from which a question or an answer is nobody else's
 _SHORTEST = 12  # bytes of a text that is looked for within others: shorter ones stand everywhere
 # Columns that may repeat what a memory says, and are nobody's own without it.
-_REPEATING = (("turns", ("question", "answer")), ("feedback", ("text",)))
+_REPEATING = (("turns", ("question", "answer")), ("feedback", ("text",)), ("outcomes", ("text",)))
 
 
 def expired(store: Store, now: datetime | None = None) -> list[int]:
@@ -89,11 +89,12 @@ def erase(memory: MemoryStore, ids: Iterable[int]) -> int:
     alike, texts = _together(memory, wanted)
     store = memory.store
     store.flush()
+    there = [one for one in _REPEATING if store.read("SELECT 1 FROM sqlite_master WHERE name = ?", one[:1])]
     with store.write() as db, store.erasing():
         gone = memory.forget([*wanted, *alike]) - len(alike)
         for text in texts:
             test = "instr({}, ?)" if len(text.encode()) >= _SHORTEST else "{} = ?"
-            for table, columns in _REPEATING:
+            for table, columns in there:
                 where = " OR ".join(map(test.format, columns))
                 db.execute(f"DELETE FROM {table} WHERE {where}", (text,) * len(columns))
             for form in _forms(text):
