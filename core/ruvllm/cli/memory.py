@@ -14,7 +14,7 @@ import click
 from ruvllm import InputError, StoreError
 from ruvllm.cli.console import number, plain, print_json, progress, show_table, waiting, warn
 from ruvllm.cli.memory_care import bind, check, consolidate, graph, link, reembed, tier
-from ruvllm.cli.memory_import import FORMATS, format_of, keep, read_talks
+from ruvllm.cli.memory_import import FORMATS, Importer, format_of, read_talks
 from ruvllm.cli.memory_time import forget, lived, reopen, timeline
 from ruvllm.cli.options import (
     agent_option,
@@ -317,6 +317,8 @@ def import_(
 
     Transcripts of Claude Code (.jsonl), ChatGPT's conversations.json, Markdown and mbox go into --collection: a turn,
     section or mail each, with speaker, session and date, each following the one before; secrets in them are left out.
+    An item that cannot be read is named and skipped. An import that was stopped goes on where it was when it is done
+    again: what is there already is not added twice.
 
     \b
     Examples:
@@ -325,7 +327,8 @@ def import_(
       ruvllm memory import notes.md --from markdown
     """
     kind = kind or format_of(file)
-    memories = edges = 0
+    memories = edges = there = 0
+    skipped = list[tuple[str, str]]()
     with open_memory(ctx, state, encoder) as llm:
         before = llm.memory.records.counts()
         if kind == "ruvllm":
@@ -333,16 +336,24 @@ def import_(
             with progress("importing", len(lines)) as advance:
                 memories, edges = import_lines(llm.memory, lines, advance)
         else:
-            talks = list(read_talks(file, kind, collection))
+            with waiting("reading"):
+                talks = list(read_talks(file, kind, collection, lambda where, what: skipped.append((where, what))))
+            importer = Importer(llm.memory, collection)
             with progress("importing", len(talks)) as advance:
                 for talk in talks:
-                    memories, edges = memories + keep(llm.memory, talk), edges + len(talk) - 1
+                    importer.keep(talk)
                     advance()
+            memories, edges, there = importer.memories, importer.edges, importer.there
         counts = llm.memory.records.counts()
+    for where, what in skipped[:_SHOWN]:
+        warn(f"skipped {plain(where)}: {plain(what)}")
+    if len(skipped) > _SHOWN:
+        warn(f"skipped {len(skipped) - _SHOWN:,} more")
     if as_json:
-        print_json({"memories": memories, "edges": edges})
+        print_json({"memories": memories, "edges": edges, "there": there, "skipped": len(skipped)})
     else:
-        click.echo(f"added {memories:,} memories and {edges:,} edges")
+        more = f"; {there:,} were there already" if there else ""
+        click.echo(f"added {memories:,} memories and {edges:,} edges{more}")
     grown = {name: count - before.get(name, 0) for name, count in counts.items() if count > before.get(name, 0)}
     if grown.keys() - {"default"}:
         named = ", ".join(f"{name} ({count:,})" for name, count in list(grown.items())[:_SHOWN])
