@@ -13,7 +13,7 @@ from ruvllm.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "features.md").read_text("utf-8")
-COMMANDS = sorted({span for span in re.findall(r"`(ruvllm [^`]+)`", PAGE)})
+COMMANDS = sorted(set(re.findall(r"`(ruvllm [^`]+)`", PAGE)))
 ROW = re.compile(r"\b([A-Z])(\d+)(?:-\1(\d+))?\b")
 
 
