@@ -230,7 +230,8 @@ async def search_memory(edge: Edge, call: Call) -> s.MemoryHits:
     b: s.MemorySearch = call.body
     options: dict[str, Any] = {"collection": b.collection, "filter": b.filter, "hops": b.hops}
     with edge.traced("retrieval", b.collection or "", {"gen_ai.data_source.id": b.collection or "memory"}):
-        found = await edge.llm.memory.asearch(b.query, b.k, **options, search=b.search, at=b.at, recency=b.recency)
+        options |= {"search": b.search, "at": b.at, "recency": b.recency, "window": b.window}
+        found = await edge.llm.memory.asearch(b.query, b.k, **options)
     return s.MemoryHits([_hit(one) for one in found], round(answerable(found), 4))
 
 
@@ -291,7 +292,7 @@ async def memory_graph(edge: Edge, call: Call) -> s.MemoryGraph:
 def _hit(one: Found) -> s.MemoryHit:
     memory, why = one.memory, None if one.why is None else s.MemoryWhy(**asdict(one.why))
     more = (memory.kind, memory.collection, dict(memory.metadata), memory.quality, one.hops, why)
-    return s.MemoryHit(memory.id, memory.text, one.score, *more)
+    return s.MemoryHit(memory.id, memory.text, one.score, *more, passage=list(map(_hit, one.passage)))
 
 
 async def patterns(edge: Edge, call: Call) -> s.Patterns:

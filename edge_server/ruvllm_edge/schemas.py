@@ -206,6 +206,7 @@ class MemorySearch(Struct, forbid_unknown_fields=True):
     search: Literal["hybrid", "vectors", "words"] | None = None
     at: Annotated[str, Meta(max_length=100)] | None = None
     recency: Annotated[float, Meta(ge=0, le=1)] | None = None
+    window: Annotated[int, Meta(ge=0, le=8)] = 0
 
 
 class ForgetQuery(Struct):
@@ -317,7 +318,7 @@ class MemoryWhy(Struct):
 
 
 class MemoryHit(Struct):
-    """A memory, its score, and what that is the sum of where words were searched."""
+    """A memory, its score, what that is the sum of where words were searched, and its passage where one was wanted."""
 
     id: int
     text: str
@@ -328,6 +329,7 @@ class MemoryHit(Struct):
     quality: float
     hops: int = 0
     why: MemoryWhy | None = None
+    passage: list[MemoryHit] = []
 
 
 class MemoryHits(Struct):

@@ -354,7 +354,7 @@ export interface MemoryGraph {
   hyperedges: Hyperedge[];
 }
 
-/** A memory, its score, and what that is the sum of where words were searched. */
+/** A memory, its score, what that is the sum of where words were searched, and its passage where one was wanted. */
 export interface MemoryHit {
   id: number;
   text: string;
@@ -365,6 +365,7 @@ export interface MemoryHit {
   quality: number;
   hops: number;
   why: MemoryWhy | null;
+  passage: MemoryHit[];
 }
 
 /** The best ones first, and the chance that an answer to the query is among them. */
@@ -394,6 +395,7 @@ export interface MemorySearch {
   search?: "hybrid" | "vectors" | "words" | null;
   at?: string | null;
   recency?: number | null;
+  window?: number;
 }
 
 /** What a memory's score is the sum of. */
@@ -419,6 +421,8 @@ export interface Passage {
   score: number;
   /** where it comes from, for people; "" leaves it to the id. */
   source: string;
+  /** what `memory.found.answer_odds` says of all that it was found with; null where nobody asked. */
+  odds: number | null;
 }
 
 /** A way of handling a kind of task that has worked. */
@@ -604,6 +608,8 @@ export interface Source {
   metadata: Record<string, unknown>;
   /** edges away from the nearest direct hit. */
   hops: number;
+  /** what was said before and after it with itself, as a model reads it; "" where nothing was. */
+  passage: string;
 }
 
 /** What it holds and has done, in more fields than these. `state` is told to administrators. */

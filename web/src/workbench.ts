@@ -37,6 +37,8 @@ export interface MemoryQuery {
   search?: "hybrid" | "vectors" | "words";
   /** As of this date: "2023-05-08", "March 2023". */
   at?: string;
+  /** Memories before and after a hit in its conversation or document that come with it, as its passage; up to 8. */
+  window?: number;
 }
 
 /** What a memory's score is the sum of. */
@@ -53,6 +55,8 @@ export interface MemoryHit extends Memory {
   score: number;
   hops: number;
   why: MemoryWhy | null;
+  /** What was said before and after it, itself among it; empty without a window. */
+  passage: MemoryHit[];
 }
 
 export interface MemoryEdge {

@@ -19,7 +19,7 @@ from ruvllm_web.reliability import reliability
 
 from ruvllm import Constraints, InputError, RuvLLM
 from ruvllm.memory.exchange import around
-from ruvllm.memory.found import Found
+from ruvllm.memory.found import Found, answerable
 from ruvllm.memory.subgraph import Edge
 from ruvllm.rlm.decompose import RuleDecomposer
 from ruvllm.rlm.plan import SubQuery
@@ -119,11 +119,12 @@ class Workbench:
         hops: int = 0,
         search: str | None = None,
         at: str | None = None,
+        window: int = 0,
     ) -> dict[str, Any]:
-        """Memories like a text, each with what its score is the sum of."""
+        """Memories like a text, each with what its score is the sum of, and with what stands around it."""
         options: dict[str, Any] = {"collection": collection, "filter": filter, "hops": hops}
-        found = await self._now.memory.asearch(query, k, **options, search=search, at=at)
-        return {"memories": [_row(one.memory) | _score(one) for one in found]}
+        found = await self._now.memory.asearch(query, k, **options, search=search, at=at, window=window)
+        return {"memories": [_hit(one) for one in found], "answerable": answerable(found)}
 
     async def memories(self, limit: int = 200, collection: str = "default") -> dict[str, Any]:
         """The latest of a collection, newest first."""
@@ -279,5 +280,6 @@ def _pattern(pattern: Any) -> dict[str, Any]:
     return {name: getattr(pattern, name) for name in names}
 
 
-def _score(one: Found) -> dict[str, Any]:
-    return {"score": one.score, "hops": one.hops, "why": None if one.why is None else asdict(one.why)}
+def _hit(one: Found) -> dict[str, Any]:
+    more = {"score": one.score, "hops": one.hops, "why": None if one.why is None else asdict(one.why)}
+    return _row(one.memory) | more | {"passage": [_hit(other) for other in one.passage]}
