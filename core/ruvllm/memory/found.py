@@ -11,7 +11,7 @@ from ruvllm.state.record import SESSION, Memory
 
 __all__ = ["Found", "FoundSession", "Why", "answer_odds", "answerable", "by_passage", "by_session"]
 
-_BEST, _AHEAD, _AHEAD_OF_THREE, _BIAS = 1.84, 2.3, 1.25, -0.8
+_BEST, _AHEAD, _AHEAD_OF_THREE, _BIAS = 1.5, 1.85, 1.03, -0.73
 _NO_RIVAL, _HITS = 0.6, 10
 _LONGEST = 8_000  # characters of a passage, unless its hit alone has more
 _NEXT = 0.15  # what a session's next memory counts for beside the one before
