@@ -25,9 +25,9 @@ __all__ = [
     "allowed_models",
     "answer",
     "models",
+    "of_key",
     "open_stream",
     "routing_headers",
-    "tools_of",
     "unheeded",
 ]
 
@@ -49,7 +49,7 @@ class Ask:
         looping: whether its last turn says what tools gave, and nobody asks anything new.
         key: name of the caller's, "" where none is needed.
         tools: how many of its tools are passed on; all of them when 0.
-        models: names of the backends that may answer, as `Constraints.models`.
+        models, adds: as in `Constraints`.
     """
 
     messages: tuple[Message, ...]
@@ -71,6 +71,7 @@ class Ask:
     key: str = ""
     tools: int = 0
     models: tuple[str, ...] | None = None
+    adds: tuple[str, ...] = ()
 
     def constraints(self, stay: str, trace: Mapping[str, str]) -> Constraints:
         """In the router's words.
@@ -95,6 +96,7 @@ class Ask:
             stay=stay,
             looping=self.looping,
             models=self.models,
+            adds=self.adds,
         )
 
 
@@ -223,9 +225,14 @@ def routing_headers(routing: Routed | Response, ignored: Collection[str] = ()) -
     return {name: value for name, value in headers.items() if value}
 
 
-def tools_of(edge: Edge, key: Key) -> int:
-    """How many of a request's tools are passed on for a caller; 0 for all."""
-    return edge.settings.trim_tools if key.tools is None else int(key.tools)
+def of_key(edge: Edge, key: Key) -> dict[str, Any]:
+    """What a key's configuration says of its conversations, as fields of `Ask`."""
+    return {
+        "key": key.name,
+        "tools": edge.settings.trim_tools if key.tools is None else int(key.tools),
+        "models": allowed_models(edge, key),
+        "adds": edge.settings.chat_adds if key.adds is None else key.adds,
+    }
 
 
 def unheeded(edge: Edge, where: Routed | Response, names: Collection[str], api: str) -> set[str]:

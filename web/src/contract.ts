@@ -269,13 +269,14 @@ export interface JobStatus {
   failure: JobRun | null;
 }
 
-/** A key of the caller's space: role, the models it may use (all when empty), dollars a day, requests a second. */
+/** A key of the caller's space: role, the models it may use (all when empty), dollars a day, requests a second. `adds` is what its chats get beside being passed on: "memory", "persona", "write-back". */
 export interface KeyBody {
   name: string;
   role?: string;
   models?: string[];
   budget?: number | null;
   rate?: number | null;
+  adds?: string[] | null;
 }
 
 /** The key itself: it is shown this once. */
@@ -292,6 +293,7 @@ export interface KeyRow {
   models: string[];
   budget: number | null;
   rate: number | null;
+  adds: string[] | null;
 }
 
 /** Of the caller's space. */

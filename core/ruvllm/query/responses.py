@@ -70,6 +70,7 @@ class Constraints(Options):
             for that, for a weaker one where that is cheaper though it has nothing of the conversation cached.
         looping: whether tools are being called: then it is not left at all.
         models: names of the backends that may answer; all of them when None.
+        adds: what is done with a client's own conversation beside passing it on, of `options.ADDS`.
         explain: also say where the answer comes from, as `Response.attention`.
     """
 
@@ -91,6 +92,7 @@ class Constraints(Options):
     looping: bool = False
     max_cost: float | None = None
     models: tuple[str, ...] | None = None
+    adds: tuple[str, ...] = ()
     explain: bool = False
 
     ERROR = InputError
