@@ -1,17 +1,17 @@
-# make setup · run · demo · test · test-all · check · contract · plugin · web · npm · bench · soak · models.  Each works alone from a fresh clone.
+# make setup · run · demo · test · test-all · check · contract · plugin · web · npm · dist · bench · soak · models.  Each works alone from a fresh clone.
 PYTHON ?= python3
 MINUTES ?= 30
 VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= ../shared/data
 
-.PHONY: setup run demo test test-all check plugin web npm web-test pyodide-test visit-test browser-test parity-test edge-test rest-test bench bench-web soak models eval clean
+.PHONY: setup run demo test test-all check plugin web npm dist web-test pyodide-test visit-test browser-test install-test parity-test edge-test rest-test bench bench-web soak models eval clean
 
 $(VENV)/.ready: pyproject.toml core/pyproject.toml models/pyproject.toml edge_server/pyproject.toml tests/bench/pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ruvllm needs Python 3.11 or newer: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -U 'pip>=25.1'
-	$(BIN)/python -m pip install -q --disable-pip-version-check --group dev -e 'core[cli,local,mcp,onnx,yaml]' -e 'models[hub]' -e edge_server -e tests/bench
+	$(BIN)/python -m pip install -q --disable-pip-version-check --group dev -e 'core[local,mcp,onnx,plots]' -e 'models[hub]' -e edge_server -e tests/bench
 	touch $@
 
 setup: $(VENV)/.ready  ## the virtual environment with everything in it
@@ -34,7 +34,7 @@ test visit-test browser-test parity-test edge-test rest-test pyodide-test: expor
 test: setup check web-test $(VENV)/.browser  ## everything that CI runs; the long parts beside each other
 	$(MAKE) -j3 --no-print-directory pyodide-test edge-test rest-test parity-test visit-test
 
-test-all: test browser-test  ## and every page in a real browser, and a server that is killed while it writes
+test-all: test browser-test install-test  ## and every page in a real browser, what pip and npm install, a server that is killed
 	$(BIN)/ruvllm bench soak --minutes 2 --kills 3
 
 visit-test: setup $(VENV)/.browser  # one visit of the page, from opening it to asking it
@@ -43,6 +43,9 @@ visit-test: setup $(VENV)/.browser  # one visit of the page, from opening it to 
 browser-test: setup $(VENV)/.browser  # a process of its own: Playwright keeps an event loop running
 	$(BIN)/pytest tests/e2e
 
+install-test: setup  # in empty environments; pip fetches what the wheels need
+	$(BIN)/pytest tests/install
+
 parity-test: setup $(VENV)/.browser
 	$(BIN)/pytest tests/parity
 
@@ -50,7 +53,7 @@ edge-test: setup
 	$(BIN)/pytest tests/edge
 
 rest-test: setup  # tests/core is run on both sides by pyodide-test
-	$(BIN)/pytest --ignore=tests/core --ignore=tests/edge --ignore=tests/e2e --ignore=tests/parity
+	$(BIN)/pytest --ignore=tests/core --ignore=tests/edge --ignore=tests/e2e --ignore=tests/install --ignore=tests/parity
 
 $(VENV)/.browser: $(VENV)/.ready build/browser.py
 	$(BIN)/python build/browser.py
@@ -70,6 +73,9 @@ web/dist/ruvllm.json: $(VENV)/.ready web/node_modules/.ready $(PAGE)
 
 web: setup web/node_modules/.ready  ## web/dist: the page, the element and the library, for any static host
 	$(BIN)/python build/web.py
+
+dist: setup  ## dist/: a wheel and a source archive of each Python package
+	$(BIN)/python build/dist.py
 
 npm: web  ## web/pack: ruvllm and ruvllm-assets as npm packages
 	$(BIN)/python build/npm.py

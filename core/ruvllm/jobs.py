@@ -222,7 +222,10 @@ def jobs_of(llm: Services, settings: Consolidation | None = None, *, clock: Call
         return ""
 
     async def review(pause: Pause) -> str:
-        return f"reviewed {await llm.routing.review(pause)} feedbacks"
+        count = await llm.routing.review(pause)
+        if llm.store.outbox.enabled:  # nodes with the same outcomes vote alike
+            await llm.learning.relearn(llm.store.outbox.outcomes(), pause)
+        return f"reviewed {count} feedbacks"
 
     async def decisions(pause: Pause) -> str:
         return f"fitted {await llm.decisions.review(pause)} questions"

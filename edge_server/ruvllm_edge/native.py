@@ -304,6 +304,9 @@ async def patterns(edge: Edge, call: Call) -> s.Patterns:
 async def stats(edge: Edge, call: Call) -> dict[str, Any]:
     """What it holds and has done; where its state lies is told to administrators."""
     stats = edge.llm.stats() | {"own_agents": len(edge.agents.added), "write_back": edge.llm.config.memory.write_back}
+    node = edge.server.node
+    if node is not None and edge.name in node:
+        stats["shared"] = node.stats(edge)
     return stats if call.key.admin else {name: value for name, value in stats.items() if name != "state"}
 
 
@@ -317,6 +320,8 @@ async def ready(edge: Edge, _: Call) -> Any:
     if not edge.ready:
         return Reply(s.Ready(ready=False), status=503)
     dead = edge.llm.services.unavailable
+    if edge.server.node is not None and not edge.server.node.up:
+        dead.append("shared log")
     return s.Ready(True, len(edge.llm.agents), edge.llm.encoders.mode, "degraded" if dead else "ok", dead)
 
 

@@ -398,6 +398,18 @@ class TierStats(Struct):
     bytes: int
 
 
+class SharedStats(Struct):
+    """How a space stands among nodes: changes sent and applied since the start, and waiting; seconds since then."""
+
+    up: bool
+    problem: str
+    sent: int
+    applied: int
+    waiting: int
+    waiting_seconds: float
+    lag_seconds: float
+
+
 class Stats(Struct):
     """What it holds and has done, in more fields than these. `state` is told to administrators."""
 
@@ -409,6 +421,7 @@ class Stats(Struct):
     own_agents: int
     write_back: bool
     memory_tiers: dict[str, dict[str, TierStats]] | UnsetType = UNSET
+    shared: SharedStats | UnsetType = UNSET
     state: str | UnsetType = UNSET
 
 
@@ -420,7 +433,10 @@ class Health(Struct):
 
 
 class Ready(Struct):
-    """Whether requests should be sent here now, and which backends are down: then memory or another one answers."""
+    """Whether requests should be sent here now, and which backends are down: then memory or another one answers.
+
+    "shared log" among them is the database that nodes share: what they write waits, and they answer as ever.
+    """
 
     ready: bool
     agents: int | UnsetType = UNSET

@@ -51,6 +51,8 @@ class Settings:
         chat_adds: what is done with clients' conversations beside passing them on, as `Constraints.adds`; nothing
             unless named. A key may have its own.
         otel: whether OpenTelemetry gets spans and metrics (extra `otel`); where to, the OTEL_... variables say.
+        shared: the PostgreSQL database through which nodes share what they hold, as postgresql://… (extra `postgres`).
+        shared_spaces: those of this server that are shared; all of them when empty.
         log_level: of the log; "info" has a line for each request.
         log_prompts: whether what clients send is logged too; never unless this is set.
     """
@@ -85,6 +87,8 @@ class Settings:
     trim_tools: int = 0
     chat_adds: tuple[str, ...] = ()
     otel: bool = False
+    shared: str = field(default="", repr=False)
+    shared_spaces: tuple[str, ...] = ()
     log_level: str = "info"
     log_prompts: bool = False
 

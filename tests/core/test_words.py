@@ -208,7 +208,7 @@ def test_many_words_are_ranked_as_one_by_one():
     assert all(any(word in alive[i] for word in asked) for i in best.tolist())
     assert (np.diff(scores) <= 0).all()
     rest = set(alive) - set(best.tolist())
-    every = dict(zip(hits.ids.tolist(), hits.scores.tolist(), strict=True))
+    every = dict(zip(ids, hits.of(np.array(ids))[0].tolist(), strict=True))
     assert max(every[i] for i in rest) <= scores[-1]
     assert 0 < scores[0] <= 1
     assert all(every[i] == 0 for i in ids[::7])
@@ -254,3 +254,24 @@ def test_sessions_are_ranked_by_what_was_said_in_them(talk: MemoryStore):
     assert [one.session for one in found] == ["1", "2"]
     assert found[0].score >= found[0].found[0].score
     assert {one.memory.metadata["session"] for one in found[0].found} == {1}
+
+
+def test_edges_and_ends_are_read_again_once_the_file_has_changed(tmp_path: Path, static_llm: RuvLLM):
+    one, other = (MemoryStore(static_llm.encoders.static, Store(tmp_path / "state.db")) for _ in range(2))
+    ids = one.add(["I finally got a dog!", "What is the name?", "Ada lives in Porto."])
+    one.graph.link(ids[1], ids[0], "Follows")
+
+    def neighbour() -> float:
+        return sum(found.why.neighbour for found in one.search("dog", 3) if found.why)
+
+    assert neighbour() > 0
+    assert neighbour() > 0
+    other.graph.unlink(ids[1], ids[0], "Follows")
+    assert neighbour() == 0
+    one.graph.link(ids[1], ids[0], "Follows")
+    assert neighbour() > 0
+    assert one.search("Ada", 1)[0].memory.id == ids[2]
+    (new,) = other.add("Ada moved to Quito.")
+    assert one.search("Where does Ada live?", 1)[0].memory.id == new
+    one.store.close()
+    other.store.close()

@@ -12,6 +12,8 @@ export interface Accepted {
   again: boolean;
   /** whether it was the one that made the coordinator consolidate. */
   consolidated: boolean;
+  /** of models' answers, taken. */
+  outcomes: number;
 }
 
 /** A specialised agent that tasks can be routed to. `examples` are tasks that belong to this agent. `tier` (or `model`, e.g. "haiku", "sonnet", "opus") names the model tier of all its tasks; with neither, what was learnt and the task decide (`sizing.tiers.choose`). Of a built-in agent it is a suggestion. One with `requires` is a candidate only for tasks that hold all words of one of these entries, as an agent of a product is only where the product is named. `kind` is "agent", "skill", "command" or "tool"; `scope` says who put it there: "project", "user", "plugin", or "" for whoever runs this. `body` is what it is told, or what a tool's parameters are. */
@@ -163,7 +165,7 @@ export interface Evidence {
   scores: Record<string, number>;
 }
 
-/** Counts since the coordinator began, but `groups` and `texts`, which it holds now. */
+/** Counts since the coordinator began, but `groups`, `texts` and `answers`, which it holds now. */
 export interface FederatedStats {
   agents: number;
   updates: number;
@@ -176,6 +178,8 @@ export interface FederatedStats {
   outliers: number;
   /** the weakest promise of any agent; null when one sent without noise, or nobody sent. */
   epsilon: number | null;
+  /** of models, whose outcomes are known. */
+  answers: number;
 }
 
 /** Either `text` and `agent`: this task belongs to this agent. Or `request_id`: how an answer was. With a request, `correction` is the better answer, and `agent` who is right for the question. With the id of a decision, `answer` is the right answer to its question, or {question: answer} for any of several. */
@@ -595,6 +599,17 @@ export interface SessionMade {
   session_id: string;
 }
 
+/** How a space stands among nodes: changes sent and applied since the start, and waiting; seconds since then. */
+export interface SharedStats {
+  up: boolean;
+  problem: string;
+  sent: number;
+  applied: number;
+  waiting: number;
+  waiting_seconds: number;
+  lag_seconds: number;
+}
+
 /** A memory that an answer draws on. */
 export interface Source {
   /** of the memory. */
@@ -618,6 +633,7 @@ export interface Stats {
   own_agents: number;
   write_back: boolean;
   memory_tiers?: Record<string, Record<string, TierStats>>;
+  shared?: SharedStats;
   state?: string;
 }
 

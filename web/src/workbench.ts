@@ -146,8 +146,6 @@ export interface BackendProfile {
 export interface BackendOptions {
   /** Mean dollars of a prompt; without one the best quality / (cost · latency) is taken. */
   budget?: number | null;
-  /** Answers after which half of the choices under a budget still are random; 60 by default. */
-  explore?: number;
 }
 
 export interface Limits {
@@ -186,7 +184,6 @@ export interface BackendStats {
   lost: string;
   quality: number | null;
   budget: number | null;
-  explore: number;
   profiles: BackendProfile[];
   backends: { name: string; calls: number; share: number; cost: number; latency: number; quality: number | null }[];
   curve: { answers: number; spent: number; always_dearest: number; quality: number }[];

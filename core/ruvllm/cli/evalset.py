@@ -238,7 +238,7 @@ def _read_json(path: Path) -> Mapping[str, Any]:
         where = f"{path}:{error.lineno}"
         raise InputError(f"{where}: not JSON: {error.msg}", field=where, fix="mend the syntax there") from None
     except ModuleNotFoundError:
-        fix = "pip install 'ruvllm[yaml]', or use JSON"
+        fix = "pip install pyyaml, or use JSON"
         raise InputError(f"{path}: reading YAML needs PyYAML", field=str(path), fix=fix) from None
     except YamlError as error:
         where = f"{path}:{error.line}"

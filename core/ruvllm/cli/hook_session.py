@@ -16,6 +16,7 @@ from typing import Any
 
 from ruvllm import Agent, RuvllmError, read_agents
 from ruvllm.agents.readers import read_row
+from ruvllm.agents.sources import installed_plugins
 from ruvllm.disk_cache import user_cache
 
 __all__ = ["BUILTIN", "CLIENTS", "Session", "read_json", "read_toml"]
@@ -145,12 +146,10 @@ class Session:
             named = [(root.name, root) for root in roots]
             named += [(root.parent.name, root) for root in islice(folder.glob("cache/*/*/*"), _MOST_PLUGINS)]
             return {name: root for name, root in named[:_MOST_PLUGINS] if root.is_dir()}
-        for key, entries in islice(_mapping(read_json(registry).get("plugins")).items(), _MOST_PLUGINS):
-            for entry in entries if isinstance(entries, list) else [entries]:
-                path, project = _mapping(entry).get("installPath"), _mapping(entry).get("projectPath")
-                here = not isinstance(project, str) or Path(project) / ".claude" in self.projects
-                if isinstance(path, str) and here and switched.get(key) is not False:
-                    found.setdefault(key.partition("@")[0], Path(path))
+        for key, root, project in installed_plugins(registry):
+            here = project is None or project / ".claude" in self.projects
+            if here and switched.get(key) is not False:
+                found.setdefault(key.partition("@")[0], root)
         return found
 
     def _settings(self) -> Iterator[Path]:

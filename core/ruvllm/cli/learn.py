@@ -244,7 +244,8 @@ def push(
 ) -> None:
     """Send what feedback has taught here to a coordinator: a ruvllm server at URL, or at RUVLLM_FEDERATED_URL.
 
-    Sums over groups of at least five texts of one agent travel, never a text; each text once. RUVLLM_FEDERATED_URL
+    Sums over groups of at least five texts of one agent travel, or of five prompts that one model answered with how
+    good that was; never a text, and each once. RUVLLM_FEDERATED_URL
     makes servers and `ruvllm learn run` push and pull every hour by themselves.
 
     \b
@@ -263,7 +264,8 @@ def push(
         return
     waits = f"; {sent.waiting:,} wait for others of their agent" if sent.waiting else ""
     click.echo(
-        f"Pushed {sent.texts:,} texts in {sent.groups:,} group(s) ({sent.bytes:,} bytes){waits}."
+        f"Pushed {sent.texts:,} texts in {sent.groups:,} group(s), and outcomes of {sent.outcomes:,} answers by models "
+        f"({sent.bytes:,} bytes){waits}."
         if sent.updates
         else f"Nothing new to push{waits}."
     )
@@ -279,9 +281,10 @@ def push(
 def pull(
     ctx: click.Context, url: str, key: str, state: Path | None, as_json: bool, agents: Path | None, undo: bool
 ) -> None:
-    """Route with what everybody's feedback has taught a coordinator, from now on, until --undo.
+    """Route and choose models with what everybody's feedback has taught a coordinator, until --undo.
 
-    It adds what is not known here, and never makes a decision one to be used without asking.
+    It adds what is not known here, and never makes a decision one to be used without asking. Searches are moved by
+    what rated ones taught, where the vectors are the same.
 
     \b
     Examples:
@@ -300,8 +303,10 @@ def pull(
     if as_json:
         print_json(asdict(pulled))
         return
-    state_ = "" if pulled.changed else "; nothing is new" if pulled.routes else "; nobody has pushed yet"
+    anything = pulled.routes or pulled.models
+    state_ = "" if pulled.changed else "; nothing is new" if anything else "; nobody has pushed yet"
     click.echo(
         f"Pulled {pulled.routes:,} routes learnt from {pulled.texts:,} texts; "
         f"{len(pulled.agents):,} are agents here{state_}."
+        + (f" Outcomes of {', '.join(map(plain, pulled.models))} choose models too." if pulled.models else "")
     )

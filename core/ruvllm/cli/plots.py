@@ -36,7 +36,7 @@ def check_plot(path: Path | None) -> None:
     if path is None:
         return
     if find_spec("matplotlib") is None:
-        raise ConfigError("--plot needs matplotlib", field="plot", fix="pip install 'ruvllm[cli]', or drop --plot")
+        raise ConfigError("--plot needs matplotlib", field="plot", fix="pip install 'ruvllm[plots]', or drop --plot")
     if path.suffix.lower() != ".png":
         raise InputError(f"--plot {path} is no PNG", field="plot", fix="end the name in .png")
     if not path.absolute().parent.is_dir():

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from ruvllm.errors import BackendError, BackendFailure, ConfigError, InputError
-from ruvllm.inference.backend import TRACE, Chunk, Completion, Message, Params, estimate_usage, gather
+from ruvllm.inference.backend import TRACE, Chunk, Message, Params, Streaming, estimate_usage
 from ruvllm.inference.chat_wire import EventReader, KeyFromEnvironment, failure
 from ruvllm.inference.endpoint import Endpoint, retry_after
 from ruvllm.inference.relay import Piece, Relay, body_for
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     import ssl
 
     import httpx
-
-    from ruvllm.inference.plain_http import PlainAnswer, PlainHttp
 
 __all__ = ["Attempt", "OpenAiHttp"]
 
@@ -46,7 +44,7 @@ class Attempt:
         deadline: by the clock.
     """
 
-    client: httpx.AsyncClient | PlainHttp
+    client: httpx.AsyncClient
     endpoint: Endpoint
     relay: Relay
     deadline: float
@@ -71,20 +69,18 @@ class Attempt:
         finally:
             await response.aclose()
 
-    async def _send(self, body: bytes, headers: Mapping[str, str]) -> httpx.Response | PlainAnswer:
+    async def _send(self, body: bytes, headers: Mapping[str, str]) -> httpx.Response:
         import httpx
 
+        connect = self.endpoint.connect_timeout
+        timeout = httpx.Timeout(self.patience, connect=connect, pool=connect)
         # Compression would hold tokens back until a block of it is full.
         plain = {"Content-Type": "application/json", "Accept-Encoding": "identity", **headers}
-        path = "messages" if self.endpoint.api == "anthropic" else "chat/completions"
-        if not isinstance(self.client, httpx.AsyncClient):
-            return await self.client.post(path, body, plain)
-        connect, url = self.endpoint.connect_timeout, self.endpoint.at(path)
-        timeout = httpx.Timeout(self.patience, connect=connect, pool=connect)
+        url = self.endpoint.at("messages" if self.endpoint.api == "anthropic" else "chat/completions")
         request = self.client.build_request("POST", url, content=body, headers=plain, timeout=timeout)
         return await self.client.send(request, stream=True)
 
-    async def _read(self, response: httpx.Response | PlainAnswer) -> AsyncGenerator[Piece, None]:
+    async def _read(self, response: httpx.Response) -> AsyncGenerator[Piece, None]:
         events, pieces, size, reader = EventReader(), response.aiter_bytes(), 0, self.relay.reader
         whole = bytearray() if _is_json(response) else None  # of a server that does not stream
         piece: bytes | None = b""
@@ -112,7 +108,7 @@ class Attempt:
             kind = response.headers.get("content-type", "no content type")
             raise _broken(f"the end of its stream ({kind}) before the end of the answer")
 
-    async def _refusal(self, response: httpx.Response | PlainAnswer) -> BackendError:
+    async def _refusal(self, response: httpx.Response) -> BackendError:
         said, pieces = b"", response.aiter_bytes()
         try:
             while len(said) < _MOST_ERROR and (piece := await self._within(anext(pieces, None))) is not None:
@@ -127,16 +123,14 @@ class Attempt:
         return failure(response.status_code, body, retry_after(response.headers))
 
     async def _within(self, work: Awaitable[T]) -> T:
-        """What the deadline and the patience leave time for, with this module's errors."""
+        """What the deadline leaves time for, with this module's errors."""
         import httpx
 
-        left = max(self.deadline - self.clock(), 0)
         try:
-            async with asyncio.timeout(min(left, self.patience)):
+            async with asyncio.timeout(max(self.deadline - self.clock(), 0)):
                 return await work
         except (TimeoutError, httpx.TimeoutException, httpx.HTTPError, httpx.StreamError, OSError) as error:
-            silent = isinstance(error, TimeoutError) and self.patience < left
-            raise self._error(httpx.ReadTimeout("") if silent else error) from None
+            raise self._error(error) from None
 
     def _error(self, error: Exception) -> BackendError:
         import httpx
@@ -164,7 +158,7 @@ class Attempt:
         return _error("unavailable", message, "url", "see the backend's own log")
 
 
-def _is_json(response: httpx.Response | PlainAnswer) -> bool:
+def _is_json(response: httpx.Response) -> bool:
     return bool(response.headers.get("content-type", "").lower().startswith("application/json"))
 
 
@@ -188,7 +182,7 @@ _HEALTH_TIMEOUT = 2.0
 _IDLE = 32  # connections kept for later
 
 
-class OpenAiHttp:
+class OpenAiHttp(Streaming):
     """A model behind an API like OpenAI's or Anthropic's; a client's request is passed on with all of its fields.
 
     Answers are streamed from the server even where ruvllm's own caller wants a whole one: a stall is noticed between
@@ -224,22 +218,16 @@ class OpenAiHttp:
         self._clock, self._sleep, self._jitter = clock, sleep, jitter
         # A connection belongs to the event loop that opened it, and a synchronous caller starts one per call.
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
-        self._plain: WeakKeyDictionary[asyncio.AbstractEventLoop, PlainHttp] = WeakKeyDictionary()
 
     def __repr__(self) -> str:
         return f"OpenAiHttp({self.endpoint.url!r}, model={self.model!r})"
 
-    async def generate(self, messages: Sequence[Message], params: Params) -> Completion:
-        """The whole answer.
+    async def stream(self, messages: Sequence[Message], params: Params) -> AsyncGenerator[Chunk, None]:
+        """The answer as it is written. Attempts are repeated only while nothing of it has come.
 
         Raises:
             BackendError: there is none; what came of it is in `partial`.
         """
-        async with aclosing(self.stream(messages, params)) as chunks:
-            return await gather(chunks, self.model)
-
-    async def stream(self, messages: Sequence[Message], params: Params) -> AsyncGenerator[Chunk, None]:
-        """The answer as it is written. Attempts are repeated only while nothing of it has come."""
         seconds = self.endpoint.timeout if params.timeout is None else min(params.timeout, self.endpoint.timeout)
         deadline = self._clock() + seconds
         api, attempt, begun = self.endpoint.api, 0, False
@@ -291,30 +279,19 @@ class OpenAiHttp:
 
     async def close(self) -> None:
         """Close this event loop's connections; those of other loops went with their loops."""
-        loop = asyncio.get_running_loop()
-        for client in (self._clients.pop(loop, None), self._plain.pop(loop, None)):
-            if client is not None:
-                await client.aclose()
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.aclose()
 
     def _attempt(
         self, body: bytes, relay: Relay, deadline: float, patience: float, params: Params
     ) -> AsyncGenerator[Piece, None]:
         given, same = params.headers.items(), params.api == self.endpoint.api
         headers = self._key.headers(self.endpoint.api) | {name: value for name, value in given if same or name in TRACE}
-        return Attempt(self._sender(), self.endpoint, relay, deadline, self._clock, patience).pieces(body, headers)
+        return Attempt(self._client(), self.endpoint, relay, deadline, self._clock, patience).pieces(body, headers)
 
     def _extra(self) -> dict[str, Any]:
         return ({"logprobs": True} if self.endpoint.logprobs else {}) | dict(self.endpoint.extra)
-
-    def _sender(self) -> httpx.AsyncClient | PlainHttp:
-        from ruvllm.inference.plain_http import PlainHttp
-
-        loop = asyncio.get_running_loop()
-        if loop not in self._plain:
-            if not PlainHttp.serves(self.endpoint):
-                return self._client()
-            self._plain[loop] = PlainHttp(self.endpoint)
-        return self._plain[loop]
 
     def _client(self) -> httpx.AsyncClient:
         import httpx

@@ -18,7 +18,7 @@ _COPIES = (".broken-*", ".repairing", ".part")
 _PIECE = 1 << 20  # bytes of a file that are looked at together
 _SHORTEST = 12  # bytes of a text that is looked for within others: shorter ones stand everywhere
 # Columns that may repeat what a memory says, and are nobody's own without it.
-_REPEATING = (("turns", ("question", "answer")), ("feedback", ("text",)))
+_REPEATING = (("turns", ("question", "answer")), ("feedback", ("text",)), ("outcomes", ("text",)))
 
 
 def expired(memory: MemoryStore, now: datetime | None = None) -> list[int]:
@@ -52,11 +52,12 @@ def erase(memory: MemoryStore, ids: Iterable[int]) -> int:
     alike = [one.id for text in texts for one in _same(memory, text) if one.kind == "Concept"]
     store = memory.store
     store.flush()
+    there = [one for one in _REPEATING if store.read("SELECT 1 FROM sqlite_master WHERE name = ?", one[:1])]
     with store.write() as db, store.erasing():
         gone = memory.forget([*chosen, *alike]) - len(set(alike) - set(chosen))
         for text in texts:
             test = "instr({}, ?)" if len(text.encode()) >= _SHORTEST else "{} = ?"
-            for table, columns in _REPEATING:
+            for table, columns in there:
                 where = " OR ".join(map(test.format, columns))
                 db.execute(f"DELETE FROM {table} WHERE {where}", (text,) * len(columns))
             for form in _forms(text):

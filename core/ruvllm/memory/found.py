@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from math import exp
 
 from ruvllm.reprs import one_line
@@ -38,7 +38,7 @@ class Why:
     @property
     def score(self) -> float:
         """The sum."""
-        return float(sum(astuple(self)))
+        return self.cosine + self.words + self.speaker + self.neighbour + self.time
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from ruvllm.errors import InputError
 from ruvllm.memory.subgraph import EDGE_KINDS, Binding, Edge, EdgeKey, Neighbour, Subgraph
-from ruvllm.state.store import Store
+from ruvllm.state.store import Store, Unchanged
 from ruvllm.text.surrogates import well_formed
 
 __all__ = ["EDGE_KINDS", "Binding", "Edge", "Expansion", "Graph", "Neighbour", "Subgraph", "delta_of"]
@@ -152,6 +152,7 @@ class Graph:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self._beside = Unchanged[tuple[int, str], tuple[int, int, float]](store)
 
     def link(self, source: int, target: int, kind: str, weight: float = 1.0) -> None:
         """Make an edge, or set the weight of one that is there; see `link_all`."""
@@ -268,8 +269,17 @@ class Graph:
         return [Neighbour(node, other, kind, weight, bool(out)) for node, other, kind, weight, out in found]
 
     def beside(self, ids: Iterable[int], kind: str, most: int = 1_000) -> list[tuple[int, int, float]]:
-        """(memory, other, weight) of edges of one kind at some memories, both ways, in no order; none need be there."""
-        return list(map(tuple, self.store.read(_BESIDE, (_listed(list(ids)), kind, most))))
+        """(memory, other, weight) of edges of one kind at some memories, both ways, in no order; none need be there.
+
+        Args:
+            most: edges in all, of the memories that were not looked at since the file changed.
+        """
+
+        def read(new: list[tuple[int, str]]) -> list[tuple[tuple[int, str], tuple[int, int, float]]]:
+            rows = self.store.read(_BESIDE, (_listed([i for i, _ in new]), kind, most))
+            return [((row[0], kind), row) for row in rows]
+
+        return [row for rows in self._beside.get(((i, kind) for i in ids), read).values() for row in rows]
 
     def expand(
         self,

@@ -11,7 +11,7 @@ from time import time
 from ruvllm.errors import InputError
 from ruvllm.reprs import one_line
 from ruvllm.state.record import AGENT, OBSERVED, SPEAKER, VALID_FROM, Memory
-from ruvllm.state.store import Store
+from ruvllm.state.store import Store, Unchanged
 from ruvllm.text.dates import Span, dates_in, first_date, speaks_of_the_past
 from ruvllm.text.statements import Statement, replaces, sentences, statement_of
 from ruvllm.text.terms import terms
@@ -22,6 +22,9 @@ _DAY = 86_400.0
 _SURE = 0.8  # from which a memory is closed
 _LONGEST = 4_000  # characters of a memory that is read for statements
 _EPOCH = date(1970, 1, 1).toordinal()
+_CLOSED = (
+    "SELECT id, until, successor, reason, confidence, created FROM closed WHERE id IN (SELECT value FROM json_each(?))"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +141,7 @@ class Validity:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._read = Unchanged[int, Closed](store)
 
     def supersede(self, new: Sequence[Memory], older: Callable[[Memory], Sequence[Memory]]) -> list[Closed]:
         """Close what new memories say is no longer so; returns what was closed.
@@ -162,11 +166,10 @@ class Validity:
 
     def closed(self, ids: Iterable[int]) -> dict[int, Closed]:
         """Those of these memories that hold no longer."""
-        sql = (
-            "SELECT id, until, successor, reason, confidence, created FROM closed"
-            " WHERE id IN (SELECT value FROM json_each(?))"
+        found = self._read.get(
+            ids, lambda new: [(row[0], Closed(*row)) for row in self._store.read(_CLOSED, (str(new),))]
         )
-        return {row[0]: Closed(*row) for row in self._store.read(sql, (json.dumps(list(ids)),))}
+        return {i: rows[0] for i, rows in found.items() if rows}
 
     def close(self, rows: Iterable[Closed]) -> None:
         """Write down that memories hold no longer; raises StoreError when it cannot be."""

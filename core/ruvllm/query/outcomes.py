@@ -82,6 +82,10 @@ class Outcomes:
             self._writes.offer(request)
             self._writes.flush()
         first = not request.judged
+        if first:
+            by = agent or (request.agent if request.used else "")
+            success = True if agent else task_success
+            self._memory.store.outbox.outcome(request.text, by, request.model, request.quality, success)
         trajectory = await self._tell_patterns(request, task_success, agent)
         return Applied(effect, memories, edges, _remembered(request), trajectory, self._tell_sizes(request, first))
 

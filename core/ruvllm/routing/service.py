@@ -138,11 +138,24 @@ class RoutingService:
             StoreError: it cannot be stored; what was learnt stands all the same.
         """
         router, (last, _, _) = self.router, self._unreviewed()
-        await router.review(pause)
+        if self._store.outbox.enabled:
+            router = await self._refitted(pause)
+            self.use(router, last)
+        else:
+            await router.review(pause)
         feedback = self.feedback_for(router.agents)
         save_scorers(self._store, router.learnt, router.agents, feedback, self.encoders.weights)
         self._store.put(REVIEWED, str(last).encode())
         return len(feedback)
+
+    async def _refitted(self, pause: Pause) -> Router:
+        """A router fitted from nothing, so that nodes which have the same feedback decide alike."""
+        router = self._router_for(self.agents, stored=False)
+        for feedback in self.feedback_for(router.agents):
+            router.note(feedback)
+        await router.warm(pause)
+        await router.review(pause)
+        return router if router.agents == self.agents else await self._refitted(pause)
 
     @property
     def unreviewed(self) -> int:
@@ -204,11 +217,16 @@ class RoutingService:
         merged = {agent.name: agent for agent in (*self.agents, *added)}
         return self._router_for(list(merged.values()))
 
-    def use(self, router: Router) -> None:
-        """Let a router decide from now on, with all feedback for its agents."""
-        for feedback in self.feedback_for(router.agents):
-            router.note(feedback)
+    def use(self, router: Router, after: int = 0) -> None:
+        """Let a router decide from now on, with all feedback for its agents that came after the one of this id."""
         self.router = router
+        self.note([row.feedback for row in self._store.feedback_rows(after)])
+
+    def note(self, feedback: Iterable[Feedback]) -> None:
+        """Take in feedback that is stored already, before the next task; that for other agents waits for them."""
+        for one in feedback:
+            if self.router.agent(one.agent) is not None:
+                self.router.note(one)
 
     def _tiers(self, choice: str) -> TrainedTiers | None:
         if choice == "words" or (choice == "kept" and self._store.load(TIERS) is None):
@@ -217,8 +235,8 @@ class RoutingService:
 
         return load_tiers(choice, self._store, self._artifacts.host)
 
-    def _router_for(self, agents: Sequence[Agent]) -> Router:
-        """A router with what is prebuilt or stored of these agents."""
+    def _router_for(self, agents: Sequence[Agent], stored: bool = True) -> Router:
+        """A router with what is prebuilt of these agents, and stored."""
         encoders, chosen, prebuilt = self.encoders, unique(agents), None
         if self._config.router.strategy != "hybrid":
             bare = [replace(agent, examples=()) for agent in chosen]
@@ -229,17 +247,17 @@ class RoutingService:
             prebuilt = self._artifacts.scorers(agents, encoders.prebuilt, encoders.weights)
         host, names = self._artifacts.host, [one.name for one in (encoders.static, encoders.contextual) if one]
         cached = CachedScorers(host.cache if encoders.custom is None else None, chosen, encoders.weights, names)
-        if prebuilt is None and (found := cached.load()):
-            prebuilt = PrebuiltScorers(chosen, found)
+        if prebuilt is None and (built := cached.load()):
+            prebuilt = PrebuiltScorers(chosen, built)
         bases = prebuilt.bases(chosen, names) if prebuilt else {}
         priors = {name: moved_prior(basis.scorer.fitted.prior, basis.moves) for name, basis in bases.items()}
-        stored = load_scorers(self._store, chosen, self.feedback_for(chosen), encoders.weights, priors)
-        if stored:
+        found = load_scorers(self._store, chosen, self.feedback_for(chosen), encoders.weights, priors) if stored else {}
+        if found:
             before = prebuilt.scorers if prebuilt and prebuilt.agents == chosen else {}
-            prebuilt = PrebuiltScorers(chosen, before | {name: scorer for name, (scorer, _) in stored.items()})
+            prebuilt = PrebuiltScorers(chosen, before | {name: scorer for name, (scorer, _) in found.items()})
         if encoders.custom is not None:
             paths = encoders.custom.saved
-            (paths.add if encoders.custom.model.name in stored else paths.discard)(self._store.path)
+            (paths.add if encoders.custom.model.name in found else paths.discard)(self._store.path)
         tiers = self._tiers(self._config.router.tier_model)
         if tiers is not None:  # where it was learnt on other vectors, the words of a task decide
             space = encoders.static_space if tiers.difficulty.encoder == encoders.static.name else encoders.space
@@ -251,7 +269,7 @@ class RoutingService:
             encoders.weights,
             mode=encoders.mode,
             prebuilt=prebuilt,
-            seen={name: count for name, (_, count) in stored.items()},
+            seen={name: count for name, (_, count) in found.items()},
             tiers=tiers,
             built=cached.save,
             shared=self._shared(),

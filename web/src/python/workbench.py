@@ -186,13 +186,11 @@ class Workbench:
         ]
         return {"feedback": rows, "total": len(stored)}
 
-    async def set_backends(
-        self, backends: list[dict[str, Any]], budget: float | None = None, explore: int = 60
-    ) -> dict[str, Any]:
+    async def set_backends(self, backends: list[dict[str, Any]], budget: float | None = None) -> dict[str, Any]:
         """Choose among these from now on; what was learnt of others is dropped."""
-        self._made(backends, budget, explore)
+        self._made(backends, budget)
         self._choices.clear()
-        profiles = {"backends": backends, "budget": budget, "explore": explore}
+        profiles = {"backends": backends, "budget": budget}
         self._now.store.put(PROFILES, json.dumps(profiles).encode())
         return await self.save_backends()
 
@@ -231,7 +229,7 @@ class Workbench:
     async def backend_stats(self) -> dict[str, Any]:
         """Spend, savings and quality over time, each backend as it was stated and as it proved to be."""
         profiles = [asdict(profile) for profile in self._backends.backends]
-        return self._backends.stats() | {"profiles": profiles, "explore": self._backends.explore}
+        return self._backends.stats() | {"profiles": profiles}
 
     async def save_backends(self) -> dict[str, Any]:
         """Write what was learnt of backends into the state file."""
@@ -253,12 +251,13 @@ class Workbench:
             data = self._now.store.load(PROFILES)
             if data is None:
                 raise InputError("no backends are set", field="backends", fix="name two or more with `setBackends`")
-            return self._made(**json.loads(data))
+            stored = json.loads(data)
+            return self._made(stored["backends"], stored["budget"])
         return sizing.orchestrator
 
-    def _made(self, backends: list[dict[str, Any]], budget: float | None, explore: int) -> LLMOrchestrator:
+    def _made(self, backends: list[dict[str, Any]], budget: float | None) -> LLMOrchestrator:
         profiles = [BackendProfile(**checked(BackendProfile, row, f"backends[{i}].")) for i, row in enumerate(backends)]
-        made = self._now.orchestrator(profiles, budget=budget, explore=explore)
+        made = self._now.orchestrator(profiles, budget=budget)
         made.ledger.every = 1  # a person looks at each outcome
         return made
 
