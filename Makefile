@@ -1,17 +1,18 @@
-# make setup · run · demo · test · test-all · check · contract · plugin · web · bench · soak · models.  Each works alone from a fresh clone.
+# make setup · run · demo · test · test-all · check · contract · plugin · web · npm · dist · bench · soak · chaos · models.  Each works alone from a fresh clone.
 PYTHON ?= python3
 MINUTES ?= 30
+ROUNDS ?= 200
 VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= ../shared/data
 
-.PHONY: setup run demo test test-all check plugin web web-test pyodide-test visit-test browser-test parity-test edge-test rest-test bench bench-web soak models eval clean
+.PHONY: setup run demo test test-all check plugin web npm dist web-test pyodide-test visit-test browser-test install-test parity-test edge-test rest-test bench bench-web soak chaos models eval clean
 
 $(VENV)/.ready: pyproject.toml core/pyproject.toml models/pyproject.toml edge_server/pyproject.toml tests/bench/pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ruvllm needs Python 3.11 or newer: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -U 'pip>=25.1'
-	$(BIN)/python -m pip install -q --disable-pip-version-check --group dev -e 'core[cli,local,mcp,onnx,yaml]' -e 'models[hub]' -e edge_server -e tests/bench
+	$(BIN)/python -m pip install -q --disable-pip-version-check --group dev -e 'core[local,mcp,onnx,plots]' -e 'models[hub]' -e edge_server -e tests/bench
 	touch $@
 
 setup: $(VENV)/.ready  ## the virtual environment with everything in it
@@ -34,7 +35,7 @@ test visit-test browser-test parity-test edge-test rest-test pyodide-test: expor
 test: setup check web-test $(VENV)/.browser  ## everything that CI runs; the long parts beside each other
 	$(MAKE) -j3 --no-print-directory pyodide-test edge-test rest-test parity-test visit-test
 
-test-all: test browser-test  ## and every page in a real browser, and a server that is killed while it writes
+test-all: test browser-test install-test  ## and every page in a real browser, what pip and npm install, a server that is killed
 	$(BIN)/ruvllm bench soak --minutes 2 --kills 3
 
 visit-test: setup $(VENV)/.browser  # one visit of the page, from opening it to asking it
@@ -43,6 +44,9 @@ visit-test: setup $(VENV)/.browser  # one visit of the page, from opening it to 
 browser-test: setup $(VENV)/.browser  # a process of its own: Playwright keeps an event loop running
 	$(BIN)/pytest tests/e2e
 
+install-test: setup  # in empty environments; pip fetches what the wheels need
+	$(BIN)/pytest tests/install
+
 parity-test: setup $(VENV)/.browser
 	$(BIN)/pytest tests/parity
 
@@ -50,7 +54,7 @@ edge-test: setup
 	$(BIN)/pytest tests/edge
 
 rest-test: setup  # tests/core is run on both sides by pyodide-test
-	$(BIN)/pytest --ignore=tests/core --ignore=tests/edge --ignore=tests/e2e --ignore=tests/parity
+	$(BIN)/pytest --ignore=tests/core --ignore=tests/edge --ignore=tests/e2e --ignore=tests/install --ignore=tests/parity
 
 $(VENV)/.browser: $(VENV)/.ready build/browser.py
 	$(BIN)/python build/browser.py
@@ -71,6 +75,12 @@ web/dist/ruvllm.json: $(VENV)/.ready web/node_modules/.ready $(PAGE)
 web: setup web/node_modules/.ready  ## web/dist: the page, the element and the library, for any static host
 	$(BIN)/python build/web.py
 
+dist: setup  ## dist/: a wheel and a source archive of each Python package
+	$(BIN)/python build/dist.py
+
+npm: web  ## web/pack: ruvllm and ruvllm-assets as npm packages
+	$(BIN)/python build/npm.py
+
 contract: setup  ## web/src/contract.ts: the server's types and calls for JavaScript, when either has changed
 	$(BIN)/python build/contract.py
 
@@ -90,6 +100,9 @@ bench: setup bench-web  ## speed, against the bars of the issues; memory on the 
 
 bench-web: web $(VENV)/.browser  ## the same in Node and in Chromium
 	$(BIN)/python build/bench_web.py
+
+chaos: setup  ## three servers and their database, killed and stopped at random while they are used (ROUNDS=20)
+	RUVLLM_CHAOS=$(ROUNDS) $(BIN)/pytest tests/faults/test_nodes.py
 
 soak: setup  ## a server under mixed traffic for long, then killed while it writes (MINUTES=2 for a short one)
 	$(BIN)/ruvllm bench soak --minutes $(MINUTES)

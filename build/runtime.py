@@ -22,8 +22,9 @@ ORT = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded
 WEBGPU = ("ort.webgpu.min.mjs", "ort-wasm-simd-threaded.asyncify.mjs", "ort-wasm-simd-threaded.asyncify.wasm")
 TEMPLATES = ("jinja2", "markupsafe")  # what a language model's chat template is written in
 YAML = ("pyyaml",)  # what agents' front matter is written in
-# sqlite3, which the core's state needs, is part of Pyodide 314's own standard library. scipy's wheel (build/wheels) is
-# not in the page: nothing of ours is faster with it, and it is 8.9 MB.
+# sqlite3, which the core's state needs, is part of Pyodide 314's own standard library.
+# The command\'s; PyYAML comes without its parts in C, the models as files of their own.
+ELSEWHERE = ("click", "pyyaml", "rich", "ruvllm-models")
 WHEELS = {
     "numpy": {"depends": [], "imports": ["numpy"]},
 }
@@ -193,7 +194,7 @@ def _recorded(wheels: Path) -> dict[str, str]:
 
 
 def _needs(out: Path, name: str, data: bytes) -> list[str]:
-    """What the core's own metadata requires without an extra, so far as we ship it."""
+    """What the core's own metadata requires of wheels, beside what a page has otherwise, or no use for."""
     file = out / "packages" / digest(data)[:10] / name
     with ZipFile(file) as archive:
         (metadata,) = (entry for entry in archive.namelist() if entry.endswith(".dist-info/METADATA"))
@@ -202,7 +203,7 @@ def _needs(out: Path, name: str, data: bytes) -> list[str]:
         line.partition(":")[2] for line in lines if line.startswith("Requires-Dist:") and "extra ==" not in line
     ]
     names = sorted(re.split(r"[^\w.-]", line.strip())[0].lower() for line in required)
-    missing = [one for one in names if one not in WHEELS]
+    missing = [one for one in names if one not in WHEELS and one not in ELSEWHERE]
     if missing:
         raise SystemExit(f"the core needs {', '.join(missing)}, which build/wheels does not hold")
-    return names
+    return [one for one in names if one in WHEELS]

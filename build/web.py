@@ -36,7 +36,7 @@ WEB = ROOT / "web"
 BAR = 14_000_000  # brotli bytes up to the first static route
 INDEX = "ruvllm.json"
 SERVICE_WORKER, BUILD = "sw.js", "%RUVLLM_BUILD%"
-NODE, TYPES = "node.js", "types/"  # for Node and for compilers: no page loads them
+NODE, TYPES = ("node.js", "cli.js", "vite.js"), "types/"  # for Node and for compilers: no page loads them
 PAGE = "page"  # the stage of what no progress is told of: it brings the progress
 # An artifact with one of these in its name is for RuvLTRA alone, and fetched behind the first route.
 LATER = ("ruvltra", "space")
@@ -155,7 +155,7 @@ def _worker(out: Path, stages: dict[str, str]) -> str:
 def _finish(out: Path, index: dict[str, Any], stages: dict[str, str]) -> dict[str, Sizes]:
     """Compress all, write the index of it, and name the build in the service worker, which no index can list."""
     names = sorted(file.relative_to(out).as_posix() for file in out.rglob("*") if file.is_file())
-    names = [name for name in names if name not in (NODE, SERVICE_WORKER) and not name.startswith(TYPES)]
+    names = [name for name in names if name not in (*NODE, SERVICE_WORKER) and not name.startswith(TYPES)]
     with ThreadPoolExecutor(2) as pool:  # brotli works without Python's lock
         sizes = dict(zip(names, pool.map(lambda name: compress(out / name), names), strict=True))
     index["files"] = {

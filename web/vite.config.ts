@@ -1,4 +1,4 @@
-/** The library: modules for pages (ruvllm.js, element.js), for Node (node.js), integrations, and the worker. */
+/** The library: modules for pages (ruvllm.js, element.js), for Node (node.js, cli.js, vite.js), integrations, workers. */
 import { defineConfig } from "vite";
 
 export default defineConfig({
@@ -15,6 +15,8 @@ export default defineConfig({
         ruvllm: "src/index.ts",
         element: "src/element.ts",
         node: "src/node.ts",
+        cli: "src/cli.ts",
+        vite: "src/vite.ts",
         aqe: "src/integrations/aqe.ts",
         agentdb: "src/integrations/agentdb.ts",
         worker: "src/worker.ts",

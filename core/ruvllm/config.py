@@ -248,15 +248,15 @@ def _made(cls: type[T], options: Any, path: str) -> T:
 
 def _instead(key: str, name: str, group: type[Any]) -> str:
     """What to use in the place of an option that this group has not."""
-    own, known = snake_case(name), get_type_hints(group)
-    for spelt in (snake_case(key), own):
+    snake, fields = snake_case(name), get_type_hints(group)
+    for spelt in (snake_case(key), snake):
         if spelt in _ELSEWHERE:
             return _ELSEWHERE[spelt]
     places = [place for place, _, _ in _leaves(Config())]
-    same = [place for place in places if place.rpartition(".")[2] == own]
-    if same and own not in known:
+    same = [place for place in places if place.rpartition(".")[2] == snake]
+    if same and snake not in fields:
         return f"use {' or '.join(same)}"
-    fix, elsewhere = nearest(name, known), nearest(name, places)
+    fix, elsewhere = nearest(name, fields), nearest(name, places)
     return elsewhere if fix.startswith("use ") and not elsewhere.startswith("use ") else fix
 
 

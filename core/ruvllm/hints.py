@@ -20,11 +20,11 @@ def snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
-def nearest(name: object, known: Iterable[str], otherwise: str = "") -> str:
+def nearest(name: object, choices: Iterable[str], otherwise: str = "") -> str:
     """The fix for an unknown name: the one that looks like it, or else what to do otherwise, or all names."""
     from difflib import get_close_matches  # only an error needs it
 
-    names = sorted(known)
+    names = sorted(choices)
     near = get_close_matches(snake_case(str(name)[:100]), names, 1, 0.7)
     return f"did you mean {near[0]}?" if near else otherwise or f"use {', '.join(names)}"
 
@@ -41,8 +41,8 @@ class Hinting:
     if not TYPE_CHECKING:  # a type checker shall go on to miss them
 
         def __getattr__(self, name: str) -> Any:
-            known = snake_case(name)
-            instead = self.INSTEAD.get(known) or (known if known != name and hasattr(type(self), known) else None)
+            snake = snake_case(name)
+            instead = self.INSTEAD.get(snake) or (snake if snake != name and hasattr(type(self), snake) else None)
             if instead is None:
                 return object.__getattribute__(self, name)  # which says what is missing, also inside a property
             raise AttributeError(f"{type(self).__name__} has no {name!r}: use {instead}", name=name, obj=self)
@@ -56,9 +56,9 @@ class Options:
 
     def __new__(cls, *_: Any, **options: Any) -> Self:
         """Raises ConfigError, or what ERROR says: there is no such option."""
-        known = cast(Any, cls).__dataclass_fields__
+        fields = cast(Any, cls).__dataclass_fields__
         for name in options:
-            if name not in known:
+            if name not in fields:
                 raise cls.ERROR(f"no option {name!r}", field=name, fix=cls.instead(name))
         return object.__new__(cls)
 
@@ -66,6 +66,22 @@ class Options:
     def instead(cls, name: str) -> str:
         """What to use where there is no such option."""
         return nearest(name, cast(Any, cls).__dataclass_fields__)
+
+    def check_ranges(self, ranges: Mapping[str, tuple[float, float]]) -> None:
+        """Raises what ERROR says: an option is no number, or out of its range; None is one where it is the default.
+
+        Args:
+            ranges: (least, most) by name; a whole least asks for a whole number.
+        """
+        fields = cast(Any, self).__dataclass_fields__
+        for name, (least, most) in ranges.items():
+            value, whole = getattr(self, name), isinstance(least, int)
+            if value is None and fields[name].default is None:
+                continue
+            number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+            if not number or not least <= value <= most:
+                fix = f"give a {'whole ' * whole}number, {least:g} to {most:g}"
+                raise self.ERROR(f"{name} is {value!r}"[:100], field=name, fix=fix)
 
 
 def by_object(

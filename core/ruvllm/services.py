@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from ruvllm.agents.catalog import Agents, builtin_agents
 from ruvllm.artifacts.host import Host, NativeHost
 from ruvllm.artifacts.shipped import ShippedEncoders
 from ruvllm.config import Config
+from ruvllm.encoders.protocol import synchronous
 from ruvllm.errors import AgentFileError
 from ruvllm.query.learners import Learners
 from ruvllm.routing.encoders import EncoderSet
@@ -21,6 +23,10 @@ from ruvllm.state.store import Store
 from ruvllm.types import Agent, Tier
 
 if TYPE_CHECKING:  # who only routes need not wait for the others
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ruvllm.encoders.protocol import Pause
     from ruvllm.inference.backend import Backend
     from ruvllm.jobs import Jobs
     from ruvllm.learning.federated.client import FederatedClient
@@ -28,6 +34,7 @@ if TYPE_CHECKING:  # who only routes need not wait for the others
     from ruvllm.memory.memory import MemoryStore
     from ruvllm.query.service import QueryService
     from ruvllm.routing.decide import DecisionService
+    from ruvllm.routing.tools import ToolService
     from ruvllm.sizing.chooser import ModelChooser
 
 __all__ = ["Services"]
@@ -88,7 +95,7 @@ class Services:
 
             space, options = self.encoders.space, self.config.memory
             self._memory = MemoryStore(self.encoders.main, self.store, space=space, options=options)
-            self._share(self._pulled())
+            self._use_pulled(self._pulled())
         self._memory.adapter = self.learning.query_adapter
         return self._memory
 
@@ -111,6 +118,13 @@ class Services:
             self._decisions = DecisionService(self.encoders, self.store, self.config.sessions.keep)
         return self._decisions
 
+    @cached_property
+    def tools(self) -> ToolService:
+        """Finds the few of many tools that a task needs: the catalog's, and those that are added."""
+        from ruvllm.routing.tools import ToolService
+
+        return ToolService(self.encoders, self.routing)
+
     @property
     def sizing(self) -> ModelChooser:
         """How strong a model a task gets: the one order of precedence, and what outcomes taught it."""
@@ -118,6 +132,8 @@ class Services:
             from ruvllm.sizing.chooser import ModelChooser
 
             self._sizing = ModelChooser(self.encoders.main, self.scoped, self.learning)
+            if (model := self._pulled()) is not None:
+                self._sizing.pull(self._outcomes_of(model))
         return self._sizing
 
     @property
@@ -125,7 +141,8 @@ class Services:
         """Learning together with other installations through a coordinator, without sharing a text."""
         from ruvllm.learning.federated.client import FederatedClient
 
-        return FederatedClient(self.store, self.routing, self.config.federated, self._share)
+        _ = self.queries  # which says what backends `sizing` chooses among
+        return FederatedClient(self.store, self.routing, self.config.federated, self.sizing, self._use_pulled)
 
     @property
     def jobs(self) -> Jobs:
@@ -159,6 +176,35 @@ class Services:
         if isinstance(agents, str | Path):
             self.problems = problems
         return chosen
+
+    async def aerase(self, ids: Iterable[int]) -> int:
+        """Remove memories so that nothing is left of their texts and of what came of them; returns how many.
+
+        See `memory.erasure.erase`; this also lets go of requests, turns and patterns that are at hand.
+
+        Raises:
+            InputError: these are no ids.
+            StoreError: another process has the file open, or it cannot be written.
+        """
+        from ruvllm.memory.erasure import erase, texts_of
+
+        chosen = list(ids)
+        texts = texts_of(self.memory, chosen)
+        if self._queries is not None:
+            self._queries.forget(texts)
+        for row in self.store.feedback_rows():
+            if any(text in row.feedback.text for text in texts):
+                self.routing.undo(row.id)
+        await self.learning.erase(texts)
+        self.learning.save(self.steps)
+        return erase(self.memory, chosen)
+
+    erase = synchronous(aerase)
+
+    async def astate(self, pause: Pause) -> None:
+        """Remember what users stated. Raises StoreError: the file takes nothing; all goes on waiting."""
+        if self._queries is not None:
+            await self._queries.writes.astate(pause)
 
     def write(self) -> None:
         """Write what has waited long enough. Raises StoreError: the file takes nothing; all goes on waiting."""
@@ -257,10 +303,16 @@ class Services:
             open_: Any = self._queries.writers.backends  # by Tier: a Mapping's keys are invariant
             self._backends, self._queries = open_, None
 
-    def _share(self, model: SharedModel | None) -> None:
-        """Queries of memories too go by what was pulled, where it is of their vectors."""
+    def _use_pulled(self, model: SharedModel | None) -> list[str]:
+        """Searches and choices of models too go by what was pulled, where it is of their vectors; models it is of."""
         comparable = model is not None and self.encoders.space == self.encoders.static_space
-        self.learning.share(model.adapter if model is not None and comparable else None)
+        self.learning.use_pulled(model.adapter if model is not None and comparable else None)
+        return self.sizing.pull([] if model is None else self._outcomes_of(model))
+
+    def _outcomes_of(self, model: SharedModel) -> list[tuple[str, NDArray[np.float32], float]]:
+        """Models, what travelled of prompts, and how many: of the vectors that prompts are read with here."""
+        routes = [(group.route.partition(" "), group) for group in model.outcomes]
+        return [(name, group.mean, group.count) for (space, _, name), group in routes if space == self.encoders.space]
 
     def _pulled(self) -> SharedModel | None:
         if not self.store.digest(PULLED):

@@ -11,7 +11,7 @@ import msgspec
 from ruvllm.inference.backend import Message, estimate_tokens, estimate_usage
 from ruvllm.query.responses import Delta, PassedResponse, Response, Routed
 from ruvllm_edge import anthropic_types as a
-from ruvllm_edge.chat import AUTO, Ask, allowed_models, answer, models, open_stream, told, tools_of, unheeded
+from ruvllm_edge.chat import AUTO, Ask, answer, models, of_key, open_stream, routing_headers, unheeded
 from ruvllm_edge.conversations import Conversations, question_of
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.operations import Call, Operation, Reply, Stream, Style
@@ -47,17 +47,19 @@ STYLE = Style(b"application/json", _error, a.AnthropicError, {422: 400})
 async def messages(edge: Edge, call: Call) -> Any:
     """The next message of a conversation. Names of Claude models are taken for "auto": the router chooses."""
     body: a.MessagesBody = call.body
-    ask = _asked(edge, call)
+    ask = _ask(edge, call)
     unread = {name for name, value in call.raw.items() if value is not None} - {*body.__struct_fields__}
     unread |= {"tools"} if body.tools else set()
     if not body.stream:
         response = await answer(edge, ask)
         passed = response.body if isinstance(response, PassedResponse) else ""
-        headers = told(response, unheeded(edge, response, unread, "anthropic"))
+        headers = routing_headers(response, unheeded(edge, response, unread, "anthropic"))
         return Reply(passed.encode() if passed else _whole(response), headers)
     routed, events = await open_stream(edge, ask)
     tokens = estimate_usage(ask.messages, "").prompt_tokens
-    return Stream(_streamed(routed, events, tokens), told(routed, unheeded(edge, routed, unread, "anthropic")))
+    return Stream(
+        _streamed(routed, events, tokens), routing_headers(routed, unheeded(edge, routed, unread, "anthropic"))
+    )
 
 
 async def count_tokens(_: Edge, call: Call) -> a.TokenCount:
@@ -65,10 +67,10 @@ async def count_tokens(_: Edge, call: Call) -> a.TokenCount:
     return a.TokenCount(sum(estimate_tokens(one.content) for one in _messages(call.body)))
 
 
-def _asked(edge: Edge, call: Call) -> Ask:
+def _ask(edge: Edge, call: Call) -> Ask:
     body, raw = call.body, call.raw
-    known, model = models(edge, call.key), body.model
-    if model not in known and not model.startswith("claude"):
+    available, model = models(edge, call.key), body.model
+    if model not in available and not model.startswith("claude"):
         fix = f"use {AUTO}, a Claude model's name, or one of GET /v1/models"
         raise Problem(404, f"there is no model {model[:100]!r}", field="model", fix=fix)
     question, looping = question_of(raw["messages"])
@@ -80,12 +82,10 @@ def _asked(edge: Edge, call: Call) -> Ask:
         conversation=Conversations.name(call.key.name, str(user or ""), raw["messages"]),
         api="anthropic",
         headers=call.headers,
-        key=call.key.name,
-        tools=tools_of(edge, call.key),
-        models=allowed_models(edge, call.key),
+        **of_key(edge, call.key),
         extra={name: value for name, value in raw.items() if name != "model" and value is not None}
         | {"stream": bool(body.stream)},
-        model=known.get(model, AUTO) if model != AUTO else AUTO,
+        model=available.get(model, AUTO) if model != AUTO else AUTO,
         max_tokens=body.max_tokens,
         temperature=body.temperature,
         top_p=body.top_p,

@@ -13,6 +13,8 @@ from secrets import token_urlsafe
 from urllib.parse import quote, unquote
 
 from ruvllm import ConfigError
+from ruvllm.options import ADDS
+from ruvllm.state.record import AGENT, Memory
 from ruvllm_edge.logs import event
 from ruvllm_edge.problems import Problem
 
@@ -62,7 +64,9 @@ class Key:
         budget: US dollars a day (UTC); None for no limit.
         rate: requests a second; the server's where None.
         tools: of a request that are passed on, those its question needs; the server's setting where None, 0 for all.
+        agent: whose knowledge it reads, beside what is shared, and whose it adds to; "" for all.
         owner: what its sessions belong to; from the digest when empty. It survives the key's rotation.
+        adds: to its conversations, as `Constraints.adds`; the server's setting where None.
         alone: whether it is the only one, or none is needed: it may do everything then.
     """
 
@@ -75,7 +79,9 @@ class Key:
     rate: float | None = None
     tools: float | None = None
     owner: str = ""
+    adds: tuple[str, ...] | None = None
     alone: bool = False
+    agent: str = ""
 
     @property
     def admin(self) -> bool:
@@ -91,6 +97,17 @@ class Key:
         """Whether it may do what a role may."""
         return self.alone or ROLES.index(self.role or "teach") >= ROLES.index(role)
 
+    def agent_of(self, named: str | None) -> str | None:
+        """The agent that a request is of: the key's, else the one that it names. Raises Problem: 403, it is another."""
+        if self.agent and named not in (None, "", self.agent):
+            fix = "leave it out, or use a key without an agent"
+            raise Problem(403, f"this key is of the agent {self.agent}", field="agent_id", fix=fix)
+        return self.agent or named or None
+
+    def sees(self, memory: Memory) -> bool:
+        """Whether a memory is shared, or not another agent's."""
+        return not self.agent or memory.metadata.get(AGENT) in (None, self.agent)
+
     def need(self, role: str) -> None:
         """Raises Problem: 403, it may not do what a role may."""
         if not self.may(role):
@@ -105,8 +122,8 @@ class Key:
         texts = ((name, getattr(self, name)) for name in _TEXTS)
         words += [f"{name}={quote(text, safe='')}" for name, text in texts if text not in ("", DEFAULT_SPACE)]
         words += [f"{name}={getattr(self, name):g}" for name in _NUMBERS if getattr(self, name) is not None]
-        if self.models:
-            words.append("models=" + ",".join(quote(model, safe="") for model in self.models))
+        lists = (("models", self.models or None), ("adds", self.adds))
+        words += [f"{name}={','.join(quote(one, safe='') for one in some)}" for name, some in lists if some is not None]
         return " ".join(words) + "\n"
 
     @classmethod
@@ -124,18 +141,18 @@ class Key:
                 found[name] = unquote(value)
             elif name in _NUMBERS:
                 found[name] = checked_number(value)
-            elif name == "models":
-                found["models"] = tuple(unquote(model) for model in value.split(","))
+            elif name in ("models", "adds"):
+                found[name] = tuple(unquote(one) for one in value.split(",") if one)
             else:
                 raise ValueError
         key = cls(match[1], bytes.fromhex(match[2]), **found)  # type: ignore[arg-type]
-        if key.role not in ("", *ROLES) or not _SPACE.fullmatch(key.space):
+        if key.role not in ("", *ROLES) or not _SPACE.fullmatch(key.space) or not {*(key.adds or ())} <= {*ADDS}:
             raise ValueError
         return key
 
 
 NOBODY = Key(space="")  # whose request has no valid key
-_TEXTS, _NUMBERS = ("role", "space", "owner"), ("budget", "rate", "tools")
+_TEXTS, _NUMBERS = ("role", "space", "owner", "agent"), ("budget", "rate", "tools")
 
 
 def checked_number(text: str) -> float:

@@ -19,7 +19,17 @@ from ruvllm_edge.auth import Key
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.telemetry import Answering
 
-__all__ = ["AUTO", "Ask", "allowed_models", "answer", "models", "open_stream", "told", "tools_of", "unheeded"]
+__all__ = [
+    "AUTO",
+    "Ask",
+    "allowed_models",
+    "answer",
+    "models",
+    "of_key",
+    "open_stream",
+    "routing_headers",
+    "unheeded",
+]
 
 AUTO = "auto"
 
@@ -39,7 +49,7 @@ class Ask:
         looping: whether its last turn says what tools gave, and nobody asks anything new.
         key: name of the caller's, "" where none is needed.
         tools: how many of its tools are passed on; all of them when 0.
-        models: names of the backends that may answer, as `Constraints.models`.
+        models, adds, agent_id: as in `Constraints`.
     """
 
     messages: tuple[Message, ...]
@@ -61,6 +71,8 @@ class Ask:
     key: str = ""
     tools: int = 0
     models: tuple[str, ...] | None = None
+    agent_id: str | None = None
+    adds: tuple[str, ...] = ()
 
     def constraints(self, stay: str, trace: Mapping[str, str]) -> Constraints:
         """In the router's words.
@@ -85,6 +97,8 @@ class Ask:
             stay=stay,
             looping=self.looping,
             models=self.models,
+            agent_id=self.agent_id,
+            adds=self.adds,
         )
 
 
@@ -188,7 +202,7 @@ async def _rest(
             span.broken_off(routed, usage)
 
 
-def told(routing: Routed | Response, ignored: Collection[str] = ()) -> dict[str, str]:
+def routing_headers(routing: Routed | Response, ignored: Collection[str] = ()) -> dict[str, str]:
     """Headers that say where a conversation went, and which fields of the request had no meaning there."""
     decision, choice = routing.decision, routing.choice
     tier = routing.tier if isinstance(routing, Response) else decision.tier if choice is None else choice.tier
@@ -213,9 +227,15 @@ def told(routing: Routed | Response, ignored: Collection[str] = ()) -> dict[str,
     return {name: value for name, value in headers.items() if value}
 
 
-def tools_of(edge: Edge, key: Key) -> int:
-    """How many of a request's tools are passed on for a caller; 0 for all."""
-    return edge.settings.trim_tools if key.tools is None else int(key.tools)
+def of_key(edge: Edge, key: Key) -> dict[str, Any]:
+    """What a key's configuration says of its conversations, as fields of `Ask`."""
+    return {
+        "key": key.name,
+        "tools": edge.settings.trim_tools if key.tools is None else int(key.tools),
+        "models": allowed_models(edge, key),
+        "adds": edge.settings.chat_adds if key.adds is None else key.adds,
+        "agent_id": key.agent or None,
+    }
 
 
 def unheeded(edge: Edge, where: Routed | Response, names: Collection[str], api: str) -> set[str]:

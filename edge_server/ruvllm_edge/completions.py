@@ -12,7 +12,7 @@ import msgspec
 from ruvllm.inference.backend import Usage
 from ruvllm.query.responses import Delta, Response, Routed
 from ruvllm_edge import openai_types as o
-from ruvllm_edge.chat import Ask, answer, open_stream, told, unheeded
+from ruvllm_edge.chat import Ask, answer, open_stream, routing_headers, unheeded
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.openai import STYLE, ask_of, error_body, extra_names, finish_reason, token_usage
 from ruvllm_edge.operations import Call, Operation, Reply, Stream
@@ -59,7 +59,7 @@ def _asks(edge: Edge, call: Call) -> list[Ask]:
 
 
 def _headers(edge: Edge, where: Routed | Response, ask: Ask) -> dict[str, str]:
-    return told(where, unheeded(edge, where, extra_names(ask), "openai"))
+    return routing_headers(where, unheeded(edge, where, extra_names(ask), "openai"))
 
 
 def _sum(usages: Sequence[Usage]) -> Usage:

@@ -128,8 +128,8 @@ class Gate:
 
 def _preflight(scope: Scope) -> dict[str, str]:
     """What a page of a permitted origin may send."""
-    asked = b",".join(value for name, value in scope["headers"] if name == b"access-control-request-headers")
-    names = (name.strip() for name in asked.decode("latin-1").lower().split(","))
+    requested = b",".join(value for name, value in scope["headers"] if name == b"access-control-request-headers")
+    names = (name.strip() for name in requested.decode("latin-1").lower().split(","))
     allowed = ", ".join((_ALLOWED, *(name for name in names if _CLIENTS.fullmatch(name))))
     return _PREFLIGHT | {"access-control-allow-headers": allowed, "vary": "access-control-request-headers"}
 

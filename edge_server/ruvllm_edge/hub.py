@@ -32,8 +32,8 @@ class Hub:
     def coordinator(self) -> FederatedCoordinator:
         """As it was left; an update that cannot be read is set aside. Raises StoreError: what is kept is damaged."""
         made = FederatedCoordinator(self._dim)
-        if (kept := self._store.load(FEDERATED)) is not None:
-            made.load(kept)
+        if (stored := self._store.load(FEDERATED)) is not None:
+            made.load(stored)
         with self._store.write() as db:
             db.execute(_TABLE)
         for id, data in self._store.read("SELECT id, data FROM federated_updates ORDER BY id"):

@@ -38,13 +38,13 @@ class Bodies:
             Problem: 408, 413 or 503.
             DisconnectedError: the client left in the middle of it.
         """
-        told = _told_length(scope)
-        if told is not None and told > most:
+        length = _content_length(scope)
+        if length is not None and length > most:
             raise _too_large(most)
         try:
             async with asyncio.timeout(self._patience):
                 first: Any = await receive()
-                if told is not None and told <= _STEP and not first.get("more_body", True):
+                if length is not None and length <= _STEP and not first.get("more_body", True):
                     body: bytes = first.get("body", b"")
                     return body
                 return await self._pieces(receive, first, most)
@@ -74,7 +74,7 @@ class Bodies:
             self._free += held
 
 
-def _told_length(scope: Scope) -> int | None:
+def _content_length(scope: Scope) -> int | None:
     for name, value in scope["headers"]:
         if name == b"content-length":
             return int(value) if value.isdigit() else None

@@ -18,7 +18,7 @@ from ruvllm.inference.backend import estimate_tokens
 from ruvllm.query.responses import Delta, Response
 from ruvllm_edge import ollama_types as t
 from ruvllm_edge import openai_types as o
-from ruvllm_edge.chat import AUTO, Ask, answer, models, open_stream, told, unheeded
+from ruvllm_edge.chat import AUTO, Ask, answer, models, open_stream, routing_headers, unheeded
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.embeddings import embed
 from ruvllm_edge.openai import ask_of, extra_names
@@ -85,7 +85,7 @@ async def _reply(edge: Edge, call: Call, chat: dict[str, Any], asks: bool) -> An
     ask = ask_of(edge, replace(call, body=msgspec.convert(chat, o.ChatBody), raw=chat))
 
     def headers(where: Any) -> dict[str, str]:
-        return told(where, ignored | unheeded(edge, where, extra_names(ask), "openai"))
+        return routing_headers(where, ignored | unheeded(edge, where, extra_names(ask), "openai"))
 
     if not streams:
         return await _whole(edge, ask, lines, headers)

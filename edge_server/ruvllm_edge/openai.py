@@ -12,7 +12,7 @@ from ruvllm.inference.backend import Message, Usage
 from ruvllm.query.responses import Delta, PassedResponse, Response, Routed
 from ruvllm_edge import openai_types as o
 from ruvllm_edge.auth import Key
-from ruvllm_edge.chat import AUTO, Ask, allowed_models, answer, models, open_stream, told, tools_of, unheeded
+from ruvllm_edge.chat import AUTO, Ask, answer, models, of_key, open_stream, routing_headers, unheeded
 from ruvllm_edge.conversations import Conversations, question_of
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.operations import Call, Operation, Reply, Stream, Style
@@ -49,11 +49,11 @@ async def chat(edge: Edge, call: Call) -> Any:
     if not body.stream:
         response = await answer(edge, ask)
         passed = response.body if isinstance(response, PassedResponse) else ""
-        headers = told(response, unheeded(edge, response, extra_names(ask), "openai"))
+        headers = routing_headers(response, unheeded(edge, response, extra_names(ask), "openai"))
         return Reply(passed.encode() if passed else _whole(response), headers)
     routed, events = await open_stream(edge, ask)
     usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-    headers = told(routed, unheeded(edge, routed, extra_names(ask), "openai"))
+    headers = routing_headers(routed, unheeded(edge, routed, extra_names(ask), "openai"))
     return Stream(_streamed(routed, events, usage), headers)
 
 
@@ -66,8 +66,8 @@ def extra_names(ask: Ask) -> set[str]:
 def ask_of(edge: Edge, call: Call) -> Ask:
     """What a request of chat completions asks. Raises Problem, InputError: it asks nothing, or nobody that there is."""
     body, raw = call.body, call.raw
-    known = models(edge, call.key)
-    if body.model not in known:
+    available = models(edge, call.key)
+    if body.model not in available:
         fix = f"use {AUTO}, or one of GET /v1/models"
         raise Problem(404, f"there is no model {body.model[:100]!r}", field="model", fix=fix)
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
@@ -79,10 +79,8 @@ def ask_of(edge: Edge, call: Call) -> Ask:
         looping=looping,
         conversation=Conversations.name(call.key.name, user, raw["messages"]),
         headers=call.headers,
-        key=call.key.name,
-        tools=tools_of(edge, call.key),
-        models=allowed_models(edge, call.key),
-        model=body.model if body.model == AUTO else known[body.model],
+        **of_key(edge, call.key),
+        model=body.model if body.model == AUTO else available[body.model],
         max_tokens=body.max_completion_tokens or body.max_tokens,
         temperature=body.temperature,
         top_p=body.top_p,

@@ -129,15 +129,15 @@ def _answer(operation: Operation, of: dict[str, Any]) -> dict[str, Any]:
 def _errors(operation: Operation, of: dict[str, Any]) -> dict[str, Any]:
     style = operation.style
     content = {style.media.decode(): {"schema": of[str(style.schema)]}}
-    told = {str(style.statuses.get(int(code), int(code))): what for code, what in _ERRORS.items()}
-    told |= {"404": "There is no such thing."}
+    descriptions = {str(style.statuses.get(int(code), int(code))): what for code, what in _ERRORS.items()}
+    descriptions |= {"404": "There is no such thing."}
     if operation.method == "DELETE" or operation.tag == "keys":
-        told |= {"409": "It is not the server's to change, or there is one already."}
+        descriptions |= {"409": "It is not the server's to change, or there is one already."}
     if operation.waits:
-        told |= {"502": "The backend gave no usable answer.", "504": "The answer took too long."}
+        descriptions |= {"502": "The backend gave no usable answer.", "504": "The answer took too long."}
     if operation.answer_503 is not None:
         content = content | {"application/json": {"schema": _schema(operation.answer_503, of)}}
-    return {code: {"description": what, "content": content} for code, what in sorted(told.items())}
+    return {code: {"description": what, "content": content} for code, what in sorted(descriptions.items())}
 
 
 _STYLE = (

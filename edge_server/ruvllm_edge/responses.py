@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 from ruvllm import StoreError
 from ruvllm.query.responses import Delta, Response
 from ruvllm_edge import openai_types as o
-from ruvllm_edge.chat import AUTO, answer, models, open_stream, told, unheeded
+from ruvllm_edge.chat import AUTO, answer, models, open_stream, routing_headers, unheeded
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.openai import STYLE, ask_of, extra_names
 from ruvllm_edge.operations import Call, Operation, Reply, Stream
@@ -97,7 +97,7 @@ async def create(edge: Edge, call: Call) -> Any:
     def headers(where: Any) -> dict[str, str]:
         writer.response["model"] = where.routing.model
         ignored = unheeded(edge, where, extra_names(ask), "openai")
-        return told(where, request.ignored | {_NAMES.get(name, name) for name in ignored})
+        return routing_headers(where, request.ignored | {_NAMES.get(name, name) for name in ignored})
 
     def store() -> None:
         if body.store is not False and writer.response["status"] != "failed":

@@ -249,6 +249,6 @@ def familiarity(data: Path, family: Family) -> None:
         for vector, (text, label) in zip(vectors, rows["val"], strict=True):
             words = stems(text)
             scored = scorer.score(vector, TaskView(words, index.scores(content(words))))
-            row = np.array([scorer.taught.calibration.familiarity(scored.logits, scored.closeness)], np.float32)
+            row = np.array([scorer.fitted.calibration.familiarity(scored.logits, scored.closeness)], np.float32)
             (inside if label in known else outside).append(row)
     save(family.artifact("router.npz"), **(arrays | {"familiarity": _scope_fit(inside, outside)}))

@@ -17,7 +17,7 @@ from ruvllm import ConfigError, RuvLLM
 from ruvllm.cli.main import main
 from ruvllm.errors import BackendError
 from ruvllm.inference import library
-from ruvllm.inference.library import KNOWN, Wanted
+from ruvllm.inference.library import ALIASES, Wanted
 
 sys.path.append(str(Path(__file__).parents[1] / "native"))
 from decoders import random_decoder, write_folder, write_gguf
@@ -26,7 +26,7 @@ from hub_server import Hub, hub
 from ruvllm_models.store import fetching
 from ruvllm_models.store import hub as hubs
 
-FILE = KNOWN["ruv/ruvltra"].partition(":")[2]
+FILE = ALIASES["ruv/ruvltra"].partition(":")[2]
 
 
 @pytest.fixture(scope="module")

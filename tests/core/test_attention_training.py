@@ -65,7 +65,7 @@ def test_the_layer_given_stays_as_it_is():
     layer = GraphAttention(DIM)
     trained = run_now(train_attention(layer, make_examples(60, DIM), epochs=6))
     assert not layer.weights["gates"].any()
-    assert trained.kept
+    assert trained.accepted
     assert trained.after > trained.before
     assert (trained.examples, trained.judges) == (42, 9)
 
@@ -78,7 +78,7 @@ def test_feedback_that_says_nothing_changes_nothing(seed):
     ]
     layer = GraphAttention(DIM)
     trained = run_now(train_attention(layer, examples, epochs=8, seed=seed))
-    assert not trained.kept
+    assert not trained.accepted
     assert trained.attention is layer
 
 
@@ -92,7 +92,7 @@ def test_little_feedback_trains_nothing():
 
 def test_training_goes_on_from_what_was_learnt():
     first = run_now(train_attention(GraphAttention(DIM), make_examples(48, DIM), epochs=8))
-    assert first.kept
+    assert first.accepted
     second = run_now(train_attention(first.attention, make_examples(48, DIM, 7), epochs=4))
     assert second.before > 0.6  # where the untrained layer has 0.5
     assert mean_ndcg(second.attention, make_examples(40, DIM, 9)) > 0.6

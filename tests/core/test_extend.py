@@ -76,7 +76,7 @@ def test_an_added_agent_takes_its_tasks_and_no_others(static_llm: RuvLLM, exampl
 def test_a_change_starts_from_the_compiled_catalog(static_llm: RuvLLM):
     """No head is fitted for an agent without examples: the others' columns are the compiled ones."""
     llm = RuvLLM([Agent("plumber", "Mends pipes."), *static_llm.agents], encoder="static")
-    old, new = (run_now(one.routing.router.scorer("static")).taught for one in (static_llm, llm))
+    old, new = (run_now(one.routing.router.scorer("static")).fitted for one in (static_llm, llm))
     np.testing.assert_array_equal(new.head.weights[:, 1:], old.head.weights)
     assert not new.head.weights[:, 0].any()
     assert new.calibration == old.calibration

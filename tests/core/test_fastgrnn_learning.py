@@ -60,7 +60,7 @@ def test_easy_prompts_go_to_the_cheapest_size_and_hard_ones_up():
     held_out, need = hard_or_easy(300, axes()[0], axes()[1], 3)
     assert not chosen(network, held_out)[1].any()
     learnt = run_now(FastGrnnTrainer(network, replay).learn(500))
-    assert learnt.kept
+    assert learnt.accepted
     assert learnt.after < 0.2 * learnt.before
     assert learnt.examples + learnt.judges == 1_500
     assert 120 < learnt.judges < 180
@@ -225,7 +225,7 @@ def test_weights_that_judge_worse_are_not_kept():
     before = network.to_bytes()
     learnt = run_now(FastGrnnTrainer(network, replay, rate=0.01).learn(200))
     assert learnt.after > learnt.before
-    assert not learnt.kept
+    assert not learnt.accepted
     assert FastGrnn.from_bytes(before).theta.tolist() == network.theta.tolist()
 
 
@@ -243,7 +243,7 @@ def test_stopped_between_two_steps_the_weights_are_as_before():
     with pytest.raises(TimeoutError):
         run_now(trainer.learn(pause=stop))
     np.testing.assert_array_equal(network.theta, before)
-    assert run_now(trainer.learn()).kept
+    assert run_now(trainer.learn()).accepted
 
 
 def test_the_buffer_may_change_while_it_learns():

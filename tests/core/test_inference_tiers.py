@@ -148,11 +148,11 @@ def test_a_local_answer_is_taken_when_it_is_sure_enough(sure, who):
 def test_a_judge_decides_instead_of_the_backend():
     heard = []
 
-    def judge(messages, text):
+    def scorer(messages, text):
         heard.append(text)
         return 0.0
 
-    tiers = both(Told("s", ("for", 0.9), ("ty", 0.9)), Told("l", "40"), judge=judge)
+    tiers = both(Told("s", ("for", 0.9), ("ty", 0.9)), Told("l", "40"), scorer=scorer)
     assert ask(tiers).backend == "l"
     assert [chunk.text for chunk in stream(tiers)] == ["40", ""]
     assert heard == ["forty"] * 2

@@ -32,7 +32,7 @@ def test_a_start_takes_up_what_was_reviewed(taught, kitchen):
         ((scorer, seen),) = kept(path, kitchen, llm).values()
         assert seen == len(TOLD)
         np.testing.assert_allclose(
-            llm.routing.router.learnt["static"][0].taught.head.weights, scorer.taught.head.weights
+            llm.routing.router.learnt["static"][0].fitted.head.weights, scorer.fitted.head.weights
         )
         for text, before in wanted.items():
             after = llm.route(f"please {text}")

@@ -51,7 +51,7 @@ def examples_of(router: Router) -> Pairs:
 
 
 def calibration(router: Router) -> Calibration | None:
-    return run_now(router.scorer("static")).taught.calibration
+    return run_now(router.scorer("static")).fitted.calibration
 
 
 def step(work: Coroutine[Any, Any, None]) -> bool:

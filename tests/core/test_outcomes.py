@@ -15,7 +15,7 @@ from ruvllm.config import Config
 from ruvllm.encoders.protocol import run_now
 from ruvllm.errors import InputError
 from ruvllm.inference.backend import Message
-from ruvllm.query.requests import Asked, RequestLog
+from ruvllm.query.requests import LoggedRequest, RequestLog
 from ruvllm.query.responses import Constraints, Response
 from ruvllm.query.writers import Writers
 from ruvllm.sizing.fastgrnn import ModelSize, SizeChoice
@@ -311,7 +311,7 @@ def test_only_the_latest_requests_outlive_the_process(tmp_path: Path):
     store = Store(tmp_path / "state.db")
     logs = [RequestLog(store=store) for _ in range(2)]
     for i in range(130):
-        logs[i % 2].add(Asked(f"req-{i}", "x" * 20_000, "baker", np.ones(4, np.float32), answer="y" * 20_000))
+        logs[i % 2].add(LoggedRequest(f"req-{i}", "x" * 20_000, "baker", np.ones(4, np.float32), answer="y" * 20_000))
     for log in logs:
         log.save()
     later = RequestLog(store=store)
@@ -340,7 +340,7 @@ def test_only_the_latest_requests_outlive_the_process(tmp_path: Path):
 def test_requests_that_nobody_wrote_are_none(tmp_path: Path, change: dict[str, Any]):
     store = Store(tmp_path / "state.db")
     log = RequestLog(store=store)
-    log.add(Asked("req-1", "hello", "baker", np.ones(4, np.float32)))
+    log.add(LoggedRequest("req-1", "hello", "baker", np.ones(4, np.float32)))
     log.save()
     (row,) = json.loads(store.load("requests") or b"")
     for damaged in (json.dumps([row | change]), json.dumps({"a": 1}), "no json"):

@@ -212,7 +212,7 @@ def test_a_review_learns_to_rank_and_searches_with_hops_follow(memory: MemorySto
 
     trained = review(memory, pause=turn, epochs=12)
     assert trained is not None
-    assert trained.kept
+    assert trained.accepted
     assert trained.after > trained.before
     assert len(turns) > _TOPICS
     assert answered(memory, asked) > before + 0.2
@@ -239,7 +239,7 @@ def test_what_is_learnt_from_noise_is_not_kept(memory: MemoryStore):
             memory.ratings.keep(query, {good: 1.0, bad: 0.0})
     trained = review(memory, epochs=4)
     assert trained is not None
-    assert not trained.kept
+    assert not trained.accepted
     assert memory.store.digest(name_in(memory.space, "attention")) is None
     assert review(memory) is None
 

@@ -264,8 +264,8 @@ def test_scorer_arrays_round_trip(kitchen):
     built = run_now(llm.routing.router.scorer("static"))
     loaded = Scorer.from_arrays(built.arrays(), built.stage, built.adapter)
     vector = llm.embed(["bake a cake"])[0]
-    a = built.taught.head.logits(vector, stems("prune the roses"))
-    b = loaded.taught.head.logits(vector, stems("prune the roses"))
+    a = built.fitted.head.logits(vector, stems("prune the roses"))
+    b = loaded.fitted.head.logits(vector, stems("prune the roses"))
     np.testing.assert_allclose(a, b, atol=1e-2)
 
 

@@ -32,8 +32,8 @@ def replay(selector: LLMOrchestrator, turns: int, seed: int = 0, chance=None) ->
 
 @pytest.fixture(scope="module")
 def taught() -> LLMOrchestrator:
-    selector = LLMOrchestrator([SMALL, LARGE], dim=DIM, budget=0.015, memory=2_000, explore=300)
-    replay(selector, 1_200)
+    selector = LLMOrchestrator([SMALL, LARGE], dim=DIM, budget=0.015, memory=2_000)
+    assert replay(selector, 1_200) > 0.87  # 0.9 is the best that there is, 0.58 the small one alone
     return selector
 
 
@@ -46,8 +46,13 @@ def test_hard_prompts_go_to_the_large_one_within_the_budget(taught):
     assert 0.4 < stats["savings"] < 0.6
 
 
-def test_it_learns_how_good_each_is(taught):
-    hard, easy = (taught.bandit.expected(taught.inputs("", vector)) for vector in (HARD, EASY))
+def test_it_learns_how_good_each_is():
+    told, random = LLMOrchestrator([SMALL, LARGE], dim=DIM), np.random.default_rng(0)
+    for turn in range(1_200):
+        name, vector = ("small", "large")[turn % 2], (HARD, EASY)[int(random.random() < 0.6)]
+        good = random.random() < (0.1 if name == "small" and vector is HARD else 0.9)
+        told.record_outcome(name, bool(good), prompt=vector + 0.1 * random.standard_normal(DIM))
+    hard, easy = (told.bandit.expected(told.inputs("", vector)) for vector in (HARD, EASY))
     assert hard == pytest.approx([0.1, 0.9], abs=0.15)
     assert easy == pytest.approx([0.9, 0.9], abs=0.15)
 
@@ -150,7 +155,7 @@ def test_prices_and_times_are_learnt():
 
 
 def test_a_backend_that_gets_worse_is_left():
-    selector = LLMOrchestrator([SMALL, LARGE], dim=DIM, budget=0.03, memory=500, explore=100)
+    selector = LLMOrchestrator([SMALL, LARGE], dim=DIM, budget=0.03, memory=500)
     replay(selector, 600)
     broken = {("small", True): 0.1, ("small", False): 0.9, ("large", True): 0.0, ("large", False): 0.0}
     replay(selector, 600, seed=1, chance=broken)
@@ -159,7 +164,7 @@ def test_a_backend_that_gets_worse_is_left():
 
 def test_it_goes_on_after_a_file(taught):
     data = taught.to_bytes()
-    again = LLMOrchestrator([SMALL, LARGE], dim=DIM, budget=0.015, memory=2_000, explore=300)
+    again = LLMOrchestrator([SMALL, LARGE], dim=DIM, budget=0.015, memory=2_000)
     again.restore(data)
     assert again.stats() == taught.stats()
     for vector in (HARD, EASY):

@@ -12,7 +12,7 @@ from ruvllm import RuvLLM
 from ruvllm.config import Config, SessionsConfig
 from ruvllm.errors import InputError, StoreError
 from ruvllm.memory.conversations import Conversations
-from ruvllm.query.requests import Asked, RequestLog
+from ruvllm.query.requests import LoggedRequest, RequestLog
 from ruvllm.query.sessions import Sessions, new_id
 from ruvllm.sizing.fastgrnn import FastGrnn
 from ruvllm.sizing.fastgrnn.session import RouterSession
@@ -99,7 +99,7 @@ def test_history_is_bounded():
 def test_the_log_remembers_the_latest_requests():
     log = RequestLog(2)
     for name in ("one", "two", "three"):
-        log.add(Asked(name, "text", "agent", np.zeros(8, np.float32)))
+        log.add(LoggedRequest(name, "text", "agent", np.zeros(8, np.float32)))
     assert log.get("three").request_id == "three"
     for gone in ("one", "", 3):
         with pytest.raises(InputError, match="remembered"):
@@ -109,21 +109,21 @@ def test_the_log_remembers_the_latest_requests():
 def test_the_log_has_room_for_so_much_text():
     log = RequestLog(100, most_text=1_000)
     for i in range(10):
-        log.add(Asked(f"{i}", "q" * 100, "agent", np.zeros(8, np.float32), answer="a" * 200))
+        log.add(LoggedRequest(f"{i}", "q" * 100, "agent", np.zeros(8, np.float32), answer="a" * 200))
     assert len(log) == 3
     assert log.get("7").request_id == "7"
-    log.add(Asked("again", "q" * 300, "agent", np.zeros(8, np.float32)))
-    log.add(Asked("again", "q" * 300, "agent", np.zeros(8, np.float32)))
+    log.add(LoggedRequest("again", "q" * 300, "agent", np.zeros(8, np.float32)))
+    log.add(LoggedRequest("again", "q" * 300, "agent", np.zeros(8, np.float32)))
     assert len(log) == 3
     assert log.get("7")  # used last, so the one before it has left
-    log.add(Asked("huge", "q" * 5_000, "agent", np.zeros(8, np.float32)))
+    log.add(LoggedRequest("huge", "q" * 5_000, "agent", np.zeros(8, np.float32)))
     assert (len(log), log.get("huge").request_id) == (1, "huge")  # the latest stays whatever it is
 
 
 def kept(store: Store, ttl: float = 60, most: int = 3, **more: int) -> tuple[Sessions, Clock]:
     """Those of a process that begins with this file."""
     clock = Clock()
-    return Sessions(lambda: RouterSession(NETWORK), ttl, most, clock, kept=Conversations(store), **more), clock
+    return Sessions(lambda: RouterSession(NETWORK), ttl, most, clock, conversations=Conversations(store), **more), clock
 
 
 def test_another_process_goes_on_with_a_session():

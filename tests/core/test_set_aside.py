@@ -19,10 +19,10 @@ from ruvllm import Agent, RuvLLM, Tier
 from ruvllm.config import Config, MemoryConfig
 from ruvllm.encoders.protocol import run_now
 from ruvllm.errors import InputError, StoreError
-from ruvllm.memory.conversations import Conversations, KeptSession
+from ruvllm.memory.conversations import Conversations, StoredSession
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.memory.rewriting import write_again
-from ruvllm.query.requests import Asked
+from ruvllm.query.requests import LoggedRequest
 from ruvllm.query.writeback import WriteBack
 from ruvllm.state.agents import load_agents, save_agents
 from ruvllm.state.record import Memory
@@ -66,8 +66,8 @@ def vector(i: int) -> Any:
     return np.eye(DIM, dtype=np.float32)[i]
 
 
-def asked(i: int, **more: Any) -> Asked:
-    return Asked(f"req-{i}", f"question {NAMES[i]}?", "coder", vector(i), f"{SECRET} {i}", 1.0, **more)
+def asked(i: int, **more: Any) -> LoggedRequest:
+    return LoggedRequest(f"req-{i}", f"question {NAMES[i]}?", "coder", vector(i), f"{SECRET} {i}", 1.0, **more)
 
 
 def write_back(store: Store, **more: Any) -> int:
@@ -97,10 +97,10 @@ def texts(store: Store, where: str, kind: str) -> set[str]:
     return {name for name in NAMES if any(name in (str(row) if kind == "text" else row) for row in rows)}
 
 
-def sessions() -> list[KeptSession]:
+def sessions() -> list[StoredSession]:
     about = {"note": SECRET}
     turns = (("question?", SECRET),)
-    return [KeptSession(name, about, 1.0, 2.0, np.zeros(0, np.float32), None, 9, turns, 1) for name in NAMES]
+    return [StoredSession(name, about, 1.0, 2.0, np.zeros(0, np.float32), None, 9, turns, 1) for name in NAMES]
 
 
 def one_session(store: Store) -> None:

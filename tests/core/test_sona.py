@@ -10,7 +10,7 @@ from ruvllm.errors import ConfigError, InputError, StoreError
 from ruvllm.learning.patterns import Pattern
 from ruvllm.learning.sona import SonaConfig, SonaEngine
 from ruvllm.learning.sona.adapters import Landmarks
-from ruvllm.learning.sona.core import judge
+from ruvllm.learning.sona.core import verdict_of
 from ruvllm.state.store import Store
 
 DIM, ROUTES = 48, 5
@@ -162,7 +162,7 @@ def test_without_routes_failures_are_what_successes_are_told_from():
     ],
 )
 def test_verdicts(told, score, good):
-    verdict = judge(*told)
+    verdict = verdict_of(*told)
     assert verdict.score == pytest.approx(score)
     assert verdict.good is good
     assert verdict.weight == pytest.approx(score if good else 1 - score)
@@ -171,14 +171,14 @@ def test_verdicts(told, score, good):
 
 def test_experience_tempers_a_verdict_and_excuses_nothing():
     known = [Pattern(1, np.ones(1, np.float32), route="a", avg_quality=0.9, similarity=0.8)]
-    assert judge(0.8, None, (), "a", known).score == pytest.approx(0.82)
-    assert judge(0.8, None, (), "b", known).score == pytest.approx(0.66)
-    assert not judge(0.45, None, (), "b", known).good
-    assert not judge(0.39, None, (), "a", known).good
-    assert judge(0.8, None, (), "", known).agreement is None
+    assert verdict_of(0.8, None, (), "a", known).score == pytest.approx(0.82)
+    assert verdict_of(0.8, None, (), "b", known).score == pytest.approx(0.66)
+    assert not verdict_of(0.45, None, (), "b", known).good
+    assert not verdict_of(0.39, None, (), "a", known).good
+    assert verdict_of(0.8, None, (), "", known).agreement is None
     for bad in ((None, None), (1.5, None), (float("nan"), None), (True, None), (0.5, "yes")):
         with pytest.raises(InputError):
-            judge(*bad, ())
+            verdict_of(*bad, ())
 
 
 def test_sides_of_what_went_well_and_badly():

@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from conftest import Running, serving
+from conftest import Running, Writer, serving
 from waiting import until
 
 from ruvllm import Agent, Config, RuvLLM
@@ -209,3 +210,51 @@ def test_something_else_than_a_coordinator_is_named(edge: Running, tmp_path: Pat
     done = cli(tmp_path / "a.db", "learn", "pull", f"{edge.url}/nothing-here")
     assert done.exit_code == 2
     assert "404" in done.output
+
+
+# What models are good for: each server has seen one kind of task alone, and its backends fail at what is said here.
+KINDS = {
+    "proofs": ("prove theorem {} of topology", ("maxi",)),
+    "greetings": ("say hello to guest {} at the door", ("mini", "maxi")),
+}
+
+
+def answered(edge: Running, task: str, **more: object) -> dict[str, Any]:
+    return edge.post("/v1/query", {"query": task} | more).json()
+
+
+def chosen(edge: Running) -> dict[str, list[str]]:
+    return {kind: [answered(edge, task.format(n))["choice"]["backend"] for n in (91, 92, 93)]
+            for kind, (task, _) in KINDS.items()}  # fmt: skip
+
+
+def test_two_servers_that_never_met_choose_models_by_what_each_other_saw(coordinator: Running, tmp_path: Path):
+    def served(kind: str):
+        backends = {"small": Writer("mini", "mini-1b"), "large": Writer("maxi", "maxi-70b")}
+        agents = [Agent("any", "All tasks.")]
+        return serving(RuvLLM(agents, encoder="static", state=tmp_path / f"{kind}.db", backends=backends))
+
+    alone = {}
+    for kind, (task, good) in KINDS.items():
+        with served(kind) as edge:
+            for n in range(24):
+                name = ("mini", "maxi")[n % 2]
+                id = answered(edge, task.format(n), force_model=name)["request_id"]
+                edge.post("/v1/feedback", {"request_id": id, "task_success": name in good})
+            alone[kind] = chosen(edge)
+        pushed = cli(tmp_path / f"{kind}.db", "learn", "push", "--json", coordinator.url, "--key", KEY)
+        assert json.loads(pushed.output)["outcomes"] == 24
+        assert "Nothing new" in cli(tmp_path / f"{kind}.db", "learn", "push", coordinator.url, "--key", KEY).output
+    best = {"proofs": ["maxi"] * 3, "greetings": ["mini"] * 3}
+    assert alone["proofs"]["proofs"] == best["proofs"]
+    assert alone["greetings"]["greetings"] == best["greetings"]
+    assert alone["proofs"] != best
+    assert alone["greetings"] != best
+    for kind in (*KINDS, "newcomer"):  # the last has seen nothing
+        cli(tmp_path / f"{kind}.db", "learn", "pull", coordinator.url, "--key", KEY)
+        with served(kind) as edge:
+            assert chosen(edge) == best
+    assert coordinator.get("/v1/federated").json()["answers"] == 48
+    cli(tmp_path / "proofs.db", "learn", "pull", "--undo")
+    with served("proofs") as edge:
+        assert chosen(edge) == alone["proofs"]

@@ -14,10 +14,13 @@ import httpx
 import pytest
 from click.testing import CliRunner
 from conftest import Running, Writer, serving
+from llm_server import Behaviour, answer
+from test_backends import llm_server
 from waiting import until
 
 from ruvllm import RuvLLM
 from ruvllm.cli.main import main
+from ruvllm.config import Config
 from ruvllm.inference.backend import Chunk
 from ruvllm.inference.endpoint import Price
 from ruvllm_edge.app import all_operations
@@ -50,6 +53,17 @@ def header(name: str) -> dict[str, str]:
     return {"authorization": f"Bearer {secret_of(name)}"}
 
 
+def said_by_openai(text: str) -> Behaviour:
+    return answer(200, {"choices": [{"message": {"content": text}, "finish_reason": "stop"}], "model": "up"})
+
+
+def said_by_claude(text: str) -> Behaviour:
+    message = {"type": "message", "role": "assistant", "content": [{"type": "text", "text": text}], "model": "up"}
+    used = {"input_tokens": 9, "output_tokens": 9}
+    return answer(200, message | {"id": "msg_1", "stop_reason": "end_turn", "stop_sequence": None, "usage": used})
+
+
+WELL_SAID = {"openai": said_by_openai, "anthropic": said_by_claude}
 HELLO = {
     "jsonrpc": "2.0", "id": 0, "method": "initialize",
     "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}},
@@ -156,6 +170,9 @@ def attacks(ids: dict[str, str]) -> dict[tuple[str, str], list[tuple[str, Any]]]
         ("GET", "/v1/memory/{id}/timeline"): [("/v1/memory/9000/timeline", None)],
         ("POST", "/v1/memory/{id}/reopen"): [("/v1/memory/9000/reopen", None)],
         ("DELETE", "/v1/memory/{id}"): [("/v1/memory/9000", None), ("/v1/memory/9000?erase=true", None)],
+        ("POST", "/v1/memory/forget"): [
+            ("", {"ids": [1, 2, 9000]}), ("", {"filter": {"team": {"$exists": True}}, "erase": True})
+        ],
         ("POST", "/v1/memory/hyperedges"): [("", {"members": [1, 2, 3], "kind": "SameTopic"})],
         ("DELETE", "/v1/memory/hyperedges/{id}"): [("/v1/memory/hyperedges/4242", None)],
         ("POST", "/v1/chat/completions"): [("", about), ("", about | {"user": SECRET[:3]})],
@@ -200,6 +217,32 @@ def attacks(ids: dict[str, str]) -> dict[tuple[str, str], list[tuple[str, Any]]]
     plain_gets = """/v1/savings /v1/usage /v1/patterns /v1/state /stats /v1/stats /health /v1/health /ready /metrics
         /v1/models /api/tags /api/version /v1/federated /v1/federated/model /v1/keys /openapi.json /docs"""
     return found | {("GET", path): [("", None)] for path in plain_gets.split()}
+
+
+def test_an_agents_key_reads_its_own_and_what_is_shared(static_llm: RuvLLM, tmp_path: Path):
+    keys = keys_file(tmp_path / "keys", Key("cook", role="teach", agent="cook"), Key("all", role="teach"))
+    with serving(RuvLLM(encoder="static", like=static_llm), keys_file=keys) as running:
+
+        def call(method: str, path: str, who: str = "cook", **body: Any) -> httpx.Response:
+            return running.client.request(method, f"/v1/memory{path}", json=body or None, headers=header(who))
+
+        def add(who: str, text: str, **more: str) -> int:
+            return call("POST", "", who, memories=[{"text": text, **more}]).json()["ids"][0]  # type: ignore[no-any-return]
+
+        own, shared = add("cook", "The oven is hot."), add("all", "The oven is new.")
+        other = add("all", "The oven is broken.", agent_id="baker")
+        running.llm.memory.graph.link(shared, other, "Follows")
+        found = call("POST", "/search", query="the oven", hops=2).json()["memories"]
+        assert {one["id"] for one in found} == {own, shared}
+        assert call("POST", "/search", query="x", agent_id="baker").status_code == 403
+        assert call("POST", "", memories=[{"text": "x", "metadata": {"agent_id": "baker"}}]).status_code == 403
+        assert [one["id"] for one in call("GET", f"/graph?ids={shared}").json()["nodes"]] == [shared]
+        assert [call("GET", f"/{id}/timeline").status_code for id in (own, shared, other)] == [200, 200, 404]
+        assert call("POST", "/forget", ids=[own, shared, other]).json() == {"forgotten": 1}
+        answer = running.client.post("/v1/query", json={"query": "Is the oven broken?"}, headers=header("cook")).json()
+        assert other not in {one["id"] for one in answer["sources"]}
+        deep = {"query": "Is the oven broken, and is it new?", "deep": True}
+        assert running.client.post("/v1/query", json=deep, headers=header("cook")).json()["field"] == "agent_id"
 
 
 def test_every_operation_has_a_role_and_an_attack():
@@ -377,6 +420,52 @@ def test_keys_come_and_go_while_the_server_runs(tmp_path: Path):
         assert edge.get("/v1/agents").status_code == 401  # no key is left, and one is needed all the same
 
 
+NOTE = "The ferry to Orkney is painted quasarblue."
+PAINT = "What colour is the ferry to Orkney painted?"
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+def test_what_chats_get_beside_being_passed_on_is_their_keys_choice(kind: str, tmp_path: Path):
+    """Memory, persona and write-back touch the chats of the key that asks for them, in both APIs, and no other's."""
+    said = "The ferry is painted quasarblue, as you told me."
+    server_says = WELL_SAID[kind](said)
+    everything = ("memory", "persona", "write-back")
+    keys = Key("adds", role="teach", adds=everything), Key("plain", role="teach"), Key("none", role="teach", adds=())
+    file = keys_file(tmp_path / "keys.txt", *keys)
+    with llm_server(server_says) as upstream:
+        tier = {"kind": kind, "url": upstream.url, "model": "up-1", "retries": 0}
+        config = Config.from_dict({"inference": {"tiers": {"small": tier}}, "memory": {"quality_threshold": 0.0}})
+        llm = RuvLLM(encoder="static", config=config)
+        with serving(llm, keys_file=file, share_answers=True, chat_adds=("memory",)) as edge:
+            edge.post("/v1/memory", {"memories": [{"text": NOTE}]}, headers=header("plain"))
+
+            def chat(name: str, path: str, text: str) -> tuple[dict[str, Any], str, int]:
+                """(what its server got, the instructions in it, how many answers wait for memory)"""
+                before = llm.queries.stats()["waiting"] + sum(llm.memory.records.counts().values())
+                body = {"model": "auto", "max_tokens": 64, "messages": [{"role": "user", "content": text}]}
+                assert edge.post(path, body, headers=header(name)).status_code == 200
+                sent = upstream.requests[-1].body
+                system = sent.get("system") or [one for one in sent["messages"] if one["role"] == "system"]
+                now = llm.queries.stats()["waiting"] + sum(llm.memory.records.counts().values())
+                return sent, json.dumps(system), now - before
+
+            for path in ("/v1/chat/completions", "/v1/messages"):
+                sent, system, _ = chat("none", path, PAINT)
+                assert system == "[]"
+                assert PAINT in json.dumps(sent["messages"])
+                _, system, _ = chat("plain", path, PAINT)  # as the server says of keys that say nothing
+                assert NOTE in system
+                assert "You are" not in system
+                _, system, _ = chat("adds", path, PAINT)
+                assert NOTE in system
+                assert "You are tester." in chat("adds", path, "add unit tests for the auth module")[1]
+                assert [chat(name, path, f"{PAINT} {path} {name}")[2] for name in ("none", "plain", "adds")] == [
+                    0,
+                    0,
+                    1,
+                ]
+
+
 def test_a_budget_holds_until_the_day_ends_in_every_dialect(tmp_path: Path):
     poor, rich = Key("poor", role="use", space="acme", budget=10.0), Key("rich", role="use", space="acme")
     file = keys_file(tmp_path / "keys", poor, rich)
@@ -544,7 +633,7 @@ def test_the_key_of_a_single_user_may_do_everything_as_before(tmp_path: Path):
     assert Key.read(f"old sha256:{'0' * 64} admin").admin
 
 
-WRONG = ("role=god", "space=../up", "budget=-1", "rate=nan", "what")
+WRONG = ("role=god", "space=../up", "budget=-1", "rate=nan", "adds=magic", "what")
 
 
 @pytest.mark.parametrize("line", ["x sha256:12", *(f"x sha256:{'0' * 64} {word}" for word in WRONG)])
@@ -555,7 +644,8 @@ def test_a_line_that_is_no_key_is_refused(line: str):
 
 def test_a_key_is_written_as_it_is_read():
     key = Key("k", b"\1" * 32, "use", "acme", ("gpt 4,o", "small"), 0.5, 3.0, 8, "abc")
-    assert Key.read(key.line()) == key
+    for adds in (None, (), ("memory", "write-back")):
+        assert Key.read(replace(key, adds=adds).line()) == replace(key, adds=adds)
 
 
 def test_more_rows_than_fit_leave_the_former_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

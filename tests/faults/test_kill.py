@@ -16,7 +16,7 @@ import pytest
 from children import start
 from states import Content, add_memories, build, everything
 
-from ruvllm.memory.conversations import Conversations, KeptSession
+from ruvllm.memory.conversations import Conversations, StoredSession
 from ruvllm.memory.records import Records
 from ruvllm.state.repair.check import check, repair
 from ruvllm.state.store import Store
@@ -171,7 +171,7 @@ def test_a_file_of_the_third_version_gets_room_for_sessions_and_keeps_everything
     if damaged:
         path.write_bytes(bytes(100) + path.read_bytes()[100:])
     assert bool(repair(path).broken) == damaged
-    session = KeptSession("s", {}, 1.0, 2.0, np.zeros(0, np.float32), None, 6, [("one?", "1!")], 1)
+    session = StoredSession("s", {}, 1.0, 2.0, np.zeros(0, np.float32), None, 6, [("one?", "1!")], 1)
     with closing(Store(path)) as store:
         Conversations(store).write([session])
         found = Conversations(store).read("s")

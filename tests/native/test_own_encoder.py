@@ -127,7 +127,7 @@ def test_the_builtin_agents_are_read_once(models, monkeypatch):
     for texts in (12, 0):
         with RuvLLM(encoder=str(models[0] / "tiny")) as llm:
             read = []
-            llm.encoders.custom.model.told = lambda read=read: read.append(1)
+            llm.encoders.custom.model.on_encoded = lambda read=read: read.append(1)
             run_now(llm.routing.router.warm())
             assert len(read) == texts
 

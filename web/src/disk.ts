@@ -1,8 +1,24 @@
 /** The built folder on a disk, for Node. */
+import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { RuvllmError } from "./errors.js";
-import { Ledger, parseIndex, type Site, type SiteIndex } from "./site.js";
+import { Ledger, parseIndex, SET_BASE, type Site, type SiteIndex } from "./site.js";
+
+/** The npm package that brings the large files, beside the built folder or on its own. */
+const LARGE = "ruvllm-assets";
+
+/** Where a file of the built folder lies: in it, or in the package of the large ones where that is installed. */
+export function located(file: string, base: URL): URL {
+  const here = new URL(file, base);
+  if (existsSync(here)) return here;
+  try {
+    const there = new URL(file, import.meta.resolve(`${LARGE}/package.json`));
+    return existsSync(there) ? there : here;
+  } catch {
+    return here; // it is not installed
+  }
+}
 
 class DiskSite implements Site {
   readonly index: SiteIndex;
@@ -16,15 +32,15 @@ class DiskSite implements Site {
   }
 
   module(file: string): string {
-    return new URL(file, this.#base).href;
+    return located(file, this.#base).href;
   }
 
   place(file: string): string {
-    return fileURLToPath(new URL(file, this.#base));
+    return fileURLToPath(located(file, this.#base));
   }
 
   async read(file: string): Promise<Uint8Array<ArrayBuffer>> {
-    const data = await bytesOf(new URL(file, this.#base));
+    const data = await bytesOf(located(file, this.#base));
     this.#ledger.add(file, data.length);
     return data;
   }
@@ -38,9 +54,7 @@ export async function diskSite(place: string | URL, ledger: Ledger): Promise<Sit
 }
 
 /** A plain Uint8Array: Pyodide refuses Node's Buffer. */
-export async function bytesOf(
-  file: URL, fix = "set `baseURL` to the folder that `make web` built",
-): Promise<Uint8Array<ArrayBuffer>> {
+export async function bytesOf(file: URL, fix = SET_BASE): Promise<Uint8Array<ArrayBuffer>> {
   try {
     return new Uint8Array(await readFile(file));
   } catch (cause) {

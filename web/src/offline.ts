@@ -1,5 +1,5 @@
 /** Keeps a built folder in this browser, so that a later visit loads with the network off. */
-import { folder } from "./websites.js";
+import { builtFolder } from "./websites.js";
 import type { FromServiceWorker, OfflineReason, ToServiceWorker } from "./offline/messages.js";
 
 /** How it stands. */
@@ -17,7 +17,7 @@ export type OfflineState =
   | { kind: "stale"; reason: OfflineReason; message: string; fix: string };
 
 export interface OfflineOptions {
-  /** The folder that `make web` built, on the page's own origin; by default the one this module was loaded from. */
+  /** The built folder, on the page's own origin; by default as for `RuvLLM.load`. */
   baseURL?: string | URL;
   onState?: (state: OfflineState) => void;
 }
@@ -47,7 +47,7 @@ export class Offline {
   readonly #watched = new WeakSet<ServiceWorker>();
 
   constructor({ baseURL, onState }: OfflineOptions) {
-    this.#script = new URL("sw.js", folder(baseURL ?? new URL(/* @vite-ignore */ "./", import.meta.url)));
+    this.#script = new URL("sw.js", builtFolder(baseURL, import.meta.url));
     this.#listen = onState;
   }
 

@@ -1,6 +1,9 @@
-/** Where the files that `make web` built lie, and how they are read and checked. */
+/** Where the built files lie, and how they are read and checked. */
 import { RuvllmError } from "./errors.js";
 import type { LoadProgress, Stage } from "./types.js";
+
+/** What to do where the built folder is not where it was looked for. */
+export const SET_BASE = "set `baseURL` to the built folder, which `npx ruvllm copy public/ruvllm` or `make web` writes";
 
 /** One file of the built folder. */
 export interface FileEntry {
@@ -131,12 +134,11 @@ export async function readArtifacts(site: Site, stage: Stage, byHand: () => Prom
 
 /** The index, if it is one. */
 export function parseIndex(text: string, where: string): SiteIndex {
-  const fix = "set `baseURL` to the folder that `make web` built";
   try {
     const index = JSON.parse(text) as Partial<SiteIndex>;
     if (index.pyodide && index.packages && index.artifacts && index.files) return index as SiteIndex;
   } catch {
     // told below: a server's error page is no JSON either
   }
-  throw new RuvllmError(`${where} is not the index of a ruvllm folder`, { name: "ConfigError", field: "baseURL", fix });
+  throw new RuvllmError(`${where} is not the index of a ruvllm folder`, { name: "ConfigError", field: "baseURL", fix: SET_BASE });
 }

@@ -1,19 +1,35 @@
 /** The built folder on a server, seen from a page or a worker. */
 import { RuvllmError } from "./errors.js";
-import { type Ledger, parseIndex, type Site, type SiteIndex } from "./site.js";
+import { type Ledger, parseIndex, SET_BASE, type Site, type SiteIndex } from "./site.js";
 
 const FIX = "check the connection, and that all of the built folder is served";
 
 /** Fetch or say what could not be fetched. */
-async function fetched(url: URL, init?: RequestInit): Promise<Response> {
+async function fetched(url: URL, init?: RequestInit, fix = FIX): Promise<Response> {
   let response: Response;
   try {
     response = await fetch(url, init);
   } catch (cause) {
-    throw new RuvllmError(`${url.href} cannot be reached`, { name: "FetchError", field: "baseURL", fix: FIX, cause });
+    throw new RuvllmError(`${url.href} cannot be reached`, { name: "FetchError", field: "baseURL", fix, cause });
   }
   if (response.ok) return response;
-  throw new RuvllmError(`${url.href}: ${response.status}`, { name: "FetchError", field: "baseURL", fix: FIX });
+  throw new RuvllmError(`${url.href}: ${response.status}`, { name: "FetchError", field: "baseURL", fix });
+}
+
+/**
+ * The built folder: as asked for, as the page says by `<meta name="ruvllm-base" content="/ruvllm/">`, or the one that
+ * the calling module came from.
+ *
+ * @param module the caller's `import.meta.url`: a bundler may have left none, or a path on the disk it ran on
+ */
+export function builtFolder(asked: string | URL | undefined, module: string | undefined): URL {
+  const said = asked ?? globalThis.document?.querySelector<HTMLMetaElement>('meta[name="ruvllm-base"]')?.content;
+  if (said) return folder(said);
+  if (module && URL.canParse("./", module)) {
+    const near = new URL("./", module);
+    if (near.protocol !== "file:" || globalThis.location?.protocol === "file:") return folder(near);
+  }
+  throw new RuvllmError("a bundler has moved ruvllm away from its files", { name: "ConfigError", field: "baseURL", fix: SET_BASE });
 }
 
 /** A folder's URL ends with a slash. */
@@ -30,7 +46,7 @@ export function folder(base: string | URL): URL {
  */
 export async function fetchIndex(base: URL): Promise<SiteIndex> {
   const url = new URL("ruvllm.json", base);
-  const response = await fetched(url, { cache: "no-cache" }).catch(async (error: unknown) => {
+  const response = await fetched(url, { cache: "no-cache" }, SET_BASE).catch(async (error: unknown) => {
     const kept = await globalThis.caches?.match(url, { ignoreVary: true }).catch(() => undefined);
     if (kept) return kept;
     throw error;

@@ -81,13 +81,13 @@ def read_before(files: Sequence[str], cache: DiskCache | None, read: Callable[[]
                     data = opened.read(most + 1)
                 digest.update(f"{os.fsencode(file)!r} {len(data)}\n".encode() + data)
     name = f"agents-{_CACHED}-{digest.hexdigest()}"
-    known = cache.get(name)
-    if known is None:
+    cached = cache.get(name)
+    if cached is None:
         agents, problems = read()
-        told = [(one.message, one.field, one.fix, one.skipped) for one in problems]
-        cache.put(name, json.dumps([[astuple(agent) for agent in agents], told]).encode())
+        left_out = [(one.message, one.field, one.fix, one.skipped) for one in problems]
+        cache.put(name, json.dumps([[astuple(agent) for agent in agents], left_out]).encode())
         return agents, problems
-    rows, told = json.loads(known)
+    rows, left_out = json.loads(cached)
     return [agent_of(row) for row in rows], [
-        AgentFileError(message, field=field, fix=fix, skipped=skipped) for message, field, fix, skipped in told
+        AgentFileError(message, field=field, fix=fix, skipped=skipped) for message, field, fix, skipped in left_out
     ]

@@ -21,7 +21,7 @@ _SPOKEN = re.compile(r"[A-Z]|(?:user|human|customer|assistant|agent|context|comm
 _FIELD = re.compile(r"name|description|category|keywords|examples|tier|model|tools|requires|allowed-tools|color")
 _NAME = re.compile(r"[\w:./@-]+")
 _COMMENT = re.compile(r"(?:^|(?<=[ \t]))#.*")
-_APART = re.compile(r"(?:^|(?<=[ \t]))#(?=[ \t]|$).*")
+_SPACED_COMMENT = re.compile(r"(?:^|(?<=[ \t]))#(?=[ \t]|$).*")
 _BLOCK = re.compile(r"([|>])[+-]?([1-9]?)[+-]?(?:[ \t]+#.*)?")
 _QUOTED = re.compile(r"""(?:"((?:[^"\\]++|\\.)*+)"|'((?:[^']++|'')*+)')\s*+(?:#.*)?""", re.DOTALL)
 _FLOW_ITEM = re.compile(r"""\s*+("(?:[^"\\]++|\\.)*+"\s*+|'(?:[^']++|'')*+'\s*+|[^,]*+)(?:,|\Z)""", re.DOTALL)
@@ -145,7 +145,7 @@ def _value(first: str, rest: Sequence[str]) -> Any:
 def _uncommented(line: str) -> str:
     """Without its comment; where a colon has kept YAML from reading it, `#12` is none."""
     short = _COMMENT.sub("", line).rstrip()
-    return _APART.sub("", line).rstrip() if re.search(r":(?:\s|$)", short) else short
+    return _SPACED_COMMENT.sub("", line).rstrip() if re.search(r":(?:\s|$)", short) else short
 
 
 def _plain(text: str) -> str | None:
@@ -223,8 +223,8 @@ def _block(style: str, indent: int, lines: Sequence[str]) -> str:
     """A literal or folded text, without the line ends that follow it."""
     written = next((line for line in lines if line.strip()), "")
     indent = indent or len(written) - len(written.lstrip(" "))
-    kept = [line for line in lines if not (indent and line.startswith("#"))]
-    cut = [line[indent:] if not line[:indent].strip() else line.lstrip() for line in kept]
+    remaining = [line for line in lines if not (indent and line.startswith("#"))]
+    cut = [line[indent:] if not line[:indent].strip() else line.lstrip() for line in remaining]
     if style == "|":
         return "\n".join(cut).strip("\n")
     out, blank, before = list[str](), 0, ""

@@ -226,7 +226,7 @@ def _parse(text: str, file: str) -> tuple[Any, list[AgentFileError]]:
     except YamlError as error:
         raise _problem(file, error.line, f"not YAML: {error}", "mend the syntax there") from None
     except ModuleNotFoundError:
-        raise _problem(file, 1, "reading YAML needs PyYAML", "pip install 'ruvllm[yaml]', or use JSON") from None
+        raise _problem(file, 1, "reading YAML needs PyYAML", "pip install pyyaml, or use JSON") from None
     except RecursionError:
         raise _problem(file, 1, "nested too deeply", "an agents file is a flat list") from None
     raise _problem(file, 1, f"unknown kind of file {suffix!r}", "use .md, .mdc, .json, .jsonc, .toml or .yaml")

@@ -18,7 +18,7 @@ def run() -> None:
         from ruvllm.cli.main import main
     except ImportError as error:
         quiet = "hook" in sys.argv and "--debug" not in sys.argv
-        sys.exit(0 if quiet else f"error: {error}. pip install 'ruvllm[cli]'")
+        sys.exit(0 if quiet else f"error: {error}. pip install ruvllm")
     main(prog_name="ruvllm")
 
 

@@ -161,8 +161,8 @@ def lint(ctx: click.Context, directory: Path | None, strict: bool, as_json: bool
         with RuvLLM(found, encoder="static") as llm:
             findings = llm.lint()
     if as_json:
-        told = {"findings": [asdict(finding) for finding in findings], "notes": _rows(notes), "skipped": _rows(skipped)}
-        print_json({"agents": len(found)} | told)
+        rows = {"notes": _rows(notes), "skipped": _rows(skipped)}
+        print_json({"agents": len(found), "findings": [asdict(finding) for finding in findings], **rows})
     else:
         _show_problems("Skipped", skipped)
         _show_problems("Left out", notes)

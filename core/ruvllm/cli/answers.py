@@ -146,8 +146,8 @@ def choice_line(choice: Choice) -> str:
 
 def times_line(response: Response) -> str:
     """How long an answer took, how sure its backend is of it, and what it cost."""
-    own = (response.latency["total"] - response.latency["generation"]) / 1_000
-    line = f"{own:.1f} ms + {response.latency['generation'] / 1_000:.0f} ms of {plain(response.routing.backend)}"
+    overhead = (response.latency["total"] - response.latency["generation"]) / 1_000
+    line = f"{overhead:.1f} ms + {response.latency['generation'] / 1_000:.0f} ms of {plain(response.routing.backend)}"
     if response.usage.total_tokens:
         line += f", {response.usage.total_tokens} tokens"
     if response.confidence is not None:

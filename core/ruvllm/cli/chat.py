@@ -117,13 +117,13 @@ class _Chat:
     def _command(self, name: str = "", rest: str = "") -> None:
         match name:
             case "good":
-                self._judge(rating=5)
+                self._rate(rating=5)
             case "bad":
-                self._judge(rating=1)
+                self._rate(rating=1)
             case "better" if rest:
-                self._judge(correction=rest)
+                self._rate(correction=rest)
             case "agent" if rest:
-                self._judge(agent=rest)
+                self._rate(agent=rest)
             case "remember" if rest:
                 ids = self._runner.run(self._llm.memory.aadd(rest))
                 click.echo(f"remembered (id {ids[0]})")
@@ -136,7 +136,7 @@ class _Chat:
             case _:
                 click.echo(_HELP)
 
-    def _judge(self, **said: Any) -> None:
+    def _rate(self, **said: Any) -> None:
         if self._last is None:
             click.echo("there is no answer yet")
             return

@@ -124,7 +124,7 @@ def stages(label: str) -> Iterator[Callable[[str, float], None]]:
     Gives a function that is told what is being worked on, and the share of it that is done (or, above one, how many).
     """
     if not sys.stderr.isatty():
-        yield lambda what, share: None
+        yield lambda what, fraction: None
         return
     from rich.progress import BarColumn, Progress, TextColumn
 
@@ -137,11 +137,11 @@ def stages(label: str) -> Iterator[Callable[[str, float], None]]:
     ) as bar:
         task = bar.add_task(label, total=None)
 
-        def tell(what: str, share: float) -> None:
-            if share > 1:
-                bar.update(task, description=f"{label}: {share:,.0f} {plain(what)}", total=None)
+        def tell(what: str, fraction: float) -> None:
+            if fraction > 1:
+                bar.update(task, description=f"{label}: {fraction:,.0f} {plain(what)}", total=None)
             else:
-                bar.update(task, description=f"{label}: {plain(what)}", total=1.0, completed=share)
+                bar.update(task, description=f"{label}: {plain(what)}", total=1.0, completed=fraction)
 
         yield tell
 

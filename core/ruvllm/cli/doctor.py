@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -33,7 +33,7 @@ class _Check:
 
     name: str
     state: str
-    told: str
+    finding: str
     fix: str = ""
 
 
@@ -52,9 +52,9 @@ def doctor(ctx: click.Context, config: Path | None, as_json: bool) -> None:
     with waiting("looking"):
         checks = list(_checks(ctx, config))
     if as_json:
-        print_json([asdict(check) for check in checks])
+        print_json([{"name": c.name, "state": c.state, "told": c.finding, "fix": c.fix} for c in checks])
     else:
-        rows = [(check.name, check.state, check.told, check.fix) for check in checks]
+        rows = [(check.name, check.state, check.finding, check.fix) for check in checks]
         show_table("ruvllm doctor", ("What", "", "Found", "What helps"), rows)
     ctx.exit(int(any(check.state == "broken" for check in checks)))
 

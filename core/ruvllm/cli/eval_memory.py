@@ -75,7 +75,7 @@ def eval_memory(file: Path, k: int, baseline: str | None, encoder: str | None, a
     found = list[_Answered]()
     with RuvLLM(encoder=encoder) as llm, progress("asking", sum(len(one["questions"]) for one in conversations)) as on:
         for place, one in enumerate(conversations):
-            found += _asked(llm, f"conversation {place}", one, k, _SEARCHES.get(baseline or ""), on)
+            found += _measured(llm, f"conversation {place}", one, k, _SEARCHES.get(baseline or ""), on)
     report = _report(found)
     columns = ("Questions", "n", f"turn R@{k}", f"session R@{k}", f"nDCG@{k}")
     rows = [(name, *(number(value, 0 if at == 0 else 3) for at, value in enumerate(row.values()))) for name, row in
@@ -104,7 +104,7 @@ def _read(file: Path) -> list[dict[str, Any]]:
         raise InputError(f"{file} cannot be read: {error!r:.200}", field=str(file), fix=_FIX) from None
 
 
-def _asked(
+def _measured(
     llm: RuvLLM, collection: str, conversation: Mapping[str, Any], k: int, search: str | None, advance: Any
 ) -> list[_Answered]:
     turns = [turn for turn in conversation["turns"] if turn["text"].strip()]

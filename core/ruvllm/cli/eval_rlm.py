@@ -16,11 +16,11 @@ from ruvllm.encoders.protocol import run_now
 
 __all__ = ["decompose", "longdoc"]
 
-_OWN = Path("tests/data/decompose.json")
+_FILE = Path("tests/data/decompose.json")
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path), default=_OWN)
+@click.argument("file", type=click.Path(path_type=Path), default=_FILE)
 @click.option("--wrong", is_flag=True, help="List the queries that did not fall apart as expected.")
 @json_option
 def decompose(file: Path, wrong: bool, as_json: bool) -> None:
@@ -83,10 +83,10 @@ def longdoc(text: Path, questions: Path, encoder: str, as_json: bool) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"{text} cannot be read ({reason})", field=str(text), fix="check the path") from None
-    asked = read_questions(questions)
+    pairs = read_questions(questions)
     with RuvLLM(encoder=encoder) as llm:
-        scores = run_now(measure_document(content, asked, llm.encoders.main)).to_dict()
+        scores = run_now(measure_document(content, pairs, llm.encoders.main))
     rows = [(name, number(value, 0 if isinstance(value, int) else 3)) for name, value in scores.items()]
-    show_table(f"{text.name}: {len(asked)} questions", ("Measure", "Value"), rows, right=("Value",))
+    show_table(f"{text.name}: {len(pairs)} questions", ("Measure", "Value"), rows, right=("Value",))
     if as_json:
         print_json(scores | {"encoder": encoder})

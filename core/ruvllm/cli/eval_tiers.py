@@ -100,8 +100,8 @@ def _by_folds(
     found = []
     for number_ in tracked(np.unique(fold).tolist(), "folds"):
         train, test = fold != number_, fold == number_
-        known, asked = rows.rows(train), rows.rows(test)
-        learnt = Difficulty.fit(known.texts, vectors[train], known.right, rows.models, encoder)
-        told = probabilities[test] = learnt.batch(asked.texts, vectors[test])
-        found.append(tier_scores(told[:, -1] - told[:, 0], asked.right[:, 0], asked.right[:, -1]))
+        fitted, held_out = rows.rows(train), rows.rows(test)
+        learnt = Difficulty.fit(fitted.texts, vectors[train], fitted.right, rows.models, encoder)
+        predicted = probabilities[test] = learnt.batch(held_out.texts, vectors[test])
+        found.append(tier_scores(predicted[:, -1] - predicted[:, 0], held_out.right[:, 0], held_out.right[:, -1]))
     return probabilities, found

@@ -78,16 +78,16 @@ def read_agent_set(path: Path, builtin: bool = False, min_prompts: int = 1) -> l
         text, agent = _text(row.get("prompt"), f"{where}.prompt"), _text(row.get("agent"), f"{where}.agent")
         group, name = ("", agent) if builtin else _split(agent)
         if name not in groups.get(group, {}):
-            known = "the built-in agents" if builtin else "`agents`"
+            what = "the built-in agents" if builtin else "`agents`"
             fix = "name one of them, or add the agent"
-            raise InputError(f"{where}.agent is {agent!r}, which is not among {known}", field=f"{where}.agent", fix=fix)
+            raise InputError(f"{where}.agent is {agent!r}, which is not among {what}", field=f"{where}.agent", fix=fix)
         prompts[group].append(Prompt(text, name))
     enough = {group: tuple(rows) for group, rows in prompts.items() if len(rows) >= min_prompts}
-    kept = [Collection(group, tuple(groups[group].values()), rows) for group, rows in enough.items()]
-    if not kept:
+    collections = [Collection(group, tuple(groups[group].values()), rows) for group, rows in enough.items()]
+    if not collections:
         fix = "add prompts or lower --min-prompts"
         raise InputError(f"no collection has {max(1, min_prompts)} prompt(s)", field="prompts", fix=fix)
-    return kept
+    return collections
 
 
 def _groups(data: Mapping[str, Any], key: str = "agents") -> dict[str, dict[str, Agent]]:
@@ -238,7 +238,7 @@ def _read_json(path: Path) -> Mapping[str, Any]:
         where = f"{path}:{error.lineno}"
         raise InputError(f"{where}: not JSON: {error.msg}", field=where, fix="mend the syntax there") from None
     except ModuleNotFoundError:
-        fix = "pip install 'ruvllm[yaml]', or use JSON"
+        fix = "pip install pyyaml, or use JSON"
         raise InputError(f"{path}: reading YAML needs PyYAML", field=str(path), fix=fix) from None
     except YamlError as error:
         where = f"{path}:{error.line}"

@@ -107,7 +107,7 @@ def hook(
                 llm.feedback(text, agent, _UNCONFIRMED)
         return
     settings, named = settings_of(session, client, mode), event.get("hook_event_name", _PROMPT)
-    known = None if endpoint else path or (default_state() if default_state().exists() else None)
+    state_file = None if endpoint else path or (default_state() if default_state().exists() else None)
     entry = {"event": named, "client": client, "mode": settings.mode or "shadow"}
     entry |= {"session": hook_log.digest(event.get("session_id")), "project": hook_log.digest(event.get("cwd"))}
     output: dict[str, Any] | None = None
@@ -119,7 +119,7 @@ def hook(
         if chosen is None and not builtin:
             fix = "put some into .claude/agents, name a folder with --agents, or give --builtin"
             raise InputError("no agent is installed in this session", field="agents", fix=fix)
-        with open_router(chosen, encoder or "static", known) as llm:
+        with open_router(chosen, encoder or "static", state_file) as llm:
             row = ask_server(endpoint, key, "v1/route", {"text": prompt}) if endpoint else None
             decision = llm.route(prompt) if row is None else _decided(row)
             there = any(agent.name == decision.agent for agent in llm.agents)  # a server may have others
@@ -131,7 +131,7 @@ def hook(
         if task is None or not chosen:
             return
         text, *given = task
-        with open_router(agents or chosen, encoder or "static", known) as llm:
+        with open_router(agents or chosen, encoder or "static", state_file) as llm:
             decision = _sized(llm, llm.route(text), text, settings)
             there_are = {agent.name: agent for agent in llm.agents}
         change = delegated(decision, (given[0], given[1]), there_are, session, settings, client)

@@ -138,14 +138,17 @@ def run(
 def list_(ctx: click.Context, last: int, state: Path | None, as_json: bool) -> None:
     """The last feedbacks, with the ids that `undo` takes."""
     with _open(ctx, None, "static", state) as llm:
-        kept = llm.store.feedback_rows()[-last:]
+        latest = llm.store.feedback_rows()[-last:]
     if as_json:
         print_json(
-            [{"id": k.id, "text": k.feedback.text, "agent": k.feedback.agent, "right": k.feedback.right} for k in kept]
+            [
+                {"id": k.id, "text": k.feedback.text, "agent": k.feedback.agent, "right": k.feedback.right}
+                for k in latest
+            ]
         )
         return
-    rows = [(str(k.id), "" if k.feedback.right else "not", k.feedback.agent, plain(k.feedback.text)) for k in kept]
-    show_table(f"the last {len(kept)}", ("Id", "", "Agent", "Text"), rows, right=("Id",), cut="Text")
+    rows = [(str(k.id), "" if k.feedback.right else "not", k.feedback.agent, plain(k.feedback.text)) for k in latest]
+    show_table(f"the last {len(latest)}", ("Id", "", "Agent", "Text"), rows, right=("Id",), cut="Text")
 
 
 @learn.command()
@@ -241,7 +244,8 @@ def push(
 ) -> None:
     """Send what feedback has taught here to a coordinator: a ruvllm server at URL, or at RUVLLM_FEDERATED_URL.
 
-    Sums over groups of at least five texts of one agent travel, never a text; each text once. RUVLLM_FEDERATED_URL
+    Sums over groups of at least five texts of one agent travel, or of five prompts that one model answered with how
+    good that was; never a text, and each once. RUVLLM_FEDERATED_URL
     makes servers and `ruvllm learn run` push and pull every hour by themselves.
 
     \b
@@ -260,7 +264,8 @@ def push(
         return
     waits = f"; {sent.waiting:,} wait for others of their agent" if sent.waiting else ""
     click.echo(
-        f"Pushed {sent.texts:,} texts in {sent.groups:,} group(s) ({sent.bytes:,} bytes){waits}."
+        f"Pushed {sent.texts:,} texts in {sent.groups:,} group(s), and outcomes of {sent.outcomes:,} answers by models "
+        f"({sent.bytes:,} bytes){waits}."
         if sent.updates
         else f"Nothing new to push{waits}."
     )
@@ -276,9 +281,10 @@ def push(
 def pull(
     ctx: click.Context, url: str, key: str, state: Path | None, as_json: bool, agents: Path | None, undo: bool
 ) -> None:
-    """Route with what everybody's feedback has taught a coordinator, from now on, until --undo.
+    """Route and choose models with what everybody's feedback has taught a coordinator, until --undo.
 
-    It adds what is not known here, and never makes a decision one to be used without asking.
+    It adds what is not known here, and never makes a decision one to be used without asking. Searches are moved by
+    what rated ones taught, where the vectors are the same.
 
     \b
     Examples:
@@ -297,8 +303,10 @@ def pull(
     if as_json:
         print_json(asdict(pulled))
         return
-    state_ = "" if pulled.changed else "; nothing is new" if pulled.routes else "; nobody has pushed yet"
+    anything = pulled.routes or pulled.models
+    state_ = "" if pulled.changed else "; nothing is new" if anything else "; nobody has pushed yet"
     click.echo(
         f"Pulled {pulled.routes:,} routes learnt from {pulled.texts:,} texts; "
         f"{len(pulled.agents):,} are agents here{state_}."
+        + (f" Outcomes of {', '.join(map(plain, pulled.models))} choose models too." if pulled.models else "")
     )

@@ -107,12 +107,12 @@ def _suggested(agent: Agent, others: Sequence[Agent], most: int) -> str:
     first = sentences[:1]
     if not triggers(" ".join(sentences)) and (when := _when(agent)):
         fires = [when]
-    apart = [
+    excluded = [
         f"Not for what {other.name} does ({_words(other.description, 12)})." for other in others if other.description
     ]
     rest = [one for one in sentences[1:] if one not in fires]
     out = list[str]()
-    for part in (*first, *fires, *apart, *rest):
+    for part in (*first, *fires, *excluded, *rest):
         if len(" ".join([*out, part])) <= most:
             out.append(part)
     if not out and sentences:

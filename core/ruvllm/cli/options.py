@@ -22,6 +22,7 @@ from ruvllm.routing.stored import is_long
 from ruvllm.text.surrogates import well_formed_json
 
 __all__ = [
+    "agent_option",
     "agents_option",
     "caching_host",
     "default_state",
@@ -41,6 +42,9 @@ __all__ = [
 # the pairs that belong together above this cosine, and 93 % or more of all others below.
 _LEAST_SCORE = 0.2
 
+agent_option = click.option(
+    "--agent", metavar="NAME", help="The agent whose own knowledge it is; a search finds that and what is shared."
+)
 agents_option = click.option(
     "--agents",
     type=click.Path(path_type=Path),
@@ -92,10 +96,10 @@ def default_state() -> Path:
     return Path(click.get_app_dir("ruvllm")) / "state.db"
 
 
-def state_of(ctx: click.Context, own: Path | None) -> Path | None:
+def state_of(ctx: click.Context, given: Path | None) -> Path | None:
     """The state file somebody asked for: the command's own option, else the group's or RUVLLM_STATE."""
     named: Path | None = ctx.find_root().params.get("state")
-    return own or named
+    return given or named
 
 
 def open_llm(

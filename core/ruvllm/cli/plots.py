@@ -36,7 +36,7 @@ def check_plot(path: Path | None) -> None:
     if path is None:
         return
     if find_spec("matplotlib") is None:
-        raise ConfigError("--plot needs matplotlib", field="plot", fix="pip install 'ruvllm[cli]', or drop --plot")
+        raise ConfigError("--plot needs matplotlib", field="plot", fix="pip install 'ruvllm[plots]', or drop --plot")
     if path.suffix.lower() != ".png":
         raise InputError(f"--plot {path} is no PNG", field="plot", fix="end the name in .png")
     if not path.absolute().parent.is_dir():
@@ -77,8 +77,8 @@ def _draw_reliability(axes: Axes, answers: Sequence[Answer]) -> None:
     counts = np.bincount(which, minlength=_BINS)
     held = np.flatnonzero(counts)
     accuracy = np.bincount(which, weights=correct, minlength=_BINS)[held] / counts[held]
-    share = counts[held] / counts.max()
-    colors = [(*BLUE, 0.25 + 0.75 * float(part) ** 0.5) for part in share]
+    fractions = counts[held] / counts.max()
+    colors = [(*BLUE, 0.25 + 0.75 * float(part) ** 0.5) for part in fractions]
     axes.bar((held + 0.5) / _BINS, accuracy, width=0.9 / _BINS, color=colors, zorder=2)
     for number, height in zip(held.tolist(), accuracy.tolist(), strict=True):
         axes.annotate(

@@ -36,9 +36,9 @@ class OpenGroup(click.Group):
         if cmd_name in self._lazy and cmd_name not in self.commands:
             module, _, name = self._lazy[cmd_name].partition(":")
             self.add_command(getattr(import_module(module), name), cmd_name)
-        own = super().get_command(ctx, cmd_name)
-        if own is not None:
-            return own
+        builtin = super().get_command(ctx, cmd_name)
+        if builtin is not None:
+            return builtin
         point = self._points().get(cmd_name)
         if point is None:
             if (package := _ELSEWHERE.get(cmd_name)) is None:

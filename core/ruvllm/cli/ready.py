@@ -28,9 +28,9 @@ def ready_model(text: str, *, download: bool = True) -> Converted:
     """
     from ruvllm.inference.library import find_model, prepare
 
-    known = find_model(text)
-    if known is not None:
-        return known
+    found = find_model(text)
+    if found is not None:
+        return found
     with stages(text) as show:
         return prepare(text, tell=lambda what, done, total: show(what, done / max(total, 1)), download=download)
 
@@ -54,9 +54,9 @@ def warm_agents(llm: RuvLLM) -> None:
     agents = llm.agents
     texts = {text for agent in agents for text in agent.examples}
     with progress("reading the agents", 2 * len(agents) + len(texts)) as advance:
-        llm.encoders.custom.model.told = advance
+        llm.encoders.custom.model.on_encoded = advance
         run_now(llm.routing.router.warm())
-        llm.encoders.custom.model.told = lambda: None
+        llm.encoders.custom.model.on_encoded = lambda: None
 
 
 def _warm_long(llm: RuvLLM) -> None:

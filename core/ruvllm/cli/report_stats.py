@@ -161,8 +161,8 @@ class Report:
         """What a small model would have cost, where it would have been asked."""
         smaller = self._prices.smaller.get(ask.client, "")
         price = self._prices.of(smaller)
-        own = decision.choice is not None and decision.choice.by == "agent" and decision.tier == Tier.LARGE
-        if price is None or own or decision.tier > Tier.SMALL or fails > _MOST_FAILING or not cost:
+        explicit = decision.choice is not None and decision.choice.by == "agent" and decision.tier == Tier.LARGE
+        if price is None or explicit or decision.tier > Tier.SMALL or fails > _MOST_FAILING or not cost:
             return
         less = cost - price.of(ask.tokens)
         if less <= 0:

@@ -80,14 +80,14 @@ def read_safetensors(data: bytes) -> tuple[Arrays, dict[str, str]]:
 def _tensors(header: dict[str, Any], body: bytes) -> Arrays:
     found: Arrays = {}
     end = 0
-    for name, told in sorted(header.items(), key=lambda item: _span(item[1])):
-        start, stop = _span(told)
-        shape, form = told["shape"], _DTYPES[told["dtype"]]
+    for name, entry in sorted(header.items(), key=lambda item: _span(item[1])):
+        start, stop = _span(entry)
+        shape, form = entry["shape"], _DTYPES[entry["dtype"]]
         if not isinstance(shape, list) or len(shape) > 8 or not all(_length(n) for n in shape):
             raise ValueError(f"tensor {name[:64]!r} has no usable shape")
         if start != end or stop - start != prod(shape) * np.dtype(form).itemsize or stop > len(body):
             raise ValueError(f"tensor {name[:64]!r} does not lie where it should")
-        if told["dtype"] == "BOOL" and not set(body[start:stop]) <= {0, 1}:
+        if entry["dtype"] == "BOOL" and not set(body[start:stop]) <= {0, 1}:
             raise ValueError(f"tensor {name[:64]!r} holds what are no truth values")
         value = np.frombuffer(body, form, prod(shape), start)
         found[name] = value.reshape(shape).astype(value.dtype.newbyteorder("="))
@@ -101,8 +101,8 @@ def _length(n: Any) -> bool:
     return type(n) is int and 0 <= n <= _LARGEST
 
 
-def _span(told: Any) -> tuple[int, int]:
-    start, stop = told["data_offsets"]
+def _span(entry: Any) -> tuple[int, int]:
+    start, stop = entry["data_offsets"]
     if not _length(start) or not _length(stop):
         raise ValueError("an offset is no number of bytes")
     return start, stop

@@ -27,19 +27,19 @@ __all__ = ["skills"]
 _ENDING = ".suggested"  # no reader takes it for an agent
 
 
-class _Share(click.ParamType[float]):
+class _Percentage(click.ParamType[float]):
     name = "share"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """ "1%" or .01 as a number."""
         text = str(value).strip()
         try:
-            share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+            fraction = float(text[:-1]) / 100 if text.endswith("%") else float(text)
         except ValueError:
-            share = 0.0
-        if not 0 < share <= 1:
+            fraction = 0.0
+        if not 0 < fraction <= 1:
             raise click.BadParameter(f"{value!r} is no share, such as 1% or .01", ctx, param)
-        return share
+        return fraction
 
 
 @click.group()
@@ -57,14 +57,21 @@ def skills() -> None:
 @click.argument("places", metavar="[SOURCE]...", nargs=-1)
 @click.option("--kind", "kinds", type=click.Choice(KINDS), multiple=True, help="Instead of skills and commands.")
 @click.option("--context", type=click.IntRange(1000), default=200_000, show_default=True, help="Tokens of the model's.")
-@click.option("--share", type=_Share(), default="1%", show_default=True, help="Of the context, for the whole list.")
+@click.option(
+    "--share",
+    "fraction",
+    type=_Percentage(),
+    default="1%",
+    show_default=True,
+    help="Of the context, for the whole list.",
+)
 @click.option("--most", type=click.IntRange(20), default=LONG, show_default=True, help="Characters of one description.")
 @click.option("--fix", is_flag=True, help=f"Write suggested descriptions beside the files, into FILE{_ENDING}.")
 @click.option("--strict", is_flag=True, help="The exit code is 1 for any finding, too.")
 @json_option
 @click.pass_context
 def budget(
-    ctx: click.Context, places: tuple[str, ...], kinds: tuple[str, ...], context: int, share: float, most: int,
+    ctx: click.Context, places: tuple[str, ...], kinds: tuple[str, ...], context: int, fraction: float, most: int,
     fix: bool, strict: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Which skills of SOURCE (all clients' without one) a client can list, and which can be found by what they say.
@@ -88,7 +95,7 @@ def budget(
     from ruvllm.cli.listing import listing_of
 
     with RuvLLM(encoder="static") as llm:
-        listing = listing_of(chosen, llm.encoders.static, math.floor(context * share), most)
+        listing = listing_of(chosen, llm.encoders.static, math.floor(context * fraction), most)
     written = list(_written(listing.entries)) if fix else []
     over = [entry for entry in listing.entries if not entry.fits]
     found_any = any(entry.problems for entry in listing.entries)

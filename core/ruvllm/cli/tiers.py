@@ -121,8 +121,8 @@ def train(
 def forget(ctx: click.Context, state: Path | None) -> None:
     """Let the words of a task decide about its tier again."""
     with open_memory(ctx, state, "static") as llm:
-        known = forget_tiers(llm.store)
-    click.echo("forgotten" if known else "there was none")
+        learnt = forget_tiers(llm.store)
+    click.echo("forgotten" if learnt else "there was none")
 
 
 @tiers.command()
@@ -160,8 +160,10 @@ def choose(
     rows = [(name, number(float(p), 3)) for name, p in zip(learnt.models, probabilities, strict=True)]
     show_table(chosen, ("Model", "P(right)"), rows, right=("P(right)",))
     if as_json:
-        told = dict(zip(learnt.models, probabilities.astype(float).tolist(), strict=True))
-        print_json({"model": chosen, "probabilities": told, "mean_cost": policy.cost, "mean_quality": policy.quality})
+        by_model = dict(zip(learnt.models, probabilities.astype(float).tolist(), strict=True))
+        print_json(
+            {"model": chosen, "probabilities": by_model, "mean_cost": policy.cost, "mean_quality": policy.quality}
+        )
 
 
 def _trained(ctx: click.Context, model: Path | None, state: Path | None) -> TrainedTiers:
@@ -172,9 +174,9 @@ def _trained(ctx: click.Context, model: Path | None, state: Path | None) -> Trai
             message = f"{model} cannot be read ({error.strerror or error})"
             raise InputError(message, field=str(model), fix="check the path") from None
     with open_memory(ctx, state, "static", make=False) as llm:
-        known = load_tiers("kept", llm.store, llm.host)
-        if known is not None:
-            return known
+        learnt = load_tiers("kept", llm.store, llm.host)
+        if learnt is not None:
+            return learnt
         warn("nothing was trained here: this one was trained on exam questions, and knows little of other tasks")
         shipped = load_tiers("shipped", llm.store, llm.host)
     assert shipped is not None

@@ -178,11 +178,11 @@ def _of_codex(state: _State, row: dict[str, Any], kind: str, payload: dict[str, 
     elif kind == "turn_context":
         state.model = str(payload.get("model") or state.model)
     elif kind == "event_msg" and what == "user_message":
-        yield from _asked_codex(state, str(payload.get("message") or ""), at)
+        yield from _codex_prompt(state, str(payload.get("message") or ""), at)
     elif kind == "event_msg" and what == "item_completed" and item:
         if item.get("type") == "UserMessage":
             text = "\n".join(str(part.get("text", "")) for part in parts_of(item.get("content")))
-            yield from _asked_codex(state, text, at)
+            yield from _codex_prompt(state, text, at)
         elif state.ask is not None and item.get("type") == "CommandExecution":
             command, code = item.get("command"), item.get("exit_code")
             line = " ".join(map(str, command)) if isinstance(command, list) else str(command)
@@ -194,7 +194,7 @@ def _of_codex(state: _State, row: dict[str, Any], kind: str, payload: dict[str, 
         state.ask.seconds = max(0.0, at - (state.ask.at or at))
 
 
-def _asked_codex(state: _State, text: str, at: float) -> Iterator[Ask]:
+def _codex_prompt(state: _State, text: str, at: float) -> Iterator[Ask]:
     """Newer rollouts say a prompt twice, in the old form and the new."""
     if _NO_ASK.match(text):
         return

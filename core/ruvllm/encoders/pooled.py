@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.encoders.protocol import Vectors, apart, unit_rows
+from ruvllm.encoders.protocol import Vectors, in_thread, unit_rows
 from ruvllm.errors import EncoderError
 
 __all__ = ["POOLINGS", "PooledEncoder", "Pooling", "pooled"]
@@ -25,7 +25,7 @@ class PooledEncoder:
         dim: of the vectors.
         tokens: the ids of a text, no more than the model reads.
         hidden: int64 (1, tokens) ids -> float32 (1, tokens, dim), or (1, dim) of a model that pools by itself.
-        known: vectors of some texts, worked out before.
+        precomputed: vectors of some texts, worked out before.
 
     Attributes:
         centre: float32 (dim,), what is taken from every vector before it is normed: all vectors of a language model
@@ -44,8 +44,8 @@ class PooledEncoder:
         self.name, self.dim, self.pooling = name, dim, pooling
         self._tokens, self._hidden = tokens, hidden
         self.centre: NDArray[np.float32] | None = None
-        self.known: Mapping[str, NDArray[np.float32]] = {}
-        self.told: Callable[[], None] = lambda: None
+        self.precomputed: Mapping[str, NDArray[np.float32]] = {}
+        self.on_encoded: Callable[[], None] = lambda: None
 
     async def encode(self, texts: Sequence[str]) -> Vectors:
         """float32 (len(texts), dim), unit rows; a text without a token gives a zero row.
@@ -55,14 +55,14 @@ class PooledEncoder:
         """
         out = np.zeros((len(texts), self.dim), np.float32)
         for row, text in zip(out, texts, strict=True):
-            known = self.known.get(text)
-            row[:] = await apart(lambda text=text: self.one(text)) if known is None else known  # type: ignore[misc]
+            stored = self.precomputed.get(text)
+            row[:] = await in_thread(lambda text=text: self.one(text)) if stored is None else stored  # type: ignore[misc]
         return out
 
     def one(self, text: str) -> NDArray[np.float32]:
         """(dim,), of unit norm."""
         raw = self.raw(text)
-        self.told()
+        self.on_encoded()
         if self.centre is not None and raw.any():
             raw = raw - self.centre
         unit: NDArray[np.float32] = unit_rows(raw[None])[0]

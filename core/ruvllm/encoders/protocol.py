@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ruvllm.errors import EncoderError
 
-__all__ = ["Encoder", "Pause", "Vectors", "apart", "no_pause", "pause", "run_now", "synchronous", "unit_rows"]
+__all__ = ["Encoder", "Pause", "Vectors", "in_thread", "no_pause", "pause", "run_now", "synchronous", "unit_rows"]
 
 Vectors = NDArray[np.float32]
 Pause = Callable[[], Awaitable[None]]  # awaited between the slices of long work
@@ -51,7 +51,7 @@ async def no_pause() -> None:
 _here = threading.local()  # whether this thread is inside `run_now`, where nothing can wait
 
 
-async def apart(work: Callable[[], T]) -> T:
+async def in_thread(work: Callable[[], T]) -> T:
     """Something that takes long, in a thread of its own; at once inside `run_now`."""
     if getattr(_here, "hurried", False):
         return work()

@@ -167,8 +167,8 @@ class AutoIndex:
         "fastest" says which kind takes one query, or many at a time, at which recall, once kinds were compared.
         """
         fastest = {f"{recall:g} {'many' if many else 'one'}": i.kind for (recall, many), i in self._fastest.items()}
-        told = {**self._index.stats(), "rewards": dict(self._rewards)}
-        return told | {"fastest": fastest} if fastest else told
+        report = {**self._index.stats(), "rewards": dict(self._rewards)}
+        return report | {"fastest": fastest} if fastest else report
 
     def promote(self) -> None:
         """Build the next kind if the size calls for it."""

@@ -92,12 +92,12 @@ class RowsIndex(ABC, Generic[S]):
             InputError: a query of another width or not finite, k below 1, a recall out of range, an outdated mask.
         """
         wanted = self.recall if recall is None else recall
-        asked = checked_queries(queries, self.dim, k, wanted, unit=self.rows.unit)
+        prepared = checked_queries(queries, self.dim, k, wanted, unit=self.rows.unit)
         state, mask = self._now(filter)
         found = state.view.living if mask is None else mask.count
         if self._exactly(state, found, k, wanted):
-            return exact(state.view, asked, k, mask)
-        return self._find(state, asked, k, wanted, mask)
+            return exact(state.view, prepared, k, mask)
+        return self._find(state, prepared, k, wanted, mask)
 
     @abstractmethod
     def sync(self) -> None:

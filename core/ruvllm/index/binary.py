@@ -24,7 +24,7 @@ from ruvllm.index.signs import Scratch, SignCodes, Signs
 __all__ = ["BinaryIndex", "Prefix"]
 
 _LEAST_WIDTH = 128
-_SHARE = 3  # one in so many components is kept
+_REDUCTION = 3  # one in so many components is kept
 _SAMPLE = 20_000
 _GROUPS = 32
 _LOOSE = 16  # groups for each of the k nearest
@@ -47,7 +47,7 @@ class Prefix:
         sample = view.take(np.arange(0, view.size, step))
         centred = sample - sample.mean(0, dtype=np.float32)
         _, components = np.linalg.eigh(centred.T @ centred)
-        width = max(_LEAST_WIDTH, centred.shape[1] // _SHARE)
+        width = max(_LEAST_WIDTH, centred.shape[1] // _REDUCTION)
         self._matrix = np.ascontiguousarray(components[:, ::-1][:, :width], np.float32)  # (dim, width)
         self._short = np.empty((0, self._matrix.shape[1]), np.float32)
         self._size = 0
@@ -86,15 +86,15 @@ class Prefix:
         sample = neighbours_of(view)
         depth = sample.neighbours.shape[1]
         lengths = np.linalg.norm(sample.queries, axis=1, keepdims=True)
-        firsts, own, done = [], [], 0
+        firsts, true, done = [], [], 0
         for block, estimates in self._estimates(view, sample.queries, view.allowed(None)):
             part = slice(done, done + len(block))
-            own.append(-np.take_along_axis(estimates, sample.neighbours[part], 1) / lengths[part])
+            true.append(-np.take_along_axis(estimates, sample.neighbours[part], 1) / lengths[part])
             estimates[np.arange(len(block)), sample.rows[part]] = -np.inf
             top = -np.partition(estimates, view.size - depth, axis=1)[:, view.size - depth :] / lengths[part]
             firsts.append(np.sort(top, axis=1))
             done = part.stop
-        return Margins(np.concatenate(firsts), np.concatenate(own), view.size)
+        return Margins(np.concatenate(firsts), np.concatenate(true), view.size)
 
 
 def _kth(estimates: Floats, k: int) -> Floats:
@@ -228,10 +228,10 @@ class BinaryIndex(RowsIndex[_Coded]):
         """Ask stored vectors, each hidden from itself, where the codes put their true neighbours."""
         sample, view = neighbours_of(state.view), state.view
         living, depth = view.allowed(None), sample.neighbours.shape[1]
-        firsts, own = [], []
+        firsts, true = [], []
         for row, query, neighbours in zip(sample.rows, sample.queries, sample.neighbours, strict=True):
             order = state.signs.order(query, living, self._scratch)
-            own.append(order[neighbours])
+            true.append(order[neighbours])
             order[row] = state.signs.beyond
             firsts.append(np.sort(np.partition(order, depth - 1)[:depth]))
-        return Margins(np.stack(firsts), np.stack(own), view.size)
+        return Margins(np.stack(firsts), np.stack(true), view.size)

@@ -13,7 +13,7 @@ __all__ = ["exact", "nearest"]
 
 _BLOCK_CELLS = 4_000_000  # scores of one matrix product of a batch
 _BLOCK_ROWS = 65_536  # of a base read at a time
-_FEW, _SHARE = 512, 0.05  # rows, or share of the rows, gathered rather than scored with all the others
+_FEW, _FRACTION = 512, 0.05  # rows, or share of the rows, gathered rather than scored with all the others
 
 Floats = NDArray[np.float32]
 
@@ -79,7 +79,7 @@ def _product(vectors: Floats, queries: Floats) -> Floats:
 
 
 def _few(mask: Mask) -> bool:
-    return mask.count <= max(_FEW, _SHARE * len(mask.penalty))
+    return mask.count <= max(_FEW, _FRACTION * len(mask.penalty))
 
 
 def _padded(ids: NDArray[np.int64], top: NDArray[np.intp], scores: Floats, k: int) -> Hits:

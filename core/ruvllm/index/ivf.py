@@ -111,8 +111,8 @@ class IvfIndex(RowsIndex[_Listed]):
         self._sample = None if sample is None or scan is None else (scan, sample)
         self._plans = dict(plans)
 
-    def _planned(self, view: View, scan: ListScan, k: int, recall: float, share: float) -> Plan:
-        reach = 2 ** round(math.log2(k / share)) if share < 1 else k  # few plans for many filters
+    def _planned(self, view: View, scan: ListScan, k: int, recall: float, fraction: float) -> Plan:
+        reach = 2 ** round(math.log2(k / fraction)) if fraction < 1 else k  # few plans for many filters
         key, plans = (max(k, reach), recall), self._plans
         if key not in plans:
             sample = self._sample
@@ -126,8 +126,8 @@ class IvfIndex(RowsIndex[_Listed]):
 
     def _find(self, state: _Listed, queries: NDArray[np.float32], k: int, recall: float, mask: Mask | None) -> Hits:
         assert state.scan is not None  # _exactly took care of it
-        share = 1.0 if mask is None else mask.count / state.view.size
-        plan = self._planned(state.view, state.scan, k, recall, share)
+        fraction = 1.0 if mask is None else mask.count / state.view.size
+        plan = self._planned(state.view, state.scan, k, recall, fraction)
         if queries.ndim == 1:
             return self._one(state.view, state.scan, queries, k, plan, mask)
         return pad([self._one(state.view, state.scan, query, k, plan, mask) for query in queries], k)

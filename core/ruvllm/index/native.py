@@ -160,7 +160,7 @@ class _NativeIndex(RowsIndex[_Compiled]):
 
     def stats(self) -> dict[str, Any]:
         """Size, kind and the beam of a search for ten."""
-        beam = self._beams.known(10, self._aim(self.recall))
+        beam = self._beams.measured(10, self._aim(self.recall))
         return {"kind": self.kind, "size": len(self), "recall": self.recall, "ef": beam}
 
     def _start(self, view: View) -> None:

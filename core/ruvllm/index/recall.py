@@ -82,23 +82,23 @@ class Margins:
 
     Attributes:
         firsts: (q, d) the coarse distances themselves, the d smallest, rising.
-        own: (q, d) coarse distances of the true neighbours, column j that of the j-th nearest.
+        true: (q, d) coarse distances of the true neighbours, column j that of the j-th nearest.
         size: how many rows there were then.
     """
 
     firsts: NDArray[Any]
-    own: NDArray[Any]
+    true: NDArray[Any]
     size: int
-    _known: dict[tuple[int, float], float] = field(default_factory=dict)
+    _margins: dict[tuple[int, float], float] = field(default_factory=dict)
 
     def margin(self, k: int, recall: float) -> float:
         """What to add to the k-th smallest distance, so that this share of the k nearest lies below."""
-        key = (min(k, self.own.shape[1]), recall)
-        if key not in self._known:
-            excess = self.own[:, : key[0]].astype(np.float64) - self.firsts[:, key[0] - 1, None]
+        key = (min(k, self.true.shape[1]), recall)
+        if key not in self._margins:
+            excess = self.true[:, : key[0]].astype(np.float64) - self.firsts[:, key[0] - 1, None]
             aim = recall + _SAFETY * (1 - recall)
-            self._known[key] = max(0.0, float(np.quantile(excess, aim, method="higher")))
-        return self._known[key]
+            self._margins[key] = max(0.0, float(np.quantile(excess, aim, method="higher")))
+        return self._margins[key]
 
 
 def neighbours_of(view: View, seed: int = 0) -> Sample:
@@ -114,8 +114,8 @@ def neighbours_of(view: View, seed: int = 0) -> Sample:
         new = queries @ block.T
         new[:, view.penalty[start : start + len(block)] != 0] = -np.inf
         # |x - q|² is next to nothing for the query itself and its copies, which say nothing about unseen queries.
-        apart = lengths[:, None] + np.einsum("ij,ij->i", block, block) - 2 * new
-        new[apart <= _SAME * lengths[:, None]] = -np.inf
+        distances = lengths[:, None] + np.einsum("ij,ij->i", block, block) - 2 * new
+        new[distances <= _SAME * lengths[:, None]] = -np.inf
         top = best_of_many(new, depth)
         scores = np.concatenate([scores, np.take_along_axis(new, top, 1)], axis=1)
         found = np.concatenate([found, top + start], axis=1)
@@ -138,7 +138,7 @@ class Beams:
 
     def __init__(self, sizes: tuple[int, ...]) -> None:
         self._sizes = sizes
-        self._known: dict[tuple[int, int], float] = {}
+        self._recalls: dict[tuple[int, int], float] = {}
         self._size = 0  # rows when these were measured
         self._sample: tuple[int, Sample] | None = None  # with the version of its rows
 
@@ -149,24 +149,26 @@ class Beams:
             near: the rows that a search in this view comes upon, given a stored row, its vector and a beam.
         """
         if view.size > _REMEASURE * self._size:
-            self._known, self._size = {}, view.size
+            self._recalls, self._size = {}, view.size
         for beam in self._sizes:
             if beam >= k and self._recall(view, k, beam, near) >= recall:
                 return beam
         return None
 
-    def known(self, k: int, recall: float) -> int | None:
+    def measured(self, k: int, recall: float) -> int | None:
         """`least`, if it was measured."""
-        return min((beam for (of, beam), reached in self._known.items() if of == k and reached >= recall), default=None)
+        return min(
+            (beam for (of, beam), reached in self._recalls.items() if of == k and reached >= recall), default=None
+        )
 
     def _recall(self, view: View, k: int, beam: int, near: Near) -> float:
-        known, sampled = self._known, self._sample
-        if (k, beam) not in known:
+        recalls, sampled = self._recalls, self._sample
+        if (k, beam) not in recalls:
             if sampled is None or sampled[0] != view.version:
                 sampled = self._sample = (view.version, neighbours_of(view))
             sample = sampled[1]
             triples = zip(sample.rows.tolist(), sample.queries, sample.neighbours[:, :k], strict=True)
-            known[k, beam] = float(
-                np.mean([np.isin(own, near(row, query, beam)).mean() for row, query, own in triples])
+            recalls[k, beam] = float(
+                np.mean([np.isin(true, near(row, query, beam)).mean() for row, query, true in triples])
             )
-        return known[k, beam]
+        return recalls[k, beam]

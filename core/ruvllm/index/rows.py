@@ -159,7 +159,7 @@ class Rows:
         self._penalty = np.zeros(0 if base is None else len(base), np.uint8)
         # Rising ids (a database's row ids) are found by bisection; a dict is built once they are not.
         self._rows: dict[int, int] | None = None
-        self.kept: NDArray[np.int64] | None = None  # the rows that the last squeeze left, by their numbers before
+        self.remaining: NDArray[np.int64] | None = None  # the rows that the last squeeze left, by their numbers before
         self.view = View(0, 0, self._ids, self._penalty, 0, self._tail, base)
 
     def __len__(self) -> int:
@@ -200,11 +200,11 @@ class Rows:
             view = self.view
             start, stop = view.size, view.size + len(new_ids)
             below = start - len(view.tail)
-            known = _NONE
+            older = _NONE
             if not self._follow(new_ids, start):
-                known = self.find(new_ids)
-                if len(known):
-                    self._kill(known)
+                older = self.find(new_ids)
+                if len(older):
+                    self._kill(older)
                 self._index(new_ids, start)
             self._ids = grown(self._ids, stop)
             self._tail = grown(self._tail, stop - below)
@@ -216,7 +216,7 @@ class Rows:
             else:
                 room[:] = new
             self._penalty[start:stop] = 0
-            self._show(stop, view.dead + len(known))
+            self._show(stop, view.dead + len(older))
         return start, stop
 
     def remove(self, ids: ArrayLike) -> NDArray[np.int64]:
@@ -232,8 +232,8 @@ class Rows:
         """The rows of those ids that are there, each once."""
         with self.lock:
             if self._rows is not None:
-                known = (self._rows.get(i) for i in set(ids.tolist()))
-                return np.array([row for row in known if row is not None], np.int64)
+                found = (self._rows.get(i) for i in set(ids.tolist()))
+                return np.array([row for row in found if row is not None], np.int64)
             view = self.view
             if not view.size or not len(ids):
                 return np.empty(0, np.int64)
@@ -245,9 +245,9 @@ class Rows:
 
     def mask(self, ids: ArrayLike) -> Mask:
         """A mask that lets these ids through."""
-        asked = checked_ids(ids, "filter")
+        wanted = checked_ids(ids, "filter")
         with self.lock:
-            rows = self.find(asked)
+            rows = self.find(wanted)
             penalty = np.full(self.size, DEAD)
             penalty[rows] = 0
             return Mask(self.view.version, penalty, len(rows))
@@ -265,7 +265,7 @@ class Rows:
                 return False
             live = np.flatnonzero(view.penalty == 0).astype(np.int64)
             ids, self._tail = view.ids[live], view.tail[live]
-            self.kept = live
+            self.remaining = live
             self._ids, self._penalty = ids, np.zeros(len(live), np.uint8)
             rising = bool((ids[1:] > ids[:-1]).all())
             self._rows = None if rising else dict(zip(ids.tolist(), range(len(ids)), strict=True))

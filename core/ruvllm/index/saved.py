@@ -117,19 +117,19 @@ def _packed_sample(sample: Sample | None, new: NDArray[np.int64], none: NDArray[
     """A sample by new row numbers, without what was deleted."""
     if sample is None:
         return _sample(np.empty(0, np.int64), none, np.empty((0, 1), np.int64))
-    asked, neighbours = new[sample.rows], new[sample.neighbours]
-    kept = [(i, near[near >= 0]) for i, near in enumerate(neighbours) if asked[i] >= 0]
-    depth = min((len(near) for _, near in kept), default=0)
+    sampled, neighbours = new[sample.rows], new[sample.neighbours]
+    live = [(i, near[near >= 0]) for i, near in enumerate(neighbours) if sampled[i] >= 0]
+    depth = min((len(near) for _, near in live), default=0)
     if not depth:
         return _packed_sample(None, new, none)
-    rows = np.array([i for i, _ in kept], np.intp)
-    return _sample(asked[rows], sample.queries[rows], np.stack([near[:depth] for _, near in kept]))
+    rows = np.array([i for i, _ in live], np.intp)
+    return _sample(sampled[rows], sample.queries[rows], np.stack([near[:depth] for _, near in live]))
 
 
 def _sample(
-    asked: NDArray[np.int64], queries: NDArray[np.float32], neighbours: NDArray[np.int64]
+    sampled: NDArray[np.int64], queries: NDArray[np.float32], neighbours: NDArray[np.int64]
 ) -> dict[str, NDArray[Any]]:
-    return {"asked": asked, "queries": queries, "neighbours": neighbours}
+    return {"asked": sampled, "queries": queries, "neighbours": neighbours}
 
 
 def _check(arrays: Arrays, rows: Rows) -> None:
@@ -137,7 +137,7 @@ def _check(arrays: Arrays, rows: Rows) -> None:
     if wrong:
         raise ValueError(f"arrays are missing or of another type: {', '.join(wrong)}")
     size, dim = len(rows.ids), rows.dim + len(arrays["peak"])
-    lists, asked, bits = len(arrays["centroids"]), len(arrays["asked"]), 64 * arrays["codes"].shape[-1]
+    lists, sampled, bits = len(arrays["centroids"]), len(arrays["asked"]), 64 * arrays["codes"].shape[-1]
     depth = arrays["neighbours"].shape[-1]
     shapes = {
         "ids": (size,),
@@ -147,9 +147,9 @@ def _check(arrays: Arrays, rows: Rows) -> None:
         "centroids": (lists, dim),
         "mean": (dim,),
         "matrix": (dim, bits),
-        "asked": (asked,),
-        "queries": (asked, rows.dim),
-        "neighbours": (asked, depth),
+        "asked": (sampled,),
+        "queries": (sampled, rows.dim),
+        "neighbours": (sampled, depth),
         "plans": (len(arrays["plans"]), 5),
     }
     for name, shape in shapes.items():

@@ -183,7 +183,7 @@ class ListScan:
         candidates = round(float(np.quantile(codes, 1 - 0.35 * missed)) * deeper)
         return Plan(nprobe, min(1.0, float(np.quantile(prefix, 1 - 0.25 * missed)) * deeper), max(k, candidates))
 
-    def _list_rank(self, sample: Sample, found: Slots, share: float) -> int:
+    def _list_rank(self, sample: Sample, found: Slots, fraction: float) -> int:
         """How many of the nearest lists hold this share of the neighbours; the tail is always visited."""
         list_of, sizes = np.full(self.size, -1, np.int64), np.diff(self.starts).astype(np.intp)
         list_of[self._order[: self.sorted]] = np.repeat(np.arange(len(self.centroids)), sizes)
@@ -192,20 +192,20 @@ class ListScan:
         ranks = np.empty_like(order)
         np.put_along_axis(ranks, order, np.arange(1, order.shape[1] + 1)[None, :], 1)  # (queries, lists)
         lists = list_of[found]
-        own = np.where(lists >= 0, np.take_along_axis(ranks, np.maximum(lists, 0), 1), 1)
-        return int(np.quantile(own, share, method="higher"))
+        ranked = np.where(lists >= 0, np.take_along_axis(ranks, np.maximum(lists, 0), 1), 1)
+        return int(np.quantile(ranked, fraction, method="higher"))
 
     def _code_ranks(self, sample: Sample, found: Slots, nprobe: int) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
         """Of the neighbours visited: their places in the prefix order as shares, in the whole order as counts."""
         prefix, codes = list[NDArray[np.float64]](), list[NDArray[np.intp]]()
         queries = sample.queries if self.lift is None else self.lift.queries(sample.queries)
-        for row, query, own in zip(sample.rows, queries, found, strict=True):
+        for row, query, near in zip(sample.rows, queries, found, strict=True):
             code = self.coder.encode(query)
             short, shift = self._short(query, code, nprobe)
             slots = np.arange(len(short), dtype=np.int64) if shift is None else self._slots(shift)
             whole = short + self._long(slots, code)
             rows = self._order[slots]
-            at, other = np.flatnonzero(np.isin(rows, own)), rows != row
+            at, other = np.flatnonzero(np.isin(rows, near)), rows != row
             prefix.append(np.searchsorted(np.sort(short[other]), short[at], "right") / len(rows))
             codes.append(np.searchsorted(np.sort(whole[other]), whole[at], "right"))
         return np.concatenate(prefix), np.concatenate(codes)

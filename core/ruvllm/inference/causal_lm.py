@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Pause, pause
 from ruvllm.errors import BackendError, RuvllmError
-from ruvllm.inference.backend import Chunk, Completion, LocalParams, Message, Params, Usage, gather, too_long
-from ruvllm.inference.local_model import KeptCaches, LocalModel, Reading
+from ruvllm.inference.backend import Chunk, LocalParams, Message, Params, Streaming, Usage, too_long
+from ruvllm.inference.local_model import LocalModel, Reading, ReadingCache
 
 __all__ = ["CausalLM", "Outputs", "Sampler", "Session", "StopText"]
 
@@ -72,10 +72,10 @@ class Sampler:
         weights = np.exp(values - values[0])
         sums = np.cumsum(weights)
         # A token stays when those before it do not reach top_p yet: the first always does.
-        kept = max(1, int(np.searchsorted(sums, params.top_p * sums[-1], "left")) + 1)
-        kept = min(kept, int(np.searchsorted(-weights, -params.min_p, "right")))
-        drawn = self._random.random() * sums[kept - 1]
-        return int(tokens[min(int(np.searchsorted(sums, drawn, "right")), kept - 1)])
+        count = max(1, int(np.searchsorted(sums, params.top_p * sums[-1], "left")) + 1)
+        count = min(count, int(np.searchsorted(-weights, -params.min_p, "right")))
+        drawn = self._random.random() * sums[count - 1]
+        return int(tokens[min(int(np.searchsorted(sums, drawn, "right")), count - 1)])
 
 
 def _largest(logits: NDArray[np.float64], most: int) -> NDArray[np.int64]:
@@ -138,7 +138,7 @@ class Session(Protocol):
         ...
 
 
-class CausalLM:
+class CausalLM(Streaming):
     """Answers with a decoder.
 
     What does not fit into the context: the oldest turns are left out, two by two, until the system's messages, the
@@ -164,22 +164,13 @@ class CausalLM:
     ) -> None:
         self.name, self.model, self.context = name, model.name, model.context
         self._model, self._session, self._clock, self._pause = model, session, clock, pause
-        self._caches = KeptCaches(model.shape, keep)
-
-    async def generate(self, messages: Sequence[Message], params: Params) -> Completion:
-        """The whole answer.
-
-        Raises:
-            BackendError: the prompt does not fit, time ran out, or the session failed.
-        """
-        async with aclosing(self.stream(messages, params)) as chunks:
-            return await gather(chunks, self.model)
+        self._caches = ReadingCache(model.shape, keep)
 
     async def stream(self, messages: Sequence[Message], params: Params) -> AsyncGenerator[Chunk, None]:
         """The answer as it is written; a caller that stops reading stops the model.
 
         Raises:
-            BackendError: as `generate`.
+            BackendError: the prompt does not fit, time ran out, or the session failed.
         """
         prompt, dropped = self._fitted(messages, params)
         most = min(LocalParams.of(params).max_tokens, self.context - len(prompt))
@@ -281,10 +272,6 @@ class CausalLM:
         except Exception as bad:
             message = f"{self.model} cannot go on: {str(bad)[:200]}"
             raise BackendError(message, kind="unavailable", fix="free memory, or use a smaller context") from bad
-
-    async def healthy(self) -> bool:
-        """Always, once it is loaded."""
-        return True
 
     async def close(self) -> None:
         """Let the caches go; the session belongs to who made it."""

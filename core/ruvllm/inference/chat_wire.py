@@ -119,14 +119,14 @@ def failure(status: int, body: Any, retry_after: float | None = None) -> Backend
 
     The message holds what the backend said, without addresses and keys.
     """
-    told = body.get("error", body) if isinstance(body, dict) else body
-    said, code = _said(body), _word(told, "code")
+    problem = body.get("error", body) if isinstance(body, dict) else body
+    said, code = _said(body), _word(problem, "code")
     about = f"the backend answered {status}" + (f": {said}" if said else "")
-    too_long = status >= 400 and _TOO_LONG.search(f"{code} {_word(told, 'type')} {said}") is not None
+    too_long = status >= 400 and _TOO_LONG.search(f"{code} {_word(problem, 'type')} {said}") is not None
     if too_long and status != 429:  # 500 of older servers, 413 of others
         fix = "shorten the conversation, or use a backend with a larger context"
-        known = "context_length_exceeded"
-        return BackendError(about, kind="refused", field="messages", fix=fix, code=known, status=400)
+        overflow = "context_length_exceeded"
+        return BackendError(about, kind="refused", field="messages", fix=fix, code=overflow, status=400)
     if status == 429:
         fix = "send fewer requests, or wait"
         return BackendError(about, kind="rate_limited", retry_after=retry_after, fix=fix, code=code)
@@ -139,7 +139,7 @@ def failure(status: int, body: Any, retry_after: float | None = None) -> Backend
         fix = "check url (it ends in /v1) and model"
         return BackendError(about, kind="refused", field="url", fix=fix, code=code, status=status)
     if 400 <= status < 500:
-        fix, field = "change the request, or choose another backend", _word(told, "param") or "backend"
+        fix, field = "change the request, or choose another backend", _word(problem, "param") or "backend"
         return BackendError(about, kind="refused", field=field, fix=fix, code=code, status=status)
     return BackendError(about, kind="bad_response", field="url", fix="check that url leads to the API itself")
 
@@ -165,9 +165,9 @@ def _said(body: Any) -> str:
     return cleaned(" ".join(well_formed(str(body)).split()))[:_EXCERPT]
 
 
-def _word(told: Any, name: str) -> str:
+def _word(problem: Any, name: str) -> str:
     """A field of an error that is a name for programs."""
-    value = told.get(name) if isinstance(told, dict) else None
+    value = problem.get(name) if isinstance(problem, dict) else None
     return value if isinstance(value, str) and re.fullmatch(r"[\w.\[\]-]{1,64}", value, re.ASCII) else ""
 
 
@@ -243,26 +243,26 @@ def request_body(
 
     `extra` fields come last; one that is None leaves a field out.
     """
-    asked = params.extra
-    limit = "max_completion_tokens" if asked.get("max_completion_tokens") is not None else "max_tokens"
-    options = asked.get("stream_options")
-    known: dict[str, Any] = {
+    request = params.extra
+    limit = "max_completion_tokens" if request.get("max_completion_tokens") is not None else "max_tokens"
+    options = request.get("stream_options")
+    fields: dict[str, Any] = {
         "model": model,
-        "messages": asked.get("messages") or [{"role": one.role, "content": one.content} for one in messages],
+        "messages": request.get("messages") or [{"role": one.role, "content": one.content} for one in messages],
         limit: params.max_tokens,
         "temperature": params.temperature,
         "top_p": params.top_p,
         "stop": list(params.stop) or None,
         "seed": params.seed,
-        "stream": bool(asked.get("stream", True)) if params.api else True,
+        "stream": bool(request.get("stream", True)) if params.api else True,
         "stream_options": {**(options if isinstance(options, Mapping) else {}), "include_usage": True},
     }
-    if not known["stream"]:
-        del known["stream_options"]
-    known |= {theirs: getattr(params, ours) for ours, theirs in DIALECTS[dialect].items()}
+    if not fields["stream"]:
+        del fields["stream_options"]
+    fields |= {theirs: getattr(params, ours) for ours, theirs in DIALECTS[dialect].items()}
     if dialect == "vllm" and params.top_k == 0:
-        known["top_k"] = -1  # its own "all tokens"
-    body = {**asked, **{field: value for field, value in known.items() if value is not None}, **extra}
+        fields["top_k"] = -1  # its own "all tokens"
+    body = {**request, **{field: value for field, value in fields.items() if value is not None}, **extra}
     return {field: value for field, value in body.items() if value is not None}
 
 

@@ -59,9 +59,9 @@ def open_encoder(text: str, threads: int = 0) -> PooledEncoder:
 
 
 def _of_decoder(folder: Path, pooling: Pooling, threads: int) -> PooledEncoder:
-    told = read_manifest(folder)
+    manifest = read_manifest(folder)
     words = json.loads((folder / "tokenizer.json").read_text("utf-8"))
-    model = read_model(folder.name, told, words)
+    model = read_model(folder.name, manifest, words)
     graph = _session(folder / "model.onnx", threads)
     if "hidden_states" not in {output.name for output in graph.get_outputs()}:
         message = f"{folder.name} was converted before models were encoders, too"
@@ -77,7 +77,7 @@ def _of_decoder(folder: Path, pooling: Pooling, threads: int) -> PooledEncoder:
         states: NDArray[np.float32] = graph.run(["hidden_states"], model.shape.empty() | {"input_ids": ids} | last)[0]
         return states
 
-    digest = _digest([f"{file['name']}:{file.get('sha256')}" for file in told["files"]])
+    digest = _digest([f"{file['name']}:{file.get('sha256')}" for file in manifest["files"]])
     encoder = PooledEncoder(f"{folder.name}-{pooling}-{digest}", model.shape.hidden, pooling, tokens, hidden)
     encoder.centre = _centre(folder / f"centre-{pooling}-{digest}.npy", encoder)
     return encoder
@@ -86,9 +86,9 @@ def _of_decoder(folder: Path, pooling: Pooling, threads: int) -> PooledEncoder:
 def _centre(path: Path, encoder: PooledEncoder) -> NDArray[np.float32]:
     """The mean of some texts' vectors, kept beside the model: worked out once."""
     try:
-        kept = np.load(path, allow_pickle=False)
-        if kept.shape == (encoder.dim,) and kept.dtype == np.float32 and np.isfinite(kept).all():
-            return np.asarray(kept)
+        cached = np.load(path, allow_pickle=False)
+        if cached.shape == (encoder.dim,) and cached.dtype == np.float32 and np.isfinite(cached).all():
+            return np.asarray(cached)
     except (OSError, ValueError):
         pass
     texts = [agent.description for agent in builtin_agents()[:_CENTRE_OF]]
@@ -121,7 +121,7 @@ def _of_onnx(folder: Path, pooling: Pooling | None, threads: int) -> PooledEncod
         states: NDArray[np.float32] = graph.run([name], {key: feeds[key] for key in inputs})[0]
         return states
 
-    how = pooling or _own_pooling(folder)
+    how = pooling or _stored_pooling(folder)
     digest = _digest([_print(path), _print(folder / "tokenizer.json")])
     return PooledEncoder(f"{folder.name}-{how}-{digest}", int(outputs[name][-1]), how, _tokens(folder), hidden)
 
@@ -130,28 +130,28 @@ def _graph_of(folder: Path) -> Path | None:
     return next((path for path in (folder / "model.onnx", folder / "onnx" / "model.onnx") if path.is_file()), None)
 
 
-def _own_pooling(folder: Path) -> Pooling:
+def _stored_pooling(folder: Path) -> Pooling:
     """What its own configuration says, else the mean."""
-    told = _object(folder / "1_Pooling" / "config.json")
-    if told.get("pooling_mode_lasttoken"):
+    settings = _object(folder / "1_Pooling" / "config.json")
+    if settings.get("pooling_mode_lasttoken"):
         return "last"
-    return "cls" if told.get("pooling_mode_cls_token") else "mean"
+    return "cls" if settings.get("pooling_mode_cls_token") else "mean"
 
 
 def _tokens(folder: Path) -> Callable[[str], Sequence[int]]:
     """The ids of a text as the model was trained on them, with what stands around every text."""
-    told = _object(folder / "tokenizer.json")
+    data = _object(folder / "tokenizer.json")
     config = _object(folder / "config.json")
     places = config.get("max_position_embeddings")
     most = min(places, _MOST_TOKENS) if type(places) is int and places > 2 else _MOST_TOKENS
-    model = told.get("model")
+    model = data.get("model")
     if isinstance(model, dict) and model.get("type") == "WordPiece":
-        vocab, normalizer = model.get("vocab"), told.get("normalizer") or {}
+        vocab, normalizer = model.get("vocab"), data.get("normalizer") or {}
         if not isinstance(vocab, dict) or normalizer.get("lowercase") is False:
             raise _strange("is a WordPiece with capitals")
         return partial(WordPiece(sorted(vocab, key=vocab.__getitem__)).encode, max_tokens=most)
-    before, after = _around(told.get("post_processor"))
-    bpe = read_tokenizer(told)
+    before, after = _around(data.get("post_processor"))
+    bpe = read_tokenizer(data)
 
     def tokens(text: str) -> list[int]:
         return [*before, *bpe.ids(text, inert=True)[: most - len(before) - len(after)], *after]
@@ -159,9 +159,9 @@ def _tokens(folder: Path) -> Callable[[str], Sequence[int]]:
     return tokens
 
 
-def _around(told: Any) -> tuple[list[int], list[int]]:
+def _around(processor: Any) -> tuple[list[int], list[int]]:
     """The ids before and after a text."""
-    match told:
+    match processor:
         case None | {"type": "ByteLevel"}:
             return [], []
         case {"type": "Sequence", "processors": list(steps)}:
@@ -177,7 +177,7 @@ def _around(told: Any) -> tuple[list[int], list[int]]:
                 if "SpecialToken" in piece:
                     parts[seen].extend(specials[piece["SpecialToken"]["id"]]["ids"])
             return parts
-    raise _strange(f"has a post_processor {str(told)[:60]}")
+    raise _strange(f"has a post_processor {str(processor)[:60]}")
 
 
 def _strange(what: str) -> InputError:
@@ -187,10 +187,10 @@ def _strange(what: str) -> InputError:
 
 def _object(path: Path) -> dict[str, Any]:
     try:
-        told = json.loads(path.read_text("utf-8"))
+        data = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return data if isinstance(data, dict) else {}
 
 
 def _digest(parts: Sequence[str]) -> str:

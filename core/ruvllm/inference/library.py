@@ -21,21 +21,21 @@ from ruvllm.inference.local import MANIFEST, read_manifest
 from ruvllm.reprs import one_line, shortened
 
 __all__ = [
+    "ALIASES",
     "FOLDER",
-    "KNOWN",
     "Converted",
     "Tell",
     "Wanted",
     "find_model",
     "missing",
     "models_folder",
-    "own_name",
     "prepare",
     "read_converted",
+    "source_name",
 ]
 
 FOLDER = "RUVLLM_LLM_FOLDER"  # RUVLLM_MODELS is where the router's own artifacts are
-KNOWN = {
+ALIASES = {
     "ruvltra": "ruv/ruvltra:ruvltra-claude-code-0.5b-q4_k_m.gguf",
     "ruv/ruvltra": "ruv/ruvltra:ruvltra-claude-code-0.5b-q4_k_m.gguf",
     "ruvltra-claude-code": "ruv/ruvltra:ruvltra-claude-code-0.5b-q4_k_m.gguf",
@@ -86,7 +86,7 @@ class Wanted:
     def __post_init__(self) -> None:
         parts = self.file.split("/")
         if not _REPO.fullmatch(self.repo) or ".." in self.repo or "\\" in self.file or {"..", "."} & {*parts}:
-            fix = f"give a path, owner/repo, owner/repo:file, or one of {', '.join(KNOWN)}"
+            fix = f"give a path, owner/repo, owner/repo:file, or one of {', '.join(ALIASES)}"
             raise ConfigError(
                 f"no model is called {f'{self.repo}:{self.file}'.strip(':')!r}"[:160], field="model", fix=fix
             )
@@ -94,7 +94,7 @@ class Wanted:
     @classmethod
     def of(cls, text: str) -> Wanted:
         """From a known name or `owner/repo[:file]`. Raises ConfigError: it is neither."""
-        repo, _, file = KNOWN.get(text.lower(), text).partition(":")
+        repo, _, file = ALIASES.get(text.lower(), text).partition(":")
         return cls(repo, file)
 
     @property
@@ -114,11 +114,11 @@ def models_folder() -> Path:
 
 def read_converted(folder: Path) -> Converted:
     """What a converted folder says of itself. Raises ArtifactError: it is none, or not whole."""
-    told: dict[str, Any] = read_manifest(folder)
-    size = sum(int(file["bytes"]) for file in told["files"])
-    texts = (str(told.get(key, ""))[:200] for key in ("architecture", "source"))
+    manifest: dict[str, Any] = read_manifest(folder)
+    size = sum(int(file["bytes"]) for file in manifest["files"])
+    texts = (str(manifest.get(key, ""))[:200] for key in ("architecture", "source"))
     architecture, source = texts
-    context = told.get("context")
+    context = manifest.get("context")
     return Converted(folder.name, folder, architecture, context if type(context) is int else 0, source, size)
 
 
@@ -132,7 +132,7 @@ def find_model(text: str) -> Converted | None:
     if (folder / MANIFEST).is_file():
         return read_converted(folder.resolve())
     if folder.exists():
-        names = [own_name(folder)]
+        names = [source_name(folder)]
     else:
         names = [text] if Path(text).name == text else []
         with suppress(ConfigError):
@@ -143,12 +143,12 @@ def find_model(text: str) -> Converted | None:
     return None
 
 
-def own_name(source: Path) -> str:
+def source_name(source: Path) -> str:
     """What the converted folder of a file or folder of the user's is called: another name once that has changed."""
     path = source.resolve()
     parts = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
-    told = [f"{part.name}:{part.stat().st_size}:{part.stat().st_mtime_ns}" for part in parts]
-    digest = sha256("\0".join([str(path), *told]).encode()).hexdigest()[:8]
+    stamps = [f"{part.name}:{part.stat().st_size}:{part.stat().st_mtime_ns}" for part in parts]
+    digest = sha256("\0".join([str(path), *stamps]).encode()).hexdigest()[:8]
     return f"{path.name.removesuffix('.gguf')}-{digest}"
 
 
@@ -165,9 +165,9 @@ def prepare(text: str, *, tell: Tell = lambda what, done, total: None, download:
         ArtifactError: the file cannot be used.
         BackendError: the hub cannot be reached, or has no such file.
     """
-    known = find_model(text)
-    if known is not None:
-        return known
+    found = find_model(text)
+    if found is not None:
+        return found
     if not download and not Path(text).expanduser().exists():
         raise missing(text)
     return read_converted(_maker()(text, tell))

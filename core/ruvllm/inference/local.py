@@ -60,11 +60,11 @@ class Grown:
 
     def buffer(self, total: int) -> _Buffer | None:
         """Theirs, if it has room up to `total` that nobody has written to; that is claimed now."""
-        own = self._buffer
-        if own.claimed != self._tokens or total > own.array.shape[2]:
+        held = self._buffer
+        if held.claimed != self._tokens or total > held.array.shape[2]:
             return None
-        own.claimed = total
-        return own
+        held.claimed = total
+        return held
 
 
 class OnnxSession:
@@ -104,8 +104,8 @@ class OnnxSession:
         return outputs | {_present(name): Grown(buffer, total) for name, buffer in buffers.items()}
 
     def _room(self, past: Any, total: int) -> _Buffer:
-        own = past.buffer(total) if isinstance(past, Grown) else None
-        return own or _Buffer(past[:, :, :], total, self._value)
+        held = past.buffer(total) if isinstance(past, Grown) else None
+        return held or _Buffer(past[:, :, :], total, self._value)
 
     def _step(self, plain: Mapping[str, Any], buffers: Mapping[str, _Buffer]) -> dict[str, Any]:
         binding = self._graph.io_binding()
@@ -172,10 +172,10 @@ def _json(path: Path) -> Any:
 
 def _check_sizes(folder: Path, manifest: Any) -> None:
     files = manifest.get("files") if isinstance(manifest, dict) else None
-    if not isinstance(files, list) or not all(isinstance(told, dict) for told in files):
+    if not isinstance(files, list) or not all(isinstance(entry, dict) for entry in files):
         raise ArtifactError(f"{folder / MANIFEST} lists no files", field="files", fix=CONVERT)
-    for told in files:
-        name, size = str(told.get("name")), told.get("bytes")
+    for entry in files:
+        name, size = str(entry.get("name")), entry.get("bytes")
         path = folder / name
         if Path(name).name != name or not path.is_file() or path.stat().st_size != size:
             raise ArtifactError(f"{path} is missing, or has not {size} bytes", field=name, fix=CONVERT)

@@ -14,7 +14,7 @@ from ruvllm.text.bpe import ByteBPE
 from ruvllm.text.chat_template import ChatTemplate
 from ruvllm.text.tokenizer_file import read_tokenizer
 
-__all__ = ["CacheShape", "KeptCaches", "LocalModel", "Reading", "read_model"]
+__all__ = ["CacheShape", "LocalModel", "Reading", "ReadingCache", "read_model"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Reading:
     ids: list[int] = field(default_factory=list)
 
 
-class KeptCaches:
+class ReadingCache:
     """The last readings, so that a conversation's next turn reads its new tokens only.
 
     Args:
@@ -80,7 +80,7 @@ class KeptCaches:
 
     def __init__(self, shape: CacheShape, most: int = 2) -> None:
         self._shape, self._most = shape, most
-        self._kept: list[Reading] = []
+        self._readings: list[Reading] = []
 
     def take(self, prompt: Sequence[int]) -> Reading:
         """The reading that shares most with the prompt, cut to what they share; it is the caller's now.
@@ -88,7 +88,7 @@ class KeptCaches:
         At least one token of the prompt is left to read, since logits come from reading.
         """
         best, shared = None, 0
-        for reading in self._kept:
+        for reading in self._readings:
             common = min(_common(reading.ids, prompt), len(prompt) - 1)
             if common < len(reading.ids) and not self._shape.can_be_cut:
                 continue
@@ -97,7 +97,7 @@ class KeptCaches:
         if best is None:
             return Reading(self._shape.empty())
         if shared == len(best.ids):
-            self._kept.remove(best)
+            self._readings.remove(best)
             return best
         # The rest may belong to another conversation that goes on: it keeps its own.
         return Reading(self._shape.cut(best.tensors, shared), best.ids[:shared])
@@ -105,11 +105,11 @@ class KeptCaches:
     def keep(self, reading: Reading) -> None:
         """Give a reading back."""
         if reading.ids and self._most:
-            self._kept = [*self._kept[1 - self._most or len(self._kept) :], reading]
+            self._readings = [*self._readings[1 - self._most or len(self._readings) :], reading]
 
     def clear(self) -> None:
         """Let the memory go."""
-        self._kept.clear()
+        self._readings.clear()
 
 
 def _common(left: Sequence[int], right: Sequence[int]) -> int:
@@ -151,14 +151,14 @@ class LocalModel:
         Raises:
             InputError: the template refuses the messages.
         """
-        told = [{"role": m.role, "content": self.tokenizer.inert(m.content)} for m in messages]
+        turns = [{"role": m.role, "content": self.tokenizer.inert(m.content)} for m in messages]
         if self.template is not None:
-            text = self.template.render(told)
+            text = self.template.render(turns)
         elif "<|im_start|>" in self.tokenizer.specials:
-            text = "".join(f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in told)
+            text = "".join(f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in turns)
             text += "<|im_start|>assistant\n"
         else:
-            text = "".join(f"{m['role'].capitalize()}: {m['content']}\n" for m in told) + "Assistant:"
+            text = "".join(f"{m['role'].capitalize()}: {m['content']}\n" for m in turns) + "Assistant:"
         ids = self.tokenizer.ids(text, inert=True)
         return ids if self.begin is None or ids[:1] == [self.begin] else [self.begin, *ids]
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from ruvllm.errors import BackendError, ConfigError, RuvllmError
-from ruvllm.inference.backend import Backend, Chunk, Completion, Message, Params, gather
+from ruvllm.inference.backend import Backend, Chunk, Message, Params, Streaming
 from ruvllm.inference.library import Converted, read_converted
 from ruvllm.inference.local import open_local
 
@@ -94,8 +94,8 @@ class ModelManager:
     def states(self) -> Mapping[str, ModelState]:
         """Every model that takes room, and those that could not be loaded the last time."""
         with self._lock:
-            known = {entry.name: entry.state for entry in self._entries.values()}
-            return dict.fromkeys(self._failed, ModelState.FAILED) | known
+            loaded = {entry.name: entry.state for entry in self._entries.values()}
+            return dict.fromkeys(self._failed, ModelState.FAILED) | loaded
 
     def state(self, name: str) -> ModelState:
         """Where a model is in its life."""
@@ -335,10 +335,10 @@ class LocalModels:
         self, *, memory: int | None = None, queue: int = 16, most: int = _CORES_ARE_SHARED, threads: int = 0
     ) -> None:
         self._queue, self._threads = queue, threads
-        self._known: dict[str, Converted] = {}
+        self._converted: dict[str, Converted] = {}
         self._contexts: dict[str, int] = {}
         self._turns: dict[str, Turns] = {}
-        self.manager = ModelManager(self._load, most, memory=memory, size=lambda key: self._known[key].bytes)
+        self.manager = ModelManager(self._load, most, memory=memory, size=lambda key: self._converted[key].bytes)
 
     def backend(self, name: str, folder: Path, context: int | None = None) -> LocalBackend:
         """A backend over a converted folder; two of the same folder share what is loaded.
@@ -351,7 +351,7 @@ class LocalModels:
         """
         model = read_converted(folder.resolve())
         key, most = str(model.path), min(context or model.context, model.context)
-        self._known[key] = model
+        self._converted[key] = model
         self._contexts[key] = max(most, self._contexts.get(key, 0))
         turns = self._turns.setdefault(key, Turns(self._queue))
         return LocalBackend(name, model, most, self.manager, turns)
@@ -362,27 +362,18 @@ class LocalModels:
         return model
 
 
-class LocalBackend:
+class LocalBackend(Streaming):
     """One tier's view of a model on this machine. Nothing is loaded before the first request."""
 
     def __init__(self, name: str, model: Converted, context: int, manager: ModelManager, turns: Turns) -> None:
         self.name, self.model, self.context = name, model.name, context
         self._folder, self._manager, self._turns = model.path, manager, turns
 
-    async def generate(self, messages: Sequence[Message], params: Params) -> Completion:
-        """The whole answer.
-
-        Raises:
-            BackendError: too many wait, the prompt does not fit, time ran out, or the model cannot be loaded.
-        """
-        async with aclosing(self.stream(messages, params)) as chunks:
-            return await gather(chunks, self.model)
-
     async def stream(self, messages: Sequence[Message], params: Params) -> AsyncGenerator[Chunk, None]:
         """The answer as it is written; a caller that stops reading stops the model.
 
         Raises:
-            BackendError: as `generate`.
+            BackendError: too many wait, the prompt does not fit, time ran out, or the model cannot be loaded.
         """
         until = None if params.timeout is None else time.monotonic() + params.timeout
         async with self._turns.turn(params.timeout), self._manager.use(str(self._folder)) as model:

@@ -27,9 +27,9 @@ from ruvllm.inference.passages import Passage
 from ruvllm.text.surrogates import Joiner
 from ruvllm.types import Tier
 
-__all__ = ["ACCEPT_ABOVE", "CircuitBreaker", "Judge", "Ladder", "Step", "Tiers"]
+__all__ = ["ACCEPT_ABOVE", "AnswerScorer", "CircuitBreaker", "Ladder", "Step", "Tiers"]
 
-Judge = Callable[[Sequence[Message], str], float]  # how good an answer is, 0 to 1
+AnswerScorer = Callable[[Sequence[Message], str], float]  # how good an answer is, 0 to 1
 _DECLINED = ("content_filter", "refusal")  # ends of an answer that is none, and that nobody else is asked for
 _ALIVE = ("refused", "rate_limited")  # failures of a backend that is there
 _HELD = 24  # chunks of a judged answer that are held back before its confidence decides
@@ -83,7 +83,7 @@ class Ladder:
     Args:
         steps: at least one.
         accept: confidence above which a judged answer is good.
-        judge: instead of the backends' own confidence; an answer that it judges is not streamed.
+        scorer: instead of the backends' own confidence; an answer that it scores is not streamed.
         clock: seconds, monotonic.
 
     Attributes:
@@ -91,9 +91,9 @@ class Ladder:
     """
 
     def __init__(
-        self, steps: Sequence[Step], *, accept: float, judge: Judge | None, clock: Callable[[], float]
+        self, steps: Sequence[Step], *, accept: float, scorer: AnswerScorer | None, clock: Callable[[], float]
     ) -> None:
-        self.steps, self._accept, self._judge, self._clock = tuple(steps), accept, judge, clock
+        self.steps, self._accept, self._scorer, self._clock = tuple(steps), accept, scorer, clock
         self.errors: Sequence[BackendError] = ()
         first = self.steps[0].backend
         self.name, self.model, self.context = first.name, first.model, first.context
@@ -194,7 +194,7 @@ class Ladder:
         newest = waiting[-1]
         if newest.finish_reason is not None:
             return True
-        if step.judged and (self._judge is not None or held is None):
+        if step.judged and (self._scorer is not None or held is None):
             return False
         unknown = not step.judged or newest.confidence is None
         return (unknown and (newest.called or bool(newest.text))) or (held is not None and len(waiting) >= held)
@@ -206,8 +206,8 @@ class Ladder:
         text, confidence = "".join(chunk.text for chunk in chunks), chunks[-1].confidence
         if not text.strip():
             confidence = 0.0
-        elif step.judged and self._judge is not None:
-            confidence = self._judge(messages, text)
+        elif step.judged and self._scorer is not None:
+            confidence = self._scorer(messages, text)
         least = self._accept if step.judged else 0.0
         if confidence is not None and not confidence > least:
             raise _RejectedError(chunks, confidence)
@@ -381,7 +381,7 @@ class Tiers:
 
     Args:
         backends: at least one; one backend may serve several tiers.
-        judge: how good an answer is, instead of the confidence that backends report; with neither, every answer of a
+        scorer: how good an answer is, instead of the confidence that backends report; with neither, every answer of a
             backend that does not fail is accepted.
         accept: confidence above which a weaker tier's answer is taken.
         breaker: makes the breaker of a backend from its name.
@@ -395,7 +395,7 @@ class Tiers:
         self,
         backends: Mapping[Tier, Backend],
         *,
-        judge: Judge | None = None,
+        scorer: AnswerScorer | None = None,
         accept: float = ACCEPT_ABOVE,
         breaker: Callable[[str], CircuitBreaker] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -403,7 +403,7 @@ class Tiers:
         if not backends:
             raise ConfigError("there is no backend", field="backends", fix="give one for a tier at least")
         self.backends = {tier: backends[tier] for tier in sorted(backends)}
-        self._judge, self._accept, self._clock = judge, accept, clock
+        self._scorer, self._accept, self._clock = scorer, accept, clock
         make = breaker or partial(CircuitBreaker, clock=clock)
         self._orders = {tier: self._order(tier) for tier in Tier}
         # A backend of two tiers that is down is down for both.
@@ -436,13 +436,13 @@ class Tiers:
             steps.append(Step(backend, breaker, judged=stronger))
         if last_resort is not None:
             steps.append(Step(last_resort, CircuitBreaker(last_resort.name), last_resort=True))
-        return Ladder(steps, accept=self._accept, judge=self._judge, clock=self._clock)
+        return Ladder(steps, accept=self._accept, scorer=self._scorer, clock=self._clock)
 
     def alone(self, tier: Tier) -> Ladder:
         """The backend of a tier that has one, without another to fall back on, but left alone while it is down."""
         backend = self.backends[tier]
         steps = [Step(backend, self._breakers[id(backend)])]
-        return Ladder(steps, accept=self._accept, judge=None, clock=self._clock)
+        return Ladder(steps, accept=self._accept, scorer=None, clock=self._clock)
 
     def order(self, tier: Tier) -> list[Tier]:
         """The tiers that there is a backend for: this one, the stronger ones, then the weaker, the nearest first."""

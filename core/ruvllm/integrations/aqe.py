@@ -259,8 +259,8 @@ class CoverageAnalyzerAgent(_Agent):
         prompt = f"{what} Say in a list which tests would run them.\n\n```\n{code}\n```"
         found = await self._ask(what, prompt, lambda answer: bool(answer.strip()))
         suggestions = [_MARK.sub("", line).strip() for line in found.text.splitlines() if line.strip()]
-        share = 1 - len(gone) / len(lines) if lines else 1.0
-        return {"coverage": share, "uncovered": uncovered, "suggestions": suggestions, "completion": found}
+        coverage = 1 - len(gone) / len(lines) if lines else 1.0
+        return {"coverage": coverage, "uncovered": uncovered, "suggestions": suggestions, "completion": found}
 
     def analyze(self, code: str, missing: Sequence[int]) -> dict[str, Any]:
         """`aanalyze`, for who waits."""

@@ -20,11 +20,11 @@ from ruvllm.reprs import one_line, shortened
 from ruvllm.state.names import ADAPTERS, BlobStore
 from ruvllm.state.packing import Arrays, Spec, array_json, json_array, pack, unpack
 
-__all__ = ["TWO_SPEED_SPECS", "AdaptiveEmbeddingService", "DomainStats", "TwoSpeed"]
+__all__ = ["AdaptiveEmbeddingService", "DomainStats", "TwoSpeed"]
 
 _PARTS = ("down", "up", "alpha")
 _BASE_RATE = 0.01  # of the base's step for each feedback of a batch
-TWO_SPEED_SPECS = {
+_TWO_SPEED = {
     **{f"{part}_down": Spec(("dim", part)) for part in ("micro", "base")},
     **{f"{part}_up": Spec((part, "dim")) for part in ("micro", "base")},
     **dict.fromkeys(("micro_alpha", "base_alpha"), Spec((), "float64")),
@@ -105,11 +105,11 @@ class TwoSpeed:
 
     def arrays(self) -> Arrays:
         """Both adapters and the batch that waits, by name: copies."""
-        known = {f"{part}_{name}": value for part in ("micro", "base") for name, value in self._part(part).items()}
+        state = {f"{part}_{name}": value for part in ("micro", "base") for name, value in self._part(part).items()}
         for name, rows in (("xs", self._xs), ("slopes", self._slopes)):
-            known[name] = np.array(rows, np.float32).reshape(-1, self.base.dim)
-        known |= {f"ewc_{name}": value for name, value in self.ewc.arrays().items()}
-        return known | {"updates": np.array([self.base.updates, self._batch, self._seed], np.int64)}
+            state[name] = np.array(rows, np.float32).reshape(-1, self.base.dim)
+        state |= {f"ewc_{name}": value for name, value in self.ewc.arrays().items()}
+        return state | {"updates": np.array([self.base.updates, self._batch, self._seed], np.int64)}
 
     def _part(self, part: str) -> Arrays:
         return (self.micro if part == "micro" else self.base).arrays()
@@ -134,15 +134,6 @@ class TwoSpeed:
         made._xs, made._slopes = list(xs), list(slopes)
         return made
 
-    def to_bytes(self) -> bytes:
-        """For the state file."""
-        return pack(self.arrays(), "two-speed")
-
-    @classmethod
-    def from_bytes(cls, data: bytes, error: type[RuvllmError] = StoreError) -> TwoSpeed:
-        """What `to_bytes` gave. Raises `error`: it is damaged."""
-        return cls.from_arrays(unpack(data, "two-speed", TWO_SPEED_SPECS, error=error), error)
-
 
 _RANK = 4
 _OUTCOMES = 64  # vectors of the latest successes that a domain keeps, and as many of failures
@@ -152,7 +143,7 @@ _RECENT = 512  # embeddings whose origin is remembered until their outcome is kn
 _MOST_DOMAINS, _LONGEST_NAME = 64, 64
 _TRIED, _MEMORY = 16, 64  # preferences before an adapter is used, and those that its gain is a mean over
 _FAR = 0.3  # cosine that what answered may lie behind the nearest of the others
-_SPECS = TWO_SPEED_SPECS | {
+_SPECS = _TWO_SPEED | {
     "good": Spec(("successes", "dim")),
     "bad": Spec(("failures", "dim")),
     "tried": Spec((2,), "float64"),
@@ -192,7 +183,7 @@ class _Domain:
 
     def to_bytes(self) -> bytes:
         dim = self.adapters.base.dim
-        rows = {name: np.array(kept, np.float32).reshape(-1, dim) for name, kept in self._outcomes()}
+        rows = {name: np.array(some, np.float32).reshape(-1, dim) for name, some in self._outcomes()}
         return pack(self.adapters.arrays() | rows | {"tried": np.array([self.gain, self.tried])}, "domain")
 
     def _outcomes(self) -> Iterable[tuple[str, deque[Vectors]]]:
@@ -251,8 +242,8 @@ class AdaptiveEmbeddingService:
         """Embeddings in a domain: float32 (n, dim), unit rows. Raises InputError: an unusable domain."""
         _check_name(domain)
         plain = await self._encoder.encode(texts)
-        known = self._domains.get(domain)
-        out = known.adapters.apply(plain) if known else plain
+        state = self._domains.get(domain)
+        out = state.adapters.apply(plain) if state else plain
         for before, after in zip(plain, out, strict=True):
             self._recent[_key(after)] = (domain, before.copy())
         while len(self._recent) > _RECENT:
@@ -274,21 +265,21 @@ class AdaptiveEmbeddingService:
         if not 0 <= quality <= 1:
             raise InputError(f"quality is {quality}", field="quality", fix="use a number from 0 to 1")
         name, x = self._origin(embedding, domain)
-        known = self._domain(name)
-        same, other = (known.good, known.bad) if success else (known.bad, known.good)
+        state = self._domain(name)
+        same, other = (state.good, state.bad) if success else (state.bad, state.good)
         weight = quality if success else 1 - quality
         moved = bool(same and other and weight > 0)
         if moved:
-            self._teach(known, x, np.stack(same), np.stack(other), weight)
+            self._teach(state, x, np.stack(same), np.stack(other), weight)
         same.append(x)
-        known.changed = True
+        state.changed = True
         return moved
 
     def adapt(self, vector: Vectors, domain: str) -> Vectors:
         """A query's vector (dim,) as a search in this domain shall use it; its own adapter counts while it helps."""
-        known = self._domains.get(domain)
-        helps = known is not None and known.tried >= _TRIED and known.gain > 0
-        out = known.adapters.apply(vector) if known is not None and helps else vector
+        state = self._domains.get(domain)
+        helps = state is not None and state.tried >= _TRIED and state.gain > 0
+        out = state.adapters.apply(vector) if state is not None and helps else vector
         return out if self.shared is None else unit_rows((out + self.shared.residual(vector))[None])[0]
 
     def prefer(
@@ -312,22 +303,22 @@ class AdaptiveEmbeddingService:
         name, x = self._origin(embedding, domain)
         if float((far @ x).max() - (near @ x).max()) > _FAR:
             return
-        known = self._domain(name)
-        rank = _reciprocal(known.adapters.apply(x), near, far)
+        state = self._domain(name)
+        rank = _reciprocal(state.adapters.apply(x), near, far)
         gain = rank - _reciprocal(x, near, far)
-        known.changed, known.tried = True, known.tried + 1
-        known.gain += (gain - known.gain) / min(known.tried, _MEMORY)
+        state.changed, state.tried = True, state.tried + 1
+        state.gain += (gain - state.gain) / min(state.tried, _MEMORY)
         if rank < 1:  # what comes first already would only be learnt by heart
-            known.adapters.learn(x, lambda y: pairwise_loss(y, near, far, weight=weight))
+            state.adapters.learn(x, lambda y: pairwise_loss(y, near, far, weight=weight))
 
-    def _teach(self, known: _Domain, x: Vectors, same: Vectors, other: Vectors, weight: float) -> None:
-        same, other = known.adapters.apply(same), known.adapters.apply(other)
+    def _teach(self, state: _Domain, x: Vectors, same: Vectors, other: Vectors, weight: float) -> None:
+        same, other = state.adapters.apply(same), state.adapters.apply(other)
 
         def loss(y: Vectors) -> tuple[float, Vectors]:
             near, far = (rows[np.argsort(-(rows @ y), kind="stable")[:_NEAREST]] for rows in (same, other))
             return pairwise_loss(y, near, far, weight=weight)
 
-        known.adapters.learn(x, loss)
+        state.adapters.learn(x, loss)
 
     def _origin(self, embedding: Vectors, domain: str | None) -> tuple[str, Vectors]:
         """Domain and unadapted vector (dim,) of an embedding."""
@@ -351,22 +342,22 @@ class AdaptiveEmbeddingService:
         return [
             DomainStats(
                 name,
-                known.adapters.updates,
-                len(known.good),
-                len(known.bad),
-                known.gain,
-                float(np.hypot(known.adapters.micro.strength, known.adapters.base.strength)),
+                state.adapters.updates,
+                len(state.good),
+                len(state.bad),
+                state.gain,
+                float(np.hypot(state.adapters.micro.strength, state.adapters.base.strength)),
             )
-            for name, known in sorted(self._domains.items())
+            for name, state in sorted(self._domains.items())
         ]
 
     def save(self) -> None:
         """Keep what has changed in the store; nothing without one. Raises StoreError: it cannot be written."""
-        changed = [(name, known) for name, known in self._domains.items() if known.changed]
+        changed = [(name, state) for name, state in self._domains.items() if state.changed]
         if self._store is None or not changed:
             return
-        for name, known in changed:
-            known.changed = not self._store.save(f"{ADAPTERS}/{name}", known.to_bytes)
+        for name, state in changed:
+            state.changed = not self._store.save(f"{ADAPTERS}/{name}", state.to_bytes)
         self._store.put(ADAPTERS, pack({"names": json_array(sorted(self._domains))}, ADAPTERS))
 
 

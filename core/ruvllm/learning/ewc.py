@@ -130,11 +130,11 @@ class EwcPlusPlus:
         self._filled += 1
         if self._filled < _BLOCK:
             return False
-        ended = self._judge()
+        ended = self._assess()
         if ended:
-            kept, filled = self._block, self._filled
+            block, filled = self._block, self._filled
             self.consolidate(self._before)
-            self._block, self._filled = kept, filled
+            self._block, self._filled = block, filled
         self._settle(ended, theta)
         self._adapt(theta)
         return ended
@@ -144,7 +144,7 @@ class EwcPlusPlus:
         floor = _FLOOR * float(self._current.mean()) + 1e-12  # there may have been no gradient so far
         return min(float((squared / (self._current + np.float32(floor))).mean()), _NOVEL)
 
-    def _judge(self) -> bool:
+    def _assess(self) -> bool:
         """Whether this block is of another task than those before it."""
         if self._blocks < _WARM:
             return False
@@ -154,13 +154,13 @@ class EwcPlusPlus:
 
     def _settle(self, ended: bool, theta: Flat) -> None:
         """Add the block to the Fisher of its task."""
-        share = self._filled / min(self._seen + self._filled, self._samples)
-        self._current += np.float32(min(share, 1.0)) * (self._block / self._filled - self._current)
+        rate = self._filled / min(self._seen + self._filled, self._samples)
+        self._current += np.float32(min(rate, 1.0)) * (self._block / self._filled - self._current)
         if self._seen and not ended:  # the first block had nothing to be compared with
             self._blocks += 1
-            share = max(1 / self._blocks, _BLOCK / self._samples)
-            self._mean += share * (self._novelty / _BLOCK - self._mean)
-            self._square += share * (self._novelty_squared / _BLOCK - self._square)
+            rate = max(1 / self._blocks, _BLOCK / self._samples)
+            self._mean += rate * (self._novelty / _BLOCK - self._mean)
+            self._square += rate * (self._novelty_squared / _BLOCK - self._square)
         self._seen += self._filled
         self._start_block(theta)
 

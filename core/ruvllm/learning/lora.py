@@ -188,11 +188,11 @@ class LowRank:
         sizes = np.sqrt(np.maximum(squares[best], 0))
         # Directions that carry nothing keep their A to learn with: both factors at zero would have no gradient.
         full = np.flatnonzero(sizes > 1e-5 * sizes[0]) if sizes[0] > 0 else np.zeros(0, np.intp)
-        root, kept = np.sqrt(sizes[full] / self.scale), left[:, best[full]]
+        root, basis = np.sqrt(sizes[full] / self.scale), left[:, best[full]]
         inverse = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
         self.up[:] = 0
-        self.down[:, full] = (down @ (turn @ (inverse[:, None] * kept))) * root
-        self.up[full] = (kept.T @ inner) / (self.scale * root)[:, None]
+        self.down[:, full] = (down @ (turn @ (inverse[:, None] * basis))) * root
+        self.up[full] = (basis.T @ inner) / (self.scale * root)[:, None]
 
     def _bound(self) -> None:
         most = _MOST * float(np.sqrt(self.rank))

@@ -56,14 +56,14 @@ class TypeGuesser:
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
-        self._known: Vectors | None = None  # (kinds, sentences, dim)
+        self._references: Vectors | None = None  # (kinds, sentences, dim)
 
     async def guess(self, vector: Vectors) -> str:
         """One of `PATTERN_TYPES` for an embedding (dim,), "General" when no kind is clearly nearest."""
-        if self._known is None:
+        if self._references is None:
             rows = await self._encoder.encode("; ".join(_SENTENCES.values()).split("; "))
-            self._known = rows.reshape(len(_SENTENCES), -1, rows.shape[1])
-        scores = np.sort(self._known @ vector, axis=1)[:, -_NEAREST:].mean(1)  # (kinds,)
+            self._references = rows.reshape(len(_SENTENCES), -1, rows.shape[1])
+        scores = np.sort(self._references @ vector, axis=1)[:, -_NEAREST:].mean(1)  # (kinds,)
         second, first = np.sort(scores)[-2:]
         if first < _LEAST or first - second < _AHEAD:
             return PATTERN_TYPES[0]
@@ -73,6 +73,7 @@ class TypeGuesser:
 _PER_CLUSTER = 4  # trajectories that a cluster shall have on average, at the least
 _ALIKE = 0.9  # cosine from which two patterns of one route are one
 _CONTRADICTS = 0.5  # cosine from which a failure counts against the nearest pattern of its route
+_SAME = 0.999  # cosine of a repetition
 _MEMORY = 20.0  # the weight of what is known beside one failure, at most
 _MOST_NAMES = 16  # contexts and actions that a pattern names
 _SPECS = {"numbers": Spec(("n", 4), "float64"), "counts": Spec(("n", 3), "int64"), "about": Spec(("bytes",), "uint8")}
@@ -266,14 +267,20 @@ class ReasoningBank:
         if near is None or near[1] < _CONTRADICTS:
             return False
         one = self._patterns[near[0]]
-        known = min(one.total_weight, _MEMORY)
-        quality = (known * one.avg_quality + score) / (known + 1)
+        weight = min(one.total_weight, _MEMORY)
+        quality = (weight * one.avg_quality + score) / (weight + 1)
         if quality < self.quality_threshold:
             self._drop(near[0])
         else:
             self._patterns[near[0]] = replace(one, avg_quality=quality)
         self._note()
         return True
+
+    def drop(self, vector: Vectors) -> None:
+        """Let go of patterns whose centroid is this very vector (dim,)."""
+        for place in np.flatnonzero(self._centroids[: len(self._patterns)] @ vector >= _SAME)[::-1].tolist():
+            self._drop(place)
+            self._note()
 
     def _nearest(self, vector: Vectors, route: str) -> tuple[int, float] | None:
         """(place, cosine) of the nearest pattern of a route."""
@@ -306,11 +313,11 @@ class ReasoningBank:
 
     def to_bytes(self) -> bytes:
         """For the state file."""
-        kept = self._patterns
-        numbers = [(one.total_weight, one.avg_quality, one.created_at, one.last_accessed) for one in kept]
-        counts = [(one.id, one.cluster_size, one.access_count) for one in kept]
+        patterns = self._patterns
+        numbers = [(one.total_weight, one.avg_quality, one.created_at, one.last_accessed) for one in patterns]
+        counts = [(one.id, one.cluster_size, one.access_count) for one in patterns]
         about = [
-            [one.route, one.pattern_type, list(one.contexts), list(one.actions), dict(one.metadata)] for one in kept
+            [one.route, one.pattern_type, list(one.contexts), list(one.actions), dict(one.metadata)] for one in patterns
         ]
         arrays: Arrays = {
             "centroids": self._centroids,
@@ -324,9 +331,9 @@ class ReasoningBank:
         """Hold what `to_bytes` was taken of. Raises `error`: it is damaged, or of another width."""
         found = unpack(data, "patterns", _SPECS | {"centroids": Spec(("n", self.dim))}, error=error)
         rows = zip(found["centroids"], found["counts"].tolist(), found["numbers"].tolist(), strict=True)
-        told = array_json(found["about"], "patterns", error)
+        header = array_json(found["about"], "patterns", error)
         try:
-            following, about = told
+            following, about = header
             patterns = [_restored(*row, one) for row, one in zip(rows, about, strict=True)]
             if type(following) is not int or not all(0 < one.id < following for one in patterns):
                 raise ValueError("ids that cannot be")

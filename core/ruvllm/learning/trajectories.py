@@ -129,8 +129,8 @@ class TrajectoryBuilder:
     def trajectory(self, id: int, vector: Vectors, pattern_type: str, ended: float) -> Trajectory:
         """What it became, not judged yet."""
         steps, contexts = tuple(self.steps), tuple(self.contexts)
-        told = Trajectory(id, vector, steps, contexts, self.route, pattern_type=pattern_type, ended=ended)
-        return replace(told, metadata=self.metadata)
+        made = Trajectory(id, vector, steps, contexts, self.route, pattern_type=pattern_type, ended=ended)
+        return replace(made, metadata=self.metadata)
 
     def add_context(self, context: str | Mapping[str, Scalar]) -> None:
         """A name of what it happened in, or facts about it. Raises InputError: too many of them, or no plain values."""
@@ -154,8 +154,8 @@ def checked_about(about: Mapping[Any, Any]) -> dict[str, Scalar]:
         fix = f"use at most {_MOST_ABOUT} names with text, finite numbers or truth values"
         raise InputError("metadata that cannot be kept", field="metadata", fix=fix)
     cut = {key[:_LONGEST]: value[:_LONGEST] if isinstance(value, str) else value for key, value in about.items()}
-    known: dict[str, Scalar] = well_formed_json(cut)
-    return known
+    checked: dict[str, Scalar] = well_formed_json(cut)
+    return checked
 
 
 def _endless(value: Scalar) -> bool:
@@ -175,39 +175,43 @@ class TrajectoryBuffer:
             raise InputError(f"a capacity of {capacity}", field="capacity", fix="use 1 or more")
         self.capacity, self.dropped = capacity, 0
         self._most_text, self._text = most_text, 0
-        self._kept: deque[tuple[Trajectory, int]] = deque()  # with the bytes of its text
+        self._entries: deque[tuple[Trajectory, int]] = deque()  # with the bytes of its text
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._entries)
 
     def __iter__(self) -> Iterator[Trajectory]:
-        return (trajectory for trajectory, _ in self._kept)
+        return (trajectory for trajectory, _ in self._entries)
 
     def add(self, trajectory: Trajectory) -> None:
         """The latest one; it counts as newer than all others."""
         size = len(json.dumps(_record(trajectory), ensure_ascii=False).encode())
-        self._kept.append((trajectory, size))
+        self._entries.append((trajectory, size))
         self._text += size
-        while len(self._kept) > self.capacity or (self._text > self._most_text and len(self._kept) > 1):
+        while len(self._entries) > self.capacity or (self._text > self._most_text and len(self._entries) > 1):
             self._pop()
             self.dropped += 1
 
     def latest(self, limit: int) -> list[Trajectory]:
         """At most `limit`, oldest first."""
-        return [self._kept[i][0] for i in range(max(0, len(self._kept) - limit), len(self._kept))]
+        return [self._entries[i][0] for i in range(max(0, len(self._entries) - limit), len(self._entries))]
 
     def learnt(self, last: int) -> None:
         """Let go of all up to this id."""
-        while self._kept and self._kept[0][0].id <= last:
+        while self._entries and self._entries[0][0].id <= last:
             self._pop()
 
-    def drop(self, vector: Vectors, route: str) -> None:
-        """Let go of those of this very vector (dim,) and route."""
-        stay = [pair for pair in self._kept if pair[0].route != route or float(pair[0].vector @ vector) < _SAME]
-        self._kept, self._text = deque(stay), sum(size for _, size in stay)
+    def drop(self, vector: Vectors, route: str | None = None) -> None:
+        """Let go of those of this very vector (dim,) and route, or of any."""
+        stay = [
+            pair
+            for pair in self._entries
+            if pair[0].route != (route or pair[0].route) or pair[0].vector @ vector < _SAME
+        ]
+        self._entries, self._text = deque(stay), sum(size for _, size in stay)
 
     def _pop(self) -> None:
-        self._text -= self._kept.popleft()[1]
+        self._text -= self._entries.popleft()[1]
 
     def to_bytes(self, dim: int) -> bytes:
         """For the state file; `dim` is the width of the vectors."""
@@ -219,19 +223,19 @@ class TrajectoryBuffer:
         """Hold what `to_bytes` was taken of. Raises `error`: it is damaged, or of another width."""
         specs = {"vectors": Spec(("n", dim)), "records": Spec(("bytes",), "uint8")}
         found = unpack(data, "trajectories", specs, most_bytes=MOST_BYTES, error=error)
-        told, vectors = array_json(found["records"], "trajectories", error), found["vectors"]
+        header, vectors = array_json(found["records"], "trajectories", error), found["vectors"]
         try:
-            dropped, records = told
+            dropped, records = header
             if type(dropped) is not int or dropped < 0 or len(records) != len(vectors):
                 raise ValueError("counts that do not agree")
-            kept = [_from_record(record, vector) for record, vector in zip(records, vectors, strict=True)]
-            if any(before.id >= after.id for before, after in pairwise(kept)):
+            loaded = [_from_record(record, vector) for record, vector in zip(records, vectors, strict=True)]
+            if any(before.id >= after.id for before, after in pairwise(loaded)):
                 raise ValueError("ids that do not rise")
         except (TypeError, ValueError, KeyError, InputError) as bad:
             raise error(f"damaged trajectories: {bad}"[:200], field="trajectories", fix=_FIX) from None
-        self._kept.clear()
+        self._entries.clear()
         self._text = 0
-        for trajectory in kept:
+        for trajectory in loaded:
             self.add(trajectory)
         self.dropped = dropped
 
@@ -248,7 +252,9 @@ def _from_record(record: Any, vector: Vectors) -> Trajectory:
     """Raises TypeError, ValueError, KeyError or InputError: it is none."""
     if not isinstance(record, dict) or record.keys() != {*_NAMES, "steps"}:
         raise ValueError("other fields")
-    steps = tuple(Step(_text(told), _text(action), _number(reward)) for told, action, reward in record["steps"])
+    steps = tuple(
+        Step(_text(observation), _text(action), _number(reward)) for observation, action, reward in record["steps"]
+    )
     quality, success = record["quality"], record["success"]
     if type(record["id"]) is not int or not 0 <= record["id"] < 1 << 53 or len(steps) > _MOST_STEPS:
         raise ValueError("no usable id, or too many steps")

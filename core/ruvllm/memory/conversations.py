@@ -17,7 +17,7 @@ from ruvllm.state.set_aside import base64_of
 from ruvllm.state.store import Store
 from ruvllm.text.surrogates import well_formed
 
-__all__ = ["Conversations", "KeptSession", "SessionRow", "payload_of", "session_from"]
+__all__ = ["Conversations", "SessionRow", "StoredSession", "payload_of", "session_from"]
 
 _KINDS = ("session", "turn")  # of what is set aside
 
@@ -42,7 +42,7 @@ class SessionRow:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class KeptSession:
+class StoredSession:
     """One session.
 
     Attributes:
@@ -78,7 +78,7 @@ class Conversations:
         found = self._store.read("SELECT id, accessed, size FROM sessions ORDER BY accessed, id")
         return [SessionRow(*row) for row in found]
 
-    def read(self, id: str) -> KeptSession | None:
+    def read(self, id: str) -> StoredSession | None:
         """One with its history; None when it is not there. Raises StoreError: it is damaged."""
         found = self._store.read(
             "SELECT metadata, created, accessed, hidden, last, size FROM sessions WHERE id = ?", (id,)
@@ -93,9 +93,9 @@ class Conversations:
         except (ValueError, TypeError, AttributeError):
             fix = f"{REPAIR}, which drops it; begin another session"
             raise StoreError(f"the session {id[:60]!r} is damaged", field="state", fix=fix) from None
-        return KeptSession(id, about, created, accessed, state, last, size, tuple(turns), len(turns))
+        return StoredSession(id, about, created, accessed, state, last, size, tuple(turns), len(turns))
 
-    def write(self, sessions: Collection[KeptSession], gone: Collection[str] = ()) -> None:
+    def write(self, sessions: Collection[StoredSession], gone: Collection[str] = ()) -> None:
         """Put sessions there, those that are gone away first; what of them cannot be written is set aside alone.
 
         Raises:
@@ -111,12 +111,12 @@ class Conversations:
             turns = [replace(one, turns=(turn,)) for one in sessions for turn in one.turns]
             aside.write_each("turn", turns, self.put_turns, lambda one: one.id, payload_of)
 
-    def put(self, sessions: Sequence[KeptSession]) -> None:
+    def put(self, sessions: Sequence[StoredSession]) -> None:
         """Put sessions there without their turns, all or nothing. Raises whatever is wrong with one."""
         with self._store.write() as db:
             db.executemany(_SAVE, [_values(one) for one in sessions])
 
-    def put_turns(self, sessions: Sequence[KeptSession]) -> None:
+    def put_turns(self, sessions: Sequence[StoredSession]) -> None:
         """Put turns after those of their sessions, all or nothing. Raises whatever is wrong with one."""
         turns = [(one.id, well_formed(said), well_formed(answer)) for one in sessions for said, answer in one.turns]
         with self._store.write() as db:
@@ -132,17 +132,17 @@ class Conversations:
                 db.execute("DELETE FROM sessions")
 
 
-def payload_of(one: KeptSession) -> dict[str, Any]:
+def payload_of(one: StoredSession) -> dict[str, Any]:
     """What brings a session back that was set aside, as JSON; see `session_from`."""
     return asdict(one) | {"hidden": base64_of(one.hidden)}
 
 
-def session_from(payload: Mapping[str, Any]) -> KeptSession:
+def session_from(payload: Mapping[str, Any]) -> StoredSession:
     """A session of what `payload_of` gave. Raises TypeError, ValueError or KeyError: it is none."""
     hidden = np.frombuffer(b64decode(payload["hidden"]), LITTLE).astype(np.float32)
-    return KeptSession(**{**payload, "hidden": hidden})
+    return StoredSession(**{**payload, "hidden": hidden})
 
 
-def _values(one: KeptSession) -> tuple[Any, ...]:
+def _values(one: StoredSession) -> tuple[Any, ...]:
     hidden = one.hidden.astype(LITTLE).tobytes() if one.hidden.any() else b""
     return one.id, json.dumps(dict(one.metadata)), one.created, one.accessed, hidden, one.last, one.size

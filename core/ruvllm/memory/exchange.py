@@ -30,7 +30,7 @@ _FIX = "give JSON lines as an export writes them"
 
 def export_lines(memory: MemoryStore, collection: str | None = None) -> Iterator[str]:
     """Every memory, archived ones too, of one collection or all, then the edges and hyperedges among them."""
-    known, after = set[int](), 0
+    exported, after = set[int](), 0
     where, values = ("", ()) if collection is None else (" AND collection = ?", (collection,))
     while True:
         sql = f"SELECT id FROM memories WHERE id > ?{where} ORDER BY id LIMIT {_PAGE}"
@@ -40,13 +40,13 @@ def export_lines(memory: MemoryStore, collection: str | None = None) -> Iterator
         for one in memory.records.get(ids):
             row = {name: getattr(one, name) for name in _FIELDS} | {"metadata": dict(one.metadata)}
             yield _line(row | ({"archived": True} if one.archived else {}))
-        known.update(ids)
+        exported.update(ids)
         after = ids[-1]
     for source, target, kind, weight in memory.store.read("SELECT source, target, kind, weight FROM edges"):
-        if source in known and target in known:
+        if source in exported and target in exported:
             yield _line({"source": source, "target": target, "kind": kind, "weight": weight})
-    for binding in memory.graph.bindings(sorted(known), most=-1) if known else ():
-        if known.issuperset(binding.members):
+    for binding in memory.graph.bindings(sorted(exported), most=-1) if exported else ():
+        if exported.issuperset(binding.members):
             about = {"kind": binding.kind, "weight": binding.weight, "metadata": dict(binding.metadata)}
             yield _line({"members": binding.members} | about)
 
@@ -151,7 +151,7 @@ class _Import:
             self._keep_memories()
 
     def _take_edge(self, row: dict[str, Any]) -> None:
-        source, target = self._known([row["source"], row["target"]])
+        source, target = self._renumbered([row["source"], row["target"]])
         edge = Edge(source, target, row["kind"], _number(row["weight"]))
         self._memory.graph.check_edge(edge)
         self._links.append(edge)
@@ -162,10 +162,10 @@ class _Import:
         members = row["members"]
         if not isinstance(members, list) or not isinstance(row["metadata"], dict):
             raise InputError("members must be a list, metadata an object", fix=_FIX)
-        self._memory.graph.bind(self._known(members), row["kind"], _number(row["weight"]), row["metadata"])
+        self._memory.graph.bind(self._renumbered(members), row["kind"], _number(row["weight"]), row["metadata"])
         self.edges += 1
 
-    def _known(self, ids: list[Any]) -> list[int]:
+    def _renumbered(self, ids: list[Any]) -> list[int]:
         try:
             return [self._new_ids[i] for i in ids]
         except (KeyError, TypeError):

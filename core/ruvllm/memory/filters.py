@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ruvllm.errors import InputError
+from ruvllm.reprs import shortened
+from ruvllm.state.record import AGENT
 
-__all__ = ["Filter", "compile_filter"]
+__all__ = ["Filter", "compile_filter", "visible_to"]
 
 Filter = Mapping[str, Any]
 _Value = str | int | float | None
@@ -17,6 +19,7 @@ _COMPARE = {"$eq": "=", "$ne": "<>", "$lt": "<", "$lte": "<=", "$gt": ">", "$gte
 _KEY = re.compile(r"[^\"\\\x00-\x1f.]+(\.[^\"\\\x00-\x1f.]+)*")
 _DEEPEST = 16
 _MOST_VALUES = 1_000
+_MOST_NAME = 200
 _MOST_JOINTS = 900  # SQLite takes 1,000 levels of an expression, and each AND of a chain is one
 
 
@@ -34,6 +37,21 @@ def compile_filter(filter: Filter) -> tuple[str, list[Any]]:
     if sql.count(" AND ") + sql.count(" OR ") > _MOST_JOINTS or len(values) > 10 * _MOST_VALUES:
         raise _error("filter", "the filter is too large", "filter by less, and sort out the rest")
     return sql, values
+
+
+def visible_to(agent_id: str | None, filter: Filter | None = None) -> Filter | None:
+    """A filter that also leaves out what is another agent's; the filter as it is for nobody.
+
+    Raises:
+        InputError: no name of an agent.
+    """
+    if agent_id is None:
+        return filter
+    if not isinstance(agent_id, str) or not 0 < len(agent_id.strip()) <= _MOST_NAME:
+        fix = f"name an agent, in 1 to {_MOST_NAME} characters"
+        raise InputError(f"agent_id is {shortened(agent_id)}", field="agent_id", fix=fix)
+    seen = {AGENT: {"$in": [agent_id, None]}}, {AGENT: {"$exists": False}}
+    return {"$and": [filter or {}, {"$or": seen}]}
 
 
 def _all_of(filter: Filter, depth: int) -> tuple[str, list[Any]]:
@@ -89,8 +107,8 @@ def _compare(key: str, path: str, operator: str, operand: Any) -> tuple[str, lis
             raise _error(key, f"{operator} takes a list", f"give up to {_MOST_VALUES} values")
         return _among(path, [_value(key, value) for value in operand], operator == "$in")
     if operator not in _COMPARE:
-        known = ", ".join([*_COMPARE, "$in", "$nin", "$exists"])
-        raise _error(key, f"{operator!r} is no comparison", f"use one of {known}")
+        operators = ", ".join([*_COMPARE, "$in", "$nin", "$exists"])
+        raise _error(key, f"{operator!r} is no comparison", f"use one of {operators}")
     value = _value(key, operand)
     if operator in ("$eq", "$ne"):
         return _among(path, [value], operator == "$eq")
@@ -106,10 +124,10 @@ def _among(path: str, values: list[_Value], wanted: bool) -> tuple[str, list[Any
     """Whether it is one of these. SQLite gives lists and objects as their JSON text, which is no text of theirs."""
     some = [value for value in values if value is not None]
     inside = f"json_type(metadata, ?) NOT IN ('array', 'object') AND json_extract(metadata, ?) IN ({_marks(some)})"
-    told: list[Any] = [path, path, *some]
+    parameters: list[Any] = [path, path, *some]
     if len(some) < len(values):
-        inside, told = f"({inside}) OR json_type(metadata, ?) = 'null'", [*told, path]
-    return f"{'' if wanted else 'NOT '}coalesce({inside}, 0)", told
+        inside, parameters = f"({inside}) OR json_type(metadata, ?) = 'null'", [*parameters, path]
+    return f"{'' if wanted else 'NOT '}coalesce({inside}, 0)", parameters
 
 
 def _marks(values: list[Any]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ruvllm.errors import InputError
 from ruvllm.memory.subgraph import EDGE_KINDS, Binding, Edge, EdgeKey, Neighbour, Subgraph
-from ruvllm.state.store import Store
+from ruvllm.state.store import Store, Unchanged
 from ruvllm.text.surrogates import well_formed
 
 __all__ = ["EDGE_KINDS", "Binding", "Edge", "Expansion", "Graph", "Neighbour", "Subgraph", "delta_of"]
@@ -75,9 +75,9 @@ class Expansion:
 
     def edges(self) -> list[tuple[int, int, str, float]]:
         """Source, target, kind and weight of the edges that were seen among it."""
-        hops, known = self._hops, self._edges
-        inside = sorted(key for key in known if key[0] in hops and key[1] in hops)
-        return [*((*key, known[key]) for key in inside), *(star for star in self._stars if star[1] in hops)]
+        hops, edges = self._hops, self._edges
+        inside = sorted(key for key in edges if key[0] in hops and key[1] in hops)
+        return [*((*key, edges[key]) for key in inside), *(star for star in self._stars if star[1] in hops)]
 
     def subgraph(self) -> Subgraph:
         """All of it as arrays."""
@@ -91,6 +91,7 @@ class Expansion:
 
 _MOST_MEMBERS = 1_000
 _MOST_HOPS = 8
+_MOST_BESIDE = 8  # edges of a memory, of which one is followed
 _OUTGOING = """
 SELECT source AS node, target AS other, kind, weight, 1 AS outgoing
     FROM json_each(?1) AS asked JOIN edges ON source = asked.value {0}
@@ -99,7 +100,7 @@ _BOTH_WAYS = f"""{_OUTGOING} UNION ALL
 SELECT target, source, kind, weight, 0 FROM json_each(?1) AS asked JOIN edges ON target = asked.value {{0}}
 """
 _OF_KINDS = "WHERE kind IN (SELECT value FROM json_each(?2))"
-_ALL_KINDS, _KNOWN_KINDS = json.dumps(EDGE_KINDS), frozenset(EDGE_KINDS)
+_ALL_KINDS, _KIND_SET = json.dumps(EDGE_KINDS), frozenset(EDGE_KINDS)
 # Without a filter it takes half the time.
 _OF_ALL_KINDS, _OF_SOME_KINDS = (
     {sql: f"{sql.format(kinds)} LIMIT ?3" for sql in (_OUTGOING, _BOTH_WAYS)} for kinds in ("", _OF_KINDS)
@@ -152,6 +153,7 @@ class Graph:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self._beside = Unchanged[tuple[int, str], tuple[int, int, float]](store)
 
     def link(self, source: int, target: int, kind: str, weight: float = 1.0) -> None:
         """Make an edge, or set the weight of one that is there; see `link_all`."""
@@ -220,12 +222,12 @@ class Graph:
             fix = f"give 2 to {_MOST_MEMBERS:,} different memories"
             raise InputError(f"a hyperedge of {len(chosen)} memories", field="members", fix=fix)
         try:
-            known = json.dumps(dict(metadata or {}), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+            about = json.dumps(dict(metadata or {}), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         except (TypeError, ValueError, RecursionError) as error:
             fix = "give an object of text, finite numbers, booleans, lists and objects"
             raise InputError(f"it cannot be kept as JSON: {error}"[:200], field="metadata", fix=fix) from None
         self._check(set(chosen))
-        row = (_kind(kind), _weight(weight), well_formed(known))
+        row = (_kind(kind), _weight(weight), well_formed(about))
         with self.store.write() as db:
             made = db.execute("INSERT INTO hyperedges (kind, weight, metadata) VALUES (?, ?, ?)", row).lastrowid
             assert made is not None
@@ -247,7 +249,7 @@ class Graph:
         Raises:
             InputError: an unknown id or kind.
         """
-        found = self.store.read(_BINDINGS_OF, (self._known(ids), _kinds(kinds), most))
+        found = self.store.read(_BINDINGS_OF, (self._id_list(ids), _kinds(kinds), most))
         return [
             Binding(tuple(sorted(json.loads(members))), kind, weight, json.loads(metadata), i)
             for i, kind, weight, metadata, members in found
@@ -263,13 +265,41 @@ class Graph:
         Raises:
             InputError: an unknown id or kind.
         """
-        asked = (self._known(ids), _kinds(kinds), most)
-        found = self.store.read(_HEAVIEST.format(_BOTH_WAYS.format(_OF_KINDS)), asked)
+        parameters = (self._id_list(ids), _kinds(kinds), most)
+        found = self.store.read(_HEAVIEST.format(_BOTH_WAYS.format(_OF_KINDS)), parameters)
         return [Neighbour(node, other, kind, weight, bool(out)) for node, other, kind, weight, out in found]
 
     def beside(self, ids: Iterable[int], kind: str, most: int = 1_000) -> list[tuple[int, int, float]]:
-        """(memory, other, weight) of edges of one kind at some memories, both ways, in no order; none need be there."""
-        return list(map(tuple, self.store.read(_BESIDE, (_listed(list(ids)), kind, most))))
+        """(memory, other, weight) of edges of one kind at some memories, both ways, in no order; none need be there.
+
+        Args:
+            most: edges in all, of the memories that were not looked at since the file changed.
+        """
+
+        def read(new: list[tuple[int, str]]) -> list[tuple[tuple[int, str], tuple[int, int, float]]]:
+            rows = self.store.read(_BESIDE, (_listed([i for i, _ in new]), kind, most))
+            return [((row[0], kind), row) for row in rows]
+
+        return [row for rows in self._beside.get(((i, kind) for i in ids), read).values() for row in rows]
+
+    def windows(self, ids: Iterable[int], size: int, kind: str = "Follows") -> dict[int, list[int]]:
+        """Each of some memories with up to so many before it and after it along edges of a kind, in that order.
+
+        An edge leads from what comes later; of several the heaviest is followed. None of the memories need be there.
+        """
+        out = {i: [i] for i in ids}
+        for _ in range(size):
+            ends = sorted({end for line in out.values() for end in (line[0], line[-1])})
+            sql, links = _HEAVIEST.format(_BOTH_WAYS.format(_OF_KINDS)), dict[tuple[int, int], int]()
+            for node, other, _, _, outgoing in self.store.read(sql, (_listed(ends), _kinds([kind]), _MOST_BESIDE)):
+                links.setdefault((node, outgoing), other)
+            for line in out.values():
+                before, after = links.get((line[0], 1)), links.get((line[-1], 0))
+                if before is not None and before not in line:
+                    line.insert(0, before)
+                if after is not None and after not in line:
+                    line.append(after)
+        return out
 
     def expand(
         self,
@@ -321,11 +351,13 @@ class Graph:
             raise _unknown(gone)
         grown, frontier, chosen = Expansion(seeds, fan_out, most), seeds, _kinds(kinds)
         for hop in range(hops + 1):
-            asked = _listed(frontier), chosen
+            parameters = _listed(frontier), chosen
             # What points at the last hop's memories from within has been seen from its other end.
-            grown.see(self._edges_of(_BOTH_WAYS if hop < hops else _OUTGOING, asked, fan_out, len(frontier)))
+            grown.see(self._edges_of(_BOTH_WAYS if hop < hops else _OUTGOING, parameters, fan_out, len(frontier)))
             if bound:
-                for i, kind, weight, _, members in self.store.read(_BINDINGS_OF, (*asked, fan_out * len(frontier))):
+                for i, kind, weight, _, members in self.store.read(
+                    _BINDINGS_OF, (*parameters, fan_out * len(frontier))
+                ):
                     grown.see_binding(i, kind, weight, members)
             frontier = grown.advance() if hop < hops else []
             if not frontier or (hop + 1 == hops and not among):
@@ -333,16 +365,16 @@ class Graph:
         return grown
 
     def _edges_of(
-        self, sql: str, asked: tuple[str, str], most: int, nodes: int
+        self, sql: str, parameters: tuple[str, str], most: int, nodes: int
     ) -> list[tuple[int, int, str, float, int]]:
         """The heaviest edges of each; ranked by SQLite only where some have many: that takes thrice the time."""
-        limit, limited = nodes * most, _OF_ALL_KINDS if asked[1] == _ALL_KINDS else _OF_SOME_KINDS
-        rows = self.store.read(limited[sql], (*asked, limit + 1))
+        limit, limited = nodes * most, _OF_ALL_KINDS if parameters[1] == _ALL_KINDS else _OF_SOME_KINDS
+        rows = self.store.read(limited[sql], (*parameters, limit + 1))
         if len(rows) > most and (len(rows) > limit or max(Counter(row[0] for row in rows).values()) > most):
-            return self.store.read(_HEAVIEST.format(sql.format(_OF_KINDS)), (*asked, most))
-        return [row for row in rows if row[2] in _KNOWN_KINDS]  # a damaged file may hold others
+            return self.store.read(_HEAVIEST.format(sql.format(_OF_KINDS)), (*parameters, most))
+        return [row for row in rows if row[2] in _KIND_SET]  # a damaged file may hold others
 
-    def _known(self, ids: Sequence[int]) -> str:
+    def _id_list(self, ids: Sequence[int]) -> str:
         """Ids as JSON, once all of them are known to be there."""
         chosen = [_id(i) for i in ids]
         self._check(chosen)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,79 +77,80 @@ class HybridSearch:
         if allowed is not None and not sought.text:
             return {i: Why() for i in allowed[: -k - 1 : -1].tolist()}  # all that there is to say is which may be found
         hits = self.words.find(collection, sought.text, allowed)
-        ids = set(hits.best(max(_WORD_HITS, 2 * k))[0].tolist())
-        pairs = list[tuple[int, int, float]]()
+        ids = {*hits.best(max(_WORD_HITS, 2 * k))[0].tolist()}
         if meaning and vector.any():
             least = max(_VECTOR_HITS, k)
             near = self._memory.nearest(vector, least, collection=collection, filter=filter, recall=recall).ids
             ids.update((near if sought.plain or allowed is None else near[np.isin(near, allowed)]).tolist())
         moment = moment or moment_of(sought.text)
-        dated = set[int]()
+        dated = np.empty(0, np.int64)
         if moment.span is not None and not moment.strict:
-            dated = set(self.words.dated(collection, moment.span, _DATED_HITS).tolist())
-            ids |= dated if allowed is None else dated & set(allowed.tolist())
-        edges, closing = self._memory.store.read("SELECT EXISTS (SELECT 1 FROM edges), EXISTS (SELECT 1 FROM closed)")[
-            0
-        ]
-        closed = self._memory.validity.closed(ids) if closing else {}
+            dated = self.words.dated(collection, moment.span, _DATED_HITS)
+            dated = dated if allowed is None else np.intersect1d(dated, allowed)
+            ids.update(dated.tolist())
+        ((edges, closing),) = self._memory.store.read(_ANY)
         pairs = self._beside(ids) if edges and meaning else []
-        others = {one.successor for one in closed.values() if one.successor} | {other for _, other, _ in pairs}
-        ids |= others if allowed is None else others & set(allowed.tolist())
+        others = {other for _, other, _ in pairs} - ids
+        closed = self._memory.validity.closed([*ids, *others]) if closing else {}
+        more = {one.successor for i, one in closed.items() if one.successor and i in ids} - ids - others
+        others |= more
+        ids |= others if allowed is None else others & {*allowed.tolist()}
         found, parts = self._parts(np.array(sorted(ids), np.int64), vector, hits, pairs, collection, meaning)
-        place = {i: at for at, i in enumerate(found)}
-        parts[4, [place[i] for i in dated if i in place]] += _DATED
-        if closing:
-            closed |= self._memory.validity.closed(others - closed.keys())
+        if len(dated):
+            parts[4] += np.float32(_DATED) * np.isin(found, dated)
+        if closed:
+            closed |= self._memory.validity.closed(more) if more else {}
+            place = {i: at for at, i in enumerate(found.tolist())}
             _pass_on(parts, place, {i: one for i, one in closed.items() if i in place}, moment)
         if recency or moment.strict:
-            self._age(parts, found, moment, recency)
+            self._age(parts, found.tolist(), moment, recency)
         order = np.argsort(-parts.sum(0), kind="stable")[:k]
-        return {found[at]: Why(*parts[:, at].tolist()) for at in order.tolist()}
+        return {i: Why(*why) for i, why in zip(found[order].tolist(), parts[:, order].T.tolist(), strict=True)}
 
     def _parts(
         self,
         ids: Ids,
         vector: Floats,
         hits: WordHits,
-        pairs: list[tuple[int, int, float]],
+        pairs: Sequence[tuple[int, int, float]],
         collection: str,
         meaning: bool,
-    ) -> tuple[list[int], Floats]:
+    ) -> tuple[Ids, Floats]:
         """Those of these memories that are in the index, and float32 (5, n), what makes their scores, as in Why."""
         ids, cosines = self._memory.compared(ids, vector, collection)
-        words, speakers = hits.of(ids)
         parts = np.zeros((5, len(ids)), np.float32)
+        if not len(ids):
+            return ids, parts
+        words, speakers = hits.of(ids)
         parts[0], parts[1], parts[2] = cosines * meaning, words * np.float32(_WORDS), speakers * np.float32(_SPEAKER)
-        place = {i: at for at, i in enumerate(ids.tolist())}
-        joined = [(place[a], place[b], w) for a, b, w in pairs if a in place and b in place]
-        if joined:
-            here, there, weights = map(np.array, zip(*joined, strict=True))
-            own = parts[0] + parts[1]
-            np.add.at(parts[3], here, np.float32(_BESIDE) * weights.astype(np.float32) * own[there])
-        return list(place), parts
+        if pairs:
+            ends = np.fromiter(chain.from_iterable(pairs), np.float64, 3 * len(pairs)).reshape(-1, 3)
+            rows = np.minimum(ids.searchsorted(ends[:, :2]), len(ids) - 1)
+            joined = (ids[rows] == ends[:, :2]).all(1)
+            here, there = rows[joined].T
+            heard = _BESIDE * ends[joined, 2] * (parts[0] + parts[1])[there]
+            parts[3] = np.bincount(here, heard, len(ids))
+        return ids, parts
 
     def _age(self, parts: Floats, ids: list[int], moment: Moment, recency: float) -> None:
         """Add to the time part what being new is worth, and take off what was not known at a moment."""
         place, today = {i: at for at, i in enumerate(ids)}, date.today()
         for one in self._memory.get(ids):
             begins = one.metadata.get(VALID_FROM, one.metadata.get(OBSERVED, one.created))
-            known = first_date(begins, today) or first_date(one.created)
-            if known is None:
+            when = first_date(begins, today) or first_date(one.created)
+            if when is None:
                 continue
             if recency:
-                parts[4, place[one.id]] += recency * 0.5 ** (max((today - known.first).days, 0) / _HALF_LIFE)
-            if moment.strict and moment.span is not None and known.first > moment.span.last:
+                parts[4, place[one.id]] += recency * 0.5 ** (max((today - when.first).days, 0) / _HALF_LIFE)
+            if moment.strict and moment.span is not None and when.first > moment.span.last:
                 parts[4, place[one.id]] -= _ENDED
 
     def _beside(self, ids: set[int]) -> list[tuple[int, int, float]]:
         """Edges between what follows each other in a conversation, of some memories and of those beside them."""
         graph = self._memory.graph
-        if not ids:
-            return []
         pairs = graph.beside(ids, _FOLLOWS, _MOST_BESIDE * len(ids))
         others = {other for _, other, _ in pairs} - ids
-        back = graph.beside(others, _FOLLOWS, _MOST_BESIDE * len(others)) if others else []
-        return list(dict.fromkeys([*pairs, *back]))
+        return list({*pairs, *graph.beside(others, _FOLLOWS, _MOST_BESIDE * len(others))})
 
 
 def _pass_on(parts: Floats, place: Mapping[int, int], closed: Mapping[int, Closed], moment: Moment) -> None:

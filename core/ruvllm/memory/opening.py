@@ -98,10 +98,10 @@ class SavedArrays:
             if path.stat().st_size > _MOST_HEADER:
                 return None
             content = json.loads(path.read_text("utf-8"))
-            told = content.pop("sha256")
+            digest = content.pop("sha256")
         except (OSError, ValueError, RecursionError, AttributeError, KeyError, TypeError):
             return None
-        if told != _digest(content) or content.get("format") != _FORMAT:
+        if digest != _digest(content) or content.get("format") != _FORMAT:
             return None
         facts, arrays = content.get("facts"), content.get("arrays")
         if not isinstance(facts, dict) or not isinstance(arrays, dict):
@@ -154,8 +154,8 @@ class _Seen:
 
     def moved(self, before: _Seen) -> int:
         """How many rows came or went since."""
-        apart = abs(self.size - before.size) + abs(self.dead - before.dead)
-        return apart if self.epoch == before.epoch else self.size
+        distance = abs(self.size - before.size) + abs(self.dead - before.dead)
+        return distance if self.epoch == before.epoch else self.size
 
 
 class Opening:
@@ -224,9 +224,9 @@ class Opening:
         fix = f"{REEMBED} with this encoder, or use the one that they were remembered with"
         return StoreError(message[:300], field="encoder", fix=fix)
 
-    def save(self, collection: str, shelf: AutoIndex, revision: int) -> bool:
+    def save(self, collection: str, collection_index: AutoIndex, revision: int) -> bool:
         """Keep a large index that has changed much since; True if it did. Everything in it must be on disk."""
-        index, saved = shelf.index, self._saved(collection)
+        index, saved = collection_index.index, self._saved(collection)
         if saved is None or not isinstance(index, IvfIndex | HnswIndex) or len(index) < self._large:
             return False
         now, before = _state(index), self._seen.get(collection)
@@ -293,7 +293,7 @@ class Opening:
         left = [i for i, of, archived in there if archived or of != collection]
         try:
             ids = arrays["ids"]
-            if self._probes(ids, gone) != self._kept(facts.get("probes"), gone):
+            if self._probes(ids, gone) != self._remaining(facts.get("probes"), gone):
                 return None
             rows = self._rows(collection, ids, paged=len(ids) >= self._paged and kind == "ivf")
             index = (unpack_graph if kind == "hnsw" else unpack)(arrays, rows, self._recall)
@@ -315,7 +315,7 @@ class Opening:
         return [list(pair) for pair in zip(some.tolist(), self._records.checksums(some), strict=False)]
 
     @staticmethod
-    def _kept(probes: Any, gone: list[int]) -> Any:
+    def _remaining(probes: Any, gone: list[int]) -> Any:
         """Saved probes without those that are gone since."""
         missing = set(gone)
         return [pair for pair in probes if pair[0] not in missing]
@@ -346,7 +346,7 @@ class Opening:
         try:
             ids = arrays["ids"]
             gone = self._records.changed(facts["revision"])[1]
-            if len(ids) != facts.get("rows") or self._probes(ids, gone) != self._kept(facts.get("probes"), gone):
+            if len(ids) != facts.get("rows") or self._probes(ids, gone) != self._remaining(facts.get("probes"), gone):
                 return None
             return TieredVectors.unpacked(arrays, ids, vectors, vectors.ids)
         except (ValueError, TypeError, IndexError, KeyError):

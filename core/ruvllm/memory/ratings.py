@@ -92,16 +92,16 @@ class Ratings:
         """
         if not any(value > 0 for value in relevance.values()):
             return
-        told = {str(i): float(value) for i, value in relevance.items()}
+        scores = {str(i): float(value) for i, value in relevance.items()}
         if not request:
-            insert_rating(self._store, self._space, vector, told)
+            insert_rating(self._store, self._space, vector, scores)
             return
         self._store.set_aside.write_each(
             "rating",
-            [told],
-            lambda _: insert_rating(self._store, self._space, vector, told),
+            [scores],
+            lambda _: insert_rating(self._store, self._space, vector, scores),
             lambda _: request,
-            lambda _: {"space": self._space, "vector": base64_of(vector), "relevance": told},
+            lambda _: {"space": self._space, "vector": base64_of(vector), "relevance": scores},
         )
 
     def bound(self, hits: list[int], rated: Mapping[int, float]) -> dict[int, float]:
@@ -168,15 +168,15 @@ class Ratings:
         before = before or GraphAttention(self._dim, heads_for(self._dim))
         trained = await train_attention(before, examples, epochs=epochs, seed=last, pause=pause)
         with self._store.write():
-            if trained.kept:
+            if trained.accepted:
                 save_attention(self._store, trained.attention, self._stored_as)
             self._store.put(self._reviewed, str(last).encode())
         return trained
 
     def _counts(self) -> tuple[int, int, int]:
         """(id of the last rating, how many there are, how many since the last review)."""
-        told = self._store.load(self._reviewed) or b"0"
-        seen = int(told) if told.isdigit() else 0
+        scores = self._store.load(self._reviewed) or b"0"
+        seen = int(scores) if scores.isdigit() else 0
         sql = "SELECT coalesce(max(id), 0), count(*), coalesce(sum(id > ?), 0) FROM ratings WHERE space = ?"
         last, count, new = self._store.read(sql, (seen, self._space))[0]
         return last, count, new
@@ -188,8 +188,8 @@ class Ratings:
             (self._space, self._dim * LITTLE.itemsize, most),
         )
         found = list[Example]()
-        for query, told in reversed(rows):
-            example = self._example(np.frombuffer(query, LITTLE).astype(np.float32), relevance_of(told), nearest)
+        for query, scores in reversed(rows):
+            example = self._example(np.frombuffer(query, LITTLE).astype(np.float32), relevance_of(scores), nearest)
             found += [example] if example is not None else []
             await pause()
         return found
@@ -216,9 +216,9 @@ def insert_rating(store: Store, space: str, vector: NDArray[np.float32], relevan
         )
 
 
-def relevance_of(told: str) -> dict[int, float]:
+def relevance_of(relevance: str) -> dict[int, float]:
     """How far each memory helped a rated search, by id. Raises StoreError: the row is damaged."""
     try:
-        return {int(i): max(0.0, float(value)) for i, value in read_metadata(told).items()}
+        return {int(i): max(0.0, float(value)) for i, value in read_metadata(relevance).items()}
     except (ValueError, TypeError):
         raise StoreError("a rated search is damaged", field="state", fix=REPAIR) from None

@@ -260,10 +260,10 @@ class Records:
     def _memory(row: tuple[Any, ...]) -> Memory:
         i, collection, kind, text, metadata, quality, accesses, created, accessed, archived = row
         try:
-            known = read_metadata(metadata)
+            about = read_metadata(metadata)
         except ValueError:
             raise StoreError(f"the metadata of memory {i} are damaged", field="state", fix=REPAIR) from None
-        return Memory(text, kind, collection, known, quality, i, accesses, created, accessed, bool(archived))
+        return Memory(text, kind, collection, about, quality, i, accesses, created, accessed, bool(archived))
 
 
 class Recent:
@@ -275,19 +275,19 @@ class Recent:
 
     def __init__(self, records: Records) -> None:
         self._records = records
-        self._known: LruCache[int, Memory] = LruCache(_MOST_RECENT)
+        self._recent: LruCache[int, Memory] = LruCache(_MOST_RECENT)
 
     def get(self, ids: Sequence[int]) -> list[Memory]:
         """Those of these ids that are there, in the order asked; how often they were used may have grown since."""
-        found = {i: self._known.get(i) for i in ids}
+        found = {i: self._recent.get(i) for i in ids}
         missing = [i for i, memory in found.items() if memory is None]
         for memory in self._records.get(missing) if missing else ():
             found[memory.id] = memory
             if len(memory.text) <= _LONGEST:
-                self._known.put(memory.id, memory)
+                self._recent.put(memory.id, memory)
         return [memory for memory in found.values() if memory is not None]
 
     def drop(self, ids: Iterable[int]) -> None:
         """They were changed, or removed."""
         for i in ids:
-            self._known.drop(i)
+            self._recent.drop(i)

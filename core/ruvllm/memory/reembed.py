@@ -107,8 +107,8 @@ async def _read_anew(memory: MemoryStore, here: bool, after: int) -> AsyncIterat
         blobs = [row.tobytes() for row in np.ascontiguousarray(vectors, "<f4")]
         with memory.store.write() as db:
             (revision,) = db.execute("UPDATE clock SET revision = revision + 1 RETURNING revision").fetchone()
-            for (i, *known), blob in zip(rows, blobs, strict=True):
-                collection, kind, text, metadata = known
+            for (i, *fields), blob in zip(rows, blobs, strict=True):
+                collection, kind, text, metadata = fields
                 crc = checksum(collection, kind, memory.space, text, metadata, blob)
                 # One that was forgotten meanwhile has neither row any more.
                 db.execute("UPDATE vectors SET space = ?, data = ? WHERE id = ?", (memory.space, blob, i))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from math import log
 from threading import RLock
 from typing import Any
 
@@ -27,7 +28,7 @@ __all__ = ["Postings", "WordHits", "Words"]
 
 _K1, _B = 1.2, 0.5  # saturation of repeated words, strength of the length normalisation
 _TAIL = 1_024  # memories added since the postings were last sorted
-_TAIL_SHARE = 0.125
+_TAIL_FRACTION = 0.125
 _MOST_OPEN = 1_000  # collections
 _PAGE = 8_192
 _GROUP = 64  # memories whose best score is looked at first
@@ -38,38 +39,58 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class WordHits:
-    """What the words of one query are worth to each memory of an index at one moment.
-
-    Attributes:
-        ids: int64 (n,), rising.
-        scores: float32 (n,): BM25 divided by what a memory of nothing but these words could have, so 0 to 1.
-        speakers: float32 (n,), 1 for what was said by somebody whom the query names; None where it names nobody.
-    """
+class _Scored:
+    """The same for some postings: ids int64 (n,) rising, scores float32 (n,), speakers bool (n,) or None."""
 
     ids: Ids
     scores: Floats
-    speakers: Floats | None = None
+    speakers: NDArray[np.bool_] | None = None
 
     def best(self, k: int) -> tuple[Ids, Floats]:
-        """Ids and scores of the k best that have any of the words, best first."""
         scores, least = self.scores, np.float32(1e-9)
         groups = len(scores) // _GROUP
         if groups > k:  # what k groups reach is no more than what the k best do
             tops = scores[: groups * _GROUP].reshape(groups, _GROUP).max(1)
-            least = max(least, np.partition(tops, groups - k)[groups - k])
+            tops.partition(groups - k)
+            least = max(least, tops[groups - k])
         rows = np.flatnonzero(scores >= least)
-        rows = rows[np.argsort(-scores[rows], kind="stable")][:k]
+        rows = rows[np.argsort(-scores[rows], kind="stable")[:k]]
         return self.ids[rows], scores[rows]
 
+
+@dataclass(frozen=True, slots=True)
+class WordHits:
+    """What the words of one query are worth to each memory of an index at one moment.
+
+    A score is BM25 divided by what a memory of nothing but these words could have, so 0 to 1.
+    """
+
+    parts: Sequence[_Scored]
+
+    def best(self, k: int) -> tuple[Ids, Floats]:
+        """int64 and float32, ids and scores of the k best that have any of the words, best first."""
+        found = [part.best(k) for part in self.parts]
+        if len(found) == 1:
+            return found[0]
+        ids, scores = np.concatenate([one for one, _ in found]), np.concatenate([one for _, one in found])
+        order = np.argsort(-scores, kind="stable")[:k]
+        return ids[order], scores[order]
+
     def of(self, ids: Ids) -> tuple[Floats, Floats]:
-        """float32 (n,) each, scores and speakers of some memories, 0 for those that are not there."""
-        if not len(self.ids):
-            return np.zeros(len(ids), np.float32), np.zeros(len(ids), np.float32)
-        rows = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
-        there = (self.ids[rows] == ids).astype(np.float32)
-        speakers = np.zeros(len(ids), np.float32) if self.speakers is None else self.speakers[rows] * there
-        return self.scores[rows] * there, speakers
+        """float32 (n,) each: scores of some memories, and 1 for what was said by somebody whom the query names.
+
+        Both are 0 for those that are not there.
+        """
+        scores, speakers = np.zeros(len(ids), np.float32), np.zeros(len(ids), np.float32)
+        for part in self.parts:
+            if not len(part.ids):
+                continue
+            rows = np.minimum(part.ids.searchsorted(ids), len(part.ids) - 1)
+            there = part.ids[rows] == ids
+            scores += part.scores[rows] * there
+            if part.speakers is not None:
+                speakers += part.speakers[rows] & there
+        return scores, speakers
 
 
 class Postings:
@@ -79,6 +100,11 @@ class Postings:
         ids: int64 (n,) of memories, rising.
         counts: int64 (n,), how many terms each has.
         found: uint32 (sum of counts,), the hashes of all their terms, one memory after the other.
+
+    Attributes:
+        ids: as given.
+        living: how many of them are not gone.
+        silent: bool (n,), those that nobody is said to have said; None where that is all of them.
     """
 
     def __init__(self, ids: Ids, counts: NDArray[np.int64], found: NDArray[np.uint32]) -> None:
@@ -94,54 +120,46 @@ class Postings:
         self._terms, starts = np.unique(hashes, return_index=True)
         self._starts = np.append(starts, len(hashes)).astype(np.int64)
         self._impacts = counted * np.float32(_K1 + 1) / (counted + norm[self._rows])
+        (spoken_by,) = self.places(term_hashes([SPOKEN]))
+        self.silent = None if spoken_by.stop == spoken_by.start else ~self.marks([spoken_by])
 
     def having(self, term: int) -> Ids:
         """int64 ids of the memories that have a term, rising; some may be gone."""
-        start, stop = self._slice(term)
-        return np.asarray(self.ids[self._rows[start:stop]], np.int64)
+        (place,) = self.places(np.array([term], np.uint32))
+        return np.asarray(self.ids[self._rows[place]], np.int64)
 
     def remove(self, ids: Ids) -> None:
         """Leave out those of these memories that are here."""
         self._alive &= ~np.isin(self.ids, ids)
         self.living = int(self._alive.sum())
 
-    def frequency(self, term: int) -> int:
-        """How many memories have a term."""
-        start, stop = self._slice(term)
-        return stop - start
+    def places(self, terms: NDArray[np.uint32]) -> list[slice]:
+        """Where the postings of each term are; as many memories have it as the slice is long."""
+        if not len(self._terms):
+            return [slice(0, 0)] * len(terms)
+        at = np.minimum(self._terms.searchsorted(terms), len(self._terms) - 1)
+        starts, stops = self._starts[at], self._starts[at + 1]
+        stops = np.where(self._terms[at] == terms, stops, starts)
+        return list(map(slice, starts.tolist(), stops.tolist()))
 
-    def scores(self, found: NDArray[np.uint32], weights: Floats, allowed: Ids | None) -> Floats:
+    def scores(self, places: Sequence[slice], weights: Sequence[float], allowed: Ids | None) -> Floats:
         """float32 (n,), what distinct terms count for by their weights; 0 where a memory is not among `allowed`."""
         out = np.zeros(len(self.ids), np.float32)
-        for term, weight in zip(found.tolist(), weights, strict=True):
-            start, stop = self._slice(term)
-            if stop > start:
-                out[self._rows[start:stop]] += self._impacts[start:stop] * weight
+        for place, weight in zip(places, weights, strict=True):
+            if place.stop > place.start:
+                out[self._rows[place]] += self._impacts[place] * weight
         if self.living < len(out):
             out[~self._alive] = 0
         if allowed is not None:
             out[~np.isin(self.ids, allowed)] = 0
         return out
 
-    def marks(self, words: Sequence[str]) -> NDArray[np.bool_]:
+    def marks(self, places: Sequence[slice]) -> NDArray[np.bool_]:
         """bool (n,): which memories have any of these terms."""
         out = np.zeros(len(self.ids), bool)
-        for start, stop in map(self._slice, term_hashes(words).tolist()):
-            out[self._rows[start:stop]] = True
+        for place in places:
+            out[self._rows[place]] = True
         return out
-
-    def _slice(self, term: int) -> tuple[int, int]:
-        at = int(self._terms.searchsorted(np.uint32(term)))
-        if at == len(self._terms) or int(self._terms[at]) != term:
-            return 0, 0
-        return int(self._starts[at]), int(self._starts[at + 1])
-
-
-def _joined(parts: Sequence[Postings], scores: Sequence[Floats], speakers: Sequence[Floats] = ()) -> WordHits:
-    if len(parts) == 1:
-        return WordHits(parts[0].ids, scores[0], speakers[0] if speakers else None)
-    ids = np.concatenate([part.ids for part in parts])
-    return WordHits(ids, np.concatenate(scores), np.concatenate(speakers) if speakers else None)
 
 
 class _Collection:
@@ -167,7 +185,7 @@ class _Collection:
     def worn(self) -> bool:
         """Whether so much is new or gone that all postings are better made again."""
         main, new = self.parts[0], sum(len(ids) for ids, _, _ in self._new)
-        return new + len(main.ids) - main.living > max(_TAIL, _TAIL_SHARE * len(main.ids))
+        return new + len(main.ids) - main.living > max(_TAIL, _TAIL_FRACTION * len(main.ids))
 
 
 class Words:
@@ -199,35 +217,39 @@ class Words:
             names = self._speakers(parts, text)
             hidden = {term for name in names for term in terms(name)}
             words = list(dict.fromkeys(terms(text)))
-            plain, total = self._weighed(parts, [word for word in words if word not in hidden])
-            scores = [part.scores(*plain, allowed) for part in parts]
+            plain, weights, total = self._weighed(parts, [word for word in words if word not in hidden])
+            scores = [part.scores(places, weights, allowed) for part, places in zip(parts, plain, strict=True)]
             if not names:
-                return _joined(parts, scores)
-            named, more = self._weighed(parts, [word for word in words if word in hidden])
-            share, speakers = more / max(total + more, 1e-9), list[Floats]()
-            for part, one in zip(parts, scores, strict=True):
-                said = part.marks([SPOKEN])
-                one[~said] = (1 - share) * one[~said] + share * part.scores(*named, allowed)[~said]
-                speakers.append(part.marks([SPOKEN + name for name in names]).astype(np.float32))
-            return _joined(parts, scores, speakers)
+                return WordHits([_Scored(part.ids, one) for part, one in zip(parts, scores, strict=True)])
+            named, weights, more = self._weighed(parts, [word for word in words if word in hidden])
+            fraction, out = more / max(total + more, 1e-9), list[_Scored]()
+            said_by = term_hashes([SPOKEN + name for name in names])
+            for part, places, one in zip(parts, named, scores, strict=True):
+                silent = slice(None) if part.silent is None else part.silent
+                one[silent] = (1 - fraction) * one[silent] + fraction * part.scores(places, weights, allowed)[silent]
+                out.append(_Scored(part.ids, one, part.marks(part.places(said_by))))
+            return WordHits(out)
 
     @staticmethod
     def _speakers(parts: Sequence[Postings], text: str) -> list[str]:
         """Words of a query that are names of speakers."""
-        if not any(part.frequency(int(term_hashes([SPOKEN])[0])) for part in parts):
+        if all(part.silent is None for part in parts):
             return []
         words = list(dict.fromkeys(spoken(text)))
-        hashes = term_hashes([SPOKEN + word for word in words]).tolist()
-        return [w for w, term in zip(words, hashes, strict=True) if any(part.frequency(term) for part in parts)]
+        hashes = term_hashes(SPOKEN + word for word in words)
+        places = [part.places(hashes) for part in parts]
+        found = [any(one.stop > one.start for one in some) for some in zip(*places, strict=True)]
+        return [word for word, there in zip(words, found, strict=True) if there]
 
     @staticmethod
-    def _weighed(parts: Sequence[Postings], words: Sequence[str]) -> tuple[tuple[NDArray[np.uint32], Floats], float]:
-        """The hashes of words with their weights, so that no memory can have more than 1 of all; and their sum."""
+    def _weighed(parts: Sequence[Postings], words: Sequence[str]) -> tuple[list[list[slice]], list[float], float]:
+        """Where words are in each part; their weights, so that no memory can have more than 1 of all; their sum."""
         found, living = term_hashes(words), sum(part.living for part in parts)
-        counts = np.array([sum(part.frequency(term) for part in parts) for term in found.tolist()], np.float64)
-        weights = np.log(1 + (living - np.minimum(counts, living) + 0.5) / (counts + 0.5))
-        total = float(weights.sum())
-        return (found, (weights / (max(total, 1e-9) * (_K1 + 1))).astype(np.float32)), total
+        places = [part.places(found) for part in parts]
+        counts = [sum(place.stop - place.start for place in some) for some in zip(*places, strict=True)]
+        weights = [log(1 + (living - min(count, living) + 0.5) / (count + 0.5)) for count in counts]
+        total = sum(weights)
+        return places, [weight / (max(total, 1e-9) * (_K1 + 1)) for weight in weights], total
 
     def dated(self, collection: str, span: Span, most: int) -> Ids:
         """int64 ids of memories that speak of a day of a span, or were said then; the latest if there are more."""

@@ -11,7 +11,7 @@ from ruvllm.memory.graph import delta_of
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.memory.subgraph import EdgeKey
 from ruvllm.query.learners import Learners
-from ruvllm.query.requests import Asked
+from ruvllm.query.requests import LoggedRequest
 from ruvllm.query.responses import Applied
 from ruvllm.query.writeback import WriteBack
 from ruvllm.routing.service import RoutingService
@@ -52,7 +52,7 @@ class Outcomes:
 
     async def apply(
         self,
-        asked: Asked,
+        request: LoggedRequest,
         rating: float | None = None,
         correction: str | None = None,
         task_success: bool | None = None,
@@ -65,25 +65,33 @@ class Outcomes:
             StoreError: it cannot be kept.
         """
         self._check(rating, correction, task_success, agent)
-        if not asked.vector.size:  # an earlier process has answered it
-            asked.vector = await self._memory.vector(asked.text)
-        told = await self._tell_router(asked, rating, task_success, agent)
+        if not request.vector.size:  # an earlier process has answered it
+            request.vector = await self._memory.vector(request.text)
+        effect = await self._tell_router(request, rating, task_success, agent)
         if correction is not None:
-            self._correct(asked, correction)
-        await self._teach_queries(asked, rating, task_success, correction)
+            self._correct(request, correction)
+        await self._teach_queries(request, rating, task_success, correction)
         if rating is None and task_success is None:
-            if agent is not None and not asked.judged:
-                observed = await self._learners.observe(asked.vector, agent)
-                asked.judged = observed and asked.used and agent == asked.agent
-            return Applied(told, remembered=_remembered(asked))
-        asked.quality = _quality(rating, task_success)
-        memories, edges = self._move(asked, delta_of(rating if rating is not None else _rating(task_success)))
-        if _remembered(asked) is None:
-            self._writes.offer(asked)
+            if agent is not None and not request.judged:
+                observed = await self._learners.observe(request.vector, agent)
+                request.judged = observed and request.used and agent == request.agent
+            return Applied(effect, remembered=_remembered(request))
+        request.quality = _quality(rating, task_success)
+        memories, edges = self._move(request, delta_of(rating if rating is not None else _rating(task_success)))
+        if _remembered(request) is None:
+            self._writes.offer(request)
             self._writes.flush()
-        first = not asked.judged
-        trajectory = await self._tell_patterns(asked, task_success, agent)
-        return Applied(told, memories, edges, _remembered(asked), trajectory, self._tell_sizes(asked, first))
+        if request.quality >= _of_rating(_GOOD):
+            self._writes.state(request, "assistant")
+        elif request.quality <= _of_rating(_BAD):
+            self._writes.withdraw(request)
+        first = not request.judged
+        if first:
+            by = agent or (request.agent if request.used else "")
+            success = True if agent else task_success
+            self._memory.store.outbox.outcome(request.text, by, request.model, request.quality, success)
+        trajectory = await self._tell_patterns(request, task_success, agent)
+        return Applied(effect, memories, edges, _remembered(request), trajectory, self._tell_sizes(request, first))
 
     def _check(self, rating: object, correction: object, task_success: object, agent: str | None) -> None:
         if rating is None and correction is None and task_success is None and agent is None:
@@ -102,34 +110,36 @@ class Outcomes:
             self._routing.agent(agent)
 
     async def _tell_router(
-        self, asked: Asked, rating: float | None, task_success: bool | None, agent: str | None
+        self, request: LoggedRequest, rating: float | None, task_success: bool | None, agent: str | None
     ) -> str:
         """Only who speaks of the agent teaches the router: by its name, or by how the task that it did came out."""
         if agent is not None:
-            await self._routing.feedback(asked.text, agent)
-            return "confirmed" if agent == asked.agent else "corrected"
-        if not asked.used or task_success is None:
+            await self._routing.feedback(request.text, agent)
+            return "confirmed" if agent == request.agent else "corrected"
+        if not request.used or task_success is None:
             return ""
         if rating is not None and (rating <= _BAD if task_success else rating >= _GOOD):
             return ""  # the one says this, the other that
-        await self._routing.feedback(asked.text, asked.agent, right=task_success)
+        await self._routing.feedback(request.text, request.agent, right=task_success)
         return "confirmed" if task_success else "rejected"
 
-    def _correct(self, asked: Asked, text: str) -> None:
+    def _correct(self, request: LoggedRequest, text: str) -> None:
         """Keep a better answer in the place of the one that was given."""
-        self._writes.offer(replace(asked, answer=""))  # it need not wait any more
-        better = replace(asked, answer=well_formed(text.strip()), quality=1.0, memory=None, model="")
+        self._writes.offer(replace(request, answer=""))  # it need not wait any more
+        better = replace(request, answer=well_formed(text.strip()), quality=1.0, memory=None, model="")
         self._writes.offer(better)
         self._writes.flush()
+        self._writes.withdraw(request)
+        self._writes.state(better, "assistant")
         if better.memory is not None:
-            worse = [i for i in (asked.memory, asked.better) if i is not None]
+            worse = [i for i in (request.memory, request.better) if i is not None]
             self._memory.archive(memory.id for memory in self._memory.records.get(worse))
-            asked.better = better.memory
+            request.better = better.memory
 
-    def _move(self, asked: Asked, delta: float) -> tuple[int, int]:
+    def _move(self, request: LoggedRequest, delta: float) -> tuple[int, int]:
         """Quality of the memories and weights of the edges that led there, by what this rating adds to the last."""
-        change, asked.moved = delta - asked.moved, delta
-        ids = [*asked.sources, *([asked.memory] if asked.memory is not None else [])]
+        change, request.moved = delta - request.moved, delta
+        ids = [*request.sources, *([request.memory] if request.memory is not None else [])]
         if not change or not ids:
             return 0, 0
         memory, aside = self._memory, self._memory.store.set_aside
@@ -141,9 +151,9 @@ class Outcomes:
             str,
             lambda id: {"id": id, "change": change},
         )
-        wanted = {*asked.edges, *((asked.memory, source, "Cites") for source in asked.sources if asked.memory)}
+        wanted = {*request.edges, *((request.memory, source, "Cites") for source in request.sources if request.memory)}
         found = {(near.node, near.other, near.kind) for near in memory.graph.neighbours(there) if near.outgoing}
-        joined = (one for one in memory.graph.bindings(there) if len({*one.members} & {*asked.sources}) > 1)
+        joined = (one for one in memory.graph.bindings(there) if len({*one.members} & {*request.sources}) > 1)
         edges: list[EdgeKey | int] = [*sorted(wanted & found), *(one.id for one in joined)]
         aside.write_each(
             "weight",
@@ -152,59 +162,67 @@ class Outcomes:
             lambda edge: f"hyperedge-{edge}" if isinstance(edge, int) else f"{edge[0]} {edge[1]} {edge[2]}",
             lambda edge: {"edge": edge, "change": change},
         )
-        if delta > 0 and asked.sources:  # what attention learns its ranking from
-            memory.ratings.keep(asked.vector, dict.fromkeys(asked.sources, asked.quality), asked.request_id)
+        if delta > 0 and request.sources:  # what attention learns its ranking from
+            memory.ratings.keep(request.vector, dict.fromkeys(request.sources, request.quality), request.request_id)
         return len(there), len(edges)
 
     async def _teach_queries(
-        self, asked: Asked, rating: float | None, task_success: bool | None, correction: str | None
+        self, request: LoggedRequest, rating: float | None, task_success: bool | None, correction: str | None
     ) -> None:
         """Which of the sources answered is told by what the right answer says: it was given, or was good."""
         good = task_success is not False and (rating is None or rating >= _GOOD) and (rating or task_success)
-        right = correction if correction is not None else asked.answer if good else ""
-        if not right or len(asked.sources) < _COMPARED or self._memory.adapter is None:
+        right = correction if correction is not None else request.answer if good else ""
+        if not right or len(request.sources) < _COMPARED or self._memory.adapter is None:
             return
-        there = sorted(self._memory.records.present(asked.sources))
+        there = sorted(self._memory.records.present(request.sources))
         if len(there) < _COMPARED:
             return
         cosines = self._memory.records.vectors(np.array(there, np.int64)) @ await self._memory.vector(right[:_READ])
         order = cosines.argsort()
         if cosines[order[-1]] >= _SUPPORTS and cosines[order[-1]] >= cosines[order[-2]] + _CLEARLY:
-            without = (asked.memory, asked.better)
-            self._memory.prefer(asked.vector, [there[int(order[-1])]], self._writes.collection, without)
+            without = (request.memory, request.better)
+            self._memory.prefer(request.vector, [there[int(order[-1])]], self._writes.collection, without)
 
-    async def _tell_patterns(self, asked: Asked, task_success: bool | None, agent: str | None) -> bool:
+    async def _tell_patterns(self, request: LoggedRequest, task_success: bool | None, agent: str | None) -> bool:
         """Once for a request: a trajectory that has ended cannot be taken back."""
-        if asked.judged:
+        if request.judged:
             return False
         if agent is not None:  # whoever did it, the task is that agent's
-            asked.judged = await self._learners.observe(asked.vector, agent)
+            request.judged = await self._learners.observe(request.vector, agent)
         else:
-            by = asked.agent if asked.used else ""
-            asked.judged = await self._learners.ended(asked.vector, by, asked.quality, task_success, asked.model)
-        return asked.judged
+            by = request.agent if request.used else ""
+            request.judged = await self._learners.ended(
+                request.vector, by, request.quality, task_success, request.model
+            )
+        return request.judged
 
-    def _tell_sizes(self, asked: Asked, first: bool) -> bool:
-        if not self._learners.learns_sizes or asked.size is None:
+    def _tell_sizes(self, request: LoggedRequest, first: bool) -> bool:
+        if not self._learners.learns_sizes or request.size is None:
             return False
         if first:  # what a backend's outcomes taught cannot be taken back
-            self._sizing.observe(asked.model, asked.text, asked.vector, asked.quality)
-        if asked.turn < 0:
-            asked.turn = self._learners.turn(asked.vector, asked.text)
-        outcome = Outcome(asked.size, asked.quality, asked.cost, asked.tokens, asked.temperature, asked.top_p)
-        return self._learners.replay.label(asked.turn, outcome)
+            self._sizing.observe(request.model, request.text, request.vector, request.quality)
+        if request.turn < 0:
+            request.turn = self._learners.turn(request.vector, request.text)
+        outcome = Outcome(
+            request.size, request.quality, request.cost, request.tokens, request.temperature, request.top_p
+        )
+        return self._learners.replay.label(request.turn, outcome)
 
 
-def _remembered(asked: Asked) -> int | None:
-    return asked.memory if asked.better is None else asked.better
+def _remembered(request: LoggedRequest) -> int | None:
+    return request.memory if request.better is None else request.better
 
 
 def _rating(task_success: bool | None) -> float:
     return _BEST if task_success else _WORST
 
 
+def _of_rating(rating: float) -> float:
+    return (rating - 1) / 4
+
+
 def _quality(rating: float | None, task_success: bool | None) -> float:
     """0 to 1, the mean of what was said."""
-    said = [(rating - 1) / 4] if rating is not None else []
+    said = [_of_rating(rating)] if rating is not None else []
     said += [float(task_success)] if task_success is not None else []
     return sum(said) / len(said)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -18,7 +18,7 @@ from ruvllm.sizing.fastgrnn import ModelSize
 from ruvllm.state.names import REQUESTS
 from ruvllm.state.store import Store
 
-__all__ = ["Asked", "RequestLog", "open_requests"]
+__all__ = ["LoggedRequest", "RequestLog", "open_requests"]
 
 _STORED, _STORED_TEXT = 100, 10_000  # requests in the state file, and characters of a question or an answer there
 _MOST = 2**63  # of a number there
@@ -32,12 +32,13 @@ _OPTIONAL: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("temperature", "top_p"), float),
     **dict.fromkeys(("memory", "better"), int),
     "size": ModelSize,
+    "agent_id": str,
 }
 _HERE_ONLY = ("vector", "conversation", "turn")  # fields that mean something to this process alone
 
 
 @dataclass(slots=True)
-class Asked:
+class LoggedRequest:
     """One query and what became of it.
 
     Attributes:
@@ -52,6 +53,7 @@ class Asked:
         tokens: of context that were used.
         memory: id of the question and answer in memory; None while they are not there.
         better: id of the answer that somebody gave instead, in memory.
+        agent_id: whose knowledge it is; None for everybody's.
         moved: what feedback has added so far to the quality of memories and the weight of edges.
         judged: whether it has taught patterns.
     """
@@ -77,6 +79,7 @@ class Asked:
     judged: bool = False
     used: bool = False
     better: int | None = None
+    agent_id: str | None = None
 
 
 class RequestLog:
@@ -90,56 +93,62 @@ class RequestLog:
 
     def __init__(self, most: int = 10_000, most_text: int = 50_000_000, store: Store | None = None) -> None:
         self._most, self._most_text, self._text = most, most_text, 0
-        self._known: OrderedDict[str, Asked] = OrderedDict()
+        self._requests: OrderedDict[str, LoggedRequest] = OrderedDict()
         self._store, self._changed = store, False
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._requests)
 
-    def add(self, asked: Asked) -> None:
+    def add(self, request: LoggedRequest) -> None:
         """Remember a request; the ones used longest ago leave when there are too many, or too large ones."""
-        self._forget(asked.request_id)
-        self._known[asked.request_id] = asked
-        self._text += len(asked.text) + len(asked.answer)
+        self._forget(request.request_id)
+        self._requests[request.request_id] = request
+        self._text += len(request.text) + len(request.answer)
         self._changed = True
-        while len(self._known) > self._most or (self._text > self._most_text and len(self._known) > 1):
-            self._forget(next(iter(self._known)))
+        while len(self._requests) > self._most or (self._text > self._most_text and len(self._requests) > 1):
+            self._forget(next(iter(self._requests)))
 
     def _forget(self, request_id: str) -> None:
-        gone = self._known.pop(request_id, None)
+        gone = self._requests.pop(request_id, None)
         if gone is not None:
             self._text -= len(gone.text) + len(gone.answer)
 
-    def get(self, request_id: str) -> Asked:
+    def get(self, request_id: str) -> LoggedRequest:
         """A request.
 
         Raises:
             InputError: there is none of this id any more.
             StoreError: the state file cannot be read.
         """
-        if isinstance(request_id, str) and request_id not in self._known:
+        if isinstance(request_id, str) and request_id not in self._requests:
             found = self._stored().get(request_id)
             if found is not None:
                 self.add(found)
-        found = self._known.get(request_id) if isinstance(request_id, str) else None
+        found = self._requests.get(request_id) if isinstance(request_id, str) else None
         if found is None:
             message = f"no request {str(request_id)[:60]!r} is remembered"
             raise InputError(message, field="request_id", fix="use the request_id of a recent response")
-        self._known.move_to_end(request_id)
+        self._requests.move_to_end(request_id)
         self._changed = True
         return found
+
+    def forget(self, texts: Sequence[str]) -> None:
+        """Let go of requests whose question or answer repeats one of these texts, here; see `erase` for the file."""
+        for request in list(self._requests.values()):
+            if any(text in request.text or text in request.answer for text in texts):
+                self._forget(request.request_id)
 
     def save(self) -> None:
         """Write the latest into the state file, beside those of other processes. Raises StoreError: it cannot be."""
         if self._store is None or not self._changed:
             return
         with self._store.write():
-            together = self._stored() | dict(list(self._known.items())[-_STORED:])
-            rows = [_row(asked) for asked in list(together.values())[-_STORED:]]
+            together = self._stored() | dict(list(self._requests.items())[-_STORED:])
+            rows = [_row(request) for request in list(together.values())[-_STORED:]]
             self._store.put(REQUESTS, json.dumps(rows).encode())
         self._changed = False
 
-    def _stored(self) -> dict[str, Asked]:
+    def _stored(self) -> dict[str, LoggedRequest]:
         data = None if self._store is None else self._store.load(REQUESTS)
         try:
             rows = [] if data is None else [_read(row) for row in json.loads(data)]
@@ -151,7 +160,7 @@ class RequestLog:
             RecursionError,
         ):  # nothing but ratings of old answers hangs on them
             return {}
-        return {asked.request_id: asked for asked in rows}
+        return {request.request_id: request for request in rows}
 
 
 def open_requests(most: int, keep: bool, store: Store) -> RequestLog:
@@ -168,21 +177,21 @@ def open_requests(most: int, keep: bool, store: Store) -> RequestLog:
     return RequestLog(most, store=store if keep else None)
 
 
-def _row(asked: Asked) -> dict[str, Any]:
+def _row(request: LoggedRequest) -> dict[str, Any]:
     """As JSON. An answer too long to be kept whole is left out: it can still be rated."""
-    row = {field.name: getattr(asked, field.name) for field in fields(Asked) if field.name not in _HERE_ONLY}
-    answer = asked.answer if len(asked.answer) <= _STORED_TEXT else ""
-    return row | {"text": asked.text[:_STORED_TEXT], "answer": answer}
+    row = {field.name: getattr(request, field.name) for field in fields(LoggedRequest) if field.name not in _HERE_ONLY}
+    answer = request.answer if len(request.answer) <= _STORED_TEXT else ""
+    return row | {"text": request.text[:_STORED_TEXT], "answer": answer}
 
 
-def _read(row: Mapping[str, Any]) -> Asked:
+def _read(row: Mapping[str, Any]) -> LoggedRequest:
     """What `_row` wrote. Raises ValueError, TypeError or KeyError: it is not that."""
-    known: dict[str, Any] = {name: kind(row[name]) for name, kind in _KINDS.items()}
-    known |= {name: None if row[name] is None else kind(row[name]) for name, kind in _OPTIONAL.items()}
-    known["sources"] = tuple(map(int, row["sources"]))
-    known["edges"] = tuple((int(a), int(b), str(kind)) for a, b, kind in row["edges"])
-    ids = [*known["sources"], *(i for edge in known["edges"] for i in edge[:2])]
-    numbers = [value for value in known.values() if isinstance(value, int | float)]
+    parsed: dict[str, Any] = {name: kind(row[name]) for name, kind in _KINDS.items()}
+    parsed |= {name: None if row.get(name) is None else kind(row[name]) for name, kind in _OPTIONAL.items()}
+    parsed["sources"] = tuple(map(int, row["sources"]))
+    parsed["edges"] = tuple((int(a), int(b), str(kind)) for a, b, kind in row["edges"])
+    ids = [*parsed["sources"], *(i for edge in parsed["edges"] for i in edge[:2])]
+    numbers = [value for value in parsed.values() if isinstance(value, int | float)]
     if not all(-_MOST < number < _MOST for number in (*ids, *numbers)):  # NaN is not, either
         raise ValueError("a number that nobody wrote")
-    return Asked(vector=np.zeros(0, np.float32), **known)
+    return LoggedRequest(vector=np.zeros(0, np.float32), **parsed)

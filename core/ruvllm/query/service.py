@@ -27,7 +27,7 @@ from ruvllm.inference.factory import make_tiers
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.query.learners import Learners
 from ruvllm.query.outcomes import Outcomes
-from ruvllm.query.prompting import compose, verbatim
+from ruvllm.query.prompting import compose, framed, verbatim
 from ruvllm.query.requests import open_requests
 from ruvllm.query.responses import Applied, Constraints, Delta, Event, Response, Routed, Session
 from ruvllm.query.retrieval import Retrieved, Retriever
@@ -99,8 +99,8 @@ class QueryService:
         self._choosing = learners.learns_sizes and not writers.local
         self.sessions = open_sessions(lambda: copy(self._fresh), config.sessions, memory.store)
         self.log = open_requests(config.learning.requests, config.sessions.keep, memory.store)
-        kept = config.memory if learners.enabled else replace(config.memory, write_back=False)
-        self.writes = WriteBack(memory, kept)
+        memory_config = config.memory if learners.enabled else replace(config.memory, write_back=False)
+        self.writes = WriteBack(memory, memory_config)
         self._retriever = Retriever(memory, config.memory)
         self._outcomes = Outcomes(routing, memory, self.writes, learners, sizing)
         self.queries, self.micros = 0, 0.0
@@ -217,6 +217,11 @@ class QueryService:
         """Forget a conversation; whether there was one."""
         return self.sessions.end(id_of(id) or "")
 
+    def forget(self, texts: Sequence[str]) -> None:
+        """Let go of requests and turns of sessions that repeat one of these texts."""
+        self.log.forget(texts)
+        self.sessions.forget(texts)
+
     def write(self) -> None:
         """Write what has waited long enough, or is enough. Raises StoreError: the file takes nothing."""
         with self._steps("answers"):
@@ -230,6 +235,7 @@ class QueryService:
         """Write all that waits. Raises StoreError: the file takes nothing."""
         with self._steps("answers"):
             self.writes.flush()
+            self.writes.state_now()
         with self._steps("sessions"):
             self.sessions.flush()
         with self._steps("requests"):
@@ -353,10 +359,10 @@ class QueryService:
         turn = Turn(text, constraints, conversation, state, tuple(messages))
         turn.vector = vector = await self._memory.vector(text)
         turn.lap("embedding")
-        if turn.messages and not self.writers.remember:  # nothing of memory goes into a conversation that is passed on
+        if turn.messages and not (self.writers.remember or "memory" in constraints.adds):
             turn.found = Retrieved(vector)
         else:
-            turn.found = self._retriever.nearest(vector, constraints.max_latency_ms, text)
+            turn.found = self._retriever.nearest(vector, constraints.max_latency_ms, text, constraints.agent_id)
         turn.lap("retrieval")
         self._retriever.expand(turn.found)
         turn.lap("graph")
@@ -411,6 +417,11 @@ class QueryService:
         if turn.messages:
             sources = turn.sources if plan.local else ()
             turn.prompt = verbatim(turn.messages, sources, wanted=wished, most=most, max_tokens=max_tokens)
+            adds = turn.constraints.adds
+            if "memory" in adds or "persona" in adds:
+                agent, notes = turn.agent if "persona" in adds else None, turn.sources if "memory" in adds else ()
+                turn.prompt, extra = framed(turn.prompt, agent, notes, plan.params.extra, turn.constraints.api)
+                turn.plan = plan = replace(plan, params=replace(plan.params, extra=extra))
         else:
             turn.prompt = compose(
                 turn.text,
@@ -422,7 +433,7 @@ class QueryService:
                 max_tokens=max_tokens,
                 learnt=plan.learnt,
             )
-        turn.writer = self.writers.over(plan, turn.sources, turn.found.likeness(), whole=bool(turn.messages))
+        turn.writer = self.writers.over(plan, turn.sources, turn.found, whole=bool(turn.messages))
         prompt = turn.prompt
         if (prompt.max_tokens, prompt.context) != (said, plan.info.context_size):
             # Without a limit of the caller's, a server behind a URL knows best where its answers end.
@@ -434,11 +445,12 @@ class QueryService:
         """Keep what is to be kept; nothing here waits, so it is done whole or not at all."""
         completion = replace(completion, text=well_formed(completion.text))
         tier, author = self.writers.author(turn.plan, completion)
-        asked = turn.asked(completion, writes(author), size_of(tier, turn.size))
+        request = turn.logged(completion, writes(author), size_of(tier, turn.size))
         if turn.conversation is not None:
             self.sessions.add(turn.conversation, turn.state, turn.text, completion.text)
-        self.log.add(asked)
-        self.writes.offer(asked)
+        self.log.add(request)
+        self.writes.offer(request)
+        self.writes.state(request)
         if self.writes.due:  # the answer is there, whatever becomes of this; what the file does not take waits
             with suppress(StoreError), self._steps("answers"):
                 self.writes.flush()

@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -18,7 +18,7 @@ from typing import Any
 
 from ruvllm.errors import InputError
 from ruvllm.inference.backend import Message
-from ruvllm.memory.conversations import Conversations, KeptSession, SessionRow
+from ruvllm.memory.conversations import Conversations, SessionRow, StoredSession
 from ruvllm.options import SessionsConfig
 from ruvllm.query.responses import Session
 from ruvllm.reprs import shortened
@@ -84,11 +84,11 @@ class Conversation:
         """As it stands."""
         return Session(self.id, tuple(self.history), self.metadata, self.created, self.accessed)
 
-    def kept(self) -> KeptSession:
+    def stored(self) -> StoredSession:
         """What the state file has to learn of it."""
         turns, count = tuple(self.unwritten), len(self.history) // 2
         hidden = self.state.hidden
-        return KeptSession(
+        return StoredSession(
             self.id, self.metadata, self.created, self.accessed, hidden, self.last, self.size, turns, count
         )
 
@@ -102,7 +102,7 @@ class Sessions:
         most: sessions at a time; the one unused for longest leaves beyond it.
         clock: seconds since 1970.
         characters: of all histories together, with the same consequence.
-        kept: the state file's sessions, which go on; None keeps none.
+        conversations: the state file's sessions, which go on; None keeps none.
 
     Raises:
         StoreError: those of the state file cannot be read.
@@ -116,21 +116,21 @@ class Sessions:
         clock: Callable[[], float] = time.time,
         *,
         characters: int = 50_000_000,
-        kept: Conversations | None = None,
+        conversations: Conversations | None = None,
     ) -> None:
         self._start, self._ttl, self._most, self._clock = start, ttl, most, clock
-        self._characters, self._kept = characters, kept
-        rows = kept.rows() if kept is not None else ()
-        # Those of earlier processes that nobody has used in this one; they are older than all of `_known`.
+        self._characters, self._conversations = characters, conversations
+        rows = conversations.rows() if conversations is not None else ()
+        # Those of earlier processes that nobody has used in this one; they are older than all of `_awake`.
         self._asleep: OrderedDict[str, SessionRow] = OrderedDict((row.id, row) for row in rows)
-        self._known: OrderedDict[str, Conversation] = OrderedDict()
+        self._awake: OrderedDict[str, Conversation] = OrderedDict()
         self._size = sum(row.size for row in rows)
         self._changed, self._gone = set[str](), set[str]()
         self._make_room()
 
     def __len__(self) -> int:
         self._expire()
-        return len(self._known) + len(self._asleep)
+        return len(self._awake) + len(self._asleep)
 
     def new(self, metadata: Mapping[str, Any] | None = None, id: str | None = None) -> Conversation:
         """Begin a session.
@@ -146,7 +146,7 @@ class Sessions:
         if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_ID or not name.isprintable():
             fix = f"give 1 to {_LONGEST_ID} printable characters"
             raise InputError("the session's id is unusable", field="session", fix=fix)
-        if name in self._known or name in self._asleep:
+        if name in self._awake or name in self._asleep:
             raise InputError(f"there is a session {name!r} already", field="session", fix="use it, or another id")
         about, size = _checked(metadata)
         now = self._clock()
@@ -164,24 +164,35 @@ class Sessions:
             StoreError: it cannot be read from the state file.
         """
         self._expire()
-        found = self._known.get(id) or self._awakened(id)
+        found = self._awake.get(id) or self._awakened(id)
         if found is None:
             fix = "begin one with new_session; sessions end when they are not used"
             raise InputError(f"there is no session {str(id)[:_LONGEST_ID]!r}", field="session", fix=fix)
         found.accessed = self._clock()
-        self._known.move_to_end(id)
-        if self._kept is not None:
+        self._awake.move_to_end(id)
+        if self._conversations is not None:
             self._changed.add(id)
         return found
 
     def add(self, session: Conversation, state: RouterSession, question: str, answer: str) -> None:
         """Take in a turn, and what it did to the model router's view; of a session that has ended, nothing."""
-        if self._known.get(session.id) is not session:
+        if self._awake.get(session.id) is not session:
             return
         before, session.state = session.size, state
         session.add(question, answer)
         self._size += session.size - before
         self._make_room()
+
+    def forget(self, texts: Sequence[str]) -> None:
+        """Take turns that repeat one of these texts out of the sessions at hand; see `erase` for the file."""
+        for one in self._awake.values():
+            turns = list(zip(one.history[::2], one.history[1::2], strict=True))
+            stay = [pair for pair in turns if not any(text in part.content for text in texts for part in pair)]
+            gone = sum(len(part.content) for pair in turns if pair not in stay for part in pair)
+            one.history = [part for pair in stay for part in pair]
+            one.unwritten = [pair for pair in one.unwritten if not any(text in part for text in texts for part in pair)]
+            one.size -= gone
+            self._size -= gone
 
     def end(self, id: str) -> bool:
         """Forget a session, in the state file too; whether there was one.
@@ -191,8 +202,8 @@ class Sessions:
         """
         if not self._drop(id):
             return False
-        if self._kept is not None:
-            self._kept.write((), self._gone)
+        if self._conversations is not None:
+            self._conversations.write((), self._gone)
             self._gone.clear()
         return True
 
@@ -203,48 +214,48 @@ class Sessions:
             StoreError: it cannot be written; it goes on waiting.
         """
         self._expire()
-        if self._kept is None or not (self._changed or self._gone):
+        if self._conversations is None or not (self._changed or self._gone):
             return
         chosen = list(islice(self._changed, most))
-        sessions = [self._known[id] for id in chosen if id in self._known]
-        self._kept.write([one.kept() for one in sessions], self._gone)
+        sessions = [self._awake[id] for id in chosen if id in self._awake]
+        self._conversations.write([one.stored() for one in sessions], self._gone)
         for one in sessions:
             one.unwritten.clear()
         self._changed.difference_update(chosen)
         self._gone.clear()
 
     def _wake(self, session: Conversation) -> None:
-        if self._kept is not None:
+        if self._conversations is not None:
             session.changed = self._changed
             self._changed.add(session.id)
-        self._known[session.id] = session
+        self._awake[session.id] = session
 
     def _awakened(self, id: str) -> Conversation | None:
         """One of an earlier process; None when there is none of this id, or another process has ended it."""
-        if self._kept is None or not isinstance(id, str) or id not in self._asleep:
+        if self._conversations is None or not isinstance(id, str) or id not in self._asleep:
             return None
-        kept = self._kept.read(id)
+        stored = self._conversations.read(id)
         self._size -= self._asleep.pop(id).size
-        if kept is None:
+        if stored is None:
             return None
         state = self._start()
         with suppress(InputError):  # of a network of another width: then it begins anew
-            state.hidden = kept.hidden
-        session = Conversation(id, state, kept.metadata, [], kept.created, kept.accessed, kept.last)
-        for question, answer in kept.turns:
+            state.hidden = stored.hidden
+        session = Conversation(id, state, stored.metadata, [], stored.created, stored.accessed, stored.last)
+        for question, answer in stored.turns:
             session.add(question, answer)
-        session.size += len(json.dumps(dict(kept.metadata)))
+        session.size += len(json.dumps(dict(stored.metadata)))
         self._size += session.size
         self._wake(session)
         return session
 
     def _drop(self, id: str) -> bool:
-        dropped = self._known.pop(id, None) or self._asleep.pop(id, None)
+        dropped = self._awake.pop(id, None) or self._asleep.pop(id, None)
         if dropped is None:
             return False
         self._size -= dropped.size
         self._changed.discard(id)
-        if self._kept is not None:
+        if self._conversations is not None:
             self._gone.add(id)
         return True
 
@@ -255,7 +266,7 @@ class Sessions:
             self._drop(oldest.id)
 
     def _make_room(self) -> None:
-        while (count := len(self._asleep) + len(self._known)) > self._most or (
+        while (count := len(self._asleep) + len(self._awake)) > self._most or (
             self._size > self._characters and count > 1
         ):
             assert self._oldest is not None
@@ -264,7 +275,7 @@ class Sessions:
     @property
     def _oldest(self) -> SessionRow | Conversation | None:
         """The one unused for longest."""
-        return next(iter(self._asleep.values()), None) or next(iter(self._known.values()), None)
+        return next(iter(self._asleep.values()), None) or next(iter(self._awake.values()), None)
 
 
 def open_sessions(start: Callable[[], RouterSession], config: SessionsConfig, store: Store) -> Sessions:
@@ -273,11 +284,11 @@ def open_sessions(start: Callable[[], RouterSession], config: SessionsConfig, st
     Raises:
         StoreError: the file cannot be read, or those that are not to be kept any more not be removed.
     """
-    kept = None if store.path == ":memory:" else Conversations(store)
-    if kept is not None and not config.keep:
-        kept.clear()
-        kept = None
-    return Sessions(start, config.ttl, config.most, characters=config.characters, kept=kept)
+    conversations = None if store.path == ":memory:" else Conversations(store)
+    if conversations is not None and not config.keep:
+        conversations.clear()
+        conversations = None
+    return Sessions(start, config.ttl, config.most, characters=config.characters, conversations=conversations)
 
 
 def _checked(metadata: Mapping[str, Any] | None) -> tuple[dict[str, Any], int]:

@@ -19,7 +19,7 @@ from ruvllm.inference.extractive import Extractive
 from ruvllm.inference.tiers import Ladder
 from ruvllm.memory.subgraph import AttentionSummary, EdgeKey
 from ruvllm.query.prompting import Prompt
-from ruvllm.query.requests import Asked
+from ruvllm.query.requests import LoggedRequest
 from ruvllm.query.responses import STAGES, Constraints, PassedResponse, Response, RoutingInfo, Source
 from ruvllm.query.retrieval import Retrieved
 from ruvllm.query.sessions import Conversation, new_id
@@ -105,7 +105,7 @@ class Turn:
             raise self.too_slow()
         return params if left is None else replace(params, timeout=left)
 
-    def asked(self, completion: Completion, written: bool, size: ModelSize | None) -> Asked:
+    def logged(self, completion: Completion, written: bool, size: ModelSize | None) -> LoggedRequest:
         """For feedback. An answer that only repeats memory is not worth remembering, nor a broken-off one.
 
         Args:
@@ -113,14 +113,15 @@ class Turn:
             size: of that model.
         """
         whole = completion.finish_reason == "stop" and bool(completion.text.strip())
+        keeps = not self.constraints.api or "write-back" in self.constraints.adds
         used = {source.id for source in self.prompt.sources}
         said, route = completion.confidence, self.decision.confidence
-        return Asked(
+        return LoggedRequest(
             request_id=self.request_id,
             text=self.text,
             agent=self.decision.agent,
             vector=self.vector,
-            answer=completion.text if whole and written else "",
+            answer=completion.text if whole and written and keeps else "",
             # Before anybody rates it, an answer is no better than its route or, if it says so, its backend.
             quality=0.0 if not whole else route if said is None else min(said, route),
             used=written and self.agent is not None and not self.messages,
@@ -134,6 +135,7 @@ class Turn:
             cost=completion.cost,
             temperature=self.plan.params.temperature,
             top_p=self.plan.params.top_p,
+            agent_id=self.constraints.agent_id,
         )
 
     def response(self, completion: Completion, tier: Tier, routing: RoutingInfo, author: Backend) -> Response:

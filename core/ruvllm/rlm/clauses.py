@@ -50,7 +50,7 @@ class Words:
 @lru_cache(maxsize=256)
 def tag_words(text: str) -> Words:
     """The words of a text."""
-    known = lexicon().tags
+    tags_of = lexicon().tags
     spans: list[tuple[int, int]] = []
     low: list[str] = []
     tags: list[str] = []
@@ -62,7 +62,7 @@ def tag_words(text: str) -> Words:
             lower = word.lower().replace("’", "'")
             spans.append(match.span())
             low.append(lower)
-            tags.append(_tag(word, lower, known, names and len(tags) > 0))
+            tags.append(_tag(word, lower, tags_of, names and len(tags) > 0))
         if end > start:
             spans.append((start, end))
             low.append(text[start:end].lower())
@@ -93,14 +93,14 @@ def _join_pairs(spans: list[tuple[int, int]], low: list[str], tags: list[str]) -
             tags[i] = "n"
 
 
-def _tag(word: str, lower: str, known: dict[str, str], may_be_name: bool) -> str:
+def _tag(word: str, lower: str, tags_of: dict[str, str], may_be_name: bool) -> str:
     if lower in _AND:
         return "c"
     if lower == "or":
         return "o"
     if lower in _PUNCTUATION:
         return _PUNCTUATION[lower]
-    tag = known.get(lower)
+    tag = tags_of.get(lower)
     if may_be_name and word[0].isupper() and tag in (None, "v", "p") and lower != "i":
         return "N"
     if tag is not None:
@@ -168,17 +168,17 @@ def requests(text: str) -> list[tuple[str, str]]:
     if not any(mark in text for mark in ".?!\n"):
         return [("", text)]
     out: list[tuple[str, str]] = []
-    told = ""
+    background = ""
     for sentence in filter(None, map(str.strip, _SENTENCE.split(text))):
         if lexicon().greeting.fullmatch(sentence):
             continue
         if not _asks(sentence):
-            told = f"{told} {sentence}".strip()
+            background = f"{background} {sentence}".strip()
         else:
-            out.append((told, sentence))
-            told = ""
-    if told and out:
-        out[-1] = (out[-1][0], f"{out[-1][1]} {told}")
+            out.append((background, sentence))
+            background = ""
+    if background and out:
+        out[-1] = (out[-1][0], f"{out[-1][1]} {background}")
     return out or [("", text)]
 
 

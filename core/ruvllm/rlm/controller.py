@@ -133,10 +133,10 @@ class RlmController:
     def cache_stats(self) -> dict[str, float]:
         """Size, capacity, hits, misses and the share of hits."""
         cache = self._answers
-        asked = cache.hits + cache.misses
-        share = cache.hits / asked if asked else 0.0
+        lookups = cache.hits + cache.misses
+        rate = cache.hits / lookups if lookups else 0.0
         return {"size": len(cache), "capacity": cache.capacity, "hits": cache.hits, "misses": cache.misses} | {
-            "hit_rate": share
+            "hit_rate": rate
         }
 
     def configure(self, **changes: Any) -> RlmConfig:
@@ -159,9 +159,9 @@ class RlmController:
         budget = Budget(config.token_budget, config.deadline, self._clock)
         document = await self._document(context)
         key = (key_of(query), document.key if document else "")
-        if (kept := self._kept(key)) is not None:
-            emit(Delta(kept.text))
-            return kept
+        if (stored := self._cached(key)) is not None:
+            emit(Delta(stored.text))
+            return stored
         engine = Engine(config, self._encoder, self._backend, self._decomposer, self._memory)
         run = Run(engine, document, budget, emit)
         try:
@@ -172,20 +172,20 @@ class RlmController:
             self._answers.put(key, (self._clock(), answer))
         return answer
 
-    def _kept(self, key: tuple[str, str]) -> RlmAnswer | None:
-        kept = self._answers.get(key)
-        if kept is None or self._clock() - kept[0] > self.config.ttl:
+    def _cached(self, key: tuple[str, str]) -> RlmAnswer | None:
+        entry = self._answers.get(key)
+        if entry is None or self._clock() - entry[0] > self.config.ttl:
             return None
-        return replace(kept[1], cached=True)
+        return replace(entry[1], cached=True)
 
     async def _document(self, context: str | Document | None) -> Document | None:
         if context is None or isinstance(context, Document):
             return context
-        known = self._documents.get(context) if isinstance(context, str) else None
-        if known is None:
-            known = await self.read(context)
-            self._documents.put(context, known)
-        return known
+        document = self._documents.get(context) if isinstance(context, str) else None
+        if document is None:
+            document = await self.read(context)
+            self._documents.put(context, document)
+        return document
 
 
 async def _written(run: Run, query: str, findings: Sequence[Finding], emit: Callable[[RlmEvent], None]) -> RlmAnswer:
@@ -229,8 +229,8 @@ async def _synthesised(
             emit(Delta("", restart=True))
             said = None
         if said:
-            known = range(1, len(merged.sources) + 1)
-            return renumbered(said.strip(), dict(zip(known, known, strict=True))), True
+            numbers = range(1, len(merged.sources) + 1)
+            return renumbered(said.strip(), dict(zip(numbers, numbers, strict=True))), True
     text = plain_answer(merged)
     emit(Delta(text))
     return text, alone and run.engine.backend is not None

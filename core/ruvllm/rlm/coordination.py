@@ -40,9 +40,9 @@ def _questions(words: Words) -> list[str]:
     match = re.match(r"p?(w)(?:,w)*,?cw", words.tags)
     if not match or words.tags[match.end() : match.end() + 1] != "a":
         return []
-    asked = [i for i in range(match.end()) if words.tags[i] == "w"]
+    question_words = [i for i in range(match.end()) if words.tags[i] == "w"]
     rest = words.cut(match.end())
-    return [f"{words.cut(i, i + 1)} {rest}" for i in asked]
+    return [f"{words.cut(i, i + 1)} {rest}" for i in question_words]
 
 
 def _verbs(words: Words) -> list[str]:
@@ -79,13 +79,13 @@ def _owned(words: Words) -> list[str]:
         if not _open(words, start):
             continue
         heads = [singular(words.low[stop - 1]) for _, stop in items]
-        known = lexicon().relational
+        countable = lexicon().relational
         if all(words.low[place].endswith("ing") for place in (items[0][1] - 1, items[-1][0])):
             continue  # "opening and closing times" are one thing
-        if all(head in known for head in heads):
+        if all(head in countable for head in heads):
             return [_owning(words, _lead(words, start), item, end) for item in items]
         adjectives = all(_ADJECTIVE.match(words.low[stop - 1]) for _, stop in items[:-1])
-        if heads[-1] in known and adjectives and _ADJECTIVE.match(words.low[items[-1][0]]):
+        if heads[-1] in countable and adjectives and _ADJECTIVE.match(words.low[items[-1][0]]):
             noun = words.cut(items[-1][1] - 1, items[-1][1])
             lead, tail = _lead(words, start), words.cut(end)
             first = [f"{lead} {words.cut(*item)} {noun} {tail}".strip() for item in items[:-1]]
@@ -141,9 +141,9 @@ def _several_owners(words: Words, start: int) -> list[str]:
 def _things(words: Words) -> list[str]:
     """ "Explain x, y and z in w", "what is x and y", "how do I install x and y on z" """
     start = _after_lead(words)
-    apart = re.match(r"(?:war)?v", words.tags)
-    if start is None and apart and words.low[apart.end() - 1] in lexicon().apart:
-        start = apart.end()
+    verb = re.match(r"(?:war)?v", words.tags)
+    if start is None and verb and words.low[verb.end() - 1] in lexicon().separable:
+        start = verb.end()
     match = _COMMAS.match(words.tags, start) if start is not None else None
     if match is None or start is None or not re.match(r"$|p", words.tags[match.end() :]):
         return _long_things(words, start)

@@ -194,11 +194,11 @@ def _sentences(query: str) -> list[list[list[Piece]]]:
     """Of a query: the clauses of each, and of a clause the requests that it holds."""
     items = [("", item) for item in list_items(query)]
     out = []
-    for told, sentence in items or requests(query):
+    for background, sentence in items or requests(query):
         groups = [_spread(piece) for piece in clauses(sentence)]
-        if told:
+        if background:
             alone = len(groups) == len(groups[0]) == 1
-            groups[0][0] = replace(groups[0][0], text=f"{told} {sentence if alone else groups[0][0].text}")
+            groups[0][0] = replace(groups[0][0], text=f"{background} {sentence if alone else groups[0][0].text}")
         groups = [[piece for piece in group if piece.text] for group in groups]
         out.append(list(filter(None, groups)))
     return out

@@ -167,7 +167,7 @@ class Document:
     def outline(self, k: int) -> list[Passage]:
         """The k passages that stand best for the whole, in order: the most central of equal shares of the text."""
         shares = np.array_split(np.arange(len(self._owner)), min(k, len(self._owner)))
-        central = [share[np.argmax(self._vectors[share] @ self._vectors[share].mean(axis=0))] for share in shares]
+        central = [part[np.argmax(self._vectors[part] @ self._vectors[part].mean(axis=0))] for part in shares]
         return [self._scored(place, 0.0) for place in dict.fromkeys(self._owner[central].tolist())]
 
     def _scored(self, place: int, score: float) -> Passage:

@@ -23,7 +23,7 @@ class Lexicon:
     """
 
     tags: dict[str, str]
-    apart: frozenset[str]
+    separable: frozenset[str]
     back: frozenset[str]
     bare: frozenset[str]
     be: frozenset[str]

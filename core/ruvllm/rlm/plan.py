@@ -92,14 +92,14 @@ def key_of(text: str) -> str:
 def without_circles(plan: Plan, above: frozenset[str]) -> Plan:
     """Without parts that are the query itself or one that led to it; no parts if fewer than two are left."""
     closed = above | {key_of(plan.query)}
-    kept = [place for place, part in enumerate(plan.parts) if key_of(part.text) not in closed]
-    if len(kept) == len(plan.parts):
+    remaining = [place for place, part in enumerate(plan.parts) if key_of(part.text) not in closed]
+    if len(remaining) == len(plan.parts):
         return plan
-    if len(kept) < 2:
+    if len(remaining) < 2:
         return Plan(plan.query)
-    new = {old: place for place, old in enumerate(kept)}
+    new = {old: place for place, old in enumerate(remaining)}
     parts = [
         SubQuery(plan.parts[old].text, tuple(new[before] for before in plan.parts[old].after if before in new))
-        for old in kept
+        for old in remaining
     ]
     return Plan(plan.query, tuple(parts), plan.join)

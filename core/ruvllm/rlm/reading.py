@@ -40,7 +40,9 @@ _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 _BORNE_OUT = 0.5  # support from which a sentence counts as borne out
 _WORDS = 0.6  # what the words of a sentence count for, beside its meaning
 _OTHER_NUMBER = 0.4  # what is left of the support of a sentence with a number that its source has not
-_OWN_WORDS = 0.99  # most that an answer in other words than its sources can have: the same words may say another thing
+_PARAPHRASED = (
+    0.99  # most that an answer in other words than its sources can have: the same words may say another thing
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +65,14 @@ async def ground(text: str, sources: Sequence[Passage], encoder: Encoder) -> Gro
     how near they are in meaning; a number that is not there counts against it.
     """
     said = [sentence.text for sentence in sentences(CITATION.sub("", text)) if content(stems(sentence.text))]
-    known = [sentence.whole for passage in sources for sentence in sentences(passage.text)]
-    if not said or not known:
+    evidence = [sentence.whole for passage in sources for sentence in sentences(passage.text)]
+    if not said or not evidence:
         return None
-    vectors = await encoder.encode([*said, *known])
+    vectors = await encoder.encode([*said, *evidence])
     cosines = np.clip(vectors[: len(said)] @ vectors[len(said) :].T, 0, 1)  # (said, known)
-    words = [frozenset(stems(text)) for text in known]
+    words = [frozenset(stems(text)) for text in evidence]
     everything = frozenset().union(*words)
-    numbers = [frozenset(_NUMBER.findall(text)) for text in known]
+    numbers = [frozenset(_NUMBER.findall(text)) for text in evidence]
     support = []
     for sentence, near in zip(said, cosines, strict=True):
         terms = content(stems(sentence))
@@ -84,7 +86,7 @@ async def ground(text: str, sources: Sequence[Passage], encoder: Encoder) -> Gro
     doubtful = tuple(sentence for sentence, each in zip(said, support, strict=True) if each < _BORNE_OUT)
     whole = [_plain(passage.text) for passage in sources]
     quoted = all(any(_plain(sentence) in text for text in whole) for sentence in said)
-    return Grounding(min(float(np.mean(support)), 1.0 if quoted else _OWN_WORDS), doubtful)
+    return Grounding(min(float(np.mean(support)), 1.0 if quoted else _PARAPHRASED), doubtful)
 
 
 def _plain(text: str) -> str:
@@ -125,10 +127,12 @@ def leaf_messages(
         passages: best first; as many as there is room for are taken.
         earlier: answers that the query refers to.
     """
-    known = [f"Already known: {finding.query}\n{CITATION.sub('', finding.text)}" for finding in earlier if finding.text]
-    system = "\n\n".join([_TASK, *known])
+    evidence = [
+        f"Already known: {finding.query}\n{CITATION.sub('', finding.text)}" for finding in earlier if finding.text
+    ]
+    system = "\n\n".join([_TASK, *evidence])
     spent = estimate_tokens(system) + estimate_tokens(query) + 10
-    if spent > room and known:
+    if spent > room and evidence:
         return leaf_messages(query, passages, (), room)
     if spent > room:
         return [], []
@@ -211,12 +215,12 @@ def merge(findings: Sequence[Finding]) -> Merged:
     out = []
     for finding in findings:
         numbers = {}
-        for own, source in enumerate(finding.sources, start=1):
+        for number, source in enumerate(finding.sources, start=1):
             key = (source.id, source.text)
             if key not in places:
                 sources.append(source)
                 places[key] = len(sources)
-            numbers[own] = places[key]
+            numbers[number] = places[key]
         text = renumbered(finding.text, numbers)
         out.append(Finding(finding.query, text, finding.sources, finding.depth, finding.missing))
     return Merged(tuple(out), tuple(sources))

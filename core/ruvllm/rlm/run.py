@@ -63,7 +63,7 @@ class Budget:
         """What was spent."""
         return Usage(self.prompt, self.completion, self.estimated)
 
-    def share(self) -> int:
+    def allowance(self) -> int:
         """Tokens for one request, so that as much is left for each that waits."""
         return self.left // (self.waiting + 1)
 
@@ -90,9 +90,9 @@ class Budget:
 
 
 T = TypeVar("T")
-_PER_SHARE = 2  # passages that stand for a share of a document
+_PER_PART = 2  # passages that stand for a share of a document
 _LEAST_ANSWER = 32  # tokens
-_ANSWER_SHARE = 3  # an answer gets a third of a request's tokens, unless there is more than enough
+_ANSWER_FRACTION = 3  # an answer gets a third of a request's tokens, unless there is more than enough
 _LEAST_SURE = 0.1  # a model to which its own tokens were less likely than that has lost the thread
 _UNSURE = 0.5  # and one below this has, when it takes up no word of what it was asked and given
 _RULES = RuleDecomposer()
@@ -135,7 +135,7 @@ class Run:
         self.calls = 0
         self.read = dict[Passage, None]()
         self._free = asyncio.Semaphore(engine.config.max_parallel) if in_task() else None
-        self._asked: dict[str, asyncio.Task[Finding]] = {}
+        self._tasks: dict[str, asyncio.Task[Finding]] = {}
 
     async def findings(self, query: str) -> list[Finding]:
         """The answers to its sub-queries, in order; one for a query that stays whole."""
@@ -164,7 +164,7 @@ class Run:
             return Plan(text)
         if cost and depth and not _RULES.plan(text).parts:
             return Plan(text)  # an LLM is asked about a part only if something speaks for its being complex
-        if cost > self.budget.share() or not self.budget.reserve(cost):
+        if cost > self.budget.allowance() or not self.budget.reserve(cost):
             return without_circles(_RULES.plan(text), above)
         spent = Usage(cost, estimated=True)
         self.calls += bool(cost)
@@ -190,7 +190,7 @@ class Run:
             below = depth + 1 + self._group(place, len(plan.parts))
             if below > self.engine.config.max_depth:
                 self.budget.waiting -= 1
-                return [self._told(Finding(part.text, depth=below, missing="depth"))]
+                return [self._answered(Finding(part.text, depth=below, missing="depth"))]
             return await self._solve(part, below, above, earlier)
 
         if not in_task():
@@ -215,29 +215,29 @@ class Run:
         key = key_of(text)
         if earlier or not in_task():
             return await self._answer(text, depth, earlier)
-        if key in self._asked:
+        if key in self._tasks:
             self.budget.waiting -= 1
         else:
-            self._asked[key] = asyncio.ensure_future(self._answer(text, depth, earlier))
-        return replace(await self._asked[key], depth=depth)
+            self._tasks[key] = asyncio.ensure_future(self._answer(text, depth, earlier))
+        return replace(await self._tasks[key], depth=depth)
 
     async def _answer(self, text: str, depth: int, earlier: Sequence[Finding]) -> Finding:
         try:
             passages = await self._in_time(self._passages(text, earlier))
         except TimeoutError:
             self.budget.waiting -= 1
-            return self._told(Finding(text, depth=depth, missing="deadline"))
+            return self._answered(Finding(text, depth=depth, missing="deadline"))
         return await self._one_of(text, passages, earlier, depth)
 
     async def _one_of(self, text: str, passages: Sequence[Passage], earlier: Sequence[Finding], depth: int) -> Finding:
         """Read passages, when it is this question's turn."""
         try:
             if self._free is None:
-                return self._told(await self._read(text, passages, earlier, depth))
+                return self._answered(await self._read(text, passages, earlier, depth))
             async with self._free:
-                return self._told(await self._read(text, passages, earlier, depth))
+                return self._answered(await self._read(text, passages, earlier, depth))
         except TimeoutError:
-            return self._told(Finding(text, depth=depth, missing="deadline"))
+            return self._answered(Finding(text, depth=depth, missing="deadline"))
 
     async def _passages(self, text: str, earlier: Sequence[Finding]) -> list[Passage]:
         """What the document and memory have on a sub-query; one that refers back is looked up with what it means."""
@@ -246,20 +246,20 @@ class Run:
         config, memory = self.engine.config, self.engine.memory
         sought = " ".join([*(finding.query for finding in earlier), text])
         read = [] if self.document is None else await self.document.find(sought, config.top_k)
-        known = [] if memory is None else [Passage.of(hit) for hit in await memory.asearch(sought, config.top_k)]
-        return [passage for pair in zip_longest(read, known) for passage in pair if passage is not None]
+        remembered = [] if memory is None else [Passage.of(hit) for hit in await memory.asearch(sought, config.top_k)]
+        return [passage for pair in zip_longest(read, remembered) for passage in pair if passage is not None]
 
     async def _read(self, text: str, passages: Sequence[Passage], earlier: Sequence[Finding], depth: int) -> Finding:
-        share = self.budget.left // max(1, self.budget.waiting)
+        allowance = self.budget.left // max(1, self.budget.waiting)
         self.budget.waiting -= 1
         if self.budget.late:
             raise TimeoutError
         backend = self.engine.backend
         if backend is None:
             return await extracted(text, passages, self.engine.encoder, depth)
-        share = min(share, backend.context)
-        answer = min(self.engine.config.answer_tokens, share // _ANSWER_SHARE)
-        messages, used = leaf_messages(text, passages, earlier, int((share - answer) / self.budget.ratio))
+        allowance = min(allowance, backend.context)
+        answer = min(self.engine.config.answer_tokens, allowance // _ANSWER_FRACTION)
+        messages, used = leaf_messages(text, passages, earlier, int((allowance - answer) / self.budget.ratio))
         if not messages or answer < _LEAST_ANSWER:
             return await self._fall_back(text, passages, depth, "budget")
         try:
@@ -305,7 +305,7 @@ class Run:
 
     def close(self) -> None:
         """Break off what is still being asked."""
-        for task in self._asked.values():
+        for task in self._tasks.values():
             task.cancel()
 
     async def _fall_back(self, text: str, passages: Sequence[Passage], depth: int, why: str) -> Finding:
@@ -315,19 +315,19 @@ class Run:
 
     async def _overview(self, text: str, document: Document, depth: int) -> list[Finding]:
         """A question about the whole document: shares of it are read apart, and what they say is merged."""
-        outline = document.outline(self.engine.config.max_sub_queries * _PER_SHARE)
-        shares = [outline[at : at + _PER_SHARE] for at in range(0, len(outline), _PER_SHARE)]
+        outline = document.outline(self.engine.config.max_sub_queries * _PER_PART)
+        shares = [outline[at : at + _PER_PART] for at in range(0, len(outline), _PER_PART)]
         self.budget.waiting += len(shares) - (depth > 0)  # at the top, the synthesis waits too
-        works = [self._share(text, share, f"part {n} of {len(shares)}", depth) for n, share in enumerate(shares, 1)]
+        works = [self._part(text, part, f"part {n} of {len(shares)}", depth) for n, part in enumerate(shares, 1)]
         return list(await asyncio.gather(*works)) if in_task() else [await work for work in works]
 
-    async def _share(self, text: str, share: Sequence[Passage], name: str, depth: int) -> Finding:
+    async def _part(self, text: str, part: Sequence[Passage], name: str, depth: int) -> Finding:
         if self.engine.backend is not None:
-            return await self._one_of(f"{text} ({name})", share, (), depth + 1)
+            return await self._one_of(f"{text} ({name})", part, (), depth + 1)
         self.budget.waiting -= 1
-        return self._told(Finding(name.capitalize(), f"{opening(share[0].text)} [1]", (share[0],), depth + 1))
+        return self._answered(Finding(name.capitalize(), f"{opening(part[0].text)} [1]", (part[0],), depth + 1))
 
-    def _told(self, finding: Finding) -> Finding:
+    def _answered(self, finding: Finding) -> Finding:
         self._emit(Answered(finding))
         return finding
 
@@ -343,8 +343,8 @@ def _is_nonsense(said: Completion, messages: Sequence[Message]) -> bool:
     """By the backend's own confidence; an answer of one that tells none, or says that it cannot answer, never is."""
     if not said.confidence or said.confidence >= _UNSURE:
         return False
-    asked = frozenset(content(stems(" ".join(message.content for message in messages))))
-    return said.confidence < _LEAST_SURE or asked.isdisjoint(content(stems(said.text)))
+    wanted = frozenset(content(stems(" ".join(message.content for message in messages))))
+    return said.confidence < _LEAST_SURE or wanted.isdisjoint(content(stems(said.text)))
 
 
 async def _telling(chunks: AsyncIterator[Chunk], tell: Callable[[str], None]) -> Completion:

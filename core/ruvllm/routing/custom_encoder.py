@@ -45,8 +45,8 @@ class CustomEncoder:
         self.saved = set[str]()
         self._file = models_folder() / ".vectors" / f"{self.model.name}.npz"
         self._texts = _catalog_texts()
-        self.model.known = dict(zip(self._texts, self._read(), strict=False))
-        self._had = len(self.model.known)
+        self.model.precomputed = dict(zip(self._texts, self._read(), strict=False))
+        self._had = len(self.model.precomputed)
 
     def weights(self, weights: RouterWeights) -> RouterWeights:
         """Those of MiniLM for this encoder."""

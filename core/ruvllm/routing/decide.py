@@ -21,7 +21,7 @@ from ruvllm.encoders.protocol import Encoder, Pause, Vectors, no_pause
 from ruvllm.errors import InputError, StoreError
 from ruvllm.routing.calibration import softmax
 from ruvllm.routing.encoders import EncoderSet
-from ruvllm.routing.evidence import judge
+from ruvllm.routing.evidence import outcome_of
 from ruvllm.routing.fusion import RouterWeights, lexicon
 from ruvllm.routing.head import Examples
 from ruvllm.routing.questions import Answer, Answers, Question, read_questions, state_text
@@ -66,7 +66,7 @@ class _Likeness(Scorer):
     """
 
     def __init__(self, question: Question, texts: Vectors, blank: Scorer) -> None:
-        super().__init__(blank.vectors, blank.taught, blank.stage, blank.adapter)
+        super().__init__(blank.vectors, blank.fitted, blank.stage, blank.adapter)
         self._yes_or_no, self._texts = question.type == "noul", texts
 
     def offsets(
@@ -111,7 +111,7 @@ class _Built:
 
     def _probabilities(self, view: TaskView, vector: Vectors, encoder: str, weights: RouterWeights) -> Vectors:
         scored = self.scorer.score(vector, view)
-        calibration = self.scorer.taught.calibration
+        calibration = self.scorer.fitted.calibration
         if calibration is not None:
             out = softmax(scored.logits / np.float32(calibration.temperature))
             return out * np.float32(1 - calibration.lapse) + np.float32(calibration.lapse / len(out))
@@ -120,7 +120,7 @@ class _Built:
             return _neighbours_too(out) if self.question.type == "score" else out
         if self._described:
             return softmax(scored.logits * np.float32(_SHARPNESS))
-        out = judge(encoder, scored, self.scorer.taught, weights).probabilities
+        out = outcome_of(encoder, scored, self.scorer.fitted, weights).probabilities
         return np.asarray(out / out.sum(), np.float32)
 
     def with_row(self, row: Row) -> list[Row]:
@@ -132,7 +132,7 @@ class _Built:
         """Move at once so that a state like this one is answered alike."""
         (text, option, vector), rows = row, self.with_row(row)
         self.fitted = max(self.fitted - (len(self.rows) + 1 - len(rows)), 0)
-        self.rows, view, head = rows, self._view(text), self.scorer.taught.head
+        self.rows, view, head = rows, self._view(text), self.scorer.fitted.head
         offsets = self.scorer.score(vector, view).logits - head.logits(vector, view.words)
         head.learn(vector, view.words, offsets, self._place[option])
 
@@ -159,7 +159,7 @@ class _Built:
         zero = [self.scorer.offsets(vector, view)[2] for vector, view in zip(vectors, views, strict=True)]
         words, ones = [view.words for view in views], np.ones(len(rows), np.float32)
         before = {text: option for text, option, _ in rows}
-        self.scorer.taught = await teach(
+        self.scorer.fitted = await teach(
             Examples(vectors, words, labels, np.stack(zero), ones), neighbours=slow, pause=pause
         )
         self.fitted = len(rows)
@@ -354,7 +354,7 @@ class DecisionService:
         built.rows = rows
         found = load_scorers(part, built.agents, built.feedback(), self._weights).get(self._encoder.name)
         if found is not None:
-            built.scorer.taught, built.fitted = found[0].taught, found[1]
+            built.scorer.fitted, built.fitted = found[0].fitted, found[1]
         built.rows = rows[: built.fitted]
         for row in rows[built.fitted :]:
             built.learn(row)

@@ -17,13 +17,13 @@ from ruvllm.routing.fusion import FEATURES, RouterWeights
 from ruvllm.routing.reading import Reading
 from ruvllm.routing.recollection import BELOW_USE, Recollected
 from ruvllm.routing.scorer import Scored
-from ruvllm.routing.teaching import Taught
+from ruvllm.routing.teaching import Fitted
 from ruvllm.sizing.edits import edit_of
 from ruvllm.sizing.tiers import USE_ABOVE, Features, choose
 from ruvllm.text.lexical import Bm25, content
 from ruvllm.types import Agent, Candidate, Choice, Evidence, Tier
 
-__all__ = ["FIRST", "Explainer", "Outcome", "Reasons", "judge", "restrained"]
+__all__ = ["FIRST", "Explainer", "Outcome", "Reasons", "outcome_of", "restrained"]
 
 Array = NDArray[np.float32]
 
@@ -67,10 +67,10 @@ class Outcome:
         return replace(self, probabilities=probabilities, out_of_scope=out_of_scope, top=agent, confidence=confidence)
 
 
-def judge(
+def outcome_of(
     stage: str,
     scored: Scored,
-    taught: Taught,
+    fitted: Fitted,
     weights: RouterWeights,
     candidates: NDArray[np.intp] | None = None,
     first: Outcome | None = None,
@@ -79,12 +79,12 @@ def judge(
 
     Args:
         stage: the name of an encoder.
-        scored, taught: by that stage's scorer, and what it was taught; without a calibration margins tell how sure.
+        scored, fitted: by that stage's scorer, and what was fitted to it; without a calibration margins tell how sure.
         candidates: numbers of the agents that it may be; any when None.
         first: of the static encoder, which says its part where both have a prior.
     """
     features, logits, nobody = scored.features, scored.logits, scored.nobody
-    prior, calibration = taught.prior, taught.calibration
+    prior, calibration = fitted.prior, fitted.calibration
     joint = False
     if first is not None and first.nobody is not None and nobody is not None and calibration is None:
         joint, logits, nobody = True, logits + np.float32(FIRST) * first.logits, nobody + FIRST * first.nobody
@@ -114,8 +114,8 @@ def judge(
         raw = powers / np.float32(total)
         adapted, bm25 = _of(features[_ADAPTED], candidates), _of(features[_BM25], candidates)
         values = confidence_values(logits, raw, adapted, bm25)
-        fitted = (weights.confidence[stage] if prior is None else prior.confidence[int(joint)]).tolist()
-        score = sum(map(mul, values, fitted)) + alone * fitted[-2] + fitted[-1]
+        betas = (weights.confidence[stage] if prior is None else prior.confidence[int(joint)]).tolist()
+        score = sum(map(mul, values, betas)) + alone * betas[-2] + betas[-1]
         probabilities = _from_margins(raw, best, sigmoid(score))
     probabilities *= np.float32(min(1.0, (1 - outside) / (1 - _EVERYDAY_DOUBT)))
     if candidates is not None:

@@ -35,7 +35,7 @@ class Places:
         return np.array_equal(self.before, np.arange(self.count))
 
     @property
-    def kept(self) -> NDArray[np.intp]:
+    def remaining(self) -> NDArray[np.intp]:
         """The agents that were there."""
         return np.flatnonzero(self.before >= 0)
 
@@ -47,7 +47,7 @@ class Places:
     def rows(self, before: Vectors, fresh: Vectors) -> Vectors:
         """A row (dim,) of each agent, from those of the agents before and of the fresh ones."""
         out = np.zeros((len(self.before), before.shape[1]), np.float32)
-        out[self.kept], out[self.fresh] = before[self.before[self.kept]], fresh
+        out[self.remaining], out[self.fresh] = before[self.before[self.remaining]], fresh
         return out
 
 
@@ -69,5 +69,5 @@ def moved_prior(prior: Prior | None, moves: Places) -> Prior | None:
         return prior
     before = prior.head.weights
     weights = np.zeros((len(before), len(moves.before) + 1), np.float32)
-    weights[:, moves.kept], weights[:, -1] = before[:, moves.before[moves.kept]], before[:, -1]
+    weights[:, moves.remaining], weights[:, -1] = before[:, moves.before[moves.remaining]], before[:, -1]
     return replace(prior, head=Head(weights, prior.head.tfidf), fresh=frozenset(moves.fresh.tolist()))

@@ -109,9 +109,9 @@ class Neighbours:
     def _scores(self, cosines: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float32]:
         sums = np.bincount(labels, np.exp(_SHARPNESS * (cosines - 1)), self.agents)
         counts = np.bincount(labels, minlength=self.agents)
-        known = counts > 0
+        labelled = counts > 0
         out = np.log(sums / np.maximum(counts, 1) + 1e-12)
-        out[~known] = out[known].mean()
+        out[~labelled] = out[labelled].mean()
         return np.asarray(out * self.weight, np.float32)
 
     def weighed(
@@ -133,7 +133,7 @@ class Neighbours:
             found.append(self._scores(self.vectors[others] @ self.vectors[i], self.labels[others]))
         scores = np.stack(found)
         unit = float(held_out.std() / max(float(scores.std()), 1e-6))
-        tried = {share * unit: held_out + np.float32(share * unit) * scores for share in _SHARES}
+        tried = {factor * unit: held_out + np.float32(factor * unit) * scores for factor in _SHARES}
         best = min(tried, key=lambda weight: fit_temperature(tried[weight], self.labels[rows])[1])
         return replace(self, weight=best), tried[best]
 
@@ -174,7 +174,7 @@ class Examples:
 
     def rows(self, keep: NDArray[np.bool_]) -> Examples:
         """The examples where `keep` (n,) is true."""
-        words = [words for words, kept in zip(self.words, keep, strict=True) if kept]
+        words = [words for words, stays in zip(self.words, keep, strict=True) if stays]
         return Examples(self.vectors[keep], words, self.labels[keep], self.offsets[keep], self.weights[keep])
 
 
@@ -231,10 +231,10 @@ class Head:
         budget = _STEP * weight
         for _ in range(_MOST_RIVALS):
             rivals = offsets + self.logits(vector, words)
-            own = float(rivals[label])
+            current = float(rivals[label])
             rivals[label] = -np.inf
             rival = int(rivals.argmax())
-            step = min(budget, (_MARGIN - own + float(rivals[rival])) / size)
+            step = min(budget, (_MARGIN - current + float(rivals[rival])) / size)
             if not step > 0:
                 return
             budget -= step
@@ -259,9 +259,9 @@ class Head:
             return
         buckets, values = self._admitted(words)
         logits = offsets + self.logits(vector, words)
-        own = float(logits[label])
+        current = float(logits[label])
         logits[label] = -np.inf
-        lead = (_MARGIN + own - float(logits.max())) / max(float(vector @ vector + values @ values), 1e-6)
+        lead = (_MARGIN + current - float(logits.max())) / max(float(vector @ vector + values @ values), 1e-6)
         step = np.float32(min(_STEP * weight, lead))
         if step > 0:
             self.weights[: self.dim, label] -= step * vector
@@ -333,32 +333,32 @@ class Design:
         return x
 
     async def fit(
-        self, pause: Pause, share: float = 1.0, tolerance: float = 1e-4, start: NDArray[np.float32] | None = None
+        self, pause: Pause, prior_weight: float = 1.0, tolerance: float = 1e-4, start: NDArray[np.float32] | None = None
     ) -> Head:
         """Minimise weighted cross entropy of offsets + head, plus an L2 penalty.
 
         Args:
             pause: awaited between steps.
-            share: what the offsets are multiplied by.
+            prior_weight: what the offsets are multiplied by.
             start: float32 (dim + width, agents), weights close to the result.
         """
         agents = self.examples.offsets.shape[1]
         columns = np.unique(self.examples.labels)
         weights = np.zeros((self.x.shape[1], agents), np.float32)
         flat = (weights if start is None else start)[:, columns].ravel()
-        for better in descend(self._loss(share, columns), flat, tolerance):
+        for better in descend(self._loss(prior_weight, columns), flat, tolerance):
             flat = better
             await pause()
         weights[:, columns] = flat.reshape(-1, len(columns))
         return Head(weights, self.tfidf)
 
-    def _loss(self, share: float, columns: NDArray[np.int64]) -> Loss:
+    def _loss(self, prior_weight: float, columns: NDArray[np.int64]) -> Loss:
         """Of the flattened weights of `columns`, the agents that have examples."""
         x, counts = self.x, self.examples.weights
         weight, rows = counts[:, None], np.arange(len(x))
         strength = np.float32(_BOLD if len(x) < _FEW * self.examples.offsets.shape[1] else STRENGTH)
         labels = np.searchsorted(columns, self.examples.labels)
-        zero = self.examples.offsets * np.float32(share)
+        zero = self.examples.offsets * np.float32(prior_weight)
         offsets = zero[:, columns]
         # Agents without an example keep their zero-shot logit and stand in the sum as rivals.
         rivals = np.exp(np.delete(zero, columns, axis=1)).sum(1, keepdims=True)

@@ -38,9 +38,9 @@ class PrebuiltScorers:
         """
         scorers = {}
         for name in dict.fromkeys(key.partition(".")[0] for key in arrays if "." in key):
-            own = {key.partition(".")[2]: value for key, value in arrays.items() if key.startswith(f"{name}.")}
+            part = {key.partition(".")[2]: value for key, value in arrays.items() if key.startswith(f"{name}.")}
             try:
-                scorers[name] = Scorer.from_arrays(own, weights.stages[name], weights.adapter)
+                scorers[name] = Scorer.from_arrays(part, weights.stages[name], weights.adapter)
             except KeyError as missing:
                 field = f"the built-in agents' {name} arrays"
                 raise ArtifactError(f"{field} lack {missing}", field=field, fix=REBUILD) from None

@@ -136,9 +136,9 @@ class Reader:
         if len(text) > LONG or not text.isascii() or not (text.isprintable() or _ODD.search(text) is None):
             return self._read(text)
         # Whatever is read of such a text is read of what stands between its spaces, and that comes again and again.
-        known, ids, spelled, words = self._parts, list[int](), list[str](), list[str]()
+        parts, ids, spelled, words = self._parts, list[int](), list[str](), list[str]()
         for part in text.split():
-            if (found := known[part]) is None:
+            if (found := parts[part]) is None:
                 return self._read(text)
             ids += found[0]
             spelled += found[1]

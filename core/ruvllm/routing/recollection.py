@@ -42,7 +42,7 @@ _TINY = 1e-6
 _STORED = 20_000  # confirmed tasks, and as many rejected: a kilobyte each
 _ANY = -1  # in the place of an agent's number: a text belongs to one agent, and may have been rejected for several
 _Key = tuple[str, int]
-_ASKED = 200  # confirmed tasks that tell how far near-duplicates agree
+_SAMPLED = 200  # confirmed tasks that tell how far near-duplicates agree
 _FIRST, _GROWN = 64, 2  # tasks from which they are asked, and how many times as many until they are asked again
 _PRIOR = (20, 0.95)  # what is believed before: so many agreements, at this rate
 
@@ -92,15 +92,15 @@ class Recollection:
         self._slope, self._intercept = (float(value) for value in weights)
         self.bound, self._similar = (self._cosine_at(chance) for chance in (_SURE, _LIKELY))
         self._confirmed, self._rejected = _Texts(dim, most), _Texts(dim, most)
-        self._agreement, self._asked_at = _PRIOR[1], 0
+        self._agreement, self._measured_at = _PRIOR[1], 0
 
     def __len__(self) -> int:
         return len(self._confirmed.agents)
 
-    def add(self, told: Sequence[Feedback], agents: Sequence[int], vectors: NDArray[np.float32]) -> None:
+    def add(self, records: Sequence[Feedback], agents: Sequence[int], vectors: NDArray[np.float32]) -> None:
         """Feedback with its agents' numbers and static vectors (n, dim); the last word on a text holds."""
         right, wrong = dict[_Key, int](), dict[_Key, int]()
-        for i, (feedback, agent) in enumerate(zip(told, agents, strict=True)):
+        for i, (feedback, agent) in enumerate(zip(records, agents, strict=True)):
             here, rejection = (feedback.text, _ANY), (feedback.text, agent)
             if not vectors[i].any():  # a text without a known word has no direction
                 continue
@@ -114,10 +114,10 @@ class Recollection:
                     del right[here]
                 if self._confirmed.agent(here) == agent:
                     self._confirmed.drop(here)
-        self._confirmed.put(right, told, agents, vectors)
-        self._rejected.put(wrong, told, agents, vectors)
-        if len(self) >= max(_FIRST, _GROWN * self._asked_at):
-            self._asked_at = len(self)
+        self._confirmed.put(right, records, agents, vectors)
+        self._rejected.put(wrong, records, agents, vectors)
+        if len(self) >= max(_FIRST, _GROWN * self._measured_at):
+            self._measured_at = len(self)
             self._agreement = self._measured()
 
     def find(self, vector: NDArray[np.float32]) -> Recollected | None:
@@ -148,7 +148,7 @@ class Recollection:
         same, pairs = strength * rate, float(strength)
         held = self._confirmed.index.rows.view
         alive = np.flatnonzero(held.penalty == 0)
-        for row in alive[:: max(1, len(alive) // _ASKED)].tolist():
+        for row in alive[:: max(1, len(alive) // _SAMPLED)].tolist():
             one = int(held.ids[row])
             others = [
                 other
@@ -217,7 +217,7 @@ class _Texts:
             del self.agents[number], self._texts[number], self._weights[number]
 
     def put(
-        self, rows: dict[_Key, int], told: Sequence[Feedback], agents: Sequence[int], vectors: NDArray[np.float32]
+        self, rows: dict[_Key, int], records: Sequence[Feedback], agents: Sequence[int], vectors: NDArray[np.float32]
     ) -> None:
         """Key -> row of the others; a key that is there has the same vector."""
         new, numbers = list[int](), list[int]()
@@ -228,7 +228,11 @@ class _Texts:
                 new.append(i)
                 numbers.append(number)
             self._numbers[key] = number
-            self._texts[number], self.agents[number], self._weights[number] = told[i].text, agents[i], told[i].weight
+            self._texts[number], self.agents[number], self._weights[number] = (
+                records[i].text,
+                agents[i],
+                records[i].weight,
+            )
         if new:
             self.index.add(np.array(numbers, np.int64), vectors[new])
         for key in list(islice(self._numbers, max(0, len(self._numbers) - self._most))):

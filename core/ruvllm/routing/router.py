@@ -18,7 +18,7 @@ from ruvllm.encoders.static import StaticEncoder
 from ruvllm.errors import EncoderError, InputError, unknown
 from ruvllm.options import CHOICES
 from ruvllm.routing.calibration import softmax
-from ruvllm.routing.evidence import Explainer, Outcome, Reasons, judge, restrained
+from ruvllm.routing.evidence import Explainer, Outcome, Reasons, outcome_of, restrained
 from ruvllm.routing.fusion import RouterWeights, words_of
 from ruvllm.routing.head import Head
 from ruvllm.routing.prebuilt import PrebuiltScorers
@@ -182,18 +182,18 @@ class Router:
         reading = self._reader.read(text if len(text) <= LONG else await self._passage(text))
         words, terms = reading.words, content(reading.words)
         marks.append(("read", perf_counter()))
-        static = own = self._static.encode_one(reading.text, reading.ids)
+        static = vector = self._static.encode_one(reading.text, reading.ids)
         if reading.text is not text:
-            own = self._static.encode_one(text)
+            vector = self._static.encode_one(text)
         marks.append(("encode_static", perf_counter()))
-        recollected = self._recollect(own)
+        recollected = self._recollect(vector)
         marks.append(("recall", perf_counter()))
         shared = None if self.shared is None else await self._shared_logits(self.shared, static, words)
         view = TaskView(words, self._lexicon.scores(terms), self._requirements.candidates(words), shared)
         marks.append(("lexical", perf_counter()))
         outcome = None
         if self._static_first:
-            outcome = await self._judge("static", static, view)
+            outcome = await self._outcome("static", static, view)
         marks.append(("score", perf_counter()))
         if self._second is not None and not self._settled(outcome, recollected):
             outcome = await self._ask(self._second, reading.text, view, marks, outcome)
@@ -206,7 +206,7 @@ class Router:
         agent, confidence = self.agents[outcome.top], round(outcome.confidence, 4)
         said = None if view.shared is None else float(view.shared[outcome.top])
         found = recollected if recollected is not None and recollected.agent == outcome.top else None
-        trained = None if self._tiers is None or edit_of(text) else await self.trained_tier(text, own)
+        trained = None if self._tiers is None or edit_of(text) else await self.trained_tier(text, vector)
         marks.append(("decide", perf_counter()))
         decision = Decision.on_demand(
             Reasons(self._explain, text, reading, outcome, agent, top, said, found, trained, marks),
@@ -235,8 +235,12 @@ class Router:
             InputError: as `learn`.
         """
         self.check(feedback)
-        self._learner.told.append(feedback)
+        self._learner.records.append(feedback)
         self._changed()
+
+    def defer(self) -> None:
+        """Leave what was noted, but for the latest, to a review, before which this router decides nothing."""
+        self._learner.defer()
 
     def check(self, feedback: Feedback) -> None:
         """Raise InputError unless the feedback could be learnt."""
@@ -295,7 +299,7 @@ class Router:
         return {
             "cache_hits": self._cache.hits,
             "cache_misses": self._cache.misses,
-            "feedback": len(self._learner.told),
+            "feedback": len(self._learner.records),
             "remembered": remembered,
         }
 
@@ -342,7 +346,7 @@ class Router:
             view = self._learner.view(read)
             candidates = self._requirements.candidates(view.words)
             scored = scorer.score(self._static.encode_one(read), view)
-            outcome = judge("static", scored, scorer.taught, self.weights, candidates)
+            outcome = outcome_of("static", scored, scorer.fitted, self.weights, candidates)
             sure = outcome.confidence + (_ASKS if asks(read) else 0)
             outside = min(max(outcome.out_of_scope, 1e-4), 1 - 1e-4)
             clear = sure + _IN_SCOPE * log(1 / outside - 1)
@@ -357,9 +361,9 @@ class Router:
         """What memory answers to a static vector; what was told is taken in first."""
         if self._recollection is None:
             return None
-        told = self._learner.told
-        if len(told) > self._recalled:
-            news, self._recalled = told[self._recalled :], len(told)
+        records = self._learner.records
+        if len(records) > self._recalled:
+            news, self._recalled = records[self._recalled :], len(records)
             vectors = self._static.encode_now([feedback.text for feedback in news])
             self._recollection.add(news, [self._number[feedback.agent] for feedback in news], vectors)
         return self._recollection.find(static)
@@ -384,28 +388,28 @@ class Router:
             return False
         if recollected is not None and recollected.confidence >= _SETTLED:
             return True
-        taught = self._learner.scorers["static"].taught
-        return outcome.confidence >= _SETTLED and (taught.calibration is not None or taught.prior is not None)
+        fitted = self._learner.scorers["static"].fitted
+        return outcome.confidence >= _SETTLED and (fitted.calibration is not None or fitted.prior is not None)
 
     async def _ask(
         self, encoder: Encoder, text: str, view: TaskView, marks: list[tuple[str, float]], first: Outcome | None
     ) -> Outcome:
         vector = (await encoder.encode([text]))[0]
         marks.append((f"encode_{encoder.name}", perf_counter()))
-        outcome = await self._judge(encoder.name, vector, view, first)
+        outcome = await self._outcome(encoder.name, vector, view, first)
         marks.append((f"score_{encoder.name}", perf_counter()))
         return outcome
 
-    async def _judge(self, name: str, vector: Array, view: TaskView, first: Outcome | None = None) -> Outcome:
+    async def _outcome(self, name: str, vector: Array, view: TaskView, first: Outcome | None = None) -> Outcome:
         scorer = self._learner.ready(name) or await self.scorer(name)
         votes = self._votes if self._votes is not None and self._votes.version and name == self._votes.encoder else None
         given = {} if votes is None else votes.votes(vector)
-        scored, taught = self._with_votes(scorer.score(vector, view), given), scorer.taught
-        local = judge(name, scored, taught, self.weights, view.candidates, first)
+        scored, fitted = self._with_votes(scorer.score(vector, view), given), scorer.fitted
+        local = outcome_of(name, scored, fitted, self.weights, view.candidates, first)
         if view.shared is None:
             return local
         scored = replace(scored, logits=scored.logits + view.shared)
-        return restrained(judge(name, scored, taught, self.weights, view.candidates, first), local)
+        return restrained(outcome_of(name, scored, fitted, self.weights, view.candidates, first), local)
 
     def _with_votes(self, scored: Scored, votes: Mapping[str, float]) -> Scored:
         logits = scored.logits.copy() if votes else scored.logits

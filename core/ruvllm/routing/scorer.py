@@ -14,7 +14,7 @@ from ruvllm.routing.calibration import Calibration
 from ruvllm.routing.extend import Places, moved_prior
 from ruvllm.routing.fusion import Adapter, AgentVectors, Stage
 from ruvllm.routing.head import Design, Examples, Head, Neighbours, Prior
-from ruvllm.routing.teaching import Taught, teach
+from ruvllm.routing.teaching import Fitted, teach
 from ruvllm.text.lexical import Bm25, HashedTfidf, content, stems
 from ruvllm.types import Agent
 
@@ -75,12 +75,12 @@ class Basis:
 class Scorer:
     """Scores tasks for every agent of a set from one encoder's vectors."""
 
-    def __init__(self, vectors: AgentVectors, taught: Taught, stage: Stage, adapter: Adapter) -> None:
-        self.vectors, self.taught, self.stage, self.adapter = vectors, taught, stage, adapter
+    def __init__(self, vectors: AgentVectors, fitted: Fitted, stage: Stage, adapter: Adapter) -> None:
+        self.vectors, self.fitted, self.stage, self.adapter = vectors, fitted, stage, adapter
 
     def copy(self) -> Scorer:
         """One that learns by itself, from where this one is; all that does not change is the same."""
-        return Scorer(self.vectors, replace(self.taught, head=self.taught.head.copy()), self.stage, self.adapter)
+        return Scorer(self.vectors, replace(self.fitted, head=self.fitted.head.copy()), self.stage, self.adapter)
 
     @classmethod
     async def build(
@@ -108,17 +108,17 @@ class Scorer:
         if basis is not None:
             before = basis.scorer.vectors
             cards, names = basis.moves.rows(before.cards, cards), basis.moves.rows(before.names, names)
-        prior = moved_prior(basis.scorer.taught.prior, basis.moves) if basis is not None else None
-        blank = Taught.uncalibrated(Head.blank(encoder.dim, len(agents)), prior)
+        prior = moved_prior(basis.scorer.fitted.prior, basis.moves) if basis is not None else None
+        blank = Fitted.uncalibrated(Head.blank(encoder.dim, len(agents)), prior)
         scorer = cls(AgentVectors(cards, names, adapter), blank, stage, adapter)
         # What the agents before bring is in the prior.
         telling = agents if prior is None else [replace(a, examples=a.examples if a in fresh else ()) for a in agents]
         if any(agent.examples for agent in telling):
             examples = await scorer.examples(telling, lexicon, encoder, pause)
             if prior is None:
-                scorer.taught = await teach(examples, neighbours=encoder.name != "static", pause=pause)
+                scorer.fitted = await teach(examples, neighbours=encoder.name != "static", pause=pause)
             else:
-                scorer.taught = replace(blank, head=await Design(examples).fit(pause))
+                scorer.fitted = replace(blank, head=await Design(examples).fit(pause))
         return scorer
 
     async def examples(self, agents: Sequence[Agent], lexicon: Bm25, encoder: Encoder, pause: Pause) -> Examples:
@@ -127,8 +127,8 @@ class Scorer:
         labels = np.repeat(np.arange(len(agents), dtype=np.int64), [len(agent.examples) for agent in agents])
         vectors, words = await _encoded(encoder, texts, pause), list(map(stems, texts))
         zero = np.zeros((len(texts), len(agents)), np.float32)
-        for i, own in enumerate(words):
-            zero[i] = self.offsets(vectors[i], TaskView(own, lexicon.scores(content(own))))[2]
+        for i, task_words in enumerate(words):
+            zero[i] = self.offsets(vectors[i], TaskView(task_words, lexicon.scores(content(task_words))))[2]
             if i % _SLICE == 0:
                 await pause()
         return Examples(vectors, words, labels, zero, np.ones(len(texts), np.float32))
@@ -138,7 +138,7 @@ class Scorer:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], float | None]:
         """(features (FEATURES, agents), zero-shot logits (agents,), the same with the prior, the logit of nobody)."""
         features = self.stage.features(vector, self.vectors, self.adapter, view.bm25)
-        zero, prior = self.stage.logits(features), self.taught.prior
+        zero, prior = self.stage.logits(features), self.fitted.prior
         if prior is None:
             return features, zero, zero, None
         logits = prior.logits(zero, vector, view.words)
@@ -147,29 +147,29 @@ class Scorer:
     def score(self, vector: NDArray[np.float32], view: TaskView) -> Scored:
         """All that is known of one task."""
         features, zero, logits, nobody = self.offsets(vector, view)
-        taught = self.taught
-        if taught.share != 1:
-            zero, logits = zero * taught.share, logits * taught.share
-        if not taught.head.empty:
-            logits = logits + taught.head.logits(vector, view.words)
-        if taught.neighbours is not None:
-            logits = logits + taught.neighbours.scores(vector)
-        closeness = float(taught.centroids.dot(vector).max()) if len(taught.centroids) else 0.0
+        fitted = self.fitted
+        if fitted.prior_weight != 1:
+            zero, logits = zero * fitted.prior_weight, logits * fitted.prior_weight
+        if not fitted.head.empty:
+            logits = logits + fitted.head.logits(vector, view.words)
+        if fitted.neighbours is not None:
+            logits = logits + fitted.neighbours.scores(vector)
+        closeness = float(fitted.centroids.dot(vector).max()) if len(fitted.centroids) else 0.0
         return Scored(features, zero, logits, closeness, nobody)
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Everything built but for a prior, as arrays: what `from_arrays` takes."""
-        taught = self.taught
-        head, near, calibration = taught.head, taught.neighbours, taught.calibration
+        fitted = self.fitted
+        head, near, calibration = fitted.head, fitted.neighbours, fitted.calibration
         return {
             "cards": self.vectors.cards.astype(np.float16),
             "names": self.vectors.names.astype(np.float16),
             "head": head.weights.astype(np.float16),
             "terms": np.array(list(head.tfidf.idf), np.uint32),
             "idf": np.array(list(head.tfidf.idf.values()), np.float32),
-            "share": np.array(taught.share, np.float32),
+            "share": np.array(fitted.prior_weight, np.float32),
             "width": np.array(head.tfidf.width, np.int64),
-            "centroids": taught.centroids.astype(np.float16),
+            "centroids": fitted.centroids.astype(np.float16),
             "near": (near.vectors if near else np.zeros((0, head.dim))).astype(np.float16),
             "near_labels": near.labels if near else np.zeros(0, np.int64),
             "near_weight": np.array(near.weight if near else 0.0, np.float64),
@@ -188,7 +188,7 @@ class Scorer:
         cards: Vectors = arrays["cards"].astype(np.float32)
         prior = prior or Prior.from_arrays(arrays)
         if "head" not in arrays and prior is not None:  # nothing was learnt on top of it yet
-            blank = Taught.uncalibrated(Head.blank(cards.shape[1], len(cards)), prior)
+            blank = Fitted.uncalibrated(Head.blank(cards.shape[1], len(cards)), prior)
             return cls(AgentVectors(cards, arrays["names"].astype(np.float32), adapter), blank, stage, adapter)
         tfidf = HashedTfidf.from_arrays(arrays["terms"], arrays["idf"], int(arrays["width"].item()))
         head = Head(arrays["head"].astype(np.float32), tfidf)
@@ -197,7 +197,7 @@ class Scorer:
             near, labels = arrays["near"].astype(np.float32), arrays["near_labels"].astype(np.int64)
             neighbours = Neighbours(near, labels, len(cards), float(arrays["near_weight"].item()))
         measured = [float(value) for value in arrays["calibration"]]
-        taught = Taught(
+        fitted = Fitted(
             head,
             np.float32(arrays["share"].item()),
             neighbours,
@@ -205,7 +205,7 @@ class Scorer:
             Calibration(*measured) if measured else None,
             prior,
         )
-        return cls(AgentVectors(cards, arrays["names"].astype(np.float32), adapter), taught, stage, adapter)
+        return cls(AgentVectors(cards, arrays["names"].astype(np.float32), adapter), fitted, stage, adapter)
 
 
 async def _encoded(encoder: Encoder, texts: Sequence[str], pause: Pause) -> Vectors:

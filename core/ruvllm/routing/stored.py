@@ -49,13 +49,13 @@ def save_scorers(
     store: Store,
     scorers: Mapping[str, tuple[Scorer, int]],
     agents: Sequence[Agent],
-    told: Sequence[Feedback],
+    records: Sequence[Feedback],
     weights: RouterWeights,
 ) -> None:
     """Keep scorers that were reviewed.
 
     Args:
-        scorers: by encoder name, with how much of `told` each has taken in.
+        scorers: by encoder name, with how much of `records` each has taken in.
         agents: the set they are for.
         told: all feedback for these agents, oldest first.
         weights: that they score with.
@@ -67,7 +67,7 @@ def save_scorers(
 
         def dump(name: str = name, scorer: Scorer = scorer, seen: int = seen) -> bytes:
             arrays = {key: _plain(value) for key, value in scorer.arrays().items() if value.size}
-            arrays["print"] = _print(agents, told[:seen], weights, name, scorer.taught.prior)
+            arrays["print"] = _print(agents, records[:seen], weights, name, scorer.fitted.prior)
             arrays["told"] = np.array(seen, np.int64)
             return pack(arrays, scorer_name(name))
 
@@ -77,7 +77,7 @@ def save_scorers(
 def load_scorers(
     store: Store,
     agents: Sequence[Agent],
-    told: Sequence[Feedback],
+    records: Sequence[Feedback],
     weights: RouterWeights,
     priors: Mapping[str, Prior | None] | None = None,
 ) -> dict[str, tuple[Scorer, int]]:
@@ -93,10 +93,10 @@ def load_scorers(
             arrays = unpack(data, scorer_name(name), _SPECS, most_bytes=_MOST) if data else None
         except StoreError:
             continue
-        if arrays is not None and _fits(arrays := _whole(arrays), agents, told):
+        if arrays is not None and _fits(arrays := _whole(arrays), agents, records):
             seen = int(arrays["told"].item())
             prior = (priors or {}).get(name)
-            if not np.array_equal(arrays["print"], _print(agents, told[:seen], weights, name, prior)):
+            if not np.array_equal(arrays["print"], _print(agents, records[:seen], weights, name, prior)):
                 continue
             try:
                 scorer = Scorer.from_arrays(arrays, stage, weights.adapter, prior)
@@ -120,7 +120,7 @@ def _whole(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     return empty | dict(arrays)
 
 
-def _fits(arrays: Mapping[str, NDArray[Any]], agents: Sequence[Agent], told: Sequence[Feedback]) -> bool:
+def _fits(arrays: Mapping[str, NDArray[Any]], agents: Sequence[Agent], records: Sequence[Feedback]) -> bool:
     seen, labels = int(arrays["told"].item()), arrays["near_labels"]
     width = int(arrays["width"].item())
     return (
@@ -128,16 +128,16 @@ def _fits(arrays: Mapping[str, NDArray[Any]], agents: Sequence[Agent], told: Seq
         and width > 0
         and len(arrays["head"]) == arrays["cards"].shape[1] + width
         and bool(((labels >= 0) & (labels < len(agents))).all())
-        and 0 <= seen <= len(told)
+        and 0 <= seen <= len(records)
     )
 
 
 def _print(
-    agents: Sequence[Agent], told: Sequence[Feedback], weights: RouterWeights, name: str, prior: Prior | None = None
+    agents: Sequence[Agent], records: Sequence[Feedback], weights: RouterWeights, name: str, prior: Prior | None = None
 ) -> NDArray[np.uint8]:
     """A digest of all that a scorer is taught by, and of the weights, which are trained anew for other vectors."""
-    known = [(a.name, a.description, list(a.keywords), list(a.examples), a.body) for a in agents]
-    digest = sha256(json.dumps([known, [astuple(feedback) for feedback in told]]).encode())
+    cards = [(a.name, a.description, list(a.keywords), list(a.examples), a.body) for a in agents]
+    digest = sha256(json.dumps([cards, [astuple(feedback) for feedback in records]]).encode())
     adapter = weights.adapter
     parts = (adapter.query_down, adapter.query_up, adapter.card_down, adapter.card_up, weights.stages[name].weights)
     for part in (*parts, weights.confidence[name], *(() if prior is None else (prior.head.weights, prior.zero_weight))):

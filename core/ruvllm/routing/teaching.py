@@ -12,7 +12,7 @@ from ruvllm.encoders.protocol import Pause, Vectors, no_pause, unit_rows
 from ruvllm.routing.calibration import Calibration, fit_temperature
 from ruvllm.routing.head import MOST, Design, Examples, Head, Neighbours, Prior
 
-__all__ = ["FOLDS", "Fold", "Taught", "best_share", "centroids_of", "enough", "folds_of", "teach"]
+__all__ = ["FOLDS", "Fitted", "Fold", "best_prior_weight", "centroids_of", "enough", "folds_of", "teach"]
 
 # From how many examples on (a mean of 3 an agent, and 30 in all) held-out ones calibrate better than margins do.
 _ENOUGH_EACH, _ENOUGH_IN_ALL = 3, 30
@@ -24,27 +24,27 @@ _TRIALS = 2  # folds that choose the share
 
 
 @dataclass(frozen=True, slots=True)
-class Taught:
+class Fitted:
     """What the examples of a set gave.
 
     Attributes:
-        share: how far the zero-shot logits are believed beside the head.
+        prior_weight: how far the zero-shot logits are believed beside the head.
         neighbours: scores from the nearest examples, where they help.
         centroids: float32 (taught agents, dim), unit rows; empty where the examples are too few to calibrate with.
         calibration: measured on held-out examples; None where they are too few, and then the margins must tell
-            how sure to be (see `judge`).
+            how sure to be (see `outcome_of`).
         prior: what stands below all this, fixed, where the set came with it.
     """
 
     head: Head
-    share: np.float32
+    prior_weight: np.float32
     neighbours: Neighbours | None
     centroids: NDArray[np.float32]
     calibration: Calibration | None
     prior: Prior | None = None
 
     @classmethod
-    def uncalibrated(cls, head: Head, prior: Prior | None = None) -> Taught:
+    def uncalibrated(cls, head: Head, prior: Prior | None = None) -> Fitted:
         """A head alone."""
         return cls(head, np.float32(1), None, np.zeros((0, head.dim), np.float32), None, prior)
 
@@ -57,29 +57,29 @@ class Fold:
         held = examples.rows(out)
         self._x, self._offsets = self._design.features(held), held.offsets
 
-    async def logits(self, share: float, pause: Pause) -> NDArray[np.float32]:
+    async def logits(self, prior_weight: float, pause: Pause) -> NDArray[np.float32]:
         """Of the examples held out, by a head that did not see them: float32 (m, agents)."""
-        head = await self._design.fit(pause, share, tolerance=5e-4)
-        out: NDArray[np.float32] = self._offsets * np.float32(share) + self._x @ head.weights
+        head = await self._design.fit(pause, prior_weight, tolerance=5e-4)
+        out: NDArray[np.float32] = self._offsets * np.float32(prior_weight) + self._x @ head.weights
         return out
 
 
-async def teach(examples: Examples, *, neighbours: bool, pause: Pause = no_pause) -> Taught:
+async def teach(examples: Examples, *, neighbours: bool, pause: Pause = no_pause) -> Fitted:
     """Choose the share, calibrate on held-out examples, fit the head on all; `pause` is awaited between steps.
 
     `neighbours`: whether scores from the nearest examples may be added; they cost time at every task.
     """
     if not enough(examples):
-        return Taught.uncalibrated(await Design(examples).fit(pause))
-    share, logits, rows = await _held_out(examples, pause)
+        return Fitted.uncalibrated(await Design(examples).fit(pause))
+    prior_weight, logits, rows = await _held_out(examples, pause)
     near = None
     if neighbours and len(examples) <= MOST:
         near = Neighbours(examples.vectors, examples.labels, logits.shape[1])
         near, logits = near.weighed(logits, rows, folds_of(len(examples)))
     centroids, closeness = centroids_of(examples)
     calibration = Calibration.measure(logits, examples.labels[rows], closeness)
-    head = await Design(examples).fit(pause, share)
-    return Taught(head, np.float32(share), near if near and near.weight else None, centroids, calibration)
+    head = await Design(examples).fit(pause, prior_weight)
+    return Fitted(head, np.float32(prior_weight), near if near and near.weight else None, centroids, calibration)
 
 
 def enough(examples: Examples) -> bool:
@@ -101,33 +101,33 @@ async def _held_out(examples: Examples, pause: Pause) -> tuple[float, NDArray[np
     taken = range(1 if len(examples) > _MANY else FOLDS)
     outs = [fold == k for k in taken[:_TRIALS]]
     labels = np.concatenate([examples.labels[out] for out in outs])
-    share, tried = await best_share([Fold(examples, out) for out in outs], labels, _SHARES, pause)
-    rest = [await Fold(examples, fold == k).logits(share, pause) for k in taken[_TRIALS:]]
+    prior_weight, tried = await best_prior_weight([Fold(examples, out) for out in outs], labels, _SHARES, pause)
+    rest = [await Fold(examples, fold == k).logits(prior_weight, pause) for k in taken[_TRIALS:]]
     rows = np.concatenate([np.flatnonzero(fold == k) for k in taken])
-    return share, np.concatenate([tried, *rest]), rows
+    return prior_weight, np.concatenate([tried, *rest]), rows
 
 
-async def best_share(
+async def best_prior_weight(
     folds: Sequence[Fold], labels: NDArray[np.int64], shares: Sequence[float], pause: Pause
 ) -> tuple[float, NDArray[np.float32]]:
     """(the share that held-out examples like best, their logits under it): down the shares until it gets worse."""
-    best, share, kept = np.inf, shares[0], np.zeros((0, 0), np.float32)
+    best, prior_weight, best_logits = np.inf, shares[0], np.zeros((0, 0), np.float32)
     for lower in shares:
         logits = np.concatenate([await fold.logits(lower, pause) for fold in folds])
         loss = fit_temperature(logits, labels)[1]
         if loss >= best:
             break
-        best, share, kept = loss, lower, logits
-    return share, kept
+        best, prior_weight, best_logits = loss, lower, logits
+    return prior_weight, best_logits
 
 
 def centroids_of(examples: Examples) -> tuple[Vectors, NDArray[np.float32]]:
     """(the mean example of each agent that has any, closeness of each example to them, itself left out of its own)."""
-    known, place = np.unique(examples.labels, return_inverse=True)
-    sums = np.zeros((len(known), examples.vectors.shape[1]), np.float32)
+    classes, place = np.unique(examples.labels, return_inverse=True)
+    sums = np.zeros((len(classes), examples.vectors.shape[1]), np.float32)
     np.add.at(sums, place, examples.vectors)
     centroids = unit_rows(sums)
     cosines = examples.vectors @ centroids.T
-    own = unit_rows(sums[place] - examples.vectors)
-    cosines[np.arange(len(place)), place] = np.einsum("ij,ij->i", own, examples.vectors)
+    others = unit_rows(sums[place] - examples.vectors)
+    cosines[np.arange(len(place)), place] = np.einsum("ij,ij->i", others, examples.vectors)
     return centroids, cosines.max(1)

@@ -15,7 +15,7 @@ from ruvllm.routing.fusion import RouterWeights
 from ruvllm.routing.head import MOST, Design, Examples, Neighbours
 from ruvllm.routing.reading import Reader
 from ruvllm.routing.scorer import Basis, Scored, Scorer, TaskView
-from ruvllm.routing.teaching import Fold, Taught, best_share, centroids_of, enough, folds_of
+from ruvllm.routing.teaching import Fitted, Fold, best_prior_weight, centroids_of, enough, folds_of
 from ruvllm.text.lexical import Bm25, content, stems
 from ruvllm.types import Agent, Feedback
 
@@ -46,16 +46,16 @@ async def trusted(
     for start in range(first, n if n >= _ENOUGH else first, step):
         stop = min(start + step, n)
         cosines = vectors[start:stop] @ vectors.T
-        rows, own_labels = np.arange(stop - start), labels[start:stop]
+        rows, true_labels = np.arange(stop - start), labels[start:stop]
         cosines[rows, start + rows] = -1
         near = np.argpartition(-cosines, _NEIGHBOURS, axis=1)[:, :_NEIGHBOURS]
         weights = np.maximum(np.take_along_axis(cosines, near, 1), 0) ** 4  # the nearest say most
         cells = (rows[:, None] * np.int64(agents) + labels[near]).ravel()
         votes = np.bincount(cells, weights.ravel(), len(rows) * agents).reshape(len(rows), agents)
-        own = votes[rows, own_labels]
-        votes[rows, own_labels] = 0
+        agreeing = votes[rows, true_labels]
+        votes[rows, true_labels] = 0
         other = votes.max(1)
-        doubted = (own < _ALONE * other) & (other > _SHARED * weights.sum(1))
+        doubted = (agreeing < _ALONE * other) & (other > _SHARED * weights.sum(1))
         out[start - first : stop - first][doubted] = _DOUBTED
         await pause()
     return out
@@ -107,14 +107,14 @@ class Lessons:
         weight = lesson.weight * (_CONTRADICTED if lesson.right and _contradicts(scorer, scored, lesson.label) else 1)
         if lesson.right:
             self._recent.append((scored.logits, scored.closeness, lesson.label))
-        head, words = scorer.taught.head, lesson.view.words
+        head, words = scorer.fitted.head, lesson.view.words
         offsets = scored.logits - head.logits(lesson.vector, words)
         move = head.learn if lesson.right else head.avoid
         move(lesson.vector, words, offsets, lesson.label, weight)
 
     async def review(
         self, scorer: Scorer, examples: Examples, lessons: Sequence[Lesson], pause: Pause = no_pause
-    ) -> Taught:
+    ) -> Fitted:
         """What the scorer should know of its agents' examples and all lessons together.
 
         Args:
@@ -122,53 +122,53 @@ class Lessons:
             pause: awaited between steps; lessons taken meanwhile have to be taken once more by the result.
         """
         every = await _joined(scorer, examples, [lesson for lesson in lessons if lesson.right], pause)
-        before = scorer.taught
+        before = scorer.fitted
         if not len(every):
             return before
         if before.calibration is not None and not self._chosen:
             self._chosen = len(examples)  # its share and calibration came with these
-        taught = await self._refitted(before, every, pause)
+        fitted = await self._refitted(before, every, pause)
         self._recent.clear()
-        mended = Scorer(scorer.vectors, taught, scorer.stage, scorer.adapter)
+        mended = Scorer(scorer.vectors, fitted, scorer.stage, scorer.adapter)
         for lesson in lessons:
             if not lesson.right:
                 self.take(mended, lesson)
-        return taught
+        return fitted
 
-    async def _refitted(self, before: Taught, every: Examples, pause: Pause) -> Taught:
-        taught = before
+    async def _refitted(self, before: Fitted, every: Examples, pause: Pause) -> Fitted:
+        fitted = before
         choose = before.prior is None and enough(every)  # a prior knows the examples: they would flatter it
         if choose and (before.calibration is None or len(every) >= _GROWN * self._chosen):
-            taught = await self._chosen_again(before, every, pause)
+            fitted = await self._chosen_again(before, every, pause)
             self._chosen = len(every)
         elif len(self._recent) >= _TELLING:
             logits, closeness, labels = (np.array(column) for column in zip(*self._recent, strict=True))
-            taught = replace(before, calibration=Calibration.measure(logits, labels, closeness.astype(np.float32)))
+            fitted = replace(before, calibration=Calibration.measure(logits, labels, closeness.astype(np.float32)))
         design = Design(every, before.head.tfidf.width)
-        head = await design.fit(pause, float(taught.share), _LOOSE, start=before.head.weights)
-        near = taught.neighbours
+        head = await design.fit(pause, float(fitted.prior_weight), _LOOSE, start=before.head.weights)
+        near = fitted.neighbours
         if near is not None and near.weight and len(every) <= MOST:
             near = _neighbours(every, near.weight)
-        centroids = centroids_of(every)[0] if taught.calibration else taught.centroids
-        return replace(taught, head=head, neighbours=near, centroids=centroids)
+        centroids = centroids_of(every)[0] if fitted.calibration else fitted.centroids
+        return replace(fitted, head=head, neighbours=near, centroids=centroids)
 
-    async def _chosen_again(self, before: Taught, every: Examples, pause: Pause) -> Taught:
+    async def _chosen_again(self, before: Fitted, every: Examples, pause: Pause) -> Fitted:
         """The share, the neighbours' weight and the calibration that one fifth, held out, likes best."""
         fold = folds_of(len(every))
         out, held = Fold(every, fold == 0), np.flatnonzero(fold == 0)
-        shares = [share for share in _SHARES if share <= float(before.share) + 1e-6]
-        share, logits = await best_share([out], every.labels[held], shares, pause)
+        shares = [prior_weight for prior_weight in _SHARES if prior_weight <= float(before.prior_weight) + 1e-6]
+        prior_weight, logits = await best_prior_weight([out], every.labels[held], shares, pause)
         near = None
         if self._neighbours and len(every) <= MOST:
             near, logits = _neighbours(every, 1.0).weighed(logits, held, fold)
         closeness = centroids_of(every)[1][held]
         calibration = Calibration.measure(logits, every.labels[held], closeness)
-        return replace(before, share=np.float32(share), neighbours=near, calibration=calibration)
+        return replace(before, prior_weight=np.float32(prior_weight), neighbours=near, calibration=calibration)
 
 
 def _contradicts(scorer: Scorer, scored: Scored, label: int) -> bool:
     """Whether the scorer was sure of another agent."""
-    calibration = scorer.taught.calibration
+    calibration = scorer.fitted.calibration
     if calibration is None:
         return False
     probabilities = softmax(scored.logits / np.float32(calibration.temperature))
@@ -184,7 +184,7 @@ async def _joined(scorer: Scorer, examples: Examples, lessons: Sequence[Lesson],
             zero.append(scorer.offsets(lesson.vector, lesson.view)[2])
             if i % _SLICE == 0:
                 await pause()
-        own, agents = len(examples), examples.offsets.shape[1]
+        count, agents = len(examples), examples.offsets.shape[1]
         examples = Examples(
             np.concatenate([examples.vectors, np.stack([lesson.vector for lesson in lessons])]),
             examples.words + [lesson.view.words for lesson in lessons],
@@ -192,7 +192,7 @@ async def _joined(scorer: Scorer, examples: Examples, lessons: Sequence[Lesson],
             np.concatenate([examples.offsets, np.stack(zero)]),
             np.concatenate([examples.weights, np.array([lesson.weight for lesson in lessons], np.float32)]),
         )
-        examples.weights[own:] *= await trusted(examples.vectors, examples.labels, agents, first=own, pause=pause)
+        examples.weights[count:] *= await trusted(examples.vectors, examples.labels, agents, first=count, pause=pause)
     order = examples.labels.argsort(kind="stable")
     return Examples(
         examples.vectors[order],
@@ -237,8 +237,8 @@ class Learner:
         self._encoders, self._bases = encoders, bases
         self._number = {agent.name: i for i, agent in enumerate(agents)}
         self.scorers = {name: basis.scorer for name, basis in bases.items() if basis.moves.identity}
-        self.told: list[Feedback] = []
-        # scorer name -> how much of `told` it has taken in
+        self.records: list[Feedback] = []
+        # scorer name -> how much of `records` it has taken in
         self._seen = {name: count for name, count in (seen or {}).items() if name in self.scorers}
         self._lessons: dict[str, Lessons] = {}
         self._examples: dict[str, Examples] = {}
@@ -264,12 +264,16 @@ class Learner:
 
     def ready(self, name: str) -> Scorer | None:
         """The scorer of an encoder, where it is there and has taken in all feedback."""
-        return self.scorers.get(name) if self._seen.get(name, 0) == len(self.told) else None
+        return self.scorers.get(name) if self._seen.get(name, 0) == len(self.records) else None
 
     async def catch_up(self) -> None:
         """Let every scorer there is take in what it has not seen."""
         for name in list(self.scorers):
             await self._catch_up(name)
+
+    def defer(self) -> None:
+        """Leave feedback to the next review, but for the latest, by which it measures how sure answers may be."""
+        self._seen = dict.fromkeys(self._encoders, max(0, len(self.records) - _RECENT))
 
     async def review(self, pause: Pause = no_pause) -> None:
         """Fit what was learnt once more, from all examples and feedback; `pause` is awaited between slices of it.
@@ -281,15 +285,15 @@ class Learner:
             if name not in self._examples:
                 encoder = self._encoders[name]
                 self._examples[name] = await scorer.examples(self.agents, self._lexicon, encoder, pause)
-            count = len(self.told)
-            lessons = await self._as_lessons(name, _latest(self.told), pause)
-            taught = await self._lessons_of(name).review(scorer, self._examples[name], lessons, pause)
-            scorer.taught, self._seen[name] = taught, count
+            count = len(self.records)
+            lessons = await self._as_lessons(name, _latest(self.records), pause)
+            fitted = await self._lessons_of(name).review(scorer, self._examples[name], lessons, pause)
+            scorer.fitted, self._seen[name] = fitted, count
             await self._catch_up(name)
 
     @property
     def learnt(self) -> dict[str, tuple[Scorer, int]]:
-        """Every scorer there is, with how much of `told` it has taken in."""
+        """Every scorer there is, with how much of `records` it has taken in."""
         return {name: (scorer, self._seen.get(name, 0)) for name, scorer in self.scorers.items()}
 
     def view(self, text: str) -> TaskView:
@@ -299,22 +303,22 @@ class Learner:
 
     async def _catch_up(self, name: str) -> None:
         seen = self._seen.get(name, 0)
-        if seen == len(self.told):
+        if seen == len(self.records):
             return
-        self._seen[name] = len(self.told)  # before it waits: nobody else shall take in the same
+        self._seen[name] = len(self.records)  # before it waits: nobody else shall take in the same
         try:
-            lessons = await self._as_lessons(name, self.told[seen:])
+            lessons = await self._as_lessons(name, self.records[seen:])
         except BaseException:
             self._seen[name] = min(seen, self._seen[name])
             raise
         for lesson in lessons:
             self._lessons_of(name).take(self.scorers[name], lesson)
 
-    async def _as_lessons(self, name: str, told: Sequence[Feedback], pause: Pause = no_pause) -> list[Lesson]:
+    async def _as_lessons(self, name: str, records: Sequence[Feedback], pause: Pause = no_pause) -> list[Lesson]:
         """Feedback as the scorer of an encoder sees it."""
         lessons = list[Lesson]()
-        for first in range(0, len(told), _SLICE):
-            some = told[first : first + _SLICE]
+        for first in range(0, len(records), _SLICE):
+            some = records[first : first + _SLICE]
             texts = [f.text if self._reader is None else self._reader.read(f.text).text for f in some]
             vectors = await self._encoders[name].encode(texts)
             lessons += [
@@ -328,11 +332,11 @@ class Learner:
         return self._lessons.setdefault(name, Lessons(neighbours=name != "static"))
 
 
-def _latest(told: Sequence[Feedback]) -> list[Feedback]:
+def _latest(records: Sequence[Feedback]) -> list[Feedback]:
     """The last word on each text: the agent it belongs to, and those it was found not to belong to since."""
     right: dict[str, Feedback] = {}
     wrong: dict[tuple[str, str], Feedback] = {}
-    for feedback in told:
+    for feedback in records:
         text, agent = feedback.text, feedback.agent
         if feedback.right:
             right[text] = feedback

@@ -9,50 +9,23 @@ easy prompts and most in between. The uncertainty is that of LinUCB (Li et al. 2
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Bandit", "logit", "selection_chances"]
+from ruvllm.sizing.prompt_forms import PROMPT_FORMS
 
-Array = NDArray[Any]
-
-_EXPLORED, _STEEP = 0.02, 4.0  # share of choices that stay random for good, and how fast it falls to that
-_DOUBT = 0.01  # difference of values at which the better one is drawn 2.7 times as often
-
-
-def selection_chances(value: Array, cost: Array, answers: int, explore: float, budget: float | None) -> Array:
-    """Chances (n,) of backends with these values (n,) and costs (n,).
-
-    At first at random; later for its value, with a doubt between those that are nearly as good, where it costs
-    nothing and teaches most.
-
-    Args:
-        answers: known by now.
-        explore: answers after which half of the draws still are random.
-        budget: mean cost that the random draws, too, keep to.
-    """
-    random = max(1 / (1 + (answers / max(explore, 1e-9)) ** _STEEP), _EXPLORED)
-    drawn = np.maximum(np.exp((value - value.max()) / _DOUBT), 1e-9)
-    return np.asarray(random * _anyhow(cost, budget) + (1 - random) * drawn / drawn.sum())
-
-
-def _anyhow(cost: Array, budget: float | None) -> Array:
-    """Chances (n,) of a random draw: equal ones, or with as much more for the cheapest as the budget asks for."""
-    equal = np.full(len(cost), 1 / len(cost))
-    mean, least = float(cost.mean()), float(cost.min())
-    if budget is None or mean <= budget or mean <= least:
-        return equal
-    kept = max((budget - least) / (mean - least), _EXPLORED)
-    return np.asarray(kept * equal + (1 - kept) * (np.arange(len(cost)) == cost.argmin()))
-
+__all__ = ["Bandit", "logit", "shared_width"]
 
 Floats = NDArray[np.floating]
 
 # Prior standard deviations, over prompts, of the difficulty's logit and of a backend's own part.
-_SHARED, _OWN = 0.7, 0.3
-_VECTOR_SHARE = 0.5  # of the meaning beside the forms: it has more numbers, and each says less
+_SHARED, _INDIVIDUAL = 0.7, 0.2
+_LEVEL = 1.0  # precision of a backend's level beside what it was stated to be, on the logit's scale
+_READ = 32  # numbers that a vector is read by: outcomes are too few for more
+_VECTOR_WEIGHT = 0.5  # of the meaning beside the forms: it has more numbers, and each says less
 _FLOOR = 0.05  # of the deviation of a form
 _PRIOR = 4.0  # outcomes that a backend's stated quality is worth
 _NOISE = 0.45  # standard deviation of an outcome, at the most
@@ -61,6 +34,8 @@ _WORTH = 3.0  # standard deviations of that mean before it counts
 _EXACT = 2_048  # latest outcomes that every fit starts from; of older ones it keeps their last quadratic
 _REST, _LONGEST = 16, 256  # outcomes before the next fit: a fiftieth of all within these
 _NEWTON = 3
+_LONGEST_FORMS = 12.0  # length of a prompt's forms that travels; longer ones are shortened
+_BELIEVED = 200.0  # outcomes of an arm that all others' count for at most, beside the own ones
 _STEEPEST = 0.02  # chances nearer to 0 and 1 are no surer for having been foretold
 
 
@@ -72,51 +47,56 @@ class Bandit:
         forms: inputs on scales of their own, after the vector; one more, the last, is always 1.
         priors: quality of each arm before there are outcomes.
         memory: outcomes over which an old one loses all but 1/e of its weight.
-        told: whether a logit for each arm follows the inputs, from what was known beforehand: outcomes then teach
+        informed: whether a logit for each arm follows the inputs, from what was known beforehand: outcomes then teach
             how far that is off.
 
     Attributes:
-        width: of the inputs that are learnt from.
-        outcomes: of each arm, as they were told.
+        inputs: numbers that a prompt is given by.
+        width: of what is learnt from: the vector along 32 axes, the forms, and 1.
+        outcomes: of each arm, as they were told; pulled: of each, that others' count for.
         weights: float64 (arms, width).
-        spread: float64 (arms, width, width), covariance of what is an arm's own.
     """
 
-    def __init__(self, dim: int, forms: int, priors: list[float], memory: float = 10_000.0, told: bool = False) -> None:
-        self.dim, self.width, self.memory, self.arms = dim, dim + forms + 1, memory, len(priors)
-        self.told = told
+    def __init__(
+        self, dim: int, forms: int, priors: list[float], memory: float = 10_000.0, informed: bool = False
+    ) -> None:
+        self.dim, self.memory, self.arms, self.informed = dim, memory, len(priors), informed
+        self._axes = _axes(dim)
+        self.width = len(self._axes.T) + forms + 1
+        self.inputs = dim + forms + 1 + self.arms * informed
         self.error = np.zeros(self.arms)  # mean of quality told less quality expected, of late
         self.outcomes = np.zeros(self.arms, np.int64)
         self._quadratic = np.zeros((self.arms, self.width, self.width))  # of the outcomes that are no longer rows
         self._linear = np.zeros((self.arms, self.width))
         self._sums = np.zeros((3, self.width))  # weights, inputs and their squares, of all outcomes
-        height, offsets = 0.2 * _PRIOR, np.zeros(self.arms) if told else logit(np.array(priors))
+        height, offsets = 0.2 * _PRIOR, np.zeros(self.arms) if informed else logit(np.array(priors))
         self._quadratic[:, -1, -1], self._linear[:, -1] = height, height * offsets
-        self._rows = np.zeros((_EXACT + _LONGEST, self.width + self.arms * told), np.float32)
+        self._rows = np.zeros((_EXACT + _LONGEST, self.width + self.arms * informed), np.float32)
         self._about = np.zeros((3, len(self._rows)))  # arm, quality and weight of each row
         self._count = self._waiting = 0
+        self.pulled = np.zeros(self.arms)
+        self._pulled = self._rows[:0], self._about[:, :0]
         self.weights: Floats = np.zeros((self.arms, self.width))
         self.fit()
 
-    @property
-    def inputs(self) -> int:
-        """Numbers that a prompt is given by."""
-        return self._rows.shape[1]
+    def read(self, x: Floats) -> Floats:
+        """What is learnt from (…, width [+ arms]) of inputs (…, inputs)."""
+        return np.concatenate([x[..., : self.dim] @ self._axes, x[..., self.dim :]], -1)
 
-    def learn(self, arm: int, x: Floats, quality: float, weight: float = 1.0) -> bool:
-        """Take in an outcome, which counts as `weight` of them; true when the models were fitted anew."""
-        told = float(_chances(self._logits(x))[arm])
-        self.error[arm] += _RECENT * (quality - told - self.error[arm])
+    def learn(self, arm: int, x: Floats, quality: float) -> bool:
+        """Take in an outcome; true when the models were fitted anew."""
+        x = self.read(x)
+        predicted = float(_chances(self._logits(x))[arm])
+        self.error[arm] += _RECENT * (quality - predicted - self.error[arm])
         self.outcomes[arm] += 1
-        # What counts less makes the older outcomes fade less, too.
-        keep = (1 - 1 / self.memory) ** weight
+        keep = 1 - 1 / self.memory
         arms, _, weights = self._about[:, : self._count]
         weights[arms == arm] *= keep
         self._quadratic[arm] *= keep
         self._linear[arm] *= keep
         here = x[: self.width]
-        self._sums = self._sums * (1 - (1 - keep) / self.arms) + weight * np.stack([np.ones(self.width), here, here**2])
-        self._rows[self._count], self._about[:, self._count] = x, (arm, quality, weight)
+        self._sums = self._sums * (1 - (1 - keep) / self.arms) + np.stack([np.ones(self.width), here, here**2])
+        self._rows[self._count], self._about[:, self._count] = x, (arm, quality, 1.0)
         self._count += 1
         self._waiting += 1
         if self._waiting < min(max(_REST, int(self.outcomes.sum()) // 50), _LONGEST):
@@ -126,34 +106,80 @@ class Bandit:
 
     def fit(self) -> None:
         """Newton's steps from the latest weights, with all outcomes told so far."""
-        turn, shared, own = self._standardised()
-        for _ in range(_NEWTON if self._count else 1):
-            quadratic, linear = self._expanded(0, self._count)
-            quadratic, linear = quadratic + self._quadratic, linear + self._linear
-            solved, inverse = _solved(turn @ quadratic @ turn.T, linear @ turn.T, shared, own)
-            weights = solved @ turn
+        self._mean, self._scale, shared, individual = self._standardised()
+        for _ in range(_NEWTON if self._count or self.pulled.any() else 1):
+            quadratic, linear = self._expanded(self._rows[: self._count], self._about[:, : self._count])
+            if self.pulled.any():
+                others = self._expanded(*self._pulled)
+                quadratic, linear = quadratic + others[0], linear + others[1]
+            turned = self._turned(quadratic + self._quadratic, linear + self._linear)
+            solved, self._inverse = _solved(*turned, shared, individual)
+            weights = solved / self._scale
+            weights[:, -1] -= weights @ self._mean
             settled = np.abs(weights - self.weights).max() < 1e-3
             self.weights = weights
             if settled:
                 break
-        self.spread: Floats = turn.T @ inverse @ turn
         self._waiting = 0
         self._retire()
 
-    def _expanded(self, begin: int, end: int) -> tuple[Floats, Floats]:
+    def since(self, arm: int, outcomes: int) -> tuple[Floats, Floats]:
+        """(vectors (n, shared_width(dim)), qualities (n,)) of an arm's outcomes but for so many first ones.
+
+        A vector is what was read of the prompt, and the quality beside it, no longer than 1. Of outcomes that were
+        told long ago nothing but sums is left.
+        """
+        fresh = max(int(self.outcomes[arm]) - outcomes, 0)
+        chosen = np.flatnonzero(self._about[0, : self._count] == arm)
+        chosen = chosen[max(len(chosen) - fresh, 0) :]
+        rows, quality = self._rows[chosen, : self.width - 1].astype(np.float64), self._about[1, chosen]
+        axes = len(self._axes.T)
+        forms = rows[:, axes:]
+        forms /= np.maximum(np.sqrt((forms**2).sum(1, keepdims=True)), _LONGEST_FORMS)
+        return np.concatenate([rows[:, :axes], forms, quality[:, None]], 1) / np.sqrt(3), quality
+
+    def pull(self, arms: Floats, means: Floats, counts: Floats) -> None:
+        """Learn from others' outcomes beside the own ones, in the place of those pulled before.
+
+        Args:
+            arms: (groups,), whose outcomes a group is of.
+            means: (groups, shared_width(dim)) of the vectors that `since` gave, with their quality in the end.
+            counts: (groups,) outcomes of each group.
+
+        Of arms whose difficulty is known beforehand nothing is learnt: others' outcomes do not say how far it is off.
+        """
+        if self.informed:
+            return
+        axes, means = len(self._axes.T), means * np.sqrt(3)
+        rows = np.concatenate([means[:, :axes], means[:, axes:-1] * _LONGEST_FORMS, np.ones((len(means), 1))], 1)
+        held = np.array([counts[arms == arm].sum() for arm in range(self.arms)])
+        fraction = np.minimum(1.0, _BELIEVED / np.maximum(held, 1e-9))
+        quality, weight = np.clip(means[:, -1], 0, 1), counts * fraction[arms.astype(np.intp)]
+        self._pulled = rows.astype(np.float32), np.stack([arms, quality, weight])
+        self.pulled = held * fraction
+        self.fit()
+
+    def _turned(self, quadratic: Floats, linear: Floats) -> tuple[Floats, Floats]:
+        """The same of standardised inputs, (x - mean) / scale, of which the last stays 1."""
+        mean, level = self._mean, quadratic[:, :, -1:]
+        moved = level * mean
+        turned = quadratic - moved - moved.transpose(0, 2, 1) + level[:, -1:] * np.outer(mean, mean)
+        return turned / np.outer(self._scale, self._scale), (linear - linear[:, -1:] * mean) / self._scale
+
+    def _expanded(self, inputs: Floats, about: Floats) -> tuple[Floats, Floats]:
         """(quadratic (arms, width, width), linear (arms, width)) of the rows' log-likelihood at today's weights."""
         quadratic, linear = np.zeros_like(self._quadratic), np.zeros_like(self._linear)
-        arms, quality, weight = self._about[:, begin:end]
+        arms, quality, weight = about
         for arm in range(self.arms):
             chosen = np.flatnonzero(arms == arm)
-            rows = self._rows[begin + chosen]
+            rows = inputs[chosen]
             x = rows[:, : self.width]
-            own = x @ self.weights[arm].astype(np.float32)
-            chance = _chances(own + rows[:, self.width + arm] if self.told else own)
+            logits = x @ self.weights[arm].astype(np.float32)
+            chance = _chances(logits + rows[:, self.width + arm] if self.informed else logits)
             curve = np.maximum(chance * (1 - chance), _STEEPEST)
             weighed = (x * (weight[chosen] * curve).astype(np.float32)[:, None]).T
             quadratic[arm] = weighed @ x
-            linear[arm] = weighed @ (own + (quality[chosen] - chance) / curve).astype(np.float32)
+            linear[arm] = weighed @ (logits + (quality[chosen] - chance) / curve).astype(np.float32)
         return quadratic, linear
 
     def _retire(self) -> None:
@@ -161,37 +187,37 @@ class Bandit:
         leaving = self._count - _EXACT
         if leaving <= 0:
             return
-        quadratic, linear = self._expanded(0, leaving)
+        quadratic, linear = self._expanded(self._rows[:leaving], self._about[:, :leaving])
         self._quadratic += quadratic
         self._linear += linear
         self._rows[:_EXACT] = self._rows[leaving : self._count]
         self._about[:, :_EXACT] = self._about[:, leaving : self._count]
         self._count = _EXACT
 
-    def _standardised(self) -> tuple[Floats, Floats, Floats]:
-        """(turn (width, width), shared (width,), own (width,)).
+    def _standardised(self) -> tuple[Floats, Floats, Floats, Floats]:
+        """(mean, scale, shared, individual), each (width,).
 
-        `turn` gives the inputs a mean of 0 and a variance of about 1, the last stays 1. The penalties on what is
-        shared and on what is an arm's own say how much logits vary from prompt to prompt, whatever the width.
+        Mean and scale give the inputs a mean of 0 and a variance of about 1, the last stays 1. The penalties on what
+        is shared and on what is an arm's own say how much logits vary from prompt to prompt, whatever the width.
         """
-        count, total, squares = self._sums[:, :-1]
+        rows, weight = self._pulled[0][:, : self.width - 1], self._pulled[1][2]
+        others = np.stack([np.full(self.width - 1, weight.sum()), weight @ rows, weight @ rows**2])
+        count, total, squares = self._sums[:, :-1] + others
         mean = total / np.maximum(count, 1)
         variance = np.maximum(squares / np.maximum(count, 1) - mean**2, 0)
         scale = np.sqrt(np.maximum(variance, _FLOOR**2))
         # Floored at a tenth of what a unit vector has: the first few prompts may be alike.
-        scale[: self.dim] = np.sqrt(max(float(variance[: self.dim].mean()), 0.1 / self.dim)) / _VECTOR_SHARE
-        turn = np.eye(self.width)
-        turn[:-1, :-1] = np.diag(1 / scale)
-        turn[:-1, -1] = -mean / scale
+        axes = len(self._axes.T)
+        scale[:axes] = np.sqrt(max(float(variance[:axes].mean()), 0.1 / self.dim)) / _VECTOR_WEIGHT
         size = max(float((variance / scale**2).sum()), 1.0)
-        # The levels are all but free.
+        # The level that all share is all but free.
         shared = np.append(np.full(self.width - 1, size / _SHARED**2), 0.01)
-        own = np.append(np.full(self.width - 1, size / _OWN**2), 0.01)
-        return turn, shared, own
+        individual = np.append(np.full(self.width - 1, size / _INDIVIDUAL**2), _LEVEL)
+        return np.append(mean, 0.0), np.append(scale, 1.0), shared, individual
 
     def _logits(self, x: Floats) -> Floats:
-        known = x[..., self.width :] if self.told else 0.0
-        return np.asarray(x[..., : self.width] @ self.weights.T + known)
+        offsets = x[..., self.width :] if self.informed else 0.0
+        return np.asarray(x[..., : self.width] @ self.weights.T + offsets)
 
     def expected(self, x: Floats, shift: Floats | float = 0.0) -> Floats:
         """Quality of each arm for inputs (inputs,) or (n, inputs): (arms,) or (n, arms), within 0 and 1.
@@ -202,12 +228,14 @@ class Bandit:
         # Beyond chance alone, the mean error is drift: a backend that got worse, or better, of late.
         chance = _WORTH * _NOISE * np.sqrt(_RECENT / 2)
         drift = np.sign(self.error) * np.maximum(np.abs(self.error) - chance, 0)
-        return np.asarray(np.clip(_chances(self._logits(x) + shift) + drift, 0.0, 1.0))
+        return np.asarray(np.clip(_chances(self._logits(self.read(x)) + shift) + drift, 0.0, 1.0))
 
     def uncertainty(self, x: Floats) -> Floats:
         """Standard deviation of each arm's expected quality for inputs (inputs,): (arms,)."""
-        chance, here = _chances(self._logits(x)), x[: self.width]
-        return np.asarray(chance * (1 - chance) * np.sqrt(np.maximum((self.spread @ here) @ here, 0.0)))
+        x = self.read(x)
+        # What never varied before says no more of the doubt than what varies most.
+        chance, here = _chances(self._logits(x)), np.clip((x[: self.width] - self._mean) / self._scale, -3, 3)
+        return np.asarray(chance * (1 - chance) * np.sqrt(np.maximum((self._inverse @ here) @ here, 0.0)))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """What was learnt: float32 (arms, width·(width + 1)/2) of the quadratic, which is symmetric; float16 rows."""
@@ -231,7 +259,7 @@ class Bandit:
             "quadratic": (self.arms, len(upper[0])),
             "linear": (self.arms, self.width),
             "sums": (3, self.width),
-            "rows": (min(count, len(self._rows) - 1), self.inputs),
+            "rows": (min(count, len(self._rows) - 1), self._rows.shape[1]),
             "told": (3, count),
             "weights": (self.arms, self.width),
             "error": (self.arms,),
@@ -244,8 +272,8 @@ class Bandit:
         quadratic[:, upper[0], upper[1]] = arrays["quadratic"]
         quadratic += np.triu(quadratic, 1).transpose(0, 2, 1)
         arms, quality, weight = arrays["told"]
-        known = np.isin(arms, range(self.arms)).all() and ((quality >= 0) & (quality <= 1) & (weight >= 0)).all()
-        if not known or (arrays["outcomes"] < 0).any() or (arrays["sums"][0] < 0).any():
+        valid = np.isin(arms, range(self.arms)).all() and ((quality >= 0) & (quality <= 1) & (weight >= 0)).all()
+        if not valid or (arrays["outcomes"] < 0).any() or (arrays["sums"][0] < 0).any():
             raise ValueError("outcomes of no such arms")
         if not (np.diagonal(quadratic, 0, 1, 2) >= 0).all() or not (quadratic[:, -1, -1] > 0).all():
             raise ValueError("a quadratic below 0")
@@ -254,6 +282,20 @@ class Bandit:
         self._rows[:count], self._about[:, :count], self._count = arrays["rows"], arrays["told"], count
         self.error, self.outcomes = arrays["error"].astype(np.float64), arrays["outcomes"].astype(np.int64)
         self.fit()
+
+
+@lru_cache(maxsize=4)
+def _axes(dim: int) -> Floats:
+    """Orthonormal axes (dim, at most 32) that vectors are read along: cosines of frequencies far from each other."""
+    if dim <= _READ:
+        return np.eye(dim)
+    waves = np.linspace(1, dim - 1, _READ).astype(np.int64)
+    return np.asarray(np.sqrt(2 / dim) * np.cos(np.pi / dim * (np.arange(dim)[:, None] + 0.5) * waves))
+
+
+def shared_width(dim: int) -> int:
+    """Numbers of an outcome that travels to others: of the vector (dim,), the forms, and its quality."""
+    return min(dim, _READ) + len(PROMPT_FORMS) + 1
 
 
 def logit(chances: Floats) -> Floats:
@@ -266,14 +308,16 @@ def _chances(logits: Floats) -> Floats:
     return np.asarray(1 / (1 + np.exp(-np.clip(logits, -30, 30))))
 
 
-def _solved(quadratic: Floats, linear: Floats, shared: Floats, own: Floats) -> tuple[Floats, Floats]:
+def _solved(quadratic: Floats, linear: Floats, shared: Floats, individual: Floats) -> tuple[Floats, Floats]:
     """(weights (arms, width), inverses (arms, width, width)) of the joint optimum.
 
     An arm's own part is eliminated first: given what is shared, u, it is (A + Λ)⁻¹ (b - A u), which leaves one
     system for u, where A - A (A + Λ)⁻¹ A is Λ - Λ (A + Λ)⁻¹ Λ.
     """
-    inverse = np.linalg.inv(quadratic + np.diag(own))
-    remains = np.diag(own) - own[:, None] * inverse * own
-    solved = np.linalg.solve(remains.sum(0) + np.diag(shared), (own * np.einsum("aij,aj->ai", inverse, linear)).sum(0))
+    inverse = np.linalg.inv(quadratic + np.diag(individual))
+    remains = np.diag(individual) - individual[:, None] * inverse * individual
+    solved = np.linalg.solve(
+        remains.sum(0) + np.diag(shared), (individual * np.einsum("aij,aj->ai", inverse, linear)).sum(0)
+    )
     offsets = np.einsum("aij,aj->ai", inverse, linear - quadratic @ solved)
     return solved + offsets, inverse

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,29 @@ from ruvllm.sizing.tiers import CATALOG, Advice, Features, Limits, TierProfile, 
 from ruvllm.state.names import BACKENDS, BACKENDS_UNREAD, SERVED, SpaceScopedStore
 from ruvllm.types import Choice, Tier
 
-__all__ = ["ModelChooser"]
+__all__ = ["Fresh", "ModelChooser"]
 
 _QUALITY = {Tier.BOOSTER: 0.5, Tier.SMALL: 0.75, Tier.LARGE: 0.85}  # of answers, before any is rated
 _LATEST = 0.1  # weight of the latest answer in what one is expected to take
+
+
+Array = NDArray[Any]
+
+
+class Fresh(NamedTuple):
+    """Outcomes of one backend that have not travelled.
+
+    Attributes:
+        source: whose, with the list that it is in; total: outcomes of it in all.
+        model: that answers, by the name that other installations may have for it too.
+        vectors: (n, shared_width(dim)); qualities: (n,).
+    """
+
+    source: str
+    total: int
+    model: str
+    vectors: Array
+    qualities: Array
 
 
 class Experience(Protocol):
@@ -61,6 +80,7 @@ class ModelChooser:
         self._served: LLMOrchestrator | None = None  # of the configured backends
         self._loaded = False
         self._saved = dict[str, int]()  # answers that each had when it was saved
+        self._pulled: Sequence[tuple[str, Array, float]] = ()
 
     def serve(self, profiles: Sequence[TierProfile], learning: bool) -> None:
         """Choose among these from now on.
@@ -133,8 +153,51 @@ class ModelChooser:
         made = LLMOrchestrator(backends, self._encoder, budget=budget, sizes=sizes, **settings)
         self.save()
         self._resume(made, BACKENDS)
+        self._give(made)
         self.orchestrator = made
         return made
+
+    def since(self, counts: Mapping[str, int]) -> list[Fresh]:
+        """What outcomes taught, but for so many of each backend, by the names that `Fresh.source` says."""
+        found = []
+        models = {one.backend: one.model for one in self.profiles if one.model}
+        for name in (BACKENDS, SERVED):
+            if (learnt := self._stored(name)) is None:
+                continue
+            for arm, backend in enumerate(learnt.names):
+                source, total = f"{name}/{backend}", int(learnt.bandit.outcomes[arm])
+                before = counts.get(source, 0)
+                vectors, qualities = learnt.bandit.since(arm, before if before <= total else 0)
+                found.append(Fresh(source, total, models.get(backend, backend), vectors, qualities))
+        return found
+
+    def pull(self, groups: Sequence[tuple[str, Array, float]]) -> list[str]:
+        """Choose by others' outcomes as well, in the place of those pulled before; names of the models here.
+
+        Args:
+            groups: a model's name, or a backend's, and what `LLMOrchestrator.pull` takes of it.
+        """
+        self._pulled = groups
+        self._learnt()
+        for _, one in self._held():
+            self._give(one)
+        here = {name for one in self.profiles for name in (one.backend, one.model)}
+        return sorted({name for name, _, _ in groups} & here.union(*(one.names for _, one in self._held())))
+
+    def _give(self, made: LLMOrchestrator) -> None:
+        if len(self._pulled) or made.bandit.pulled.any():
+            named = {one.model: one.backend for one in self.profiles if one.model}
+            groups = [(m if m in made.names else named.get(m, m), mean, count) for m, mean, count in self._pulled]
+            made.pull(groups)
+
+    def _stored(self, name: str) -> LLMOrchestrator | None:
+        """What was learnt under a name, of whatever backends; None where nothing that can be read was."""
+        held = dict(self._held()).get(name)
+        if held is not None or (data := self._store.load(name)) is None:
+            return held
+        names = LLMOrchestrator.names_in(data)
+        made = LLMOrchestrator([BackendProfile(one, 1.0) for one in names], self._encoder) if len(names) > 1 else None
+        return made if made is not None and made.resume(data) else None
 
     @property
     def changed(self) -> bool:
@@ -176,14 +239,16 @@ class ModelChooser:
         """What was learnt of the configured backends; None where there is nothing, or nothing to choose among."""
         if self.orchestrator is not None and {one.backend for one in self.profiles} <= {*self.orchestrator.names}:
             return self.orchestrator
-        if self._served is None and self._learning and (make or not self._loaded):
+        if self._served is None and self._learning and (make or self._pulled or not self._loaded):
             named = {one.backend: one for one in self.profiles if one.backend}
             stored = None if self._loaded else self._store.load(SERVED)
             self._loaded = True
-            if len(named) > 1 and (make or stored is not None):
+            if len(named) > 1 and (make or stored is not None or self._pulled):
                 rows = [BackendProfile(n, one.cost, one.latency, _QUALITY[one.tier]) for n, one in named.items()]
                 self._served = made = LLMOrchestrator(rows, self._encoder, votes=self._of_backends)
-                if self._resume(made, SERVED):
+                resumed = self._resume(made, SERVED)
+                self._give(made)
+                if resumed:
                     pairs = zip(made.ledger.cost.tolist(), made.ledger.latency.tolist(), strict=True)
                     took = dict(zip(made.names, pairs, strict=True))
                     self.profiles = [

@@ -144,12 +144,13 @@ _NEWTON_STEPS, _CLOSE = 100, 2e-3
 _FLATTEST, _CLEAREST = 0.13, 0.02
 
 
-def fitted(x: Singles, right: Singles, shared: float, own: float) -> tuple[Singles, Singles]:
+def fitted(x: Singles, right: Singles, shared: float, individual: float) -> tuple[Singles, Singles]:
     """(weights (d, models), bias (models,)), the most likely ones for rows x (n, d).
 
     Args:
         right: (n, models), 0 to 1.
-        shared, own: prior standard deviation, over prompts, of the logit that models share and of each one's own part.
+        shared, individual: prior standard deviations, over prompts, of what the logits of all models have in common,
+            and of each one's own part.
     """
     models = right.shape[1]
     mean = x.mean(0)
@@ -159,15 +160,17 @@ def fitted(x: Singles, right: Singles, shared: float, own: float) -> tuple[Singl
     # Steps by one curvature for all rows: no row is more than twice as curved, so none goes too far.
     curve = max(float((base * (1 - base)).mean()), _FLATTEST)
     moments = (x.T @ x).astype(np.float64) * curve
-    prior = np.array([models * shared**2 + own**2, own**2]) / variance  # of what models agree in, and do not
-    together, apart = (np.linalg.inv(moments + np.eye(len(mean)) / one).astype(np.float32) for one in prior)
+    prior = (
+        np.array([models * shared**2 + individual**2, individual**2]) / variance
+    )  # of what models agree in, and do not
+    together, separate = (np.linalg.inv(moments + np.eye(len(mean)) / one).astype(np.float32) for one in prior)
     weights, bias = np.zeros((len(mean), models), np.float32), logits(base)
     for _ in range(_NEWTON_STEPS):
         missed = right - _chances(x @ weights + bias)
         slope = x.T @ missed
         slopes, weighed = slope.mean(1, keepdims=True), weights.mean(1, keepdims=True)
         step = together @ (slopes - weighed / np.float32(prior[0]))
-        step = step + apart @ (slope - slopes - (weights - weighed) / np.float32(prior[1]))
+        step = step + separate @ (slope - slopes - (weights - weighed) / np.float32(prior[1]))
         weights += step
         bias += missed.mean(0) / np.float32(curve)
         if np.sqrt((step**2).sum(0).max() * variance / len(mean)) < _CLOSE:
@@ -175,14 +178,14 @@ def fitted(x: Singles, right: Singles, shared: float, own: float) -> tuple[Singl
     return weights, bias - mean @ weights
 
 
-def held_out(x: Singles, right: Singles, fold: NDArray[np.int64], shared: float, own: float) -> Singles:
+def held_out(x: Singles, right: Singles, fold: NDArray[np.int64], shared: float, individual: float) -> Singles:
     """(n, models), the chance that each row is right by a fit without its fold."""
-    told = np.empty(right.shape, np.float32)
+    predicted = np.empty(right.shape, np.float32)
     for number in np.unique(fold):
         rows = fold == number
-        weights, bias = fitted(x[~rows], right[~rows], shared, own)
-        told[rows] = _chances(x[rows] @ weights + bias)
-    return told
+        weights, bias = fitted(x[~rows], right[~rows], shared, individual)
+        predicted[rows] = _chances(x[rows] @ weights + bias)
+    return predicted
 
 
 def logits(chances: NDArray[np.floating]) -> Singles:
@@ -196,8 +199,8 @@ def _chances(values: Singles) -> Singles:
 
 
 _FOURIER, _BANDWIDTH = 512, 0.2
-_FORMS_SHARE = 0.5  # of the forms as they are: their Fourier features say most of it again
-_SHARED, _OWN = 0.5, 0.35  # prior standard deviations of the logit, see `logistic.fitted`
+_FORMS_WEIGHT = 0.5  # of the forms as they are: their Fourier features say most of it again
+_SHARED, _INDIVIDUAL = 0.5, 0.35  # prior standard deviations of the logit, see `logistic.fitted`
 _LINK = "logit"  # what the weights give; a file of another version has no such word
 _OLD_SPACE = "minilm-256"  # of files that name none: there was no other
 _FOLDS, _SEED = 5, 20_240_618  # no seed that somebody draws folds of their own with
@@ -255,11 +258,11 @@ class Difficulty:
         means, scales = forms.mean(0), np.maximum(forms.std(0), 0.05)
         x = _features(vectors, forms, means, scales)
         truth = right.astype(np.float32)
-        weights, bias = fitted(x, truth, _SHARED, _OWN)
-        held = held_out(x, truth, folds_of(texts, _FOLDS, _SEED), _SHARED, _OWN)
+        weights, bias = fitted(x, truth, _SHARED, _INDIVIDUAL)
+        held = held_out(x, truth, folds_of(texts, _FOLDS, _SEED), _SHARED, _INDIVIDUAL)
         sample = np.linspace(0, len(texts) - 1, min(_HELD, len(texts))).astype(np.int64)
-        told = np.clip(held[sample], _EDGE, 1 - _EDGE)
-        return cls(tuple(models), encoder, means, scales, weights, bias, told, space)
+        predicted = np.clip(held[sample], _EDGE, 1 - _EDGE)
+        return cls(tuple(models), encoder, means, scales, weights, bias, predicted, space)
 
     @property
     def dim(self) -> int:
@@ -299,9 +302,9 @@ class Difficulty:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """For an npz file."""
-        told = {"models": self.models, "encoder": self.encoder, "space": self.space, "link": _LINK}
+        header = {"models": self.models, "encoder": self.encoder, "space": self.space, "link": _LINK}
         return {
-            "about": np.frombuffer(json.dumps(told).encode(), np.uint8),
+            "about": np.frombuffer(json.dumps(header).encode(), np.uint8),
             **{name: getattr(self, name) for name in ("means", "scales", "weights", "bias", "held")},
         }
 
@@ -350,7 +353,7 @@ def _features(vectors: Singles, forms: Singles, means: Singles, scales: Singles)
     away = np.clip((forms - means) / scales, -4, 4)
     frequencies, phases = _fourier(forms.shape[1])
     waves = np.float32(np.sqrt(2)) * np.cos(away @ frequencies + phases)
-    parts = [vectors * np.float32(np.sqrt(vectors.shape[1])), away * np.float32(_FORMS_SHARE), waves]
+    parts = [vectors * np.float32(np.sqrt(vectors.shape[1])), away * np.float32(_FORMS_WEIGHT), waves]
     return np.concatenate(parts, 1, dtype=np.float32)
 
 

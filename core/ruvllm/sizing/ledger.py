@@ -32,7 +32,7 @@ class SizeOutcomes:
         """Keep a prompt, its vector (dim,); returns what to give its outcome by."""
         return self._replay.add(self._network.inputs(np.asarray(vector, np.float32), text))
 
-    def told(self, turn: int, size: ModelSize, quality: float, cost: float) -> bool:
+    def observe(self, turn: int, size: ModelSize, quality: float, cost: float) -> bool:
         """How well a model of this size answered; False where the prompt has fallen out."""
         return self._replay.label(turn, Outcome(size, quality, cost))
 
@@ -46,7 +46,8 @@ def sizes_by_cost(costs: Sequence[float]) -> list[ModelSize]:
 
 _PRIOR = 5.0  # answers that a stated cost or latency is worth
 _SLOWEST = 200.0  # answers that a mean of them goes back: prices and loads change
-_LISTS, _COUNTS, _SUMS = ("cost", "latency", "quality", "calls"), ("prompts", "answers", "every"), ("spent", "dearest")
+_LISTS, _COUNTS = ("cost", "latency", "quality", "calls"), ("prompts", "answers", "every")
+_SUMS = {"spent": "spent", "most_expensive": "dearest"}  # as they are stored
 _Point = tuple[int, float, float, float, tuple[float | None, ...]]
 _EVERY, _POINTS = 50, 200  # answers to a point of the curve, and points kept
 
@@ -58,7 +59,7 @@ class Ledger:
         cost: float64 (backends,), US dollars of an answer.
         latency: float64 (backends,), milliseconds.
         prompts, answers: that were chosen for, and whose outcome was told.
-        spent, dearest: US dollars in all, and what the dearest backend would have taken.
+        spent, most_expensive: US dollars in all, and what the most expensive backend would have taken.
         curve: (answers, spent, dearest, mean quality since the last point, the same of each backend).
     """
 
@@ -67,7 +68,7 @@ class Ledger:
         self.cost, self.latency = np.array(costs, np.float64), np.array(latencies, np.float64)
         self.quality, self.calls = np.zeros(len(names)), np.zeros(len(names), np.int64)
         self.prompts, self.answers = 0, 0
-        self.spent = self.dearest = 0.0
+        self.spent = self.most_expensive = 0.0
         self.curve: list[_Point] = []
         self.every = _EVERY
         self._recent: list[tuple[int, float]] = []
@@ -76,16 +77,16 @@ class Ledger:
         """An answer."""
         self.calls[backend] += 1
         self.answers += 1
-        share = 1 / min(self.calls[backend] + _PRIOR, _SLOWEST)
+        rate = 1 / min(self.calls[backend] + _PRIOR, _SLOWEST)
         if cost is not None:
-            self.cost[backend] += share * (cost - self.cost[backend])
+            self.cost[backend] += rate * (cost - self.cost[backend])
         if latency is not None:
-            self.latency[backend] += share * (latency - self.latency[backend])
+            self.latency[backend] += rate * (latency - self.latency[backend])
         self.quality[backend] += (quality - self.quality[backend]) / min(int(self.calls[backend]), _SLOWEST)
         paid = float(self.cost[backend]) if cost is None else cost
         self.spent += paid
         # The dearest backend's answer would not have been cheaper than this one.
-        self.dearest += max(float(self.cost.max()), paid)
+        self.most_expensive += max(float(self.cost.max()), paid)
         self._recent.append((backend, quality))
         if len(self._recent) >= self.every:
             self._point()
@@ -94,7 +95,7 @@ class Ledger:
         of = [[quality for backend, quality in self._recent if backend == i] for i in range(len(self.names))]
         each = tuple(_mean(qualities) for qualities in of)
         mean = float(np.mean([quality for _, quality in self._recent]))
-        self.curve.append((self.answers, self.spent, self.dearest, mean, each))
+        self.curve.append((self.answers, self.spent, self.most_expensive, mean, each))
         self._recent = []
         if len(self.curve) >= _POINTS:  # every other one tells the same story
             self.curve = [_merged(*pair) for pair in zip(self.curve[::2], self.curve[1::2], strict=True)]
@@ -103,17 +104,19 @@ class Ledger:
     def state(self) -> dict[str, Any]:
         """Everything, as plain JSON types."""
         lists = {name: getattr(self, name).tolist() for name in _LISTS}
-        return lists | {name: getattr(self, name) for name in (*_COUNTS, *_SUMS)} | {"curve": self.curve}
+        sums = {stored: getattr(self, name) for name, stored in _SUMS.items()}
+        return lists | {name: getattr(self, name) for name in _COUNTS} | sums | {"curve": self.curve}
 
     def restored(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave. Raises KeyError, TypeError or ValueError: it is not that."""
         lists = {name: np.array(state[name], np.float64) for name in _LISTS}
-        numbers = {name: int(state[name]) for name in _COUNTS} | {name: float(state[name]) for name in _SUMS}
+        numbers: dict[str, float] = {name: int(state[name]) for name in _COUNTS}
+        numbers |= {name: float(state[stored]) for name, stored in _SUMS.items()}
         curve = [_point_of(point) for point in state["curve"]]
-        known = [value for *totals, each in curve for value in (*totals, *(one for one in each if one is not None))]
-        told = np.concatenate([*lists.values(), np.array([*numbers.values(), *known], np.float64)])
+        points = [value for *totals, each in curve for value in (*totals, *(one for one in each if one is not None))]
+        values = np.concatenate([*lists.values(), np.array([*numbers.values(), *points], np.float64)])
         lengths = {*map(len, lists.values()), *(len(point[4]) for point in curve)}
-        if lengths != {len(self.names)} or not (told >= 0).all() or numbers["every"] < 1:
+        if lengths != {len(self.names)} or not (values >= 0).all() or numbers["every"] < 1:
             raise ValueError("its totals are no such numbers")
         for name, value in (lists | numbers).items():
             setattr(self, name, value)
@@ -136,8 +139,8 @@ class Ledger:
             "prompts": self.prompts,
             "answers": self.answers,
             "spent": self.spent,
-            "always_dearest": self.dearest,
-            "savings": 1 - self.spent / self.dearest if self.dearest else 0.0,
+            "always_dearest": self.most_expensive,
+            "savings": 1 - self.spent / self.most_expensive if self.most_expensive else 0.0,
             "quality": float(self.quality @ self.calls / self.answers) if self.answers else None,
             "backends": [
                 {
@@ -154,11 +157,11 @@ class Ledger:
                 {
                     "answers": answers,
                     "spent": spent,
-                    "always_dearest": dearest,
+                    "always_dearest": most_expensive,
                     "quality": quality,
                     "backends": list(each),
                 }
-                for answers, spent, dearest, quality, each in self.curve
+                for answers, spent, most_expensive, quality, each in self.curve
             ],
         }
 
@@ -176,9 +179,9 @@ def _merged(first: _Point, later: _Point) -> _Point:
 
 def _point_of(state: Sequence[Any]) -> _Point:
     """A point as `state` gave it. Raises TypeError or ValueError: it is none."""
-    answers, spent, dearest, quality, each = state
+    answers, spent, most_expensive, quality, each = state
     qualities = tuple(None if one is None else float(one) for one in each)
-    return int(answers), float(spent), float(dearest), float(quality), qualities
+    return int(answers), float(spent), float(most_expensive), float(quality), qualities
 
 
 def within_limits(

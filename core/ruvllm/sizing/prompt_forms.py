@@ -17,7 +17,7 @@ from ruvllm.sizing.fastgrnn.cell import FORMS, forms_of
 __all__ = ["PROMPT_FORMS", "prompt_forms"]
 
 _READ = 20_000  # characters of a text
-_ASKED = ("what", "which", "who", "when", "where", "why", "how")
+_QUESTION_WORDS = ("what", "which", "who", "when", "where", "why", "how")
 PROMPT_FORMS = (
     *FORMS,
     "characters",
@@ -45,7 +45,7 @@ PROMPT_FORMS = (
     "brackets",
     "long words",
     "share of long words",
-    *_ASKED,
+    *_QUESTION_WORDS,
 )
 
 
@@ -79,7 +79,7 @@ def prompt_forms(text: str) -> NDArray[np.float32]:
     numbers, signs = _NUMBER.findall(text), len(_SIGN.findall(text))
     persons, long_words = _among(words, _PERSON), sum(len(word) >= _LONG for word in words)
     size, count = max(len(text), 1), max(len(words), 1)
-    asked = set(words)
+    present = set(words)
     forms = (
         log1p(size / 300),
         log1p(len(question) / 150),
@@ -106,7 +106,7 @@ def prompt_forms(text: str) -> NDArray[np.float32]:
         log1p(text.count("(")),
         log1p(long_words),
         5 * long_words / count,
-        *(float(word in asked) for word in _ASKED),
+        *(float(word in present) for word in _QUESTION_WORDS),
     )
     return np.concatenate([forms_of(text), np.array([min(form, 8.0) for form in forms], np.float32)])
 

@@ -8,7 +8,7 @@ so that the mean cost comes to the budget: as much quality as that buys.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from io import BytesIO
@@ -24,7 +24,7 @@ from ruvllm.encoders.protocol import Encoder, synchronous
 from ruvllm.errors import ArtifactError, InputError, StoreError
 from ruvllm.hints import by_object
 from ruvllm.reprs import one_line, shortened
-from ruvllm.sizing.bandit import Bandit, logit, selection_chances
+from ruvllm.sizing.bandit import Bandit, logit, shared_width
 from ruvllm.sizing.difficulty import Difficulty, policy_for
 from ruvllm.sizing.fastgrnn import ModelSize
 from ruvllm.sizing.fastgrnn.loss import COST_WEIGHT
@@ -77,8 +77,6 @@ class Choice:
         value: what it was chosen for.
         alternatives: the other backends within the limits, best first.
         inputs: of the prompt, for `record_outcome`.
-        weight: that the outcome counts with: its inverse chance as a share of all backends' (Li & Li 2019). Without
-            it a backend would be judged by the prompts it is given, those it was thought to be good at.
         turn: where the model router keeps the prompt; -1 where it does not learn from it.
     """
 
@@ -89,7 +87,6 @@ class Choice:
     value: float
     alternatives: tuple[str, ...]
     inputs: Array = field(repr=False, compare=False)
-    weight: float = 1.0
     turn: int = -1
 
     __repr__ = one_line
@@ -109,15 +106,17 @@ def columns_of(
     if set(names) <= set(difficulty.models):
         return [difficulty.models.index(name) for name in names]
     if len(names) != len(difficulty.models):
-        known = ", ".join(difficulty.models)[:80]
-        raise InputError(f"the difficulty is of {known}", field="difficulty", fix="call the backends like its models")
+        models = ", ".join(difficulty.models)[:80]
+        raise InputError(f"the difficulty is of {models}", field="difficulty", fix="call the backends like its models")
     ranked = sorted(range(len(names)), key=lambda i: backends[i].cost)
     return [ranked.index(i) for i in range(len(names))]
 
 
 _OPTIMISM = 0.5  # standard deviations that an unsure quality is raised by
 _WINDOW = 1_024  # prompts that the price is set by
-_STARTING = 32  # prompts before there is a price
+_STARTING = 16  # prompts before there is a price
+_DARING = 0.25  # standard deviations that a draw for the one to ask is moved by: one would cost more than it finds
+_ANYHOW = 0.01  # share of choices under a budget that is random: backends change
 _ENOUGH = 8  # outcomes before any backend is preferred for them
 _HORIZON = 1_000  # prompts within which overspending is made good
 _VOTE = 0.3  # what the evidence of similar outcomes counts for beside what was fitted to all
@@ -134,8 +133,7 @@ class LLMOrchestrator:
         dim: of the vectors, where there is no encoder.
         budget: mean US dollars of a prompt; None for the best quality / (cost · latency).
         memory: outcomes after which an old one has lost most of its weight: backends change.
-        explore: answers after which half of the choices under a budget still are random, and soon few are.
-        seed: of those.
+        seed: of the doubt under a budget.
         difficulty: what is known beforehand (`ruvllm tiers train`), of models called like the backends, or as many
             from the weakest to the strongest as there are backends from the cheapest to the dearest. Outcomes teach
             how far it is off.
@@ -156,7 +154,6 @@ class LLMOrchestrator:
         dim: int = 256,
         budget: float | None = None,
         memory: float = 10_000.0,
-        explore: int = 1_000,
         seed: int = 0,
         difficulty: Difficulty | None = None,
         sizes: SizeOutcomes | None = None,
@@ -176,10 +173,9 @@ class LLMOrchestrator:
         self.backends, self.encoder, self.budget = tuple(backends), encoder, budget
         self.dim = dim if encoder is None else encoder.dim
         self._number = {name: i for i, name in enumerate(names)}
-        self.explore = explore
         self._difficulty, self._columns = difficulty, columns_of(difficulty, self.backends, self.dim, encoder)
-        priors, told = [backend.quality for backend in backends], difficulty is not None
-        self.bandit = Bandit(self.dim, len(PROMPT_FORMS), priors, memory, told)
+        priors, informed = [backend.quality for backend in backends], difficulty is not None
+        self.bandit = Bandit(self.dim, len(PROMPT_FORMS), priors, memory, informed)
         self.ledger = Ledger(names, [b.cost for b in backends], [b.latency for b in backends])
         ranked = sizes_by_cost([b.cost for b in backends])
         self._sizes = [rank if b.size is None else b.size for b, rank in zip(backends, ranked, strict=True)]
@@ -255,24 +251,20 @@ class LLMOrchestrator:
         quality = self._expected(inputs)
         cost, latency = self.ledger.cost, self.ledger.latency
         within = within_limits(Limits(max_cost, max_latency, min_quality), self.names, cost, latency, quality)
+        doubt = self.bandit.uncertainty(inputs)
         if self.budget is None:
-            optimistic = quality + _OPTIMISM * self.bandit.uncertainty(inputs)
-            value = np.clip(optimistic, 0, 1) / np.maximum(cost * latency, 1e-12)
+            value = np.clip(quality + _OPTIMISM * doubt, 0, 1) / np.maximum(cost * latency, 1e-12)
         else:
-            value = quality - self._price * cost
+            drawn = quality + _DARING * doubt * self._random.standard_normal(len(quality))
+            value = np.clip(drawn, 0, 1) - self._price * cost
         order = within[np.argsort(-value[within], kind="stable")]
-        chances = selection_chances(value[order], cost[order], self.ledger.answers, self.explore, self.budget)
-        if len(order) > 1 and self.budget is not None:
-            drawn = int(self._random.choice(len(order), p=chances))
-            weight = float(len(order) / chances[drawn] / (1 / chances).sum())
-            order = np.concatenate([order[drawn : drawn + 1], np.delete(order, drawn)])
-        else:
-            weight = 1.0
+        if self.budget is not None and self._random.random() < _ANYHOW:
+            order = self._random.permutation(order)
         best = int(order[0])
         self._seen(inputs)
         others = tuple(self.backends[i].name for i in order[1:].tolist())
         expected = float(quality[best]), float(cost[best]), float(latency[best]), float(value[best])
-        return Choice(self.backends[best].name, *expected, others, inputs, weight)
+        return Choice(self.backends[best].name, *expected, others, inputs)
 
     def preferred(self, inputs: Array, names: Sequence[str], costs: Sequence[float]) -> tuple[str, float, float] | None:
         """Which of some backends is worth most for a prompt, of those that outcomes say so of beyond doubt.
@@ -289,7 +281,7 @@ class LLMOrchestrator:
             too few outcomes, or the lead is within a standard deviation.
         """
         places = [self._number[name] for name in names]
-        if len(places) < 2 or self.bandit.outcomes[places].sum() < _ENOUGH:
+        if len(places) < 2 or (self.bandit.outcomes + self.bandit.pulled)[places].sum() < _ENOUGH:
             return None
         quality, doubt = self._expected(inputs)[places], self.bandit.uncertainty(inputs)[places]
         value = quality - COST_WEIGHT * np.array(costs) / max(max(costs), 1e-12)
@@ -298,6 +290,16 @@ class LLMOrchestrator:
         if lead < float(np.hypot(doubt[best], doubt[second])):
             return None
         return names[best], float(quality[best]), lead
+
+    def pull(self, groups: Iterable[tuple[str, Array, float]]) -> None:
+        """Learn from others' outcomes beside the own ones, in the place of those pulled before.
+
+        Args:
+            groups: a backend's name, the mean (shared_width(dim),) of what travels of its prompts, and how many.
+        """
+        ours = [(self._number[name], mean, count) for name, mean, count in groups if name in self._number]
+        means = np.array([mean for _, mean, _ in ours], np.float64).reshape(-1, shared_width(self.dim))
+        self.bandit.pull(np.array([arm for arm, _, _ in ours], np.int64), means, np.array([n for _, _, n in ours]))
 
     def _expected(self, inputs: Array) -> Array:
         """Quality of each backend (backends,) for a prompt: fitted to all outcomes, moved by those of similar ones."""
@@ -342,24 +344,24 @@ class LLMOrchestrator:
         name = choice if isinstance(choice, str) else choice.backend
         if name not in self._number:
             raise InputError(f"no backend is called {name!r}", field="backend", fix=f"use {', '.join(self._number)}")
-        told = float(success) if quality is None else quality
-        for field_, value, most in (("quality", told, 1.0), ("cost", cost, inf), ("latency", latency, inf)):
+        score = float(success) if quality is None else quality
+        for field_, value, most in (("quality", score, 1.0), ("cost", cost, inf), ("latency", latency, inf)):
             if value is not None and not (0 <= value <= most and isfinite(value)):
                 raise InputError(f"{field_} is {value}", field=field_, fix="give a finite number of 0 or more")
         if isinstance(choice, Choice):
-            inputs, weight, turn = choice.inputs, choice.weight, choice.turn
+            inputs, turn = choice.inputs, choice.turn
         elif prompt is None:
             raise InputError("a backend's name says nothing of the prompt", field="prompt", fix="give prompt=")
         else:
-            inputs, weight = await self._inputs(prompt), 1.0
+            inputs = await self._inputs(prompt)
             turn = self._turn(inputs, prompt)
         number = self._number[name]
-        self.bandit.learn(number, inputs, told, weight)
-        self.ledger.add(number, told, cost, latency)
+        self.bandit.learn(number, inputs, score)
+        self.ledger.add(number, score, cost, latency)
         if self._observe is not None:
-            await self._observe(inputs[: self.dim].astype(np.float32), name, told)
+            await self._observe(inputs[: self.dim].astype(np.float32), name, score)
         if self._learner is not None and turn >= 0:
-            self._learner.told(turn, self._sizes[number], told, float(self.ledger.cost[number]))
+            self._learner.observe(turn, self._sizes[number], score, float(self.ledger.cost[number]))
 
     record_outcome = synchronous(arecord_outcome)
 
@@ -372,10 +374,10 @@ class LLMOrchestrator:
 
     def to_bytes(self) -> bytes:
         """All that was learnt, for a file; the backends' profiles and the encoder are not in it."""
-        told = {"names": list(self._number), "dim": self.dim, "price": self._price, "ledger": self.ledger.state()}
+        header = {"names": list(self._number), "dim": self.dim, "price": self._price, "ledger": self.ledger.state()}
         window = self._window.astype(np.float32)
         buffer = BytesIO()
-        about = np.frombuffer(json.dumps(told).encode(), np.uint8)
+        about = np.frombuffer(json.dumps(header).encode(), np.uint8)
         np.savez(buffer, about=about, window=window, **self.bandit.arrays())  # type: ignore[arg-type]
         return buffer.getvalue()
 
@@ -399,15 +401,15 @@ class LLMOrchestrator:
         """Go on from what `to_bytes` gave. Raises StoreError: it is damaged, or of other backends."""
         try:
             arrays = load_npz(data, "selector")
-            told = json.loads(arrays["about"].astype(np.uint8).tobytes())
-            if told["names"] != list(self._number) or told["dim"] != self.dim:
-                raise ValueError(f"it is of {told['names']} and vectors of width {told['dim']}")
+            header = json.loads(arrays["about"].astype(np.uint8).tobytes())
+            if header["names"] != list(self._number) or header["dim"] != self.dim:
+                raise ValueError(f"it is of {header['names']} and vectors of width {header['dim']}")
             window = arrays["window"].astype(np.float64)
-            price = float(told["price"])
+            price = float(header["price"])
             if window.shape[1:] != (self.bandit.inputs,) or not (np.isfinite(window).all() and 0 <= price < inf):
                 raise ValueError("its prompts or its price are no such numbers")
             ledger, bandit = deepcopy((self.ledger, self.bandit))  # what fails must not leave one of them changed
-            ledger.restored(told["ledger"])
+            ledger.restored(header["ledger"])
             bandit.restore(arrays)
         except (ArtifactError, AttributeError, KeyError, TypeError, ValueError) as bad:
             message = f"nothing usable was learnt of backends: {bad}"[:240]

@@ -335,7 +335,7 @@ def _suggestions() -> dict[str, Agent]:
 
 
 def _of_agent(agent: Agent | None, profiles: Sequence[TierProfile]) -> Advice | None:
-    if agent is None or (known := _suggestions().get(agent.name)) is agent or known == agent:
+    if agent is None or (suggested := _suggestions().get(agent.name)) is agent or suggested == agent:
         return None
     if agent.model:
         for one in profiles:

@@ -77,9 +77,9 @@ class TrainedTiers:
 
     def to_bytes(self) -> bytes:
         """An npz file; `Difficulty` reads it too."""
-        told = {"costs": self.policy.costs, "price": self.policy.price, "cost": self.policy.cost}
-        told |= {"quality": self.policy.quality, "shares": self.policy.shares}
-        buffer, policy = BytesIO(), np.frombuffer(json.dumps(told).encode(), np.uint8)
+        header = {"costs": self.policy.costs, "price": self.policy.price, "cost": self.policy.cost}
+        header |= {"quality": self.policy.quality, "shares": self.policy.shares}
+        buffer, policy = BytesIO(), np.frombuffer(json.dumps(header).encode(), np.uint8)
         np.savez(buffer, policy=policy, **self.difficulty.arrays())  # type: ignore[arg-type]
         return buffer.getvalue()
 
@@ -91,9 +91,9 @@ class TrainedTiers:
         if "policy" not in arrays:
             return cls.of(difficulty)
         try:
-            told = json.loads(arrays["policy"].astype(np.uint8).tobytes())
-            costs, shares = (tuple(map(float, told[key])) for key in ("costs", "shares"))
-            price, cost, quality = (float(told[key]) for key in ("price", "cost", "quality"))
+            header = json.loads(arrays["policy"].astype(np.uint8).tobytes())
+            costs, shares = (tuple(map(float, header[key])) for key in ("costs", "shares"))
+            price, cost, quality = (float(header[key]) for key in ("price", "cost", "quality"))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"{name} has no usable rule: {error!r}"[:160], field="policy", fix=TRAIN) from None
         if len(costs) != len(difficulty.models) or not np.isfinite([*costs, *shares, price, cost, quality]).all():

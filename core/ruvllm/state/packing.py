@@ -100,9 +100,9 @@ def unpack(
         if len(data) > most_bytes:
             raise ValueError(f"{len(data)} bytes are more than {most_bytes}")
         found = _read(data)
-        told = found.pop(_KIND, np.zeros(0, np.uint8)).tobytes()
-        if told != kind.encode():
-            raise ValueError(f"it holds {told[:32]!r}")
+        stored_kind = found.pop(_KIND, np.zeros(0, np.uint8)).tobytes()
+        if stored_kind != kind.encode():
+            raise ValueError(f"it holds {stored_kind[:32]!r}")
         if found.pop(_VERSION, np.zeros(1, np.int32)).tolist() != [version]:
             raise ValueError(f"its layout is not version {version}")
         _check(found, specs)
@@ -155,8 +155,8 @@ def _array(raw: bytes, name: str) -> NDArray[Any]:
 
 
 def _dtype(descr: str, name: str) -> np.dtype[Any]:
-    for known in _DTYPES:
-        if descr == np.dtype(known).newbyteorder("<").str:
+    for form in _DTYPES:
+        if descr == np.dtype(form).newbyteorder("<").str:
             return np.dtype(descr)
     raise ValueError(f"array {name[:64]!r} is of dtype {descr[:16]!r}")
 

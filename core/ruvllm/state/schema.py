@@ -8,7 +8,7 @@ from functools import cache
 
 from ruvllm.errors import REPAIR, StoreError
 
-__all__ = ["APPLICATION_ID", "GUESTS", "SCHEMA_VERSION", "harden", "made_by", "prepare", "strangers"]
+__all__ = ["APPLICATION_ID", "GUESTS", "SCHEMA_VERSION", "differences", "harden", "made_by", "prepare"]
 
 APPLICATION_ID = 0x72757631  # "ruv1"
 _NOW = "((julianday('now') - 2440587.5) * 86400.0)"
@@ -159,6 +159,14 @@ GUESTS = {
     "federated_updates": "CREATE TABLE federated_updates (id INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT",
     "responses": "CREATE TABLE responses (id INTEGER PRIMARY KEY, name TEXT NOT NULL, owner TEXT NOT NULL,"
     " until REAL NOT NULL, items TEXT NOT NULL, data BLOB NOT NULL) STRICT",
+    # Of nodes that replicate each other: what others were not sent yet; what each id (UUIDv7) of theirs and ours is
+    # here, NULL for what is gone or was done once; what came of answers.
+    "outbox": "CREATE TABLE outbox (id INTEGER PRIMARY KEY, uid TEXT NOT NULL, at INTEGER NOT NULL, kind TEXT NOT NULL,"
+    " item TEXT NOT NULL, value REAL) STRICT",
+    "replicated": "CREATE TABLE replicated (uid TEXT PRIMARY KEY, kind TEXT NOT NULL, item TEXT, at INTEGER NOT NULL,"
+    " UNIQUE (kind, item)) STRICT",
+    "outcomes": "CREATE TABLE outcomes (id INTEGER PRIMARY KEY, text TEXT NOT NULL, agent TEXT NOT NULL,"
+    f" model TEXT NOT NULL, quality REAL NOT NULL, success INTEGER, created REAL NOT NULL DEFAULT {_NOW}) STRICT",
     "set_aside": "CREATE TABLE set_aside (id INTEGER PRIMARY KEY, kind TEXT NOT NULL, item TEXT NOT NULL,"
     " reason TEXT NOT NULL, created REAL NOT NULL, payload BLOB NOT NULL) STRICT",
 }
@@ -195,7 +203,7 @@ def _recognised(db: sqlite3.Connection, path: str) -> int:
     version = _version(db)
     if version > SCHEMA_VERSION:
         raise StoreError(f"{path} was written by a newer ruvllm", field="state", fix="pip install -U ruvllm")
-    for what in strangers(db, version):
+    for what in differences(db, version):
         raise StoreError(f"{path} is not as ruvllm makes it: {what}", field="state", fix=REPAIR)
     return version
 
@@ -206,7 +214,7 @@ def harden(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA cell_size_check = ON")
 
 
-def strangers(db: sqlite3.Connection, version: int) -> list[str]:
+def differences(db: sqlite3.Connection, version: int) -> list[str]:
     """What the schema has that ruvllm does not make, or lacks: triggers, views, altered tables.
 
     SQLite runs triggers, expressions of indexes and defaults by itself, so only the very text of the
@@ -215,12 +223,14 @@ def strangers(db: sqlite3.Connection, version: int) -> list[str]:
     ours = made_by(version)
     names = {table for _, _, table, _ in made_by(SCHEMA_VERSION)}
     found = set(db.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall())
-    told = [f"{kind} {name} is missing or altered" for kind, name, _, _ in sorted(ours - found, key=str)]
-    told += [f"table {name} is altered" for _, name, _, sql in sorted(found, key=str) if GUESTS.get(name, sql) != sql]
+    problems = [f"{kind} {name} is missing or altered" for kind, name, _, _ in sorted(ours - found, key=str)]
+    problems += [
+        f"table {name} is altered" for _, name, _, sql in sorted(found, key=str) if GUESTS.get(name, sql) != sql
+    ]
     for kind, name, table, _ in sorted(found - ours, key=str):
         if kind not in ("table", "index") or table in names:
-            told.append(f"it has a {kind} {name}"[:200])
-    return told
+            problems.append(f"it has a {kind} {name}"[:200])
+    return problems
 
 
 @cache

@@ -10,26 +10,27 @@ import math
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ruvllm.errors import REPAIR, InputError, StoreError
 from ruvllm.reprs import one_line, shortened
+from ruvllm.state.outbox import Outbox
 from ruvllm.state.schema import APPLICATION_ID, SCHEMA_VERSION, prepare
 from ruvllm.state.set_aside import SetAside
 from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Feedback
 
-__all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "KeptFeedback", "Store"]
+__all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "FeedbackRow", "Store", "Unchanged"]
 
 _PATIENCE_MS = 2_000  # how long a writer waits for another process's transaction
 _REPAIR = f"{REPAIR}, or restore a copy"
-_TOLD = (str, str, float)  # a damaged page can hold what its table forbids
+_FEEDBACK_TYPES = (str, str, float)  # a damaged page can hold what its table forbids
 _BUSY = ("database is locked", "database table is locked")
 
 
@@ -46,7 +47,7 @@ def _patiently(prepare: Callable[[], None]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptFeedback:
+class FeedbackRow:
     """Feedback as the file holds it.
 
     Attributes:
@@ -76,6 +77,8 @@ class Store:
 
     Attributes:
         set_aside: what could not be written, alone.
+        outbox: what other nodes are to be sent.
+        committed: is called after each commit; None calls nobody.
 
     Raises:
         StoreError: the file is not a ruvllm state file, is damaged, or cannot be opened.
@@ -97,7 +100,8 @@ class Store:
         self._clock, self._lock = clock, threading.RLock()
         self._open, self._since = 0, 0.0  # writes in the open transaction, and when it began
         self._inside = 0  # writes that are being made, one within the other
-        self.set_aside = SetAside(self)
+        self.set_aside, self.outbox = SetAside(self), Outbox(self)
+        self.committed: Callable[[], None] | None = None
         fix = f"give a writable path to a ruvllm state file, or {REPAIR}"
         try:
             if self.path != ":memory:":
@@ -116,6 +120,7 @@ class Store:
             if str(error) in _BUSY:
                 raise self._failure(error) from None
             raise StoreError(f"{self.path} cannot be opened: {error}", field="state", fix=fix) from None
+        self.outbox.attach()
 
     def read(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """All rows of a query. Raises StoreError when the file cannot be read."""
@@ -126,6 +131,14 @@ class Store:
                 return self.read(sql, [well_formed(value) if isinstance(value, str) else value for value in values])
             except sqlite3.Error as error:
                 raise StoreError(f"{self.path} cannot be read: {error}", field="state", fix=_REPAIR) from None
+
+    def stamp(self) -> tuple[int, int]:
+        """Another pair of numbers after any change of the file, by this process or another one.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        return int(self.read("PRAGMA data_version")[0][0]), self._db.total_changes
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
@@ -176,7 +189,8 @@ class Store:
         (before,) = self._db.execute("PRAGMA secure_delete").fetchone()
         self._db.execute("PRAGMA secure_delete = ON")
         try:
-            yield
+            with self.outbox.flag("erasing"):
+                yield
         finally:
             self._db.execute(f"PRAGMA secure_delete = {int(before)}")
 
@@ -196,6 +210,8 @@ class Store:
                 raise self._failure(error) from None
             finally:
                 self._open = 0
+            if self.committed is not None:
+                self.committed()
 
     def tick(self) -> None:
         """For a host's timer: commit a transaction that has been open for long."""
@@ -225,23 +241,29 @@ class Store:
 
     def feedback(self) -> list[Feedback]:
         """All of it, oldest first, without what was undone."""
-        return [kept.feedback for kept in self.feedback_rows()]
+        return [row.feedback for row in self.feedback_rows()]
 
-    def feedback_rows(self, after: int = 0) -> list[KeptFeedback]:
+    def feedback_rows(self, after: int = 0) -> list[FeedbackRow]:
         """What was kept with a higher id, oldest first, without what was undone.
+
+        Where nodes replicate each other, the oldest is what was first given on any of them: the same order on all.
 
         Raises:
             StoreError: it cannot be read, or is damaged.
         """
+        joined = " LEFT JOIN replicated r ON r.kind = 'feedback' AND r.item = CAST(id AS TEXT)"
+        join, order = (joined, "r.uid, id") if self.outbox.enabled else ("", "id")
         found = self.read(
-            "SELECT id, text, agent, weight, right, request, rating, created FROM feedback"
-            " WHERE id > ? AND NOT undone ORDER BY id",
+            f"SELECT id, text, agent, weight, right, request, rating, created FROM feedback{join}"
+            f" WHERE id > ? AND NOT undone ORDER BY {order}",
             (after,),
         )
-        if not all(isinstance(value, kind) for row in found for value, kind in zip(row[1:4], _TOLD, strict=True)):
+        if not all(
+            isinstance(value, kind) for row in found for value, kind in zip(row[1:4], _FEEDBACK_TYPES, strict=True)
+        ):
             raise StoreError(f"feedback in {self.path} is damaged", field="state", fix=_REPAIR)
         return [
-            KeptFeedback(i, Feedback(text, agent, weight, bool(right)), request, rating, created)
+            FeedbackRow(i, Feedback(text, agent, weight, bool(right)), request, rating, created)
             for i, text, agent, weight, right, request, rating, created in found
         ]
 
@@ -307,3 +329,39 @@ class Store:
             fix = "wait for it, or let one process, a server, do the writing"
             return StoreError(f"another process is writing to {self.path}", field="state", fix=fix)
         return StoreError(f"it could not be kept: {error}", field="state", fix="check free disk space and rights")
+
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Unchanged(Generic[K, V]):
+    """Rows that were read by key, for as long as nothing in the file changes.
+
+    Args:
+        store: the file.
+        most: keys, from which on all are dropped.
+    """
+
+    def __init__(self, store: Store, most: int = 100_000) -> None:
+        self._store, self._most, self._stamp = store, most, (-1, -1)
+        self._rows = dict[K, list[V]]()
+
+    def get(self, keys: Iterable[K], read: Callable[[list[K]], Iterable[tuple[K, V]]]) -> dict[K, list[V]]:
+        """The rows of each key.
+
+        Args:
+            read: (key, row) of keys that were not read before.
+        """
+        stamp = self._store.stamp()
+        if stamp != self._stamp or len(self._rows) > self._most:
+            self._rows, self._stamp = {}, stamp
+        rows = self._rows
+        found = {key: rows.get(key) for key in keys}
+        if new := [key for key, there in found.items() if there is None]:
+            fresh: dict[K, list[V]] = {key: [] for key in new}
+            for key, row in read(new):
+                fresh[key].append(row)
+            rows |= fresh
+            found |= fresh
+        return found  # type: ignore[return-value]

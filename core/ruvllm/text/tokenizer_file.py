@@ -79,13 +79,13 @@ class SentencePiece(ByteBPE):
 _FIX = "use a model whose tokenizer is of GPT-2's, Llama's or Qwen2's family"
 
 
-def read_tokenizer(told: Any) -> ByteBPE:
+def read_tokenizer(data: Any) -> ByteBPE:
     """The tokenizer of a parsed tokenizer.json.
 
     Raises:
         InputError: it is another kind of tokenizer, or damaged; the field is named.
     """
-    root = _object(told, "tokenizer.json")
+    root = _object(data, "tokenizer.json")
     model = _object(root.get("model"), "model")
     if model.get("type", "BPE") != "BPE" or model.get("dropout"):
         raise _refused("model", f"is {str(model.get('type'))[:40]!r} or has dropout, and is not plain BPE")
@@ -110,19 +110,19 @@ def read_tokenizer(told: Any) -> ByteBPE:
     )
 
 
-def _vocab(told: Any) -> dict[str, int]:
-    vocab = _object(told, "model.vocab")
+def _vocab(data: Any) -> dict[str, int]:
+    vocab = _object(data, "model.vocab")
     # A bool is an int to Python, and no id to anybody.
     if not vocab or not all(type(id_) is int and 0 <= id_ < 1 << 31 for id_ in vocab.values()):
         raise _refused("model.vocab", "is no table of tokens and their ids")
     return dict(vocab)
 
 
-def _merges(told: Any) -> list[tuple[str, str]]:
-    if not isinstance(told, list):
+def _merges(data: Any) -> list[tuple[str, str]]:
+    if not isinstance(data, list):
         raise _refused("model.merges", "is no list")
     out: list[tuple[str, str]] = []
-    for i, merge in enumerate(told):
+    for i, merge in enumerate(data):
         pair = merge.split(" ") if isinstance(merge, str) else merge
         if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
             raise _refused(f"model.merges[{i}]", "is no pair of tokens")
@@ -130,11 +130,11 @@ def _merges(told: Any) -> list[tuple[str, str]]:
     return out
 
 
-def _specials(told: Any) -> list[Special]:
-    if not isinstance(told, list):
+def _specials(data: Any) -> list[Special]:
+    if not isinstance(data, list):
         raise _refused("added_tokens", "is no list")
     found: list[Special] = []
-    for i, token in enumerate(told):
+    for i, token in enumerate(data):
         text, id_ = _object(token, f"added_tokens[{i}]").get("content"), token.get("id")
         if not isinstance(text, str) or not text or type(id_) is not int or not 0 <= id_ < 1 << 31:
             raise _refused(f"added_tokens[{i}]", "has no text or no id")
@@ -145,8 +145,8 @@ def _specials(told: Any) -> list[Special]:
     return found
 
 
-def _normal_form(told: Any) -> NormalForm:
-    forms = [str(step.get("type")) for step in _steps(told, "normalizer", "normalizers")]
+def _normal_form(data: Any) -> NormalForm:
+    forms = [str(step.get("type")) for step in _steps(data, "normalizer", "normalizers")]
     match forms:
         case []:
             return ""
@@ -156,10 +156,10 @@ def _normal_form(told: Any) -> NormalForm:
             raise _refused("normalizer", f"is {str(forms)[:80]}, not NFC")
 
 
-def _pre_tokenizer(told: Any) -> tuple[list[re.Pattern[str]], bool]:
+def _pre_tokenizer(data: Any) -> tuple[list[re.Pattern[str]], bool]:
     """Patterns, and whether a text gets a blank before it."""
     patterns: list[re.Pattern[str]] = []
-    for step in _steps(told, "pre_tokenizer", "pretokenizers"):
+    for step in _steps(data, "pre_tokenizer", "pretokenizers"):
         match step:
             case {"type": "Split", "pattern": {"Regex": str(pattern)}, "behavior": "Isolated", "invert": False}:
                 patterns.append(compile_pattern(pattern))
@@ -193,21 +193,21 @@ def _lead(root: dict[str, Any]) -> Prefix:
             raise _refused("normalizer", f"and pre_tokenizer are {str(other)[:120]}")
 
 
-def _steps(told: Any, field: str, inner: str) -> list[dict[str, Any]]:
+def _steps(data: Any, field: str, inner: str) -> list[dict[str, Any]]:
     """One step, or those of a sequence."""
-    if told is None:
+    if data is None:
         return []
-    step = _object(told, field)
+    step = _object(data, field)
     if step.get("type") != "Sequence":
         return [step]
     steps = step.get(inner)
     return [_object(one, field) for one in steps] if isinstance(steps, list) else []
 
 
-def _object(told: Any, field: str) -> dict[str, Any]:
-    if not isinstance(told, dict):
+def _object(data: Any, field: str) -> dict[str, Any]:
+    if not isinstance(data, dict):
         raise _refused(field, "is no object")
-    return told
+    return data
 
 
 def _refused(field: str, what: str) -> InputError:

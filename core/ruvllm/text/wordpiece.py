@@ -115,8 +115,8 @@ def _tables() -> tuple[_Table, _Table]:
 def _words(text: str) -> Iterable[str]:
     """Lower-cased, accent-free words and single punctuation marks."""
     if text.isascii():
-        kept = text if text.isprintable() else text.translate(_ASCII_CONTROLS)
-        return _ASCII_TOKEN.findall(kept.lower())
+        cleaned = text if text.isprintable() else text.translate(_ASCII_CONTROLS)
+        return _ASCII_TOKEN.findall(cleaned.lower())
     clean, plain = _tables()
     return unicodedata.normalize("NFD", text.translate(clean)).translate(plain).split()
 

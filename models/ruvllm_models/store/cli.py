@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ruvllm.cli.console import plain, print_json, show_table, stages
-from ruvllm.inference.library import KNOWN, Wanted, find_model, models_folder
+from ruvllm.inference.library import ALIASES, Wanted, find_model, models_folder
 from ruvllm.inference.local import MANIFEST, read_manifest
 from ruvllm_models.store.hub import Hub
 from ruvllm_models.store.kept import Kept, delete, kept, one_kept, verify
@@ -30,7 +30,9 @@ def list_(as_json: bool) -> None:
       ruvllm models list
     """
     there = kept()
-    others = {name: target for name, target in KNOWN.items() if Wanted.of(name).name not in {one.name for one in there}}
+    others = {
+        name: target for name, target in ALIASES.items() if Wanted.of(name).name not in {one.name for one in there}
+    }
     if as_json:
         print_json({"folder": str(models_folder()), "models": [_plain(one) for one in there], "known": others})
         return

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from ruvllm.errors import ConfigError, InputError
-from ruvllm.inference.library import Tell, Wanted, find_model, models_folder, own_name
+from ruvllm.inference.library import Tell, Wanted, find_model, models_folder, source_name
 from ruvllm_models.store.hub import PARTIAL, Hub, chosen
 
 __all__ = ["DOWNLOADS", "download", "prepare"]
@@ -22,7 +22,7 @@ def prepare(text: str, tell: Tell) -> Path:
     """
     source = Path(text).expanduser()
     if source.exists():
-        return _converted(source, models_folder() / own_name(source), tell)
+        return _converted(source, models_folder() / source_name(source), tell)
     if (source.suffix == ".gguf" and "/" not in text.strip("./")) or source.is_absolute():
         raise ConfigError(f"there is no file {text}"[:300], field="model", fix="check the path")
     wanted = Wanted.of(text)

@@ -6,7 +6,7 @@ import type { Agent, AgentFile, LoadOptions, LoadProgress, Router } from "../typ
 export interface Source {
   /** "local" or the address of an edge server. */
   endpoint: string;
-  /** The folder that `make web` built; null for the one this module came from. */
+  /** The built folder; null for the default of `RuvLLM.load`. */
   baseURL: string | null;
   /** Agents, the address of a JSON file of them, or null for the built-in ones. */
   agents: readonly Agent[] | string | null;

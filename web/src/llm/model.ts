@@ -3,7 +3,7 @@ import { proxy } from "comlink";
 import { notNew, RuvllmError } from "../errors.js";
 import { Life } from "../life.js";
 import { options as plainOptions } from "../plain.js";
-import { fetchIndex, folder } from "../websites.js";
+import { builtFolder, fetchIndex, folder } from "../websites.js";
 import { checkConverted } from "./manifest.js";
 import type { ChatAnswer, ChatMessage, ChatOptions, ModelInfo, ModelOptions } from "./types.js";
 import type { RemoteModel } from "./worker.js";
@@ -37,7 +37,7 @@ export class LocalModel {
     signal?.throwIfAborted();
     const named = typeof model === "string" || model instanceof URL;
     if (named) checkConverted(String(model));
-    const base = folder(options.baseURL ?? new URL(/* @vite-ignore */ "./", import.meta.url));
+    const base = builtFolder(options.baseURL, import.meta.url);
     const index = await fetchIndex(base);
     const life = new Life<RemoteModel>(new URL(index.llm.worker, base), "ruvllm-model", gone);
     const stop = (): void => life.end("loading was ended");

@@ -65,7 +65,9 @@ export interface ModelProgress {
 
 /** What `LocalModel.load` takes beside the model. */
 export interface ModelOptions {
-  /** The folder that `make web` built; by default the one this module was loaded from. */
+  /**
+   * The built folder; by default what `<meta name="ruvllm-base">` says, or else where this module was loaded from.
+   */
   baseURL?: string | URL;
   device?: Device;
   /** Of WebAssembly; by default all cores but one, and two at least, where the page is isolated; one otherwise. */

@@ -42,6 +42,6 @@ async def outcome(work: Coroutine[Any, Any, Any]) -> Any:
     except RuvllmError as error:
         return json.dumps({"error": {"name": type(error).__name__, **problem_row(error)}})
     except Exception as error:
-        told = {"name": type(error).__name__, "message": str(error)[:500], "field": "", "fix": "please report this"}
-        return json.dumps({"error": told})
+        problem = {"name": type(error).__name__, "message": str(error)[:500], "field": "", "fix": "please report this"}
+        return json.dumps({"error": problem})
     return value if hasattr(value, "js_id") else json.dumps({"value": value})

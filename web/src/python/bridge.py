@@ -54,7 +54,7 @@ class Bridge:
         self.host = WebHost()
         self._mode = mode
         self._base: list[Agent] | None = None  # what it was loaded with; None: the built-in catalog
-        self._own: dict[str, Agent] = {}  # what was added since, on this visit or an earlier one
+        self._custom: dict[str, Agent] = {}  # what was added since, on this visit or an earlier one
         self._llm: RuvLLM | None = None
         self._next: RuvLLM | None = None  # the one that is warming up behind it
         self._changes = 0  # of agents or state; whoever warms up for older ones starts again
@@ -103,7 +103,7 @@ class Bridge:
         """Agents or files; one of the same name is replaced."""
         new, problems = read_incoming(agents)
         if new:
-            await self._exchange(self._own | {agent.name: agent for agent in new})
+            await self._exchange(self._custom | {agent.name: agent for agent in new})
         return {"agents": len(self._now.agents), "problems": [problem_row(problem) for problem in problems]}
 
     async def reset_agents(self) -> dict[str, Any]:
@@ -143,7 +143,7 @@ class Bridge:
         """Take feedback back: a router that has never heard of it answers from now on; whether there was such."""
         if not self._now.store.undo_feedback(id):
             return False
-        self._change(await self._ready(self._own))
+        self._change(await self._ready(self._custom))
         return True
 
     async def run_jobs(self, budget: float = 0.05) -> list[dict[str, Any]]:
@@ -158,7 +158,7 @@ class Bridge:
     async def upgrade(self) -> str:
         """RuvLTRA is connected: warm up a router that asks it and has missed no change, then change over; the mode."""
         while self._next is None and self._now.encoders.mode != self._mode:
-            changes, self._next = self._changes, self._build(self._own, self._mode)
+            changes, self._next = self._changes, self._build(self._custom, self._mode)
             try:
                 await self._next.routing.router.warm(pause)
                 if changes == self._changes:
@@ -172,8 +172,8 @@ class Bridge:
 
     async def stats(self) -> dict[str, Any]:
         """What the core says but its path, and what was skipped."""
-        told = {name: value for name, value in self._now.stats().items() if name != "state"}
-        return told | {"own_agents": len(self._own), "reviews": self._reviews, "problems": self._problems}
+        stats = {name: value for name, value in self._now.stats().items() if name != "state"}
+        return stats | {"own_agents": len(self._custom), "reviews": self._reviews, "problems": self._problems}
 
     def _done(self, runs: list[JobRun]) -> list[dict[str, Any]]:
         reviews = sum(bool(run.outcome) for run in runs if run.name == "review")
@@ -210,13 +210,13 @@ class Bridge:
             function = getattr(self._workbench, method)
         return await function(**checked(function.__func__, arguments))
 
-    def _build(self, own: dict[str, Agent], mode: str) -> RuvLLM:
+    def _build(self, custom: dict[str, Agent], mode: str) -> RuvLLM:
         """A router on the current state, with these agents of the user's."""
-        return RuvLLM(self._together(own), encoder=mode, state=_STATE, host=self.host, like=self._llm)
+        return RuvLLM(self._together(custom), encoder=mode, state=_STATE, host=self.host, like=self._llm)
 
-    async def _ready(self, own: dict[str, Agent]) -> RuvLLM:
+    async def _ready(self, custom: dict[str, Agent]) -> RuvLLM:
         """A router that can answer at once: without RuvLTRA, unless it was asked for alone."""
-        llm = self._build(own, "ruvltra" if self._mode == "ruvltra" else "static")
+        llm = self._build(custom, "ruvltra" if self._mode == "ruvltra" else "static")
         try:
             await llm.routing.router.warm(pause)  # the page has its turn meanwhile
         except BaseException:
@@ -224,12 +224,12 @@ class Bridge:
             raise
         return llm
 
-    def _together(self, own: dict[str, Agent]) -> list[Agent] | None:
+    def _together(self, custom: dict[str, Agent]) -> list[Agent] | None:
         """Those it was loaded with and these; None is the built-in catalog alone, which is compiled."""
-        if not own:
+        if not custom:
             return self._base
         base = builtin_agents() if self._base is None else self._base
-        return list(({agent.name: agent for agent in base} | own).values())
+        return list(({agent.name: agent for agent in base} | custom).values())
 
     async def _start(self, agents: Any, state: Any) -> dict[str, Any]:
         if agents is not None:
@@ -244,23 +244,23 @@ class Bridge:
                 check_state(saved := state.to_bytes(), _STATE)
                 write_state(_STATE, saved)
                 if self._keeps:
-                    self._own = _kept() or {}
+                    self._custom = _stored_agents() or {}
             except StoreError as error:
                 self._problems.append(problem_row(error))
                 lost = True
-        self._llm = await self._ready(self._own)
+        self._llm = await self._ready(self._custom)
         return {"dim": self._llm.encoders.static.dim, "lost": lost}
 
-    async def _exchange(self, own: dict[str, Agent]) -> None:
+    async def _exchange(self, custom: dict[str, Agent]) -> None:
         """Route among these of the user's, and have them in the state file if they belong there."""
-        llm = await self._ready(own)
+        llm = await self._ready(custom)
         if self._keeps:
             try:
-                save_agents(llm.store, own.values())
+                save_agents(llm.store, custom.values())
             except StoreError:
                 llm.close()
                 raise
-        self._own = own
+        self._custom = custom
         self._change(llm)
 
     def _change(self, llm: RuvLLM) -> None:
@@ -300,25 +300,25 @@ class Bridge:
                 llm.close()  # now: closing it later would delete the new file's journal
         try:
             write_state(_STATE, data)
-            own = self._imported() if self._keeps else self._own
-            llm = await self._ready(own)
+            custom = self._imported() if self._keeps else self._custom
+            llm = await self._ready(custom)
         except BaseException:
             write_state(_STATE, before)
-            self._change(await self._ready(self._own))
+            self._change(await self._ready(self._custom))
             raise
-        self._own = own
+        self._custom = custom
         self._change(llm)
 
     def _imported(self) -> dict[str, Agent]:
         """The agents of the file that has just come; one that says nothing of agents leaves those here alone."""
-        if (kept := _kept()) is not None:
-            return kept
-        if self._own:
+        if (stored := _stored_agents()) is not None:
+            return stored
+        if self._custom:
             with closing(Store(_STATE)) as store:
-                save_agents(store, self._own.values())
-        return self._own
+                save_agents(store, self._custom.values())
+        return self._custom
 
 
-def _kept() -> dict[str, Agent] | None:
+def _stored_agents() -> dict[str, Agent] | None:
     with closing(Store(_STATE)) as store:
         return load_agents(store)

@@ -43,7 +43,7 @@ class Chat:
         self._session.cancelled = True
 
     async def _answer(self, messages: Any, params: Any, say: Callable[[str], None]) -> dict[str, Any]:
-        asked = [Message(message["role"], message["content"]) for message in messages]
+        turns = [Message(message["role"], message["content"]) for message in messages]
         try:
             stop = params.get("stop", ())
             wanted = Params(**params | {"stop": (stop,) if isinstance(stop, str) else tuple(stop)})
@@ -51,7 +51,7 @@ class Chat:
             raise InputError("an option is of another type", field="options", fix="see `ChatOptions`") from None
         text, end = "", None
         try:
-            async with aclosing(self._model.stream(asked, wanted)) as chunks:
+            async with aclosing(self._model.stream(turns, wanted)) as chunks:
                 async for chunk in chunks:
                     end = chunk
                     if chunk.text:
@@ -133,14 +133,14 @@ class _Session:
         if self.cancelled:
             raise _CancelledError("it was cancelled")
         held = next((value for value in inputs.values() if isinstance(value, _Tensor)), None)
-        number, known = (held.cache.number, held.tokens) if held else (0, 0)
+        number, reused = (held.cache.number, held.tokens) if held else (0, 0)
         ids = inputs["input_ids"][0]
         if not self._steps:
-            self._reused = known
-        step = await self._decoder.run(to_js(ids), number, known)
+            self._reused = reused
+        step = await self._decoder.run(to_js(ids), number, reused)
         # Only the last part of a prompt gives the first token: what came before it did not count.
         now = time.monotonic()
         self._steps = [now] if len(ids) > 1 else [*self._steps, now]
         logits = np.frombuffer(step.logits.to_bytes(), np.float32)
-        total = known + len(ids)
+        total = reused + len(ids)
         return _Outputs(logits, _Tensor(_Cache(self._decoder, step.cache, total), total))

@@ -25,15 +25,15 @@ def note(store: Store, text: str, decision: Decision, agent: str) -> None:
     """
     if store.read("SELECT 1 FROM feedback WHERE text = ? LIMIT 1", (text,)):
         return
-    told = [*_told(store), (decision.confidence, decision.agent == agent)][-_MOST:]
-    store.put(RELIABILITY, json.dumps(told).encode())
+    decisions = [*_decisions(store), (decision.confidence, decision.agent == agent)][-_MOST:]
+    store.put(RELIABILITY, json.dumps(decisions).encode())
 
 
 def reliability(store: Store) -> dict[str, Any]:
     """Bins with their count, mean confidence and share that was right; and the expected calibration error."""
-    told = _told(store)
+    decisions = _decisions(store)
     inside: list[list[tuple[float, bool]]] = [[] for _ in range(_BINS)]
-    for confidence, right in told:
+    for confidence, right in decisions:
         inside[min(int(confidence * _BINS), _BINS - 1)].append((confidence, right))
     bins = [
         {"from": place / _BINS, "to": (place + 1) / _BINS, "count": len(rows)}
@@ -41,10 +41,14 @@ def reliability(store: Store) -> dict[str, Any]:
         for place, rows in enumerate(inside)
         if rows
     ]
-    error = sum(row["count"] * abs(row["confidence"] - row["right"]) for row in bins) / len(told) if told else None
-    return {"decisions": len(told), "right": sum(right for _, right in told), "ece": error, "bins": bins}
+    error = (
+        sum(row["count"] * abs(row["confidence"] - row["right"]) for row in bins) / len(decisions)
+        if decisions
+        else None
+    )
+    return {"decisions": len(decisions), "right": sum(right for _, right in decisions), "ece": error, "bins": bins}
 
 
-def _told(store: Store) -> list[tuple[float, bool]]:
+def _decisions(store: Store) -> list[tuple[float, bool]]:
     data = store.load(RELIABILITY)
     return [(float(c), bool(right)) for c, right in json.loads(data)] if data else []

@@ -80,7 +80,7 @@ def _unite(store: Store, db: sqlite3.Connection) -> list[Feedback] | None:
     with store.write():
         db.execute("INSERT INTO main.feedback SELECT * FROM other.feedback EXCEPT SELECT * FROM main.feedback")
         db.execute(f"INSERT OR REPLACE INTO main.learnt SELECT * FROM other.learnt WHERE {_BESIDE}")
-    return [kept.feedback for kept in store.feedback_rows(last)]
+    return [row.feedback for row in store.feedback_rows(last)]
 
 
 def _try_state(trial: Path) -> None:

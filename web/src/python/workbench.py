@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from secrets import token_hex
@@ -18,22 +18,25 @@ from ruvllm_web.arguments import checked
 from ruvllm_web.reliability import reliability
 
 from ruvllm import Constraints, InputError, RuvLLM
+from ruvllm.memory import erasure
 from ruvllm.memory.exchange import around
-from ruvllm.memory.found import Found
+from ruvllm.memory.found import Found, answerable
 from ruvllm.memory.subgraph import Edge
 from ruvllm.rlm.decompose import RuleDecomposer
 from ruvllm.rlm.plan import SubQuery
 from ruvllm.sizing.selector import BackendProfile, Choice, LLMOrchestrator
 from ruvllm.state.names import PROFILES
-from ruvllm.state.record import Memory
+from ruvllm.state.record import Memory, dated
 
 __all__ = ["METHODS", "Workbench"]
 
+_GIVEN = ("observed_at", "valid_from", "valid_to", "expires", "speaker", "agent_id")
 _OPEN = 256  # choices and answers that may still be judged
 METHODS = frozenset({
     "add_memory", "backend_stats", "bind_memories", "decompose", "feedback_list", "forget_memory", "learn_patterns",
-    "link_memory", "memories", "memory_graph", "memory_stats", "patterns", "query", "query_deep", "rate",
-    "record_outcome", "reliability", "save_backends", "search_memory", "select", "set_backends", "unbind_memories",
+    "link_memory", "memories", "memory_graph", "memory_stats", "memory_timeline", "patterns", "query", "query_deep",
+    "rate", "record_outcome", "reliability", "reopen_memory", "save_backends", "search_memory", "select",
+    "set_backends", "unbind_memories",
 })  # fmt: skip
 
 
@@ -48,23 +51,26 @@ class Workbench:
         self._current = now
         self._unsaved: LLMOrchestrator | None = None  # has outcomes that a newer state file has not
         self._choices: OrderedDict[str, Choice] = OrderedDict()
-        self._asked: OrderedDict[str, str] = OrderedDict()  # request id to query
+        self._queries: OrderedDict[str, str] = OrderedDict()  # request id to query
 
     def forget(self) -> None:
         """The state file was replaced: what was read of it holds no more."""
         self._unsaved = None
         self._choices.clear()
-        self._asked.clear()
+        self._queries.clear()
 
     def reread(self) -> None:
         """The state file is newer now: choices and answers that wait to be judged stay."""
         sizing = self._now.sizing
         self._unsaved = sizing.orchestrator if sizing.changed else None
 
-    async def query(self, query: str, max_tokens: int | None = None, explain: bool = False) -> dict[str, Any]:
+    async def query(
+        self, query: str, max_tokens: int | None = None, explain: bool = False, agent_id: str | None = None
+    ) -> dict[str, Any]:
         """The answer to a question, from memory; `explain` adds what it draws on, as `attention`."""
-        response = await self._now.aquery(query, constraints=Constraints(max_tokens=max_tokens, explain=explain))
-        _keep(self._asked, response.request_id, query)
+        constraints = Constraints(max_tokens=max_tokens, explain=explain, agent_id=agent_id)
+        response = await self._now.aquery(query, constraints=constraints)
+        _keep(self._queries, response.request_id, query)
         return response.to_dict()
 
     async def query_deep(self, query: str) -> dict[str, Any]:
@@ -86,7 +92,7 @@ class Workbench:
         try:
             return asdict(await self._now.afeedback_request(request_id, **said))
         except InputError as error:
-            query = self._asked.pop(request_id, None)
+            query = self._queries.pop(request_id, None)
             if error.field != "request_id" or query is None:
                 raise
         # Another router has taken over since (RuvLTRA has come): it answers the same, and learns of that.
@@ -104,8 +110,7 @@ class Workbench:
 
     async def add_memory(self, memories: list[dict[str, Any]], chain: bool = False) -> dict[str, Any]:
         """Remember texts; `chain` makes each follow the one before it."""
-        rows = [Memory(**checked(Memory, row, f"memories[{place}].")) for place, row in enumerate(memories)]
-        ids = await self._now.memory.aadd(rows)
+        ids = await self._now.memory.aadd([_memory(row, place) for place, row in enumerate(memories)])
         if chain:
             self._now.memory.graph.link_all([Edge(b, a, "Follows") for a, b in pairwise(ids)])
         return {"ids": ids}
@@ -119,17 +124,38 @@ class Workbench:
         hops: int = 0,
         search: str | None = None,
         at: str | None = None,
+        recency: float | None = None,
+        agent_id: str | None = None,
+        window: int = 0,
     ) -> dict[str, Any]:
-        """Memories like a text, each with what its score is the sum of."""
-        options: dict[str, Any] = {"collection": collection, "filter": filter, "hops": hops}
-        found = await self._now.memory.asearch(query, k, **options, search=search, at=at)
-        return {"memories": [_row(one.memory) | _score(one) for one in found]}
+        """Memories like a text: what each score is the sum of, when each holds, and what stands around it."""
+        options: dict[str, Any] = {"collection": collection, "filter": filter, "hops": hops, "search": search}
+        options |= {"at": at, "recency": recency, "agent_id": agent_id, "window": window}
+        found = await self._now.memory.asearch(query, k, **options)
+        return {"memories": self._hits(found), "answerable": answerable(found)}
 
     async def memories(self, limit: int = 200, collection: str = "default") -> dict[str, Any]:
         """The latest of a collection, newest first."""
         records = self._now.memory.records
         newest = records.matching(collection)[-limit:][::-1].tolist() if limit > 0 else []
-        return {"memories": [_row(memory) for memory in records.get(newest)]}
+        return {"memories": self._rows(records.get(newest))}
+
+    async def memory_timeline(self, id: int) -> dict[str, Any]:
+        """A memory with what superseded it and what it superseded, the oldest first, and why each ended."""
+        return {"memories": self._rows(self._now.memory.records.get(self._now.memory.validity.history(id)))}
+
+    async def reopen_memory(self, ids: list[int]) -> dict[str, Any]:
+        """Let memories hold again, whatever superseded them."""
+        return {"reopened": self._now.memory.validity.reopen(ids)}
+
+    def _hits(self, found: Sequence[Found]) -> list[dict[str, Any]]:
+        rows = zip(self._rows([one.memory for one in found]), found, strict=True)
+        return [row | _score(one) | {"passage": self._hits(one.passage)} for row, one in rows]
+
+    def _rows(self, memories: Sequence[Memory]) -> list[dict[str, Any]]:
+        """Memories with from when until when they hold, how often they were said, and why they ended."""
+        lives = self._now.memory.validity.lifetimes(memories)
+        return [asdict(one) | asdict(lives[one.id]) for one in memories]
 
     async def memory_graph(self, ids: list[int], hops: int = 1) -> dict[str, Any]:
         """What lies around some memories: nodes, typed edges by id, and hyperedges."""
@@ -149,9 +175,25 @@ class Workbench:
         """Make a typed edge, or set the weight of one that is there."""
         self._now.memory.graph.link(source, target, kind, weight)
 
-    async def forget_memory(self, ids: list[int]) -> dict[str, Any]:
-        """Remove memories for good."""
-        return {"forgotten": self._now.memory.forget(ids)}
+    async def forget_memory(
+        self,
+        ids: list[int] | None = None,
+        filter: dict[str, Any] | None = None,
+        collection: str | None = None,
+        before: str | None = None,
+        expired: bool = False,
+        erase: bool = False,
+    ) -> dict[str, Any]:
+        """Remove memories for good: these, what has expired, and what fulfils all else; `erase` leaves no byte."""
+        store, wanted = self._now.store, {*(ids or ())}
+        wanted |= {*(erasure.expired(store) if expired else ())}
+        if filter or collection is not None or before is not None or not (ids is not None or expired):
+            wanted |= {*erasure.chosen(store, filter, collection=collection, before=before)}
+        remove = self._now.services.aerase if erase else self._forget
+        return {"forgotten": await remove(sorted(wanted))}
+
+    async def _forget(self, ids: list[int]) -> int:
+        return self._now.memory.forget(ids)
 
     async def memory_stats(self, collection: str = "default") -> dict[str, Any]:
         """How many there are, how they are searched, and in which format their vectors are kept."""
@@ -159,8 +201,8 @@ class Workbench:
         memory.nearest(await memory.vector("opened"), 1, collection=collection)  # an index not asked yet tells nothing
         (edges,) = store.read("SELECT count(*) FROM edges")[0]
         size, vectors = store.read("SELECT coalesce(sum(length(data)), 0), count(*) FROM vectors")[0]
-        told = {"edges": edges, "vectors": vectors, "vector_bytes": size, "format": "f32", "dim": memory.encoder.dim}
-        return memory.stats() | told
+        report = {"edges": edges, "vectors": vectors, "vector_bytes": size, "format": "f32", "dim": memory.encoder.dim}
+        return memory.stats() | report
 
     async def patterns(self, limit: int = 20) -> dict[str, Any]:
         """What has worked for which kind of task, the most valuable first."""
@@ -178,21 +220,19 @@ class Workbench:
 
     async def feedback_list(self, limit: int = 50) -> dict[str, Any]:
         """The latest feedback with the ids that an undo takes, newest first."""
-        kept = self._now.store.feedback_rows()
+        stored = self._now.store.feedback_rows()
         rows = [
             {"id": one.id, "created": one.created, "rating": one.rating}
             | {"text": one.feedback.text, "agent": one.feedback.agent, "right": one.feedback.right}
-            for one in kept[-limit:][::-1]
+            for one in stored[-limit:][::-1]
         ]
-        return {"feedback": rows, "total": len(kept)}
+        return {"feedback": rows, "total": len(stored)}
 
-    async def set_backends(
-        self, backends: list[dict[str, Any]], budget: float | None = None, explore: int = 60
-    ) -> dict[str, Any]:
+    async def set_backends(self, backends: list[dict[str, Any]], budget: float | None = None) -> dict[str, Any]:
         """Choose among these from now on; what was learnt of others is dropped."""
-        self._made(backends, budget, explore)
+        self._made(backends, budget)
         self._choices.clear()
-        profiles = {"backends": backends, "budget": budget, "explore": explore}
+        profiles = {"backends": backends, "budget": budget}
         self._now.store.put(PROFILES, json.dumps(profiles).encode())
         return await self.save_backends()
 
@@ -231,7 +271,7 @@ class Workbench:
     async def backend_stats(self) -> dict[str, Any]:
         """Spend, savings and quality over time, each backend as it was stated and as it proved to be."""
         profiles = [asdict(profile) for profile in self._backends.backends]
-        return self._backends.stats() | {"profiles": profiles, "explore": self._backends.explore}
+        return self._backends.stats() | {"profiles": profiles}
 
     async def save_backends(self) -> dict[str, Any]:
         """Write what was learnt of backends into the state file."""
@@ -253,25 +293,36 @@ class Workbench:
             data = self._now.store.load(PROFILES)
             if data is None:
                 raise InputError("no backends are set", field="backends", fix="name two or more with `setBackends`")
-            return self._made(**json.loads(data))
+            stored = json.loads(data)
+            return self._made(stored["backends"], stored["budget"])
         return sizing.orchestrator
 
-    def _made(self, backends: list[dict[str, Any]], budget: float | None, explore: int) -> LLMOrchestrator:
+    def _made(self, backends: list[dict[str, Any]], budget: float | None) -> LLMOrchestrator:
         profiles = [BackendProfile(**checked(BackendProfile, row, f"backends[{i}].")) for i, row in enumerate(backends)]
-        made = self._now.orchestrator(profiles, budget=budget, explore=explore)
+        made = self._now.orchestrator(profiles, budget=budget)
         made.ledger.every = 1  # a person looks at each outcome
         return made
 
 
-def _keep(kept: OrderedDict[str, Any], name: str, value: Any) -> None:
+def _keep(entries: OrderedDict[str, Any], name: str, value: Any) -> None:
     """Add the latest, let the oldest go."""
-    kept[name] = value
-    while len(kept) > _OPEN:
-        kept.popitem(last=False)
+    entries[name] = value
+    while len(entries) > _OPEN:
+        entries.popitem(last=False)
 
 
-def _row(memory: Memory) -> dict[str, Any]:
-    return asdict(memory)
+def _memory(row: dict[str, Any], place: int) -> Memory:
+    """A memory of an object, which may have dates and whose it is beside its fields."""
+    given = {name: row[name] for name in _GIVEN if row.get(name) is not None}
+    one = checked(Memory, {name: value for name, value in row.items() if name not in _GIVEN}, f"memories[{place}].")
+    return Memory(**one | {"metadata": dated(one.get("metadata", {}), **checked(_given, given))})
+
+
+def _given(
+    observed_at: str = "", valid_from: str = "", valid_to: str = "", expires: str = "", speaker: str = "",
+    agent_id: str = "",
+) -> None:  # fmt: skip
+    """What is said of a memory beside its fields."""
 
 
 def _pattern(pattern: Any) -> dict[str, Any]:

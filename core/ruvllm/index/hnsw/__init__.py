@@ -77,7 +77,7 @@ class HnswIndex(RowsIndex[_Graph]):
         self._beams = Beams(_BEAMS)
         self._lift: Lift | None = None
         self._layers: Layers
-        self._own: Floats
+        self._vectors: Floats
         self._fitted = self._held = 0  # rows that the lift was fitted to, and that were copied
         self._start(self.rows.view, links)
 
@@ -97,12 +97,12 @@ class HnswIndex(RowsIndex[_Graph]):
                 return
             if view.epoch == old.epoch:
                 self._layers.remove(np.flatnonzero(view.penalty[: old.size] > old.penalty))
-            elif view.epoch == old.epoch + 1 and self.rows.kept is not None:
-                kept = self.rows.kept[self.rows.kept < old.size]
-                self._layers.remove(np.setdiff1d(np.flatnonzero(old.penalty == 0), kept))
+            elif view.epoch == old.epoch + 1 and self.rows.remaining is not None:
+                remaining = self.rows.remaining[self.rows.remaining < old.size]
+                self._layers.remove(np.setdiff1d(np.flatnonzero(old.penalty == 0), remaining))
                 if self._held:
-                    self._own, self._held = self._own[kept], len(kept)
-                self._layers.squeeze(self._points(view, len(kept)), kept)
+                    self._vectors, self._held = self._vectors[remaining], len(remaining)
+                self._layers.squeeze(self._points(view, len(remaining)), remaining)
             else:
                 self._start(view)
                 return
@@ -112,7 +112,7 @@ class HnswIndex(RowsIndex[_Graph]):
 
     def stats(self) -> dict[str, Any]:
         """Size, kind, levels and the beam of a search for ten."""
-        sizes, beam = [len(level.points) for level in self._state.levels], self._beams.known(10, self.recall)
+        sizes, beam = [len(level.points) for level in self._state.levels], self._beams.measured(10, self.recall)
         return {"kind": self.kind, "size": len(self), "recall": self.recall, "levels": sizes, "ef": beam}
 
     def _exactly(self, state: _Graph, found: int, k: int, recall: float) -> bool:
@@ -165,7 +165,7 @@ class HnswIndex(RowsIndex[_Graph]):
         """Build everything, but for links that are given."""
         self._lift = None if self.metric == "cosine" else Lift.fit(view.block(0, view.size))
         self._fitted, self._held = view.size, 0
-        self._own = np.empty((0, self.dim + (self._lift is not None)), np.float32)
+        self._vectors = np.empty((0, self.dim + (self._lift is not None)), np.float32)
         self._layers = Layers(self._points(view, 0), self.m, self.ef_construction)
         if links is None:
             self._layers.extend(self._points(view, view.size))
@@ -182,8 +182,8 @@ class HnswIndex(RowsIndex[_Graph]):
         if self._lift is None and view.base is None:
             return view.tail[:size]
         if self._held < size:
-            self._own = grown(self._own, size)
+            self._vectors = grown(self._vectors, size)
             new = view.block(self._held, size)
-            self._own[self._held : size] = new if self._lift is None else self._lift.rows(new)
+            self._vectors[self._held : size] = new if self._lift is None else self._lift.rows(new)
             self._held = size
-        return self._own[:size]
+        return self._vectors[:size]

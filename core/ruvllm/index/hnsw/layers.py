@@ -65,8 +65,8 @@ def _in_lists(points: Floats, k: int, gone: NDArray[np.bool_] | None, seed: int)
     edges = np.concatenate([[0], np.bincount(nearest, minlength=count).cumsum()])
     around = best_of_many(centroids @ centroids.T, _PROBED)
     found, scores = _empty(n, k)
-    for own, probed in enumerate(around):
-        mine = order[edges[own] : edges[own + 1]]
+    for place, probed in enumerate(around):
+        mine = order[edges[place] : edges[place + 1]]
         there = np.concatenate([order[edges[i] : edges[i + 1]] for i in probed.tolist()])
         if not len(mine) or not len(there):
             continue
@@ -181,13 +181,13 @@ class Layer:
         if self.linked and len(nodes):
             detach(self.points, self._links[: len(self.points)], nodes)
 
-    def squeezed(self, points: Floats, kept: NDArray[np.int64]) -> Layer:
+    def squeezed(self, points: Floats, remaining: NDArray[np.int64]) -> Layer:
         """This level without all but the kept nodes, which keep their links."""
         new = Layer(points, self.below, self.degree, self.ef_construction)
         if self.linked:
             places = np.full(len(self.points) + 1, NONE, np.int32)
-            places[kept] = np.arange(len(kept), dtype=np.int32)
-            new._links, new.linked = places.take(self._links[kept], mode="clip"), len(kept)
+            places[remaining] = np.arange(len(remaining), dtype=np.int32)
+            new._links, new.linked = places.take(self._links[remaining], mode="clip"), len(remaining)
         return new
 
     def take_links(self, links: Links) -> None:
@@ -248,9 +248,9 @@ class Layers:
             layer.remove(slots)
         self._settle()
 
-    def squeeze(self, points: Floats, kept: NDArray[np.int64]) -> None:
+    def squeeze(self, points: Floats, remaining: NDArray[np.int64]) -> None:
         """Number the kept nodes of the ground from 0 on."""
-        self.ground = self.ground.squeezed(points, kept)
+        self.ground = self.ground.squeezed(points, remaining)
         if self.ground.linked:
             self._raise()
 

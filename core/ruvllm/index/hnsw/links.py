@@ -34,8 +34,8 @@ def select(points: Floats, candidates: Links, scores: Floats, keep: int, *, fill
     """
     chosen = np.full((len(candidates), keep), NONE, np.int32)
     for start in range(0, len(candidates), _BLOCK):
-        part, own = candidates[start : start + _BLOCK], scores[start : start + _BLOCK]
-        stays = _diverse(points, part, own)
+        part, part_scores = candidates[start : start + _BLOCK], scores[start : start + _BLOCK]
+        stays = _diverse(points, part, part_scores)
         rank = np.where(stays, 0, 1 if fill else 2)
         rank[part == NONE] = 2
         order = rank.argsort(1, kind="stable")[:, :keep]
@@ -61,8 +61,8 @@ def grouped(points: Floats, nodes: Links, others: Links) -> tuple[Links, Links, 
 
     Edges that come twice or lead back to their node are dropped.
     """
-    apart = nodes != others
-    keys = np.unique(nodes[apart].astype(np.int64) * len(points) + others[apart])
+    distinct = nodes != others
+    keys = np.unique(nodes[distinct].astype(np.int64) * len(points) + others[distinct])
     nodes, others = (keys // len(points)).astype(np.int32), (keys % len(points)).astype(np.int32)
     scores = np.empty(len(keys), np.float32)
     for start in range(0, len(keys), 32 * _BLOCK):
@@ -122,12 +122,12 @@ def _relink(points: Floats, links: Links, nodes: Links, others: Links) -> None:
     degree = links.shape[1]
     found, candidates, scores = grouped(points, nodes, others)
     crowded = (candidates[:, degree:] != NONE).any(1)
-    kept = candidates[:, :degree]
+    trimmed = candidates[:, :degree]
     if crowded.any():
-        kept = kept.copy()
+        trimmed = trimmed.copy()
         near = slice(_CONSIDERED * degree)
-        kept[crowded] = select(points, candidates[crowded, near], scores[crowded, near], degree, fill=True)
-    links[found, : kept.shape[1]] = kept
+        trimmed[crowded] = select(points, candidates[crowded, near], scores[crowded, near], degree, fill=True)
+    links[found, : trimmed.shape[1]] = trimmed
 
 
 def _edges(nodes: Links, links: Links) -> tuple[Links, Links]:
@@ -240,5 +240,5 @@ def walk(
         scores = np.concatenate([scores, points.take(near, 0) @ query])
         waiting = np.concatenate([waiting, np.ones(len(near), bool)])
         if len(slots) > ef:
-            kept = scores.argpartition(len(slots) - ef)[len(slots) - ef :]
-            slots, scores, waiting = slots[kept], scores[kept], waiting[kept]
+            best = scores.argpartition(len(slots) - ef)[len(slots) - ef :]
+            slots, scores, waiting = slots[best], scores[best], waiting[best]

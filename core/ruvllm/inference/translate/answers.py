@@ -224,8 +224,8 @@ class ToOpenAi:
                 return [self._call({"function": {"arguments": delta.get("partial_json") or ""}})]
         if kind == "message_delta":
             reason = (event.get("delta") or {}).get("stop_reason")
-            told = {name: value for name, value in (event.get("usage") or {}).items() if value is not None}
-            self._usage |= told  # the counts that the last event tells are of the whole answer
+            counts = {name: value for name, value in (event.get("usage") or {}).items() if value is not None}
+            self._usage |= counts  # the counts that the last event tells are of the whole answer
             last = self._chunk({}, _REASONS.get(reason or "", "stop"))
             return [last, self._object("chat.completion.chunk") | {"usage": _openai_usage(self._usage)}]
         return []

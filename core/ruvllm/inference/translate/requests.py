@@ -91,7 +91,7 @@ def _openai_messages(body: Mapping[str, Any]) -> list[dict[str, Any]]:
         elif turn["role"] == "assistant":
             out.append(_said(content or (), where))
         else:
-            out += _asked(content or (), where)
+            out += _user_messages(content or (), where)
     return out
 
 
@@ -111,7 +111,7 @@ def _said(blocks: Sequence[Mapping[str, Any]], where: str) -> dict[str, Any]:
     return turn | ({"tool_calls": calls} if calls else {})
 
 
-def _asked(blocks: Sequence[Mapping[str, Any]], where: str) -> list[dict[str, Any]]:
+def _user_messages(blocks: Sequence[Mapping[str, Any]], where: str) -> list[dict[str, Any]]:
     """A user's turn: each tool's result is a message of its own, and comes first."""
     results, parts = list[dict[str, Any]](), list[dict[str, Any]]()
     for j, block in enumerate(blocks):

@@ -155,10 +155,10 @@ class FederatedManager:
         moved = sum(map(len, sent)) + len(back) * len(self.learners)
         return Round(self._rounds, 2 * len(sent), moved, len(self.learners), complete=True)
 
-    def _tell(self, known: dict[tuple[str, int], bytes], other: str) -> int:
+    def _tell(self, held: dict[tuple[str, int], bytes], other: str) -> int:
         """Bytes sent: the updates that `other` lacks."""
         heard = self._heard[other]
-        missing = {key: data for key, data in known.items() if key not in heard}
+        missing = {key: data for key, data in held.items() if key not in heard}
         heard.update(missing)
         return sum(map(len, missing.values()))
 

@@ -5,30 +5,31 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from secrets import randbits, token_hex
 from typing import Any, Protocol
 
 import numpy as np
 
-from ruvllm.encoders.protocol import Pause, Vectors, apart, no_pause
+from ruvllm.encoders.protocol import Pause, Vectors, in_thread, no_pause
 from ruvllm.errors import BackendError, InputError, StoreError
 from ruvllm.inference.endpoint import Endpoint
 from ruvllm.learning.federated.coordinator import Accepted
 from ruvllm.learning.federated.ephemeral import QUALITY, EphemeralAgent
 from ruvllm.learning.federated.groups import Privacy
-from ruvllm.learning.federated.wire import MOST_BYTES, SharedModel
+from ruvllm.learning.federated.wire import MOST_BYTES, SharedModel, model_route
 from ruvllm.memory.ratings import relevance_of
 from ruvllm.memory.records import Records
 from ruvllm.options import FederatedConfig
 from ruvllm.reprs import one_line
 from ruvllm.routing.service import RoutingService
+from ruvllm.sizing.chooser import ModelChooser
 from ruvllm.state.names import FEDERATED_SENT, PULLED
 from ruvllm.state.packing import read_json
 from ruvllm.state.record import LITTLE
 from ruvllm.state.steps import Steps
-from ruvllm.state.store import KeptFeedback, Store
+from ruvllm.state.store import FeedbackRow, Store
 from ruvllm.text.lexical import stems
 
 __all__ = ["Coordinator", "FederatedClient", "Pulled", "Pushed", "RemoteCoordinator", "pulled_model"]
@@ -68,7 +69,7 @@ class RemoteCoordinator:
 
     async def push(self, update: bytes) -> Accepted:
         """Hand an update over. Raises BackendError: it cannot be reached, or does not take it."""
-        answer = await apart(lambda: self.request("v1/federated/updates", update))
+        answer = await in_thread(lambda: self.request("v1/federated/updates", update))
         try:
             return Accepted(**json.loads(answer))
         except (ValueError, TypeError, RecursionError):
@@ -76,7 +77,7 @@ class RemoteCoordinator:
 
     async def pull(self) -> bytes:
         """The model that all updates made. Raises BackendError: it cannot be reached, or gives none."""
-        return await apart(lambda: self.request("v1/federated/model"))
+        return await in_thread(lambda: self.request("v1/federated/model"))
 
     def request(self, path: str, body: bytes | None = None, media: str = "application/octet-stream") -> bytes:
         """What it answers to one request. Raises BackendError: it cannot be reached, or refuses."""
@@ -125,6 +126,7 @@ class Pushed:
 
     Attributes:
         waiting: texts of agents that have too few of them to travel.
+        outcomes: of models' answers that the coordinator took.
     """
 
     texts: int
@@ -133,6 +135,7 @@ class Pushed:
     updates: int
     bytes: int
     waiting: int
+    outcomes: int = 0
 
     __repr__ = one_line
 
@@ -144,12 +147,14 @@ class Pulled:
     Attributes:
         agents: names of the routes that are agents here.
         changed: whether decisions rest on another model now.
+        models: names of the models here that others' outcomes speak of.
     """
 
     routes: int
     agents: tuple[str, ...]
     texts: int
     changed: bool
+    models: tuple[str, ...] = ()
 
     __repr__ = one_line
 
@@ -163,12 +168,14 @@ class _Sent:
         ids: of feedback whose text is in an update.
         pending: an update that may not have arrived.
         rated: id of the last rated search that the adapter of an update has learnt.
+        outcomes: of each backend, how many its updates are of (`ModelChooser.since`).
     """
 
     agent: str = field(default_factory=lambda: token_hex(16))
     ids: set[int] = field(default_factory=set)
     pending: bytes = b""
     rated: int = 0
+    outcomes: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def load(cls, store: Store) -> _Sent:
@@ -177,7 +184,8 @@ class _Sent:
         try:
             row = read_json(data)
             pending, rated = b64decode(row["pending"], validate=True), int(row.get("rated", 0))
-            return cls(str(row["agent"]), {int(i) for i in row["ids"]}, pending, rated)
+            outcomes = {str(name): int(count) for name, count in row.get("outcomes", {}).items()}
+            return cls(str(row["agent"]), {int(i) for i in row["ids"]}, pending, rated, outcomes)
         except (AttributeError, KeyError, TypeError, ValueError) as bad:
             fix = "push with --all, which begins anew"
             raise StoreError(f"no usable list of what has travelled: {bad}"[:200], field="state", fix=fix) from None
@@ -185,6 +193,7 @@ class _Sent:
     def save(self, store: Store) -> None:
         pending = b64encode(self.pending).decode()
         row = {"agent": self.agent, "ids": sorted(self.ids), "pending": pending, "rated": self.rated}
+        row["outcomes"] = self.outcomes
         store.put(FEDERATED_SENT, json.dumps(row).encode())
 
 
@@ -208,14 +217,16 @@ class FederatedClient:
     """Pushes groups of confirmed texts, never a text, and lets the router decide with what is pulled.
 
     What rated searches say of how queries lie to what answers them travels as an adapter, which moves the queries of
-    whoever pulls it. A text travels once, and so does a rating. What is about to travel is in the state file first, so
-    that a lost answer is followed by the same update, which counts once.
+    whoever pulls it. How good models' answers were travels as groups of prompts likewise, and lets whoever pulls them
+    choose models by it. Each text, rating and outcome travels once. What is about to travel is in the state file first,
+    so that a lost answer is followed by the same update, which counts once.
 
     Args:
         store: holds the feedback, and what has travelled of it.
         routing: whose router decides with what is pulled.
         options: texts in a group that travels, and noise.
-        share: lets searches go by a pulled model as well.
+        sizing: whose outcomes travel.
+        on_model: lets searches and choices of models go by a pulled model as well; names of those models.
     """
 
     def __init__(
@@ -223,9 +234,11 @@ class FederatedClient:
         store: Store,
         routing: RoutingService,
         options: FederatedConfig,
-        share: Callable[[SharedModel | None], None] = lambda _: None,
+        sizing: ModelChooser,
+        on_model: Callable[[SharedModel | None], Sequence[str]],
     ) -> None:
-        self._store, self._routing, self._static, self._share = store, routing, routing.encoders.static, share
+        self._store, self._routing, self._static, self._on_model = store, routing, routing.encoders.static, on_model
+        self._sizing = sizing
         self._least = options.least
         self._privacy = Privacy(options.epsilon, options.delta) if options.epsilon else None
 
@@ -250,8 +263,9 @@ class FederatedClient:
                     sent.pending = b""
                     sent.save(self._store)
         sent = _Sent.load(self._store)
-        texts, groups, refused = (sum(getattr(a, name) for a in taken) for name in ("texts", "groups", "refused"))
-        return Pushed(texts, groups, refused, len(taken), size, len(self._unsent(sent)))
+        names = ("texts", "groups", "refused", "outcomes")
+        texts, groups, refused, outcomes = (sum(getattr(one, name) for one in taken) for name in names)
+        return Pushed(texts, groups, refused, len(taken), size, len(self._unsent(sent)), outcomes)
 
     async def pull(self, coordinator: Coordinator, pause: Pause = no_pause) -> Pulled:
         """Decide with what everybody's feedback has taught, after a restart as well.
@@ -263,17 +277,17 @@ class FederatedClient:
         """
         data = await coordinator.pull()
         model = SharedModel.from_bytes(data)
-        if model.dim != self._static.dim and model.routes:
+        if model.dim != self._static.dim and (model.routes or model.outcomes):
             fix = f"use a coordinator of {self._static.dim} dimensions"
             raise InputError(f"a model of {model.dim} dimensions", field="url", fix=fix)
         router = self._routing.router
-        anything = bool(model.routes) or model.adapter is not None
+        anything = bool(model.routes or model.outcomes) or model.adapter is not None
         changed = anything and (router.shared is None or data != self._store.load(PULLED))
         if changed:
             self._store.put(PULLED, data)
             await router.use_shared(model, pause)
-            self._share(model)
-        return Pulled(len(model.routes), self._among(model), model.texts, changed)
+        models = tuple(self._on_model(model)) if anything else ()
+        return Pulled(len(model.routes), self._among(model), model.texts, changed, models)
 
     async def undo_pull(self) -> bool:
         """Decide by what was learnt here alone again; whether there was anything else."""
@@ -281,7 +295,7 @@ class FederatedClient:
             return False
         self._store.put(PULLED, b"")
         await self._routing.router.use_shared(None)
-        self._share(None)
+        self._on_model(None)
         return True
 
     def status(self) -> Mapping[str, Any]:
@@ -299,11 +313,12 @@ class FederatedClient:
         rows = self._unsent(sent)
         # Noise hides how many texts an agent has; without it, the second look leaves out those cut off by the bound.
         rows = rows[:_MOST] if self._privacy else _ready(_ready(rows, self._least)[:_MOST], self._least)
-        searches = self._searches(sent.rated)
-        if not rows and len(searches) < self._least:
+        searches, (models, outcomes) = self._searches(sent.rated), self._outcomes(sent)
+        if not rows and not outcomes and len(searches) < self._least:
             return b""
         routes = sorted({row.feedback.agent for row in rows} | {agent.name for agent in self._routing.agents})
         limits: dict[str, Any] = {"capacity": _MOST + 1, "least": self._least, "privacy": self._privacy}
+        limits["models"] = models
         agent = EphemeralAgent(sent.agent, self._static.dim, routes=routes, **limits)
         for row in rows:
             text, rating = row.feedback.text, row.rating
@@ -316,6 +331,8 @@ class FederatedClient:
                 agent.process_trajectory(query, answer, helped)
                 await pause()
             sent.rated = searches[-1][0]
+        for model, vector, quality in outcomes:
+            agent.process_outcome(model, vector, quality)
         agent.serial = randbits(52)  # a copy of the state file on another machine shall not use the same ones
         sent.pending = agent.export_state().to_bytes()
         sent.ids |= {row.id for row in rows}
@@ -324,6 +341,19 @@ class FederatedClient:
                 return _Sent.load(self._store).pending or await self._prepare(pause)
             sent.save(self._store)
         return sent.pending
+
+    def _outcomes(self, sent: _Sent) -> tuple[list[str], list[tuple[str, Vectors, float]]]:
+        """(all models, and of answers that have not travelled model, inputs and quality), which count as sent."""
+        space = self._routing.encoders.space
+        unique: dict[str, dict[bytes, tuple[Vectors, float]]] = {}  # the same prompt twice shall not count twice for k
+        fresh = [(model_route(space, one.model), one) for one in self._sizing.since(sent.outcomes)]
+        for model, one in fresh:
+            prompts = unique.setdefault(model, {})
+            for vector, quality in zip(one.vectors.astype(np.float32), one.qualities.tolist(), strict=True):
+                prompts[vector[:-1].tobytes()] = vector, quality
+        ready = {model: prompts for model, prompts in unique.items() if self._privacy or len(prompts) >= self._least}
+        sent.outcomes |= {one.source: one.total for model, one in fresh if model in ready}
+        return sorted(unique), [(model, *pair) for model, prompts in ready.items() for pair in prompts.values()]
 
     def _searches(self, last: int) -> list[tuple[int, Vectors, Vectors, float]]:
         """(id, query, memory, how far it helped) of rated searches after this id, where vectors can be compared."""
@@ -337,17 +367,17 @@ class FederatedClient:
         )
         found = list[tuple[int, Vectors, Vectors, float]]()
         for id, query, relevance in rows:
-            told = relevance_of(relevance)
-            there = records.in_space(np.array(sorted(told), np.int64), encoders.space)
+            relevances = relevance_of(relevance)
+            there = records.in_space(np.array(sorted(relevances), np.int64), encoders.space)
             vector = np.frombuffer(query, LITTLE).astype(np.float32)
             for memory, answer in zip(there.tolist(), records.vectors(there), strict=True):
-                found.append((id, vector, answer, min(max(told[memory], 0.0), 1.0)))
+                found.append((id, vector, answer, min(max(relevances[memory], 0.0), 1.0)))
         return found
 
-    def _unsent(self, sent: _Sent) -> list[KeptFeedback]:
+    def _unsent(self, sent: _Sent) -> list[FeedbackRow]:
         """The last word on each text that has not travelled, whatever came of it since."""
         gone = {_same(text) for i, text in self._store.read("SELECT id, text FROM feedback") if i in sent.ids}
-        last: dict[str, KeptFeedback] = {}
+        last: dict[str, FeedbackRow] = {}
         for row in self._store.feedback_rows():
             text, agent = _same(row.feedback.text), row.feedback.agent
             if row.feedback.right:
@@ -357,7 +387,7 @@ class FederatedClient:
         return [row for text, row in last.items() if text not in gone]
 
 
-def _ready(rows: list[KeptFeedback], least: int) -> list[KeptFeedback]:
+def _ready(rows: list[FeedbackRow], least: int) -> list[FeedbackRow]:
     """Those of agents that have enough of them to travel, agent by agent."""
     counts = Counter(row.feedback.agent for row in rows)
     ready = [row for row in rows if counts[row.feedback.agent] >= least]

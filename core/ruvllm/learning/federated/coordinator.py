@@ -16,6 +16,7 @@ from ruvllm.learning.federated.groups import Group, merge_closest
 from ruvllm.learning.federated.wire import (
     GROUP_SPECS,
     LORA_SPECS,
+    OUTCOME_SPECS,
     SharedModel,
     Update,
     adapter_from,
@@ -23,12 +24,15 @@ from ruvllm.learning.federated.wire import (
     group_arrays,
     groups_from,
     names_of,
+    outcome_arrays,
+    outcomes_from,
     patterns_of,
     whole,
 )
 from ruvllm.learning.lora import LowRank, mixture
 from ruvllm.reprs import one_line
 from ruvllm.routing.head import Head
+from ruvllm.sizing.bandit import shared_width
 from ruvllm.state.packing import Spec, array_json, json_array, pack, unpack
 
 __all__ = [
@@ -49,14 +53,14 @@ Floats = NDArray[Any]
 Aggregator = Callable[[Floats, Floats], Floats]
 
 
-def trimmed_mean(values: Floats, weights: Floats, share: float = 0.2) -> Floats:
+def trimmed_mean(values: Floats, weights: Floats, fraction: float = 0.2) -> Floats:
     """Mean over the clients (clients, …) without the highest and lowest fifth of each number.
 
     At least one client is cut off on each side, from three on. The rest count alike: a weight is told
     by the client itself, and a liar would tell a large one.
     """
     n = len(values)
-    cut = min(max(1, int(share * n)), (n - 1) // 2)
+    cut = min(max(1, int(fraction * n)), (n - 1) // 2)
     if not cut:
         return weighted_mean(values, weights)
     ordered = np.sort(values, axis=0)
@@ -93,9 +97,9 @@ def merged_adapter(deltas: Sequence[LowRank], weights: Sequence[float], how: str
     if how not in AGGREGATORS:
         raise InputError(f"no aggregation {how!r}", field="robust", fix=f"use one of {', '.join(AGGREGATORS)}")
     scales = [min(1.0, clip / max(delta.strength, 1e-30)) for delta in deltas]
-    share = np.asarray(weights, np.float64)
+    shares = np.asarray(weights, np.float64)
     if how == "mean" or len(deltas) < 3:
-        parts = [float(w) * scale for w, scale in zip(share / share.sum(), scales, strict=True)]
+        parts = [float(w) * scale for w, scale in zip(shares / shares.sum(), scales, strict=True)]
         return mixture(deltas, parts, min(rank, deltas[0].dim))
     dim = deltas[0].dim
     whole = np.empty((dim, dim), np.float32)
@@ -103,7 +107,7 @@ def merged_adapter(deltas: Sequence[LowRank], weights: Sequence[float], how: str
     for start in range(0, dim, step):
         rows = slice(start, start + step)
         maps = [(d.scale * scale) * (d.down[rows] @ d.up) for d, scale in zip(deltas, scales, strict=True)]
-        whole[rows] = AGGREGATORS[how](np.stack(maps), share)
+        whole[rows] = AGGREGATORS[how](np.stack(maps), shares)
     return _nearest(whole, min(rank, dim))
 
 
@@ -143,6 +147,7 @@ class Accepted:
         refused: groups that were not good enough or of a route that is not allowed.
         again: whether it had come before; then nothing of it was taken.
         consolidated: whether it was the one that made the coordinator consolidate.
+        outcomes: of models' answers, taken.
     """
 
     groups: int
@@ -150,17 +155,19 @@ class Accepted:
     refused: int
     again: bool = False
     consolidated: bool = False
+    outcomes: int = 0
 
     __repr__ = one_line
 
 
 @dataclass(frozen=True, slots=True)
 class FederatedStats:
-    """Counts since the coordinator began, but `groups` and `texts`, which it holds now.
+    """Counts since the coordinator began, but `groups`, `texts` and `answers`, which it holds now.
 
     Attributes:
         epsilon: the weakest promise of any agent; None when one sent without noise, or nobody sent.
         outliers: contributions to a route that lay too far from what the other agents say of it.
+        answers: of models, whose outcomes are known.
     """
 
     agents: int
@@ -172,6 +179,7 @@ class FederatedStats:
     refused: int
     outliers: int
     epsilon: float | None
+    answers: int = 0
 
     __repr__ = one_line
 
@@ -218,6 +226,8 @@ class FederatedCoordinator:
         self._serials: dict[str, set[int]] = {}
         self._pending: list[Update] = []
         self._groups: list[Group] = []
+        self._outcomes: list[Group] = []  # of models: routes are not limited, and bad answers tell as much as good ones
+        self._width = shared_width(dim)
         self._model: SharedModel | None = None
         self._counts = dict.fromkeys(COUNTS, 0)
         self._epsilon = 0.0  # the largest that was promised
@@ -232,10 +242,13 @@ class FederatedCoordinator:
         if update.dim != self.dim or (update.adapter is not None and update.adapter.dim != self.dim):
             fix = "use one encoder on all agents"
             raise InputError(f"an update of {update.dim} dimensions, not {self.dim}", field="export", fix=fix)
-        known = self._serials.setdefault(update.agent, set())
-        if update.serial in known:
+        if any(len(group.total) != self._width for group in update.outcomes):
+            message = f"outcomes of {len(update.outcomes[0].total)} numbers, not {self._width}"
+            raise InputError(message, field="outcome_totals", fix="use one version of ruvllm, and one width of vectors")
+        serials = self._serials.setdefault(update.agent, set())
+        if update.serial in serials:
             return Accepted(0, 0, 0, again=True)
-        known.add(update.serial)
+        serials.add(update.serial)
         good = tuple(group for group in update.groups if self._takes(group))
         refused = len(update.groups) - len(good)
         self._counts["refused"] += refused
@@ -243,7 +256,8 @@ class FederatedCoordinator:
         self._epsilon = max(self._epsilon, update.noise.epsilon if update.noise else math.inf)
         taken = replace(update, groups=good)
         self._pending.append(taken)
-        return Accepted(len(good), taken.texts, refused, consolidated=self.auto_consolidate())
+        answers = round(sum(group.count for group in update.outcomes))
+        return Accepted(len(good), taken.texts, refused, consolidated=self.auto_consolidate(), outcomes=answers)
 
     def _takes(self, group: Group) -> bool:
         allowed = self._allowed is None or group.route in self._allowed
@@ -262,13 +276,18 @@ class FederatedCoordinator:
         self._pending = []
         if not updates:
             return
-        doubted = _doubted(updates)
-        self._counts["outliers"] += len(doubted)
-        fresh = [g for update in updates for g in update.groups if (update.agent, g.route) not in doubted]
-        self._groups = self._newest(merge_closest([*self._groups, *fresh], self._clusters))
+        self._groups = self._merged(self._groups, [(update.agent, update.groups) for update in updates])
+        self._outcomes = self._merged(self._outcomes, [(update.agent, update.outcomes) for update in updates])
         self._merge_adapters(updates)
         self._counts["consolidations"] += 1
         self._model = None
+
+    def _merged(self, groups: list[Group], sent: Sequence[tuple[str, Sequence[Group]]]) -> list[Group]:
+        """With what agents sent of each route, unless it lies far from what the others say of it."""
+        doubted = _doubted(sent)
+        self._counts["outliers"] += len(doubted)
+        fresh = [group for agent, rows in sent for group in rows if (agent, group.route) not in doubted]
+        return self._newest(merge_closest([*groups, *fresh], self._clusters))
 
     def _merge_adapters(self, updates: Sequence[Update]) -> None:
         sent = [(update.adapter, max(1, update.texts)) for update in updates if update.adapter is not None]
@@ -284,15 +303,15 @@ class FederatedCoordinator:
         held: dict[str, float] = {}
         for group in groups:
             held[group.route] = held.get(group.route, 0.0) + group.count
-        share = _fair_share(sorted(held.values()), self._capacity)
-        kept: list[Group] = []
+        limit = _fair_limit(sorted(held.values()), self._capacity)
+        newest: list[Group] = []
         texts: dict[str, float] = {}
         for group in reversed(groups):
-            known = texts.get(group.route, 0.0)
-            if not known or known + group.count <= share:
-                kept.append(group)
-                texts[group.route] = known + group.count
-        return kept[::-1]
+            so_far = texts.get(group.route, 0.0)
+            if not so_far or so_far + group.count <= limit:
+                newest.append(group)
+                texts[group.route] = so_far + group.count
+        return newest[::-1]
 
     async def amodel(self, pause: Pause = no_pause) -> SharedModel:
         """What all consolidated updates teach, fitted when it is asked for first: seconds for a hundred routes."""
@@ -302,7 +321,8 @@ class FederatedCoordinator:
         routes = tuple(sorted({group.route for group in groups}))
         head = await fit_head(groups, routes, pause) if groups else Head.blank(self.dim, 0)
         texts = round(sum(group.count for group in groups))
-        made = SharedModel(routes, head, adapter, patterns_of(groups, self._clusters), texts)
+        outcomes = patterns_of(self._outcomes, self._clusters)
+        made = SharedModel(routes, head, adapter, patterns_of(groups, self._clusters), texts, outcomes)
         if groups is self._groups:  # else something was consolidated meanwhile
             self._model = made
         return made
@@ -315,7 +335,13 @@ class FederatedCoordinator:
         promise = self._epsilon if 0 < self._epsilon < math.inf else None
         agents, waiting, groups = len(self._serials), len(self._pending), len(self._groups)
         return FederatedStats(
-            **self._counts, agents=agents, pending=waiting, groups=groups, texts=texts, epsilon=promise
+            **self._counts,
+            agents=agents,
+            pending=waiting,
+            groups=groups,
+            texts=texts,
+            epsilon=promise,
+            answers=round(sum(group.count for group in self._outcomes)),
         )
 
     def to_bytes(self) -> bytes:
@@ -323,16 +349,19 @@ class FederatedCoordinator:
         self.consolidate()
         header = {
             "names": names_of(self._groups),
+            "outcomes": names_of(self._outcomes),
             "counts": self._counts,
             "epsilon": self._epsilon if self._epsilon < math.inf else None,
             "serials": {agent: sorted(serials) for agent, serials in self._serials.items()},
         }
-        arrays = group_arrays(self._groups, self.dim) | (self.adapter.arrays() if self.adapter else {})
+        arrays = group_arrays(self._groups, self.dim) | outcome_arrays(self._outcomes)
+        arrays |= self.adapter.arrays() if self.adapter else {}
         return pack(arrays | {"header": json_array(header)}, _KIND)
 
     def load(self, data: bytes, error: type[RuvllmError] = StoreError) -> None:
         """Go on from what `to_bytes` gave. Raises `error`: it is damaged, or of another width."""
-        specs = GROUP_SPECS | LORA_SPECS | {"header": Spec(("bytes",), "uint8"), "totals": Spec(("groups", self.dim))}
+        specs = GROUP_SPECS | OUTCOME_SPECS | LORA_SPECS
+        specs |= {"header": Spec(("bytes",), "uint8"), "totals": Spec(("groups", self.dim))}
         arrays = unpack(data, _KIND, specs, most_bytes=_LARGEST, error=error)
         header = array_json(arrays["header"], "header", error)
         adapter = adapter_from(arrays, error)
@@ -340,6 +369,9 @@ class FederatedCoordinator:
             if adapter is not None and adapter.dim != self.dim:
                 raise ValueError(f"its adapter has {adapter.dim} dimensions")
             groups = groups_from(arrays, header["names"], 0, _LARGEST)
+            outcomes = outcomes_from(arrays, header.get("outcomes"), 0, _LARGEST)
+            if any(len(group.total) != self._width for group in outcomes):
+                raise ValueError("its outcomes have another width")
             counts = {name: whole(header["counts"][name]) for name in COUNTS}
             serials = {agent: {whole(serial) for serial in found} for agent, found in header["serials"].items()}
             epsilon = math.inf if header["epsilon"] is None else float(header["epsilon"])
@@ -348,30 +380,31 @@ class FederatedCoordinator:
             raise error(f"no usable state of a coordinator: {bad}"[:240], field="federated", fix=fix) from None
         self.adapter = adapter
         self._groups, self._counts, self._serials, self._epsilon = list(groups), counts, serials, epsilon
+        self._outcomes = list(outcomes)
         self._pending, self._model = [], None
 
 
-def _fair_share(ascending: Sequence[float], capacity: float) -> float:
+def _fair_limit(ascending: Sequence[float], capacity: float) -> float:
     """The largest share with which min(share, number) of all numbers add up to no more than capacity."""
     left = capacity
     for done, number in enumerate(ascending):
-        share = left / (len(ascending) - done)
-        if number > share:
-            return share
+        limit = left / (len(ascending) - done)
+        if number > limit:
+            return limit
         left -= number
     return math.inf
 
 
-def _doubted(updates: Sequence[Update]) -> set[tuple[str, str]]:
+def _doubted(sent: Sequence[tuple[str, Sequence[Group]]]) -> set[tuple[str, str]]:
     """(agent, route) of contributions that lie far from what most of three or more agents say of the route."""
     sums: dict[str, dict[str, tuple[Vectors, float]]] = {}
-    for update in updates:
-        for group in update.groups:
-            own = sums.setdefault(group.route, {})
-            total, count = own.get(update.agent, (np.zeros(update.dim, np.float32), 0.0))
-            own[update.agent] = (total + group.total, count + group.count)
+    for agent, groups in sent:
+        for group in groups:
+            by_agent = sums.setdefault(group.route, {})
+            total, count = by_agent.get(agent, (np.zeros_like(group.total), 0.0))
+            by_agent[agent] = (total + group.total, count + group.count)
     found = set()
-    for route, own in sums.items():
-        means = np.stack([total / np.float32(count) for total, count in own.values()])
-        found |= {(agent, route) for agent, far in zip(own, outliers(means), strict=True) if far}
+    for route, by_agent in sums.items():
+        means = np.stack([total / np.float32(count) for total, count in by_agent.values()])
+        found |= {(agent, route) for agent, far in zip(by_agent, outliers(means), strict=True) if far}
     return found

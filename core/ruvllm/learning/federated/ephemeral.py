@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +14,7 @@ from ruvllm.errors import InputError
 from ruvllm.learning.federated.groups import Group, Privacy, Seen, fold, merge_closest, noise_for, terms_of
 from ruvllm.learning.federated.wire import NoiseAdded, SharedModel, Update, check_name
 from ruvllm.learning.lora import LowRank
+from ruvllm.sizing.bandit import shared_width
 
 __all__ = ["ADAPTER_SEED", "EphemeralAgent"]
 
@@ -36,6 +38,7 @@ class EphemeralAgent:
         rank: of the adapter.
         privacy: adds noise; then no words travel, and one group for each of `routes`.
         routes: needed with `privacy`, and then public: which routes there are must not depend on a text.
+        models: likewise, those whose answers' outcomes travel.
     """
 
     def __init__(
@@ -50,12 +53,13 @@ class EphemeralAgent:
         rank: int = 2,
         privacy: Privacy | None = None,
         routes: Sequence[str] = (),
+        models: Sequence[str] = (),
     ) -> None:
         check_name(agent_id, "agent_id")
         for field, value, low in (("capacity", capacity, 1), ("clusters", clusters, 1), ("least", least, 2)):
             if value < low:
                 raise InputError(f"{field} is {value}", field=field, fix=f"use {low} or more")
-        for route in routes:
+        for route in (*routes, *models):
             check_name(route, "route")
         if privacy is not None and not routes:
             fix = "name all routes that there are, e.g. the names of your agents"
@@ -68,6 +72,7 @@ class EphemeralAgent:
         self._random = np.random.default_rng(privacy.seed if privacy else None)
         self._texts: list[Seen] = []
         self._groups: list[Group] = []
+        self._models, self._outcomes = tuple(dict.fromkeys(models)), list[Seen]()
         self._refused = 0
 
     @classmethod
@@ -123,6 +128,25 @@ class EphemeralAgent:
         if len(self._texts) >= self._capacity:
             self._fold()
 
+    def process_outcome(self, model: str, inputs: Vectors, quality: float) -> None:
+        """Learn how good a model's answer was; it travels with the next update, or never.
+
+        Args:
+            model: its name, or with privacy one of `models`.
+            inputs: (shared_width(dim),) of the prompt, no longer than 1.
+            quality: 0 to 1.
+
+        Raises:
+            InputError: another width or length, a quality out of range, a name that is none.
+        """
+        check_name(model, "model")
+        width = shared_width(self.dim)
+        if inputs.shape != (width,) or not float(inputs @ inputs) <= 1 + 1e-6 or not 0 <= quality <= 1:
+            raise InputError("an outcome that is none", field="inputs", fix=f"use {width} numbers of length 1 at most")
+        if self._privacy and model not in self._models:
+            raise InputError(f"model {model!r} was not declared", field="model", fix="name it in `models`")
+        self._outcomes.append(Seen(np.asarray(inputs, np.float32), model, float(quality)))
+
     def _unit(self, values: ArrayLike, field: str) -> Vectors:
         x = np.asarray(values, np.float32)
         if x.shape != (self.dim,) or not np.isfinite(x).all():
@@ -148,9 +172,9 @@ class EphemeralAgent:
 
     def _fold(self) -> None:
         if self._privacy:
-            fresh = [_plain(route, [t for t in self._texts if t.route == route], self.dim) for route in self._routes]
+            fresh = _plain(self._routes, self._texts, self.dim)
             pairs = zip(self._groups, fresh, strict=True)
-            self._groups = [known.joined(more) for known, more in pairs] if self._groups else fresh
+            self._groups = [group.joined(more) for group, more in pairs] if self._groups else fresh
             self._texts = []
             return
         groups, rest = fold(self._texts, self._least, self._clusters)
@@ -165,7 +189,10 @@ class EphemeralAgent:
         # An adapter that few texts taught points along them.
         adapter = self.adapter if self.adapter.updates >= self._least else None
         if self._privacy:
-            groups, adapter, noise = self._noisy(self._privacy)
+            outcomes = _plain(self._models, self._outcomes, shared_width(self.dim))
+            groups, outcomes, adapter, noise = self._noisy(self._privacy, outcomes)
+        else:
+            outcomes, _ = fold(self._outcomes, self._least, self._clusters)
         self.serial += 1
         done = Update(
             self.agent_id,
@@ -177,30 +204,39 @@ class EphemeralAgent:
             noise,
             len(self._texts),
             0 if noise else self._refused,
+            tuple(outcomes),
         )
-        self._groups, self._refused = [], 0
+        self._groups, self._outcomes, self._refused = [], [], 0
         if adapter is not None:
             self.adapter = LowRank(self.dim, self.adapter.rank, seed=ADAPTER_SEED)
         return done
 
-    def _noisy(self, privacy: Privacy) -> tuple[list[Group], LowRank, NoiseAdded]:
-        """One text changes a sum, a count and a quality by 1 each at most, and the adapter by twice the clip."""
-        sigma = noise_for(privacy.epsilon, privacy.delta) * math.sqrt(3 + 4)
-        groups = []
-        for group in self._groups:
-            noise = self._gaussian(self.dim + 2) * sigma
+    def _noisy(self, privacy: Privacy, outcomes: list[Group]) -> tuple[list[Group], list[Group], LowRank, NoiseAdded]:
+        """One text changes a sum, a count and a quality by 1 each at most, and the adapter by twice the clip.
+
+        Where outcomes travel it changes those of one model as well.
+        """
+        sigma = noise_for(privacy.epsilon, privacy.delta) * math.sqrt(3 + 3 * bool(self._models) + 4)
+        groups, outcomes = self._hidden(self._groups, sigma), self._hidden(outcomes, sigma)
+        made = LowRank(self.dim, self.adapter.rank, seed=ADAPTER_SEED)
+        moved = self.adapter.theta - made.theta
+        moved *= np.float32(min(1.0, privacy.clip / max(math.sqrt(float(moved @ moved)), 1e-30)))
+        made.theta += moved + np.float32(privacy.clip * sigma) * self._gaussian(len(moved)).astype(np.float32)
+        return groups, outcomes, made, NoiseAdded(privacy.epsilon, privacy.delta, sigma)
+
+    def _hidden(self, groups: Sequence[Group], sigma: float) -> list[Group]:
+        """With noise; those that seem too small are left out."""
+        found = []
+        for group in groups:
+            noise = self._gaussian(len(group.total) + 2) * sigma
             count = group.count + float(noise[0])
             if count < self._least:
                 continue
             total = np.asarray(group.total + noise[2:], np.float32)
             total *= np.float32(min(1.0, count / max(math.sqrt(float(total @ total)), 1e-30)))
             quality = min(max(group.quality + float(noise[1]), 0.0), count)
-            groups.append(Group(group.route, total, count, quality, {}))
-        made = LowRank(self.dim, self.adapter.rank, seed=ADAPTER_SEED)
-        moved = self.adapter.theta - made.theta
-        moved *= np.float32(min(1.0, privacy.clip / max(math.sqrt(float(moved @ moved)), 1e-30)))
-        made.theta += moved + np.float32(privacy.clip * sigma) * self._gaussian(len(moved)).astype(np.float32)
-        return groups, made, NoiseAdded(privacy.epsilon, privacy.delta, sigma)
+            found.append(replace(group, total=total, count=count, quality=quality))
+        return found
 
     def _gaussian(self, n: int) -> NDArray[np.float64]:
         return self._random.standard_normal(n)
@@ -213,8 +249,13 @@ class EphemeralAgent:
         self.model = model
 
 
-def _plain(route: str, texts: Sequence[Seen], dim: int) -> Group:
-    total = np.zeros(dim, np.float32)
-    for text in texts:
-        total += text.vector
-    return Group(route, total, float(len(texts)), sum(text.quality for text in texts), {})
+def _plain(routes: Sequence[str], texts: Sequence[Seen], dim: int) -> list[Group]:
+    """One group for each route, of all its texts."""
+    found = []
+    for route in routes:
+        members = [text for text in texts if text.route == route]
+        total = np.zeros(dim, np.float32)
+        for text in members:
+            total += text.vector
+        found.append(Group(route, total, float(len(members)), sum(text.quality for text in members), {}))
+    return found

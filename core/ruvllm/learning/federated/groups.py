@@ -174,14 +174,14 @@ def fold(texts: Sequence[Seen], k: int, most: int) -> tuple[list[Group], list[Se
     numbers = Counter(text.route for text in texts)
     ready = [text for text in texts if numbers[text.route] >= k]
     rest = [text for text in texts if numbers[text.route] < k]
-    known = Counter(term for text in ready for term in text.terms)
-    shared = {term for term, uses in known.items() if uses >= k}
+    counts = Counter(term for text in ready for term in text.terms)
+    shared = {term for term, uses in counts.items() if uses >= k}
     groups: list[Group] = []
     for route in sorted({text.route for text in ready}):
-        own = [text for text in ready if text.route == route]
-        vectors = np.stack([text.vector for text in own])
-        rows = microaggregate(vectors, max(k, -(-len(own) // most)))
-        groups += [_summed([own[i] for i in some.tolist()], shared, k) for some in rows]
+        members = [text for text in ready if text.route == route]
+        vectors = np.stack([text.vector for text in members])
+        rows = microaggregate(vectors, max(k, -(-len(members) // most)))
+        groups += [_summed([members[i] for i in some.tolist()], shared, k) for some in rows]
     return groups, rest
 
 
@@ -225,7 +225,7 @@ def merge_closest(groups: Iterable[Group], most: int) -> list[Group]:
     by_route: dict[str, list[Group]] = {}
     for group in groups:
         by_route.setdefault(group.route, []).append(group)
-    return [group for own in by_route.values() for group in _merged(own, most)]
+    return [group for members in by_route.values() for group in _merged(members, most)]
 
 
 def _merged(groups: list[Group], most: int) -> list[Group]:
@@ -257,4 +257,4 @@ def _closest(groups: Sequence[Group], most: int) -> list[Group]:
         others = np.flatnonzero(alive & (np.arange(len(groups)) != i))
         fresh = _squares(means[others], means[i]) * counts[others] * counts[i] / (counts[others] + counts[i])
         cost[np.minimum(others, i), np.maximum(others, i)] = fresh
-    return [group for group, kept in zip(groups, alive, strict=True) if kept]
+    return [group for group, lives in zip(groups, alive, strict=True) if lives]

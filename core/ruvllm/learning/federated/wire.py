@@ -29,6 +29,7 @@ __all__ = [
     "LONGEST_NAME",
     "LORA_SPECS",
     "MOST_BYTES",
+    "OUTCOME_SPECS",
     "NoiseAdded",
     "SharedModel",
     "Update",
@@ -37,7 +38,10 @@ __all__ = [
     "fit_head",
     "group_arrays",
     "groups_from",
+    "model_route",
     "names_of",
+    "outcome_arrays",
+    "outcomes_from",
     "patterns_of",
     "whole",
 ]
@@ -103,6 +107,7 @@ class SharedModel:
         adapter: of embeddings; None while nobody sent one.
         patterns: what the routes' tasks are like, the closest of them merged.
         texts: how many it was learnt from.
+        outcomes: how good models' answers to what prompts were; a group's route is `model_route`.
     """
 
     routes: tuple[str, ...]
@@ -110,6 +115,7 @@ class SharedModel:
     adapter: LowRank | None
     patterns: tuple[Group, ...]
     texts: int
+    outcomes: tuple[Group, ...] = ()
 
     __repr__ = one_line
 
@@ -163,7 +169,8 @@ class SharedModel:
         """To be sent to every agent."""
         idf = self.head.tfidf.idf
         header = {"routes": self.routes, "names": names_of(self.patterns), "texts": self.texts}
-        arrays = {f"pattern_{name}": value for name, value in group_arrays(self.patterns, self.dim).items()}
+        header["outcomes"] = names_of(self.outcomes)
+        arrays = group_arrays(self.patterns, self.dim, _PATTERN) | outcome_arrays(self.outcomes)
         arrays |= {
             "weights": self.head.weights,
             "idf_terms": np.array(list(idf), np.int64),
@@ -175,7 +182,7 @@ class SharedModel:
     @classmethod
     def from_bytes(cls, data: bytes) -> SharedModel:
         """What `to_bytes` gave. Raises InputError: it is damaged."""
-        specs = LORA_SPECS | {f"pattern_{name}": spec for name, spec in GROUP_SPECS.items()}
+        specs = LORA_SPECS | OUTCOME_SPECS | {f"{_PATTERN}{name}": spec for name, spec in GROUP_SPECS.items()}
         specs |= {
             "weights": Spec(("features", "routes")),
             "idf_terms": Spec(("vocabulary",), "int64"),
@@ -185,22 +192,24 @@ class SharedModel:
         arrays = unpack(data, _KIND, specs, most_bytes=MOST_BYTES, error=InputError)
         header = array_json(arrays["header"], "header", InputError)
         weights, terms = arrays["weights"], arrays["idf_terms"]
-        dim = arrays["pattern_totals"].shape[1]
+        dim = arrays[f"{_PATTERN}totals"].shape[1]
         try:
             routes, texts = tuple(header["routes"]), header["texts"]
             for route in routes:
                 check_name(route, "route")
-            found = {name: arrays[f"pattern_{name}"] for name in GROUP_SPECS}
-            patterns = groups_from(found, header["names"], 0)
+            patterns = groups_from(arrays, header["names"], 0, prefix=_PATTERN)
+            outcomes = outcomes_from(arrays, header.get("outcomes"), 0)
             if weights.shape != (dim + WIDTH, len(routes)) or len(set(routes)) < len(routes) or type(texts) is not int:
                 raise ValueError(f"weights of shape {weights.shape}, {len(routes)} routes")
             if ((terms < 0) | (terms >= 1 << 32)).any() or not (arrays["idf"] > 0).all():
                 raise ValueError("a term's weight is out of range")
+        except InputError:
+            raise
         except (KeyError, TypeError, ValueError) as bad:
             message = f"no usable model: {bad}"[:240]
             raise InputError(message, field="model", fix="send what `to_bytes` of this version made") from None
         tfidf = HashedTfidf(dict(zip(terms.tolist(), arrays["idf"].tolist(), strict=True)), WIDTH)
-        return cls(routes, Head(weights, tfidf), adapter_from(arrays, InputError), patterns, texts)
+        return cls(routes, Head(weights, tfidf), adapter_from(arrays, InputError), patterns, texts, outcomes)
 
 
 def patterns_of(groups: Sequence[Group], most: int) -> tuple[Group, ...]:
@@ -223,6 +232,11 @@ GROUP_SPECS = {
     "ends": Spec(("groups",), "int64"),
     "terms": Spec(("entries",), "int64"),
     "uses": Spec(("entries",), "int32"),
+}
+_OUTCOME, _PATTERN = "outcome_", "pattern_"
+OUTCOME_SPECS = {
+    f"{_OUTCOME}{name}": Spec(tuple(f"{_OUTCOME}{one}" for one in spec.shape), spec.dtype, optional=True)
+    for name, spec in GROUP_SPECS.items()
 }
 LORA_SPECS = {
     "down": Spec(("dim", "rank"), optional=True),
@@ -256,6 +270,7 @@ class Update:
         noise: None when none was added.
         held_back: how many wait for others of their route.
         refused: how many were not good enough.
+        outcomes: how good models' answers to what prompts were; a group's route is `model_route`.
     """
 
     agent: str
@@ -267,6 +282,7 @@ class Update:
     noise: NoiseAdded | None = None
     held_back: int = 0
     refused: int = 0
+    outcomes: tuple[Group, ...] = ()
 
     __repr__ = one_line
 
@@ -290,8 +306,13 @@ class Update:
             "held_back": self.held_back,
             "refused": self.refused,
             "names": names_of(self.groups),
+            "outcomes": names_of(self.outcomes),
         }
-        arrays = group_arrays(self.groups, self.dim) | (self.adapter.arrays() if self.adapter else {})
+        arrays = (
+            group_arrays(self.groups, self.dim)
+            | outcome_arrays(self.outcomes)
+            | (self.adapter.arrays() if self.adapter else {})
+        )
         return pack(arrays | {"header": json_array(header)}, _UPDATE)
 
     @classmethod
@@ -299,9 +320,10 @@ class Update:
         """What `to_bytes` gave.
 
         Raises:
-            InputError: it is damaged, of another version, too large, or says what cannot be.
+            InputError: it is damaged, of another version, too large, or says what cannot be; where one array does,
+                `field` names it.
         """
-        specs = GROUP_SPECS | LORA_SPECS | {"header": Spec(("bytes",), "uint8")}
+        specs = GROUP_SPECS | OUTCOME_SPECS | LORA_SPECS | {"header": Spec(("bytes",), "uint8")}
         arrays = unpack(data, _UPDATE, specs, most_bytes=MOST_BYTES, error=InputError)
         header = array_json(arrays["header"], "header", InputError)
         try:
@@ -311,12 +333,16 @@ class Update:
             if k < 2:
                 raise ValueError("groups of one text")
             promise = None if noise is None else NoiseAdded(*(positive(value) for value in noise))
-            groups = groups_from(arrays, names, 0 if promise else k)
+            least = 0 if promise else k
+            groups = groups_from(arrays, names, least)
+            outcomes = outcomes_from(arrays, header.get("outcomes"), least)
+        except InputError:
+            raise
         except (KeyError, TypeError, ValueError) as bad:
             raise refuse(bad) from None
         adapter = adapter_from(arrays, InputError)
         dim = arrays["totals"].shape[1]
-        return cls(agent, serial, dim, k, groups, adapter, promise, held_back, refused)
+        return cls(agent, serial, dim, k, groups, adapter, promise, held_back, refused, outcomes)
 
 
 def check_name(name: Any, field: str) -> None:
@@ -331,44 +357,65 @@ def names_of(groups: Sequence[Group]) -> dict[str, Any]:
     return {"routes": sorted({group.route for group in groups}), "tags": [list(group.tags) for group in groups]}
 
 
-def group_arrays(groups: Sequence[Group], dim: int) -> Arrays:
-    """As GROUP_SPECS says; route numbers are places in `names_of`."""
+def group_arrays(groups: Sequence[Group], dim: int, prefix: str = "") -> Arrays:
+    """As GROUP_SPECS says, with a prefix to each name; route numbers are places in `names_of`."""
     place = {route: i for i, route in enumerate(names_of(groups)["routes"])}
     entries = [sorted(group.terms.items()) for group in groups]
-    flat = [entry for own in entries for entry in own]
-    return {
+    flat = [entry for row in entries for entry in row]
+    arrays: Arrays = {
         "totals": np.array([group.total for group in groups], np.float32).reshape(-1, dim),
         "counts": np.array([group.count for group in groups], np.float64),
         "quality": np.array([group.quality for group in groups], np.float64),
         "route": np.array([place[group.route] for group in groups], np.int32),
-        "ends": np.cumsum([len(own) for own in entries], dtype=np.int64),
+        "ends": np.cumsum([len(row) for row in entries], dtype=np.int64),
         "terms": np.array([term for term, _ in flat], np.int64),
         "uses": np.array([uses for _, uses in flat], np.int32),
     }
+    return {f"{prefix}{name}": value for name, value in arrays.items()}
 
 
-def groups_from(arrays: Arrays, names: Any, k: int, most: int = MOST_GROUPS) -> tuple[Group, ...]:
+def model_route(space: str, model: str) -> str:
+    """What outcomes of a model on prompts in a vector space are called: only they can be compared."""
+    return f"{space} {model}"
+
+
+def outcome_arrays(groups: Sequence[Group]) -> Arrays:
+    """As OUTCOME_SPECS says; nothing where there are none."""
+    return group_arrays(groups, len(groups[0].total), _OUTCOME) if groups else {}
+
+
+def outcomes_from(arrays: Arrays, names: Any, k: int, most: int = MOST_GROUPS) -> tuple[Group, ...]:
+    """What `outcome_arrays` gave, none where there are none. Arguments and errors are those of `groups_from`."""
+    found = OUTCOME_SPECS.keys() & arrays.keys()
+    if found and len(found) < len(OUTCOME_SPECS):
+        raise InputError("outcomes are not complete", field="outcomes", fix=_FIX)
+    return groups_from(arrays, names, k, most, _OUTCOME) if found else ()
+
+
+def groups_from(arrays: Arrays, names: Any, k: int, most: int = MOST_GROUPS, prefix: str = "") -> tuple[Group, ...]:
     """What `group_arrays` gave.
 
     Args:
         k: texts that each group has at least; 0 where noise was added to the counts.
         most: groups that are believed.
+        prefix: of the arrays' names.
 
     Raises:
         ValueError, KeyError, TypeError, InputError: they contradict each other.
     """
+    arrays = {name: arrays[f"{prefix}{name}"] for name in GROUP_SPECS}
     routes, tags = names["routes"], names["tags"]
     counts, quality = arrays["counts"], arrays["quality"]
     if len(counts) > most or not isinstance(tags, list) or len(tags) != len(counts):
         raise ValueError(f"{len(counts)} groups")
     for name in routes:
         check_name(name, "route")
-    for own in tags:
-        if not isinstance(own, list) or len(own) > _MOST_TAGS:
+    for row in tags:
+        if not isinstance(row, list) or len(row) > _MOST_TAGS:
             raise ValueError("tags of a group are too many")
-        for tag in own:
+        for tag in row:
             check_name(tag, "tag")
-    _check_numbers(arrays, len(routes), k)
+    _check_numbers(arrays, len(routes), k, prefix)
     ends, terms, uses = (arrays[name].tolist() for name in ("ends", "terms", "uses"))
     starts = [0, *ends][: len(ends)]
     return tuple(
@@ -384,7 +431,7 @@ def groups_from(arrays: Arrays, names: Any, k: int, most: int = MOST_GROUPS) -> 
     )
 
 
-def _check_numbers(arrays: Arrays, routes: int, k: int) -> None:
+def _check_numbers(arrays: Arrays, routes: int, k: int, prefix: str) -> None:
     counts, quality, totals, ends = arrays["counts"], arrays["quality"], arrays["totals"], arrays["ends"]
     terms, uses, route = arrays["terms"], arrays["uses"], arrays["route"]
     lengths = np.sqrt(np.einsum("ij,ij->i", totals, totals, dtype=np.float64))
@@ -393,15 +440,15 @@ def _check_numbers(arrays: Arrays, routes: int, k: int) -> None:
     if (spans < 0).any() or entries != len(terms):
         raise ValueError("the terms do not fit the groups")
     most = np.repeat(counts, spans.astype(np.intp))
-    for wrong, what in (
-        ((counts <= 0) | (counts < k) | (counts > _MOST_TEXTS), "a group has too few or too many texts"),
-        (lengths > counts * (1 + 1e-4) + 1e-4, "a sum is longer than its texts allow"),
-        ((quality < -1e-6) | (quality > counts * (1 + 1e-6)), "a quality is out of range"),
-        ((route < 0) | (route >= routes), "a route number stands for nothing"),
-        ((terms < 0) | (terms >= 1 << 32) | (uses < 1) | (uses > most), "a term's use is out of range"),
+    for name, wrong, what in (
+        ("counts", (counts <= 0) | (counts < k) | (counts > _MOST_TEXTS), "a group has too few or too many texts"),
+        ("totals", lengths > counts * (1 + 1e-4) + 1e-4, "a sum is longer than its texts allow"),
+        ("quality", (quality < -1e-6) | (quality > counts * (1 + 1e-6)), "a quality is out of range"),
+        ("route", (route < 0) | (route >= routes), "a route number stands for nothing"),
+        ("uses", (terms < 0) | (terms >= 1 << 32) | (uses < 1) | (uses > most), "a term's use is out of range"),
     ):
         if wrong.any():
-            raise ValueError(what)
+            raise InputError(f"{prefix}{name}: {what}", field=f"{prefix}{name}", fix=_FIX)
 
 
 def adapter_from(arrays: Arrays, error: type[RuvllmError]) -> LowRank | None:

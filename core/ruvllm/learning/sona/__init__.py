@@ -20,7 +20,7 @@ from ruvllm.hints import Hinting, by_object
 from ruvllm.learning.lora import LowRank
 from ruvllm.learning.patterns import PATTERN_TYPES, Pattern, TypeGuesser
 from ruvllm.learning.sona.config import SonaConfig
-from ruvllm.learning.sona.core import SonaCore, SonaReport, SonaStats, Verdict, judge
+from ruvllm.learning.sona.core import SonaCore, SonaReport, SonaStats, Verdict, verdict_of
 from ruvllm.learning.trajectories import Scalar, TrajectoryBuilder
 from ruvllm.state.names import SONA, BlobStore
 from ruvllm.state.packing import Arrays
@@ -181,7 +181,7 @@ class SonaEngine(Hinting):
         self._id(id)  # while the encoder was awaited, another caller may have ended it
         ended = builder.trajectory(self.core.ended + 1, vector, kind, self._clock())
         like, least = self.core.retrieve(vector, _RETRIEVED), self.core.config.quality_threshold
-        verdict = judge(quality, success, ended.rewards, ended.route, like, least)
+        verdict = verdict_of(quality, success, ended.rewards, ended.route, like, least)
         del self._open[id]
         ended = replace(ended, quality=quality, success=success, score=verdict.score, good=verdict.good)
         self.core.learn(ended, verdict)

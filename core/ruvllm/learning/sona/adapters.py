@@ -60,9 +60,11 @@ class Ring:
         self.routes[place], self.models[place], self.scores[place] = one.route, model, one.score
         self._next = (place + 1) % self._capacity
 
-    def drop(self, vector: Vectors, route: str) -> int:
-        """Forget outcomes of this very vector (dim,) and route; how many there were."""
-        stays = (self.rows @ vector < _SAME) | (self.routes != route)
+    def drop(self, vector: Vectors, route: str | None = None) -> int:
+        """Forget outcomes of this very vector (dim,) and route, or of any; how many there were."""
+        stays = self.rows @ vector < _SAME
+        if route is not None:
+            stays |= self.routes != route
         gone = len(stays) - int(stays.sum())
         if gone:
             self._held, self.scores = self.rows[stays], self.scores[stays]
@@ -116,13 +118,13 @@ class Landmarks:
         warnings. What went badly is drawn the other way.
         """
         compared = [(rows, rows @ y, routes == route) for rows, routes in self._good]
-        own = _nearest(compared)
+        nearer = _nearest(compared)
         rows, routes = self._bad
         others = _nearest([(rows, cosines, ~same) for rows, cosines, same in compared])
         against = np.concatenate([others, _nearest([(rows, rows @ y, routes == route)])])
-        if not len(own) or not len(against):
+        if not len(nearer) or not len(against):
             return None
-        return (own, against) if good else (against, own)
+        return (nearer, against) if good else (against, nearer)
 
 
 def _nearest(places: Sequence[tuple[Vectors, Vectors, NDArray[Any]]]) -> Vectors:
@@ -177,7 +179,7 @@ class SonaAdapters:
         return EwcPlusPlus(base.theta.size, strength=self._strength)
 
     @property
-    def taught(self) -> bool:
+    def trained(self) -> bool:
         """Whether anything has moved an adapter."""
         return self.micro.updates + self.base.updates > 0
 
@@ -195,11 +197,11 @@ class SonaAdapters:
         made = []
         for name, before in (("micro", self.micro), ("base", self.base)):
             try:
-                own = {key: arrays[f"{name}.{key}"] for key in ("down", "up", "alpha")}
+                part = {key: arrays[f"{name}.{key}"] for key in ("down", "up", "alpha")}
             except KeyError as missing:
                 fix = "give a file that `ruvllm learn export` wrote"
                 raise InputError(f"the adapters lack {missing}", field="file", fix=fix) from None
-            adapter = LowRank.from_arrays(own, InputError)
+            adapter = LowRank.from_arrays(part, InputError)
             if adapter.dim != before.dim:
                 fix = f"give adapters of {before.dim} dimensions"
                 raise InputError(f"the {name} adapter has {adapter.dim}", field="file", fix=fix)
@@ -237,7 +239,7 @@ class SonaAdapters:
             self.ewc.consolidate(self.base.theta)
         landmarks = Landmarks([(bank.centroids, bank.routes)], (self.bad.rows, self.bad.routes))
         fresh = [_Lesson(one.vector, one.route, one.good, one.score if one.good else 1 - one.score) for one in batch]
-        known = [_Lesson(one.centroid, one.route, True, one.avg_quality) for one in bank.get_patterns()]
+        prototypes = [_Lesson(one.centroid, one.route, True, one.avg_quality) for one in bank.get_patterns()]
         if self.base.strength == 0:
             self._begin(fresh[:BATCH], landmarks)
         random = np.random.default_rng(self.base.updates)
@@ -246,8 +248,8 @@ class SonaAdapters:
                 some = fresh[start : start + _SLICE]
                 for lesson in some:
                     self._teach_base(lesson, landmarks, new=turn == 0)
-                    if known:
-                        self._teach_base(known[int(random.integers(len(known)))], landmarks, new=False)
+                    if prototypes:
+                        self._teach_base(prototypes[int(random.integers(len(prototypes)))], landmarks, new=False)
                 yield len(some) if turn == 0 else 0
 
     def _begin(self, lessons: Sequence[_Lesson], landmarks: Landmarks) -> None:

@@ -21,7 +21,7 @@ from ruvllm.learning.trajectories import MOST_BYTES, Trajectory, TrajectoryBuffe
 from ruvllm.reprs import one_line
 from ruvllm.state.packing import Spec, array_json, json_array, pack, unpack
 
-__all__ = ["SonaCore", "SonaReport", "SonaStats", "Verdict", "judge"]
+__all__ = ["SonaCore", "SonaReport", "SonaStats", "Verdict", "verdict_of"]
 
 _QUALITY, _SUCCESS, _REWARD = 0.5, 0.3, 0.2  # how much each counts of what is told
 _EXPERIENCE = 0.2  # and what is known already, of the whole
@@ -55,7 +55,7 @@ def _count(side: dict[str, float], cosines: Vectors, names: NDArray[Any], worth:
         side[names[i]] += float(worth[i]) * math.exp(_KAPPA * (float(cosines[i]) - 1))
 
 
-def judge(
+def verdict_of(
     quality: float | None,
     success: bool | None,
     rewards: Sequence[float],
@@ -76,14 +76,14 @@ def judge(
     Raises:
         InputError: nothing was told, or quality is out of range.
     """
-    told = _told(quality, success, rewards)
+    outcome = _outcome_score(quality, success, rewards)
     agreement = _expected(route, retrieved)
-    score = told if agreement is None else (1 - _EXPERIENCE) * told + _EXPERIENCE * agreement
-    good = success is not False and min(told, score) >= threshold
+    score = outcome if agreement is None else (1 - _EXPERIENCE) * outcome + _EXPERIENCE * agreement
+    good = success is not False and min(outcome, score) >= threshold
     return Verdict(score, good, score if good else 1 - score, agreement)
 
 
-def _told(quality: float | None, success: bool | None, rewards: Sequence[float]) -> float:
+def _outcome_score(quality: float | None, success: bool | None, rewards: Sequence[float]) -> float:
     parts = []
     if quality is not None:
         if isinstance(quality, bool) or not isinstance(quality, int | float) or not 0 <= quality <= 1:
@@ -216,7 +216,7 @@ class SonaCore:
 
     def apply(self, x: Vectors) -> Vectors:
         """Unit rows (dim,) or (n, dim) adapted by both adapters."""
-        return self.adapters.apply(x) if self.adapters.taught else x
+        return self.adapters.apply(x) if self.adapters.trained else x
 
     def retrieve(self, vector: Vectors, k: int) -> list[Pattern]:
         """RETRIEVE: the patterns nearest to a task (dim,), adapted as far as is learnt."""
@@ -251,6 +251,13 @@ class SonaCore:
         self.waiting.drop(vector, route)
         if dropped:
             self.bank.weaken(vector, route, 0.0)
+        self.version += 1
+
+    def erase(self, vectors: Vectors) -> None:
+        """Let go of all outcomes of these very vectors (n, dim), and of patterns that are of one of them alone."""
+        for vector in vectors:
+            for held in (self.adapters.good, self.adapters.bad, self.waiting, self.bank):
+                held.drop(vector)
         self.version += 1
 
     def instant(self, trajectory: Trajectory, verdict: Verdict) -> bool:
@@ -295,17 +302,17 @@ class SonaCore:
 
         One slice is always done.
         """
-        start, taught = time.perf_counter(), 0
+        start, trained = time.perf_counter(), 0
         ran = self.busy or len(self.waiting) > 0
         if ran:
             work, self._work = self._work or self._cycle(), None  # one that is interrupted begins again
             for done in work:
-                taught += done
+                trained += done
                 if budget_s is not None and time.perf_counter() - start >= budget_s:
                     self._work = work
                     break
         took = time.perf_counter() - start
-        return SonaReport(ran, self._work is None, taught, len(self.bank), self.adapters.ewc.tasks, took)
+        return SonaReport(ran, self._work is None, trained, len(self.bank), self.adapters.ewc.tasks, took)
 
     def to_bytes(self) -> bytes:
         """For the state file; a cycle at hand begins again with what it has not finished."""
@@ -328,16 +335,16 @@ class SonaCore:
     ) -> SonaCore:
         """What `to_bytes` was taken of, with its options or others. Raises `error`: it is damaged."""
         found = unpack(data, "sona", _SPECS, most_bytes=MOST_BYTES, error=error)
-        told = array_json(found["about"], "sona", error)
+        header = array_json(found["about"], "sona", error)
         try:
-            options, dim, counts = told
-            kept = SonaConfig.of({**options, "embedding_dim": dim})
+            options, dim, counts = header
+            stored = SonaConfig.of({**options, "embedding_dim": dim})
             *whole, last = counts
             if len(whole) != 4 or not all(type(n) is int and 0 <= n < 1 << 53 for n in whole) or not 0 <= last < 1e15:
                 raise ValueError("counts that cannot be")
         except (TypeError, ValueError) as bad:  # ConfigError is one
             raise error(f"a damaged engine: {bad}"[:200], field="sona", fix=_FIX) from None
-        made = cls(dim, config or kept, clock)
+        made = cls(dim, config or stored, clock)
         made.adapters.load(found["adapters"].tobytes(), error)
         made.bank.load(found["bank"].tobytes(), error)
         made.waiting.load(found["waiting"].tobytes(), dim, error)

@@ -67,9 +67,9 @@ class GraphAttention:
             query: (dim,).
             vectors: (n, dim), a row for each of the graph's.
         """
-        asked = self._rows(np.asarray(query)[None], "query", 1)
+        rows = self._rows(np.asarray(query)[None], "query", 1)
         memories = self.message_pass(graph, vectors)
-        out: Array = memories @ self.cross_attend(asked, memories)[0]
+        out: Array = memories @ self.cross_attend(rows, memories)[0]
         return out
 
     def message_pass(self, graph: Subgraph, vectors: ArrayLike, rounds: int | None = None) -> Array:
@@ -106,15 +106,15 @@ class GraphAttention:
         """
         if block < 1:
             raise InputError(f"block is {block}", field="block", fix="use at least 1")
-        asked = self._rows(np.atleast_2d(np.asarray(query)), "query")
-        known = np.asarray(memory)
-        if known.ndim != 2 or known.shape[1] != self.dim:
+        rows = self._rows(np.atleast_2d(np.asarray(query)), "query")
+        memories = np.asarray(memory)
+        if memories.ndim != 2 or memories.shape[1] != self.dim:
             fix = f"give (n, {self.dim})"
-            raise InputError(f"memory has shape {known.shape}", field="memory", fix=fix)
-        out = _unit(asked)
-        if self.weights["gates"][QUERY] and len(known):
-            x = scaled(asked)
-            result, _, _ = layer_norm(self.weights, x + self._streamed(x, known, block) @ self.weights["out"])
+            raise InputError(f"memory has shape {memories.shape}", field="memory", fix=fix)
+        out = _unit(rows)
+        if self.weights["gates"][QUERY] and len(memories):
+            x = scaled(rows)
+            result, _, _ = layer_norm(self.weights, x + self._streamed(x, memories, block) @ self.weights["out"])
             out = _unit(x + self.weights["gates"][QUERY] * (result - x))
         return out[0] if np.ndim(query) == 1 else out
 
@@ -134,8 +134,8 @@ class GraphAttention:
         links = links_of(graph)
         mass = mass_of(self.weights, links, n)
         informed, heard = attend(self.weights, x, x, mass, NODES)
-        asked = scaled(self._rows(np.asarray(query)[None], "query", 1))
-        _, drawn = attend(self.weights, asked, scaled(informed), None, QUERY)
+        rows = scaled(self._rows(np.asarray(query)[None], "query", 1))
+        _, drawn = attend(self.weights, rows, scaled(informed), None, QUERY)
         flow = drawn.shares.transpose(0, 2, 1) * heard.shares / self.heads  # (h, n, n): to a memory, from a memory
         given = flow.sum(axis=(0, 1))
         parts = flow[:, links.receivers, links.senders].T * edge_mass(self.weights, links)  # (2m, h)
@@ -143,10 +143,10 @@ class GraphAttention:
         along = np.bincount(links.kinds, parts.sum(axis=1), len(EDGE_KINDS))
         shares = given / given.sum()
         order = np.argsort(-shares, kind="stable")
-        known = shares[shares > 0]
+        positive = shares[shares > 0]
         return AttentionSummary(
             tuple(zip(graph.ids[order].tolist(), shares[order].tolist(), strict=True)),
-            max(0.0, float(-(known * np.log(known)).sum())),
+            max(0.0, float(-(positive * np.log(positive)).sum())),
             float(shares.mean()),
             float((2 * np.arange(1, n + 1) - n - 1) @ np.sort(shares) / n),
             {**dict(zip(EDGE_KINDS, along.tolist(), strict=True)), "Self": float(1 - along.sum())},

@@ -80,13 +80,13 @@ def fresh(dim: int, heads: int, temperature: float = 1.0) -> Weights:
     """
     if not 0 < temperature < np.inf:
         raise InputError(f"temperature is {temperature}", field="temperature", fix="use a number above 0")
-    known: Weights = {name: np.zeros(shape, np.float32) for name, shape in shapes(dim, heads).items()}
+    weights: Weights = {name: np.zeros(shape, np.float32) for name, shape in shapes(dim, heads).items()}
     for name in ("query", "key", "value", "out"):
-        known[name] = np.eye(dim, dtype=np.float32)
-    known["gain"] += np.float32(1)
-    known["edges"] = np.eye(*known["edges"].shape, dtype=np.float32)
-    known["log_temperature"] += np.float32(np.log(temperature))
-    return known
+        weights[name] = np.eye(dim, dtype=np.float32)
+    weights["gain"] += np.float32(1)
+    weights["edges"] = np.eye(*weights["edges"].shape, dtype=np.float32)
+    weights["log_temperature"] += np.float32(np.log(temperature))
+    return weights
 
 
 def pack(weights: Weights) -> bytes:
@@ -214,9 +214,9 @@ def mass_of(weights: Weights, links: Links, n: int, start: int = 0, stop: int | 
 def mass_back(weights: Weights, links: Links, mass: Array, d_log: Array, grads: Weights) -> None:
     """Add the gradients of the edge embedding, from those of log(mass), (h, n, n)."""
     d_mass = np.divide(d_log, mass, out=np.zeros_like(mass), where=mass > 0).transpose(1, 2, 0)  # (n, n, h)
-    own = np.arange(len(d_mass))
+    diagonal = np.arange(len(d_mass))
     bias, slope = _bounded(weights["own"])
-    grads["own"] += np.exp(bias) * slope * d_mass[own, own].sum(axis=0)
+    grads["own"] += np.exp(bias) * slope * d_mass[diagonal, diagonal].sum(axis=0)
     d_bias = np.zeros((2, len(weights["edges"]), len(weights["own"])), mass.dtype)
     np.add.at(d_bias, (links.ways, links.kinds), edge_mass(weights, links) * d_mass[links.receivers, links.senders])
     d_bias *= _edge_bias(weights)[1]
@@ -237,8 +237,8 @@ def _edge_bias(weights: Weights) -> tuple[Array, Array]:
 
 
 def _bounded(bias: Array) -> tuple[Array, Array]:
-    share = np.tanh(bias / _STRONGEST)
-    return share * _STRONGEST, 1 - share * share
+    fraction = np.tanh(bias / _STRONGEST)
+    return fraction * _STRONGEST, 1 - fraction * fraction
 
 
 def scale_of(weights: Weights) -> Array:
@@ -288,30 +288,30 @@ def attend(weights: Weights, asking: Array, memory: Array, mass: Array | None, g
     context = merged(shares @ values)
     result, normal, spread = layer_norm(weights, asking + context @ weights["out"])
     change = result - asking
-    kept = Pass(asking, memory, queries, keys, values, logits, shares, context, normal, spread, change, gate)
-    return asking + weights["gates"][gate] * change, kept
+    trace = Pass(asking, memory, queries, keys, values, logits, shares, context, normal, spread, change, gate)
+    return asking + weights["gates"][gate] * change, trace
 
 
-def attend_back(weights: Weights, kept: Pass, d_out: Array, grads: Weights) -> tuple[Array, Array, Array]:
+def attend_back(weights: Weights, trace: Pass, d_out: Array, grads: Weights) -> tuple[Array, Array, Array]:
     """Add the gradients of the weights; returns those of asking, memory, and log(mass)."""
     heads = len(weights["own"])
-    grads["gates"][kept.gate] += (d_out * kept.change).sum()
-    d_result = d_out * weights["gates"][kept.gate]
-    grads["gain"] += (d_result * kept.normal).sum(axis=0)
+    grads["gates"][trace.gate] += (d_out * trace.change).sum()
+    d_result = d_out * weights["gates"][trace.gate]
+    grads["gain"] += (d_result * trace.normal).sum(axis=0)
     grads["shift"] += d_result.sum(axis=0)
     d_normal = d_result * weights["gain"]
-    along = (d_normal * kept.normal).mean(axis=1, keepdims=True)
-    d_sum = kept.spread * (d_normal - d_normal.mean(axis=1, keepdims=True) - kept.normal * along)
-    grads["out"] += kept.context.T @ d_sum
+    along = (d_normal * trace.normal).mean(axis=1, keepdims=True)
+    d_sum = trace.spread * (d_normal - d_normal.mean(axis=1, keepdims=True) - trace.normal * along)
+    grads["out"] += trace.context.T @ d_sum
     d_context = split(d_sum @ weights["out"].T, heads)
-    d_values = merged(kept.shares.transpose(0, 2, 1) @ d_context)
-    d_shares = d_context @ kept.values.transpose(0, 2, 1)
-    d_logits = kept.shares * (d_shares - (d_shares * kept.shares).sum(axis=2, keepdims=True))
-    grads["log_temperature"] -= (d_logits * kept.logits).sum(axis=(1, 2))
+    d_values = merged(trace.shares.transpose(0, 2, 1) @ d_context)
+    d_shares = d_context @ trace.values.transpose(0, 2, 1)
+    d_logits = trace.shares * (d_shares - (d_shares * trace.shares).sum(axis=2, keepdims=True))
+    grads["log_temperature"] -= (d_logits * trace.logits).sum(axis=(1, 2))
     d_products = d_logits * scale_of(weights)
-    d_queries, d_keys = merged(d_products @ kept.keys), merged(d_products.transpose(0, 2, 1) @ kept.queries)
-    grads["query"] += kept.asking.T @ d_queries
-    grads["key"] += kept.memory.T @ d_keys
-    grads["value"] += kept.memory.T @ d_values
+    d_queries, d_keys = merged(d_products @ trace.keys), merged(d_products.transpose(0, 2, 1) @ trace.queries)
+    grads["query"] += trace.asking.T @ d_queries
+    grads["key"] += trace.memory.T @ d_keys
+    grads["value"] += trace.memory.T @ d_values
     d_asking = d_out - d_result + d_sum + d_queries @ weights["query"].T
     return d_asking, d_keys @ weights["key"].T + d_values @ weights["value"].T, d_logits

@@ -82,10 +82,10 @@ def loss_of(weights: Weights, example: Example, rounds: int, grads: Weights | No
     mass = mass_of(weights, links, n)
     passes = []
     for _ in range(rounds):
-        informed, kept = attend(weights, x, x, mass, NODES)
-        passes.append((kept, informed))
+        informed, trace = attend(weights, x, x, mass, NODES)
+        passes.append((trace, informed))
         x = scaled(informed)
-    answer, asked = attend(weights, scaled(example.query.astype(dtype)[None]), x, None, QUERY)
+    answer, query_trace = attend(weights, scaled(example.query.astype(dtype)[None]), x, None, QUERY)
     query = scaled(answer)
     factor = dtype.type(_SHARPNESS / len(example.query))
     logits = (x @ query[0]) * factor
@@ -94,10 +94,10 @@ def loss_of(weights: Weights, example: Example, rounds: int, grads: Weights | No
     log_total = np.log(np.exp(logits).sum())
     if grads is not None:
         d_logits = (np.exp(logits - log_total) - target) * factor
-        _, d_memory, _ = attend_back(weights, asked, _scaled_back(answer, (d_logits @ x)[None]), grads)
+        _, d_memory, _ = attend_back(weights, query_trace, _scaled_back(answer, (d_logits @ x)[None]), grads)
         d_x = d_logits[:, None] * query + d_memory
-        for kept, informed in reversed(passes):
-            d_asking, d_memory, d_log_mass = attend_back(weights, kept, _scaled_back(informed, d_x), grads)
+        for trace, informed in reversed(passes):
+            d_asking, d_memory, d_log_mass = attend_back(weights, trace, _scaled_back(informed, d_x), grads)
             mass_back(weights, links, mass, d_log_mass, grads)
             d_x = d_asking + d_memory
     return float(log_total - target @ logits)
@@ -142,7 +142,7 @@ class Trained:
         attention: the better one of before and after.
         before, after: mean nDCG@10 on examples held out from learning and choosing, of the given layer and
             the best trained one.
-        kept: whether `attention` is the trained one: its gain there is twice its standard error.
+        accepted: whether `attention` is the trained one: its gain there is twice its standard error.
         examples, judges: how many it learnt from, and how many judged it.
         epochs: how many were run.
     """
@@ -150,7 +150,7 @@ class Trained:
     attention: GraphAttention
     before: float
     after: float
-    kept: bool
+    accepted: bool
     examples: int
     judges: int
     epochs: int
@@ -199,18 +199,18 @@ async def train_attention(
     random = np.random.default_rng(seed)
     order = random.permutation(len(examples))
     out = round(_HELD_OUT * len(examples))
-    judges, choosers, taught = ([examples[i] for i in part] for part in np.split(order, [out, 2 * out]))
-    best, epoch = await _fit(attention, taught, choosers, epochs, random, pause)
+    judges, choosers, training = ([examples[i] for i in part] for part in np.split(order, [out, 2 * out]))
+    best, epoch = await _fit(attention, training, choosers, epochs, random, pause)
     before, after = _scores(attention, judges), _scores(best, judges)
     gains = after - before
-    kept = bool(gains.mean() > _SURE * gains.std(ddof=1) / np.sqrt(len(gains)))
+    accepted = bool(gains.mean() > _SURE * gains.std(ddof=1) / np.sqrt(len(gains)))
     means = float(before.mean()), float(after.mean())
-    return Trained(best if kept else attention, *means, kept, len(taught), len(judges), epoch)
+    return Trained(best if accepted else attention, *means, accepted, len(training), len(judges), epoch)
 
 
 async def _fit(
     attention: GraphAttention,
-    taught: Sequence[Example],
+    training: Sequence[Example],
     choosers: Sequence[Example],
     epochs: int,
     random: np.random.Generator,
@@ -222,9 +222,9 @@ async def _fit(
     optimiser = AdamW(moving.weights)
     while epoch < epochs and waited < _PATIENCE:
         epoch += 1
-        turn = random.permutation(len(taught))
+        turn = random.permutation(len(training))
         for start in range(0, len(turn), _BATCH):
-            optimiser.step(moving.weights, _gradients(moving, [taught[i] for i in turn[start : start + _BATCH]]))
+            optimiser.step(moving.weights, _gradients(moving, [training[i] for i in turn[start : start + _BATCH]]))
             await pause()
         score = mean_ndcg(moving, choosers)
         waited += 1

@@ -170,7 +170,7 @@ class FastGrnn:
             return SizeChoice(ModelSize.MEDIUM, 2_048, 0.7, 0.9, confidence, False, holds, turn)
         utilities = [held - self.cost_weight * cost for held, cost in zip(holds, self.costs.tolist(), strict=True)]
         fits = _cumulative(outputs[MODELS_OUT : MODELS_OUT + CONTEXTS_OUT])
-        bucket = next((i for i, share in enumerate(fits) if share >= _ENOUGH), CONTEXTS_OUT - 1)
+        bucket = next((i for i, fit in enumerate(fits) if fit >= _ENOUGH), CONTEXTS_OUT - 1)
         return SizeChoice(
             size=ModelSize(utilities.index(max(utilities))),
             context=CONTEXTS[bucket],
@@ -225,12 +225,12 @@ class FastGrnn:
             numbers = np.frombuffer(data, "<f8", MODELS_OUT + 1, _HEADER.size)
             if not (np.isfinite(numbers).all() and (numbers >= 0).all()):
                 raise ValueError("costs that are no numbers of at least 0")
-            known = cls(dim, shape, seed=rotation, cost_weight=float(numbers[-1]))
-            known.costs = numbers[:-1].astype(np.float64)
-            known.theta = np.frombuffer(data, "<f4", offset=weights)
+            loaded = cls(dim, shape, seed=rotation, cost_weight=float(numbers[-1]))
+            loaded.costs = numbers[:-1].astype(np.float64)
+            loaded.theta = np.frombuffer(data, "<f4", offset=weights)
         except (ValueError, struct.error) as bad:
             raise error(f"no usable model router: {bad}"[:240], field="fastgrnn", fix=_FIX) from None
-        return known
+        return loaded
 
 
 def _cumulative(logits: list[float]) -> tuple[float, ...]:
@@ -238,8 +238,8 @@ def _cumulative(logits: list[float]) -> tuple[float, ...]:
     top = max(logits)
     shares = [exp(x - top) for x in logits]
     whole, reached, out = sum(shares), 0.0, []
-    for share in shares:
-        reached += share
+    for probability in shares:
+        reached += probability
         out.append(min(reached / whole, 1.0))
     return tuple(out)
 

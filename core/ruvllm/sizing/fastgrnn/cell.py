@@ -309,7 +309,7 @@ def forward(shape: Shape, theta: Array, x: Array, present: Array) -> Pass:
     return Pass(present, normal, states, low, gates, candidates)
 
 
-def back(shape: Shape, theta: Array, kept: Pass, d_states: Array, gradient: Array) -> None:
+def back(shape: Shape, theta: Array, trace: Pass, d_states: Array, gradient: Array) -> None:
     """Back through time: add the gradient of θ.
 
     Args:
@@ -319,12 +319,12 @@ def back(shape: Shape, theta: Array, kept: Pass, d_states: Array, gradient: Arra
     named, grads = shape.views(theta), shape.views(gradient)
     mix = sigmoid(named["mix"])
     d_mix = np.zeros_like(mix)
-    d_read = np.zeros_like(kept.gates)
-    d_next = np.zeros_like(kept.states[0])
+    d_read = np.zeros_like(trace.gates)
+    d_next = np.zeros_like(trace.states[0])
     for t in reversed(range(len(d_read))):
-        state, z, c = kept.states[t], kept.gates[t], kept.candidates[t]
+        state, z, c = trace.states[t], trace.gates[t], trace.candidates[t]
         d_after = d_next + d_states[t]
-        d_turn = d_after * kept.present[t]
+        d_turn = d_after * trace.present[t]
         d_mix += (d_turn * (1 - z) * c).sum(), (d_turn * c).sum()
         d_gate = d_turn * (state - mix[0] * c) * z * (1 - z)
         d_candidate = d_turn * (mix[0] * (1 - z) + mix[1]) * (1 - c * c)
@@ -332,16 +332,16 @@ def back(shape: Shape, theta: Array, kept: Pass, d_states: Array, gradient: Arra
         grads["candidate_bias"] += d_candidate.sum(axis=0)
         d_read[t] = d_gate + d_candidate
         d_low = d_read[t] @ named["a"]
-        grads["a"] += d_read[t].T @ kept.low[t]
+        grads["a"] += d_read[t].T @ trace.low[t]
         grads["b"] += d_low.T @ state
         d_next = d_after - d_turn + d_turn * z + d_low @ named["b"]
     grads["mix"] += d_mix * mix * (1 - mix)
-    _read_back(shape, named, kept, d_read, grads)
+    _read_back(shape, named, trace, d_read, grads)
 
 
-def _read_back(shape: Shape, named: dict[str, Array], kept: Pass, d_read: Array, grads: dict[str, Array]) -> None:
+def _read_back(shape: Shape, named: dict[str, Array], trace: Pass, d_read: Array, grads: dict[str, Array]) -> None:
     """Through W, and the gain and shift of the layer norm."""
-    flat, normal = d_read.reshape(-1, shape.hidden), kept.normal.reshape(-1, INPUTS)
+    flat, normal = d_read.reshape(-1, shape.hidden), trace.normal.reshape(-1, INPUTS)
     d_dense = flat.T @ (normal * named["gain"] + named["shift"])
     grads["w"] += np.take_along_axis(d_dense, shape.places, axis=1)
     d_scaled = flat @ shape.dense(named["w"])

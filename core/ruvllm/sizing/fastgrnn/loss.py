@@ -62,17 +62,17 @@ def outputs_of(shape: Shape, theta: Array, x: Array, present: Array) -> Array:
 def loss_of(shape: Shape, theta: Array, batch: Batch, cost_weight: float = COST_WEIGHT) -> tuple[float, Array]:
     """The mean loss, and its gradient (size,)."""
     named = shape.views(theta)
-    kept = forward(shape, theta, batch.x, batch.present)
-    last = kept.states[-1]
+    trace = forward(shape, theta, batch.x, batch.present)
+    last = trace.states[-1]
     losses, d_outputs = heads_loss(last @ named["heads"].T + named["head_bias"], batch, cost_weight)
     d_outputs /= len(losses)
     gradient = np.zeros_like(theta)
     grads = shape.views(gradient)
     grads["heads"] += d_outputs.T @ last
     grads["head_bias"] += d_outputs.sum(axis=0)
-    d_states = np.zeros_like(kept.gates)
+    d_states = np.zeros_like(trace.gates)
     d_states[-1] = d_outputs @ named["heads"]
-    back(shape, theta, kept, d_states, gradient)
+    back(shape, theta, trace, d_states, gradient)
     return float(losses.mean()), gradient
 
 
@@ -85,8 +85,8 @@ def heads_loss(outputs: Array, batch: Batch, cost_weight: float = COST_WEIGHT) -
     for column, used, most in ((_TEMPERATURE, batch.temperature, HOTTEST), (_TOP_P, batch.top_p, 1.0)):
         more, d_outputs[:, column] = _imitation_loss(outputs[:, column], used / most, batch.quality)
         losses = losses + more
-    right, known = _whether_right(outputs, batch, cost_weight)
-    more, d_outputs[:, _CONFIDENCE] = _confidence_loss(outputs[:, _CONFIDENCE], right, known)
+    right, certain = _whether_right(outputs, batch, cost_weight)
+    more, d_outputs[:, _CONFIDENCE] = _confidence_loss(outputs[:, _CONFIDENCE], right, certain)
     return losses + more, d_outputs
 
 
@@ -115,30 +115,30 @@ def _model_loss(logits: Array, used: NDArray[np.int64], quality: Array) -> tuple
     within = sizes <= used[:, None]
     beyond = sizes > np.minimum(used, largest - 1)[:, None]
     losses, slopes = np.zeros_like(quality), np.zeros_like(logits)
-    for side, share in ((within, quality), (beyond, 1 - quality)):
+    for side, part in ((within, quality), (beyond, 1 - quality)):
         inside = np.where(side, logits, -np.inf)
         held = _log_sum(inside)
-        losses += share * (_log_sum(logits) - held)[:, 0]
-        slopes -= share[:, None] * np.exp(inside - held)  # where the cheapest is, given the side
+        losses += part * (_log_sum(logits) - held)[:, 0]
+        slopes -= part[:, None] * np.exp(inside - held)  # where the cheapest is, given the side
     return losses, slopes + np.exp(_log_softmax(logits))
 
 
 def _context_loss(logits: Array, bucket: NDArray[np.int64]) -> tuple[Array, Array]:
     """Cross-entropy."""
-    known = bucket >= 0
+    certain = bucket >= 0
     rows, places = np.arange(len(bucket)), np.maximum(bucket, 0)
     shares = _log_softmax(logits)
     slopes = np.exp(shares)
     slopes[rows, places] -= 1
-    return np.where(known, -shares[rows, places], 0), slopes * known[:, None]
+    return np.where(certain, -shares[rows, places], 0), slopes * certain[:, None]
 
 
 def _imitation_loss(logits: Array, used: Array, quality: Array) -> tuple[Array, Array]:
     """Squared distance to what was used, weighted by how well it went (Peters & Schaal 2007)."""
     weight = np.where(np.isnan(used), 0, quality).astype(logits.dtype)
-    share = sigmoid(logits)
-    off = share - np.nan_to_num(used)
-    return weight * off * off, 2 * weight * off * share * (1 - share)
+    probability = sigmoid(logits)
+    off = probability - np.nan_to_num(used)
+    return weight * off * off, 2 * weight * off * probability * (1 - probability)
 
 
 def _whether_right(outputs: Array, batch: Batch, cost_weight: float) -> tuple[Array, NDArray[np.bool_]]:
@@ -147,11 +147,11 @@ def _whether_right(outputs: Array, batch: Batch, cost_weight: float) -> tuple[Ar
     A larger one than that used does well if it did; a smaller one fails if it failed.
     """
     chosen, quality = preferred(holds_of(outputs), batch.costs, cost_weight), batch.quality
-    known = np.where(quality >= 0.5, chosen >= batch.used, chosen <= batch.used)
-    return quality, known | (chosen == batch.used)
+    certain = np.where(quality >= 0.5, chosen >= batch.used, chosen <= batch.used)
+    return quality, certain | (chosen == batch.used)
 
 
-def _confidence_loss(logits: Array, right: Array, known: NDArray[np.bool_]) -> tuple[Array, Array]:
+def _confidence_loss(logits: Array, right: Array, certain: NDArray[np.bool_]) -> tuple[Array, Array]:
     """Binary cross-entropy."""
     losses = np.logaddexp(np.zeros_like(logits), logits) - right * logits
-    return losses * known, (sigmoid(logits) - right) * known
+    return losses * certain, (sigmoid(logits) - right) * certain

@@ -18,7 +18,7 @@ __all__ = ["CAPACITY", "Outcome", "Replay"]
 
 CAPACITY = 100_000
 _NOVEL = 1_000  # of the latest feedback, remembered as not yet seen by consolidation
-_KEPT = 10_000  # turns in the state file
+_STORED = 10_000  # turns in the state file
 _FIRST = 256  # rows that are allocated at once
 _MAGIC = b"ruvRPLY1"
 _HEADER = struct.Struct("<8sIq")  # magic, capacity, next serial
@@ -124,8 +124,8 @@ class Replay:
     def labelled(self) -> NDArray[np.int64]:
         """Serials of the turns with feedback, in order."""
         if self._labelled is None:
-            known = self._rows[: len(self)]
-            self._labelled = np.sort(known["serial"][known["used"] >= 0].astype(np.int64))
+            loaded = self._rows[: len(self)]
+            self._labelled = np.sort(loaded["serial"][loaded["used"] >= 0].astype(np.int64))
         return self._labelled
 
     def costs(self, prior: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -142,17 +142,17 @@ class Replay:
 
     def batch(self, serials: NDArray[np.int64], window: int, costs: NDArray[np.float64]) -> Batch:
         """The turns with these serials, each after at most window - 1 turns of its session that are still here."""
-        kept, rows, current = [], self._rows[(serials - self._first) % self.capacity], serials
+        steps, rows, current = [], self._rows[(serials - self._first) % self.capacity], serials
         for _ in range(window):
             here = (current >= self._oldest) & (current < self._next)
             if not here.any():
                 break
             turn = (current - self._first) % self.capacity
-            kept.append((np.where(here[:, None], self._rows["x"][turn], 0), here))
+            steps.append((np.where(here[:, None], self._rows["x"][turn], 0), here))
             current = np.where(here, self._rows["previous"][turn], -1)
         return Batch(
-            x=np.stack([x for x, _ in reversed(kept)]).astype(np.float32),
-            present=np.stack([here for _, here in reversed(kept)])[:, :, None].astype(np.float32),
+            x=np.stack([x for x, _ in reversed(steps)]).astype(np.float32),
+            present=np.stack([here for _, here in reversed(steps)])[:, :, None].astype(np.float32),
             used=rows["used"].astype(np.int64),
             quality=rows["quality"].astype(np.float32),
             context=rows["context"].astype(np.int64),
@@ -161,7 +161,7 @@ class Replay:
             costs=costs,
         )
 
-    def to_bytes(self, most: int = _KEPT) -> bytes:
+    def to_bytes(self, most: int = _STORED) -> bytes:
         """The latest `most` turns, for the state file."""
         serials = np.arange(max(self._next - most, self._oldest), self._next, dtype=np.int64)
         rows = self._rows[(serials - self._first) % self.capacity]
@@ -178,14 +178,14 @@ class Replay:
             magic, capacity, following = _HEADER.unpack_from(data)
             if magic != _MAGIC or following < 0:
                 raise ValueError(f"it starts with {magic!r}")
-            known, rows = cls(capacity), np.frombuffer(data, _ROW, offset=_HEADER.size)
+            loaded, rows = cls(capacity), np.frombuffer(data, _ROW, offset=_HEADER.size)
             _check(rows, following, capacity)
         except (ValueError, struct.error) as bad:
             raise error(f"no usable replay buffer: {bad}"[:240], field="replay", fix=_FIX) from None
-        known._first, known._next = following - len(rows), following
+        loaded._first, loaded._next = following - len(rows), following
         if len(rows):
-            known._rows = rows.copy()
-        return known
+            loaded._rows = rows.copy()
+        return loaded
 
 
 def _empty(n: int) -> NDArray[np.void]:
@@ -200,11 +200,11 @@ def _check(rows: NDArray[np.void], following: int, capacity: int) -> None:
     before = rows["previous"]
     ranges = {"used": (-1, MODELS_OUT - 1), "context": (-1, len(CONTEXTS) - 1), "quality": (0, 1)}
     inside = all(((rows[name] >= least) & (rows[name] <= most)).all() for name, (least, most) in ranges.items())
-    told = all(
+    labelled = all(
         (np.isnan(rows[name]) | ((rows[name] >= 0) & (rows[name] <= most))).all()
         for name, most in (("cost", 1e30), ("temperature", HOTTEST), ("top_p", 1))
     )
     if len(rows) > min(capacity, max(following, 0)) or not np.array_equal(rows["serial"], serials):
         raise ValueError("its turns are not in order")
-    if not (inside and told and np.isfinite(rows["x"]).all() and ((before >= -1) & (before < serials)).all()):
+    if not (inside and labelled and np.isfinite(rows["x"]).all() and ((before >= -1) & (before < serials)).all()):
         raise ValueError("it holds numbers out of range")

@@ -143,21 +143,23 @@ def select_model(
     """
     if not models:
         raise InputError("there is no model to choose", field="models", fix="give at least one")
-    known = [Model.named(model) if isinstance(model, str) else model for model in models]
+    candidates = [Model.named(model) if isinstance(model, str) else model for model in models]
     state = network.start() if hidden is None else _checked(hidden, network)
     outputs, _ = network.step(network.inputs(vector, text), state)
     choice = network.choose(outputs)
-    holds = tuple(_holds(choice.holds, model.billions) for model in known)
-    costs = [model.billions if model.cost is None else model.cost for model in known]
-    dearest = max(costs) or 1.0
-    utilities = [held - network.cost_weight * cost / dearest for held, cost in zip(holds, costs, strict=True)]
+    holds = tuple(_holds(choice.holds, model.billions) for model in candidates)
+    costs = [model.billions if model.cost is None else model.cost for model in candidates]
+    most_expensive = max(costs) or 1.0
+    utilities = [held - network.cost_weight * cost / most_expensive for held, cost in zip(holds, costs, strict=True)]
     best = utilities.index(max(utilities))
     confidence = min(choice.confidence, holds[best])
     if confidence >= SURE:
-        return ModelChoice(known[best], confidence, True, holds)
-    safe = [i for i, model in enumerate(known) if model.billions >= ModelSize.MEDIUM.billions]
-    best = min(safe, key=costs.__getitem__) if safe else max(range(len(known)), key=lambda i: known[i].billions)
-    return ModelChoice(known[best], confidence, False, holds)
+        return ModelChoice(candidates[best], confidence, True, holds)
+    safe = [i for i, model in enumerate(candidates) if model.billions >= ModelSize.MEDIUM.billions]
+    best = (
+        min(safe, key=costs.__getitem__) if safe else max(range(len(candidates)), key=lambda i: candidates[i].billions)
+    )
+    return ModelChoice(candidates[best], confidence, False, holds)
 
 
 def _checked(hidden: NDArray[np.float32], network: FastGrnn) -> NDArray[np.float32]:

@@ -43,14 +43,14 @@ class Learnt:
 
     Attributes:
         before, after: mean loss on turns held out from learning, 0 without any.
-        kept: whether the new weights stayed: they do unless they are worse there.
+        accepted: whether the new weights stayed: they do unless they are worse there.
         examples, judges: turns that taught, and that judged.
     """
 
     steps: int
     before: float
     after: float
-    kept: bool
+    accepted: bool
     examples: int
     judges: int
 
@@ -91,7 +91,7 @@ class FastGrnnTrainer:
         self.network, self.replay, self.penalty = network, replay, penalty
         self._rate, self._batch, self._enough, self._window = rate, batch, enough, window
         self._random = np.random.default_rng(seed)
-        self._known: NDArray[np.int64] | None = None  # what was divided last
+        self._labelled: NDArray[np.int64] | None = None  # what was divided last
         self._restart()
 
     def _restart(self) -> None:
@@ -109,25 +109,25 @@ class FastGrnnTrainer:
         Args:
             pause: awaited between the steps. Cancelled there, the weights are as they were before.
         """
-        taught, judges = self._divided()
-        if not self.ready or not len(taught):
-            return Learnt(0, 0.0, 0.0, False, len(taught), len(judges))
+        training, judges = self._divided()
+        if not self.ready or not len(training):
+            return Learnt(0, 0.0, 0.0, False, len(training), len(judges))
         self.network.costs = self.replay.costs(self.network.costs)
         await self._show(pause)
         given = self.network.theta
         theta, done = given.copy(), 0
-        while done < steps and len(taught):
-            self._step(theta, self._random.choice(taught, min(self._batch, len(taught)), replace=False))
+        while done < steps and len(training):
+            self._step(theta, self._random.choice(training, min(self._batch, len(training)), replace=False))
             done += 1
             await pause()
-            taught, judges = self._divided()  # others may have changed the buffer meanwhile
+            training, judges = self._divided()  # others may have changed the buffer meanwhile
         before, after = self.loss(given, judges), self.loss(theta, judges)
-        kept = len(judges) < _ENOUGH_JUDGES or after <= before
-        if kept:
+        accepted = len(judges) < _ENOUGH_JUDGES or after <= before
+        if accepted:
             self.network.theta = theta
         else:
             self._restart()
-        return Learnt(done, before, after, kept, len(taught), len(judges))
+        return Learnt(done, before, after, accepted, len(training), len(judges))
 
     def loss(self, theta: Flat, serials: NDArray[np.int64]) -> float:
         """Mean loss of such weights on turns of the replay buffer; 0 without any."""
@@ -141,9 +141,9 @@ class FastGrnnTrainer:
     def _divided(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Serials of the turns that teach, and of the latest of those that judge."""
         labelled = self.replay.labelled
-        if labelled is not self._known:
+        if labelled is not self._labelled:
             judging = judges_among(labelled)
-            self._known, self._split = labelled, (labelled[~judging], labelled[judging][-_JUDGED:])
+            self._labelled, self._split = labelled, (labelled[~judging], labelled[judging][-_JUDGED:])
         return self._split
 
     async def _show(self, pause: Pause) -> None:

@@ -21,7 +21,7 @@ __all__ = ["Fault", "Progress", "as_text", "faults", "reading", "silent", "table
 Progress = Callable[[str, float], None]  # what is being looked at, the share of it that is done
 
 
-def silent(what: str, share: float) -> None:
+def silent(what: str, fraction: float) -> None:
     """No progress is told."""
 
 

@@ -14,7 +14,7 @@ from ruvllm.reprs import one_line
 from ruvllm.state.repair.audit import Progress, faults, reading, silent, tables
 from ruvllm.state.repair.rescue import keep_beside, refuse_when_open, rescue
 from ruvllm.state.repair.shapes import shapes
-from ruvllm.state.schema import APPLICATION_ID, SCHEMA_VERSION, strangers
+from ruvllm.state.schema import APPLICATION_ID, SCHEMA_VERSION, differences
 
 __all__ = ["Finding", "Report", "check", "repair"]
 
@@ -146,11 +146,11 @@ def _identity(db: sqlite3.Connection, path: str) -> Iterator[Finding]:
             fix = "give the path of a ruvllm state file"
             raise StoreError(f"{path} is another program's database", field="state", fix=fix)
         yield Finding("application_id", f"it is {application:#x}, not {APPLICATION_ID:#x}")
-    fitting = next((v for v in range(SCHEMA_VERSION, 0, -1) if not strangers(db, v)), None)
+    fitting = next((v for v in range(SCHEMA_VERSION, 0, -1) if not differences(db, v)), None)
     if fitting is None and SCHEMA_VERSION < version < SCHEMA_VERSION + 1_000:
         raise StoreError(f"{path} was written by a newer ruvllm", field="state", fix="pip install -U ruvllm")
     if fitting is None:
-        for what in strangers(db, SCHEMA_VERSION):
+        for what in differences(db, SCHEMA_VERSION):
             yield Finding(_SCHEMA, what)
     elif version != fitting:
         yield Finding("user_version", f"it is {version}, the tables are those of {fitting}")
@@ -159,9 +159,9 @@ def _identity(db: sqlite3.Connection, path: str) -> Iterator[Finding]:
 def _structure(db: sqlite3.Connection, progress: Progress) -> Iterator[Finding]:
     progress(_STRUCTURE, 0.0)
     try:
-        for (told,) in db.execute("PRAGMA integrity_check(1000)"):
-            if told != "ok":
-                for line in str(told).splitlines():
+        for (finding,) in db.execute("PRAGMA integrity_check(1000)"):
+            if finding != "ok":
+                for line in str(finding).splitlines():
                     yield Finding(_STRUCTURE, line)
     except sqlite3.DatabaseError as error:
         yield Finding(_STRUCTURE, str(error))
@@ -187,5 +187,5 @@ def _limited(findings: Iterable[Finding]) -> Iterator[Finding]:
 
 
 def _counts(db: sqlite3.Connection) -> dict[str, int]:
-    known = [name for name in shapes() if name in tables(db) and name not in ("clock", "sqlite_sequence")]
-    return {name: db.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in known}
+    present = [name for name in shapes() if name in tables(db) and name not in ("clock", "sqlite_sequence")]
+    return {name: db.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in present}

@@ -37,8 +37,8 @@ class Pages:
         header = self._file.read(100).ljust(100, b"\0")
         wal = Path(f"{path}-wal")
         self._wal: BinaryIO | None = open(wal, "rb") if wal.exists() else None  # noqa: SIM115
-        told = [_size(header[16:18]), self._wal_size()]
-        self.size = max([size for size in told if size] + list(_SIZES), key=self._plausible)
+        stated = [_size(header[16:18]), self._wal_size()]
+        self.size = max([size for size in stated if size] + list(_SIZES), key=self._plausible)
         self.usable = self.size - (header[20] if self.size - header[20] >= 480 else 0)
         self.count = self._whole = -(-self._length // self.size)
         self._over: dict[int, int] = {}  # page -> where in the log
@@ -80,12 +80,12 @@ class Pages:
     def _read_log(self, wal: BinaryIO) -> None:
         """Take what was committed: frames whose salts and running checksum hold, up to the last commit among them."""
         header = _at(wal, 0, 32)
-        magic, _, size, _, salt, pepper, *told = struct.unpack(">8I", header)
+        magic, _, size, _, salt, pepper, *checksums = struct.unpack(">8I", header)
         if magic not in _WAL_MAGIC or size != self.size:
             return
         order, sums = _WAL_MAGIC[magic], (0, 0)
         sums = _checksum(header[:24], order, sums)
-        if sums != tuple(told):
+        if sums != tuple(checksums):
             return
         waiting, at, length = dict[int, int](), 32, os.fstat(wal.fileno()).st_size
         while at + 24 + size <= length:
@@ -151,8 +151,8 @@ class _Salvage:
         self.broken = False  # whether a tree had a hole
 
     def rows(self) -> Iterator[Row]:
-        known, roots = shapes(), self._roots()
-        for name, shape in known.items():
+        expected, roots = shapes(), self._roots()
+        for name, shape in expected.items():
             if name in roots:
                 for rowid, values in self._walk(roots.pop(name)):
                     row = shape.row(values, rowid)
@@ -270,7 +270,7 @@ class _Salvage:
         if not self.pages.count:
             return False
         header = self.pages.read(1)
-        trunk, told = int.from_bytes(header[32:36], "big"), int.from_bytes(header[36:40], "big")
+        trunk, stated = int.from_bytes(header[32:36], "big"), int.from_bytes(header[36:40], "big")
         free = list[int]()
         seen = set[int]()
         while trunk:
@@ -281,30 +281,32 @@ class _Salvage:
             leaves = min(int.from_bytes(page[4:8], "big"), self.pages.usable // 4 - 2)
             free += [trunk, *struct.unpack(f">{leaves}I", page[8 : 8 + 4 * leaves])]
             trunk = int.from_bytes(page[:4], "big")
-        if len(free) != told or any(not 0 < number <= self.pages.count for number in free):
+        if len(free) != stated or any(not 0 < number <= self.pages.count for number in free):
             return False
         for number in free:
             self.used[number] = 1
         return True
 
     def _orphans(self) -> Iterator[Row]:
-        known = shapes()
+        expected = shapes()
         for number in self.pages.there():
             if self.used[number]:
                 continue
             keyed = self.pages.read(number)[100 if number == 1 else 0] in (_INDEX_LEAF, _INDEX_INNER)
             for rowid, values in self._page(number, []):
-                name = _guess(known, values, rowid, keyed)
-                row = known[name].row(values, rowid) if name else None
+                name = _guess(expected, values, rowid, keyed)
+                row = expected[name].row(values, rowid) if name else None
                 if row is not None:
                     yield name, row
 
 
-def _guess(known: Mapping[str, Shape], values: tuple[Any, ...], rowid: int, keyed: bool) -> str:
+def _guess(expected: Mapping[str, Shape], values: tuple[Any, ...], rowid: int, keyed: bool) -> str:
     """The one table that a record can belong to, "" when there are none or several."""
     if keyed and len(values) < 4:
         return ""  # entries of our indexes have two or three columns, and would fit as well
-    fitting = [name for name, shape in known.items() if shape.keyed == keyed and shape.row(values, rowid) is not None]
+    fitting = [
+        name for name, shape in expected.items() if shape.keyed == keyed and shape.row(values, rowid) is not None
+    ]
     if set(fitting) == {"clock", "removed"}:
         return "clock" if rowid == 1 else "removed"
     return fitting[0] if len(fitting) == 1 else ""

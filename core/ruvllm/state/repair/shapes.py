@@ -65,15 +65,15 @@ class Shape:
 @cache
 def shapes() -> Mapping[str, Shape]:
     """Table -> shape, parents before what refers to them; hosts' tables and sqlite_sequence included."""
-    known = dict[str, Shape]()
+    merged = dict[str, Shape]()
     for version in range(1, SCHEMA_VERSION + 1):
         for name, shape in _of(version).items():
-            older = known.get(name, shape)
+            older = merged.get(name, shape)
             since = len(older.columns) - len(older.added)  # those that each version so far has
-            known[name] = replace(shape, added=_defaults(version, name)[since:])
-    first = [name for name in ("memories", "hyperedges") if name in known]
-    known["sqlite_sequence"] = Shape(("name", "seq"), ("TEXT", "INTEGER"), (False, False), -1, False)
-    return {name: known[name] for name in [*first, *sorted(known.keys() - set(first))]}
+            merged[name] = replace(shape, added=_defaults(version, name)[since:])
+    first = [name for name in ("memories", "hyperedges") if name in merged]
+    merged["sqlite_sequence"] = Shape(("name", "seq"), ("TEXT", "INTEGER"), (False, False), -1, False)
+    return {name: merged[name] for name in [*first, *sorted(merged.keys() - set(first))]}
 
 
 def _of(version: int) -> dict[str, Shape]:
@@ -99,8 +99,8 @@ def _made(version: int) -> sqlite3.Connection:
 def _defaults(version: int, table: str) -> tuple[Any, ...]:
     """What each column of a table holds when nobody gives it a value."""
     with closing(_made(version)) as db:
-        told = db.execute("SELECT dflt_value FROM pragma_table_info(?)", (table,)).fetchall()
-        (row,) = db.execute(f"SELECT {', '.join(default or 'NULL' for (default,) in told)}").fetchall()
+        rows = db.execute("SELECT dflt_value FROM pragma_table_info(?)", (table,)).fetchall()
+        (row,) = db.execute(f"SELECT {', '.join(default or 'NULL' for (default,) in rows)}").fetchall()
         return tuple(row)
 
 

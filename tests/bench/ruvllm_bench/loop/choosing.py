@@ -18,7 +18,6 @@ from ruvllm.sizing.selector import BackendProfile
 __all__ = ["Chosen", "Prompts", "best_single", "choose", "read_prompts"]
 
 BUDGET = 20.0  # of the mean prompt, in the unit of the prices
-_EXPLORE = 100  # answers after which half of the choices still are random: the stream is short
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)b\b")
 _FIX = 'give {"models": ["name-7b", …], "rows": [{"prompt": "…", "scores": [0 to 1 for each model]}]}'
 
@@ -87,7 +86,7 @@ def choose(
     quality, price = list[float](), list[float]()
     with RuvLLM(encoder="static", config={"learning": options}) as llm:
         profiles = [BackendProfile(*pair) for pair in zip(prompts.models, prompts.prices.tolist(), strict=True)]
-        chooser = llm.orchestrator(profiles, budget=BUDGET, seed=seed, explore=_EXPLORE)
+        chooser = llm.orchestrator(profiles, budget=BUDGET, seed=seed)
         for i in order.tolist():
             choice = chooser.select(prompts.texts[i])
             model = prompts.models.index(choice.backend)

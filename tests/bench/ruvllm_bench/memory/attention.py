@@ -77,7 +77,7 @@ def measure_attention(dim: int = 256, *, taught: int = 160, asked: int = 200, se
         trained.attention.rank(example.query, example.vectors, example.graph)
         times.append(perf_counter() - begin)
     before, averaged, after = (mean_ndcg(layer, test) for layer in (plain, even, trained.attention))
-    return AttentionGain(dim, asked, before, averaged, after, trained.kept, 1e6 * median(times), seconds)
+    return AttentionGain(dim, asked, before, averaged, after, trained.accepted, 1e6 * median(times), seconds)
 
 
 def _example(random: np.random.Generator, dim: int) -> Example:

@@ -29,7 +29,7 @@ __all__ = ["memory"]
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 _UNSEEN = 1_000
 _QUICK, _QUICK_SIZE = ("10k", "100k", "routing"), 20_000
-_USUAL = ("10k", "100k", "routing", "tiers", "attention", "stream")
+_USUAL = ("10k", "100k", "hybrid", "routing", "tiers", "attention", "stream")
 _FULL = (*_USUAL, "1M", "store", "open")
 _GROUPS = click.Choice(_FULL)
 

@@ -189,6 +189,7 @@ def groups() -> dict[str, Callable[[Task], None]]:
         "10k": measure_small,
         "100k": measure_large,
         "routing": parts.measure_hits,
+        "hybrid": parts.measure_hybrid,
         "tiers": parts.measure_codecs,
         "attention": parts.measure_graph_attention,
         "stream": parts.measure_stream,

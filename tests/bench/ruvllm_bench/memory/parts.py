@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from time import perf_counter, perf_counter_ns
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ruvllm import RuvLLM
 from ruvllm.index.kmeans import assign, kmeans
 from ruvllm.memory.consolidate import Consolidation, consolidate
 from ruvllm.memory.memory import MemoryStore
+from ruvllm.memory.subgraph import Edge
 from ruvllm.state.record import Memory
 from ruvllm.state.store import Store
 from ruvllm.types import Feedback
@@ -26,7 +30,7 @@ from ruvllm_bench.memory.vectors import Given, held_mb
 if TYPE_CHECKING:
     from ruvllm_bench.memory.measures import Task
 
-__all__ = ["measure_codecs", "measure_graph_attention", "measure_hits", "measure_stream"]
+__all__ = ["measure_codecs", "measure_graph_attention", "measure_hits", "measure_hybrid", "measure_stream"]
 
 _CONFIRMED = 10_000
 _ASKED = 4_000
@@ -35,6 +39,8 @@ _FRAMES = ("please {}", "{} please", "{} now", "could you {}")
 _CODECS = {"f16": (2.0, 0.99), "pq8": (8.0, 0.95), "binary": (30.0, 0.90)}  # times smaller, recall after rerank
 _CODEC_QUERIES = 200
 _BATCH = 500
+_QUERIES, _TURNS = 300, 20  # questions, turns of a conversation
+Floats = NDArray[np.float32]
 
 
 def measure_hits(task: Task) -> None:
@@ -64,6 +70,53 @@ def measure_hits(task: Task) -> None:
     value = median(near) / 1e3 if near else None
     note = f"{len(texts):,} tasks, {len(near):,} hits of {_ASKED:,}"
     tell(Row("memory_hit", "memory hit, end to end", value, "µs", 300.0, note=note))
+
+
+class _Encoded:
+    """In the place of an encoder whose work is done: texts that it has read before."""
+
+    def __init__(self, llm: RuvLLM, texts: Sequence[str]) -> None:
+        self.name, self._rows = "encoded", dict(zip(texts, llm.embed(texts), strict=True))
+        self.dim = len(self._rows[texts[0]])
+
+    async def encode(self, texts: Sequence[str]) -> Floats:
+        """float32 (n, dim)."""
+        return np.stack([self._rows[text] for text in texts])
+
+
+def measure_hybrid(task: Task) -> None:
+    """By meaning and words, among conversations of 20 turns, without the time that encoding takes."""
+    texts = _texts(task)
+    queries = texts[-min(_QUERIES, len(texts) // 10) :]
+    texts = texts[: -len(queries)][: task.size]
+    with RuvLLM(encoder="static") as llm:
+        encoder = _Encoded(llm, [*texts, *queries])
+    for size, bar in ((10_000, 0.35), (100_000, 1.2)):
+        name, some = f"{size // 1000}k", texts[:size]
+        store = Store()
+        memory = MemoryStore(encoder, store)
+        new = [Memory(text, metadata={"session": place // _TURNS}) for place, text in enumerate(some)]
+        ids = [i for start in range(0, len(new), _BATCH) for i in memory.add(new[start : start + _BATCH])]
+        memory.graph.link_all(Edge(b, a, "Follows") for a, b in pairwise(ids) if a % _TURNS)
+        _milliseconds(memory.search, queries[:20])
+        searched = median(_milliseconds(memory.search, queries))
+        note = f"{len(some):,} texts, an edge from each to the one before; without encoding"
+        promise = bar if len(some) == size else None
+        tell(Row(f"hybrid_{name}", f"{name}, hybrid search", searched, "ms", promise, note=note))
+        added = median(_milliseconds(memory.add, queries))
+        tell(Row(f"add_{name}", f"{name}, add a text", added, "ms", 1.0, note="one at a time, without encoding"))
+        store.close()
+        if len(texts) <= size:
+            break
+
+
+def _milliseconds(work: Callable[[str], object], texts: Sequence[str]) -> list[float]:
+    taken = list[float]()
+    for text in texts:
+        began = perf_counter()
+        work(text)
+        taken.append(1e3 * (perf_counter() - began))
+    return taken
 
 
 def measure_codecs(task: Task) -> None:
@@ -119,4 +172,9 @@ def _texts(task: Task) -> list[str]:
         found: list[str] = json.loads(Path(task.texts).read_text("utf-8"))
         return found
     kinds = ("parser", "login page", "invoice", "deployment", "cache", "report", "queue", "search", "printer", "router")
-    return [f"{verb} the {kind} of customer {i}" for i in range(500) for kind in kinds for verb in ("fix", "document")]
+    return [
+        f"{verb} the {kind} of customer {i}"
+        for i in range(max(500, task.size // 18))
+        for kind in kinds
+        for verb in ("fix", "document")
+    ]

@@ -1,6 +1,7 @@
 """What uvicorn alone answers: `python -m ruvllm_bench.serve.floor` serves the same JSON to whoever asks.
 
-No server on it answers faster: what is measured beside it says how much of that a route takes.
+No server on it answers faster: what is measured beside it says how much of that a route takes. With the URL of an LLM
+server it sends each request on to that, by httpx, and its answer back as it comes: a proxy that does nothing else.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ import asyncio
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import httpx
 import msgspec
 import uvicorn
 
@@ -57,10 +59,35 @@ async def _app(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": data})
 
 
+def _relay(url: str) -> Callable[[Any, Any, Any], Awaitable[None]]:
+    client = httpx.AsyncClient(base_url=url, trust_env=False, timeout=60)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        body = (await receive())["body"]
+        headers = {"content-type": "application/json"}
+        async with client.stream("POST", "/chat/completions", content=body, headers=headers) as answer:
+            kind = answer.headers["content-type"].encode()
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]})
+            async for piece in answer.aiter_raw():
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    return app
+
+
 @contextmanager
-def floor() -> Iterator[int]:
-    """Its port, while the block runs. Raises RuvllmError: it does not start."""
-    command = [sys.executable, "-m", "ruvllm_bench.serve.floor"]
+def floor(url: str = "") -> Iterator[int]:
+    """Its port, while the block runs.
+
+    Args:
+        url: of the LLM server that all is sent on to, up to /v1.
+
+    Raises:
+        RuvllmError: it does not start.
+    """
+    command = [sys.executable, "-m", "ruvllm_bench.serve.floor", *filter(None, [url])]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert process.stdout is not None
     with process.stdout:
@@ -79,6 +106,7 @@ if __name__ == "__main__":
 
     sock = bound("127.0.0.1", 0)
     print(sock.getsockname()[1], flush=True)
-    config = uvicorn.Config(_app, lifespan="off", log_config=None, access_log=False, server_header=False, ws="none")
+    app = _relay(sys.argv[1]) if sys.argv[1:] else _app
+    config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, server_header=False, ws="none")
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(uvicorn.Server(config).serve([sock]))

@@ -15,6 +15,7 @@ import click
 from ruvllm import RuvLLM
 from ruvllm.cli.console import number, print_json, show_table, waiting
 from ruvllm.cli.options import json_option
+from ruvllm_bench.serve.floor import floor
 from ruvllm_bench.serve.load import prompts
 from ruvllm_bench.serve.slow_backend import slow_backend
 from ruvllm_bench.serve.spawn import running
@@ -33,12 +34,15 @@ class Added:
     Attributes:
         first: from a request to the first byte of its answer; event: for each one after it.
         direct_first, direct_event: the same without the server.
+        relay_first, relay_event: by uvicorn and httpx that only send on.
         decision, decision_http: a choice among 77 options about a state that was not seen before.
     """
 
     direct_first: float
+    relay_first: float
     first: float
     direct_event: float
+    relay_event: float
     event: float
     decision: float
     decision_http: float
@@ -61,8 +65,8 @@ class Added:
 def bench_proxy(requests: int, encoder: str, as_json: bool) -> None:
     """Ask a stand-in for an LLM server directly and through ruvllm, in turn, and compare; then time decisions.
 
-    The stand-in answers at once, in a process of its own, with a stream of 200 words. The promises are for the static
-    encoder.
+    The stand-in answers at once, in a process of its own, with a stream of 200 words. A bare relay is asked in turn
+    with both: uvicorn and httpx, which send on what comes and do nothing else. The promises are for the static encoder.
 
     \b
     Examples:
@@ -72,20 +76,22 @@ def bench_proxy(requests: int, encoder: str, as_json: bool) -> None:
     with waiting("measuring"):
         added = _measured(requests, encoder)
     rows = [
-        _row("to the first event", added.direct_first, added.first, added.added_first, _FIRST_MS),
-        _row("each event after it", added.direct_event, added.event, added.added_event, _EVENT_MS),
-        _row("a choice among 77, in process", None, added.decision, added.decision, _PROCESS_MS),
-        _row("a choice among 77, over HTTP", None, added.decision_http, added.decision_http, _HTTP_MS),
+        _row("to the first event", added.direct_first, added.relay_first, added.first, added.added_first, _FIRST_MS),
+        _row("each event after it", added.direct_event, added.relay_event, added.event, added.added_event, _EVENT_MS),
+        _row("a choice among 77, in process", None, None, added.decision, added.decision, _PROCESS_MS),
+        _row("a choice among 77, over HTTP", None, None, added.decision_http, added.decision_http, _HTTP_MS),
     ]
-    heads = ("Median", "Directly", "Through ruvllm", "Added", "Promise", "")
-    show_table(f"{requests} requests of each kind, {encoder}, milliseconds", heads, rows, right=heads[1:5])
+    heads = ("Median", "Directly", "Bare relay", "Through ruvllm", "Added", "Promise", "")
+    show_table(f"{requests} requests of each kind, {encoder}, milliseconds", heads, rows, right=heads[1:6])
     if as_json:
         print_json(asdict(added) | {"added_first": added.added_first, "added_event": added.added_event})
 
 
-def _row(name: str, direct: float | None, through: float, added: float, most: float) -> tuple[str, ...]:
+def _row(
+    name: str, direct: float | None, relay: float | None, through: float, added: float, most: float
+) -> tuple[str, ...]:
     mark = "pass" if added <= most else "short"
-    return name, number(direct, 3), number(through, 3), number(added, 3), f"<= {most:g}", mark
+    return name, number(direct, 3), number(relay, 3), number(through, 3), number(added, 3), f"<= {most:g}", mark
 
 
 def _measured(requests: int, encoder: str) -> Added:
@@ -93,12 +99,15 @@ def _measured(requests: int, encoder: str) -> Added:
     with slow_backend(0, _WORDS) as url:
         tier = {"KIND": "openai", "URL": url, "MODEL": "stand-in"}
         settings = {f"RUVLLM_INFERENCE_SMALL_{name}": value for name, value in tier.items()}
-        with running(encoder, settings=settings | {"RUVLLM_LOG_LEVEL": "warning", "RUVLLM_RATE": "0"}) as server:
-            direct = HTTPConnection(urlsplit(url).netloc, timeout=60)
-            through = HTTPConnection("127.0.0.1", server.port, timeout=60)
-            for connection in (direct, through):
-                _stream(connection, "warm up")
-            pairs = [(_stream(direct, text), _stream(through, text)) for text in _some(asked, requests)]
+        quiet = {"RUVLLM_LOG_LEVEL": "warning", "RUVLLM_RATE": "0"}
+        with running(encoder, settings=settings | quiet) as server, floor(url) as relay:
+            addresses = urlsplit(url).netloc, f"127.0.0.1:{relay}", f"127.0.0.1:{server.port}"
+            sides = [HTTPConnection(address, timeout=60) for address in addresses]
+            through = sides[-1]
+            for text in _some(asked, 10):  # before a new process is as fast as it will be
+                for connection in sides:
+                    _stream(connection, text)
+            times = [[_stream(connection, text) for connection in sides] for text in _some(asked, requests)]
             http = [
                 _timed(lambda text=text: _post(through, "/v1/systemone", _question(text)))
                 for text in _some(asked, requests + 5)
@@ -108,9 +117,8 @@ def _measured(requests: int, encoder: str) -> Added:
             _timed(lambda text=text: llm.decide(text, _question(text)["questions"]))
             for text in _some(asked, requests + 5)
         ]
-    firsts = [median(pair[side][0] for pair in pairs) for side in (0, 1)]
-    each = [median(pair[side][1] for pair in pairs) for side in (0, 1)]
-    return Added(firsts[0], firsts[1], each[0], each[1], median(inside[5:]), median(http[5:]))
+    medians = [median(of[side][i] for of in times) for i in (0, 1) for side in range(3)]
+    return Added(*(*medians, median(inside[5:]), median(http[5:])))
 
 
 def _some(asked: Any, count: int) -> list[str]:

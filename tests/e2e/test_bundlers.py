@@ -1,0 +1,126 @@
+"""`npm install ruvllm`, from the packed tarballs, in an app of each bundler: built, served and asked in a browser.
+
+npm fetches the bundlers, so that a machine without a registry skips this by name.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hosting import hosted
+from playwright.sync_api import Page, expect
+
+ROOT = Path(__file__).parents[2]
+APP = """import { RuvLLM } from "ruvllm";
+
+const title = document.querySelector("h1");
+try {
+  const llm = await RuvLLM.load({ %s state: "memory" });
+  title.textContent = (await llm.route("add unit tests for the auth module")).agent;
+} catch (error) {
+  title.textContent = error.fix;
+}
+"""
+HTML = '<!doctype html><html lang="en"><head><title>App</title></head><h1></h1><script type="module" src="%s"></script>'
+COPIED = 'baseURL: "/ruvllm/",'
+WEBPACK = """export default {
+  mode: "production", entry: "./app.js", experiments: { outputModule: true }, performance: { hints: false },
+  output: { module: true, filename: "bundle.js", path: new URL("./out", import.meta.url).pathname },
+};"""
+ROLLUP = """import resolve from "@rollup/plugin-node-resolve";
+export default {
+  input: "app.js", plugins: [resolve({ browser: true })],
+  output: { dir: "out", format: "es", entryFileNames: "bundle.js" },
+};"""
+VITE = """import ruvllm from "ruvllm/vite";
+export default { plugins: [ruvllm()], build: { outDir: "out", target: "es2022" } };"""
+# By name: what npm installs, the configuration, the command, what a page is told of where the files are.
+BUNDLERS = {
+    "vite": (["vite@8.3.8"], {"vite.config.js": VITE}, ["vite", "build"], ""),
+    "webpack": (
+        ["webpack@5.113.0", "webpack-cli@7.3.1"],
+        {"webpack.config.mjs": WEBPACK},
+        ["webpack", "--config", "webpack.config.mjs"],
+        COPIED,
+    ),
+    "rollup": (
+        ["rollup@4.68.8", "@rollup/plugin-node-resolve@16.0.3"],
+        {"rollup.config.mjs": ROLLUP},
+        ["rollup", "-c"],
+        COPIED,
+    ),
+    "esbuild": (
+        ["esbuild@0.28.2"],
+        {},
+        ["esbuild", "app.js", "--bundle", "--format=esm", "--outfile=out/bundle.js"],
+        COPIED,
+    ),
+}
+
+
+def run(folder: Path, *command: str) -> str:
+    """What a command says; the test fails with it where the command does."""
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def tarballs(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Both packages, as `make npm` packs them."""
+    out = tmp_path_factory.mktemp("npm") / "pack"
+    run(ROOT, sys.executable, "build/npm.py", "--dist", str(dist), "--out", str(out))
+    return [str(path) for path in sorted(out.glob("*.tgz"))]
+
+
+def installed(folder: Path, packages: list[str]) -> None:
+    """An npm project with these."""
+    (folder / "package.json").write_text('{"name": "app", "private": true, "type": "module"}', "utf-8")
+    command = ["npm", "install", "--no-audit", "--no-fund", *packages]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
+    if done.returncode:
+        pytest.skip(f"npm cannot install {' '.join(packages)[-200:]}: {done.stderr[-200:]}")
+
+
+@pytest.mark.parametrize("name", BUNDLERS)
+def test_an_app_routes(name: str, tarballs: list[str], tmp_path: Path, page: Page, problems: list[str]) -> None:
+    packages, files, command, where = BUNDLERS[name]
+    for file, text in files.items():
+        (tmp_path / file).write_text(text, "utf-8")
+    installed(tmp_path, [*tarballs, *packages])
+    (tmp_path / "app.js").write_text(APP % where, "utf-8")
+    (tmp_path / "index.html").write_text(HTML % "/app.js", "utf-8")
+    run(tmp_path, "npx", "--no-install", *command)
+    out = tmp_path / "out"
+    if where:
+        (out / "index.html").write_text(HTML % "/bundle.js", "utf-8")
+        run(tmp_path, "npx", "--no-install", "ruvllm", "copy", "out/ruvllm")
+    with hosted(out) as site:
+        page.goto(site.url)
+        expect(page.locator("h1")).to_have_text("tester")
+        assert not problems
+        assert not site.violations
+
+
+def test_without_a_bundler_and_without_the_large_files(tarballs: list[str], tmp_path: Path, page: Page) -> None:
+    (small,) = [path for path in tarballs if "assets" not in path]
+    run(tmp_path, "tar", "xzf", small)
+    folder = tmp_path / "package"
+    (folder / "app.js").write_text((APP % "").replace('"ruvllm"', '"./dist/ruvllm.js"'), "utf-8")
+    (folder / "index.html").write_text(HTML % "/app.js", "utf-8")
+    with hosted(folder) as site:
+        page.goto(site.url)
+        expect(page.locator("h1")).to_have_text("tester")
+
+
+def test_a_page_without_the_files_is_told_how_to_get_them(tarballs: list[str], tmp_path: Path, page: Page) -> None:
+    installed(tmp_path, [*tarballs, *BUNDLERS["esbuild"][0]])
+    (tmp_path / "app.js").write_text(APP % "", "utf-8")
+    run(tmp_path, "npx", "--no-install", *BUNDLERS["esbuild"][2])
+    (tmp_path / "out" / "index.html").write_text(HTML % "/bundle.js", "utf-8")
+    with hosted(tmp_path / "out") as site:
+        page.goto(site.url)
+        expect(page.locator("h1")).to_contain_text("npx ruvllm copy")
