@@ -109,6 +109,25 @@ def test_what_is_kept_for_days_expires(static_llm: RuvLLM):
     llm.close()
 
 
+def test_a_model_settles_what_words_do_not_tell_where_it_may(static_llm: RuvLLM):
+    texts = ("The endpoint returns XML.", "The endpoint returns JSON.")
+    for ask, answers in ((False, []), (True, ["No: both may hold."]), (True, ["Yes. It returns something else now."])):
+        llm = made(static_llm, ask_unsure=ask)
+        model = Scripted(*answers)
+        llm = RuvLLM(encoder="static", like=static_llm, backends={Tier.LARGE: model}, config=llm.config)
+        old, new = (llm.memory.add(text)[0] for text in texts)
+        assert llm.memory.validity.doubts() == ([(old, new)] if ask else [])
+        llm.run_jobs(force=True)
+        closed = llm.memory.validity.closed([old])
+        assert llm.memory.validity.doubts() == []
+        assert bool(closed) is bool(answers and answers[0].startswith("Yes"))
+        if closed:
+            assert closed[old].successor == new
+            assert closed[old].reason == "scripted says so: It returns something else now."
+            assert llm.memory.validity.reopen([old]) == 1
+        llm.close()
+
+
 def test_agents_have_their_own_and_shared_knowledge(static_llm: RuvLLM):
     llm = made(static_llm)
     ask(llm, "The port of the proxy is 8080. Does it run?", agent_id="a")
