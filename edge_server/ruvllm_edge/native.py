@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import asdict
 from typing import Any
@@ -235,8 +235,8 @@ async def search_memory(edge: Edge, call: Call) -> s.MemoryHits:
     options["agent_id"] = call.key.agent_of(b.agent_id)
     with edge.traced("retrieval", b.collection or "", {"gen_ai.data_source.id": b.collection or "memory"}):
         found = await edge.llm.memory.asearch(b.query, b.k, **options)
-    lives = edge.llm.memory.validity.lifetimes([one.memory for one in found])
-    return s.MemoryHits([_hit(one, lives[one.memory.id]) for one in found], round(answerable(found), 4))
+    lives = edge.llm.memory.validity.lifetimes([part.memory for one in found for part in (one, *one.passage)])
+    return s.MemoryHits([_hit(one, lives) for one in found], round(answerable(found), 4))
 
 
 _GIVEN = ("observed_at", "valid_from", "valid_to", "expires", "speaker")
@@ -326,14 +326,11 @@ async def memory_graph(edge: Edge, call: Call) -> s.MemoryGraph:
     return graph
 
 
-def _hit(one: Found, life: Lifetime | None = None) -> s.MemoryHit:
+def _hit(one: Found, lives: Mapping[int, Lifetime]) -> s.MemoryHit:
     memory, why = one.memory, None if one.why is None else s.MemoryWhy(**asdict(one.why))
     more = (memory.kind, memory.collection, dict(memory.metadata), memory.quality, one.hops, why)
-    passage = [_hit(other) for other in one.passage]
-    hit = s.MemoryHit(memory.id, memory.text, one.score, *more, passage=passage)
-    if life is not None:
-        hit.since, hit.until, hit.said = life.since, life.until, life.said
-    return hit
+    life, passage = lives[memory.id], [_hit(other, lives) for other in one.passage]
+    return s.MemoryHit(memory.id, memory.text, one.score, *more, life.since, life.until, life.said, passage)
 
 
 async def patterns(edge: Edge, call: Call) -> s.Patterns:

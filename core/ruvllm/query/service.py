@@ -450,7 +450,8 @@ class QueryService:
             self.sessions.add(turn.conversation, turn.state, turn.text, completion.text)
         self.log.add(request)
         self.writes.offer(request)
-        self.writes.state(request)
+        if turn.keeps:
+            self.writes.state(request)
         if self.writes.due:  # the answer is there, whatever becomes of this; what the file does not take waits
             with suppress(StoreError), self._steps("answers"):
                 self.writes.flush()
