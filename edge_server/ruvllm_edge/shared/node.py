@@ -175,7 +175,8 @@ class Node:
         loop = asyncio.get_running_loop()
 
         def committed() -> None:
-            loop.call_soon_threadsafe(self._signal)
+            with suppress(RuntimeError):  # the server has ended
+                loop.call_soon_threadsafe(self._signal)
 
         store.committed = committed
         self.status[edge.name] = SpaceStatus()
