@@ -145,7 +145,8 @@ class Log:
             }
             for one in changes
         ]
-        async with asyncio.timeout(_PATIENCE), self._db.transaction(), self._db.cursor() as cursor:
+        async with asyncio.timeout(_PATIENCE), self._db.pipeline(), self._db.transaction():  # one way there and back
+            cursor = self._db.cursor()
             await cursor.executemany(_ROW, rows)
             await cursor.execute("SELECT pg_notify(%s, %s)", (CHANNEL, space))
 
