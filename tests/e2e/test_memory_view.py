@@ -7,7 +7,7 @@ from collections.abc import Callable
 from hosting import Site
 from pages import open_playground
 from playwright.sync_api import Page, expect
-from test_views import CONTRAST, tab
+from test_views import CONTRAST, tab, tile
 
 Shot = Callable[[Page, str], None]
 
@@ -17,18 +17,18 @@ def test_why_a_note_was_found_and_what_superseded_it(page: Page, site: Site, sho
     panel = tab(page, "Memory")
     remember = panel.get_by_role("button", name="Remember", exact=True)
 
-    def note(text: str, said_on: str, until: str = "") -> None:
+    def note(number: int, text: str, said_on: str, until: str = "") -> None:
         panel.get_by_label("Notes, one a line").fill(text)
         panel.get_by_label("Said by").fill("Grace")
         panel.get_by_label("Said on").fill(said_on)
         panel.get_by_label("Holds until").fill(until)
         remember.click()
-        expect(panel.get_by_role("status")).to_contain_text("Remembered 1 note")
+        expect(tile(panel, "Notes")).to_have_text(str(number))
 
     panel.get_by_text("Who said it, and when it holds").click()
-    note("Ada lives in Porto, close to the river.", "2023-01-05")
-    note("Ada moved to Quito.", "2023-06-05")
-    note("The Porto office is closed for repairs.", "2023-02-01", "2023-04-01")
+    note(1, "Ada lives in Porto, close to the river.", "2023-01-05")
+    note(2, "Ada moved to Quito.", "2023-06-05")
+    note(3, "The Porto office is closed for repairs.", "2023-02-01", "2023-04-01")
     panel.get_by_label("Look for, or ask").fill("Where does Ada live?")
     panel.get_by_role("button", name="Search", exact=True).click()
     hits = panel.locator(".hits li")

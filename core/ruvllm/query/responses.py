@@ -137,6 +137,7 @@ class Source:
         id: of the memory.
         score: cosine to the query, or what learnt attention made of it.
         hops: edges away from the nearest direct hit.
+        passage: what was said before and after it with itself, as a model reads it; "" where nothing was.
     """
 
     id: int
@@ -145,6 +146,7 @@ class Source:
     kind: str = "Document"
     metadata: Mapping[str, Any] = field(default_factory=dict)
     hops: int = 0
+    passage: str = ""
 
     __repr__ = one_line
 

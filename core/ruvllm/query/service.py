@@ -428,7 +428,7 @@ class QueryService:
                 max_tokens=max_tokens,
                 learnt=plan.learnt,
             )
-        turn.writer = self.writers.over(plan, turn.sources, turn.found.likeness(), whole=bool(turn.messages))
+        turn.writer = self.writers.over(plan, turn.sources, turn.found, whole=bool(turn.messages))
         prompt = turn.prompt
         if (prompt.max_tokens, prompt.context) != (said, plan.info.context_size):
             # Without a limit of the caller's, a server behind a URL knows best where its answers end.
