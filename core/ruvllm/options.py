@@ -10,6 +10,7 @@ from ruvllm.hints import Options
 from ruvllm.reprs import one_line
 
 __all__ = [
+    "ADDS",
     "CHOICES",
     "RANGES",
     "TIERS",
@@ -23,6 +24,8 @@ __all__ = [
 ]
 
 TIERS = ("booster", "small", "large")  # in the order of `types.Tier`
+# To a client's own conversation: notes from memory, the agent's persona, and its good answers into memory.
+ADDS = ("memory", "persona", "write-back")
 KINDS = ("extractive", "echo", "openai", "anthropic", "local")
 DIALECTS = ("openai", "llama.cpp", "vllm")
 
