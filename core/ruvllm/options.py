@@ -42,9 +42,12 @@ class MemoryConfig(Options):
         recall: share of the true nearest to be found.
         collection: where questions and answers are kept and looked up.
         write_back: whether good questions and answers are kept.
+        statements: whether, with write_back, what users state and good answers state is kept too, sentence by sentence.
+        keep_days: until what is kept so is forgotten; 0 for never.
         quality_threshold: from which they are good (FEATURES.md M5): their backend's confidence, until they are rated.
         write_batch, write_interval_ms: how many wait at most, and for how long.
         search: what of a text is looked for: "hybrid" its meaning and its words, "vectors" or "words" one of these.
+        window: memories before and after a source in its conversation or document that a model reads with it.
         recency: what being of today adds to a memory's score; half of it after 30 days.
         supersede: whether a new statement ends what an older one says of the same thing.
         index: how vectors are searched: "auto" takes what is fastest at the size, "flat", "binary", "ivf", "hnsw", or
@@ -60,10 +63,13 @@ class MemoryConfig(Options):
     recall: float = 0.95
     collection: str = "default"
     write_back: bool = True
+    statements: bool = True
+    keep_days: int = 0
     quality_threshold: float = 0.75
     write_batch: int = 100
     write_interval_ms: int = 1_000
     search: str = "hybrid"
+    window: int = 1
     recency: float = 0.0
     supersede: bool = True
     index: str = "auto"
@@ -238,7 +244,9 @@ RANGES: dict[str, tuple[float, float]] = {
     "memory.relevance": (-1.0, 1.0),
     "memory.recall": (0.01, 1.0),
     "memory.recency": (0.0, 1.0),
+    "memory.window": (0, 8),
     "memory.quality_threshold": (0.0, 1.0),
+    "memory.keep_days": (0, 36_500),
     "memory.write_batch": (1, 10_000),
     "memory.write_interval_ms": (0, 3_600_000),
     "memory.tier_from": (0, 10**9),

@@ -49,7 +49,7 @@ class Ask:
         looping: whether its last turn says what tools gave, and nobody asks anything new.
         key: name of the caller's, "" where none is needed.
         tools: how many of its tools are passed on; all of them when 0.
-        models, adds: as in `Constraints`.
+        models, adds, agent_id: as in `Constraints`.
     """
 
     messages: tuple[Message, ...]
@@ -71,6 +71,7 @@ class Ask:
     key: str = ""
     tools: int = 0
     models: tuple[str, ...] | None = None
+    agent_id: str | None = None
     adds: tuple[str, ...] = ()
 
     def constraints(self, stay: str, trace: Mapping[str, str]) -> Constraints:
@@ -96,6 +97,7 @@ class Ask:
             stay=stay,
             looping=self.looping,
             models=self.models,
+            agent_id=self.agent_id,
             adds=self.adds,
         )
 
@@ -232,6 +234,7 @@ def of_key(edge: Edge, key: Key) -> dict[str, Any]:
         "tools": edge.settings.trim_tools if key.tools is None else int(key.tools),
         "models": allowed_models(edge, key),
         "adds": edge.settings.chat_adds if key.adds is None else key.adds,
+        "agent_id": key.agent or None,
     }
 
 

@@ -64,6 +64,8 @@ def _dollars(_: click.Context, __: click.Parameter, value: str | None) -> float 
 @click.option("--models", default="", metavar="A,B", help="Names of GET /v1/models that it may use; all when left out.")
 @click.option("--budget", callback=_dollars, metavar="$", help="US dollars a day (UTC); without, no limit.")
 @click.option("--rate", type=click.FloatRange(0), metavar="N", help="Requests a second; the server's when left out.")
+@click.option("--agent", default="", metavar="NAME", help="The agent that uses it: it reads its own memories and "
+              "shared ones, and adds to its own.")  # fmt: skip
 @click.option("--tools", type=click.IntRange(0), metavar="N", help="Pass on this many of a request's tools, those that "
               "its question needs; 0 for all, the server's RUVLLM_TRIM_TOOLS when left out.")  # fmt: skip
 @click.option("--adds", metavar="A,B", help="What its chats get beside being passed on: memory (notes from it), "
@@ -79,6 +81,7 @@ def add(
     models: str,
     budget: float | None,
     rate: float | None,
+    agent: str,
     tools: int | None,
     adds: str | None,
     as_json: bool,
@@ -94,7 +97,9 @@ def add(
     allowed = tuple(model.strip() for model in models.split(",") if model.strip())
     role = "admin" if admin else role or ""
     added = None if adds is None else tuple(one.strip() for one in adds.split(",") if one.strip())
-    key = Key(name, role=role, space=space, models=allowed, budget=budget, rate=rate, tools=tools, adds=added)
+    key = Key(
+        name, role=role, space=space, models=allowed, budget=budget, rate=rate, tools=tools, agent=agent, adds=added
+    )
     plain = add_key(file, key)
     _note(file, "keys add", key)
     _show(plain, key, as_json)
@@ -119,6 +124,7 @@ def list_(file: Path, space: str | None, as_json: bool) -> None:
     for key in found:
         about = [key.role] if key.role else []
         about += [f"space {key.space}"] if key.space != DEFAULT_SPACE else []
+        about += [f"agent {key.agent}"] if key.agent else []
         about += [f"models {' '.join(key.models)}"] if key.models else []
         about += [f"adds {' '.join(key.adds)}"] if key.adds else []
         about += [f"${key.budget:g} a day"] if key.budget is not None else []
@@ -196,7 +202,8 @@ def _show(plain: str, key: Key, as_json: bool) -> None:
 def _row(key: Key) -> dict[str, Any]:
     return {
         "name": key.name, "role": key.role or "teach", "space": key.space, "models": list(key.models),
-        "budget": key.budget, "rate": key.rate, "tools": key.tools, "adds": key.adds and list(key.adds),
+        "budget": key.budget, "rate": key.rate, "tools": key.tools, "agent": key.agent,
+        "adds": key.adds and list(key.adds),
     }  # fmt: skip
 
 

@@ -36,6 +36,7 @@ class KeyBody(Struct, forbid_unknown_fields=True):
     models: Annotated[list[str], Meta(max_length=100)] = []
     budget: _Limit | None = None
     rate: _Limit | None = None
+    agent: Annotated[str, Meta(max_length=200, description="whose memories it reads beside shared ones")] = ""
     adds: Annotated[list[str], Meta(max_length=3)] | None = None
 
 
@@ -48,6 +49,7 @@ class KeyRow(Struct, omit_defaults=True):
     models: list[str] = []
     budget: float | None = None
     rate: float | None = None
+    agent: str = ""
     adds: list[str] | None = None
 
 
@@ -90,14 +92,16 @@ async def list_keys(edge: Edge, _: Call) -> KeyRows:
 
 def _row(key: Key) -> KeyRow:
     adds = None if key.adds is None else list(key.adds)
-    return KeyRow(key.name, key.role or "teach", key.space, list(key.models), key.budget, key.rate, adds)
+    more = (list(key.models), key.budget, key.rate, key.agent, adds)
+    return KeyRow(key.name, key.role or "teach", key.space, *more)
 
 
 async def make_key(edge: Edge, call: Call) -> KeyMade:
     """Make a key of this space; only its hash is kept."""
     b: KeyBody = call.body
-    adds = None if b.adds is None else tuple(b.adds)
-    key = Key(b.name, role=b.role, space=edge.name, models=tuple(b.models), budget=b.budget, rate=b.rate, adds=adds)
+    limits: dict[str, Any] = {"budget": b.budget, "rate": b.rate, "agent": b.agent}
+    limits |= {"models": tuple(b.models), "adds": None if b.adds is None else tuple(b.adds)}
+    key = Key(b.name, role=b.role, space=edge.name, **limits)
     return KeyMade(b.name, await _change(edge, call, "keys add", b.name, lambda file: add_key(file, key)))
 
 

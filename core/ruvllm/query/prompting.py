@@ -93,7 +93,7 @@ def compose(
     messages = (*([Message("system", system)] if system else []), *turns, Message("user", text))
     tokens = fixed + spent + said
     answer = min(max_tokens, context - tokens)
-    noted = sum(estimate_tokens(source.text) + _PER_MESSAGE for source in sources)
+    noted = sum(estimate_tokens(source.passage or source.text) + _PER_MESSAGE for source in sources)
     needed = fixed + noted + (estimate_tokens(_MATERIAL) if sources else 0) + _tokens(history)
     counts = (
         (len(sources) - len(used) + cut, len(sources), "sources"),
@@ -175,7 +175,7 @@ def _notes(sources: Sequence[Source], room: int) -> tuple[str, tuple[Source, ...
     room -= estimate_tokens(_MATERIAL)
     lines, used, spent, cut = list[str](), list[Source](), 0, False
     for source in sources:
-        line = f"[{len(used) + 1}] {' '.join(source.text.split())}"
+        line = f"[{len(used) + 1}] {' '.join((source.passage or source.text).split())}"
         tokens = estimate_tokens(line) + 1
         if spent + tokens > room:
             if room - spent < _CUT or used:
