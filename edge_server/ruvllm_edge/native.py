@@ -330,8 +330,10 @@ def _hit(one: Found, life: Lifetime | None = None) -> s.MemoryHit:
     memory, why = one.memory, None if one.why is None else s.MemoryWhy(**asdict(one.why))
     more = (memory.kind, memory.collection, dict(memory.metadata), memory.quality, one.hops, why)
     passage = [_hit(other) for other in one.passage]
-    life = (0.0, None, 1) if life is None else (life.since, life.until, life.said)
-    return s.MemoryHit(memory.id, memory.text, one.score, *more, *life, passage)
+    hit = s.MemoryHit(memory.id, memory.text, one.score, *more, passage=passage)
+    if life is not None:
+        hit.since, hit.until, hit.said = life.since, life.until, life.said
+    return hit
 
 
 async def patterns(edge: Edge, call: Call) -> s.Patterns:
