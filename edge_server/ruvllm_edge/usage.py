@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Any
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from ruvllm.state.names import USAGE
 from ruvllm_edge.auth import Key
-from ruvllm_edge.savings import Daily, Row, Savings
+from ruvllm_edge.savings import DAYS, DayCounts, Row, Savings
 
-__all__ = ["KeyUsage", "Usage", "UsageQuery", "UsageReport", "seconds_left"]
-
-_DAYS = 400  # that are remembered
+__all__ = ["KeyUsage", "Usage", "UsageReport", "seconds_left"]
 
 
 def seconds_left(now: datetime | None = None) -> float:
@@ -24,21 +22,18 @@ def seconds_left(now: datetime | None = None) -> float:
     return (datetime(now.year, now.month, now.day, tzinfo=UTC) + timedelta(1) - now).total_seconds()
 
 
-class Usage(Daily):
-    """Requests by day and key."""
+class Usage(DayCounts):
+    """Requests by day and key, of one space."""
 
-    STORED = USAGE
+    name = USAGE
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def _take(self, rows: list[list[Any]]) -> None:
         self._requests, self._refused = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
-        super().__init__(*args, **kwargs)
-
-    def _load(self, rows: Any) -> None:
         for day, key, requests, refused in rows:
             self._requests[day, key], self._refused[day, key] = int(requests), int(refused)
 
-    def _dump(self) -> list[Any]:
-        first = self._first(_DAYS + 1)
+    def _made(self) -> list[list[Any]]:
+        first = self.first_of(DAYS + 1)
         return [[*name, count, self._refused[name]] for name, count in self._requests.items() if name[0] >= first]
 
     def add(self, key: str, refused: bool) -> None:
@@ -54,7 +49,7 @@ class Usage(Daily):
         Args:
             savings: of the same space.
         """
-        first = self._first(days)
+        first = self.first_of(days)
         sums, requests, refused = {key.name: Row() for key in keys}, Counter[str](), Counter[str]()
         for (_, _, name), row in savings.since(days, None).items():
             if name in sums:
@@ -70,12 +65,6 @@ class Usage(Daily):
             answers = row.answers, row.prompt_tokens, row.completion_tokens, row.cost
             rows.append(KeyUsage(key.name, requests[key.name], refused[key.name], *answers, spent, key.budget, left))
         return UsageReport(days, round(seconds_left()), rows)
-
-
-class UsageQuery(Struct):
-    """How far back."""
-
-    days: Annotated[int, Meta(ge=1, le=_DAYS)] = 30
 
 
 class KeyUsage(Struct):
