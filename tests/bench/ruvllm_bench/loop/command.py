@@ -53,7 +53,7 @@ class _Size:
     shots: int
 
 
-_FULL, _PLAIN, _QUICK = _Size(1_000, 1_000, 40, 10), _Size(1_000, 500, 40, 5), _Size(400, 200, 20, 2)
+_FULL, _PLAIN, _QUICK = _Size(1_000, 2_000, 40, 10), _Size(1_000, 1_000, 40, 5), _Size(400, 200, 20, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,14 +150,15 @@ def _tasks(
 
 
 def _choosing(prompts: Prompts, size: _Size, orders: Sequence[int]) -> list[_Arm]:
-    def run(options: Mapping[str, Any], seed: int, advance: Callable[[], None]) -> float:
-        return choose(prompts, seed, size.prompts, options, advance).quality
-
-    single = best_single(prompts)
+    known = f"the best LLM at that price, if it were known ({prompts.prices[best_single(prompts)]:g})"
+    found = dict[str, list[float]]()
     name = f"LLM choice, {size.prompts:,} prompts, budget {BUDGET:g}"
-    arms = _arms(name, _CHOOSING, orders, size.prompts, run)
-    known = f"the best LLM at that price, if it were known ({single.price:g})"
-    return [*arms, _Arm(name, known, 100 * single.quality, 100 * single.quality - arms[0].mean, None)]
+    with progress(name, len(_CHOOSING) * len(orders) * size.prompts) as advance:
+        for arm, options in _CHOOSING.items():
+            every = [choose(prompts, seed, size.prompts, options, advance) for seed in orders]
+            found[arm] = [100 * one.quality for one in every]
+            found.setdefault(known, [100 * one.single for one in every])
+    return _compared(name, {arm: found[arm] for arm in (*_CHOOSING, known)})
 
 
 def _retrieval(path: Path, size: _Size, encoder: str, orders: Sequence[int]) -> list[_Arm]:
