@@ -22,9 +22,8 @@ ORT = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded
 WEBGPU = ("ort.webgpu.min.mjs", "ort-wasm-simd-threaded.asyncify.mjs", "ort-wasm-simd-threaded.asyncify.wasm")
 TEMPLATES = ("jinja2", "markupsafe")  # what a language model's chat template is written in
 YAML = ("pyyaml",)  # what agents' front matter is written in
-# sqlite3, which the core's state needs, is part of Pyodide 314's own standard library. scipy's wheel (build/wheels) is
-# not in the page: nothing of ours is faster with it, and it is 8.9 MB.
-# The command's; PyYAML comes without its parts in C, the models as files of their own.
+# sqlite3, which the core's state needs, is part of Pyodide 314's own standard library.
+# The command\'s; PyYAML comes without its parts in C, the models as files of their own.
 ELSEWHERE = ("click", "pyyaml", "rich", "ruvllm-models")
 WHEELS = {
     "numpy": {"depends": [], "imports": ["numpy"]},

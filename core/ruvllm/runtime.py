@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Never
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Never, TypeVar, cast
 
 from ruvllm.agents.catalog import Agents
 from ruvllm.config import Config, agents_and_config
@@ -39,8 +38,20 @@ if TYPE_CHECKING:
 
 __all__ = ["RuvLLM"]
 
+T = TypeVar("T")
+
 _TASK = {"task": "text", "query": "text"}
 _ANSWER = "give text and agent, or call feedback_request about an answer"
+
+
+class _Service(Generic[T]):
+    """An attribute that `Services` holds, made there when it is first needed."""
+
+    def __set_name__(self, owner: type[object], name: str) -> None:
+        self._name = name
+
+    def __get__(self, llm: RuvLLM | None, owner: type[object]) -> T:
+        return cast(T, self if llm is None else getattr(llm.services, self._name))
 
 
 class RuvLLM(Hinting):
@@ -64,6 +75,14 @@ class RuvLLM(Hinting):
 
     Attributes:
         services: all it is composed of; `host`, `store`, `encoders`, `learning`, `routing` and `steps` are theirs.
+        config: all options; `services.reconfigure` changes them.
+        memory: texts found again by meaning, in the same state file.
+        queries: answers, sessions, and what feedback says of answers.
+        decisions: typed questions about a state, and what feedback taught of them.
+        tools: finds the few of many tools that a task needs.
+        sizing: how strong a model a task gets: the one order of precedence, and what outcomes taught it.
+        federated: learning together with other installations through a coordinator, without sharing a text.
+        jobs: all background work.
 
     Raises:
         ArtifactError: a model artifact is missing or damaged.
@@ -124,47 +143,14 @@ class RuvLLM(Hinting):
         mode, path = self.encoders.mode, shortened(self.store.path)
         return f"RuvLLM({len(self.agents)} agents, encoder={mode!r}, state={path})"
 
-    @property
-    def config(self) -> Config:
-        """All options; `services.reconfigure` changes them."""
-        return self.services.config
-
-    @property
-    def memory(self) -> MemoryStore:
-        """Texts found again by meaning, in the same state file."""
-        return self.services.memory
-
-    @property
-    def queries(self) -> QueryService:
-        """Answers, sessions, and what feedback says of answers. Raises ConfigError: a backend cannot be made."""
-        return self.services.queries
-
-    @property
-    def decisions(self) -> DecisionService:
-        """Typed questions about a state, and what feedback taught of them."""
-        return self.services.decisions
-
-    @cached_property
-    def tools(self) -> ToolService:
-        """Finds the few of many tools that a task needs: the catalog's, and those that are added."""
-        from ruvllm.routing.tools import ToolService
-
-        return ToolService(self.encoders, self.routing)
-
-    @property
-    def sizing(self) -> ModelChooser:
-        """How strong a model a task gets: the one order of precedence, and what outcomes taught it."""
-        return self.services.sizing
-
-    @property
-    def federated(self) -> FederatedClient:
-        """Learning together with other installations through a coordinator, without sharing a text."""
-        return self.services.federated
-
-    @property
-    def jobs(self) -> Jobs:
-        """All background work."""
-        return self.services.jobs
+    config: _Service[Config] = _Service()
+    memory: _Service[MemoryStore] = _Service()
+    queries: _Service[QueryService] = _Service()
+    decisions: _Service[DecisionService] = _Service()
+    tools: _Service[ToolService] = _Service()
+    sizing: _Service[ModelChooser] = _Service()
+    federated: _Service[FederatedClient] = _Service()
+    jobs: _Service[Jobs] = _Service()
 
     # Routing
 
@@ -213,11 +199,11 @@ class RuvLLM(Hinting):
     feedback = synchronous(afeedback)
 
     async def areview(self, pause: Pause = pause) -> int:
-        """Fit what feedback taught once more, from all of it, and store it. See `RoutingService.review`."""
+        """`review`, awaited: tasks have their turn between slices of the work."""
         return await self.routing.review(pause)
 
     def review(self) -> int:
-        """`areview`, without its pauses."""
+        """Fit what feedback taught once more, from all of it, and store it. See `RoutingService.review`."""
         return run_now(self.routing.review(no_pause))
 
     def undo_feedback(self, id: int) -> bool:

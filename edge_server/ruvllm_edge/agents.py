@@ -126,7 +126,7 @@ class AddedAgents:
         found, more = await asyncio.to_thread(read_incoming, files)
         rows = [ProblemRow(one.field, one.message, one.fix) for one in (*problems, *more)]
         async with self._changing:
-            added = self.added | {agent.name: agent for agent in (*new, *found)}
+            added = self._stored() | {agent.name: agent for agent in (*new, *found)}
             fit = self._change(added, rows) if new or found else None
         return await self._changed(fit, wait, rows)
 
@@ -139,13 +139,27 @@ class AddedAgents:
     async def remove(self, name: str, wait: float | None = None) -> AgentsChanged:
         """Route without an added agent. Raises Problem: it is none."""
         async with self._changing:
-            if name not in self.added:
+            added = self._stored()
+            if name not in added:
                 base = any(agent.name == name for agent in self.base)
                 status, what = (409, "was not added here") if base else (404, "is not known")
                 fix = "start the server with other --agents" if base else "see GET /v1/agents"
                 raise Problem(status, f"the agent {name[:200]!r} {what}", field="name", fix=fix)
-            fit = self._change({key: agent for key, agent in self.added.items() if key != name})
+            fit = self._change({key: agent for key, agent in added.items() if key != name})
         return await self._changed(fit, wait)
+
+    async def reload(self) -> None:
+        """Route among those that the state file has now: another node has changed them."""
+        async with self._changing:
+            self.added = self._stored()
+            if self._together() != self._llm.agents:
+                self._begin()
+
+    def _stored(self) -> dict[str, Agent]:
+        """The added ones, with what another node has changed since."""
+        if not (self.keeps and self._llm.store.outbox.enabled):
+            return self.added
+        return load_agents(self._llm.store) or {}
 
     async def restore(self, data: bytes, keep: bool = True) -> None:
         """Go on with another state file in the place of this one; one that says nothing of agents leaves these.

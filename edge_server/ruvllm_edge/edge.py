@@ -170,7 +170,7 @@ class Edge:
 
     async def erase(self) -> None:
         """Go on with an empty state file in the place of this one. Raises StoreError: as `restore`."""
-        await self.agents.restore(empty(), keep=False)
+        await self.agents.restore(empty(self.llm.store), keep=False)
         with self.llm.store.alone() as db:
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # what was there is on no page any more
         self._renew()

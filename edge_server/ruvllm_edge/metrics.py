@@ -77,6 +77,17 @@ class Metrics:
         self._key_cost = Counter("ruvllm_key_cost_dollars", "Spent for it.", key, registry=registry)
         self._key_budget = Gauge("ruvllm_key_budget_dollars", "That it may spend a day.", key, registry=registry)
         self._key_spent = Gauge("ruvllm_key_spent_today_dollars", "That it spent today.", key, registry=registry)
+        space = ("space",)
+        self.shared_sent = Counter("ruvllm_shared_sent", "Changes sent to other nodes.", space, registry=registry)
+        self.shared_applied = Counter("ruvllm_shared_applied", "Changes of other nodes.", space, registry=registry)
+        self._shared_up = Gauge("ruvllm_shared_up", "Whether the shared log answers.", space, registry=registry)
+        self._waiting = Gauge("ruvllm_shared_waiting", "Changes that wait to be sent.", space, registry=registry)
+        self._waiting_age = Gauge(
+            "ruvllm_shared_waiting_seconds", "Since the oldest of these was made.", space, registry=registry
+        )
+        self._lag = Gauge(
+            "ruvllm_shared_lag_seconds", "Since all that others wrote was here last.", space, registry=registry
+        )
         self.spaces = Gauge("ruvllm_spaces_open", "Spaces that are open, the default one too.", registry=registry)
         self._called: dict[tuple[str, str, str], Counter] = {}
         self._counted: dict[tuple[str, str, int], Counter] = {}
@@ -128,6 +139,13 @@ class Metrics:
         """What a key may spend a day, and has."""
         self._key_budget.labels(space, key).set(budget)
         self._key_spent.labels(space, key).set(spent)
+
+    def shared(self, space: str, stats: Mapping[str, Any]) -> None:
+        """How a space stands among nodes, as `Node.stats` has it."""
+        self._shared_up.labels(space).set(stats["up"])
+        self._waiting.labels(space).set(stats["waiting"])
+        self._waiting_age.labels(space).set(stats["waiting_seconds"])
+        self._lag.labels(space).set(stats["lag_seconds"])
 
     def failure(self, kind: str) -> None:
         """A backend failed, and with it the request."""

@@ -85,6 +85,10 @@ class QueryBody(Struct, forbid_unknown_fields=True):
     repeat_penalty: float | None = None
     explain: Annotated[bool, Meta(description="also say which memories it draws on, as `attention`")] = False
     deep: Annotated[bool, Meta(description="take it apart, and answer its parts first: see RlmAnswer")] = False
+    agent_id: (
+        Annotated[Name, Meta(description="the agent that asks: it is answered from its own memories and shared ones")]
+        | None
+    ) = None
     stream: Annotated[bool, Meta(description="with deep: events planned, answered, delta, answer as they come")] = False
 
 
@@ -181,6 +185,12 @@ class MemoryBody(Struct, forbid_unknown_fields=True):
     collection: Name = "default"
     metadata: dict[str, Any] = {}
     quality: Annotated[float, Meta(ge=0, le=1)] = 1.0
+    observed_at: Annotated[str, Meta(max_length=100, description="a date: when it was said")] | None = None
+    valid_from: Annotated[str, Meta(max_length=100, description="a date: from when it holds")] | None = None
+    valid_to: Annotated[str, Meta(max_length=100, description="a date: from when it holds no longer")] | None = None
+    expires: Annotated[str, Meta(max_length=100, description="a date: when it is forgotten")] | None = None
+    speaker: Name | None = None
+    agent_id: Annotated[Name, Meta(description="whose knowledge it is; everybody's without")] | None = None
 
 
 class MemoryAdd(Struct, forbid_unknown_fields=True):
@@ -206,6 +216,24 @@ class MemorySearch(Struct, forbid_unknown_fields=True):
     search: Literal["hybrid", "vectors", "words"] | None = None
     at: Annotated[str, Meta(max_length=100)] | None = None
     recency: Annotated[float, Meta(ge=0, le=1)] | None = None
+    agent_id: Annotated[Name, Meta(description="find what is this agent's and what is shared")] | None = None
+
+
+class ForgetBody(Struct, forbid_unknown_fields=True):
+    """Which memories to forget: `ids`, those that have expired, and those that fulfil all else that is given."""
+
+    ids: Annotated[list[int], Meta(max_length=10_000)] = []
+    filter: dict[str, Any] | None = None
+    collection: Name | None = None
+    before: Annotated[str, Meta(max_length=100, description="a date; those remembered before it")] | None = None
+    expired: bool = False
+    erase: Annotated[bool, Meta(description="leave no byte of them in the file, which is written anew")] = False
+
+
+class Forgotten(Struct):
+    """How many there were."""
+
+    forgotten: int
 
 
 class ForgetQuery(Struct):
@@ -224,13 +252,15 @@ class ClosedMemory(Struct):
 
 
 class TimelineEntry(Struct):
-    """A memory of a timeline; `closed` is null where it holds today."""
+    """A memory of a timeline; `closed` is null where nothing ended it, `since` is in seconds since 1970."""
 
     id: int
     text: str
     metadata: dict[str, Any]
     created: float
     closed: ClosedMemory | None
+    since: float
+    said: int
 
 
 class Timeline(Struct):
@@ -328,6 +358,9 @@ class MemoryHit(Struct):
     quality: float
     hops: int = 0
     why: MemoryWhy | None = None
+    since: Annotated[float, Meta(description="when it began to hold, in seconds since 1970")] = 0.0
+    until: Annotated[float | None, Meta(description="when it ended; null where it has not")] = None
+    said: Annotated[int, Meta(description="how often it was said")] = 1
 
 
 class MemoryHits(Struct):
@@ -398,6 +431,18 @@ class TierStats(Struct):
     bytes: int
 
 
+class SharedStats(Struct):
+    """How a space stands among nodes: changes sent and applied since the start, and waiting; seconds since then."""
+
+    up: bool
+    problem: str
+    sent: int
+    applied: int
+    waiting: int
+    waiting_seconds: float
+    lag_seconds: float
+
+
 class Stats(Struct):
     """What it holds and has done, in more fields than these. `state` is told to administrators."""
 
@@ -409,6 +454,7 @@ class Stats(Struct):
     own_agents: int
     write_back: bool
     memory_tiers: dict[str, dict[str, TierStats]] | UnsetType = UNSET
+    shared: SharedStats | UnsetType = UNSET
     state: str | UnsetType = UNSET
 
 
@@ -420,7 +466,10 @@ class Health(Struct):
 
 
 class Ready(Struct):
-    """Whether requests should be sent here now, and which backends are down: then memory or another one answers."""
+    """Whether requests should be sent here now, and which backends are down: then memory or another one answers.
+
+    "shared log" among them is the database that nodes share: what they write waits, and they answer as ever.
+    """
 
     ready: bool
     agents: int | UnsetType = UNSET

@@ -28,6 +28,7 @@ from ruvllm_edge.gate import Gate
 from ruvllm_edge.logs import start_logging
 from ruvllm_edge.page import find_page
 from ruvllm_edge.settings import Settings
+from ruvllm_edge.shared.log import check_address
 from ruvllm_edge.telemetry import export_telemetry
 
 __all__ = ["bound", "make_server", "serve"]
@@ -51,6 +52,9 @@ _BACKLOG = 2_048
 )
 @click.option(
     "--keys-file", type=click.Path(dir_okay=False, path_type=Path), help="Hashed API keys.  [env: RUVLLM_KEYS_FILE]"
+)
+@click.option(
+    "--shared", metavar="URL", help="Share what is held with other servers: postgresql://…  [env: RUVLLM_SHARED]"
 )
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 @click.option("--open", "show", is_flag=True, help="Open the page in a browser, where there is a window.")
@@ -94,6 +98,8 @@ def serve(
         options = with_local_model(options, model)
     ready_models(options)
     start_logging(settings.log_level)
+    if settings.shared:
+        check_address(settings.shared)
     if settings.otel:
         export_telemetry()
     _allow_files()

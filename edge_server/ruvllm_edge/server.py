@@ -21,6 +21,7 @@ from ruvllm_edge.logs import event
 from ruvllm_edge.metrics import Metrics
 from ruvllm_edge.problems import Problem, too_many
 from ruvllm_edge.settings import Settings
+from ruvllm_edge.shared.node import Node
 from ruvllm_edge.spaces import Spaces, spaces_folder
 from ruvllm_edge.telemetry import Telemetry
 
@@ -44,6 +45,7 @@ class Server:
         telemetry: what OpenTelemetry is told; None where that is off.
         anyone: who calls where no key is needed.
         spaces: the default one, and those of keys.
+        node: keeps them together with those of other servers; None where they are alone.
     """
 
     def __init__(self, llm: RuvLLM, settings: Settings, keeps: bool = False) -> None:
@@ -61,6 +63,9 @@ class Server:
         self.in_flight = 0
         default, folder = Edge(self, llm, keeps=keeps), spaces_folder(settings, llm.store.path)
         self.spaces = Spaces(default, lambda one, name: Edge(self, one, name, keeps), folder, settings.max_spaces)
+        self.node: Node | None = None
+        if settings.shared:
+            self.node = Node(settings.shared, settings.shared_spaces, lambda: self.spaces.opened, self.metrics)
         self._ring = self.keys.ring
         self._tag, self._numbers = urandom(5).hex(), count(1)
 
@@ -104,6 +109,8 @@ class Server:
         self.metrics.in_flight.set(self.in_flight)
         ring = self.keys.ring if self.keys.needed else KeyRing()
         for edge in self.spaces.opened:
+            if self.node is not None and edge.name in self.node:
+                self.metrics.shared(edge.name, self.node.stats(edge))
             for one in ring.of_space(edge.name):
                 if one.budget is not None:
                     self.metrics.budget(edge.name, one.name, one.budget, edge.savings.spent(one.name))
@@ -113,7 +120,8 @@ class Server:
     @asynccontextmanager
     async def lifespan(self, _: object) -> AsyncIterator[None]:
         """Warm up behind the first requests; at the end, put everything on disk."""
-        tasks = [asyncio.ensure_future(one) for one in (self._warm(), self._work(), self.spaces.make_room())]
+        works = [self._warm(), self._work(), self.spaces.make_room(), *([self.node.run()] if self.node else [])]
+        tasks = [asyncio.ensure_future(one) for one in works]
         try:
             yield
         finally:

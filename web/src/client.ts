@@ -3,10 +3,12 @@ import { proxy, transfer } from "comlink";
 import type { Method, RemoteRouter } from "./crossing.js";
 import { closedError, notNew, RuvllmError } from "./errors.js";
 import { Life } from "./life.js";
-import { options as plainOptions, stateBytes } from "./plain.js";
+import { cache } from "./kept.js";
+import { stateBytes } from "./plain.js";
 import { type Call, CHANGES, Runtime } from "./runtime.js";
 import type { SiteIndex } from "./site.js";
 import type { Added, Agent, AgentFile, LoadOptions, LoadProgress } from "./types.js";
+import { loadOptions, until } from "./waiting.js";
 import { builtFolder, fetchIndex } from "./websites.js";
 
 /** Asking again does no harm after the worker has died; anything else the caller must decide on. */
@@ -21,12 +23,15 @@ function died(why: string): RuvllmError {
 
 /** Routes in a worker of this page. */
 export class RuvLLM extends Runtime {
+  /** What this browser keeps of ruvllm's files. */
+  static readonly cache = cache;
   readonly #base: URL;
   readonly #index: SiteIndex;
   readonly #options: LoadOptions;
   /** What `addAgents` was given and this browser does not keep, for a worker that has to start again. */
   #added: (Agent[] | AgentFile[])[] = [];
   #life: Promise<Life<RemoteRouter>> | undefined;
+  #starting: Life<RemoteRouter> | undefined;
   #closed = false;
 
   private constructor(base: URL, index: SiteIndex, options: LoadOptions) {
@@ -40,13 +45,19 @@ export class RuvLLM extends Runtime {
   /**
    * Start it. Resolves when it routes by the static table; RuvLTRA goes on loading behind it.
    *
-   * @throws RuvllmError when the folder cannot be fetched, is damaged, or no agent can be used
+   * @throws RuvllmError when the folder cannot be fetched, is damaged, or no agent can be used; the signal's reason
    */
   static async load(given?: LoadOptions): Promise<RuvLLM> {
-    const options = plainOptions(given);
+    const { signal, ...options } = loadOptions(given);
     const base = builtFolder(options.baseURL, import.meta.url);
-    const llm = new RuvLLM(base, await fetchIndex(base), options);
-    await llm.#alive(options.onProgress);
+    const llm = new RuvLLM(base, await until(signal, () => fetchIndex(base)), options);
+    try {
+      await until(signal, () => llm.#alive(options.onProgress));
+    } catch (error) {
+      llm.#closed = true;
+      llm.#starting?.end("it was given up");
+      throw error;
+    }
     return llm;
   }
 
@@ -109,13 +120,13 @@ export class RuvLLM extends Runtime {
     try {
       return await this.#startOnce(snapshot, settled);
     } catch (error) {
-      if (!snapshot || (error as Error).name !== "WorkerError") throw error;
+      if (!snapshot || this.#closed || (error as Error).name !== "WorkerError") throw error;
       return this.#startOnce(false, settled); // it died: perhaps of the snapshot
     }
   }
 
   async #startOnce(snapshot: boolean, onProgress: (progress: LoadProgress) => void): Promise<Life<RemoteRouter>> {
-    const life = this.#born();
+    const life = (this.#starting = this.#born());
     try {
       await life.watch();
       const { agents, encoder, state = "persistent", offline, reviewAfter } = this.#options;

@@ -235,6 +235,30 @@ export class RuvllmRouterElement extends Base {
   }
 }
 
+/** Its events by name, for `addEventListener`. */
+export interface RuvllmRouterEvents {
+  route: CustomEvent<Decision>;
+  feedback: CustomEvent<FeedbackDetail>;
+  problem: CustomEvent<Error>;
+}
+
+export interface RuvllmRouterElement {
+  addEventListener<K extends keyof RuvllmRouterEvents>(
+    type: K, listener: (event: RuvllmRouterEvents[K]) => void, options?: boolean | AddEventListenerOptions,
+  ): void;
+  addEventListener(
+    type: string, listener: EventListenerOrEventListenerObject | null, options?: boolean | AddEventListenerOptions,
+  ): void;
+}
+
+/** Its attributes, for JSX: `declare module "react" { namespace JSX { interface IntrinsicElements extends … } } }`. */
+export interface RuvllmRouterElements {
+  "ruvllm-router": {
+    agents?: string; endpoint?: string; "base-url"?: string; placeholder?: string; label?: string; live?: boolean;
+    eager?: boolean; theme?: "auto" | "light" | "dark"; class?: string; id?: string;
+  };
+}
+
 declare global {
   interface HTMLElementTagNameMap {
     "ruvllm-router": RuvllmRouterElement;

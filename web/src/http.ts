@@ -3,7 +3,7 @@ import type * as contract from "./contract.js";
 import { closedError, RuvllmError } from "./errors.js";
 import { json, options as plainOptions, stateBytes } from "./plain.js";
 import type {
-  Added, Agent, AgentFile, Answers, Decision, DeepAnswer, DeepEvent, DeepOptions, Embeddings, Question, RightAnswer,
+  Abortable, Added, Agent, AgentFile, Answers, Decision, DeepAnswer, DeepEvent, DeepOptions, Embeddings, Question, RightAnswer,
   Router, Stats, Team,
 } from "./types.js";
 
@@ -39,18 +39,20 @@ export class HttpRouter implements Router {
     this.#timeout = timeout;
   }
 
-  async route(text: string, options: { top?: number } = {}): Promise<Decision> {
-    return this.#ask("POST route", { text, ...options }, isDecision);
+  async route(text: string, given?: { top?: number } & Abortable): Promise<Decision> {
+    const { signal, ...options } = plainOptions(given);
+    return this.#ask("POST route", { text, ...options }, isDecision, signal);
   }
 
   async routeComplex(text: string): Promise<Team> {
     return this.#ask("POST route/complex", { text }, (data): data is Team => Array.isArray((data as Json)["members"]));
   }
 
-  async queryDeep(query: string, { onEvent, ...limits }: DeepOptions & DeepLimits = {}): Promise<DeepAnswer> {
+  async queryDeep(query: string, given?: DeepOptions & DeepLimits): Promise<DeepAnswer> {
+    const { onEvent, signal, ...limits } = plainOptions(given);
     const body = json({ query, deep: true, stream: true, ...limits });
     const headers = { "content-type": "application/json", accept: "text/event-stream" };
-    return this.#send("POST", "query", { headers, body }, async (response, url, alive) => {
+    return this.#send("POST", "query", { headers, body, ...(signal && { signal }) }, async (response, url, alive) => {
       for await (const { name, data } of eventsOf(response, alive)) {
         if (name === "error") throw refused(response, url, data);
         if (name === "answer" && isDeepAnswer(data)) return data;
@@ -61,8 +63,11 @@ export class HttpRouter implements Router {
   }
 
   /** The answer to a question; `session_id` of `newSession`, `force_model`, `max_cost` and the like are taken too. */
-  async query(query: string, limits: Omit<contract.QueryBody, "query" | "deep" | "stream"> = {}): Promise<contract.Response> {
-    return this.#ask("POST query", { query, ...limits }, isResponse);
+  async query(
+    query: string, given?: Omit<contract.QueryBody, "query" | "deep" | "stream"> & Abortable,
+  ): Promise<contract.Response> {
+    const { signal, ...limits } = plainOptions(given);
+    return this.#ask("POST query", { query, ...limits }, isResponse, signal);
   }
 
   /** How an answer was: a rating (1 to 5), a better answer, whether the task was solved, the agent that is right. */
@@ -83,6 +88,21 @@ export class HttpRouter implements Router {
   /** What is remembered that means something similar, best first. */
   async recall(search: contract.MemorySearch): Promise<contract.MemoryHit[]> {
     return (await this.#ask("POST memory/search", search, isHits)).memories;
+  }
+
+  /** A memory with what superseded it and what it superseded, the oldest first. */
+  async timeline(id: number): Promise<contract.TimelineEntry[]> {
+    return (await this.#json("GET", `memory/${id}/timeline`, undefined, isTimeline)).memories;
+  }
+
+  /** Undoes a supersession: lets a memory hold again; whether it had ended. */
+  async reopen(id: number): Promise<boolean> {
+    return (await this.#json("POST", `memory/${id}/reopen`, {}, (data): data is contract.Reopened => "reopened" in Object(data))).reopened;
+  }
+
+  /** Removes memories for good: by `ids`, those `expired`, and those that fulfil all else; how many there were. */
+  async forget(what: contract.ForgetBody): Promise<number> {
+    return (await this.#ask("POST memory/forget", what, (data): data is contract.Forgotten => "forgotten" in Object(data))).forgotten;
   }
 
   /** The tools that a task needs, of `tools` or of the server's catalog. */
@@ -169,21 +189,27 @@ export class HttpRouter implements Router {
     await this.#send("PUT", "state", init, async () => undefined);
   }
 
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
   async close(): Promise<void> {
     this.#closing.abort(closedError("router"));
   }
 
   /** One of the server's calls; `is` looks whether its answer can be one, or a narrower one. */
   #ask<C extends keyof contract.Calls, T extends contract.Calls[C]["answer"]>(
-    call: C, body: contract.Calls[C]["body"], is: (data: unknown) => data is T,
+    call: C, body: contract.Calls[C]["body"], is: (data: unknown) => data is T, signal?: AbortSignal,
   ): Promise<T> {
     const [method = "", path = ""] = call.split(" ");
-    return this.#json(method, path, body, is);
+    return this.#json(method, path, body, is, signal);
   }
 
-  async #json<T>(method: string, path: string, body: unknown, is: (data: unknown) => data is T): Promise<T> {
-    const init: RequestInit =
-      body === undefined ? {} : { headers: { "content-type": "application/json" }, body: json(body as object) };
+  async #json<T>(
+    method: string, path: string, body: unknown, is: (data: unknown) => data is T, signal?: AbortSignal,
+  ): Promise<T> {
+    const init: RequestInit = signal ? { signal } : {};
+    if (body !== undefined) Object.assign(init, { headers: { "content-type": "application/json" }, body: json(body as object) });
     return this.#send(method, path, init, async (response) => {
       const data = parse(await response.text());
       if (!is(data)) throw strange(response.url);
@@ -197,15 +223,16 @@ export class HttpRouter implements Router {
   ): Promise<T> {
     const url = `${this.#base}v1/${path}`;
     const abort = new AbortController();
-    const stop = () => abort.abort(this.#closing.signal.reason);
+    const enders = [this.#closing.signal, init.signal].filter((one) => one instanceof AbortSignal);
+    const stop = () => abort.abort(enders.find((one) => one.aborted)?.reason);
     const late = () => abort.abort(tooSlow(url, this.#timeout));
     let timer = setTimeout(late, this.#timeout);
     const alive = () => {
       clearTimeout(timer);
       timer = setTimeout(late, this.#timeout);
     };
-    this.#closing.signal.addEventListener("abort", stop);
-    if (this.#closing.signal.aborted) stop();
+    for (const one of enders) one.addEventListener("abort", stop);
+    if (enders.some((one) => one.aborted)) stop();
     try {
       const headers = { accept: "application/json", ...(init.headers as Record<string, string>), ...this.#headers };
       const response = await fetch(url, { ...init, method, headers, signal: abort.signal });
@@ -213,11 +240,11 @@ export class HttpRouter implements Router {
       return await read(response, url, alive);
     } catch (error) {
       if (error instanceof RuvllmError) throw error;
-      if (abort.signal.aborted && abort.signal.reason instanceof RuvllmError) throw abort.signal.reason;
+      if (abort.signal.aborted) throw abort.signal.reason;
       throw unreachable(url, error);
     } finally {
       clearTimeout(timer);
-      this.#closing.signal.removeEventListener("abort", stop);
+      for (const one of enders) one.removeEventListener("abort", stop);
     }
   }
 }
@@ -297,6 +324,10 @@ function isMade(data: unknown): data is contract.SessionMade {
 
 function isIds(data: unknown): data is contract.Memories {
   return Array.isArray((data as Json)?.["ids"]);
+}
+
+function isTimeline(data: unknown): data is contract.Timeline {
+  return Array.isArray((data as Json)?.["memories"]);
 }
 
 function isHits(data: unknown): data is contract.MemoryHits {

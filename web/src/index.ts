@@ -8,6 +8,7 @@ export { LocalModel } from "./llm/model.js";
 export type * from "./llm/types.js";
 export type { OpenOptions } from "./open.js";
 export { keepOffline, type Offline, type OfflineOptions, type OfflineState } from "./offline.js";
+export type { CacheEntry } from "./kept.js";
 export type * from "./runtime.js";
 export type * from "./types.js";
 

@@ -3,10 +3,11 @@ import { diskSite } from "./disk.js";
 import { Engine } from "./engine.js";
 import { notNew } from "./errors.js";
 import { opener } from "./open.js";
-import { options as plainOptions, stateBytes } from "./plain.js";
+import { stateBytes } from "./plain.js";
 import { type Call, Runtime } from "./runtime.js";
 import { Ledger } from "./site.js";
 import type { LoadOptions } from "./types.js";
+import { loadOptions, until } from "./waiting.js";
 
 export { LocalModel } from "./llm/node.js";
 export type * from "./llm/types.js";
@@ -32,11 +33,17 @@ export class RuvLLM extends Runtime {
    * @param options `baseURL` is a file URL or a path; `state` has no effect here
    */
   static async load(given?: LoadOptions): Promise<RuvLLM> {
-    const options = plainOptions(given);
+    const { signal, ...options } = loadOptions(given);
     const ledger = new Ledger(options.onProgress);
     const site = await diskSite(options.baseURL ?? new URL(/* @vite-ignore */ "./", import.meta.url), ledger);
     const ortBinary = () => site.read(site.index.ort.wasm);
-    return new RuvLLM(await Engine.boot({ site, ledger, ortBinary }, options));
+    const booting = Engine.boot({ site, ledger, ortBinary }, options);
+    return new RuvLLM(
+      await until(signal, () => booting).catch((error: unknown) => {
+        void booting.then((engine) => engine.close()).catch(() => undefined);
+        throw error;
+      }),
+    );
   }
 
   ask<T>(call: Call, body?: object): Promise<T> {

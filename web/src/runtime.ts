@@ -1,14 +1,16 @@
 /** All that a router in this page or process can be asked; methods that a server has too are named as there. */
 import type { Call, ToolsBody, ToolsFound } from "./contract.js";
 import type {
-  Added, Agent, AgentFile, Answers, Decision, DeepAnswer, DeepEvent, DeepOptions, Embeddings, Question, RightAnswer,
+  Abortable, Added, Agent, AgentFile, Answers, Decision, DeepAnswer, DeepEvent, DeepOptions, Embeddings, Question, RightAnswer,
   Router, Stats, Team,
 } from "./types.js";
 import type {
-  Answer, Applied, BackendOptions, BackendProfile, BackendStats, Choice, CoordinatorOptions, EdgeKind, KeptFeedback, Limits, Memory,
-  MemoryGraph, MemoryHit, MemoryQuery, MemoryStats, NewMemory, Outcome, Pattern, Plan, Pulled, Pushed,
-  PushOptions, Reliability, Said,
+  Answer, Applied, BackendOptions, BackendProfile, BackendStats, Choice, CoordinatorOptions, EdgeKind, ForgetPolicy,
+  KeptFeedback, Limits, Memory, MemoryGraph, MemoryHit, MemoryQuery, MemoryStats, NewMemory, Outcome, Pattern, Plan,
+  Pulled, Pushed, PushOptions, Reliability, Said,
 } from "./workbench.js";
+import { options as plainOptions } from "./plain.js";
+import { until } from "./waiting.js";
 
 export type { Call } from "./contract.js";
 export type * from "./workbench.js";
@@ -16,8 +18,8 @@ export type * from "./workbench.js";
 /** Whose results the state file keeps; those of `record_outcome` once no more have come for a moment. */
 export const CHANGES: ReadonlySet<Call> = new Set<Call>([
   "add_agents", "add_memory", "bind_memories", "feedback", "feedback_decision", "forget_memory", "learn_patterns",
-  "link_memory", "pull", "push", "rate", "reset_agents", "save_backends", "set_backends", "unbind_memories",
-  "undo_feedback", "undo_pull",
+  "link_memory", "pull", "push", "rate", "reopen_memory", "reset_agents", "save_backends", "set_backends",
+  "unbind_memories", "undo_feedback", "undo_pull",
 ]);
 
 /** A router with all that runs beside it. */
@@ -27,6 +29,10 @@ export abstract class Runtime implements Router {
   abstract export(): Promise<Uint8Array>;
   abstract import(bytes: Uint8Array): Promise<void>;
   abstract close(): Promise<void>;
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
 
   /** Learning together with others through a ruvllm server: sums travel, never a text. */
   readonly learn = {
@@ -39,8 +45,9 @@ export abstract class Runtime implements Router {
     undo: (): Promise<boolean> => this.ask("undo_pull"),
   };
 
-  route(text: string, options: { top?: number } = {}): Promise<Decision> {
-    return this.ask("route", { text, ...options });
+  route(text: string, given?: { top?: number } & Abortable): Promise<Decision> {
+    const { signal, ...options } = plainOptions(given);
+    return until(signal, () => this.ask("route", { text, ...options }));
   }
 
   routeComplex(text: string): Promise<Team> {
@@ -89,13 +96,16 @@ export abstract class Runtime implements Router {
   }
 
   /** The answer to a question, from memory, with its sources; `explain` adds what it draws on. */
-  query(query: string, options: { max_tokens?: number; explain?: boolean } = {}): Promise<Answer> {
-    return this.ask("query", { query, ...options });
+  query(query: string, given?: { max_tokens?: number; explain?: boolean; agent_id?: string } & Abortable): Promise<Answer> {
+    const { signal, ...options } = plainOptions(given);
+    return until(signal, () => this.ask("query", { query, ...options }));
   }
 
   /** The answer to a complex query, put together from those to its parts; here from memory, with their sources. */
-  async queryDeep(query: string, { onEvent }: DeepOptions = {}): Promise<DeepAnswer> {
-    const { events, answer } = await this.ask<{ events: DeepEvent[]; answer: DeepAnswer }>("query_deep", { query });
+  async queryDeep(query: string, given?: DeepOptions): Promise<DeepAnswer> {
+    const { onEvent, signal } = plainOptions(given);
+    const asked = () => this.ask<{ events: DeepEvent[]; answer: DeepAnswer }>("query_deep", { query });
+    const { events, answer } = await until(signal, asked);
     for (const event of events) onEvent?.(event);
     return answer;
   }
@@ -144,8 +154,19 @@ export abstract class Runtime implements Router {
     return this.ask("unbind_memories", { id });
   }
 
-  async forgetMemory(ids: number[]): Promise<number> {
-    return (await this.ask<{ forgotten: number }>("forget_memory", { ids })).forgotten;
+  /** Remove memories for good, by their ids or by a policy; how many there were. */
+  async forgetMemory(what: number[] | ForgetPolicy): Promise<number> {
+    return (await this.ask<{ forgotten: number }>("forget_memory", Array.isArray(what) ? { ids: what } : what)).forgotten;
+  }
+
+  /** A memory with what superseded it and what it superseded, the oldest first, and why each ended. */
+  async memoryTimeline(id: number): Promise<Memory[]> {
+    return (await this.ask<{ memories: Memory[] }>("memory_timeline", { id })).memories;
+  }
+
+  /** Undo a supersession: let memories hold again; how many had ended. */
+  async reopenMemory(ids: number[]): Promise<number> {
+    return (await this.ask<{ reopened: number }>("reopen_memory", { ids })).reopened;
   }
 
   memoryStats(): Promise<MemoryStats> {

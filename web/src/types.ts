@@ -85,6 +85,12 @@ export interface LoadProgress {
   total: number;
 }
 
+/** The same as transformers.js tells it. */
+export type ProgressInfo = { name: string; file: string } & (
+  | { status: "initiate" | "done" | "ready" }
+  | { status: "progress"; progress: number; loaded: number; total: number }
+);
+
 /** Where what is learnt stays. */
 export type StateKind = "persistent" | "indexeddb" | "memory";
 
@@ -99,6 +105,10 @@ export interface LoadOptions {
   /** "cascade" (default) answers by the table and asks RuvLTRA when that is unsure. */
   encoder?: "cascade" | "static" | "ruvltra";
   onProgress?: (progress: LoadProgress) => void;
+  /** The same in the form of transformers.js. */
+  progress_callback?: (info: ProgressInfo) => void;
+  /** Ends the loading. */
+  signal?: AbortSignal;
   /**
    * "persistent" (default) keeps what is learnt, and agents added to the built-in ones, in this browser: in a private
    * file where it has such, else in IndexedDB. "indexeddb" takes that in any case; "memory" forgets with the page.
@@ -124,14 +134,19 @@ export type DeepEvent =
   | { type: "answered"; finding: contract.Finding }
   | { type: "delta"; text: string; restart: boolean };
 
-export interface DeepOptions {
+/** Ends the waiting for an answer, and where a server gives it, its work. */
+export interface Abortable {
+  signal?: AbortSignal;
+}
+
+export interface DeepOptions extends Abortable {
   onEvent?: (event: DeepEvent) => void;
 }
 
 /** Routes tasks to agents and learns from feedback, wherever it runs. */
 export interface Router {
   /** The agent, confidence and tier for a task. */
-  route(text: string, options?: { top?: number }): Promise<Decision>;
+  route(text: string, options?: { top?: number } & Abortable): Promise<Decision>;
   /** The agents that take a compound task together. */
   routeComplex(text: string): Promise<contract.Team>;
   /** The answer to a complex query, put together from those to its parts, which `onEvent` hears as they come. */
@@ -157,4 +172,6 @@ export interface Router {
   import(bytes: Uint8Array): Promise<void>;
   stats(): Promise<Stats>;
   close(): Promise<void>;
+  /** `close`, as `await using` calls it. */
+  [Symbol.asyncDispose](): Promise<void>;
 }

@@ -39,9 +39,10 @@ async function rejected(promise) {
 
 describe("the built-in agents", () => {
   const progress = [];
+  const infos = [];
   let llm;
   before(async () => {
-    llm = await RuvLLM.load({ onProgress: (step) => progress.push(step) });
+    llm = await RuvLLM.load({ onProgress: (step) => progress.push(step), progress_callback: (info) => infos.push(info) });
   });
   after(() => llm.close());
 
@@ -64,6 +65,8 @@ describe("the built-in agents", () => {
       assert.ok(steps.length > 0, stage);
       assert.equal(steps.at(-1).loaded, steps.at(-1).total, stage);
       for (const [i, step] of steps.entries()) assert.ok(i === 0 || step.loaded >= steps[i - 1].loaded, stage);
+      const told = infos.filter((info) => info.file === stage).map((info) => info.status);
+      assert.deepEqual([told[0], told.at(-1)], ["initiate", stage === "ready" ? "ready" : "done"], stage);
     }
   });
 

@@ -55,6 +55,17 @@ function suite(open) {
     }
   }
 
+  test("who stops waiting is told why, and the router goes on", async () => {
+    const given = new AbortController();
+    given.abort(new Error("changed my mind"));
+    await assert.rejects(llm.route(TASK, { signal: given.signal }), /changed my mind/);
+    const later = new AbortController();
+    const asked = llm.query(TASK, { signal: later.signal });
+    later.abort(new Error("not now"));
+    await assert.rejects(asked, /not now/);
+    assert.equal((await llm.route(TASK, { signal: new AbortController().signal })).agent, "tester");
+  });
+
   test("a task gets an agent, a tier and the reasons", async () => {
     const decision = await llm.route(TASK);
     assert.equal(decision.agent, "tester");

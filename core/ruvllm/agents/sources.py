@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,7 +18,10 @@ from ruvllm.errors import LINT, AgentFileError, InputError, RuvllmError, unknown
 from ruvllm.reprs import one_line
 from ruvllm.types import Agent
 
-__all__ = ["CLIENTS", "SCOPES", "AgentSource", "Source", "given_agents", "names_sources", "read_sources", "sources_of"]
+__all__ = [
+    "CLIENTS", "SCOPES", "AgentSource", "Source", "given_agents", "installed_plugins", "names_sources",
+    "read_sources", "sources_of", "user_folder"
+]  # fmt: skip
 
 SCOPES = ("project", "user", "plugin")  # whose counts first
 _MOST_BYTES = 4_000_000  # of a registry of plugins
@@ -235,27 +239,42 @@ def _of_client(client: str, here: Path) -> Iterator[AgentSource]:
             continue  # the same folders are the user's
         for part in CLIENTS[client][scope]:
             path = root / part
-            if client == "claude" and scope == "user" and "CLAUDE_CONFIG_DIR" in os.environ:
-                path = Path(os.environ["CLAUDE_CONFIG_DIR"]) / part.removeprefix(".claude/")
+            if client == "claude" and scope == "user":
+                path = user_folder(client) / part.removeprefix(".claude/")
             if path.exists():
                 yield AgentSource(str(path), scope)
     if client == "claude":
-        config = Path(os.environ.get("CLAUDE_CONFIG_DIR") or home / ".claude")
-        for name, root in _plugins(config / "plugins" / "installed_plugins.json"):
+        for key, root, _ in installed_plugins(user_folder(client) / "plugins" / "installed_plugins.json"):
             for kind in ("agents", "skills", "commands"):
                 if (root / kind).is_dir():
-                    yield AgentSource(str(root / kind), "plugin", name)
+                    yield AgentSource(str(root / kind), "plugin", key.partition("@")[0])
 
 
-def _plugins(registry: Path) -> Iterator[tuple[str, Path]]:
-    """(name, folder) of the plugins that Claude Code has installed."""
-    with suppress(OSError, ValueError, RecursionError, AttributeError, TypeError):
-        if not registry.is_file() or registry.stat().st_size > _MOST_BYTES:
-            return
-        for key, entries in list(json.loads(registry.read_bytes())["plugins"].items())[:_MOST_PLUGINS]:
-            for entry in entries if isinstance(entries, list) else [entries]:
-                if isinstance(entry.get("installPath"), str):
-                    yield key.partition("@")[0], Path(entry["installPath"])
+def user_folder(client: str) -> Path:
+    """Where Claude Code ("claude"), "codex" or "opencode" keeps a user's settings."""
+    home = Path("~").expanduser()
+    return {
+        "claude": Path(os.environ.get("CLAUDE_CONFIG_DIR") or home / ".claude"),
+        "codex": Path(os.environ.get("CODEX_HOME") or home / ".codex"),
+        "opencode": Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "opencode",
+    }[client]
+
+
+def installed_plugins(registry: Path) -> Iterator[tuple[str, Path, Path | None]]:
+    """("name@marketplace", folder, the project that it is for) of what Claude Code's installed_plugins.json names.
+
+    Nothing where the file cannot be read; the project is None for a plugin of all projects.
+    """
+    found: Any = {}
+    with suppress(OSError, ValueError, RecursionError):
+        if registry.is_file() and registry.stat().st_size <= _MOST_BYTES:
+            found = json.loads(registry.read_bytes())
+    plugins = found.get("plugins") if isinstance(found, dict) else None
+    for key, entries in islice(plugins.items() if isinstance(plugins, dict) else (), _MOST_PLUGINS):
+        for entry in entries if isinstance(entries, list) else [entries]:
+            if isinstance(entry, dict) and isinstance(entry.get("installPath"), str):
+                project = entry.get("projectPath")
+                yield key, Path(entry["installPath"]), Path(project) if isinstance(project, str) else None
 
 
 def _plugin_name(root: Path) -> str:

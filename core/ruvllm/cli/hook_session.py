@@ -16,6 +16,7 @@ from typing import Any
 
 from ruvllm import Agent, RuvllmError, read_agents
 from ruvllm.agents.readers import read_row
+from ruvllm.agents.sources import installed_plugins, user_folder
 from ruvllm.disk_cache import user_cache
 
 __all__ = ["BUILTIN", "CLIENTS", "Session", "read_json", "read_toml"]
@@ -75,11 +76,7 @@ class Session:
     def __init__(self, cwd: object, client: str = "claude") -> None:
         self._client, hidden = client, _FOLDERS[client]
         home = Path("~").expanduser()
-        self._user = {
-            "claude": Path(os.environ.get("CLAUDE_CONFIG_DIR") or home / ".claude"),
-            "codex": Path(os.environ.get("CODEX_HOME") or home / ".codex"),
-            "opencode": Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "opencode",
-        }[client]
+        self._user = user_folder(client)
         here = Path(cwd) if isinstance(cwd, str) and cwd else Path.cwd()
         above = takewhile(lambda folder: folder != home, (here, *here.parents))
         project = os.environ.get("CLAUDE_PROJECT_DIR")
@@ -145,12 +142,10 @@ class Session:
             named = [(root.name, root) for root in roots]
             named += [(root.parent.name, root) for root in islice(folder.glob("cache/*/*/*"), _MOST_PLUGINS)]
             return {name: root for name, root in named[:_MOST_PLUGINS] if root.is_dir()}
-        for key, entries in islice(_mapping(read_json(registry).get("plugins")).items(), _MOST_PLUGINS):
-            for entry in entries if isinstance(entries, list) else [entries]:
-                path, project = _mapping(entry).get("installPath"), _mapping(entry).get("projectPath")
-                here = not isinstance(project, str) or Path(project) / ".claude" in self.projects
-                if isinstance(path, str) and here and switched.get(key) is not False:
-                    found.setdefault(key.partition("@")[0], Path(path))
+        for key, root, project in installed_plugins(registry):
+            here = project is None or project / ".claude" in self.projects
+            if here and switched.get(key) is not False:
+                found.setdefault(key.partition("@")[0], root)
         return found
 
     def _settings(self) -> Iterator[Path]:

@@ -140,7 +140,7 @@ def delete(ctx: click.Context, space: str | None, yes: bool, state: Path | None)
     with _opened(ctx, found) as store:
         if not yes:
             click.confirm(f"Delete all of {found}?", abort=True)
-        with replaced(store, empty()):
+        with replaced(store, empty(store)):
             save_agents(store, ())
             store.put(RESTORED, os.urandom(8))
         with store.alone() as db:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, fields
 from math import ceil
 from typing import Any, Protocol
@@ -20,6 +21,7 @@ __all__ = [
     "LocalParams",
     "Message",
     "Params",
+    "Streaming",
     "Usage",
     "check_extra",
     "estimate_tokens",
@@ -291,6 +293,28 @@ def too_long(tokens: int, name: str, room: int) -> BackendError:
     message = f"the prompt has about {tokens} tokens, {name} reads {room}"
     fix = "shorten it, or use a backend with a larger context"
     return BackendError(message, kind="refused", field="messages", fix=fix, code="context_length_exceeded", status=400)
+
+
+class Streaming:
+    """A backend whose whole answer is what it streams, which is always there, and has nothing to let go."""
+
+    model: str
+
+    def stream(self, messages: Sequence[Message], params: Params) -> AsyncGenerator[Chunk, None]:
+        """The answer as it is written; see `Backend.stream`."""
+        raise NotImplementedError
+
+    async def generate(self, messages: Sequence[Message], params: Params) -> Completion:
+        """The whole answer. Raises as `stream`."""
+        async with aclosing(self.stream(messages, params)) as chunks:
+            return await gather(chunks, self.model)
+
+    async def healthy(self) -> bool:
+        """Always."""
+        return True
+
+    async def close(self) -> None:
+        """There is nothing to let go."""
 
 
 async def gather(chunks: AsyncIterator[Chunk], model: str) -> Completion:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Pause, pause
 from ruvllm.errors import BackendError, RuvllmError
-from ruvllm.inference.backend import Chunk, Completion, LocalParams, Message, Params, Usage, gather, too_long
+from ruvllm.inference.backend import Chunk, LocalParams, Message, Params, Streaming, Usage, too_long
 from ruvllm.inference.local_model import LocalModel, Reading, ReadingCache
 
 __all__ = ["CausalLM", "Outputs", "Sampler", "Session", "StopText"]
@@ -138,7 +138,7 @@ class Session(Protocol):
         ...
 
 
-class CausalLM:
+class CausalLM(Streaming):
     """Answers with a decoder.
 
     What does not fit into the context: the oldest turns are left out, two by two, until the system's messages, the
@@ -166,20 +166,11 @@ class CausalLM:
         self._model, self._session, self._clock, self._pause = model, session, clock, pause
         self._caches = ReadingCache(model.shape, keep)
 
-    async def generate(self, messages: Sequence[Message], params: Params) -> Completion:
-        """The whole answer.
-
-        Raises:
-            BackendError: the prompt does not fit, time ran out, or the session failed.
-        """
-        async with aclosing(self.stream(messages, params)) as chunks:
-            return await gather(chunks, self.model)
-
     async def stream(self, messages: Sequence[Message], params: Params) -> AsyncGenerator[Chunk, None]:
         """The answer as it is written; a caller that stops reading stops the model.
 
         Raises:
-            BackendError: as `generate`.
+            BackendError: the prompt does not fit, time ran out, or the session failed.
         """
         prompt, dropped = self._fitted(messages, params)
         most = min(LocalParams.of(params).max_tokens, self.context - len(prompt))
@@ -281,10 +272,6 @@ class CausalLM:
         except Exception as bad:
             message = f"{self.model} cannot go on: {str(bad)[:200]}"
             raise BackendError(message, kind="unavailable", fix="free memory, or use a smaller context") from bad
-
-    async def healthy(self) -> bool:
-        """Always, once it is loaded."""
-        return True
 
     async def close(self) -> None:
         """Let the caches go; the session belongs to who made it."""

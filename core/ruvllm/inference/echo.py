@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
-from ruvllm.inference.backend import Chunk, Completion, Message, Params, estimate_tokens, estimate_usage, gather, last
+from ruvllm.inference.backend import Chunk, Message, Params, Streaming, estimate_tokens, estimate_usage, last
 
 __all__ = ["Echo"]
 
 _WORDS = re.compile(r"\s*\S+")
 
 
-class Echo:
+class Echo(Streaming):
     """No LLM: "[echo] " and the last thing that the user said, word by word.
 
     Args:
@@ -27,16 +27,8 @@ class Echo:
         self.name, self.model, self.context = name, "echo", 1_000_000
         self._pause, self._sleep = pause, sleep
 
-    async def generate(self, messages: Sequence[Message], params: Params) -> Completion:
-        """The whole answer.
-
-        Raises:
-            InputError: no message is by the user.
-        """
-        return await gather(self.stream(messages, params), self.model)
-
-    async def stream(self, messages: Sequence[Message], params: Params) -> AsyncIterator[Chunk]:
-        """The answer by words."""
+    async def stream(self, messages: Sequence[Message], params: Params) -> AsyncGenerator[Chunk, None]:
+        """The answer by words. Raises InputError: no message is by the user."""
         said, reason = "", "stop"
         for word in _WORDS.findall(f"[echo] {last(messages)}"):
             if params.max_tokens is not None and estimate_tokens(said + word) > params.max_tokens:
@@ -47,10 +39,3 @@ class Echo:
             said += word
             yield Chunk(word)
         yield Chunk("", reason, estimate_usage(messages, said))
-
-    async def healthy(self) -> bool:
-        """Always."""
-        return True
-
-    async def close(self) -> None:
-        """There is nothing to let go."""

@@ -4,19 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing
 
 from ruvllm.encoders.protocol import Encoder
-from ruvllm.inference.backend import (
-    Chunk,
-    Completion,
-    Message,
-    Params,
-    estimate_tokens,
-    estimate_usage,
-    gather,
-    last,
-)
+from ruvllm.inference.backend import Chunk, Message, Params, Streaming, estimate_tokens, estimate_usage, last
 from ruvllm.inference.passages import Extract, Passage, extract
 
 __all__ = ["CANNOT_ANSWER", "Extractive", "Recall"]
@@ -26,7 +16,7 @@ _NOTE = re.compile(r"^\[(\d{1,3})\] (.+)$", re.MULTILINE)
 Recall = Callable[[str], Awaitable[Sequence[Passage]]]
 
 
-class Extractive:
+class Extractive(Streaming):
     """Says what passages say, word for word, and says so when they do not hold the answer.
 
     The passages are what `over` was given, else what `recall` finds, else the notes in the system messages: lines that
@@ -71,17 +61,12 @@ class Extractive:
             Passage(note, score=float(vector @ vectors[0])) for note, vector in zip(notes, vectors[1:], strict=True)
         ]
 
-    async def generate(self, messages: Sequence[Message], params: Params) -> Completion:
-        """The whole answer; `confidence` is 0 when it says that it has none.
+    async def stream(self, messages: Sequence[Message], params: Params) -> AsyncGenerator[Chunk, None]:
+        """The answer by sentences, its sources at the end; `confidence` is 0 when it says that it has none.
 
         Raises:
             InputError: no message is by the user.
         """
-        async with aclosing(self.stream(messages, params)) as chunks:
-            return await gather(chunks, self.model)
-
-    async def stream(self, messages: Sequence[Message], params: Params) -> AsyncGenerator[Chunk, None]:
-        """The answer by sentences, its sources at the end."""
         found = await self.extract(messages)
         said, reason = "", "stop"
         for part in _parts(found):
@@ -91,13 +76,6 @@ class Extractive:
             said += part
             yield Chunk(part, confidence=found.confidence)
         yield Chunk("", reason, estimate_usage(messages, said), found.confidence)
-
-    async def healthy(self) -> bool:
-        """Always: there is nothing to reach."""
-        return True
-
-    async def close(self) -> None:
-        """There is nothing to let go."""
 
 
 def _parts(found: Extract) -> list[str]:

@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from ruvllm.errors import BackendError, ConfigError, RuvllmError
-from ruvllm.inference.backend import Backend, Chunk, Completion, Message, Params, gather
+from ruvllm.inference.backend import Backend, Chunk, Message, Params, Streaming
 from ruvllm.inference.library import Converted, read_converted
 from ruvllm.inference.local import open_local
 
@@ -362,27 +362,18 @@ class LocalModels:
         return model
 
 
-class LocalBackend:
+class LocalBackend(Streaming):
     """One tier's view of a model on this machine. Nothing is loaded before the first request."""
 
     def __init__(self, name: str, model: Converted, context: int, manager: ModelManager, turns: Turns) -> None:
         self.name, self.model, self.context = name, model.name, context
         self._folder, self._manager, self._turns = model.path, manager, turns
 
-    async def generate(self, messages: Sequence[Message], params: Params) -> Completion:
-        """The whole answer.
-
-        Raises:
-            BackendError: too many wait, the prompt does not fit, time ran out, or the model cannot be loaded.
-        """
-        async with aclosing(self.stream(messages, params)) as chunks:
-            return await gather(chunks, self.model)
-
     async def stream(self, messages: Sequence[Message], params: Params) -> AsyncGenerator[Chunk, None]:
         """The answer as it is written; a caller that stops reading stops the model.
 
         Raises:
-            BackendError: as `generate`.
+            BackendError: too many wait, the prompt does not fit, time ran out, or the model cannot be loaded.
         """
         until = None if params.timeout is None else time.monotonic() + params.timeout
         async with self._turns.turn(params.timeout), self._manager.use(str(self._folder)) as model:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from ruvllm.errors import BackendError, BackendFailure, ConfigError, InputError
-from ruvllm.inference.backend import TRACE, Chunk, Completion, Message, Params, estimate_usage, gather
+from ruvllm.inference.backend import TRACE, Chunk, Message, Params, Streaming, estimate_usage
 from ruvllm.inference.chat_wire import EventReader, KeyFromEnvironment, failure
 from ruvllm.inference.endpoint import Endpoint, retry_after
 from ruvllm.inference.relay import Piece, Relay, body_for
@@ -182,7 +182,7 @@ _HEALTH_TIMEOUT = 2.0
 _IDLE = 32  # connections kept for later
 
 
-class OpenAiHttp:
+class OpenAiHttp(Streaming):
     """A model behind an API like OpenAI's or Anthropic's; a client's request is passed on with all of its fields.
 
     Answers are streamed from the server even where ruvllm's own caller wants a whole one: a stall is noticed between
@@ -222,17 +222,12 @@ class OpenAiHttp:
     def __repr__(self) -> str:
         return f"OpenAiHttp({self.endpoint.url!r}, model={self.model!r})"
 
-    async def generate(self, messages: Sequence[Message], params: Params) -> Completion:
-        """The whole answer.
+    async def stream(self, messages: Sequence[Message], params: Params) -> AsyncGenerator[Chunk, None]:
+        """The answer as it is written. Attempts are repeated only while nothing of it has come.
 
         Raises:
             BackendError: there is none; what came of it is in `partial`.
         """
-        async with aclosing(self.stream(messages, params)) as chunks:
-            return await gather(chunks, self.model)
-
-    async def stream(self, messages: Sequence[Message], params: Params) -> AsyncGenerator[Chunk, None]:
-        """The answer as it is written. Attempts are repeated only while nothing of it has come."""
         seconds = self.endpoint.timeout if params.timeout is None else min(params.timeout, self.endpoint.timeout)
         deadline = self._clock() + seconds
         api, attempt, begun = self.endpoint.api, 0, False

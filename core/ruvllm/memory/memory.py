@@ -13,7 +13,7 @@ from ruvllm.encoders.protocol import Encoder, Pause, no_pause, synchronous
 from ruvllm.errors import InputError
 from ruvllm.index import Hits
 from ruvllm.memory.attention.training import Trained
-from ruvllm.memory.filters import Filter
+from ruvllm.memory.filters import Filter, visible_to
 from ruvllm.memory.found import Found, FoundSession, Why, by_session
 from ruvllm.memory.graph import Graph
 from ruvllm.memory.hybrid import HybridSearch
@@ -87,7 +87,7 @@ class MemoryStore:
         self.surroundings = Surroundings(self.records, self.graph, self.space, encoder.dim)
         self.ratings = Ratings(self.records, self.graph, self.surroundings, self.space, encoder.dim)
         self.options = options = options or MemoryConfig()
-        self.validity, self.hybrid = Validity(store), HybridSearch(self)
+        self.validity, self.hybrid = Validity(store, options.supersede), HybridSearch(self)
         opening = Opening(self.records, self.space, encoder.dim, recall, background, progress, use=options.index)
         self.indexes = Indexes(self.records, opening, self.space, options.index)
 
@@ -134,8 +134,7 @@ class MemoryStore:
         self.indexes.refresh()
         ids = self.records.add(memories, vectors, self.space)
         self.include(ids, memories, vectors)
-        if self.options.supersede:
-            self.supersede(ids)
+        self.supersede(ids)
         return ids
 
     def include(self, ids: list[int], memories: Sequence[Memory], vectors: NDArray[np.float32]) -> None:
@@ -165,6 +164,7 @@ class MemoryStore:
         search: str | None = None,
         at: object = None,
         recency: float | None = None,
+        agent_id: str | None = None,
     ) -> list[Found]:
         """The k memories of a collection nearest to a text or a vector (dim,), best first.
 
@@ -181,6 +181,7 @@ class MemoryStore:
             at: search as of this date: what held then, and of what was known then. Without it the days that a text
                 names count; what holds no longer stands behind what holds, unless that is asked for ("used to").
             recency: 0 to 1, what being of today adds to a score, half of it after 30 days; None for the store's option.
+            agent_id: find what is this agent's and what is nobody's (`agent_id` among the metadata); None for all.
 
         Raises:
             InputError: an empty query, a filter that cannot be understood, k or recall out of range.
@@ -189,7 +190,7 @@ class MemoryStore:
         way = self._way(query, search)
         if not isinstance(k, int) or k < 1:
             raise InputError(f"k is {shortened(k)}", field="k", fix="use 1 or more")
-        collection = checked_name(collection)
+        collection, filter = checked_name(collection), visible_to(agent_id, filter)
         sought = None if way == "vectors" or not isinstance(query, str) else parse(query)
         vector = self.adapted(await self._read(query, sought), collection)
         why = dict[int, Why]()
@@ -204,7 +205,9 @@ class MemoryStore:
             found = {i: (one.score, 0) for i, one in why.items()}
         if hops and vector.any():
             more = self.surroundings.best(vector, list(found), hops, k, collection=collection, filter=filter)
-            ranked = [(i, (max(score, found.get(i, (score, 0))[0]), away)) for i, (score, away) in more.items()]
+            ended = {i: found[i] for i, one in why.items() if one.time < 0}
+            best = {i: (max(score, found.get(i, (score, 0))[0]), away) for i, (score, away) in more.items()}
+            ranked = [(i, ended.get(i, one)) for i, one in best.items()]
             if why and self.surroundings.attention() is None:
                 ranked.sort(key=lambda one: -one[1][0])
             found = dict(ranked)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from ruvllm.encoders.protocol import Encoder, Pause, Vectors, no_pause
 from ruvllm.errors import StoreError
 from ruvllm.state.names import FASTGRNN, FASTGRNN_EWC, REPLAY, SONA, BlobStore
 from ruvllm.state.steps import Steps
+from ruvllm.state.store import Store
 from ruvllm.types import Feedback
 
 if TYPE_CHECKING:  # who only routes, and has learnt nothing yet, need not wait for them
@@ -46,7 +47,7 @@ class Learners:
 
     def configure(self, config: Config) -> None:
         """Begin again with what the state file has, under these options; what was not saved is lost."""
-        self._router, self._learning = config.router, config.learning
+        self._config, self._router, self._learning = config, config.router, config.learning
         self._silent: bool | None = None  # whether there is nothing stored that could vote
         self._adapter: AdaptiveEmbeddingService | None = None
         self._network: FastGrnn | None = None
@@ -132,11 +133,32 @@ class Learners:
         engine.add_trajectory_context({name: it for name, it in (("agent", agent), ("model", model)) if it}, id)
         return await engine.aend_trajectory(quality, success, id) is not None
 
+    async def erase(self, texts: Sequence[str]) -> None:
+        """Let go of outcomes and patterns of these very texts."""
+        with suppress(StoreError):  # damaged, and nothing of it is used
+            if texts and self.version:
+                self.engine.core.erase(await self._encoder.encode(texts))
+
     async def forget(self, feedback: Feedback) -> bool:
         """Take back what it taught; true."""
         if self.version:
             self.engine.core.forget((await self._encoder.encode([feedback.text]))[0], feedback.agent)
         return True
+
+    async def relearn(
+        self, outcomes: Sequence[tuple[str, str, str, float, bool | None]], pause: Pause = no_pause
+    ) -> None:
+        """Learn patterns from nothing but these outcomes, in their order: (task, agent, model, quality, success)."""
+        if not self.learns_patterns or not outcomes:
+            return
+        with closing(Store()) as store:
+            fresh = Learners(self._encoder, store, self._config)
+            for text, agent, model, quality, success in outcomes:
+                await fresh.ended((await self._encoder.encode([text]))[0], agent, quality, success, model)
+                await pause()
+            await fresh.distil(pause)
+        fresh.engine.core.version += self.version
+        self.engine.core = fresh.engine.core
 
     @property
     def query_adapter(self) -> AdaptiveEmbeddingService | None:

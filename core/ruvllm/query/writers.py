@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ruvllm.inference.backend import Backend, Chunk, Completion, Message, Params, Usage, check_extra, gather
+from ruvllm.inference.backend import Backend, Chunk, Completion, Message, Params, Streaming, Usage, check_extra
 from ruvllm.inference.echo import Echo
 from ruvllm.inference.endpoint import Price
 from ruvllm.inference.extractive import Extractive
@@ -58,26 +58,15 @@ class Plan:
         return isinstance(self.backend, Extractive)
 
 
-class Editor:
+class Editor(Streaming):
     """A backend that gives what a program has made of the code in a prompt: no model, and $0."""
 
     def __init__(self, text: str) -> None:
         self.name, self.model, self.context, self._text = "edit", "edit", 1_000_000_000, text
 
-    async def generate(self, messages: Sequence[Message], params: Params) -> Completion:
-        """The edited code."""
-        return await gather(self.stream(messages, params), self.model)
-
-    async def stream(self, messages: Sequence[Message], params: Params) -> AsyncIterator[Chunk]:
+    async def stream(self, messages: Sequence[Message], params: Params) -> AsyncGenerator[Chunk, None]:
         """It in one piece."""
         yield Chunk(self._text, "stop", Usage(), confidence=1.0)
-
-    async def healthy(self) -> bool:
-        """Always."""
-        return True
-
-    async def close(self) -> None:
-        """There is nothing to let go."""
 
 
 class Writers:

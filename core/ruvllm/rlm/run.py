@@ -318,9 +318,7 @@ class Run:
         outline = document.outline(self.engine.config.max_sub_queries * _PER_PART)
         shares = [outline[at : at + _PER_PART] for at in range(0, len(outline), _PER_PART)]
         self.budget.waiting += len(shares) - (depth > 0)  # at the top, the synthesis waits too
-        works = [
-            self._part(text, allowance, f"part {n} of {len(shares)}", depth) for n, allowance in enumerate(shares, 1)
-        ]
+        works = [self._part(text, part, f"part {n} of {len(shares)}", depth) for n, part in enumerate(shares, 1)]
         return list(await asyncio.gather(*works)) if in_task() else [await work for work in works]
 
     async def _part(self, text: str, part: Sequence[Passage], name: str, depth: int) -> Finding:

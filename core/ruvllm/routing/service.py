@@ -31,6 +31,7 @@ Fit = Callable[[Router], Awaitable[None]]  # warms a new router up in its own wa
 
 _DIGITS = 19  # of an id in SQLite
 _MUCH, _LONG = 200, 3_600.0  # feedback that waits for a review: so much, or so many seconds
+_AT_ONCE = 50  # feedback that a task waits for
 
 
 class RoutingService:
@@ -138,11 +139,24 @@ class RoutingService:
             StoreError: it cannot be stored; what was learnt stands all the same.
         """
         router, (last, _, _) = self.router, self._unreviewed()
-        await router.review(pause)
+        if self._store.outbox.enabled:
+            router = self.router = await self._refitted(pause)
+            self.note([row.feedback for row in self._store.feedback_rows(last)])
+        else:
+            await router.review(pause)
         feedback = self.feedback_for(router.agents)
         save_scorers(self._store, router.learnt, router.agents, feedback, self.encoders.weights)
         self._store.put(REVIEWED, str(last).encode())
         return len(feedback)
+
+    async def _refitted(self, pause: Pause) -> Router:
+        """A router fitted from nothing, so that nodes which have the same feedback decide alike."""
+        router = self._router_for(self.agents, stored=False)
+        for feedback in self.feedback_for(router.agents):
+            router.note(feedback)
+        router.defer()
+        await router.review(pause)
+        return router if router.agents == self.agents else await self._refitted(pause)
 
     @property
     def unreviewed(self) -> int:
@@ -210,6 +224,18 @@ class RoutingService:
             router.note(feedback)
         self.router = router
 
+    def note(self, feedback: Sequence[Feedback]) -> bool:
+        """Take in feedback that is stored already, before the next task; false where it is left to a review.
+
+        So much that a task would wait for it is, where a review is due.
+        """
+        if len(feedback) > _AT_ONCE and self._unreviewed()[1] >= _MUCH:
+            return False
+        for one in feedback:
+            if self.router.agent(one.agent) is not None:
+                self.router.note(one)
+        return True
+
     def _tiers(self, choice: str) -> TrainedTiers | None:
         if choice == "words" or (choice == "kept" and self._store.load(TIERS) is None):
             return None
@@ -217,8 +243,8 @@ class RoutingService:
 
         return load_tiers(choice, self._store, self._artifacts.host)
 
-    def _router_for(self, agents: Sequence[Agent]) -> Router:
-        """A router with what is prebuilt or stored of these agents."""
+    def _router_for(self, agents: Sequence[Agent], stored: bool = True) -> Router:
+        """A router with what is prebuilt of these agents, and stored."""
         encoders, chosen, prebuilt = self.encoders, unique(agents), None
         if self._config.router.strategy != "hybrid":
             bare = [replace(agent, examples=()) for agent in chosen]
@@ -229,17 +255,17 @@ class RoutingService:
             prebuilt = self._artifacts.scorers(agents, encoders.prebuilt, encoders.weights)
         host, names = self._artifacts.host, [one.name for one in (encoders.static, encoders.contextual) if one]
         cached = CachedScorers(host.cache if encoders.custom is None else None, chosen, encoders.weights, names)
-        if prebuilt is None and (found := cached.load()):
-            prebuilt = PrebuiltScorers(chosen, found)
+        if prebuilt is None and (built := cached.load()):
+            prebuilt = PrebuiltScorers(chosen, built)
         bases = prebuilt.bases(chosen, names) if prebuilt else {}
         priors = {name: moved_prior(basis.scorer.fitted.prior, basis.moves) for name, basis in bases.items()}
-        stored = load_scorers(self._store, chosen, self.feedback_for(chosen), encoders.weights, priors)
-        if stored:
+        found = load_scorers(self._store, chosen, self.feedback_for(chosen), encoders.weights, priors) if stored else {}
+        if found:
             before = prebuilt.scorers if prebuilt and prebuilt.agents == chosen else {}
-            prebuilt = PrebuiltScorers(chosen, before | {name: scorer for name, (scorer, _) in stored.items()})
+            prebuilt = PrebuiltScorers(chosen, before | {name: scorer for name, (scorer, _) in found.items()})
         if encoders.custom is not None:
             paths = encoders.custom.saved
-            (paths.add if encoders.custom.model.name in stored else paths.discard)(self._store.path)
+            (paths.add if encoders.custom.model.name in found else paths.discard)(self._store.path)
         tiers = self._tiers(self._config.router.tier_model)
         if tiers is not None:  # where it was learnt on other vectors, the words of a task decide
             space = encoders.static_space if tiers.difficulty.encoder == encoders.static.name else encoders.space
@@ -251,7 +277,7 @@ class RoutingService:
             encoders.weights,
             mode=encoders.mode,
             prebuilt=prebuilt,
-            seen={name: count for name, (_, count) in stored.items()},
+            seen={name: count for name, (_, count) in found.items()},
             tiers=tiers,
             built=cached.save,
             shared=self._shared(),

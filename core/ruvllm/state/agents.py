@@ -32,11 +32,15 @@ def save_agents(store: Store, agents: Iterable[Agent]) -> list[str]:
     chosen = list(agents)
     with store.write() as db:
         db.execute(_TABLE)
+        before = {row[0] for row in db.execute("SELECT agent FROM own_agents")} if store.outbox.enabled else set[str]()
         db.execute("DELETE FROM own_agents")
         store.set_aside.erase(("agent",))
         written = store.set_aside.write_each(
             "agent", chosen, lambda some: insert_agents(store, map(asdict, some)), lambda agent: agent.name, asdict
         )
+        if store.outbox.enabled:
+            changed = before ^ {row[0] for row in db.execute("SELECT agent FROM own_agents")}
+            store.outbox.agents(sorted({str(json.loads(agent)["name"]) for agent in changed}))
     names = {agent.name for agent, _ in written}
     return [agent.name for agent in chosen if agent.name not in names]
 

@@ -26,6 +26,7 @@ __all__ = [
     "PULLED",
     "RELIABILITY",
     "REPLAY",
+    "REPLICA",
     "REPRESENTATIONS",
     "REQUESTS",
     "RESTORED",
@@ -53,6 +54,7 @@ JOBS = "loops"  # when each job last ran: jobs
 PROFILES = "selector-profiles"  # the page's list of backends: sizing.selector.BackendProfile
 PULLED = "federated-pulled"  # learning.federated.wire.SharedModel of a coordinator; empty once it was undone
 RELIABILITY = "reliability"  # the page's confidences and what came of them
+REPLICA = "replica"  # of nodes that replicate each other: who this is, and how far the log was applied: state.outbox
 REQUESTS = "requests"  # the latest answered ones, to be rated by a later process: query.requests
 RESTORED = "restored"  # another value whenever another process put a whole state file in the place of this one
 REVIEWED = "reviewed"  # id of the last feedback that a review of the router has seen
@@ -61,8 +63,8 @@ TRANSCRIPTS = "transcripts"  # digests of the asks of coding agents' sessions th
 TIERS = "tiers"  # sizing.trained.TrainedTiers, which names its own encoder
 USAGE = "usage"  # of the server: requests by day and key
 UNSCOPED = frozenset(
-    {DECISIONS, FEDERATED, FEDERATED_SENT, JOBS, PROFILES, PULLED, RELIABILITY, REQUESTS, RESTORED, REVIEWED, SAVINGS,
-     TIERS, TRANSCRIPTS, USAGE}
+    {DECISIONS, FEDERATED, FEDERATED_SENT, JOBS, PROFILES, PULLED, RELIABILITY, REPLICA, REQUESTS, RESTORED,
+     REVIEWED, SAVINGS, TIERS, TRANSCRIPTS, USAGE}
 )  # fmt: skip
 
 # Of one vector space each.

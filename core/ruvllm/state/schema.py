@@ -159,6 +159,14 @@ GUESTS = {
     "federated_updates": "CREATE TABLE federated_updates (id INTEGER PRIMARY KEY, data BLOB NOT NULL) STRICT",
     "responses": "CREATE TABLE responses (id INTEGER PRIMARY KEY, name TEXT NOT NULL, owner TEXT NOT NULL,"
     " until REAL NOT NULL, items TEXT NOT NULL, data BLOB NOT NULL) STRICT",
+    # Of nodes that replicate each other: what others were not sent yet; what each id (UUIDv7) of theirs and ours is
+    # here, NULL for what is gone or was done once; what came of answers.
+    "outbox": "CREATE TABLE outbox (id INTEGER PRIMARY KEY, uid TEXT NOT NULL, at INTEGER NOT NULL, kind TEXT NOT NULL,"
+    " item TEXT NOT NULL, value REAL) STRICT",
+    "replicated": "CREATE TABLE replicated (uid TEXT PRIMARY KEY, kind TEXT NOT NULL, item TEXT, at INTEGER NOT NULL,"
+    " UNIQUE (kind, item)) STRICT",
+    "outcomes": "CREATE TABLE outcomes (id INTEGER PRIMARY KEY, text TEXT NOT NULL, agent TEXT NOT NULL,"
+    f" model TEXT NOT NULL, quality REAL NOT NULL, success INTEGER, created REAL NOT NULL DEFAULT {_NOW}) STRICT",
     "set_aside": "CREATE TABLE set_aside (id INTEGER PRIMARY KEY, kind TEXT NOT NULL, item TEXT NOT NULL,"
     " reason TEXT NOT NULL, created REAL NOT NULL, payload BLOB NOT NULL) STRICT",
 }

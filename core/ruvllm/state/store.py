@@ -20,6 +20,7 @@ from typing import Any, Generic, TypeVar
 
 from ruvllm.errors import REPAIR, InputError, StoreError
 from ruvllm.reprs import one_line, shortened
+from ruvllm.state.outbox import Outbox
 from ruvllm.state.schema import APPLICATION_ID, SCHEMA_VERSION, prepare
 from ruvllm.state.set_aside import SetAside
 from ruvllm.text.surrogates import well_formed
@@ -76,6 +77,8 @@ class Store:
 
     Attributes:
         set_aside: what could not be written, alone.
+        outbox: what other nodes are to be sent.
+        committed: is called after each commit; None calls nobody.
 
     Raises:
         StoreError: the file is not a ruvllm state file, is damaged, or cannot be opened.
@@ -97,7 +100,8 @@ class Store:
         self._clock, self._lock = clock, threading.RLock()
         self._open, self._since = 0, 0.0  # writes in the open transaction, and when it began
         self._inside = 0  # writes that are being made, one within the other
-        self.set_aside = SetAside(self)
+        self.set_aside, self.outbox = SetAside(self), Outbox(self)
+        self.committed: Callable[[], None] | None = None
         fix = f"give a writable path to a ruvllm state file, or {REPAIR}"
         try:
             if self.path != ":memory:":
@@ -116,6 +120,7 @@ class Store:
             if str(error) in _BUSY:
                 raise self._failure(error) from None
             raise StoreError(f"{self.path} cannot be opened: {error}", field="state", fix=fix) from None
+        self.outbox.attach()
 
     def read(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """All rows of a query. Raises StoreError when the file cannot be read."""
@@ -184,7 +189,8 @@ class Store:
         (before,) = self._db.execute("PRAGMA secure_delete").fetchone()
         self._db.execute("PRAGMA secure_delete = ON")
         try:
-            yield
+            with self.outbox.flag("erasing"):
+                yield
         finally:
             self._db.execute(f"PRAGMA secure_delete = {int(before)}")
 
@@ -204,6 +210,8 @@ class Store:
                 raise self._failure(error) from None
             finally:
                 self._open = 0
+            if self.committed is not None:
+                self.committed()
 
     def tick(self) -> None:
         """For a host's timer: commit a transaction that has been open for long."""
@@ -238,12 +246,16 @@ class Store:
     def feedback_rows(self, after: int = 0) -> list[FeedbackRow]:
         """What was kept with a higher id, oldest first, without what was undone.
 
+        Where nodes replicate each other, the oldest is what was first given on any of them: the same order on all.
+
         Raises:
             StoreError: it cannot be read, or is damaged.
         """
+        joined = " LEFT JOIN replicated r ON r.kind = 'feedback' AND r.item = CAST(id AS TEXT)"
+        join, order = (joined, "r.uid, id") if self.outbox.enabled else ("", "id")
         found = self.read(
-            "SELECT id, text, agent, weight, right, request, rating, created FROM feedback"
-            " WHERE id > ? AND NOT undone ORDER BY id",
+            f"SELECT id, text, agent, weight, right, request, rating, created FROM feedback{join}"
+            f" WHERE id > ? AND NOT undone ORDER BY {order}",
             (after,),
         )
         if not all(

@@ -8,8 +8,9 @@ from contextlib import closing, contextmanager
 
 from ruvllm.errors import StoreError
 from ruvllm.state.agents import agents_of
+from ruvllm.state.names import REPLICA
 from ruvllm.state.repair.audit import as_text, faults
-from ruvllm.state.schema import prepare
+from ruvllm.state.schema import GUESTS, prepare
 from ruvllm.state.store import Store
 
 __all__ = ["UNFIT", "dump", "empty", "replaced"]
@@ -26,9 +27,22 @@ def dump(store: Store) -> bytes:
         return db.serialize()
 
 
-def empty() -> bytes:
-    """A state file that holds nothing."""
+def empty(of: Store | None = None) -> bytes:
+    """A state file that holds nothing but what other nodes have to be told of one: that all of it is gone.
+
+    Args:
+        of: everything that others were sent of it is deleted, for them to hear. Raises StoreError: it cannot be.
+    """
     with closing(Store()) as store:
+        if of is not None and of.outbox.enabled:
+            of.outbox.clear()
+            with store.write() as db:
+                for name in ("outbox", "replicated", "outcomes"):
+                    db.execute(GUESTS[name])
+                for name in ("outbox", "replicated"):
+                    rows = of.read(f"SELECT * FROM {name}")
+                    db.executemany(f"INSERT INTO {name} VALUES ({', '.join('?' * len(rows[0]))})" if rows else "", rows)
+                store.put(REPLICA, of.load(REPLICA) or b"")
         return dump(store)
 
 
@@ -100,3 +114,4 @@ def _copy(image: sqlite3.Connection, store: Store) -> None:
         (before,) = db.execute("SELECT revision FROM clock").fetchone()
         image.execute("UPDATE clock SET revision = max(revision, ?) + 1", (before,))
         image.backup(db)
+    store.outbox.attach()

@@ -1,7 +1,8 @@
 """A slow stand-in for an LLM server, for benchmarks: `python -m ruvllm_bench.serve.slow_backend PAUSE WORDS`.
 
 It speaks as much of OpenAI's streaming chat completions as ruvllm asks for, and every answer says that no model
-wrote it: so many words, each after a pause of so many seconds. Its first line on stdout is its URL.
+wrote it: so many words, each after a pause of so many seconds. Where there are tools and none has answered, it calls
+the first one instead, with a `text` in two pieces. Its first line on stdout is its URL.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from ruvllm import RuvllmError
 
-__all__ = ["slow_backend"]
+__all__ = ["SAYS", "slow_backend"]
 
-_SAYS = "[stand-in for an LLM]"
+SAYS = "[stand-in for an LLM]"
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 _LENGTH = re.compile(rb"content-length:\s*(\d+)", re.IGNORECASE)
 
@@ -41,20 +43,21 @@ def slow_backend(pause: float, words: int) -> Iterator[str]:
 
 
 async def _serve(pause: float, words: int) -> None:
-    pieces = [_event(_SAYS), *(_event(f" word{i}") for i in range(1, words))]
-    end = _chunk(b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n') + _chunk(b"data: [DONE]\n\n")
+    pieces = [_event(SAYS), *(_event(f" word{i}") for i in range(1, words))]
+    ends = {reason: _made({}, reason) + _chunk(b"data: [DONE]\n\n") for reason in ("stop", "tool_calls")}
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             while head := await reader.readuntil(b"\r\n\r\n"):
                 length = _LENGTH.search(head)
-                await reader.readexactly(int(length[1]) if length else 0)
+                body = await reader.readexactly(int(length[1]) if length else 0)
+                tools = b'"tool_call_id"' not in body and json.loads(body).get("tools")
                 writer.write(_HEAD)
-                for piece in pieces:
+                for piece in _called(tools[0]["function"]["name"]) if tools else pieces:
                     await asyncio.sleep(pause)
                     writer.write(piece)
                     await writer.drain()
-                writer.write(end + b"0\r\n\r\n")
+                writer.write(ends["tool_calls" if tools else "stop"] + b"0\r\n\r\n")
         writer.close()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0, backlog=1_024)
@@ -63,7 +66,18 @@ async def _serve(pause: float, words: int) -> None:
 
 
 def _event(text: str) -> bytes:
-    said = json.dumps({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]})
+    return _made({"content": text})
+
+
+def _called(name: str) -> list[bytes]:
+    """The events of a call of this tool."""
+    call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": name, "arguments": '{"text":'}}
+    rest = {"index": 0, "function": {"arguments": '"closed"}'}}
+    return [_made({"tool_calls": [one]}) for one in (call, rest)]
+
+
+def _made(delta: dict[str, Any], reason: str | None = None) -> bytes:
+    said = json.dumps({"choices": [{"index": 0, "delta": delta, "finish_reason": reason}]})
     return _chunk(b"data: " + said.encode() + b"\n\n")
 
 

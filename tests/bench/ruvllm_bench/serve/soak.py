@@ -13,14 +13,16 @@ import click
 from ruvllm.cli.console import number, print_json, progress, show_table
 from ruvllm.cli.options import json_option
 from ruvllm_bench.serve.crash import Crashes, crash
+from ruvllm_bench.serve.slow_backend import slow_backend
 from ruvllm_bench.serve.spawn import Spawned, spawn
-from ruvllm_bench.serve.traffic import SETTINGS, Tally, Traffic
+from ruvllm_bench.serve.traffic import SETTINGS, Tally, Traffic, settings_before
 
 __all__ = ["Soaked", "bench_soak"]
 
 _GROWTH = 0.05
 _CLIENTS = 8
 _LOOKS = 200  # at the memory
+_WORDS = 20  # of an answer of the stand-in
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +64,10 @@ class Soaked:
 def bench_soak(minutes: float, kills: int, as_json: bool) -> None:
     """Let a server of its own process answer all kinds of requests for long, then kill it while it writes.
 
-    Its backend only echoes the question, so it needs no LLM. The first quarter of the time is the warm-up: the
-    peak of memory in the second quarter is compared with that in the last. What clients add stays by intent, so
-    they add little: a memory and a lesson every two seconds.
+    Its small backend echoes the question, its large one is a stand-in for an LLM server, in a process of its own, that
+    calls tools: questions, streams and loops of tools in three APIs go to them, and need no LLM. The first quarter of
+    the time is the warm-up: the peak of memory in the second quarter is compared with that in the last. What clients
+    add stays by intent, so they add little: a memory and a lesson every two seconds.
 
     The exit status is 1 when a promise is not kept.
 
@@ -84,7 +87,11 @@ def bench_soak(minutes: float, kills: int, as_json: bool) -> None:
 
 
 async def _soak(state: Path, minutes: float, kills: int) -> Soaked:
-    with spawn(state, settings=SETTINGS) as server, progress("soaking", _LOOKS) as advance:
+    with (
+        slow_backend(0, _WORDS) as url,
+        spawn(state, settings=settings_before(url)) as server,
+        progress("soaking", _LOOKS) as advance,
+    ):
         traffic = Traffic(server.url)
         running = asyncio.ensure_future(traffic.run(_CLIENTS, minutes * 60))
         seen = await _watch(server, minutes * 60, running, advance)
@@ -138,7 +145,7 @@ def _show(found: Soaked) -> None:
         (f"damaged files after {crashes.rounds} kills", str(crashes.damaged), "0", _mark(not crashes.damaged)),
         (f"lost of {crashes.written:,} acknowledged writes", str(crashes.lost), "0", _mark(not crashes.lost)),
     ]
-    title = f"{found.minutes:g} minutes of mixed traffic, echo backend, static encoder"
+    title = f"{found.minutes:g} minutes of mixed traffic, loops of tools among it, static encoder"
     show_table(title, ("Measure", "Value", "Promise", ""), rows, right=("Value", "Promise"))
     for problem in found.problems:
         click.echo(problem, err=True)

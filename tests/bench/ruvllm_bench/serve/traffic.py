@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
@@ -13,18 +14,27 @@ from typing import Any
 import httpx
 
 from ruvllm_bench.serve.load import prompts
+from ruvllm_bench.serve.slow_backend import SAYS
 
-__all__ = ["SETTINGS", "Tally", "Traffic"]
+__all__ = ["SETTINGS", "Tally", "Traffic", "settings_before"]
 
 # What is bounded is made small, so that it is full after the warm-up: what grows after that is a leak.
 SETTINGS = {
     "RUVLLM_INFERENCE_SMALL_KIND": "echo",
     "RUVLLM_LEARNING_REQUESTS": "500",
     "RUVLLM_SESSIONS_MOST": "100",
+    "RUVLLM_MEMORY_WRITE_BACK": "false",
     "RUVLLM_LOG_LEVEL": "warning",
 }
+_CALLS = "caller"  # the model that calls tools
 _TURNS = 6  # questions of one session
 _MEMORY = "The {} was checked in on shift {}."
+
+
+def settings_before(url: str) -> dict[str, str]:
+    """SETTINGS, with the stand-in for an LLM server at a URL as the large tier."""
+    tier = {"KIND": "openai", "URL": url, "MODEL": _CALLS}
+    return SETTINGS | {f"RUVLLM_INFERENCE_LARGE_{name}": value for name, value in tier.items()}
 
 
 @dataclass(slots=True)
@@ -49,6 +59,17 @@ class Tally:
                 self.first.append(f"{kind}: {problem}"[:300])
 
 
+_TOOL = {
+    "name": "note",
+    "description": "Keeps a note.",
+    "parameters": {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
+}
+
+
+def _answered(text: str) -> bool:
+    return "[echo]" in text or SAYS in text
+
+
 class Traffic:
     """Clients that go on asking.
 
@@ -66,8 +87,8 @@ class Traffic:
         self.tally = Tally()
         kinds: dict[Callable[[httpx.AsyncClient], Awaitable[str | None]], int] = {
             self._route: 40, self._team: 4, self._query: 8, self._session: 2, self._chat: 8, self._message: 4,
-            self._leave: 2, self._search: 10, self._memory: 4, self._lesson: 4, self._embed: 3, self._agents: 1,
-            self._look: 4, self._mistake: 6,
+            self._loop: 6, self._claude_loop: 3, self._items_loop: 3, self._leave: 2, self._search: 10,
+            self._memory: 4, self._lesson: 4, self._embed: 3, self._agents: 1, self._look: 4, self._mistake: 6,
         }  # fmt: skip
         self._kinds, self._weights = list(kinds), list(kinds.values())
 
@@ -117,7 +138,7 @@ class Traffic:
             rated = {"request_id": answer["request_id"], "rating": self._rng.choice((1, 3, 5))}
             if self._due("lesson"):
                 await self._post(client, "/v1/feedback", rated)
-        return "" if answer["text"].startswith("[echo]") else answer["text"][:80]
+        return "" if _answered(answer["text"]) else answer["text"][:80]
 
     async def _session(self, client: httpx.AsyncClient) -> str:
         name = (await self._post(client, "/v1/sessions", {}))["session_id"]
@@ -130,16 +151,67 @@ class Traffic:
 
     async def _chat(self, client: httpx.AsyncClient) -> str:
         text = await self._streamed(client, "/v1/chat/completions", {"stream": True})
-        return "" if "[echo]" in text and text.endswith("data: [DONE]\n\n") else f"ends with {text[-80:]!r}"
+        return "" if _answered(text) and text.endswith("data: [DONE]\n\n") else f"ends with {text[-80:]!r}"
 
     async def _message(self, client: httpx.AsyncClient) -> str:
         text = await self._streamed(client, "/v1/messages", {"stream": True, "max_tokens": 100})
-        return "" if "[echo]" in text and "message_stop" in text else f"ends with {text[-80:]!r}"
+        return "" if _answered(text) and "message_stop" in text else f"ends with {text[-80:]!r}"
 
     async def _streamed(self, client: httpx.AsyncClient, path: str, more: dict[str, Any]) -> str:
         body = {"model": "auto", "messages": [{"role": "user", "content": next(self._asked)}], **more}
         async with client.stream("POST", path, json=body) as answer:
             return (await answer.aread()).decode()
+
+    async def _events(self, client: httpx.AsyncClient, path: str, body: dict[str, Any]) -> list[Any]:
+        """Of a stream of the model that calls tools."""
+        async with client.stream("POST", path, json={"model": _CALLS, "stream": True, **body}) as answer:
+            lines = (await answer.aread()).decode().splitlines()
+        data = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
+        return [json.loads(one) for one in data if one != "[DONE]"]
+
+    async def _loop(self, client: httpx.AsyncClient) -> str:
+        """A tool is called, answers, and is answered upon: in chat completions."""
+        turns: list[dict[str, Any]] = [{"role": "user", "content": next(self._asked)}]
+        tools = [{"type": "function", "function": _TOOL}]
+        found = await self._events(client, "/v1/chat/completions", {"messages": turns, "tools": tools})
+        deltas = [one["choices"][0]["delta"] for one in found if one["choices"]]
+        calls = [call for delta in deltas for call in delta.get("tool_calls") or ()]
+        given = "".join(call["function"]["arguments"] for call in calls)
+        call = {"id": calls[0]["id"], "type": "function", "function": {"name": "note", "arguments": given}}
+        turns += [
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": calls[0]["id"], "content": json.loads(given)["text"]},
+        ]
+        found = await self._events(client, "/v1/chat/completions", {"messages": turns, "tools": tools})
+        return "" if _answered(json.dumps(found)) else f"ends with {found[-1]}"
+
+    async def _claude_loop(self, client: httpx.AsyncClient) -> str:
+        """The same in Anthropic's messages, which the server translates."""
+        turns: list[dict[str, Any]] = [{"role": "user", "content": next(self._asked)}]
+        tool = {"name": "note", "description": "Keeps a note.", "input_schema": _TOOL["parameters"]}
+        body = {"messages": turns, "tools": [tool], "max_tokens": 100}
+        found = await self._events(client, "/v1/messages", body)
+        block = next(one["content_block"] for one in found if one["type"] == "content_block_start")
+        given = "".join(one["delta"].get("partial_json", "") for one in found if one["type"] == "content_block_delta")
+        result = {"type": "tool_result", "tool_use_id": block["id"], "content": json.loads(given)["text"]}
+        turns += [
+            {"role": "assistant", "content": [block | {"input": json.loads(given)}]},
+            {"role": "user", "content": [result]},
+        ]
+        found = await self._events(client, "/v1/messages", body)
+        return "" if _answered(json.dumps(found)) and found[-1]["type"] == "message_stop" else f"ends with {found[-1]}"
+
+    async def _items_loop(self, client: httpx.AsyncClient) -> str:
+        """The same in the Responses API, going on from the answer that the server has stored."""
+        body: dict[str, Any] = {"input": next(self._asked), "tools": [{"type": "function", **_TOOL}]}
+        first = (await self._events(client, "/v1/responses", body))[-1]["response"]
+        call = next(item for item in first["output"] if item["type"] == "function_call")
+        result = {"type": "function_call_output", "call_id": call["call_id"], "output": "closed"}
+        found = await self._events(
+            client, "/v1/responses", body | {"input": [result], "previous_response_id": first["id"]}
+        )
+        good = _answered(json.dumps(found)) and found[-1]["type"] == "response.completed"
+        return "" if good else f"ends with {found[-1]}"
 
     async def _leave(self, client: httpx.AsyncClient) -> str:
         """In the middle of an answer."""

@@ -1,0 +1,316 @@
+"""What other nodes wrote, applied to this state file: each change once, whatever the order and however often it comes.
+
+A change whose id is there already changes nothing. Of agents, edges and closed memories the latest id counts; changes
+of quality add up; what was forgotten stays so. What is unusable is set aside alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from ruvllm.agents.catalog import agent_from
+from ruvllm.encoders.protocol import Pause, no_pause
+from ruvllm.errors import InputError
+from ruvllm.memory.erasure import erase
+from ruvllm.memory.memory import MemoryStore
+from ruvllm.memory.subgraph import Edge
+from ruvllm.memory.validity import Closed
+from ruvllm.state.agents import load_agents, save_agents
+from ruvllm.state.outbox import KINDS, Change, Position, time_of
+from ruvllm.state.record import LITTLE, Memory, heard, read_metadata, row_of
+from ruvllm.types import Feedback
+
+__all__ = ["Applied", "Outcome", "Replica"]
+
+_SLICE = 16  # texts encoded between two pauses
+_MOST_WEIGHT = 10
+_LONGEST = 4_000_000  # characters of a task
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of an answer on another node; `Outbox.outcome` has the fields."""
+
+    text: str
+    agent: str
+    model: str
+    quality: float
+    success: bool | None
+
+
+@dataclass(slots=True)
+class Applied:
+    """What a router and others that learn have to take in.
+
+    Attributes:
+        count: changes that were new.
+        feedback, outcomes: that were added.
+        undone: whether feedback was taken back.
+        agents: whether added agents changed.
+    """
+
+    count: int = 0
+    feedback: list[Feedback] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    undone: bool = False
+    agents: bool = False
+
+
+class Replica:
+    """Applies changes to a state file whose outbox is enabled.
+
+    Args:
+        memory: of that file.
+    """
+
+    def __init__(self, memory: MemoryStore) -> None:
+        self._memory, self._store = memory, memory.store
+        self._applied = Applied()
+        self._vectors = dict[str, bytes]()  # of changes at hand, in this node's space
+        self._writers: dict[str, Callable[[Change], None]] = {
+            "agent": self._agent,
+            "archive": lambda one: memory.records.archive(self._ids("memory", one.target)),
+            "closed": self._closed,
+            "edge": self._edge,
+            "feedback": self._feedback,
+            "forget": self._forget,
+            "outcome": self._outcome,
+            "rate": self._rate,
+            "undo": self._undo,
+        }
+
+    async def apply(
+        self, changes: Sequence[Change], position: Position | None = None, pause: Pause = no_pause
+    ) -> Applied:
+        """Apply changes in their order; what is new of them.
+
+        Args:
+            position: up to which they reach in the log; stored with the last of them.
+
+        Raises:
+            StoreError: the file takes nothing. Applying them again goes on from there.
+        """
+        self._applied = Applied()
+        fresh = {one.uid: one for one in changes if one.uid not in self._present([one.uid for one in changes])}
+        await self._encode([one for one in fresh.values() if one.kind == "memory"], pause)
+        groups = groupby(fresh.values(), lambda one: one.kind == "forget" and one.data.get("erase") is True)
+        for erasing, group in groups:
+            some = list(group)
+            if erasing and (ids := [id for one in some for id in self._ids("memory", one.target)]):
+                erase(self._memory, ids)  # with what repeats these texts, which may be news to others
+            with self._store.write(), self._store.outbox.flag("applying"):
+                self._write(some)
+            await pause()
+        with self._store.write():
+            if position is not None:
+                self._store.outbox.reached(position)
+        self._vectors.clear()
+        return self._applied
+
+    def _write(self, changes: Sequence[Change]) -> None:
+        there = self._present([one.uid for one in changes])  # while texts were read, somebody may have written
+        fresh = [one for one in changes if one.uid not in there]
+        for kind, group in groupby(fresh, lambda one: one.kind):
+            some = list(group)
+            self._store.set_aside.write_each(
+                "change",
+                some,
+                self._memories if kind == "memory" else self._each,
+                lambda one: one.uid,
+                lambda one: {"kind": one.kind, "target": one.target, "data": dict(one.data)},
+            )
+            with self._store.write() as db:  # what was set aside is done as well: it would fail each time
+                rows = [(one.uid, one.kind, _time(one.uid)) for one in some]
+                db.executemany("INSERT OR IGNORE INTO replicated (uid, kind, at) VALUES (?, ?, ?)", rows)
+        self._applied.count += len(fresh)
+
+    def _each(self, changes: Sequence[Change]) -> None:
+        for one in changes:
+            if one.kind not in KINDS:
+                raise InputError(f"a change of kind {one.kind!r}"[:80], field="kind", fix="upgrade this node")
+            self._writers[one.kind](one)
+
+    async def _encode(self, changes: Sequence[Change], pause: Pause) -> None:
+        """Vectors of memories that bring none of this space."""
+        missing = list[tuple[str, str]]()
+        for one in changes:
+            usable = one.data.get("space") == self._memory.space and len(one.vector) == 4 * self._memory.encoder.dim
+            if usable and np.isfinite(np.frombuffer(one.vector, LITTLE)).all():
+                self._vectors[one.uid] = one.vector
+            else:
+                try:
+                    memory = _memory(one.data)
+                    missing.append((one.uid, heard(row_of(memory)[2], memory.metadata)))
+                except (InputError, ValueError, TypeError, KeyError):  # set aside when it is written
+                    self._vectors[one.uid] = bytes(4 * self._memory.encoder.dim)
+        for start in range(0, len(missing), _SLICE):
+            some = missing[start : start + _SLICE]
+            vectors = await self._memory.encoder.encode([text for _, text in some])
+            self._vectors |= {
+                uid: np.asarray(row, LITTLE).tobytes() for (uid, _), row in zip(some, vectors, strict=True)
+            }
+            await pause()
+
+    def _memories(self, changes: Sequence[Change]) -> None:
+        memories = [_memory(one.data) for one in changes]
+        created = [_number(one.data["created"]) for one in changes]
+        table = np.stack([np.frombuffer(self._vectors[one.uid], LITTLE) for one in changes])
+        ids = self._memory.records.add(memories, table, self._memory.space)
+        with self._store.write() as db:
+            db.executemany("UPDATE memories SET created = ? WHERE id = ?", list(zip(created, ids, strict=True)))
+        archived = [id for id, memory in zip(ids, memories, strict=True) if memory.archived]
+        if archived:
+            self._memory.records.archive(archived)
+        self._note("memory", zip(changes, ids, strict=True))
+
+    def _feedback(self, one: Change) -> None:
+        text, agent, weight, rating = (one.data[name] for name in ("text", "agent", "weight", "rating"))
+        usable = isinstance(text, str) and text.strip() and len(text) <= _LONGEST and isinstance(agent, str)
+        if (
+            not usable
+            or not 0 < _number(weight) <= _MOST_WEIGHT
+            or (rating is not None and not 1 <= _number(rating) <= 5)
+        ):
+            raise InputError("unusable feedback", field="feedback", fix="see which node wrote it")
+        right, undone = bool(one.data["right"]), int(bool(one.data["undone"]))
+        row = (text, agent, float(weight), int(right), undone, rating, _number(one.data["created"]))
+        columns = "text, agent, weight, right, undone, rating, created"
+        with self._store.write() as db:
+            made = db.execute(f"INSERT INTO feedback ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", row).lastrowid
+        assert made is not None
+        self._note("feedback", [(one, made)])
+        if not undone:
+            self._applied.feedback.append(Feedback(text, agent, float(weight), right))
+
+    def _undo(self, one: Change) -> None:
+        for id in self._ids("feedback", one.target):
+            self._applied.undone |= self._store.undo_feedback(id)
+
+    def _rate(self, one: Change) -> None:
+        change = _number(one.data["change"])
+        self._memory.records.rate(dict.fromkeys(self._ids("memory", one.target), change))
+
+    def _forget(self, one: Change) -> None:
+        memories, feedback = self._ids("memory", one.target), self._ids("feedback", one.target)
+        with self._store.write() as db, self._store.erasing():
+            if memories:
+                self._memory.forget(memories)
+            for table, ids in (("feedback", feedback), ("outcomes", self._ids("outcome", one.target))):
+                db.executemany(f"DELETE FROM {table} WHERE id = ?", [(id,) for id in ids])
+            self._applied.undone |= bool(feedback)
+            row = (one.target, "forget", _time(one.uid))  # what may come of it yet is not written any more
+            db.execute(
+                "INSERT INTO replicated (uid, kind, at) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET item = NULL", row
+            )
+
+    def _closed(self, one: Change) -> None:
+        for id in self._ids("memory", one.target):
+            if not self._latest(one, str(id)):
+                continue
+            if one.data.get("until") is None:
+                self._memory.validity.reopen([id])
+                continue
+            successor = next(iter(self._ids("memory", one.data.get("successor"))), None)
+            until, sure, created = (_number(one.data[name]) for name in ("until", "confidence", "created"))
+            self._memory.validity.close([Closed(id, until, successor, str(one.data["reason"]), sure, created)])
+
+    def _edge(self, one: Change) -> None:
+        ends = [*self._ids("memory", one.data["source"]), *self._ids("memory", one.data["target"])]
+        kind, weight = str(one.data["edge"]), one.data.get("weight")
+        if len(ends) < 2 or not self._latest(one, f"{ends[0]} {ends[1]} {kind}"):
+            return
+        if weight is None:
+            self._memory.graph.unlink(ends[0], ends[1], kind)
+        else:
+            self._memory.graph.link_all([Edge(ends[0], ends[1], kind, _number(weight))])
+
+    def _agent(self, one: Change) -> None:
+        name, given = str(one.data["name"]), one.data.get("agent")
+        if not self._latest(one, name):
+            return
+        agents = load_agents(self._store) or {}
+        agents.pop(name, None)
+        if given is not None:
+            agents[name] = agent_from(dict(given), name)
+        save_agents(self._store, agents.values())
+        self._applied.agents = True
+
+    def _outcome(self, one: Change) -> None:
+        text, agent, model = (one.data[name] for name in ("text", "agent", "model"))
+        quality, success = _number(one.data["quality"]), one.data["success"]
+        if not (isinstance(text, str) and isinstance(agent, str) and isinstance(model, str) and 0 <= quality <= 1):
+            raise InputError("an unusable outcome", field="outcome", fix="see which node wrote it")
+        row = (
+            text,
+            agent,
+            model,
+            quality,
+            None if success is None else int(bool(success)),
+            _number(one.data["created"]),
+        )
+        columns = "text, agent, model, quality, success, created"
+        with self._store.write() as db:
+            made = db.execute(f"INSERT INTO outcomes ({columns}) VALUES (?, ?, ?, ?, ?, ?)", row).lastrowid
+        assert made is not None
+        self._note("outcome", [(one, made)])
+        self._applied.outcomes.append(Outcome(text, agent, model, quality, None if success is None else bool(success)))
+
+    def _latest(self, one: Change, item: str) -> bool:
+        """Whether no later change of the same thing is there; then this one is the latest from now on."""
+        found = self._store.read("SELECT uid FROM replicated WHERE kind = ? AND item = ?", (one.kind, item))
+        if found and found[0][0] > one.uid:
+            return False
+        with self._store.write() as db:
+            db.execute("UPDATE replicated SET item = NULL WHERE kind = ? AND item = ?", (one.kind, item))
+        self._note(one.kind, [(one, item)])
+        return True
+
+    def _note(self, kind: str, rows: Any) -> None:
+        """What of (change, item) is where."""
+        with self._store.write() as db:
+            db.executemany(
+                "INSERT INTO replicated (uid, kind, item, at) VALUES (?, ?, ?, ?)",
+                [(one.uid, kind, str(item), _time(one.uid)) for one, item in rows],
+            )
+
+    def _ids(self, kind: str, uid: object) -> list[int]:
+        """The id here of what has an id everywhere, if it is here."""
+        sql = "SELECT CAST(item AS INTEGER) FROM replicated WHERE uid = ? AND kind = ? AND item IS NOT NULL"
+        return [id for (id,) in self._store.read(sql, (uid, kind))] if isinstance(uid, str) else []
+
+    def _present(self, uids: Sequence[str]) -> set[str]:
+        sql = "SELECT uid FROM replicated WHERE uid IN (SELECT value FROM json_each(?))"
+        return {uid for (uid,) in self._store.read(sql, (json.dumps(list(uids)),))}
+
+
+def _memory(data: Mapping[str, Any]) -> Memory:
+    """Raises InputError, ValueError, TypeError, KeyError: it is none."""
+    made = Memory(
+        data["text"],
+        data["memory"],
+        data["collection"],
+        read_metadata(data["metadata"]),
+        _number(data["quality"]),
+        archived=bool(data["archived"]),
+    )
+    row_of(made)
+    return made
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+        raise InputError("a number is none", field="number", fix="see which node wrote it")
+    return float(value)
+
+
+def _time(uid: str) -> int:
+    try:
+        return time_of(uid)
+    except ValueError:
+        return 0

@@ -1,0 +1,154 @@
+"""`ruvllm shared`: the database through which several servers share what they hold."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from ruvllm import ConfigError
+from ruvllm.cli.console import print_json, show_table
+from ruvllm.cli.options import json_option
+from ruvllm_edge.shared.log import Log, connected
+from ruvllm_edge.shared.migrations import check_version, migrate
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
+__all__ = ["shared"]
+
+T = TypeVar("T")
+_url = click.argument("url", envvar="RUVLLM_SHARED")
+
+
+@click.group()
+def shared() -> None:
+    """Several servers, one memory: agents, memories, feedback and outcomes through an append-only log in PostgreSQL.
+
+    Every server decides from its own state file; none waits for the database.
+
+    \b
+    Examples:
+      ruvllm shared init postgresql://owner@db/ruvllm
+      ruvllm shared grant postgresql://owner@db/ruvllm node1 --space default
+      ruvllm serve --shared postgresql://node1@db/ruvllm
+      ruvllm shared status postgresql://owner@db/ruvllm
+    """
+
+
+def _with(url: str, work: Callable[[AsyncConnection], Awaitable[T]], ready: bool = True) -> T:
+    """Raises ConfigError: the database cannot be reached, or refuses."""
+
+    async def run() -> T:
+        async with connected(url) as db:
+            if ready:
+                await check_version(db)
+            return await work(db)
+
+    try:
+        return asyncio.run(run())
+    except (ConfigError, click.ClickException):
+        raise
+    except Exception as error:  # psycopg.Error, which cannot be named where it is not installed
+        message = f"the database refuses: {error}".strip().splitlines()[0][:300]
+        raise ConfigError(message, field="shared", fix="check the address, its user and rights") from None
+
+
+@shared.command()
+@_url
+def init(url: str) -> None:
+    """Make the tables of the log, or bring older ones up to date. Needs a role that may create a schema and a role.
+
+    \b
+    Examples:
+      ruvllm shared init postgresql://owner@db/ruvllm
+    """
+    before, after = _with(url, migrate, ready=False)
+    click.echo(f"the log is of version {after}" + (f", before {before}" if before not in (0, after) else ""))
+
+
+@shared.command()
+@_url
+@click.argument("role")
+@click.option("--space", "spaces", multiple=True, required=True, help="That it may read and add to; * for all.")
+def grant(url: str, role: str, spaces: tuple[str, ...]) -> None:
+    """Let a role of the database take part: it may add to the log of these spaces and read it, and nothing else.
+
+    \b
+    Examples:
+      ruvllm shared grant postgresql://owner@db/ruvllm node1 --space default --space acme
+    """
+
+    async def work(db: AsyncConnection) -> None:
+        from psycopg import sql
+
+        async with db.transaction():
+            await db.execute(sql.SQL("GRANT ruvllm_node TO {}").format(sql.Identifier(role)))
+            await db.execute("DELETE FROM ruvllm.members WHERE role = %s", (role,))
+            for space in spaces:
+                await db.execute("INSERT INTO ruvllm.members VALUES (%s, %s) ON CONFLICT DO NOTHING", (role, space))
+
+    _with(url, work)
+    click.echo(f"{role} takes part in {', '.join(spaces)}")
+
+
+@shared.command()
+@_url
+@json_option
+def status(url: str, as_json: bool) -> None:
+    """What the log holds, and how far each node is.
+
+    \b
+    Examples:
+      ruvllm shared status postgresql://owner@db/ruvllm
+    """
+
+    async def work(db: AsyncConnection) -> tuple[dict[str, dict[str, int]], list[dict[str, object]]]:
+        log = Log(db)
+        return await log.counts(), [asdict(row) for row in await log.nodes()]
+
+    counts, nodes = _with(url, work)
+    if as_json:
+        print_json({"changes": counts, "nodes": nodes})
+        return
+    for space, kinds in counts.items():
+        click.echo(f"{space}: " + ", ".join(f"{count:,} {kind}" for kind, count in kinds.items()))
+    names = ("space", "node", "name", "behind", "waiting", "seen")
+    cells = ([str(row["space"]), str(row["node"]), str(row["name"]), f"{row['behind']:,}", f"{row['waiting']:,}",
+              f"{row['seen']:.0f} s ago"] for row in nodes)  # fmt: skip
+    show_table("nodes", tuple(name.capitalize() for name in names), cells, right=("Behind", "Waiting", "Seen"))
+
+
+@shared.command()
+@_url
+def verify(url: str) -> None:
+    """Look at every row of the log; exits with 1 where something is wrong.
+
+    \b
+    Examples:
+      ruvllm shared verify postgresql://owner@db/ruvllm
+    """
+    faults = _with(url, lambda db: Log(db).faults())
+    for fault in faults[:100]:
+        click.echo(fault, err=True)
+    if faults:
+        raise SystemExit(1)
+    click.echo("nothing is wrong with it")
+
+
+@shared.command()
+@_url
+@click.option("--without", multiple=True, metavar="NODE", help="It never comes back: it is waited for no more.")
+def prune(url: str, without: tuple[str, ...]) -> None:
+    """Delete what was forgotten for good, once every node has applied that.
+
+    \b
+    Examples:
+      ruvllm shared prune postgresql://owner@db/ruvllm
+      ruvllm shared prune postgresql://owner@db/ruvllm --without 5f0c9be4a1d2e377
+    """
+    gone = _with(url, lambda db: Log(db).prune(without))
+    click.echo(", ".join(f"{space}: {count:,} changes deleted" for space, count in gone.items()) or "nothing to delete")

@@ -1,0 +1,133 @@
+"""Several server processes on one database, and what each of them holds."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+import httpx
+from waiting import PATIENCE, until
+
+__all__ = ["Cluster", "Node"]
+
+
+class Node:
+    """A server process with a state file of its own, which outlives it.
+
+    Args:
+        file: the state file.
+        shared: the address of the database.
+    """
+
+    def __init__(self, file: Path, shared: str) -> None:
+        self._file, self._shared = file, shared
+        self._log: IO[bytes] = file.with_suffix(".log").open("ab")
+        self._process: subprocess.Popen[str] | None = None
+        self.client = httpx.Client(timeout=PATIENCE)
+
+    def start(self) -> None:
+        """From when it answers."""
+        command = [sys.executable, "-m", "ruvllm.cli", "--state", str(self._file), "serve", "--port", "0"]
+        self._process = subprocess.Popen(
+            [*command, "--encoder", "static", "--log-level", "warning"],
+            env=os.environ | {"RUVLLM_SHARED": self._shared, "RUVLLM_RATE": "0"},
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+        )
+
+    def ready(self) -> None:
+        """Come back when it can take requests; several start at once."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        url = self._process.stdout.readline().split()
+        assert url, self._file.with_suffix(".log").read_text()
+        self.client = httpx.Client(base_url=url[0], timeout=PATIENCE)
+        until(lambda: self.client.get("/ready").status_code == 200)
+
+    def kill(self) -> None:
+        """At once, whatever it is doing."""
+        self._signal(signal.SIGKILL)
+        assert self._process is not None
+        self._process.wait()
+        self.client.close()
+
+    def stop(self) -> None:
+        """It hangs."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """After `stop`."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def post(self, path: str, body: Any) -> Any:
+        """What it answers; an error is one of the test."""
+        answer = self.client.post(path, json=body)
+        assert answer.status_code < 300, answer.text
+        return answer.json() if answer.content else None
+
+    def route(self, text: str) -> tuple[str, float]:
+        """Agent and confidence."""
+        found = self.post("/v1/route", {"text": text})
+        return found["agent"], found["confidence"]
+
+    def stats(self) -> dict[str, Any]:
+        """Its own."""
+        found: dict[str, Any] = self.client.get("/stats").json()
+        return found
+
+    def close(self) -> None:
+        """End it and let go of its log."""
+        with suppress(Exception):
+            self.resume()
+            self.kill()
+        self._log.close()
+
+
+class Cluster:
+    """Some nodes from the beginning of a block to its end.
+
+    Args:
+        folder: for their state files.
+        shared: the address of the database, whose log is there.
+        count: of nodes.
+    """
+
+    def __init__(self, folder: Path, shared: str, count: int) -> None:
+        self.shared = shared
+        self.files = [folder / f"node-{number}.db" for number in range(count)]
+        self.nodes = [Node(file, shared) for file in self.files]
+
+    def __enter__(self) -> Cluster:
+        try:
+            for one in self.nodes:
+                one.start()
+            for one in self.nodes:
+                one.ready()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for one in self.nodes:
+            one.close()
+
+    def settle(self) -> None:
+        """Come back when all have all that any of them has acknowledged."""
+
+        def settled() -> bool:
+            stands = [one.stats()["shared"] for one in self.nodes]
+            return all(one["up"] and not one["waiting"] and 0 <= one["lag_seconds"] < 1 for one in stands)
+
+        for _ in range(2):  # what one sent last, the others have read after that
+            until(settled)

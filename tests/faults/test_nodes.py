@@ -1,0 +1,157 @@
+"""Server processes that share what they hold, and the database between them, killed and stopped while they are used.
+
+`RUVLLM_CHAOS=200` makes so many rounds of it (`make chaos`). The history of writes is in the folder of a failed test.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from click.testing import CliRunner
+from waiting import until
+
+from ruvllm import Decision, RuvLLM
+from ruvllm.encoders.protocol import no_pause, run_now
+from ruvllm_edge.shared.command import shared
+
+if TYPE_CHECKING:
+    from cluster import Cluster, Node
+    from databases import Postgres
+
+ROUNDS = int(os.environ.get("RUVLLM_CHAOS", "4"))
+PROBES = 200
+AGENTS = ("coder", "tester", "reviewer", "documenter")
+THINGS = ("kettle", "ledger", "canoe", "violin", "trellis", "lantern", "compass", "hammock")
+VERBS = ("polish", "check", "paint", "measure", "photograph", "label")
+
+
+@pytest.fixture(scope="module")
+def cluster(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    from cluster import Cluster
+
+    url = postgres.database()
+    assert CliRunner().invoke(shared, ["init", url]).exit_code == 0
+    with Cluster(tmp_path_factory.mktemp("nodes"), url, 3) as made:
+        yield made
+
+
+def tasks(seed: int, count: int) -> list[str]:
+    rng = random.Random(seed)
+    return [f"{rng.choice(VERBS)} the {rng.choice(THINGS)} of customer {rng.randrange(10**9)}" for _ in range(count)]
+
+
+class History:
+    """What was asked of nodes, and what they acknowledged.
+
+    Args:
+        file: where it is kept, a line an operation.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self.acknowledged: dict[str, set[str]] = {"feedback": set(), "memories": set()}
+        self.tried: dict[str, set[str]] = {"feedback": set(), "memories": set()}
+
+    def write(self, node: Node, number: int, kind: str, text: str, dies: bool) -> None:
+        """A write that has to be acknowledged, unless the node `dies` meanwhile."""
+        body: Any = {"text": text, "agent": AGENTS[len(text) % len(AGENTS)]}
+        path = "/v1/feedback"
+        if kind == "memories":
+            path, body = "/v1/memory", {"memories": [{"text": text}]}
+        self.tried[kind].add(text)
+        try:
+            node.post(path, body)
+            outcome = "ok"
+            self.acknowledged[kind].add(text)
+        except httpx.TransportError as error:
+            if not dies:
+                raise AssertionError(f"node {number} took nothing: {error!r}") from error
+            outcome = "unknown"
+        with self._file.open("a") as file:
+            file.write(json.dumps({"node": number, "kind": kind, "text": text, "outcome": outcome}) + "\n")
+
+
+def held(file: Path, table: str) -> Counter[str]:
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as db:
+        return Counter(text for (text,) in db.execute(f"SELECT text FROM {table}"))
+
+
+def test_what_one_node_is_taught_all_of_them_know(cluster: Cluster):
+    a, b, c = cluster.nodes
+    task, secret = "polish the copper kettle of grandmother", "The vault opens with the code 4711-0815."
+    before = b.route(task)
+    a.post("/v1/feedback", {"text": task, "agent": "reviewer"})
+    a.client.put(
+        "/v1/agents", json={"agents": [{"name": "baker", "description": "Bakes bread.", "examples": ["bake a loaf"]}]}
+    )
+    ids = a.post("/v1/memory", {"memories": [{"text": "Deploys happen on Tuesdays."}, {"text": secret}]})["ids"]
+    until(lambda: b.route(task)[0] == c.route(task)[0] == "reviewer" != before[0])
+    until(lambda: b.route("bake a loaf")[0] == c.route("bake a loaf")[0] == "baker")
+    until(lambda: len(c.post("/v1/memory/search", {"query": "deploys vault code", "k": 5})["memories"]) == 2)
+    assert a.client.delete(f"/v1/memory/{ids[1]}?erase=true").status_code == 204
+    cluster.settle()
+    for one, file in zip(cluster.nodes, cluster.files, strict=True):
+        found = one.post("/v1/memory/search", {"query": "deploys vault code", "k": 5})["memories"]
+        assert [row["text"] for row in found] == ["Deploys happen on Tuesdays."]
+        assert not any(secret.encode() in part.read_bytes() for part in file.parent.glob(f"{file.name}*"))
+    assert b.client.get("/ready").json()["status"] == "ok"
+    assert 'ruvllm_shared_up{space="default"} 1.0' in b.client.get("/metrics").text
+    assert a.client.delete("/v1/state").status_code == 204
+    cluster.settle()
+    for one in cluster.nodes:
+        assert one.post("/v1/memory/search", {"query": "deploys", "k": 5})["memories"] == []
+        until(lambda one=one: one.route("bake a loaf")[0] != "baker")
+
+
+def test_nothing_is_lost_and_no_request_fails_whatever_dies(cluster: Cluster, postgres: Postgres, tmp_path: Path):
+    rng, history = random.Random(ROUNDS), History(tmp_path / "history.jsonl")
+    faults = ["database killed", "node killed", "database stopped", "node stopped"]
+    for number in range(ROUNDS):
+        fault = faults[number % len(faults)] if number < len(faults) else rng.choice(faults)
+        victim = rng.randrange(len(cluster.nodes))
+        {"database killed": postgres.kill, "database stopped": postgres.stop}.get(fault, lambda: None)()
+        others = [i for i in range(len(cluster.nodes)) if i != victim or not fault.startswith("node")]
+        if fault == "node stopped":
+            cluster.nodes[victim].stop()
+        for text in tasks(number, 24):
+            i = rng.choice(others)
+            history.write(cluster.nodes[i], i, rng.choice(("feedback", "memories")), text, False)
+            assert cluster.nodes[i].route(text)[0]  # whatever is away, tasks are routed
+        if fault == "node killed":
+            for text in tasks(1_000_000 + number, 3):
+                history.write(cluster.nodes[victim], victim, "feedback", text, True)
+            cluster.nodes[victim].kill()
+            cluster.nodes[victim].start()
+            cluster.nodes[victim].ready()
+        if fault.startswith("database"):
+            ready = cluster.nodes[victim].client.get("/ready")
+            assert ready.status_code == 200
+        {"database killed": postgres.start, "database stopped": postgres.resume}.get(fault, lambda: None)()
+        cluster.nodes[victim].resume()
+    cluster.settle()
+    for kind, table in (("feedback", "feedback"), ("memories", "memories")):
+        on_nodes = [held(file, table) for file in cluster.files]
+        assert on_nodes[0] == on_nodes[1] == on_nodes[2]
+        assert {text for text, count in on_nodes[0].items() if count != 1} == set()
+        assert history.acknowledged[kind] <= on_nodes[0].keys() <= history.tried[kind]
+    probes = [*tasks(0, PROBES // 2), *tasks(7, PROBES // 2)]
+    decided = list[list[Decision]]()
+    for one, file in zip(cluster.nodes, cluster.files, strict=True):
+        one.kill()
+        with closing(RuvLLM(encoder="static", state=file)) as llm:  # as the node would after its next review
+            run_now(llm.jobs.run(600, no_pause, force=True, names=["review"]))
+            decided.append([llm.route(text) for text in probes])
+    for other in decided[1:]:
+        assert [found.agent for found in other] == [found.agent for found in decided[0]]
+        assert max(abs(x.confidence - y.confidence) for x, y in zip(other, decided[0], strict=True)) < 1e-3
+    assert CliRunner().invoke(shared, ["verify", cluster.shared]).exit_code == 0
