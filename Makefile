@@ -1,11 +1,12 @@
-# make setup · run · demo · test · test-all · check · contract · plugin · web · npm · dist · bench · soak · models.  Each works alone from a fresh clone.
+# make setup · run · demo · test · test-all · check · contract · plugin · web · npm · dist · bench · soak · chaos · models.  Each works alone from a fresh clone.
 PYTHON ?= python3
 MINUTES ?= 30
+ROUNDS ?= 200
 VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= ../shared/data
 
-.PHONY: setup run demo test test-all check plugin web npm dist web-test pyodide-test visit-test browser-test install-test parity-test edge-test rest-test bench bench-web soak models eval clean
+.PHONY: setup run demo test test-all check plugin web npm dist web-test pyodide-test visit-test browser-test install-test parity-test edge-test rest-test bench bench-web soak chaos models eval clean
 
 $(VENV)/.ready: pyproject.toml core/pyproject.toml models/pyproject.toml edge_server/pyproject.toml tests/bench/pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ruvllm needs Python 3.11 or newer: make PYTHON=python3.12")'
@@ -99,6 +100,9 @@ bench: setup bench-web  ## speed, against the bars of the issues; memory on the 
 
 bench-web: web $(VENV)/.browser  ## the same in Node and in Chromium
 	$(BIN)/python build/bench_web.py
+
+chaos: setup  ## three servers and their database, killed and stopped at random while they are used (ROUNDS=20)
+	RUVLLM_CHAOS=$(ROUNDS) $(BIN)/pytest tests/faults/test_nodes.py
 
 soak: setup  ## a server under mixed traffic for long, then killed while it writes (MINUTES=2 for a short one)
 	$(BIN)/ruvllm bench soak --minutes $(MINUTES)

@@ -67,6 +67,22 @@ class Options:
         """What to use where there is no such option."""
         return nearest(name, cast(Any, cls).__dataclass_fields__)
 
+    def check_ranges(self, ranges: Mapping[str, tuple[float, float]]) -> None:
+        """Raises what ERROR says: an option is no number, or out of its range; None is one where it is the default.
+
+        Args:
+            ranges: (least, most) by name; a whole least asks for a whole number.
+        """
+        fields = cast(Any, self).__dataclass_fields__
+        for name, (least, most) in ranges.items():
+            value, whole = getattr(self, name), isinstance(least, int)
+            if value is None and fields[name].default is None:
+                continue
+            number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+            if not number or not least <= value <= most:
+                fix = f"give a {'whole ' * whole}number, {least:g} to {most:g}"
+                raise self.ERROR(f"{name} is {value!r}"[:100], field=name, fix=fix)
+
 
 def by_object(
     leading: str = "", spelt: Mapping[str, str] | None = None, *, objects: bool = True, otherwise: str = ""

@@ -219,7 +219,17 @@ def jobs_of(llm: Services, settings: Consolidation | None = None, *, clock: Call
     async def write(pause: Pause) -> str:
         await pause()
         llm.write()
+        await llm.astate(pause)
         return ""
+
+    def gone() -> list[int]:
+        from ruvllm.memory.erasure import expired
+
+        return expired(llm.store)
+
+    async def expiry(pause: Pause) -> str:
+        await pause()
+        return f"{llm.memory.forget(gone())} memories had expired"
 
     async def review(pause: Pause) -> str:
         count = await llm.routing.review(pause)
@@ -299,6 +309,7 @@ def jobs_of(llm: Services, settings: Consolidation | None = None, *, clock: Call
         Job("patterns", HOUR, patterns, lambda _: llm.learning.has_patterns_to_distil),
         Job("sizes", _TRAIN, sizes, lambda since: since >= _TRAIN and llm.learning.has_sizes_to_train),
         Job("retrieval", HOUR, retrieval, lambda since: since >= HOUR and holds("ratings")),
+        Job("expiry", HOUR, expiry, lambda since: since >= HOUR and bool(gone())),
         Job("concepts", WEEK, concepts, lambda since: since >= WEEK and holds("memories")),
         Job("federated", every, federated, lambda since: since >= every and bool(llm.config.federated.url)),
         Job("graph", HOUR, graph, lambda since: since >= HOUR and (holds("edges") or holds("hyperedges"))),

@@ -39,6 +39,8 @@ class MemoryConfig(Options):
         recall: share of the true nearest to be found.
         collection: where questions and answers are kept and looked up.
         write_back: whether good questions and answers are kept.
+        statements: whether, with write_back, what users state and good answers state is kept too, sentence by sentence.
+        keep_days: until what is kept so is forgotten; 0 for never.
         quality_threshold: from which they are good (FEATURES.md M5): their backend's confidence, until they are rated.
         write_batch, write_interval_ms: how many wait at most, and for how long.
         search: what of a text is looked for: "hybrid" its meaning and its words, "vectors" or "words" one of these.
@@ -58,6 +60,8 @@ class MemoryConfig(Options):
     recall: float = 0.95
     collection: str = "default"
     write_back: bool = True
+    statements: bool = True
+    keep_days: int = 0
     quality_threshold: float = 0.75
     write_batch: int = 100
     write_interval_ms: int = 1_000
@@ -239,6 +243,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "memory.recency": (0.0, 1.0),
     "memory.window": (0, 8),
     "memory.quality_threshold": (0.0, 1.0),
+    "memory.keep_days": (0, 36_500),
     "memory.write_batch": (1, 10_000),
     "memory.write_interval_ms": (0, 3_600_000),
     "memory.tier_from": (0, 10**9),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from ruvllm.agents.catalog import Agents, builtin_agents
 from ruvllm.artifacts.host import Host, NativeHost
 from ruvllm.artifacts.shipped import ShippedEncoders
 from ruvllm.config import Config
+from ruvllm.encoders.protocol import synchronous
 from ruvllm.errors import AgentFileError
 from ruvllm.query.learners import Learners
 from ruvllm.routing.encoders import EncoderSet
@@ -25,6 +26,7 @@ if TYPE_CHECKING:  # who only routes need not wait for the others
     import numpy as np
     from numpy.typing import NDArray
 
+    from ruvllm.encoders.protocol import Pause
     from ruvllm.inference.backend import Backend
     from ruvllm.jobs import Jobs
     from ruvllm.learning.federated.client import FederatedClient
@@ -174,6 +176,35 @@ class Services:
         if isinstance(agents, str | Path):
             self.problems = problems
         return chosen
+
+    async def aerase(self, ids: Iterable[int]) -> int:
+        """Remove memories so that nothing is left of their texts and of what came of them; returns how many.
+
+        See `memory.erasure.erase`; this also lets go of requests, turns and patterns that are at hand.
+
+        Raises:
+            InputError: these are no ids.
+            StoreError: another process has the file open, or it cannot be written.
+        """
+        from ruvllm.memory.erasure import erase, texts_of
+
+        chosen = list(ids)
+        texts = texts_of(self.memory, chosen)
+        if self._queries is not None:
+            self._queries.forget(texts)
+        for row in self.store.feedback_rows():
+            if any(text in row.feedback.text for text in texts):
+                self.routing.undo(row.id)
+        await self.learning.erase(texts)
+        self.learning.save(self.steps)
+        return erase(self.memory, chosen)
+
+    erase = synchronous(aerase)
+
+    async def astate(self, pause: Pause) -> None:
+        """Remember what users stated. Raises StoreError: the file takes nothing; all goes on waiting."""
+        if self._queries is not None:
+            await self._queries.writes.astate(pause)
 
     def write(self) -> None:
         """Write what has waited long enough. Raises StoreError: the file takes nothing; all goes on waiting."""

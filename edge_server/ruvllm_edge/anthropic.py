@@ -85,6 +85,7 @@ def _ask(edge: Edge, call: Call) -> Ask:
         key=call.key.name,
         tools=tools_of(edge, call.key),
         models=allowed_models(edge, call.key),
+        agent_id=call.key.agent or None,
         extra={name: value for name, value in raw.items() if name != "model" and value is not None}
         | {"stream": bool(body.stream)},
         model=available.get(model, AUTO) if model != AUTO else AUTO,

@@ -13,6 +13,7 @@ from secrets import token_urlsafe
 from urllib.parse import quote, unquote
 
 from ruvllm import ConfigError
+from ruvllm.state.record import AGENT, Memory
 from ruvllm_edge.logs import event
 from ruvllm_edge.problems import Problem
 
@@ -62,6 +63,7 @@ class Key:
         budget: US dollars a day (UTC); None for no limit.
         rate: requests a second; the server's where None.
         tools: of a request that are passed on, those its question needs; the server's setting where None, 0 for all.
+        agent: whose knowledge it reads, beside what is shared, and whose it adds to; "" for all.
         owner: what its sessions belong to; from the digest when empty. It survives the key's rotation.
         alone: whether it is the only one, or none is needed: it may do everything then.
     """
@@ -76,6 +78,7 @@ class Key:
     tools: float | None = None
     owner: str = ""
     alone: bool = False
+    agent: str = ""
 
     @property
     def admin(self) -> bool:
@@ -90,6 +93,17 @@ class Key:
     def may(self, role: str) -> bool:
         """Whether it may do what a role may."""
         return self.alone or ROLES.index(self.role or "teach") >= ROLES.index(role)
+
+    def agent_of(self, named: str | None) -> str | None:
+        """The agent that a request is of: the key's, else the one that it names. Raises Problem: 403, it is another."""
+        if self.agent and named not in (None, "", self.agent):
+            fix = "leave it out, or use a key without an agent"
+            raise Problem(403, f"this key is of the agent {self.agent}", field="agent_id", fix=fix)
+        return self.agent or named or None
+
+    def sees(self, memory: Memory) -> bool:
+        """Whether a memory is shared, or not another agent's."""
+        return not self.agent or memory.metadata.get(AGENT) in (None, self.agent)
 
     def need(self, role: str) -> None:
         """Raises Problem: 403, it may not do what a role may."""
@@ -135,7 +149,7 @@ class Key:
 
 
 NOBODY = Key(space="")  # whose request has no valid key
-_TEXTS, _NUMBERS = ("role", "space", "owner"), ("budget", "rate", "tools")
+_TEXTS, _NUMBERS = ("role", "space", "owner", "agent"), ("budget", "rate", "tools")
 
 
 def checked_number(text: str) -> float:

@@ -50,6 +50,7 @@ class Ask:
         key: name of the caller's, "" where none is needed.
         tools: how many of its tools are passed on; all of them when 0.
         models: names of the backends that may answer, as `Constraints.models`.
+        agent_id: whose memories it is answered from beside shared ones, as `Constraints.agent_id`.
     """
 
     messages: tuple[Message, ...]
@@ -71,6 +72,7 @@ class Ask:
     key: str = ""
     tools: int = 0
     models: tuple[str, ...] | None = None
+    agent_id: str | None = None
 
     def constraints(self, stay: str, trace: Mapping[str, str]) -> Constraints:
         """In the router's words.
@@ -95,6 +97,7 @@ class Ask:
             stay=stay,
             looping=self.looping,
             models=self.models,
+            agent_id=self.agent_id,
         )
 
 

@@ -64,6 +64,8 @@ def _dollars(_: click.Context, __: click.Parameter, value: str | None) -> float 
 @click.option("--models", default="", metavar="A,B", help="Names of GET /v1/models that it may use; all when left out.")
 @click.option("--budget", callback=_dollars, metavar="$", help="US dollars a day (UTC); without, no limit.")
 @click.option("--rate", type=click.FloatRange(0), metavar="N", help="Requests a second; the server's when left out.")
+@click.option("--agent", default="", metavar="NAME", help="The agent that uses it: it reads its own memories and "
+              "shared ones, and adds to its own.")  # fmt: skip
 @click.option("--tools", type=click.IntRange(0), metavar="N", help="Pass on this many of a request's tools, those that "
               "its question needs; 0 for all, the server's RUVLLM_TRIM_TOOLS when left out.")  # fmt: skip
 @json_option
@@ -76,6 +78,7 @@ def add(
     models: str,
     budget: float | None,
     rate: float | None,
+    agent: str,
     tools: int | None,
     as_json: bool,
 ) -> None:
@@ -89,7 +92,7 @@ def add(
     """
     allowed = tuple(model.strip() for model in models.split(",") if model.strip())
     role = "admin" if admin else role or ""
-    key = Key(name, role=role, space=space, models=allowed, budget=budget, rate=rate, tools=tools)
+    key = Key(name, role=role, space=space, models=allowed, budget=budget, rate=rate, tools=tools, agent=agent)
     plain = add_key(file, key)
     _note(file, "keys add", key)
     _show(plain, key, as_json)
@@ -114,6 +117,7 @@ def list_(file: Path, space: str | None, as_json: bool) -> None:
     for key in found:
         about = [key.role] if key.role else []
         about += [f"space {key.space}"] if key.space != DEFAULT_SPACE else []
+        about += [f"agent {key.agent}"] if key.agent else []
         about += [f"models {' '.join(key.models)}"] if key.models else []
         about += [f"${key.budget:g} a day"] if key.budget is not None else []
         about += [f"{key.rate:g} requests a second"] if key.rate is not None else []
@@ -190,7 +194,7 @@ def _show(plain: str, key: Key, as_json: bool) -> None:
 def _row(key: Key) -> dict[str, Any]:
     return {
         "name": key.name, "role": key.role or "teach", "space": key.space, "models": list(key.models),
-        "budget": key.budget, "rate": key.rate, "tools": key.tools,
+        "budget": key.budget, "rate": key.rate, "tools": key.tools, "agent": key.agent,
     }  # fmt: skip
 
 

@@ -93,12 +93,14 @@ class McpSpace:
             await send({"type": "http.response.body", "body": b""})
 
 
-def _check(request: Any, role: str) -> None:
-    """Raises RuvllmError: the key of a request may not do that."""
+def _check(request: Any, role: str) -> str:
+    """The agent of a request's key, "" for none. Raises RuvllmError: it may not do that."""
+    key: Key = request.scope["ruvllm.key"]
     try:
-        request.scope["ruvllm.key"].need(role)
+        key.need(role)
     except Problem as problem:
         raise RuvllmError(problem.message, field=problem.field, fix=problem.fix) from None
+    return key.agent
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import asdict
 from typing import Any
@@ -11,13 +11,14 @@ from msgspec import UNSET, convert, to_builtins
 from msgspec.json import encode
 
 from ruvllm import Decision, InputError, StoreError, Team, __version__
-from ruvllm.memory.erasure import erase
+from ruvllm.memory.erasure import chosen, expired
 from ruvllm.memory.exchange import around
 from ruvllm.memory.found import Found, answerable
+from ruvllm.memory.validity import Lifetime
 from ruvllm.query.responses import Constraints, Response, Session, rlm_settings
 from ruvllm.query.sessions import new_id
 from ruvllm.rlm.answers import Answered, Delta, Planned, RlmAnswer, RlmEvent
-from ruvllm.state.record import Memory, heard
+from ruvllm.state.record import AGENT, Memory, dated, heard
 from ruvllm.state.transfer import UNFIT
 from ruvllm_edge import schemas as s
 from ruvllm_edge.auth import Key
@@ -53,6 +54,7 @@ async def query(edge: Edge, call: Call) -> Response | RlmAnswer | Stream:
     """An answer by the tier's backend, with what memory knows; a deep one is put together from those to its parts."""
     given = to_builtins(call.body)
     text, deep, session_id = given.pop("query"), given.pop("deep"), given.pop("session_id")
+    given["agent_id"] = call.key.agent_of(given["agent_id"])
     if given.pop("stream"):
         if not deep:
             fix = 'give "deep": true with it; /v1/chat/completions streams other answers'
@@ -220,7 +222,7 @@ def _transfer(edge: Edge) -> int:
 async def add_memory(edge: Edge, call: Call) -> s.Memories:
     """Remember texts: all of them or none, on disk when this returns."""
     rows: list[s.MemoryBody] = call.body.memories
-    new = [Memory(row.text, row.kind, row.collection, row.metadata, row.quality) for row in rows]
+    new = [Memory(row.text, row.kind, row.collection, _about(call, row), row.quality) for row in rows]
     vectors = await edge.embed([heard(one.text, one.metadata) for one in new])
     return s.Memories(edge.llm.memory.add_encoded(new, vectors))
 
@@ -229,22 +231,33 @@ async def search_memory(edge: Edge, call: Call) -> s.MemoryHits:
     """Memories like a text."""
     b: s.MemorySearch = call.body
     options: dict[str, Any] = {"collection": b.collection, "filter": b.filter, "hops": b.hops}
+    options |= {"search": b.search, "at": b.at, "recency": b.recency, "agent_id": call.key.agent_of(b.agent_id)}
     with edge.traced("retrieval", b.collection or "", {"gen_ai.data_source.id": b.collection or "memory"}):
-        options |= {"search": b.search, "at": b.at, "recency": b.recency, "window": b.window}
+        options |= {"window": b.window}
         found = await edge.llm.memory.asearch(b.query, b.k, **options)
-    return s.MemoryHits([_hit(one) for one in found], round(answerable(found), 4))
+    lives = edge.llm.memory.validity.lifetimes([one.memory for hit in found for one in (hit, *hit.passage)])
+    return s.MemoryHits([_hit(one, lives) for one in found], round(answerable(found), 4))
+
+
+_GIVEN = ("observed_at", "valid_from", "valid_to", "expires", "speaker")
+
+
+def _about(call: Call, row: s.MemoryBody) -> dict[str, Any]:
+    """A memory's metadata with what its other fields say."""
+    given = {name: getattr(row, name) for name in _GIVEN}
+    mine = call.key.agent_of(row.agent_id or row.metadata.get("agent_id"))
+    return dated(row.metadata, **given, agent_id=mine)
 
 
 async def timeline(edge: Edge, call: Call) -> s.Timeline:
     """What superseded a memory and what it superseded."""
-    memory = edge.llm.memory
-    ids = memory.validity.history(_memory_id(edge, call))
-    closed = memory.validity.closed(ids)
-    rows = list[s.TimelineEntry]()
-    for one in memory.records.get(ids):
-        end = closed.get(one.id)
-        why = None if end is None else s.ClosedMemory(end.until, end.successor, end.reason, end.confidence)
-        rows.append(s.TimelineEntry(one.id, one.text, dict(one.metadata), one.created, why))
+    validity = edge.llm.memory.validity
+    found = edge.llm.memory.records.get(validity.history(_memory_id(edge, call)))
+    lives, rows = validity.lifetimes(found), list[s.TimelineEntry]()
+    for one in found:
+        life = lives[one.id]
+        why = None if life.closed is None else convert(life.closed, s.ClosedMemory, from_attributes=True)
+        rows.append(s.TimelineEntry(one.id, one.text, dict(one.metadata), one.created, why, life.since, life.said))
     return s.Timeline(rows)
 
 
@@ -257,15 +270,32 @@ async def forget_memory(edge: Edge, call: Call) -> None:
     """Remove a memory for good, with its edges."""
     id = _memory_id(edge, call)
     if call.query.erase:
-        erase(edge.llm.memory, [id])
+        await edge.llm.services.aerase([id])
     else:
         edge.llm.memory.forget([id])
 
 
+async def forget_memories(edge: Edge, call: Call) -> s.Forgotten:
+    """Remove memories for good, by their ids or by a policy; of an agent's key its own alone."""
+    b: s.ForgetBody = call.body
+    llm, wanted = edge.llm, {*b.ids}
+    wanted |= {*(expired(llm.store) if b.expired else ())}
+    if b.filter is not None or b.collection is not None or b.before is not None:
+        wanted |= {*chosen(llm.store, b.filter, collection=b.collection, before=b.before)}
+    elif not b.ids and not b.expired:
+        fix = "give ids, a filter, a collection, a date or expired"
+        raise InputError("nothing says what to forget", field="ids", fix=fix)
+    if call.key.agent:
+        wanted = {one.id for one in llm.memory.records.get(sorted(wanted)) if one.metadata.get(AGENT) == call.key.agent}
+    ids = sorted(wanted)
+    return s.Forgotten(await llm.services.aerase(ids) if b.erase else llm.memory.forget(ids))
+
+
 def _memory_id(edge: Edge, call: Call) -> int:
-    """Of a memory that there is. Raises Problem: 404."""
+    """Of a memory that there is, and that is not another agent's. Raises Problem: 404."""
     id = int(call.path["id"])
-    if id >= 1 << 63 or not edge.llm.memory.get([id]):
+    found = edge.llm.memory.get([id]) if id < 1 << 63 else []
+    if not found or not call.key.sees(found[0]):
         raise Problem(404, f"there is no memory {str(id)[:40]}", field="id", fix="POST /v1/memory/search shows ids")
     return id
 
@@ -286,13 +316,29 @@ async def unbind_memories(edge: Edge, call: Call) -> None:
 async def memory_graph(edge: Edge, call: Call) -> s.MemoryGraph:
     """What lies around some memories: typed edges and hyperedges, and what they lead to."""
     ids = [int(one) for one in call.query.ids.split(",")]
-    return convert(around(edge.llm.memory, ids, call.query.hops), s.MemoryGraph)
+    graph = convert(around(edge.llm.memory, ids, call.query.hops), s.MemoryGraph)
+    if not call.key.agent:
+        return graph
+    seen = {one.id for one in graph.nodes if one.metadata.get(AGENT) in (None, call.key.agent)}
+    graph.nodes = [one for one in graph.nodes if one.id in seen]
+    graph.edges = [one for one in graph.edges if {one.source, one.target} <= seen]
+    graph.hyperedges = [one for one in graph.hyperedges if seen.issuperset(one.members)]
+    return graph
 
 
-def _hit(one: Found) -> s.MemoryHit:
-    memory, why = one.memory, None if one.why is None else s.MemoryWhy(**asdict(one.why))
+def _hit(one: Found, lives: Mapping[int, Lifetime]) -> s.MemoryHit:
+    memory, life, why = one.memory, lives[one.memory.id], None if one.why is None else s.MemoryWhy(**asdict(one.why))
     more = (memory.kind, memory.collection, dict(memory.metadata), memory.quality, one.hops, why)
-    return s.MemoryHit(memory.id, memory.text, one.score, *more, passage=list(map(_hit, one.passage)))
+    return s.MemoryHit(
+        memory.id,
+        memory.text,
+        one.score,
+        *more,
+        life.since,
+        life.until,
+        life.said,
+        [_hit(other, lives) for other in one.passage],
+    )
 
 
 async def patterns(edge: Edge, call: Call) -> s.Patterns:
@@ -391,6 +437,8 @@ OPERATIONS = (
     Operation("POST", "/v1/memory/{id:int}/reopen", reopen, "Undo a supersession", answer=s.Reopened, tag="memory"),
     Operation("DELETE", "/v1/memory/{id:int}", forget_memory, "Forget a memory", query=s.ForgetQuery, tag="memory",
               status=204),
+    Operation("POST", "/v1/memory/forget", forget_memories, "Forget by a policy", s.ForgetBody, answer=s.Forgotten,
+              tag="memory", example={"filter": {"team": "nobody"}, "before": "2020-01-01"}),
     Operation("POST", "/v1/memory/hyperedges", bind_memories, "Join memories that belong together", s.HyperedgeBody,
               answer=s.HyperedgeMade, tag="memory", example={"members": [1, 2, 3], "kind": "SameTopic"}),
     Operation("DELETE", "/v1/memory/hyperedges/{id}", unbind_memories, "Take a hyperedge away", tag="memory",

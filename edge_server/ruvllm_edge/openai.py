@@ -82,6 +82,7 @@ def ask_of(edge: Edge, call: Call) -> Ask:
         key=call.key.name,
         tools=tools_of(edge, call.key),
         models=allowed_models(edge, call.key),
+        agent_id=call.key.agent or None,
         model=body.model if body.model == AUTO else available[body.model],
         max_tokens=body.max_completion_tokens or body.max_tokens,
         temperature=body.temperature,

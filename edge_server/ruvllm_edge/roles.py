@@ -57,6 +57,7 @@ DELETE /v1/agents
 DELETE /v1/agents/{name}
 POST /v1/memory
 DELETE /v1/memory/{id}
+POST /v1/memory/forget
 POST /v1/memory/{id}/reopen
 POST /v1/memory/hyperedges
 DELETE /v1/memory/hyperedges/{id}

@@ -85,6 +85,10 @@ class QueryBody(Struct, forbid_unknown_fields=True):
     repeat_penalty: float | None = None
     explain: Annotated[bool, Meta(description="also say which memories it draws on, as `attention`")] = False
     deep: Annotated[bool, Meta(description="take it apart, and answer its parts first: see RlmAnswer")] = False
+    agent_id: (
+        Annotated[Name, Meta(description="the agent that asks: it is answered from its own memories and shared ones")]
+        | None
+    ) = None
     stream: Annotated[bool, Meta(description="with deep: events planned, answered, delta, answer as they come")] = False
 
 
@@ -181,6 +185,12 @@ class MemoryBody(Struct, forbid_unknown_fields=True):
     collection: Name = "default"
     metadata: dict[str, Any] = {}
     quality: Annotated[float, Meta(ge=0, le=1)] = 1.0
+    observed_at: Annotated[str, Meta(max_length=100, description="a date: when it was said")] | None = None
+    valid_from: Annotated[str, Meta(max_length=100, description="a date: from when it holds")] | None = None
+    valid_to: Annotated[str, Meta(max_length=100, description="a date: from when it holds no longer")] | None = None
+    expires: Annotated[str, Meta(max_length=100, description="a date: when it is forgotten")] | None = None
+    speaker: Name | None = None
+    agent_id: Annotated[Name, Meta(description="whose knowledge it is; everybody's without")] | None = None
 
 
 class MemoryAdd(Struct, forbid_unknown_fields=True):
@@ -207,6 +217,24 @@ class MemorySearch(Struct, forbid_unknown_fields=True):
     at: Annotated[str, Meta(max_length=100)] | None = None
     recency: Annotated[float, Meta(ge=0, le=1)] | None = None
     window: Annotated[int, Meta(ge=0, le=8)] = 0
+    agent_id: Annotated[Name, Meta(description="find what is this agent's and what is shared")] | None = None
+
+
+class ForgetBody(Struct, forbid_unknown_fields=True):
+    """Which memories to forget: `ids`, those that have expired, and those that fulfil all else that is given."""
+
+    ids: Annotated[list[int], Meta(max_length=10_000)] = []
+    filter: dict[str, Any] | None = None
+    collection: Name | None = None
+    before: Annotated[str, Meta(max_length=100, description="a date; those remembered before it")] | None = None
+    expired: bool = False
+    erase: Annotated[bool, Meta(description="leave no byte of them in the file, which is written anew")] = False
+
+
+class Forgotten(Struct):
+    """How many there were."""
+
+    forgotten: int
 
 
 class ForgetQuery(Struct):
@@ -225,13 +253,15 @@ class ClosedMemory(Struct):
 
 
 class TimelineEntry(Struct):
-    """A memory of a timeline; `closed` is null where it holds today."""
+    """A memory of a timeline; `closed` is null where nothing ended it, `since` is in seconds since 1970."""
 
     id: int
     text: str
     metadata: dict[str, Any]
     created: float
     closed: ClosedMemory | None
+    since: float
+    said: int
 
 
 class Timeline(Struct):
@@ -329,6 +359,9 @@ class MemoryHit(Struct):
     quality: float
     hops: int = 0
     why: MemoryWhy | None = None
+    since: Annotated[float, Meta(description="when it began to hold, in seconds since 1970")] = 0.0
+    until: Annotated[float | None, Meta(description="when it ended; null where it has not")] = None
+    said: Annotated[int, Meta(description="how often it was said")] = 1
     passage: list[MemoryHit] = []
 
 

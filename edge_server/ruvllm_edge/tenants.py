@@ -32,6 +32,7 @@ class KeyBody(Struct, forbid_unknown_fields=True):
     models: Annotated[list[str], Meta(max_length=100)] = []
     budget: _Limit | None = None
     rate: _Limit | None = None
+    agent: Annotated[str, Meta(max_length=200, description="whose memories it reads beside shared ones")] = ""
 
 
 class KeyRow(Struct, omit_defaults=True):
@@ -43,6 +44,7 @@ class KeyRow(Struct, omit_defaults=True):
     models: list[str] = []
     budget: float | None = None
     rate: float | None = None
+    agent: str = ""
 
 
 class KeyMade(Struct):
@@ -83,13 +85,14 @@ async def list_keys(edge: Edge, _: Call) -> KeyRows:
 
 
 def _row(key: Key) -> KeyRow:
-    return KeyRow(key.name, key.role or "teach", key.space, list(key.models), key.budget, key.rate)
+    return KeyRow(key.name, key.role or "teach", key.space, list(key.models), key.budget, key.rate, key.agent)
 
 
 async def make_key(edge: Edge, call: Call) -> KeyMade:
     """Make a key of this space; only its hash is kept."""
     b: KeyBody = call.body
-    key = Key(b.name, role=b.role, space=edge.name, models=tuple(b.models), budget=b.budget, rate=b.rate)
+    limits = {"budget": b.budget, "rate": b.rate, "agent": b.agent}
+    key = Key(b.name, role=b.role, space=edge.name, models=tuple(b.models), **limits)  # type: ignore[arg-type]
     return KeyMade(b.name, await _change(edge, call, "keys add", b.name, lambda file: add_key(file, key)))
 
 

@@ -96,6 +96,11 @@ def test_route_says_what_to_do_when_unsure(decision: Decision, says: str, monkey
     assert run("route", "x", "--encoder", "static").stdout.splitlines() == [first, says]
 
 
+def test_a_task_of_several_agents_says_so() -> None:
+    said = run("route", "--no-state", "Add authentication to the API").output
+    assert "for several: backend-dev + security-architect (--team)" in said
+
+
 def test_route_json_is_one_decision_on_one_line() -> None:
     result = run("route", "--json", "--top", 2, "--encoder", "static", "review my pull request")
     assert len(result.stdout.splitlines()) == 1

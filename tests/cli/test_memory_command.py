@@ -203,6 +203,23 @@ def test_a_kind_of_index_may_be_named(kind: str):
     assert "memory.index is 'annoy'. use one of auto, flat" in result.stderr
 
 
+def test_when_it_held_whose_it_is_and_why_it_was_found():
+    add("The office is in Graz.", "--valid-from", "2024", "--valid-to", "May 2025", "--speaker", "Ada")
+    add("The office is in Linz.", "--valid-from", "May 2025", "--agent", "cook")
+    result = run("search", "where is the office?", "--why", "--at", "April 2024").stdout
+    assert "2024-01-01   2025-05-01" in result
+    assert "Speaker" in result
+    first, *_ = told(run("search", "where is the office?", "--json", "--agent", "cook"))
+    assert (first["id"], first["said"], first["until"]) == (2, 1, None)
+    assert search("where is the office?", "--agent", "baker") == [1]
+    (row,) = told(run("timeline", 1, "--json"))
+    assert (row["metadata"]["speaker"], row["closed"]["reason"]) == ("Ada", "it was given so")
+    assert run("add", "x", "--valid-to", "soon", code=2).stderr.startswith("error: valid_to is 'soon'")
+    assert told(run("forget", "--filter", '{"agent_id": "cook"}', "--dry-run", "--json"))["found"] == 1
+    assert told(run("forget", "--filter", '{"agent_id": "cook"}', "--json"))["forgotten"] == 1
+    assert told(run("forget", "--before", "2020-01-01", "--json"))["forgotten"] == 0
+
+
 def test_forget_says_what_was_there():
     first, second = add("one", "two")
     assert told(run("forget", first, 99, first, "--json", code=1)) == {"forgotten": 1, "missing": 1}

@@ -34,7 +34,7 @@ MEASURED = measure.Measured(
 
 
 def test_agent_scores() -> None:
-    scores = score_agents([RIGHT, WRONG, FAR, FAR]).to_dict()
+    scores = score_agents([RIGHT, WRONG, FAR, FAR])
     assert (scores["n"], scores["top1"], scores["top3"], scores["top5"]) == (4, 0.25, 0.5, 1.0)
     assert scores["mrr"] == pytest.approx((1 + 1 / 2 + 1 / 4 + 1 / 4) / 4)
     assert scores["coverage_at_0.9"] == 0.5
@@ -44,19 +44,19 @@ def test_agent_scores() -> None:
 
 
 def test_nobody_sure_has_no_precision() -> None:
-    assert score_agents([FAR]).precision is None
-    assert score_agents([FAR]).p50_us is None
+    assert score_agents([FAR])["precision_at_0.9"] is None
+    assert score_agents([FAR])["p50_us"] is None
 
 
 def test_intent_scores_are_means_over_seeds() -> None:
     sees = IntentRun((RIGHT,), inside=(0.1,), outside=(0.9,))
     blind = IntentRun((WRONG,), inside=(0.5,), outside=(0.5,))
     scores = score_intents([sees, blind], shots=5)
-    assert (scores.n, scores.shots, scores.seeds, scores.accuracy) == (1, 5, 2, 0.5)
-    assert scores.oos_auroc == 0.75
-    assert scores.ece == 0.25
-    assert scores.ece_calibrated == pytest.approx((0.05 + 0.92) / 2, abs=1e-4)
-    assert score_intents([replace(sees, outside=())], shots=0).oos_auroc is None
+    assert (scores["n"], scores["shots"], scores["seeds"], scores["accuracy"]) == (1, 5, 2, 0.5)
+    assert scores["oos_auroc"] == 0.75
+    assert scores["ece"] == 0.25
+    assert scores["ece_calibrated"] == pytest.approx((0.05 + 0.92) / 2, abs=1e-4)
+    assert score_intents([replace(sees, outside=())], shots=0)["oos_auroc"] is None
 
 
 def test_confused_counts_mistakes_only() -> None:

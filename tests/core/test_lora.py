@@ -265,7 +265,7 @@ def test_two_speeds_saved_in_the_middle_of_a_batch_go_on_alike():
     prototypes, queries, labels = made_stream(80)
     one = TwoSpeed(DIM, batch=30, seed=3)
     stream(one, prototypes, queries[:40], labels[:40])
-    other = TwoSpeed.from_bytes(one.to_bytes())
+    other = TwoSpeed.from_arrays(one.arrays())
     for learner in (one, other):
         stream(learner, prototypes, queries[40:], labels[40:])
     assert other.updates == one.updates == 80

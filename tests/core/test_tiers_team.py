@@ -65,6 +65,20 @@ def test_two_labels_for_one_task(static_llm: RuvLLM):
     assert names == ["backend-dev", "security-architect"]
 
 
+@pytest.mark.parametrize(
+    ("text", "agents"),
+    [
+        ("migrate billing to Python 3, dockerize it, set up monitoring", ["migration-planner", "devops"]),
+        ("escribe pruebas para el login, documenta la API", ["tester", "api-docs"]),
+        ("- write unit tests for the parser\n- review my pull request", ["tester", "reviewer"]),
+        ("rename foo to bar and baz to qux", ["refactorer"]),
+        ("document the API, including errors, limits and examples", ["api-docs"]),
+    ],
+)
+def test_a_list_of_asks_gets_a_team_and_a_list_of_things_does_not(static_llm: RuvLLM, text: str, agents: list[str]):
+    assert [member.agent for member in static_llm.route_complex(text).members] == agents
+
+
 def test_a_simple_task_is_a_team_of_one(static_llm: RuvLLM):
     (member,) = static_llm.route_complex("add unit tests for the auth module").members
     assert member.agent == static_llm.route("add unit tests for the auth module").agent

@@ -8,6 +8,7 @@ import pytest
 
 from ruvllm import InputError, RuvLLM
 from ruvllm.memory.memory import MemoryStore
+from ruvllm.memory.validity import moment_of
 from ruvllm.options import MemoryConfig
 from ruvllm.state.record import Memory
 from ruvllm.state.store import Store
@@ -95,6 +96,49 @@ def test_a_new_statement_ends_an_older_one_and_can_be_undone(memory: MemoryStore
     assert memory.validity.reopen([old]) == 1
     assert memory.validity.closed([old]) == {}
     assert memory.validity.reopen([old]) == 0
+
+
+def test_edges_do_not_lift_what_holds_no_longer(memory: MemoryStore):
+    old = say(memory, "Ada lives in Porto, close to the river.", "2023-01-05")
+    new = say(memory, "Ada moved to Quito.", "2023-06-05")
+    memory.graph.link(new, old, "Follows")
+    scores = {one.memory.id: one.score for one in memory.search("Where does Ada live?", 5, hops=2)}
+    assert scores[old] < scores[new] - 0.2
+
+
+@pytest.mark.parametrize(
+    ("query", "answer"),
+    [
+        ("Where does Ada live?", "Quito"),
+        ("Where does Ada live now?", "Quito"),
+        ("Where did Ada live in March 2023?", "Porto"),
+        ("Where did Ada live before?", "Porto"),
+    ],
+)
+def test_a_query_is_answered_from_what_held_then(static_llm: RuvLLM, query: str, answer: str):
+    llm = RuvLLM(encoder="static", like=static_llm)
+    for text, day in (("Ada lives in Porto.", "2023-01-05"), ("Ada moved to Quito.", "2023-06-05")):
+        say(llm.memory, text, day)
+    say(llm.memory, "Bob lives in Rome.", "2023-01-02")
+    response = llm.query(query)
+    assert answer in response.text
+    assert ("Porto" in response.text) + ("Quito" in response.text) == 1
+
+
+def test_what_is_given_to_hold_for_a_time_does(memory: MemoryStore):
+    memory.add("The office is in Graz.", metadata={"valid_from": "2020-01-01", "valid_to": "2999-01-01"})
+    memory.add("The office is in Linz.", metadata={"valid_from": "2019-01-01", "valid_to": "2019-06-01"})
+    graz, linz = (one.memory for one in memory.search("where is the office?", 2))
+    assert (graz.text, linz.text) == ("The office is in Graz.", "The office is in Linz.")
+    assert memory.validity.holding([graz, linz], moment_of("where is the office?")) == [graz]
+    assert memory.validity.holding([graz, linz], moment_of("where was the office in March 2019?")) == [linz]
+
+
+def test_each_one_ends_with_the_next(memory: MemoryStore):
+    ids = [say(memory, f"Ada lives in {city}.", f"2023-0{n}-01") for n, city in enumerate(("Rome", "Oslo", "Bonn"), 1)]
+    closed = memory.validity.closed(ids)
+    assert [closed[i].successor if i in closed else None for i in ids] == [ids[1], ids[2], None]
+    assert memory.validity.history(ids[0]) == ids
 
 
 def test_what_was_said_before_ends_nothing_that_came_later(memory: MemoryStore):

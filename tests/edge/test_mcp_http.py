@@ -24,7 +24,7 @@ from mcp_types import ResourceLink
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 
 TASK = "add unit tests for the parser"
-KEYS = {"ann": "use", "bob": "teach", "cat": "teach"}
+KEYS = {"ann": "use", "bob": "teach", "cat": "teach", "gil": "teach agent=gardener"}
 AGENT = {"name": "kettle-keeper", "description": "Looks after kettles.", "examples": ["polish the kettle"]}
 
 
@@ -221,6 +221,17 @@ def test_keys_and_roles_hold_as_everywhere(keyed: Running):
                     assert "this key's role is use, and this needs teach" in words(told)
             async with connected(keyed, mode, "bob") as client:
                 assert not (await client.call_tool("remember", {"text": "Refunds take five days."})).is_error
+                assert not (await client.call_tool("remember", {"text": "Refunds: ask Dan.", "agent_id": "x"})).is_error
+            async with connected(keyed, mode, "gil") as client:
+                assert not (await client.call_tool("remember", {"text": "Refunds: ask Eve."})).is_error
+                told = str((await client.call_tool("recall", {"query": "Refunds", "min_score": -1})).structured_content)
+                assert "Refunds take five days." in told
+                assert "ask Eve" in told
+                assert "ask Dan" not in told
+                told = await client.call_tool("recall", {"query": "Refunds", "agent_id": "x"})
+                assert "the memory of the agent gardener" in words(told)
+            (row,) = keyed.llm.memory.search("ask Eve", 1)
+            assert row.memory.metadata == {"agent_id": "gardener"}
 
     run(conversation())
 

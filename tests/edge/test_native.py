@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from conftest import Running, Writer, serving
 
@@ -66,6 +68,40 @@ def test_what_superseded_what_can_be_seen_and_undone_and_a_memory_forgotten(edge
         assert edge.client.delete(f"/v1/memory/{id}").status_code == 404
     assert edge.get(f"/v1/memory/{10**30}/timeline").status_code == 404
     assert edge.get(f"/v1/memory/graph?ids={new}").status_code == 422  # it is gone
+
+
+def test_when_memories_hold_whose_they_are_and_what_is_forgotten_by_policy(edge: Running):
+    def add(text: str, **more: object) -> int:
+        answer = edge.post("/v1/memory", {"memories": [{"text": text, "collection": "times", **more}]})
+        assert answer.status_code == 200, answer.text
+        return answer.json()["ids"][0]  # type: ignore[no-any-return]
+
+    def found(query: str, **more: object) -> list[dict[str, Any]]:
+        return edge.post("/v1/memory/search", {"query": query, "collection": "times"} | more).json()["memories"]  # type: ignore[no-any-return]
+
+    graz = add("The office is in Graz.", valid_from="2024-03-01", valid_to="May 2025", speaker="Ada")
+    linz = add("The office is in Linz.", observed_at="2025-05-02", metadata={"team": "web"})
+    mine = add("The office plants are watered by Bo.", agent_id="gardener", expires="2999-01-01")
+    assert found("where is the office?")[0]["id"] == linz
+    (best, *_) = found("where is the office?", at="April 2024")
+    assert (best["id"], best["metadata"]["speaker"], best["said"]) == (graz, "Ada", 1)
+    assert (best["since"], best["until"]) == (1709251200.0, 1746057600.0)
+    assert mine in {one["id"] for one in found("office plants", agent_id="gardener")}
+    assert mine not in {one["id"] for one in found("office plants", agent_id="cook")}
+    (told,) = edge.get(f"/v1/memory/{graz}/timeline").json()["memories"]
+    assert (told["closed"]["reason"], told["said"], told["since"]) == ("it was given so", 1, 1709251200.0)
+    body = {"memories": [{"text": "x", "valid_to": "soon"}]}
+    assert (answer := edge.post("/v1/memory", body)).status_code == 422
+    assert answer.json()["field"] == "valid_to"
+
+    def forget(**policy: object) -> int:
+        return edge.post("/v1/memory/forget", policy).json()["forgotten"]  # type: ignore[no-any-return]
+
+    assert forget(filter={"team": "web"}, collection="times") == 1
+    assert forget(collection="times", before="2020-01-01") == 0
+    assert forget(ids=[mine], erase=True) == 1
+    assert forget(collection="times") == 1
+    assert edge.post("/v1/memory/forget", {}).json()["field"] == "ids"
 
 
 def test_a_batch_with_one_bad_memory_is_not_kept_at_all(edge: Running):

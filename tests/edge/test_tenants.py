@@ -156,6 +156,9 @@ def attacks(ids: dict[str, str]) -> dict[tuple[str, str], list[tuple[str, Any]]]
         ("GET", "/v1/memory/{id}/timeline"): [("/v1/memory/9000/timeline", None)],
         ("POST", "/v1/memory/{id}/reopen"): [("/v1/memory/9000/reopen", None)],
         ("DELETE", "/v1/memory/{id}"): [("/v1/memory/9000", None), ("/v1/memory/9000?erase=true", None)],
+        ("POST", "/v1/memory/forget"): [
+            ("", {"ids": [1, 2, 9000]}), ("", {"filter": {"team": {"$exists": True}}, "erase": True})
+        ],
         ("POST", "/v1/memory/hyperedges"): [("", {"members": [1, 2, 3], "kind": "SameTopic"})],
         ("DELETE", "/v1/memory/hyperedges/{id}"): [("/v1/memory/hyperedges/4242", None)],
         ("POST", "/v1/chat/completions"): [("", about), ("", about | {"user": SECRET[:3]})],
@@ -200,6 +203,32 @@ def attacks(ids: dict[str, str]) -> dict[tuple[str, str], list[tuple[str, Any]]]
     plain_gets = """/v1/savings /v1/usage /v1/patterns /v1/state /stats /v1/stats /health /v1/health /ready /metrics
         /v1/models /api/tags /api/version /v1/federated /v1/federated/model /v1/keys /openapi.json /docs"""
     return found | {("GET", path): [("", None)] for path in plain_gets.split()}
+
+
+def test_an_agents_key_reads_its_own_and_what_is_shared(static_llm: RuvLLM, tmp_path: Path):
+    keys = keys_file(tmp_path / "keys", Key("cook", role="teach", agent="cook"), Key("all", role="teach"))
+    with serving(RuvLLM(encoder="static", like=static_llm), keys_file=keys) as running:
+
+        def call(method: str, path: str, who: str = "cook", **body: Any) -> httpx.Response:
+            return running.client.request(method, f"/v1/memory{path}", json=body or None, headers=header(who))
+
+        def add(who: str, text: str, **more: str) -> int:
+            return call("POST", "", who, memories=[{"text": text, **more}]).json()["ids"][0]  # type: ignore[no-any-return]
+
+        own, shared = add("cook", "The oven is hot."), add("all", "The oven is new.")
+        other = add("all", "The oven is broken.", agent_id="baker")
+        running.llm.memory.graph.link(shared, other, "Follows")
+        found = call("POST", "/search", query="the oven", hops=2).json()["memories"]
+        assert {one["id"] for one in found} == {own, shared}
+        assert call("POST", "/search", query="x", agent_id="baker").status_code == 403
+        assert call("POST", "", memories=[{"text": "x", "metadata": {"agent_id": "baker"}}]).status_code == 403
+        assert [one["id"] for one in call("GET", f"/graph?ids={shared}").json()["nodes"]] == [shared]
+        assert [call("GET", f"/{id}/timeline").status_code for id in (own, shared, other)] == [200, 200, 404]
+        assert call("POST", "/forget", ids=[own, shared, other]).json() == {"forgotten": 1}
+        answer = running.client.post("/v1/query", json={"query": "Is the oven broken?"}, headers=header("cook")).json()
+        assert other not in {one["id"] for one in answer["sources"]}
+        deep = {"query": "Is the oven broken, and is it new?", "deep": True}
+        assert running.client.post("/v1/query", json=deep, headers=header("cook")).json()["field"] == "agent_id"
 
 
 def test_every_operation_has_a_role_and_an_attack():

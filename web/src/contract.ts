@@ -220,6 +220,22 @@ export interface Fitting {
   problem: string;
 }
 
+/** Which memories to forget: `ids`, those that have expired, and those that fulfil all else that is given. */
+export interface ForgetBody {
+  ids?: number[];
+  filter?: Record<string, unknown> | null;
+  collection?: string | null;
+  before?: string | null;
+  expired?: boolean;
+  /** leave no byte of them in the file, which is written anew */
+  erase?: boolean;
+}
+
+/** How many there were. */
+export interface Forgotten {
+  forgotten: number;
+}
+
 /** The process answers. */
 export interface Health {
   status: string;
@@ -280,6 +296,8 @@ export interface KeyBody {
   models?: string[];
   budget?: number | null;
   rate?: number | null;
+  /** whose memories it reads beside shared ones */
+  agent?: string;
 }
 
 /** The key itself: it is shown this once. */
@@ -296,6 +314,7 @@ export interface KeyRow {
   models: string[];
   budget: number | null;
   rate: number | null;
+  agent: string;
 }
 
 /** Of the caller's space. */
@@ -341,6 +360,12 @@ export interface MemoryBody {
   collection?: string;
   metadata?: Record<string, unknown>;
   quality?: number;
+  observed_at?: string | null;
+  valid_from?: string | null;
+  valid_to?: string | null;
+  expires?: string | null;
+  speaker?: string | null;
+  agent_id?: string | null;
 }
 
 /** A typed edge. */
@@ -369,6 +394,12 @@ export interface MemoryHit {
   quality: number;
   hops: number;
   why: MemoryWhy | null;
+  /** when it began to hold, in seconds since 1970 */
+  since: number;
+  /** when it ended; null where it has not */
+  until: number | null;
+  /** how often it was said */
+  said: number;
   passage: MemoryHit[];
 }
 
@@ -400,6 +431,7 @@ export interface MemorySearch {
   at?: string | null;
   recency?: number | null;
   window?: number;
+  agent_id?: string | null;
 }
 
 /** What a memory's score is the sum of. */
@@ -476,6 +508,7 @@ export interface QueryBody {
   explain?: boolean;
   /** take it apart, and answer its parts first: see RlmAnswer */
   deep?: boolean;
+  agent_id?: string | null;
   /** with deep: events planned, answered, delta, answer as they come */
   stream?: boolean;
 }
@@ -685,13 +718,15 @@ export interface Timeline {
   memories: TimelineEntry[];
 }
 
-/** A memory of a timeline; `closed` is null where it holds today. */
+/** A memory of a timeline; `closed` is null where nothing ended it, `since` is in seconds since 1970. */
 export interface TimelineEntry {
   id: number;
   text: string;
   metadata: Record<string, unknown>;
   created: number;
   closed: ClosedMemory | null;
+  since: number;
+  said: number;
 }
 
 /** What Anthropic's API takes as the content of a tool search's `tool_result`. */
@@ -764,6 +799,7 @@ export interface Calls {
   "GET memory/{id}/timeline": { body: undefined; answer: Timeline };
   "POST memory/{id}/reopen": { body: undefined; answer: Reopened };
   "DELETE memory/{id}": { body: undefined; answer: null };
+  "POST memory/forget": { body: ForgetBody; answer: Forgotten };
   "POST memory/hyperedges": { body: HyperedgeBody; answer: HyperedgeMade };
   "DELETE memory/hyperedges/{id}": { body: undefined; answer: null };
   "GET savings": { body: undefined; answer: SavingsReport };
@@ -789,7 +825,7 @@ export interface Calls {
 export type Call =
   "add_agents" | "add_memory" | "agents" | "backend_stats" | "bind_memories" | "decide" | "decompose" | "embed"
   | "feedback" | "feedback_decision" | "feedback_list" | "forget_memory" | "learn_patterns" | "link_memory"
-  | "memories" | "memory_graph" | "memory_stats" | "patterns" | "query" | "query_deep" | "rate" | "record_outcome"
-  | "reliability" | "reset_agents" | "review" | "route" | "route_complex" | "run_jobs" | "save_backends"
-  | "search_memory" | "search_tools" | "select" | "set_backends" | "stats" | "unbind_memories" | "undo_feedback"
-  | "upgrade";
+  | "memories" | "memory_graph" | "memory_stats" | "memory_timeline" | "patterns" | "query" | "query_deep" | "rate"
+  | "record_outcome" | "reliability" | "reopen_memory" | "reset_agents" | "review" | "route" | "route_complex"
+  | "run_jobs" | "save_backends" | "search_memory" | "search_tools" | "select" | "set_backends" | "stats"
+  | "unbind_memories" | "undo_feedback" | "upgrade";

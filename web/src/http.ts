@@ -90,6 +90,21 @@ export class HttpRouter implements Router {
     return (await this.#ask("POST memory/search", search, isHits)).memories;
   }
 
+  /** A memory with what superseded it and what it superseded, the oldest first. */
+  async timeline(id: number): Promise<contract.TimelineEntry[]> {
+    return (await this.#json("GET", `memory/${id}/timeline`, undefined, isTimeline)).memories;
+  }
+
+  /** Undoes a supersession: lets a memory hold again; whether it had ended. */
+  async reopen(id: number): Promise<boolean> {
+    return (await this.#json("POST", `memory/${id}/reopen`, {}, (data): data is contract.Reopened => "reopened" in Object(data))).reopened;
+  }
+
+  /** Removes memories for good: by `ids`, those `expired`, and those that fulfil all else; how many there were. */
+  async forget(what: contract.ForgetBody): Promise<number> {
+    return (await this.#ask("POST memory/forget", what, (data): data is contract.Forgotten => "forgotten" in Object(data))).forgotten;
+  }
+
   /** The tools that a task needs, of `tools` or of the server's catalog. */
   async searchTools(search: contract.ToolsBody): Promise<contract.ToolsFound> {
     return this.#ask("POST tools/search", search, (data): data is contract.ToolsFound => Array.isArray((data as Json)["hits"]));
@@ -298,6 +313,10 @@ function isMade(data: unknown): data is contract.SessionMade {
 
 function isIds(data: unknown): data is contract.Memories {
   return Array.isArray((data as Json)?.["ids"]);
+}
+
+function isTimeline(data: unknown): data is contract.Timeline {
+  return Array.isArray((data as Json)?.["memories"]);
 }
 
 function isHits(data: unknown): data is contract.MemoryHits {

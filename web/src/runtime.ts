@@ -5,7 +5,7 @@ import type {
   Router, Stats, Team,
 } from "./types.js";
 import type {
-  Answer, Applied, BackendOptions, BackendProfile, BackendStats, Choice, EdgeKind, KeptFeedback, Limits, Memory,
+  Answer, Applied, BackendOptions, BackendProfile, BackendStats, Choice, EdgeKind, ForgetPolicy, KeptFeedback, Limits, Memory,
   MemoryGraph, MemoryHit, MemoryQuery, MemoryStats, NewMemory, Outcome, Pattern, Plan, Reliability, Said,
 } from "./workbench.js";
 import { options as plainOptions } from "./plain.js";
@@ -17,7 +17,7 @@ export type * from "./workbench.js";
 /** Whose results the state file keeps; those of `record_outcome` once no more have come for a moment. */
 export const CHANGES: ReadonlySet<Call> = new Set<Call>([
   "add_agents", "add_memory", "bind_memories", "feedback", "feedback_decision", "forget_memory", "learn_patterns",
-  "link_memory", "rate", "reset_agents", "save_backends", "set_backends", "unbind_memories", "undo_feedback",
+  "link_memory", "rate", "reopen_memory", "reset_agents", "save_backends", "set_backends", "unbind_memories", "undo_feedback",
 ]);
 
 /** A router with all that runs beside it. */
@@ -83,7 +83,7 @@ export abstract class Runtime implements Router {
   }
 
   /** The answer to a question, from memory, with its sources; `explain` adds what it draws on. */
-  query(query: string, given?: { max_tokens?: number; explain?: boolean } & Abortable): Promise<Answer> {
+  query(query: string, given?: { max_tokens?: number; explain?: boolean; agent_id?: string } & Abortable): Promise<Answer> {
     const { signal, ...options } = plainOptions(given);
     return until(signal, () => this.ask("query", { query, ...options }));
   }
@@ -141,8 +141,19 @@ export abstract class Runtime implements Router {
     return this.ask("unbind_memories", { id });
   }
 
-  async forgetMemory(ids: number[]): Promise<number> {
-    return (await this.ask<{ forgotten: number }>("forget_memory", { ids })).forgotten;
+  /** Remove memories for good, by their ids or by a policy; how many there were. */
+  async forgetMemory(what: number[] | ForgetPolicy): Promise<number> {
+    return (await this.ask<{ forgotten: number }>("forget_memory", Array.isArray(what) ? { ids: what } : what)).forgotten;
+  }
+
+  /** A memory with what superseded it and what it superseded, the oldest first, and why each ended. */
+  async memoryTimeline(id: number): Promise<Memory[]> {
+    return (await this.ask<{ memories: Memory[] }>("memory_timeline", { id })).memories;
+  }
+
+  /** Undo a supersession: let memories hold again; how many had ended. */
+  async reopenMemory(ids: number[]): Promise<number> {
+    return (await this.ask<{ reopened: number }>("reopen_memory", { ids })).reopened;
   }
 
   memoryStats(): Promise<MemoryStats> {

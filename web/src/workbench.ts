@@ -16,10 +16,32 @@ export interface NewMemory {
   metadata?: Record<string, unknown>;
   /** 0 to 1. */
   quality?: number;
+  /** Dates: when it was said, from when it holds, from when it holds no longer, when it is forgotten. */
+  observed_at?: string;
+  valid_from?: string;
+  valid_to?: string;
+  expires?: string;
+  speaker?: string;
+  /** Whose knowledge it is; everybody's without. */
+  agent_id?: string;
 }
 
-export interface Memory extends Required<NewMemory> {
+/** Until when a memory held, which one holds instead, and why. */
+export interface Closed {
+  until: number;
+  successor: number | null;
+  reason: string;
+  confidence: number;
+}
+
+export interface Memory extends Required<Pick<NewMemory, "text" | "kind" | "collection" | "metadata" | "quality">> {
   id: number;
+  /** From when until when it holds, in seconds since 1970; null for no end. */
+  since: number;
+  until: number | null;
+  closed: Closed | null;
+  /** How often it was said. */
+  said: number;
   /** How often a search returned it. */
   accesses: number;
   /** Seconds since 1970. */
@@ -39,6 +61,22 @@ export interface MemoryQuery {
   at?: string;
   /** Memories before and after a hit in its conversation or document that come with it, as its passage; up to 8. */
   window?: number;
+  /** 0 to 1: what being of today adds to a score. */
+  recency?: number;
+  /** Find what is this agent's and what is shared. */
+  agent_id?: string;
+}
+
+/** Which memories to forget: by id, those that have expired, and those that fulfil all else that is given. */
+export interface ForgetPolicy {
+  ids?: number[];
+  filter?: object;
+  collection?: string;
+  /** A date; those remembered before it. */
+  before?: string;
+  expired?: boolean;
+  /** Leave no byte of them in the state file, which is written anew. */
+  erase?: boolean;
 }
 
 /** What a memory's score is the sum of. */
@@ -77,7 +115,7 @@ export interface Hyperedge {
 }
 
 export interface MemoryGraph {
-  nodes: (Memory & { hops: number })[];
+  nodes: (Omit<Memory, "since" | "until" | "closed" | "said"> & { hops: number })[];
   /** Among these a hyperedge is a star around one of its members. */
   edges: MemoryEdge[];
   hyperedges: Hyperedge[];

@@ -20,7 +20,7 @@ from ruvllm.types import Agent
 
 __all__ = [
     "CLIENTS", "SCOPES", "AgentSource", "Source", "given_agents", "installed_plugins", "names_sources",
-    "read_sources", "sources_of"
+    "read_sources", "sources_of", "user_folder"
 ]  # fmt: skip
 
 SCOPES = ("project", "user", "plugin")  # whose counts first
@@ -239,16 +239,25 @@ def _of_client(client: str, here: Path) -> Iterator[AgentSource]:
             continue  # the same folders are the user's
         for part in CLIENTS[client][scope]:
             path = root / part
-            if client == "claude" and scope == "user" and "CLAUDE_CONFIG_DIR" in os.environ:
-                path = Path(os.environ["CLAUDE_CONFIG_DIR"]) / part.removeprefix(".claude/")
+            if client == "claude" and scope == "user":
+                path = user_folder(client) / part.removeprefix(".claude/")
             if path.exists():
                 yield AgentSource(str(path), scope)
     if client == "claude":
-        config = Path(os.environ.get("CLAUDE_CONFIG_DIR") or home / ".claude")
-        for key, root, _ in installed_plugins(config / "plugins" / "installed_plugins.json"):
+        for key, root, _ in installed_plugins(user_folder(client) / "plugins" / "installed_plugins.json"):
             for kind in ("agents", "skills", "commands"):
                 if (root / kind).is_dir():
                     yield AgentSource(str(root / kind), "plugin", key.partition("@")[0])
+
+
+def user_folder(client: str) -> Path:
+    """Where Claude Code ("claude"), "codex" or "opencode" keeps a user's settings."""
+    home = Path("~").expanduser()
+    return {
+        "claude": Path(os.environ.get("CLAUDE_CONFIG_DIR") or home / ".claude"),
+        "codex": Path(os.environ.get("CODEX_HOME") or home / ".codex"),
+        "opencode": Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "opencode",
+    }[client]
 
 
 def installed_plugins(registry: Path) -> Iterator[tuple[str, Path, Path | None]]:

@@ -85,7 +85,7 @@ def longdoc(text: Path, questions: Path, encoder: str, as_json: bool) -> None:
         raise InputError(f"{text} cannot be read ({reason})", field=str(text), fix="check the path") from None
     pairs = read_questions(questions)
     with RuvLLM(encoder=encoder) as llm:
-        scores = run_now(measure_document(content, pairs, llm.encoders.main)).to_dict()
+        scores = run_now(measure_document(content, pairs, llm.encoders.main))
     rows = [(name, number(value, 0 if isinstance(value, int) else 3)) for name, value in scores.items()]
     show_table(f"{text.name}: {len(pairs)} questions", ("Measure", "Value"), rows, right=("Value",))
     if as_json:

@@ -99,7 +99,7 @@ def agents(
         collections = [collection.among_named() for collection in collections]
     answers, mode = _route_collections(collections, encoder, strategy)
     extra = {"encoder": mode, "agents": sum(len(collection.agents) for collection in collections)}
-    scores = score_agents(answers).to_dict() | extra | ({"strategy": strategy} if strategy else {})
+    scores = score_agents(answers) | extra | ({"strategy": strategy} if strategy else {})
     _show(f"{file.name}: {len(collections)} collection(s)", scores)
     if plot:
         save_report(plot, f"{file.stem}: {scores['n']} prompts, {scores['agents']} agents, {mode}", answers)
@@ -169,7 +169,7 @@ def intents(file: Path, shots: int, seeds: int, encoder: str | None, as_json: bo
     data = read_intents(file)
     seeds = seeds if shots else 1  # with every training text there is nothing to draw
     runs, mode = _run_seeds(data, shots, seeds, encoder)
-    scores = score_intents(runs, shots).to_dict() | {"encoder": mode, "agents": len(data.train)}
+    scores = score_intents(runs, shots) | {"encoder": mode, "agents": len(data.train)}
     _show(f"{file.name}: {len(data.train)} labels", scores)
     if plot:
         title = f"{file.stem}: {len(data.train)} labels, {shots or 'all'} shots, {mode}"

@@ -16,7 +16,7 @@ from typing import Any
 
 from ruvllm import Agent, RuvllmError, read_agents
 from ruvllm.agents.readers import read_row
-from ruvllm.agents.sources import installed_plugins
+from ruvllm.agents.sources import installed_plugins, user_folder
 from ruvllm.disk_cache import user_cache
 
 __all__ = ["BUILTIN", "CLIENTS", "Session", "read_json", "read_toml"]
@@ -76,11 +76,7 @@ class Session:
     def __init__(self, cwd: object, client: str = "claude") -> None:
         self._client, hidden = client, _FOLDERS[client]
         home = Path("~").expanduser()
-        self._user = {
-            "claude": Path(os.environ.get("CLAUDE_CONFIG_DIR") or home / ".claude"),
-            "codex": Path(os.environ.get("CODEX_HOME") or home / ".codex"),
-            "opencode": Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "opencode",
-        }[client]
+        self._user = user_folder(client)
         here = Path(cwd) if isinstance(cwd, str) and cwd else Path.cwd()
         above = takewhile(lambda folder: folder != home, (here, *here.parents))
         project = os.environ.get("CLAUDE_PROJECT_DIR")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -16,19 +15,6 @@ from ruvllm.cli.console import fail, number, print_json, show_table
 from ruvllm.cli.options import default_state, json_option, state_of
 
 __all__ = ["info"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Artifact:
-    """One file of the manifest.
-
-    Attributes:
-        state: "ok", "missing" or "damaged".
-    """
-
-    name: str
-    mb: float
-    state: str
 
 
 @click.command()
@@ -46,10 +32,10 @@ def info(ctx: click.Context, as_json: bool) -> None:
     """
     facts, artifacts, problem = _facts(ctx), *_artifacts(NativeHost())
     if as_json:
-        print_json({**facts, "artifacts": [asdict(artifact) for artifact in artifacts], "problem": problem or None})
+        print_json({**facts, "artifacts": artifacts, "problem": problem or None})
     else:
         show_table("ruvllm", ("", ""), [(name.replace("_", " "), str(value)) for name, value in facts.items()])
-        rows = [(artifact.name, number(artifact.mb), artifact.state) for artifact in artifacts]
+        rows = [(one["name"], number(one["mb"]), one["state"]) for one in artifacts]
         if rows:
             show_table("Artifacts", ("Name", "MB", "State"), rows, right=("MB",))
         if problem:
@@ -82,13 +68,13 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _artifacts(host: NativeHost) -> tuple[list[_Artifact], str]:
-    """(each artifact, what is wrong with the first bad one)."""
+def _artifacts(host: NativeHost) -> tuple[list[dict[str, Any]], str]:
+    """(each file of the manifest, "ok", "missing" or "damaged"; what is wrong with the first bad one)."""
     try:
         names = sorted(host.manifest)
     except ArtifactError as error:
         return [], str(error)
-    found, problem = [], ""
+    found, problem = list[dict[str, Any]](), ""
     for name in names:
         state = "ok"
         try:
@@ -96,7 +82,7 @@ def _artifacts(host: NativeHost) -> tuple[list[_Artifact], str]:
         except ArtifactError as error:
             state = "damaged" if (host.folder / name).exists() else "missing"
             problem = problem or str(error)
-        found.append(_Artifact(name, _megabytes(host.manifest[name].get("bytes")), state))
+        found.append({"name": name, "mb": _megabytes(host.manifest[name].get("bytes")), "state": state})
     return found, problem
 
 

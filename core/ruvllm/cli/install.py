@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from ruvllm import InputError
+from ruvllm.agents.sources import user_folder
 from ruvllm.cli.console import plain
 from ruvllm.cli.hook_session import CLIENTS
 from ruvllm.cli.hook_settings import MODES, settings_file
@@ -111,24 +112,22 @@ def _shown(line: str) -> str:
 
 def _changes(client: str, project: bool, mode: str, mcp: bool) -> Iterator[Change]:
     """All files that it takes. Raises InputError: one of them cannot be changed."""
-    here, home = Path.cwd(), Path("~").expanduser()
+    here, user = Path.cwd(), user_folder(client)
     words = ["hook", "--client", client, "--mode", mode]
     program = "ruvllm" if project else _program()
     command = f"{program if project else shlex.quote(program)} {' '.join(words)}"
     server = {"command": program, "args": ["mcp"]}
     if client == "claude":
-        user = Path(os.environ.get("CLAUDE_CONFIG_DIR") or home / ".claude")
         yield in_json((here / ".claude" if project else user) / "settings.json", *_hooks(client, command))
-        beside = user / ".claude.json" if os.environ.get("CLAUDE_CONFIG_DIR") else home / ".claude.json"
+        beside = (user if os.environ.get("CLAUDE_CONFIG_DIR") else Path("~").expanduser()) / ".claude.json"
         if mcp:
             yield in_json(here / ".mcp.json" if project else beside, *_server("mcpServers", {"type": "stdio"} | server))
     elif client == "codex":
-        folder = here / ".codex" if project else Path(os.environ.get("CODEX_HOME") or home / ".codex")
+        folder = here / ".codex" if project else user
         yield in_json(folder / "hooks.json", *_hooks(client, command))
         if mcp:
             yield _codex_server(folder / "config.toml", server)
     else:
-        user = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "opencode"
         folder = here / ".opencode" if project else user
         yield _opencode_plugin(folder / "plugins" / "ruvllm.js", [program, *words])
         if mcp:

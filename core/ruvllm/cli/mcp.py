@@ -36,10 +36,11 @@ _ESCAPE = re.compile(
 
 @click.command()
 @agents_option
+@click.option("--agent", default="", help="The agent that uses it: it recalls its own memories and shared ones.")
 @encoder_option
 @state_option
 @click.pass_context
-def mcp(ctx: click.Context, agents: Path | None, encoder: str | None, state: Path | None) -> None:
+def mcp(ctx: click.Context, agents: Path | None, agent: str, encoder: str | None, state: Path | None) -> None:
     """Serve the tools route, decide, agents, search_tools, remember, recall and feedback to an MCP client over stdio.
 
     Agents are its resources, too. `ruvllm serve` has the same at /mcp, over HTTP.
@@ -50,10 +51,10 @@ def mcp(ctx: click.Context, agents: Path | None, encoder: str | None, state: Pat
     """
     sys.stdin = TextIOWrapper(_WellFormed(sys.stdin.buffer), "utf-8", "replace")
     with open_llm(agents, encoder, state_of(ctx, state) or default_state()) as llm:
-        asyncio.run(make_server(llm).run_stdio_async())
+        asyncio.run(make_server(llm, lambda _request, _role: agent).run_stdio_async())
 
 
-def make_server(llm: RuvLLM, check: Callable[[Any, str], None] = lambda _request, _role: None) -> McpServer:
+def make_server(llm: RuvLLM, check: Callable[[Any, str], str] = lambda _request, _role: "") -> McpServer:
     """The server over a RuvLLM. See `McpServer`.
 
     Raises:

@@ -27,6 +27,7 @@ from pydantic import BaseModel, ValidationError
 from ruvllm import Agent, InputError, RuvLLM, RuvllmError, __version__
 from ruvllm.cli.options import least_score
 from ruvllm.errors import unknown
+from ruvllm.state.record import dated
 from ruvllm.text.surrogates import well_formed_json
 
 __all__ = ["McpServer"]
@@ -54,11 +55,11 @@ class McpServer(MCPServer[Any]):
 
     Args:
         llm: whose agents, memory and lessons they are.
-        check: raises RuvllmError when the caller of a request (None over stdio) may not do what a role may: "use"
-            reads, "teach" also changes something.
+        check: gives the agent that a request (None over stdio) is of, "" for none; raises RuvllmError when its caller
+            may not do what a role may: "use" reads, "teach" also changes something.
     """
 
-    def __init__(self, llm: RuvLLM, check: Callable[[Any, str], None] = lambda _request, _role: None) -> None:
+    def __init__(self, llm: RuvLLM, check: Callable[[Any, str], str] = lambda _request, _role: "") -> None:
         bus = InMemorySubscriptionBus()
         super().__init__(
             "ruvllm", instructions=_ABOUT, version=__version__, log_level="WARNING", lifespan=self._watched,
@@ -78,7 +79,10 @@ class McpServer(MCPServer[Any]):
         schemas = {tool.name: tool.input_schema for tool in await self.list_tools()}
         try:
             given = _checked(name, arguments, schemas)
-            self._check(_request(context), "teach" if name in ("remember", "feedback") else "use")
+            agent = self._check(_request(context), "teach" if name in ("remember", "feedback") else "use")
+            if agent and name in ("remember", "recall") and given.setdefault("agent_id", agent) != agent:
+                fix = "leave it out"
+                raise InputError(f"this is the memory of the agent {agent}", field="agent_id", fix=fix)
             return await super().call_tool(name, given, context)
         except RuvllmError as error:
             raise ToolError(str(error)) from None
@@ -239,19 +243,42 @@ class _Tools:
         """
         return (await self._llm.tools.found(task, max(1, min(most, 50)), tools)).to_dict()
 
-    async def remember(self, text: str, metadata: dict[str, Any] | None = None, collection: str = "default") -> int:
-        """Keep a fact, decision or answer for later; returns its id. It stays in the state file, across sessions."""
-        return (await self._llm.memory.aadd(text, metadata=metadata or {}, collection=collection))[0]
+    async def remember(
+        self,
+        text: str,
+        metadata: dict[str, Any] | None = None,
+        collection: str = "default",
+        agent_id: str = "",
+        observed_at: str = "",
+        valid_from: str = "",
+        valid_to: str = "",
+    ) -> int:
+        """Keep a fact, decision or answer for later; returns its id. It stays in the state file, across sessions.
+
+        What is there already is counted. agent_id: your name, where only you shall recall it. The dates ("2025-03-01",
+        "March 2025") say when it was said, from when it holds, and from when it holds no longer.
+        """
+        given = {"observed_at": observed_at, "valid_from": valid_from, "valid_to": valid_to, "agent_id": agent_id}
+        about = dated(metadata or {}, **{name: value for name, value in given.items() if value})
+        return (await self._llm.memory.aremember(text, metadata=about, collection=collection))[0]
 
     async def recall(
-        self, query: str, most: int = 5, collection: str = "default", min_score: float | None = None
+        self,
+        query: str,
+        most: int = 5,
+        collection: str = "default",
+        min_score: float | None = None,
+        agent_id: str = "",
+        at: str = "",
     ) -> list[dict[str, Any]]:
-        """What was remembered that means something similar, best first, with its cosine.
+        """What was remembered that means something similar, best first, with its score.
 
         What is less alike than min_score is left out; without it, what is no more alike than any two texts are.
+        agent_id: your name, for what you remembered for yourself and what is shared. at: as of a date.
         """
         memory = self._llm.memory
-        found = await memory.asearch(query, max(1, min(most, 50)), collection=collection)
+        options: dict[str, Any] = {"collection": collection, "agent_id": agent_id or None, "at": at or None}
+        found = await memory.asearch(query, max(1, min(most, 50)), **options)
         counts = memory.records.counts()
         if not found and counts and collection not in counts:
             raise unknown("collection", collection, counts)

@@ -13,14 +13,24 @@ import click
 
 from ruvllm import InputError, StoreError
 from ruvllm.cli.console import number, plain, print_json, progress, show_table, waiting, warn
-from ruvllm.cli.memory_care import bind, check, consolidate, forget, graph, link, reembed, reopen, tier, timeline
-from ruvllm.cli.memory_import import FORMATS, format_of, keep, read_talks
-from ruvllm.cli.options import encoder_option, json_object, json_option, least_score, open_memory, state_option
+from ruvllm.cli.memory_care import bind, check, consolidate, graph, link, reembed, tier
+from ruvllm.cli.memory_import import FORMATS, Importer, format_of, read_talks
+from ruvllm.cli.memory_time import forget, lived, reopen, timeline
+from ruvllm.cli.options import (
+    agent_option,
+    encoder_option,
+    json_object,
+    json_option,
+    least_score,
+    open_memory,
+    state_option,
+)
 from ruvllm.cli.ready import check_memories
 from ruvllm.memory.exchange import export_lines, import_lines
 from ruvllm.memory.found import Found, Why, answerable
+from ruvllm.memory.validity import Lifetime
 from ruvllm.options import CHOICES
-from ruvllm.state.record import NODE_KINDS, heard
+from ruvllm.state.record import NODE_KINDS, dated, heard
 from ruvllm.text.surrogates import well_formed
 
 __all__ = ["memory"]
@@ -65,6 +75,12 @@ def _lines(data: bytes, source: str) -> list[str]:
 @_collection
 @click.option("--kind", type=click.Choice(NODE_KINDS), default="Document", show_default=True)
 @click.option("--metadata", metavar="JSON", help="An object kept beside the text, to filter by.")
+@click.option("--observed-at", metavar="DATE", help="When it was said; relative dates in it count from then.")
+@click.option("--valid-from", metavar="DATE", help="From when it holds, where that is another day.")
+@click.option("--valid-to", metavar="DATE", help="The day from which it holds no longer.")
+@click.option("--expires", metavar="DATE", help="When it is forgotten.")
+@click.option("--speaker", help="Who said it.")
+@agent_option
 @click.option("--once", is_flag=True, help="Count what is said there already, rather than keep it twice.")
 @encoder_option
 @state_option
@@ -72,20 +88,24 @@ def _lines(data: bytes, source: str) -> list[str]:
 @click.pass_context
 def add(
     ctx: click.Context,
+    /,
     texts: tuple[str, ...],
     collection: str,
     kind: str,
     metadata: str | None,
+    agent: str | None,
     once: bool,
     encoder: str | None,
     state: Path | None,
     as_json: bool,
+    **times: str | None,
 ) -> None:
     """Remember one or more texts ("-" reads lines from standard input).
 
     \b
     Examples:
       ruvllm memory add "Deploys need two approvals"
+      ruvllm memory add "The office is in Graz." --valid-from 2024-03-01 --valid-to "May 2025"
       ruvllm memory add --collection faq --metadata '{"team": "web"}' - < faq.txt
     """
     given: list[str] = []
@@ -94,7 +114,7 @@ def add(
     stripped = [well_formed(text.strip()) for text in given if text.strip()]
     if not stripped:
         raise InputError("there is no text", field="texts", fix="give what to remember")
-    about = json_object(metadata, "metadata")
+    about = dated(json_object(metadata, "metadata"), agent_id=agent, **times)
     with open_memory(ctx, state, encoder) as llm:
         add = llm.memory.remember if once else llm.memory.add
         ids = add(stripped, collection=collection, kind=kind, metadata=about)
@@ -124,7 +144,10 @@ def add(
     show_default=True,
     help="Also show so many memories before and after a hit in its conversation or document.",
 )
-@click.option("--explain", is_flag=True, help="Show what each score is the sum of.")
+@agent_option
+@click.option(
+    "--why", "--explain", "explain", is_flag=True, help="Show what each score is the sum of, and when it held."
+)
 @click.option("--index", type=click.Choice(CHOICES["memory.index"]), help="Search with this kind; auto by default.")
 @click.option(
     "--min-score",
@@ -147,6 +170,7 @@ def search(
     at: str | None,
     recency: float | None,
     window: int,
+    agent: str | None,
     explain: bool,
     index: str | None,
     min_score: float | None,
@@ -161,7 +185,8 @@ def search(
     \b
     Examples:
       ruvllm memory search "how do I deploy?"
-      ruvllm memory search 'deploy "two approvals" -staging team:web' --explain
+      ruvllm memory search 'deploy "two approvals" -staging team:web' --why
+      ruvllm memory search "where was the office?" --at "April 2024" --agent reviewer
       ruvllm memory search "what is the dog called?" -k 3 --window 2
       ruvllm memory search "refund rules" -k 3 --filter '{"team": {"$in": ["web", "shop"]}}'
       ruvllm memory search "refund rules" --min-score 0.4
@@ -171,13 +196,14 @@ def search(
     with open_memory(ctx, state, encoder, make=False, index=index) as llm, waiting("searching"):
         check_memories(llm)
         options: dict[str, Any] = {"collection": collection, "filter": wanted, "hops": hops, "recall": recall}
-        options |= {"search": way, "at": at, "recency": recency, "window": window}
+        options |= {"search": way, "at": at, "recency": recency, "agent_id": agent, "window": window}
         near = llm.memory.search(well_formed(query), k, **options)
         llm.memory.flush()
         least = least_score(llm) if min_score is None else min_score
         # What an edge leads to need not be alike, nor what was asked for by its field alone.
         found = [one for one in near if one.score >= least or one.hops or (one.why and not one.why.score)]
         counts = llm.memory.records.counts()
+        lives = llm.memory.validity.lifetimes([one.memory for hit in found for one in (hit, *hit.passage)])
     if len(found) < len(near):
         warn(f"not shown: {len(near) - len(found)} of a score below {least:g}; --min-score -1 shows all")
     if not found:
@@ -185,25 +211,28 @@ def search(
     elif way != "vectors" and query.rstrip().endswith("?") and (sure := answerable(found)) < _DOUBTFUL:
         warn(f"this may not be in memory: that an answer is among these is {sure:.0%} likely")
     if as_json:
-        print_json([_row(one) for one in found])
+        print_json([_row(one, lives) for one in found])
         return
     parts = [field.name for field in fields(Why)] if explain else []
-    columns = ("Id", "Score", *(name.capitalize() for name in parts), "Kind", "Text")
+    times = ("From", "Until", "Said") if explain else ()
+    columns = ("Id", "Score", *(name.capitalize() for name in parts), *times, "Kind", "Text")
     rows = list[tuple[str, ...]]()
     for hit in found:
         for one in hit.passage or (hit,):
             direct, memory = one.memory.id == hit.memory.id, one.memory
-            more = (_part(hit if direct else one, name) for name in parts)
+            more = [_part(hit if direct else one, name) for name in parts]
+            more += lived(lives[memory.id]) if explain else ()
             said = heard(memory.text, memory.metadata) if window else memory.text
             mark = "* " if direct and window else ""
             rows.append((f"{mark}{memory.id}", number(one.score), *more, memory.kind, plain(said)))
     show_table(f"{len(found)} of {collection}", columns, rows, right=columns[:-2], cut="Text")
 
 
-def _row(one: Found) -> dict[str, Any]:
+def _row(one: Found, lives: Mapping[int, Lifetime]) -> dict[str, Any]:
     why = None if one.why is None else {name: round(value, 4) for name, value in asdict(one.why).items()}
-    row = {**asdict(one.memory), "score": round(one.score, 4), "hops": one.hops, "why": why}
-    return row | {"passage": [_row(other) for other in one.passage]}
+    life, passage = lives[one.memory.id], [_row(other, lives) for other in one.passage]
+    about = {"since": life.since, "until": life.until, "said": life.said, "passage": passage}
+    return {**asdict(one.memory), "score": round(one.score, 4), "hops": one.hops, "why": why, **about}
 
 
 def _part(one: Found, name: str) -> str:
@@ -303,6 +332,8 @@ def import_(
 
     Transcripts of Claude Code (.jsonl), ChatGPT's conversations.json, Markdown and mbox go into --collection: a turn,
     section or mail each, with speaker, session and date, each following the one before; secrets in them are left out.
+    An item that cannot be read is named and skipped. An import that was stopped goes on where it was when it is done
+    again: what is there already is not added twice.
 
     \b
     Examples:
@@ -311,7 +342,8 @@ def import_(
       ruvllm memory import notes.md --from markdown
     """
     kind = kind or format_of(file)
-    memories = edges = 0
+    memories = edges = there = 0
+    skipped = list[tuple[str, str]]()
     with open_memory(ctx, state, encoder) as llm:
         before = llm.memory.records.counts()
         if kind == "ruvllm":
@@ -319,16 +351,24 @@ def import_(
             with progress("importing", len(lines)) as advance:
                 memories, edges = import_lines(llm.memory, lines, advance)
         else:
-            talks = list(read_talks(file, kind, collection))
+            with waiting("reading"):
+                talks = list(read_talks(file, kind, collection, lambda where, what: skipped.append((where, what))))
+            importer = Importer(llm.memory, collection)
             with progress("importing", len(talks)) as advance:
                 for talk in talks:
-                    memories, edges = memories + keep(llm.memory, talk), edges + len(talk) - 1
+                    importer.keep(talk)
                     advance()
+            memories, edges, there = importer.memories, importer.edges, importer.there
         counts = llm.memory.records.counts()
+    for where, what in skipped[:_SHOWN]:
+        warn(f"skipped {plain(where)}: {plain(what)}")
+    if len(skipped) > _SHOWN:
+        warn(f"skipped {len(skipped) - _SHOWN:,} more")
     if as_json:
-        print_json({"memories": memories, "edges": edges})
+        print_json({"memories": memories, "edges": edges, "there": there, "skipped": len(skipped)})
     else:
-        click.echo(f"added {memories:,} memories and {edges:,} edges")
+        more = f"; {there:,} were there already" if there else ""
+        click.echo(f"added {memories:,} memories and {edges:,} edges{more}")
     grown = {name: count - before.get(name, 0) for name, count in counts.items() if count > before.get(name, 0)}
     if grown.keys() - {"default"}:
         named = ", ".join(f"{name} ({count:,})" for name, count in list(grown.items())[:_SHOWN])

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import click
 
-from ruvllm import InputError
 from ruvllm.cli.console import plain, print_json, progress, show_table, stages, waiting
 from ruvllm.cli.options import (
     default_state,
@@ -29,12 +28,10 @@ from ruvllm.memory.reembed import elsewhere
 from ruvllm.memory.reembed import reembed as take_over
 from ruvllm.memory.subgraph import EDGE_KINDS
 from ruvllm.memory.tiering import LEAST
-from ruvllm.state.record import OBSERVED
 from ruvllm.state.repair.check import Report, repair
 from ruvllm.state.repair.check import check as look
-from ruvllm.text.dates import first_date
 
-__all__ = ["bind", "check", "consolidate", "forget", "graph", "link", "reembed", "reopen", "tier", "timeline"]
+__all__ = ["bind", "check", "consolidate", "graph", "link", "reembed", "tier"]
 
 _USUAL = Consolidation()
 _id = click.IntRange(1, 2**63 - 1)
@@ -193,96 +190,6 @@ def graph(ctx: click.Context, ids: tuple[int, ...], hops: int, state: Path | Non
         show_table(
             "Edges, and hyperedges by #id", ("Between", "Kind", "Weight"), rows, right=("Weight",), cut="Between"
         )
-
-
-@click.command()
-@click.argument("ids", type=_id, nargs=-1)
-@click.option("--expired", is_flag=True, help="Those whose `expires` among the metadata has passed.")
-@click.option("--erase", "whole", is_flag=True, help="Leave no byte of them, in the file or beside it.")
-@state_option
-@json_option
-@click.pass_context
-def forget(
-    ctx: click.Context, ids: tuple[int, ...], expired: bool, whole: bool, state: Path | None, as_json: bool
-) -> None:
-    """Remove memories for good, by their ids, with their edges.
-
-    With --erase the file is written anew, and what repeats their texts goes along: conversation turns, feedback, what
-    is set aside or learnt of them, saved indexes, copies that a repair left. Backups of your own are yours to erase.
-    The exit status is 1 when one of them was not there.
-
-    \b
-    Examples:
-      ruvllm memory forget 12
-      ruvllm memory forget 12 31 --erase
-      ruvllm memory forget --expired
-    """
-    from ruvllm.memory.erasure import erase
-    from ruvllm.memory.erasure import expired as passed
-
-    if not ids and not expired:
-        raise click.UsageError("Say which: ids, or --expired.", ctx)
-    with open_memory(ctx, state, "static") as llm:
-        wanted = sorted({*ids, *(passed(llm.memory) if expired else ())})
-        gone = erase(llm.memory, wanted) if whole else llm.memory.forget(wanted)
-    missing = len(wanted) - gone
-    if as_json:
-        print_json({"forgotten": gone, "missing": missing})
-    else:
-        click.echo(f"forgot {gone:,}" + (f"; {missing:,} were not there" if missing else ""))
-    ctx.exit(1 if missing else 0)
-
-
-@click.command()
-@click.argument("id", type=_id)
-@state_option
-@json_option
-@click.pass_context
-def timeline(ctx: click.Context, id: int, state: Path | None, as_json: bool) -> None:
-    """Show what superseded a memory and what it superseded, oldest first, each with until when it held and why.
-
-    \b
-    Examples:
-      ruvllm memory timeline 12
-    """
-    with open_memory(ctx, state, "static", make=False) as llm:
-        ids = llm.memory.validity.history(id)
-        closed, said = llm.memory.validity.closed(ids), llm.memory.validity.counts(ids)
-        found = llm.memory.records.get(ids)
-    if not found:
-        raise InputError(f"there is no memory {id}", field="id", fix="`ruvllm memory search` shows ids")
-    if as_json:
-        ends = {one.id: asdict(closed[one.id]) if one.id in closed else None for one in found}
-        print_json([asdict(one) | {"closed": ends[one.id], "said": said[one.id]} for one in found])
-        return
-    rows = []
-    for one in found:
-        end = closed.get(one.id)
-        since = first_date(one.metadata.get(OBSERVED)) or first_date(one.created)
-        until = str(first_date(end.until).first) if end and first_date(end.until) else "now"  # type: ignore[union-attr]
-        rows.append((str(one.id), str(since.first) if since else "", until, plain(one.text), end.reason if end else ""))
-    show_table(
-        f"{len(rows)} memories", ("Id", "From", "Until", "Text", "Why it ended"), rows, right=("Id",), cut="Text"
-    )
-
-
-@click.command()
-@click.argument("ids", type=_id, nargs=-1, required=True)
-@state_option
-@click.pass_context
-def reopen(ctx: click.Context, ids: tuple[int, ...], state: Path | None) -> None:
-    """Undo a supersession: let memories hold again, by their ids.
-
-    The exit status is 1 when one of them held anyway.
-
-    \b
-    Examples:
-      ruvllm memory reopen 12
-    """
-    with open_memory(ctx, state, "static") as llm:
-        opened = llm.memory.validity.reopen(set(ids))
-    click.echo(f"{opened:,} hold again")
-    ctx.exit(0 if opened == len(set(ids)) else 1)
 
 
 @click.command()

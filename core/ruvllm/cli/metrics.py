@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,8 @@ from ruvllm.errors import InputError
 from ruvllm.routing.calibration import ece
 
 __all__ = [
-    "AgentScores",
     "Answer",
     "IntentRun",
-    "IntentScores",
     "TierScores",
     "auroc",
     "confused",
@@ -57,37 +55,6 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class AgentScores:
-    """How well agents were told apart."""
-
-    n: int
-    top1: float
-    top3: float
-    top5: float
-    mrr: float
-    ece: float
-    coverage: float
-    precision: float | None
-    p50_us: float | None
-    p95_us: float | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """The keys that `ruvllm eval agents --json` prints."""
-        return {
-            "n": self.n,
-            "top1": self.top1,
-            "top3": self.top3,
-            "top5": self.top5,
-            "mrr": self.mrr,
-            "ece": self.ece,
-            f"coverage_at_{SURE}": self.coverage,
-            f"precision_at_{SURE}": self.precision,
-            "p50_us": self.p50_us,
-            "p95_us": self.p95_us,
-        }
-
-
-@dataclass(frozen=True, slots=True)
 class IntentRun:
     """One seed's answers.
 
@@ -100,57 +67,38 @@ class IntentRun:
     outside: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class IntentScores:
-    """How well intents were told apart, as means over seeds."""
-
-    n: int
-    shots: int
-    seeds: int
-    accuracy: float
-    oos_auroc: float | None
-    ece: float
-    ece_calibrated: float
-    p50_us: float | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """The keys that `ruvllm eval intents --json` prints."""
-        return {name: getattr(self, name) for name in self.__slots__}
-
-
-def score_agents(answers: Sequence[Answer]) -> AgentScores:
-    """Scores of at least one answer."""
+def score_agents(answers: Sequence[Answer]) -> dict[str, Any]:
+    """How well agents were told apart in at least one answer, as `ruvllm eval agents --json` prints it."""
     ranks = np.array([answer.rank for answer in answers])
     confidences, correct = _reliability(answers)
     sure = confidences >= SURE
-    return AgentScores(
-        n=len(answers),
-        top1=_rounded((ranks <= 1).mean()),
-        top3=_rounded((ranks <= 3).mean()),
-        top5=_rounded((ranks <= 5).mean()),
-        mrr=_rounded((1 / ranks).mean()),
-        ece=_rounded(ece(confidences, correct)),
-        coverage=_rounded(sure.mean()),
-        precision=_rounded(correct[sure].mean()) if sure.any() else None,
-        p50_us=percentile([answer.micros for answer in answers], 50),
-        p95_us=percentile([answer.micros for answer in answers], 95),
-    )
+    return {
+        "n": len(answers),
+        "top1": _rounded((ranks <= 1).mean()),
+        "top3": _rounded((ranks <= 3).mean()),
+        "top5": _rounded((ranks <= 5).mean()),
+        "mrr": _rounded((1 / ranks).mean()),
+        "ece": _rounded(ece(confidences, correct)),
+        f"coverage_at_{SURE}": _rounded(sure.mean()),
+        f"precision_at_{SURE}": _rounded(correct[sure].mean()) if sure.any() else None,
+        "p50_us": percentile([answer.micros for answer in answers], 50),
+        "p95_us": percentile([answer.micros for answer in answers], 95),
+    }
 
 
-def score_intents(runs: Sequence[IntentRun], shots: int) -> IntentScores:
-    """Means over the runs of at least one seed."""
-    micros = [answer.micros for run in runs for answer in run.answers]
+def score_intents(runs: Sequence[IntentRun], shots: int) -> dict[str, Any]:
+    """How well intents were told apart, as means over the runs of at least one seed."""
     aurocs = [_auroc_inside(run) for run in runs if run.outside]
-    return IntentScores(
-        n=len(runs[0].answers),
-        shots=shots,
-        seeds=len(runs),
-        accuracy=_mean([float(_reliability(run.answers)[1].mean()) for run in runs]),
-        oos_auroc=_mean(aurocs) if aurocs else None,
-        ece=_mean([ece(np.array([a.raw for a in run.answers]), _reliability(run.answers)[1]) for run in runs]),
-        ece_calibrated=_mean([ece(*_reliability(run.answers)) for run in runs]),
-        p50_us=percentile(micros, 50),
-    )
+    return {
+        "n": len(runs[0].answers),
+        "shots": shots,
+        "seeds": len(runs),
+        "accuracy": _mean([float(_reliability(run.answers)[1].mean()) for run in runs]),
+        "oos_auroc": _mean(aurocs) if aurocs else None,
+        "ece": _mean([ece(np.array([a.raw for a in run.answers]), _reliability(run.answers)[1]) for run in runs]),
+        "ece_calibrated": _mean([ece(*_reliability(run.answers)) for run in runs]),
+        "p50_us": percentile([answer.micros for run in runs for answer in run.answers], 50),
+    }
 
 
 def confused(answers: Sequence[Answer], count: int = 10) -> list[tuple[str, str, int]]:
@@ -199,10 +147,6 @@ class TierScores:
     apgr: float
     cpt50: float
     cpt80: float
-
-    def to_dict(self) -> dict[str, float]:
-        """Plain JSON types."""
-        return asdict(self)
 
 
 def recovered(scores: Floats, weak: Bools, strong: Bools) -> tuple[Floats, Floats]:

@@ -22,6 +22,7 @@ from ruvllm.routing.stored import is_long
 from ruvllm.text.surrogates import well_formed_json
 
 __all__ = [
+    "agent_option",
     "agents_option",
     "caching_host",
     "default_state",
@@ -41,6 +42,9 @@ __all__ = [
 # the pairs that belong together above this cosine, and 93 % or more of all others below.
 _LEAST_SCORE = 0.2
 
+agent_option = click.option(
+    "--agent", metavar="NAME", help="The agent whose own knowledge it is; a search finds that and what is shared."
+)
 agents_option = click.option(
     "--agents",
     type=click.Path(path_type=Path),

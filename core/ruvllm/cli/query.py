@@ -12,7 +12,7 @@ import click
 from ruvllm.cli.answers import SAMPLING, answer_options, choice_line, open_answering, safe, sampling_options, times_line
 from ruvllm.cli.console import plain, print_json, warn
 from ruvllm.cli.explain import show_attention
-from ruvllm.cli.options import json_option
+from ruvllm.cli.options import agent_option, json_option
 from ruvllm.query.responses import Constraints, rlm_settings
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ __all__ = ["decompose", "query"]
 @click.option(
     "--explain", is_flag=True, help="Show who decided how strong a model is asked, and the memories it drew on."
 )
+@agent_option
 @click.option("--deep", is_flag=True, help="Take a complex question apart, and answer its parts first.")
 @json_option
 @click.pass_context
@@ -41,6 +42,7 @@ def query(
     max_latency_ms: float | None,
     max_cost: float | None,
     explain: bool,
+    agent: str | None,
     deep: bool,
     as_json: bool,
     **options: Any,
@@ -62,9 +64,10 @@ def query(
       ruvllm query --url http://localhost:11434/v1 --model qwen3:8b "write a haiku about rollbacks"
     """
     sampling = {name: options.pop(name) for name in SAMPLING}
-    constraints = Constraints(max_latency_ms=max_latency_ms, max_cost=max_cost, explain=explain, **sampling)
+    given = sampling | {"max_latency_ms": max_latency_ms, "max_cost": max_cost, "agent_id": agent}
+    constraints = Constraints(explain=explain, **given)
     if deep:
-        limits = rlm_settings(sampling | {"max_latency_ms": max_latency_ms, "max_cost": max_cost})
+        limits = rlm_settings(given)
     with open_answering(ctx, **options) as llm:
         if deep:
             answer = _answered(llm.queries, text, limits, quiet=as_json)

@@ -15,6 +15,7 @@ import click
 
 from ruvllm import InputError, RuvLLM, read_agents
 from ruvllm.agents.catalog import builtin_agents
+from ruvllm.agents.sources import user_folder
 from ruvllm.cli import hook_log
 from ruvllm.cli.console import plain, print_json, show_table, stages, warn
 from ruvllm.cli.hook_session import Session
@@ -83,7 +84,9 @@ def report(
       ruvllm report --transcripts ~/.claude/projects --prices prices.toml --json
       ruvllm report --learn
     """
-    roots = transcripts or tuple(filter(Path.exists, _usual()))
+    roots = transcripts or tuple(
+        filter(Path.exists, (user_folder("claude") / "projects", user_folder("codex") / "sessions"))
+    )
     missing = next((root for root in roots if not root.exists()), None)
     if missing is not None or not roots:
         what = f"{missing} does not exist" if missing else "there are no transcripts on this machine"
@@ -120,13 +123,6 @@ def report(
             click.echo(f"Learnt from {learnt:,} outcomes that were new.")
     if html is not None:
         click.echo(f"wrote {plain(str(html))}", err=as_json)
-
-
-def _usual() -> tuple[Path, ...]:
-    home = Path("~").expanduser()
-    claude = Path(os.environ.get("CLAUDE_CONFIG_DIR") or home / ".claude")
-    codex = Path(os.environ.get("CODEX_HOME") or home / ".codex")
-    return claude / "projects", codex / "sessions"
 
 
 class _Routers:

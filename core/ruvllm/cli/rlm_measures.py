@@ -18,7 +18,6 @@ from ruvllm.rlm.reading import extracted
 __all__ = [
     "HALVES",
     "DecomposeScores",
-    "DocumentScores",
     "Labelled",
     "half_of",
     "measure_decomposition",
@@ -107,38 +106,17 @@ async def measure_decomposition(rows: Sequence[Labelled], decomposer: Decomposer
 _DEPTHS = (1, 3, 10)
 
 
-@dataclass(frozen=True, slots=True)
-class DocumentScores:
-    """Over n questions.
-
-    Attributes:
-        index_s: seconds to cut up and index the text.
-        top1, top3, top10: share of the questions whose answer stands in one of so many passages.
-        said: share whose extractive answer, of three sentences at most, holds it.
-        find_ms: median time to find the passages.
-        answer_s: slowest question, found and answered.
-    """
-
-    n: int
-    pages: int
-    passages: int
-    index_s: float
-    top1: float
-    top3: float
-    top10: float
-    said: float
-    find_ms: float
-    answer_s: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return asdict(self)
-
-
 async def measure_document(
     text: str, questions: Sequence[tuple[str, Sequence[str]]], encoder: Encoder
-) -> DocumentScores:
-    """Scores over (question, accepted answers)."""
+) -> dict[str, float]:
+    """Scores over (question, accepted answers).
+
+    Returns:
+        n, pages and passages; "index_s", seconds to cut up and index the text; "top1", "top3" and "top10", the share of
+        the questions whose answer stands in one of so many passages; "said", that whose extractive answer, of three
+        sentences at most, holds it; "find_ms", the median time to find the passages; "answer_s", of the slowest
+        question, found and answered.
+    """
     began = perf_counter()
     document = await Document.read(text, encoder)
     indexed = perf_counter() - began
@@ -153,19 +131,16 @@ async def measure_document(
         holds = [any(each in _flat(passage.text) for each in wanted) for passage in passages]
         ranks.append(holds.index(True) if any(holds) else len(holds))
         said += any(each in _flat(answer.text) for each in wanted)
-    top1, top3, top10 = (sum(rank < depth for rank in ranks) / len(ranks) for depth in _DEPTHS)
-    return DocumentScores(
-        len(ranks),
-        -(-len(text) // CHARS_PER_PAGE),
-        len(document),
-        indexed,
-        top1,
-        top3,
-        top10,
-        said / len(ranks),
-        median(found_s) * 1e3,
-        max(answered_s),
-    )
+    return {
+        "n": len(ranks),
+        "pages": -(-len(text) // CHARS_PER_PAGE),
+        "passages": len(document),
+        "index_s": indexed,
+        **{f"top{depth}": sum(rank < depth for rank in ranks) / len(ranks) for depth in _DEPTHS},
+        "said": said / len(ranks),
+        "find_ms": median(found_s) * 1e3,
+        "answer_s": max(answered_s),
+    }
 
 
 def _flat(text: str) -> str:

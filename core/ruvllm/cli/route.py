@@ -87,7 +87,10 @@ def route(
     tasks = None if text is not None and text != "-" else _from_stdin(ctx)
     with open_llm(agents, encoder, None if no_state else _existing_state(ctx, state), strategy=strategy) as llm:
         if tasks is None:
-            _show(_answer(llm, str(text), ask), ask)
+            answer = _answer(llm, str(text), ask)
+            _show(answer, ask)
+            if isinstance(answer, Decision) and answer.action != Action.USE and not as_json:
+                _show_shared(llm.route_complex(str(text)))
         elif not _route_all(llm, tasks, ask):
             ctx.exit(1)
 
@@ -158,6 +161,12 @@ def _doubt(decision: Decision) -> str:
         second = decision.alternatives[0]
         line += f"; next best: {plain(second.agent)} {second.confidence:.2f}"
     return line
+
+
+def _show_shared(team: Team) -> None:
+    """The agents of a task that is several's, where it is."""
+    if len(team.members) > 1:
+        click.secho(f"for several: {' + '.join(plain(m.agent) for m in team.members)} (--team)", dim=True)
 
 
 def _show_team(team: Team) -> None:

@@ -22,12 +22,7 @@ Search = Callable[[NDArray[np.float32], int], Any]  # a vector (dim,) and how ma
 
 
 class IntelligentQueryRouter(LLMOrchestrator):
-    """Which of several vector searches answers a query soonest, learnt from how long they took (FEATURES.md R17).
-
-    Args:
-        backends: their names.
-        settings: of `LLMOrchestrator`.
-    """
+    """Which of several vector searches answers a query soonest, learnt from how long they took (FEATURES.md R17)."""
 
     def __init__(self, backends: Sequence[str] = ("ruvector", "hnswlib"), **settings: Any) -> None:
         super().__init__([BackendProfile(name, cost=1.0, latency=1.0) for name in backends], **settings)
@@ -46,28 +41,16 @@ class LLMRouter:
 
     Args:
         memory: a store, or a RuvLLM with one; it chooses among its own indexes by itself.
-        backends: other searches by name, two or more, of the vectors that the memory's encoder gives; the memory is
-            not searched then.
-
-    Attributes:
-        router: chooses among `backends`, and learns from each search; None without them.
+        backends: other searches by name, two or more, of vectors that the memory's encoder gives; searched instead.
     """
 
     def __init__(self, memory: MemoryStore | RuvLLM, backends: Mapping[str, Search] | None = None) -> None:
         self.memory = memory.memory if isinstance(memory, RuvLLM) else memory
         self._backends = dict(backends or {})
-        names = list(self._backends)
-        self.router = IntelligentQueryRouter(names, dim=self.memory.encoder.dim) if names else None
+        self.router = IntelligentQueryRouter([*backends], dim=self.memory.encoder.dim) if backends else None
 
     def intelligent_search(self, query: str, k: int = 10, **more: Any) -> list[Found] | Any:
-        """What is like a text, best first.
-
-        Args:
-            more: of `MemoryStore.search`.
-
-        Raises:
-            InputError: an unusable query, or an argument that a search of one's own does not have.
-        """
+        """What is like a text, best first; `more` is of `MemoryStore.search`. Raises InputError: unusable arguments."""
         if self.router is None:
             return self.memory.search(query, k, **more)
         for name in more:

@@ -20,11 +20,11 @@ from ruvllm.reprs import one_line, shortened
 from ruvllm.state.names import ADAPTERS, BlobStore
 from ruvllm.state.packing import Arrays, Spec, array_json, json_array, pack, unpack
 
-__all__ = ["TWO_SPEED_SPECS", "AdaptiveEmbeddingService", "DomainStats", "TwoSpeed"]
+__all__ = ["AdaptiveEmbeddingService", "DomainStats", "TwoSpeed"]
 
 _PARTS = ("down", "up", "alpha")
 _BASE_RATE = 0.01  # of the base's step for each feedback of a batch
-TWO_SPEED_SPECS = {
+_TWO_SPEED = {
     **{f"{part}_down": Spec(("dim", part)) for part in ("micro", "base")},
     **{f"{part}_up": Spec((part, "dim")) for part in ("micro", "base")},
     **dict.fromkeys(("micro_alpha", "base_alpha"), Spec((), "float64")),
@@ -134,15 +134,6 @@ class TwoSpeed:
         made._xs, made._slopes = list(xs), list(slopes)
         return made
 
-    def to_bytes(self) -> bytes:
-        """For the state file."""
-        return pack(self.arrays(), "two-speed")
-
-    @classmethod
-    def from_bytes(cls, data: bytes, error: type[RuvllmError] = StoreError) -> TwoSpeed:
-        """What `to_bytes` gave. Raises `error`: it is damaged."""
-        return cls.from_arrays(unpack(data, "two-speed", TWO_SPEED_SPECS, error=error), error)
-
 
 _RANK = 4
 _OUTCOMES = 64  # vectors of the latest successes that a domain keeps, and as many of failures
@@ -152,7 +143,7 @@ _RECENT = 512  # embeddings whose origin is remembered until their outcome is kn
 _MOST_DOMAINS, _LONGEST_NAME = 64, 64
 _TRIED, _MEMORY = 16, 64  # preferences before an adapter is used, and those that its gain is a mean over
 _FAR = 0.3  # cosine that what answered may lie behind the nearest of the others
-_SPECS = TWO_SPEED_SPECS | {
+_SPECS = _TWO_SPEED | {
     "good": Spec(("successes", "dim")),
     "bad": Spec(("failures", "dim")),
     "tried": Spec((2,), "float64"),

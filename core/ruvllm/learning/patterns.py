@@ -73,6 +73,7 @@ class TypeGuesser:
 _PER_CLUSTER = 4  # trajectories that a cluster shall have on average, at the least
 _ALIKE = 0.9  # cosine from which two patterns of one route are one
 _CONTRADICTS = 0.5  # cosine from which a failure counts against the nearest pattern of its route
+_SAME = 0.999  # cosine of a repetition
 _MEMORY = 20.0  # the weight of what is known beside one failure, at most
 _MOST_NAMES = 16  # contexts and actions that a pattern names
 _SPECS = {"numbers": Spec(("n", 4), "float64"), "counts": Spec(("n", 3), "int64"), "about": Spec(("bytes",), "uint8")}
@@ -274,6 +275,12 @@ class ReasoningBank:
             self._patterns[near[0]] = replace(one, avg_quality=quality)
         self._note()
         return True
+
+    def drop(self, vector: Vectors) -> None:
+        """Let go of patterns whose centroid is this very vector (dim,)."""
+        for place in np.flatnonzero(self._centroids[: len(self._patterns)] @ vector >= _SAME)[::-1].tolist():
+            self._drop(place)
+            self._note()
 
     def _nearest(self, vector: Vectors, route: str) -> tuple[int, float] | None:
         """(place, cosine) of the nearest pattern of a route."""

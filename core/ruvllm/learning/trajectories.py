@@ -201,9 +201,13 @@ class TrajectoryBuffer:
         while self._entries and self._entries[0][0].id <= last:
             self._pop()
 
-    def drop(self, vector: Vectors, route: str) -> None:
-        """Let go of those of this very vector (dim,) and route."""
-        stay = [pair for pair in self._entries if pair[0].route != route or float(pair[0].vector @ vector) < _SAME]
+    def drop(self, vector: Vectors, route: str | None = None) -> None:
+        """Let go of those of this very vector (dim,) and route, or of any."""
+        stay = [
+            pair
+            for pair in self._entries
+            if pair[0].route != (route or pair[0].route) or pair[0].vector @ vector < _SAME
+        ]
         self._entries, self._text = deque(stay), sum(size for _, size in stay)
 
     def _pop(self) -> None:

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ruvllm.errors import InputError
+from ruvllm.reprs import shortened
+from ruvllm.state.record import AGENT
 
-__all__ = ["Filter", "compile_filter"]
+__all__ = ["Filter", "compile_filter", "visible_to"]
 
 Filter = Mapping[str, Any]
 _Value = str | int | float | None
@@ -17,6 +19,7 @@ _COMPARE = {"$eq": "=", "$ne": "<>", "$lt": "<", "$lte": "<=", "$gt": ">", "$gte
 _KEY = re.compile(r"[^\"\\\x00-\x1f.]+(\.[^\"\\\x00-\x1f.]+)*")
 _DEEPEST = 16
 _MOST_VALUES = 1_000
+_MOST_NAME = 200
 _MOST_JOINTS = 900  # SQLite takes 1,000 levels of an expression, and each AND of a chain is one
 
 
@@ -34,6 +37,21 @@ def compile_filter(filter: Filter) -> tuple[str, list[Any]]:
     if sql.count(" AND ") + sql.count(" OR ") > _MOST_JOINTS or len(values) > 10 * _MOST_VALUES:
         raise _error("filter", "the filter is too large", "filter by less, and sort out the rest")
     return sql, values
+
+
+def visible_to(agent_id: str | None, filter: Filter | None = None) -> Filter | None:
+    """A filter that also leaves out what is another agent's; the filter as it is for nobody.
+
+    Raises:
+        InputError: no name of an agent.
+    """
+    if agent_id is None:
+        return filter
+    if not isinstance(agent_id, str) or not 0 < len(agent_id.strip()) <= _MOST_NAME:
+        fix = f"name an agent, in 1 to {_MOST_NAME} characters"
+        raise InputError(f"agent_id is {shortened(agent_id)}", field="agent_id", fix=fix)
+    seen = {AGENT: {"$in": [agent_id, None]}}, {AGENT: {"$exists": False}}
+    return {"$and": [filter or {}, {"$or": seen}]}
 
 
 def _all_of(filter: Filter, depth: int) -> tuple[str, list[Any]]:

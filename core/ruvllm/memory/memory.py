@@ -13,7 +13,7 @@ from ruvllm.encoders.protocol import Encoder, Pause, no_pause, synchronous
 from ruvllm.errors import InputError
 from ruvllm.index import Hits
 from ruvllm.memory.attention.training import Trained
-from ruvllm.memory.filters import Filter
+from ruvllm.memory.filters import Filter, visible_to
 from ruvllm.memory.found import Found, FoundSession, Why, by_passage, by_session
 from ruvllm.memory.graph import Graph
 from ruvllm.memory.hybrid import HybridSearch
@@ -88,7 +88,7 @@ class MemoryStore:
         self.surroundings = Surroundings(self.records, self.graph, self.space, encoder.dim)
         self.ratings = Ratings(self.records, self.graph, self.surroundings, self.space, encoder.dim)
         self.options = options = options or MemoryConfig()
-        self.validity, self.hybrid = Validity(store), HybridSearch(self)
+        self.validity, self.hybrid = Validity(store, options.supersede), HybridSearch(self)
         opening = Opening(self.records, self.space, encoder.dim, recall, background, progress, use=options.index)
         self.indexes = Indexes(self.records, opening, self.space, options.index)
 
@@ -135,8 +135,7 @@ class MemoryStore:
         self.indexes.refresh()
         ids = self.records.add(memories, vectors, self.space)
         self.include(ids, memories, vectors)
-        if self.options.supersede:
-            self.supersede(ids)
+        self.supersede(ids)
         return ids
 
     def include(self, ids: list[int], memories: Sequence[Memory], vectors: NDArray[np.float32]) -> None:
@@ -166,6 +165,7 @@ class MemoryStore:
         search: str | None = None,
         at: object = None,
         recency: float | None = None,
+        agent_id: str | None = None,
         window: int = 0,
     ) -> list[Found]:
         """The k memories of a collection nearest to a text or a vector (dim,), best first.
@@ -183,6 +183,7 @@ class MemoryStore:
             at: search as of this date: what held then, and of what was known then. Without it the days that a text
                 names count; what holds no longer stands behind what holds, unless that is asked for ("used to").
             recency: 0 to 1, what being of today adds to a score, half of it after 30 days; None for the store's option.
+            agent_id: find what is this agent's and what is nobody's (`agent_id` among the metadata); None for all.
             window: 0 to 8, how many memories before and after a hit in its conversation or document (`Follows` edges)
                 come with it, as `Found.passage`. A hit in the passage of a better one is no hit of its own.
 
@@ -195,8 +196,9 @@ class MemoryStore:
             raise InputError(f"k is {shortened(k)}", field="k", fix="use 1 or more")
         if not isinstance(window, int) or not 0 <= window <= _WIDEST:
             raise InputError(f"window is {shortened(window)}", field="window", fix=f"use 0 to {_WIDEST}")
-        collection, wanted = checked_name(collection), k
+        wanted = k
         k = k if not window else k + min(2 * window * k, _TURNS)  # several may be of one passage
+        collection, filter = checked_name(collection), visible_to(agent_id, filter)
         sought = None if way == "vectors" or not isinstance(query, str) else parse(query)
         vector = self.adapted(await self._read(query, sought), collection)
         why = dict[int, Why]()
@@ -211,7 +213,9 @@ class MemoryStore:
             found = {i: (one.score, 0) for i, one in why.items()}
         if hops and vector.any():
             more = self.surroundings.best(vector, list(found), hops, k, collection=collection, filter=filter)
-            ranked = [(i, (max(score, found.get(i, (score, 0))[0]), away)) for i, (score, away) in more.items()]
+            ended = {i: found[i] for i, one in why.items() if one.time < 0}
+            best = {i: (max(score, found.get(i, (score, 0))[0]), away) for i, (score, away) in more.items()}
+            ranked = [(i, ended.get(i, one)) for i, one in best.items()]
             if why and self.surroundings.attention() is None:
                 ranked.sort(key=lambda one: -one[1][0])
             found = dict(ranked)

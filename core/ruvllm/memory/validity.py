@@ -10,17 +10,18 @@ from time import time
 
 from ruvllm.errors import InputError
 from ruvllm.reprs import one_line
-from ruvllm.state.record import AGENT, OBSERVED, SPEAKER, VALID_FROM, Memory
+from ruvllm.state.record import AGENT, OBSERVED, SPEAKER, VALID_FROM, VALID_TO, Memory
 from ruvllm.state.store import Store, Unchanged
 from ruvllm.text.dates import Span, dates_in, first_date, speaks_of_the_past
 from ruvllm.text.statements import Statement, replaces, sentences, statement_of
 from ruvllm.text.terms import terms
 
-__all__ = ["Closed", "Moment", "Validity", "moment_of"]
+__all__ = ["Closed", "Lifetime", "Moment", "Validity", "moment_of"]
 
 _DAY = 86_400.0
 _SURE = 0.8  # from which a memory is closed
 _LONGEST = 4_000  # characters of a memory that is read for statements
+_COMPOSED = ("QAPair", "Concept")  # kinds that say more than one thing
 _EPOCH = date(1970, 1, 1).toordinal()
 _CLOSED = (
     "SELECT id, until, successor, reason, confidence, created FROM closed WHERE id IN (SELECT value FROM json_each(?))"
@@ -51,6 +52,24 @@ class Closed:
 
 
 @dataclass(frozen=True, slots=True)
+class Lifetime:
+    """From when to when a memory holds.
+
+    Attributes:
+        since, until: seconds since 1970, UTC; `until` is None for what holds with no end.
+        closed: by what it ended and why; None where nothing says that it ended.
+        said: how often it was said.
+    """
+
+    since: float
+    until: float | None = None
+    closed: Closed | None = None
+    said: int = 1
+
+    __repr__ = one_line
+
+
+@dataclass(frozen=True, slots=True)
 class Moment:
     """The time that a search is about.
 
@@ -66,7 +85,11 @@ class Moment:
 
     def holds(self, until: float) -> bool:
         """Whether what held until then may be meant."""
-        return self.past or (self.span is not None and _seconds(self.span.first) < until)
+        return self.past or until > (time() if self.span is None else _seconds(self.span.first))
+
+    def begun(self, since: float) -> bool:
+        """Whether what holds from then on may be meant."""
+        return self.past or since < (time() if self.span is None else _seconds(self.span.last) + _DAY)
 
 
 def moment_of(query: str, at: object = None, now: date | None = None) -> Moment:
@@ -128,6 +151,12 @@ def _since(memory: Memory) -> float:
     return _seconds(span.first) if span else memory.created
 
 
+def _ending(memory: Memory) -> Closed | None:
+    """Until when a memory holds, as far as it says so itself."""
+    span = first_date(memory.metadata.get(VALID_TO))
+    return None if span is None else Closed(memory.id, _seconds(span.first), None, "it was given so", 1.0, time())
+
+
 def _seconds(day: date) -> float:
     return (day.toordinal() - _EPOCH) * _DAY
 
@@ -137,10 +166,11 @@ class Validity:
 
     Args:
         store: the state file.
+        reads: whether new statements end what older ones say.
     """
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, reads: bool = True) -> None:
+        self._store, self.reads = store, reads
         self._read = Unchanged[int, Closed](store)
 
     def supersede(self, new: Sequence[Memory], older: Callable[[Memory], Sequence[Memory]]) -> list[Closed]:
@@ -150,11 +180,14 @@ class Validity:
             new: with their ids, by rising time.
             older: memories of the same words, that one of these may supersede.
         """
-        found = dict[int, Closed]()
-        for one in new:
+        found = {one.id: end for one in new if (end := _ending(one)) is not None}
+        for one in new if self.reads else ():
             stated = [said for said in _stated(one) if said.single]
-            for other in older(one) if stated else ():
-                (held,) = _stated(other) if other.id not in found and _fits(other, one) else (None,)
+            others = older(one) if stated else ()
+            ended = self.closed([other.id for other in others])
+            for other in others:
+                over = other.id in found or (other.id in ended and ended[other.id].until <= _since(one))
+                (held,) = _stated(other) if not over and _fits(other, one) else (None,)
                 if held is None:
                     continue
                 sure, reason = max((replaces(held, said) for said in stated), default=(0.0, ""))
@@ -186,7 +219,8 @@ class Validity:
     def said_before(self, new: Memory, older: Iterable[Memory]) -> int | None:
         """Which of some memories says the same for the same agent, counted once more; None where none does."""
         for one in older:
-            if one.metadata.get(AGENT) == new.metadata.get(AGENT) and _same(one, new) and not self.closed([one.id]):
+            alike = one.metadata.get(AGENT) == new.metadata.get(AGENT) and one.kind not in _COMPOSED and _same(one, new)
+            if alike and not self.closed([one.id]):
                 sql = (
                     "INSERT INTO seen VALUES (?1, 2, ?2) ON CONFLICT (id) DO UPDATE SET count = count + 1, latest = ?2"
                 )
@@ -200,6 +234,29 @@ class Validity:
         chosen = list(ids)
         sql = "SELECT id, count FROM seen WHERE id IN (SELECT value FROM json_each(?))"
         return dict.fromkeys(chosen, 1) | dict(self._store.read(sql, (json.dumps(chosen),)))
+
+    def lifetimes(self, memories: Sequence[Memory]) -> dict[int, Lifetime]:
+        """Of each of these memories, by id."""
+        ids = [one.id for one in memories]
+        closed, said = self.closed(ids), self.counts(ids)
+        return {
+            one.id: Lifetime(_since(one), end.until if (end := closed.get(one.id)) else None, end, said[one.id])
+            for one in memories
+        }
+
+    def holding(self, memories: Sequence[Memory], moment: Moment) -> list[Memory]:
+        """Those of these memories that hold at a moment, where what superseded them, or they, are among them too."""
+        closed = self.closed([one.id for one in memories])
+        there = {one.id for one in memories}
+        pairs = [(i, end) for i, end in closed.items() if end.successor is None or end.successor in there]
+        gone = {i for i, end in pairs if not moment.holds(end.until)}
+        asks = moment.past or moment.span is not None
+        later = {end.successor for i, end in pairs if i not in gone and asks}
+        for one in memories:  # what held then speaks against what came later
+            begun = one.id in closed if moment.past else moment.begun(_since(one))
+            if (one.id in later or (VALID_FROM in one.metadata and not moment.past)) and not begun:
+                gone.add(one.id)
+        return [one for one in memories if one.id not in gone]
 
     def history(self, id: int, most: int = 100) -> list[int]:
         """A memory with all that it superseded and that superseded it: ids, the oldest first."""

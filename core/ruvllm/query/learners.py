@@ -133,6 +133,12 @@ class Learners:
         engine.add_trajectory_context({name: it for name, it in (("agent", agent), ("model", model)) if it}, id)
         return await engine.aend_trajectory(quality, success, id) is not None
 
+    async def erase(self, texts: Sequence[str]) -> None:
+        """Let go of outcomes and patterns of these very texts."""
+        with suppress(StoreError):  # damaged, and nothing of it is used
+            if texts and self.version:
+                self.engine.core.erase(await self._encoder.encode(texts))
+
     async def forget(self, feedback: Feedback) -> bool:
         """Take back what it taught; true."""
         if self.version:

@@ -81,6 +81,10 @@ class Outcomes:
         if _remembered(request) is None:
             self._writes.offer(request)
             self._writes.flush()
+        if request.quality >= _of_rating(_GOOD):
+            self._writes.state(request, "assistant")
+        elif request.quality <= _of_rating(_BAD):
+            self._writes.withdraw(request)
         first = not request.judged
         if first:
             by = agent or (request.agent if request.used else "")
@@ -125,6 +129,8 @@ class Outcomes:
         better = replace(request, answer=well_formed(text.strip()), quality=1.0, memory=None, model="")
         self._writes.offer(better)
         self._writes.flush()
+        self._writes.withdraw(request)
+        self._writes.state(better, "assistant")
         if better.memory is not None:
             worse = [i for i in (request.memory, request.better) if i is not None]
             self._memory.archive(memory.id for memory in self._memory.records.get(worse))
@@ -211,8 +217,12 @@ def _rating(task_success: bool | None) -> float:
     return _BEST if task_success else _WORST
 
 
+def _of_rating(rating: float) -> float:
+    return (rating - 1) / 4
+
+
 def _quality(rating: float | None, task_success: bool | None) -> float:
     """0 to 1, the mean of what was said."""
-    said = [(rating - 1) / 4] if rating is not None else []
+    said = [_of_rating(rating)] if rating is not None else []
     said += [float(task_success)] if task_success is not None else []
     return sum(said) / len(said)

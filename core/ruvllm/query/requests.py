@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -32,6 +32,7 @@ _OPTIONAL: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("temperature", "top_p"), float),
     **dict.fromkeys(("memory", "better"), int),
     "size": ModelSize,
+    "agent_id": str,
 }
 _HERE_ONLY = ("vector", "conversation", "turn")  # fields that mean something to this process alone
 
@@ -52,6 +53,7 @@ class LoggedRequest:
         tokens: of context that were used.
         memory: id of the question and answer in memory; None while they are not there.
         better: id of the answer that somebody gave instead, in memory.
+        agent_id: whose knowledge it is; None for everybody's.
         moved: what feedback has added so far to the quality of memories and the weight of edges.
         judged: whether it has taught patterns.
     """
@@ -77,6 +79,7 @@ class LoggedRequest:
     judged: bool = False
     used: bool = False
     better: int | None = None
+    agent_id: str | None = None
 
 
 class RequestLog:
@@ -129,6 +132,12 @@ class RequestLog:
         self._changed = True
         return found
 
+    def forget(self, texts: Sequence[str]) -> None:
+        """Let go of requests whose question or answer repeats one of these texts, here; see `erase` for the file."""
+        for request in list(self._requests.values()):
+            if any(text in request.text or text in request.answer for text in texts):
+                self._forget(request.request_id)
+
     def save(self) -> None:
         """Write the latest into the state file, beside those of other processes. Raises StoreError: it cannot be."""
         if self._store is None or not self._changed:
@@ -178,7 +187,7 @@ def _row(request: LoggedRequest) -> dict[str, Any]:
 def _read(row: Mapping[str, Any]) -> LoggedRequest:
     """What `_row` wrote. Raises ValueError, TypeError or KeyError: it is not that."""
     parsed: dict[str, Any] = {name: kind(row[name]) for name, kind in _KINDS.items()}
-    parsed |= {name: None if row[name] is None else kind(row[name]) for name, kind in _OPTIONAL.items()}
+    parsed |= {name: None if row.get(name) is None else kind(row[name]) for name, kind in _OPTIONAL.items()}
     parsed["sources"] = tuple(map(int, row["sources"]))
     parsed["edges"] = tuple((int(a), int(b), str(kind)) for a, b, kind in row["edges"])
     ids = [*parsed["sources"], *(i for edge in parsed["edges"] for i in edge[:2])]

@@ -9,6 +9,7 @@ from typing import Any
 from ruvllm.errors import ConfigError, InputError
 from ruvllm.hints import Options, snake_case
 from ruvllm.inference.backend import Message, Usage
+from ruvllm.memory.filters import visible_to
 from ruvllm.memory.subgraph import AttentionSummary
 from ruvllm.reprs import one_line, shortened
 from ruvllm.types import Choice, Decision, Tier
@@ -31,7 +32,7 @@ __all__ = [
 # In the order in which a query passes them; `Response.latency` names each, and their sum as "total".
 STAGES = ("embedding", "retrieval", "graph", "routing", "attention", "context", "generation", "learning")
 
-_RANGES: dict[str, tuple[float, float]] = {  # a whole least asks for a whole number
+_RANGES: dict[str, tuple[float, float]] = {
     "max_latency_ms": (0.1, 1e9),
     "max_cost": (0.0, 1e9),
     "max_tokens": (1, 1_000_000),
@@ -71,6 +72,7 @@ class Constraints(Options):
         looping: whether tools are being called: then it is not left at all.
         models: names of the backends that may answer; all of them when None.
         explain: also say where the answer comes from, as `Response.attention`.
+        agent_id: the agent that asks: answered from its own memories and shared ones; what is kept is its own.
     """
 
     max_latency_ms: float | None = None
@@ -92,6 +94,7 @@ class Constraints(Options):
     max_cost: float | None = None
     models: tuple[str, ...] | None = None
     explain: bool = False
+    agent_id: str | None = None
 
     ERROR = InputError
     __repr__ = one_line
@@ -112,15 +115,10 @@ class Constraints(Options):
 
     def __post_init__(self) -> None:
         """Raises InputError: one is out of range."""
-        for name, (least, most) in _RANGES.items():
-            value = getattr(self, name)
-            if value is None:
-                continue
-            kind: Any = int if isinstance(least, int) else int | float
-            if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
-                raise InputError(f"{name} is {value!r}"[:100], field=name, fix=f"give a number, {least:g} to {most:g}")
+        self.check_ranges(_RANGES)
         if not isinstance(self.explain, bool):
             raise InputError(f"explain is {shortened(self.explain)}", field="explain", fix="use True or False")
+        visible_to(self.agent_id)
         if not isinstance(self.extra, Mapping):
             raise InputError("extra is no mapping", field="extra", fix="give fields by name")
         if self.force_model is not None and not isinstance(self.force_model, str):

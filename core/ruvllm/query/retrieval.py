@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from ruvllm.errors import InputError
 from ruvllm.memory.attention import GraphAttention
 from ruvllm.memory.attention.layer import heads_for
+from ruvllm.memory.filters import Filter, visible_to
 from ruvllm.memory.found import answer_odds
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.memory.subgraph import AttentionSummary, EdgeKey, Subgraph
+from ruvllm.memory.validity import Moment, moment_of
 from ruvllm.options import MemoryConfig
 from ruvllm.query.responses import Source
-from ruvllm.state.record import Memory, heard
+from ruvllm.state.record import AGENT, Memory, heard
 from ruvllm.text.terms import Sought
 
 __all__ = ["Retrieved", "Retriever"]
@@ -49,6 +51,8 @@ class Retrieved:
         graph: the same as arrays, of those that `attention` ranks; None while there is none.
         odds: what `memory.found.answer_odds` says of the best hits; None where no words were looked for.
         attention: the learnt layer that ranks them, None where there is none.
+        moment: the time that the query is about.
+        agent_id: who asks, and finds what is shared and their own; None for all.
     """
 
     vector: NDArray[np.float32]
@@ -58,6 +62,8 @@ class Retrieved:
     edges: list[tuple[int, int, str, float]] = field(default_factory=list)
     graph: Subgraph | None = None
     attention: GraphAttention | None = None
+    moment: Moment = field(default_factory=Moment)
+    agent_id: str | None = None
     odds: float | None = None
 
     def likeness(self) -> dict[int, float]:
@@ -78,7 +84,13 @@ class Retriever:
     def __init__(self, memory: MemoryStore, config: MemoryConfig) -> None:
         self._memory, self._config = memory, config
 
-    def nearest(self, vector: NDArray[np.float32], max_latency_ms: float | None = None, text: str = "") -> Retrieved:
+    def nearest(
+        self,
+        vector: NDArray[np.float32],
+        max_latency_ms: float | None = None,
+        text: str = "",
+        agent_id: str | None = None,
+    ) -> Retrieved:
         """The memories that have to do with a query, its vector float32 (dim,) as the collection's adapter has it.
 
         Their scores are cosines, and what the query's words in them add; the better ones of the memory alone and of
@@ -87,34 +99,36 @@ class Retriever:
         vector = self._memory.adapted(vector, self._config.collection)
         budgets = (k for most, k in _BUDGETS if max_latency_ms is not None and max_latency_ms < most)
         k = min(self._config.k, next(budgets, self._config.k))
-        scores, cosines, odds = self._scores(vector, text, k)
+        filter = visible_to(agent_id)
+        scores, cosines, odds = self._scores(vector, text, k, filter)
         if self._config.hops:
-            informed = self._memory.surroundings.informed(vector, k, self._config.collection, None)
+            informed = self._memory.surroundings.informed(vector, k, self._config.collection, filter)
             informed = {i: score for i, score in informed.items() if score >= self._config.relevance}
             scores |= {i: score for i, score in informed.items() if score > scores.get(i, -1.0)}
             cosines |= {i: score for i, score in informed.items() if score > cosines.get(i, -1.0)}
             scores = dict(sorted(scores.items(), key=itemgetter(1), reverse=True)) if informed else scores
-        return Retrieved(vector, scores, cosines, odds=odds)
+        return Retrieved(vector, scores, cosines, moment=moment_of(text), agent_id=agent_id, odds=odds)
 
     def _scores(
-        self, vector: NDArray[np.float32], text: str, k: int
+        self, vector: NDArray[np.float32], text: str, k: int, filter: Filter | None
     ) -> tuple[dict[int, float], dict[int, float], float | None]:
         """Scores and cosines of memories that are near enough or have enough of the words, best first; the odds."""
         collection, recall, relevance = self._config.collection, self._config.recall, self._config.relevance
         if self._config.search == "vectors" or not text:
-            hits = self._memory.nearest(vector, k, collection=collection, recall=recall)
+            hits = self._memory.nearest(vector, k, collection=collection, filter=filter, recall=recall)
             near = zip(hits.ids.tolist(), hits.scores.tolist(), strict=True)
             scores = {i: one for i, one in near if one >= relevance}
             return scores, scores.copy(), None
         sought, meaning = Sought(text), self._config.search == "hybrid"
-        options = {"collection": collection, "recall": recall, "recency": self._config.recency}
+        options = {"collection": collection, "filter": filter, "recall": recall, "recency": self._config.recency}
         why = self._memory.hybrid.rank(vector, sought, k, meaning=meaning, **options)  # type: ignore[arg-type]
         found = {
             i: one
             for i, one in why.items()
             if one.cosine >= relevance or one.words >= _SAID or one.score - one.speaker >= relevance + _SURE
         }
-        odds = answer_odds(list(why.values()))
+        # Of a day that is named there need not be a word in what was said on it.
+        odds = None if moment_of(text).span is not None else answer_odds(list(why.values()))
         return {i: one.score for i, one in found.items()}, {i: one.cosine for i, one in found.items()}, odds
 
     def expand(self, found: Retrieved) -> None:
@@ -153,26 +167,31 @@ class Retriever:
             near = _farther(self._attended(found, found.attention), found.hops)
         best = sorted(near, key=near.__getitem__, reverse=True)[: self._config.sources + _SPARE]
         scored = [memory for memory in self._memory.get(best) if not memory.archived or memory.id in found.hops]
+        if found.agent_id is not None:  # an edge may lead to another agent's
+            scored = [memory for memory in scored if memory.metadata.get(AGENT) in (None, found.agent_id)]
+        scored = self._memory.validity.holding(scored, found.moment)
         scored.sort(key=lambda memory: -near[memory.id] * (_TRUST + (1 - _TRUST) * memory.quality))
         scored = scored[: self._config.sources]
         self._memory.records.touch([memory.id for memory in scored])
-        passages, hops = self._passages(scored), found.hops
+        passages, hops = self._passages(scored, found), found.hops
         sources = tuple(
             Source(m.id, m.text, round(near[m.id], 4), m.kind, dict(m.metadata), hops.get(m.id, 0), passages[m.id])
             for m in scored
         )
         return sources, _among(found.edges, {source.id for source in sources})
 
-    def _passages(self, sources: Sequence[Memory]) -> dict[int, str]:
-        """What was said around each of some sources, by its id; nothing is in two of them."""
+    def _passages(self, sources: Sequence[Memory], found: Retrieved) -> dict[int, str]:
+        """What was said around each of some sources, by its id; nothing is in two of them, nor what holds no longer."""
         lines = self._memory.graph.windows([one.id for one in sources], self._config.window)
         around = sorted({i for line in lines.values() for i in line} - lines.keys())
-        there = {one.id: one for one in self._memory.get(around) if one.collection == self._config.collection}
-        free, out = set(there), dict[int, str]()
-        there |= {one.id: one for one in sources}
+        mine = (None, found.agent_id)
+        others = [one for one in self._memory.get(around) if one.collection == self._config.collection]
+        others = [one for one in others if found.agent_id is None or one.metadata.get(AGENT) in mine]
+        there = {one.id: one for one in self._memory.validity.holding([*sources, *others], found.moment)}
+        free, out = there.keys() - lines.keys(), dict[int, str]()
         for i, line in lines.items():
-            said = [there[j] for j in line if j == i or j in free]
-            free -= {one.id for one in said}
+            said = [there[j] for j in line if j in there and (j == i or j in free)]
+            free = free - {one.id for one in said}
             out[i] = "\n".join(heard(one.text, one.metadata) for one in said) if len(said) > 1 else ""
         return out
 

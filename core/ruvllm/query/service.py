@@ -217,6 +217,11 @@ class QueryService:
         """Forget a conversation; whether there was one."""
         return self.sessions.end(id_of(id) or "")
 
+    def forget(self, texts: Sequence[str]) -> None:
+        """Let go of requests and turns of sessions that repeat one of these texts."""
+        self.log.forget(texts)
+        self.sessions.forget(texts)
+
     def write(self) -> None:
         """Write what has waited long enough, or is enough. Raises StoreError: the file takes nothing."""
         with self._steps("answers"):
@@ -230,6 +235,7 @@ class QueryService:
         """Write all that waits. Raises StoreError: the file takes nothing."""
         with self._steps("answers"):
             self.writes.flush()
+            self.writes.state_now()
         with self._steps("sessions"):
             self.sessions.flush()
         with self._steps("requests"):
@@ -356,7 +362,7 @@ class QueryService:
         if turn.messages and not self.writers.remember:  # nothing of memory goes into a conversation that is passed on
             turn.found = Retrieved(vector)
         else:
-            turn.found = self._retriever.nearest(vector, constraints.max_latency_ms, text)
+            turn.found = self._retriever.nearest(vector, constraints.max_latency_ms, text, constraints.agent_id)
         turn.lap("retrieval")
         self._retriever.expand(turn.found)
         turn.lap("graph")
@@ -439,6 +445,7 @@ class QueryService:
             self.sessions.add(turn.conversation, turn.state, turn.text, completion.text)
         self.log.add(request)
         self.writes.offer(request)
+        self.writes.state(request)
         if self.writes.due:  # the answer is there, whatever becomes of this; what the file does not take waits
             with suppress(StoreError), self._steps("answers"):
                 self.writes.flush()

@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -182,6 +182,17 @@ class Sessions:
         session.add(question, answer)
         self._size += session.size - before
         self._make_room()
+
+    def forget(self, texts: Sequence[str]) -> None:
+        """Take turns that repeat one of these texts out of the sessions at hand; see `erase` for the file."""
+        for one in self._awake.values():
+            turns = list(zip(one.history[::2], one.history[1::2], strict=True))
+            stay = [pair for pair in turns if not any(text in part.content for text in texts for part in pair)]
+            gone = sum(len(part.content) for pair in turns if pair not in stay for part in pair)
+            one.history = [part for pair in stay for part in pair]
+            one.unwritten = [pair for pair in one.unwritten if not any(text in part for text in texts for part in pair)]
+            one.size -= gone
+            self._size -= gone
 
     def end(self, id: str) -> bool:
         """Forget a session, in the state file too; whether there was one.

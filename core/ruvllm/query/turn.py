@@ -134,6 +134,7 @@ class Turn:
             cost=completion.cost,
             temperature=self.plan.params.temperature,
             top_p=self.plan.params.top_p,
+            agent_id=self.constraints.agent_id,
         )
 
     def response(self, completion: Completion, tier: Tier, routing: RoutingInfo, author: Backend) -> Response:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
-from ruvllm.errors import ConfigError
 from ruvllm.hints import Options
 from ruvllm.inference.backend import Usage
 from ruvllm.inference.passages import Passage
@@ -61,19 +60,10 @@ class RlmConfig(Options):
 
     def __post_init__(self) -> None:
         """Raises ConfigError: a value is out of range."""
-        for field in fields(self):
-            least, most = RANGES[field.name]
-            value = getattr(self, field.name)
-            if value is None and field.name == "deadline":
-                continue
-            whole = isinstance(least, int)
-            kind: Any = int if whole else int | float
-            if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
-                what = "a whole number" if whole else "a number"
-                raise ConfigError(f"{field.name} is {value!r}", field=field.name, fix=f"give {what}, {least} to {most}")
+        self.check_ranges(RANGES)
 
 
-RANGES: dict[str, tuple[float, float]] = {  # a whole least asks for a whole number
+RANGES: dict[str, tuple[float, float]] = {
     "max_depth": (0, 32),
     "max_sub_queries": (2, 64),
     "token_budget": (128, 10_000_000),

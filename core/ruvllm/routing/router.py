@@ -236,6 +236,10 @@ class Router:
         self._learner.records.append(feedback)
         self._changed()
 
+    def defer(self) -> None:
+        """Leave what was noted, but for the latest, to a review, before which this router decides nothing."""
+        self._learner.defer()
+
     def check(self, feedback: Feedback) -> None:
         """Raise InputError unless the feedback could be learnt."""
         checked_text(feedback.text)

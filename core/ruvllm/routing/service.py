@@ -31,6 +31,7 @@ Fit = Callable[[Router], Awaitable[None]]  # warms a new router up in its own wa
 
 _DIGITS = 19  # of an id in SQLite
 _MUCH, _LONG = 200, 3_600.0  # feedback that waits for a review: so much, or so many seconds
+_AT_ONCE = 50  # feedback that a task waits for
 
 
 class RoutingService:
@@ -139,8 +140,8 @@ class RoutingService:
         """
         router, (last, _, _) = self.router, self._unreviewed()
         if self._store.outbox.enabled:
-            router = await self._refitted(pause)
-            self.use(router, last)
+            router = self.router = await self._refitted(pause)
+            self.note([row.feedback for row in self._store.feedback_rows(last)])
         else:
             await router.review(pause)
         feedback = self.feedback_for(router.agents)
@@ -153,7 +154,7 @@ class RoutingService:
         router = self._router_for(self.agents, stored=False)
         for feedback in self.feedback_for(router.agents):
             router.note(feedback)
-        await router.warm(pause)
+        router.defer()
         await router.review(pause)
         return router if router.agents == self.agents else await self._refitted(pause)
 
@@ -217,16 +218,23 @@ class RoutingService:
         merged = {agent.name: agent for agent in (*self.agents, *added)}
         return self._router_for(list(merged.values()))
 
-    def use(self, router: Router, after: int = 0) -> None:
-        """Let a router decide from now on, with all feedback for its agents that came after the one of this id."""
+    def use(self, router: Router) -> None:
+        """Let a router decide from now on, with all feedback for its agents."""
+        for feedback in self.feedback_for(router.agents):
+            router.note(feedback)
         self.router = router
-        self.note([row.feedback for row in self._store.feedback_rows(after)])
 
-    def note(self, feedback: Iterable[Feedback]) -> None:
-        """Take in feedback that is stored already, before the next task; that for other agents waits for them."""
+    def note(self, feedback: Sequence[Feedback]) -> bool:
+        """Take in feedback that is stored already, before the next task; false where it is left to a review.
+
+        So much that a task would wait for it is, where a review is due.
+        """
+        if len(feedback) > _AT_ONCE and self._unreviewed()[1] >= _MUCH:
+            return False
         for one in feedback:
             if self.router.agent(one.agent) is not None:
                 self.router.note(one)
+        return True
 
     def _tiers(self, choice: str) -> TrainedTiers | None:
         if choice == "words" or (choice == "kept" and self._store.load(TIERS) is None):

@@ -1,8 +1,8 @@
 """Teams for compound tasks: which parts a task has, and which agent takes each (FEATURES.md R7, R8).
 
-A part is either a clause of its own ("…, add tests and document it") or a facet that the text
-names in passing ("with auth"). Each part is phrased as a task and routed like any other, so the
-members are whatever agents the user has.
+A part is a clause of its own ("…, add tests and document it"), a facet that the text names in passing ("with auth"),
+or, in any language, what stands between commas and conjunctions and is surely some agent's by itself. Each part is
+phrased as a task and routed like any other, so the members are whatever agents the user has.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ FACETS = (
 
 
 _MAX_MEMBERS = 8
+_SURE = 0.7  # from which a clause is somebody's
 _MAX_CHARS = 4_000
 
 
@@ -81,6 +82,11 @@ _PRODUCT = re.compile(
 _NARROW = re.compile(r"\b(?:tests?|docs?|documentation|bug|readme|component|function|endpoint|script)\b", re.IGNORECASE)
 _CLAUSES = re.compile(
     r"\s*(?:[;\n]|,\s*(?:and\s+)?(?:then\s+)?|\.\s+|\b(?:and then|then|and also|and)\b)\s*", re.IGNORECASE
+)
+# What may stand between two asks, in the languages that tasks come in.
+_BETWEEN = re.compile(
+    r"\s*(?:[,;，；、。\n]|\.\s|\b(?:and|then|also|plus|und|dann|y|luego|et|puis|e|poi|en|daarna|i|oraz|potem|и|затем)\b)[\s*-]*",
+    re.IGNORECASE,
 )
 _VERB = re.compile(
     r"^(?:please\s+)?(?:add|build|check|create|debug|deploy|design|document|estimate|fix|implement|investigate|make"
@@ -137,7 +143,8 @@ async def build_team(text: str, router: Router) -> Team:
     """
     members: dict[str, TeamMember] = {}
     tier = Tier.BOOSTER
-    for role, task in parts(text):
+    found = parts(text)
+    for role, task in found if len(found) > 1 else await _asks(found[0], text[:_MAX_CHARS], router):
         decision: Decision = await router.route(task)
         tier = max(tier, decision.tier)
         held = members.get(decision.agent)
@@ -147,3 +154,20 @@ async def build_team(text: str, router: Router) -> Team:
             roles, tasks = f"{held.role} + {role}", f"{held.task}; {task}"
             members[decision.agent] = TeamMember(held.agent, roles, tasks, max(held.confidence, decision.confidence))
     return Team(tuple(members.values()), tier)
+
+
+async def _asks(whole: tuple[str, str], text: str, router: Router) -> list[tuple[str, str]]:
+    """(role, task) of clauses that are surely some agent's each, and not all the same one's; else the whole."""
+    clauses = [clause for clause in _BETWEEN.split(text.strip(" *-\n.")) if clause.strip()]
+    found, agents = list[tuple[str, str]](), set[str]()
+    for clause in clauses[: 2 * _MAX_MEMBERS] if len(clauses) > 1 else ():
+        task = _anchored(clause, clauses[0])
+        decision = await router.route(task)
+        if decision.confidence >= _SURE:
+            found.append((_role(clause), task))
+            agents.add(decision.agent)
+        elif found:  # more of what the one before it says
+            found[-1] = (found[-1][0], f"{found[-1][1]}, {clause}")
+        else:
+            return [whole]
+    return found[:_MAX_MEMBERS] if len(agents) > 1 else [whole]

@@ -271,6 +271,10 @@ class Learner:
         for name in list(self.scorers):
             await self._catch_up(name)
 
+    def defer(self) -> None:
+        """Leave feedback to the next review, but for the latest, by which it measures how sure answers may be."""
+        self._seen = dict.fromkeys(self._encoders, max(0, len(self.records) - _RECENT))
+
     async def review(self, pause: Pause = no_pause) -> None:
         """Fit what was learnt once more, from all examples and feedback; `pause` is awaited between slices of it.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ruvllm.errors import InputError
 from ruvllm.hints import nearest
 from ruvllm.reprs import one_line, shortened
-from ruvllm.text.dates import date_terms, dates_in, first_date
+from ruvllm.text.dates import Span, date_terms, dates_in, first_date
 from ruvllm.text.depth import deeper
 from ruvllm.text.surrogates import well_formed
 from ruvllm.text.terms import speaker_terms, term_hashes, terms
@@ -29,6 +29,7 @@ __all__ = [
     "Given",
     "Memory",
     "checksum",
+    "dated",
     "heard",
     "ids_of",
     "memories_of",
@@ -40,7 +41,8 @@ __all__ = [
 NODE_KINDS = ("Query", "Document", "QAPair", "AgentStep", "Fact", "Concept")  # FEATURES.md M3
 LITTLE = np.dtype("<f4")  # of vectors in the file
 SPEAKER, SESSION, OBSERVED = "speaker", "session", "observed_at"  # keys of metadata that a search reads
-VALID_FROM, VALID_TO, AGENT = "valid_from", "valid_to", "agent_id"
+VALID_FROM, VALID_TO, AGENT, EXPIRES = "valid_from", "valid_to", "agent_id", "expires"
+_TIMES = (OBSERVED, VALID_FROM, VALID_TO, EXPIRES)
 _DATED, _MOST_DATES = 2_000, 8  # characters that dates are looked for in, and how many count
 _NO_DAY = date(3, 1, 1)  # long before any
 _MOST_TEXT = 1_000_000
@@ -75,6 +77,29 @@ class Memory:
 
 
 Given = str | Memory | Mapping[str, Any]
+
+
+def dated(metadata: Mapping[str, Any], **given: str | None) -> dict[str, Any]:
+    """Metadata with what else is given of a memory: `observed_at`, `valid_from`, `valid_to`, `expires`, and texts.
+
+    Raises:
+        InputError: one of the dates is none, or it ends before it begins.
+    """
+    about = {**metadata, **{name: value for name, value in given.items() if value is not None}}
+    spans = dict[str, Span]()
+    for name in _TIMES:
+        if (value := given.get(name)) is None:
+            continue
+        span = first_date(value) or first_date(f"in {value}")  # a year alone
+        if span is None:
+            fix = 'give a date such as "2023-05-08", "8 May 2023" or "March 2023"'
+            raise InputError(f"{name} is {shortened(value)}", field=name, fix=fix)
+        spans[name] = span
+        about[name] = value if first_date(value) else str(span.first)
+    begins, ends = spans.get(VALID_FROM), spans.get(VALID_TO)
+    if begins and ends and ends.last < begins.first:
+        raise InputError("valid_to is before valid_from", field=VALID_TO, fix="give the day that it ends on or after")
+    return about
 
 
 def heard(text: str, metadata: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from ruvllm.text.terms import terms
 
-__all__ = ["Statement", "replaces", "sentences", "statement_of"]
+__all__ = ["Statement", "replaces", "sentences", "stated_in", "statement_of"]
 
 # Attributes that have one value at a time, by the words that stand for them.
 _ATTRIBUTES = {
@@ -110,6 +110,10 @@ _FILLERS = frozenset(
 ) | {"n't"}
 _LONGEST = 400
 _MOST_SENTENCES = 200
+_CODE = re.compile(r"```.*?(?:```|\Z)|^[ \t]*[>|#*-].*$", re.DOTALL | re.MULTILINE)
+# How a sentence begins that says of whom it speaks: a person of the conversation, a thing, or a name.
+_OF_WHOM = re.compile(r"(?:I|I['’]m|I['’]ve|[Mm]y|[Oo]ur|[Ww]e|[Tt]he)\s+\w|(?:[A-Z][\w'’.-]*\s+){1,3}[a-z]")
+_ORDERED = re.compile(r"[A-Z]\w*\s+(?:the|an?|my|our|your|it|this|that|these|those|all|sure|me|us)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +151,24 @@ def sentences(text: str) -> Iterator[str]:
             return
         if part.strip():
             yield part.strip()
+
+
+def stated_in(text: str, speaker: str = "", most: int = 8) -> list[str]:
+    """The sentences of a text that state something of somebody or something that they name, word for word.
+
+    Code, lists, quotations, questions, orders and what only a neighbouring sentence explains ("it works") are left out.
+
+    Args:
+        speaker: who says it, for what they say of themselves.
+        most: of them.
+    """
+    found = dict[str, None]()
+    for one in sentences(_CODE.sub("\n", text)):
+        plain = _OF_WHOM.match(one) and not _ORDERED.match(one) and one[-1] in ".!" and len(one.split()) > 2
+        said = statement_of(one, speaker) if plain else None
+        if said is not None and (said.value or said.negated):
+            found[one] = None
+    return list(found)[:most]
 
 
 @lru_cache(4_096)

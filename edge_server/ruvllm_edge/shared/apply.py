@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ruvllm.encoders.protocol import no_pause
+from ruvllm.encoders.protocol import pause
 from ruvllm.memory.replica import Applied
 
 if TYPE_CHECKING:
@@ -19,10 +19,9 @@ async def take_in(edge: Edge, applied: Applied) -> None:
     if applied.agents:
         await edge.agents.reload()
     if applied.undone:
-        llm.routing.use(await llm.routing.reload(lambda router: router.warm(no_pause)))
-    else:
-        llm.routing.note(applied.feedback)
-    for given in applied.feedback:
+        await llm.routing.review(pause)
+    noted = llm.routing.note(applied.feedback) and not applied.undone
+    for given in applied.feedback if noted else ():
         with llm.steps("patterns"):
             await llm.learning.observe(given.text, given.agent, given.right)
     if applied.outcomes:

@@ -29,6 +29,7 @@ from ruvllm_bench.query import query
 from ruvllm_bench.route_process import Measured
 from ruvllm_bench.select import select
 from ruvllm_bench.serve.command import bench_serve
+from ruvllm_bench.serve.nodes import bench_nodes
 from ruvllm_bench.serve.proxy import bench_proxy
 from ruvllm_bench.serve.sessions import bench_sessions
 from ruvllm_bench.serve.soak import bench_soak
@@ -86,6 +87,7 @@ bench.add_command(bench_soak)
 bench.add_command(report)
 bench.add_command(bench_sessions)
 bench.add_command(bench_proxy)
+bench.add_command(bench_nodes)
 
 
 @bench.command()

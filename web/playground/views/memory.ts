@@ -7,11 +7,16 @@ import { count } from "../format.js";
 import type { View } from "./later.js";
 import { answerCard, hitList, noteCard, statRows } from "./notes.js";
 import { NOTES, QUESTION } from "./prompts.js";
+import { timeline } from "./timeline.js";
 import type { MemoryHit } from "../../src/runtime.js";
 import "../styles/workbench.css";
 
 const HITS = 5;
 const HOPS = 2;
+
+function field(label: string, input: HTMLInputElement): HTMLElement {
+  return h("label", { class: "field", for: input.id }, label, input);
+}
 
 export function memoryView(app: App): View {
   const said = h("p", { class: "note", role: "status" });
@@ -24,6 +29,14 @@ export function memoryView(app: App): View {
   const notes = h("textarea", { id: "notes", dir: "auto", rows: 3, placeholder: "One note a line" });
   const chain = h("input", { type: "checkbox", id: "chain" });
   const question = h("input", { type: "search", id: "recall", dir: "auto", placeholder: `e.g. ${QUESTION}`, autocomplete: "off" });
+  const at = h("input", { type: "date", id: "at" });
+  const recency = h("input", { type: "range", id: "recency", min: 0, max: 1, step: 0.1, value: 0 });
+  const facts = {
+    speaker: h("input", { id: "speaker", autocomplete: "off" }),
+    observed_at: h("input", { type: "date", id: "observed_at" }),
+    valid_from: h("input", { type: "date", id: "valid_from" }),
+    valid_to: h("input", { type: "date", id: "valid_to" }),
+  };
   let found: MemoryHit[] = [];
   let chosen = 0;
 
@@ -40,7 +53,8 @@ export function memoryView(app: App): View {
   async function remember(texts: readonly string[]): Promise<void> {
     const lines = texts.map((text) => text.trim()).filter(Boolean);
     if (!lines.length) return void put(said, "Write a note first.");
-    await (await app.open()).addMemory(lines.map((text) => ({ text })), { chain: chain.checked });
+    const given = Object.fromEntries(Object.entries(facts).flatMap(([name, field]) => (field.value.trim() ? [[name, field.value.trim()]] : [])));
+    await (await app.open()).addMemory(lines.map((text) => ({ text, ...given })), { chain: chain.checked });
     notes.value = "";
     put(said, `Remembered ${count(lines.length, "note")}, in this browser.`);
     found = [];
@@ -49,13 +63,20 @@ export function memoryView(app: App): View {
     await refresh();
   }
 
+  /** What the question finds now, at the time that is set. */
+  async function search(): Promise<void> {
+    const query = question.value.trim();
+    const time = { ...(at.value ? { at: at.value } : {}), ...(Number(recency.value) ? { recency: Number(recency.value) } : {}) };
+    found = query ? await (await app.open()).searchMemory(query, { k: HITS, hops: HOPS, ...time }) : [];
+    if (query) put(hits, hitList(found, "Found", (id) => void told(() => choose(id))));
+  }
+
   async function look(): Promise<string> {
     const query = question.value.trim();
     put(said);
     put(answer);
-    found = query ? await (await app.open()).searchMemory(query, { k: HITS, hops: HOPS }) : [];
+    await search();
     if (!query) around.hidden = true;
-    else put(hits, hitList(found, "Found", (id) => void told(() => choose(id))));
     chosen = found[0]?.id ?? 0;
     if (chosen) await choose(chosen);
     else around.hidden = true;
@@ -95,7 +116,15 @@ export function memoryView(app: App): View {
         if (found.length) put(hits, hitList(found, "Found", (other) => void told(() => choose(other))));
         await refresh();
       });
-    put(card, node ? noteCard(node, drawn, others, link, forget) : null);
+    const reopen = (ended: number) =>
+      told(async () => {
+        await router.reopenMemory([ended]);
+        put(said, `Note ${ended} holds again.`);
+        await search();
+        await choose(id);
+      });
+    const history = node ? timeline(await router.memoryTimeline(id), id, reopen) : null;
+    put(card, node ? noteCard(node, drawn, others, link, forget, history) : null);
   }
 
   const samples = h("button", { type: "button", onclick: () => void told(takeSamples) }, `Take ${NOTES.length} sample notes`);
@@ -110,6 +139,12 @@ export function memoryView(app: App): View {
     { class: "ask" },
     h("label", { for: "notes", class: "spoken" }, "Notes, one a line"),
     notes,
+    h(
+      "details",
+      { class: "limits" },
+      h("summary", {}, "Who said it, and when it holds"),
+      h("div", { class: "fields" }, field("Said by", facts.speaker), field("Said on", facts.observed_at), field("Holds from", facts.valid_from), field("Holds until", facts.valid_to)),
+    ),
     h("div", { class: "buttons" }, h("button", {}, "Remember"), samples, h("label", { class: "tick", for: "chain" }, chain, "Each follows the one before")),
   );
   adding.addEventListener("submit", (event) => {
@@ -123,6 +158,12 @@ export function memoryView(app: App): View {
     question,
     h("button", { class: "go" }, "Answer"),
     h("button", { type: "button", onclick: () => void told(async () => void (await look())) }, "Search"),
+    h(
+      "details",
+      { class: "limits" },
+      h("summary", {}, "Time"),
+      h("div", { class: "fields" }, field("As of this day", at), field("New ones count more", recency)),
+    ),
   );
   asking.addEventListener("submit", (event) => {
     event.preventDefault();

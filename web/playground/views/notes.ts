@@ -3,6 +3,7 @@ import { h, put, quoted } from "../../src/element/dom.js";
 import { explain, shortened } from "../../src/element/words.js";
 import { said } from "../charts/web.js";
 import { bytes, cosine, count, micros } from "../format.js";
+import { about, whyFound } from "./timeline.js";
 import type { Answer, Applied, EdgeKind, Memory, MemoryGraph, MemoryHit, MemoryStats } from "../../src/runtime.js";
 
 const EDGES: readonly EdgeKind[] = ["SameTopic", "Follows", "Cites", "Derived", "Contains", "AgentStep"];
@@ -53,11 +54,11 @@ export function hitList(notes: readonly (Memory | MemoryHit)[], title: string, p
 
 function hit(note: Memory | MemoryHit, pick: (id: number) => void): HTMLElement {
   const button = h("button", { type: "button", class: "hitrow", onclick: () => pick(note.id) }, quoted("span", { class: "text" }, note.text));
-  if (!("score" in note)) return button;
-  const fill = h("i");
-  fill.style.width = `${Math.min(1, Math.max(0, note.score)) * 100}%`;
-  const away = note.hops ? `${count(note.hops, "edge")} away` : cosine(note.score);
-  button.append(h("span", { class: "bar", "aria-hidden": "true" }, fill), h("span", { class: "number" }, away));
+  if ("score" in note) button.append(whyFound(note), h("span", { class: "number", title: "score" }, cosine(note.score)));
+  else {
+    const facts = about(note);
+    if (facts.length) button.append(h("span", { class: "whys" }, ...facts));
+  }
   return button;
 }
 
@@ -67,6 +68,7 @@ export function noteCard(
   others: readonly Memory[],
   link: (target: number, kind: EdgeKind) => unknown,
   forget: () => unknown,
+  history: HTMLElement | null,
 ): HTMLElement {
   const text = (id: number) => shortened(graph.nodes.find((one) => one.id === id)?.text ?? `note ${id}`, 80);
   const edges = graph.edges.filter((edge) => edge.source === note.id || edge.target === note.id);
@@ -84,6 +86,7 @@ export function noteCard(
     h("p", { class: "role" }, `Note ${note.id} · ${said(note.kind)}`),
     quoted("p", { class: "asks" }, note.text, 5_000),
     h("p", { class: "note" }, `${used}quality ${note.quality.toFixed(2)}; ${note.archived ? "archived, out of the index" : "in the index"}`),
+    history,
     edges.length
       ? h("ul", { class: "edges" }, ...edges.map(({ source, target: to, kind: means }) => h("li", { dir: "auto" }, source === note.id ? "This " : `“${text(source)}” `, h("b", {}, VERBS[means]), source === note.id ? ` “${text(to)}”` : " this")))
       : null,

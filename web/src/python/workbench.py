@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from secrets import token_hex
@@ -18,6 +18,7 @@ from ruvllm_web.arguments import checked
 from ruvllm_web.reliability import reliability
 
 from ruvllm import Constraints, InputError, RuvLLM
+from ruvllm.memory import erasure
 from ruvllm.memory.exchange import around
 from ruvllm.memory.found import Found, answerable
 from ruvllm.memory.subgraph import Edge
@@ -25,15 +26,17 @@ from ruvllm.rlm.decompose import RuleDecomposer
 from ruvllm.rlm.plan import SubQuery
 from ruvllm.sizing.selector import BackendProfile, Choice, LLMOrchestrator
 from ruvllm.state.names import PROFILES
-from ruvllm.state.record import Memory
+from ruvllm.state.record import Memory, dated
 
 __all__ = ["METHODS", "Workbench"]
 
+_GIVEN = ("observed_at", "valid_from", "valid_to", "expires", "speaker", "agent_id")
 _OPEN = 256  # choices and answers that may still be judged
 METHODS = frozenset({
     "add_memory", "backend_stats", "bind_memories", "decompose", "feedback_list", "forget_memory", "learn_patterns",
-    "link_memory", "memories", "memory_graph", "memory_stats", "patterns", "query", "query_deep", "rate",
-    "record_outcome", "reliability", "save_backends", "search_memory", "select", "set_backends", "unbind_memories",
+    "link_memory", "memories", "memory_graph", "memory_stats", "memory_timeline", "patterns", "query", "query_deep",
+    "rate", "record_outcome", "reliability", "reopen_memory", "save_backends", "search_memory", "select",
+    "set_backends", "unbind_memories",
 })  # fmt: skip
 
 
@@ -61,9 +64,12 @@ class Workbench:
         sizing = self._now.sizing
         self._unsaved = sizing.orchestrator if sizing.changed else None
 
-    async def query(self, query: str, max_tokens: int | None = None, explain: bool = False) -> dict[str, Any]:
+    async def query(
+        self, query: str, max_tokens: int | None = None, explain: bool = False, agent_id: str | None = None
+    ) -> dict[str, Any]:
         """The answer to a question, from memory; `explain` adds what it draws on, as `attention`."""
-        response = await self._now.aquery(query, constraints=Constraints(max_tokens=max_tokens, explain=explain))
+        constraints = Constraints(max_tokens=max_tokens, explain=explain, agent_id=agent_id)
+        response = await self._now.aquery(query, constraints=constraints)
         _keep(self._queries, response.request_id, query)
         return response.to_dict()
 
@@ -104,8 +110,7 @@ class Workbench:
 
     async def add_memory(self, memories: list[dict[str, Any]], chain: bool = False) -> dict[str, Any]:
         """Remember texts; `chain` makes each follow the one before it."""
-        rows = [Memory(**checked(Memory, row, f"memories[{place}].")) for place, row in enumerate(memories)]
-        ids = await self._now.memory.aadd(rows)
+        ids = await self._now.memory.aadd([_memory(row, place) for place, row in enumerate(memories)])
         if chain:
             self._now.memory.graph.link_all([Edge(b, a, "Follows") for a, b in pairwise(ids)])
         return {"ids": ids}
@@ -119,18 +124,44 @@ class Workbench:
         hops: int = 0,
         search: str | None = None,
         at: str | None = None,
+        recency: float | None = None,
+        agent_id: str | None = None,
         window: int = 0,
     ) -> dict[str, Any]:
-        """Memories like a text, each with what its score is the sum of, and with what stands around it."""
-        options: dict[str, Any] = {"collection": collection, "filter": filter, "hops": hops}
-        found = await self._now.memory.asearch(query, k, **options, search=search, at=at, window=window)
-        return {"memories": [_hit(one) for one in found], "answerable": answerable(found)}
+        """Memories like a text, each with what its score is the sum of, when it holds, and what stands around it."""
+        options: dict[str, Any] = {"collection": collection, "filter": filter, "hops": hops, "search": search}
+        options |= {"at": at, "recency": recency, "agent_id": agent_id, "window": window}
+        found = await self._now.memory.asearch(query, k, **options)
+        return {"memories": self._hits(found), "answerable": answerable(found)}
+
+    def _hits(self, found: Sequence[Found]) -> list[dict[str, Any]]:
+        """The same with scores, and what stands around each."""
+        rows = zip(self._rows([one.memory for one in found]), found, strict=True)
+        return [
+            row
+            | {"score": one.score, "hops": one.hops, "why": None if one.why is None else asdict(one.why)}
+            | {"passage": self._hits(one.passage)}
+            for row, one in rows
+        ]
 
     async def memories(self, limit: int = 200, collection: str = "default") -> dict[str, Any]:
         """The latest of a collection, newest first."""
         records = self._now.memory.records
         newest = records.matching(collection)[-limit:][::-1].tolist() if limit > 0 else []
-        return {"memories": [_row(memory) for memory in records.get(newest)]}
+        return {"memories": self._rows(records.get(newest))}
+
+    async def memory_timeline(self, id: int) -> dict[str, Any]:
+        """A memory with what superseded it and what it superseded, the oldest first, and why each ended."""
+        return {"memories": self._rows(self._now.memory.records.get(self._now.memory.validity.history(id)))}
+
+    async def reopen_memory(self, ids: list[int]) -> dict[str, Any]:
+        """Let memories hold again, whatever superseded them."""
+        return {"reopened": self._now.memory.validity.reopen(ids)}
+
+    def _rows(self, memories: list[Memory]) -> list[dict[str, Any]]:
+        """Memories with from when until when they hold, how often they were said, and why they ended."""
+        lives = self._now.memory.validity.lifetimes(memories)
+        return [asdict(one) | asdict(lives[one.id]) for one in memories]
 
     async def memory_graph(self, ids: list[int], hops: int = 1) -> dict[str, Any]:
         """What lies around some memories: nodes, typed edges by id, and hyperedges."""
@@ -150,9 +181,25 @@ class Workbench:
         """Make a typed edge, or set the weight of one that is there."""
         self._now.memory.graph.link(source, target, kind, weight)
 
-    async def forget_memory(self, ids: list[int]) -> dict[str, Any]:
-        """Remove memories for good."""
-        return {"forgotten": self._now.memory.forget(ids)}
+    async def forget_memory(
+        self,
+        ids: list[int] | None = None,
+        filter: dict[str, Any] | None = None,
+        collection: str | None = None,
+        before: str | None = None,
+        expired: bool = False,
+        erase: bool = False,
+    ) -> dict[str, Any]:
+        """Remove memories for good: these, what has expired, and what fulfils all else; `erase` leaves no byte."""
+        store, wanted = self._now.store, {*(ids or ())}
+        wanted |= {*(erasure.expired(store) if expired else ())}
+        if filter or collection is not None or before is not None or not (ids is not None or expired):
+            wanted |= {*erasure.chosen(store, filter, collection=collection, before=before)}
+        remove = self._now.services.aerase if erase else self._forget
+        return {"forgotten": await remove(sorted(wanted))}
+
+    async def _forget(self, ids: list[int]) -> int:
+        return self._now.memory.forget(ids)
 
     async def memory_stats(self, collection: str = "default") -> dict[str, Any]:
         """How many there are, how they are searched, and in which format their vectors are kept."""
@@ -270,15 +317,20 @@ def _keep(entries: OrderedDict[str, Any], name: str, value: Any) -> None:
         entries.popitem(last=False)
 
 
-def _row(memory: Memory) -> dict[str, Any]:
-    return asdict(memory)
+def _memory(row: dict[str, Any], place: int) -> Memory:
+    """A memory of an object, which may have dates and whose it is beside its fields."""
+    given = {name: row[name] for name in _GIVEN if row.get(name) is not None}
+    one = checked(Memory, {name: value for name, value in row.items() if name not in _GIVEN}, f"memories[{place}].")
+    return Memory(**one | {"metadata": dated(one.get("metadata", {}), **checked(_given, given))})
+
+
+def _given(
+    observed_at: str = "", valid_from: str = "", valid_to: str = "", expires: str = "", speaker: str = "",
+    agent_id: str = "",
+) -> None:  # fmt: skip
+    """What is said of a memory beside its fields."""
 
 
 def _pattern(pattern: Any) -> dict[str, Any]:
     names = ("id", "pattern_type", "route", "cluster_size", "avg_quality", "access_count", "contexts", "actions")
     return {name: getattr(pattern, name) for name in names}
-
-
-def _hit(one: Found) -> dict[str, Any]:
-    more = {"score": one.score, "hops": one.hops, "why": None if one.why is None else asdict(one.why)}
-    return _row(one.memory) | more | {"passage": [_hit(other) for other in one.passage]}

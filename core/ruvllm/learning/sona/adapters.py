@@ -60,9 +60,11 @@ class Ring:
         self.routes[place], self.models[place], self.scores[place] = one.route, model, one.score
         self._next = (place + 1) % self._capacity
 
-    def drop(self, vector: Vectors, route: str) -> int:
-        """Forget outcomes of this very vector (dim,) and route; how many there were."""
-        stays = (self.rows @ vector < _SAME) | (self.routes != route)
+    def drop(self, vector: Vectors, route: str | None = None) -> int:
+        """Forget outcomes of this very vector (dim,) and route, or of any; how many there were."""
+        stays = self.rows @ vector < _SAME
+        if route is not None:
+            stays |= self.routes != route
         gone = len(stays) - int(stays.sum())
         if gone:
             self._held, self.scores = self.rows[stays], self.scores[stays]

@@ -64,15 +64,7 @@ class SonaConfig(Options):
 
     def __post_init__(self) -> None:
         """Raises ConfigError: an option of another type or out of range."""
-        for name, (least, most) in _RANGES.items():
-            value = getattr(self, name)
-            if value is None and name == "embedding_dim":
-                continue
-            whole = isinstance(least, int) and name != "ewc_lambda"
-            if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
-                raise ConfigError(f"{name} is {value!r}", field=name, fix=f"use a {'whole ' if whole else ''}number")
-            if not least <= value <= most:
-                raise ConfigError(f"{name} is {value!r}", field=name, fix=f"use {least:g} to {most:g}")
+        self.check_ranges(_RANGES)
         if self.enable_simd is not True:
             fix = "leave it out: numpy chooses its instructions itself"
             raise ConfigError(f"enable_simd is {self.enable_simd!r}", field="enable_simd", fix=fix)

@@ -253,6 +253,13 @@ class SonaCore:
             self.bank.weaken(vector, route, 0.0)
         self.version += 1
 
+    def erase(self, vectors: Vectors) -> None:
+        """Let go of all outcomes of these very vectors (n, dim), and of patterns that are of one of them alone."""
+        for vector in vectors:
+            for held in (self.adapters.good, self.adapters.bad, self.waiting, self.bank):
+                held.drop(vector)
+        self.version += 1
+
     def instant(self, trajectory: Trajectory, verdict: Verdict) -> bool:
         """INSTANT: the micro adapter learns one trajectory; true when there was something to tell it from."""
         return self.adapters.instant(trajectory, verdict.weight, self.bank)
