@@ -216,8 +216,8 @@ class MemorySearch(Struct, forbid_unknown_fields=True):
     search: Literal["hybrid", "vectors", "words"] | None = None
     at: Annotated[str, Meta(max_length=100)] | None = None
     recency: Annotated[float, Meta(ge=0, le=1)] | None = None
-    window: Annotated[int, Meta(ge=0, le=8)] = 0
     agent_id: Annotated[Name, Meta(description="find what is this agent's and what is shared")] | None = None
+    window: Annotated[int, Meta(ge=0, le=8)] = 0
 
 
 class ForgetBody(Struct, forbid_unknown_fields=True):

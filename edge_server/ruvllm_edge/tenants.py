@@ -16,7 +16,8 @@ from ruvllm_edge.edge import Edge
 from ruvllm_edge.keyfile import add_key, revoke_key, rotate_key
 from ruvllm_edge.operations import Call, Operation
 from ruvllm_edge.problems import Problem
-from ruvllm_edge.usage import UsageQuery, UsageReport
+from ruvllm_edge.savings import DaysQuery
+from ruvllm_edge.usage import UsageReport
 
 __all__ = ["OPERATIONS"]
 
@@ -25,7 +26,10 @@ _Limit = Annotated[float, Meta(ge=0)]
 
 
 class KeyBody(Struct, forbid_unknown_fields=True):
-    """A key of the caller's space: role, the models it may use (all when empty), dollars a day, requests a second."""
+    """A key of the caller's space: role, the models it may use (all when empty), dollars a day, requests a second.
+
+    `adds` is what its chats get beside being passed on: "memory", "persona", "write-back".
+    """
 
     name: Annotated[str, Meta(min_length=1, max_length=80)]
     role: str = "use"
@@ -33,6 +37,7 @@ class KeyBody(Struct, forbid_unknown_fields=True):
     budget: _Limit | None = None
     rate: _Limit | None = None
     agent: Annotated[str, Meta(max_length=200, description="whose memories it reads beside shared ones")] = ""
+    adds: Annotated[list[str], Meta(max_length=3)] | None = None
 
 
 class KeyRow(Struct, omit_defaults=True):
@@ -45,6 +50,7 @@ class KeyRow(Struct, omit_defaults=True):
     budget: float | None = None
     rate: float | None = None
     agent: str = ""
+    adds: list[str] | None = None
 
 
 class KeyMade(Struct):
@@ -85,14 +91,17 @@ async def list_keys(edge: Edge, _: Call) -> KeyRows:
 
 
 def _row(key: Key) -> KeyRow:
-    return KeyRow(key.name, key.role or "teach", key.space, list(key.models), key.budget, key.rate, key.agent)
+    adds = None if key.adds is None else list(key.adds)
+    more = (list(key.models), key.budget, key.rate, key.agent, adds)
+    return KeyRow(key.name, key.role or "teach", key.space, *more)
 
 
 async def make_key(edge: Edge, call: Call) -> KeyMade:
     """Make a key of this space; only its hash is kept."""
     b: KeyBody = call.body
-    limits = {"budget": b.budget, "rate": b.rate, "agent": b.agent}
-    key = Key(b.name, role=b.role, space=edge.name, models=tuple(b.models), **limits)  # type: ignore[arg-type]
+    limits: dict[str, Any] = {"budget": b.budget, "rate": b.rate, "agent": b.agent}
+    limits |= {"models": tuple(b.models), "adds": None if b.adds is None else tuple(b.adds)}
+    key = Key(b.name, role=b.role, space=edge.name, **limits)
     return KeyMade(b.name, await _change(edge, call, "keys add", b.name, lambda file: add_key(file, key)))
 
 
@@ -150,7 +159,7 @@ async def erase(edge: Edge, _: Call) -> None:
 _KEY = {"name": "laptop", "role": "use", "budget": 5}
 
 OPERATIONS = (
-    Operation("GET", "/v1/usage", usage, "What keys used and have left", query=UsageQuery, answer=UsageReport,
+    Operation("GET", "/v1/usage", usage, "What keys used and have left", query=DaysQuery, answer=UsageReport,
               tag="keys"),
     Operation("GET", "/v1/keys", list_keys, "The keys of the space", answer=KeyRows, tag="keys"),
     Operation("POST", "/v1/keys", make_key, "Make a key", KeyBody, answer=KeyMade, tag="keys", status=201,

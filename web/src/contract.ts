@@ -289,7 +289,7 @@ export interface JobStatus {
   failure: JobRun | null;
 }
 
-/** A key of the caller's space: role, the models it may use (all when empty), dollars a day, requests a second. */
+/** A key of the caller's space: role, the models it may use (all when empty), dollars a day, requests a second. `adds` is what its chats get beside being passed on: "memory", "persona", "write-back". */
 export interface KeyBody {
   name: string;
   role?: string;
@@ -298,6 +298,7 @@ export interface KeyBody {
   rate?: number | null;
   /** whose memories it reads beside shared ones */
   agent?: string;
+  adds?: string[] | null;
 }
 
 /** The key itself: it is shown this once. */
@@ -315,6 +316,7 @@ export interface KeyRow {
   budget: number | null;
   rate: number | null;
   agent: string;
+  adds: string[] | null;
 }
 
 /** Of the caller's space. */
@@ -430,8 +432,8 @@ export interface MemorySearch {
   search?: "hybrid" | "vectors" | "words" | null;
   at?: string | null;
   recency?: number | null;
-  window?: number;
   agent_id?: string | null;
+  window?: number;
 }
 
 /** What a memory's score is the sum of. */

@@ -169,8 +169,8 @@ def search(
     way: str | None,
     at: str | None,
     recency: float | None,
-    window: int,
     agent: str | None,
+    window: int,
     explain: bool,
     index: str | None,
     min_score: float | None,
@@ -211,7 +211,7 @@ def search(
     elif way != "vectors" and query.rstrip().endswith("?") and (sure := answerable(found)) < _DOUBTFUL:
         warn(f"this may not be in memory: that an answer is among these is {sure:.0%} likely")
     if as_json:
-        print_json([_row(one, lives) for one in found])
+        print_json([_row(one, lives[one.memory.id]) for one in found])
         return
     parts = [field.name for field in fields(Why)] if explain else []
     times = ("From", "Until", "Said") if explain else ()
@@ -221,18 +221,18 @@ def search(
         for one in hit.passage or (hit,):
             direct, memory = one.memory.id == hit.memory.id, one.memory
             more = [_part(hit if direct else one, name) for name in parts]
-            more += lived(lives[memory.id]) if explain else ()
+            more += (lived(lives[memory.id]) if direct else ("",) * len(times)) if explain else ()
             said = heard(memory.text, memory.metadata) if window else memory.text
             mark = "* " if direct and window else ""
             rows.append((f"{mark}{memory.id}", number(one.score), *more, memory.kind, plain(said)))
     show_table(f"{len(found)} of {collection}", columns, rows, right=columns[:-2], cut="Text")
 
 
-def _row(one: Found, lives: Mapping[int, Lifetime]) -> dict[str, Any]:
+def _row(one: Found, life: Lifetime | None = None) -> dict[str, Any]:
     why = None if one.why is None else {name: round(value, 4) for name, value in asdict(one.why).items()}
-    life, passage = lives[one.memory.id], [_row(other, lives) for other in one.passage]
-    about = {"since": life.since, "until": life.until, "said": life.said, "passage": passage}
-    return {**asdict(one.memory), "score": round(one.score, 4), "hops": one.hops, "why": why, **about}
+    about = {} if life is None else {"since": life.since, "until": life.until, "said": life.said}
+    row = {**asdict(one.memory), "score": round(one.score, 4), "hops": one.hops, "why": why, **about}
+    return row | {"passage": [_row(other) for other in one.passage]}
 
 
 def _part(one: Found, name: str) -> str:

@@ -88,7 +88,7 @@ class MemoryStore:
         self.surroundings = Surroundings(self.records, self.graph, self.space, encoder.dim)
         self.ratings = Ratings(self.records, self.graph, self.surroundings, self.space, encoder.dim)
         self.options = options = options or MemoryConfig()
-        self.validity, self.hybrid = Validity(store, options.supersede), HybridSearch(self)
+        self.validity, self.hybrid = Validity(store, options.supersede, options.ask_unsure), HybridSearch(self)
         opening = Opening(self.records, self.space, encoder.dim, recall, background, progress, use=options.index)
         self.indexes = Indexes(self.records, opening, self.space, options.index)
 
@@ -196,9 +196,8 @@ class MemoryStore:
             raise InputError(f"k is {shortened(k)}", field="k", fix="use 1 or more")
         if not isinstance(window, int) or not 0 <= window <= _WIDEST:
             raise InputError(f"window is {shortened(window)}", field="window", fix=f"use 0 to {_WIDEST}")
-        wanted = k
+        collection, filter, wanted = checked_name(collection), visible_to(agent_id, filter), k
         k = k if not window else k + min(2 * window * k, _TURNS)  # several may be of one passage
-        collection, filter = checked_name(collection), visible_to(agent_id, filter)
         sought = None if way == "vectors" or not isinstance(query, str) else parse(query)
         vector = self.adapted(await self._read(query, sought), collection)
         why = dict[int, Why]()

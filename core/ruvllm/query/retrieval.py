@@ -167,28 +167,31 @@ class Retriever:
             near = _farther(self._attended(found, found.attention), found.hops)
         best = sorted(near, key=near.__getitem__, reverse=True)[: self._config.sources + _SPARE]
         scored = [memory for memory in self._memory.get(best) if not memory.archived or memory.id in found.hops]
-        if found.agent_id is not None:  # an edge may lead to another agent's
-            scored = [memory for memory in scored if memory.metadata.get(AGENT) in (None, found.agent_id)]
-        scored = self._memory.validity.holding(scored, found.moment)
+        scored = self._usable(found, scored)
         scored.sort(key=lambda memory: -near[memory.id] * (_TRUST + (1 - _TRUST) * memory.quality))
         scored = scored[: self._config.sources]
         self._memory.records.touch([memory.id for memory in scored])
-        passages, hops = self._passages(scored, found), found.hops
+        passages, hops = self._passages(found, scored), found.hops
         sources = tuple(
             Source(m.id, m.text, round(near[m.id], 4), m.kind, dict(m.metadata), hops.get(m.id, 0), passages[m.id])
             for m in scored
         )
         return sources, _among(found.edges, {source.id for source in sources})
 
-    def _passages(self, sources: Sequence[Memory], found: Retrieved) -> dict[int, str]:
-        """What was said around each of some sources, by its id; nothing is in two of them, nor what holds no longer."""
+    def _usable(self, found: Retrieved, memories: Sequence[Memory]) -> list[Memory]:
+        """Those that held at the time asked for, and are no other agent's: edges may lead to what is."""
+        if found.agent_id is not None:
+            memories = [memory for memory in memories if memory.metadata.get(AGENT) in (None, found.agent_id)]
+        return self._memory.validity.holding(memories, found.moment)
+
+    def _passages(self, found: Retrieved, sources: Sequence[Memory]) -> dict[int, str]:
+        """What was said around each of some sources, by its id; nothing is in two of them."""
         lines = self._memory.graph.windows([one.id for one in sources], self._config.window)
         around = sorted({i for line in lines.values() for i in line} - lines.keys())
-        mine = (None, found.agent_id)
-        others = [one for one in self._memory.get(around) if one.collection == self._config.collection]
-        others = [one for one in others if found.agent_id is None or one.metadata.get(AGENT) in mine]
-        there = {one.id: one for one in self._memory.validity.holding([*sources, *others], found.moment)}
-        free, out = there.keys() - lines.keys(), dict[int, str]()
+        beside = [one for one in self._memory.get(around) if one.collection == self._config.collection]
+        there = {one.id: one for one in self._usable(found, [*sources, *beside])}
+        free, out = set(there) - lines.keys(), dict[int, str]()
+        there |= {one.id: one for one in sources}
         for i, line in lines.items():
             said = [there[j] for j in line if j in there and (j == i or j in free)]
             free = free - {one.id for one in said}

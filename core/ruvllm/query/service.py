@@ -27,7 +27,7 @@ from ruvllm.inference.factory import make_tiers
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.query.learners import Learners
 from ruvllm.query.outcomes import Outcomes
-from ruvllm.query.prompting import compose, verbatim
+from ruvllm.query.prompting import compose, framed, verbatim
 from ruvllm.query.requests import open_requests
 from ruvllm.query.responses import Applied, Constraints, Delta, Event, Response, Routed, Session
 from ruvllm.query.retrieval import Retrieved, Retriever
@@ -38,7 +38,7 @@ from ruvllm.query.writers import Editor, Writers, size_of, writes
 from ruvllm.routing.router import checked_text
 from ruvllm.routing.service import RoutingService
 from ruvllm.sizing.chooser import ModelChooser
-from ruvllm.sizing.tiers import Features, Limits, unsure
+from ruvllm.sizing.tiers import Features, Limits, tier_by, unsure
 from ruvllm.state.steps import Steps
 from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent, Choice, Decision, Tier
@@ -359,7 +359,7 @@ class QueryService:
         turn = Turn(text, constraints, conversation, state, tuple(messages))
         turn.vector = vector = await self._memory.vector(text)
         turn.lap("embedding")
-        if turn.messages and not self.writers.remember:  # nothing of memory goes into a conversation that is passed on
+        if turn.messages and not (self.writers.remember or "memory" in constraints.adds):
             turn.found = Retrieved(vector)
         else:
             turn.found = self._retriever.nearest(vector, constraints.max_latency_ms, text, constraints.agent_id)
@@ -371,14 +371,17 @@ class QueryService:
         turn.agent = None if doubt else agent  # one that is as likely as not the wrong one has no say
         turn.size = turn.state.decide(vector, text) if self._choosing else None
         turn.edited = turn.edit()
+        tokens = estimate_usage(messages, "").prompt_tokens or estimate_tokens(text)
+        worth, extra = await self._routing.trained_worth(text), self.writers.extra(constraints, tokens)
         features = Features(
             text,
             turn.agent,
             edit=turn.edited.summary if turn.edited else "",
-            trained=await self._routing.trained_tier(text),
+            trained=None if worth is None else tier_by(worth, 1.0 if extra is None else extra),
+            weighed=worth is not None and extra is not None,
             vector=vector,
             size=turn.size,
-            tokens=(tokens := estimate_usage(messages, "").prompt_tokens or estimate_tokens(text)),
+            tokens=tokens,
             unsure=doubt,
             request=constraints.force_model or "",
             stay=constraints.stay,
@@ -417,6 +420,11 @@ class QueryService:
         if turn.messages:
             sources = turn.sources if plan.local else ()
             turn.prompt = verbatim(turn.messages, sources, wanted=wished, most=most, max_tokens=max_tokens)
+            adds = turn.constraints.adds
+            if "memory" in adds or "persona" in adds:
+                agent, notes = turn.agent if "persona" in adds else None, turn.sources if "memory" in adds else ()
+                turn.prompt, extra = framed(turn.prompt, agent, notes, plan.params.extra, turn.constraints.api)
+                turn.plan = plan = replace(plan, params=replace(plan.params, extra=extra))
         else:
             turn.prompt = compose(
                 turn.text,
@@ -445,7 +453,8 @@ class QueryService:
             self.sessions.add(turn.conversation, turn.state, turn.text, completion.text)
         self.log.add(request)
         self.writes.offer(request)
-        self.writes.state(request)
+        if turn.keeps:
+            self.writes.state(request)
         if self.writes.due:  # the answer is there, whatever becomes of this; what the file does not take waits
             with suppress(StoreError), self._steps("answers"):
                 self.writes.flush()

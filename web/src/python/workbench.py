@@ -128,21 +128,11 @@ class Workbench:
         agent_id: str | None = None,
         window: int = 0,
     ) -> dict[str, Any]:
-        """Memories like a text, each with what its score is the sum of, when it holds, and what stands around it."""
+        """Memories like a text: what each score is the sum of, when each holds, and what stands around it."""
         options: dict[str, Any] = {"collection": collection, "filter": filter, "hops": hops, "search": search}
         options |= {"at": at, "recency": recency, "agent_id": agent_id, "window": window}
         found = await self._now.memory.asearch(query, k, **options)
         return {"memories": self._hits(found), "answerable": answerable(found)}
-
-    def _hits(self, found: Sequence[Found]) -> list[dict[str, Any]]:
-        """The same with scores, and what stands around each."""
-        rows = zip(self._rows([one.memory for one in found]), found, strict=True)
-        return [
-            row
-            | {"score": one.score, "hops": one.hops, "why": None if one.why is None else asdict(one.why)}
-            | {"passage": self._hits(one.passage)}
-            for row, one in rows
-        ]
 
     async def memories(self, limit: int = 200, collection: str = "default") -> dict[str, Any]:
         """The latest of a collection, newest first."""
@@ -158,7 +148,11 @@ class Workbench:
         """Let memories hold again, whatever superseded them."""
         return {"reopened": self._now.memory.validity.reopen(ids)}
 
-    def _rows(self, memories: list[Memory]) -> list[dict[str, Any]]:
+    def _hits(self, found: Sequence[Found]) -> list[dict[str, Any]]:
+        rows = zip(self._rows([one.memory for one in found]), found, strict=True)
+        return [row | _score(one) | {"passage": self._hits(one.passage)} for row, one in rows]
+
+    def _rows(self, memories: Sequence[Memory]) -> list[dict[str, Any]]:
         """Memories with from when until when they hold, how often they were said, and why they ended."""
         lives = self._now.memory.validity.lifetimes(memories)
         return [asdict(one) | asdict(lives[one.id]) for one in memories]
@@ -334,3 +328,7 @@ def _given(
 def _pattern(pattern: Any) -> dict[str, Any]:
     names = ("id", "pattern_type", "route", "cluster_size", "avg_quality", "access_count", "contexts", "actions")
     return {name: getattr(pattern, name) for name in names}
+
+
+def _score(one: Found) -> dict[str, Any]:
+    return {"score": one.score, "hops": one.hops, "why": None if one.why is None else asdict(one.why)}
