@@ -443,6 +443,7 @@ export interface MemoryWhy {
   speaker: number;
   neighbour: number;
   time: number;
+  graph: number;
 }
 
 /** One turn of a conversation; `role` is one of ROLES. */

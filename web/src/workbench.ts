@@ -86,6 +86,7 @@ export interface MemoryWhy {
   speaker: number;
   neighbour: number;
   time: number;
+  graph: number;
 }
 
 /** A memory with its score, what that is the sum of, and its edges away from the nearest direct hit. */
