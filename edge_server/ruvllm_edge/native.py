@@ -27,7 +27,7 @@ from ruvllm_edge.edge import Edge
 from ruvllm_edge.metrics import MEDIA
 from ruvllm_edge.operations import Call, Operation, Reply, Stream
 from ruvllm_edge.problems import CALLER, Problem, problem_of
-from ruvllm_edge.savings import SavingsQuery, SavingsReport, report
+from ruvllm_edge.savings import DaysQuery, SavingsReport, report
 
 __all__ = ["OPERATIONS"]
 
@@ -435,7 +435,7 @@ OPERATIONS = (
               answer=s.HyperedgeMade, tag="memory", example={"members": [1, 2, 3], "kind": "SameTopic"}),
     Operation("DELETE", "/v1/memory/hyperedges/{id}", unbind_memories, "Take a hyperedge away", tag="memory",
               status=204),
-    Operation("GET", "/v1/savings", savings, "What was spent and saved", query=SavingsQuery, answer=SavingsReport),
+    Operation("GET", "/v1/savings", savings, "What was spent and saved", query=DaysQuery, answer=SavingsReport),
     Operation("GET", "/v1/patterns", patterns, "What was learnt", query=s.PatternsQuery, answer=s.Patterns,
               tag="learning"),
     Operation("GET", "/v1/state", take_state, "Take all that is kept", answer=bytes, tag="server",

@@ -113,6 +113,10 @@ class RoutingService:
         """What a trained difficulty says of a task; None without one."""
         return await self.router.trained_tier(text)
 
+    async def trained_worth(self, text: str) -> float | None:
+        """How many times what it costs more the large tier is worth for a task; None without a trained difficulty."""
+        return await self.router.trained_worth(text)
+
     async def feedback(self, text: str, agent: str, weight: float = 1.0, right: bool = True) -> None:
         """This text belongs to this agent, or not: stored first, then learnt at once.
 
