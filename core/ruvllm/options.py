@@ -10,6 +10,7 @@ from ruvllm.hints import Options
 from ruvllm.reprs import one_line
 
 __all__ = [
+    "ADDS",
     "CHOICES",
     "RANGES",
     "TIERS",
@@ -23,6 +24,8 @@ __all__ = [
 ]
 
 TIERS = ("booster", "small", "large")  # in the order of `types.Tier`
+# To a client's own conversation: notes from memory, the agent's persona, and its good answers into memory.
+ADDS = ("memory", "persona", "write-back")
 KINDS = ("extractive", "echo", "openai", "anthropic", "local")
 DIALECTS = ("openai", "llama.cpp", "vllm")
 
@@ -44,6 +47,7 @@ class MemoryConfig(Options):
         quality_threshold: from which they are good (FEATURES.md M5): their backend's confidence, until they are rated.
         write_batch, write_interval_ms: how many wait at most, and for how long.
         search: what of a text is looked for: "hybrid" its meaning and its words, "vectors" or "words" one of these.
+        window: memories before and after a source in its conversation or document that a model reads with it.
         recency: what being of today adds to a memory's score; half of it after 30 days.
         supersede: whether a new statement ends what an older one says of the same thing.
         index: how vectors are searched: "auto" takes what is fastest at the size, "flat", "binary", "ivf", "hnsw", or
@@ -65,6 +69,7 @@ class MemoryConfig(Options):
     write_batch: int = 100
     write_interval_ms: int = 1_000
     search: str = "hybrid"
+    window: int = 1
     recency: float = 0.0
     supersede: bool = True
     index: str = "auto"
@@ -239,6 +244,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "memory.relevance": (-1.0, 1.0),
     "memory.recall": (0.01, 1.0),
     "memory.recency": (0.0, 1.0),
+    "memory.window": (0, 8),
     "memory.quality_threshold": (0.0, 1.0),
     "memory.keep_days": (0, 36_500),
     "memory.write_batch": (1, 10_000),

@@ -11,7 +11,7 @@ import msgspec
 from ruvllm.inference.backend import Message, estimate_tokens, estimate_usage
 from ruvllm.query.responses import Delta, PassedResponse, Response, Routed
 from ruvllm_edge import anthropic_types as a
-from ruvllm_edge.chat import AUTO, Ask, allowed_models, answer, models, open_stream, routing_headers, tools_of, unheeded
+from ruvllm_edge.chat import AUTO, Ask, answer, models, of_key, open_stream, routing_headers, unheeded
 from ruvllm_edge.conversations import Conversations, question_of
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.operations import Call, Operation, Reply, Stream, Style
@@ -82,10 +82,7 @@ def _ask(edge: Edge, call: Call) -> Ask:
         conversation=Conversations.name(call.key.name, str(user or ""), raw["messages"]),
         api="anthropic",
         headers=call.headers,
-        key=call.key.name,
-        tools=tools_of(edge, call.key),
-        models=allowed_models(edge, call.key),
-        agent_id=call.key.agent or None,
+        **of_key(edge, call.key),
         extra={name: value for name, value in raw.items() if name != "model" and value is not None}
         | {"stream": bool(body.stream)},
         model=available.get(model, AUTO) if model != AUTO else AUTO,

@@ -13,6 +13,7 @@ from secrets import token_urlsafe
 from urllib.parse import quote, unquote
 
 from ruvllm import ConfigError
+from ruvllm.options import ADDS
 from ruvllm.state.record import AGENT, Memory
 from ruvllm_edge.logs import event
 from ruvllm_edge.problems import Problem
@@ -65,6 +66,7 @@ class Key:
         tools: of a request that are passed on, those its question needs; the server's setting where None, 0 for all.
         agent: whose knowledge it reads, beside what is shared, and whose it adds to; "" for all.
         owner: what its sessions belong to; from the digest when empty. It survives the key's rotation.
+        adds: to its conversations, as `Constraints.adds`; the server's setting where None.
         alone: whether it is the only one, or none is needed: it may do everything then.
     """
 
@@ -77,6 +79,7 @@ class Key:
     rate: float | None = None
     tools: float | None = None
     owner: str = ""
+    adds: tuple[str, ...] | None = None
     alone: bool = False
     agent: str = ""
 
@@ -119,8 +122,8 @@ class Key:
         texts = ((name, getattr(self, name)) for name in _TEXTS)
         words += [f"{name}={quote(text, safe='')}" for name, text in texts if text not in ("", DEFAULT_SPACE)]
         words += [f"{name}={getattr(self, name):g}" for name in _NUMBERS if getattr(self, name) is not None]
-        if self.models:
-            words.append("models=" + ",".join(quote(model, safe="") for model in self.models))
+        lists = (("models", self.models or None), ("adds", self.adds))
+        words += [f"{name}={','.join(quote(one, safe='') for one in some)}" for name, some in lists if some is not None]
         return " ".join(words) + "\n"
 
     @classmethod
@@ -138,12 +141,12 @@ class Key:
                 found[name] = unquote(value)
             elif name in _NUMBERS:
                 found[name] = checked_number(value)
-            elif name == "models":
-                found["models"] = tuple(unquote(model) for model in value.split(","))
+            elif name in ("models", "adds"):
+                found[name] = tuple(unquote(one) for one in value.split(",") if one)
             else:
                 raise ValueError
         key = cls(match[1], bytes.fromhex(match[2]), **found)  # type: ignore[arg-type]
-        if key.role not in ("", *ROLES) or not _SPACE.fullmatch(key.space):
+        if key.role not in ("", *ROLES) or not _SPACE.fullmatch(key.space) or not {*(key.adds or ())} <= {*ADDS}:
             raise ValueError
         return key
 

@@ -25,9 +25,9 @@ __all__ = [
     "allowed_models",
     "answer",
     "models",
+    "of_key",
     "open_stream",
     "routing_headers",
-    "tools_of",
     "unheeded",
 ]
 
@@ -49,8 +49,7 @@ class Ask:
         looping: whether its last turn says what tools gave, and nobody asks anything new.
         key: name of the caller's, "" where none is needed.
         tools: how many of its tools are passed on; all of them when 0.
-        models: names of the backends that may answer, as `Constraints.models`.
-        agent_id: whose memories it is answered from beside shared ones, as `Constraints.agent_id`.
+        models, adds, agent_id: as in `Constraints`.
     """
 
     messages: tuple[Message, ...]
@@ -73,6 +72,7 @@ class Ask:
     tools: int = 0
     models: tuple[str, ...] | None = None
     agent_id: str | None = None
+    adds: tuple[str, ...] = ()
 
     def constraints(self, stay: str, trace: Mapping[str, str]) -> Constraints:
         """In the router's words.
@@ -98,6 +98,7 @@ class Ask:
             looping=self.looping,
             models=self.models,
             agent_id=self.agent_id,
+            adds=self.adds,
         )
 
 
@@ -226,9 +227,15 @@ def routing_headers(routing: Routed | Response, ignored: Collection[str] = ()) -
     return {name: value for name, value in headers.items() if value}
 
 
-def tools_of(edge: Edge, key: Key) -> int:
-    """How many of a request's tools are passed on for a caller; 0 for all."""
-    return edge.settings.trim_tools if key.tools is None else int(key.tools)
+def of_key(edge: Edge, key: Key) -> dict[str, Any]:
+    """What a key's configuration says of its conversations, as fields of `Ask`."""
+    return {
+        "key": key.name,
+        "tools": edge.settings.trim_tools if key.tools is None else int(key.tools),
+        "models": allowed_models(edge, key),
+        "adds": edge.settings.chat_adds if key.adds is None else key.adds,
+        "agent_id": key.agent or None,
+    }
 
 
 def unheeded(edge: Edge, where: Routed | Response, names: Collection[str], api: str) -> set[str]:

@@ -10,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from ruvllm import ConfigError
+from ruvllm.options import ADDS
 from ruvllm_edge.auth import ROLES, Key, check_space, new_key, read_keys
 
 try:
@@ -63,6 +64,9 @@ def _check(key: Key) -> None:
         value = getattr(key, field)
         if value is not None and not 0 <= value < float("inf"):
             raise ConfigError(f"{field} is {value}", field=field, fix="give a number of 0 or more")
+    if unknown := {*(key.adds or ())} - {*ADDS}:
+        message = f"{sorted(unknown)[0][:80]!r} is nothing that can be added"
+        raise ConfigError(message, field="adds", fix=f"name {', '.join(ADDS)}")
     if not all(key.models):
         raise ConfigError("a model has no name", field="models", fix="name each as GET /v1/models does")
     check_space(key.space)

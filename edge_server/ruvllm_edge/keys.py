@@ -68,6 +68,9 @@ def _dollars(_: click.Context, __: click.Parameter, value: str | None) -> float 
               "shared ones, and adds to its own.")  # fmt: skip
 @click.option("--tools", type=click.IntRange(0), metavar="N", help="Pass on this many of a request's tools, those that "
               "its question needs; 0 for all, the server's RUVLLM_TRIM_TOOLS when left out.")  # fmt: skip
+@click.option("--adds", metavar="A,B", help="What its chats get beside being passed on: memory (notes from it), "
+              "persona (of the agent), write-back (good answers go into memory); '' for nothing, the server's "
+              "RUVLLM_CHAT_ADDS when left out.")  # fmt: skip
 @json_option
 def add(
     name: str,
@@ -80,6 +83,7 @@ def add(
     rate: float | None,
     agent: str,
     tools: int | None,
+    adds: str | None,
     as_json: bool,
 ) -> None:
     """Make a key and print it: only its hash is kept, so it cannot be shown again.
@@ -92,7 +96,10 @@ def add(
     """
     allowed = tuple(model.strip() for model in models.split(",") if model.strip())
     role = "admin" if admin else role or ""
-    key = Key(name, role=role, space=space, models=allowed, budget=budget, rate=rate, tools=tools, agent=agent)
+    added = None if adds is None else tuple(one.strip() for one in adds.split(",") if one.strip())
+    key = Key(
+        name, role=role, space=space, models=allowed, budget=budget, rate=rate, tools=tools, agent=agent, adds=added
+    )
     plain = add_key(file, key)
     _note(file, "keys add", key)
     _show(plain, key, as_json)
@@ -119,6 +126,7 @@ def list_(file: Path, space: str | None, as_json: bool) -> None:
         about += [f"space {key.space}"] if key.space != DEFAULT_SPACE else []
         about += [f"agent {key.agent}"] if key.agent else []
         about += [f"models {' '.join(key.models)}"] if key.models else []
+        about += [f"adds {' '.join(key.adds)}"] if key.adds else []
         about += [f"${key.budget:g} a day"] if key.budget is not None else []
         about += [f"{key.rate:g} requests a second"] if key.rate is not None else []
         click.echo(f"{key.name} ({', '.join(about)})" if about else key.name)
@@ -195,6 +203,7 @@ def _row(key: Key) -> dict[str, Any]:
     return {
         "name": key.name, "role": key.role or "teach", "space": key.space, "models": list(key.models),
         "budget": key.budget, "rate": key.rate, "tools": key.tools, "agent": key.agent,
+        "adds": key.adds and list(key.adds),
     }  # fmt: skip
 
 

@@ -231,7 +231,8 @@ async def search_memory(edge: Edge, call: Call) -> s.MemoryHits:
     """Memories like a text."""
     b: s.MemorySearch = call.body
     options: dict[str, Any] = {"collection": b.collection, "filter": b.filter, "hops": b.hops}
-    options |= {"search": b.search, "at": b.at, "recency": b.recency, "agent_id": call.key.agent_of(b.agent_id)}
+    options |= {"search": b.search, "at": b.at, "recency": b.recency, "window": b.window}
+    options["agent_id"] = call.key.agent_of(b.agent_id)
     with edge.traced("retrieval", b.collection or "", {"gen_ai.data_source.id": b.collection or "memory"}):
         found = await edge.llm.memory.asearch(b.query, b.k, **options)
     lives = edge.llm.memory.validity.lifetimes([one.memory for one in found])
@@ -325,10 +326,14 @@ async def memory_graph(edge: Edge, call: Call) -> s.MemoryGraph:
     return graph
 
 
-def _hit(one: Found, life: Lifetime) -> s.MemoryHit:
+def _hit(one: Found, life: Lifetime | None = None) -> s.MemoryHit:
     memory, why = one.memory, None if one.why is None else s.MemoryWhy(**asdict(one.why))
     more = (memory.kind, memory.collection, dict(memory.metadata), memory.quality, one.hops, why)
-    return s.MemoryHit(memory.id, memory.text, one.score, *more, life.since, life.until, life.said)
+    passage = [_hit(other) for other in one.passage]
+    hit = s.MemoryHit(memory.id, memory.text, one.score, *more, passage=passage)
+    if life is not None:
+        hit.since, hit.until, hit.said = life.since, life.until, life.said
+    return hit
 
 
 async def patterns(edge: Edge, call: Call) -> s.Patterns:

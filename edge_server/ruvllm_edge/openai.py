@@ -12,7 +12,7 @@ from ruvllm.inference.backend import Message, Usage
 from ruvllm.query.responses import Delta, PassedResponse, Response, Routed
 from ruvllm_edge import openai_types as o
 from ruvllm_edge.auth import Key
-from ruvllm_edge.chat import AUTO, Ask, allowed_models, answer, models, open_stream, routing_headers, tools_of, unheeded
+from ruvllm_edge.chat import AUTO, Ask, answer, models, of_key, open_stream, routing_headers, unheeded
 from ruvllm_edge.conversations import Conversations, question_of
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.operations import Call, Operation, Reply, Stream, Style
@@ -79,10 +79,7 @@ def ask_of(edge: Edge, call: Call) -> Ask:
         looping=looping,
         conversation=Conversations.name(call.key.name, user, raw["messages"]),
         headers=call.headers,
-        key=call.key.name,
-        tools=tools_of(edge, call.key),
-        models=allowed_models(edge, call.key),
-        agent_id=call.key.agent or None,
+        **of_key(edge, call.key),
         model=body.model if body.model == AUTO else available[body.model],
         max_tokens=body.max_completion_tokens or body.max_tokens,
         temperature=body.temperature,

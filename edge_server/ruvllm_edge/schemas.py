@@ -217,6 +217,7 @@ class MemorySearch(Struct, forbid_unknown_fields=True):
     at: Annotated[str, Meta(max_length=100)] | None = None
     recency: Annotated[float, Meta(ge=0, le=1)] | None = None
     agent_id: Annotated[Name, Meta(description="find what is this agent's and what is shared")] | None = None
+    window: Annotated[int, Meta(ge=0, le=8)] = 0
 
 
 class ForgetBody(Struct, forbid_unknown_fields=True):
@@ -347,7 +348,7 @@ class MemoryWhy(Struct):
 
 
 class MemoryHit(Struct):
-    """A memory, its score, and what that is the sum of where words were searched."""
+    """A memory, its score, what that is the sum of where words were searched, and its passage where one was wanted."""
 
     id: int
     text: str
@@ -361,6 +362,7 @@ class MemoryHit(Struct):
     since: Annotated[float, Meta(description="when it began to hold, in seconds since 1970")] = 0.0
     until: Annotated[float | None, Meta(description="when it ended; null where it has not")] = None
     said: Annotated[int, Meta(description="how often it was said")] = 1
+    passage: list[MemoryHit] = []
 
 
 class MemoryHits(Struct):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ruvllm import ConfigError
+from ruvllm.options import ADDS
 
 __all__ = ["PREFIX", "Settings"]
 
@@ -47,6 +48,8 @@ class Settings:
             own ("text-embedding-...") are.
         trim_tools: of a request's tools that are passed on to a model: those that its question needs, and those that
             its conversation has used; 0 for all of them. A key may have a number of its own.
+        chat_adds: what is done with clients' conversations beside passing them on, as `Constraints.adds`; nothing
+            unless named. A key may have its own.
         otel: whether OpenTelemetry gets spans and metrics (extra `otel`); where to, the OTEL_... variables say.
         shared: the PostgreSQL database through which nodes share what they hold, as postgresql://… (extra `postgres`).
         shared_spaces: those of this server that are shared; all of them when empty.
@@ -82,6 +85,7 @@ class Settings:
     share_answers: bool = False
     embedding_names: tuple[str, ...] = ()
     trim_tools: int = 0
+    chat_adds: tuple[str, ...] = ()
     otel: bool = False
     shared: str = field(default="", repr=False)
     shared_spaces: tuple[str, ...] = ()
@@ -105,6 +109,8 @@ class Settings:
             raise _wrong("port", self.port, "give 0 to 65535")
         if self.log_level not in _LEVELS:
             raise _wrong("log_level", self.log_level, f"use one of {', '.join(_LEVELS)}")
+        if unknown := {*self.chat_adds} - {*ADDS}:
+            raise _wrong("chat_adds", sorted(unknown)[0], f"name {', '.join(ADDS)}")
         for origin in self.origins:
             if "://" not in origin or origin.endswith("/"):
                 raise _wrong("origins", origin, "name each as https://app.example, without a path; * is not taken")

@@ -25,7 +25,10 @@ _Limit = Annotated[float, Meta(ge=0)]
 
 
 class KeyBody(Struct, forbid_unknown_fields=True):
-    """A key of the caller's space: role, the models it may use (all when empty), dollars a day, requests a second."""
+    """A key of the caller's space: role, the models it may use (all when empty), dollars a day, requests a second.
+
+    `adds` is what its chats get beside being passed on: "memory", "persona", "write-back".
+    """
 
     name: Annotated[str, Meta(min_length=1, max_length=80)]
     role: str = "use"
@@ -33,6 +36,7 @@ class KeyBody(Struct, forbid_unknown_fields=True):
     budget: _Limit | None = None
     rate: _Limit | None = None
     agent: Annotated[str, Meta(max_length=200, description="whose memories it reads beside shared ones")] = ""
+    adds: Annotated[list[str], Meta(max_length=3)] | None = None
 
 
 class KeyRow(Struct, omit_defaults=True):
@@ -45,6 +49,7 @@ class KeyRow(Struct, omit_defaults=True):
     budget: float | None = None
     rate: float | None = None
     agent: str = ""
+    adds: list[str] | None = None
 
 
 class KeyMade(Struct):
@@ -85,14 +90,17 @@ async def list_keys(edge: Edge, _: Call) -> KeyRows:
 
 
 def _row(key: Key) -> KeyRow:
-    return KeyRow(key.name, key.role or "teach", key.space, list(key.models), key.budget, key.rate, key.agent)
+    adds = None if key.adds is None else list(key.adds)
+    more = (list(key.models), key.budget, key.rate, key.agent, adds)
+    return KeyRow(key.name, key.role or "teach", key.space, *more)
 
 
 async def make_key(edge: Edge, call: Call) -> KeyMade:
     """Make a key of this space; only its hash is kept."""
     b: KeyBody = call.body
-    limits = {"budget": b.budget, "rate": b.rate, "agent": b.agent}
-    key = Key(b.name, role=b.role, space=edge.name, models=tuple(b.models), **limits)  # type: ignore[arg-type]
+    limits: dict[str, Any] = {"budget": b.budget, "rate": b.rate, "agent": b.agent}
+    limits |= {"models": tuple(b.models), "adds": None if b.adds is None else tuple(b.adds)}
+    key = Key(b.name, role=b.role, space=edge.name, **limits)
     return KeyMade(b.name, await _change(edge, call, "keys add", b.name, lambda file: add_key(file, key)))
 
 

@@ -70,7 +70,7 @@ def _texts(data: Path) -> dict[str, list[tuple[str, str | None]]]:
 
     return {
         "catalog": [(text, agent.name) for agent in builtin_agents() for text in agent.examples],
-        "tasks": list(tasks(250)),
+        "tasks": list(tasks(300)),
         "traps": nobodys(traps(5)),
         "life": nobodys(sentences(1500, only="life")),
         "assistant": nobodys(everyday[::15]),

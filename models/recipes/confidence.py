@@ -1,4 +1,4 @@
-"""How sure a zero-shot decision may be: fitted on collections of agents that no encoder or adapter has seen.
+"""Fusion, and how sure a zero-shot decision may be: fitted on collections that no encoder or adapter has seen.
 
 RuvLTRA has learnt from most of them. The encoder that its training started from has not, and stands in its place here;
 the collections that are shown are left out of every training, and there RuvLTRA speaks for itself.
@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recipes.common import RUNS, encode, load, read_json, save, static
-from recipes.fits import fit_logistic
+from recipes.fits import fit_fusion, fit_logistic
 from recipes.material import Encode
 from recipes.tasks import traps
 from ruvllm.agents.catalog import card, spoken_name
 from ruvllm.encoders.families import FAMILIES, RUVLTRA, Family
 from ruvllm.encoders.protocol import unit_rows
 from ruvllm.routing.calibration import CONFIDENCE_FEATURES, confidence_row, ece, logistic, scope_row, softmax
-from ruvllm.routing.fusion import Adapter, AgentVectors, RouterWeights, Stage, lexicon
+from ruvllm.routing.fusion import FEATURES, Adapter, AgentVectors, RouterWeights, Stage, lexicon
 from ruvllm.text.lexical import content, stems
 from ruvllm.types import Agent
 
@@ -49,33 +49,53 @@ _DRAWS = 50
 
 @dataclass(frozen=True, slots=True)
 class _Set:
-    """Rows of one collection under one encoder: confidence features, whether right, weights, scope features."""
+    """One collection under one encoder.
 
-    rows: Floats
-    right: NDArray[np.bool_]
-    weights: Floats
-    scope: Floats
-    outside: Floats
-    whole: int  # of the rows, those among all agents come first
+    Attributes:
+        features: (FEATURES, agents) of each decision, raw: first among all agents, at last texts that are no task.
+        labels: the right one's number among them; -1 where it is not among them.
+        whole: decisions among all agents.
+    """
+
+    features: list[Floats]
+    labels: list[int]
+    whole: int
+
+    def rows(self, stage: Stage) -> tuple[Floats, NDArray[np.bool_], Floats]:
+        """(confidence features, whether right, weights) of the decisions by these weights."""
+        found, right = [], []
+        for features, label in zip(self.features[: len(self.labels)], self.labels, strict=True):
+            logits = stage.logits(features)
+            found.append(confidence_row(logits, softmax(logits), features))
+            right.append(int(logits.argmax()) == label)
+        each = np.where(np.arange(len(right)) < self.whole, np.float32(1), np.float32(0.5))
+        return np.stack(found), np.array(right), each / np.sqrt(each.sum())
+
+    def scopes(self) -> tuple[Floats, Floats]:
+        """Scope features of tasks among all agents, and of texts that are none."""
+        inside, outside = self.features[: self.whole], self.features[len(self.labels) :]
+        return np.stack([scope_row(one) for one in inside]), np.stack([scope_row(one) for one in outside])
 
 
 def fit(data: Path) -> dict[str, float]:
-    """Write confidence and scope of each router.npz; returns what leaving collections out shows."""
-    sets, found = _collections(data), dict[str, float]()
+    """Write fusion, confidence and scope of each router.npz; returns what leaving collections out shows."""
+    collections, found = _collections(data), dict[str, float]()
     for family in FAMILIES.values():
         name = family.artifact("router.npz")
         arrays = load(name)
         blank = np.zeros(len(CONFIDENCE_FEATURES) + 1, np.float32)
         weights = RouterWeights.from_arrays({key: blank if "confidence" in key else arrays[key] for key in arrays})
         for stage in weights.stages:
-            rows = {
-                key: _rows(agents, pairs, _reader(stage, family, key), weights.stages[stage], weights.adapter)
-                for key, (agents, pairs) in sets.items()
+            sets = {
+                key: _read(agents, pairs, _reader(stage, family, key), weights.adapter)
+                for key, (agents, pairs) in collections.items()
             }
-            found |= _left_out(stage, rows)
-            arrays[f"confidence_{stage}"] = _confidence(rows, "")
-            inside = np.concatenate([one.scope for one in rows.values()])
-            outside = np.concatenate([one.outside for one in rows.values()])
+            found |= _left_out(stage, sets, weights.stages[stage])
+            arrays[stage] = _fusion(sets, "")
+            arrays[f"confidence_{stage}"] = _confidence(sets, "", Stage(arrays[stage]))
+            inside, outside = (
+                np.concatenate(rows) for rows in zip(*[one.scopes() for one in sets.values()], strict=True)
+            )
             sizes = len(inside), len(outside)
             each = np.repeat(np.float32([(1 - _OUTSIDE_PRIOR) / sizes[0], _OUTSIDE_PRIOR / sizes[1]]), sizes)
             labels = np.repeat([False, True], sizes)
@@ -116,18 +136,18 @@ def _reader(stage: str, family: Family, collection: str) -> Encode:
     return lambda texts: unit_rows(encode(texts, family=family, model=model).astype(np.float32) @ projection)
 
 
-def _rows(agents: list[Agent], pairs: list[tuple[str, int]], read: Encode, stage: Stage, adapter: Adapter) -> _Set:
+def _read(agents: list[Agent], pairs: list[tuple[str, int]], read: Encode, adapter: Adapter) -> _Set:
     rng = np.random.default_rng(0)
     labels, none = np.array([label for _, label in pairs]), traps(1)
     none = [none[i] for i in rng.permutation(len(none))[: max(5, len(pairs) // 5)]]
     texts = [text for text, _ in pairs] + none
     vectors = read(texts)
     cards, names = read([card(agent) for agent in agents]), read([spoken_name(agent.name) for agent in agents])
-    words = [content(stems(text)) for text in texts]
-    everyone, out = np.arange(len(agents)), ([], [], [])
-    scope: list[Floats] = []
+    words, blank = [content(stems(text)) for text in texts], Stage(np.zeros(len(FEATURES), np.float32))
+    everyone = np.arange(len(agents))
+    features, right_ones, outside = list[Floats](), list[int](), list[Floats]()
     for size in (len(agents), *(size for size in _SIZES if size * 1.5 <= len(agents))):
-        among, asked = everyone, np.arange(len(pairs))
+        among, asked = everyone, np.arange(len(texts))
         if size < len(agents):
             right = rng.permutation(np.unique(labels))[: max(2, size // 2)]
             others = rng.permutation(np.setdiff1d(everyone, right))[: size - len(right)]
@@ -135,52 +155,47 @@ def _rows(agents: list[Agent], pairs: list[tuple[str, int]], read: Encode, stage
             here = np.isin(labels, among)
             asked = np.flatnonzero(here)
             asked = np.append(asked, rng.permutation(np.flatnonzero(~here))[: len(asked) // _ELSEWHERE])
-        else:
-            asked = np.arange(len(texts))
         index = lexicon([agents[i] for i in among])
         some = AgentVectors(cards[among], names[among], adapter)
         for i in asked.tolist():
-            features = stage.features(vectors[i], some, adapter, index.scores(words[i]))
-            if len(among) == len(agents):
-                scope.append(scope_row(features))
+            one = blank.features(vectors[i], some, adapter, index.scores(words[i]))
             if i < len(pairs):
-                logits = stage.logits(features)
-                out[0].append(confidence_row(logits, softmax(logits), features))
-                out[1].append(among[logits.argmax()] == labels[i])
-                out[2].append(1.0 if len(among) == len(agents) else 0.5)
-    each = np.float32(out[2])
-    rows = np.stack(scope)
-    return _Set(
-        np.stack(out[0]),
-        np.array(out[1]),
-        each / np.sqrt(each.sum()),
-        rows[: len(pairs)],
-        rows[len(pairs) :],
-        len(pairs),
-    )
+                features.append(one)
+                here = np.flatnonzero(among == labels[i])
+                right_ones.append(int(here[0]) if len(here) else -1)
+            else:
+                outside.append(one)
+    return _Set(features + outside, right_ones, len(pairs))
 
 
-def _confidence(sets: Mapping[str, _Set], without: str) -> Floats:
+def _fusion(sets: Mapping[str, _Set], without: str) -> Floats:
+    """Weights of the features, by what is right among all agents of each collection but one."""
     used = [one for name, one in sets.items() if name != without]
-    rows, right, weights = (np.concatenate([getattr(one, n) for one in used]) for n in ("rows", "right", "weights"))
-    return fit_logistic(rows, right, weights, _PENALTY)
+    return fit_fusion([(np.stack(one.features[: one.whole]), np.array(one.labels[: one.whole])) for one in used])
 
 
-def _left_out(stage: str, sets: Mapping[str, _Set]) -> dict[str, float]:
+def _confidence(sets: Mapping[str, _Set], without: str, stage: Stage) -> Floats:
+    parts = [one.rows(stage) for name, one in sets.items() if name != without]
+    return fit_logistic(*(np.concatenate(part) for part in zip(*parts, strict=True)), _PENALTY)
+
+
+def _left_out(stage: str, sets: Mapping[str, _Set], before: Stage) -> dict[str, float]:
     """ECE, and how much can be used at a precision of 0.95, of collections that were left out.
 
     Of a hundred prompts the ECE is seldom below 0.1, however right the confidence: `ece_by_chance` is what it would
-    be if every prompt were right with just the probability given.
+    be if every prompt were right with just the probability given. `top1_before` is by the fusion weights before.
     """
     found, rng = {}, np.random.default_rng(0)
     for name in _SHOWN:
-        weights, one = _confidence(sets, name), sets[name]
-        right = one.right[: one.whole]
-        sure = np.array([logistic(row, weights) for row in one.rows[: one.whole]])
+        one, fused = sets[name], Stage(_fusion(sets, name))
+        weights = _confidence(sets, name, fused)
+        rows, right = (part[: one.whole] for part in one.rows(fused)[:2])
+        sure = np.array([logistic(row, weights) for row in rows])
         precision = np.cumsum(right[np.argsort(-sure)]) / np.arange(1, len(sure) + 1)
         enough = np.flatnonzero(precision >= 0.95)
         used = sure >= 0.9
         row = {
+            "top1_before": one.rows(before)[1][: one.whole].mean(),
             "top1": right.mean(),
             "ece": ece(sure, right),
             "ece_by_chance": np.mean([ece(sure, rng.random(len(sure)) < sure) for _ in range(_DRAWS)]),

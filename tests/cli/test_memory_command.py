@@ -132,7 +132,12 @@ def test_what_was_exported_can_be_imported_elsewhere(tmp_path: Path):
     assert "wrote 3 lines" in run("export", "--out", out).stdout
     assert run("export").stdout == out.read_text("utf-8")
     other = tmp_path / "other.db"
-    assert told(run("import", out, "--state", other, "--encoder", "static", "--json")) == {"memories": 2, "edges": 1}
+    assert told(run("import", out, "--state", other, "--encoder", "static", "--json")) == {
+        "memories": 2,
+        "edges": 1,
+        "there": 0,
+        "skipped": 0,
+    }
     assert run("export", "--state", other).stdout == out.read_text("utf-8")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -63,10 +64,23 @@ def test_a_file_beside_or_instead(rows, tmp_path):
     assert "cannot be read" in asked("tiers", "choose", "x", "--model", str(tmp_path / "none.npz"), code=2)
 
 
-def test_eval_tiers_finds_what_is_there(rows):
-    told = last_json(asked("eval", "tiers", rows, "--json"))
+def test_eval_tiers_finds_what_is_there(rows, tmp_path):
+    told = last_json(asked("eval", "tiers", rows, "--costs", "1,10", "--json"))
     assert told["apgr"] > 0.7
     assert told["ece_weak"] < 0.1
+    right, cost = told["right"], told["costs"]
+    assert right["one at random"] < right["chosen, at 60% of its cost"] <= right["the cheapest that is right"]
+    assert cost["chosen, at 60% of its cost"] <= 0.6 < cost["always strong"] == 1
+    scored = tmp_path / "scored.json"
+    listed = json.loads(Path(rows).read_text())
+    scores = [{"prompt": row["prompt"], "scores": [float(row["weak"]), 1.0]} for row in listed]
+    scored.write_text(json.dumps({"models": ["weak", "strong"], "rows": scores}))
+    again = last_json(asked("eval", "tiers", str(scored), "--costs", "1,10", "--json"))
+    assert again == told
+    assert "give 2 numbers" in asked("eval", "tiers", str(scored), "--costs", "1", code=2)
+    scores[7]["scores"] = [1.0]
+    scored.write_text(json.dumps({"models": ["weak", "strong"], "rows": scores}))
+    assert "rows[7].scores" in asked("eval", "tiers", str(scored), code=2)
 
 
 @pytest.mark.parametrize("prior", [(), ("--prior",)])

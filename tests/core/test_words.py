@@ -11,7 +11,8 @@ import pytest
 
 from ruvllm import InputError, RuvLLM
 from ruvllm.config import Config
-from ruvllm.memory.found import Why
+from ruvllm.inference.extractive import CANNOT_ANSWER
+from ruvllm.memory.found import Why, answerable
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.memory.records import Records
 from ruvllm.memory.subgraph import Edge
@@ -121,17 +122,26 @@ def test_a_score_is_the_sum_of_its_parts(notes: MemoryStore):
     assert all(one.why is None for one in notes.search("who approves refunds?", 5, search="vectors"))
 
 
-def test_words_find_more_but_make_no_answer_surer(static_llm: RuvLLM):
-    """The confidence of answers without a model was fitted to cosines."""
-    answers = []
+def test_an_answer_is_as_sure_as_it_is_that_memory_holds_it(static_llm: RuvLLM):
+    sure = dict[tuple[str, str], float]()
     for way in ("vectors", "hybrid"):
         config = Config(memory=MemoryConfig(search=way))
         with RuvLLM(encoder="static", config=config, like=static_llm) as llm:
             llm.memory.add(NOTES)
-            answers.append(llm.query("who has to approve refunds?"))
-    assert answers[0].text == answers[1].text
-    assert answers[0].confidence == pytest.approx(answers[1].confidence, abs=1e-6)
-    assert answers[0].sources[0].score < answers[1].sources[0].score
+            for question in ("who has to approve refunds?", "why is the printer of the web shop slow?"):
+                answer = llm.query(question)
+                sure[way, question[:3]] = answer.confidence or 0.0
+                assert (answer.text == CANNOT_ANSWER) == (answer.confidence == 0)
+    assert sure["hybrid", "who"] > 0.5
+    assert sure["hybrid", "why"] == 0
+
+
+def test_what_nobody_said_is_hardly_in_memory(talk: MemoryStore):
+    chances = [
+        answerable(talk.search(question, 10)) for question in ("What does Ada's dog own?", "Where did Ada marry?")
+    ]
+    assert chances[0] > 0.4 > chances[1]
+    assert answerable([]) == 0
 
 
 def test_syntax_bounds_what_is_found(notes: MemoryStore):
@@ -275,3 +285,20 @@ def test_edges_and_ends_are_read_again_once_the_file_has_changed(tmp_path: Path,
     assert one.search("Where does Ada live?", 1)[0].memory.id == new
     one.store.close()
     other.store.close()
+
+
+def test_a_hit_comes_with_what_was_said_around_it(talk: MemoryStore):
+    (found, *more) = talk.search("Which dog owns the couch?", 2, window=1)
+    assert [one.memory.id for one in found.passage] == [2, 3]
+    assert found.passage[1].why == found.why
+    assert all(one.score > 0 for one in found.passage)
+    assert {one.memory.id for one in more} & {2, 3} == set()
+    (found, *_) = talk.search("Which dog owns the couch?", 2, window=8)
+    assert [one.memory.id for one in found.passage] == [1, 2, 3]
+    (found, *_) = talk.search("Which dog owns the couch?", 2, window=8, filter={"speaker": "Ada"})
+    assert [one.memory.id for one in found.passage] == [3]  # no further than what may be found
+    (found, *_) = talk.search("Who needs flour?", 1, window=2)
+    assert [one.memory.text for one in found.passage] == ["Bread needs flour"]
+    assert talk.search("Which dog owns the couch?", 2)[0].passage == ()
+    with pytest.raises(InputError, match="window"):
+        talk.search("dog", window=9)

@@ -134,3 +134,26 @@ def test_on_a_telephone(browser: Browser, site: Site, shot: Shot, scheme: str) -
         shot(page, f"telephone-{scheme}")
     finally:
         context.close()
+
+
+def test_questions_of_ones_own_are_answered_and_taught_at_once(page: Page, site: Site, shot: Shot) -> None:
+    open_playground(page, site)
+    route(page, "the invoices of March have to go to the accountant")
+    page.get_by_text("Ask questions of your own about this task").click()
+    panel = page.get_by_role("tabpanel", name="Decision")
+    asks = panel.locator("form.asks")
+    asks.get_by_label("A choice: answers").fill(
+        "kitchen: meals and dishes\noffice: letters, invoices, accounts\ngarden: plants"
+    )
+    asks.get_by_role("button", name="Answer").click()
+    rows = panel.locator(".possible li")
+    expect(rows).to_have_count(3 + 2 + 4)
+    first = panel.locator(".possible").first.locator("li")
+    expect(first.filter(has_text="kitchen")).to_be_visible()
+    before = first.filter(has_text="garden").locator(".number").inner_text()
+    shot(page, "questions")
+    panel.get_by_role("button", name="garden is right").click()  # as nobody would have thought
+    expect(panel.get_by_text("Learnt: garden.")).to_be_visible()
+    now = first.filter(has_text="garden").locator(".number")
+    expect(now).not_to_have_text(before)
+    assert int("".join(filter(str.isdigit, now.inner_text()))) > 50

@@ -47,8 +47,9 @@ def test_memories_are_found_again_by_meaning_and_filter(edge: Running):
     ]
     ids = edge.post("/v1/memory", {"memories": rows}).json()["ids"]
     assert len(ids) == 2
-    found = edge.post("/v1/memory/search", {"query": "when is the release?", "k": 1}).json()["memories"]
+    found = edge.post("/v1/memory/search", {"query": "when is the release?", "k": 1, "window": 1}).json()["memories"]
     assert [row["id"] for row in found] == ids[:1]
+    assert [row["id"] for row in found[0]["passage"]] == ids[:1]
     only = edge.post("/v1/memory/search", {"query": "when is the release?", "filter": {"team": "zoo"}})
     assert [row["id"] for row in only.json()["memories"]] == ids[1:]
 

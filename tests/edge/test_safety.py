@@ -125,7 +125,8 @@ def test_answers_are_written_back_unless_several_keys_would_find_them(keys: int,
     llm = static(small=Writer())
     assert llm.backends  # as the command opens them before it serves
     body = {"messages": [{"role": "user", "content": "implement the login form with React and TypeScript"}]}
-    with serving(llm, api_keys=(KEY, KEY[::-1])[:keys], share_answers=shared) as edge:
+    adds = ("write-back",)
+    with serving(llm, api_keys=(KEY, KEY[::-1])[:keys], share_answers=shared, chat_adds=adds) as edge:
         header = {"x-api-key": KEY}
         assert edge.post("/v1/chat/completions", body, headers=header).status_code == 200
         answer = edge.post("/query", {"query": body["messages"][0]["content"]}, headers=header).json()

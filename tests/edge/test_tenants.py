@@ -14,10 +14,13 @@ import httpx
 import pytest
 from click.testing import CliRunner
 from conftest import Running, Writer, serving
+from llm_server import Behaviour, answer
+from test_backends import llm_server
 from waiting import until
 
 from ruvllm import RuvLLM
 from ruvllm.cli.main import main
+from ruvllm.config import Config
 from ruvllm.inference.backend import Chunk
 from ruvllm.inference.endpoint import Price
 from ruvllm_edge.app import all_operations
@@ -50,6 +53,17 @@ def header(name: str) -> dict[str, str]:
     return {"authorization": f"Bearer {secret_of(name)}"}
 
 
+def said_by_openai(text: str) -> Behaviour:
+    return answer(200, {"choices": [{"message": {"content": text}, "finish_reason": "stop"}], "model": "up"})
+
+
+def said_by_claude(text: str) -> Behaviour:
+    message = {"type": "message", "role": "assistant", "content": [{"type": "text", "text": text}], "model": "up"}
+    used = {"input_tokens": 9, "output_tokens": 9}
+    return answer(200, message | {"id": "msg_1", "stop_reason": "end_turn", "stop_sequence": None, "usage": used})
+
+
+WELL_SAID = {"openai": said_by_openai, "anthropic": said_by_claude}
 HELLO = {
     "jsonrpc": "2.0", "id": 0, "method": "initialize",
     "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}},
@@ -406,6 +420,52 @@ def test_keys_come_and_go_while_the_server_runs(tmp_path: Path):
         assert edge.get("/v1/agents").status_code == 401  # no key is left, and one is needed all the same
 
 
+NOTE = "The ferry to Orkney is painted quasarblue."
+PAINT = "What colour is the ferry to Orkney painted?"
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+def test_what_chats_get_beside_being_passed_on_is_their_keys_choice(kind: str, tmp_path: Path):
+    """Memory, persona and write-back touch the chats of the key that asks for them, in both APIs, and no other's."""
+    said = "The ferry is painted quasarblue, as you told me."
+    server_says = WELL_SAID[kind](said)
+    everything = ("memory", "persona", "write-back")
+    keys = Key("adds", role="teach", adds=everything), Key("plain", role="teach"), Key("none", role="teach", adds=())
+    file = keys_file(tmp_path / "keys.txt", *keys)
+    with llm_server(server_says) as upstream:
+        tier = {"kind": kind, "url": upstream.url, "model": "up-1", "retries": 0}
+        config = Config.from_dict({"inference": {"tiers": {"small": tier}}, "memory": {"quality_threshold": 0.0}})
+        llm = RuvLLM(encoder="static", config=config)
+        with serving(llm, keys_file=file, share_answers=True, chat_adds=("memory",)) as edge:
+            edge.post("/v1/memory", {"memories": [{"text": NOTE}]}, headers=header("plain"))
+
+            def chat(name: str, path: str, text: str) -> tuple[dict[str, Any], str, int]:
+                """(what its server got, the instructions in it, how many answers wait for memory)"""
+                before = llm.queries.stats()["waiting"] + sum(llm.memory.records.counts().values())
+                body = {"model": "auto", "max_tokens": 64, "messages": [{"role": "user", "content": text}]}
+                assert edge.post(path, body, headers=header(name)).status_code == 200
+                sent = upstream.requests[-1].body
+                system = sent.get("system") or [one for one in sent["messages"] if one["role"] == "system"]
+                now = llm.queries.stats()["waiting"] + sum(llm.memory.records.counts().values())
+                return sent, json.dumps(system), now - before
+
+            for path in ("/v1/chat/completions", "/v1/messages"):
+                sent, system, _ = chat("none", path, PAINT)
+                assert system == "[]"
+                assert PAINT in json.dumps(sent["messages"])
+                _, system, _ = chat("plain", path, PAINT)  # as the server says of keys that say nothing
+                assert NOTE in system
+                assert "You are" not in system
+                _, system, _ = chat("adds", path, PAINT)
+                assert NOTE in system
+                assert "You are tester." in chat("adds", path, "add unit tests for the auth module")[1]
+                assert [chat(name, path, f"{PAINT} {path} {name}")[2] for name in ("none", "plain", "adds")] == [
+                    0,
+                    0,
+                    1,
+                ]
+
+
 def test_a_budget_holds_until_the_day_ends_in_every_dialect(tmp_path: Path):
     poor, rich = Key("poor", role="use", space="acme", budget=10.0), Key("rich", role="use", space="acme")
     file = keys_file(tmp_path / "keys", poor, rich)
@@ -573,7 +633,7 @@ def test_the_key_of_a_single_user_may_do_everything_as_before(tmp_path: Path):
     assert Key.read(f"old sha256:{'0' * 64} admin").admin
 
 
-WRONG = ("role=god", "space=../up", "budget=-1", "rate=nan", "what")
+WRONG = ("role=god", "space=../up", "budget=-1", "rate=nan", "adds=magic", "what")
 
 
 @pytest.mark.parametrize("line", ["x sha256:12", *(f"x sha256:{'0' * 64} {word}" for word in WRONG)])
@@ -584,7 +644,8 @@ def test_a_line_that_is_no_key_is_refused(line: str):
 
 def test_a_key_is_written_as_it_is_read():
     key = Key("k", b"\1" * 32, "use", "acme", ("gpt 4,o", "small"), 0.5, 3.0, 8, "abc")
-    assert Key.read(key.line()) == key
+    for adds in (None, (), ("memory", "write-back")):
+        assert Key.read(replace(key, adds=adds).line()) == replace(key, adds=adds)
 
 
 def test_more_rows_than_fit_leave_the_former_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

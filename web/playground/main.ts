@@ -33,7 +33,9 @@ document.querySelector(".skip")?.addEventListener("click", (event) => {
 
 const shows = (id: string) => () => tabs.current === id;
 const answer = [decisionCard(app), whyPanel(app), timingPanel(app)];
-const decision = h("section", { class: "decide" }, bootBoard(app), ...answer);
+const questions = later(async () => (await import("./views/questions.js")).questionsView(app));
+const asks = h("details", { class: "card", ontoggle: () => asks.open && questions.onShow() }, h("summary", {}, "Ask questions of your own about this task"), questions.panel);
+const decision = h("section", { class: "decide" }, bootBoard(app), ...answer, asks);
 const team = teamView(app, shows("team"));
 const map = mapView(app, shows("map"));
 const learnt = learntView(app, shows("learnt"));

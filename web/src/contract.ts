@@ -289,7 +289,7 @@ export interface JobStatus {
   failure: JobRun | null;
 }
 
-/** A key of the caller's space: role, the models it may use (all when empty), dollars a day, requests a second. */
+/** A key of the caller's space: role, the models it may use (all when empty), dollars a day, requests a second. `adds` is what its chats get beside being passed on: "memory", "persona", "write-back". */
 export interface KeyBody {
   name: string;
   role?: string;
@@ -298,6 +298,7 @@ export interface KeyBody {
   rate?: number | null;
   /** whose memories it reads beside shared ones */
   agent?: string;
+  adds?: string[] | null;
 }
 
 /** The key itself: it is shown this once. */
@@ -315,6 +316,7 @@ export interface KeyRow {
   budget: number | null;
   rate: number | null;
   agent: string;
+  adds: string[] | null;
 }
 
 /** Of the caller's space. */
@@ -383,7 +385,7 @@ export interface MemoryGraph {
   hyperedges: Hyperedge[];
 }
 
-/** A memory, its score, and what that is the sum of where words were searched. */
+/** A memory, its score, what that is the sum of where words were searched, and its passage where one was wanted. */
 export interface MemoryHit {
   id: number;
   text: string;
@@ -400,6 +402,7 @@ export interface MemoryHit {
   until: number | null;
   /** how often it was said */
   said: number;
+  passage: MemoryHit[];
 }
 
 /** The best ones first, and the chance that an answer to the query is among them. */
@@ -430,6 +433,7 @@ export interface MemorySearch {
   at?: string | null;
   recency?: number | null;
   agent_id?: string | null;
+  window?: number;
 }
 
 /** What a memory's score is the sum of. */
@@ -455,6 +459,8 @@ export interface Passage {
   score: number;
   /** where it comes from, for people; "" leaves it to the id. */
   source: string;
+  /** what `memory.found.answer_odds` says of all that it was found with; null where nobody asked. */
+  odds: number | null;
 }
 
 /** A way of handling a kind of task that has worked. */
@@ -652,6 +658,8 @@ export interface Source {
   metadata: Record<string, unknown>;
   /** edges away from the nearest direct hit. */
   hops: number;
+  /** what was said before and after it with itself, as a model reads it; "" where nothing was. */
+  passage: string;
 }
 
 /** What it holds and has done, in more fields than these. `state` is told to administrators. */

@@ -59,6 +59,8 @@ export interface MemoryQuery {
   search?: "hybrid" | "vectors" | "words";
   /** As of this date: "2023-05-08", "March 2023". */
   at?: string;
+  /** Memories before and after a hit in its conversation or document that come with it, as its passage; up to 8. */
+  window?: number;
   /** 0 to 1: what being of today adds to a score. */
   recency?: number;
   /** Find what is this agent's and what is shared. */
@@ -91,6 +93,8 @@ export interface MemoryHit extends Memory {
   score: number;
   hops: number;
   why: MemoryWhy | null;
+  /** What was said before and after it, itself among it; empty without a window. */
+  passage: MemoryHit[];
 }
 
 export interface MemoryEdge {

@@ -30,7 +30,7 @@ from ruvllm.memory.exchange import export_lines, import_lines
 from ruvllm.memory.found import Found, Why, answerable
 from ruvllm.memory.validity import Lifetime
 from ruvllm.options import CHOICES
-from ruvllm.state.record import NODE_KINDS, dated
+from ruvllm.state.record import NODE_KINDS, dated, heard
 from ruvllm.text.surrogates import well_formed
 
 __all__ = ["memory"]
@@ -137,6 +137,13 @@ def add(
 )
 @click.option("--at", metavar="DATE", help='As of this date: "2023-05-08", "March 2023".')
 @click.option("--recency", type=click.FloatRange(0, 1), help="What being of today adds to a score.")
+@click.option(
+    "--window",
+    type=click.IntRange(0, 8),
+    default=0,
+    show_default=True,
+    help="Also show so many memories before and after a hit in its conversation or document.",
+)
 @agent_option
 @click.option(
     "--why", "--explain", "explain", is_flag=True, help="Show what each score is the sum of, and when it held."
@@ -163,6 +170,7 @@ def search(
     at: str | None,
     recency: float | None,
     agent: str | None,
+    window: int,
     explain: bool,
     index: str | None,
     min_score: float | None,
@@ -179,6 +187,7 @@ def search(
       ruvllm memory search "how do I deploy?"
       ruvllm memory search 'deploy "two approvals" -staging team:web' --why
       ruvllm memory search "where was the office?" --at "April 2024" --agent reviewer
+      ruvllm memory search "what is the dog called?" -k 3 --window 2
       ruvllm memory search "refund rules" -k 3 --filter '{"team": {"$in": ["web", "shop"]}}'
       ruvllm memory search "refund rules" --min-score 0.4
     """
@@ -187,7 +196,8 @@ def search(
     with open_memory(ctx, state, encoder, make=False, index=index) as llm, waiting("searching"):
         check_memories(llm)
         options: dict[str, Any] = {"collection": collection, "filter": wanted, "hops": hops, "recall": recall}
-        near = llm.memory.search(well_formed(query), k, **options, search=way, at=at, recency=recency, agent_id=agent)
+        options |= {"search": way, "at": at, "recency": recency, "agent_id": agent, "window": window}
+        near = llm.memory.search(well_formed(query), k, **options)
         llm.memory.flush()
         least = least_score(llm) if min_score is None else min_score
         # What an edge leads to need not be alike, nor what was asked for by its field alone.
@@ -199,25 +209,30 @@ def search(
     if not found:
         _hint(collection, counts)
     elif way != "vectors" and query.rstrip().endswith("?") and (sure := answerable(found)) < _DOUBTFUL:
-        warn(f"none of these may be the answer: that it is in memory is {sure:.0%} likely")
+        warn(f"this may not be in memory: that an answer is among these is {sure:.0%} likely")
     if as_json:
         print_json([_row(one, lives[one.memory.id]) for one in found])
         return
     parts = [field.name for field in fields(Why)] if explain else []
     times = ("From", "Until", "Said") if explain else ()
     columns = ("Id", "Score", *(name.capitalize() for name in parts), *times, "Kind", "Text")
-    rows = [
-        (str(one.memory.id), number(one.score), *(_part(one, name) for name in parts),
-         *(lived(lives[one.memory.id]) if explain else ()), one.memory.kind, plain(one.memory.text))
-        for one in found
-    ]  # fmt: skip
+    rows = list[tuple[str, ...]]()
+    for hit in found:
+        for one in hit.passage or (hit,):
+            direct, memory = one.memory.id == hit.memory.id, one.memory
+            more = [_part(hit if direct else one, name) for name in parts]
+            more += (lived(lives[memory.id]) if direct else ("",) * len(times)) if explain else ()
+            said = heard(memory.text, memory.metadata) if window else memory.text
+            mark = "* " if direct and window else ""
+            rows.append((f"{mark}{memory.id}", number(one.score), *more, memory.kind, plain(said)))
     show_table(f"{len(found)} of {collection}", columns, rows, right=columns[:-2], cut="Text")
 
 
-def _row(one: Found, life: Lifetime) -> dict[str, Any]:
+def _row(one: Found, life: Lifetime | None = None) -> dict[str, Any]:
     why = None if one.why is None else {name: round(value, 4) for name, value in asdict(one.why).items()}
-    about = {"since": life.since, "until": life.until, "said": life.said}
-    return {**asdict(one.memory), "score": round(one.score, 4), "hops": one.hops, "why": why, **about}
+    about = {} if life is None else {"since": life.since, "until": life.until, "said": life.said}
+    row = {**asdict(one.memory), "score": round(one.score, 4), "hops": one.hops, "why": why, **about}
+    return row | {"passage": [_row(other) for other in one.passage]}
 
 
 def _part(one: Found, name: str) -> str:

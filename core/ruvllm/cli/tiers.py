@@ -19,7 +19,7 @@ from ruvllm.sizing.difficulty import Difficulty
 from ruvllm.sizing.trained import TrainedTiers, forget_tiers, load_tiers
 from ruvllm.state.names import TIERS
 
-__all__ = ["encoder_of_rows", "file_of_rows", "models_of_rows", "named", "tiers", "vectors_of"]
+__all__ = ["encoder_of_rows", "file_of_rows", "models_of_rows", "named", "numbers_of", "tiers", "vectors_of"]
 
 file_of_rows = click.argument("file", type=click.Path(path_type=Path))
 encoder_of_rows = click.option(
@@ -97,7 +97,7 @@ def train(
     vectors = vectors_of(rows.texts, encoder)
     space = FAMILIES.get(encoder, RUVLTRA).space(vectors.shape[1])  # the static table shares RuvLTRA's
     learnt = Difficulty.fit(rows.texts, vectors, rows.right, rows.models, encoder, space)
-    trained = TrainedTiers.of(learnt, _numbers(costs), cost=cost, quality=quality)
+    trained = TrainedTiers.of(learnt, numbers_of(costs), cost=cost, quality=quality)
     data = trained.to_bytes()
     if out is not None:
         _write(out, data)
@@ -154,7 +154,7 @@ def choose(
     trained = _trained(ctx, model, state)
     learnt = trained.difficulty
     if costs or cost is not None or quality is not None:
-        trained = TrainedTiers.of(learnt, _numbers(costs) or trained.policy.costs, cost=cost, quality=quality)
+        trained = TrainedTiers.of(learnt, numbers_of(costs) or trained.policy.costs, cost=cost, quality=quality)
     policy, probabilities = trained.policy, learnt.probabilities(text, vectors_of([text], learnt.encoder)[0])
     chosen = learnt.models[policy.choose(probabilities)]
     rows = [(name, number(float(p), 3)) for name, p in zip(learnt.models, probabilities, strict=True)]
@@ -205,7 +205,8 @@ def named(models: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in models.split(",") if name.strip())
 
 
-def _numbers(costs: str) -> list[float]:
+def numbers_of(costs: str) -> list[float]:
+    """ "1,30" as numbers; InputError where they are none."""
     if not costs:
         return []
     try:

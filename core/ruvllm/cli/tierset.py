@@ -16,6 +16,7 @@ from ruvllm import InputError
 __all__ = ["TierRows", "read_tier_rows"]
 
 _TRUTH = {True: True, False: False, "true": True, "false": False}
+_RIGHT = 0.5  # from which an answer's score counts as right
 _NO_MODELS = frozenset({"prompt", "subject", "category", "id", "source"})
 _SHAPE = 'write [{"prompt": …, "weak": true, "strong": false}]'
 
@@ -41,6 +42,8 @@ class TierRows:
 def read_tier_rows(path: Path, models: Sequence[str] = ()) -> TierRows:
     """A JSON list of rows with a prompt and a truth value (or its name) for each model.
 
+    {"models": […], "rows": [{"prompt": …, "scores": […]}]} is read, too; scores from 0.5 count as right.
+
     Args:
         models: which keys are models; those of the first row that hold truth values when empty.
 
@@ -55,6 +58,8 @@ def read_tier_rows(path: Path, models: Sequence[str] = ()) -> TierRows:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON: {error}"[:200], field=str(path), fix=_SHAPE) from None
     rows = data.get("rows") if isinstance(data, Mapping) else data
+    if isinstance(data, Mapping) and isinstance(data.get("models"), list) and isinstance(rows, list):
+        rows = [_by_name(row, data["models"], i) for i, row in enumerate(rows)]
     if not isinstance(rows, list) or not rows or not all(isinstance(row, Mapping) for row in rows):
         raise InputError(f"{path} holds no list of rows", field=str(path), fix=_SHAPE)
     names = tuple(models) or tuple(key for key in rows[0] if key not in _NO_MODELS and _truth(rows[0][key]) is not None)
@@ -65,6 +70,21 @@ def read_tier_rows(path: Path, models: Sequence[str] = ()) -> TierRows:
         names,
         np.array([[_right(row, name, i) for name in names] for i, row in enumerate(rows)], np.bool_),
     )
+
+
+def _by_name(row: Any, models: list[Any], i: int) -> Any:
+    """The row with its scores under the names of their models."""
+    scores = row.get("scores") if isinstance(row, Mapping) else None
+    if (
+        not isinstance(scores, list)
+        or len(scores) != len(models)
+        or not all(isinstance(x, int | float) for x in scores)
+    ):
+        message = f"rows[{i}].scores are not {len(models)} numbers"
+        raise InputError(message, field=f"rows[{i}].scores", fix="give one from 0 to 1 for each of `models`")
+    return {"prompt": row.get("prompt")} | {
+        str(name): score >= _RIGHT for name, score in zip(models, scores, strict=True)
+    }
 
 
 def _truth(value: Any) -> bool | None:

@@ -11,7 +11,7 @@ from ruvllm.inference.passages import Extract, Passage, extract
 
 __all__ = ["CANNOT_ANSWER", "Extractive", "Recall"]
 
-CANNOT_ANSWER = "I cannot answer that from what I remember."
+CANNOT_ANSWER = "That is not in memory: I cannot answer it from what I remember."
 _NOTE = re.compile(r"^\[(\d{1,3})\] (.+)$", re.MULTILINE)
 Recall = Callable[[str], Awaitable[Sequence[Passage]]]
 

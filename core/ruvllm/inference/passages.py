@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from math import log
+from math import exp, log
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,6 +113,8 @@ def _split(line: str) -> list[str]:
 # Logistic regression on the best sentence (build/fit_answers.py): do the passages hold the answer?
 WEIGHTS, BIAS = np.array([8.0, 6.6, 1.1, 0.9]), -7.7  # of what `weigh` returns
 ANSWERS_FROM = 0.35  # confidence; below it, what is at hand is about something else
+# With `Passage.odds`: of these, of the best sentence's, and the bias (build/fit_abstention.py).
+TOGETHER, LIKELY_FROM = np.array([1.29, 0.43, 0.36]), 0.5
 _BESIDE = 0.3  # of the best sentence's confidence, for another one to stand beside it
 _ALIKE = 0.95  # cosine of two sentences that say the same
 _SENTENCES, _PASSAGES = 32, 16  # looked at
@@ -139,12 +141,14 @@ class Passage:
     Attributes:
         score: cosine to the question.
         source: where it comes from, for people; "" leaves it to the id.
+        odds: what `memory.found.answer_odds` says of all that it was found with; None where nobody asked.
     """
 
     text: str
     id: int | str = 0
     score: float = 0.0
     source: str = ""
+    odds: float | None = None
 
     __repr__ = one_line
 
@@ -199,9 +203,16 @@ async def extract(question: str, passages: Sequence[Passage], encoder: Encoder, 
     candidates, features, vectors = await weigh(question, passages, encoder)
     if not candidates:
         return Extract()
-    sure = 1 / (1 + np.exp(-np.clip(features @ WEIGHTS + BIAS, -30, 30)))
-    chosen = _choose(sure, vectors, most)
-    return _cite([candidates[i] for i in chosen], passages, float(sure.max())) if chosen else Extract()
+    odds = np.clip(features @ WEIGHTS + BIAS, -30, 30)
+    best, least = float(odds.max()), ANSWERS_FROM
+    memory = next((one.odds for one in passages if one.odds is not None), None)
+    if memory is not None:
+        best, least = float(np.array([memory, best, 1.0]) @ TOGETHER), LIKELY_FROM
+    confidence = 1 / (1 + exp(-best))
+    if confidence < least:
+        return Extract()
+    chosen = _choose(1 / (1 + np.exp(-odds)), vectors, most)
+    return _cite([candidates[i] for i in chosen], passages, confidence)
 
 
 async def weigh(
@@ -239,10 +250,7 @@ def _shortlist(terms: list[str], passages: Sequence[Passage]) -> tuple[list[Cand
 
 def _choose(sure: NDArray[np.float64], vectors: NDArray[np.float32], most: int) -> list[int]:
     """The best candidates, none that says again what a better one says."""
-    best = float(sure.max())
-    if best < ANSWERS_FROM:
-        return []
-    chosen: list[int] = []
+    best, chosen = float(sure.max()), list[int]()
     for i in np.argsort(-sure, kind="stable"):
         if len(chosen) == most or sure[i] < _BESIDE * best:
             break

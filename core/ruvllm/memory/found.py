@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import exp
 
 from ruvllm.reprs import one_line
 from ruvllm.state.record import SESSION, Memory
 
-__all__ = ["Found", "FoundSession", "Why", "answerable", "by_session"]
+__all__ = ["Found", "FoundSession", "Why", "answer_odds", "answerable", "by_passage", "by_session"]
 
-_BEST, _AHEAD, _NO_RIVAL, _BIAS = 2.4, 3.15, 0.6, -0.75
+_BEST, _AHEAD, _AHEAD_OF_THREE, _BIAS = 1.5, 1.85, 1.03, -0.73
+_NO_RIVAL, _HITS = 0.6, 10
+_LONGEST = 8_000  # characters of a passage, unless its hit alone has more
 _NEXT = 0.15  # what a session's next memory counts for beside the one before
 
 
@@ -49,12 +51,14 @@ class Found:
         score: cosine to the query, and what its words add to that where words are searched.
         hops: edges away from the nearest direct hit; 0 is a direct one.
         why: what the score is the sum of; None where only vectors were searched, or an edge led to it.
+        passage: what was said before and after it, itself among it, in order; empty where that was not asked for.
     """
 
     memory: Memory
     score: float
     hops: int = 0
     why: Why | None = None
+    passage: tuple[Found, ...] = ()
 
     __repr__ = one_line
 
@@ -77,19 +81,56 @@ class FoundSession:
 
 
 def answerable(found: Iterable[Found]) -> float:
-    """The chance that what was found holds an answer to the question, 0 to 1.
+    """The chance that what was found holds an answer to the question, 0 to 1; see `answer_odds`."""
+    odds = answer_odds([one.why for one in found if one.why is not None])
+    return 0.0 if odds is None else 1 / (1 + exp(-odds))
 
-    It goes by words: how many of the question's stand in the best hit, and whether somebody whom it does not name said
-    them rather. Fitted on conversations of our own, on questions whose answer was left out or was somebody else's.
+
+def answer_odds(whys: Sequence[Why]) -> float | None:
+    """The logarithm of the odds that hits hold an answer to the question; None without any.
+
+    It goes by words: how many of the question's stand in the best hits, and whether somebody whom it does not name said
+    them rather. Fitted on conversations of our own, on questions whose answer was left out or was somebody else's
+    (build/fit_abstention.py).
+
+    Args:
+        whys: of the best ten, in any order.
     """
-    hits = [one for one in found if one.why is not None]
-    if not hits:
-        return 0.0
-    named = [one.why.words for one in hits if one.why and one.why.speaker > 0]
-    others = [one.why.words for one in hits if one.why and not one.why.speaker > 0]
-    best = max(named or others)
-    rival = max(others, default=0.0) if named else _NO_RIVAL * best
-    return 1 / (1 + exp(-(_BEST * best + _AHEAD * (best - rival) + _BIAS)))
+    named = sorted((one.words for one in whys[:_HITS] if one.speaker > 0), reverse=True)
+    others = sorted((one.words for one in whys[:_HITS] if not one.speaker > 0), reverse=True)
+    if not (named or others):
+        return None
+    best = (named or others)[0]
+    rivals = others if named else []
+    ahead = best - (rivals[0] if rivals else 0.0 if named else _NO_RIVAL * best)
+    return _BEST * best + _AHEAD * ahead + _AHEAD_OF_THREE * (sum((named or others)[:3]) - sum(rivals[:3])) + _BIAS
+
+
+def by_passage(hits: Sequence[Found], lines: Mapping[int, Sequence[int]], around: Iterable[Found]) -> list[Found]:
+    """Hits of different passages, best first, with these; no memory is in two of them.
+
+    Args:
+        hits: best first.
+        lines: id of a hit -> ids before and after it, itself among them, in order.
+        around: what there is of these.
+    """
+    there = {one.memory.id: one for one in [*around, *hits]}
+    covered, out = set[int](), list[Found]()
+    for hit in hits:
+        if hit.memory.id in covered:
+            continue
+        line, length = lines[hit.memory.id], len(hit.memory.text)
+        at = line.index(hit.memory.id)
+        chosen = {hit.memory.id}
+        for side in (line[at + 1 :], line[:at][::-1]):
+            for i in side:
+                if i in covered or i not in there or length + len(there[i].memory.text) > _LONGEST:
+                    break
+                length += len(there[i].memory.text)
+                chosen.add(i)
+        covered |= chosen
+        out.append(replace(hit, passage=tuple(there[i] for i in line if i in chosen)))
+    return out
 
 
 def by_session(found: Iterable[Found]) -> list[FoundSession]:

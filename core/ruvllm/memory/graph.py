@@ -91,6 +91,7 @@ class Expansion:
 
 _MOST_MEMBERS = 1_000
 _MOST_HOPS = 8
+_MOST_BESIDE = 8  # edges of a memory, of which one is followed
 _OUTGOING = """
 SELECT source AS node, target AS other, kind, weight, 1 AS outgoing
     FROM json_each(?1) AS asked JOIN edges ON source = asked.value {0}
@@ -280,6 +281,25 @@ class Graph:
             return [((row[0], kind), row) for row in rows]
 
         return [row for rows in self._beside.get(((i, kind) for i in ids), read).values() for row in rows]
+
+    def windows(self, ids: Iterable[int], size: int, kind: str = "Follows") -> dict[int, list[int]]:
+        """Each of some memories with up to so many before it and after it along edges of a kind, in that order.
+
+        An edge leads from what comes later; of several the heaviest is followed. None of the memories need be there.
+        """
+        out = {i: [i] for i in ids}
+        for _ in range(size):
+            ends = sorted({end for line in out.values() for end in (line[0], line[-1])})
+            sql, links = _HEAVIEST.format(_BOTH_WAYS.format(_OF_KINDS)), dict[tuple[int, int], int]()
+            for node, other, _, _, outgoing in self.store.read(sql, (_listed(ends), _kinds([kind]), _MOST_BESIDE)):
+                links.setdefault((node, outgoing), other)
+            for line in out.values():
+                before, after = links.get((line[0], 1)), links.get((line[-1], 0))
+                if before is not None and before not in line:
+                    line.insert(0, before)
+                if after is not None and after not in line:
+                    line.append(after)
+        return out
 
     def expand(
         self,

@@ -14,7 +14,7 @@ from ruvllm.errors import InputError
 from ruvllm.index import Hits
 from ruvllm.memory.attention.training import Trained
 from ruvllm.memory.filters import Filter, visible_to
-from ruvllm.memory.found import Found, FoundSession, Why, by_session
+from ruvllm.memory.found import Found, FoundSession, Why, by_passage, by_session
 from ruvllm.memory.graph import Graph
 from ruvllm.memory.hybrid import HybridSearch
 from ruvllm.memory.indexes import Indexes, checked_name
@@ -36,6 +36,7 @@ _HELPED = 0.5  # from which what helped answered
 _WIDE = 32  # hits that what answered is compared with: few hard ones alone teach little, and mislead where one is false
 _TURNS, _TURNS_EACH = 100, 10  # memories that sessions are gathered from, in all and for each session
 _OLDER = 16  # memories of the same words that a new one may supersede
+_WIDEST = 8  # memories before and after a hit
 _RATED = 10  # hits from which edges lead to what is rated
 
 
@@ -165,6 +166,7 @@ class MemoryStore:
         at: object = None,
         recency: float | None = None,
         agent_id: str | None = None,
+        window: int = 0,
     ) -> list[Found]:
         """The k memories of a collection nearest to a text or a vector (dim,), best first.
 
@@ -182,15 +184,20 @@ class MemoryStore:
                 names count; what holds no longer stands behind what holds, unless that is asked for ("used to").
             recency: 0 to 1, what being of today adds to a score, half of it after 30 days; None for the store's option.
             agent_id: find what is this agent's and what is nobody's (`agent_id` among the metadata); None for all.
+            window: 0 to 8, how many memories before and after a hit in its conversation or document (`Follows` edges)
+                come with it, as `Found.passage`. A hit in the passage of a better one is no hit of its own.
 
         Raises:
-            InputError: an empty query, a filter that cannot be understood, k or recall out of range.
+            InputError: an empty query, a filter that cannot be understood, k, recall or window out of range.
             StoreError: the file cannot be read.
         """
         way = self._way(query, search)
         if not isinstance(k, int) or k < 1:
             raise InputError(f"k is {shortened(k)}", field="k", fix="use 1 or more")
-        collection, filter = checked_name(collection), visible_to(agent_id, filter)
+        if not isinstance(window, int) or not 0 <= window <= _WIDEST:
+            raise InputError(f"window is {shortened(window)}", field="window", fix=f"use 0 to {_WIDEST}")
+        collection, filter, wanted = checked_name(collection), visible_to(agent_id, filter), k
+        k = k if not window else k + min(2 * window * k, _TURNS)  # several may be of one passage
         sought = None if way == "vectors" or not isinstance(query, str) else parse(query)
         vector = self.adapted(await self._read(query, sought), collection)
         why = dict[int, Why]()
@@ -211,10 +218,24 @@ class MemoryStore:
             if why and self.surroundings.attention() is None:
                 ranked.sort(key=lambda one: -one[1][0])
             found = dict(ranked)
-        self.records.touch(list(found))
-        return [Found(memory, *found[memory.id], why.get(memory.id)) for memory in self.records.get(list(found))]
+        out = [Found(memory, *found[memory.id], why.get(memory.id)) for memory in self.records.get(list(found))]
+        if window:
+            out = self._passages(out, vector, window, collection, filter)[:wanted]
+        self.records.touch([one.memory.id for one in out])
+        return out
 
     search = synchronous(asearch)
+
+    def _passages(
+        self, found: Sequence[Found], vector: NDArray[np.float32], window: int, collection: str, filter: Filter | None
+    ) -> list[Found]:
+        """Hits with what lies around them as far as it may be found, too."""
+        lines = self.graph.windows([one.memory.id for one in found], window)
+        members = np.array(sorted({i for line in lines.values() for i in line}), np.int64)
+        fitting = self.records.fitting(members, collection, self.space, filter or {})
+        scores = self.cosines(fitting, vector, collection=collection)
+        around = [Found(memory, scores.get(memory.id, 0.0), 1) for memory in self.get(fitting)]
+        return by_passage(found, lines, around)
 
     async def asearch_sessions(self, query: str, k: int = 10, **options: Any) -> list[FoundSession]:
         """The k sessions (`session` among the metadata) that have most to do with a query, best first.

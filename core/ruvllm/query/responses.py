@@ -71,6 +71,7 @@ class Constraints(Options):
             for that, for a weaker one where that is cheaper though it has nothing of the conversation cached.
         looping: whether tools are being called: then it is not left at all.
         models: names of the backends that may answer; all of them when None.
+        adds: what is done with a client's own conversation beside passing it on, of `options.ADDS`.
         explain: also say where the answer comes from, as `Response.attention`.
         agent_id: the agent that asks: answered from its own memories and shared ones; what is kept is its own.
     """
@@ -93,6 +94,7 @@ class Constraints(Options):
     looping: bool = False
     max_cost: float | None = None
     models: tuple[str, ...] | None = None
+    adds: tuple[str, ...] = ()
     explain: bool = False
     agent_id: str | None = None
 
@@ -137,6 +139,7 @@ class Source:
         id: of the memory.
         score: cosine to the query, or what learnt attention made of it.
         hops: edges away from the nearest direct hit.
+        passage: what was said before and after it with itself, as a model reads it; "" where nothing was.
     """
 
     id: int
@@ -145,6 +148,7 @@ class Source:
     kind: str = "Document"
     metadata: Mapping[str, Any] = field(default_factory=dict)
     hops: int = 0
+    passage: str = ""
 
     __repr__ = one_line
 

@@ -14,12 +14,13 @@ from ruvllm.errors import InputError
 from ruvllm.memory.attention import GraphAttention
 from ruvllm.memory.attention.layer import heads_for
 from ruvllm.memory.filters import Filter, visible_to
+from ruvllm.memory.found import answer_odds
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.memory.subgraph import AttentionSummary, EdgeKey, Subgraph
 from ruvllm.memory.validity import Moment, moment_of
 from ruvllm.options import MemoryConfig
 from ruvllm.query.responses import Source
-from ruvllm.state.record import AGENT
+from ruvllm.state.record import AGENT, Memory, heard
 from ruvllm.text.terms import Sought
 
 __all__ = ["Retrieved", "Retriever"]
@@ -48,6 +49,7 @@ class Retrieved:
         hops: id -> edges away; those that are no direct hits.
         edges: source, target, kind and weight, between these and around the best.
         graph: the same as arrays, of those that `attention` ranks; None while there is none.
+        odds: what `memory.found.answer_odds` says of the best hits; None where no words were looked for.
         attention: the learnt layer that ranks them, None where there is none.
         moment: the time that the query is about.
         agent_id: who asks, and finds what is shared and their own; None for all.
@@ -62,6 +64,7 @@ class Retrieved:
     attention: GraphAttention | None = None
     moment: Moment = field(default_factory=Moment)
     agent_id: str | None = None
+    odds: float | None = None
 
     def likeness(self) -> dict[int, float]:
         """id -> cosine, raised along edges as `scores` are when they are ranked; empty where attention ranks."""
@@ -97,25 +100,25 @@ class Retriever:
         budgets = (k for most, k in _BUDGETS if max_latency_ms is not None and max_latency_ms < most)
         k = min(self._config.k, next(budgets, self._config.k))
         filter = visible_to(agent_id)
-        scores, cosines = self._scores(vector, text, k, filter)
+        scores, cosines, odds = self._scores(vector, text, k, filter)
         if self._config.hops:
             informed = self._memory.surroundings.informed(vector, k, self._config.collection, filter)
             informed = {i: score for i, score in informed.items() if score >= self._config.relevance}
             scores |= {i: score for i, score in informed.items() if score > scores.get(i, -1.0)}
             cosines |= {i: score for i, score in informed.items() if score > cosines.get(i, -1.0)}
             scores = dict(sorted(scores.items(), key=itemgetter(1), reverse=True)) if informed else scores
-        return Retrieved(vector, scores, cosines, moment=moment_of(text), agent_id=agent_id)
+        return Retrieved(vector, scores, cosines, moment=moment_of(text), agent_id=agent_id, odds=odds)
 
     def _scores(
         self, vector: NDArray[np.float32], text: str, k: int, filter: Filter | None
-    ) -> tuple[dict[int, float], dict[int, float]]:
-        """Scores and cosines of memories that are near enough, or have enough of the words; best first."""
+    ) -> tuple[dict[int, float], dict[int, float], float | None]:
+        """Scores and cosines of memories that are near enough or have enough of the words, best first; the odds."""
         collection, recall, relevance = self._config.collection, self._config.recall, self._config.relevance
         if self._config.search == "vectors" or not text:
             hits = self._memory.nearest(vector, k, collection=collection, filter=filter, recall=recall)
             near = zip(hits.ids.tolist(), hits.scores.tolist(), strict=True)
             scores = {i: one for i, one in near if one >= relevance}
-            return scores, scores.copy()
+            return scores, scores.copy(), None
         sought, meaning = Sought(text), self._config.search == "hybrid"
         options = {"collection": collection, "filter": filter, "recall": recall, "recency": self._config.recency}
         why = self._memory.hybrid.rank(vector, sought, k, meaning=meaning, **options)  # type: ignore[arg-type]
@@ -124,7 +127,8 @@ class Retriever:
             for i, one in why.items()
             if one.cosine >= relevance or one.words >= _SAID or one.score - one.speaker >= relevance + _SURE
         }
-        return {i: one.score for i, one in found.items()}, {i: one.cosine for i, one in found.items()}
+        odds = answer_odds(list(why.values()))
+        return {i: one.score for i, one in found.items()}, {i: one.cosine for i, one in found.items()}, odds
 
     def expand(self, found: Retrieved) -> None:
         """Add what lies around the best hits; the less was hit, the further away."""
@@ -162,17 +166,36 @@ class Retriever:
             near = _farther(self._attended(found, found.attention), found.hops)
         best = sorted(near, key=near.__getitem__, reverse=True)[: self._config.sources + _SPARE]
         scored = [memory for memory in self._memory.get(best) if not memory.archived or memory.id in found.hops]
-        if found.agent_id is not None:  # an edge may lead to another agent's
-            scored = [memory for memory in scored if memory.metadata.get(AGENT) in (None, found.agent_id)]
-        scored = self._memory.validity.holding(scored, found.moment)
+        scored = self._usable(found, scored)
         scored.sort(key=lambda memory: -near[memory.id] * (_TRUST + (1 - _TRUST) * memory.quality))
         scored = scored[: self._config.sources]
         self._memory.records.touch([memory.id for memory in scored])
+        passages, hops = self._passages(found, scored), found.hops
         sources = tuple(
-            Source(m.id, m.text, round(near[m.id], 4), m.kind, dict(m.metadata), found.hops.get(m.id, 0))
+            Source(m.id, m.text, round(near[m.id], 4), m.kind, dict(m.metadata), hops.get(m.id, 0), passages[m.id])
             for m in scored
         )
         return sources, _among(found.edges, {source.id for source in sources})
+
+    def _usable(self, found: Retrieved, memories: Sequence[Memory]) -> list[Memory]:
+        """Those that held at the time asked for, and are no other agent's: edges may lead to what is."""
+        if found.agent_id is not None:
+            memories = [memory for memory in memories if memory.metadata.get(AGENT) in (None, found.agent_id)]
+        return self._memory.validity.holding(memories, found.moment)
+
+    def _passages(self, found: Retrieved, sources: Sequence[Memory]) -> dict[int, str]:
+        """What was said around each of some sources, by its id; nothing is in two of them."""
+        lines = self._memory.graph.windows([one.id for one in sources], self._config.window)
+        around = sorted({i for line in lines.values() for i in line} - lines.keys())
+        beside = [one for one in self._memory.get(around) if one.collection == self._config.collection]
+        there = {one.id: one for one in self._usable(found, beside)}
+        free, out = set(there), dict[int, str]()
+        there |= {one.id: one for one in sources}
+        for i, line in lines.items():
+            said = [there[j] for j in line if j == i or j in free]
+            free -= {one.id for one in said}
+            out[i] = "\n".join(heard(one.text, one.metadata) for one in said) if len(said) > 1 else ""
+        return out
 
     def summary(self, found: Retrieved) -> AttentionSummary | None:
         """Which of the memories found the query draws on, along which edges; None where nothing was found."""

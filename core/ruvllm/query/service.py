@@ -27,7 +27,7 @@ from ruvllm.inference.factory import make_tiers
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.query.learners import Learners
 from ruvllm.query.outcomes import Outcomes
-from ruvllm.query.prompting import compose, verbatim
+from ruvllm.query.prompting import compose, framed, verbatim
 from ruvllm.query.requests import open_requests
 from ruvllm.query.responses import Applied, Constraints, Delta, Event, Response, Routed, Session
 from ruvllm.query.retrieval import Retrieved, Retriever
@@ -359,7 +359,7 @@ class QueryService:
         turn = Turn(text, constraints, conversation, state, tuple(messages))
         turn.vector = vector = await self._memory.vector(text)
         turn.lap("embedding")
-        if turn.messages and not self.writers.remember:  # nothing of memory goes into a conversation that is passed on
+        if turn.messages and not (self.writers.remember or "memory" in constraints.adds):
             turn.found = Retrieved(vector)
         else:
             turn.found = self._retriever.nearest(vector, constraints.max_latency_ms, text, constraints.agent_id)
@@ -417,6 +417,11 @@ class QueryService:
         if turn.messages:
             sources = turn.sources if plan.local else ()
             turn.prompt = verbatim(turn.messages, sources, wanted=wished, most=most, max_tokens=max_tokens)
+            adds = turn.constraints.adds
+            if "memory" in adds or "persona" in adds:
+                agent, notes = turn.agent if "persona" in adds else None, turn.sources if "memory" in adds else ()
+                turn.prompt, extra = framed(turn.prompt, agent, notes, plan.params.extra, turn.constraints.api)
+                turn.plan = plan = replace(plan, params=replace(plan.params, extra=extra))
         else:
             turn.prompt = compose(
                 turn.text,
@@ -428,7 +433,7 @@ class QueryService:
                 max_tokens=max_tokens,
                 learnt=plan.learnt,
             )
-        turn.writer = self.writers.over(plan, turn.sources, turn.found.likeness(), whole=bool(turn.messages))
+        turn.writer = self.writers.over(plan, turn.sources, turn.found, whole=bool(turn.messages))
         prompt = turn.prompt
         if (prompt.max_tokens, prompt.context) != (said, plan.info.context_size):
             # Without a limit of the caller's, a server behind a URL knows best where its answers end.

@@ -113,6 +113,7 @@ class Turn:
             size: of that model.
         """
         whole = completion.finish_reason == "stop" and bool(completion.text.strip())
+        keeps = not self.constraints.api or "write-back" in self.constraints.adds
         used = {source.id for source in self.prompt.sources}
         said, route = completion.confidence, self.decision.confidence
         return LoggedRequest(
@@ -120,7 +121,7 @@ class Turn:
             text=self.text,
             agent=self.decision.agent,
             vector=self.vector,
-            answer=completion.text if whole and written else "",
+            answer=completion.text if whole and written and keeps else "",
             # Before anybody rates it, an answer is no better than its route or, if it says so, its backend.
             quality=0.0 if not whole else route if said is None else min(said, route),
             used=written and self.agent is not None and not self.messages,

@@ -13,6 +13,7 @@ from ruvllm.inference.passages import Passage
 from ruvllm.inference.tiers import Tiers
 from ruvllm.options import InferenceConfig
 from ruvllm.query.responses import Constraints, RoutingInfo, Source
+from ruvllm.query.retrieval import Retrieved
 from ruvllm.sizing.fastgrnn import ModelSize, SizeChoice
 from ruvllm.sizing.tiers import CATALOG, TierProfile
 from ruvllm.types import Choice, Tier
@@ -147,18 +148,21 @@ class Writers:
         """Whether no backend ever waits."""
         return all(isinstance(backend, Extractive) for backend in self.backends.values())
 
-    def over(self, plan: Plan, sources: Sequence[Source], likeness: Mapping[int, float], whole: bool) -> Backend:
+    def over(self, plan: Plan, sources: Sequence[Source], found: Retrieved, whole: bool) -> Backend:
         """What to ask, once it is known what was found: who answers without a model answers from that.
 
         Args:
-            likeness: id of a source -> cosine to the question; its score where it is not among them.
+            found: what the sources are of.
             whole: the conversation is sent as the caller has it; then memory does not answer for dead backends.
         """
         if isinstance(plan.backend, Editor):
             return plan.backend
         if plan.forced and not isinstance(plan.backend, Extractive):
             return self.tiers.alone(plan.tier)
-        passages = [Passage(one.text, one.id, likeness.get(one.id, one.score), _label(one)) for one in sources]
+        likeness = found.likeness()
+        passages = [
+            Passage(one.text, one.id, likeness.get(one.id, one.score), _label(one), found.odds) for one in sources
+        ]
         if isinstance(plan.backend, Extractive) and (plan.forced or self.local):
             check_extra(plan.params, plan.backend)
             return plan.backend.over(passages)

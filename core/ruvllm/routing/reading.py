@@ -88,14 +88,14 @@ def _languages() -> _Languages:
     import tomllib  # a process that routes nothing need not wait for it
 
     data = tomllib.loads(Path(__file__).with_name("languages.toml").read_text("utf-8"))
-    common, polite = (frozenset(words.split()) for words in data.pop("en").values())
+    common, polite, orders = (frozenset(words.split()) for words in data.pop("en").values())
     function = {name: frozenset(rows.get("function", "").split()) for name, rows in data.items()}
     english = {name: dict(pair.split("=") for pair in rows["words"].split("; ")) for name, rows in data.items()}
     telling: dict[str, list[str]] = {}
     for name in data:
         for word in (function[name] | english[name].keys()) - common:
             telling.setdefault(word, []).append(name)
-    orders = frozenset(word for words in english.values() for phrase in words.values() for word in phrase.split()[:1])
+    orders |= {word for words in english.values() for phrase in words.values() for word in phrase.split()[:1]}
     return _Languages(common, polite, orders, telling, function, english)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from math import inf, log
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
@@ -40,7 +41,8 @@ MODES = CHOICES["encoder"]
 
 _SETTLED = 0.98  # a static answer as sure as this stands: lower is faster, and a little less accurate
 _FEW = 2  # words that say something, below which a task names no object
-_ENDS, _ASKS = 4, 0.25  # passages at the ends of a long text; how much more an order or a question counts in it
+_ENDS = 4  # passages at the ends of a long text
+_ASKS, _IN_SCOPE = 0.25, 0.2  # how much an order or a question counts in it, and the log odds of being a task at all
 _MAX_TEXT = 4_000_000  # characters; past this it is no task but a file
 
 Array = NDArray[np.float32]
@@ -338,7 +340,7 @@ class Router:
     async def _passage(self, text: str) -> str:
         """The sentence of a long text that most clearly asks for something."""
         scorer = await self.scorer("static")
-        best, most = text, 0.0
+        best, most, surest = text, -inf, 0.0
         for number, part in enumerate(passages(text)):
             read = self._reader.read(part).text
             view = self._learner.view(read)
@@ -346,9 +348,12 @@ class Router:
             scored = scorer.score(self._static.encode_one(read), view)
             outcome = outcome_of("static", scored, scorer.fitted, self.weights, candidates)
             sure = outcome.confidence + (_ASKS if asks(read) else 0)
-            if sure > most:
-                best, most = part, sure
-            if number == _ENDS - 1 and most >= CONFIRM_FROM:  # people ask first or last
+            outside = min(max(outcome.out_of_scope, 1e-4), 1 - 1e-4)
+            clear = sure + _IN_SCOPE * log(1 / outside - 1)
+            surest = max(surest, sure)
+            if clear > most:
+                best, most = part, clear
+            if number == _ENDS - 1 and surest >= CONFIRM_FROM:  # people ask first or last
                 break
         return best
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from secrets import token_hex
@@ -20,7 +20,7 @@ from ruvllm_web.reliability import reliability
 from ruvllm import Constraints, InputError, RuvLLM
 from ruvllm.memory import erasure
 from ruvllm.memory.exchange import around
-from ruvllm.memory.found import Found
+from ruvllm.memory.found import Found, answerable
 from ruvllm.memory.subgraph import Edge
 from ruvllm.rlm.decompose import RuleDecomposer
 from ruvllm.rlm.plan import SubQuery
@@ -126,13 +126,13 @@ class Workbench:
         at: str | None = None,
         recency: float | None = None,
         agent_id: str | None = None,
+        window: int = 0,
     ) -> dict[str, Any]:
-        """Memories like a text, each with what its score is the sum of, and from when until when it holds."""
+        """Memories like a text: what each score is the sum of, when each holds, and what stands around it."""
         options: dict[str, Any] = {"collection": collection, "filter": filter, "hops": hops, "search": search}
-        options |= {"at": at, "recency": recency, "agent_id": agent_id}
+        options |= {"at": at, "recency": recency, "agent_id": agent_id, "window": window}
         found = await self._now.memory.asearch(query, k, **options)
-        rows = self._rows([one.memory for one in found])
-        return {"memories": [row | _score(one) for row, one in zip(rows, found, strict=True)]}
+        return {"memories": self._hits(found), "answerable": answerable(found)}
 
     async def memories(self, limit: int = 200, collection: str = "default") -> dict[str, Any]:
         """The latest of a collection, newest first."""
@@ -148,7 +148,11 @@ class Workbench:
         """Let memories hold again, whatever superseded them."""
         return {"reopened": self._now.memory.validity.reopen(ids)}
 
-    def _rows(self, memories: list[Memory]) -> list[dict[str, Any]]:
+    def _hits(self, found: Sequence[Found]) -> list[dict[str, Any]]:
+        rows = zip(self._rows([one.memory for one in found]), found, strict=True)
+        return [row | _score(one) | {"passage": self._hits(one.passage)} for row, one in rows]
+
+    def _rows(self, memories: Sequence[Memory]) -> list[dict[str, Any]]:
         """Memories with from when until when they hold, how often they were said, and why they ended."""
         lives = self._now.memory.validity.lifetimes(memories)
         return [asdict(one) | asdict(lives[one.id]) for one in memories]
