@@ -50,6 +50,8 @@ class MemoryConfig(Options):
         window: memories before and after a source in its conversation or document that a model reads with it.
         recency: what being of today adds to a memory's score; half of it after 30 days.
         supersede: whether a new statement ends what an older one says of the same thing.
+        ask_unsure: whether the large tier's model may read, in the background, the pairs of statements of which words
+            alone do not tell whether one ends the other: a few at a time.
         index: how vectors are searched: "auto" takes what is fastest at the size, "flat", "binary", "ivf", "hnsw", or
             the compiled "usearch" and "hnswlib", where they are installed, are used whatever it is.
         tier_from: memories of a collection from which vectors are in memory as precisely as they are used: f32, f16,
@@ -72,6 +74,7 @@ class MemoryConfig(Options):
     window: int = 1
     recency: float = 0.0
     supersede: bool = True
+    ask_unsure: bool = False
     index: str = "auto"
     tier_from: int = 200_000
 

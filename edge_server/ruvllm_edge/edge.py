@@ -204,7 +204,8 @@ class Edge:
                 self.usage.save()
             if self.llm.store.load(RESTORED) != self._restored:  # `ruvllm state restore` or `delete`, in its process
                 await self.restore(dump(self.llm.store))
-            self.metrics.job_runs(await self.llm.arun_jobs(_BUDGET))
+            if self.server.node is None or not self.server.node.behind(self.name):
+                self.metrics.job_runs(await self.llm.arun_jobs(_BUDGET))
         except Exception as error:  # a StoreError: all waits for the next time
             self.llm.steps.failed("writing", error)
         finally:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ruvllm import Agent, RuvLLM
+from ruvllm import Agent, InputError, RuvLLM
 from ruvllm.encoders.protocol import no_pause, run_now
 from ruvllm.memory.erasure import erase
 from ruvllm.memory.replica import Applied, Replica
@@ -190,7 +190,6 @@ def test_what_is_unusable_is_set_aside_alone(nodes: tuple[RuvLLM, RuvLLM]):
         bad(feedback, weight=1e9),
         bad(feedback, text=None),
         bad(feedback, rating=True),
-        replace(bad(feedback), kind="order"),
         replace(bad(memory), kind="edge"),
         replace(bad(memory), kind="agent", data={"name": "x", "agent": {"name": ["x"]}}),
     ]
@@ -198,6 +197,8 @@ def test_what_is_unusable_is_set_aside_alone(nodes: tuple[RuvLLM, RuvLLM]):
     assert len(content(b)["memories"]) == len(content(b)["feedback"]) == 1
     assert len(b.store.set_aside.rows()) == len(broken)
     assert apply(b, broken).count == 0
+    with pytest.raises(InputError, match="upgrade"):
+        apply(b, [replace(bad(feedback), kind="order")])
 
 
 def test_a_file_that_was_put_in_its_place_is_replicated_or_not(nodes: tuple[RuvLLM, RuvLLM]):

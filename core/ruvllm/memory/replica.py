@@ -28,6 +28,7 @@ from ruvllm.types import Feedback
 
 __all__ = ["Applied", "Outcome", "Replica"]
 
+_FIRST = {"memory": 0, "feedback": 1, "outcome": 2}  # kinds of which nothing depends on anything
 _SLICE = 16  # texts encoded between two pauses
 _MOST_WEIGHT = 10
 _LONGEST = 4_000_000  # characters of a task
@@ -72,15 +73,18 @@ class Replica:
     def __init__(self, memory: MemoryStore) -> None:
         self._memory, self._store = memory, memory.store
         self._applied = Applied()
+        self._together: dict[str, Callable[[Sequence[Change]], None]] = {
+            "feedback": self._feedback,
+            "memory": self._memories,
+            "outcome": self._outcomes,
+        }
         self._vectors = dict[str, bytes]()  # of changes at hand, in this node's space
         self._writers: dict[str, Callable[[Change], None]] = {
             "agent": self._agent,
             "archive": lambda one: memory.records.archive(self._ids("memory", one.target)),
             "closed": self._closed,
             "edge": self._edge,
-            "feedback": self._feedback,
             "forget": self._forget,
-            "outcome": self._outcome,
             "rate": self._rate,
             "undo": self._undo,
         }
@@ -94,22 +98,27 @@ class Replica:
             position: up to which they reach in the log; stored with the last of them.
 
         Raises:
+            InputError: a kind that a newer ruvllm writes; nothing is applied.
             StoreError: the file takes nothing. Applying them again goes on from there.
         """
+        for one in changes:
+            if one.kind not in KINDS:
+                what = f"another node writes changes of kind {one.kind!r}"[:120]
+                raise InputError(what, field="kind", fix="upgrade ruvllm on this node")
         self._applied = Applied()
-        fresh = {one.uid: one for one in changes if one.uid not in self._present([one.uid for one in changes])}
-        await self._encode([one for one in fresh.values() if one.kind == "memory"], pause)
-        groups = groupby(fresh.values(), lambda one: one.kind == "forget" and one.data.get("erase") is True)
-        for erasing, group in groups:
-            some = list(group)
+        there = self._present([one.uid for one in changes])
+        fresh = [one for uid, one in {one.uid: one for one in changes}.items() if uid not in there]
+        fresh.sort(key=lambda one: _FIRST.get(one.kind, len(_FIRST)))  # others may be about these
+        await self._encode([one for one in fresh if one.kind == "memory"], pause)
+        groups = [(erasing, list(group)) for erasing, group in groupby(fresh, _erases)] or [(False, [])]
+        for number, (erasing, some) in enumerate(groups, 1):
             if erasing and (ids := [id for one in some for id in self._ids("memory", one.target)]):
                 erase(self._memory, ids)  # with what repeats these texts, which may be news to others
             with self._store.write(), self._store.outbox.flag("applying"):
                 self._write(some)
+                if position is not None and number == len(groups):
+                    self._store.outbox.reached(position)
             await pause()
-        with self._store.write():
-            if position is not None:
-                self._store.outbox.reached(position)
         self._vectors.clear()
         return self._applied
 
@@ -117,23 +126,20 @@ class Replica:
         there = self._present([one.uid for one in changes])  # while texts were read, somebody may have written
         fresh = [one for one in changes if one.uid not in there]
         for kind, group in groupby(fresh, lambda one: one.kind):
-            some = list(group)
             self._store.set_aside.write_each(
                 "change",
-                some,
-                self._memories if kind == "memory" else self._each,
+                list(group),
+                self._together.get(kind, self._each),
                 lambda one: one.uid,
                 lambda one: {"kind": one.kind, "target": one.target, "data": dict(one.data)},
             )
-            with self._store.write() as db:  # what was set aside is done as well: it would fail each time
-                rows = [(one.uid, one.kind, _time(one.uid)) for one in some]
-                db.executemany("INSERT OR IGNORE INTO replicated (uid, kind, at) VALUES (?, ?, ?)", rows)
+        with self._store.write() as db:  # what was set aside is done as well: it would fail each time
+            rows = [(one.uid, one.kind, _time(one.uid)) for one in fresh]
+            db.executemany("INSERT OR IGNORE INTO replicated (uid, kind, at) VALUES (?, ?, ?)", rows)
         self._applied.count += len(fresh)
 
     def _each(self, changes: Sequence[Change]) -> None:
         for one in changes:
-            if one.kind not in KINDS:
-                raise InputError(f"a change of kind {one.kind!r}"[:80], field="kind", fix="upgrade this node")
             self._writers[one.kind](one)
 
     async def _encode(self, changes: Sequence[Change], pause: Pause) -> None:
@@ -169,24 +175,13 @@ class Replica:
             self._memory.records.archive(archived)
         self._note("memory", zip(changes, ids, strict=True))
 
-    def _feedback(self, one: Change) -> None:
-        text, agent, weight, rating = (one.data[name] for name in ("text", "agent", "weight", "rating"))
-        usable = isinstance(text, str) and text.strip() and len(text) <= _LONGEST and isinstance(agent, str)
-        if (
-            not usable
-            or not 0 < _number(weight) <= _MOST_WEIGHT
-            or (rating is not None and not 1 <= _number(rating) <= 5)
-        ):
-            raise InputError("unusable feedback", field="feedback", fix="see which node wrote it")
-        right, undone = bool(one.data["right"]), int(bool(one.data["undone"]))
-        row = (text, agent, float(weight), int(right), undone, rating, _number(one.data["created"]))
-        columns = "text, agent, weight, right, undone, rating, created"
-        with self._store.write() as db:
-            made = db.execute(f"INSERT INTO feedback ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", row).lastrowid
-        assert made is not None
-        self._note("feedback", [(one, made)])
-        if not undone:
-            self._applied.feedback.append(Feedback(text, agent, float(weight), right))
+    def _feedback(self, changes: Sequence[Change]) -> None:
+        rows = [_feedback_row(one.data) for one in changes]
+        self._insert("feedback", "text, agent, weight, right, undone, rating, created", changes, rows)
+        given = [
+            Feedback(text, agent, weight, bool(right)) for text, agent, weight, right, undone, *_ in rows if not undone
+        ]
+        self._applied.feedback += given
 
     def _undo(self, one: Change) -> None:
         for id in self._ids("feedback", one.target):
@@ -241,25 +236,20 @@ class Replica:
         save_agents(self._store, agents.values())
         self._applied.agents = True
 
-    def _outcome(self, one: Change) -> None:
-        text, agent, model = (one.data[name] for name in ("text", "agent", "model"))
-        quality, success = _number(one.data["quality"]), one.data["success"]
-        if not (isinstance(text, str) and isinstance(agent, str) and isinstance(model, str) and 0 <= quality <= 1):
-            raise InputError("an unusable outcome", field="outcome", fix="see which node wrote it")
-        row = (
-            text,
-            agent,
-            model,
-            quality,
-            None if success is None else int(bool(success)),
-            _number(one.data["created"]),
-        )
-        columns = "text, agent, model, quality, success, created"
+    def _outcomes(self, changes: Sequence[Change]) -> None:
+        rows = [_outcome_row(one.data) for one in changes]
+        self._insert("outcome", "text, agent, model, quality, success, created", changes, rows)
+        for text, agent, model, quality, success, _ in rows:
+            self._applied.outcomes.append(
+                Outcome(text, agent, model, quality, None if success is None else bool(success))
+            )
+
+    def _insert(self, kind: str, columns: str, changes: Sequence[Change], rows: Sequence[tuple[Any, ...]]) -> None:
+        """Into the table of a kind."""
+        table = "outcomes" if kind == "outcome" else kind
+        sql = f"INSERT INTO {table} ({columns}) VALUES ({', '.join('?' * len(rows[0]))})"
         with self._store.write() as db:
-            made = db.execute(f"INSERT INTO outcomes ({columns}) VALUES (?, ?, ?, ?, ?, ?)", row).lastrowid
-        assert made is not None
-        self._note("outcome", [(one, made)])
-        self._applied.outcomes.append(Outcome(text, agent, model, quality, None if success is None else bool(success)))
+            self._note(kind, [(one, db.execute(sql, row).lastrowid) for one, row in zip(changes, rows, strict=True)])
 
     def _latest(self, one: Change, item: str) -> bool:
         """Whether no later change of the same thing is there; then this one is the latest from now on."""
@@ -301,6 +291,28 @@ def _memory(data: Mapping[str, Any]) -> Memory:
     )
     row_of(made)
     return made
+
+
+def _feedback_row(data: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Raises InputError, TypeError, KeyError: it is none."""
+    text, agent, weight, rating = data["text"], data["agent"], _number(data["weight"]), data["rating"]
+    usable = isinstance(text, str) and text.strip() and len(text) <= _LONGEST and isinstance(agent, str)
+    if not usable or not 0 < weight <= _MOST_WEIGHT or (rating is not None and not 1 <= _number(rating) <= 5):
+        raise InputError("unusable feedback", field="feedback", fix="see which node wrote it")
+    return text, agent, weight, int(bool(data["right"])), int(bool(data["undone"])), rating, _number(data["created"])
+
+
+def _outcome_row(data: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Raises InputError, KeyError: it is none."""
+    text, agent, model, quality = data["text"], data["agent"], data["model"], _number(data["quality"])
+    if not (isinstance(text, str) and isinstance(agent, str) and isinstance(model, str) and 0 <= quality <= 1):
+        raise InputError("an unusable outcome", field="outcome", fix="see which node wrote it")
+    success = None if data["success"] is None else int(bool(data["success"]))
+    return text, agent, model, quality, success, _number(data["created"])
+
+
+def _erases(one: Change) -> bool:
+    return one.kind == "forget" and one.data.get("erase") is True
 
 
 def _number(value: object) -> float:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ruvllm import ConfigError
-from ruvllm.state.outbox import Change, Position, time_of
+from ruvllm.state.outbox import Change, Position
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -145,7 +145,8 @@ class Log:
             }
             for one in changes
         ]
-        async with asyncio.timeout(_PATIENCE), self._db.transaction(), self._db.cursor() as cursor:
+        async with asyncio.timeout(_PATIENCE), self._db.pipeline(), self._db.transaction():  # one way there and back
+            cursor = self._db.cursor()
             await cursor.executemany(_ROW, rows)
             await cursor.execute("SELECT pg_notify(%s, %s)", (CHANNEL, space))
 
@@ -207,9 +208,11 @@ class Log:
         return gone
 
     async def faults(self) -> list[str]:
-        """What is not as ruvllm writes it: ids that say another time than they can, targets that there never were."""
-        cursor = await self._db.execute("SELECT uid::text FROM ruvllm.changes")
-        faults = [f"{uid}: no UUIDv7" for (uid,) in await cursor.fetchall() if not _is_v7(uid)]
+        """What is not as ruvllm writes it: ids of another kind, changes of what there never was."""
+        cursor = await self._db.execute(
+            "SELECT space, uid::text FROM ruvllm.changes WHERE substr(uid::text, 15, 1) <> '7'"
+        )
+        faults = [f"space {space}: {uid} is no UUIDv7" for space, uid in await cursor.fetchall()]
         cursor = await self._db.execute(
             "SELECT c.space, count(*) FROM ruvllm.changes c WHERE target IS NOT NULL AND kind <> 'forget'"
             " AND NOT EXISTS (SELECT FROM ruvllm.changes t WHERE t.space = c.space AND (t.uid = c.target"
@@ -232,10 +235,3 @@ WITH forgotten AS (
 )
 SELECT space, count(*) FROM gone GROUP BY space
 """
-
-
-def _is_v7(uid: str) -> bool:
-    try:
-        return time_of(uid) >= 0
-    except ValueError:
-        return False

@@ -40,6 +40,7 @@ class SpaceStatus:
 
     Attributes:
         sent, applied: changes since the server began.
+        behind: whether there was more to read than a page.
         read: when all that others wrote was here last, in seconds since 1970; 0 before the first time.
         marked: when the last checkpoint was written, of a monotonic clock.
         position: of that checkpoint.
@@ -47,6 +48,7 @@ class SpaceStatus:
 
     sent: int = 0
     applied: int = 0
+    behind: bool = False
     read: float = 0.0
     marked: float = float("-inf")
     position: tuple[int, int] = field(default=(-1, -1))
@@ -93,6 +95,10 @@ class Node:
         """Seconds since all that others wrote was here last; -1 before the first time."""
         read = self.status.get(space, SpaceStatus()).read
         return round(max(0.0, time() - read), 3) if read else -1.0
+
+    def behind(self, space: str) -> bool:
+        """Whether it is catching up: what learns from all of it can wait for the rest."""
+        return self.up and self.status.get(space, SpaceStatus()).behind
 
     async def run(self) -> None:
         """For ever: stay connected, or try again."""
@@ -175,7 +181,8 @@ class Node:
         loop = asyncio.get_running_loop()
 
         def committed() -> None:
-            loop.call_soon_threadsafe(self._signal)
+            with suppress(RuntimeError):  # the server has ended
+                loop.call_soon_threadsafe(self._signal)
 
         store.committed = committed
         self.status[edge.name] = SpaceStatus()
@@ -221,6 +228,7 @@ class Node:
                 status.applied += applied.count
                 self._metrics.shared_applied.labels(edge.name).inc(applied.count)
                 await asyncio.sleep(0)
+        status.behind = page.more
         if not page.more and not page.held:
             status.read = began
         return page.more, page.held
