@@ -222,9 +222,9 @@ def test_what_forbids_escalation(static_llm: RuvLLM):
 def test_a_route_to_be_confirmed_says_so_and_its_agent_speaks(static_llm: RuvLLM):
     backend = Scripted("Done.")
     llm = RuvLLM(encoder="static", like=static_llm, backends={Tier.SMALL: backend})
-    response = ask(llm, "find out how the authentication flow works")
+    response = ask(llm, "compare two libraries for charts")
     assert (response.decision.action, response.agent) == (Action.CONFIRM, "researcher")
-    assert response.advice.startswith("probably a task for researcher (0.7")
+    assert response.advice.startswith("probably a task for researcher (0.8")
     assert backend.asked[-1][0][0].content.startswith("You are researcher. ")
 
 
