@@ -13,9 +13,9 @@ def static_llm() -> RuvLLM:
     return RuvLLM(encoder="static")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def kitchen() -> list[Agent]:
-    """Three agents far from the built-in ones; only the last has examples."""
+    """Three agents far from the built-in ones; only the last has examples. Do not change the list."""
     return [
         Agent("baker", "Bakes bread, cakes and pastry; knows doughs, yeast and ovens."),
         Agent("barista", "Makes coffee drinks: espresso, latte art, grinders and milk foam."),

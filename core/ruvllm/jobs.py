@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 from ruvllm.encoders.protocol import Pause, pause
 from ruvllm.errors import StoreError
 from ruvllm.index.auto import GRAPHS
-from ruvllm.state.names import EDITION, JOBS
+from ruvllm.state.names import DOUBTS, EDITION, JOBS
 from ruvllm.state.set_aside import reason_of
 from ruvllm.state.steps import Steps
 from ruvllm.state.store import Store
+from ruvllm.types import Tier
 
 if TYPE_CHECKING:
     from ruvllm.memory.consolidate import Consolidation
@@ -227,6 +228,18 @@ def jobs_of(llm: Services, settings: Consolidation | None = None, *, clock: Call
 
         return expired(llm.store)
 
+    def doubtful() -> bool:
+        return llm.config.memory.ask_unsure and bool(llm.store.load(DOUBTS))
+
+    async def doubts(pause: Pause) -> str:
+        from ruvllm.query.doubts import ask_doubts
+        from ruvllm.query.writers import writes
+
+        backend = llm.queries.writers.tiers.at(Tier.LARGE)
+        if not (llm.config.memory.ask_unsure and writes(backend)):
+            return "no model is to be asked"
+        return await ask_doubts(llm.memory, backend, pause)
+
     async def expiry(pause: Pause) -> str:
         await pause()
         return f"{llm.memory.forget(gone())} memories had expired"
@@ -309,6 +322,7 @@ def jobs_of(llm: Services, settings: Consolidation | None = None, *, clock: Call
         Job("patterns", HOUR, patterns, lambda _: llm.learning.has_patterns_to_distil),
         Job("sizes", _TRAIN, sizes, lambda since: since >= _TRAIN and llm.learning.has_sizes_to_train),
         Job("retrieval", HOUR, retrieval, lambda since: since >= HOUR and holds("ratings")),
+        Job("doubts", HOUR, doubts, lambda since: since >= HOUR and doubtful()),
         Job("expiry", HOUR, expiry, lambda since: since >= HOUR and bool(gone())),
         Job("concepts", WEEK, concepts, lambda since: since >= WEEK and holds("memories")),
         Job("federated", every, federated, lambda since: since >= every and bool(llm.config.federated.url)),

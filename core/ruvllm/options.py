@@ -47,9 +47,13 @@ class MemoryConfig(Options):
         quality_threshold: from which they are good (FEATURES.md M5): their backend's confidence, until they are rated.
         write_batch, write_interval_ms: how many wait at most, and for how long.
         search: what of a text is looked for: "hybrid" its meaning and its words, "vectors" or "words" one of these.
+        entities: when memories are looked for by the names in better hits: "clause" where a question speaks of somebody
+            or something without naming it ("the person who …"), "always", or "never".
         window: memories before and after a source in its conversation or document that a model reads with it.
         recency: what being of today adds to a memory's score; half of it after 30 days.
         supersede: whether a new statement ends what an older one says of the same thing.
+        ask_unsure: whether the large tier's model may read, in the background, the pairs of statements of which words
+            alone do not tell whether one ends the other: a few at a time.
         index: how vectors are searched: "auto" takes what is fastest at the size, "flat", "binary", "ivf", "hnsw", or
             the compiled "usearch" and "hnswlib", where they are installed, are used whatever it is.
         tier_from: memories of a collection from which vectors are in memory as precisely as they are used: f32, f16,
@@ -69,9 +73,11 @@ class MemoryConfig(Options):
     write_batch: int = 100
     write_interval_ms: int = 1_000
     search: str = "hybrid"
+    entities: str = "clause"
     window: int = 1
     recency: float = 0.0
     supersede: bool = True
+    ask_unsure: bool = False
     index: str = "auto"
     tier_from: int = 200_000
 
@@ -286,6 +292,7 @@ CHOICES = {
     "dialect": DIALECTS,
     "kind": KINDS,
     "memory.search": ("hybrid", "vectors", "words"),
+    "memory.entities": ("clause", "always", "never"),
     "memory.index": ("auto", "flat", "binary", "ivf", "hnsw", "usearch", "hnswlib"),
     "strategy": ("hybrid", "keywords", "embedding"),
 }

@@ -36,7 +36,7 @@ async def embed(edge: Edge, key: Key, texts: Sequence[str], model: str, dimensio
     if not served or not embeds(edge, key):
         fix = f"use {AUTO} or {encoder.name}, or set RUVLLM_EMBEDDING_NAMES"
         raise Problem(404, f"there is no embedding model {model[:100]!r}", field="model", fix=fix)
-    if dimensions is not None and not 0 < dimensions <= encoder.dim:
+    if dimensions is not None and dimensions > encoder.dim:
         raise Problem(400, f"dimensions is {dimensions}", field="dimensions", fix=f"use 1 to {encoder.dim}")
     about = {"gen_ai.request.model": encoder.name, "gen_ai.embeddings.dimension.count": dimensions or encoder.dim}
     with edge.traced("embeddings", encoder.name, about):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import asdict
 from typing import Any
@@ -27,7 +27,7 @@ from ruvllm_edge.edge import Edge
 from ruvllm_edge.metrics import MEDIA
 from ruvllm_edge.operations import Call, Operation, Reply, Stream
 from ruvllm_edge.problems import CALLER, Problem, problem_of
-from ruvllm_edge.savings import SavingsQuery, SavingsReport, report
+from ruvllm_edge.savings import DaysQuery, SavingsReport, report
 
 __all__ = ["OPERATIONS"]
 
@@ -235,8 +235,8 @@ async def search_memory(edge: Edge, call: Call) -> s.MemoryHits:
     options["agent_id"] = call.key.agent_of(b.agent_id)
     with edge.traced("retrieval", b.collection or "", {"gen_ai.data_source.id": b.collection or "memory"}):
         found = await edge.llm.memory.asearch(b.query, b.k, **options)
-    lives = edge.llm.memory.validity.lifetimes([one.memory for one in found])
-    return s.MemoryHits([_hit(one, lives[one.memory.id]) for one in found], round(answerable(found), 4))
+    lives = edge.llm.memory.validity.lifetimes([part.memory for one in found for part in (one, *one.passage)])
+    return s.MemoryHits([_hit(one, lives) for one in found], round(answerable(found), 4))
 
 
 _GIVEN = ("observed_at", "valid_from", "valid_to", "expires", "speaker")
@@ -326,14 +326,11 @@ async def memory_graph(edge: Edge, call: Call) -> s.MemoryGraph:
     return graph
 
 
-def _hit(one: Found, life: Lifetime | None = None) -> s.MemoryHit:
+def _hit(one: Found, lives: Mapping[int, Lifetime]) -> s.MemoryHit:
     memory, why = one.memory, None if one.why is None else s.MemoryWhy(**asdict(one.why))
     more = (memory.kind, memory.collection, dict(memory.metadata), memory.quality, one.hops, why)
-    passage = [_hit(other) for other in one.passage]
-    hit = s.MemoryHit(memory.id, memory.text, one.score, *more, passage=passage)
-    if life is not None:
-        hit.since, hit.until, hit.said = life.since, life.until, life.said
-    return hit
+    life, passage = lives[memory.id], [_hit(other, lives) for other in one.passage]
+    return s.MemoryHit(memory.id, memory.text, one.score, *more, life.since, life.until, life.said, passage)
 
 
 async def patterns(edge: Edge, call: Call) -> s.Patterns:
@@ -438,7 +435,7 @@ OPERATIONS = (
               answer=s.HyperedgeMade, tag="memory", example={"members": [1, 2, 3], "kind": "SameTopic"}),
     Operation("DELETE", "/v1/memory/hyperedges/{id}", unbind_memories, "Take a hyperedge away", tag="memory",
               status=204),
-    Operation("GET", "/v1/savings", savings, "What was spent and saved", query=SavingsQuery, answer=SavingsReport),
+    Operation("GET", "/v1/savings", savings, "What was spent and saved", query=DaysQuery, answer=SavingsReport),
     Operation("GET", "/v1/patterns", patterns, "What was learnt", query=s.PatternsQuery, answer=s.Patterns,
               tag="learning"),
     Operation("GET", "/v1/state", take_state, "Take all that is kept", answer=bytes, tag="server",

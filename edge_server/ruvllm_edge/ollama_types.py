@@ -73,7 +73,7 @@ class OllamaEmbed(Struct):
 
     model: str
     input: str | Annotated[list[str], Meta(max_length=2_048)]
-    dimensions: int | None = None
+    dimensions: Annotated[int, Meta(ge=1)] | None = None
 
 
 class OllamaEmbeddings(Struct):

@@ -184,7 +184,7 @@ class EmbeddingBody(Struct):
     input: str | Annotated[list[str | int | list[int]], Meta(max_length=2_048)]
     model: str = "auto"
     encoding_format: Literal["float", "base64"] | None = None
-    dimensions: int | None = None
+    dimensions: Annotated[int, Meta(ge=1)] | None = None
 
 
 class Embedding(Struct):

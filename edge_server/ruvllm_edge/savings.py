@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from functools import reduce
 from time import monotonic
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from msgspec import Meta, Struct
 
@@ -20,9 +20,9 @@ from ruvllm.state.names import SAVINGS
 from ruvllm.state.store import Store
 from ruvllm_edge.logs import event
 
-__all__ = ["Row", "Savings", "SavingsQuery", "SavingsReport", "Sums", "report"]
+__all__ = ["DAYS", "DayCounts", "DaysQuery", "Row", "Savings", "SavingsReport", "Sums", "report"]
 
-_DAYS = 400  # that are remembered
+DAYS = 400  # that are remembered
 _MOST = 20_000  # rows; the oldest days go
 _EVERY = 60.0  # seconds between two writes of the counts
 _Key = tuple[str, str, str]  # day, agent, key
@@ -48,14 +48,16 @@ class Row(NamedTuple):
         )
 
 
-class Savings:
-    """Counts in memory, written to the state file once a minute and at the end.
+class DayCounts:
+    """Rows by day, in memory, written to the state file once a minute and at the end.
 
     Args:
         store: the state file.
         today: the date, in UTC.
         clock: seconds, monotonic.
     """
+
+    name = ""  # in the state file
 
     def __init__(
         self,
@@ -64,17 +66,44 @@ class Savings:
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._store, self._today, self._clock = store, today, clock
-        self._rows = self._load()
         self._saved, self._changed = clock(), False
-        self._day, self._spent = "", dict[str, float]()  # of today, by key
-
-    def _load(self) -> dict[_Key, Row]:
         try:
-            data = self._store.load(SAVINGS)
-            return {(day, agent, key): Row(*rest) for day, agent, key, *rest in json.loads(data or b"[]")}
+            self._take(json.loads(store.load(self.name) or b"[]"))
         except (StoreError, ValueError, TypeError) as error:
-            event(logging.ERROR, "the savings so far cannot be read; they begin anew", problem=str(error)[:300])
-            return {}
+            problem = str(error)[:300]
+            event(logging.ERROR, f"the counts of {self.name} cannot be read; they begin anew", problem=problem)
+            self._take([])
+
+    def _take(self, rows: list[list[Any]]) -> None:
+        """Begin with the rows that were written."""
+        raise NotImplementedError
+
+    def _made(self) -> list[list[Any]]:
+        """The rows to write."""
+        raise NotImplementedError
+
+    def first_of(self, days: int) -> str:
+        """The first of so many days with today."""
+        return (self._today() - timedelta(days - 1)).isoformat()
+
+    def save(self, now: bool = False) -> None:
+        """Write what has changed, if it is time or `now`. Raises StoreError: nothing can be written."""
+        if self._changed and (now or self._clock() - self._saved >= _EVERY):
+            self._store.save(self.name, lambda: json.dumps(self._made()).encode())
+            self._saved, self._changed = self._clock(), False
+
+
+class Savings(DayCounts):
+    """What answers cost, by day, agent and key."""
+
+    name = SAVINGS
+
+    def _take(self, rows: list[list[Any]]) -> None:
+        self._day, self._spent = "", dict[str, float]()  # of today, by key
+        self._rows = {(day, agent, key): Row(*rest) for day, agent, key, *rest in rows}
+
+    def _made(self) -> list[list[Any]]:
+        return [[*name, *row] for name, row in self._rows.items()]
 
     def add(self, response: Response, key: str, large: Price) -> None:
         """Count an answer.
@@ -106,27 +135,21 @@ class Savings:
         return self._spent.get(key, 0.0)
 
     def _forget(self) -> None:
-        first = (self._today() - timedelta(_DAYS)).isoformat()
+        first = self.first_of(DAYS + 1)
         days = sorted(day for day, _, _ in self._rows)
         first = max(first, days[len(days) - _MOST] if len(days) >= _MOST else "")
         self._rows = {name: row for name, row in self._rows.items() if name[0] >= first}
 
-    def save(self, now: bool = False) -> None:
-        """Write what has changed, if it is time or `now`. Raises StoreError: nothing can be written."""
-        if self._changed and (now or self._clock() - self._saved >= _EVERY):
-            self._store.save(SAVINGS, lambda: json.dumps([[*name, *row] for name, row in self._rows.items()]).encode())
-            self._saved, self._changed = self._clock(), False
-
     def since(self, days: int, key: str | None) -> dict[_Key, Row]:
         """The rows of so many days with today, of one key or (None) of all, by (day, agent, key)."""
-        first = (self._today() - timedelta(days - 1)).isoformat()
+        first = self.first_of(days)
         return {name: row for name, row in self._rows.items() if name[0] >= first and key in (None, name[2])}
 
 
-class SavingsQuery(Struct):
+class DaysQuery(Struct):
     """How far back."""
 
-    days: Annotated[int, Meta(ge=1, le=_DAYS)] = 30
+    days: Annotated[int, Meta(ge=1, le=DAYS)] = 30
 
 
 class Sums(Struct):

@@ -345,6 +345,7 @@ class MemoryWhy(Struct):
     speaker: float
     neighbour: float
     time: float
+    graph: float
 
 
 class MemoryHit(Struct):

@@ -16,7 +16,8 @@ from ruvllm_edge.edge import Edge
 from ruvllm_edge.keyfile import add_key, revoke_key, rotate_key
 from ruvllm_edge.operations import Call, Operation
 from ruvllm_edge.problems import Problem
-from ruvllm_edge.usage import UsageQuery, UsageReport
+from ruvllm_edge.savings import DaysQuery
+from ruvllm_edge.usage import UsageReport
 
 __all__ = ["OPERATIONS"]
 
@@ -158,7 +159,7 @@ async def erase(edge: Edge, _: Call) -> None:
 _KEY = {"name": "laptop", "role": "use", "budget": 5}
 
 OPERATIONS = (
-    Operation("GET", "/v1/usage", usage, "What keys used and have left", query=UsageQuery, answer=UsageReport,
+    Operation("GET", "/v1/usage", usage, "What keys used and have left", query=DaysQuery, answer=UsageReport,
               tag="keys"),
     Operation("GET", "/v1/keys", list_keys, "The keys of the space", answer=KeyRows, tag="keys"),
     Operation("POST", "/v1/keys", make_key, "Make a key", KeyBody, answer=KeyMade, tag="keys", status=201,

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime, timedelta
-from time import monotonic
-from typing import Annotated
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
-from ruvllm import StoreError
 from ruvllm.state.names import USAGE
-from ruvllm.state.store import Store
 from ruvllm_edge.auth import Key
-from ruvllm_edge.logs import event
-from ruvllm_edge.savings import Row, Savings
+from ruvllm_edge.savings import DAYS, DayCounts, Row, Savings
 
-__all__ = ["KeyUsage", "Usage", "UsageQuery", "UsageReport", "seconds_left"]
-
-_DAYS = 400  # that are remembered
-_EVERY = 60.0  # seconds between two writes of the counts
+__all__ = ["KeyUsage", "Usage", "UsageReport", "seconds_left"]
 
 
 def seconds_left(now: datetime | None = None) -> float:
@@ -31,32 +22,19 @@ def seconds_left(now: datetime | None = None) -> float:
     return (datetime(now.year, now.month, now.day, tzinfo=UTC) + timedelta(1) - now).total_seconds()
 
 
-class Usage:
-    """Requests by day and key, written to the state file once a minute and at the end.
+class Usage(DayCounts):
+    """Requests by day and key, of one space."""
 
-    Args:
-        store: the state file of the space.
-        today: the date, in UTC.
-        clock: seconds, monotonic.
-    """
+    name = USAGE
 
-    def __init__(
-        self,
-        store: Store,
-        today: Callable[[], date] = lambda: datetime.now(UTC).date(),
-        clock: Callable[[], float] = monotonic,
-    ) -> None:
-        self._store, self._today, self._clock = store, today, clock
+    def _take(self, rows: list[list[Any]]) -> None:
         self._requests, self._refused = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
-        self._load()
-        self._saved, self._changed = clock(), False
+        for day, key, requests, refused in rows:
+            self._requests[day, key], self._refused[day, key] = int(requests), int(refused)
 
-    def _load(self) -> None:
-        try:
-            for day, key, requests, refused in json.loads(self._store.load(USAGE) or b"[]"):
-                self._requests[day, key], self._refused[day, key] = int(requests), int(refused)
-        except (StoreError, ValueError, TypeError) as error:
-            event(logging.ERROR, "the usage so far cannot be read; it begins anew", problem=str(error)[:300])
+    def _made(self) -> list[list[Any]]:
+        first = self.first_of(DAYS + 1)
+        return [[*name, count, self._refused[name]] for name, count in self._requests.items() if name[0] >= first]
 
     def add(self, key: str, refused: bool) -> None:
         """Count a request by the name of its key."""
@@ -65,21 +43,13 @@ class Usage:
         self._refused[name] += refused
         self._changed = True
 
-    def save(self, now: bool = False) -> None:
-        """Write what has changed, if it is time or `now`. Raises StoreError: nothing can be written."""
-        if self._changed and (now or self._clock() - self._saved >= _EVERY):
-            first = (self._today() - timedelta(_DAYS)).isoformat()
-            rows = [[*name, count, self._refused[name]] for name, count in self._requests.items() if name[0] >= first]
-            self._store.save(USAGE, json.dumps(rows).encode)
-            self._saved, self._changed = self._clock(), False
-
     def report(self, keys: Sequence[Key], savings: Savings, days: int) -> UsageReport:
         """What each of these keys did in so many days with today, and what is left of its budget.
 
         Args:
             savings: of the same space.
         """
-        first = (self._today() - timedelta(days - 1)).isoformat()
+        first = self.first_of(days)
         sums, requests, refused = {key.name: Row() for key in keys}, Counter[str](), Counter[str]()
         for (_, _, name), row in savings.since(days, None).items():
             if name in sums:
@@ -95,12 +65,6 @@ class Usage:
             answers = row.answers, row.prompt_tokens, row.completion_tokens, row.cost
             rows.append(KeyUsage(key.name, requests[key.name], refused[key.name], *answers, spent, key.budget, left))
         return UsageReport(days, round(seconds_left()), rows)
-
-
-class UsageQuery(Struct):
-    """How far back."""
-
-    days: Annotated[int, Meta(ge=1, le=_DAYS)] = 30
 
 
 class KeyUsage(Struct):

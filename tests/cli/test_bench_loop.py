@@ -15,6 +15,7 @@ from ruvllm_bench.cli import bench
 from ruvllm_bench.loop import command, epochs
 from ruvllm_bench.loop.choosing import best_single, choose, read_prompts
 from ruvllm_bench.loop.dialogues import dialogues
+from ruvllm_bench.loop.growth import growth
 from ruvllm_bench.loop.retrieval import read_conversations, recall
 from ruvllm_bench.loop.routing import _said_again, seeded, stream
 
@@ -54,9 +55,13 @@ def test_streams_give_shares_and_take_switches(folder: Path):
     ]
     assert all(0 <= one.right <= 1 for one in found)
     assert len(counted) == 90
+    grown = growth(intents, 30)
+    assert grown.feedbacks == 30
+    assert 0 < grown.longest <= grown.processor
     prompts = read_prompts(folder / "tiers_nine.json")
     assert prompts.prices.tolist() == [7, 19]
-    assert (best_single(prompts).quality, best_single(prompts).price) == (1.0, 19.0)
+    best = best_single(prompts)
+    assert (prompts.scores[:, best].mean(), prompts.prices[best]) == (1.0, 19.0)
     assert choose(prompts, 0, 20, {"feedback": False}).price <= 19
     conversations = read_conversations(folder / "locomo_dev.json")
     assert [len(one.questions) for one in conversations] == [1]

@@ -80,6 +80,15 @@ def test_what_is_named_for_want_of_better_is_corrected(project: Path, named: str
     assert changed(run(delegation(project, subagent_type=named), "--mode", "act"))["subagent_type"] == "gardener"
 
 
+def test_what_a_sub_agent_remembers_and_recalls_is_its_own(project: Path):
+    call = {"hook_event_name": "PreToolUse", "tool_name": "mcp__plugin_ruvllm_ruvllm__recall", "cwd": str(project)}
+    call |= {"tool_input": {"query": "hedges"}, "agent_type": "gardener"}
+    assert changed(run(call, "--mode", "act")) == {"query": "hedges", "agent_id": "gardener"}
+    named = call | {"tool_input": {"query": "hedges", "agent_id": "baker"}}
+    for event, mode in ((call, "suggest"), (named, "act"), ({**call, "agent_type": None}, "act")):
+        assert run(event, "--mode", mode).stdout == ""
+
+
 def test_what_is_right_or_unsure_stays(project: Path):
     for task, named in ((PRUNE, "gardener"), ("what is the capital of Peru?", "baker"), ("look at it", "")):
         given = {"subagent_type": named} if named else {}

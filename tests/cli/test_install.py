@@ -92,7 +92,7 @@ def test_hooks_stand_beside_those_of_others(home: Path):
     settings = json.loads(path.read_text())
     assert settings["model"] == "opus"
     assert settings["hooks"]["PreToolUse"][0] == THEIRS["hooks"]["PreToolUse"][0]  # type: ignore[index]
-    assert settings["hooks"]["PreToolUse"][1]["matcher"] == "Task|Agent"
+    assert settings["hooks"]["PreToolUse"][1]["matcher"].startswith("Task|Agent|mcp__")
     assert commands(settings, "Stop")[0] == "say done"
     for event in ("UserPromptSubmit", "PreToolUse", "SubagentStop", "Stop", "SessionStart"):
         assert commands(settings, event)[-1].endswith("ruvllm hook --client claude --mode suggest")

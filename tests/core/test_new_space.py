@@ -1,6 +1,7 @@
 """A state file of before the encoders were changed: nothing is read as what it is not, and nothing told is lost."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -60,9 +61,15 @@ def old_weights(weights):
 
 
 @pytest.fixture
-def path(static_llm: RuvLLM, kitchen: list[Agent], tmp_path):
+def path(old_file, tmp_path):
+    """A copy of `old_file`."""
+    return shutil.copy(old_file, tmp_path / "state.db")
+
+
+@pytest.fixture(scope="module")
+def old_file(static_llm: RuvLLM, kitchen: list[Agent], tmp_path_factory):
     """All that a state file holds of vectors, made with another encoder."""
-    path, turned = tmp_path / "state.db", Turned(static_llm.encoders.static)
+    path, turned = tmp_path_factory.mktemp("old") / "state.db", Turned(static_llm.encoders.static)
     store, weights = Store(path), old_weights(static_llm.encoders.weights)
     memory = MemoryStore(turned, store, space=MINILM.space(256))
     memory.add_encoded([Memory(text) for text in FACTS], turned.encode_now(FACTS))

@@ -21,7 +21,7 @@ from ruvllm.sizing.chooser import ModelChooser
 from ruvllm.sizing.fastgrnn import ModelSize, SizeChoice
 from ruvllm.sizing.fastgrnn.session import RouterSession
 from ruvllm.sizing.selector import BackendProfile
-from ruvllm.sizing.tiers import CATALOG, Advice, Features, Limits, TierProfile, choose
+from ruvllm.sizing.tiers import CATALOG, Advice, Features, Limits, TierProfile, choose, tier_by
 from ruvllm.state.names import SpaceScopedStore
 from ruvllm.state.store import Store
 
@@ -117,6 +117,26 @@ def test_a_conversation_moves_down_where_the_requests_ahead_make_up_for_what_is_
     assert not writers.dearer(Constraints(), 30_000)("maxi", "mini")  # though one request alone were cheaper at maxi
     mini.price = Price(8, 40)  # which never has anything cached
     assert writers.dearer(Constraints(), 30_000)("maxi", "mini")
+
+
+def test_a_trained_difficulty_weighs_length_and_what_is_cached():
+    mini, maxi = Scripted(name="mini"), Scripted(name="maxi")
+    mini.price, maxi.price = Price(8, 40, 0.8), Price(51, 255, 5.1)
+    writers = Writers(Tiers({Tier.SMALL: mini, Tier.LARGE: maxi}), InferenceConfig())
+
+    def extra(tokens: int, stay: str) -> float:
+        found = writers.extra(Constraints(stay=stay), tokens)
+        assert found is not None
+        return found
+
+    assert extra(10_000, "maxi") < 1 < extra(10_000, "mini")  # where it is, it is cheap to stay
+    assert extra(40_000, "mini") > 1.5 * extra(20_000, "mini")  # a long one moves up only for what is worth it
+    assert writers.extra(Constraints(), 20_000) is None
+    assert [tier_by(worth, extra(20_000, "maxi")) for worth in (0.1, 0.9)] == [Tier.SMALL, Tier.LARGE]
+    long = Features("find out what the parser does", stay="mini", tokens=50_000, trained=Tier.LARGE, weighed=True)
+    assert choose(long, None, (replace(TWO[0], context=100_000), TWO[1])).backend == "maxi"
+    maxi.price = mini.price
+    assert writers.extra(Constraints(stay="maxi"), 20_000) is None
 
 
 def test_a_choice_says_what_else_the_limits_allow():

@@ -9,7 +9,7 @@ from ruvllm.encoders.protocol import pause, unit_rows
 from ruvllm.errors import ConfigError, InputError, StoreError
 from ruvllm.learning.patterns import Pattern
 from ruvllm.learning.sona import SonaConfig, SonaEngine
-from ruvllm.learning.sona.adapters import Landmarks
+from ruvllm.learning.sona.adapters import sides
 from ruvllm.learning.sona.core import verdict_of
 from ruvllm.state.store import Store
 
@@ -184,12 +184,12 @@ def test_experience_tempers_a_verdict_and_excuses_nothing():
 def test_sides_of_what_went_well_and_badly():
     rows = np.eye(6, dtype=np.float32)
     good = (rows[:1], np.array(["a"], object)), (rows[1:3], np.array(["b", "b"], object))
-    landmarks = Landmarks(good, (rows[3:5], np.array(["a", "b"], object)))
-    near, far = landmarks.sides(rows[0], "a", good=True)
+    landmarks = good, (rows[3:5], np.array(["a", "b"], object))
+    near, far = sides(landmarks, rows[0], "a", good=True)
     assert (near == rows[:1]).all()
     assert (np.sort(far.argmax(1)) == [1, 2, 3]).all()
-    assert (landmarks.sides(rows[0], "a", good=False)[1] == rows[:1]).all()
-    assert landmarks.sides(rows[0], "nobody", good=True) is None
+    assert (sides(landmarks, rows[0], "a", good=False)[1] == rows[:1]).all()
+    assert sides(landmarks, rows[0], "nobody", good=True) is None
 
 
 def test_a_short_tick_goes_on_where_the_last_one_stopped(learnt):

@@ -8,6 +8,7 @@ import pytest
 from scripted import Scripted
 
 from ruvllm import Config, RuvLLM
+from ruvllm.encoders.protocol import run_now
 from ruvllm.memory.erasure import chosen, erase, expired
 from ruvllm.state.record import Memory
 from ruvllm.text.statements import stated_in
@@ -24,7 +25,11 @@ def made(
 
 
 def ask(llm: RuvLLM, text: str, **constraints: object):
-    return llm.query(text, constraints={"force_model": "large", **constraints})
+    return run_now(llm.aquery(text, constraints={"force_model": "large", **constraints}))
+
+
+def feedback(llm: RuvLLM, request_id: str, *said: object, **more: object) -> None:
+    run_now(llm.afeedback_request(request_id, *said, **more))  # type: ignore[arg-type]
 
 
 def facts(llm: RuvLLM) -> dict[str, Memory]:
@@ -76,13 +81,13 @@ def test_an_answer_states_something_once_it_was_found_good(static_llm: RuvLLM):
     response = ask(llm, "Where can I eat fish?")
     said = "The harbour market is open on Sundays."
     assert said not in facts(llm)
-    llm.feedback_request(response.request_id, 5)
+    feedback(llm, response.request_id, 5)
     (fact,) = facts(llm).values()
     assert (fact.text, fact.metadata["speaker"]) == (said, "assistant")
     assert [(one.other, one.kind) for one in llm.memory.graph.neighbours([fact.id])] == [(1, "Derived")]
-    llm.feedback_request(response.request_id, 1)
+    feedback(llm, response.request_id, 1)
     assert facts(llm) == {}
-    llm.feedback_request(response.request_id, correction="The harbour market is open on Fridays.")
+    feedback(llm, response.request_id, correction="The harbour market is open on Fridays.")
     assert list(facts(llm)) == ["The harbour market is open on Fridays."]
     llm.close()
 
@@ -109,6 +114,25 @@ def test_what_is_kept_for_days_expires(static_llm: RuvLLM):
     llm.close()
 
 
+def test_a_model_settles_what_words_do_not_tell_where_it_may(static_llm: RuvLLM):
+    texts = ("The endpoint returns XML.", "The endpoint returns JSON.")
+    for ask, answers in ((False, []), (True, ["No: both may hold."]), (True, ["Yes. It returns something else now."])):
+        llm = made(static_llm, ask_unsure=ask)
+        model = Scripted(*answers)
+        llm = RuvLLM(encoder="static", like=static_llm, backends={Tier.LARGE: model}, config=llm.config)
+        old, new = (llm.memory.add(text)[0] for text in texts)
+        assert llm.memory.validity.doubts() == ([(old, new)] if ask else [])
+        llm.run_jobs(force=True)
+        closed = llm.memory.validity.closed([old])
+        assert llm.memory.validity.doubts() == []
+        assert bool(closed) is bool(answers and answers[0].startswith("Yes"))
+        if closed:
+            assert closed[old].successor == new
+            assert closed[old].reason == "scripted says so: It returns something else now."
+            assert llm.memory.validity.reopen([old]) == 1
+        llm.close()
+
+
 def test_agents_have_their_own_and_shared_knowledge(static_llm: RuvLLM):
     llm = made(static_llm)
     ask(llm, "The port of the proxy is 8080. Does it run?", agent_id="a")
@@ -125,8 +149,8 @@ def test_agents_have_their_own_and_shared_knowledge(static_llm: RuvLLM):
     assert found("c") == {"The proxy is run by Ada."}
     assert len(found(None)) == 5
     for id, port, other in (("a", "8080", "9090"), ("b", "9090", "8080")):
-        texts = " ".join(source.text for source in llm.query("What is the port of the proxy?", constraints={
-            "agent_id": id}).sources)  # fmt: skip
+        response = run_now(llm.aquery("What is the port of the proxy?", constraints={"agent_id": id}))
+        texts = " ".join(source.text for source in response.sources)
         assert port in texts
         assert other not in texts
     llm.close()
@@ -151,7 +175,7 @@ def test_forgetting_by_policy(static_llm: RuvLLM):
 def test_what_came_of_a_text_is_erased_with_it(static_llm: RuvLLM):
     llm = made(static_llm)
     response = ask(llm, SAID)
-    llm.feedback_request(response.request_id, 5)
+    feedback(llm, response.request_id, 5)
     there = facts(llm)
     assert len(there) == 3
     (first, *_) = there
@@ -159,7 +183,7 @@ def test_what_came_of_a_text_is_erased_with_it(static_llm: RuvLLM):
     assert there.keys() - facts(llm).keys() == {first}
     assert llm.store.read("SELECT count(*) FROM memories") == [(2,)]
     response = ask(llm, SAID)
-    llm.feedback_request(response.request_id, 5)
+    feedback(llm, response.request_id, 5)
     assert len(facts(llm)) == 3
     assert erase(llm.memory, [row[0] for row in llm.store.read("SELECT id FROM memories WHERE kind = 'QAPair'")]) == 1
     assert llm.store.read("SELECT count(*) FROM memories") == [(0,)]

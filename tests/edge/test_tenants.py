@@ -464,6 +464,9 @@ def test_what_chats_get_beside_being_passed_on_is_their_keys_choice(kind: str, t
                     0,
                     1,
                 ]
+                boat = f"The boat of {path[-8:]} is called"
+                told = [chat(name, path, f"{boat} {name}. {PAINT}")[2] for name in ("none", "plain", "adds")]
+                assert told == [0, 0, 2]  # the answer, and what the user states
 
 
 def test_a_budget_holds_until_the_day_ends_in_every_dialect(tmp_path: Path):

@@ -11,7 +11,7 @@ They were seen of the programs themselves, run without a screen before a scripte
 | AI SDK | npm ai 6.0.326, @ai-sdk/openai 3.0.141, @ai-sdk/anthropic 3.0.140 |
 | LangChain | PyPI langchain-openai 1.7.4 (openai 3.57.0), langchain-anthropic 1.7.10 (anthropic 2.14.0) |
 | Aider | PyPI aider-chat 0.86.2 (openai 2.20.0) |
-| Open WebUI | by its documentation |
+| Open WebUI | not run: as its API is known to be |
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from ruvllm import RuvLLM
@@ -24,6 +26,21 @@ def test_contradictions_are_found_and_nothing_else(test: bool):
     right = sum(found and true for found, true in hits)
     assert right / sum(found for found, _ in hits) >= 0.95
     assert right / sum(true for _, true in hits) >= 0.70
+
+
+def blind() -> list[tuple[Pair, str]]:
+    """Pairs that were written by who had not seen the code, and a question that the second answers."""
+    lines = (Path(__file__).parents[1] / "data" / "supersession_blind.tsv").read_text("utf-8").splitlines()
+    rows = [line.split("\t") for line in lines if not line.startswith("#")]
+    return [(Pair(old, new, "update" if ends == "1" else kind), "".join(ask)) for kind, ends, old, new, *ask in rows]
+
+
+def test_what_a_stranger_wrote_is_read_no_worse_than_before():
+    hits = [(superseded(pair), pair.label == "update") for pair, _ in blind()]
+    assert len(hits) == 300
+    right = sum(found and true for found, true in hits)
+    assert right / sum(found for found, _ in hits) >= 0.93
+    assert right / sum(true for _, true in hits) >= 0.56
 
 
 def test_what_is_superseded_stands_behind_what_holds():

@@ -443,6 +443,7 @@ export interface MemoryWhy {
   speaker: number;
   neighbour: number;
   time: number;
+  graph: number;
 }
 
 /** One turn of a conversation; `role` is one of ROLES. */
@@ -827,7 +828,7 @@ export interface Calls {
 export type Call =
   "add_agents" | "add_memory" | "agents" | "backend_stats" | "bind_memories" | "decide" | "decompose" | "embed"
   | "feedback" | "feedback_decision" | "feedback_list" | "forget_memory" | "learn_patterns" | "link_memory"
-  | "memories" | "memory_graph" | "memory_stats" | "memory_timeline" | "patterns" | "query" | "query_deep" | "rate"
-  | "record_outcome" | "reliability" | "reopen_memory" | "reset_agents" | "review" | "route" | "route_complex"
-  | "run_jobs" | "save_backends" | "search_memory" | "search_tools" | "select" | "set_backends" | "stats"
-  | "unbind_memories" | "undo_feedback" | "upgrade";
+  | "memories" | "memory_graph" | "memory_stats" | "memory_timeline" | "patterns" | "pull" | "push" | "query"
+  | "query_deep" | "rate" | "record_outcome" | "reliability" | "reopen_memory" | "reset_agents" | "review" | "route"
+  | "route_complex" | "run_jobs" | "save_backends" | "search_memory" | "search_tools" | "select" | "set_backends"
+  | "stats" | "unbind_memories" | "undo_feedback" | "undo_pull" | "upgrade";

@@ -163,6 +163,17 @@ export class HttpRouter implements Router {
     return (await this.#json("POST", "feedback", { request_id: id, answer }, isTaught)).examples;
   }
 
+  /** The server as the place where others learn together: updates as bytes, the model of all of them, how it stands. */
+  readonly learn = {
+    push: (update: Uint8Array): Promise<contract.Accepted> => {
+      const init = { body: stateBytes(update), headers: { "content-type": "application/octet-stream" } };
+      return this.#send("POST", "federated/updates", init, async (response) => (await response.json()) as contract.Accepted);
+    },
+    pull: async (): Promise<Uint8Array> =>
+      new Uint8Array(await this.#send("GET", "federated/model", {}, (response) => response.arrayBuffer())),
+    stats: (): Promise<contract.FederatedStats> => this.#ask("GET federated", undefined, isFederated),
+  };
+
   async stats(): Promise<Stats> {
     return { ...(await this.#ask("GET stats", undefined, isStats)), endpoint: this.#base };
   }
@@ -335,6 +346,10 @@ function isTaught(data: unknown): data is { examples: Record<string, number> } {
 function isStats(data: unknown): data is contract.Stats {
   const row = data as Partial<contract.Stats> | null;
   return typeof row?.agents === "number" && typeof row.encoder === "string";
+}
+
+function isFederated(data: unknown): data is contract.FederatedStats {
+  return typeof (data as Json | null)?.["updates"] === "number";
 }
 
 function isAdded(data: unknown): data is contract.AgentsChanged {

@@ -7,6 +7,7 @@ import BRIDGE from "./python/bridge.py?raw";
 import RELIABILITY from "./python/reliability.py?raw";
 import STATE_FILE from "./python/statefile.py?raw";
 import WEB_HOST from "./python/webhost.py?raw";
+import COORDINATOR from "./python/coordinator.py?raw";
 import WORKBENCH from "./python/workbench.py?raw";
 import type { Digest, Site } from "./site.js";
 import { dropSnapshot, lacksSnapshot, loadSnapshot, makeSnapshot, type SnapshotOptions } from "./snapshot.js";
@@ -19,6 +20,7 @@ const MODULES = {
   reliability: RELIABILITY,
   statefile: STATE_FILE,
   webhost: WEB_HOST,
+  coordinator: COORDINATOR,
   workbench: WORKBENCH,
 };
 

@@ -5,8 +5,9 @@ import type {
   Router, Stats, Team,
 } from "./types.js";
 import type {
-  Answer, Applied, BackendOptions, BackendProfile, BackendStats, Choice, EdgeKind, ForgetPolicy, KeptFeedback, Limits, Memory,
-  MemoryGraph, MemoryHit, MemoryQuery, MemoryStats, NewMemory, Outcome, Pattern, Plan, Reliability, Said,
+  Answer, Applied, BackendOptions, BackendProfile, BackendStats, Choice, CoordinatorOptions, EdgeKind, ForgetPolicy,
+  KeptFeedback, Limits, Memory, MemoryGraph, MemoryHit, MemoryQuery, MemoryStats, NewMemory, Outcome, Pattern, Plan,
+  Pulled, Pushed, PushOptions, Reliability, Said,
 } from "./workbench.js";
 import { options as plainOptions } from "./plain.js";
 import { until } from "./waiting.js";
@@ -17,7 +18,8 @@ export type * from "./workbench.js";
 /** Whose results the state file keeps; those of `record_outcome` once no more have come for a moment. */
 export const CHANGES: ReadonlySet<Call> = new Set<Call>([
   "add_agents", "add_memory", "bind_memories", "feedback", "feedback_decision", "forget_memory", "learn_patterns",
-  "link_memory", "rate", "reopen_memory", "reset_agents", "save_backends", "set_backends", "unbind_memories", "undo_feedback",
+  "link_memory", "pull", "push", "rate", "reopen_memory", "reset_agents", "save_backends", "set_backends",
+  "unbind_memories", "undo_feedback", "undo_pull",
 ]);
 
 /** A router with all that runs beside it. */
@@ -31,6 +33,17 @@ export abstract class Runtime implements Router {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+
+  /** Learning together with others through a ruvllm server: sums travel, never a text. */
+  readonly learn = {
+    /** Send what was learnt here since the last time, or all of it; what travelled. */
+    push: (url: string, { key = "", everything = false }: PushOptions = {}): Promise<Pushed> =>
+      this.ask("push", { url, key, everything }),
+    /** Route, search and choose by what others have pushed there as well; what came. */
+    pull: (url: string, { key = "" }: CoordinatorOptions = {}): Promise<Pulled> => this.ask("pull", { url, key }),
+    /** Go by what was learnt here alone; whether anything had been pulled. */
+    undo: (): Promise<boolean> => this.ask("undo_pull"),
+  };
 
   route(text: string, given?: { top?: number } & Abortable): Promise<Decision> {
     const { signal, ...options } = plainOptions(given);

@@ -86,6 +86,7 @@ export interface MemoryWhy {
   speaker: number;
   neighbour: number;
   time: number;
+  graph: number;
 }
 
 /** A memory with its score, what that is the sum of, and its edges away from the nearest direct hit. */
@@ -250,4 +251,35 @@ export interface Reliability {
   /** Expected calibration error. */
   ece: number | null;
   bins: { from: number; to: number; count: number; confidence: number; right: number }[];
+}
+
+export interface CoordinatorOptions {
+  /** An API key of that server, where it wants one. */
+  key?: string;
+}
+
+export interface PushOptions extends CoordinatorOptions {
+  /** Also what has travelled before, to a server that has not got it. */
+  everything?: boolean;
+}
+
+/** What travelled: texts and groups of them that were taken, groups that were refused, texts that wait for others. */
+export interface Pushed {
+  texts: number;
+  groups: number;
+  refused: number;
+  updates: number;
+  bytes: number;
+  waiting: number;
+  /** Of models' answers. */
+  outcomes: number;
+}
+
+/** What others have taught: how many routes, which agents and models here it speaks of, from how many texts. */
+export interface Pulled {
+  routes: number;
+  agents: string[];
+  texts: number;
+  changed: boolean;
+  models: string[];
 }

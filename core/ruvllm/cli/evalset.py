@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,10 +71,7 @@ def read_agent_set(path: Path, builtin: bool = False, min_prompts: int = 1) -> l
     data = _read_json(path)
     groups = {"": {agent.name: agent for agent in builtin_agents()}} if builtin else _groups(data)
     prompts: dict[str, list[Prompt]] = defaultdict(list)
-    for i, row in enumerate(_list(data, "prompts")):
-        where = f"prompts[{i}]"
-        if not isinstance(row, Mapping):
-            raise InputError(f"{where} is a {_kind(row)}", field=where, fix='write {"prompt": …, "agent": …}')
+    for where, row in _objects(data, "prompts", '{"prompt": …, "agent": …}'):
         text, agent = _text(row.get("prompt"), f"{where}.prompt"), _text(row.get("agent"), f"{where}.agent")
         group, name = ("", agent) if builtin else _split(agent)
         if name not in groups.get(group, {}):
@@ -120,9 +117,8 @@ class PromptTest:
 def read_prompt_tests(path: Path) -> list[PromptTest]:
     """The `prompts` of a JSON or YAML file. Raises InputError: naming the key that is missing or wrong."""
     out = list[PromptTest]()
-    for i, row in enumerate(_list(_read_json(path), "prompts")):
-        where = f"prompts[{i}]"
-        if not isinstance(row, Mapping) or not ("agent" in row or "agents" in row):
+    for where, row in _objects(_read_json(path), "prompts", '{"prompt": …, "agent": name, or null}'):
+        if not ("agent" in row or "agents" in row):
             raise InputError(f"{where} has no agent", field=where, fix='write {"prompt": …, "agent": name, or null}')
         held = row.get("agent", row.get("agents"))
         names = [] if held is None else held if isinstance(held, list) else [held]
@@ -154,11 +150,9 @@ def read_tool_set(path: Path) -> list[Collection]:
     }
     groups = _groups({"agents": rows}, "tools")
     prompts: dict[str, list[Prompt]] = defaultdict(list)
-    for i, row in enumerate(_list(data, "prompts")):
-        if not isinstance(row, Mapping):
-            raise InputError(f"prompts[{i}] is a {_kind(row)}", field="prompts", fix='write {"prompt": …, "tool": …}')
-        text, tool = _text(row.get("prompt"), f"prompts[{i}].prompt"), row.get("tool", row.get("agent"))
-        group, name = _split(_text(tool, f"prompts[{i}].tool"))
+    for where, row in _objects(data, "prompts", '{"prompt": …, "tool": …}'):
+        text, tool = _text(row.get("prompt"), f"{where}.prompt"), row.get("tool", row.get("agent"))
+        group, name = _split(_text(tool, f"{where}.tool"))
         if name in groups.get(group, {}):
             prompts[group].append(Prompt(text, name))
     return [Collection(name, tuple(found.values()), tuple(prompts[name])) for name, found in groups.items()]
@@ -194,10 +188,7 @@ def read_intents(path: Path) -> IntentSet:
 def read_labelled_queries(path: Path) -> list[tuple[str, tuple[str, ...]]]:
     """(query, its sub-queries) of a file. Raises InputError: naming the key that is missing or wrong."""
     out = []
-    for i, row in enumerate(_list(_read_json(path), "queries")):
-        where = f"queries[{i}]"
-        if not isinstance(row, Mapping):
-            raise InputError(f"{where} is a {_kind(row)}", field=where, fix='write {"query": …, "parts": […]}')
+    for where, row in _objects(_read_json(path), "queries", '{"query": …, "parts": […]}'):
         parts = _list(row, "parts", may_be_empty=True)
         texts = tuple(_text(part, f"{where}.parts[{j}]") for j, part in enumerate(parts))
         out.append((_text(row.get("query"), f"{where}.query"), texts))
@@ -207,10 +198,7 @@ def read_labelled_queries(path: Path) -> list[tuple[str, tuple[str, ...]]]:
 def read_questions(path: Path) -> list[tuple[str, tuple[str, ...]]]:
     """(question, the answers accepted) of a file. Raises InputError: naming the key that is missing or wrong."""
     out = []
-    for i, row in enumerate(_list(_read_json(path), "questions")):
-        where = f"questions[{i}]"
-        if not isinstance(row, Mapping):
-            raise InputError(f"{where} is a {_kind(row)}", field=where, fix='write {"question": …, "answer": …}')
+    for where, row in _objects(_read_json(path), "questions", '{"question": …, "answer": …}'):
         answer = row.get("answer")
         answers = answer if isinstance(answer, list) and answer else [answer]
         texts = tuple(_text(each, f"{where}.answer") for each in answers)
@@ -248,6 +236,15 @@ def _read_json(path: Path) -> Mapping[str, Any]:
     if not isinstance(data, Mapping):
         raise InputError(f"{path} holds a {_kind(data)}", field=str(path), fix="write one JSON object")
     return data
+
+
+def _objects(data: Mapping[str, Any], key: str, shape: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(what to call it, row) of a list of objects. Raises InputError: a row is none; `shape` is how one is written."""
+    for i, row in enumerate(_list(data, key)):
+        where = f"{key}[{i}]"
+        if not isinstance(row, Mapping):
+            raise InputError(f"{where} is a {_kind(row)}", field=where, fix=f"write {shape}")
+        yield where, row
 
 
 def _list(data: Mapping[str, Any], key: str, may_be_empty: bool = False) -> Sequence[Any]:

@@ -14,7 +14,7 @@ from ruvllm import Decision, InputError, RuvLLM, Tier
 from ruvllm.cli import hook_log
 from ruvllm.cli.console import print_json
 from ruvllm.cli.endpoint import ask_server, endpoint_options
-from ruvllm.cli.hook_events import delegated, name_of, on_delegation, on_prompt, on_start, task_of
+from ruvllm.cli.hook_events import delegated, name_of, of_agent, on_delegation, on_prompt, on_start, task_of
 from ruvllm.cli.hook_router import open_router
 from ruvllm.cli.hook_session import BUILTIN, CLIENTS, Session
 from ruvllm.cli.hook_settings import MODES, HookSettings, settings_of
@@ -125,6 +125,8 @@ def hook(
             there = any(agent.name == decision.agent for agent in llm.agents)  # a server may have others
         output = on_prompt(decision, there and decision.confidence >= min_confidence, session, settings)
         hook_log.append(entry | _logged(decision) | {"said": output is not None})
+    elif named == _DELEGATION and (call := of_agent(event)) is not None:
+        output = call if call and settings.mode == "act" else None
     elif named == _DELEGATION:
         task = task_of(event, client)
         chosen = session.agents()

@@ -17,7 +17,7 @@ from ruvllm.sizing.tiers import CONFIRM_FROM, USE_ABOVE
 from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Tier
 
-__all__ = ["Delegation", "delegated", "name_of", "on_delegation", "on_prompt", "on_start", "task_of"]
+__all__ = ["Delegation", "delegated", "name_of", "of_agent", "on_delegation", "on_prompt", "on_start", "task_of"]
 
 _OUT_OF_SCOPE = 0.5  # probability from which no agent is recommended
 _LONGEST_NAME = 80  # characters
@@ -27,6 +27,7 @@ _AGENT = {"codex": "agent_type"}  # the field that names the agent, where it is 
 _PROMPT = {"codex": "message"}
 _VALID = ("sonnet", "opus", "haiku", "fable", "inherit")  # models that Claude Code takes by these names
 _SURE = ("limits", "outcomes", "sizes")  # who may correct a model that was named
+_MEMORY = re.compile(r"mcp__.*ruvllm.*__(remember|recall)")
 _DAY = 86_400.0
 _NEAR, _LONGEST = 2, 160  # examples that are shown; characters of each
 _MARKS = str.maketrans({"`": "'", "<": "(", ">": ")"})
@@ -65,6 +66,19 @@ def task_of(event: dict[str, Any], client: str) -> tuple[str, str, str] | None:
         return None
     agent, model = given.get(_AGENT.get(client, "subagent_type")), given.get("model")
     return well_formed(task), agent if isinstance(agent, str) else "", model if isinstance(model, str) else ""
+
+
+def of_agent(event: dict[str, Any]) -> dict[str, Any] | None:
+    """The call of ruvllm's memory with the sub-agent that makes it as `agent_id`; None for any other call.
+
+    What a sub-agent remembers is its own then, and it recalls that and what is shared. What the call names stays.
+    """
+    given, agent = event.get("tool_input"), event.get("agent_type")
+    if not _MEMORY.fullmatch(str(event.get("tool_name"))) or not isinstance(given, dict):
+        return None
+    if not isinstance(agent, str) or not (name := name_of(agent)) or given.get("agent_id"):
+        return {}
+    return {"hookSpecificOutput": {"hookEventName": "PreToolUse", "updatedInput": given | {"agent_id": name}}}
 
 
 def delegated(

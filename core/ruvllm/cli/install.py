@@ -27,7 +27,13 @@ __all__ = ["EVENTS", "install", "uninstall"]
 _SECONDS = 10  # that a client waits for a hook
 # Event -> what of it, as the client's matcher names it.
 EVENTS = {
-    "claude": {"UserPromptSubmit": "", "PreToolUse": "Task|Agent", "SubagentStop": "", "Stop": "", "SessionStart": ""},
+    "claude": {
+        "UserPromptSubmit": "",
+        "PreToolUse": "Task|Agent|mcp__.*ruvllm.*__(remember|recall)",
+        "SubagentStop": "",
+        "Stop": "",
+        "SessionStart": "",
+    },
     "codex": {
         "UserPromptSubmit": "",
         "PreToolUse": ".*spawn_agent",

@@ -203,7 +203,7 @@ def search(
         # What an edge leads to need not be alike, nor what was asked for by its field alone.
         found = [one for one in near if one.score >= least or one.hops or (one.why and not one.why.score)]
         counts = llm.memory.records.counts()
-        lives = llm.memory.validity.lifetimes([one.memory for one in found])
+        lives = llm.memory.validity.lifetimes([one.memory for hit in found for one in (hit, *hit.passage)])
     if len(found) < len(near):
         warn(f"not shown: {len(near) - len(found)} of a score below {least:g}; --min-score -1 shows all")
     if not found:

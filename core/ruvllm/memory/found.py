@@ -27,6 +27,7 @@ class Why:
         speaker: for having been said by somebody whom the query names.
         neighbour: for what was said just before and after it.
         time: for being of the days that the query names, or new; less than 0 for what holds no longer.
+        graph: for naming what a better hit names, too, where the question needs both.
     """
 
     cosine: float = 0.0
@@ -34,13 +35,14 @@ class Why:
     speaker: float = 0.0
     neighbour: float = 0.0
     time: float = 0.0
+    graph: float = 0.0
 
     __repr__ = one_line
 
     @property
     def score(self) -> float:
         """The sum."""
-        return self.cosine + self.words + self.speaker + self.neighbour + self.time
+        return self.cosine + self.words + self.speaker + self.neighbour + self.time + self.graph
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from ruvllm.memory.validity import Closed, Moment, moment_of
 from ruvllm.memory.words import WordHits, Words
 from ruvllm.state.record import OBSERVED, VALID_FROM
 from ruvllm.text.dates import first_date
-from ruvllm.text.terms import Sought
+from ruvllm.text.entities import entities_in, relative_clause
+from ruvllm.text.terms import Sought, terms
 
 if TYPE_CHECKING:
     from ruvllm.memory.memory import MemoryStore
@@ -29,6 +30,9 @@ _WORDS, _SPEAKER, _BESIDE = 0.8, 0.2, 0.15
 _WORD_HITS, _VECTOR_HITS, _DATED_HITS = 32, 16, 64  # candidates of each kind, at least
 _DATED, _ENDED, _HELD = 0.25, 0.5, 0.1  # for a day that is named, against what holds no longer, for what held then
 _HALF_LIFE = 30  # days
+# For what is reached by names; where the walk begins and ends, and how much of it follows a link at each step.
+_REACHED_ALWAYS = 0.1
+_REACHED, _SEEDS, _MOST_REACHED, _STEPS, _DAMPING = 0.8, 4, 64, 4, 0.6
 _ANY = "SELECT EXISTS (SELECT 1 FROM edges), EXISTS (SELECT 1 FROM closed)"
 _FOLLOWS = "Follows"
 _MOST_BESIDE = 4  # edges of a candidate
@@ -96,6 +100,14 @@ class HybridSearch:
         others |= more
         ids |= others if allowed is None else others & {*allowed.tolist()}
         found, parts = self._parts(np.array(sorted(ids), np.int64), vector, hits, pairs, collection, meaning)
+        always, way = sought.text if meaning else "", self._memory.options.entities
+        clause = "" if way == "never" else relative_clause(sought.text) or (always if way == "always" else "")
+        reached = self._reached(clause, collection, allowed) if clause else {}
+        if reached:
+            ids.update(reached)
+            found, parts = self._parts(np.array(sorted(ids), np.int64), vector, hits, pairs, collection, meaning)
+            weight = _REACHED if clause != always else _REACHED_ALWAYS
+            parts[5] = [weight * reached.get(i, 0.0) for i in found.tolist()]
         if len(dated):
             parts[4] += np.float32(_DATED) * np.isin(found, dated)
         if closed:
@@ -116,9 +128,9 @@ class HybridSearch:
         collection: str,
         meaning: bool,
     ) -> tuple[Ids, Floats]:
-        """Those of these memories that are in the index, and float32 (5, n), what makes their scores, as in Why."""
+        """Those of these memories that are in the index, and float32 (6, n), what makes their scores, as in Why."""
         ids, cosines = self._memory.compared(ids, vector, collection)
-        parts = np.zeros((5, len(ids)), np.float32)
+        parts = np.zeros((6, len(ids)), np.float32)
         if not len(ids):
             return ids, parts
         words, speakers = hits.of(ids)
@@ -131,6 +143,35 @@ class HybridSearch:
             heard = _BESIDE * ends[joined, 2] * (parts[0] + parts[1])[there]
             parts[3] = np.bincount(here, heard, len(ids))
         return ids, parts
+
+    def _reached(self, clause: str, collection: str, allowed: Ids | None) -> dict[int, float]:
+        """Memories that name what those name which say what a question says of somebody: id -> 0 to 1.
+
+        Personalised PageRank over memories and names, from the memories that have most of the clause's words.
+        """
+        seeds, scores = self.words.find(collection, clause, allowed).best(_SEEDS)
+        there = dict(zip(seeds.tolist(), scores.tolist(), strict=True))
+        said, links = set(terms(clause)), dict[str, Ids]()
+        for one in self._memory.get(list(there)):
+            for name in entities_in(one.text):
+                if name not in links and not said.issuperset(terms(name)):
+                    links[name] = self.words.naming(collection, name)
+        if not links:
+            return {}
+        nodes = np.unique(np.concatenate([seeds, *links.values()]))
+        sizes = [len(some) for some in links.values()]
+        rows, names = nodes.searchsorted(np.concatenate(list(links.values()))), np.repeat(np.arange(len(links)), sizes)
+        start = np.array([there.get(i, 0.0) for i in nodes.tolist()])
+        start = start**2 / (start**2).sum()
+        of_memory = np.maximum(np.bincount(rows, minlength=len(nodes)), 1)
+        rank = start
+        for _ in range(_STEPS):
+            heard = np.bincount(names, (rank / of_memory)[rows], len(links)) / sizes
+            rank = (1 - _DAMPING) * start + _DAMPING * np.bincount(rows, heard[names], len(nodes))
+        if allowed is not None:
+            rank = rank * np.isin(nodes, allowed)
+        best = np.argsort(-rank, kind="stable")[:_MOST_REACHED]
+        return dict(zip(nodes[best].tolist(), (rank[best] / max(rank.max(), 1e-12)).tolist(), strict=True))
 
     def _age(self, parts: Floats, ids: list[int], moment: Moment, recency: float) -> None:
         """Add to the time part what being new is worth, and take off what was not known at a moment."""

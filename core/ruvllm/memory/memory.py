@@ -88,7 +88,7 @@ class MemoryStore:
         self.surroundings = Surroundings(self.records, self.graph, self.space, encoder.dim)
         self.ratings = Ratings(self.records, self.graph, self.surroundings, self.space, encoder.dim)
         self.options = options = options or MemoryConfig()
-        self.validity, self.hybrid = Validity(store, options.supersede), HybridSearch(self)
+        self.validity, self.hybrid = Validity(store, options.supersede, options.ask_unsure), HybridSearch(self)
         opening = Opening(self.records, self.space, encoder.dim, recall, background, progress, use=options.index)
         self.indexes = Indexes(self.records, opening, self.space, options.index)
 

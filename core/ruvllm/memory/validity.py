@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import date
 from time import time
 
-from ruvllm.errors import InputError
+from ruvllm.errors import InputError, StoreError
 from ruvllm.reprs import one_line
+from ruvllm.state.names import DOUBTS
 from ruvllm.state.record import AGENT, OBSERVED, SPEAKER, VALID_FROM, VALID_TO, Memory
 from ruvllm.state.store import Store, Unchanged
 from ruvllm.text.dates import Span, dates_in, first_date, speaks_of_the_past
@@ -21,6 +22,7 @@ __all__ = ["Closed", "Lifetime", "Moment", "Validity", "moment_of"]
 _DAY = 86_400.0
 _SURE = 0.8  # from which a memory is closed
 _LONGEST = 4_000  # characters of a memory that is read for statements
+_MOST_DOUBTS = 200
 _COMPOSED = ("QAPair", "Concept")  # kinds that say more than one thing
 _EPOCH = date(1970, 1, 1).toordinal()
 _CLOSED = (
@@ -167,10 +169,11 @@ class Validity:
     Args:
         store: the state file.
         reads: whether new statements end what older ones say.
+        asks: whether pairs of which words alone do not tell are noted, for a model to read.
     """
 
-    def __init__(self, store: Store, reads: bool = True) -> None:
-        self._store, self.reads = store, reads
+    def __init__(self, store: Store, reads: bool = True, asks: bool = False) -> None:
+        self._store, self.reads, self.asks = store, reads, asks
         self._read = Unchanged[int, Closed](store)
 
     def supersede(self, new: Sequence[Memory], older: Callable[[Memory], Sequence[Memory]]) -> list[Closed]:
@@ -180,6 +183,7 @@ class Validity:
             new: with their ids, by rising time.
             older: memories of the same words, that one of these may supersede.
         """
+        doubts = list[tuple[int, int]]()
         found = {one.id: end for one in new if (end := _ending(one)) is not None}
         for one in new if self.reads else ():
             stated = [said for said in _stated(one) if said.single]
@@ -191,11 +195,35 @@ class Validity:
                 if held is None:
                     continue
                 sure, reason = max((replaces(held, said) for said in stated), default=(0.0, ""))
+                if 0 < sure < _SURE and self.asks:
+                    doubts.append((other.id, one.id))
                 if sure >= _SURE:
                     found[other.id] = Closed(other.id, _since(one), one.id, reason, sure, time())
         if found:
             self.close(found.values())
+        if doubts:
+            latest = dict.fromkeys([*self.doubts(), *doubts])
+            self._store.put(DOUBTS, json.dumps(list(latest)[-_MOST_DOUBTS:]).encode())
         return list(found.values())
+
+    def doubts(self) -> list[tuple[int, int]]:
+        """Pairs of an older and a newer memory of which words alone do not tell whether the one ends the other."""
+        try:
+            return [(int(old), int(new)) for old, new in json.loads(self._store.load(DOUBTS) or b"[]")]
+        except (StoreError, ValueError, TypeError, RecursionError):
+            return []  # nothing but a question hangs on them
+
+    def settle(self, old: int, new: Memory | None, ends: bool, reason: str) -> None:
+        """Answer one of the doubts: close the older memory, for a reason, or let both hold.
+
+        Args:
+            new: the newer one; None where one of the two is not there any more.
+        """
+        with self._store.write():
+            left = [pair for pair in self.doubts() if pair[0] != old or (new is not None and pair[1] != new.id)]
+            self._store.put(DOUBTS, json.dumps(left).encode())
+            if ends and new is not None and not self.closed([old]):
+                self.close([Closed(old, _since(new), new.id, reason, _SURE, time())])
 
     def closed(self, ids: Iterable[int]) -> dict[int, Closed]:
         """Those of these memories that hold no longer."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import reduce
 from math import log
 from threading import RLock
 from typing import Any
@@ -33,6 +34,7 @@ _MOST_OPEN = 1_000  # collections
 _PAGE = 8_192
 _GROUP = 64  # memories whose best score is looked at first
 _TEXTS = 512  # read at once, to look for a phrase
+_MOST_NAMED = 1_024  # memories of one name
 
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -257,6 +259,15 @@ class Words:
             parts = self._parts(collection)
             found = [part.having(term) for part in parts for term in term_hashes(date_terms(span)).tolist()]
         return np.unique(np.concatenate(found))[-most:] if found else np.empty(0, np.int64)
+
+    def naming(self, collection: str, name: str) -> Ids:
+        """int64 ids of memories that have all terms of a name, rising; the latest if there are many."""
+        hashes = term_hashes(dict.fromkeys(terms(name))).tolist()
+        with self._lock:
+            parts, found = self._parts(collection), list[Ids]()
+            for term in hashes:
+                found.append(np.concatenate([part.having(term) for part in parts]))
+        return reduce(np.intersect1d, found)[-_MOST_NAMED:] if found else np.empty(0, np.int64)
 
     def allowed(self, collection: str, sought: Sought, filter: Filter | None) -> Ids | None:
         """Ids of the memories that a query's syntax and a filter let through, rising; None where all are.

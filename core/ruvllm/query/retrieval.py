@@ -127,7 +127,8 @@ class Retriever:
             for i, one in why.items()
             if one.cosine >= relevance or one.words >= _SAID or one.score - one.speaker >= relevance + _SURE
         }
-        odds = answer_odds(list(why.values()))
+        # Of a day that is named there need not be a word in what was said on it.
+        odds = None if moment_of(text).span is not None else answer_odds(list(why.values()))
         return {i: one.score for i, one in found.items()}, {i: one.cosine for i, one in found.items()}, odds
 
     def expand(self, found: Retrieved) -> None:
@@ -188,12 +189,12 @@ class Retriever:
         lines = self._memory.graph.windows([one.id for one in sources], self._config.window)
         around = sorted({i for line in lines.values() for i in line} - lines.keys())
         beside = [one for one in self._memory.get(around) if one.collection == self._config.collection]
-        there = {one.id: one for one in self._usable(found, beside)}
-        free, out = set(there), dict[int, str]()
+        there = {one.id: one for one in self._usable(found, [*sources, *beside])}
+        free, out = set(there) - lines.keys(), dict[int, str]()
         there |= {one.id: one for one in sources}
         for i, line in lines.items():
-            said = [there[j] for j in line if j == i or j in free]
-            free -= {one.id for one in said}
+            said = [there[j] for j in line if j in there and (j == i or j in free)]
+            free = free - {one.id for one in said}
             out[i] = "\n".join(heard(one.text, one.metadata) for one in said) if len(said) > 1 else ""
         return out
 

@@ -38,7 +38,7 @@ from ruvllm.query.writers import Editor, Writers, size_of, writes
 from ruvllm.routing.router import checked_text
 from ruvllm.routing.service import RoutingService
 from ruvllm.sizing.chooser import ModelChooser
-from ruvllm.sizing.tiers import Features, Limits, unsure
+from ruvllm.sizing.tiers import Features, Limits, tier_by, unsure
 from ruvllm.state.steps import Steps
 from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent, Choice, Decision, Tier
@@ -371,14 +371,17 @@ class QueryService:
         turn.agent = None if doubt else agent  # one that is as likely as not the wrong one has no say
         turn.size = turn.state.decide(vector, text) if self._choosing else None
         turn.edited = turn.edit()
+        tokens = estimate_usage(messages, "").prompt_tokens or estimate_tokens(text)
+        worth, extra = await self._routing.trained_worth(text), self.writers.extra(constraints, tokens)
         features = Features(
             text,
             turn.agent,
             edit=turn.edited.summary if turn.edited else "",
-            trained=await self._routing.trained_tier(text),
+            trained=None if worth is None else tier_by(worth, 1.0 if extra is None else extra),
+            weighed=worth is not None and extra is not None,
             vector=vector,
             size=turn.size,
-            tokens=(tokens := estimate_usage(messages, "").prompt_tokens or estimate_tokens(text)),
+            tokens=tokens,
             unsure=doubt,
             request=constraints.force_model or "",
             stay=constraints.stay,
@@ -450,7 +453,8 @@ class QueryService:
             self.sessions.add(turn.conversation, turn.state, turn.text, completion.text)
         self.log.add(request)
         self.writes.offer(request)
-        self.writes.state(request)
+        if turn.keeps:
+            self.writes.state(request)
         if self.writes.due:  # the answer is there, whatever becomes of this; what the file does not take waits
             with suppress(StoreError), self._steps("answers"):
                 self.writes.flush()

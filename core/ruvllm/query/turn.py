@@ -105,6 +105,11 @@ class Turn:
             raise self.too_slow()
         return params if left is None else replace(params, timeout=left)
 
+    @property
+    def keeps(self) -> bool:
+        """Whether anything of it may go into memory: of what is passed on, only where its key says so."""
+        return not self.constraints.api or "write-back" in self.constraints.adds
+
     def logged(self, completion: Completion, written: bool, size: ModelSize | None) -> LoggedRequest:
         """For feedback. An answer that only repeats memory is not worth remembering, nor a broken-off one.
 
@@ -113,7 +118,6 @@ class Turn:
             size: of that model.
         """
         whole = completion.finish_reason == "stop" and bool(completion.text.strip())
-        keeps = not self.constraints.api or "write-back" in self.constraints.adds
         used = {source.id for source in self.prompt.sources}
         said, route = completion.confidence, self.decision.confidence
         return LoggedRequest(
@@ -121,7 +125,7 @@ class Turn:
             text=self.text,
             agent=self.decision.agent,
             vector=self.vector,
-            answer=completion.text if whole and written and keeps else "",
+            answer=completion.text if whole and written and self.keeps else "",
             # Before anybody rates it, an answer is no better than its route or, if it says so, its backend.
             quality=0.0 if not whole else route if said is None else min(said, route),
             used=written and self.agent is not None and not self.messages,

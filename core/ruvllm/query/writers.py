@@ -22,6 +22,7 @@ __all__ = ["Plan", "Writers", "size_of", "writes"]
 
 _TYPICAL = Usage(500, 250)  # tokens of a prompt and its answer, that prices are compared for
 _AHEAD = 3  # requests that a question takes where tools are called, before a conversation may move again
+_USUAL = 10_000  # tokens of a conversation for which a trained difficulty's prices hold as they are
 _LEAST_TOP_P = 0.05  # below it nothing but the likeliest token is left
 
 
@@ -196,6 +197,30 @@ class Writers:
             return goes >= _AHEAD * prices[now].of(read)
 
         return compare
+
+    def extra(self, constraints: Constraints, tokens: int) -> float | None:
+        """What the large tier's next requests of a passed-on conversation cost more than the small one's.
+
+        In units of what they would cost more of a conversation of usual length that neither has read. None for a
+        conversation that is with nobody yet, or where the large tier costs no more.
+
+        Args:
+            tokens: of the conversation, which the backend that it is with has cached.
+        """
+        low, high = (self.tiers.backends[self.tiers.order(tier)[0]] for tier in (Tier.SMALL, Tier.LARGE))
+        answer = min(constraints.max_tokens or _TYPICAL.completion_tokens, _TYPICAL.completion_tokens)
+
+        def ahead(backend: Backend, tokens: int, answer: int, cached: bool = False) -> float:
+            price = _price(backend)
+            read = price.of(Usage(tokens, answer, cached_tokens=tokens))
+            return (read if cached else price.of(Usage(tokens, answer))) + (_AHEAD - 1) * read
+
+        said = _TYPICAL.completion_tokens
+        usual = ahead(high, _USUAL, said) - ahead(low, _USUAL, said)
+        if not constraints.stay or usual <= 0:
+            return None
+        costs = (ahead(one, tokens, answer, cached=one.name == constraints.stay) for one in (high, low))
+        return (next(costs) - next(costs)) / usual
 
 
 def writes(backend: Backend) -> bool:

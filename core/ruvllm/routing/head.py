@@ -6,9 +6,10 @@ TF-IDF, so an agent with two examples moves a little and one with a hundred a lo
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Pause, Vectors, no_pause, run_now
 from ruvllm.routing.calibration import fit_temperature
-from ruvllm.text.lexical import HashedTfidf
+from ruvllm.text.lexical import HashedTfidf, term_counts
 
 __all__ = ["MOST", "Design", "Examples", "Head", "Loss", "Neighbours", "Prior", "descend", "minimise"]
 
@@ -24,33 +25,53 @@ Loss = Callable[[NDArray[np.float32]], tuple[float, NDArray[np.float32]]]
 
 
 def minimise(loss: Loss, start: NDArray[np.float32], tolerance: float = 1e-4) -> NDArray[np.float32]:
-    """Where `descend` ends."""
-    return deque(descend(loss, start, tolerance), maxlen=1)[0]
+    """Where `descend` ends, by a loss (n,) -> (value, gradient (n,))."""
+    return run_now(_minimised([loss], start, tolerance, no_pause))
+
+
+async def _minimised(
+    losses: Sequence[Loss], start: NDArray[np.float32], tolerance: float, pause: Pause
+) -> NDArray[np.float32]:
+    """The same by the sum of losses, `pause` awaited before each."""
+    search = descend(start, tolerance)
+    point = next(search)
+    while True:
+        value, gradient = 0.0, np.zeros_like(point)
+        for loss in losses:
+            await pause()
+            more, change = loss(point)
+            value, gradient = value + more, gradient + change
+        try:
+            point = search.send((value, gradient))
+        except StopIteration as ended:
+            found: NDArray[np.float32] = ended.value
+            return found
 
 
 def descend(
-    loss: Loss, start: NDArray[np.float32], tolerance: float = 1e-4, most: int = 150, memory: int = 8
-) -> Iterator[NDArray[np.float32]]:
-    """L-BFGS with backtracking (Nocedal & Wright 2006, algorithm 7.4): the start, then each better point.
+    start: NDArray[np.float32], tolerance: float = 1e-4, most: int = 150, memory: int = 8
+) -> Generator[NDArray[np.float32], tuple[float, NDArray[np.float32]], NDArray[np.float32]]:
+    """L-BFGS with backtracking (Nocedal & Wright 2006, algorithm 7.4); returns the best point.
 
     Args:
-        loss: (n,) -> (value, gradient (n,)).
         tolerance: stop when a step lowers the value by less than this share of it.
+
+    Yields:
+        Points (n,), the start first; the loss there, (value, gradient (n,)), is to be sent.
     """
     x: NDArray[np.float32] = start
-    yield x
-    value, gradient = loss(start)
+    value, gradient = yield start
     first = float(np.linalg.norm(gradient))
     history: list[tuple[NDArray[Any], NDArray[Any], float]] = []
     for _ in range(most):
         if np.linalg.norm(gradient) <= 1e-3 * first:
-            return
+            break
         direction = _two_loop(gradient, history)
         slope = float(np.vdot(gradient, direction))
         length = 1.0
         while True:
             new = np.asarray(x - np.float32(length) * direction, np.float32)
-            new_value, new_gradient = loss(new)
+            new_value, new_gradient = yield new
             if new_value <= value - 1e-4 * length * slope or length < 1e-6:
                 break
             length /= 2
@@ -60,9 +81,9 @@ def descend(
             history = [*history[1 - memory :], (step, change, 1 / curvature)]
         gain = value - new_value
         x, value, gradient = new, new_value, new_gradient
-        yield x
         if gain < tolerance * max(abs(value), 1e-9):
-            return
+            break
+    return x
 
 
 def _two_loop(gradient: NDArray[Any], history: list[tuple[NDArray[Any], NDArray[Any], float]]) -> NDArray[Any]:
@@ -81,6 +102,7 @@ def _two_loop(gradient: NDArray[Any], history: list[tuple[NDArray[Any], NDArray[
     return q
 
 
+_BLOCK = 256  # examples between two pauses: some milliseconds
 _SHARPNESS = np.float32(20)
 _SHARES = (0.0, 0.3, 0.6)  # of the spread of the head's logits
 MOST = 12_000  # examples; more cost over a millisecond a task, and a head that has seen them all needs no neighbours
@@ -324,6 +346,23 @@ class Design:
         self.tfidf = HashedTfidf.fit(examples.words, width)
         self.x = self.features(examples)
 
+    @classmethod
+    async def read(cls, examples: Examples, width: int, pause: Pause) -> Design:
+        """The same of many examples, `pause` awaited between blocks of them."""
+        made, counts = cls.__new__(cls), Counter[int]()
+        blocks = [slice(start, start + _BLOCK) for start in range(0, len(examples), _BLOCK)]
+        for block in blocks:
+            counts.update(term_counts(examples.words[block]))
+            await pause()
+        made.examples, made.tfidf = examples, HashedTfidf.of_counts(counts, len(examples), width)
+        dim = examples.vectors.shape[1]
+        made.x = np.zeros((len(examples), dim + width), np.float32)
+        made.x[:, :dim] = examples.vectors
+        for block in blocks:
+            made.tfidf.fill(made.x[block, dim:], examples.words[block], LEXICAL_WEIGHT)
+            await pause()
+        return made
+
     def features(self, examples: Examples) -> NDArray[np.float32]:
         """Of any examples: float32 (n, dim + width)."""
         dim = examples.vectors.shape[1]
@@ -346,16 +385,13 @@ class Design:
         columns = np.unique(self.examples.labels)
         weights = np.zeros((self.x.shape[1], agents), np.float32)
         flat = (weights if start is None else start)[:, columns].ravel()
-        for better in descend(self._loss(prior_weight, columns), flat, tolerance):
-            flat = better
-            await pause()
+        flat = await _minimised(self._losses(prior_weight, columns), flat, tolerance, pause)
         weights[:, columns] = flat.reshape(-1, len(columns))
         return Head(weights, self.tfidf)
 
-    def _loss(self, prior_weight: float, columns: NDArray[np.int64]) -> Loss:
-        """Of the flattened weights of `columns`, the agents that have examples."""
+    def _losses(self, prior_weight: float, columns: NDArray[np.int64]) -> list[Loss]:
+        """Of the flattened weights of `columns`, the agents that have examples: for each block of examples."""
         x, counts = self.x, self.examples.weights
-        weight, rows = counts[:, None], np.arange(len(x))
         strength = np.float32(_BOLD if len(x) < _FEW * self.examples.offsets.shape[1] else STRENGTH)
         labels = np.searchsorted(columns, self.examples.labels)
         zero = self.examples.offsets * np.float32(prior_weight)
@@ -363,18 +399,21 @@ class Design:
         # Agents without an example keep their zero-shot logit and stand in the sum as rivals.
         rivals = np.exp(np.delete(zero, columns, axis=1)).sum(1, keepdims=True)
 
-        def loss(flat: NDArray[np.float32]) -> tuple[float, NDArray[np.float32]]:
-            w = flat.reshape(x.shape[1], len(columns))
-            logits = x @ w + offsets
+        def loss(flat: NDArray[np.float32], start: int) -> tuple[float, NDArray[np.float32]]:
+            block, w = slice(start, start + _BLOCK), flat.reshape(x.shape[1], len(columns))
+            here, true_labels = x[block], labels[block]
+            rows = np.arange(len(here))
+            logits = here @ w + offsets[block]
             top = np.maximum(logits.max(1, keepdims=True), 0)
             powers = np.exp(logits - top)
-            total = powers.sum(1, keepdims=True) + rivals * np.exp(-top)
-            losses = (np.log(total) + top)[:, 0] - logits[rows, labels]
+            total = powers.sum(1, keepdims=True) + rivals[block] * np.exp(-top)
+            losses = (np.log(total) + top)[:, 0] - logits[rows, true_labels]
             error = powers / total
-            error[rows, labels] -= 1
-            gradient = x.T @ (error * weight)
+            error[rows, true_labels] -= 1
+            value, gradient = float(losses @ counts[block]), here.T @ (error * counts[block, None])
+            if start:
+                return value, gradient.ravel()
             penalty = w / strength
-            value = float(losses @ counts) + float(np.vdot(w, penalty)) / 2
-            return value, (gradient + penalty).ravel()
+            return value + float(np.vdot(w, penalty)) / 2, (gradient + penalty).ravel()
 
-        return loss
+        return [partial(loss, start=start) for start in range(0, max(len(x), 1), _BLOCK)]

@@ -27,7 +27,7 @@ from ruvllm.routing.recollection import Recollected, Recollection
 from ruvllm.routing.scorer import Scored, Scorer, TaskView
 from ruvllm.routing.updater import Learner
 from ruvllm.sizing.edits import edit_of
-from ruvllm.sizing.tiers import CONFIRM_FROM, USE_ABOVE, action_for
+from ruvllm.sizing.tiers import CONFIRM_FROM, USE_ABOVE, action_for, tier_by
 from ruvllm.text.lexical import content
 from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent, Decision, Feedback, Tier
@@ -279,11 +279,16 @@ class Router:
 
     async def trained_tier(self, text: str, static: Array | None = None) -> Tier | None:
         """What a trained difficulty says of a task; None without one."""
+        worth = await self.trained_worth(text, static)
+        return None if worth is None else tier_by(worth)
+
+    async def trained_worth(self, text: str, static: Array | None = None) -> float | None:
+        """`TrainedTiers.worth` of a task; None without a trained difficulty."""
         if self._tiers is None:
             return None
         if self._contextual is None or self._tiers.difficulty.encoder == "static":
-            return self._tiers.tier(text, self._static.encode_one(text) if static is None else static)
-        return self._tiers.tier(text, (await self._contextual.encode([text]))[0])
+            return self._tiers.worth(text, self._static.encode_one(text) if static is None else static)
+        return self._tiers.worth(text, (await self._contextual.encode([text]))[0])
 
     async def raw_confidence(self, text: str) -> float:
         """The top softmax probability before any calibration, to compare calibrations with."""

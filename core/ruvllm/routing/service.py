@@ -30,6 +30,7 @@ Fit = Callable[[Router], Awaitable[None]]  # warms a new router up in its own wa
 
 
 _DIGITS = 19  # of an id in SQLite
+_BLOCK = 2_048  # rows of feedback read at a time
 _MUCH, _LONG = 200, 3_600.0  # feedback that waits for a review: so much, or so many seconds
 _AT_ONCE = 50  # feedback that a task waits for
 
@@ -113,6 +114,10 @@ class RoutingService:
         """What a trained difficulty says of a task; None without one."""
         return await self.router.trained_tier(text)
 
+    async def trained_worth(self, text: str) -> float | None:
+        """How many times what it costs more the large tier is worth for a task; None without a trained difficulty."""
+        return await self.router.trained_worth(text)
+
     async def feedback(self, text: str, agent: str, weight: float = 1.0, right: bool = True) -> None:
         """This text belongs to this agent, or not: stored first, then learnt at once.
 
@@ -139,15 +144,27 @@ class RoutingService:
             StoreError: it cannot be stored; what was learnt stands all the same.
         """
         router, (last, _, _) = self.router, self._unreviewed()
+        feedback, end = await self._read_feedback(0, pause)
         if self._store.outbox.enabled:
             router = self.router = await self._refitted(pause)
             self.note([row.feedback for row in self._store.feedback_rows(last)])
         else:
             await router.review(pause)
-        feedback = self.feedback_for(router.agents)
+        names = {agent.name for agent in router.agents}
+        later, _ = await self._read_feedback(end, no_pause)
+        feedback = [one for one in feedback + later if one.agent in names]
         save_scorers(self._store, router.learnt, router.agents, feedback, self.encoders.weights)
         self._store.put(REVIEWED, str(last).encode())
         return len(feedback)
+
+    async def _read_feedback(self, after: int, pause: Pause) -> tuple[list[Feedback], int]:
+        """(all that is stored with a higher id, oldest first, the highest), `pause` awaited between blocks of it."""
+        found, most = list[Feedback](), -1 if self._store.outbox.enabled else _BLOCK
+        while rows := self._store.feedback_rows(after, most):
+            found += [row.feedback for row in rows]
+            after = max(row.id for row in rows)
+            await pause()
+        return found, after
 
     async def _refitted(self, pause: Pause) -> Router:
         """A router fitted from nothing, so that nodes which have the same feedback decide alike."""

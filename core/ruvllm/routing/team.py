@@ -8,6 +8,7 @@ phrased as a task and routed like any other, so the members are whatever agents 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ruvllm.routing.router import Router
@@ -94,6 +95,9 @@ _VERB = re.compile(
     r"|configure|profile|speed up|clean up)\b",
     re.IGNORECASE,
 )
+_LOOSE = re.compile(
+    r"^(?:(?:and|to|for|with|in|of|on)\b\s*)+|(?:\s*\b(?:and|to|for|with|in|of|on|the|an?|our|my))+$", re.IGNORECASE
+)
 _EXTRAS = re.compile(r"\b(?:with|using|that|which|including|on top of)\b", re.IGNORECASE)
 _LEAD = re.compile(
     r"^(?:please\s+)?(?:(?:can|could) you\s+)?(?:build|create|develop|make|implement|launch|set up|write|add)\s+",
@@ -114,7 +118,8 @@ def parts(text: str) -> list[tuple[str, str]]:
     if len(wanted) < 2 or (not whole and not all(facet.part for facet in wanted)):
         return [(_role(text), text)]
     subject = _subject(first)
-    return [(facet.role, facet.task.format(subject)) for facet in wanted][:_MAX_MEMBERS]
+    others = {facet.role: () if whole else tuple(one for one in wanted if one is not facet) for facet in wanted}
+    return [(one.role, one.task.format(_without(subject, others[one.role]))) for one in wanted][:_MAX_MEMBERS]
 
 
 def _subject(clause: str) -> str:
@@ -122,6 +127,14 @@ def _subject(clause: str) -> str:
     named = _LEAD.sub("", clause).rstrip(".!? ")
     core = _EXTRAS.split(named)[0].strip()
     return core if _PRODUCT.search(core) else named or clause
+
+
+def _without(subject: str, others: Sequence[Facet]) -> str:
+    """A subject that names several parts, as one of them sees it: "login to the API" is "the API" to the API."""
+    left = subject
+    for other in others:
+        left = other.cue.sub("", left)
+    return _LOOSE.sub("", " ".join(left.split())) or subject
 
 
 def _role(clause: str) -> str:

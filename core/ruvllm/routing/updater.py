@@ -26,7 +26,7 @@ _ENOUGH = 100  # texts below which neighbours are too far to contradict
 _ALONE = 0.15  # a label with less of the neighbours' vote than this share of another's …
 _SHARED = 0.5  # … which has at least this share of all, is doubted
 _DOUBTED = np.float32(0.05)
-_CELLS = 1 << 21  # cosines at a time
+_CELLS, _POOL = 1 << 18, 8_192  # cosines at a time, and texts that the nearest are looked for among
 
 
 async def trusted(
@@ -37,20 +37,22 @@ async def trusted(
     Args:
         vectors: float32 (n, dim), unit rows.
         labels: int64 (n,), each below `agents`.
-        first: the texts before this one are neighbours only.
+        first: the texts before this one are neighbours only. Of very many texts some are, evenly spread.
         pause: awaited between slices of the work.
     """
     n = len(vectors)
     out = np.ones(n - first, np.float32)
-    step = max(1, _CELLS // max(n, 1))
+    pool = np.linspace(0, max(n - 1, 0), min(n, _POOL)).astype(np.int64)
+    around, around_labels, step = vectors[pool], labels[pool], max(1, _CELLS // max(len(pool), 1))
     for start in range(first, n if n >= _ENOUGH else first, step):
         stop = min(start + step, n)
-        cosines = vectors[start:stop] @ vectors.T
+        cosines = vectors[start:stop] @ around.T
         rows, true_labels = np.arange(stop - start), labels[start:stop]
-        cosines[rows, start + rows] = -1
+        within = np.flatnonzero((pool >= start) & (pool < stop))
+        cosines[pool[within] - start, within] = -1
         near = np.argpartition(-cosines, _NEIGHBOURS, axis=1)[:, :_NEIGHBOURS]
         weights = np.maximum(np.take_along_axis(cosines, near, 1), 0) ** 4  # the nearest say most
-        cells = (rows[:, None] * np.int64(agents) + labels[near]).ravel()
+        cells = (rows[:, None] * np.int64(agents) + around_labels[near]).ravel()
         votes = np.bincount(cells, weights.ravel(), len(rows) * agents).reshape(len(rows), agents)
         agreeing = votes[rows, true_labels]
         votes[rows, true_labels] = 0
@@ -67,6 +69,7 @@ _GROWN = 2  # times as many examples, from which the share is chosen again
 _SHARES = (1.0, 0.4, 0.15, 0.05, 0.0)
 _LOOSE = 5e-4
 _SLICE = 4  # lessons read at a time, which takes a contextual encoder some 20 ms
+_AT_ONCE = 8  # lessons taken at a time
 _SURE, _CONTRADICTED = 0.8, 0.25  # an answer as sure as this is overturned by so much of an instant update
 
 
@@ -144,7 +147,7 @@ class Lessons:
         elif len(self._recent) >= _TELLING:
             logits, closeness, labels = (np.array(column) for column in zip(*self._recent, strict=True))
             fitted = replace(before, calibration=Calibration.measure(logits, labels, closeness.astype(np.float32)))
-        design = Design(every, before.head.tfidf.width)
+        design = await Design.read(every, before.head.tfidf.width, pause)
         head = await design.fit(pause, float(fitted.prior_weight), _LOOSE, start=before.head.weights)
         near = fitted.neighbours
         if near is not None and near.weight and len(every) <= MOST:
@@ -259,7 +262,7 @@ class Learner:
             if self._built is not None and name not in self._bases:
                 built = self._built(name, built)
             self.scorers.setdefault(name, built)  # another task may have been faster, and have learnt already
-        await self._catch_up(name)
+        await self._catch_up(name, pause)
         return self.scorers[name]
 
     def ready(self, name: str) -> Scorer | None:
@@ -301,18 +304,19 @@ class Learner:
         words = stems(text)
         return TaskView(words, self._lexicon.scores(content(words)))
 
-    async def _catch_up(self, name: str) -> None:
+    async def _catch_up(self, name: str, pause: Pause = no_pause) -> None:
         seen = self._seen.get(name, 0)
         if seen == len(self.records):
             return
-        self._seen[name] = len(self.records)  # before it waits: nobody else shall take in the same
-        try:
-            lessons = await self._as_lessons(name, self.records[seen:])
-        except BaseException:
-            self._seen[name] = min(seen, self._seen[name])
-            raise
-        for lesson in lessons:
-            self._lessons_of(name).take(self.scorers[name], lesson)
+        end = self._seen[name] = len(self.records)  # before it waits: nobody else shall take in the same
+        for start in range(seen, end, _AT_ONCE):
+            try:
+                lessons = await self._as_lessons(name, self.records[start : min(start + _AT_ONCE, end)], pause)
+            except BaseException:
+                self._seen[name] = min(start, self._seen[name])
+                raise
+            for lesson in lessons:
+                self._lessons_of(name).take(self.scorers[name], lesson)
 
     async def _as_lessons(self, name: str, records: Sequence[Feedback], pause: Pause = no_pause) -> list[Lesson]:
         """Feedback as the scorer of an encoder sees it."""

@@ -36,6 +36,7 @@ __all__ = [
     "choose",
     "difficulty",
     "difficulty_of",
+    "tier_by",
     "unsure",
 ]
 
@@ -77,6 +78,11 @@ def action_for(confidence: float) -> str:
     if confidence > USE_ABOVE:
         return Action.USE
     return Action.CONFIRM if confidence >= CONFIRM_FROM else Action.ESCALATE
+
+
+def tier_by(worth: float, extra: float = 1.0) -> Tier:
+    """LARGE where its worth is more than what it costs more, in the same unit."""
+    return Tier.LARGE if worth > extra else Tier.SMALL
 
 
 def unsure(confidence: float) -> str:
@@ -147,6 +153,7 @@ class Features:
         agent: who takes it; None where routing is too unsure for its agent to have a say.
         edit: what a program does of it, "" where it takes a model.
         trained: what a trained difficulty says; None without one.
+        weighed: whether it has weighed what of the conversation is cached where.
         vector: float32 (dim,), of the text; None where outcomes shall not be compared.
         size: what the session's network says; None without one.
         tokens: that have to fit into the backend's context.
@@ -163,6 +170,7 @@ class Features:
     agent: Agent | None = None
     edit: str = ""
     trained: Tier | None = None
+    weighed: bool = False
     vector: NDArray[np.float32] | None = field(default=None, repr=False)
     size: SizeChoice | None = None
     tokens: int = 0
@@ -199,7 +207,8 @@ def choose(
        fast enough the fastest is left, and when none reads enough all are: their backends say so themselves.
     3. "session": a conversation stays with its backend while tools are called, and where its user only says to go on;
        it moves up when a question asks for that by 4 to 8, a long one only for what is plainly hard, and down, unless
-       it is short, where that is cheaper, though the other has nothing of it cached.
+       it is short, where that is cheaper, though the other has nothing of it cached. A trained difficulty weighs the
+       length and what is cached itself.
     4. "agent": the tier or model that an agent's own file names. The built-in agents only suggest one, see 8.
     5. "edit": a program does it.
     6. "outcomes", "sizes": what was learnt, the `voices` in their order, each where it is sure.
@@ -277,6 +286,8 @@ def _unchanged(features: Features) -> str:
 
 def _not_worth(features: Features, held: TierProfile, found: TierProfile) -> str:
     """Why a conversation is not moved, though another tier would do; "" where it is."""
+    if features.weighed:
+        return ""
     if found.tier > held.tier and features.tokens > _LONG and difficulty(features.text[:_MOST_TEXT]) < _LARGE_FROM:
         return f"so long a conversation is read anew by {found.backend} only for what is plainly hard"
     if found.tier < held.tier and features.dearer is not None:

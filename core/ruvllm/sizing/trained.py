@@ -21,12 +21,14 @@ from ruvllm.artifacts.host import Host, load_npz
 from ruvllm.encoders.protocol import Encoder
 from ruvllm.errors import TRAIN, ArtifactError, InputError
 from ruvllm.sizing.difficulty import Difficulty, Policy
+from ruvllm.sizing.tiers import tier_by
 from ruvllm.state.names import TIERS
 from ruvllm.state.store import Store
 from ruvllm.types import Tier
 
 __all__ = ["NEAR_BEST", "TrainedTiers", "forget_tiers", "load_tiers"]
 
+_LEAST = 1e-12  # that a stronger model costs more, by the rule's price
 NEAR_BEST = 0.95  # share of the best quality that is enough where nobody says what is
 
 
@@ -70,10 +72,20 @@ class TrainedTiers:
             fix = f"train them with --encoder {' or '.join(encoders)}"
             raise InputError(message, field="router.tier_model", fix=fix)
 
+    def worth(self, text: str, vector: NDArray[np.float32]) -> float:
+        """How many times what it costs more the large tier is worth; the rule takes it where that is above 1.
+
+        Args:
+            vector: of the text, float32 (dim,), by the encoder it was trained with.
+        """
+        right, costs = self.difficulty.probabilities(text, vector), np.array(self.policy.costs)
+        small = int(np.argmin(costs))
+        more = np.maximum(self.policy.price * (costs - costs[small]), _LEAST)
+        return float(np.delete((right - right[small]) / more, small).max(initial=0.0))
+
     def tier(self, text: str, vector: NDArray[np.float32]) -> Tier:
-        """SMALL or LARGE, for a text and its vector (dim,) by the encoder it was trained with."""
-        chosen = self.policy.choose(self.difficulty.probabilities(text, vector))
-        return Tier.SMALL if chosen == int(np.argmin(self.policy.costs)) else Tier.LARGE
+        """SMALL or LARGE, as `worth` says."""
+        return tier_by(self.worth(text, vector))
 
     def to_bytes(self) -> bytes:
         """An npz file; `Difficulty` reads it too."""

@@ -16,6 +16,7 @@ __all__ = [
     "BACKENDS",
     "BACKENDS_UNREAD",
     "DECISIONS",
+    "DOUBTS",
     "EDITION",
     "FASTGRNN",
     "FASTGRNN_EWC",
@@ -48,6 +49,7 @@ __all__ = [
 
 # Of all encoders.
 DECISIONS = "decisions"  # the latest ones, to be given feedback by a later process: routing.decide
+DOUBTS = "doubts"  # pairs of memories of which it is not sure that one ends the other: memory.validity
 FEDERATED = "federated"  # the server's coordinator: learning.federated
 FEDERATED_SENT = "federated-sent"  # what has travelled, and an update on its way: learning.federated.client
 JOBS = "loops"  # when each job last ran: jobs
@@ -63,7 +65,7 @@ TRANSCRIPTS = "transcripts"  # digests of the asks of coding agents' sessions th
 TIERS = "tiers"  # sizing.trained.TrainedTiers, which names its own encoder
 USAGE = "usage"  # of the server: requests by day and key
 UNSCOPED = frozenset(
-    {DECISIONS, FEDERATED, FEDERATED_SENT, JOBS, PROFILES, PULLED, RELIABILITY, REPLICA, REQUESTS, RESTORED,
+    {DECISIONS, DOUBTS, FEDERATED, FEDERATED_SENT, JOBS, PROFILES, PULLED, RELIABILITY, REPLICA, REQUESTS, RESTORED,
      REVIEWED, SAVINGS, TIERS, TRANSCRIPTS, USAGE}
 )  # fmt: skip
 

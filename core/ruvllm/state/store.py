@@ -243,8 +243,8 @@ class Store:
         """All of it, oldest first, without what was undone."""
         return [row.feedback for row in self.feedback_rows()]
 
-    def feedback_rows(self, after: int = 0) -> list[FeedbackRow]:
-        """What was kept with a higher id, oldest first, without what was undone.
+    def feedback_rows(self, after: int = 0, most: int = -1) -> list[FeedbackRow]:
+        """What was kept with a higher id, oldest first, without what was undone; at most so many, -1 for all.
 
         Where nodes replicate each other, the oldest is what was first given on any of them: the same order on all.
 
@@ -255,8 +255,8 @@ class Store:
         join, order = (joined, "r.uid, id") if self.outbox.enabled else ("", "id")
         found = self.read(
             f"SELECT id, text, agent, weight, right, request, rating, created FROM feedback{join}"
-            f" WHERE id > ? AND NOT undone ORDER BY {order}",
-            (after,),
+            f" WHERE id > ? AND NOT undone ORDER BY {order} LIMIT ?",
+            (after, most),
         )
         if not all(
             isinstance(value, kind) for row in found for value, kind in zip(row[1:4], _FEEDBACK_TYPES, strict=True)

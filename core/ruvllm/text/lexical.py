@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, TypeVar
 from zlib import crc32
@@ -13,7 +14,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Bm25", "HashedTfidf", "Memo", "content", "spoken", "stem_all", "stems"]
+__all__ = ["Bm25", "HashedTfidf", "Memo", "content", "spoken", "stem_all", "stems", "term_counts"]
 
 V = TypeVar("V")
 
@@ -147,6 +148,14 @@ def _term_hashes(words: Sequence[str]) -> list[int]:
     return single + [(a * 31 + b * 17 + 7) & 0xFFFFFFFF for a, b in pairwise(single)]
 
 
+def term_counts(texts: Iterable[Sequence[str]]) -> Counter[int]:
+    """In how many texts, given by their stems, each term is."""
+    counts: Counter[int] = Counter()
+    for words in texts:
+        counts.update(set(_term_hashes(words)))
+    return counts
+
+
 _NO_TERMS = (np.zeros(0, np.intp), np.zeros(0, np.float32))
 
 
@@ -174,20 +183,25 @@ class HashedTfidf:
     @classmethod
     def fit(cls, texts: Iterable[Sequence[str]], width: int) -> HashedTfidf:
         """From the stems of the training texts."""
-        counts: Counter[int] = Counter()
-        total = 0
-        for words in texts:
-            counts.update(set(_term_hashes(words)))
-            total += 1
+        every = list(texts)
+        return cls.of_counts(term_counts(every), len(every), width)
+
+    @classmethod
+    def of_counts(cls, counts: Counter[int], total: int, width: int) -> HashedTfidf:
+        """From the `term_counts` of so many training texts."""
         weights = {n: math.log((1 + total) / (1 + n)) + 1 for n in set(counts.values())}
         return cls({term: weights[n] for term, n in counts.items()}, width)
 
     def admit(self, words: Sequence[str]) -> None:
         """Know the terms of one more text, as rare ones."""
-        rare = max(self.idf.values(), default=1.0)
         for term in _term_hashes(words):
             if term not in self.idf:
-                self.idf[term] = rare
+                self.idf[term] = self._rarest
+
+    @cached_property
+    def _rarest(self) -> float:
+        """The weight of what is rarest, which no admitted term changes."""
+        return max(self.idf.values(), default=1.0)
 
     def sparse(self, words: Sequence[str]) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
         """(buckets, values) of one text, its values of unit L2 norm; a repeated term's bucket comes again."""

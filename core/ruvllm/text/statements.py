@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
 from functools import lru_cache
 
+from ruvllm.text.dates import Span, dates_in
 from ruvllm.text.terms import terms
 
 __all__ = ["Statement", "replaces", "sentences", "stated_in", "statement_of"]
@@ -64,8 +66,9 @@ _HEDGED = re.compile(
     re.IGNORECASE,
 )
 _NOT = re.compile(
-    r"\b(no longer|not|never|no|isn't|aren't|doesn't|don't|didn't|hasn't|stopped|quit|gave up|broke up|divorced|left"
-    r"|moved away|moved out|sold|cancelled|canceled|ended)\b",
+    r"\b(no longer|not|never|no|cannot|\w+n['’]t|stopped|quit|gave up|broke up|divorced|left|moved away|moved out|sold"
+    r"|ended|cancelled|canceled|dropped|removed|deleted|disabled|discontinued|forbidden|retired|resigned|lost|for good"
+    r")\b",
     re.IGNORECASE,
 )
 _CHANGED = re.compile(
@@ -82,18 +85,11 @@ _OF = re.compile(
 _HAS = re.compile(
     r"^(?P<whom>.{1,60}?)['’]s\s+(?P<rest>(?P<what>[\w -]{2,40}?)\s+(?:is|are|isn't|was|changed|has)\b.*)$"
 )
-_WE = re.compile(
-    r"^we\s+(?:have\s+)?(?:migrated|switched|moved|changed|upgraded|renamed)\s+(?P<whom>.{2,60}?)\s+to\s+(?P<rest>.*)$",
-    re.IGNORECASE,
-)
 _BY = re.compile(
     r"^(?P<value>.{1,60}?)\s+(?:is\s+(?:no longer\s+|not\s+)?(?:responsible|in charge)\s+(?:for|of)|"
     r"(?:no longer\s+|now\s+)?(?:maintains|owns|leads|runs)|took over)\s+"
     r"(?P<whom>(?:the|our|my)\s+.{1,60}?)(?:\s+now)?$",
     re.IGNORECASE,
-)
-_REACH = re.compile(
-    r"^(?:you can |please )?(?:reach|call|phone)\s+(?P<whom>.{1,60}?)\s+(?:at|on|under)\s+(?P<rest>.*)$", re.IGNORECASE
 )
 _MINE, _SELF = re.compile(r"^my(?=\s)", re.IGNORECASE), re.compile(r"^(?:well,? |so,? |oh,? |yes,? )?I(?=\s)")
 _IS, _HAVE = re.compile(r"^I(?: am|['’]m)(?=\s)"), re.compile(r"^I(?: have|['’]ve)(?=\s)")
@@ -126,6 +122,10 @@ class Statement:
         value: stems of the rest.
         negated: whether it is not so.
         changed: whether it says itself that this is new.
+        said: its words in order, as stems where they have one, without denials and without what says that it is new.
+        verbs: which of these are verbs, as far as their form tells.
+        names: which of its words are written as names.
+        days: that it names, the first of them.
     """
 
     subject: tuple[str, ...]
@@ -133,6 +133,10 @@ class Statement:
     value: frozenset[str]
     negated: bool
     changed: bool
+    said: tuple[str, ...] = ()
+    verbs: frozenset[int] = frozenset()
+    names: frozenset[int] = frozenset()
+    days: tuple[Span, ...] = ()
 
     @property
     def single(self) -> bool:
@@ -140,6 +144,7 @@ class Statement:
         return (
             self.negated
             or self.changed
+            or bool(self.verbs)
             or any(one[0] not in "+~" and one not in ("is", "any") for one in self.attributes)
         )
 
@@ -185,18 +190,74 @@ def statement_of(sentence: str, speaker: str = "") -> Statement | None:
     if not 3 < len(text) <= _LONGEST or _HEDGED.search(text):
         return None
     negated, changed = bool(_NOT.search(text)), bool(_CHANGED.search(text))
-    found = _parts(text, changed or negated)
+    said, verbs, written = _in_order(text)
+    first = min(verbs, default=0)
+    plain = ([" ".join(said[:first])], set[str](), " ".join(said[first + 1 :]))
+    found = _parts(text, changed or negated) or (plain if first and not {"was", "were"} & {*said} else None)
     if found is None:
         return None
     subject, attributes, rest = found
-    names = frozenset(terms(" ".join(subject)))
+    names = frozenset(terms(" ".join(subject))) or frozenset(said[:1]) & {"we", "i", "there"}
     if not names:
         return None
     words = [word.strip(".,;:'’") for word in _WORD.findall(rest)]
     attributes |= {_OF_WORD[word.lower()] for word in words if word.lower() in _OF_WORD}
     hidden = {stem for word in words if word.lower() in _OF_WORD for stem in terms(word)} | _FILLERS
     value = frozenset(_exact(word) for word in words if _exact(word) and not set(terms(word)) <= hidden)
-    return Statement(tuple(sorted(names)), frozenset(attributes), value, negated, changed)
+    days = tuple(dates_in(text, _NO_DAY)[:1]) if any(map(str.islower, said)) else ()
+    return Statement(tuple(sorted(names)), frozenset(attributes), value, negated, changed, said, verbs, written, days)
+
+
+def _in_order(text: str) -> tuple[tuple[str, ...], frozenset[int], frozenset[int]]:
+    """A sentence's words as `Statement.said` has them, which are verbs, and which names."""
+    said, verbs, names, before = list[str](), set[int](), set[int](), ""
+    for word in _WORD.findall(_ADVERBS.sub(" ", _SHORTENED.sub(r"\1 not", text))):
+        lower = _COUNTED.get(word.lower(), word.lower()).strip(".,;:'’")
+        kind = lower in ("a", "an", "the") and bool(said) and said[-1] in _COPULA  # one of many, or the only one
+        if lower and (kind or lower not in _EMPTY):
+            form = len(word) > 3 and word.endswith("s") and not word.endswith("ss") and not _of_a_noun(before)
+            part = bool(verbs) and max(verbs) == len(said) - 1 and lower.endswith(("ed", "en"))
+            form |= part or before.lower() in ("i", "we", "they") or bool(_TURNS.fullmatch(lower))
+            if said and (lower in _COPULA or (form and word.islower())):
+                verbs.add(len(said))
+            if said and word[:1].isupper():
+                names.add(len(said))
+            said.append(lower if lower in _COPULA or any(map(str.isdigit, lower)) else _exact(lower) or lower)
+        before = word if word[:1].isupper() else lower
+    return tuple(said), frozenset(verbs), frozenset(names)
+
+
+def _of_a_noun(before: str) -> bool:
+    """Whether what follows a word is a noun rather than a verb."""
+    return before.lower() in _OF_A_NOUN or before[:1].isdigit()
+
+
+def _aligned(old: Statement, new: Statement) -> tuple[float, str]:
+    """Whether two statements differ in one place after their verb, which takes one thing at a time."""
+    a, b = old.said, new.said
+    start = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    end = next((i for i, (x, y) in enumerate(zip(a[:start:-1], b[:start:-1], strict=False)) if x != y), None)
+    end = max(min(len(a), len(b)) - start - 1, 0) if end is None else end
+    before, one, other = a[:start], a[start : len(a) - end], b[start : len(b) - end]
+    verbs = [i for i in old.verbs if i < start]
+    if not verbs or not one or not other or {*one} & {*other} or len(one) + len(other) > _MOST_WORDS:
+        return 0.0, ""
+    if any(i >= start for i in (*old.verbs, *new.verbs)) or {*before} & _REPEATED or "also" in other:
+        return 0.0, ""
+    numbers = [any(map(str.isdigit, "".join(part))) for part in (one, other)]
+    at, last = max(verbs), before[-1]
+    if any(numbers):
+        return (0.9, "another number") if all(numbers) and not {*before} & _ADDITIVE_STEMS else (0.0, "")
+    part = at == len(before) - 3 and before[at] in _COPULA
+    if (last in _PLACING or (last == "with" and before[at] in _COPULA)) and (part or at == len(before) - 2):
+        return 0.85, f"another {last}"
+    if at == len(before) - 1 and before[at] in ("is", "are") and len(old.attributes) == 1:
+        (name,) = old.attributes
+        named = old.names.issuperset(range(start, len(a) - end)) and new.names.issuperset(range(start, len(b) - end))
+        if name[0] not in "+~" and (name != "is" or named) and not {*before} & _MANY:
+            return 0.85, "another name" if name == "is" else f"another {name}"
+    several = {*before} & (_ADDITIVE_STEMS | _MANY)
+    return (0.0, "") if several else (_UNSURE, "it may be another one")
 
 
 def _exact(word: str) -> str:
@@ -214,10 +275,6 @@ def _parts(text: str, changed: bool) -> tuple[list[str], set[str], str] | None:
         return [match["whom"]], _named(match["what"]), match["rest"]
     if match := _HAS.match(text):
         return [match["whom"]], _named(match["what"]), match["rest"][len(match["what"]) :]
-    if match := _WE.match(text):
-        return [match["whom"]], {"any"}, match["rest"]
-    if match := _REACH.match(text):
-        return [match["whom"]], {"phone"}, match["rest"]
     words = text.split()
     for at in range(1, min(len(words), 8)):
         word = words[at].lower().strip(",")
@@ -274,6 +331,29 @@ def _copular(rest: list[str], changed: bool) -> set[str]:
     return {"is"}
 
 
+_TURNS = re.compile(
+    r"moved|relocated|switched|changed|stopped|quit|left|sold|dropped|retired|resigned|lost|started|joined"
+)
+_UNSURE = 0.4  # the chance of what words alone do not tell
+_MOST_WORDS = 8  # words that two statements may differ in
+_SHORTENED = re.compile(r"\b(is|are|was|were|do|does|did|has|have|ca|wo|could|should)n['’]t\b", re.IGNORECASE)
+_ADVERBS = re.compile(
+    r"\b(?:no longer|any ?more|any longer|these days|by now|from now on|at the moment|currently|now|just|not|never)\b",
+    re.IGNORECASE,
+)
+_EMPTY = frozenset(("the", "a", "an", "do", "does", "did"))
+_OF_A_NOUN = ("the", "a", "an", "our", "my", "your", "his", "her", "their", "of", "in", "at", "on", "for", "with")
+_PLACING = frozenset(("in", "at", "on", "from", "under", "behind", "near", "by", "every"))
+_ADDITIVE_STEMS = frozenset(stem for word in _ADDITIVE for stem in terms(word))
+_CALLED = frozenset(("cal", "nam", "titl"))
+_NAMING = frozenset(terms("renamed"))
+_MOVING = frozenset(terms("moved relocated rescheduled postponed transferred"))
+_NO_DAY = date(3001, 1, 1)  # what relative days count from, long after any
+# What can be so of several things at once, and what is over.
+_REPEATED_WORDS = (
+    "depends relies interested good active supports includes has have uses covers needs contains teaches was were sells"
+)
+_REPEATED = frozenset((*_REPEATED_WORDS.split(), *terms(_REPEATED_WORDS)))
 _COUNTED = {
     word: str(n)
     for n, word in enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"])
@@ -292,10 +372,83 @@ def _named(what: str) -> set[str]:
     return found or {" ".join(terms(" ".join(words))) or "is"}
 
 
+def _holder(one: Statement) -> tuple[frozenset[str], tuple[str, ...]] | None:
+    """(role, name) of "the role is Name" and "Name is the role"; None for what is neither."""
+    at = next((i for i in sorted(one.verbs) if one.said[i] in ("is", "are")), None)
+    if at is None or max(one.verbs) != at:
+        return None
+    before, after = range(at), range(at + 1, len(one.said))
+    first = one.names | {0}
+    if one.names.issuperset(after) and not first.issuperset(before):
+        return frozenset(one.said[:at]), one.said[at + 1 :]
+    if first.issuperset(before) and one.said[at + 1 : at + 2] == ("the",):
+        return frozenset(one.said[at + 2 :]), one.said[:at]
+    return None
+
+
+def _same_subject(old: Statement, new: Statement) -> bool:
+    """Whether two statements are about the same, called more or less fully ("my sister Karin", "Karin")."""
+    if old.subject == new.subject:
+        return True
+    short, full = sorted((one.said[: min(one.verbs, default=0)] for one in (old, new)), key=len)
+    if not short or full[-len(short) :] != short:
+        return False
+    longer = old if old.said[: len(full)] == full else new
+    return longer.names.issuperset(range(len(full) - len(short), len(full)))
+
+
+def _succeeded(old: Statement, new: Statement) -> tuple[float, str]:
+    """Whether somebody else has a role now."""
+    was, now = _holder(old), _holder(new)
+    if was is None or now is None or was[0] != now[0] or {*was[1]} & {*now[1]} or was[0] & _MANY:
+        return 0.0, ""
+    return (0.9, "somebody else is that") if new.changed or old.said[0] in was[0] else (0.0, "")
+
+
+def _within(one: Span, other: Span) -> bool:
+    return other.first <= one.first and one.last <= other.last
+
+
+def _renewed(old: Statement, new: Statement) -> tuple[float, str]:
+    """Whether a statement says that what an older one says was changed to something else, or from it."""
+    first = min(old.verbs, default=0)
+    subject, was = old.said[:first], old.said[max(old.verbs, default=0) + 1 :]
+    if not new.changed or not subject or not was:
+        return 0.0, ""
+    for at in (i for i, word in enumerate(new.said) if word == "from"):
+        former = new.said[at + 1 : at + 2]
+        both = {*old.said} & {*new.said} - {*former} - _COPULA - _PLACING - {"to", "of", "for"}
+        if former and former[0] in (*subject, *was) and both and not any(i > at for i in new.verbs):
+            return 0.9, "it says what was before"
+    starts = [i for i in range(len(new.said) - len(subject)) if new.said[i : i + len(subject)] == subject]
+    if not starts or "to" not in new.said[starts[0] :] or {*old.said} & _REPEATED:
+        return 0.0, ""
+    to = new.said.index("to", starts[0])
+    becomes, changing = new.said[to + 1 :], {*new.said[:to]}
+    placed = was[0] in _PLACING or (len(was) > 1 and old.said[max(old.verbs)] in _COPULA and was[1] in _PLACING)
+    renamed = bool(changing & _NAMING) and not {*old.said} & _CALLED
+    digits = [any(map(str.isdigit, "".join(part))) for part in (was, becomes)]
+    if digits[0] != digits[1] or (changing & _MOVING and not (placed or digits[0])) or renamed:
+        return 0.0, ""
+    if not (placed or old.said[max(old.verbs)] in (*_COPULA, *_CALLED)) or any(i > to for i in new.verbs):
+        return 0.0, ""
+    return 0.85, "it says that this was changed"
+
+
 def replaces(old: Statement, new: Statement) -> tuple[float, str]:
     """The chance that what a new statement says ends what an old one said, and why; 0 where it does not."""
-    if old.subject != new.subject or old.negated:
+    if old.negated or (old.days and new.days and _within(new.days[0], old.days[0])):
         return 0.0, ""
+    same = _same_subject(old, new)
+    found = _contradicts(old, new) if same else (0.0, "")
+    if found[0] or new.negated:
+        return found
+    may = (_UNSURE, "it may say what has changed") if same and new.changed else (0.0, "")
+    return max(_aligned(old, new), _renewed(old, new), _succeeded(old, new), may)
+
+
+def _contradicts(old: Statement, new: Statement) -> tuple[float, str]:
+    """What two statements about the same say against each other by attribute and value."""
     both = old.attributes & new.attributes
     additive = {one for one in both if one.startswith("+")}
     # What a verb that is not known says excludes nothing, unless it says itself that it is new.

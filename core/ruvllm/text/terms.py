@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ruvllm.text.lexical import MAX_CHARS, Memo, spoken, stem_all
 
-__all__ = ["SPOKEN", "Sought", "parse", "speaker_terms", "term_hashes", "terms"]
+__all__ = ["SPOKEN", "STOP", "Sought", "parse", "speaker_terms", "term_hashes", "terms"]
 
 SPOKEN = "@"  # begins the terms of who said it
 
@@ -22,10 +22,10 @@ _STOP_WORDS = (
     "a an the and or of to in for on with is are was were be been being am this that these those it its i you "
     "he she they we me him her them us my your his their our what which who whom whose when where why how do "
     "does did have has had having at as by if from but so than then too very just can could will would shall "
-    "should may might must not no nor about into over under up down out off some any there here also s t d m "
+    "now should may might must not no nor about into over under up down out off some any there here also s t d m "
     "re ve ll don didn doesn isn wasn aren weren won wouldn couldn shouldn hasn haven hadn "
 )
-_STOP = frozenset(_STOP_WORDS.split())
+STOP = frozenset(_STOP_WORDS.split())
 # Other forms of a word, the first of each line's parts: English bends its commonest words as it likes.
 _BENT = (
     "go went gone goes;buy bought;see saw seen;get got gotten;make made;take took taken;give gave given;eat ate eaten;"
@@ -36,7 +36,8 @@ _BENT = (
     "fall fell fallen;build built;spend spent;send sent;lend lent;keep kept;sleep slept;hold held;stand stood;"
     "understand understood;hear heard;come came;become became;forget forgot forgotten;hide hid hidden;"
     "child children kid kids;man men;woman women;person people;foot feet;tooth teeth;mouse mice;wife wives;"
-    "knife knives;life lives;mum mom mother;dad father;photo photograph picture pic;movie film;fight fought;"
+    "knife knives;life lives live lived living;mum mom mother;dad father;photo photograph picture pic;movie film;"
+    "fight fought;"
     "pay paid;steal stole stolen;throw threw thrown;hang hung;sit sat;shoot shot;stick stuck;strike struck;"
     "lead led;feed fed;bend bent;deal dealt;dream dreamt;burn burnt;learn learnt;mean meant;seek sought;"
     "sink sank sunk;ring rang rung;shake shook shaken;wake woke woken;freeze froze frozen;rise rose risen"
@@ -57,7 +58,7 @@ def terms(text: str) -> list[str]:
     if not text.isascii():
         text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
         text = _UNSPACED.sub(lambda run: f" {_pairs(unicodedata.normalize('NFC', run[0]))} ", text)
-    words = [_JOINED.get(word, word) for word in spoken(text) if word not in _STOP]
+    words = [_JOINED.get(word, word) for word in spoken(text) if word not in STOP]
     return stem_all(words)
 
 

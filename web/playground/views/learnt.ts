@@ -3,6 +3,7 @@ import { h, put } from "../../src/element/dom.js";
 import { encoderWords, explain } from "../../src/element/words.js";
 import type { App } from "../app.js";
 import { bytes, count } from "../format.js";
+import type { Pulled, Pushed } from "../../src/runtime.js";
 import type { Job, Stats } from "../../src/types.js";
 
 const LABELS: Record<string, string> = {
@@ -88,12 +89,31 @@ export function learntView(app: App, visible: () => boolean): { panel: HTMLEleme
     sure.hidden = false;
     yes.focus();
   });
+  const url = h("input", { type: "url", placeholder: "https://team.example:3000", "aria-label": "Address of a ruvllm server", autocomplete: "url" });
+  const key = h("input", { type: "password", placeholder: "API key, if it wants one", "aria-label": "API key", autocomplete: "off" });
+  const moved = h("p", { class: "note", role: "status" });
+
+  async function together(what: "push" | "pull" | "undo"): Promise<void> {
+    put(moved, what === "push" ? "Sending…" : what === "pull" ? "Fetching…" : "");
+    try {
+      const { learn } = await app.open();
+      if (what === "push") put(moved, sentWords(await learn.push(url.value.trim(), { key: key.value })));
+      else if (what === "pull") put(moved, receivedWords(await learn.pull(url.value.trim(), { key: key.value })));
+      else put(moved, (await learn.undo()) ? "This page goes by what was learnt here alone again." : "Nothing had been fetched.");
+    } catch (error) {
+      put(moved, explain(error));
+    }
+    await refresh();
+  }
+
+  const act = (what: "push" | "pull" | "undo", words: string) =>
+    h("button", { type: "button", onclick: () => void together(what) }, words);
   for (const type of ["ready", "agents", "routed", "taught", "state"] as const) app.on(type, () => void refresh());
   const panel = h(
     "section",
     { class: "card" },
     h("h2", {}, "Learnt"),
-    h("p", { class: "note" }, "Every thumb is kept in this browser at once and changes the next decision, and so are agents of your own. Nothing is sent anywhere."),
+    h("p", { class: "note" }, "Every thumb is kept in this browser at once and changes the next decision, and so are agents of your own. Nothing is sent anywhere unless you send it below."),
     stats,
     h(
       "div",
@@ -104,6 +124,10 @@ export function learntView(app: App, visible: () => boolean): { panel: HTMLEleme
     ),
     sure,
     note,
+    h("h3", {}, "Together with others"),
+    h("p", { class: "note" }, "A ruvllm server gathers what many have learnt. Sums over five texts or more of one agent or model are sent, never a text."),
+    h("div", { class: "buttons" }, url, key, act("push", "Send"), act("pull", "Fetch"), act("undo", "Without the fetched")),
+    moved,
     h("h3", {}, "In the background"),
     h("p", { class: "note" }, "What is done when nobody has asked anything for a moment."),
     h(
@@ -118,6 +142,18 @@ export function learntView(app: App, visible: () => boolean): { panel: HTMLEleme
     ),
   );
   return { panel, onShow: () => void refresh() };
+}
+
+function sentWords({ updates, texts, outcomes, bytes: size, waiting, refused }: Pushed): string {
+  const rest = waiting ? ` ${count(waiting, "text")} wait for others of their agent.` : "";
+  const no = refused ? ` ${count(refused, "group")} refused.` : "";
+  return (updates ? `Sent ${count(texts, "text")} and ${count(outcomes, "outcome")} of models as sums, ${bytes(size)}.` : "Nothing new to send.") + rest + no;
+}
+
+function receivedWords({ routes, agents, texts, changed, models }: Pulled): string {
+  if (!routes && !models.length) return "Nobody has sent anything there yet.";
+  const speaks = [...agents, ...models].length ? ` It speaks of ${[...agents, ...models].join(", ")}.` : " It speaks of no agent here.";
+  return `${changed ? "Fetched" : "Nothing new:"} ${count(routes, "agent")} of ${count(texts, "text")}.${speaks}`;
 }
 
 function jobRow({ name, last, failure, due, next }: Job): HTMLElement {

@@ -63,7 +63,7 @@ export function questionsView(app: App): View {
         }
       };
       const bar = h("i", {});
-      bar.style.width = percent(share);
+      bar.style.width = `${100 * share}%`;
       const button = h("button", { type: "button", class: "quiet", "aria-label": `${label} is right`, onclick: () => void teach() }, "right");
       return h("li", {}, quoted("span", { class: "name" }, label), h("span", { class: "bar" }, bar), h("span", { class: "number" }, percent(share)), button);
     });

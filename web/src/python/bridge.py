@@ -38,8 +38,8 @@ __all__ = ["Bridge"]
 
 _STATE = Path("/home/pyodide/ruvllm.sqlite")
 _CALLS = frozenset({
-    "add_agents", "agents", "decide", "embed", "feedback", "feedback_decision", "reset_agents", "review", "route",
-    "route_complex", "run_jobs", "search_tools", "stats", "undo_feedback", "upgrade",
+    "add_agents", "agents", "decide", "embed", "feedback", "feedback_decision", "pull", "push", "reset_agents",
+    "review", "route", "route_complex", "run_jobs", "search_tools", "stats", "undo_feedback", "undo_pull", "upgrade",
 })  # fmt: skip
 
 
@@ -145,6 +145,27 @@ class Bridge:
             return False
         self._change(await self._ready(self._custom))
         return True
+
+    async def push(self, url: str, key: str = "", everything: bool = False) -> dict[str, Any]:
+        """Send sums of what was learnt here, never a text, to a ruvllm server; what travelled."""
+        from ruvllm_web.coordinator import PageCoordinator
+
+        federated = self._now.federated
+        return asdict(await federated.push(PageCoordinator(url, key), pause, everything=everything))
+
+    async def pull(self, url: str, key: str = "") -> dict[str, Any]:
+        """Go by what others have pushed to a ruvllm server as well; what came."""
+        from ruvllm_web.coordinator import PageCoordinator
+
+        pulled = await self._now.federated.pull(PageCoordinator(url, key), pause)
+        self._changes += pulled.changed
+        return asdict(pulled)
+
+    async def undo_pull(self) -> bool:
+        """Go by what was learnt here alone; whether anything had been pulled."""
+        undone = await self._now.federated.undo_pull()
+        self._changes += undone
+        return undone
 
     async def run_jobs(self, budget: float = 0.05) -> list[dict[str, Any]]:
         """Do what of the background work is due, while tasks go on being routed; the runs."""

@@ -64,20 +64,24 @@ class RemoteCoordinator:
     def __init__(self, url: str, key: str = "") -> None:
         if not (key.isascii() and key.isprintable() and " " not in key) and key:
             raise InputError("the API key holds blanks or odd characters", field="key", fix="give the key alone")
-        self._at = Endpoint(url.rstrip("/").removesuffix("/v1"), "coordinator")
-        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self.endpoint = Endpoint(url.rstrip("/").removesuffix("/v1"), "coordinator")
+        self.headers = {"Authorization": f"Bearer {key}"} if key else {}
 
     async def push(self, update: bytes) -> Accepted:
         """Hand an update over. Raises BackendError: it cannot be reached, or does not take it."""
-        answer = await in_thread(lambda: self.request("v1/federated/updates", update))
+        answer = await self.send("v1/federated/updates", update)
         try:
             return Accepted(**json.loads(answer))
         except (ValueError, TypeError, RecursionError):
-            raise self._failure("answered something else", "bad_response") from None
+            raise self.failure("answered something else", "bad_response") from None
 
     async def pull(self) -> bytes:
         """The model that all updates made. Raises BackendError: it cannot be reached, or gives none."""
-        return await in_thread(lambda: self.request("v1/federated/model"))
+        return await self.send("v1/federated/model")
+
+    async def send(self, path: str, body: bytes | None = None) -> bytes:
+        """As `request`, beside what else is to be done."""
+        return await in_thread(lambda: self.request(path, body))
 
     def request(self, path: str, body: bytes | None = None, media: str = "application/octet-stream") -> bytes:
         """What it answers to one request. Raises BackendError: it cannot be reached, or refuses."""
@@ -89,22 +93,23 @@ class RemoteCoordinator:
             def redirect_request(self, *_: Any) -> None:
                 return None
 
-        opener = build_opener(Stay, *([ProxyHandler({})] if self._at.local else []))
-        request = Request(self._at.at(path), body, self._headers | {"Content-Type": media})
+        opener = build_opener(Stay, *([ProxyHandler({})] if self.endpoint.local else []))
+        request = Request(self.endpoint.at(path), body, self.headers | {"Content-Type": media})
         try:
             with opener.open(request, timeout=_TIMEOUT) as response:
                 data: bytes = response.read(MOST_BYTES + 1)
         except HTTPError as refused:
             with refused:
-                raise self._refusal(refused.code, refused.read(65_536)) from None
+                raise self.refusal(refused.code, refused.read(65_536)) from None
         except (OSError, HTTPException) as error:
             fix = "check the address, and that `ruvllm serve` runs there"
-            raise self._failure(f"cannot be reached: {getattr(error, 'reason', error)}", fix=fix) from None
+            raise self.failure(f"cannot be reached: {getattr(error, 'reason', error)}", fix=fix) from None
         if len(data) > MOST_BYTES:
-            raise self._failure("answered something else", "bad_response")
+            raise self.failure("answered something else", "bad_response")
         return data
 
-    def _refusal(self, status: int, body: bytes) -> BackendError:
+    def refusal(self, status: int, body: bytes) -> BackendError:
+        """What an answer with this status says."""
         try:
             problem = json.loads(body)
             reason, fix = str(problem["detail"]), str(problem.get("fix") or "")[:240]
@@ -113,11 +118,12 @@ class RemoteCoordinator:
         if status in (401, 403):
             fix = "give a key that `ruvllm keys add` made there, with --key or RUVLLM_API_KEY"
         kind: Any = "unavailable" if status == 429 or status >= 500 else "refused"
-        return self._failure(f"answered {status}: {reason}", kind, fix or "give the address of a ruvllm server")
+        return self.failure(f"answered {status}: {reason}", kind, fix or "give the address of a ruvllm server")
 
-    def _failure(self, what: str, kind: Any = "unavailable", fix: str = "") -> BackendError:
+    def failure(self, what: str, kind: Any = "unavailable", fix: str = "") -> BackendError:
+        """It did not do what was asked."""
         fix = fix or "give the address of a ruvllm server of this version"
-        return BackendError(f"{self._at.url} {what}"[:240], kind=kind, field="url", fix=fix)
+        return BackendError(f"{self.endpoint.url} {what}"[:240], kind=kind, field="url", fix=fix)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from ruvllm.learning.sona.config import SonaConfig
 from ruvllm.learning.trajectories import Trajectory
 from ruvllm.state.packing import Arrays, Spec, array_json, json_array, pack, unpack
 
-__all__ = ["Landmarks", "Ring", "SonaAdapters"]
+__all__ = ["Ring", "SonaAdapters", "sides"]
 
 _NEAREST = 4  # of each side: a route's tasks need not all be alike
 _SAME = 0.999  # cosine of a repetition
@@ -100,31 +100,23 @@ class Ring:
 Marked = tuple[Vectors, NDArray[Any]]  # rows (n, dim) and the route of each (n,), as objects
 
 
-class Landmarks:
-    """Examples and warnings at one moment.
+Landmarks = tuple[Sequence[Marked], Marked]  # examples, of one or more places, and warnings, at one moment
 
-    Args:
-        good: of one or more places, which are not copied.
-        bad: warnings.
+
+def sides(landmarks: Landmarks, y: Vectors, route: str, good: bool) -> tuple[Vectors, Vectors] | None:
+    """(nearer, farther) rows for an adapted task y (dim,); None where there is nothing to tell apart.
+
+    What went well belongs with its route's examples, away from other routes' and from its route's warnings. What went
+    badly is drawn the other way.
     """
-
-    def __init__(self, good: Sequence[Marked], bad: Marked) -> None:
-        self._good, self._bad = good, bad
-
-    def sides(self, y: Vectors, route: str, good: bool) -> tuple[Vectors, Vectors] | None:
-        """(nearer, farther) rows for an adapted task y (dim,); None where there is nothing to tell apart.
-
-        What went well belongs with its route's examples, away from other routes' and from its route's
-        warnings. What went badly is drawn the other way.
-        """
-        compared = [(rows, rows @ y, routes == route) for rows, routes in self._good]
-        nearer = _nearest(compared)
-        rows, routes = self._bad
-        others = _nearest([(rows, cosines, ~same) for rows, cosines, same in compared])
-        against = np.concatenate([others, _nearest([(rows, rows @ y, routes == route)])])
-        if not len(nearer) or not len(against):
-            return None
-        return (nearer, against) if good else (against, nearer)
+    examples, (rows, routes) = landmarks
+    compared = [(rows, rows @ y, routes == route) for rows, routes in examples]
+    nearer = _nearest(compared)
+    others = _nearest([(rows, cosines, ~same) for rows, cosines, same in compared])
+    against = np.concatenate([others, _nearest([(rows, rows @ y, routes == route)])])
+    if not len(nearer) or not len(against):
+        return None
+    return (nearer, against) if good else (against, nearer)
 
 
 def _nearest(places: Sequence[tuple[Vectors, Vectors, NDArray[Any]]]) -> Vectors:
@@ -223,10 +215,10 @@ class SonaAdapters:
     def _teach_micro(self, one: Trajectory, weight: float, bank: ReasoningBank) -> bool:
         y = self.apply(one.vector)
         good = (bank.centroids, bank.routes), (self.good.rows, self.good.routes)
-        sides = Landmarks(good, (self.bad.rows, self.bad.routes)).sides(y, one.route, one.good)
-        if sides is None:
+        pair = sides((good, (self.bad.rows, self.bad.routes)), y, one.route, one.good)
+        if pair is None:
             return False
-        self.micro.teach(one.vector, pairwise_loss(y, *sides, weight=weight)[1], self._rates[0])
+        self.micro.teach(one.vector, pairwise_loss(y, *pair, weight=weight)[1], self._rates[0])
         return True
 
     def consolidate(self, batch: Sequence[Trajectory], bank: ReasoningBank) -> Iterator[int]:
@@ -237,7 +229,7 @@ class SonaAdapters:
         """
         if self.ewc.stats.samples >= _TASK:
             self.ewc.consolidate(self.base.theta)
-        landmarks = Landmarks([(bank.centroids, bank.routes)], (self.bad.rows, self.bad.routes))
+        landmarks = [(bank.centroids, bank.routes)], (self.bad.rows, self.bad.routes)
         fresh = [_Lesson(one.vector, one.route, one.good, one.score if one.good else 1 - one.score) for one in batch]
         prototypes = [_Lesson(one.centroid, one.route, True, one.avg_quality) for one in bank.get_patterns()]
         if self.base.strength == 0:
@@ -256,18 +248,18 @@ class SonaAdapters:
         """The first batch chooses the subspace; from then on its coordinates stay, and the Fisher with them."""
         xs, slopes = [], []
         for one in lessons:
-            if (sides := landmarks.sides(one.x, one.route, one.good)) is not None:
+            if (pair := sides(landmarks, one.x, one.route, one.good)) is not None:
                 xs.append(one.x)
-                slopes.append(pairwise_loss(one.x, *sides, weight=one.weight)[1])
+                slopes.append(pairwise_loss(one.x, *pair, weight=one.weight)[1])
         if xs:
             self.base.absorb(np.stack(xs), np.stack(slopes))
 
     def _teach_base(self, one: _Lesson, landmarks: Landmarks, new: bool) -> None:
         y = self.base.apply(one.x)
-        sides = landmarks.sides(y, one.route, one.good)
-        if sides is None:
+        pair = sides(landmarks, y, one.route, one.good)
+        if pair is None:
             return
-        gradient = self.base.gradient(one.x, pairwise_loss(y, *sides, weight=one.weight)[1])
+        gradient = self.base.gradient(one.x, pairwise_loss(y, *pair, weight=one.weight)[1])
         if new:  # what is rehearsed would hide the drift, and count twice in the Fisher
             self.ewc.observe(gradient, self.base.theta)
         self.base.step(gradient, self._rates[1])

@@ -39,10 +39,11 @@ class Prompts:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Means over a stream: score, and price."""
+    """Means over a stream: score, and price; `single` is the score of the best LLM at that price, known beforehand."""
 
     quality: float
     price: float
+    single: float
 
 
 def read_prompts(path: Path) -> Prompts:
@@ -59,11 +60,9 @@ def read_prompts(path: Path) -> Prompts:
         raise InputError(f"{path} cannot be read: {error}"[:200], field=str(path), fix=_FIX) from None
 
 
-def best_single(prompts: Prompts) -> Chosen:
-    """The one LLM within the budget that is best on the whole."""
-    means = np.where(prompts.prices <= BUDGET, prompts.scores.mean(0), -1)
-    best = int(means.argmax())
-    return Chosen(float(means[best]), float(prompts.prices[best]))
+def best_single(prompts: Prompts) -> int:
+    """The number of the one LLM within the budget that is best on the whole."""
+    return int(np.where(prompts.prices <= BUDGET, prompts.scores.mean(0), -1).argmax())
 
 
 def choose(
@@ -96,4 +95,5 @@ def choose(
             quality.append(score)
             price.append(float(prompts.prices[model]))
             advance()
-    return Chosen(float(np.mean(quality)), float(np.mean(price)))
+    single = float(prompts.scores[order, best_single(prompts)].mean())
+    return Chosen(float(np.mean(quality)), float(np.mean(price)), single)

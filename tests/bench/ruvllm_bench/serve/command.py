@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
+from statistics import median
 
 import click
 
 from ruvllm.cli.console import number, print_json, show_table, waiting
 from ruvllm.cli.options import json_option
+from ruvllm_bench.serve.background import Background, background
 from ruvllm_bench.serve.floor import floor
 from ruvllm_bench.serve.footprint import Footprint, footprint
 from ruvllm_bench.serve.load import Load, drive, prompts
@@ -19,6 +21,7 @@ from ruvllm_bench.serve.tenancy import Tenancy, tenancy
 __all__ = ["bench_serve"]
 
 _SPACES_S, _SPACES_MB = 2.0, 100
+_BESIDE = 1.25  # times the p99 without background work
 _RATE, _P99_MS, _START_S, _RSS_MB, _RATIO = 2_500, 60.0, 1.5, 350, 3.0
 _SHARE = 0.5  # of what uvicorn alone answers with the same JSON
 
@@ -32,6 +35,9 @@ _SHARE = 0.5  # of what uvicorn alone answers with the same JSON
 @click.option(
     "--spaces", type=click.IntRange(0, 100_000), default=0, help="Only this: so many keys, each with its own."
 )
+@click.option(
+    "--jobs", type=click.IntRange(0, 100), default=0, help="Only this: so many pairs of runs, one of each beside jobs."
+)
 @click.option("--active", type=click.IntRange(1, 1_000), default=50, show_default=True, help="Spaces in use of those.")
 @json_option
 def bench_serve(
@@ -42,6 +48,7 @@ def bench_serve(
     memories: int,
     spaces: int,
     active: int,
+    jobs: int,
     as_json: bool,
 ) -> None:
     """Start a server of one process, route distinct tasks over many connections, and compare with the promises.
@@ -56,6 +63,7 @@ def bench_serve(
       ruvllm bench serve --seconds 20 --json
       ruvllm bench serve --streams 0 --memories 0       # nothing but /v1/route
       ruvllm bench serve --spaces 1000                  # what keys and their spaces cost
+      ruvllm bench serve --jobs 7 --connections 8       # how much later answers come beside background work
     """
     if spaces:
         with waiting("measuring"):
@@ -64,6 +72,14 @@ def bench_serve(
                    _space_rows(many_spaces), right=("Value", "Promise"))  # fmt: skip
         if as_json:
             print_json(asdict(many_spaces))
+        return
+    if jobs:
+        with waiting("measuring"):
+            busy = background(encoder, connections, seconds, jobs)
+        show_table(f"p99 of POST /v1/route, {connections} connections, {encoder}, {jobs} pairs of runs in turn",
+                   ("Measure", "Value", "Promise", ""), _job_rows(busy), right=("Value", "Promise"))  # fmt: skip
+        if as_json:
+            print_json(asdict(busy) | {"ratio": busy.ratio})
         return
     with waiting("measuring"):
         with running(encoder) as server:
@@ -117,6 +133,15 @@ def _size_rows(size: Footprint) -> list[_Row]:
     return [
         (start, f"{size.ready_s:.2f} s", f"<= {_START_S} s", _mark(size.ready_s <= _START_S)),
         ("resident memory with RuvLTRA in use", rss, f"<= {_RSS_MB} MB", met),
+    ]
+
+
+def _job_rows(busy: Background) -> list[_Row]:
+    return [
+        ("median without background work", f"{median(busy.alone_ms):.1f} ms", "", ""),
+        ("… beside the review of 200 feedbacks", f"{median(busy.beside_ms):.1f} ms", "", ""),
+        ("ratio", f"{busy.ratio:.2f} x", f"<= {_BESIDE:g} x", _mark(busy.ratio <= _BESIDE and not busy.errors)),
+        ("reviews", str(busy.reviews), f"{len(busy.alone_ms)}", _mark(busy.reviews == len(busy.alone_ms))),
     ]
 
 
