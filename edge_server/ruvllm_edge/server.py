@@ -120,8 +120,7 @@ class Server:
     @asynccontextmanager
     async def lifespan(self, _: object) -> AsyncIterator[None]:
         """Warm up behind the first requests; at the end, put everything on disk."""
-        works = [self._warm(), self._work(), self.spaces.make_room(), *([self.node.run()] if self.node else [])]
-        tasks = [asyncio.ensure_future(one) for one in works]
+        tasks = [asyncio.ensure_future(one) for one in (self._begin(), self._work(), self.spaces.make_room())]
         try:
             yield
         finally:
@@ -144,6 +143,11 @@ class Server:
         if failures:
             raise failures[-1]
         event(logging.INFO, "closed")
+
+    async def _begin(self) -> None:
+        await self._warm()
+        if self.node is not None:  # what others wrote meanwhile can wait for the first routes
+            await self.node.run()
 
     async def _warm(self) -> None:
         default = self.spaces.default

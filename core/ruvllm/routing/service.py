@@ -225,11 +225,15 @@ class RoutingService:
 
     def _unreviewed(self) -> tuple[int, int, float]:
         """Of feedback that no review has seen: (id of the last, how much, when the first was given)."""
-        stored = self._store.load(REVIEWED) or b""
-        seen = int(stored) if stored.isdigit() and len(stored) < _DIGITS else 0
+        seen = self._reviewed()
         sql = "SELECT coalesce(max(id), ?), count(*), coalesce(min(created), 0) FROM feedback WHERE id > ?"
         ((last, count, oldest),) = self._store.read(sql, (seen, seen))
         return int(last), int(count), float(oldest)
+
+    def _reviewed(self) -> int:
+        """Id of the last feedback that a review has seen."""
+        stored = self._store.load(REVIEWED) or b""
+        return int(stored) if stored.isdigit() and len(stored) < _DIGITS else 0
 
     def _with(self, added: Iterable[Agent]) -> Router:
         merged = {agent.name: agent for agent in (*self.agents, *added)}
@@ -246,8 +250,10 @@ class RoutingService:
 
         So much that a task would wait for it is, where a review is due.
         """
-        if len(feedback) > _AT_ONCE and self._unreviewed()[1] >= _MUCH:
-            return False
+        if len(feedback) > _AT_ONCE:
+            sql = "SELECT count(*) FROM (SELECT 1 FROM feedback WHERE id > ? LIMIT ?)"
+            if self._store.read(sql, (self._reviewed(), _MUCH))[0][0] == _MUCH:
+                return False
         for one in feedback:
             if self.router.agent(one.agent) is not None:
                 self.router.note(one)

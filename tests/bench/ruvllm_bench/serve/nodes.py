@@ -253,7 +253,7 @@ def _until_read(*clients: _Client) -> None:
         stands = [one.call("GET", "/stats")[1]["shared"] for one in clients]
         if all(not one["waiting"] and 0 <= one["lag_seconds"] < 1 for one in stands):
             return
-        sleep(0.05)
+        sleep(0.5)
     raise ConfigError("a server did not catch up in ten minutes", field="rows", fix="give fewer --rows")
 
 
