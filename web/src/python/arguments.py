@@ -61,7 +61,8 @@ def _check(value: Any, annotation: Any, where: str) -> None:
     kinds = _kinds(annotation)
     if kinds and not any(_is(value, kind) for kind in kinds):
         raise InputError(f"{where} is {_kind(value)}", field=where, fix=f"pass {_wanted(annotation)}")
-    if isinstance(value, list) and list in kinds and (inner := get_args(annotation)):
+    lists = (part for part in (annotation, *get_args(annotation)) if get_origin(part) is list)
+    if isinstance(value, list) and list in kinds and (inner := get_args(next(lists, None))):
         for place, item in enumerate(value):
             _check(item, inner[0], f"{where}[{place}]")
 
