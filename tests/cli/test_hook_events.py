@@ -297,7 +297,7 @@ def test_outcomes_decide_on_models(home: Path, tmp_path: Path, project: Path):
     state = str(home / "state.db")
     bad = transcript(tmp_path / "agent-1.jsonl", *work_with_tests("2 failed", failed=True, task=PRUNE))
     good = transcript(tmp_path / "agent-2.jsonl", *work_with_tests("3 passed", model="claude-sonnet-4-5", task=PRUNE))
-    for _ in range(5):
+    for _ in range(6):
         run(stop(bad, project), "--state", state)
         run(stop(good, project), "--state", state)
     with RuvLLM(project / ".claude" / "agents", encoder="static", state=state) as llm:

@@ -35,7 +35,7 @@ def served(tmp_path: Path) -> Iterator[Callable[[], Any]]:
 
     def make() -> Any:
         llm = RuvLLM(encoder="static", state=tmp_path / "state.db", backends={"small": Writer()}, config=CONFIG)
-        return serving(llm, keeps=True)
+        return serving(llm, keeps=True, chat_adds=("write-back",))
 
     return make
 

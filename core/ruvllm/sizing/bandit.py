@@ -33,7 +33,8 @@ _RECENT = 0.01  # weight of the latest outcome in the mean error that drift is t
 _WORTH = 3.0  # standard deviations of that mean before it counts
 _EXACT = 2_048  # latest outcomes that every fit starts from; of older ones it keeps their last quadratic
 _REST, _LONGEST = 4, 256  # outcomes before the next fit: a fiftieth of all within these
-_NEWTON = 3
+_NEWTON, _SHORTENED = 3, 12  # whole steps of a fit, and steps in all
+_FARTHEST = 3.0  # that a step may move the logit of any outcome
 _LONGEST_FORMS = 12.0  # length of a prompt's forms that travels; longer ones are shortened
 _BELIEVED = 200.0  # outcomes of an arm that all others' count for at most, beside the own ones
 _STEEPEST = 0.02  # chances nearer to 0 and 1 are no surer for having been foretold
@@ -107,7 +108,8 @@ class Bandit:
     def fit(self) -> None:
         """Newton's steps from the latest weights, with all outcomes told so far."""
         self._mean, self._scale, shared, individual = self._standardised()
-        for _ in range(_NEWTON if self._count or self.pulled.any() else 1):
+        whole = 0  # steps; the first few outcomes may call for far more than the curve here is good for
+        for _ in range(_SHORTENED):
             quadratic, linear = self._expanded(self._rows[: self._count], self._about[:, : self._count])
             if self.pulled.any():
                 others = self._expanded(*self._pulled)
@@ -116,12 +118,17 @@ class Bandit:
             solved, self._inverse = _solved(*turned, shared, individual)
             weights = solved / self._scale
             weights[:, -1] -= weights @ self._mean
-            settled = np.abs(weights - self.weights).max() < 1e-3
-            self.weights = weights
-            if settled:
+            step = weights - self.weights
+            reach = max(np.abs(rows[:, : self.width] @ step.T).max(initial=0.0) for rows in self._told())
+            self.weights = self.weights + step * min(1.0, _FARTHEST / max(reach, 1e-9))
+            whole += reach <= _FARTHEST
+            if whole == _NEWTON or np.abs(step).max() < 1e-3:
                 break
         self._waiting = 0
         self._retire()
+
+    def _told(self) -> tuple[Floats, Floats]:
+        return self._rows[: self._count], self._pulled[0]
 
     def since(self, arm: int, outcomes: int) -> tuple[Floats, Floats]:
         """(vectors (n, shared_width(dim)), qualities (n,)) of an arm's outcomes but for so many first ones.
