@@ -234,9 +234,12 @@ async def search_memory(edge: Edge, call: Call) -> s.MemoryHits:
     options |= {"search": b.search, "at": b.at, "recency": b.recency, "window": b.window}
     options["agent_id"] = call.key.agent_of(b.agent_id)
     with edge.traced("retrieval", b.collection or "", {"gen_ai.data_source.id": b.collection or "memory"}):
-        found = await edge.llm.memory.asearch(b.query, b.k, **options)
+        groups = await edge.llm.memory.asearch_sessions(b.query, b.k, **options) if b.sessions else []
+        found = [one for group in groups for one in group.found]
+        found = found if b.sessions else await edge.llm.memory.asearch(b.query, b.k, **options)
     lives = edge.llm.memory.validity.lifetimes([part.memory for one in found for part in (one, *one.passage)])
-    return s.MemoryHits([_hit(one, lives) for one in found], round(answerable(found), 4))
+    sessions = [s.MemorySession(one.session, one.score, [hit.memory.id for hit in one.found]) for one in groups]
+    return s.MemoryHits([_hit(one, lives) for one in found], round(answerable(found), 4), sessions)
 
 
 _GIVEN = ("observed_at", "valid_from", "valid_to", "expires", "speaker")

@@ -218,6 +218,7 @@ class MemorySearch(Struct, forbid_unknown_fields=True):
     recency: Annotated[float, Meta(ge=0, le=1)] | None = None
     agent_id: Annotated[Name, Meta(description="find what is this agent's and what is shared")] | None = None
     window: Annotated[int, Meta(ge=0, le=8)] = 0
+    sessions: Annotated[bool, Meta(description="k is of sessions, by `session` among the metadata")] = False
 
 
 class ForgetBody(Struct, forbid_unknown_fields=True):
@@ -366,11 +367,20 @@ class MemoryHit(Struct):
     passage: list[MemoryHit] = []
 
 
+class MemorySession(Struct):
+    """A conversation, and which of the hits are of it."""
+
+    session: str
+    score: float
+    memories: list[int]
+
+
 class MemoryHits(Struct):
-    """The best ones first, and the chance that an answer to the query is among them."""
+    """The best ones first, the chance that an answer is among them, and their sessions where these are sought."""
 
     memories: list[MemoryHit]
     answerable: float = 0.0
+    sessions: list[MemorySession] = []
 
 
 class SessionBody(Struct, forbid_unknown_fields=True):

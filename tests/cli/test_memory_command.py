@@ -72,6 +72,14 @@ def run_state() -> str:
     return str(told(run("stats", "--json"))["state"])
 
 
+def test_the_sessions_that_have_most_to_do_with_a_query():
+    for session, text in (("s1", "the violin is varnished"), ("s2", "soup of the day"), ("s1", "the violin is strung")):
+        add(text, metadata=json.dumps({"session": session}))
+    (found,) = told(run("search", "violin", "--sessions", "-k", 1, "--json"))
+    assert (found["session"], len(found["memories"])) == ("s1", 2)
+    assert "the violin is" in run("search", "violin", "--sessions").stdout
+
+
 def test_lines_from_a_pipe_are_memories_whatever_else_is_in_them():
     ids = told(run("add", "-", "--json", "--encoder", "static", stdin="one\u2028still one\r\n\n two \n".encode()))[
         "ids"

@@ -50,6 +50,10 @@ def test_memories_are_found_again_by_meaning_and_filter(edge: Running):
     found = edge.post("/v1/memory/search", {"query": "when is the release?", "k": 1, "window": 1}).json()["memories"]
     assert [row["id"] for row in found] == ids[:1]
     assert [row["id"] for row in found[0]["passage"]] == ids[:1]
+    said = [{"text": text, "metadata": {"session": "s1"}} for text in ("We release from the main branch.", "Good.")]
+    told = edge.post("/v1/memory", {"memories": said}).json()["ids"]
+    (session,) = edge.post("/v1/memory/search", {"query": "release", "k": 2, "sessions": True}).json()["sessions"]
+    assert (session["session"], set(session["memories"])) == ("s1", set(told))
     only = edge.post("/v1/memory/search", {"query": "when is the release?", "filter": {"team": "zoo"}})
     assert [row["id"] for row in only.json()["memories"]] == ids[1:]
 

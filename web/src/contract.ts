@@ -405,10 +405,11 @@ export interface MemoryHit {
   passage: MemoryHit[];
 }
 
-/** The best ones first, and the chance that an answer to the query is among them. */
+/** The best ones first, the chance that an answer is among them, and their sessions where these are sought. */
 export interface MemoryHits {
   memories: MemoryHit[];
   answerable: number;
+  sessions: MemorySession[];
 }
 
 /** A memory, and how many edges away it is. */
@@ -434,6 +435,15 @@ export interface MemorySearch {
   recency?: number | null;
   agent_id?: string | null;
   window?: number;
+  /** k is of sessions, by `session` among the metadata */
+  sessions?: boolean;
+}
+
+/** A conversation, and which of the hits are of it. */
+export interface MemorySession {
+  session: string;
+  score: number;
+  memories: number[];
 }
 
 /** What a memory's score is the sum of. */

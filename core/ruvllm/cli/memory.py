@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -27,7 +27,7 @@ from ruvllm.cli.options import (
 )
 from ruvllm.cli.ready import check_memories
 from ruvllm.memory.exchange import export_lines, import_lines
-from ruvllm.memory.found import Found, Why, answerable
+from ruvllm.memory.found import Found, FoundSession, Why, answerable
 from ruvllm.memory.validity import Lifetime
 from ruvllm.options import CHOICES
 from ruvllm.state.record import NODE_KINDS, dated, heard
@@ -148,6 +148,7 @@ def add(
 @click.option(
     "--why", "--explain", "explain", is_flag=True, help="Show what each score is the sum of, and when it held."
 )
+@click.option("--sessions", is_flag=True, help="Name the -k conversations that have most to do with it.")
 @click.option("--index", type=click.Choice(CHOICES["memory.index"]), help="Search with this kind; auto by default.")
 @click.option(
     "--min-score",
@@ -172,6 +173,7 @@ def search(
     agent: str | None,
     window: int,
     explain: bool,
+    sessions: bool,
     index: str | None,
     min_score: float | None,
     encoder: str | None,
@@ -197,6 +199,9 @@ def search(
         check_memories(llm)
         options: dict[str, Any] = {"collection": collection, "filter": wanted, "hops": hops, "recall": recall}
         options |= {"search": way, "at": at, "recency": recency, "agent_id": agent, "window": window}
+        if sessions:
+            _show_sessions(llm.memory.search_sessions(well_formed(query), k, **options), as_json)
+            return
         near = llm.memory.search(well_formed(query), k, **options)
         llm.memory.flush()
         least = least_score(llm) if min_score is None else min_score
@@ -233,6 +238,19 @@ def _row(one: Found, life: Lifetime | None = None) -> dict[str, Any]:
     about = {} if life is None else {"since": life.since, "until": life.until, "said": life.said}
     row = {**asdict(one.memory), "score": round(one.score, 4), "hops": one.hops, "why": why, **about}
     return row | {"passage": [_row(other) for other in one.passage]}
+
+
+def _show_sessions(found: Sequence[FoundSession], as_json: bool) -> None:
+    if as_json:
+        about = ((one.session, one.score, [_row(hit) for hit in one.found]) for one in found)
+        print_json([{"session": name, "score": score, "memories": rows} for name, score, rows in about])
+        return
+    best = [one.found[0].memory.text for one in found]
+    rows = [
+        (plain(one.session), number(one.score), str(len(one.found)), plain(text))
+        for one, text in zip(found, best, strict=True)
+    ]
+    show_table("Sessions", ("Session", "Score", "Hits", "Best"), rows, right=("Score", "Hits"), cut="Best")
 
 
 def _part(one: Found, name: str) -> str:
