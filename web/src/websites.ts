@@ -46,7 +46,7 @@ export function folder(base: string | URL): URL {
  */
 export async function fetchIndex(base: URL): Promise<SiteIndex> {
   const url = new URL("ruvllm.json", base);
-  const response = await fetched(url, { cache: "no-cache" }, SET_BASE).catch(async (error: unknown) => {
+  const response = await fetched(url, { cache: "no-cache" }, `check the connection, or ${SET_BASE}`).catch(async (error: unknown) => {
     const kept = await globalThis.caches?.match(url, { ignoreVary: true }).catch(() => undefined);
     if (kept) return kept;
     throw error;
