@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from functools import reduce
@@ -48,7 +49,7 @@ class Row(NamedTuple):
         )
 
 
-class DayCounts:
+class DayCounts(ABC):
     """Rows by day, in memory, written to the state file once a minute and at the end.
 
     Args:
@@ -74,13 +75,13 @@ class DayCounts:
             event(logging.ERROR, f"the counts of {self.name} cannot be read; they begin anew", problem=problem)
             self._take([])
 
+    @abstractmethod
     def _take(self, rows: list[list[Any]]) -> None:
         """Begin with the rows that were written."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _made(self) -> list[list[Any]]:
         """The rows to write."""
-        raise NotImplementedError
 
     def first_of(self, days: int) -> str:
         """The first of so many days with today."""

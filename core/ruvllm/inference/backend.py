@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, fields
@@ -295,14 +296,14 @@ def too_long(tokens: int, name: str, room: int) -> BackendError:
     return BackendError(message, kind="refused", field="messages", fix=fix, code="context_length_exceeded", status=400)
 
 
-class Streaming:
+class Streaming(ABC):
     """A backend whose whole answer is what it streams, which is always there, and has nothing to let go."""
 
     model: str
 
+    @abstractmethod
     def stream(self, messages: Sequence[Message], params: Params) -> AsyncGenerator[Chunk, None]:
         """The answer as it is written; see `Backend.stream`."""
-        raise NotImplementedError
 
     async def generate(self, messages: Sequence[Message], params: Params) -> Completion:
         """The whole answer. Raises as `stream`."""
@@ -313,7 +314,7 @@ class Streaming:
         """Always."""
         return True
 
-    async def close(self) -> None:
+    async def close(self) -> None:  # noqa: B027 - most have nothing
         """There is nothing to let go."""
 
 

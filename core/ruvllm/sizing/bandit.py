@@ -119,16 +119,14 @@ class Bandit:
             weights = solved / self._scale
             weights[:, -1] -= weights @ self._mean
             step = weights - self.weights
-            reach = max(np.abs(rows[:, : self.width] @ step.T).max(initial=0.0) for rows in self._outcome_rows())
+            given = self._rows[: self._count], self._pulled[0]
+            reach = max(np.abs(rows[:, : self.width] @ step.T).max(initial=0.0) for rows in given)
             self.weights = self.weights + step * min(1.0, _FARTHEST / max(reach, 1e-9))
             whole += reach <= _FARTHEST
             if whole == _NEWTON or np.abs(step).max() < 1e-3:
                 break
         self._waiting = 0
         self._retire()
-
-    def _outcome_rows(self) -> tuple[Floats, Floats]:
-        return self._rows[: self._count], self._pulled[0]
 
     def since(self, arm: int, outcomes: int) -> tuple[Floats, Floats]:
         """(vectors (n, shared_width(dim)), qualities (n,)) of an arm's outcomes but for so many first ones.
