@@ -21,7 +21,7 @@ export function questionsView(app: App): View {
   const score = field("A score, the lowest level first", "How much work is it?", "minutes\nhours\ndays\nweeks");
   const answers = h("div", { class: "answers", "aria-live": "polite" });
   const ask = h("button", { type: "submit", class: "go" }, "Answer");
-  const form = h("form", { class: "asks" }, choice.box, yes.box, score.box, ask);
+  const form = h("form", { class: "questions" }, choice.box, yes.box, score.box, ask);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     void answer();
