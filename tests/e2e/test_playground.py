@@ -141,7 +141,7 @@ def test_questions_of_ones_own_are_answered_and_taught_at_once(page: Page, site:
     route(page, "the invoices of March have to go to the accountant")
     page.get_by_text("Ask questions of your own about this task").click()
     panel = page.get_by_role("tabpanel", name="Decision")
-    asks = panel.locator("form.asks")
+    asks = panel.locator("form.questions")
     asks.get_by_label("A choice: answers").fill(
         "kitchen: meals and dishes\noffice: letters, invoices, accounts\ngarden: plants"
     )
