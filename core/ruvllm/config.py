@@ -27,20 +27,6 @@ from ruvllm.options import (
 )
 from ruvllm.reprs import one_line
 
-__all__ = [
-    "TIERS",
-    "BackendConfig",
-    "Config",
-    "FederatedConfig",
-    "InferenceConfig",
-    "LearningConfig",
-    "MemoryConfig",
-    "RouterConfig",
-    "SessionsConfig",
-    "agents_and_config",
-    "names_a_model",
-]
-
 _MOST_BYTES = 1_000_000  # of a file
 # Options other systems of this kind have, and what takes their place here.
 _ELSEWHERE = {

@@ -7,8 +7,6 @@ from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
-__all__ = ["DiskCache", "user_cache"]
-
 _DIGEST = 32  # bytes before the data
 
 

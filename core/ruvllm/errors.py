@@ -9,19 +9,6 @@ from typing import Literal
 
 from ruvllm.reprs import shortened
 
-__all__ = [
-    "AgentFileError",
-    "ArtifactError",
-    "BackendError",
-    "BackendFailure",
-    "ConfigError",
-    "EncoderError",
-    "InputError",
-    "RuvllmError",
-    "StoreError",
-    "unknown",
-]
-
 BackendFailure = Literal["timeout", "unavailable", "rate_limited", "bad_response", "refused"]
 # Fixes that a host may know a command for: a program that reads them has none.
 CONVERT, LINT = "convert the model again", "mend what is named"

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self, TypeVar, cast
 
 from ruvllm.errors import ConfigError, InputError, RuvllmError
 
-__all__ = ["Hinting", "Options", "by_object", "nearest", "snake_case"]
-
 P = ParamSpec("P")
 T = TypeVar("T")
 

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from ruvllm.memory.consolidate import Consolidation
     from ruvllm.services import Services
 
-__all__ = ["HOUR", "WEEK", "Job", "JobRun", "Jobs", "jobs_of"]
 
 HOUR, WEEK = 3_600.0, 7 * 24 * 3_600.0
 _BUDGET = 5.0  # seconds a job may take at first

@@ -9,20 +9,6 @@ from typing import Any
 from ruvllm.hints import Options
 from ruvllm.reprs import one_line
 
-__all__ = [
-    "ADDS",
-    "CHOICES",
-    "RANGES",
-    "TIERS",
-    "BackendConfig",
-    "FederatedConfig",
-    "InferenceConfig",
-    "LearningConfig",
-    "MemoryConfig",
-    "RouterConfig",
-    "SessionsConfig",
-]
-
 TIERS = ("booster", "small", "large")  # in the order of `types.Tier`
 # To a client's own conversation: notes from memory, the agent's persona, and its good answers into memory.
 ADDS = ("memory", "persona", "write-back")

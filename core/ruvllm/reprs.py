@@ -8,8 +8,6 @@ from enum import Enum
 from itertools import islice
 from typing import Any
 
-__all__ = ["one_line", "shortened"]
-
 _MOST = 160  # characters of a line
 _MOST_VALUE = 60
 _ITEMS = 3  # of a list that are shown

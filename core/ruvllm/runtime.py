@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from ruvllm.sizing.chooser import ModelChooser
     from ruvllm.sizing.selector import BackendProfile, LLMOrchestrator
 
-__all__ = ["RuvLLM"]
 
 T = TypeVar("T")
 

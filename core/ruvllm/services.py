@@ -37,8 +37,6 @@ if TYPE_CHECKING:  # who only routes need not wait for the others
     from ruvllm.routing.tools import ToolService
     from ruvllm.sizing.chooser import ModelChooser
 
-__all__ = ["Services"]
-
 
 class Services:
     """One of each. See `RuvLLM` for the arguments.

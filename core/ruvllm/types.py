@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from ruvllm.reprs import one_line
 
-__all__ = ["Action", "Agent", "Candidate", "Choice", "Decision", "Evidence", "Feedback", "Team", "TeamMember", "Tier"]
-
 
 class Tier(IntEnum):
     """How strong a model a task needs."""

@@ -21,8 +21,6 @@ from ruvllm_edge.logs import event
 from ruvllm_edge.problems import Problem
 from ruvllm_edge.schemas import AgentsChange, AgentsChanged, Fitting, ProblemRow
 
-__all__ = ["AddedAgents"]
-
 _FEW = 500  # examples, which are fitted while a client waits
 _PATIENT, _AT_ONCE = 20.0, 1.5  # seconds that the answer may wait for few, and for many
 _SLICE = 4  # examples read between two steps

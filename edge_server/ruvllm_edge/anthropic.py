@@ -17,8 +17,6 @@ from ruvllm_edge.edge import Edge
 from ruvllm_edge.operations import Call, Operation, Reply, Stream, Style
 from ruvllm_edge.problems import Problem, problem_of
 
-__all__ = ["OPERATIONS", "STYLE"]
-
 _TYPES = {
     401: "authentication_error",
     403: "permission_error",

@@ -6,19 +6,6 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-__all__ = [
-    "AnthropicError",
-    "AnthropicErrorDetail",
-    "AnthropicTurn",
-    "AnthropicUsage",
-    "Block",
-    "CountBody",
-    "MessageAnswer",
-    "MessagesBody",
-    "TextBlock",
-    "TokenCount",
-]
-
 
 class Block(Struct):
     """A part of a message: text, or a tool's call or result, which backends read as text."""

@@ -32,8 +32,6 @@ from ruvllm_edge.problems import Problem
 from ruvllm_edge.server import Server
 from ruvllm_edge.settings import Settings
 
-__all__ = ["OPERATIONS", "all_operations", "make_app"]
-
 _PARTS = (
     native,
     tools,

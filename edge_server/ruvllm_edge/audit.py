@@ -17,8 +17,6 @@ from msgspec.json import Encoder
 
 from ruvllm_edge.logs import event
 
-__all__ = ["Audit", "AuditRow", "audit_file", "read_audit"]
-
 _MOST = 16 << 20  # bytes of the file, beyond which it becomes the former one
 _WAITING = 100_000  # rows that may wait for the disk; the oldest go
 _encode = Encoder().encode

@@ -18,19 +18,6 @@ from ruvllm.state.record import AGENT, Memory
 from ruvllm_edge.logs import event
 from ruvllm_edge.problems import Problem
 
-__all__ = [
-    "DEFAULT_SPACE",
-    "NOBODY",
-    "ROLES",
-    "Buckets",
-    "Key",
-    "KeyRing",
-    "Keys",
-    "check_space",
-    "new_key",
-    "read_keys",
-]
-
 DEFAULT_SPACE = "default"
 ROLES = ("use", "teach", "admin")  # each may do what those before it may
 _SHORTEST = 20  # characters; a key is hashed fast, so it must not be one that can be guessed

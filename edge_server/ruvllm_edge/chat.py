@@ -9,27 +9,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ruvllm import Tier
-from ruvllm.config import TIERS
 from ruvllm.encoders.protocol import pause
 from ruvllm.inference.backend import Message, estimate_usage
 from ruvllm.inference.translate.requests import UNHEEDED
+from ruvllm.options import TIERS
 from ruvllm.query.responses import Constraints, Delta, Event, Response, Routed
 from ruvllm.routing.tools import used_tools
 from ruvllm_edge.auth import Key
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.telemetry import Answering
-
-__all__ = [
-    "AUTO",
-    "Ask",
-    "allowed_models",
-    "answer",
-    "models",
-    "of_key",
-    "open_stream",
-    "routing_headers",
-    "unheeded",
-]
 
 AUTO = "auto"
 

@@ -18,8 +18,6 @@ from ruvllm_edge.openai import STYLE, ask_of, error_body, extra_names, finish_re
 from ruvllm_edge.operations import Call, Operation, Reply, Stream
 from ruvllm_edge.problems import Problem, problem_of
 
-__all__ = ["OPERATIONS"]
-
 _encode = msgspec.json.Encoder().encode
 # Fields that a chat has not, with the values that ask nothing.
 _PLAIN: dict[str, tuple[Any, ...]] = {"n": (1,), "best_of": (0, 1), "echo": (False,), "logprobs": (), "suffix": ("",)}

@@ -28,7 +28,6 @@ try:
 except ImportError:  # no httptools, as on PyPy
     HttpToolsProtocol = None  # type: ignore[assignment,misc]
 
-__all__ = ["bounded_protocol"]
 
 _SPARE = 16  # connections beyond the most, on which /health is answered and nothing else
 _SPARE_SECONDS = 1.0  # for their headers

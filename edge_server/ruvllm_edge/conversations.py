@@ -10,8 +10,6 @@ from typing import Any
 
 from ruvllm import InputError
 
-__all__ = ["Conversations", "question_of"]
-
 # What agents' programs put around what their user said.
 _HARNESS = re.compile(
     r"<(system-reminder|environment_context|user_instructions|local-command-stdout|command-name|command-message"

@@ -16,8 +16,6 @@ from ruvllm_edge.openai import STYLE
 from ruvllm_edge.operations import Call, Operation, Reply, Style
 from ruvllm_edge.problems import Problem
 
-__all__ = ["OPERATIONS", "SYSTEM_ONE"]
-
 _MOST_BODY = 4 << 20
 _LOW, _MOST_CHOICES, _MOST_LEVELS = 2, 255, 10  # of OpenAI's; System One's own limits are the core's
 _IMAGES = "this model reads text: say in words what the image shows, or ask a model that sees images"

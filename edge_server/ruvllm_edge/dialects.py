@@ -5,8 +5,6 @@ from __future__ import annotations
 from ruvllm_edge import anthropic, decisions, ollama, openai
 from ruvllm_edge.operations import PROBLEMS, Style
 
-__all__ = ["style_of"]
-
 _STYLES = {
     "/v1/messages": anthropic.STYLE,
     **dict.fromkeys((operation.path for operation in ollama.OPERATIONS), ollama.STYLE),

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from ruvllm_edge.mcp import McpSpace
     from ruvllm_edge.server import Server
 
-__all__ = ["Edge"]
 
 _UNTRACED = Answering()
 

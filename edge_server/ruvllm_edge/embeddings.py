@@ -17,8 +17,6 @@ from ruvllm_edge.openai import STYLE, embeds
 from ruvllm_edge.operations import Call, Operation
 from ruvllm_edge.problems import Problem
 
-__all__ = ["OPERATIONS", "embed"]
-
 _OPENAIS = "text-embedding-"
 
 

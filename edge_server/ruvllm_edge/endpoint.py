@@ -26,8 +26,6 @@ from ruvllm_edge.roles import role_of
 from ruvllm_edge.server import Server
 from ruvllm_edge.sse import send_events, while_there
 
-__all__ = ["Endpoint", "send_problem", "send_reply"]
-
 _LEVELS = 100  # of JSON; what comes after reads it with Python's own stack
 _KEYS = 4  # that are tried
 _KEY_HEADERS = frozenset({b"x-api-key", b"api-key"})  # Anthropic's, Azure's

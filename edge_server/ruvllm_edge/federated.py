@@ -6,8 +6,6 @@ from ruvllm.learning.federated import Accepted, FederatedStats
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.operations import Call, Operation, Reply
 
-__all__ = ["OPERATIONS"]
-
 _BYTES = b"application/octet-stream"
 _MOST = 32 << 20
 

@@ -15,8 +15,6 @@ from ruvllm_edge.operations import Reply
 from ruvllm_edge.problems import Problem, problem_of, too_many
 from ruvllm_edge.server import Server
 
-__all__ = ["Gate"]
-
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _ALIVE = frozenset({"/health", "/v1/health"})  # answered however full it is
 _PORTS = {"http": b":80", "https": b":443"}

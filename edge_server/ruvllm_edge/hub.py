@@ -12,8 +12,6 @@ from ruvllm.state.schema import GUESTS
 from ruvllm.state.set_aside import base64_of
 from ruvllm.state.store import Store
 
-__all__ = ["Hub"]
-
 _TABLE = GUESTS["federated_updates"].replace("TABLE", "TABLE IF NOT EXISTS", 1)
 
 

@@ -18,7 +18,6 @@ try:
 except ModuleNotFoundError:  # Windows: who changes it last wins
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["add_key", "add_keys", "named", "revoke_key", "rotate_key"]
 
 _MOST = 100_000  # keys
 

@@ -14,8 +14,6 @@ from ruvllm_edge.audit import Audit, audit_file, read_audit
 from ruvllm_edge.auth import DEFAULT_SPACE, ROLES, Key, read_keys
 from ruvllm_edge.keyfile import add_key, named, revoke_key, rotate_key
 
-__all__ = ["keys"]
-
 _file = click.option(
     "--file",
     type=click.Path(dir_okay=False, path_type=Path),

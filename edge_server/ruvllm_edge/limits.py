@@ -11,8 +11,6 @@ from starlette.types import Receive, Scope
 
 from ruvllm_edge.problems import Problem, too_many
 
-__all__ = ["Answers", "Bodies", "DisconnectedError"]
-
 _STEP = 64 << 10  # bytes that a body of unknown length is given at a time
 
 

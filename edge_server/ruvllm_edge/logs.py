@@ -10,8 +10,6 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["LOG", "event", "start_logging"]
-
 LOG = logging.getLogger("ruvllm.edge")
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ruvllm_edge.auth import Key
     from ruvllm_edge.edge import Edge
 
-__all__ = ["OPERATIONS", "McpSpace"]
 
 _IDLE = 30 * 60.0  # seconds without a request after which a session ends
 _MOST = 1_000  # sessions of a space

@@ -12,8 +12,6 @@ from prometheus_client.metrics_core import Metric
 from ruvllm import Decision
 from ruvllm.jobs import JobRun
 
-__all__ = ["MEDIA", "Metrics"]
-
 MEDIA = CONTENT_TYPE_LATEST.encode()
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
 _TENTHS = tuple(i / 10 for i in range(1, 11))

@@ -29,8 +29,6 @@ from ruvllm_edge.operations import Call, Operation, Reply, Stream
 from ruvllm_edge.problems import CALLER, Problem, problem_of
 from ruvllm_edge.savings import DaysQuery, SavingsReport, report
 
-__all__ = ["OPERATIONS"]
-
 
 async def route(edge: Edge, call: Call) -> Decision:
     """The agent, tier and confidence for a task."""

@@ -26,8 +26,6 @@ from ruvllm_edge.operations import LINES, Call, Operation, Reply, Stream, Style
 from ruvllm_edge.problems import Problem
 from ruvllm_edge.responses_out import ResponseWriter
 
-__all__ = ["OPERATIONS", "STYLE"]
-
 _encode = msgspec.json.Encoder().encode
 _LATEST = ":latest"
 _OPTIONS = {"num_predict": "max_tokens"} | {name: name for name in (

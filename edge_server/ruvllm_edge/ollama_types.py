@@ -6,19 +6,6 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-__all__ = [
-    "OllamaAnswer",
-    "OllamaAsking",
-    "OllamaChat",
-    "OllamaEmbed",
-    "OllamaEmbeddings",
-    "OllamaError",
-    "OllamaGenerate",
-    "OllamaModel",
-    "OllamaTags",
-    "OllamaVersion",
-]
-
 
 class OllamaError(Struct):
     """What went wrong."""

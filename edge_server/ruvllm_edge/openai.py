@@ -18,8 +18,6 @@ from ruvllm_edge.edge import Edge
 from ruvllm_edge.operations import Call, Operation, Reply, Stream, Style
 from ruvllm_edge.problems import Problem, problem_of
 
-__all__ = ["OPERATIONS", "STYLE", "ask_of", "embeds", "error_body", "extra_names", "finish_reason", "token_usage"]
-
 _ROLES = {"developer": "system", "tool": "user", "function": "user"}
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 # Fields that are read here; a backend gets what they mean, and all others as they are.

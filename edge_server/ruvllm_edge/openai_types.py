@@ -6,30 +6,6 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-__all__ = [
-    "Chat",
-    "ChatBody",
-    "Choice",
-    "Chunk",
-    "ChunkChoice",
-    "CompletionBody",
-    "CompletionChoice",
-    "Embedding",
-    "EmbeddingBody",
-    "EmbeddingUsage",
-    "Embeddings",
-    "ErrorBody",
-    "ErrorDetail",
-    "Model",
-    "Models",
-    "Part",
-    "Said",
-    "StreamDelta",
-    "TextCompletion",
-    "TokenUsage",
-    "Turn",
-]
-
 
 class Part(Struct):
     """A part of a message; what was said or refused is read, anything else goes to servers that know it."""

@@ -15,8 +15,6 @@ import msgspec
 from ruvllm import __version__
 from ruvllm_edge.operations import LINES, Operation, Reply
 
-__all__ = ["document", "document_operations"]
-
 _REF = "#/components/schemas/{name}"
 _PARAMETER = re.compile(r"\{(\w+)")
 _EVENT = {"type": "object", "required": ["data"], "properties": {"data": {"type": "string"}}}

@@ -15,7 +15,6 @@ from ruvllm_edge.problems import Problem, ProblemBody
 if TYPE_CHECKING:
     from ruvllm_edge.edge import Edge
 
-__all__ = ["EVENTS", "LINES", "PASSED", "PROBLEMS", "Call", "Operation", "Reply", "Served", "Stream", "Style"]
 
 JSON = b"application/json"
 EVENTS = b"text/event-stream; charset=utf-8"

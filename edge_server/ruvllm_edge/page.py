@@ -15,8 +15,6 @@ from ruvllm_edge.dialects import style_of
 from ruvllm_edge.endpoint import send_problem
 from ruvllm_edge.problems import Problem
 
-__all__ = ["HEADERS", "Page", "find_page"]
-
 HEADERS = {
     "content-security-policy": "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; "
     "frame-ancestors 'none'",

@@ -17,8 +17,6 @@ import msgspec
 from ruvllm import AgentFileError, ConfigError, InputError, RuvllmError, StoreError
 from ruvllm_edge.logs import event
 
-__all__ = ["CALLER", "Caller", "Problem", "ProblemBody", "problem_of", "too_many", "unreadable"]
-
 _WHERE = re.compile(r" - at `\$\.?(.*)`$")
 _BACKEND = {"timeout": 504, "unavailable": 503, "rate_limited": 429, "bad_response": 502, "refused": 502}
 

@@ -25,8 +25,6 @@ from ruvllm_edge.responses_in import chat_request
 from ruvllm_edge.responses_out import ResponseWriter
 from ruvllm_edge.stored_responses import StoredResponse
 
-__all__ = ["OPERATIONS"]
-
 _encode = msgspec.json.Encoder().encode
 _OPENAIS = re.compile(r"gpt-|o\d|codex")
 _NAMES = {"reasoning_effort": "reasoning.effort", "response_format": "text.format", "verbosity": "text.verbosity"}

@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 
 from ruvllm_edge.problems import Problem
 
-__all__ = ["ChatRequest", "Tool", "chat_request"]
-
 _PASSED = ("temperature", "top_p", "stream", "parallel_tool_calls", "user", "safety_identifier", "service_tier",
            "prompt_cache_key", "prompt_cache_retention")  # fmt: skip
 _RENAMED = (("max_output_tokens", "max_tokens"),)

@@ -13,8 +13,6 @@ from ruvllm.query.responses import Delta, PassedResponse, Response
 from ruvllm_edge.problems import Problem, problem_of
 from ruvllm_edge.responses_in import Tool
 
-__all__ = ["ResponseWriter"]
-
 # Of a part of the text: the item it is in, its type, and where its text is.
 _PARTS = {
     "reasoning": ("reasoning", "reasoning_text", "text"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["OPEN", "ROLE_OF", "role_of"]
-
 OPEN = ""  # no key is needed
 
 _USE = """

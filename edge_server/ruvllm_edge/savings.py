@@ -21,8 +21,6 @@ from ruvllm.state.names import SAVINGS
 from ruvllm.state.store import Store
 from ruvllm_edge.logs import event
 
-__all__ = ["DAYS", "DayCounts", "DaysQuery", "Row", "Savings", "SavingsReport", "Sums", "report"]
-
 DAYS = 400  # that are remembered
 _MOST = 20_000  # rows; the oldest days go
 _EVERY = 60.0  # seconds between two writes of the counts

@@ -10,44 +10,6 @@ from ruvllm import Agent
 from ruvllm.jobs import JobRun
 from ruvllm.query.responses import Applied
 
-__all__ = [
-    "AgentFile",
-    "Agents",
-    "AgentsChange",
-    "AgentsChanged",
-    "AgentsQuery",
-    "FeedbackBody",
-    "Fitting",
-    "GraphQuery",
-    "Health",
-    "Hyperedge",
-    "HyperedgeBody",
-    "HyperedgeMade",
-    "JobStatus",
-    "Learnt",
-    "Memories",
-    "MemoryAdd",
-    "MemoryBody",
-    "MemoryEdge",
-    "MemoryGraph",
-    "MemoryHit",
-    "MemoryHits",
-    "MemoryNode",
-    "MemorySearch",
-    "MemoryWhy",
-    "Patterns",
-    "PatternsQuery",
-    "ProblemRow",
-    "QueryBody",
-    "Ready",
-    "RouteBody",
-    "SessionBody",
-    "SessionMade",
-    "Stats",
-    "TeamBody",
-    "TierStats",
-]
-
 Text = str  # the core itself says what is wrong with one, in the same words on every host
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 # One that cannot be used is a problem of its own, and stops no other: the core reads them.

@@ -31,8 +31,6 @@ from ruvllm_edge.settings import Settings
 from ruvllm_edge.shared.log import check_address
 from ruvllm_edge.telemetry import export_telemetry
 
-__all__ = ["bound", "make_server", "serve"]
-
 _BACKLOG = 2_048
 
 

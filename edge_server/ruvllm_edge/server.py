@@ -25,8 +25,6 @@ from ruvllm_edge.shared.node import Node
 from ruvllm_edge.spaces import Spaces, spaces_folder
 from ruvllm_edge.telemetry import Telemetry
 
-__all__ = ["Server"]
-
 _TICK = 1.0  # seconds between two looks at what waits to be written or learnt
 
 

@@ -11,8 +11,6 @@ from typing import Any
 from ruvllm import ConfigError
 from ruvllm.options import ADDS
 
-__all__ = ["PREFIX", "Settings"]
-
 PREFIX = "RUVLLM_"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _LEVELS = ("debug", "info", "warning", "error")

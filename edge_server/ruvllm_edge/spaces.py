@@ -18,8 +18,6 @@ from ruvllm_edge.edge import Edge
 from ruvllm_edge.logs import event
 from ruvllm_edge.settings import Settings
 
-__all__ = ["Spaces", "space_file", "spaces_folder"]
-
 _TICK = 1.0  # seconds between two looks for room
 
 

@@ -11,8 +11,6 @@ from starlette.types import Receive, Send
 
 from ruvllm_edge.limits import DisconnectedError
 
-__all__ = ["QUIET", "send_events", "while_there"]
-
 QUIET = 15.0  # seconds without an event after which a comment goes out, so that no proxy hangs up
 _COMMENT = b": still working\n\n"
 T = TypeVar("T")

@@ -15,8 +15,6 @@ from ruvllm.state.schema import GUESTS
 from ruvllm.state.store import Store
 from ruvllm_edge.logs import event
 
-__all__ = ["StoredResponse", "StoredResponses"]
-
 _TABLE = GUESTS["responses"].replace("TABLE", "TABLE IF NOT EXISTS", 1)
 _THERE = "SELECT 1 FROM sqlite_master WHERE name = 'responses'"
 _encode = msgspec.json.Encoder().encode

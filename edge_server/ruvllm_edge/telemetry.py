@@ -19,8 +19,6 @@ from ruvllm.inference.backend import TRACE, Usage
 from ruvllm.query.responses import STAGES, Response, Routed
 from ruvllm.rlm.answers import RlmAnswer
 
-__all__ = ["Answering", "Telemetry", "TracedAnswer", "export_telemetry"]
-
 _SECONDS = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92]
 _TOKENS = [1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864]
 _INSIDE = {"embedding": "embeddings", "retrieval": "retrieval", "routing": "route"}  # stages of an answer

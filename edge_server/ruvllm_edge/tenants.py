@@ -19,8 +19,6 @@ from ruvllm_edge.problems import Problem
 from ruvllm_edge.savings import DaysQuery
 from ruvllm_edge.usage import UsageReport
 
-__all__ = ["OPERATIONS"]
-
 T = TypeVar("T")
 _Limit = Annotated[float, Meta(ge=0)]
 

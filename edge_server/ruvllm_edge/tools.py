@@ -12,8 +12,6 @@ from ruvllm.routing.tools import ToolsFound
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.operations import Call, Operation
 
-__all__ = ["OPERATIONS"]
-
 
 class ToolsBody(Struct):
     """A task, and the tools to search: those of the catalog where there are none."""

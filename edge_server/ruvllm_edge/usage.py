@@ -13,8 +13,6 @@ from ruvllm.state.names import USAGE
 from ruvllm_edge.auth import Key
 from ruvllm_edge.savings import DAYS, DayCounts, Row, Savings
 
-__all__ = ["KeyUsage", "Usage", "UsageReport", "seconds_left"]
-
 
 def seconds_left(now: datetime | None = None) -> float:
     """Of today, in UTC."""

@@ -16,8 +16,6 @@ from torch.nn import functional as F
 
 from ruvllm.routing.fusion import Adapter
 
-__all__ = ["Group", "Pairs", "train_adapter"]
-
 Floats = NDArray[np.float32]
 
 

@@ -20,8 +20,6 @@ from ruvllm.routing.fusion import AgentVectors, RouterWeights, lexicon
 from ruvllm.text.lexical import content, stems
 from ruvllm.types import Agent
 
-__all__ = ["worth"]
-
 _PAIRS = ("agent_weak_pairs.json", "agent_weak_pairs_2.json", "agent_weak_pairs_2b.json")
 _PROMPTS, _AGENTS, _LINES = 100, 150, 14  # of a collection, of an agent
 _LEAST_PROMPTS, _LEAST_AGENTS, _LEAST_SHARE = 10, 8, 0.7  # share of agents with a body

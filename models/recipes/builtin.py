@@ -27,8 +27,6 @@ from ruvllm.routing.fusion import AgentVectors, Requirements, RouterWeights, lex
 from ruvllm.routing.head import LEXICAL_WEIGHT, WIDTH, Head, Prior, minimise
 from ruvllm.text.lexical import HashedTfidf, content, stems
 
-__all__ = ["build"]
-
 Floats = NDArray[np.float32]
 
 _NOBODY = None

@@ -19,8 +19,6 @@ from ruvllm.encoders.onnx import OnnxEncoder
 from ruvllm.encoders.static import StaticEncoder
 from ruvllm.text.wordpiece import WordPiece
 
-__all__ = ["ARTIFACTS", "RUNS", "contextual", "encode", "load", "read_json", "save", "session", "static", "tokenizer"]
-
 ARTIFACTS = Path(__file__).parents[1] / "ruvllm_models" / "data"
 CACHE = Path(__file__).parents[1] / ".cache"
 RUNS = CACHE / "encoder"  # of the routing encoder: a, b, c and d, each without a group of collections, and final

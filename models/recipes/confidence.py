@@ -28,8 +28,6 @@ from ruvllm.routing.fusion import FEATURES, Adapter, AgentVectors, RouterWeights
 from ruvllm.text.lexical import content, stems
 from ruvllm.types import Agent
 
-__all__ = ["fit"]
-
 Floats = NDArray[np.float32]
 
 _LEAST, _MOST, _AGENTS = 8, 200, 250  # prompts of a collection, and agents beside those that a prompt is for

@@ -11,8 +11,6 @@ import re
 import tomllib
 from pathlib import Path
 
-__all__ = ["sentences"]
-
 _SLOT = re.compile(r"\{(\w+)\}")
 _DATA = Path(__file__).with_name("conversation_data")
 

@@ -17,8 +17,6 @@ from pathlib import Path
 
 from recipes.conversation import sentences
 
-__all__ = ["corpus"]
-
 _SENTENCE = re.compile(r"(?<=[.!?:;])\s+|\n\s*\n|\n\s*[-*>#]+\s*")
 
 

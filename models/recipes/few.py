@@ -18,8 +18,6 @@ from ruvllm.routing.fusion import RouterWeights
 from ruvllm.routing.router import Router
 from ruvllm.types import Feedback
 
-__all__ = ["few_feedbacks"]
-
 _EACH = 2
 
 

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from ruvllm.routing.fusion import standardise
 from ruvllm.routing.head import minimise
 
-__all__ = ["fit_fusion", "fit_logistic"]
-
 Floats = NDArray[np.float32]
 
 

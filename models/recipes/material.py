@@ -19,8 +19,6 @@ from ruvllm.routing.fusion import lexicon
 from ruvllm.text.lexical import Bm25, content, stems
 from ruvllm.types import Agent
 
-__all__ = ["BIG", "CONTEXTUAL", "GROUPS", "REST", "Collection", "Encode", "Material", "shipped"]
-
 BIG = 10  # prompts, from which a collection is a fold of its own
 REST = "the rest"  # the fold of all smaller collections
 CONTEXTUAL = "contextual"  # the encoder of a `Material` that is not the static one, whichever it is

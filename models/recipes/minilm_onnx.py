@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file
 
-__all__ = ["build", "reaches", "source_folder"]
-
 _MICROSOFT = "com.microsoft"
 _OPSET = 20
 _POSITIONS = 256  # what the sentence model was trained with

@@ -12,8 +12,6 @@ from recipes.fits import fit_logistic
 from ruvllm.encoders.families import FAMILIES
 from ruvllm.encoders.protocol import unit_rows
 
-__all__ = ["fit"]
-
 _SETS = ("clinc150.json", "banking77.json")
 _TEXTS = 6_000  # of each
 _LEAST = 0.5  # cosine; what is farther is never taken for a duplicate

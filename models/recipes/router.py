@@ -30,8 +30,6 @@ from ruvllm.routing.scorer import Scorer, TaskView
 from ruvllm.text.lexical import content, stems
 from ruvllm.types import Agent
 
-__all__ = ["adapter_without", "cross_fit", "familiarity", "leave_one_out", "train", "unseen"]
-
 _LINES = 12_000  # weak pairs under an encoder that is only for measuring
 _MANY = 1_000  # texts that take long enough for a bar
 _OUTSIDE_PRIOR = 0.05  # share of texts that no agent should take, in a router's daily stream

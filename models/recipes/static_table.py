@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch.nn import functional as F
 
-__all__ = ["quantise", "train"]
-
 _UNUSED = 999  # [PAD], [unused…] and the special tokens come first in the vocabulary
 
 

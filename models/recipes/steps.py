@@ -14,24 +14,6 @@ from recipes import minilm_onnx as graph
 from recipes.common import ARTIFACTS, RUNS
 from ruvllm.encoders.families import FAMILIES, MINILM, RUVLTRA, Family
 
-__all__ = [
-    "bodies",
-    "builtin",
-    "confidence",
-    "familiarity",
-    "few",
-    "manifest",
-    "minilm_onnx",
-    "minilm_router",
-    "minilm_space",
-    "recollection",
-    "router",
-    "ruvltra_onnx",
-    "space",
-    "static_encoder",
-    "tiers",
-]
-
 _DIM = 256  # of the shared space; keeps 96 % of the variance of MiniLM's 384
 _CORPUS = 300_000
 _SAMPLE = 100_000  # lines of it that a projection is fitted on

@@ -13,8 +13,6 @@ from functools import cache
 from pathlib import Path
 from zlib import crc32
 
-__all__ = ["contrasts", "tasks", "traps"]
-
 _DATA = Path(__file__).with_name("task_data")
 _SLOT = re.compile(r"\{(\w+)\}")
 _HELD = 3  # one in so many

@@ -12,8 +12,6 @@ from ruvllm.cli.metrics import tier_scores
 from ruvllm.encoders.families import RUVLTRA
 from ruvllm.sizing.difficulty import Difficulty, folds_of
 
-__all__ = ["train"]
-
 _MODELS = ("weak", "strong")
 
 

@@ -11,8 +11,6 @@ from ruvllm.errors import ConfigError
 from ruvllm_models.bench.cli import bench
 from ruvllm_models.store.cli import COMMANDS
 
-__all__ = ["models"]
-
 _SHOWN = 5
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ruvllm import InputError
-from ruvllm.index.codecs import CODECS, BinaryCodec, HalfCodec, ProductCodec
+from ruvllm.index.codecs import CODECS, BinaryCodec, HalfCodec
+from ruvllm.index.pq import ProductCodec
 from ruvllm.index.select import best
 
 DIM = 48

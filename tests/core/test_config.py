@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from ruvllm.config import BackendConfig, Config, InferenceConfig, MemoryConfig
+from ruvllm.config import Config
 from ruvllm.errors import ConfigError
+from ruvllm.options import BackendConfig, InferenceConfig, MemoryConfig
 
 EXAMPLE = """
 agents = ".claude/agents"

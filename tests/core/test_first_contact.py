@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from ruvllm import Agent, Config, Constraints, RuvLLM, read_agents
-from ruvllm.config import LearningConfig, MemoryConfig
 from ruvllm.errors import ConfigError, InputError, RuvllmError
 from ruvllm.learning.adaptive import AdaptiveEmbeddingService
 from ruvllm.learning.sona import SonaConfig, SonaEngine
+from ruvllm.options import LearningConfig, MemoryConfig
 from ruvllm.rlm.controller import RlmController
 from ruvllm.sizing.selector import BackendProfile, LLMOrchestrator
 from ruvllm.state.store import Store

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ruvllm.errors import InputError
-from ruvllm.memory.graph import EDGE_KINDS, Edge, Graph, Neighbour, Subgraph, delta_of
+from ruvllm.memory.graph import Graph, delta_of
 from ruvllm.memory.records import Records
+from ruvllm.memory.subgraph import EDGE_KINDS, Edge, Neighbour, Subgraph
 from ruvllm.state.record import Memory
 from ruvllm.state.store import Store
 

@@ -12,7 +12,7 @@ from ruvllm.inference.backend import Message, Params, gather
 from ruvllm.inference.echo import Echo
 from ruvllm.inference.extractive import CANNOT_ANSWER, Extractive
 from ruvllm.inference.passages import Passage, extract, sentences
-from ruvllm.memory.memory import Found
+from ruvllm.memory.found import Found
 from ruvllm.state.record import Memory
 
 DATA = json.loads((Path(__file__).parents[1] / "data" / "answers.json").read_text("utf-8"))

@@ -11,11 +11,12 @@ import pytest
 from scripted import Scripted
 
 from ruvllm import Action, RuvLLM, Tier
-from ruvllm.config import Config, InferenceConfig
+from ruvllm.config import Config
 from ruvllm.encoders.protocol import run_now
 from ruvllm.errors import BackendError, ConfigError, InputError
 from ruvllm.inference.backend import Message, Params, estimate_tokens
 from ruvllm.inference.endpoint import Endpoint, Price
+from ruvllm.options import InferenceConfig
 from ruvllm.query.responses import STAGES, Constraints, Delta, Response, Routed
 from ruvllm.sizing.tiers import CONFIRM_FROM
 from ruvllm.state.record import Memory

@@ -11,12 +11,12 @@ import pytest
 
 import ruvllm
 from ruvllm import Agent, BackendError, Config, Constraints, InputError, RuvLLM, Session, StoreError, Tier
-from ruvllm.config import BackendConfig
 from ruvllm.index import AutoIndex
 from ruvllm.inference.backend import Message, Params
 from ruvllm.inference.echo import Echo
 from ruvllm.learning.federated.ephemeral import EphemeralAgent
 from ruvllm.learning.sona import SonaConfig, SonaEngine
+from ruvllm.options import BackendConfig
 from ruvllm.reprs import one_line, shortened
 from ruvllm.sizing.selector import BackendProfile
 

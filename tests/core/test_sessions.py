@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from ruvllm import RuvLLM
-from ruvllm.config import Config, SessionsConfig
+from ruvllm.config import Config
 from ruvllm.errors import InputError, StoreError
 from ruvllm.memory.conversations import Conversations
+from ruvllm.options import SessionsConfig
 from ruvllm.query.requests import LoggedRequest, RequestLog
 from ruvllm.query.sessions import Sessions, new_id
 from ruvllm.sizing.fastgrnn import FastGrnn

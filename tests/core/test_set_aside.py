@@ -16,12 +16,13 @@ from faulty import ERRORS, SECRET, heal, refuse
 from scripted import Scripted
 
 from ruvllm import Agent, RuvLLM, Tier
-from ruvllm.config import Config, MemoryConfig
+from ruvllm.config import Config
 from ruvllm.encoders.protocol import run_now
 from ruvllm.errors import InputError, StoreError
 from ruvllm.memory.conversations import Conversations, StoredSession
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.memory.rewriting import write_again
+from ruvllm.options import MemoryConfig
 from ruvllm.query.requests import LoggedRequest
 from ruvllm.query.writeback import WriteBack
 from ruvllm.state.agents import load_agents, save_agents

@@ -6,7 +6,8 @@ import pytest
 
 from ruvllm.errors import InputError, StoreError
 from ruvllm.state.repair.check import check
-from ruvllm.state.store import APPLICATION_ID, SCHEMA_VERSION, Store
+from ruvllm.state.schema import APPLICATION_ID, SCHEMA_VERSION
+from ruvllm.state.store import Store
 from ruvllm.types import Feedback
 
 TOLD = [Feedback("one", "a"), Feedback("zwei 🦊", "b", 2.5)]

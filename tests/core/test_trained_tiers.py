@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ruvllm import Agent, ArtifactError, Config, InputError, RuvLLM, Tier
-from ruvllm.config import RouterConfig
+from ruvllm.options import RouterConfig
 from ruvllm.sizing.difficulty import Difficulty
 from ruvllm.sizing.trained import TrainedTiers, forget_tiers
 from ruvllm.state.names import TIERS

@@ -15,8 +15,9 @@ from llm_server import Behaviour, Server, answer, chunk, cut, events, hold, stre
 from waiting import PATIENCE, patiently, until
 
 from ruvllm import RuvLLM
-from ruvllm.config import BackendConfig, Config, InferenceConfig
+from ruvllm.config import Config
 from ruvllm.inference.tiers import CircuitBreaker
+from ruvllm.options import BackendConfig, InferenceConfig
 
 END = events(chunk(finish_reason="stop"), b"[DONE]")
 WELL = stream(events(chunk("all ")), events(chunk("well")) + END)

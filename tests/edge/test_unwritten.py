@@ -15,8 +15,9 @@ import pytest
 from conftest import Running, Writer, serving
 
 from ruvllm import RuvLLM
-from ruvllm.config import Config, MemoryConfig
+from ruvllm.config import Config
 from ruvllm.learning.federated import EphemeralAgent
+from ruvllm.options import MemoryConfig
 from ruvllm.state.agents import insert_agents
 from ruvllm.state.store import Store
 

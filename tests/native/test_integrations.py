@@ -13,12 +13,7 @@ from llm_server import Server, chunk, events, stream
 
 from ruvllm import InputError, RuvLLM
 from ruvllm.config import Config
-from ruvllm.integrations.agentdb import (
-    AdaptiveEmbeddingService,
-    IntelligentQueryRouter,
-    LLMOrchestrator,
-    LLMRouter,
-)  # fmt: skip
+from ruvllm.integrations.agentdb import IntelligentQueryRouter, LLMRouter
 from ruvllm.integrations.aqe import (
     AQEMemoryManager,
     CoverageAnalyzerAgent,
@@ -27,7 +22,8 @@ from ruvllm.integrations.aqe import (
     LocalLLMProvider,
     TestGeneratorAgent,
 )  # fmt: skip
-from ruvllm.sizing.selector import BackendProfile
+from ruvllm.learning.adaptive import AdaptiveEmbeddingService
+from ruvllm.sizing.selector import BackendProfile, LLMOrchestrator
 
 CODE = "def add(a, b):\n    if a is None:\n        return b\n    return a + b\n"
 TESTS = "```python\nfrom sums import add\n\ndef test_add():\n    assert add(1, 2) == 3\n```"

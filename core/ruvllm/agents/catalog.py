@@ -18,11 +18,6 @@ from ruvllm.reprs import shortened
 from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent, Tier
 
-__all__ = [
-    "KINDS", "Agents", "agent_from", "agent_of", "as_agents", "builtin_agents", "builtin_digest", "card",
-    "read_agent", "remember_builtin", "spoken_name", "unique"
-]  # fmt: skip
-
 _LAYOUT = 1  # of the catalog in a cache
 _remembered: DiskCache | None = None
 MAX_AGENTS = 10_000

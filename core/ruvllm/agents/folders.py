@@ -14,8 +14,6 @@ from ruvllm.disk_cache import DiskCache
 from ruvllm.errors import AgentFileError
 from ruvllm.types import Agent
 
-__all__ = ["MARKDOWN", "Found", "agent_files", "read_before"]
-
 Found = tuple[list[Agent], list[AgentFileError]]  # agents, and what could not be used
 
 MARKDOWN = (".md", ".markdown", ".mdc")

@@ -14,8 +14,6 @@ from ruvllm.agents.catalog import MAX_AGENTS
 from ruvllm.agents.markdown import file_name
 from ruvllm.errors import AgentFileError
 
-__all__ = ["FORMATS", "rows_of", "sections", "tool_row"]
-
 Rows = Iterable[tuple[str, Any]]  # what to call it in an error, fields
 _METHODS = ("get", "put", "post", "delete", "patch", "head", "options", "trace")
 _MOST_PARAMETERS = 60

@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from textwrap import dedent
 from typing import Any
 
-__all__ = ["YamlError", "load_yaml", "read_fields"]
-
 _MAX_DEPTH = 100
 _TAGS = "tag:yaml.org,2002:"
 _NULL = ("", "~", "null", "Null", "NULL")

@@ -7,12 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from ruvllm.agents.catalog import MAX_AGENTS
-from ruvllm.agents.readers import Found, parse_agents, read_row, together
+from ruvllm.agents.folders import Found
+from ruvllm.agents.readers import parse_agents, read_row, together
 from ruvllm.errors import AgentFileError, InputError
 from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent
-
-__all__ = ["read_incoming"]
 
 
 def read_incoming(rows: Any) -> Found:

@@ -9,8 +9,6 @@ from typing import Any
 
 from ruvllm.agents.front_matter import YamlError, read_fields
 
-__all__ = ["command_of", "file_name", "is_named_by_its_file", "kind_of", "read_markdown"]
-
 _BLOCK = re.compile(r"<example>(.*?)(?:</example>|(?=<example>)|\Z)", re.DOTALL | re.IGNORECASE)
 _COMMENTARY = re.compile(r"<commentary>.*?(?:</commentary>|(?=</?example>)|\Z)", re.DOTALL | re.IGNORECASE)
 _TAIL = re.compile(r"(?i)\b(?:for example|examples?(?: of [^:]{0,40})?|specific scenarios include)[:.*\s]*$")

@@ -27,8 +27,6 @@ from ruvllm.reprs import shortened
 from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent
 
-__all__ = ["Found", "parse_agents", "read_agents", "read_row", "together"]
-
 _PATH = "check the path and its permissions"
 _MAX_BYTES = 2_000_000
 _MAX_JSON = 16_000_000  # bytes of a document: GitHub's own description of its API has 13 MB

@@ -12,16 +12,12 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from ruvllm.agents.catalog import MAX_AGENTS, as_agents, unique
-from ruvllm.agents.readers import Found, read_agents
+from ruvllm.agents.folders import Found
+from ruvllm.agents.readers import read_agents
 from ruvllm.disk_cache import DiskCache
 from ruvllm.errors import LINT, AgentFileError, InputError, RuvllmError, unknown
 from ruvllm.reprs import one_line
 from ruvllm.types import Agent
-
-__all__ = [
-    "CLIENTS", "SCOPES", "AgentSource", "Source", "given_agents", "installed_plugins", "names_sources",
-    "read_sources", "sources_of", "user_folder"
-]  # fmt: skip
 
 SCOPES = ("project", "user", "plugin")  # whose counts first
 _MOST_BYTES = 4_000_000  # of a registry of plugins

@@ -23,8 +23,6 @@ from ruvllm.disk_cache import DiskCache
 from ruvllm.encoders.onnx import Session
 from ruvllm.errors import ArtifactError, EncoderError
 
-__all__ = ["Host", "NativeHost", "load_npz"]
-
 _GET = "pip install ruvllm-models (or run `make models`, or point RUVLLM_MODELS at a folder of artifacts)"
 
 

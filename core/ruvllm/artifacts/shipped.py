@@ -14,8 +14,6 @@ from ruvllm.encoders.static import StaticEncoder
 from ruvllm.errors import REBUILD, ArtifactError
 from ruvllm.text.wordpiece import WordPiece
 
-__all__ = ["ShippedEncoders", "shipped_encoder"]
-
 
 class ShippedEncoders:
     """A host's encoders, each opened once however many runtimes share it.

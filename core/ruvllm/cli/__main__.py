@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 
-__all__ = ["run"]
-
 
 def run() -> None:
     """Run it; without what it needs it says so, except in a hook, which never stands in a prompt's way."""

@@ -12,7 +12,7 @@ import click
 
 from ruvllm import Agent, AgentFileError, RuvLLM, read_agents
 from ruvllm.agents.catalog import KINDS, builtin_agents
-from ruvllm.agents.readers import Found
+from ruvllm.agents.folders import Found
 from ruvllm.agents.sources import Source, given_agents, names_sources, read_sources, sources_of
 from ruvllm.cli.agents_test import test
 from ruvllm.cli.console import plain, print_json, show_table, warn
@@ -24,7 +24,6 @@ from ruvllm.errors import unknown
 if TYPE_CHECKING:
     from ruvllm.routing.lint import Finding
 
-__all__ = ["agents"]
 
 _HEADINGS = {
     "empty": "Nothing to route by",

@@ -16,8 +16,6 @@ from ruvllm.cli.evalset import PromptTest, read_prompt_tests
 from ruvllm.cli.options import agents_option, encoder_option, json_option, open_llm
 from ruvllm.errors import unknown
 
-__all__ = ["test"]
-
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")  # what XML cannot hold
 
 

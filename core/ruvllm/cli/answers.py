@@ -25,20 +25,6 @@ from ruvllm.config import Config
 from ruvllm.options import BackendConfig
 from ruvllm.query.responses import Applied, Response, Routed
 
-__all__ = [
-    "SAMPLING",
-    "answer_options",
-    "choice_line",
-    "learnt_line",
-    "open_answering",
-    "ready_models",
-    "routing_line",
-    "safe",
-    "sampling_options",
-    "times_line",
-    "with_local_model",
-]
-
 F = TypeVar("F", bound=Callable[..., Any])
 SAMPLING = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "repeat_penalty")
 

@@ -25,8 +25,6 @@ from ruvllm.cli.answers import (
 from ruvllm.cli.console import fail, plain, warn
 from ruvllm.query.responses import Constraints, Delta, Response, Routed
 
-__all__ = ["chat"]
-
 _HELP = """\
 /good              this answer was good: its sources gain
 /bad               it was not: they lose

@@ -18,7 +18,6 @@ from ruvllm.errors import CONVERT, LINT, REEMBED, REPAIR, TRAIN, RuvllmError
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["fail", "number", "plain", "print_json", "progress", "show_table", "stages", "tracked", "waiting", "warn"]
 
 T = TypeVar("T")
 

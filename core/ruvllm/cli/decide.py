@@ -14,8 +14,6 @@ from ruvllm import InputError
 from ruvllm.cli.console import number, plain, print_json, show_table
 from ruvllm.cli.options import encoder_option, json_option, open_memory, state_option
 
-__all__ = ["decide", "decision_answer"]
-
 
 @click.command()
 @click.argument("state_text", metavar="[STATE]", required=False)

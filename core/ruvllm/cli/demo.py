@@ -11,8 +11,6 @@ from ruvllm import Decision, InputError, RuvLLM
 from ruvllm.cli.console import fail, number, plain, show_table
 from ruvllm.cli.options import agents_option, encoder_option, open_llm
 
-__all__ = ["demo"]
-
 TASKS = (
     "add unit tests for the auth module",
     "fix the memory leak in the cache module",

@@ -18,8 +18,6 @@ from ruvllm.cli.options import default_state, json_option, state_of
 from ruvllm.config import Config
 from ruvllm.encoders.families import RUVLTRA
 
-__all__ = ["doctor"]
-
 _PATIENCE = 10.0  # seconds for a backend to say that it is there
 
 

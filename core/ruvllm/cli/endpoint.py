@@ -10,8 +10,6 @@ import click
 
 from ruvllm import BackendError
 
-__all__ = ["ask_server", "endpoint_options", "key_option"]
-
 key_option = click.option(
     "--key", envvar="RUVLLM_API_KEY", default="", metavar="KEY", help="An API key of the server.  [env: RUVLLM_API_KEY]"
 )

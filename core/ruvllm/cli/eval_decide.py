@@ -20,8 +20,6 @@ from ruvllm.cli.options import encoder_option, json_option
 from ruvllm.encoders.protocol import run_now
 from ruvllm.routing.calibration import ece
 
-__all__ = ["decide"]
-
 _Item = tuple[str, Any]  # a state and its right answer
 _FOLDS = 3  # of the texts of a question
 

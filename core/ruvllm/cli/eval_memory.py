@@ -22,8 +22,6 @@ from ruvllm.memory.found import answerable
 from ruvllm.memory.subgraph import Edge
 from ruvllm.state.record import OBSERVED, SESSION, SPEAKER, Memory
 
-__all__ = ["eval_memory"]
-
 _NAMES = {1: "multi-hop", 2: "time", 3: "open", 4: "single-hop", 5: "not answerable"}
 _UNANSWERABLE = 5
 _SEARCHES = {"vectors": "vectors", "bm25": "words"}

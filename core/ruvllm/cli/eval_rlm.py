@@ -14,8 +14,6 @@ from ruvllm.cli.options import json_option
 from ruvllm.encoders.families import FAMILIES
 from ruvllm.encoders.protocol import run_now
 
-__all__ = ["decompose", "longdoc"]
-
 _FILE = Path("tests/data/decompose.json")
 
 

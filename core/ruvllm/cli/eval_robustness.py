@@ -14,8 +14,6 @@ from ruvllm.cli.console import number, print_json, progress, show_table
 from ruvllm.cli.evalset import read_agent_set
 from ruvllm.cli.options import encoder_option, json_option
 
-__all__ = ["CHANGES", "robustness"]
-
 _PADDING = 100_000  # characters
 _WORD = re.compile(r"[A-Za-z]{4,}")
 _FRAMES = ("could you please {}", "{} - thanks!", "Hi team, {}", "task: {}", "I would like you to {}")

@@ -17,8 +17,6 @@ from ruvllm.cli.tierset import TierRows, read_tier_rows
 from ruvllm.routing.calibration import ece
 from ruvllm.sizing.difficulty import Difficulty, checked_costs, folds_of, policy_for
 
-__all__ = ["eval_tiers"]
-
 _BUDGETS = (0.2, 0.4, 0.6, 0.8, 1.0)  # of what the best single model costs
 
 

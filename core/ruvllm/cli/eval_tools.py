@@ -18,8 +18,6 @@ from ruvllm.encoders.protocol import run_now
 from ruvllm.inference.backend import estimate_tokens
 from ruvllm.routing.tools import ToolIndex
 
-__all__ = ["tools"]
-
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))

@@ -14,19 +14,6 @@ from ruvllm.agents.catalog import agent_from, builtin_agents
 from ruvllm.agents.formats import tool_row
 from ruvllm.agents.front_matter import YamlError, load_yaml
 
-__all__ = [
-    "Collection",
-    "IntentSet",
-    "Prompt",
-    "PromptTest",
-    "read_agent_set",
-    "read_intents",
-    "read_labelled_queries",
-    "read_prompt_tests",
-    "read_questions",
-    "read_tool_set",
-]
-
 _SEPARATOR = "::"
 _ROW = '["text", "label"]'
 

@@ -23,10 +23,9 @@ from ruvllm.cli.evalset import Collection, IntentSet, Prompt, read_agent_set, re
 from ruvllm.cli.metrics import Answer, IntentRun, score_agents, score_intents
 from ruvllm.cli.options import encoder_option, json_option, strategy_option
 from ruvllm.cli.plots import check_plot, save_report
-from ruvllm.config import Config, RouterConfig
+from ruvllm.config import Config
 from ruvllm.encoders.protocol import run_now
-
-__all__ = ["evaluate"]
+from ruvllm.options import RouterConfig
 
 _file = click.argument("file", type=click.Path(path_type=Path))
 _plot = click.option(

@@ -14,7 +14,6 @@ from ruvllm.cli.console import number, plain, show_table
 if TYPE_CHECKING:
     from ruvllm.memory.subgraph import AttentionSummary
 
-__all__ = ["show_attention", "show_explanation"]
 
 _DRAWN = 10  # memories that are shown
 

@@ -15,8 +15,6 @@ from ruvllm.cli.endpoint import ask_server, endpoint_options
 from ruvllm.cli.options import agents_option, default_state, encoder_option, open_llm, state_of, state_option
 from ruvllm.encoders.protocol import run_now
 
-__all__ = ["feedback"]
-
 
 @click.command()
 @click.argument("text", required=False)

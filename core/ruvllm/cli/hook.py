@@ -22,8 +22,6 @@ from ruvllm.cli.options import default_state, encoder_option, state_of, state_op
 from ruvllm.text.surrogates import well_formed, well_formed_json
 from ruvllm.types import Candidate, Evidence
 
-__all__ = ["hook"]
-
 _PROMPT, _DELEGATION = "UserPromptSubmit", "PreToolUse"
 _EVENTS = (_PROMPT, _DELEGATION, "SubagentStop", "Stop", "SessionStart")
 _TEACHES_AT = "PostToolUse of Task or Agent"

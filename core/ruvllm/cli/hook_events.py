@@ -17,8 +17,6 @@ from ruvllm.sizing.tiers import CONFIRM_FROM, USE_ABOVE
 from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Tier
 
-__all__ = ["Delegation", "delegated", "name_of", "of_agent", "on_delegation", "on_prompt", "on_start", "task_of"]
-
 _OUT_OF_SCOPE = 0.5  # probability from which no agent is recommended
 _LONGEST_NAME = 80  # characters
 _GENERIC = {"claude": ("general-purpose", "claude"), "codex": ("default",), "opencode": ("general", "build")}

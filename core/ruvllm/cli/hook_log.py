@@ -13,8 +13,6 @@ from typing import Any
 
 import click
 
-__all__ = ["append", "digest", "entries", "log_file", "spent_since"]
-
 _MOST_BYTES = 4_000_000  # then the file becomes the older one, in the place of the last
 _MOST_LINE = 10_000
 

@@ -17,8 +17,6 @@ from ruvllm.cli.prices import load_prices
 from ruvllm.cli.transcript_readers import read_asks
 from ruvllm.cli.transcripts import Ask
 
-__all__ = ["on_end"]
-
 _WAITS = (0.05, 0.1, 0.2, 0.4)  # seconds between two looks at a transcript that has no answer yet
 _TAIL = 8_000_000  # bytes at the end of a transcript that are read
 

@@ -10,8 +10,6 @@ from typing import Any
 from ruvllm import Agent, RuvLLM
 from ruvllm.cli.options import caching_host
 
-__all__ = ["open_router", "stay"]
-
 _MOST_OPENED = 4
 _opened: dict[tuple[Any, ...], tuple[RuvLLM, int]] | None = None  # by what they were opened with, where they stay open
 

@@ -19,8 +19,6 @@ from ruvllm.agents.readers import read_row
 from ruvllm.agents.sources import installed_plugins, user_folder
 from ruvllm.disk_cache import user_cache
 
-__all__ = ["BUILTIN", "CLIENTS", "Session", "read_json", "read_toml"]
-
 _MOST_SETTINGS = 4_000_000  # bytes of one of a client's files
 _MOST_TOML, _MOST_DOTS = 200_000, 30  # bytes; dots in a line, as dotted keys take tomllib quadratic time
 _QUOTED = re.compile(r'"""(?:[^\\]|\\.)*?"""|"(?:[^"\\\n]|\\.)*"', re.DOTALL)

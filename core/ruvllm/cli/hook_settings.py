@@ -15,8 +15,6 @@ import click
 from ruvllm.cli.hook_session import Session, read_toml
 from ruvllm.types import Tier
 
-__all__ = ["MODES", "HookSettings", "settings_file", "settings_of"]
-
 MODES = ("shadow", "suggest", "act")
 _MOST_NAMES = 200
 _MODELS: dict[str, dict[Tier, str]] = {

@@ -14,8 +14,6 @@ from ruvllm.artifacts.host import NativeHost
 from ruvllm.cli.console import fail, number, print_json, show_table
 from ruvllm.cli.options import default_state, json_option, state_of
 
-__all__ = ["info"]
-
 
 @click.command()
 @json_option

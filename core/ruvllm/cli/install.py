@@ -22,8 +22,6 @@ from ruvllm.cli.hook_session import CLIENTS
 from ruvllm.cli.hook_settings import MODES, settings_file
 from ruvllm.cli.settings_files import Change, apply, diff, in_json, in_text, undo
 
-__all__ = ["EVENTS", "install", "uninstall"]
-
 _SECONDS = 10  # that a client waits for a hook
 # Event -> what of it, as the client's matcher names it.
 EVENTS = {

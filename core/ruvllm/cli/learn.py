@@ -28,7 +28,6 @@ from ruvllm.encoders.protocol import no_pause, run_now
 if TYPE_CHECKING:
     from ruvllm.learning.federated.client import RemoteCoordinator
 
-__all__ = ["learn"]
 
 _BUDGET = 120.0  # seconds for each loop, where somebody asked for it by hand
 

@@ -12,8 +12,6 @@ from ruvllm.reprs import one_line
 from ruvllm.routing.lint import LONG, Finding, lint_agents, triggers
 from ruvllm.types import Agent
 
-__all__ = ["Entry", "Listing", "listing_of"]
-
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9\"'`(])")
 _SECTION = re.compile(r"(?im)^#{1,6}[ \t]+(?:when (?:to use|should)|use (?:when|this|cases)|triggers?)\b.*$")
 _ITEM = re.compile(r"(?m)^[ \t]*(?:[-*•]|\d+[.)])[ \t]+(.+)$")

@@ -16,8 +16,6 @@ from ruvllm import RuvllmError, __version__
 from ruvllm.cli.console import fail
 from ruvllm.cli.plugins import OpenGroup
 
-__all__ = ["main"]
-
 _COMMANDS = {
     "agents": "ruvllm.cli.agents:agents",
     "chat": "ruvllm.cli.chat:chat",

@@ -26,7 +26,6 @@ from ruvllm.cli.options import (
 if TYPE_CHECKING:
     from ruvllm.cli.mcp_server import McpServer
 
-__all__ = ["make_server", "mcp"]
 
 # Any escape of JSON, of which the group is half a character without its other half.
 _ESCAPE = re.compile(

@@ -30,8 +30,6 @@ from ruvllm.errors import unknown
 from ruvllm.state.record import dated
 from ruvllm.text.surrogates import well_formed_json
 
-__all__ = ["McpServer"]
-
 _ABOUT = (
     "Names the best agent for a developer's task with a calibrated confidence, decides typed questions, remembers "
     "texts by meaning, and learns at once from feedback. No text leaves it for another service."

@@ -33,8 +33,6 @@ from ruvllm.options import CHOICES
 from ruvllm.state.record import NODE_KINDS, dated, heard
 from ruvllm.text.surrogates import well_formed
 
-__all__ = ["memory"]
-
 _SHOWN = 10
 _DOUBTFUL = 0.5
 _collection = click.option(

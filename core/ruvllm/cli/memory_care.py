@@ -31,8 +31,6 @@ from ruvllm.memory.tiering import LEAST
 from ruvllm.state.repair.check import Report, repair
 from ruvllm.state.repair.check import check as look
 
-__all__ = ["bind", "check", "consolidate", "graph", "link", "reembed", "tier"]
-
 _USUAL = Consolidation()
 _id = click.IntRange(1, 2**63 - 1)
 

@@ -25,8 +25,6 @@ from ruvllm.state.record import OBSERVED, SESSION, SPEAKER, Memory
 from ruvllm.text.dates import first_date
 from ruvllm.text.surrogates import well_formed
 
-__all__ = ["FORMATS", "Importer", "Talk", "format_of", "read_talks"]
-
 FORMATS = ("ruvllm", "claude", "chatgpt", "markdown", "mbox")
 _MOST_FILE = 1 << 30  # bytes
 _MOST_TEXT = 8_000  # characters of one memory

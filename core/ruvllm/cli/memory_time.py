@@ -14,8 +14,6 @@ from ruvllm.cli.options import json_object, json_option, open_memory, state_opti
 from ruvllm.memory.erasure import chosen, expired
 from ruvllm.memory.validity import Lifetime
 
-__all__ = ["forget", "lived", "reopen", "timeline"]
-
 _id = click.IntRange(1, 2**63 - 1)
 
 

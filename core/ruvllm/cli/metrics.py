@@ -13,19 +13,6 @@ from numpy.typing import NDArray
 from ruvllm.errors import InputError
 from ruvllm.routing.calibration import ece
 
-__all__ = [
-    "Answer",
-    "IntentRun",
-    "TierScores",
-    "auroc",
-    "confused",
-    "percentile",
-    "recovered",
-    "score_agents",
-    "score_intents",
-    "tier_scores",
-]
-
 SURE = 0.9
 Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]

@@ -14,29 +14,12 @@ from ruvllm import AgentFileError, InputError, RuvLLM
 from ruvllm.agents.catalog import remember_builtin
 from ruvllm.artifacts.host import NativeHost
 from ruvllm.cli.console import warn
-from ruvllm.config import Config, RouterConfig, names_a_model
+from ruvllm.config import Config, names_a_model
 from ruvllm.disk_cache import user_cache
-from ruvllm.options import CHOICES
+from ruvllm.options import CHOICES, RouterConfig
 from ruvllm.routing.router import MODES
 from ruvllm.routing.stored import is_long
 from ruvllm.text.surrogates import well_formed_json
-
-__all__ = [
-    "agent_option",
-    "agents_option",
-    "caching_host",
-    "default_state",
-    "encoder_option",
-    "json_object",
-    "json_option",
-    "least_score",
-    "open_llm",
-    "open_memory",
-    "state_of",
-    "state_option",
-    "strategy_option",
-    "warn_of_skipped",
-]
 
 # Of 30 memories, a question about each and 15 about nothing in them, every encoder of ruvllm's own put 93 % or more of
 # the pairs that belong together above this cosine, and 93 % or more of all others below.

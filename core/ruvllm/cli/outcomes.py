@@ -13,8 +13,6 @@ from ruvllm.sizing.tiers import CATALOG, Features, TierProfile
 from ruvllm.state.names import SpaceScopedStore
 from ruvllm.types import Tier
 
-__all__ = ["ClientModels", "cost_of"]
-
 
 class ClientModels:
     """How strong a model of a client a task gets, by what came of such tasks.

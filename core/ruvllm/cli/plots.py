@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["BLUE", "RUST", "SOFT", "check_plot", "clean", "save_report", "write"]
 
 _BINS = 15
 _INK, SOFT, RUST = "#1f2933", "#9aa5b1", "#c05621"

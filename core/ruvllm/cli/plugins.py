@@ -13,7 +13,6 @@ from ruvllm import RuvllmError
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["OpenGroup"]
 
 _GROUP = "ruvllm.commands"
 # What somebody may have read of, and where it comes from.

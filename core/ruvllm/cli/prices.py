@@ -14,8 +14,6 @@ from ruvllm import InputError
 from ruvllm.cli.hook_session import read_toml
 from ruvllm.types import Tier
 
-__all__ = ["Price", "Prices", "Tokens", "load_prices"]
-
 
 class Tokens(NamedTuple):
     """How many; those read from a cache or written to one are not in `input`."""

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from ruvllm.query.service import QueryService
     from ruvllm.rlm.answers import RlmAnswer
 
-__all__ = ["decompose", "query"]
-
 
 @click.command()
 @click.argument("text")

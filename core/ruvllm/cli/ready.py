@@ -14,7 +14,6 @@ from ruvllm.routing.stored import is_long
 if TYPE_CHECKING:
     from ruvllm.inference.library import Converted
 
-__all__ = ["check_memories", "ready_encoder", "ready_model", "warm_agents"]
 
 _SLICE, _FIT = 64, 150  # texts read between two steps; steps of a fit, about
 _MANY = 50_000  # memories from which looking at all their vectors' spaces takes longer than a command should

@@ -17,11 +17,10 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from ruvllm import InputError, RuvllmError, __version__
-from ruvllm.agents.readers import Found, parse_agents
+from ruvllm.agents.folders import Found
+from ruvllm.agents.readers import parse_agents
 from ruvllm.disk_cache import DiskCache
 from ruvllm.errors import AgentFileError
-
-__all__ = ["RemoteSource", "is_url", "servers_of"]
 
 _SECONDS = 20.0  # for one answer
 _MOST_BYTES = 2_000_000  # of one answer

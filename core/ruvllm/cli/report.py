@@ -31,8 +31,6 @@ from ruvllm.cli.transcripts import Ask, transcript_files
 from ruvllm.state.names import TRANSCRIPTS
 from ruvllm.types import Agent
 
-__all__ = ["report"]
-
 _DAY = 86_400.0
 _MOST_OPEN = 4  # sets of agents that are routed among at once
 _MOST_NAMED = 10  # transcripts whose first fault is named

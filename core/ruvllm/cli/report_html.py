@@ -8,8 +8,6 @@ from html import escape
 from ruvllm.cli.console import plain
 from ruvllm.cli.report_stats import Estimate, Report, Row
 
-__all__ = ["page"]
-
 _MOST_BARS, _MOST_DAYS = 12, 60
 _WIDTH, _LABEL, _BAR = 720, 220, 22  # pixels
 _NUMBERS = ("Asks", "Cost", "Tokens", "Good / bad", "Saves")

@@ -27,8 +27,6 @@ from ruvllm.cli.transcripts import Ask
 from ruvllm.sizing.tiers import USE_ABOVE, difficulty
 from ruvllm.types import Tier
 
-__all__ = ["Estimate", "Report", "Row"]
-
 _RESAMPLES, _SEED = 1_000, 7
 _COLUMNS = ("cost", "less", "again", "small", "failed", "expected", "asks", "missing", "delegated", "wrong")
 _ENOUGH = 20  # outcomes of small models, from which they count

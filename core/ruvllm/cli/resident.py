@@ -15,7 +15,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from socket import socket
 
-__all__ = ["ENVIRONMENT", "answered", "frame", "is_of_user", "read_frame", "socket_path"]
 
 # Beginnings of the variables that count for a hook.
 ENVIRONMENT = ("RUVLLM_", "CLAUDE_", "CODEX_", "OPENCODE_", "XDG_", "HOME", "USERPROFILE", "APPDATA", "LOCALAPPDATA")

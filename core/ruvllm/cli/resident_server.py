@@ -12,8 +12,6 @@ from socket import AF_UNIX, SOCK_STREAM, socket
 
 from ruvllm.cli.resident import ENVIRONMENT, frame, is_of_user, read_frame
 
-__all__ = ["serve"]
-
 _IDLE = 900.0  # seconds without an event, after which it ends
 _PATIENCE = 2.0  # seconds that a client may take with its request
 _WAITING = 64  # connections

@@ -15,16 +15,6 @@ from ruvllm.rlm.document import CHARS_PER_PAGE, Document
 from ruvllm.rlm.plan import Decomposer
 from ruvllm.rlm.reading import extracted
 
-__all__ = [
-    "HALVES",
-    "DecomposeScores",
-    "Labelled",
-    "half_of",
-    "measure_decomposition",
-    "measure_document",
-    "same_parts",
-]
-
 HALVES = ("dev", "test")
 # What adds nothing to a sub-query: articles, and an opening that only says that something is asked.
 _BARE = re.compile(r"\b(?:a|an|the)\b|[^\w\s%+#&*=<>@$/']|(?<!\w)'|'(?!\w)", re.IGNORECASE)

@@ -24,8 +24,6 @@ from ruvllm.cli.options import (
 )
 from ruvllm.cli.stdin import Task, is_batch, read_tasks
 
-__all__ = ["route"]
-
 _NOTHING = (
     'there is no task. Give it as TEXT (ruvllm route "add tests"), or pipe tasks in: '
     'one per line, or JSON lines with a "text" key.'

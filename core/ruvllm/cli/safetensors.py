@@ -14,8 +14,6 @@ from ruvllm.errors import InputError
 from ruvllm.learning.lora import LowRank
 from ruvllm.state.packing import Arrays, read_json
 
-__all__ = ["adapter_from", "adapter_tensors", "export_safetensors", "read_safetensors"]
-
 _DTYPES = {
     "F64": "<f8",
     "F32": "<f4",

@@ -19,8 +19,6 @@ import click
 
 from ruvllm import InputError, StoreError
 
-__all__ = ["Change", "apply", "diff", "in_json", "in_text", "undo", "write_private"]
-
 _BEGIN, _END = "# ruvllm begin", "# ruvllm end"
 _MOST_BYTES = 50_000_000
 _BACKUP = ".before-ruvllm"

@@ -22,7 +22,6 @@ from ruvllm.routing.lint import LONG
 if TYPE_CHECKING:
     from ruvllm.cli.listing import Entry
 
-__all__ = ["skills"]
 
 _ENDING = ".suggested"  # no reader takes it for an agent
 

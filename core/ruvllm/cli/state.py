@@ -22,8 +22,6 @@ from ruvllm.state.set_aside import SetAsideRow
 from ruvllm.state.store import Store
 from ruvllm.state.transfer import dump, empty, replaced
 
-__all__ = ["state"]
-
 _ids = click.argument("ids", type=click.IntRange(1, 2**63 - 1), nargs=-1)
 
 

@@ -9,8 +9,6 @@ from typing import Any, NoReturn
 
 from ruvllm import InputError
 
-__all__ = ["Task", "is_batch", "read_tasks"]
-
 _KEYS = ("text", "prompt")
 
 

@@ -19,8 +19,6 @@ from ruvllm.sizing.difficulty import Difficulty
 from ruvllm.sizing.trained import TrainedTiers, forget_tiers, load_tiers
 from ruvllm.state.names import TIERS
 
-__all__ = ["encoder_of_rows", "file_of_rows", "models_of_rows", "named", "numbers_of", "tiers", "vectors_of"]
-
 file_of_rows = click.argument("file", type=click.Path(path_type=Path))
 encoder_of_rows = click.option(
     "--encoder",

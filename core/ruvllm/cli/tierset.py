@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 
 from ruvllm import InputError
 
-__all__ = ["TierRows", "read_tier_rows"]
-
 _TRUTH = {True: True, False: False, "true": True, "false": False}
 _RIGHT = 0.5  # from which an answer's score counts as right
 _NO_MODELS = frozenset({"prompt", "subject", "category", "id", "source"})

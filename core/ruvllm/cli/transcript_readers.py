@@ -14,8 +14,6 @@ from ruvllm.cli.hook_session import read_json
 from ruvllm.cli.prices import Tokens
 from ruvllm.cli.transcripts import Ask, Note, parts_of, read_lines, redacted, seconds_of, signal_of
 
-__all__ = ["read_asks"]
-
 _MOST_OUTPUT = 20_000  # characters of what a command printed, from its end
 _MOST_CALLS = 2_000  # that wait for their result
 _EDITS = ("Edit", "Write", "MultiEdit", "NotebookEdit")

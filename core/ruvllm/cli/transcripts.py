@@ -19,8 +19,6 @@ from typing import Any
 from ruvllm.cli.prices import Tokens
 from ruvllm.text.surrogates import well_formed, well_formed_json
 
-__all__ = ["Ask", "Note", "parts_of", "read_lines", "redacted", "seconds_of", "signal_of", "transcript_files"]
-
 Note = Callable[[str, str], None]  # (where, what is wrong with it)
 
 _MOST_LINE = 32_000_000  # bytes

@@ -10,8 +10,6 @@ import numpy as np
 
 from ruvllm.encoders.protocol import Encoder, Vectors
 
-__all__ = ["MOST_TEXT", "CachedEncoder", "LruCache"]
-
 MOST_TEXT = 10_000  # characters of a text worth remembering: ten thousand longer ones would fill a server
 
 K = TypeVar("K", bound=Hashable)

@@ -13,8 +13,6 @@ from ruvllm.encoders.protocol import Vectors, unit_rows
 from ruvllm.errors import EncoderError
 from ruvllm.text.wordpiece import WordPiece
 
-__all__ = ["OnnxEncoder", "Session"]
-
 # What a host brings: int64 (1, tokens) ids -> float32 (1, width), at once or awaited.
 Session = Callable[[NDArray[np.int64]], NDArray[np.float32] | Awaitable[Any]]
 

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from ruvllm.encoders.protocol import Vectors, in_thread, unit_rows
 from ruvllm.errors import EncoderError
 
-__all__ = ["POOLINGS", "PooledEncoder", "Pooling", "pooled"]
-
 Pooling = Literal["mean", "last", "cls"]
 POOLINGS: tuple[Pooling, ...] = ("mean", "last", "cls")
 

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 
 from ruvllm.errors import EncoderError
 
-__all__ = ["Encoder", "Pause", "Vectors", "in_thread", "no_pause", "pause", "run_now", "synchronous", "unit_rows"]
-
 Vectors = NDArray[np.float32]
 Pause = Callable[[], Awaitable[None]]  # awaited between the slices of long work
 T = TypeVar("T")

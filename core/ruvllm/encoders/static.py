@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from ruvllm.encoders.protocol import Vectors
 from ruvllm.text.wordpiece import WordPiece
 
-__all__ = ["MAX_TOKENS", "StaticEncoder"]
-
 MAX_TOKENS = 256
 
 

@@ -33,7 +33,6 @@ from ruvllm.index.rows import Base, Mask, Rows
 if TYPE_CHECKING:
     from ruvllm.index.native import HnswlibIndex, UsearchIndex
 
-__all__ = ["GRAPHS", "KINDS", "AutoIndex"]
 
 _TRIALS = 32
 _COMPARED = (0.9, 0.97, 0.999)  # recalls at which kinds are compared; a search goes by the next one above its own

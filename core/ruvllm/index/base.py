@@ -14,8 +14,6 @@ from ruvllm.index.exact import exact
 from ruvllm.index.protocol import METRICS, Hits, checked_queries, checked_recall
 from ruvllm.index.rows import Mask, Rows, View
 
-__all__ = ["FEW", "RowsIndex", "State"]
-
 FEW = 512  # rows that are scored one by one rather than by walking or scanning
 
 

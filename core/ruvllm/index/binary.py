@@ -21,8 +21,6 @@ from ruvllm.index.rows import Mask, Rows, View, grown
 from ruvllm.index.select import kth
 from ruvllm.index.signs import Scratch, SignCodes, Signs
 
-__all__ = ["BinaryIndex", "Prefix"]
-
 _LEAST_WIDTH = 128
 _REDUCTION = 3  # one in so many components is kept
 _SAMPLE = 20_000

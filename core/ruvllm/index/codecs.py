@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 from ruvllm.errors import InputError
 from ruvllm.index.pq import FEW, Bytes, ProductCodec, Vectors, finished, looked_up, sampled
 
-__all__ = ["CODECS", "BinaryCodec", "Codec", "FloatCodec", "HalfCodec", "ProductCodec"]
-
 _BLOCK = 8_192
 _HALF_BLOCK, _HALF_MOST = 256, 65_504.0
 _ROUNDS = 8

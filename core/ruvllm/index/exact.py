@@ -9,8 +9,6 @@ from ruvllm.index.protocol import Hits
 from ruvllm.index.rows import Mask, View
 from ruvllm.index.select import best, best_of_many
 
-__all__ = ["exact", "nearest"]
-
 _BLOCK_CELLS = 4_000_000  # scores of one matrix product of a batch
 _BLOCK_ROWS = 65_536  # of a base read at a time
 _FEW, _FRACTION = 512, 0.05  # rows, or share of the rows, gathered rather than scored with all the others

@@ -12,8 +12,6 @@ from ruvllm.index.exact import exact
 from ruvllm.index.protocol import Hits
 from ruvllm.index.rows import Mask, Rows
 
-__all__ = ["FlatIndex"]
-
 
 class FlatIndex(RowsIndex[State]):
     """Scores every vector. Best below a few thousand, and the measure of all other indexes.

@@ -25,8 +25,6 @@ from ruvllm.index.rows import Mask, Rows, View
 from ruvllm.index.scan import ListScan, Plan
 from ruvllm.index.signs import StagedCoder
 
-__all__ = ["IvfIndex"]
-
 _SAMPLE_PER_LIST = 32
 _LEAST_SAMPLE = 10_000
 _TAIL = 0.1  # share of rows out of the lists from which they are sorted in

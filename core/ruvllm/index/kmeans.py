@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["assign", "kmeans"]
-
 _BLOCK = 8_192
 _DRAWS = 4  # of which the best becomes the next centroid
 _SAMPLED, _LEAST_SAMPLED = 8, 256  # points a centroid that k-means++ draws from, and points in all

@@ -22,8 +22,6 @@ from ruvllm.index.protocol import Hits, pad
 from ruvllm.index.recall import Beams, Lift
 from ruvllm.index.rows import Mask, Rows, View
 
-__all__ = ["COMPILED", "HnswlibIndex", "UsearchIndex"]
-
 _BEAMS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 _SAFETY = 0.5  # share of the misses allowed: a stored query stands in the graph, which makes it easier to answer
 _WIDER = 1.5  # times as many as a filter should need

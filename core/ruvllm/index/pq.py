@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from ruvllm.errors import InputError
 
-__all__ = ["FEW", "LEVELS", "Bytes", "ProductCodec", "finished", "looked_up", "sampled"]
-
 LEVELS = 256
 _SHRINK = 8  # float32 bytes for one code byte
 FEW = 512  # codes up to which tables are not worth making

@@ -12,8 +12,6 @@ from ruvllm.errors import InputError
 from ruvllm.index.rows import floats
 from ruvllm.reprs import one_line
 
-__all__ = ["METRICS", "Hits", "checked_queries", "checked_recall", "pad"]
-
 METRICS = ("cosine", "dot")
 
 

@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from ruvllm.index.rows import View
 from ruvllm.index.select import best_of_many
 
-__all__ = ["DEPTH", "Beams", "Lift", "Margins", "Sample", "neighbours_of"]
-
 Floats = NDArray[np.float32]
 
 

@@ -13,8 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from ruvllm.errors import InputError
 
-__all__ = ["DEAD", "MASKED", "Base", "Mask", "Rows", "View", "checked_ids", "floats", "grown"]
-
 DEAD = np.uint8(255)
 _NONE = np.empty(0, np.int64)
 MASKED = 0xFF00  # the same among distances that outgrow a byte

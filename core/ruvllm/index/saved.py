@@ -19,8 +19,6 @@ from ruvllm.index.rows import Rows, View
 from ruvllm.index.scan import ListScan, Plan
 from ruvllm.index.signs import PREFIX_WORDS, StagedCoder
 
-__all__ = ["pack", "unpack", "unpack_graph"]
-
 Arrays = Mapping[str, NDArray[Any]]
 
 _KINDS = {

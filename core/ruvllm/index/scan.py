@@ -14,8 +14,6 @@ from ruvllm.index.recall import Lift, Sample
 from ruvllm.index.rows import Mask, grown
 from ruvllm.index.signs import PREFIX_WORDS, StagedCoder, Words, byte_sums
 
-__all__ = ["ListScan", "Plan"]
-
 _SAFETY = 1.1  # a sample's rarest misses are known roughly
 _SAMPLED = 2_048  # prefix distances that tell where to cut
 _ALL = 0.5  # share of the lists from which going through everything is cheaper than picking them

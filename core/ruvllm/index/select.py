@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["best", "best_of_many", "kth"]
-
 _GROUPS = 32
 _LOOSE = 16  # groups for each of the smallest: one in 30 of these then shares its group
 _SMALL = 1024  # below this a plain partition is fastest

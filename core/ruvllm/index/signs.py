@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 
 from ruvllm.index.rows import MASKED, Mask, grown
 
-__all__ = ["PREFIX_WORDS", "Scratch", "SignCodes", "Signs", "StagedCoder", "byte_sums", "hamming", "packed"]
-
 PREFIX_WORDS = 2
 _REST_WORDS = 4
 _ROUNDS = 8

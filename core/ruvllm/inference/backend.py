@@ -13,25 +13,6 @@ from ruvllm.errors import BackendError, InputError
 from ruvllm.reprs import one_line
 from ruvllm.text.surrogates import well_formed
 
-__all__ = [
-    "ROLES",
-    "TRACE",
-    "Backend",
-    "Chunk",
-    "Completion",
-    "LocalParams",
-    "Message",
-    "Params",
-    "Streaming",
-    "Usage",
-    "check_extra",
-    "estimate_tokens",
-    "estimate_usage",
-    "gather",
-    "last",
-    "too_long",
-]
-
 TRACE = frozenset({"traceparent", "tracestate"})  # headers that go with a request to whichever server gets it
 ROLES = ("system", "user", "assistant")
 _BYTES_PER_TOKEN = 4  # of English under the usual byte-pair vocabularies; what a budget needs, not a bill

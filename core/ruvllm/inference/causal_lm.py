@@ -21,8 +21,6 @@ from ruvllm.errors import BackendError, RuvllmError
 from ruvllm.inference.backend import Chunk, LocalParams, Message, Params, Streaming, Usage, too_long
 from ruvllm.inference.local_model import LocalModel, Reading, ReadingCache
 
-__all__ = ["CausalLM", "Outputs", "Sampler", "Session", "StopText"]
-
 _REPEATED = 256  # of the last tokens: of a long answer a penalty would forbid every common word
 _SEEDS = 1 << 64  # a negative seed is one, too
 

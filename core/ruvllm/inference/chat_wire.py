@@ -14,21 +14,6 @@ from ruvllm.errors import BackendError, ConfigError
 from ruvllm.inference.backend import Message, Params, Usage
 from ruvllm.text.surrogates import Joiner, well_formed
 
-__all__ = [
-    "DIALECTS",
-    "MOST_EVENT",
-    "ChatReader",
-    "Dialect",
-    "EventReader",
-    "KeyFromEnvironment",
-    "cleaned",
-    "failure",
-    "garbled",
-    "objects",
-    "request_body",
-    "status_of",
-]
-
 _HIDDEN = "[key]"
 _TELLING = 8  # characters of a key that nobody should see
 _ADDRESS = re.compile(r"\w+://[^\s'\"<>)\]]+|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b|\blocalhost:\d+\b")

@@ -8,8 +8,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 from ruvllm.inference.backend import Chunk, Message, Params, Streaming, estimate_tokens, estimate_usage, last
 
-__all__ = ["Echo"]
-
 _WORDS = re.compile(r"\s*\S+")
 
 

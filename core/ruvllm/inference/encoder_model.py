@@ -21,8 +21,6 @@ from ruvllm.inference.local_model import read_model
 from ruvllm.text.tokenizer_file import read_tokenizer
 from ruvllm.text.wordpiece import WordPiece
 
-__all__ = ["is_onnx_folder", "open_encoder", "parted"]
-
 _MOST_TOKENS = 512  # of a text; what it is about is said by then
 _CENTRE_OF = 32  # texts
 _END = 1 << 20  # bytes of either end of a file that tell it from others

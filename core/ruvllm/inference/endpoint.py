@@ -18,8 +18,6 @@ from ruvllm.inference.backend import Usage
 from ruvllm.inference.chat_wire import DIALECTS, Dialect
 from ruvllm.reprs import one_line
 
-__all__ = ["Endpoint", "Price", "Retries", "retry_after"]
-
 _LONGEST = 7 * 86_400.0  # a date further away than a week is a mistake of somebody's clock
 
 

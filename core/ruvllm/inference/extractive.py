@@ -9,8 +9,6 @@ from ruvllm.encoders.protocol import Encoder
 from ruvllm.inference.backend import Chunk, Message, Params, Streaming, estimate_tokens, estimate_usage, last
 from ruvllm.inference.passages import Extract, Passage, extract
 
-__all__ = ["CANNOT_ANSWER", "Extractive", "Recall"]
-
 CANNOT_ANSWER = "That is not in memory: I cannot answer it from what I remember."
 _NOTE = re.compile(r"^\[(\d{1,3})\] (.+)$", re.MULTILINE)
 Recall = Callable[[str], Awaitable[Sequence[Passage]]]

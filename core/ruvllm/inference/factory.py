@@ -20,8 +20,6 @@ from ruvllm.options import TIERS, BackendConfig, InferenceConfig
 from ruvllm.reprs import shortened
 from ruvllm.types import Tier
 
-__all__ = ["local_models", "make_backend", "make_tiers"]
-
 # Where nobody said how long a prompt may be: a coding agent's begin at tens of thousands of tokens, and a limit of
 # ours would refuse what the server takes. Whatever ruvllm itself adds stays within `inference.context`.
 _UNKNOWN_CONTEXT = 10_000_000

@@ -15,24 +15,11 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from ruvllm.config import BackendConfig, Config
+from ruvllm.config import Config
 from ruvllm.errors import ConfigError, InputError, RuvllmError
 from ruvllm.inference.local import MANIFEST, read_manifest
+from ruvllm.options import BackendConfig
 from ruvllm.reprs import one_line, shortened
-
-__all__ = [
-    "ALIASES",
-    "FOLDER",
-    "Converted",
-    "Tell",
-    "Wanted",
-    "find_model",
-    "missing",
-    "models_folder",
-    "prepare",
-    "read_converted",
-    "source_name",
-]
 
 FOLDER = "RUVLLM_LLM_FOLDER"  # RUVLLM_MODELS is where the router's own artifacts are
 ALIASES = {

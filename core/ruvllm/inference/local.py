@@ -15,8 +15,6 @@ from ruvllm.errors import CONVERT, ArtifactError, BackendError
 from ruvllm.inference.causal_lm import CausalLM
 from ruvllm.inference.local_model import read_model
 
-__all__ = ["MANIFEST", "Grown", "OnnxSession", "open_local", "read_manifest"]
-
 _CACHE, _NEXT = "past_key_values.", "present."
 _ROOM = 256  # tokens that a new buffer has room for beside those that are read
 

@@ -14,8 +14,6 @@ from ruvllm.text.bpe import ByteBPE
 from ruvllm.text.chat_template import ChatTemplate
 from ruvllm.text.tokenizer_file import read_tokenizer
 
-__all__ = ["CacheShape", "LocalModel", "Reading", "ReadingCache", "read_model"]
-
 
 @dataclass(frozen=True, slots=True)
 class CacheShape:

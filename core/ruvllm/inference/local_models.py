@@ -17,8 +17,6 @@ from ruvllm.inference.backend import Backend, Chunk, Message, Params, Streaming
 from ruvllm.inference.library import Converted, read_converted
 from ruvllm.inference.local import open_local
 
-__all__ = ["LocalBackend", "LocalModels", "ModelManager", "ModelState", "Turns", "Waiters"]
-
 
 class ModelState(StrEnum):
     """Where a model is in its life."""

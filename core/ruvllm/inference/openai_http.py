@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     import httpx
 
-__all__ = ["Attempt", "OpenAiHttp"]
 
 _MOST_ERROR = 65_536  # bytes of an error's body that are read
 _MOST_BYTES = 64 << 20  # of an answer, events and all

@@ -13,11 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Encoder
-from ruvllm.memory.memory import Found
+from ruvllm.memory.found import Found
 from ruvllm.reprs import one_line
 from ruvllm.text.lexical import content, stem_all, stems
-
-__all__ = ["BIAS", "WEIGHTS", "Candidate", "Cited", "Extract", "Passage", "Sentence", "extract", "sentences", "weigh"]
 
 MOST_CHARS = 20_000  # of one text; what lies further down rarely answers
 _LONGEST = 600  # characters shown of a sentence; tables and logs have no ends

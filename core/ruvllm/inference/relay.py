@@ -14,8 +14,6 @@ from ruvllm.inference.chat_wire import ChatReader, Dialect, failure, garbled, ob
 from ruvllm.inference.translate.answers import ToAnthropic, ToOpenAi
 from ruvllm.inference.translate.requests import to_anthropic, to_openai
 
-__all__ = ["Piece", "Relay", "body_for"]
-
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")  # half a character, which the next event may complete
 _USAGE_ALONE = re.compile(r'"choices"\s*:\s*\[\s*\]')
 _REASON = re.compile(r'"finish_reason"\s*:\s*"(?!(?:stop|length|tool_calls|function_call|content_filter)")')

@@ -27,8 +27,6 @@ from ruvllm.inference.passages import Passage
 from ruvllm.text.surrogates import Joiner
 from ruvllm.types import Tier
 
-__all__ = ["ACCEPT_ABOVE", "AnswerScorer", "CircuitBreaker", "Ladder", "Step", "Tiers"]
-
 AnswerScorer = Callable[[Sequence[Message], str], float]  # how good an answer is, 0 to 1
 _DECLINED = ("content_filter", "refusal")  # ends of an answer that is none, and that nobody else is asked for
 _ALIVE = ("refused", "rate_limited")  # failures of a backend that is there

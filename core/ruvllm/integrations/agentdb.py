@@ -11,12 +11,10 @@ from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import run_now
 from ruvllm.errors import unknown
-from ruvllm.learning.adaptive import AdaptiveEmbeddingService
-from ruvllm.memory.memory import Found, MemoryStore
+from ruvllm.memory.found import Found
+from ruvllm.memory.memory import MemoryStore
 from ruvllm.runtime import RuvLLM
 from ruvllm.sizing.selector import BackendProfile, Choice, LLMOrchestrator
-
-__all__ = ["AdaptiveEmbeddingService", "IntelligentQueryRouter", "LLMOrchestrator", "LLMRouter"]
 
 Search = Callable[[NDArray[np.float32], int], Any]  # a vector (dim,) and how many -> what was found
 

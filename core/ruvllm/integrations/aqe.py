@@ -12,15 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 from ruvllm.errors import InputError
-from ruvllm.memory.memory import Found
+from ruvllm.memory.found import Found
 from ruvllm.query.responses import Response
 from ruvllm.reprs import one_line
 from ruvllm.runtime import RuvLLM
-
-__all__ = [
-    "AQEMemoryManager", "Completed", "CoverageAnalyzerAgent", "DefectPredictorAgent", "HybridLLMProvider",
-    "LLMProvider", "LocalLLMProvider", "TestGeneratorAgent", "Validator",
-]  # fmt: skip
 
 T = TypeVar("T")
 Validator = Callable[[str], bool | float | str | None]

@@ -13,8 +13,6 @@ from ruvllm.errors import InputError
 from ruvllm.runtime import RuvLLM
 from ruvllm.types import Agent, Decision
 
-__all__ = ["CrewRouter"]
-
 
 class CrewRouter:
     """Chooses among the agents of a crew.

@@ -14,8 +14,6 @@ from ruvllm.errors import InputError, RuvllmError
 from ruvllm.runtime import RuvLLM
 from ruvllm.types import Action
 
-__all__ = ["UNSURE", "chosen", "router_node"]
-
 UNSURE = "unsure"  # what `chosen` says where the router does not know
 _FIELD = "route"
 

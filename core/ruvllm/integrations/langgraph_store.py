@@ -16,8 +16,6 @@ from ruvllm.errors import InputError, RuvllmError
 from ruvllm.runtime import RuvLLM
 from ruvllm.state.record import AGENT, Memory
 
-__all__ = ["memory_store"]
-
 _MOST = 100_000  # items that are looked through where nothing is asked
 _DEEPEST = 20  # of values and of namespaces
 

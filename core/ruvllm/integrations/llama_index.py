@@ -13,8 +13,6 @@ from ruvllm.errors import RuvllmError
 from ruvllm.runtime import RuvLLM
 from ruvllm.types import Agent, Decision
 
-__all__ = ["selector"]
-
 
 def selector(llm: RuvLLM | None = None, several: float = 0.0) -> Any:
     """A `BaseSelector` of LlamaIndex that reads the choices' descriptions.

@@ -12,8 +12,6 @@ from ruvllm.types import Action, Agent, Decision
 if TYPE_CHECKING:
     import agents
 
-__all__ = ["HandoffRouter"]
-
 
 class HandoffRouter:
     """Chooses among the agents of an SDK program.

@@ -12,8 +12,6 @@ from typing import Any
 from ruvllm.errors import RuvllmError
 from ruvllm.runtime import RuvLLM
 
-__all__ = ["relevant_tools"]
-
 
 def relevant_tools(llm: RuvLLM, k: int = 10) -> Callable[[Any, list[Any]], Awaitable[list[Any]]]:
     """What `prepared` of a toolset takes: the `k` tools for the run's prompt, and those that the run has called.

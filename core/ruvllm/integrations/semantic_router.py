@@ -19,8 +19,6 @@ from ruvllm.runtime import RuvLLM
 from ruvllm.sizing.tiers import CONFIRM_FROM
 from ruvllm.types import Agent, Decision
 
-__all__ = ["Route", "RouteChoice", "RouteLayer", "SemanticRouter"]
-
 
 @dataclass(frozen=True, slots=True)
 class Route:

@@ -20,8 +20,6 @@ from ruvllm.reprs import one_line, shortened
 from ruvllm.state.names import ADAPTERS, BlobStore
 from ruvllm.state.packing import Arrays, Spec, array_json, json_array, pack, unpack
 
-__all__ = ["AdaptiveEmbeddingService", "DomainStats", "TwoSpeed"]
-
 _PARTS = ("down", "up", "alpha")
 _BASE_RATE = 0.01  # of the base's step for each feedback of a batch
 _TWO_SPEED = {

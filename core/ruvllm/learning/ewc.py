@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from ruvllm.errors import InputError, RuvllmError, StoreError
 from ruvllm.state.packing import Arrays, Spec, pack, unpack
 
-__all__ = ["EWC_SPECS", "EwcPlusPlus", "EwcStats"]
-
 LEAST, DEFAULT, MOST = 100.0, 2_000.0, 15_000.0  # λ
 SAMPLES = 1_000  # the task's Fisher is a mean over about as many gradients
 _BLOCK = 16  # gradients that are judged together

@@ -19,17 +19,6 @@ from ruvllm.encoders.protocol import unit_rows
 from ruvllm.errors import InputError, RuvllmError, StoreError
 from ruvllm.state.packing import Arrays, Spec, pack, unpack
 
-__all__ = [
-    "SCALE",
-    "LowRank",
-    "adapted",
-    "apply_all",
-    "factor_gradients",
-    "map_gradient",
-    "mixture",
-    "pairwise_loss",
-]
-
 SCALE = 15.0
 Floats = NDArray[Any]
 

@@ -17,8 +17,6 @@ from ruvllm.learning.trajectories import Scalar, Trajectory, checked_about
 from ruvllm.reprs import one_line, shortened
 from ruvllm.state.packing import Arrays, Spec, array_json, json_array, pack, unpack
 
-__all__ = ["PATTERN_TYPES", "Pattern", "ReasoningBank", "TypeGuesser", "distill"]
-
 _SENTENCES = {
     "Reasoning": (
         "work out step by step why this follows; compare the options and decide which is better; solve this "

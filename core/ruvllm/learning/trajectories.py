@@ -18,17 +18,6 @@ from ruvllm.reprs import one_line, shortened
 from ruvllm.state.packing import Spec, array_json, json_array, pack, unpack
 from ruvllm.text.surrogates import well_formed, well_formed_json
 
-__all__ = [
-    "CAPACITY",
-    "MOST_BYTES",
-    "Scalar",
-    "Step",
-    "Trajectory",
-    "TrajectoryBuffer",
-    "TrajectoryBuilder",
-    "checked_about",
-]
-
 CAPACITY = 10_000
 _LONGEST = 200  # characters kept of a step's or context's text
 _MOST_STEPS, _MOST_CONTEXTS, _MOST_ABOUT = 256, 32, 32

@@ -18,12 +18,10 @@ from numpy.typing import NDArray
 from ruvllm.encoders.protocol import unit_rows
 from ruvllm.errors import InputError
 from ruvllm.index.kmeans import assign, kmeans
-from ruvllm.memory.graph import Edge
 from ruvllm.memory.memory import MemoryStore
+from ruvllm.memory.subgraph import Edge
 from ruvllm.state.record import Memory
 from ruvllm.text.lexical import content, stems
-
-__all__ = ["Consolidated", "Consolidation", "consolidate"]
 
 _PER_CLUSTER = 12  # members that a cluster has on average before it is tested
 _ROUNDS = 4

@@ -17,8 +17,6 @@ from ruvllm.state.set_aside import base64_of
 from ruvllm.state.store import Store
 from ruvllm.text.surrogates import well_formed
 
-__all__ = ["Conversations", "SessionRow", "StoredSession", "payload_of", "session_from"]
-
 _KINDS = ("session", "turn")  # of what is set aside
 
 _SAVE = (

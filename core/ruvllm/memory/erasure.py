@@ -16,8 +16,6 @@ from ruvllm.state.record import ids_of
 from ruvllm.state.store import Store
 from ruvllm.text.dates import first_date
 
-__all__ = ["chosen", "erase", "expired", "texts_of"]
-
 _COPIES = (".broken-*", ".repairing", ".part")
 _PIECE = 1 << 20  # bytes of a file that are looked at together
 _PAIR = re.compile(r"Q: (.*?)\nA: (.*)", re.DOTALL)

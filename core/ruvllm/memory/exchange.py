@@ -17,8 +17,6 @@ from ruvllm.memory.memory import MemoryStore
 from ruvllm.memory.subgraph import EDGE_KINDS, Edge
 from ruvllm.state.record import Memory, read_metadata, row_of
 
-__all__ = ["around", "export_lines", "import_lines"]
-
 _PAGE = 1_000
 _FIELDS = {"id", "text", "kind", "collection", "metadata", "quality"}
 _EDGE = {"source", "target", "kind", "weight"}

@@ -10,8 +10,6 @@ from ruvllm.errors import InputError
 from ruvllm.reprs import shortened
 from ruvllm.state.record import AGENT
 
-__all__ = ["Filter", "compile_filter", "visible_to"]
-
 Filter = Mapping[str, Any]
 _Value = str | int | float | None
 

@@ -9,8 +9,6 @@ from math import exp
 from ruvllm.reprs import one_line
 from ruvllm.state.record import SESSION, Memory
 
-__all__ = ["Found", "FoundSession", "Why", "answer_odds", "answerable", "by_passage", "by_session"]
-
 _BEST, _AHEAD, _AHEAD_OF_THREE, _BIAS = 1.5, 1.85, 1.03, -0.73
 _NO_RIVAL, _HITS = 0.6, 10
 _LONGEST = 8_000  # characters of a passage, unless its hit alone has more

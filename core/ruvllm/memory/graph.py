@@ -14,8 +14,6 @@ from ruvllm.memory.subgraph import EDGE_KINDS, Binding, Edge, EdgeKey, Neighbour
 from ruvllm.state.store import Store, Unchanged
 from ruvllm.text.surrogates import well_formed
 
-__all__ = ["EDGE_KINDS", "Binding", "Edge", "Expansion", "Graph", "Neighbour", "Subgraph", "delta_of"]
-
 
 class Expansion:
     """A subgraph in the making.

@@ -22,7 +22,6 @@ from ruvllm.text.terms import Sought, terms
 if TYPE_CHECKING:
     from ruvllm.memory.memory import MemoryStore
 
-__all__ = ["HybridSearch"]
 
 # What a query's words, the speaker that it names and a neighbour's score count for beside a cosine; chosen on
 # conversations of our own (`ruvllm_bench.memory.talks`).

@@ -21,8 +21,6 @@ from ruvllm.reprs import shortened
 from ruvllm.state.record import Memory
 from ruvllm.text.surrogates import well_formed
 
-__all__ = ["Indexes", "Masks", "checked_name"]
-
 _MOST_MASKS = 64
 _AT_HAND = 200  # memories added in one go that are read at once
 _HALF_LIFE = 7 * 86_400.0  # seconds after which a use counts half

@@ -30,8 +30,6 @@ from ruvllm.state.store import Store
 from ruvllm.text.surrogates import well_formed
 from ruvllm.text.terms import Sought, parse
 
-__all__ = ["Found", "FoundSession", "MemoryStore", "QueryAdapter"]
-
 _HELPED = 0.5  # from which what helped answered
 _WIDE = 32  # hits that what answered is compared with: few hard ones alone teach little, and mislead where one is false
 _TURNS, _TURNS_EACH = 100, 10  # memories that sessions are gathered from, in all and for each session

@@ -25,8 +25,6 @@ from ruvllm.index.saved import pack, unpack, unpack_graph
 from ruvllm.memory.records import Records
 from ruvllm.memory.tiering import PagedVectors, TieredVectors
 
-__all__ = ["Opening", "Progress", "SavedArrays"]
-
 Ids = NDArray[np.int64]
 _FORMAT = 1
 _HEADER = "index.json"

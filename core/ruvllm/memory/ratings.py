@@ -22,8 +22,6 @@ from ruvllm.state.record import LITTLE, read_metadata
 from ruvllm.state.set_aside import base64_of
 from ruvllm.state.store import Store
 
-__all__ = ["ENOUGH", "Ratings", "insert_rating", "relevance_of"]
-
 ENOUGH = 40  # rated searches; fewer hold out too few to tell
 _BEST, _WORST = 5, 1  # the ratings of what helped and what did not
 _MOST = 2_000  # ratings that are kept

@@ -17,8 +17,6 @@ from ruvllm.memory.filters import Filter, compile_filter
 from ruvllm.state.record import LITTLE, Memory, checksum, read_metadata, row_of, word_hashes
 from ruvllm.state.store import Store
 
-__all__ = ["Recent", "Records"]
-
 _COLUMNS = "id, collection, kind, text, metadata, quality, accesses, created, accessed, archived"
 _IDS, _PAGE = 65_536, 8_192
 _MOST_RECENT = 2_000

@@ -17,8 +17,6 @@ from ruvllm.memory.surroundings import directed
 from ruvllm.state.names import EDITION, BlobStore
 from ruvllm.state.record import checksum, heard, read_metadata
 
-__all__ = ["elsewhere", "reembed", "refuse_strange", "renew"]
-
 _BATCH = 16  # what is lost at most when it is stopped; a language model takes seconds for them
 
 

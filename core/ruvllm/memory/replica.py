@@ -26,8 +26,6 @@ from ruvllm.state.outbox import KINDS, Change, Position, time_of
 from ruvllm.state.record import LITTLE, Memory, heard, read_metadata, row_of
 from ruvllm.types import Feedback
 
-__all__ = ["Applied", "Outcome", "Replica"]
-
 _FIRST = {"memory": 0, "feedback": 1, "outcome": 2}  # kinds of which nothing depends on anything
 _SLICE = 16  # texts encoded between two pauses
 _MOST_WEIGHT = 10

@@ -24,8 +24,6 @@ from ruvllm.state.store import Store
 from ruvllm.text.surrogates import well_formed_json
 from ruvllm.types import Feedback
 
-__all__ = ["write_again"]
-
 _CITED = "Cites"
 
 

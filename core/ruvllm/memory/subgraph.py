@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from ruvllm.errors import InputError
 from ruvllm.reprs import one_line
 
-__all__ = ["EDGE_KINDS", "AttentionSummary", "Binding", "Edge", "EdgeKey", "Neighbour", "Subgraph"]
-
 EDGE_KINDS = ("Cites", "Follows", "SameTopic", "AgentStep", "Derived", "Contains")  # FEATURES.md M3
 EdgeKey = tuple[int, int, str]  # source, target, kind
 _PLACES = {kind: place for place, kind in enumerate(EDGE_KINDS)}

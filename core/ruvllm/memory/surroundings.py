@@ -24,8 +24,6 @@ from ruvllm.reprs import one_line
 from ruvllm.state.names import ATTENTION, REPRESENTATIONS, name_in
 from ruvllm.state.packing import Spec, pack, unpack
 
-__all__ = ["Neighbourhood", "Surroundings", "directed"]
-
 _AROUND = 256  # memories that hops may lead to
 _FARTHER = 0.9  # what a cosine counts for, an edge away
 _HEARD = 0.3  # part of a representation that its neighbours have

@@ -17,14 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.errors import REPAIR, StoreError
-from ruvllm.index.codecs import CODECS, BinaryCodec, Codec, ProductCodec
-from ruvllm.index.pq import sampled
+from ruvllm.index.codecs import CODECS, BinaryCodec, Codec
+from ruvllm.index.pq import ProductCodec, sampled
 from ruvllm.index.rows import Base, Rows
 from ruvllm.index.select import best
 from ruvllm.state.record import LITTLE
 from ruvllm.state.store import Store
-
-__all__ = ["BANDS", "FILE", "LEAST", "PagedVectors", "TieredVectors", "graded", "retiered"]
 
 BANDS = {"f32": 0.8, "f16": 0.4, "pq8": 0.1, "binary": 0.0}  # least part of the memories that are used less
 _LOSSY = 2  # the first tier whose codes are not as good as vectors

@@ -17,8 +17,6 @@ from ruvllm.text.dates import Span, dates_in, first_date, speaks_of_the_past
 from ruvllm.text.statements import Statement, replaces, sentences, statement_of
 from ruvllm.text.terms import terms
 
-__all__ = ["Closed", "Lifetime", "Moment", "Validity", "moment_of"]
-
 _DAY = 86_400.0
 _SURE = 0.8  # from which a memory is closed
 _LONGEST = 4_000  # characters of a memory that is read for statements

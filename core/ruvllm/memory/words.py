@@ -25,8 +25,6 @@ from ruvllm.text.dates import Span, date_terms
 from ruvllm.text.lexical import spoken
 from ruvllm.text.terms import SPOKEN, Sought, term_hashes, terms
 
-__all__ = ["Postings", "WordHits", "Words"]
-
 _K1, _B = 1.2, 0.5  # saturation of repeated words, strength of the length normalisation
 _TAIL = 1_024  # memories added since the postings were last sorted
 _TAIL_FRACTION = 0.125

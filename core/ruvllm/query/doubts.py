@@ -11,8 +11,6 @@ from ruvllm.inference.backend import Backend, Message, Params
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.state.record import OBSERVED
 
-__all__ = ["ask_doubts"]
-
 _MOST = 10  # questions in one run
 _LONGEST_REASON = 200
 _PARAMS = Params(max_tokens=80, temperature=0.0, timeout=30.0)

@@ -29,8 +29,6 @@ if TYPE_CHECKING:  # who only routes, and has learnt nothing yet, need not wait 
     from ruvllm.sizing.fastgrnn.training import FastGrnnTrainer, Learnt
     from ruvllm.sizing.ledger import SizeOutcomes
 
-__all__ = ["Learners"]
-
 
 class Learners:
     """They take up what the state file has, and put it back with `save`.

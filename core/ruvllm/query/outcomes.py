@@ -19,8 +19,6 @@ from ruvllm.sizing.chooser import ModelChooser
 from ruvllm.sizing.fastgrnn.replay import Outcome
 from ruvllm.text.surrogates import well_formed
 
-__all__ = ["Outcomes"]
-
 _GOOD, _BAD = 4, 2  # ratings from and up to which an answer was good or bad, whatever came of the task
 _BEST, _WORST = 5.0, 1.0
 _MOST_TEXT = 100_000  # characters of a better answer

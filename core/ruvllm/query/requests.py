@@ -18,8 +18,6 @@ from ruvllm.sizing.fastgrnn import ModelSize
 from ruvllm.state.names import REQUESTS
 from ruvllm.state.store import Store
 
-__all__ = ["LoggedRequest", "RequestLog", "open_requests"]
-
 _STORED, _STORED_TEXT = 100, 10_000  # requests in the state file, and characters of a question or an answer there
 _MOST = 2**63  # of a number there
 _KINDS: dict[str, Callable[[Any], Any]] = {

@@ -14,21 +14,6 @@ from ruvllm.memory.subgraph import AttentionSummary
 from ruvllm.reprs import one_line, shortened
 from ruvllm.types import Choice, Decision, Tier
 
-__all__ = [
-    "STAGES",
-    "Applied",
-    "Constraints",
-    "Delta",
-    "Event",
-    "PassedResponse",
-    "Response",
-    "Routed",
-    "RoutingInfo",
-    "Session",
-    "Source",
-    "rlm_settings",
-]
-
 # In the order in which a query passes them; `Response.latency` names each, and their sum as "total".
 STAGES = ("embedding", "retrieval", "graph", "routing", "attention", "context", "generation", "learning")
 

@@ -23,8 +23,6 @@ from ruvllm.query.responses import Source
 from ruvllm.state.record import AGENT, Memory, heard
 from ruvllm.text.terms import Sought
 
-__all__ = ["Retrieved", "Retriever"]
-
 _SAID = 0.4  # what words add from which a memory has something to do with a query, whatever its cosine
 _SURE = 0.2  # how much all that speaks for it has to be above the cosine that would do alone
 _FARTHER = 0.9  # what a cosine counts for, an edge away

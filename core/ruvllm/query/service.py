@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from ruvllm.rlm.controller import RlmController
     from ruvllm.rlm.document import Document
 
-__all__ = ["QueryService", "id_of"]
 
 T = TypeVar("T")
 _SESSIONS = 500  # written in one tick, at most

@@ -27,8 +27,6 @@ from ruvllm.state.record import read_metadata
 from ruvllm.state.store import Store
 from ruvllm.text.surrogates import well_formed_json
 
-__all__ = ["Conversation", "Sessions", "new_id", "open_sessions"]
-
 _TURNS = 50  # questions with their answers that a session keeps
 _CHARACTERS = 1_000_000  # that they may have; the latest turn stays in any case
 _LONGEST_ID = 200

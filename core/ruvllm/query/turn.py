@@ -29,8 +29,6 @@ from ruvllm.sizing.fastgrnn import ModelSize, SizeChoice
 from ruvllm.sizing.fastgrnn.session import RouterSession
 from ruvllm.types import Action, Agent, Decision, Tier
 
-__all__ = ["CallerLoop", "Turn"]
-
 T = TypeVar("T")
 
 

@@ -23,8 +23,6 @@ from ruvllm.state.record import AGENT, EXPIRES, OBSERVED, SPEAKER, Memory
 from ruvllm.state.set_aside import base64_of
 from ruvllm.text.statements import stated_in
 
-__all__ = ["WriteBack"]
-
 _CITED = 0.5  # weight of a new edge to a source: feedback moves it either way
 _MOST_CITED = 3  # sources that an edge leads to, the best
 _MOST_TEXT = 100_000  # characters of an answer

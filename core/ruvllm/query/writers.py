@@ -18,8 +18,6 @@ from ruvllm.sizing.fastgrnn import ModelSize, SizeChoice
 from ruvllm.sizing.tiers import CATALOG, TierProfile
 from ruvllm.types import Choice, Tier
 
-__all__ = ["Plan", "Writers", "size_of", "writes"]
-
 _TYPICAL = Usage(500, 250)  # tokens of a prompt and its answer, that prices are compared for
 _AHEAD = 3  # requests that a question takes where tools are called, before a conversation may move again
 _USUAL = 10_000  # tokens of a conversation for which a trained difficulty's prices hold as they are

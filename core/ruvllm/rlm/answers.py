@@ -9,12 +9,10 @@ from typing import Protocol
 from ruvllm.hints import Options
 from ruvllm.inference.backend import Usage
 from ruvllm.inference.passages import Passage
-from ruvllm.memory.memory import Found
+from ruvllm.memory.found import Found
 from ruvllm.reprs import one_line
 from ruvllm.rlm.plan import Plan
 from ruvllm.types import Choice
-
-__all__ = ["RANGES", "Answered", "Delta", "Finding", "Planned", "Remembers", "RlmAnswer", "RlmConfig", "RlmEvent"]
 
 
 class Remembers(Protocol):

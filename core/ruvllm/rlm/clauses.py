@@ -8,8 +8,6 @@ from functools import lru_cache
 
 from ruvllm.rlm.lexicon import lexicon, singular
 
-__all__ = ["Piece", "Words", "clauses", "list_items", "requests", "tag_words", "unled"]
-
 _OPAQUE = re.compile(
     r"```.*?```|`[^`]+`|\"[^\"\n]+\"|“[^”\n]+”|«[^»\n]+»|(?<!\w)'[^'\n]{2,80}'(?!\w)"
     r"|https?://\S+|\([^()\n]*\)|\[[^\[\]\n]*\]|\{[^{}\n]*\}"

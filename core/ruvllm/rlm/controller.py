@@ -14,7 +14,8 @@ from ruvllm.encoders.protocol import Encoder, run_now
 from ruvllm.errors import BackendError, ConfigError, InputError
 from ruvllm.hints import snake_case
 from ruvllm.inference.backend import Backend
-from ruvllm.memory.memory import Found, MemoryStore
+from ruvllm.memory.found import Found
+from ruvllm.memory.memory import MemoryStore
 from ruvllm.reprs import shortened
 from ruvllm.rlm.answers import Delta, Finding, Remembers, RlmAnswer, RlmConfig, RlmEvent
 from ruvllm.rlm.decompose import RuleDecomposer
@@ -32,8 +33,6 @@ from ruvllm.rlm.reading import (
     unanswered_line,
 )
 from ruvllm.rlm.run import Budget, Engine, Run, in_task
-
-__all__ = ["RlmController"]
 
 _DOCUMENTS = 4  # kept indexed
 

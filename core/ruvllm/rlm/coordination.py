@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from ruvllm.rlm.clauses import Words, tag_words
 from ruvllm.rlm.lexicon import lexicon, singular
 
-__all__ = ["distributed"]
-
 _ADJECTIVE = re.compile(r".{2,}(?:ic|al|ous|ive|ary|term|ful|less|ish|able|ible|ed|ern|ent)$")
 _PAST = re.compile(
     r".{2,}ed$|^(?:wrote|sang|made|built|drew|won|led|ran|found|sold|bought|taught|held|began|shot|cut)$"

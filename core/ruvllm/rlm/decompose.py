@@ -15,8 +15,6 @@ from ruvllm.rlm.coordination import distributed
 from ruvllm.rlm.lexicon import lexicon
 from ruvllm.rlm.plan import Decomposer, Join, Plan, SubQuery, checked_query
 
-__all__ = ["LlmDecomposer", "RuleDecomposer", "compared"]
-
 _THING = r"(?:(?!\b(?:and|or|vs)\b)[^,?.!;:])+?"
 _VIEW = r"(?P<view> (?:for|in|on|as|with|under|when|at|regarding|considering|by) .+)?"
 

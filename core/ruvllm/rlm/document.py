@@ -17,8 +17,6 @@ from ruvllm.index import BinaryIndex
 from ruvllm.inference.passages import Passage
 from ruvllm.text.lexical import Bm25, content, stems
 
-__all__ = ["CHARS_PER_PAGE", "Cut", "Document", "lines_of", "partition"]
-
 _LONGEST = 1_200  # characters of a passage: about 300 tokens, two or three of which make an answer's prompt
 _LINES = 500  # of what is looked for: a few sentences are about one thing, a passage may be about several
 _HEADING = re.compile(r"^(?:#{1,6}[ \t]+(\S.*)|(\S.{0,78})\n(?:={3,}|-{3,}|~{3,})[ \t]*)$", re.MULTILINE)

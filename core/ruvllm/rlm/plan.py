@@ -9,8 +9,6 @@ from ruvllm.errors import InputError
 from ruvllm.inference.backend import Usage
 from ruvllm.reprs import one_line
 
-__all__ = ["MAX_CHARS", "Decomposer", "Join", "Plan", "SubQuery", "checked_query", "key_of", "without_circles"]
-
 MAX_CHARS = 20_000  # of a query; anything longer is a document
 Join = Literal["parts", "compare"]
 

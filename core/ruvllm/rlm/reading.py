@@ -16,25 +16,6 @@ from ruvllm.rlm.answers import Finding
 from ruvllm.rlm.plan import Join
 from ruvllm.text.lexical import content, stem_all, stems
 
-__all__ = [
-    "CITATION",
-    "NOT_FOUND",
-    "Grounding",
-    "Merged",
-    "asks_for_all",
-    "cited",
-    "extracted",
-    "ground",
-    "leaf_messages",
-    "legend",
-    "merge",
-    "opening",
-    "plain_answer",
-    "renumbered",
-    "synthesis_messages",
-    "unanswered_line",
-]
-
 CITATION = re.compile(r"\s*\[(\d{1,3})\]")
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 _BORNE_OUT = 0.5  # support from which a sentence counts as borne out

@@ -22,8 +22,6 @@ from ruvllm.rlm.plan import Decomposer, Join, Plan, SubQuery, key_of, without_ci
 from ruvllm.rlm.reading import asks_for_all, cited, extracted, leaf_messages, opening
 from ruvllm.text.lexical import content, stems
 
-__all__ = ["Budget", "Engine", "Run", "in_task"]
-
 _MARGIN = 1.5  # real tokens to estimated ones, until a backend has told: English has about 1.0, dense code 1.4
 
 

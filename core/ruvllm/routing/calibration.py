@@ -10,11 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "CONFIDENCE_FEATURES", "SCOPE_FEATURES", "Calibration", "confidence_row", "confidence_values", "ece", "energy",
-    "fit_calibration", "fit_temperature", "log_sum_exp", "logistic", "scope_row", "sigmoid", "softmax"
-]  # fmt: skip
-
 CONFIDENCE_FEATURES = (
     *("top_logit", "margin", "second_margin", "entropy", "log_agents", "adapted", "bm25", "agreement"),
     *("bm25_lead", "spread"),

@@ -21,8 +21,6 @@ from ruvllm.routing.stored import save_scorers
 from ruvllm.state.store import Store
 from ruvllm.types import Feedback
 
-__all__ = ["CustomEncoder"]
-
 
 class CustomEncoder:
     """The model, and what is stored so that a start need not wait for it.

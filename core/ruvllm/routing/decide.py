@@ -34,8 +34,6 @@ from ruvllm.state.store import Store
 from ruvllm.text.lexical import content, stems
 from ruvllm.types import Agent, Feedback
 
-__all__ = ["DecisionService"]
-
 # Chosen on collections of described tools (BANKING77 was not among them) and on one half of tests/data/decide.json.
 _SHARPNESS = 1.4  # of the logits of options that are all described
 _LIKE, _AGAINST, _BIAS = 10.4, 6.5, -1.8  # log odds of yes: cosine to the statement, its lead over the negation's

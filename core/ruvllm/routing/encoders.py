@@ -15,8 +15,6 @@ from ruvllm.routing.router import MODES
 if TYPE_CHECKING:
     from ruvllm.routing.custom_encoder import CustomEncoder
 
-__all__ = ["EncoderSet"]
-
 
 class EncoderSet:
     """The static encoder, and a contextual one where there is one.

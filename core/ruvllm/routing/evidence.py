@@ -23,8 +23,6 @@ from ruvllm.sizing.tiers import USE_ABOVE, Features, choose
 from ruvllm.text.lexical import Bm25, content
 from ruvllm.types import Agent, Candidate, Choice, Evidence, Tier
 
-__all__ = ["FIRST", "Explainer", "Outcome", "Reasons", "outcome_of", "restrained"]
-
 Array = NDArray[np.float32]
 
 

@@ -12,8 +12,6 @@ from ruvllm.encoders.protocol import Vectors
 from ruvllm.routing.head import Head, Prior
 from ruvllm.types import Agent
 
-__all__ = ["Places", "moved_prior", "places"]
-
 _FEW = 4  # agents of which one may be new or changed: what was learnt of the others still holds
 
 

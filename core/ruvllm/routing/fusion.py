@@ -25,18 +25,6 @@ from ruvllm.routing.calibration import CONFIDENCE_FEATURES, SCOPE_FEATURES
 from ruvllm.text.lexical import Bm25, content, stems
 from ruvllm.types import Agent
 
-__all__ = [
-    "FEATURES",
-    "Adapter",
-    "AgentVectors",
-    "Requirements",
-    "RouterWeights",
-    "Stage",
-    "lexicon",
-    "standardise",
-    "telling_lines",
-]
-
 _ADAPTER = ("query_down", "query_up", "card_down", "card_up")
 _CONFIDENCE, _SCOPE = "confidence_", "scope_"  # and the name of an encoder, whose own name is that of its fusion
 

@@ -19,8 +19,6 @@ from ruvllm.encoders.protocol import Pause, Vectors, no_pause, run_now
 from ruvllm.routing.calibration import fit_temperature
 from ruvllm.text.lexical import HashedTfidf, term_counts
 
-__all__ = ["MOST", "Design", "Examples", "Head", "Loss", "Neighbours", "Prior", "descend", "minimise"]
-
 Loss = Callable[[NDArray[np.float32]], tuple[float, NDArray[np.float32]]]
 
 

@@ -17,7 +17,6 @@ from ruvllm.types import Agent
 if TYPE_CHECKING:
     from ruvllm.encoders.static import StaticEncoder
 
-__all__ = ["LONG", "Finding", "lint_agents", "triggers"]
 
 _SAME_CARD = 0.97  # cosine of two descriptions that say the same
 _NEAR_CARD = 0.9

@@ -17,8 +17,6 @@ from ruvllm.routing.fusion import RouterWeights
 from ruvllm.routing.scorer import Basis, Scorer
 from ruvllm.types import Agent
 
-__all__ = ["PrebuiltScorers", "RouterArtifacts"]
-
 
 @dataclass(frozen=True, slots=True)
 class PrebuiltScorers:

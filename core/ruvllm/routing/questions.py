@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from ruvllm.errors import InputError, unknown
 from ruvllm.text.surrogates import well_formed, well_formed_json
 
-__all__ = ["NOT_SERVED", "Answer", "Answers", "Question", "read_questions", "state_text", "text_of"]
-
 TYPES = ("choice", "noul", "score")
 NOT_SERVED = "unsupported_question"  # code of the error of a question that needs another kind of model
 _MOST_QUESTIONS, _MOST_OPTIONS, _MOST_LEVELS = 400, 255, 10

@@ -16,8 +16,6 @@ from ruvllm.text.lexical import spoken, stem_all
 from ruvllm.text.wordpiece import WordPiece
 from ruvllm.types import Agent
 
-__all__ = ["LONG", "Reader", "Reading", "asks", "passages"]
-
 LONG = 2_000  # characters; a longer text is read for the passage that asks
 _MOST, _LONGEST, _SHORTEST = 2_000, 600, 8  # passages that are looked at, and characters of one
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n")

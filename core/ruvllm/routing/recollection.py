@@ -27,7 +27,6 @@ from ruvllm.types import Feedback
 if TYPE_CHECKING:  # where nothing was confirmed yet, nobody waits for it
     from ruvllm.index import BinaryIndex
 
-__all__ = ["Recollected", "Recollection"]
 
 _NEIGHBOURS = 5
 _SURE = 0.9  # P(same agent) from which memory answers

@@ -35,7 +35,6 @@ from ruvllm.types import Agent, Decision, Feedback, Tier
 if TYPE_CHECKING:
     from ruvllm.sizing.trained import TrainedTiers
 
-__all__ = ["MODES", "Router", "SharedModel", "Votes", "checked_text"]
 
 MODES = CHOICES["encoder"]
 

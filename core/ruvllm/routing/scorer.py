@@ -18,8 +18,6 @@ from ruvllm.routing.teaching import Fitted, teach
 from ruvllm.text.lexical import Bm25, HashedTfidf, content, stems
 from ruvllm.types import Agent
 
-__all__ = ["Basis", "Scored", "Scorer", "TaskView"]
-
 _SLICE = 4  # texts read at a time, which takes a contextual encoder some 20 ms
 
 

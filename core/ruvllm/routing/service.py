@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from ruvllm.routing.lint import Finding
     from ruvllm.sizing.trained import TrainedTiers
 
-__all__ = ["RoutingService"]
 
 Fit = Callable[[Router], Awaitable[None]]  # warms a new router up in its own way, as a server does in a thread
 

@@ -23,8 +23,6 @@ from ruvllm.state.packing import Spec, pack, unpack
 from ruvllm.state.store import Store
 from ruvllm.types import Agent, Feedback
 
-__all__ = ["CachedScorers", "is_long", "load_scorers", "save_scorers"]
-
 _MOST = 64_000_000  # bytes of one scorer
 _CALIBRATION = 6  # numbers of a Calibration
 _SPECS = {

@@ -12,8 +12,6 @@ from ruvllm.encoders.protocol import Pause, Vectors, no_pause, unit_rows
 from ruvllm.routing.calibration import Calibration, fit_temperature
 from ruvllm.routing.head import MOST, Design, Examples, Head, Neighbours, Prior
 
-__all__ = ["FOLDS", "Fitted", "Fold", "best_prior_weight", "centroids_of", "enough", "folds_of", "teach"]
-
 # From how many examples on (a mean of 3 an agent, and 30 in all) held-out ones calibrate better than margins do.
 _ENOUGH_EACH, _ENOUGH_IN_ALL = 3, 30
 # How far the zero-shot scores are believed beside a head that examples taught: full for agents well described,

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from ruvllm.routing.router import Router
 from ruvllm.types import Decision, Team, TeamMember, Tier
 
-__all__ = ["FACETS", "Facet", "build_team", "parts"]
-
 
 @dataclass(frozen=True, slots=True)
 class Facet:

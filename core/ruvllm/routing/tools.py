@@ -27,8 +27,6 @@ from ruvllm.routing.service import RoutingService
 from ruvllm.text.lexical import Bm25, content, spoken, stems
 from ruvllm.types import Agent
 
-__all__ = ["ToolHit", "ToolIndex", "ToolReference", "ToolRow", "ToolService", "ToolsFound", "used_tools"]
-
 # Chosen on Seal-Tools, ToolAlpaca, schema-guided dialogue, HINT3 curekart and two of APIBench; others were kept.
 _NAME, _SAID, _PARAMETER = 2.0, 1.0, 0.5  # how often a word counts, by where it stands
 _ALONE = (1.0, 3.0, 0.0)  # weights of words, static and contextual vectors, where there is no contextual encoder

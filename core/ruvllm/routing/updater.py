@@ -19,8 +19,6 @@ from ruvllm.routing.teaching import Fitted, Fold, best_prior_weight, centroids_o
 from ruvllm.text.lexical import Bm25, content, stems
 from ruvllm.types import Agent, Feedback
 
-__all__ = ["Learner", "Lesson", "Lessons", "trusted"]
-
 _NEIGHBOURS = 10
 _ENOUGH = 100  # texts below which neighbours are too far to contradict
 _ALONE = 0.15  # a label with less of the neighbours' vote than this share of another's …

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from ruvllm.sizing.prompt_forms import PROMPT_FORMS
 
-__all__ = ["Bandit", "logit", "shared_width"]
-
 Floats = NDArray[np.floating]
 
 # Prior standard deviations, over prompts, of the difficulty's logit and of a backend's own part.

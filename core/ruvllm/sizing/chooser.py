@@ -18,8 +18,6 @@ from ruvllm.sizing.tiers import CATALOG, Advice, Features, Limits, TierProfile, 
 from ruvllm.state.names import BACKENDS, BACKENDS_UNREAD, SERVED, SpaceScopedStore
 from ruvllm.types import Choice, Tier
 
-__all__ = ["Fresh", "ModelChooser"]
-
 _QUALITY = {Tier.BOOSTER: 0.5, Tier.SMALL: 0.75, Tier.LARGE: 0.85}  # of answers, before any is rated
 _LATEST = 0.1  # weight of the latest answer in what one is expected to take
 

@@ -22,18 +22,6 @@ from numpy.typing import NDArray
 from ruvllm.errors import TRAIN, ArtifactError, InputError
 from ruvllm.sizing.prompt_forms import PROMPT_FORMS, prompt_forms
 
-__all__ = [
-    "Difficulty",
-    "Policy",
-    "cheapest",
-    "checked_costs",
-    "fitted",
-    "folds_of",
-    "held_out",
-    "logits",
-    "policy_for",
-]
-
 Floats = NDArray[np.floating[Any]]
 
 _STEPS = 50

@@ -14,8 +14,6 @@ from ruvllm.sizing.fastgrnn import FastGrnn, ModelSize
 from ruvllm.sizing.fastgrnn.replay import Outcome, Replay
 from ruvllm.sizing.tiers import Limits
 
-__all__ = ["Ledger", "SizeOutcomes", "sizes_by_cost", "within_limits"]
-
 
 class SizeOutcomes:
     """Puts prompts and outcomes where the model router's training finds them.

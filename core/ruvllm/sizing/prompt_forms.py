@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from ruvllm.sizing.fastgrnn.cell import FORMS, forms_of
 
-__all__ = ["PROMPT_FORMS", "prompt_forms"]
-
 _READ = 20_000  # characters of a text
 _QUESTION_WORDS = ("what", "which", "who", "when", "where", "why", "how")
 PROMPT_FORMS = (

@@ -32,8 +32,6 @@ from ruvllm.sizing.ledger import Ledger, SizeOutcomes, sizes_by_cost, within_lim
 from ruvllm.sizing.prompt_forms import PROMPT_FORMS, prompt_forms
 from ruvllm.sizing.tiers import Limits
 
-__all__ = ["BackendProfile", "Choice", "LLMOrchestrator", "columns_of"]
-
 Array = NDArray[Any]
 
 

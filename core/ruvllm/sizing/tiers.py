@@ -21,24 +21,6 @@ if TYPE_CHECKING:
 
     from ruvllm.sizing.fastgrnn import SizeChoice
 
-__all__ = [
-    "CATALOG",
-    "CONFIRM_FROM",
-    "DIFFICULTY_CUES",
-    "USE_ABOVE",
-    "Advice",
-    "Features",
-    "Limits",
-    "TaskRouter",
-    "TierProfile",
-    "Voice",
-    "action_for",
-    "choose",
-    "difficulty",
-    "difficulty_of",
-    "tier_by",
-    "unsure",
-]
 
 USE_ABOVE, CONFIRM_FROM = 0.9, 0.7  # FEATURES.md R9
 

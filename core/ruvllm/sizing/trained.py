@@ -26,8 +26,6 @@ from ruvllm.state.names import TIERS
 from ruvllm.state.store import Store
 from ruvllm.types import Tier
 
-__all__ = ["NEAR_BEST", "TrainedTiers", "forget_tiers", "load_tiers"]
-
 _LEAST = 1e-12  # that a stronger model costs more, by the rule's price
 NEAR_BEST = 0.95  # share of the best quality that is enough where nobody says what is
 

@@ -17,8 +17,6 @@ from ruvllm.state.schema import GUESTS
 from ruvllm.state.store import Store
 from ruvllm.types import Agent
 
-__all__ = ["agents_of", "insert_agents", "load_agents", "save_agents"]
-
 _TABLE = GUESTS["own_agents"].replace("TABLE", "TABLE IF NOT EXISTS", 1)
 _THERE = "SELECT 1 FROM sqlite_master WHERE name = 'own_agents'"
 

@@ -9,44 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-__all__ = [
-    "ADAPTERS",
-    "ATTENTION",
-    "ATTENTION_REVIEWED",
-    "BACKENDS",
-    "BACKENDS_UNREAD",
-    "DECISIONS",
-    "DOUBTS",
-    "EDITION",
-    "FASTGRNN",
-    "FASTGRNN_EWC",
-    "FEDERATED",
-    "FEDERATED_SENT",
-    "JOBS",
-    "PROFILES",
-    "PULLED",
-    "RELIABILITY",
-    "REPLAY",
-    "REPLICA",
-    "REPRESENTATIONS",
-    "REQUESTS",
-    "RESTORED",
-    "REVIEWED",
-    "SAVINGS",
-    "SCOPED",
-    "SERVED",
-    "SONA",
-    "TIERS",
-    "UNSCOPED",
-    "USAGE",
-    "BlobStore",
-    "PrefixedStore",
-    "SpaceScopedStore",
-    "name_in",
-    "question_name",
-    "scorer_name",
-]
-
 # Of all encoders.
 DECISIONS = "decisions"  # the latest ones, to be given feedback by a later process: routing.decide
 DOUBTS = "doubts"  # pairs of memories of which it is not sure that one ends the other: memory.validity

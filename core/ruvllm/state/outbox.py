@@ -22,7 +22,6 @@ from ruvllm.state.schema import GUESTS
 if TYPE_CHECKING:
     from ruvllm.state.store import Store
 
-__all__ = ["KINDS", "Change", "Outbox", "Position", "Waiting", "time_of"]
 
 KINDS = ("agent", "archive", "closed", "edge", "feedback", "forget", "memory", "outcome", "rate", "undo")
 _TABLES = ("outbox", "replicated", "outcomes")

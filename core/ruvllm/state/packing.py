@@ -22,8 +22,6 @@ from ruvllm.errors import InputError, RuvllmError, StoreError
 from ruvllm.text.depth import deeper
 from ruvllm.text.surrogates import well_formed
 
-__all__ = ["Arrays", "Spec", "array_json", "json_array", "pack", "read_json", "unpack"]
-
 Arrays = dict[str, NDArray[Any]]
 
 _VERSION, _KIND = "format", "format.kind"

@@ -20,24 +20,6 @@ from ruvllm.text.depth import deeper
 from ruvllm.text.surrogates import well_formed
 from ruvllm.text.terms import speaker_terms, term_hashes, terms
 
-__all__ = [
-    "LITTLE",
-    "NODE_KINDS",
-    "OBSERVED",
-    "SESSION",
-    "SPEAKER",
-    "Given",
-    "Memory",
-    "checksum",
-    "dated",
-    "heard",
-    "ids_of",
-    "memories_of",
-    "read_metadata",
-    "row_of",
-    "word_hashes",
-]
-
 NODE_KINDS = ("Query", "Document", "QAPair", "AgentStep", "Fact", "Concept")  # FEATURES.md M3
 LITTLE = np.dtype("<f4")  # of vectors in the file
 SPEAKER, SESSION, OBSERVED = "speaker", "session", "observed_at"  # keys of metadata that a search reads

@@ -8,8 +8,6 @@ from functools import cache
 
 from ruvllm.errors import REPAIR, StoreError
 
-__all__ = ["APPLICATION_ID", "GUESTS", "SCHEMA_VERSION", "differences", "harden", "made_by", "prepare"]
-
 APPLICATION_ID = 0x72757631  # "ruv1"
 _NOW = "((julianday('now') - 2440587.5) * 86400.0)"
 

@@ -24,7 +24,6 @@ from ruvllm.text.surrogates import well_formed
 if TYPE_CHECKING:
     from ruvllm.state.store import Store
 
-__all__ = ["SetAside", "SetAsideRow", "base64_of", "reason_of"]
 
 T = TypeVar("T")
 R = TypeVar("R")

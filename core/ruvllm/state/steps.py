@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from ruvllm.errors import StoreError
 from ruvllm.state.set_aside import reason_of
 
-__all__ = ["Steps"]
-
 _LOG = logging.getLogger("ruvllm.steps")
 _AGAIN = 100  # times as many failures until the same line is logged again
 

@@ -21,12 +21,10 @@ from typing import Any, Generic, TypeVar
 from ruvllm.errors import REPAIR, InputError, StoreError
 from ruvllm.reprs import one_line, shortened
 from ruvllm.state.outbox import Outbox
-from ruvllm.state.schema import APPLICATION_ID, SCHEMA_VERSION, prepare
+from ruvllm.state.schema import prepare
 from ruvllm.state.set_aside import SetAside
 from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Feedback
-
-__all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "FeedbackRow", "Store", "Unchanged"]
 
 _PATIENCE_MS = 2_000  # how long a writer waits for another process's transaction
 _REPAIR = f"{REPAIR}, or restore a copy"

@@ -13,8 +13,6 @@ from ruvllm.state.repair.audit import as_text, faults
 from ruvllm.state.schema import GUESTS, prepare
 from ruvllm.state.store import Store
 
-__all__ = ["UNFIT", "dump", "empty", "replaced"]
-
 UNFIT = "choose a file that an export gave"  # the fix of a file that cannot be used
 _MAGIC = b"SQLite format 3\0"
 _JOURNALS = slice(18, 20)  # bytes of the header that name the journal: 1 a rollback journal, 2 a write-ahead log

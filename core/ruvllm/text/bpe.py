@@ -17,8 +17,6 @@ from typing import Literal
 
 from ruvllm.errors import InputError
 
-__all__ = ["ByteBPE", "NormalForm", "Special", "byte_characters", "merged"]
-
 NormalForm = Literal["", "NFC", "NFD", "NFKC", "NFKD"]
 
 _WORD_CACHE = 50_000

@@ -7,8 +7,6 @@ from datetime import datetime
 
 from ruvllm.errors import InputError
 
-__all__ = ["ChatTemplate"]
-
 _LONGEST = 64_000  # characters of a template; the longest in use have about 20,000
 _DATE = 100  # characters of a form of dates
 _MESSAGE = 250  # what a message is worth beside its characters: templates look at each many times

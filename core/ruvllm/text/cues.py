@@ -8,8 +8,6 @@ from functools import cached_property
 
 from ruvllm.text.lexical import Memo
 
-__all__ = ["Cues", "words_of"]
-
 _WORD = re.compile(r"\w+")
 _HEAD = re.compile(r"[a-z]+(?![?*])")
 _MOST_WORDS = 20_000  # remembered

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-__all__ = ["Span", "date_terms", "dates_in", "first_date", "speaks_of_the_past"]
-
 _MONTHS_WORDS = "january february march april may june july august september october november december "
 _MONTHS = _MONTHS_WORDS.split()
 _DAYS = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]

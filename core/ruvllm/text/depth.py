@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["deeper"]
-
 _QUOTE, _OPEN, _CLOSE = np.uint8(ord('"')), np.frombuffer(b"[{", np.uint8), np.frombuffer(b"]}", np.uint8)
 _OTHERS = bytes(set(range(256)) - set(b'[]{}"'))
 

@@ -6,8 +6,6 @@ import re
 
 from ruvllm.text.terms import STOP
 
-__all__ = ["entities_in", "relative_clause"]
-
 _LONGEST, _MOST = 4_000, 24  # characters that are looked at, names of a text
 _CODE = re.compile(
     r"`([^`\n]{2,80})`|(?<![\w.])([a-z]+(?:[A-Z][a-z0-9]*)+|[A-Za-z]\w*_\w+|[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+|[A-Z]+-?\d+)\b"

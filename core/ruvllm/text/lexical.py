@@ -14,8 +14,6 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Bm25", "HashedTfidf", "Memo", "content", "spoken", "stem_all", "stems", "term_counts"]
-
 V = TypeVar("V")
 
 

@@ -18,8 +18,6 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
-__all__ = ["LimitedJinja"]
-
 _STEP, _ITEM = 100, 10
 _UNITS, _PER_UNIT = 10_000_000, 200  # of a rendering: in any case, and for each of what it is given
 _LARGEST, _TIMES = 2_000_000, 4  # units of one value, likewise

@@ -7,8 +7,6 @@ from functools import cache
 
 from ruvllm.errors import InputError
 
-__all__ = ["CLASSES", "GPT2", "LLAMA3", "QWEN2", "SPACES", "compile_pattern"]
-
 # Hexadecimal code points and ranges, white space between them.
 _LETTERS = (
     "41-5a 61-7a aa b5 ba c0-d6 d8-f6 f8-2c1 2c6-2d1 2e0-2e4 2ec 2ee 370-374 376-377 37a-37d 37f 386 388-38a 38c "

@@ -11,8 +11,6 @@ from functools import lru_cache
 from ruvllm.text.dates import Span, dates_in
 from ruvllm.text.terms import terms
 
-__all__ = ["Statement", "replaces", "sentences", "stated_in", "statement_of"]
-
 # Attributes that have one value at a time, by the words that stand for them.
 _ATTRIBUTES = {
     "place": "live lives living reside resides home based settled located relocated stays",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["Joiner", "well_formed", "well_formed_json"]
-
 
 def well_formed(text: str) -> str:
     """The text as UTF-8 can hold it: two surrogates that belong together are joined, a lone one becomes U+FFFD."""

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from ruvllm.text.lexical import MAX_CHARS, Memo, spoken, stem_all
 
-__all__ = ["SPOKEN", "STOP", "Sought", "parse", "speaker_terms", "term_hashes", "terms"]
-
 SPOKEN = "@"  # begins the terms of who said it
 
 _STOP_WORDS = (

@@ -10,8 +10,6 @@ from ruvllm.errors import InputError
 from ruvllm.text.bpe import ByteBPE, NormalForm, Special, merged
 from ruvllm.text.pretokenize import GPT2, compile_pattern
 
-__all__ = ["BLANK", "Prefix", "SentencePiece", "byte_token", "read_tokenizer"]
-
 BLANK = "▁"
 Prefix = Literal["never", "first", "always", "each"]
 

@@ -12,8 +12,6 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 
-__all__ = ["CJK", "DROPPED", "MARKS", "PUNCTUATION", "SPACES", "WordPiece", "code_points"]
-
 # Hexadecimal code points and ranges above ASCII, white space between them.
 SPACES = "a0 1680 2000-200a 2028-2029 202f 205f 3000"
 CJK = "3400-4dbf 4e00-9fff f900-faff 20000-2a6df 2a700-2b73f 2b740-2b81f 2b920-2ceaf 2f800-2fa1f"

@@ -10,8 +10,6 @@ from ruvllm.memory.replica import Applied
 if TYPE_CHECKING:
     from ruvllm_edge.edge import Edge
 
-__all__ = ["take_in"]
-
 
 async def take_in(edge: Edge, applied: Applied) -> None:
     """Route by the new feedback and agents, let outcomes teach patterns and the choice of models."""

@@ -18,7 +18,6 @@ from ruvllm_edge.shared.migrations import check_version, migrate
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
-__all__ = ["shared"]
 
 T = TypeVar("T")
 _url = click.argument("url", envvar="RUVLLM_SHARED")

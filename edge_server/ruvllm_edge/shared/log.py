@@ -22,7 +22,6 @@ from ruvllm.state.outbox import Change, Position
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
-__all__ = ["CHANNEL", "Log", "NodeRow", "Page", "check_address", "connected"]
 
 CHANNEL = "ruvllm"  # of notifications, which say the name of a space
 _PATIENCE = 15.0  # seconds for a statement: a database that hangs is one that is away

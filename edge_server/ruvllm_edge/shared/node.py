@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from ruvllm_edge.edge import Edge
     from ruvllm_edge.metrics import Metrics
 
-__all__ = ["Node", "SpaceStatus"]
 
 _POLL = 1.0  # seconds between two looks that nothing has caused
 _HELD = 0.02  # seconds until what a running transaction holds back is looked for again, doubled each time

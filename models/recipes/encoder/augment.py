@@ -10,8 +10,6 @@ import random
 import re
 from collections.abc import Callable
 
-__all__ = ["KINDS", "augment"]
-
 _OPENERS = (
     "could you {}", "can you {} please", "i need you to {}", "please {}", "i'd like to {}", "help me {}",
     "we have to {}", "the task: {}", "next on the list: {}", "todo: {}", "hey, {}", "my boss wants us to {}",

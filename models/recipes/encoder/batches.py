@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from recipes.encoder.data import Corpus, Rows
 from recipes.encoder.negatives import ALIKE
 
-__all__ = ["Batch", "Batches"]
-
 _SEEDS = 10  # weak cards a step, as many of their hard negatives, and a line of each
 _PROMPTS, _OTHERS = 24, 16  # real prompts a step, and agents that none of them is for
 _FROM_ONE = 12  # of the prompts, at most, are of one collection

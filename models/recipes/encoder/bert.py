@@ -18,8 +18,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Bert", "Packed", "pack", "read", "write"]
-
 
 @dataclass(frozen=True, slots=True)
 class Packed:

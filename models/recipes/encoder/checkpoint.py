@@ -10,8 +10,6 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-__all__ = ["State", "load", "load_best", "save"]
-
 _NAME, _BEST = "checkpoint.safetensors", "best.safetensors"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 

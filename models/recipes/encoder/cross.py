@@ -20,8 +20,6 @@ from recipes.encoder.data import Corpus, Rows
 from recipes.encoder.negatives import ALIKE
 from recipes.encoder.states import encode, short_products
 
-__all__ = ["FIRST", "Below", "Cross", "Listed", "read_lists", "teach"]
-
 FIRST = 5  # cards of a short list
 _SHARPNESS = 20.0
 _NEAR = 12  # wrong cards of the task's collection that a step draws from

@@ -21,8 +21,6 @@ from recipes.encoder.sources import Source, folds, same, sources
 from recipes.tasks import contrasts
 from ruvllm.agents.catalog import builtin_agents, card
 
-__all__ = ["Corpus", "Rows", "Texts", "read_corpus"]
-
 _MIN_WORDS = 4  # shorter lines of an agent's body say nothing
 _LINE_TOKENS, _CARD_TOKENS = 24, 36
 _SAID_OTHERWISE = 0.4  # share of prompts and examples that have an augmented version, too

@@ -18,8 +18,6 @@ from recipes.conversation import sentences
 from recipes.encoder.bert import Bert, read, write
 from recipes.encoder.states import encode
 
-__all__ = ["average", "export", "restore"]
-
 NAME = "ruvltra-int8.onnx"
 _SMOOTHED_ON, _PROBES = 400, 300
 

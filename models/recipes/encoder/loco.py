@@ -7,8 +7,6 @@ from pathlib import Path
 
 from recipes.router import cross_fit, leave_one_out, unseen
 
-__all__ = ["leave_groups_out"]
-
 
 def leave_groups_out(data: Path, folders: Mapping[str, Path], share: float, adapted: bool) -> dict[str, float]:
     """Micro averages over the folds of one collection.

@@ -15,8 +15,6 @@ from ruvllm.agents.catalog import card
 from ruvllm.routing.fusion import lexicon
 from ruvllm.text.lexical import content, stems
 
-__all__ = ["LEXICAL", "Held", "Score", "held_out", "score"]
-
 LEXICAL = 0.3  # of BM25's standard score, beside the cosine's
 
 Floats = NDArray[np.float32]

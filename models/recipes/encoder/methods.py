@@ -11,8 +11,6 @@ from torch.nn import functional as F
 
 from recipes.encoder.bert import Bert
 
-__all__ = ["METHODS", "Method", "info_nce", "merge", "prepare", "triplet"]
-
 _SHARPNESS = 20.0
 _MARGIN = 0.5
 _RANK, _ALPHA = 8, 16

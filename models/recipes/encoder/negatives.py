@@ -7,8 +7,6 @@ from numpy.typing import NDArray
 
 from recipes.encoder.data import Corpus
 
-__all__ = ["ALIKE", "mine"]
-
 ALIKE = 0.93  # cards closer than that are one agent twice: neither is the other's negative
 _EACH = 8
 

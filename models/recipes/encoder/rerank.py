@@ -29,8 +29,6 @@ from recipes.encoder.states import encode
 from recipes.material import GROUPS
 from ruvllm.routing.fusion import standardise
 
-__all__ = ["Row", "Shortlist", "best_weight", "late_interaction", "milliseconds", "shortlist", "table", "top1"]
-
 _TASK_TOKENS, _CARD_TOKENS = 48, 64
 _PAIR_TOKENS, _ROUNDS = 60, 30  # of the timing: the median task and card together
 _TRIED = 3.0  # highest weight of the second score

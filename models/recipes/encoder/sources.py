@@ -11,8 +11,6 @@ from recipes.common import read_json
 from recipes.material import BIG, GROUPS, REST
 from ruvllm.types import Agent
 
-__all__ = ["HELD", "Source", "folds", "same", "sources"]
-
 # Folds that no run learns from: what an encoder is judged by.
 HELD: Mapping[str, tuple[str, ...]] = {
     "agents": (

@@ -17,8 +17,6 @@ from torch import Tensor
 
 from recipes.encoder.bert import Bert, pack
 
-__all__ = ["States", "encode", "short_products", "untouched"]
-
 Rows = NDArray[Any]
 
 _TOKENS = 6000  # of a batch, when nothing is learnt

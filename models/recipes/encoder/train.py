@@ -26,8 +26,6 @@ from recipes.encoder.negatives import mine
 from recipes.encoder.sources import folds, sources
 from recipes.encoder.states import States, encode, untouched
 
-__all__ = ["Plan", "device", "train"]
-
 _GENERAL = 1500  # sentences on which the model has to stay what it was
 _GENERAL_A_STEP = 12
 _WARM_UP = 20

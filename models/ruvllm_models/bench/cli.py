@@ -15,8 +15,6 @@ from ruvllm.cli.console import number, print_json, progress, show_table, waiting
 from ruvllm.errors import ConfigError
 from ruvllm_models.bench.run import Conversion, Speed, converted, measured
 
-__all__ = ["bench"]
-
 _SHAPES = ("60M", "494M")  # those of random_model, which needs gguf
 
 

@@ -10,8 +10,6 @@ from time import perf_counter
 from ruvllm_models.bench.engine import peak_mb
 from ruvllm_models.convert import convert
 
-__all__: list[str] = []
-
 
 def _main() -> None:
     source, out = map(Path, sys.argv[1:])

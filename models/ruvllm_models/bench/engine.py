@@ -19,8 +19,6 @@ from time import perf_counter
 from ruvllm.inference.backend import Params
 from ruvllm.inference.local import open_local
 
-__all__ = ["ENGINES", "Round", "peak_mb"]
-
 Engine = Callable[[list[int], int], list[float]]  # a prompt and how much to answer; when each token was there
 _CONTEXT = 2048
 

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from ruvllm.text.bpe import byte_characters
 
-__all__ = ["SHAPES", "Shape", "write_random"]
-
 _BLOCK, _BLOCK_BYTES = 32, 18  # of Q4_0: a float16 scale, then two numbers to a byte
 _MARKS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _CONTEXT = 4096

@@ -17,8 +17,6 @@ from typing import Any
 from ruvllm.errors import RuvllmError
 from ruvllm_models.bench.engine import Round
 
-__all__ = ["Conversion", "Engine", "Speed", "converted", "measured"]
-
 
 @dataclass(frozen=True, slots=True)
 class Conversion:

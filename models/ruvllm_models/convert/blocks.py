@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 
 from ruvllm_models.convert.tensor import QUANTISED, Tensor
 
-__all__ = ["BLOCK", "EXACT", "OFFSET", "Blocks", "blocks_of", "offset_blocks", "quantise"]
-
 BLOCK = 32
 EXACT = {"Q4_0": (4, 8), "Q5_0": (8,), "Q8_0": (8,)}  # the bits that a kind can be taken over in, unchanged
 OFFSET = {"Q4_1", "Q4_K"}  # taken over in 4 bits, with an offset

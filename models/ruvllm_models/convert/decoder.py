@@ -20,8 +20,6 @@ from ruvllm_models.convert.spec import DecoderSpec
 from ruvllm_models.convert.tensor import FLOATS, Tensor
 from ruvllm_models.convert.weights import Matrix, Writer
 
-__all__ = ["HIDDEN", "Bits", "build"]
-
 HIDDEN = "hidden_states"
 
 

@@ -7,8 +7,6 @@ from typing import Any
 
 from ruvllm.errors import ArtifactError
 
-__all__ = ["Fields"]
-
 
 class Fields:
     """A model's metadata under the names of its format.

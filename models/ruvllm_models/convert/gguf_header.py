@@ -19,8 +19,6 @@ from numpy.typing import NDArray
 from ruvllm.errors import ArtifactError
 from ruvllm_models.convert.tensor import FLOATS, QUANTISED, Tensor, row_bytes
 
-__all__ = ["GgufFile", "read_gguf"]
-
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
 _MOST_KEYS, _MOST_TENSORS = 65_536, 65_536

@@ -16,8 +16,6 @@ from ruvllm_models.convert.gguf_header import GgufFile, read_gguf
 from ruvllm_models.convert.spec import ARCHITECTURES, DecoderSpec, Rope
 from ruvllm_models.convert.tensor import Tensor
 
-__all__ = ["GgufSource"]
-
 _LAYER = re.compile(r"blk\.(\d+)\.(.+)")
 _IN_LAYER = {
     "attn_norm": "input_layernorm",

@@ -12,8 +12,6 @@ from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from ruvllm_models.convert.blocks import BLOCK
 from ruvllm_models.convert.weights import Matrix
 
-__all__ = ["Graph"]
-
 MICROSOFT = "com.microsoft"
 _INT8_ARITHMETIC = 4  # MatMulNBits: activations as int8 too, several times as fast
 

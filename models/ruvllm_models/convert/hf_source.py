@@ -15,8 +15,6 @@ from ruvllm_models.convert.fields import Fields
 from ruvllm_models.convert.spec import ARCHITECTURES, DecoderSpec, Rope
 from ruvllm_models.convert.tensor import FLOATS, Tensor
 
-__all__ = ["FolderSource", "read_json_file"]
-
 _LONGEST_HEADER = 64 << 20
 _LONGEST_JSON = 64 << 20
 _IGNORED = ("rotary_emb.inv_freq", "attention.bias", "masked_bias")

@@ -27,8 +27,6 @@ from ruvllm_models.convert.vocabulary import Vocabulary, from_folder, from_gguf
 from ruvllm_models.convert.web_graph import web_graph
 from ruvllm_models.convert.weights import Report, Writer
 
-__all__ = ["MANIFEST", "convert"]
-
 MANIFEST = "ruvllm-model.json"
 _WEB_GRAPH = "model_web.onnx"
 _SHARD = 128 << 20

@@ -8,8 +8,6 @@ from typing import Any, BinaryIO
 
 from numpy.typing import NDArray
 
-__all__ = ["Region", "Shards"]
-
 _ALIGN = 4096  # a page: what lies on one can be mapped
 
 

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from ruvllm.errors import ArtifactError
 
-__all__ = ["ARCHITECTURES", "DecoderSpec", "Rope", "tensors_of"]
-
 ARCHITECTURES = ("qwen2", "llama", "lfm2")
 _LARGEST = {"layers": 512, "hidden": 1 << 16, "heads": 1 << 10, "inner": 1 << 18, "vocab": 1 << 21, "context": 1 << 24}
 

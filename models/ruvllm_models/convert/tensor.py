@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from ruvllm.errors import ArtifactError
 from ruvllm_models.convert.spec import DecoderSpec
 
-__all__ = ["FLOATS", "QUANTISED", "Source", "Tensor", "row_bytes"]
-
 FLOATS = {"F32": 4, "F16": 2, "BF16": 2}  # bytes of a number
 # Numbers and bytes of a block. Where rows are no multiple of 256, files named after a K kind hold Q5_0, Q5_1 or Q8_0.
 QUANTISED = {"Q4_0": (32, 18), "Q4_1": (32, 20), "Q5_0": (32, 22), "Q5_1": (32, 24), "Q8_0": (32, 34)}

@@ -14,8 +14,6 @@ from ruvllm.text.tokenizer_file import BLANK, read_tokenizer
 from ruvllm_models.convert.fields import Fields
 from ruvllm_models.convert.hf_source import read_json_file
 
-__all__ = ["Vocabulary", "from_folder", "from_gguf"]
-
 _KEY = "tokenizer.ggml."
 _FIX = "use a model whose tokenizer is of GPT-2's, Llama's or Qwen2's family"
 _LONGEST_WORD = 256

@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-__all__ = ["Packed", "web_graph"]
-
 _TOP = 127  # int8 without its lowest value
 _STEPS = 2 * _TOP  # of the second row in one of the first
 

@@ -13,8 +13,6 @@ from ruvllm_models.convert.blocks import BLOCK, EXACT, OFFSET, Blocks, blocks_of
 from ruvllm_models.convert.shards import Region, Shards
 from ruvllm_models.convert.tensor import Tensor
 
-__all__ = ["Matrix", "Report", "Writer"]
-
 _CHUNK = 4 << 20  # numbers that are in memory at a time, of each of a few copies
 
 

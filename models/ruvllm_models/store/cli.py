@@ -15,8 +15,6 @@ from ruvllm_models.store.hub import Hub
 from ruvllm_models.store.kept import Kept, delete, kept, one_kept, verify
 from ruvllm_models.store.prepare import download as fetch
 
-__all__ = ["COMMANDS"]
-
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 

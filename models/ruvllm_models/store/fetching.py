@@ -12,8 +12,6 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-__all__ = ["fetch_to"]
-
 _PIECE = 1 << 18  # bytes
 _PATIENCE = 30.0  # seconds without a byte
 _PAUSES = (0.2, 0.5, 1.0, 2.0)  # seconds before another attempt; one that brought something starts them anew

@@ -16,8 +16,6 @@ from ruvllm.errors import ArtifactError, BackendError, ConfigError
 from ruvllm.inference.library import Tell, Wanted
 from ruvllm_models.store.fetching import fetch_to
 
-__all__ = ["PARTIAL", "Hub", "Remote", "chosen"]
-
 PARTIAL = ".partial"  # what has not come whole yet
 
 _BESIDE = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")

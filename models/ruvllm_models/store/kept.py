@@ -14,8 +14,6 @@ from ruvllm.inference.library import Converted, Wanted, models_folder, read_conv
 from ruvllm.inference.local import MANIFEST, read_manifest
 from ruvllm_models.store.prepare import DOWNLOADS
 
-__all__ = ["Kept", "delete", "kept", "one_kept", "verify"]
-
 
 @dataclass(frozen=True, slots=True)
 class Kept:

@@ -9,8 +9,6 @@ from ruvllm.errors import ConfigError, InputError
 from ruvllm.inference.library import Tell, Wanted, find_model, models_folder, source_name
 from ruvllm_models.store.hub import PARTIAL, Hub, chosen
 
-__all__ = ["DOWNLOADS", "download", "prepare"]
-
 DOWNLOADS = ".downloads"
 
 

@@ -35,8 +35,6 @@ from ruvllm_bench.serve.sessions import bench_sessions
 from ruvllm_bench.serve.soak import bench_soak
 from ruvllm_bench.transcripts import report
 
-__all__ = ["bench"]
-
 _TURNS = 3  # of each version, where two are compared
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 

@@ -22,15 +22,14 @@ from ruvllm import Agent, RuvLLM
 from ruvllm.agents.catalog import agent_from, card
 from ruvllm.cli.console import progress
 from ruvllm.cli.evalset import Collection, read_agent_set, read_intents
-from ruvllm.config import Config, RouterConfig
+from ruvllm.config import Config
 from ruvllm.encoders.protocol import unit_rows
 from ruvllm.errors import InputError
 from ruvllm.inference.backend import Message, Params
 from ruvllm.inference.endpoint import Endpoint
 from ruvllm.inference.openai_http import OpenAiHttp
+from ruvllm.options import RouterConfig
 from ruvllm.routing.head import minimise
-
-__all__ = ["Row", "compare", "read_sets"]
 
 Floats = NDArray[np.float32]
 Route = Callable[[str], str]

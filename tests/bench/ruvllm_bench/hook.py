@@ -17,8 +17,6 @@ import click
 from ruvllm.cli.console import print_json, show_table
 from ruvllm.cli.options import json_option
 
-__all__ = ["hook"]
-
 _AGENTS = {"gardener": "Plants flowers, prunes hedges and trees.", "baker": "Bakes bread, cakes and pastry."}
 _START = "import sys\nfrom ruvllm.cli.__main__ import run\nsys.exit(run())\n"
 _LIMITS = {"resident": 15.0, "cold": 120.0}  # ms over `python -c pass`

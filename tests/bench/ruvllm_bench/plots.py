@@ -11,8 +11,6 @@ from ruvllm.cli.console import plain
 from ruvllm.cli.plots import BLUE, RUST, SOFT, clean, write
 from ruvllm_bench.memory.rows import Curve
 
-__all__ = ["save_curves", "save_streams"]
-
 
 def save_curves(path: Path, curves: Sequence[Curve]) -> None:
     """Latency over recall, a panel for each size.

@@ -15,8 +15,6 @@ from ruvllm.cli.console import number, print_json, show_table, waiting
 from ruvllm.cli.options import json_option
 from ruvllm.query.responses import STAGES
 
-__all__ = ["query"]
-
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 _PROMISED_US = {"static": 500, "ruvltra": 3_000}
 

@@ -24,8 +24,6 @@ from ruvllm.memory.subgraph import Edge
 from ruvllm.query.responses import STAGES
 from ruvllm.state.record import Memory
 
-__all__ = ["MEMORIES", "QueryTimes", "measure_queries"]
-
 MEMORIES = 1_000
 _WARM = 20
 _CHUNK = 1_000

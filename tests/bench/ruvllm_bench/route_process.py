@@ -20,8 +20,6 @@ import ruvllm
 from ruvllm import Agent, RuvLLM
 from ruvllm.agents.catalog import builtin_agents
 
-__all__ = ["AGENTS", "MANY", "Measured", "code_bytes", "cold_start_ms", "measure"]
-
 AGENTS = 83
 MANY = 2_000
 _STARTS = 5

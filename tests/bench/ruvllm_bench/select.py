@@ -21,8 +21,6 @@ from ruvllm.sizing.difficulty import Difficulty, folds_of
 from ruvllm.sizing.prompt_forms import PROMPT_FORMS, prompt_forms
 from ruvllm.sizing.selector import BackendProfile, LLMOrchestrator
 
-__all__ = ["select"]
-
 _BUDGET = 0.498  # of what always asking the large one costs: the bar is 0.50, and a mean wanders a little
 
 

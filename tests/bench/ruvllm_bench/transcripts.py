@@ -20,8 +20,6 @@ from ruvllm.agents.catalog import builtin_agents
 from ruvllm.cli.console import print_json
 from ruvllm.cli.options import json_option
 
-__all__ = ["report", "write_sessions"]
-
 _MODELS = ("claude-opus-4-6", "claude-sonnet-4-5", "claude-haiku-4-5")
 _PADDING = "The function reads the file and returns its lines. " * 8
 _CODEX = 0.2  # share of the sessions

@@ -9,8 +9,6 @@ from typing import Any
 
 from ruvllm.errors import REPAIR, TRAIN, RuvllmError
 
-__all__ = ["answer", "outcome", "problem_row"]
-
 _STATE = "/home/pyodide/ruvllm.sqlite"
 # Who reads a fix here can call methods and choose files; there is no command line beside a page.
 _FIXES = {

@@ -11,8 +11,6 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from ruvllm import InputError
 
-__all__ = ["checked"]
-
 _NAMES = {
     str: "text",
     bool: "true or false",

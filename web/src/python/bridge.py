@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from ruvllm.jobs import JobRun
 
-__all__ = ["Bridge"]
 
 _STATE = Path("/home/pyodide/ruvllm.sqlite")
 _CALLS = frozenset({

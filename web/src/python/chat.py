@@ -18,8 +18,6 @@ from ruvllm.inference.backend import Message, Params
 from ruvllm.inference.causal_lm import CausalLM
 from ruvllm.inference.local_model import read_model
 
-__all__ = ["Chat"]
-
 
 class Chat:
     """One model.

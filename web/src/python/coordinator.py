@@ -8,8 +8,6 @@ from pyodide.http import AbortError, pyfetch
 from ruvllm.learning.federated.client import RemoteCoordinator
 from ruvllm.learning.federated.wire import MOST_BYTES
 
-__all__ = ["PageCoordinator"]
-
 
 class PageCoordinator(RemoteCoordinator):
     """The same as elsewhere, but that a page has no sockets. Arguments and errors are those of `RemoteCoordinator`."""

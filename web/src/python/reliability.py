@@ -9,8 +9,6 @@ from ruvllm import Decision
 from ruvllm.state.names import RELIABILITY
 from ruvllm.state.store import Store
 
-__all__ = ["note", "reliability"]
-
 _MOST = 1_000  # decisions kept, the latest
 _BINS = 10  # of equal width, as the expected calibration error has them (Naeini et al. 2015)
 

@@ -11,8 +11,6 @@ from ruvllm.state.agents import agents_of
 from ruvllm.state.names import JOBS, RELIABILITY
 from ruvllm.state.store import Store
 
-__all__ = ["check_state", "new_lessons", "read_state", "write_state"]
-
 _FIX = "choose a file that `export` gave"
 _BESIDE = f"name IN ('{RELIABILITY}', '{JOBS}')"  # of what is learnt, what changes no answer: the other's is taken
 

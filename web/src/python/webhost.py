@@ -11,8 +11,6 @@ from pyodide.ffi import to_js
 
 from ruvllm.errors import ArtifactError, EncoderError
 
-__all__ = ["WebHost"]
-
 
 class WebHost:
     """Implements `ruvllm.artifacts.host.Host` with what JavaScript has put here."""

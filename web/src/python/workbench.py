@@ -28,8 +28,6 @@ from ruvllm.sizing.selector import BackendProfile, Choice, LLMOrchestrator
 from ruvllm.state.names import PROFILES
 from ruvllm.state.record import Memory, dated
 
-__all__ = ["METHODS", "Workbench"]
-
 _GIVEN = ("observed_at", "valid_from", "valid_to", "expires", "speaker", "agent_id")
 _OPEN = 256  # choices and answers that may still be judged
 METHODS = frozenset({

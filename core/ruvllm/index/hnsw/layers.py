@@ -10,8 +10,6 @@ from ruvllm.index.kmeans import assign, kmeans
 from ruvllm.index.rows import grown
 from ruvllm.index.select import best_of_many
 
-__all__ = ["Layer", "Layers", "neighbours"]
-
 _PAIRS = 1_500_000_000  # products up to which all pairs are compared
 _CELLS = 8_000_000  # products at a time
 _PER_LIST = 256

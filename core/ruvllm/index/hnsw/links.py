@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from ruvllm.index.select import best
 
-__all__ = ["NONE", "SCANNED", "Level", "Visited", "attach", "descend", "detach", "grouped", "select", "walk"]
-
 NONE = np.int32(2**31 - 1)  # no link; beyond all nodes, so that clipping takes it to a place that is always visited
 _BLOCK = 1_024  # nodes whose candidates are compared with one another at a time
 _FEW = 4

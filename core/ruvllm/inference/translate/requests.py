@@ -12,8 +12,6 @@ from typing import Any
 
 from ruvllm.errors import BackendError
 
-__all__ = ["APIS", "UNHEEDED", "to_anthropic", "to_openai"]
-
 APIS = ("openai", "anthropic")
 # Fields of a request that make no other answer, and that the other API has not.
 UNHEEDED: Mapping[str, frozenset[str]] = {

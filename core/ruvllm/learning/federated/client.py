@@ -32,8 +32,6 @@ from ruvllm.state.steps import Steps
 from ruvllm.state.store import FeedbackRow, Store
 from ruvllm.text.lexical import stems
 
-__all__ = ["Coordinator", "FederatedClient", "Pulled", "Pushed", "RemoteCoordinator", "pulled_model"]
-
 _MOST = 2_000  # texts of one update
 _TIMEOUT = 30.0  # seconds of silence
 

@@ -35,16 +35,6 @@ from ruvllm.routing.head import Head
 from ruvllm.sizing.bandit import shared_width
 from ruvllm.state.packing import Spec, array_json, json_array, pack, unpack
 
-__all__ = [
-    "AGGREGATORS",
-    "Accepted",
-    "FederatedCoordinator",
-    "FederatedStats",
-    "merged_adapter",
-    "outliers",
-    "trimmed_mean",
-]
-
 _BLOCK = 1 << 22  # numbers that all clients' maps may take at once
 _SPREADS = 4.0  # times the usual distance from the median, from where on a client is not believed
 _LEAST = 0.05  # distance that never makes an outlier, however close the others lie

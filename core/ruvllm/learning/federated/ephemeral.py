@@ -16,8 +16,6 @@ from ruvllm.learning.federated.wire import NoiseAdded, SharedModel, Update, chec
 from ruvllm.learning.lora import LowRank
 from ruvllm.sizing.bandit import shared_width
 
-__all__ = ["ADAPTER_SEED", "EphemeralAgent"]
-
 CAPACITY, CLUSTERS, LEAST, QUALITY = 500, 25, 5, 0.4
 ADAPTER_SEED = 0  # the same everywhere: where an adapter began is no secret, and noise is added to what moved
 _PULL = 15.0

@@ -21,19 +21,6 @@ from ruvllm.errors import InputError
 from ruvllm.reprs import one_line
 from ruvllm.text.lexical import HashedTfidf
 
-__all__ = [
-    "Group",
-    "Privacy",
-    "Seen",
-    "delta_of",
-    "epsilon_of",
-    "fold",
-    "merge_closest",
-    "microaggregate",
-    "noise_for",
-    "terms_of",
-]
-
 _HALVINGS = 100
 _MOST_EPSILON = 1e4
 _TAIL = -8.0  # below it erfc is replaced by its continued fraction: e^ε would overflow against it

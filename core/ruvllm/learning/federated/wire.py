@@ -24,28 +24,6 @@ from ruvllm.routing.head import LEXICAL_WEIGHT, WIDTH, Design, Examples, Head
 from ruvllm.state.packing import Arrays, Spec, array_json, json_array, pack, unpack
 from ruvllm.text.lexical import HashedTfidf
 
-__all__ = [
-    "GROUP_SPECS",
-    "LONGEST_NAME",
-    "LORA_SPECS",
-    "MOST_BYTES",
-    "OUTCOME_SPECS",
-    "NoiseAdded",
-    "SharedModel",
-    "Update",
-    "adapter_from",
-    "check_name",
-    "fit_head",
-    "group_arrays",
-    "groups_from",
-    "model_route",
-    "names_of",
-    "outcome_arrays",
-    "outcomes_from",
-    "patterns_of",
-    "whole",
-]
-
 _HEAVIEST = 100.0  # texts that a group counts for at most: a client that lies about its number gains little
 _LOOSE = 1e-3
 _RESTRAINT = np.float32(0.7)  # whole, the residual of 75 others' intents cost a router 8 points on its 75, and this 1

@@ -18,8 +18,6 @@ from ruvllm.learning.sona.config import SonaConfig
 from ruvllm.learning.trajectories import Trajectory
 from ruvllm.state.packing import Arrays, Spec, array_json, json_array, pack, unpack
 
-__all__ = ["Ring", "SonaAdapters", "sides"]
-
 _NEAREST = 4  # of each side: a route's tasks need not all be alike
 _SAME = 0.999  # cosine of a repetition
 

@@ -13,8 +13,6 @@ from ruvllm.learning.lora import RATE
 from ruvllm.learning.trajectories import CAPACITY
 from ruvllm.reprs import one_line
 
-__all__ = ["SonaConfig"]
-
 _RANGES: dict[str, tuple[float, float]] = {
     "hidden_dim": (1, 16_384),
     "embedding_dim": (1, 16_384),

@@ -21,8 +21,6 @@ from ruvllm.learning.trajectories import MOST_BYTES, Trajectory, TrajectoryBuffe
 from ruvllm.reprs import one_line
 from ruvllm.state.packing import Spec, array_json, json_array, pack, unpack
 
-__all__ = ["SonaCore", "SonaReport", "SonaStats", "Verdict", "verdict_of"]
-
 _QUALITY, _SUCCESS, _REWARD = 0.5, 0.3, 0.2  # how much each counts of what is told
 _EXPERIENCE = 0.2  # and what is known already, of the whole
 _RELATED = 0.5  # cosine from which a pattern has something to say about a task

@@ -20,33 +20,6 @@ from numpy.typing import NDArray
 from ruvllm.errors import REPAIR, InputError, StoreError
 from ruvllm.memory.subgraph import EDGE_KINDS, Subgraph
 
-__all__ = [
-    "EDGE_WIDTH",
-    "NODES",
-    "QUERY",
-    "Array",
-    "Links",
-    "Pass",
-    "Weights",
-    "attend",
-    "attend_back",
-    "edge_mass",
-    "fresh",
-    "heads_for",
-    "layer_norm",
-    "links_of",
-    "mass_back",
-    "mass_of",
-    "merged",
-    "pack",
-    "scale_of",
-    "scaled",
-    "shapes",
-    "split",
-    "unpack",
-    "width_of",
-]
-
 EDGE_WIDTH = 32  # of the embedding of an edge kind
 _MOST_DIM = 16_384
 _HEADS = 8

@@ -30,17 +30,6 @@ from ruvllm.memory.attention.layer import (
 from ruvllm.memory.subgraph import Subgraph
 from ruvllm.state.store import Store
 
-__all__ = [
-    "Example",
-    "Trained",
-    "loss_of",
-    "mean_ndcg",
-    "ndcg",
-    "save_attention",
-    "saved_attention",
-    "train_attention",
-]
-
 _SHARPNESS = 20.0  # cosines to logits: a lead of 0.05 is worth a factor of e
 
 

@@ -17,8 +17,6 @@ from collections.abc import Callable, Iterator
 from functools import wraps
 from itertools import groupby
 
-__all__ = ["add_docstrings", "add_types", "remove_prints", "rename", "sort_imports"]
-
 Done = tuple[str, str] | None
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 _DYNAMIC = frozenset({"eval", "exec", "locals", "globals", "vars", "getattr", "setattr", "hasattr", "delattr"})

@@ -25,23 +25,6 @@ from ruvllm.errors import InputError
 from ruvllm.sizing.tiers import DIFFICULTY_CUES, difficulty_of
 from ruvllm.text.cues import Cues, words_of
 
-__all__ = [
-    "CONTEXTS_OUT",
-    "EPSILON",
-    "FORMS",
-    "INPUTS",
-    "MODELS_OUT",
-    "OUTPUTS",
-    "Array",
-    "Pass",
-    "PromptInputs",
-    "Shape",
-    "back",
-    "forms_of",
-    "forward",
-    "sigmoid",
-]
-
 INPUTS = 128
 FORMS = (
     "words",

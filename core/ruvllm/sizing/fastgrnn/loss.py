@@ -21,8 +21,6 @@ from numpy.typing import NDArray
 
 from ruvllm.sizing.fastgrnn.cell import CONTEXTS_OUT, MODELS_OUT, Array, Shape, back, forward, sigmoid
 
-__all__ = ["COST_WEIGHT", "HOTTEST", "Batch", "heads_loss", "holds_of", "loss_of", "outputs_of", "preferred"]
-
 COST_WEIGHT = 0.25  # quality that the dearest model's cost is worth
 HOTTEST = 2.0  # temperature
 _CONTEXT = slice(MODELS_OUT, MODELS_OUT + CONTEXTS_OUT)

@@ -14,8 +14,6 @@ from ruvllm.sizing.fastgrnn import CONTEXTS, ModelSize
 from ruvllm.sizing.fastgrnn.cell import INPUTS, MODELS_OUT
 from ruvllm.sizing.fastgrnn.loss import HOTTEST, Batch
 
-__all__ = ["CAPACITY", "Outcome", "Replay"]
-
 CAPACITY = 100_000
 _NOVEL = 1_000  # of the latest feedback, remembered as not yet seen by consolidation
 _STORED = 10_000  # turns in the state file

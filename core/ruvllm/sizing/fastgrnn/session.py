@@ -15,8 +15,6 @@ from ruvllm.errors import InputError
 from ruvllm.sizing.fastgrnn import SURE, FastGrnn, ModelSize, SizeChoice
 from ruvllm.sizing.fastgrnn.replay import Replay
 
-__all__ = ["Model", "ModelChoice", "RouterSession", "select_model"]
-
 _NAMED_SIZE = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)\s*([mb])(?![a-z0-9])", re.IGNORECASE)
 
 

@@ -14,8 +14,6 @@ from ruvllm.sizing.fastgrnn import FastGrnn
 from ruvllm.sizing.fastgrnn.loss import heads_loss, loss_of, outputs_of
 from ruvllm.sizing.fastgrnn.replay import Replay
 
-__all__ = ["FastGrnnTrainer", "Learnt", "Penalty", "judges_among"]
-
 _JUDGES = 10  # one turn in ten with feedback judges and does not teach
 _JUDGED = 512  # the latest of them
 _ENOUGH_JUDGES = 8

@@ -16,8 +16,6 @@ from ruvllm.reprs import one_line
 from ruvllm.state.record import LITTLE, NODE_KINDS, checksum, read_metadata, word_hashes
 from ruvllm.state.schema import harden
 
-__all__ = ["Fault", "Progress", "as_text", "faults", "reading", "silent", "tables"]
-
 Progress = Callable[[str, float], None]  # what is being looked at, the share of it that is done
 
 

@@ -16,8 +16,6 @@ from ruvllm.state.repair.rescue import keep_beside, refuse_when_open, rescue
 from ruvllm.state.repair.shapes import shapes
 from ruvllm.state.schema import APPLICATION_ID, SCHEMA_VERSION, differences
 
-__all__ = ["Finding", "Report", "check", "repair"]
-
 _REPAIR = "`ruvllm memory check --repair` writes a new file of what is good"
 _SHOWN = 20  # findings of one kind that are told one by one
 _STRUCTURE, _SCHEMA = "structure", "schema"

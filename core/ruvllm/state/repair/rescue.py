@@ -16,8 +16,6 @@ from ruvllm.state.repair.salvage import salvage
 from ruvllm.state.repair.shapes import shapes
 from ruvllm.state.schema import GUESTS, prepare
 
-__all__ = ["keep_beside", "refuse_when_open", "rescue"]
-
 _JOURNALS = ("-wal", "-shm", "-journal")
 _SHARED_LOCKS = (0x40000002, 510)  # where SQLite's readers hold a lock: first byte, length
 _MOST_LOST = 10_000_000  # memories that a file can have lost

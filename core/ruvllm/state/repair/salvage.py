@@ -15,8 +15,6 @@ from typing import Any, BinaryIO
 
 from ruvllm.state.repair.shapes import Shape, shapes
 
-__all__ = ["Pages", "salvage"]
-
 _SIZES = (4096, 1024, 2048, 8192, 16384, 32768, 65536, 512)
 _FLAGS = (2, 5, 10, 13)  # interior and leaf of an index, of a table
 _SAMPLE = 64

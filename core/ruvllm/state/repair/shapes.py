@@ -11,8 +11,6 @@ from typing import Any
 
 from ruvllm.state.schema import GUESTS, SCHEMA_VERSION, made_by
 
-__all__ = ["Shape", "shapes"]
-
 _TYPES: dict[str, tuple[type, ...]] = {"INTEGER": (int,), "REAL": (float, int), "TEXT": (str,), "BLOB": (bytes,)}
 
 

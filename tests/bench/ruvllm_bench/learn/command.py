@@ -28,8 +28,6 @@ from ruvllm_bench.learn.streams import (
 )
 from ruvllm_bench.plots import save_streams
 
-__all__ = ["learn"]
-
 _LENGTH = 5_000
 
 

@@ -9,8 +9,6 @@ from ruvllm import Agent, RuvLLM
 from ruvllm.encoders.protocol import run_now
 from ruvllm.learning.federated import Accepted, FederatedCoordinator
 
-__all__ = ["ExchangeResult", "LocalCoordinator", "measure_exchange"]
-
 
 class LocalCoordinator:
     """A coordinator in this process, for a client that expects one elsewhere."""

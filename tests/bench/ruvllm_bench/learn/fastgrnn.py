@@ -16,8 +16,6 @@ from ruvllm.sizing.fastgrnn.replay import Outcome, Replay
 from ruvllm.sizing.fastgrnn.session import RouterSession
 from ruvllm.sizing.fastgrnn.training import FastGrnnTrainer
 
-__all__ = ["FastGrnnSpeed", "measure_fastgrnn"]
-
 _PROMPT = "Compare these two designs, and explain which of them you would choose for 10,000 users a day."
 _TURNS, _STEPS, _REPEATS = 1_000, 50, 1_000
 

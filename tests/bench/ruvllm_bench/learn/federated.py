@@ -16,8 +16,6 @@ from ruvllm.learning.federated.wire import Update
 from ruvllm.routing.head import Design, Examples
 from ruvllm.text.lexical import stems
 
-__all__ = ["FederatedResult", "measure_federated", "traces"]
-
 _SAME = 1e-4  # cosine distance below which two vectors are one
 _SHORT = 8  # letters
 

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from ruvllm.encoders.protocol import unit_rows
 from ruvllm.learning.lora import BATCH, SCALE, LowRank
 
-__all__ = ["LoraSpeed", "measure_lora", "rejection_loss", "softmax_loss"]
-
 _AGENTS = 60
 _REPEATS, _BATCHES = 300, 5
 

@@ -16,17 +16,6 @@ from ruvllm.learning.ewc import EwcPlusPlus
 from ruvllm.routing.calibration import ece, softmax
 from ruvllm.types import Feedback
 
-__all__ = [
-    "Few",
-    "Forgotten",
-    "Stream",
-    "few_feedbacks",
-    "forgetting",
-    "forgetting_without_replay",
-    "review_seconds",
-    "stream",
-]
-
 _WINDOW = 1_000  # last decisions that count
 _FIRST = 150  # decisions that tell where it began
 _REVIEW = 250  # feedbacks between two reviews (Loop B)

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from ruvllm import InputError, RuvLLM
 from ruvllm.sizing.selector import BackendProfile
 
-__all__ = ["Chosen", "Prompts", "best_single", "choose", "read_prompts"]
-
 BUDGET = 20.0  # of the mean prompt, in the unit of the prices
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)b\b")
 _FIX = 'give {"models": ["name-7b", …], "rows": [{"prompt": "…", "scores": [0 to 1 for each model]}]}'

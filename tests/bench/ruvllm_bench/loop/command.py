@@ -21,8 +21,6 @@ from ruvllm_bench.loop.growth import growth
 from ruvllm_bench.loop.retrieval import pulled, read_conversations, recall
 from ruvllm_bench.loop.routing import NOISE, Routed, repeats, stream
 
-__all__ = ["loop"]
-
 _ON = "all on"
 _BEHIND = 0.3  # points that all on may be behind the best of a stream
 _STREAMS = ("routing", "repeats", "choice", "retrieval", "federated", "epochs", "growth")

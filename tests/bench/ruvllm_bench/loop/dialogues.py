@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["CHAT", "FACTS", "NAMES", "Dialogue", "Question", "dialogues"]
-
 NAMES = (
     "Ada",
     "Ben",

@@ -17,8 +17,6 @@ from ruvllm import Agent, InputError, RuvLLM
 from ruvllm.cli.evalset import IntentSet
 from ruvllm.encoders.protocol import no_pause, run_now
 
-__all__ = ["EPOCHS", "QUERIES", "Epoch", "epochs", "slope"]
-
 EPOCHS, QUERIES = 6, 50
 _TOPICS = 30  # of the data's labels
 _JOBS = ("write", "review", "patterns")  # of an hour; what is due once a week is not due yet

@@ -12,8 +12,6 @@ from ruvllm import Agent, Feedback, RuvLLM
 from ruvllm.cli.evalset import IntentSet
 from ruvllm.encoders.protocol import run_now
 
-__all__ = ["Growth", "growth"]
-
 
 @dataclass(frozen=True, slots=True)
 class Growth:

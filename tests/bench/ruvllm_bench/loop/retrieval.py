@@ -16,8 +16,6 @@ from ruvllm_bench.learn.exchange import LocalCoordinator
 from ruvllm_bench.loop.dialogues import dialogues
 from ruvllm_bench.loop.routing import NOISE
 
-__all__ = ["Conversation", "pulled", "read_conversations", "recall"]
-
 _COLLECTION, _FOUND, _UNANSWERABLE = "talks", 5, 5
 _FIX = 'give {"conversations": [{"turns": [{"id", "speaker", "text"}], "questions": [{"question", "evidence"}]}]}'
 

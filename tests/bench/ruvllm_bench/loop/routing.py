@@ -12,8 +12,6 @@ from ruvllm import Agent, RuvLLM
 from ruvllm.cli.evalset import IntentSet
 from ruvllm.encoders.protocol import no_pause, run_now
 
-__all__ = ["NOISE", "Routed", "repeats", "seeded", "stream"]
-
 NOISE = 0.1  # share of outcomes that are told wrong
 _JOBS = 250  # tasks between two runs of the background work
 _LAST = 500  # tasks that count as the end

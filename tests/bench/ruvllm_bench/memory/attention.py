@@ -19,8 +19,6 @@ from ruvllm.memory.attention import GraphAttention
 from ruvllm.memory.attention.training import Example, mean_ndcg, train_attention
 from ruvllm.memory.subgraph import EDGE_KINDS, Subgraph
 
-__all__ = ["AttentionGain", "make_examples", "measure_attention"]
-
 _NODES, _NEAR, _FAR, _DECOYS = 64, 4, 4, 16
 _RIGHT = 0.8  # share of informative edges that lead where they should
 _NOISE = 96  # edges at random

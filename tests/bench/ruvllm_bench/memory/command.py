@@ -24,8 +24,6 @@ from ruvllm_bench.memory.measures import Task
 from ruvllm_bench.memory.rows import Curve, Row, read
 from ruvllm_bench.plots import save_curves
 
-__all__ = ["memory"]
-
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 _UNSEEN = 1_000
 _QUICK, _QUICK_SIZE = ("10k", "100k", "routing"), 20_000

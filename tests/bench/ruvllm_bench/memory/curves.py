@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 
 from ruvllm.index.select import best_of_many
 
-__all__ = ["K", "Point", "Rival", "at_recall", "interpolated", "point", "points", "rivals", "seconds", "truth_of"]
-
 K = 10
 _WARM = 20
 _BLOCK = 16_384

@@ -21,8 +21,6 @@ from ruvllm.artifacts.host import NativeHost
 from ruvllm.encoders.families import MINILM
 from ruvllm.text.wordpiece import WordPiece
 
-__all__ = ["cache_folder", "embeddings", "sentences", "vectors_in"]
-
 WIDTH = 384
 _SUFFIXES = (".json", ".jsonl", ".md", ".txt")
 _LEAST_WORDS, _MOST_CHARACTERS = 3, 400

@@ -22,8 +22,6 @@ from ruvllm_bench.memory.curves import K, Point, at_recall, points, rivals, seco
 from ruvllm_bench.memory.data import cache_folder
 from ruvllm_bench.memory.rows import Curve, Row, against, tell
 
-__all__ = ["Task", "measure_large", "measure_small"]
-
 SMALL, BATCH = 10_000, 256
 _QUERIES = 1_000
 _LARGE = 90_000

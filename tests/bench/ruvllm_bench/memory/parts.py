@@ -30,7 +30,6 @@ from ruvllm_bench.memory.vectors import Given, held_mb
 if TYPE_CHECKING:
     from ruvllm_bench.memory.measures import Task
 
-__all__ = ["measure_codecs", "measure_graph_attention", "measure_hits", "measure_hybrid", "measure_stream"]
 
 _CONFIRMED = 10_000
 _ASKED = 4_000

@@ -9,8 +9,6 @@ from typing import Any
 
 from ruvllm_bench.memory.curves import Point, Rival, interpolated
 
-__all__ = ["Curve", "Row", "against", "read", "tell"]
-
 
 @dataclass(frozen=True, slots=True)
 class Row:

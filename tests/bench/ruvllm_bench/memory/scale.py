@@ -20,7 +20,6 @@ from ruvllm_bench.memory.vectors import MILLION, Given, held_mb, perturbed
 if TYPE_CHECKING:
     from ruvllm_bench.memory.measures import Task
 
-__all__ = ["make_store", "measure_million", "measure_open"]
 
 _QUERIES = 500
 _BATCH = 10_000

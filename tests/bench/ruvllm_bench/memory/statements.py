@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Pair", "pairs"]
-
 POSITIVE = ("update", "contradiction", "negation", "numbers")
 
 

@@ -12,8 +12,6 @@ import numpy as np
 
 from ruvllm_bench.loop.dialogues import CHAT, FACTS, NAMES
 
-__all__ = ["talks"]
-
 MULTI, TIME, OPEN, SINGLE, UNANSWERABLE = 1, 2, 3, 4, 5
 
 # What two people say in turn, {n} first; (question, place of the turn that answers, category).

@@ -13,8 +13,6 @@ from ruvllm.index.codecs import CODECS, Codec
 from ruvllm.index.pq import sampled
 from ruvllm.index.select import best
 
-__all__ = ["TierRow", "measure_tiers"]
-
 _K = 10
 _SAMPLE = 10_000
 _RESCORED = 50

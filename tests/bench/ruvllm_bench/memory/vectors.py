@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from ruvllm.errors import EncoderError
 
-__all__ = ["MILLION", "Given", "Held", "held_mb", "perturbed"]
-
 MILLION = 1_000_000
 _BLOCK = 10_000
 _NOISE = 1.0  # its length: a copy is about as near to its source as a sentence to its nearest neighbour, cosine 0.7

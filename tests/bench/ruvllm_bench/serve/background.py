@@ -14,8 +14,6 @@ from ruvllm.agents.catalog import builtin_agents
 from ruvllm_bench.serve.load import drive, prompts
 from ruvllm_bench.serve.spawn import Spawned, running
 
-__all__ = ["Background", "background"]
-
 _LESSONS = 200  # feedbacks that make a review due
 
 

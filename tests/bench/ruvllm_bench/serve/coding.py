@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["TOOLS", "Turn", "asks", "conversation"]
-
 _EASY = (
     "There's a typo in the heading of {file}, please fix it.", "what does {name} return for an empty list?",
     "Rename {name} to {other}.", "Add a docstring to {name}", "which version of {lib} do we use?",

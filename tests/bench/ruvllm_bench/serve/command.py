@@ -18,8 +18,6 @@ from ruvllm_bench.serve.spawn import running
 from ruvllm_bench.serve.streams import Streamed, streamed
 from ruvllm_bench.serve.tenancy import Tenancy, tenancy
 
-__all__ = ["bench_serve"]
-
 _SPACES_S, _SPACES_MB = 2.0, 100
 _BESIDE = 1.25  # times the p99 without background work
 _RATE, _P99_MS, _START_S, _RSS_MB, _RATIO = 2_500, 60.0, 1.5, 350, 3.0

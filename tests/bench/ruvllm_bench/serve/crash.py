@@ -15,8 +15,6 @@ from ruvllm.state.repair.check import check
 from ruvllm.state.store import Store
 from ruvllm_bench.serve.spawn import Spawned, spawn
 
-__all__ = ["Crashes", "Written", "crash", "missing", "write"]
-
 _WRITERS = 8
 
 

@@ -20,8 +20,6 @@ import uvicorn
 
 from ruvllm import RuvllmError
 
-__all__ = ["floor"]
-
 
 class _Body(msgspec.Struct):
     text: str

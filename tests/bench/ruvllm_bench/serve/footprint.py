@@ -16,8 +16,6 @@ from ruvllm.state.record import Memory
 from ruvllm_bench.serve.load import prompts
 from ruvllm_bench.serve.spawn import Spawned, spawn
 
-__all__ = ["Footprint", "footprint"]
-
 _STARTS = 3
 _BATCH = 1_000
 _ASKED = 100

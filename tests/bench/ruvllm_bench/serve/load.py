@@ -11,8 +11,6 @@ from time import perf_counter
 
 from ruvllm.agents.catalog import builtin_agents
 
-__all__ = ["Load", "drive", "prompts", "routing_request"]
-
 
 @dataclass(frozen=True, slots=True)
 class Load:

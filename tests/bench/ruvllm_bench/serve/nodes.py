@@ -28,8 +28,6 @@ from ruvllm_bench.serve.spawn import Spawned, spawn
 from ruvllm_edge.shared.log import Log, connected
 from ruvllm_edge.shared.migrations import migrate
 
-__all__ = ["Measured", "bench_nodes"]
-
 _P50_MS, _P99_MS, _DOWN, _COST, _CATCH_UP_S = 30.0, 150.0, 1.1, 1.05, 30.0
 _ROUNDS, _WARM, _WRITES = 7, 50, 30
 _ATTEMPTS = 300  # to reach a database that is starting, a tenth of a second apart

@@ -20,8 +20,6 @@ from ruvllm_bench.serve.load import prompts
 from ruvllm_bench.serve.slow_backend import slow_backend
 from ruvllm_bench.serve.spawn import running
 
-__all__ = ["Added", "bench_proxy"]
-
 _WORDS = 200  # events of a stream
 _OPTIONS = 77
 _FIRST_MS, _EVENT_MS, _PROCESS_MS, _HTTP_MS = 1.0, 0.3, 0.5, 1.5

@@ -33,8 +33,6 @@ from ruvllm_edge.openai_types import ChatBody
 from ruvllm_edge.operations import Call
 from ruvllm_edge.server import Server
 
-__all__ = ["Arm", "Asks", "bench_sessions", "measured", "written"]
-
 _SMALL, _LARGE = "llama-3.1-8b-instruct", "llama-3.1-nemotron-51b-instruct"
 _CONTEXTS = {"small": 65_536, "large": 200_000}
 _CACHED, _WRITTEN = 0.1, 5.0  # prices of a token that was read before, and of a written one, by that of a read one

@@ -18,8 +18,6 @@ from typing import Any
 
 from ruvllm import RuvllmError
 
-__all__ = ["SAYS", "slow_backend"]
-
 SAYS = "[stand-in for an LLM]"
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 _LENGTH = re.compile(rb"content-length:\s*(\d+)", re.IGNORECASE)

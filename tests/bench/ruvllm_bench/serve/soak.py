@@ -17,8 +17,6 @@ from ruvllm_bench.serve.slow_backend import slow_backend
 from ruvllm_bench.serve.spawn import Spawned, spawn
 from ruvllm_bench.serve.traffic import SETTINGS, Tally, Traffic, settings_before
 
-__all__ = ["Soaked", "bench_soak"]
-
 _GROWTH = 0.05
 _CLIENTS = 8
 _LOOKS = 200  # at the memory

@@ -17,8 +17,6 @@ from urllib.request import urlopen
 
 from ruvllm import RuvllmError
 
-__all__ = ["Spawned", "environment", "running", "spawn"]
-
 _READY_S = 60.0
 _PAGES = "/proc/{}/status"
 

@@ -10,8 +10,6 @@ from ruvllm_bench.serve.load import Load, drive, prompts
 from ruvllm_bench.serve.slow_backend import slow_backend
 from ruvllm_bench.serve.spawn import running
 
-__all__ = ["Streamed", "streamed"]
-
 _PAUSE = 0.1  # ten words a second in each stream
 _SPREAD = 10.3  # words over which the streams begin
 _LEAST_S = 5.0

@@ -15,8 +15,6 @@ from ruvllm_bench.serve.spawn import Spawned, spawn
 from ruvllm_edge.auth import Key
 from ruvllm_edge.keyfile import add_keys
 
-__all__ = ["Tenancy", "tenancy"]
-
 _ROUNDS = 3  # through the spaces in use
 
 

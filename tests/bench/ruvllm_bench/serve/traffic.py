@@ -16,8 +16,6 @@ import httpx
 from ruvllm_bench.serve.load import prompts
 from ruvllm_bench.serve.slow_backend import SAYS
 
-__all__ = ["SETTINGS", "Tally", "Traffic", "settings_before"]
-
 # What is bounded is made small, so that it is full after the warm-up: what grows after that is a leak.
 SETTINGS = {
     "RUVLLM_INFERENCE_SMALL_KIND": "echo",
