@@ -173,11 +173,7 @@ class EventReader:
         self._began = False
 
     def feed(self, piece: bytes) -> list[str]:
-        """The events that this piece ends.
-
-        Raises:
-            ValueError: an event of more than MOST_EVENT bytes.
-        """
+        """The events that this piece ends. Raises ValueError: an event of more than MOST_EVENT bytes."""
         data = self._rest + piece
         if not self._began:
             if len(data) < len(_BOM) and _BOM.startswith(data):

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from ruvllm.errors import BackendError, ConfigError
 from ruvllm.inference.backend import Usage
 from ruvllm.inference.chat_wire import DIALECTS, Dialect
-from ruvllm.reprs import one_line
+from ruvllm.reprs import Shown
 
 _LONGEST = 7 * 86_400.0  # a date further away than a week is a mistake of somebody's clock
 
@@ -91,8 +91,8 @@ class Price:
         return (read + usage.completion_tokens * self.completion) / 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+@dataclass(frozen=True, slots=True, repr=False)
+class Endpoint(Shown):
     """An API under a URL.
 
     Attributes:
@@ -127,8 +127,6 @@ class Endpoint:
     retries: Retries = field(default_factory=Retries)
     connections: int = 256
     api: str = "openai"
-
-    __repr__ = one_line
 
     def __post_init__(self) -> None:
         self._check_url()

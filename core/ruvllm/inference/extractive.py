@@ -41,11 +41,7 @@ class Extractive(Streaming):
         return Extractive(self._encoder, at_hand, name=self.name, most=self._most)
 
     async def extract(self, messages: Sequence[Message]) -> Extract:
-        """The answer to the last question, in its parts.
-
-        Raises:
-            InputError: no message is by the user.
-        """
+        """The answer to the last question, in its parts. Raises InputError: no message is by the user."""
         question = last(messages)
         if self._recall is not None:
             passages = await self._recall(question)

@@ -52,11 +52,7 @@ class Attempt:
     _began: bool = False  # a status has come
 
     async def pieces(self, body: bytes, headers: Mapping[str, str]) -> AsyncGenerator[Piece, None]:
-        """The pieces of the answer; it is whole when this ends without an error.
-
-        Raises:
-            BackendError: it is not.
-        """
+        """The pieces of the answer; it is whole when this ends without an error. Raises BackendError: it is not."""
         response = await self._within(self._send(body, headers))
         self._began = True
         try:

@@ -16,7 +16,7 @@ from ruvllm.errors import InputError, RuvllmError, StoreError
 from ruvllm.hints import by_object
 from ruvllm.learning.ewc import EWC_SPECS, EwcPlusPlus
 from ruvllm.learning.lora import BATCH, LowRank, apply_all, pairwise_loss
-from ruvllm.reprs import one_line, shortened
+from ruvllm.reprs import Shown, shortened
 from ruvllm.state.names import ADAPTERS, BlobStore
 from ruvllm.state.packing import Arrays, Spec, array_json, json_array, pack, unpack
 
@@ -148,8 +148,8 @@ _SPECS = _TWO_SPEED | {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class DomainStats:
+@dataclass(frozen=True, slots=True, repr=False)
+class DomainStats(Shown):
     """What a domain has learnt.
 
     Attributes:
@@ -166,8 +166,6 @@ class DomainStats:
     failures: int
     gain: float
     strength: float
-
-    __repr__ = one_line
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from ruvllm.encoders.protocol import Encoder, Vectors
 from ruvllm.errors import InputError, RuvllmError, StoreError
 from ruvllm.index.kmeans import assign, kmeans
 from ruvllm.learning.trajectories import Scalar, Trajectory, checked_about
-from ruvllm.reprs import one_line, shortened
+from ruvllm.reprs import Shown, shortened
 from ruvllm.state.packing import Arrays, Spec, array_json, json_array, pack, unpack
 
 _SENTENCES = {
@@ -78,8 +78,8 @@ _SPECS = {"numbers": Spec(("n", 4), "float64"), "counts": Spec(("n", 3), "int64"
 _FIX = "drop it; patterns are learnt again"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Pattern:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Pattern(Shown):
     """A way of handling a kind of task that has worked.
 
     Attributes:
@@ -110,8 +110,6 @@ class Pattern:
     actions: tuple[str, ...] = ()
     metadata: Mapping[str, Scalar] = field(default_factory=dict)
     similarity: float | None = None
-
-    __repr__ = one_line
 
 
 def distill(trajectories: Sequence[Trajectory], clusters: int, now: float, seed: int = 0) -> Iterator[list[Pattern]]:

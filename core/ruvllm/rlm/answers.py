@@ -10,7 +10,7 @@ from ruvllm.hints import Options
 from ruvllm.inference.backend import Usage
 from ruvllm.inference.passages import Passage
 from ruvllm.memory.found import Found
-from ruvllm.reprs import one_line
+from ruvllm.reprs import Shown
 from ruvllm.rlm.plan import Plan
 from ruvllm.types import Choice
 
@@ -23,7 +23,7 @@ class Remembers(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class RlmConfig(Options):
     """Limits and habits (FEATURES.md E8).
 
@@ -54,8 +54,6 @@ class RlmConfig(Options):
     answer_tokens: int = 512
     temperature: float = 0.2
 
-    __repr__ = one_line
-
     def __post_init__(self) -> None:
         """Raises ConfigError: a value is out of range."""
         self.check_ranges(RANGES)
@@ -77,8 +75,8 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+@dataclass(frozen=True, slots=True, repr=False)
+class Finding(Shown):
     """The answer to one sub-query.
 
     Attributes:
@@ -94,40 +92,32 @@ class Finding:
     depth: int = 0
     missing: str = ""
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
-class Planned:
+@dataclass(frozen=True, slots=True, repr=False)
+class Planned(Shown):
     """A query was taken apart."""
 
     plan: Plan
     depth: int
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
-class Answered:
+@dataclass(frozen=True, slots=True, repr=False)
+class Answered(Shown):
     """A sub-query has its answer, or has none."""
 
     finding: Finding
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
-class Delta:
+@dataclass(frozen=True, slots=True, repr=False)
+class Delta(Shown):
     """A piece of the answer as it is written; `restart` says that what was written before is taken back."""
 
     text: str
     restart: bool = False
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
-class RlmAnswer:
+@dataclass(frozen=True, slots=True, repr=False)
+class RlmAnswer(Shown):
     """The answer to a query.
 
     Attributes:
@@ -157,8 +147,6 @@ class RlmAnswer:
     reflections: int = 0
     cached: bool = False
     choice: Choice | None = None
-
-    __repr__ = one_line
 
 
 RlmEvent = Planned | Answered | Delta | RlmAnswer

@@ -29,11 +29,7 @@ class PrebuiltScorers:
     def unpack(
         cls, agents: tuple[Agent, ...], arrays: Mapping[str, NDArray[Any]], weights: RouterWeights
     ) -> PrebuiltScorers:
-        """From arrays that models/recipes/builtin.py made for `agents`.
-
-        Raises:
-            ArtifactError: an array is missing.
-        """
+        """From arrays that models/recipes/builtin.py made for `agents`. Raises ArtifactError: an array is missing."""
         scorers = {}
         for name in dict.fromkeys(key.partition(".")[0] for key in arrays if "." in key):
             part = {key.partition(".")[2]: value for key, value in arrays.items() if key.startswith(f"{name}.")}

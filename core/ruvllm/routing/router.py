@@ -228,11 +228,7 @@ class Router:
         await self._learner.catch_up()
 
     def note(self, feedback: Feedback) -> None:
-        """Queue feedback for each scorer to take in before it next scores.
-
-        Raises:
-            InputError: as `learn`.
-        """
+        """Queue feedback for each scorer to take in before it next scores. Raises InputError: as `learn`."""
         self.check(feedback)
         self._learner.records.append(feedback)
         self._changed()

@@ -184,11 +184,7 @@ def json_array(value: Any) -> NDArray[np.uint8]:
 
 
 def array_json(array: NDArray[np.uint8], field: str, error: type[RuvllmError] = StoreError) -> Any:
-    """What `json_array` was given.
-
-    Raises:
-        RuvllmError: of the type `error`, when it is no JSON or nested too deeply.
-    """
+    """What `json_array` was given. Raises RuvllmError: of the type `error`, when it is no JSON or nested too deeply."""
     try:
         return read_json(array.tobytes())
     except ValueError as bad:

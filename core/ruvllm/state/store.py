@@ -19,7 +19,7 @@ from time import monotonic, sleep
 from typing import Any, Generic, TypeVar
 
 from ruvllm.errors import REPAIR, InputError, StoreError
-from ruvllm.reprs import one_line, shortened
+from ruvllm.reprs import Shown, shortened
 from ruvllm.state.outbox import Outbox
 from ruvllm.state.schema import prepare
 from ruvllm.state.set_aside import SetAside
@@ -44,8 +44,8 @@ def _patiently(prepare: Callable[[], None]) -> None:
             sleep(0.01)
 
 
-@dataclass(frozen=True, slots=True)
-class FeedbackRow:
+@dataclass(frozen=True, slots=True, repr=False)
+class FeedbackRow(Shown):
     """Feedback as the file holds it.
 
     Attributes:
@@ -60,8 +60,6 @@ class FeedbackRow:
     request: str | None
     rating: float | None
     created: float
-
-    __repr__ = one_line
 
 
 class Store:

@@ -30,7 +30,7 @@ from ruvllm.learning.federated.wire import (
     whole,
 )
 from ruvllm.learning.lora import LowRank, mixture
-from ruvllm.reprs import one_line
+from ruvllm.reprs import Shown
 from ruvllm.routing.head import Head
 from ruvllm.sizing.bandit import shared_width
 from ruvllm.state.packing import Spec, array_json, json_array, pack, unpack
@@ -128,8 +128,8 @@ _KIND, _LARGEST = "federated-state", 256 << 20
 _CLIP = 1.0  # of one client's map: half of what an adapter of rank 1 may grow to
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+@dataclass(frozen=True, slots=True, repr=False)
+class Accepted(Shown):
     """What became of one update.
 
     Attributes:
@@ -147,11 +147,9 @@ class Accepted:
     consolidated: bool = False
     outcomes: int = 0
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
-class FederatedStats:
+@dataclass(frozen=True, slots=True, repr=False)
+class FederatedStats(Shown):
     """Counts since the coordinator began, but `groups`, `texts` and `answers`, which it holds now.
 
     Attributes:
@@ -170,8 +168,6 @@ class FederatedStats:
     outliers: int
     epsilon: float | None
     answers: int = 0
-
-    __repr__ = one_line
 
 
 class FederatedCoordinator:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Vectors
 from ruvllm.errors import InputError
-from ruvllm.reprs import one_line
+from ruvllm.reprs import Shown
 from ruvllm.text.lexical import HashedTfidf
 
 _HALVINGS = 100
@@ -98,8 +98,8 @@ def _log_normal(x: float) -> float:
 _BLOCK = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+@dataclass(frozen=True, slots=True, repr=False)
+class Seen(Shown):
     """One text as an agent remembers it until it is folded into a group.
 
     Attributes:
@@ -113,11 +113,9 @@ class Seen:
     terms: frozenset[int] = frozenset()
     tags: tuple[str, ...] = ()
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
-class Group:
+@dataclass(frozen=True, slots=True, repr=False)
+class Group(Shown):
     """Sums over some texts of one route.
 
     Attributes:
@@ -134,8 +132,6 @@ class Group:
     quality: float
     terms: dict[int, int]
     tags: tuple[str, ...] = ()
-
-    __repr__ = one_line
 
     @property
     def mean(self) -> Vectors:

@@ -19,7 +19,7 @@ from ruvllm.encoders.protocol import Pause, Vectors, no_pause
 from ruvllm.errors import InputError, RuvllmError
 from ruvllm.learning.federated.groups import Group, merge_closest
 from ruvllm.learning.lora import LowRank
-from ruvllm.reprs import one_line
+from ruvllm.reprs import Shown
 from ruvllm.routing.head import LEXICAL_WEIGHT, WIDTH, Design, Examples, Head
 from ruvllm.state.packing import Arrays, Spec, array_json, json_array, pack, unpack
 from ruvllm.text.lexical import HashedTfidf
@@ -75,8 +75,8 @@ async def fit_head(groups: Sequence[Group], routes: Sequence[str], pause: Pause 
     return await _Grouped(groups, routes).fit(pause, tolerance=_LOOSE)
 
 
-@dataclass(frozen=True)
-class SharedModel:
+@dataclass(frozen=True, repr=False)
+class SharedModel(Shown):
     """What a coordinator gives back.
 
     Attributes:
@@ -94,8 +94,6 @@ class SharedModel:
     patterns: tuple[Group, ...]
     texts: int
     outcomes: tuple[Group, ...] = ()
-
-    __repr__ = one_line
 
     @property
     def dim(self) -> int:
@@ -237,8 +235,8 @@ class NoiseAdded:
     sigma: float
 
 
-@dataclass(frozen=True, slots=True)
-class Update:
+@dataclass(frozen=True, slots=True, repr=False)
+class Update(Shown):
     """What one agent lets travel, once.
 
     Attributes:
@@ -261,8 +259,6 @@ class Update:
     held_back: int = 0
     refused: int = 0
     outcomes: tuple[Group, ...] = ()
-
-    __repr__ = one_line
 
     @property
     def texts(self) -> int:

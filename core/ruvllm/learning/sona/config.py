@@ -11,7 +11,6 @@ from ruvllm.hints import Options, snake_case
 from ruvllm.learning.ewc import DEFAULT, LEAST, MOST
 from ruvllm.learning.lora import RATE
 from ruvllm.learning.trajectories import CAPACITY
-from ruvllm.reprs import one_line
 
 _RANGES: dict[str, tuple[float, float]] = {
     "hidden_dim": (1, 16_384),
@@ -28,7 +27,7 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class SonaConfig(Options):
     """Options of the learning loops.
 
@@ -57,8 +56,6 @@ class SonaConfig(Options):
     background_interval_ms: int = 3_600_000
     quality_threshold: float = 0.4
     enable_simd: bool = True
-
-    __repr__ = one_line
 
     def __post_init__(self) -> None:
         """Raises ConfigError: an option of another type or out of range."""

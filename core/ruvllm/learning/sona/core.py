@@ -18,7 +18,7 @@ from ruvllm.learning.patterns import Pattern, ReasoningBank, distill
 from ruvllm.learning.sona.adapters import SonaAdapters, as_array
 from ruvllm.learning.sona.config import SonaConfig
 from ruvllm.learning.trajectories import MOST_BYTES, Trajectory, TrajectoryBuffer
-from ruvllm.reprs import one_line
+from ruvllm.reprs import Shown
 from ruvllm.state.packing import Spec, array_json, json_array, pack, unpack
 
 _QUALITY, _SUCCESS, _REWARD = 0.5, 0.3, 0.2  # how much each counts of what is told
@@ -107,8 +107,8 @@ def _expected(route: str, retrieved: Sequence[Pattern]) -> float | None:
     return votes / sum(near for _, near in related)
 
 
-@dataclass(frozen=True, slots=True)
-class SonaReport:
+@dataclass(frozen=True, slots=True, repr=False)
+class SonaReport(Shown):
     """What a call of `tick` or `force_learn` did.
 
     Attributes:
@@ -126,11 +126,9 @@ class SonaReport:
     consolidated: int
     seconds: float
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
-class SonaStats:
+@dataclass(frozen=True, slots=True, repr=False)
+class SonaStats(Shown):
     """Where an engine stands.
 
     Attributes:
@@ -155,8 +153,6 @@ class SonaStats:
     base_strength: float
     ewc_tasks: int
     ewc_lambda: float
-
-    __repr__ = one_line
 
 
 _BANK = 4  # cycles' worth of patterns that are kept

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.errors import InputError, RuvllmError, StoreError
-from ruvllm.reprs import one_line
+from ruvllm.reprs import Shown
 from ruvllm.sizing.fastgrnn.cell import CONTEXTS_OUT, EPSILON, INPUTS, MODELS_OUT, PromptInputs, Shape, sigmoid
 from ruvllm.sizing.fastgrnn.loss import COST_WEIGHT, HOTTEST
 
@@ -50,8 +50,8 @@ class ModelSize(IntEnum):
         return f"{self.billions:g}B" if self.billions >= 1 else f"{self.billions * 1000:g}M"
 
 
-@dataclass(frozen=True, slots=True)
-class SizeChoice:
+@dataclass(frozen=True, slots=True, repr=False)
+class SizeChoice(Shown):
     """What one prompt should be answered with.
 
     Attributes:
@@ -75,8 +75,6 @@ class SizeChoice:
     holds: tuple[float, ...]
     turn: int = -1
     explored: bool = False
-
-    __repr__ = one_line
 
 
 class _Folded(NamedTuple):

@@ -130,11 +130,7 @@ class PromptInputs:
         self.projection = np.ascontiguousarray((hadamard * signs)[:, :dim], np.float32)
 
     def __call__(self, vector: NDArray[np.float32], text: str = "") -> NDArray[np.float32]:
-        """float32 (128,).
-
-        Raises:
-            InputError: the vector is of another width, or not finite.
-        """
+        """float32 (128,). Raises InputError: the vector is of another width, or not finite."""
         # Most often the square tells, in a third of the time.
         if vector.shape != (self.dim,) or not (isfinite(vector.dot(vector)) or np.isfinite(vector).all()):
             fix = f"give the encoder's vector, {self.dim} finite numbers"

@@ -167,11 +167,7 @@ class Replay:
 
     @classmethod
     def from_bytes(cls, data: bytes, error: type[RuvllmError] = StoreError) -> Replay:
-        """What `to_bytes` was taken of.
-
-        Raises:
-            RuvllmError: of the type `error`, when the data is damaged.
-        """
+        """What `to_bytes` was taken of. Raises RuvllmError: of the type `error`, when the data is damaged."""
         try:
             magic, capacity, following = _HEADER.unpack_from(data)
             if magic != _MAGIC or following < 0:

@@ -95,11 +95,7 @@ class Model:
 
     @classmethod
     def named(cls, name: str) -> Model:
-        """From a name that tells its size: "SmolLM-360M", "Qwen2 1.5B".
-
-        Raises:
-            InputError: it tells none.
-        """
+        """From a name that tells its size: "SmolLM-360M", "Qwen2 1.5B". Raises InputError: it tells none."""
         found = _NAMED_SIZE.search(name)
         if found is None:
             raise InputError(f"{name!r} tells no size", field="models", fix="use Model(name, billions)")
