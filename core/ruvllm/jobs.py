@@ -42,7 +42,6 @@ class Job:
     """One kind of background work.
 
     Attributes:
-        name: e.g. "review".
         interval: seconds from one run to the next.
         run: does it, awaiting the pause it is given often; returns what it did, in words. Where the pause raises,
             nothing may have changed.
@@ -64,7 +63,6 @@ class JobRun:
 
     Attributes:
         outcome: what it did, "" when it was stopped or failed.
-        seconds: it took.
         stopped: it outlasted its budget.
         at: when it ended, in seconds since 1970.
         error: why it failed, "" where it did not.
@@ -87,9 +85,6 @@ class Jobs:
 
     Args:
         jobs: in the order in which they run.
-        store: holds when each last ran.
-        steps: counts and logs failures.
-        clock: seconds since 1970.
     """
 
     def __init__(

@@ -252,10 +252,8 @@ class ChatReader:
     """Reads the events of one answer.
 
     Attributes:
-        text: the answer so far.
         model: as the server names it.
         finish_reason: as in `Completion`, once the server said so.
-        usage: once the server said it.
         done: nothing follows.
         refused: the text is what the model says instead of an answer.
         called: there is a call of a tool, or a thought that is no part of the text.

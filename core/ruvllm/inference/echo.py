@@ -16,7 +16,6 @@ class Echo(Streaming):
 
     Args:
         pause: seconds before each word, to see what a slow backend does to its callers.
-        sleep: waits for them.
     """
 
     def __init__(

@@ -24,7 +24,6 @@ class _Buffer:
 
     Attributes:
         array: float32 (1, kv_heads, room, head_dim).
-        value: the same memory, as onnxruntime takes it.
         claimed: tokens that were written into it, or are being written.
     """
 
@@ -69,9 +68,6 @@ class OnnxSession:
     """A decoder in onnxruntime. It runs in a thread, so nobody waits for it.
 
     The attention writes new keys and values behind the old ones when it gets one buffer as its past and its present.
-
-    Args:
-        threads: 0 for as many as there are cores.
 
     Raises:
         BackendError: onnxruntime is missing, or cannot load the graph.

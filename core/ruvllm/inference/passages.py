@@ -194,7 +194,6 @@ async def extract(question: str, passages: Sequence[Passage], encoder: Encoder, 
     Args:
         passages: best first.
         encoder: of the space that the passages' scores are cosines in.
-        most: sentences.
     """
     candidates, features, vectors = await weigh(question, passages, encoder)
     if not candidates:

@@ -179,7 +179,6 @@ class _Agent:
     """One that asks a provider, with what it remembers, and remembers what was right.
 
     Args:
-        provider: completes.
         memory: None remembers nothing.
     """
 

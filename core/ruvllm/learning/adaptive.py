@@ -38,10 +38,6 @@ class TwoSpeed:
     The base's first batch chooses the subspace that it learns in; from then on it takes a step for each feedback, held
     by what earlier tasks need of its weights. The micro adapter starts anew with each batch that the base has learnt:
     both together would count it twice.
-
-    Attributes:
-        micro, base: the adapters.
-        ewc: of the base's weights.
     """
 
     def __init__(self, dim: int, micro_rank: int = 2, base_rank: int = 16, batch: int = BATCH, seed: int = 0) -> None:

@@ -120,7 +120,6 @@ class Source(Shown):
     """A memory that an answer draws on.
 
     Attributes:
-        id: of the memory.
         score: cosine to the query, or what learnt attention made of it.
         hops: edges away from the nearest direct hit.
         passage: what was said before and after it with itself, as a model reads it; "" where nothing was.
@@ -143,7 +142,6 @@ class RoutingInfo(Shown):
         model: what the backend calls it.
         context_size: tokens that prompt and answer could have together.
         temperature, top_p: as asked for; None where that was left to the backend.
-        backend: the name of the backend that answered.
         learnt: whether the model router chose; else these are the configured values.
     """
 

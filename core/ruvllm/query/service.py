@@ -58,18 +58,10 @@ class QueryService:
     """Answers queries, keeps sessions and takes feedback about answers.
 
     Args:
-        routing: names agents, and takes feedback about them.
-        memory: where sources come from, and good answers go.
-        sizing: says how strong a model is asked, and learns from what came of it.
-        config: of everything else.
-        steps: guards what is done behind the answers.
-        learners: what learns from answers beside the router.
         backends: by tier or its name, in the place of the configured ones.
 
     Attributes:
         writers: the backends, and how each is asked.
-        learners: as given.
-        sessions: the conversations.
         queries: answered so far.
         micros: that they took in all, without the time that backends took.
 

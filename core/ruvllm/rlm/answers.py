@@ -38,7 +38,6 @@ class RlmConfig(Options):
         reflections: times that an answer may be written again when its sources do not bear it out.
         min_quality: 0 to 1, of an answer that is not written again.
         answer_tokens: of one answer, at most.
-        temperature: of the backend.
     """
 
     max_depth: int = 5
@@ -127,7 +126,6 @@ class RlmAnswer(Shown):
         grounding: 0 to 1, how far the sources bear it out, or what was read where none is cited; None without either.
         sources: by their number, from 1.
         findings: the sub-queries and their answers, in order.
-        unanswered: the sub-queries without one.
         depth: of the deepest sub-query.
         calls: of the backend.
         reflections: times that the answer was written again.

@@ -45,7 +45,6 @@ class RlmController:
         backend: writes; without one, answers are the sentences of what is found, word for word.
         memory: looked up at every sub-query.
         decomposer: rules, if None.
-        clock: seconds.
         settings: fields of `RlmConfig`; camelCase is understood.
 
     Raises:

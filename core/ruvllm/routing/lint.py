@@ -36,7 +36,6 @@ class Finding(Shown):
 
     Attributes:
         kind: "empty", "short", "long", "trigger", "product", "duplicate" or "confusable".
-        agents: whom it concerns.
         prompts: the examples that collide.
     """
 

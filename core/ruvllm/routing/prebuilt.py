@@ -53,11 +53,7 @@ class PrebuiltScorers:
 
 
 class RouterArtifacts:
-    """What was trained for routing and comes with ruvllm, each part read once.
-
-    Args:
-        host: where the artifacts are.
-    """
+    """What was trained for routing and comes with ruvllm, each part read once."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
@@ -79,7 +75,6 @@ class RouterArtifacts:
 
         Args:
             artifacts: names of those to read.
-            weights: that they are to score with.
         """
         if places(agents, builtin_agents()) is None:
             return None

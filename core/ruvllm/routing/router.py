@@ -159,7 +159,6 @@ class Router:
         """The agent for a task.
 
         Args:
-            text: the task.
             top: how many alternatives to name beside the chosen agent.
 
         Raises:

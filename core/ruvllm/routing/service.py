@@ -38,10 +38,8 @@ class RoutingService:
     """Routes among a set of agents that can change, and learns from feedback, which is stored before it is learnt.
 
     Args:
-        encoders: what texts are read with.
         artifacts: what comes with ruvllm: the built-in agents' scorers.
         store: where feedback is stored, and scorers that were fitted to it.
-        agents: the first set.
         config: `router` names what decides, and what names the tier of a task; `learning.near_duplicates`.
         votes: of outcomes of similar tasks; None where nobody votes.
         shared: gives what others' feedback taught, where it was pulled.

@@ -162,7 +162,6 @@ class ToolService:
     """Searches the catalog's tools, others that are added, and those of a request.
 
     Args:
-        encoders: what texts are read with.
         routing: whose agents of the kind "tool" are searched too.
     """
 

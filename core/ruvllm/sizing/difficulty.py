@@ -204,8 +204,6 @@ class Difficulty:
 
     Attributes:
         models: names, in the order of the columns.
-        encoder: the name of the encoder its vectors come from.
-        space: the name of their space, where it is known.
         means, scales: float32 (forms,) of the training prompts.
         weights: float32 (dim + forms + 512, models).
         bias: float32 (models,).

@@ -127,7 +127,6 @@ class LLMOrchestrator:
         dim: of the vectors, where there is no encoder.
         budget: mean US dollars of a prompt; None for the best quality / (cost · latency).
         memory: outcomes after which an old one has lost most of its weight: backends change.
-        seed: of the doubt under a budget.
         difficulty: what is known beforehand (`ruvllm tiers train`), of models called like the backends, or as many
             from the weakest to the strongest as there are backends from the cheapest to the dearest. Outcomes teach
             how far it is off.

@@ -129,7 +129,6 @@ class Features:
     """What a choice is made by.
 
     Attributes:
-        text: the task.
         agent: who takes it; None where routing is too unsure for its agent to have a say.
         edit: what a program does of it, "" where it takes a model.
         trained: what a trained difficulty says; None without one.

@@ -43,7 +43,6 @@ class Spec:
     Attributes:
         shape: a number is that length, a name any length, the same wherever the name stands again.
         dtype: as numpy names it.
-        optional: whether it may be absent.
     """
 
     shape: tuple[int | str, ...]
@@ -56,7 +55,6 @@ def pack(arrays: Mapping[str, NDArray[Any]], kind: str, version: int = 1) -> byt
 
     Args:
         kind: what they are, e.g. "lora"; `unpack` asks for the same.
-        version: of the layout.
 
     Raises:
         InputError: an array of another dtype than the ones above.

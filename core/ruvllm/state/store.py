@@ -69,7 +69,6 @@ class Store:
         path: the file, made when missing; ":memory:" keeps nothing.
         batch: writes that may share a transaction; 1 commits each.
         interval: seconds after which an open transaction is committed by the next write or `tick`.
-        clock: seconds that never run backwards.
 
     Attributes:
         set_aside: what could not be written, alone.
@@ -335,7 +334,6 @@ class Unchanged(Generic[K, V]):
     """Rows that were read by key, for as long as nothing in the file changes.
 
     Args:
-        store: the file.
         most: keys, from which on all are dropped.
     """
 

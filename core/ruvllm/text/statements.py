@@ -163,7 +163,6 @@ def stated_in(text: str, speaker: str = "", most: int = 8) -> list[str]:
 
     Args:
         speaker: who says it, for what they say of themselves.
-        most: of them.
     """
     found = dict[str, None]()
     for one in sentences(_CODE.sub("\n", text)):
@@ -176,11 +175,7 @@ def stated_in(text: str, speaker: str = "", most: int = 8) -> list[str]:
 
 @lru_cache(4_096)
 def statement_of(sentence: str, speaker: str = "") -> Statement | None:
-    """What a sentence states; None for questions, wishes, opinions, what was once, and what cannot be read.
-
-    Args:
-        speaker: who says it, for what they say of themselves.
-    """
+    """What a sentence states; None for questions, wishes, opinions, what was once, and what cannot be read."""
     text = " ".join(sentence.split()).strip(" .!")
     if speaker:
         text = _MINE.sub(f"{speaker}'s", _IS.sub(f"{speaker} is", _HAVE.sub(f"{speaker} has", text)))

@@ -222,10 +222,7 @@ class FederatedClient:
     so that a lost answer is followed by the same update, which counts once.
 
     Args:
-        store: holds the feedback, and what has travelled of it.
-        routing: whose router decides with what is pulled.
         options: texts in a group that travels, and noise.
-        sizing: whose outcomes travel.
         on_model: lets searches and choices of models go by a pulled model as well; names of those models.
     """
 

@@ -133,7 +133,6 @@ class Accepted(Shown):
     """What became of one update.
 
     Attributes:
-        groups, texts: taken.
         refused: groups that were not good enough or of a route that is not allowed.
         again: whether it had come before; then nothing of it was taken.
         consolidated: whether it was the one that made the coordinator consolidate.
@@ -174,14 +173,12 @@ class FederatedCoordinator:
     """Aggregates updates; every 50 of them, or when told, it consolidates them into the model.
 
     Args:
-        dim: of the embeddings.
         capacity: texts whose groups are kept; then the largest routes forget their oldest.
         clusters: patterns in the model, and groups of one route, at most.
         every: updates after which it consolidates by itself.
         quality: groups of a lower mean quality are refused.
         robust: how adapters are aggregated: "trimmed" mean, "median", or plain "mean".
         clip: an adapter of a larger norm is shortened to it.
-        base_rank: of the shared adapter.
         routes: those allowed; None allows every name.
     """
 

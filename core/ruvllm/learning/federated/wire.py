@@ -84,7 +84,6 @@ class SharedModel(Shown):
         head: the routing head of (vector, words), as `routing.head` has it.
         adapter: of embeddings; None while nobody sent one.
         patterns: what the routes' tasks are like, the closest of them merged.
-        texts: how many it was learnt from.
         outcomes: how good models' answers to what prompts were; a group's route is `model_route`.
     """
 
@@ -245,7 +244,6 @@ class Update(Shown):
         adapter: what it learnt since its last update; None when nothing.
         noise: None when none was added.
         held_back: how many wait for others of their route.
-        refused: how many were not good enough.
         outcomes: how good models' answers to what prompts were; a group's route is `model_route`.
     """
 
@@ -372,7 +370,6 @@ def groups_from(arrays: Arrays, names: Any, k: int, most: int = MOST_GROUPS, pre
     Args:
         k: texts that each group has at least; 0 where noise was added to the counts.
         most: groups that are believed.
-        prefix: of the arrays' names.
 
     Raises:
         ValueError, KeyError, TypeError, InputError: they contradict each other.

@@ -35,7 +35,6 @@ class SonaConfig(Options):
         hidden_dim: width of the vectors where neither `embedding_dim` nor an encoder gives it.
         embedding_dim: width of the vectors; None takes the encoder's.
         micro_lora_rank, base_lora_rank: of the instant adapter, and of the one that learns in the background.
-        micro_lora_lr, base_lora_lr: their learning rates.
         ewc_lambda: where λ of consolidation starts; it then adapts itself.
         pattern_clusters: at most, of one background cycle.
         trajectory_capacity: trajectories that wait for the background; the oldest leave beyond it.

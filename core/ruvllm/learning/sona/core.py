@@ -115,7 +115,6 @@ class SonaReport(Shown):
         ran: whether there was anything to do, and it was due.
         finished: false when the time was over first; the next call goes on there.
         trajectories: that the base adapter was taught, each counted once.
-        patterns: known after it.
         consolidated: tasks that EWC++ has consolidated, in all.
     """
 
@@ -132,7 +131,6 @@ class SonaStats(Shown):
     """Where an engine stands.
 
     Attributes:
-        trajectories: ended so far.
         waiting: of them, not learnt from by the background yet; `dropped` never will be.
         judged_good: examples, the others are warnings.
         micro_updates, base_updates: of the adapters; micro_strength, base_strength: ‖W‖ of what they change.
@@ -166,13 +164,7 @@ _FIX = "drop it; it is learnt again"
 class SonaCore:
     """Learns from trajectories that have ended.
 
-    Args:
-        dim: width of the vectors.
-        clock: seconds since 1970.
-
     Attributes:
-        bank: the patterns.
-        adapters: micro and base.
         waiting: trajectories that the background has not learnt from yet.
         ended, good: trajectories so far, and those of them that were examples.
         cycles: background cycles that were finished.

@@ -272,8 +272,6 @@ class EditedCode(Shown):
 
     Attributes:
         text: the edited code, in a fence where it came in one.
-        kind: one of EDITS.
-        summary: what was changed.
     """
 
     text: str

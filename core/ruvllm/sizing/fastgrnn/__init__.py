@@ -55,7 +55,6 @@ class SizeChoice(Shown):
     """What one prompt should be answered with.
 
     Attributes:
-        size: of the model.
         context: tokens.
         temperature: 0 to 2.
         top_p: 0 to 1.
@@ -91,11 +90,6 @@ class _Folded(NamedTuple):
 
 class FastGrnn:
     """The network and its inputs.
-
-    Args:
-        dim: width of the encoder's vectors.
-        shape: of the cell.
-        seed: of the inputs' rotation.
 
     Attributes:
         inputs: turns a vector and a text into the network's 128 numbers.

@@ -108,10 +108,6 @@ def _weighed(count: int) -> float:
 class PromptInputs:
     """A prompt's vector and text as the router's 128 inputs.
 
-    Args:
-        dim: width of the encoder's vectors.
-        seed: of the rotation.
-
     Attributes:
         projection: float32 (112, dim); signs alone: orthonormal rows times √dim, so that a unit vector
             gives numbers with a mean square of 1. Where dim is no power of 2, in expectation.

@@ -38,7 +38,6 @@ class Outcome:
     """How a prompt's answer turned out.
 
     Attributes:
-        size: of the model that was used.
         quality: 0 to 1.
         cost: of the answer, in any one unit; None where nobody counts.
         tokens: of context that were needed; None where nobody counts.

@@ -64,7 +64,6 @@ def check(path: str | Path, progress: Progress = silent) -> Report:
     learnt; of other values only impossible ones are found.
 
     Args:
-        path: the file.
         progress: told what is being looked at and the share of it that is done.
 
     Raises:
