@@ -243,12 +243,12 @@ def estimate_usage(messages: Sequence[Message], answer: str) -> Usage:
     return Usage(prompt, estimate_tokens(answer), estimated=True)
 
 
-def last(messages: Sequence[Message], role: str = "user") -> str:
-    """The content of the last message of a role. Raises InputError: there is none."""
+def last_question(messages: Sequence[Message]) -> str:
+    """The content of the user's last message. Raises InputError: there is none."""
     for message in reversed(messages):
-        if message.role == role:
+        if message.role == "user":
             return message.content
-    raise InputError(f"no message is by the {role}", field="messages", fix=f"add a message of role {role!r}")
+    raise InputError("no message is by the user", field="messages", fix="add a message of role 'user'")
 
 
 def check_extra(params: Params, backend: Backend) -> None:

@@ -155,9 +155,7 @@ class Endpoint(Shown):
             parts = urlsplit(self.url)
             right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
         except ValueError:
-            raise ConfigError(
-                "the URL cannot be read", field="url", fix="give one like http://localhost:8080/v1"
-            ) from None
+            raise ConfigError("the URL cannot be read", field="url", fix=example) from None
         # What a URL holds beside an address is in every log on the way, so the message does not repeat it either.
         if parts.username or parts.password or parts.query or parts.fragment:
             message = "the URL holds more than an address"

@@ -274,9 +274,7 @@ class AdaptiveEmbeddingService:
         out = state.adapters.apply(vector) if state is not None and helps else vector
         return out if self.shared is None else unit_rows((out + self.shared.residual(vector))[None])[0]
 
-    def prefer(
-        self, embedding: Vectors, relevant: Vectors, irrelevant: Vectors, domain: str | None = None, weight: float = 1.0
-    ) -> None:
+    def prefer(self, embedding: Vectors, relevant: Vectors, irrelevant: Vectors, domain: str | None = None) -> None:
         """These texts answered a query and those did not: draw the query nearer to the first.
 
         One that is much farther than all others is not believed: it is more often said in error.
@@ -286,12 +284,11 @@ class AdaptiveEmbeddingService:
             relevant, irrelevant: (n, dim) and (m, dim), as they are kept for retrieval in this domain.
 
         Raises:
-            InputError: an unusable vector, domain or weight.
+            InputError: an unusable vector or domain.
         """
         near, far = (_checked(np.atleast_2d(rows), self._encoder.dim) for rows in (relevant, irrelevant))
-        if not len(near) or not len(far) or not 0 < weight <= 1:
-            fix = "give one vector of each at least, and a weight above 0, up to 1"
-            raise InputError("nothing to prefer", field="relevant", fix=fix)
+        if not len(near) or not len(far):
+            raise InputError("nothing to prefer", field="relevant", fix="give one vector of each at least")
         name, x = self._origin(embedding, domain)
         if float((far @ x).max() - (near @ x).max()) > _FAR:
             return
@@ -301,7 +298,7 @@ class AdaptiveEmbeddingService:
         state.changed, state.tried = True, state.tried + 1
         state.gain += (gain - state.gain) / min(state.tried, _MEMORY)
         if rank < 1:  # what comes first already would only be learnt by heart
-            state.adapters.learn(x, lambda y: pairwise_loss(y, near, far, weight=weight))
+            state.adapters.learn(x, lambda y: pairwise_loss(y, near, far))
 
     def _teach(self, state: _Domain, x: Vectors, same: Vectors, other: Vectors, weight: float) -> None:
         same, other = state.adapters.apply(same), state.adapters.apply(other)

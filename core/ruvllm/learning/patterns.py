@@ -112,7 +112,7 @@ class Pattern(Shown):
     similarity: float | None = None
 
 
-def distill(trajectories: Sequence[Trajectory], clusters: int, now: float, seed: int = 0) -> Iterator[list[Pattern]]:
+def distill(trajectories: Sequence[Trajectory], clusters: int, now: float) -> Iterator[list[Pattern]]:
     """Patterns of the good ones among the trajectories, route by route; their ids are still 0.
 
     Args:
@@ -128,7 +128,7 @@ def distill(trajectories: Sequence[Trajectory], clusters: int, now: float, seed:
         most = max(1, clusters * len(group) // total)
         k = min(most, -(-len(group) // _PER_CLUSTER))
         points = np.stack([one.vector for one in group])
-        centroids = kmeans(points, k, seed=seed, plus_plus=True)
+        centroids = kmeans(points, k, plus_plus=True)
         nearest = assign(points, centroids)
         yield [
             _pattern(centroid, [group[i] for i in np.flatnonzero(nearest == n)], now)

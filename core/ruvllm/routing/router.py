@@ -215,7 +215,9 @@ class Router:
             encoder=outcome.stage,
             cached=False,
         )
-        return self._keep(text, top, decision, changes)
+        if changes == self._changes and len(text) <= MOST_TEXT:
+            self._cache.put((text, top), decision)
+        return decision
 
     async def learn(self, feedback: Feedback) -> None:
         """Take in at once that a text belongs to an agent, or that it does not; the next similar task shows it.
@@ -366,12 +368,6 @@ class Router:
             vectors = self._static.encode_now([feedback.text for feedback in news])
             self._recollection.add(news, [self._number[feedback.agent] for feedback in news], vectors)
         return self._recollection.find(static)
-
-    def _keep(self, text: str, top: int, decision: Decision, changes: int) -> Decision:
-        """Put a decision into the cache, unless what it rests on has changed while it waited for an encoder."""
-        if changes == self._changes and len(text) <= MOST_TEXT:
-            self._cache.put((text, top), decision)
-        return decision
 
     def _changed(self) -> None:
         self._changes += 1

@@ -103,7 +103,7 @@ _FILLERS = frozenset(
     )
 ) | {"n't"}
 _LONGEST = 400
-_MOST_SENTENCES = 200
+_MOST_SENTENCES, _MOST_STATED = 200, 8
 _CODE = re.compile(r"```.*?(?:```|\Z)|^[ \t]*[>|#*-].*$", re.DOTALL | re.MULTILINE)
 # How a sentence begins that says of whom it speaks: a person of the conversation, a thing, or a name.
 _OF_WHOM = re.compile(r"(?:I|I['’]m|I['’]ve|[Mm]y|[Oo]ur|[Ww]e|[Tt]he)\s+\w|(?:[A-Z][\w'’.-]*\s+){1,3}[a-z]")
@@ -156,7 +156,7 @@ def sentences(text: str) -> Iterator[str]:
             yield part.strip()
 
 
-def stated_in(text: str, speaker: str = "", most: int = 8) -> list[str]:
+def stated_in(text: str, speaker: str = "") -> list[str]:
     """The sentences of a text that state something of somebody or something that they name, word for word.
 
     Code, lists, quotations, questions, orders and what only a neighbouring sentence explains ("it works") are left out.
@@ -170,7 +170,7 @@ def stated_in(text: str, speaker: str = "", most: int = 8) -> list[str]:
         said = statement_of(one, speaker) if plain else None
         if said is not None and (said.value or said.negated):
             found[one] = None
-    return list(found)[:most]
+    return list(found)[:_MOST_STATED]
 
 
 @lru_cache(4_096)

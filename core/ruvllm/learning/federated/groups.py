@@ -22,7 +22,6 @@ from ruvllm.reprs import Shown
 from ruvllm.text.lexical import HashedTfidf
 
 _HALVINGS = 100
-_MOST_EPSILON = 1e4
 _TAIL = -8.0  # below it erfc is replaced by its continued fraction: e^ε would overflow against it
 
 
@@ -56,17 +55,6 @@ def delta_of(epsilon: float, ratio: float) -> float:
     middle, shift = epsilon * ratio, 0.5 / ratio
     second = math.exp(min(epsilon + _log_normal(-shift - middle), 0.0))
     return min(max(_normal(shift - middle) - second, 0.0), 1.0)
-
-
-def epsilon_of(ratio: float, delta: float) -> float:
-    """The least epsilon that noise of standard deviation ratio·sensitivity gives; inf beyond 10,000."""
-    if delta_of(_MOST_EPSILON, ratio) > delta:
-        return math.inf
-    low, high = 0.0, _MOST_EPSILON
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if delta_of(middle, ratio) > delta else (low, middle)
-    return high
 
 
 def noise_for(epsilon: float, delta: float) -> float:

@@ -198,7 +198,7 @@ class SonaCore:
         self.ended += 1
         self.good += verdict.good
         self.version += 1
-        self.instant(trajectory, verdict)
+        self.adapters.instant(trajectory, verdict.weight, self.bank)  # INSTANT
 
     def apply(self, x: Vectors) -> Vectors:
         """Unit rows (dim,) or (n, dim) adapted by both adapters."""
@@ -246,10 +246,6 @@ class SonaCore:
                 held.drop(vector)
         self.version += 1
 
-    def instant(self, trajectory: Trajectory, verdict: Verdict) -> bool:
-        """INSTANT: the micro adapter learns one trajectory; true when there was something to tell it from."""
-        return self.adapters.instant(trajectory, verdict.weight, self.bank)
-
     def distill(self) -> Iterator[int]:
         """DISTILL: what went well becomes patterns, what failed weakens the pattern that advised it.
 
@@ -269,14 +265,10 @@ class SonaCore:
             self._distilled = chunk[-1].id
             yield 0
 
-    def consolidate(self, batch: Sequence[Trajectory]) -> Iterator[int]:
-        """CONSOLIDATE: the base adapter learns a batch, held by EWC++; yields how many are new to it each time."""
-        return self.adapters.consolidate(batch, self.bank)
-
     def _cycle(self) -> Iterator[int]:
         batch = list(self.waiting)
         yield from self.distill()
-        yield from self.consolidate(batch)
+        yield from self.adapters.consolidate(batch, self.bank)
         self.waiting.learnt(batch[-1].id)
         self.adapters.restart_micro(self.waiting.latest(_RELEARNT), self.bank)
         self.cycles += 1
