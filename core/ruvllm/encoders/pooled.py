@@ -20,7 +20,6 @@ class PooledEncoder:
 
     Args:
         name: tells its vectors from those of other models.
-        dim: of the vectors.
         tokens: the ids of a text, no more than the model reads.
         hidden: int64 (1, tokens) ids -> float32 (1, tokens, dim), or (1, dim) of a model that pools by itself.
         precomputed: vectors of some texts, worked out before.

@@ -31,12 +31,7 @@ if TYPE_CHECKING:  # who only routes, and has learnt nothing yet, need not wait 
 
 
 class Learners:
-    """They take up what the state file has, and put it back with `save`.
-
-    Args:
-        encoder: of the vectors they see.
-        store: the state file, or the part of it for these vectors.
-    """
+    """They take up what the state file has, and put it back with `save`."""
 
     def __init__(self, encoder: Encoder, store: BlobStore, config: Config) -> None:
         self._encoder, self._store = encoder, store
