@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.agents.catalog import builtin_agents
+from ruvllm.artifacts.machine import cores
 from ruvllm.encoders.pooled import POOLINGS, PooledEncoder, Pooling
 from ruvllm.errors import CONVERT, EncoderError, InputError
 from ruvllm.inference.library import find_model, prepare
@@ -42,8 +42,8 @@ def open_encoder(text: str, threads: int = 0) -> PooledEncoder:
 
     Args:
         text: what `prepare` takes, or a folder with tokenizer.json and model.onnx (or onnx/model.onnx); after it
-            ":mean" or ":last" may say how tokens are pooled.
-        threads: 0 for as many as there are cores.
+            ":mean", ":max", ":last" or ":cls" may say how tokens are pooled.
+        threads: 0 for as many as this process may use.
 
     Raises:
         RuvllmError: there is no such model, or it cannot be used as an encoder.
@@ -66,7 +66,7 @@ def _of_decoder(folder: Path, pooling: Pooling, threads: int) -> PooledEncoder:
         raise EncoderError(message, field="encoder", fix=CONVERT)
     most, begin = min(model.context, _MOST_TOKENS), [] if model.begin is None else [model.begin]
 
-    def tokens(text: str) -> list[int]:
+    def tokens(text: str, most: int) -> list[int]:
         ids = model.tokenizer.ids(text, inert=True)
         return [*begin, *ids][:most] if ids else []
 
@@ -76,7 +76,7 @@ def _of_decoder(folder: Path, pooling: Pooling, threads: int) -> PooledEncoder:
         return states
 
     digest = _digest([f"{file['name']}:{file.get('sha256')}" for file in manifest["files"]])
-    encoder = PooledEncoder(f"{folder.name}-{pooling}-{digest}", model.shape.hidden, pooling, tokens, hidden)
+    encoder = PooledEncoder(f"{folder.name}-{pooling}-{digest}", model.shape.hidden, pooling, tokens, most, hidden)
     encoder.centre = _centre(folder / f"centre-{pooling}-{digest}.npy", encoder)
     return encoder
 
@@ -121,7 +121,7 @@ def _of_onnx(folder: Path, pooling: Pooling | None, threads: int) -> PooledEncod
 
     how = pooling or _stored_pooling(folder)
     digest = _digest([_print(path), _print(folder / "tokenizer.json")])
-    return PooledEncoder(f"{folder.name}-{how}-{digest}", int(outputs[name][-1]), how, _tokens(folder), hidden)
+    return PooledEncoder(f"{folder.name}-{how}-{digest}", int(outputs[name][-1]), how, *_tokens(folder), hidden)
 
 
 def _graph_of(folder: Path) -> Path | None:
@@ -136,8 +136,8 @@ def _stored_pooling(folder: Path) -> Pooling:
     return "cls" if settings.get("pooling_mode_cls_token") else "mean"
 
 
-def _tokens(folder: Path) -> Callable[[str], Sequence[int]]:
-    """The ids of a text as the model was trained on them, with what stands around every text."""
+def _tokens(folder: Path) -> tuple[Callable[[str, int], Sequence[int]], int]:
+    """The ids of a text as the model was trained on them, with what stands around every text; how many it reads."""
     data = _object(folder / "tokenizer.json")
     config = _object(folder / "config.json")
     places = config.get("max_position_embeddings")
@@ -147,14 +147,14 @@ def _tokens(folder: Path) -> Callable[[str], Sequence[int]]:
         vocab, normalizer = model.get("vocab"), data.get("normalizer") or {}
         if not isinstance(vocab, dict) or normalizer.get("lowercase") is False:
             raise _strange("is a WordPiece with capitals")
-        return partial(WordPiece(sorted(vocab, key=vocab.__getitem__)).encode, max_tokens=most)
+        return WordPiece(sorted(vocab, key=vocab.__getitem__)).encode, most
     before, after = _around(data.get("post_processor"))
     bpe = read_tokenizer(data)
 
-    def tokens(text: str) -> list[int]:
+    def tokens(text: str, most: int) -> list[int]:
         return [*before, *bpe.ids(text, inert=True)[: most - len(before) - len(after)], *after]
 
-    return tokens
+    return tokens, most
 
 
 def _around(processor: Any) -> tuple[list[int], list[int]]:
@@ -212,7 +212,7 @@ def _session(path: Path, threads: int) -> Any:
         message = "an encoder of your own needs onnxruntime"
         raise EncoderError(message, field="encoder", fix="pip install 'ruvllm[local]'") from None
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or cores()
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -215,6 +215,7 @@ class Router:
             out_of_scope=round(outcome.out_of_scope, 4),
             encoder=outcome.stage,
             cached=False,
+            team=(),
         )
         return self._keep(text, top, decision, changes)
 
