@@ -124,6 +124,7 @@ class Decision(_OnDemand):
     timings_us: dict[str, float]  # stage -> microseconds
     cached: bool = False
     choice: Choice | None = None  # where `tier` comes from
+    team: tuple[str, ...] = ()  # who takes an unsure task together, where `route` was to look for that
 
     __repr__ = one_line
 

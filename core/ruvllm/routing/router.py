@@ -214,6 +214,7 @@ class Router:
             out_of_scope=round(outcome.out_of_scope, 4),
             encoder=outcome.stage,
             cached=False,
+            team=(),
         )
         if changes == self._changes and len(text) <= MOST_TEXT:
             self._cache.put((text, top), decision)
