@@ -66,7 +66,7 @@ class Grown:
 
 
 def onnx_graph(path: Path, threads: int = 0) -> Any:
-    """A graph on the CPU, by all threads that this process may use where 0. Raises BackendError: it cannot be loaded."""
+    """A graph on the CPU, by all threads a process may use where 0. Raises BackendError: it cannot be loaded."""
     try:
         import onnxruntime
     except ImportError:
