@@ -145,7 +145,7 @@ class Replay:
             here = (current >= self._oldest) & (current < self._next)
             if not here.any():
                 break
-            turn = (current - self._first) % self.capacity
+            turn = np.where(here, current - self._first, 0) % self.capacity  # rows grow: not all places exist
             steps.append((np.where(here[:, None], self._rows["x"][turn], 0), here))
             current = np.where(here, self._rows["previous"][turn], -1)
         return Batch(
