@@ -406,11 +406,12 @@ export interface MemoryHit {
   passage: MemoryHit[];
 }
 
-/** The best ones first, the chance that an answer is among them, and their sessions where these are sought. */
+/** The best ones first, the chance that an answer is among them, and their sessions where these are sought. `elsewhere` is there where the collection is too large for the server: whether the shared database was searched for the rest of it, or was late or unreachable, and what the server holds itself is all. */
 export interface MemoryHits {
   memories: MemoryHit[];
   answerable: number;
   sessions: MemorySession[];
+  elsewhere?: "late" | "searched" | "unreachable";
 }
 
 /** A memory, and how many edges away it is. */
