@@ -25,7 +25,6 @@ from ruvllm.options import (
     RouterConfig,
     SessionsConfig,
 )
-from ruvllm.reprs import one_line
 
 _MOST_BYTES = 1_000_000  # of a file
 # Options other systems of this kind have, and what takes their place here.
@@ -48,7 +47,7 @@ _ELSEWHERE = {
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Config(Options):
     """All options.
 
@@ -68,8 +67,6 @@ class Config(Options):
     sessions: SessionsConfig = field(default_factory=SessionsConfig)
     federated: FederatedConfig = field(default_factory=FederatedConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
-
-    __repr__ = one_line
 
     def __post_init__(self) -> None:
         """Raises ConfigError: a value that cannot be used, however it came here."""

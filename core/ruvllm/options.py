@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ruvllm.hints import Options
-from ruvllm.reprs import one_line
 
 TIERS = ("booster", "small", "large")  # in the order of `types.Tier`
 # To a client's own conversation: notes from memory, the agent's persona, and its good answers into memory.
@@ -16,7 +15,7 @@ KINDS = ("extractive", "echo", "openai", "anthropic", "local")
 DIALECTS = ("openai", "llama.cpp", "vllm")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class MemoryConfig(Options):
     """What is looked up for a query, and what is kept of it.
 
@@ -67,10 +66,8 @@ class MemoryConfig(Options):
     index: str = "auto"
     tier_from: int = 200_000
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class RouterConfig(Options):
     """The network that chooses model size, context and sampling.
 
@@ -91,10 +88,8 @@ class RouterConfig(Options):
     tier_model: str = "kept"
     strategy: str = "hybrid"
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class LearningConfig(Options):
     """How feedback teaches; `enabled` False keeps everything as it is.
 
@@ -121,10 +116,8 @@ class LearningConfig(Options):
     background_interval_ms: int = 3_600_000
     requests: int = 10_000
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class FederatedConfig(Options):
     """Learning together with other installations: sums over groups of texts travel, never a text.
 
@@ -143,10 +136,8 @@ class FederatedConfig(Options):
     epsilon: float = 0.0
     delta: float = 1e-5
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class SessionsConfig(Options):
     """How long conversations last, and whether a restart goes on with them.
 
@@ -162,10 +153,8 @@ class SessionsConfig(Options):
     characters: int = 50_000_000
     keep: bool = True
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class BackendConfig(Options):
     """What answers the queries of one tier.
 
@@ -199,10 +188,8 @@ class BackendConfig(Options):
     dialect: str = "openai"
     extra: Mapping[str, Any] = field(default_factory=dict)
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class InferenceConfig(Options):
     """Who writes the answers, and how unless something else is asked (FEATURES.md I12).
 
@@ -227,8 +214,6 @@ class InferenceConfig(Options):
     memory_mb: int = 0
     threads: int = 0
     queue: int = 16
-
-    __repr__ = one_line
 
 
 # What a number may be; a key is its place without the tier's name.

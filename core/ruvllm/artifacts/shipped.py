@@ -18,11 +18,7 @@ from ruvllm.text.wordpiece import WordPiece
 class ShippedEncoders:
     """A host's encoders, each opened once however many runtimes share it.
 
-    Args:
-        host: where their artifacts are.
-
     Attributes:
-        host: the same.
         static: the token table.
 
     Raises:

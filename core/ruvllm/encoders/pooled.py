@@ -20,7 +20,6 @@ class PooledEncoder:
 
     Args:
         name: tells its vectors from those of other models.
-        dim: of the vectors.
         tokens: the ids of a text, no more than so many.
         most: tokens of a text that the model reads.
         hidden: int64 (1, tokens) ids -> float32 (1, tokens, dim), or (1, dim) of a model that pools by itself.

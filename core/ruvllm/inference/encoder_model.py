@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.agents.catalog import builtin_agents
-from ruvllm.artifacts.machine import cores
 from ruvllm.encoders.pooled import POOLINGS, PooledEncoder, Pooling
-from ruvllm.errors import CONVERT, EncoderError, InputError
+from ruvllm.errors import CONVERT, BackendError, EncoderError, InputError
 from ruvllm.inference.library import find_model, prepare
-from ruvllm.inference.local import MANIFEST, read_manifest
+from ruvllm.inference.local import MANIFEST, onnx_graph, read_manifest
 from ruvllm.inference.local_model import read_model
 from ruvllm.text.tokenizer_file import read_tokenizer
 from ruvllm.text.wordpiece import WordPiece
@@ -37,13 +36,12 @@ def is_onnx_folder(folder: Path) -> bool:
     return (folder / "tokenizer.json").is_file() and _graph_of(folder) is not None and not (folder / MANIFEST).exists()
 
 
-def open_encoder(text: str, threads: int = 0) -> PooledEncoder:
+def open_encoder(text: str) -> PooledEncoder:
     """An encoder from the path or name of a model, downloaded and converted first if need be.
 
     Args:
         text: what `prepare` takes, or a folder with tokenizer.json and model.onnx (or onnx/model.onnx); after it
             ":mean", ":max", ":last" or ":cls" may say how tokens are pooled.
-        threads: 0 for as many as this process may use.
 
     Raises:
         RuvllmError: there is no such model, or it cannot be used as an encoder.
@@ -51,16 +49,16 @@ def open_encoder(text: str, threads: int = 0) -> PooledEncoder:
     model, pooling = parted(text)
     folder = Path(model).expanduser()
     if is_onnx_folder(folder):
-        return _of_onnx(folder.resolve(), pooling, threads)
+        return _of_onnx(folder.resolve(), pooling)
     found = find_model(model) or prepare(model)
-    return _of_decoder(found.path, pooling or "mean", threads)
+    return _of_decoder(found.path, pooling or "mean")
 
 
-def _of_decoder(folder: Path, pooling: Pooling, threads: int) -> PooledEncoder:
+def _of_decoder(folder: Path, pooling: Pooling) -> PooledEncoder:
     manifest = read_manifest(folder)
     words = json.loads((folder / "tokenizer.json").read_text("utf-8"))
     model = read_model(folder.name, manifest, words)
-    graph = _session(folder / "model.onnx", threads)
+    graph = _session(folder / "model.onnx")
     if "hidden_states" not in {output.name for output in graph.get_outputs()}:
         message = f"{folder.name} was converted before models were encoders, too"
         raise EncoderError(message, field="encoder", fix=CONVERT)
@@ -101,10 +99,10 @@ def _centre(path: Path, encoder: PooledEncoder) -> NDArray[np.float32]:
     return np.asarray(centre)
 
 
-def _of_onnx(folder: Path, pooling: Pooling | None, threads: int) -> PooledEncoder:
+def _of_onnx(folder: Path, pooling: Pooling | None) -> PooledEncoder:
     path = _graph_of(folder)
     assert path is not None
-    graph = _session(path, threads)
+    graph = _session(path)
     inputs = {one.name for one in graph.get_inputs()}
     outputs = {one.name: one.shape for one in graph.get_outputs()}
     strange = inputs - {"input_ids", "attention_mask", "token_type_ids"}
@@ -205,17 +203,8 @@ def _print(path: Path) -> str:
         return f"{size}:{sha256(first + file.read(_END)).hexdigest()}"
 
 
-def _session(path: Path, threads: int) -> Any:
+def _session(path: Path) -> Any:
     try:
-        import onnxruntime
-    except ImportError:
-        message = "an encoder of your own needs onnxruntime"
-        raise EncoderError(message, field="encoder", fix="pip install 'ruvllm[local]'") from None
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or cores()
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as bad:  # its errors have no base class of their own
-        message = f"{path} cannot be loaded: {str(bad)[:200]}"
-        raise EncoderError(message, field="encoder", fix="convert or export the model again") from None
+        return onnx_graph(path)
+    except BackendError as error:
+        raise EncoderError(error.message, field="encoder", fix=error.fix) from None

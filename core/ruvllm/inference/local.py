@@ -25,7 +25,6 @@ class _Buffer:
 
     Attributes:
         array: float32 (1, kv_heads, room, head_dim).
-        value: the same memory, as onnxruntime takes it.
         claimed: tokens that were written into it, or are being written.
     """
 
@@ -66,31 +65,35 @@ class Grown:
         return held
 
 
+def onnx_graph(path: Path, threads: int = 0) -> Any:
+    """A graph on the CPU; of 0 `threads`, as many as this process may use. Raises BackendError: it cannot be loaded."""
+    try:
+        import onnxruntime
+    except ImportError:
+        message = "a model on this machine needs onnxruntime"
+        raise BackendError(message, kind="unavailable", fix="pip install 'ruvllm[local]'") from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or cores()
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as bad:  # its errors have no base class of their own
+        raise BackendError(f"{path} cannot be loaded: {str(bad)[:200]}", kind="unavailable", fix=CONVERT) from None
+
+
 class OnnxSession:
     """A decoder in onnxruntime. It runs in a thread, so nobody waits for it.
 
     The attention writes new keys and values behind the old ones when it gets one buffer as its past and its present.
-
-    Args:
-        threads: 0 for as many as this process may use.
 
     Raises:
         BackendError: onnxruntime is missing, or cannot load the graph.
     """
 
     def __init__(self, path: Path, threads: int = 0) -> None:
-        try:
-            import onnxruntime
-        except ImportError:
-            message = "a model on this machine needs onnxruntime"
-            raise BackendError(message, kind="unavailable", fix="pip install 'ruvllm[local]'") from None
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or cores()
-        options.log_severity_level = 3
-        try:
-            self._graph = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as bad:  # its errors have no base class of their own
-            raise BackendError(f"{path} cannot be loaded: {str(bad)[:200]}", kind="unavailable", fix=CONVERT) from None
+        self._graph = onnx_graph(path, threads)
+        import onnxruntime
+
         self._value = onnxruntime.OrtValue.ortvalue_from_numpy
         self._outputs = [output.name for output in self._graph.get_outputs()]
 

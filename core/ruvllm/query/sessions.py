@@ -98,7 +98,6 @@ class Sessions:
         start: makes the model router's view of a new session.
         ttl: seconds without use after which a session ends.
         most: sessions at a time; the one unused for longest leaves beyond it.
-        clock: seconds since 1970.
         characters: of all histories together, with the same consequence.
         conversations: the state file's sessions, which go on; None keeps none.
 

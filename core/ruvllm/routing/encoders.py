@@ -28,7 +28,6 @@ class EncoderSet:
             `ruvllm.inference.encoder_model.open_encoder` takes it; "cascade" where RuvLTRA can run when None.
 
     Attributes:
-        name: as given.
         mode: which one decides: "cascade" (static first, the contextual one when unsure) or an encoder's name.
         static: always there.
         contextual: None where the static one is alone.

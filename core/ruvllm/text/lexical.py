@@ -24,7 +24,6 @@ class Memo(dict[str, V]):
     more than working some words out again.
 
     Args:
-        work: gives a word's value.
         most: words.
     """
 
