@@ -35,10 +35,10 @@ async def route(edge: Edge, call: Call) -> Decision:
     """The agent, tier and confidence for a task."""
     telemetry = edge.server.telemetry
     if telemetry is None:
-        decision = await edge.llm.aroute(call.body.text, call.body.top)
+        decision = await edge.llm.aroute(call.body.text, call.body.top, call.body.team)
     else:
         with telemetry.operation("route", "") as span:
-            decision = await edge.llm.aroute(call.body.text, call.body.top)
+            decision = await edge.llm.aroute(call.body.text, call.body.top, call.body.team)
             telemetry.routed(span, decision)
     edge.metrics.decision(decision)
     return decision
@@ -138,8 +138,9 @@ async def feedback(edge: Edge, call: Call) -> s.Learnt:
 
 async def new_session(edge: Edge, call: Call) -> s.SessionMade:
     """A conversation that queries with the same key can name."""
-    metadata = call.body.metadata if call.body else {}
-    return s.SessionMade(edge.llm.new_session(metadata, new_id(_prefix(call))).id)
+    body: s.SessionBody = call.body or s.SessionBody()
+    history = to_builtins(body.history)
+    return s.SessionMade(edge.llm.new_session(body.metadata, new_id(_prefix(call)), history).id)
 
 
 async def session(edge: Edge, call: Call) -> Session:

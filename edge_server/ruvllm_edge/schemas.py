@@ -21,6 +21,7 @@ class RouteBody(Struct, forbid_unknown_fields=True):
 
     text: Text
     top: Annotated[int, Meta(ge=0, le=100, description="alternatives to name")] = 3
+    team: Annotated[bool, Meta(description="whether an unsure decision names the agents that share the task")] = False
 
 
 class TeamBody(Struct, forbid_unknown_fields=True):
@@ -350,10 +351,18 @@ class MemoryHits(Struct):
     elsewhere: Literal["searched", "late", "unreachable"] | UnsetType = UNSET
 
 
+class Turn(Struct, forbid_unknown_fields=True):
+    """Something that was said."""
+
+    role: Literal["user", "assistant"]
+    content: str
+
+
 class SessionBody(Struct, forbid_unknown_fields=True):
-    """What to note about a session."""
+    """What to note about a session, and what was said before: each question with its answer."""
 
     metadata: dict[str, Any] = {}
+    history: Annotated[list[Turn], Meta(max_length=100)] = []
 
 
 class SessionMade(Struct):

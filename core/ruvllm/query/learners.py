@@ -31,12 +31,7 @@ if TYPE_CHECKING:  # who only routes, and has learnt nothing yet, need not wait 
 
 
 class Learners:
-    """They take up what the state file has, and put it back with `save`.
-
-    Args:
-        encoder: of the vectors they see.
-        store: the state file, or the part of it for these vectors.
-    """
+    """They take up what the state file has, and put it back with `save`."""
 
     def __init__(self, encoder: Encoder, store: BlobStore, config: Config) -> None:
         self._encoder, self._store = encoder, store
@@ -241,7 +236,8 @@ class Learners:
     @property
     def has_sizes_to_train(self) -> bool:
         """Whether turns were rated since the model router was last trained, and enough in all."""
-        return self.learns_sizes and len(self.replay.labelled) > self._trained and self._sizes.ready
+        trained = self.learns_sizes and self._learning.network
+        return trained and len(self.replay.labelled) > self._trained and self._sizes.ready
 
     async def distil(self, pause: Pause = no_pause) -> SonaReport:
         """Distil patterns from all that waits, a slice at a time; what a pause stops goes on with the next call."""

@@ -60,7 +60,6 @@ class ModelChooser:
     named, whose outcomes count for the configured ones where their names are the same.
 
     Args:
-        encoder: of prompts.
         store: the part of the state file for its vectors.
         experience: outcomes of similar prompts by model, which are called like their backends or are those of
             the profiles; None where nobody remembers any.

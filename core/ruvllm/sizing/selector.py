@@ -23,7 +23,7 @@ from ruvllm.artifacts.shipped import shipped_encoder
 from ruvllm.encoders.protocol import Encoder, synchronous
 from ruvllm.errors import ArtifactError, InputError, StoreError
 from ruvllm.hints import by_object
-from ruvllm.reprs import one_line, shortened
+from ruvllm.reprs import Shown, shortened
 from ruvllm.sizing.bandit import Bandit, logit, shared_width
 from ruvllm.sizing.difficulty import Difficulty, policy_for
 from ruvllm.sizing.fastgrnn import ModelSize
@@ -35,8 +35,8 @@ from ruvllm.sizing.tiers import Limits
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class BackendProfile:
+@dataclass(frozen=True, slots=True, repr=False)
+class BackendProfile(Shown):
     """What is known of a backend beforehand; outcomes correct all of it.
 
     Attributes:
@@ -52,8 +52,6 @@ class BackendProfile:
     quality: float = 0.8
     size: ModelSize | None = None
 
-    __repr__ = one_line
-
     def __post_init__(self) -> None:
         checks = (
             ("name", bool(self.name), "a name"),
@@ -66,8 +64,8 @@ class BackendProfile:
                 raise InputError(f"{name} is {getattr(self, name)!r}", field=name, fix=f"give {fix}")
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+@dataclass(frozen=True, slots=True, repr=False)
+class Choice(Shown):
     """The backend for one prompt.
 
     Attributes:
@@ -86,8 +84,6 @@ class Choice:
     alternatives: tuple[str, ...]
     inputs: Array = field(repr=False, compare=False)
     turn: int = -1
-
-    __repr__ = one_line
 
 
 def columns_of(
@@ -132,7 +128,6 @@ class LLMOrchestrator:
         dim: of the vectors, where there is no encoder.
         budget: mean US dollars of a prompt; None for the best quality / (cost · latency).
         memory: outcomes after which an old one has lost most of its weight: backends change.
-        seed: of the doubt under a budget.
         difficulty: what is known beforehand (`ruvllm tiers train`), of models called like the backends, or as many
             from the weakest to the strongest as there are backends from the cheapest to the dearest. Outcomes teach
             how far it is off.

@@ -45,13 +45,8 @@ class SonaEngine(Hinting):
     comes back as it went in.
 
     Args:
-        config: its options, as `SonaConfig.of` takes them.
         encoder: makes vectors of texts; without one, give vectors.
         store: where `flush` keeps what is learnt, and a new engine takes it up.
-        clock: seconds since 1970.
-
-    Attributes:
-        core: the learner with its five steps.
 
     Raises:
         ConfigError: an unusable option, or the encoder's width is not `embedding_dim`.

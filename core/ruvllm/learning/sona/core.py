@@ -18,7 +18,7 @@ from ruvllm.learning.patterns import Pattern, ReasoningBank, distill
 from ruvllm.learning.sona.adapters import SonaAdapters, as_array
 from ruvllm.learning.sona.config import SonaConfig
 from ruvllm.learning.trajectories import MOST_BYTES, Trajectory, TrajectoryBuffer
-from ruvllm.reprs import one_line
+from ruvllm.reprs import Shown
 from ruvllm.state.packing import Spec, array_json, json_array, pack, unpack
 
 _QUALITY, _SUCCESS, _REWARD = 0.5, 0.3, 0.2  # how much each counts of what is told
@@ -107,15 +107,14 @@ def _expected(route: str, retrieved: Sequence[Pattern]) -> float | None:
     return votes / sum(near for _, near in related)
 
 
-@dataclass(frozen=True, slots=True)
-class SonaReport:
+@dataclass(frozen=True, slots=True, repr=False)
+class SonaReport(Shown):
     """What a call of `tick` or `force_learn` did.
 
     Attributes:
         ran: whether there was anything to do, and it was due.
         finished: false when the time was over first; the next call goes on there.
         trajectories: that the base adapter was taught, each counted once.
-        patterns: known after it.
         consolidated: tasks that EWC++ has consolidated, in all.
     """
 
@@ -126,15 +125,12 @@ class SonaReport:
     consolidated: int
     seconds: float
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
-class SonaStats:
+@dataclass(frozen=True, slots=True, repr=False)
+class SonaStats(Shown):
     """Where an engine stands.
 
     Attributes:
-        trajectories: ended so far.
         waiting: of them, not learnt from by the background yet; `dropped` never will be.
         judged_good: examples, the others are warnings.
         micro_updates, base_updates: of the adapters; micro_strength, base_strength: ‖W‖ of what they change.
@@ -156,8 +152,6 @@ class SonaStats:
     ewc_tasks: int
     ewc_lambda: float
 
-    __repr__ = one_line
-
 
 _BANK = 4  # cycles' worth of patterns that are kept
 _CHUNK = 1_000  # trajectories that are clustered together
@@ -170,13 +164,7 @@ _FIX = "drop it; it is learnt again"
 class SonaCore:
     """Learns from trajectories that have ended.
 
-    Args:
-        dim: width of the vectors.
-        clock: seconds since 1970.
-
     Attributes:
-        bank: the patterns.
-        adapters: micro and base.
         waiting: trajectories that the background has not learnt from yet.
         ended, good: trajectories so far, and those of them that were examples.
         cycles: background cycles that were finished.
@@ -210,7 +198,7 @@ class SonaCore:
         self.ended += 1
         self.good += verdict.good
         self.version += 1
-        self.instant(trajectory, verdict)
+        self.adapters.instant(trajectory, verdict.weight, self.bank)  # INSTANT
 
     def apply(self, x: Vectors) -> Vectors:
         """Unit rows (dim,) or (n, dim) adapted by both adapters."""
@@ -273,10 +261,6 @@ class SonaCore:
                 held.drop(vector)
         self.version += 1
 
-    def instant(self, trajectory: Trajectory, verdict: Verdict) -> bool:
-        """INSTANT: the micro adapter learns one trajectory; true when there was something to tell it from."""
-        return self.adapters.instant(trajectory, verdict.weight, self.bank)
-
     def distill(self) -> Iterator[int]:
         """DISTILL: what went well becomes patterns, what failed weakens the pattern that advised it.
 
@@ -296,14 +280,10 @@ class SonaCore:
             self._distilled = chunk[-1].id
             yield 0
 
-    def consolidate(self, batch: Sequence[Trajectory]) -> Iterator[int]:
-        """CONSOLIDATE: the base adapter learns a batch, held by EWC++; yields how many are new to it each time."""
-        return self.adapters.consolidate(batch, self.bank)
-
     def _cycle(self) -> Iterator[int]:
         batch = list(self.waiting)
         yield from self.distill()
-        yield from self.consolidate(batch)
+        yield from self.adapters.consolidate(batch, self.bank)
         self.waiting.learnt(batch[-1].id)
         self.adapters.restart_micro(self.waiting.latest(_RELEARNT), self.bank)
         self.cycles += 1
