@@ -423,7 +423,7 @@ class TierStats(Struct):
 class SharedStats(Struct):
     """How a space stands among nodes: changes sent and applied since the start, and waiting; seconds since then."""
 
-    share: Literal["texts", "vectors", "deltas"]
+    sharing: Literal["texts", "vectors", "deltas"]
     up: bool
     problem: str
     sent: int

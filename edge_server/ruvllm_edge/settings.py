@@ -115,9 +115,9 @@ class Settings:
             raise _wrong("log_level", self.log_level, f"use one of {', '.join(_LEVELS)}")
         if unknown := {*self.chat_adds} - {*ADDS}:
             raise _wrong("chat_adds", sorted(unknown)[0], f"name {', '.join(ADDS)}")
-        for name, share in self.shares.items():
-            if not name or share not in SHARES:
-                raise _wrong("shared_spaces", f"{name}:{share}", f"write NAME or NAME:SHARE, of {', '.join(SHARES)}")
+        for name, sharing in self.shares.items():
+            if not name or sharing not in SHARES:
+                raise _wrong("shared_spaces", f"{name}:{sharing}", f"write NAME or NAME:SHARE, of {', '.join(SHARES)}")
         for origin in self.origins:
             if "://" not in origin or origin.endswith("/"):
                 raise _wrong("origins", origin, "name each as https://app.example, without a path; * is not taken")
@@ -131,7 +131,7 @@ class Settings:
     def shares(self) -> dict[str, str]:
         """Of each shared space, what leaves this server."""
         parts = (one.partition(":") for one in self.shared_spaces)
-        return {name.strip(): share.strip() if colon else "texts" for name, colon, share in parts}
+        return {name.strip(): sharing.strip() if colon else "texts" for name, colon, sharing in parts}
 
     @property
     def has_keys(self) -> bool:

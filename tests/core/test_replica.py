@@ -139,7 +139,7 @@ def test_two_that_write_at_once_agree_in_any_order(nodes: tuple[RuvLLM, RuvLLM])
 
 def test_of_vectors_no_text_leaves_and_of_deltas_nothing_but_what_was_learnt(nodes: tuple[RuvLLM, RuvLLM]):
     a, b = nodes
-    a.store.outbox.share = "vectors"
+    a.store.outbox.sharing = "vectors"
     old, new = a.memory.add([{"text": SECRET, "metadata": {"team": "web"}}, "the safe opens with a code now"])
     a.memory.validity.close([Closed(old, 1.5, new, SECRET, 0.9, 2.0)])
     a.memory.graph.bind([old, new], weight=0.5)
@@ -158,7 +158,7 @@ def test_of_vectors_no_text_leaves_and_of_deltas_nothing_but_what_was_learnt(nod
     assert (learnt, len(content(b)["hyperedges"]), len(content(b)["ratings"])) == ([b"sums"], 1, 1)
     assert b.query("which key opens the safe?").sources == ()  # an answer has no use for it
     a.memory.forget([old])
-    a.store.outbox.share = "deltas"
+    a.store.outbox.sharing = "deltas"
     a.store.outbox.delta(b"more")
     (only,) = taken(a)
     assert (only.kind, only.vector) == ("delta", b"more")

@@ -209,7 +209,7 @@ def test_of_deltas_no_text_is_in_the_database_and_all_learn_from_them(url: str):
             await llms[0].memory.aadd(["The kettle is in the cellar."])
             await llms[0].jobs.run(60, no_pause, force=True, names=["federated"])
             await until_async(lambda: llms[1].routing.router.shared)
-            assert nodes[1].stats(edges[1])["share"] == "deltas"
+            assert nodes[1].stats(edges[1])["sharing"] == "deltas"
             for task in running:
                 task.cancel()
         async with connected(url) as db:

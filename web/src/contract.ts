@@ -649,7 +649,7 @@ export interface SessionMade {
 
 /** How a space stands among nodes: changes sent and applied since the start, and waiting; seconds since then. */
 export interface SharedStats {
-  share: "deltas" | "texts" | "vectors";
+  sharing: "deltas" | "texts" | "vectors";
   up: boolean;
   problem: string;
   sent: number;

@@ -222,12 +222,12 @@ class Outbox:
 
     Attributes:
         enabled: whether writes are replicated.
-        share: what of them leaves, one of SHARES.
+        sharing: what of them leaves, one of SHARES.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.enabled, self.share = False, "texts"
+        self.enabled, self.sharing = False, "texts"
 
     def attach(self) -> None:
         """Have writes of this connection go into the outbox, where the file has one."""
@@ -346,7 +346,7 @@ class Outbox:
             "SELECT id, uid, kind, item, value FROM outbox ORDER BY id LIMIT ?", (most,)
         ):
             ids.append(id)
-            found = self._change(uid, kind, item, value) if kind in SHARES[self.share] else None
+            found = self._change(uid, kind, item, value) if kind in SHARES[self.sharing] else None
             if found is not None:
                 changes.append(found)
                 size += len(found.vector) + len(str(found.data))
@@ -375,7 +375,7 @@ class Outbox:
             data = dict(zip(names, values, strict=True))
             if kind == "weigh":
                 data = {**data, "weight": None, "change": value}
-            if self.share != "texts":
+            if self.sharing != "texts":
                 data |= {name: None for name in ("text", "reason") if name in data}
             return Change(uid, kind, target, data, bytes(vector or b""))
         return None

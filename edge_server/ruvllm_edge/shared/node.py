@@ -90,9 +90,9 @@ class Node:
         self.status: dict[str, SpaceStatus] = {}
 
     def __contains__(self, space: str) -> bool:
-        return bool(self.share(space))
+        return bool(self.sharing(space))
 
-    def share(self, space: str) -> str:
+    def sharing(self, space: str) -> str:
         """What of a space leaves this server, one of `outbox.SHARES`; "" for nothing."""
         return self._shares.get(space, self._shares.get("*", ""))
 
@@ -100,7 +100,7 @@ class Node:
         """Of a space, as plain JSON types."""
         status, waiting = self.status.get(edge.name, SpaceStatus()), edge.llm.store.outbox.waiting()
         return {
-            "share": self.share(edge.name),
+            "sharing": self.sharing(edge.name),
             "up": self.up,
             "problem": self.problem,
             "sent": status.sent,
@@ -205,8 +205,8 @@ class Node:
         if store.outbox.enabled and store.committed is not None and edge.name in self.status:
             return False
         store.outbox.enable()
-        store.outbox.share = share = self.share(edge.name)
-        if share != "texts":  # of texts each server learns itself
+        store.outbox.sharing = sharing = self.sharing(edge.name)
+        if sharing != "texts":  # of texts each server learns itself
             edge.llm.services.coordinator = LogCoordinator(edge.hub, store)
         loop = asyncio.get_running_loop()
 
@@ -254,7 +254,7 @@ class Node:
         if page.changes:
             replica = Replica(edge.llm.memory, edge.hub.push)
             changes = page.changes if status.hot is None else status.hot.wanted(page.changes)
-            if outbox.share == "deltas":
+            if outbox.sharing == "deltas":
                 changes = [one for one in changes if one.kind == "delta"]
             for start in range(0, len(changes) or 1, _SLICE):
                 some = changes[start : start + _SLICE]
