@@ -157,7 +157,6 @@ def _tokens(folder: Path) -> Callable[[str], Sequence[int]]:
 
 
 def _around(processor: Any) -> tuple[list[int], list[int]]:
-    """The ids before and after a text."""
     match processor:
         case None | {"type": "ByteLevel"}:
             return [], []

@@ -261,7 +261,6 @@ class ModelChooser:
         return {named.get(name, name): vote for name, vote in votes.items()}
 
     def _of_outcomes(self, features: Features, profiles: Sequence[TierProfile]) -> Advice | None:
-        """What outcomes of the configured backends say."""
         learnt = self._learnt()
         if learnt is None or features.vector is None:
             return None
@@ -278,7 +277,6 @@ class ModelChooser:
 
 
 def _of_sizes(features: Features, _: Sequence[TierProfile]) -> Advice | None:
-    """What the session's network says."""
     size = features.size
     if size is None or not size.sure:
         return None
