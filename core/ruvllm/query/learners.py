@@ -85,14 +85,13 @@ class Learners:
             return 0
         return self._engine.core.version if self.learns_patterns else 0
 
-    def votes(self, vector: Vectors, by: str = "route") -> Mapping[str, float]:
-        """What outcomes of similar tasks say of agents, or of models; see `SonaCore.votes`.
+    def votes(self, vector: Vectors) -> Mapping[str, float]:
+        """What outcomes of tasks like this one, float32 (dim,) of unit norm, say of agents; see `SonaCore.votes`."""
+        return self.engine.votes(vector) if self.version else {}
 
-        Args:
-            vector: float32 (dim,), unit norm, of this encoder.
-            by: "route" for agents, "model" for the models that answered.
-        """
-        return self.engine.votes(vector, by) if self.version else {}
+    def model_outcomes(self, vector: Vectors) -> Mapping[str, tuple[float, float]]:
+        """How models answered tasks like this one, (dim,); see `SonaCore.model_outcomes`."""
+        return self.engine.model_outcomes(vector) if self.version else {}
 
     async def observe_model(self, vector: Vectors, model: str, quality: float) -> None:
         """How good a model's answer to a prompt (dim,) was, 0 to 1."""

@@ -222,16 +222,12 @@ class Bandit:
         offsets = x[..., self.width :] if self.informed else 0.0
         return np.asarray(x[..., : self.width] @ self.weights.T + offsets)
 
-    def expected(self, x: Floats, shift: Floats | float = 0.0) -> Floats:
-        """Quality of each arm for inputs (inputs,) or (n, inputs): (arms,) or (n, arms), within 0 and 1.
-
-        Args:
-            shift: (arms,), added to the logits: what is known from elsewhere.
-        """
+    def expected(self, x: Floats) -> Floats:
+        """Quality of each arm for inputs (inputs,) or (n, inputs): (arms,) or (n, arms), within 0 and 1."""
         # Beyond chance alone, the mean error is drift: a backend that got worse, or better, of late.
         chance = _WORTH * _NOISE * np.sqrt(_RECENT / 2)
         drift = np.sign(self.error) * np.maximum(np.abs(self.error) - chance, 0)
-        return np.asarray(np.clip(chances_of(self._logits(self.read(x)) + shift) + drift, 0.0, 1.0))
+        return np.asarray(np.clip(chances_of(self._logits(self.read(x))) + drift, 0.0, 1.0))
 
     def uncertainty(self, x: Floats) -> Floats:
         """Standard deviation of each arm's expected quality for inputs (inputs,): (arms,)."""

@@ -228,9 +228,13 @@ class SonaEngine(Hinting):
 
     find_patterns = synchronous(afind_patterns)
 
-    def votes(self, vector: Vectors, by: str = "route") -> dict[str, float]:
-        """What outcomes of similar tasks say for and against each route or model; see `SonaCore.votes`."""
-        return self.core.votes(vector, by) if self._enabled else {}
+    def votes(self, vector: Vectors) -> dict[str, float]:
+        """What outcomes of similar tasks say for and against each route; see `SonaCore.votes`."""
+        return self.core.votes(vector) if self._enabled else {}
+
+    def model_outcomes(self, vector: Vectors) -> dict[str, tuple[float, float]]:
+        """How each model answered similar tasks; see `SonaCore.model_outcomes`."""
+        return self.core.model_outcomes(vector) if self._enabled else {}
 
     def get_patterns(self, limit: int | None = None) -> list[Pattern]:
         """The most valuable patterns first."""

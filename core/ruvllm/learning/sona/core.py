@@ -208,28 +208,43 @@ class SonaCore:
         """RETRIEVE: the patterns nearest to a task (dim,), adapted as far as is learnt."""
         return self.bank.find(self.apply(vector), k)
 
-    def votes(self, vector: Vectors, by: str = "route") -> dict[str, float]:
-        """What outcomes of similar tasks say for and against each route, or each model: log of the evidence.
+    def votes(self, vector: Vectors) -> dict[str, float]:
+        """What outcomes of similar tasks say for and against each route: log of the evidence.
 
         An outcome counts by its score and by e^(κ(cosine - 1)); patterns stand for outcomes of long ago. Vectors are
         compared as the encoder gives them. A name that nothing similar is known of is not there, and counts 0.
 
         Args:
             vector: float32 (dim,), unit norm, of the task.
-            by: "route" or "model"; patterns vote for routes alone.
         """
         learnt = self.adapters
         good: defaultdict[str, float] = defaultdict(float)
         bad: defaultdict[str, float] = defaultdict(float)
         for side, ring in ((good, learnt.good), (bad, learnt.bad)):
-            names, worth = getattr(ring, f"{by}s"), ring.scores if side is good else 1 - ring.scores
-            _count(side, ring.rows @ vector, names, worth)
-        if by == "route" and len(self.bank):
+            _count(side, ring.rows @ vector, ring.routes, ring.scores if side is good else 1 - ring.scores)
+        if len(self.bank):
             _count(good, self.bank.centroids @ vector, self.bank.routes, _OLD * self.bank.weights)
         return {
             name: math.log1p(good[name] / _FAINT) - _AGAINST * math.log1p(bad[name] / _FAINT)
             for name in {*good, *bad} - {""}
         }
+
+    def model_outcomes(self, vector: Vectors) -> dict[str, tuple[float, float]]:
+        """How each model answered similar tasks: (how many outcomes, by e^(κ(cosine - 1)); the mean of their scores).
+
+        Unlike routes, of which one is right, models are compared by how often they do well, not by how much is known
+        of them: the one that is asked most would win for that alone.
+
+        Args:
+            vector: float32 (dim,), unit norm, of the task.
+        """
+        count: defaultdict[str, float] = defaultdict(float)
+        good: defaultdict[str, float] = defaultdict(float)
+        for ring in (self.adapters.good, self.adapters.bad):
+            cosines = ring.rows @ vector
+            _count(count, cosines, ring.models, np.ones(len(cosines), np.float32))
+            _count(good, cosines, ring.models, ring.scores)
+        return {name: (count[name], good[name] / count[name]) for name in count if name}
 
     def forget(self, vector: Vectors, route: str) -> None:
         """Take back what one outcome taught, as far as it can still be told from others."""
