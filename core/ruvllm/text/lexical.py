@@ -14,26 +14,30 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Memo(dict[str, V]):
-    """word -> its value, worked out when first asked for.
+class Memo(dict[K, V]):
+    """A word or a character -> its value, worked out when first asked for.
 
     Everything is forgotten when there is too much: the links of an LRU cache, which lie all over memory, cost
     more than working some words out again.
 
     Args:
-        most: words.
+        most: of them.
+        longest: characters of a word that is worth it; others may be megabytes.
     """
 
-    def __init__(self, work: Callable[[str], V], most: int) -> None:
-        self._work, self._most = work, most
+    def __init__(self, work: Callable[[K], V], most: int, longest: int | None = None) -> None:
+        self._work, self._most, self._longest = work, most, longest
 
-    def __missing__(self, word: str) -> V:
+    def __missing__(self, key: K) -> V:
         if len(self) >= self._most:
             self.clear()
-        self[word] = value = self._work(word)
+        value = self._work(key)
+        if self._longest is None or len(str(key)) <= self._longest:
+            self[key] = value
         return value
 
 
@@ -136,7 +140,7 @@ class Bm25:
         return sorted(found, key=lambda match: -match[1])
 
 
-_HASHES = Memo(lambda stem: crc32(stem.encode()), _MOST_WORDS)
+_HASHES: Memo[str, int] = Memo(lambda stem: crc32(stem.encode()), _MOST_WORDS)
 
 
 def _term_hashes(words: Sequence[str]) -> list[int]:
