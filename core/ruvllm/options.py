@@ -97,6 +97,7 @@ class LearningConfig(Options):
         patterns: outcomes of similar tasks vote on agents.
         query_adapter: what sources proved useful draws the vectors of later queries towards their like.
         sizes: rated answers teach the choice of model sizes.
+        network: they train the model router's network as well, which reads a conversation as a whole.
         near_duplicates: confirmed tasks answer for near-duplicates.
         quality_threshold: below it an answer is a warning, not an example.
         ewc_lambda: where λ of consolidation starts.
@@ -109,6 +110,7 @@ class LearningConfig(Options):
     patterns: bool = True
     query_adapter: bool = True
     sizes: bool = True
+    network: bool = True
     near_duplicates: bool = True
     quality_threshold: float = 0.4
     ewc_lambda: float = 2_000.0
@@ -198,7 +200,9 @@ class InferenceConfig(Options):
         context: tokens of prompt and answer together, where the backend allows as many.
         max_tokens, temperature, top_p, top_k, repeat_penalty: None leaves them to the backend. A conversation that is
             passed on to a server behind a URL has only what its caller says.
-        memory_mb: that loaded local models may take together, the least recently used going first; 0 for no limit.
+        memory_mb: that loaded local models may take together, the least recently used going first; 0 for no limit but
+            that of the container, where there is one.
+        threads: of a local model; 0 for as many as this process, or its container, may use.
         queue: requests that may wait for a local model; more are turned away.
     """
 
@@ -210,6 +214,7 @@ class InferenceConfig(Options):
     top_k: int | None = None
     repeat_penalty: float | None = None
     memory_mb: int = 0
+    threads: int = 0
     queue: int = 16
 
 
@@ -250,6 +255,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "inference.top_k": (0, 1_000_000),
     "inference.repeat_penalty": (1e-6, 10.0),
     "inference.memory_mb": (0, 10_000_000),
+    "inference.threads": (0, 1_024),
     "inference.queue": (0, 100_000),
     "timeout": (0.001, 86_400.0),
     "read_timeout": (0.001, 86_400.0),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -42,7 +41,7 @@ def open_encoder(text: str) -> PooledEncoder:
 
     Args:
         text: what `prepare` takes, or a folder with tokenizer.json and model.onnx (or onnx/model.onnx); after it
-            ":mean" or ":last" may say how tokens are pooled.
+            ":mean", ":max", ":last" or ":cls" may say how tokens are pooled.
 
     Raises:
         RuvllmError: there is no such model, or it cannot be used as an encoder.
@@ -65,7 +64,7 @@ def _of_decoder(folder: Path, pooling: Pooling) -> PooledEncoder:
         raise EncoderError(message, field="encoder", fix=CONVERT)
     most, begin = min(model.context, _MOST_TOKENS), [] if model.begin is None else [model.begin]
 
-    def tokens(text: str) -> list[int]:
+    def tokens(text: str, most: int) -> list[int]:
         ids = model.tokenizer.ids(text, inert=True)
         return [*begin, *ids][:most] if ids else []
 
@@ -75,7 +74,7 @@ def _of_decoder(folder: Path, pooling: Pooling) -> PooledEncoder:
         return states
 
     digest = _digest([f"{file['name']}:{file.get('sha256')}" for file in manifest["files"]])
-    encoder = PooledEncoder(f"{folder.name}-{pooling}-{digest}", model.shape.hidden, pooling, tokens, hidden)
+    encoder = PooledEncoder(f"{folder.name}-{pooling}-{digest}", model.shape.hidden, pooling, tokens, most, hidden)
     encoder.centre = _centre(folder / f"centre-{pooling}-{digest}.npy", encoder)
     return encoder
 
@@ -120,7 +119,7 @@ def _of_onnx(folder: Path, pooling: Pooling | None) -> PooledEncoder:
 
     how = pooling or _stored_pooling(folder)
     digest = _digest([_print(path), _print(folder / "tokenizer.json")])
-    return PooledEncoder(f"{folder.name}-{how}-{digest}", int(outputs[name][-1]), how, _tokens(folder), hidden)
+    return PooledEncoder(f"{folder.name}-{how}-{digest}", int(outputs[name][-1]), how, *_tokens(folder), hidden)
 
 
 def _graph_of(folder: Path) -> Path | None:
@@ -135,8 +134,8 @@ def _stored_pooling(folder: Path) -> Pooling:
     return "cls" if settings.get("pooling_mode_cls_token") else "mean"
 
 
-def _tokens(folder: Path) -> Callable[[str], Sequence[int]]:
-    """The ids of a text as the model was trained on them, with what stands around every text."""
+def _tokens(folder: Path) -> tuple[Callable[[str, int], Sequence[int]], int]:
+    """The ids of a text as the model was trained on them, with what stands around every text; how many it reads."""
     data = _object(folder / "tokenizer.json")
     config = _object(folder / "config.json")
     places = config.get("max_position_embeddings")
@@ -146,14 +145,14 @@ def _tokens(folder: Path) -> Callable[[str], Sequence[int]]:
         vocab, normalizer = model.get("vocab"), data.get("normalizer") or {}
         if not isinstance(vocab, dict) or normalizer.get("lowercase") is False:
             raise _strange("is a WordPiece with capitals")
-        return partial(WordPiece(sorted(vocab, key=vocab.__getitem__)).encode, max_tokens=most)
+        return WordPiece(sorted(vocab, key=vocab.__getitem__)).encode, most
     before, after = _around(data.get("post_processor"))
     bpe = read_tokenizer(data)
 
-    def tokens(text: str) -> list[int]:
+    def tokens(text: str, most: int) -> list[int]:
         return [*before, *bpe.ids(text, inert=True)[: most - len(before) - len(after)], *after]
 
-    return tokens
+    return tokens, most
 
 
 def _around(processor: Any) -> tuple[list[int], list[int]]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ruvllm.artifacts.machine import cores
 from ruvllm.errors import CONVERT, ArtifactError, BackendError
 from ruvllm.inference.causal_lm import CausalLM
 from ruvllm.inference.local_model import read_model
@@ -65,14 +66,14 @@ class Grown:
 
 
 def onnx_graph(path: Path, threads: int = 0) -> Any:
-    """A graph on the CPU, by as many threads as there are cores where 0. Raises BackendError: it cannot be loaded."""
+    """A graph on the CPU, by all threads a process may use where 0. Raises BackendError: it cannot be loaded."""
     try:
         import onnxruntime
     except ImportError:
         message = "a model on this machine needs onnxruntime"
         raise BackendError(message, kind="unavailable", fix="pip install 'ruvllm[local]'") from None
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or cores()
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -136,7 +137,7 @@ def open_local(folder: Path, *, threads: int = 0, keep: int = 2) -> CausalLM:
     """A backend over a folder that `ruvllm models convert` wrote.
 
     Args:
-        threads: 0 for as many as there are cores.
+        threads: 0 for as many as this process may use.
         keep: conversations whose cache is kept for their next turn.
 
     Raises:

@@ -286,7 +286,7 @@ _CALLED = {"max_tokens": "answer_tokens", "temperature": "temperature", "max_lat
 
 
 def rlm_settings(constraints: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of recursive answering that a query's constraints ask for.
+    """The settings of recursive answering that a query's constraints ask for, and `agent_id`.
 
     Args:
         constraints: fields of `Constraints`, and "session_id"; None (or False) leaves one to the settings.
@@ -295,12 +295,13 @@ def rlm_settings(constraints: Mapping[str, Any]) -> dict[str, Any]:
         InputError: it has no such setting, or none of such a value.
     """
     given = {name: value for name, value in constraints.items() if value is not None and value is not False}
-    if unfit := [name for name in given if name not in _CALLED]:
+    if unfit := [name for name in given if name not in _CALLED and name != "agent_id"]:
         fix = "leave it out, or ask without deep"
         raise InputError(f"{unfit[0]} cannot be set for the parts of a query", field=unfit[0], fix=fix)
     from ruvllm.rlm.answers import RANGES, RlmConfig
 
     Constraints(**given)
+    agent = {"agent_id": given.pop("agent_id")} if "agent_id" in given else {}
     limits = {_CALLED[name]: value for name, value in given.items()}
     if "deadline" in limits:
         least, most = RANGES["deadline"]
@@ -310,4 +311,4 @@ def rlm_settings(constraints: Mapping[str, Any]) -> dict[str, Any]:
     except ConfigError as error:
         (name,) = (name for name in given if _CALLED[name] == error.field)
         raise InputError(f"{name} is {given[name]!r}", field=name, fix=error.fix) from None
-    return limits
+    return limits | agent

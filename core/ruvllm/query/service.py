@@ -235,22 +235,22 @@ class QueryService:
         with self._steps("memory"):
             self._memory.flush()
 
-    def rlm(self, backend: Backend | None = None, **settings: Any) -> RlmController:
+    def rlm(self, backend: Backend | None = None, agent_id: str | None = None, **settings: Any) -> RlmController:
         """What takes complex queries and long documents apart, with this memory and these backends.
 
         Args:
             backend: writes; the large tier's when None, and what is found word for word where that is no model.
-            settings: fields of `RlmConfig`, and `decomposer`.
-
-        Raises:
-            ConfigError: a setting is unknown or out of range.
+            agent_id: who is answered from what is shared and their own.
+            settings: fields of `RlmConfig`, and `decomposer`. Raises ConfigError: one is unknown or out of range.
         """
+        from ruvllm.rlm.answers import VisibleTo
         from ruvllm.rlm.controller import RlmController
 
         tiers = self.writers.tiers
         if backend is None and any(map(writes, tiers.backends.values())):
             backend = tiers.at(Tier.LARGE)
-        return RlmController(self._memory.encoder, backend, self._memory, **settings)
+        memory = self._memory if agent_id is None else VisibleTo(self._memory, agent_id)
+        return RlmController(self._memory.encoder, backend, memory, **settings)
 
     async def answer_deep(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ruvllm.hints import Options
 from ruvllm.inference.backend import Usage
@@ -14,6 +14,9 @@ from ruvllm.reprs import Shown
 from ruvllm.rlm.plan import Plan
 from ruvllm.types import Choice
 
+if TYPE_CHECKING:
+    from ruvllm.memory.memory import MemoryStore
+
 
 class Remembers(Protocol):
     """A memory to look things up in, such as `MemoryStore`."""
@@ -21,6 +24,17 @@ class Remembers(Protocol):
     def asearch(self, query: str, k: int = 10) -> Awaitable[Sequence[Found]]:
         """The k memories nearest to a text, best first."""
         ...
+
+
+class VisibleTo:
+    """What an agent may look up of a memory: its own, and what is shared."""
+
+    def __init__(self, memory: MemoryStore, agent_id: str) -> None:
+        self._memory, self._agent_id = memory, agent_id
+
+    async def asearch(self, query: str, k: int = 10) -> Sequence[Found]:
+        """The k memories nearest to a text, best first."""
+        return await self._memory.asearch(query, k, agent_id=self._agent_id)
 
 
 @dataclass(frozen=True, slots=True, repr=False)

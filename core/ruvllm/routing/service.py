@@ -18,7 +18,7 @@ from ruvllm.routing.stored import CachedScorers, load_scorers, save_scorers
 from ruvllm.state.names import REVIEWED, TIERS
 from ruvllm.state.store import Store
 from ruvllm.text.surrogates import well_formed
-from ruvllm.types import Agent, Decision, Feedback, Team
+from ruvllm.types import Action, Agent, Decision, Feedback, Team
 
 if TYPE_CHECKING:
     from ruvllm.routing.lint import Finding
@@ -78,9 +78,21 @@ class RoutingService:
             raise unknown("agent", name, (agent.name for agent in self.agents))
         return found
 
-    async def route(self, text: str, top: int = 3) -> Decision:
-        """The agent, confidence and tier for a task. Raises InputError: the text is empty or far too large."""
-        return await self.router.route(text, top)
+    async def route(self, text: str, top: int = 3, team: bool = False) -> Decision:
+        """The agent, confidence and tier for a task.
+
+        Args:
+            top: alternatives to name.
+            team: whether an unsure decision also says which agents take the task together, if several do.
+
+        Raises:
+            InputError: the text is empty or far too large.
+        """
+        decision = await self.router.route(text, top)
+        if not team or decision.action == Action.USE:
+            return decision
+        members = (await self.route_complex(text)).members
+        return replace(decision, team=tuple(one.agent for one in members)) if len(members) > 1 else decision
 
     async def route_complex(self, text: str) -> Team:
         """The agents that take a compound task together. Raises InputError: as `route`."""
