@@ -12,11 +12,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
-from reference import REFERENCES
+from reference import references
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "docs" / "mkdocs.yml"
@@ -31,7 +30,15 @@ OUTSIDE = {
     "README.md": "index.md",
 }
 # How much more than other pages the site's search thinks of pages, by the first part of their place.
-BOOSTS = {"how-to": 4, "tutorials": 3, "start.md": 3, "faq.md": 3, "troubleshooting.md": 3, "concepts": 2, "integrations.md": 0.5}
+BOOSTS = {
+    "how-to": 4,
+    "tutorials": 3,
+    "start.md": 3,
+    "faq.md": 3,
+    "troubleshooting.md": 3,
+    "concepts": 2,
+    "integrations.md": 0.5,
+}
 _BOOSTED = "---\nsearch:\n  boost: {}\n---\n"
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s#]*)(#[^)\s]*)?\)")
 _NAV = re.compile(r"^ +- (?:(?P<title>[^:{]+): )(?P<page>[\w/-]+\.md)$", re.MULTILINE)
@@ -47,7 +54,8 @@ def main() -> None:
     parser.add_argument("--stage", type=Path)
     options = parser.parse_args()
     if options.stage:
-        return stage(options.stage)
+        stage(options.stage)
+        return
     with tempfile.TemporaryDirectory() as folder:
         pages, site = Path(folder) / "pages", Path(folder) / "site"
         stage(pages)
@@ -80,7 +88,7 @@ def stage(out: Path) -> None:
             target.write_text(_BOOSTED.format(BOOSTS.get(place.parts[0], 1)) + text, "utf-8")
         else:
             shutil.copy(source, target)
-    for place, text in REFERENCES().items():
+    for place, text in references().items():
         (out / place).parent.mkdir(exist_ok=True)
         (out / place).write_text(text if text.startswith("---") else _BOOSTED.format(0.2) + text, "utf-8")
     _for_programs(out)
@@ -103,7 +111,9 @@ def _for_programs(out: Path) -> None:
     """llms.txt, which names all pages, and llms-full.txt, which holds them (references but for the configuration's)."""
     pages = [(found["title"], found["page"]) for found in _NAV.finditer(CONFIG.read_text("utf-8"))]
     lines = ["# ruvllm", "", "> A routing, memory and learning runtime for LLM agents.", "", "## Pages", ""]
-    lines += [f"- [{title}]({page.removesuffix('.md').removesuffix('index')}): {_first(out / page)}" for title, page in pages]
+    lines += [
+        f"- [{title}]({page.removesuffix('.md').removesuffix('index')}): {_first(out / page)}" for title, page in pages
+    ]
     (out / "llms.txt").write_text("\n".join(lines) + "\n", "utf-8")
     large = ("reference/python.md", "reference/javascript.md", "reference/http.md", "reference/cli.md")
     full = [f"<!-- {page} -->\n{_body(out / page)}" for _, page in pages if page not in large]
@@ -133,11 +143,6 @@ def _without_inline(page: Path, site: Path) -> str:
 
     text = _SCRIPT.sub(lambda found: f'<script src="{file(found[1], "js")}"></script>', text)
     return _STYLE.sub(lambda found: f'<link rel="stylesheet" href="{file(found[1], "css")}">', text)
-
-
-def links(text: str) -> Iterator[str]:
-    """Where the links of a page of Markdown lead."""
-    return (f"{found[3]}{found[4] or ''}" for found in _LINK.finditer(text))
 
 
 if __name__ == "__main__":

@@ -24,13 +24,14 @@ CORE, WEB = ROOT / "core" / "ruvllm", ROOT / "web"
 UNSEARCHED = "---\nsearch:\n  exclude: true\n---\n"
 _PART = re.compile(r"^(Args|Attributes|Returns|Raises|Yields|Examples?):$")
 _DECLARED = re.compile(
-    r"(?:^/\*\*(?P<doc>.*?)\*/\n)?^export (?:declare )?(?P<kind>(?:abstract )?class|interface|type|function|const) (?P<name>\w+)"
+    r"(?:^/\*\*(?P<doc>(?:(?!\*/).)*)\*/\n)?"
+    r"^export (?:declare )?(?P<kind>(?:abstract )?class|interface|type|function|const) (?P<name>\w+)"
     r"(?P<rest>.*?)(?=^/\*\*|^export |\Z)",
     re.MULTILINE | re.DOTALL,
 )
 
 
-def REFERENCES() -> dict[str, str]:  # noqa: N802
+def references() -> dict[str, str]:
     """Pages by their place."""
     made = {"cli": commands(), "configuration": configuration(), "http": http(), "javascript": javascript()}
     return {f"reference/{name}.md": text for name, text in made.items()} | python()
@@ -45,7 +46,9 @@ def commands() -> str:
         if examples:
             lines += ["```text", textwrap.dedent(examples.strip("\n")).strip(), "```", ""]
         shown = [one for one in command.params if isinstance(one, click.Option) and not one.hidden]
-        arguments = [one.make_metavar(click.Context(command)) for one in command.params if isinstance(one, click.Argument)]
+        arguments = [
+            one.make_metavar(click.Context(command)) for one in command.params if isinstance(one, click.Argument)
+        ]
         if arguments:
             lines += [f"Arguments: {', '.join(f'`{one}`' for one in arguments)}", ""]
         if shown:
@@ -79,8 +82,8 @@ def configuration() -> str:
     """Every option, its default, what it may be, its variable, and other systems' names."""
     head = """# Configuration
 
-In code `Config(…)`, `Config.from_dict({…})`; in TOML `Config.from_toml(path)` and `--config`; as variables, which count before
-a file. What is not given has the default.
+In code `Config(…)`, `Config.from_dict({…})`; in TOML `Config.from_toml(path)` and `--config`; as variables, which
+count before a file. What is not given has the default.
 
 """
     lines = [head]
@@ -97,9 +100,8 @@ a file. What is not given has the default.
             variable = "RUVLLM_" + key.replace("tiers.TIER", "SMALL").replace(".", "_").upper()
             value = one.default if one.default is not one.default_factory else "{}"
             default = "{}" if one.name == "extra" else repr(value)
-            lines.append(
-                f"| `{key}` | `{_cell(default)}` | {_may_be(short, one.name)} | `{variable}` | {_cell(about.get(one.name, ''))} |"
-            )
+            cells = (f"`{key}`", f"`{_cell(default)}`", _may_be(short, one.name), f"`{variable}`")
+            lines.append(f"| {' | '.join(cells)} | {_cell(about.get(one.name, ''))} |")
         lines.append("")
     lines += ["## Names of other systems", "", "They are refused, and the error says what takes their place:", ""]
     lines += ["| name | instead |", "|---|---|"]
@@ -134,8 +136,15 @@ def _attributes(doc: str) -> dict[str, str]:
 def http() -> str:
     """Every call with its fields, and every type."""
     made = document(OPERATIONS)
-    lines = ["# HTTP", "", "What the server answers; a running one has the same on `/docs`, and as `/openapi.json`.", ""]
+    lines = [
+        "# HTTP",
+        "",
+        "What the server answers; a running one has the same on `/docs`, and as `/openapi.json`.",
+        "",
+    ]
     for path, calls in made["paths"].items():
+        if f"/v1{path}" in made["paths"]:
+            continue
         for method, call in calls.items():
             lines += [f"## {method.upper()} {path}", "", call.get("description") or call["summary"] + ".", ""]
             for one in call.get("parameters", ()):
@@ -149,7 +158,12 @@ def http() -> str:
             lines.append("")
     lines += ["# Types", ""]
     for name, schema in made["components"]["schemas"].items():
-        lines += [f"## {name.rpartition('.')[2] if name.count('.') < 2 else name}", "", schema.get("description", ""), ""]
+        lines += [
+            f"## {name.rpartition('.')[2] if name.count('.') < 2 else name}",
+            "",
+            schema.get("description", ""),
+            "",
+        ]
         if schema.get("properties"):
             needed = schema.get("required", ())
             lines += ["| field | type | |", "|---|---|---|"]
@@ -164,7 +178,8 @@ def _type(schema: Mapping[str, Any] | bool) -> str:
     if isinstance(schema, bool):
         return "anything"
     if "$ref" in schema:
-        return f"`{schema['$ref'].rpartition('/')[2]}`"
+        name = schema["$ref"].rpartition("/")[2]
+        return f"[`{name}`](#{re.sub(r'[^a-z0-9_]', '', name.lower())})"
     if "anyOf" in schema or "oneOf" in schema:
         return " or ".join(_type(one) for one in schema.get("anyOf", schema.get("oneOf", ())))
     if "enum" in schema:
@@ -179,7 +194,12 @@ def python() -> dict[str, str]:
     """What `ruvllm` exports on one page, all modules of each room on one that the search leaves out."""
     homes = {name: path for path in sorted(CORE.rglob("*.py")) for name in _exported(path)}
     exported = _names_of(CORE / "__init__.py")
-    lines = ["# Python", "", "`from ruvllm import …`; each room of the package has [a page of all its names](#rooms).", ""]
+    lines = [
+        "# Python",
+        "",
+        "`from ruvllm import …`; each room of the package has [a page of all its names](#rooms).",
+        "",
+    ]
     for name in exported:
         lines += _described(next(node for node in _public(homes[name]) if node.name == name), 2)
     pages, rooms = {}, ["## Rooms", ""]
@@ -225,7 +245,8 @@ def _described(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, leve
     lines = [f"{'#' * level} {node.name}", "", "```python", _signature(node), "```", "", _docstring(node), ""]
     if isinstance(node, ast.ClassDef):
         for one in node.body:
-            if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef) and not one.name.startswith("_"):
+            public = isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef) and not one.name.startswith("_")
+            if public and not any(mark.endswith((".setter", "overload")) for mark in _marks(one)):
                 lines += [f"**{one.name}**", "", "```python", _signature(one), "```", "", _docstring(one), ""]
     return lines
 
@@ -237,15 +258,23 @@ def _signature(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> s
         head = f"class {node.name}({bases})" if bases else f"class {node.name}"
         if start is not None:
             return f"{head}\n{node.name}({_arguments(start)})"
-        shown = [ast.unparse(one) for one in node.body if isinstance(one, ast.AnnAssign) and not _hidden(one)]
+        shown = [
+            ast.unparse(one) for one in node.body if isinstance(one, ast.AnnAssign | ast.Assign) and not _hidden(one)
+        ]
         return "\n    ".join([f"{head}:", *shown]) if shown else head
+    if any(mark.endswith("property") for mark in _marks(node)):
+        return f"{node.name}: {ast.unparse(node.returns) if node.returns else 'Any'}"
     kind = "async def" if isinstance(node, ast.AsyncFunctionDef) else "def"
     returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
     return f"{kind} {node.name}({_arguments(node)}){returns}"
 
 
-def _hidden(node: ast.AnnAssign) -> bool:
-    return ast.unparse(node.target).startswith("_")
+def _marks(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    return [ast.unparse(mark) for mark in node.decorator_list]
+
+
+def _hidden(node: ast.AnnAssign | ast.Assign) -> bool:
+    return ast.unparse(node.target if isinstance(node, ast.AnnAssign) else node.targets[0]).startswith("_")
 
 
 def _arguments(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
@@ -261,7 +290,9 @@ def _docstring(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> s
             part = True
         elif part and re.match(r" {4}\S", line):
             name, colon, about = line.strip().partition(": ")
-            lines.append(f"- `{name}`: {_plain(about)}" if colon and " " not in name.replace(", ", "") else f"- {_plain(line)}")
+            lines.append(
+                f"- `{name}`: {_plain(about)}" if colon and " " not in name.replace(", ", "") else f"- {_plain(line)}"
+            )
         else:
             lines.append(_plain(line) if not part or line.strip() == "" else f"  {_plain(line)}")
     return "\n".join(lines)
@@ -274,11 +305,15 @@ def javascript() -> str:
         if not tsc.is_file():
             raise SystemExit("web/node_modules is missing: make docs installs it")
         subprocess.run(["node", tsc, "-p", WEB / "tsconfig.types.json", "--outDir", folder], cwd=WEB, check=True)
+        index = (Path(folder) / "index.d.ts").read_text("utf-8")
+        named = set(re.findall(r"\w+", " ".join(re.findall(r"^export (?:type )?\{(.*?)\}", index, re.MULTILINE))))
         lines = ["# JavaScript", "", "What `ruvllm`, `ruvllm/element`, `ruvllm/aqe` and `ruvllm/agentdb` export.", ""]
         for title, files in _JAVASCRIPT.items():
             lines += [f"## {title}", ""]
             for name in files:
                 for found in _DECLARED.finditer((Path(folder) / name).read_text("utf-8")):
+                    if title == "Routers" and name not in ("index.d.ts", "runtime.d.ts") and found["name"] not in named:
+                        continue
                     about = " ".join(line.strip(" *") for line in (found["doc"] or "").splitlines()).strip()
                     code = f"{found['kind']} {found['name']}{found['rest'].rstrip()}"
                     code = "\n".join(line for line in code.splitlines() if not re.match(r"\s+(private |#)", line))
@@ -287,7 +322,16 @@ def javascript() -> str:
 
 
 _JAVASCRIPT = {
-    "Routers": ("open.d.ts", "client.d.ts", "runtime.d.ts", "http.d.ts", "errors.d.ts", "kept.d.ts", "offline.d.ts"),
+    "Routers": (
+        "index.d.ts",
+        "open.d.ts",
+        "client.d.ts",
+        "runtime.d.ts",
+        "http.d.ts",
+        "errors.d.ts",
+        "kept.d.ts",
+        "offline.d.ts",
+    ),
     "Types": ("types.d.ts",),
     "Language models": ("llm/model.d.ts", "llm/types.d.ts"),
     "ruvllm/element": ("element.d.ts",),
@@ -298,6 +342,7 @@ _JAVASCRIPT = {
 
 def _plain(text: str) -> str:
     """Prose of a docstring as Markdown: what would be markup there is shown as it is."""
+    text = re.sub(r" \(FEATURES\.md [^)]*\)", "", text)
     return re.sub(r"(?<!`)([<\[\]*_])(?![^`]*`(?:[^`]*`[^`]*`)*[^`]*$)", r"\\\1", " ".join(text.split()))
 
 

@@ -64,7 +64,11 @@ def test_no_link_is_dead_and_nothing_is_loaded_from_elsewhere(site: dict[Path, F
                 dead.append(f"{page.relative_to(GUIDE)}: {link}")
     assert remote == []
     assert dead == []
-    styles = [one for path in GUIDE.rglob("*.css") for one in re.findall(r"(?:url\(|@import )['\"]?(https?:)?//", path.read_text())]
+    styles = [
+        one
+        for path in GUIDE.rglob("*.css")
+        for one in re.findall(r"(?:url\(|@import )['\"]?(https?:)?//", path.read_text())
+    ]
     assert styles == []
 
 
