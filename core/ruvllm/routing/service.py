@@ -13,7 +13,8 @@ from ruvllm.errors import InputError, unknown
 from ruvllm.routing.encoders import EncoderSet
 from ruvllm.routing.extend import moved_prior
 from ruvllm.routing.prebuilt import PrebuiltScorers, RouterArtifacts
-from ruvllm.routing.router import Router, SharedModel, Votes, checked_text
+from ruvllm.routing.reading import checked_text
+from ruvllm.routing.router import Router, SharedModel, Votes
 from ruvllm.routing.stored import CachedScorers, load_scorers, save_scorers
 from ruvllm.state.names import REVIEWED, TIERS
 from ruvllm.state.store import Store
@@ -83,6 +84,10 @@ class RoutingService:
     async def route(self, text: str, top: int = 3) -> Decision:
         """The agent, confidence and tier for a task. Raises InputError: the text is empty or far too large."""
         return await self.router.route(text, top)
+
+    async def route_many(self, texts: Sequence[str], top: int = 3) -> list[Decision]:
+        """The same for each of many, sooner. Raises InputError: as `route`, before the first is routed."""
+        return await self.router.route_many(texts, top)
 
     async def route_complex(self, text: str) -> Team:
         """The agents that take a compound task together. Raises InputError: as `route`."""
