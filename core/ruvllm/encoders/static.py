@@ -22,7 +22,6 @@ class StaticEncoder:
     """Token table encoder.
 
     Args:
-        tokenizer: WordPiece over the table's vocabulary.
         table: int8 (vocabulary, dim).
         scale: float32 (vocabulary,), what a step of each row is worth.
     """

@@ -177,7 +177,6 @@ class DecisionService:
     """Answers questions, and learns which answers were right.
 
     Args:
-        encoders: what states are read with.
         store: where what was taught is stored, and the latest decisions.
         keep: whether states of decisions may be written down, so that a later process can be given feedback on them.
     """

@@ -70,7 +70,6 @@ def outcome_of(
     """Calibrated probabilities of one stage.
 
     Args:
-        stage: the name of an encoder.
         scored, fitted: by that stage's scorer, and what was fitted to it; without a calibration margins tell how sure.
         candidates: numbers of the agents that it may be; any when None.
         first: of the static encoder, which says its part where both have a prior.
@@ -141,13 +140,7 @@ _FEW = 256  # up to so many agents a whole sort is the fastest
 
 
 class Explainer:
-    """Names the words and examples that speak for an agent.
-
-    Args:
-        agents: the set.
-        lexicon: their words.
-        static: encodes their examples, when first needed.
-    """
+    """Names the words and examples that speak for an agent."""
 
     def __init__(self, agents: Sequence[Agent], lexicon: Bm25, static: StaticEncoder) -> None:
         self._agents, self._lexicon, self._static = agents, lexicon, static
@@ -192,10 +185,7 @@ class Reasons:
     """What a decision says beside its agent and confidence, each worked out when it is first read.
 
     Args:
-        explain: knows the agents.
         text: the task as it was given, and `reading` as it was understood.
-        outcome: what was decided.
-        agent: the chosen one.
         top: how many alternatives to name.
         shared: what others' feedback adds to the chosen agent; None where nothing was pulled.
         found: confirmed tasks that speak for it; None where none do.

@@ -152,7 +152,6 @@ class Router:
         """The agent for a task.
 
         Args:
-            text: the task.
             top: how many alternatives to name beside the chosen agent.
 
         Raises:
@@ -245,8 +244,11 @@ class Router:
             out_of_scope=round(outcome.out_of_scope, 4),
             encoder=outcome.stage,
             cached=False,
+            team=(),
         )
-        return self._keep(text, top, decision, changes)
+        if changes == self._changes and len(text) <= MOST_TEXT:
+            self._cache.put((text, top), decision)
+        return decision
 
     async def learn(self, feedback: Feedback) -> None:
         """Take in at once that a text belongs to an agent, or that it does not; the next similar task shows it.
@@ -258,11 +260,7 @@ class Router:
         await self._learner.catch_up()
 
     def note(self, feedback: Feedback) -> None:
-        """Queue feedback for each scorer to take in before it next scores.
-
-        Raises:
-            InputError: as `learn`.
-        """
+        """Queue feedback for each scorer to take in before it next scores. Raises InputError: as `learn`."""
         self.check(feedback)
         self._learner.records.append(feedback)
         self._changed()
@@ -401,12 +399,6 @@ class Router:
             vectors = self._static.encode_now([feedback.text for feedback in news])
             self._recollection.add(news, [self._number[feedback.agent] for feedback in news], vectors)
         return self._recollection.find(static)
-
-    def _keep(self, text: str, top: int, decision: Decision, changes: int) -> Decision:
-        """Put a decision into the cache, unless what it rests on has changed while it waited for an encoder."""
-        if changes == self._changes and len(text) <= MOST_TEXT:
-            self._cache.put((text, top), decision)
-        return decision
 
     def _changed(self) -> None:
         self._changes += 1

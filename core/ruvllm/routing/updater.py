@@ -213,9 +213,6 @@ class Learner:
     """The scorers of a set of agents, one for each encoder, and the feedback that they take in.
 
     Args:
-        agents: the set.
-        lexicon: their words.
-        weights: trained weights.
         encoders: by name; not how to ask the router for one: the two would keep each other in memory.
         bases: by encoder name, what was built before for nearly these agents.
         seen: by encoder name, how much of the feedback to come is in there already.
