@@ -10,7 +10,7 @@ from threading import Thread
 
 import pytest
 from hosting import Site
-from pages import QUICK, SURE, UNSURE, agent, ask, load, open_playground, refused, route, until
+from pages import QUICK, SURE, UNSURE, agent, ask, load, open_playground, refused, route, until, view
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from ruvllm import RuvLLM
@@ -51,14 +51,6 @@ CONTRAST = """(panel) => {
 }"""
 
 
-def tab(page: Page, name: str) -> Locator:
-    """The panel of a tab, opened."""
-    page.get_by_role("tab", name=name, exact=True).click()
-    panel = page.get_by_role("tabpanel", name=name, exact=True)
-    expect(panel.get_by_role("heading", name=name, exact=True)).to_be_visible()
-    return panel
-
-
 def tile(panel: Locator, name: str) -> Locator:
     """The number under a name."""
     return panel.locator(".tiles > div").filter(has_text=name).locator("dd")
@@ -66,7 +58,7 @@ def tile(panel: Locator, name: str) -> Locator:
 
 def remember_samples(page: Page) -> Locator:
     """The memory view with its sample notes, and an answer made of them."""
-    panel = tab(page, "Memory")
+    panel = view(page, "Memory")
     panel.get_by_role("button", name="sample notes").click()
     expect(panel.get_by_role("article", name="Answer")).to_be_visible()
     expect(panel.locator(".notecard")).to_be_visible()
@@ -75,7 +67,7 @@ def remember_samples(page: Page) -> Locator:
 
 def practise(page: Page) -> Locator:
     """The costs view after a round of practice."""
-    panel = tab(page, "Costs")
+    panel = view(page, "Costs")
     panel.get_by_role("button", name="Practise").click()
     expect(panel.get_by_role("status")).to_have_text("300 prompts practised.")
     return panel
@@ -83,7 +75,7 @@ def practise(page: Page) -> Locator:
 
 def test_a_query_in_parts(page: Page, site: Site, shot: Shot) -> None:
     open_playground(page, site, "first measure the checkout, then fix the slowest query, then write the release notes")
-    panel = tab(page, "Parts")
+    panel = view(page, "Parts")
     boxes = panel.get_by_role("article")
     expect(boxes).to_have_count(3)
     expect(boxes.nth(2)).to_contain_text("needs part 2")
@@ -105,7 +97,7 @@ def test_a_query_in_parts(page: Page, site: Site, shot: Shot) -> None:
 def test_the_parts_of_a_query_are_answered_from_what_the_page_remembers(page: Page, site: Site) -> None:
     open_playground(page, site)
     remember_samples(page)
-    panel = tab(page, "Parts")
+    panel = view(page, "Parts")
     page.get_by_role("textbox", name="Task").fill(PARTS)
     page.keyboard.press("Enter")
     panel.get_by_role("button", name="Answer its parts").click()
@@ -123,7 +115,7 @@ def test_a_page_of_a_ruvllm_server_has_the_parts_answered_there(page: Page, dist
     try:
         page.goto(f"http://127.0.0.1:{sock.getsockname()[1]}/")
         route(page, PARTS)
-        panel = tab(page, "Parts")
+        panel = view(page, "Parts")
         panel.get_by_role("button", name="Answer its parts").click()
         expect(panel.locator(".together")).to_contain_text("Friday")
     finally:
@@ -165,7 +157,7 @@ def test_notes_are_found_answered_linked_kept_and_forgotten(page: Page, site: Si
 
 def test_a_backend_is_chosen_within_limits_and_learns(page: Page, site: Site) -> None:
     open_playground(page, site)
-    panel = tab(page, "Costs")
+    panel = view(page, "Costs")
     names = panel.get_by_label("Name")
     expect(names).to_have_count(2)
     names.first.fill("tiny")
@@ -237,7 +229,8 @@ def test_a_lesson_is_listed_and_taken_back(page: Page, site: Site, shot: Shot) -
     route(page, SURE)
     page.get_by_role("button", name="Right: tester").click()
     expect(page.locator(".feedback .said")).to_contain_text("Learnt")
-    panel = tab(page, "Learnt")
+    panel = page.get_by_role("tabpanel", name="Learn")
+    view(page, "Learnt")
     lessons = panel.locator(".lessons li")
     expect(lessons).to_have_count(2)
     expect(panel).to_contain_text("2 decisions, 1 right")
@@ -246,7 +239,7 @@ def test_a_lesson_is_listed_and_taken_back(page: Page, site: Site, shot: Shot) -
     panel.get_by_role("button", name=f"Undo: {UNSURE}").click()
     expect(lessons).to_have_count(1)
     expect(panel.get_by_role("status").filter(has_text="Taken back")).to_be_visible()
-    page.get_by_role("tab", name="Decision").click()
+    view(page, "Decision")
     route(page, UNSURE)
     # Of agents that are all but equal any may lead now.
     expect(page.locator(".why")).not_to_contain_text("A lesson decided")
@@ -257,7 +250,7 @@ def test_rated_answers_become_patterns(page: Page, site: Site) -> None:
     answer = remember_samples(page).get_by_role("article", name="Answer")
     answer.get_by_role("button", name="Helpful", exact=True).click()
     expect(answer.get_by_role("status")).to_contain_text("patterns will know")
-    panel = tab(page, "Learnt")
+    panel = view(page, "Lessons")
     expect(panel).to_contain_text("None yet")
     panel.get_by_role("button", name="Distil now").click()
     expect(panel.get_by_role("region", name="Patterns").locator("tbody tr")).to_have_count(1)
@@ -275,7 +268,7 @@ def test_views_by_keyboard(page: Page, site: Site) -> None:
     expect(page.locator("#desk")).not_to_be_visible()
     page.keyboard.press("/")
     expect(page.get_by_role("textbox", name="Task")).to_be_focused()
-    expect(page.get_by_role("tab", name="Decision")).to_have_attribute("aria-selected", "true")
+    expect(page.get_by_role("tab", name="Route")).to_have_attribute("aria-selected", "true")
 
 
 def test_nothing_of_a_view_is_fetched_before_it_is_opened(browser: Browser, site: Site) -> None:
@@ -285,7 +278,7 @@ def test_nothing_of_a_view_is_fetched_before_it_is_opened(browser: Browser, site
         open_playground(page, site)
         later = re.compile(r"/(parts|memory|costs|taught|workbench)-")
         assert not [sent.path for sent in site.sent if later.search(sent.path)]
-        tab(page, "Memory")
+        view(page, "Memory")
         assert [sent.path for sent in site.sent if later.search(sent.path)]
     finally:
         context.close()
@@ -297,11 +290,11 @@ def test_views_fit_a_telephone_and_can_be_read(browser: Browser, site: Site, sho
     try:
         page = context.new_page()
         open_playground(page, site, "compare SQLite and PostgreSQL, then plan the move")
-        expect(tab(page, "Parts").get_by_role("article")).not_to_have_count(0)
+        expect(view(page, "Parts").get_by_role("article")).not_to_have_count(0)
         remember_samples(page)
         practise(page)
-        for name in ("Parts", "Memory", "Costs", "Learnt"):
-            panel = tab(page, name)
+        for name in ("Parts", "Memory", "Costs", "Lessons"):
+            panel = view(page, name)
             assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), name
             ratio, text = panel.evaluate(CONTRAST)
             assert ratio >= 4.5, (name, ratio, text)
