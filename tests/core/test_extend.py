@@ -156,10 +156,11 @@ def test_a_long_set_decides_at_once_and_what_was_fitted_is_stored(static_llm: Ru
         assert llm.route("polish this kettle").agent == "bells-dryer"
     with RuvLLM(agents, **options) as llm:
         run_now(llm.routing.router.warm())
-        llm.routing.keep()
+        assert llm.routing.keep()
         fitted = [llm.route(task) for task in tasks]
     with RuvLLM(agents, **options) as llm:
         assert not run_now(llm.routing.begin())
+        assert not llm.routing.keep()
         assert [llm.route(task).to_dict()["confidence"] for task in tasks] == pytest.approx(
             [one.confidence for one in fitted], abs=2e-3
         )

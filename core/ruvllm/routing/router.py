@@ -317,6 +317,11 @@ class Router:
         if self.shared is not None and self._shared_head is None:
             await self.use_shared(self.shared, pause)
 
+    @property
+    def anew(self) -> bool:
+        """Whether a scorer was built from nothing, which takes long where there are many agents."""
+        return self._learner.anew
+
     async def begin(self, before: PrebuiltScorers | None, pause: Pause = no_pause) -> bool:
         """Decide before the agents are fitted: by their texts, and by what `before` knows of those among them.
 

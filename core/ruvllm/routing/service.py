@@ -209,11 +209,18 @@ class RoutingService:
             before = self._artifacts.scorers(builtin_agents(), encoders.prebuilt, encoders.weights)
         return await self.router.begin(before, pause)
 
-    def keep(self) -> None:
-        """Store what was fitted: the next start need not fit it again. Raises StoreError: it cannot be written."""
+    def keep(self) -> bool:
+        """Store what took long to fit, so that the next start need not; whether there was such.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
         router = self.router
+        if not router.anew or not is_long(router.agents):
+            return False
         feedback = self.feedback_for(router.agents)
         save_scorers(self._store, router.learnt, router.agents, feedback, self.encoders.weights)
+        return True
 
     async def reload(self, fit: Fit) -> Router:
         """A router for the same agents from what the store has now; `use` lets it decide."""

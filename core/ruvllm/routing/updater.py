@@ -244,6 +244,7 @@ class Learner:
         self._number = {agent.name: i for i, agent in enumerate(agents)}
         self.scorers = {name: basis.scorer for name, basis in bases.items() if basis.moves.identity}
         self.records: list[Feedback] = []
+        self.anew = False  # a scorer was built from nothing
         # scorer name -> how much of `records` it has taken in
         self._seen = {name: count for name, count in (seen or {}).items() if name in self.scorers}
         self._lessons: dict[str, Lessons] = {}
@@ -262,8 +263,9 @@ class Learner:
                 basis=self._bases.get(name),
                 pause=pause,
             )
-            if self._built is not None and name not in self._bases:
-                built = self._built(name, built)
+            if name not in self._bases:
+                self.anew = True
+                built = built if self._built is None else self._built(name, built)
             self.scorers.setdefault(name, built)  # another task may have been faster, and have learnt already
         await self._catch_up(name, pause)
         return self.scorers[name]

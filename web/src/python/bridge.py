@@ -57,7 +57,6 @@ class Bridge:
         self._llm: RuvLLM | None = None
         self._next: RuvLLM | None = None  # the one that is warming up behind it
         self._begun = False  # it decides by texts alone until its agents' examples are fitted
-        self._keep = False  # fitting them takes long: what it gave is kept for later visits
         self._unread = (0, 1)  # runs of RuvLTRA before it read the agents, and texts that it reads
         self._changes = 0  # of agents or state; whoever warms up for older ones starts again
         self._problems: list[dict[str, str]] = []
@@ -191,9 +190,7 @@ class Bridge:
             try:
                 await self._next.routing.router.warm(pause)
                 if changes == self._changes:
-                    if self._keep:
-                        self._next.routing.keep()
-                        kept = True
+                    kept |= self._next.routing.keep()
                     self._change(self._next)
                     self._next, self._begun = None, False
             finally:
@@ -261,7 +258,7 @@ class Bridge:
         """A router that can answer at once: without RuvLTRA, unless it was asked for alone."""
         llm = self._build(custom, "ruvltra" if self._mode == "ruvltra" else "static")
         try:
-            self._begun = self._keep = self._mode != "ruvltra" and await llm.routing.begin(pause)
+            self._begun = self._mode != "ruvltra" and await llm.routing.begin(pause)
             if not self._begun:
                 await llm.routing.router.warm(pause)  # the page has its turn meanwhile
         except BaseException:
