@@ -49,7 +49,7 @@ export function taughtView(app: App, visible: () => boolean): View {
       "div",
       { class: "card wide-card" },
       h("h2", {}, "Patterns"),
-      h("p", { class: "note" }, "What has worked for which kind of task, distilled of answers that were rated in Memory."),
+      h("p", { class: "note" }, "What has worked for which kind of task, distilled of answers that were rated under Remember."),
       patterns,
       h("div", { class: "buttons" }, h("button", { type: "button", onclick: () => void told(distil) }, "Distil now")),
     ),
