@@ -18,6 +18,7 @@ WEB = ROOT / "web"
 LICENCES = ("LICENSE-APACHE", "LICENSE-MIT", "THIRD_PARTY_NOTICES.md")
 BAR = 25_000_000  # bytes of ruvllm's tarball
 COMPRESSED = (".br", ".gz")  # npm compresses by itself
+INDEX = "simple/"  # of Python packages, which are no npm package's
 ABOUT = """# ruvllm-assets
 
 What `ruvllm` fetches last: RuvLTRA, its sentence encoder, and onnxruntime-web, which runs
@@ -59,7 +60,7 @@ def _large(index: dict[str, Any]) -> set[str]:
 
 def _files(dist: Path) -> list[tuple[str, Path]]:
     found = ((path.relative_to(dist).as_posix(), path) for path in sorted(dist.rglob("*")) if path.is_file())
-    return [(name, path) for name, path in found if path.suffix not in COMPRESSED]
+    return [(name, path) for name, path in found if path.suffix not in COMPRESSED and not name.startswith(INDEX)]
 
 
 def _stage(folder: Path, manifest: dict[str, Any], about: str, files: dict[str, Path]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
+from packaging.requirements import Requirement
 from webfiles import CACHE, digest, folder_digest
 
 PYODIDE = ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip")
@@ -21,10 +21,9 @@ ORT = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded
 # The build that knows WebGPU; a page fetches it when it runs a language model on one.
 WEBGPU = ("ort.webgpu.min.mjs", "ort-wasm-simd-threaded.asyncify.mjs", "ort-wasm-simd-threaded.asyncify.wasm")
 TEMPLATES = ("jinja2", "markupsafe")  # what a language model's chat template is written in
-YAML = ("pyyaml",)  # what agents' front matter is written in
 # sqlite3, which the core's state needs, is part of Pyodide 314's own standard library.
-# The command\'s; PyYAML comes without its parts in C, the models as files of their own.
-ELSEWHERE = ("click", "pyyaml", "rich", "ruvllm-models")
+# PyYAML comes without its parts in C, the models as files of their own.
+ELSEWHERE = ("pyyaml", "ruvllm-models")
 WHEELS = {
     "numpy": {"depends": [], "imports": ["numpy"]},
 }
@@ -49,11 +48,11 @@ _CORE_DROP = r"ruvllm/(?:cli|integrations)/"  # a page has no terminal, and none
 _NUMPY_DROP = r"numpy/(distutils|_pyinstaller|doc|f2py)/|numpy/conftest\.py$|numpy/.*\.(pyi|h|a|pxd)$"
 
 
-def core_wheel(core: Path) -> tuple[str, bytes]:
-    """(file name, bytes) of the core's wheel, built as anyone builds it."""
+def source_wheel(package: Path) -> tuple[str, bytes]:
+    """(file name, bytes) of a package's wheel, built as anyone builds it."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "wheel", "-q", "--disable-pip-version-check", "--no-deps"]
-        subprocess.run([*command, "-w", folder, str(core)], check=True)
+        subprocess.run([*command, "-w", folder, str(package)], check=True)
         (wheel,) = Path(folder).glob("*.whl")
         return wheel.name, wheel.read_bytes()
 
@@ -199,10 +198,9 @@ def _needs(out: Path, name: str, data: bytes) -> list[str]:
     with ZipFile(file) as archive:
         (metadata,) = (entry for entry in archive.namelist() if entry.endswith(".dist-info/METADATA"))
         lines = archive.read(metadata).decode("utf-8").splitlines()
-    required = [
-        line.partition(":")[2] for line in lines if line.startswith("Requires-Dist:") and "extra ==" not in line
-    ]
-    names = sorted(re.split(r"[^\w.-]", line.strip())[0].lower() for line in required)
+    required = [Requirement(line.partition(":")[2]) for line in lines if line.startswith("Requires-Dist:")]
+    here = {"sys_platform": "emscripten", "extra": ""}
+    names = sorted(one.name.lower() for one in required if one.marker is None or one.marker.evaluate(here))
     missing = [one for one in names if one not in WHEELS and one not in ELSEWHERE]
     if missing:
         raise SystemExit(f"the core needs {', '.join(missing)}, which build/wheels does not hold")

@@ -16,19 +16,19 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from pyindex import FOLDER, pure_wheel, static_models, write_index
 from runtime import (
     ORT,
     PYODIDE,
     TEMPLATES,
     WEBGPU,
-    YAML,
     compiled,
     copy_folder,
     core_for_page,
-    core_wheel,
     install,
     packages,
     python_files,
+    source_wheel,
 )
 from webfiles import COMPRESSED, Sizes, compress, digest, table
 
@@ -37,7 +37,8 @@ WEB = ROOT / "web"
 BAR = 14_000_000  # brotli bytes up to the first static route
 INDEX = "ruvllm.json"
 SERVICE_WORKER, BUILD = "sw.js", "%RUVLLM_BUILD%"
-NODE, TYPES = ("node.js", "cli.js", "vite.js"), "types/"  # for Node and for compilers: no page loads them
+NODE = ("node.js", "cli.js", "vite.js")
+UNLISTED = ("types/", f"{FOLDER}/")  # for compilers, and for pages with a Python of their own: no visit loads them
 PAGE = "page"  # the stage of what no progress is told of: it brings the progress
 # An artifact with one of these in its name is for RuvLTRA alone, and fetched behind the first route.
 LATER = ("ruvltra", "space")
@@ -91,10 +92,16 @@ def _runtime(out: Path, options: argparse.Namespace, stages: dict[str, str]) -> 
     core = {name: (python / name).read_bytes() for name in PYODIDE}
     pyodide = copy_folder(out, "pyodide", core | {name: bytecode[name] for name in PYODIDE if name in bytecode})
     ort = copy_folder(out, "ort", {name: (onnx / name).read_bytes() for name in ORT})
-    wheel = core_wheel(ROOT / "core")
-    wheel = wheel if options.source else core_for_page(python, wheel)
-    lock, wheels = packages(out, python, options.wheels, wheel, bytecode)
-    first = [wheels["numpy"], wheels["ruvllm"], install(out, "pyyaml.zip", python_files(YAML))]
+    wheel = source_wheel(ROOT / "core")
+    page = wheel if options.source else core_for_page(python, wheel)
+    lock, wheels = packages(out, python, options.wheels, page, bytecode)
+    yaml = install(out, *pure_wheel("pyyaml"))
+    write_index(
+        out,
+        {"ruvllm": wheel, "ruvllm-models": static_models(source_wheel(ROOT / "models"))},
+        {"numpy": wheels["numpy"], "pyyaml": yaml},
+    )
+    first = [wheels["numpy"], wheels["ruvllm"], yaml]
     stages |= {pyodide + name: "python" for name in PYODIDE} | {lock: "python"}
     stages |= dict.fromkeys(first, "packages")
     stages |= {ort + name: "ruvltra" for name in ORT}
@@ -180,7 +187,7 @@ def _worker(out: Path, stages: dict[str, str]) -> str:
 def _finish(out: Path, index: dict[str, Any], stages: dict[str, str]) -> dict[str, Sizes]:
     """Compress all, write the index of it, and name the build in the service worker, which no index can list."""
     names = sorted(file.relative_to(out).as_posix() for file in out.rglob("*") if file.is_file())
-    names = [name for name in names if name not in (*NODE, SERVICE_WORKER) and not name.startswith(TYPES)]
+    names = [name for name in names if name not in (*NODE, SERVICE_WORKER) and not name.startswith(UNLISTED)]
     with ThreadPoolExecutor(2) as pool:  # brotli works without Python's lock
         sizes = dict(zip(names, pool.map(lambda name: compress(out / name), names), strict=True))
     index["files"] = {

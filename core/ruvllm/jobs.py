@@ -25,7 +25,6 @@ from ruvllm.state.store import Store
 from ruvllm.types import Tier
 
 if TYPE_CHECKING:
-    from ruvllm.memory.consolidate import Consolidation
     from ruvllm.services import Services
 
 
@@ -42,7 +41,6 @@ class Job:
     """One kind of background work.
 
     Attributes:
-        name: e.g. "review".
         interval: seconds from one run to the next.
         run: does it, awaiting the pause it is given often; returns what it did, in words. Where the pause raises,
             nothing may have changed.
@@ -64,7 +62,6 @@ class JobRun:
 
     Attributes:
         outcome: what it did, "" when it was stopped or failed.
-        seconds: it took.
         stopped: it outlasted its budget.
         at: when it ended, in seconds since 1970.
         error: why it failed, "" where it did not.
@@ -87,9 +84,6 @@ class Jobs:
 
     Args:
         jobs: in the order in which they run.
-        store: holds when each last ran.
-        steps: counts and logs failures.
-        clock: seconds since 1970.
     """
 
     def __init__(
@@ -209,12 +203,8 @@ _WRITE, _TRAIN, _FIT = 1.0, 10.0, 10.0  # seconds between two runs
 _STEPS = 40  # of the model router's training in one run
 
 
-def jobs_of(llm: Services, settings: Consolidation | None = None, *, clock: Callable[[], float] = time) -> Jobs:
-    """All background work of a runtime. What nobody has used yet has nothing to do, and is not loaded.
-
-    Args:
-        settings: when memories become concepts.
-    """
+def jobs_of(llm: Services, *, clock: Callable[[], float] = time) -> Jobs:
+    """All background work of a runtime. What nobody has used yet has nothing to do, and is not loaded."""
 
     async def write(pause: Pause) -> str:
         await pause()
@@ -271,7 +261,7 @@ def jobs_of(llm: Services, settings: Consolidation | None = None, *, clock: Call
 
         done = Consolidated()
         for collection in llm.memory.records.counts():
-            for step in consolidate(llm.memory, collection, settings or Consolidation()):
+            for step in consolidate(llm.memory, collection, Consolidation()):
                 done += step
                 await pause()
         return f"{done.concepts} concepts of {done.archived} memories"

@@ -46,7 +46,6 @@ class Services:
 
     Attributes:
         config, host, store: as given; the state file.
-        encoders: what texts are read with.
         learning: what learns from outcomes beside the router's weights, and votes.
         routing: agents, feedback about them, review, undo.
         problems: what of agent files was left out, each naming its line.

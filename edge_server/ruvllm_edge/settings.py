@@ -51,6 +51,8 @@ class Settings:
         otel: whether OpenTelemetry gets spans and metrics (extra `otel`); where to, the OTEL_... variables say.
         shared: the PostgreSQL database through which nodes share what they hold, as postgresql://… (extra `postgres`).
         shared_spaces: those of this server that are shared; all of them when empty.
+        shared_hot: memories of a collection that stay on this server where the database searches it (`ruvllm shared
+            index`); 0 for all. shared_deadline: seconds that a search of such a collection waits for the database.
         log_level: of the log; "info" has a line for each request.
         log_prompts: whether what clients send is logged too; never unless this is set.
     """
@@ -87,18 +89,20 @@ class Settings:
     otel: bool = False
     shared: str = field(default="", repr=False)
     shared_spaces: tuple[str, ...] = ()
+    shared_hot: int = 0
+    shared_deadline: float = 0.2
     log_level: str = "info"
     log_prompts: bool = False
 
     def __post_init__(self) -> None:
         positive = (
             "burst", "max_body", "bodies_memory", "max_headers", "header_timeout", "max_connections", "max_requests",
-            "max_answers", "max_spaces", "body_timeout", "timeout",
+            "max_answers", "max_spaces", "body_timeout", "timeout", "shared_deadline",
         )  # fmt: skip
         for name in positive:
             if not getattr(self, name) > 0:
                 raise _wrong(name, getattr(self, name), "give a number above 0")
-        for name in ("rate", "queue", "drain", "max_state", "address_connections", "trim_tools"):
+        for name in ("rate", "queue", "drain", "max_state", "address_connections", "trim_tools", "shared_hot"):
             if not getattr(self, name) >= 0:
                 raise _wrong(name, getattr(self, name), "give 0 or more")
         if self.max_state > self.bodies_memory:

@@ -156,7 +156,7 @@ def _read(agents: list[Agent], pairs: list[tuple[str, int]], read: Encode, adapt
         index = lexicon([agents[i] for i in among])
         some = AgentVectors(cards[among], names[among], adapter)
         for i in asked.tolist():
-            one = blank.features(vectors[i], some, adapter, index.scores(words[i]))
+            one = blank.rows(vectors[i], some, adapter, index.scores(words[i]))[:-1]
             if i < len(pairs):
                 features.append(one)
                 here = np.flatnonzero(among == labels[i])

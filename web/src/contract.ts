@@ -156,6 +156,7 @@ export interface Decision {
   timings_us: Record<string, number>;
   cached: boolean;
   choice: Choice | null;
+  team: string[];
 }
 
 /** Why a decision came out as it did. */
@@ -405,11 +406,12 @@ export interface MemoryHit {
   passage: MemoryHit[];
 }
 
-/** The best ones first, the chance that an answer is among them, and their sessions where these are sought. */
+/** The best ones first, the chance that an answer is among them, and their sessions where these are sought. `elsewhere` is there where the collection is too large for the server: whether the shared database was searched for the rest of it, or was late or unreachable, and what the server holds itself is all. */
 export interface MemoryHits {
   memories: MemoryHit[];
   answerable: number;
   sessions: MemorySession[];
+  elsewhere?: "late" | "searched" | "unreachable";
 }
 
 /** A memory, and how many edges away it is. */
@@ -597,6 +599,8 @@ export interface RouteBody {
   text: string;
   /** alternatives to name */
   top?: number;
+  /** whether an unsure decision names the agents that share the task */
+  team?: boolean;
 }
 
 /** Where a query went, and how it was sampled. */
@@ -637,9 +641,10 @@ export interface Session {
   accessed: number;
 }
 
-/** What to note about a session. */
+/** What to note about a session, and what was said before: each question with its answer. */
 export interface SessionBody {
   metadata?: Record<string, unknown>;
+  history?: Turn[];
 }
 
 /** A session that can be named in queries. */
@@ -775,6 +780,12 @@ export interface ToolsFound {
   tools: Record<string, unknown>[] | null;
   /** about how many all of the request's definitions take, and how many these. */
   tokens: [number, number] | null;
+}
+
+/** Something that was said. */
+export interface Turn {
+  role: "assistant" | "user";
+  content: string;
 }
 
 /** Tokens read and written; `estimated` when the backend did not say and ruvllm counted bytes. */

@@ -4,6 +4,7 @@ import { closedError, RuvllmError } from "./errors.js";
 import { json, options as plainOptions, stateBytes } from "./plain.js";
 import type {
   Abortable, Added, Agent, AgentFile, Answers, Decision, DeepAnswer, DeepEvent, DeepOptions, Embeddings, Question, RightAnswer,
+  RouteOptions,
   Router, Stats, Team,
 } from "./types.js";
 
@@ -39,7 +40,7 @@ export class HttpRouter implements Router {
     this.#timeout = timeout;
   }
 
-  async route(text: string, given?: { top?: number } & Abortable): Promise<Decision> {
+  async route(text: string, given?: RouteOptions): Promise<Decision> {
     const { signal, ...options } = plainOptions(given);
     return this.#ask("POST route", { text, ...options }, isDecision, signal);
   }
@@ -75,9 +76,14 @@ export class HttpRouter implements Router {
     await this.#ask("POST feedback", { request_id, ...said } as contract.FeedbackBody, anything);
   }
 
-  /** Begins a conversation; its id. */
-  async newSession(metadata: Record<string, unknown> = {}): Promise<string> {
-    return (await this.#ask("POST sessions", { metadata }, isMade)).session_id;
+  /** Begins a conversation, after what was said before if that is given; its id. */
+  async newSession(metadata: Record<string, unknown> = {}, history: contract.Turn[] = []): Promise<string> {
+    return (await this.#ask("POST sessions", { metadata, history }, isMade)).session_id;
+  }
+
+  /** A conversation as it stands; `newSession(metadata, history)` goes on with it elsewhere. */
+  async session(id: string): Promise<contract.Session> {
+    return this.#json("GET", `sessions/${encodeURIComponent(id)}`, undefined, (data): data is contract.Session => "history" in Object(data));
   }
 
   /** Remembers texts; their ids. */

@@ -2,6 +2,7 @@
 import type { Call, ToolsBody, ToolsFound } from "./contract.js";
 import type {
   Abortable, Added, Agent, AgentFile, Answers, Decision, DeepAnswer, DeepEvent, DeepOptions, Embeddings, Question, RightAnswer,
+  RouteOptions,
   Router, Stats, Team,
 } from "./types.js";
 import type {
@@ -45,7 +46,7 @@ export abstract class Runtime implements Router {
     undo: (): Promise<boolean> => this.ask("undo_pull"),
   };
 
-  route(text: string, given?: { top?: number } & Abortable): Promise<Decision> {
+  route(text: string, given?: RouteOptions): Promise<Decision> {
     const { signal, ...options } = plainOptions(given);
     return until(signal, () => this.ask("route", { text, ...options }));
   }

@@ -139,6 +139,12 @@ export interface Abortable {
   signal?: AbortSignal;
 }
 
+/** `team`: an unsure decision also names the agents that share the task. */
+export interface RouteOptions extends Abortable {
+  top?: number;
+  team?: boolean;
+}
+
 export interface DeepOptions extends Abortable {
   onEvent?: (event: DeepEvent) => void;
 }
@@ -146,7 +152,7 @@ export interface DeepOptions extends Abortable {
 /** Routes tasks to agents and learns from feedback, wherever it runs. */
 export interface Router {
   /** The agent, confidence and tier for a task. */
-  route(text: string, options?: { top?: number } & Abortable): Promise<Decision>;
+  route(text: string, options?: RouteOptions): Promise<Decision>;
   /** The agents that take a compound task together. */
   routeComplex(text: string): Promise<contract.Team>;
   /** The answer to a complex query, put together from those to its parts, which `onEvent` hears as they come. */

@@ -10,11 +10,11 @@ import io
 import json
 import os
 from functools import cached_property
-from hashlib import sha256
+from hashlib import file_digest
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
-from zipfile import BadZipFile
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,23 +79,26 @@ class NativeHost:
 
     def artifact(self, name: str) -> bytes:
         """The file's bytes, checked against the manifest's size and SHA-256."""
+        return self.path(name).read_bytes()
+
+    def path(self, name: str) -> Path:
+        """The same as a file, to be opened without a copy of it in this process. Raises as `artifact`."""
         path = self.folder / name
         entry = self.manifest.get(name)
         if entry is None:
             raise ArtifactError(f"the manifest knows no artifact {name}", field=name, fix=_GET)
         try:
-            data = path.read_bytes()
+            with path.open("rb") as file:
+                digest, size = file_digest(file, "sha256").hexdigest(), file.tell()
         except OSError:
             raise ArtifactError(f"{path} is missing", field=name, fix=_GET) from None
-        if len(data) != entry.get("bytes"):
-            raise ArtifactError(
-                f"{path} has {len(data)} bytes, not {entry.get('bytes')}: truncated", field=name, fix=_GET
-            )
-        if sha256(data).hexdigest() != entry.get("sha256"):
+        if size != entry.get("bytes"):
+            raise ArtifactError(f"{path} has {size} bytes, not {entry.get('bytes')}: truncated", field=name, fix=_GET)
+        if digest != entry.get("sha256"):
             raise ArtifactError(
                 f"{path} is not the file that the manifest names: its SHA-256 differs", field=name, fix=_GET
             )
-        return data
+        return path
 
     def has_sessions(self) -> bool:
         """Whether onnxruntime is installed."""
@@ -110,7 +113,7 @@ class NativeHost:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = self.threads
         options.log_severity_level = 3
-        graph = onnxruntime.InferenceSession(self.artifact(name), options, providers=["CPUExecutionProvider"])
+        graph = onnxruntime.InferenceSession(str(self.path(name)), options, providers=["CPUExecutionProvider"])
 
         def run(ids: NDArray[np.int64]) -> NDArray[np.float32]:
             outputs: list[NDArray[np.float32]] = graph.run(
@@ -128,3 +131,35 @@ def load_npz(data: bytes, name: str) -> dict[str, NDArray[Any]]:
             return {key: archive[key] for key in archive.files}
     except (ValueError, OSError, EOFError, KeyError, BadZipFile) as error:
         raise ArtifactError(f"{name} cannot be read: {error}", field=name, fix=_GET) from None
+
+
+def map_npz(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an npz file, read-only: those that lie in it uncompressed are read as they are used.
+
+    Processes that use the same file share them, and the system drops them where memory is short.
+
+    Raises:
+        ArtifactError: as `load_npz`.
+    """
+    if os.name == "nt":  # where a file in use could not be replaced
+        return load_npz(path.read_bytes(), path.name)
+    found = dict[str, NDArray[Any]]()
+    try:
+        with path.open("rb") as raw, ZipFile(raw) as archive:
+            for info in archive.infolist():
+                with archive.open(info) as file:
+                    np.lib.format.read_magic(file)
+                    shape, columns, dtype = np.lib.format.read_array_header_1_0(file)
+                    header = file.tell()
+                raw.seek(info.header_offset + 26)  # of the local header's 30 bytes: how long name and extras are
+                name, extra = (int.from_bytes(raw.read(2), "little") for _ in range(2))
+                start = info.header_offset + 30 + name + extra + header
+                if info.compress_type == ZIP_STORED and not dtype.hasobject and start % dtype.itemsize == 0:
+                    mapped = np.memmap(path, dtype, "r", start, shape, "F" if columns else "C").view(np.ndarray)
+                else:
+                    with archive.open(info) as file:
+                        mapped = np.lib.format.read_array(file, allow_pickle=False)
+                found[info.filename.removesuffix(".npy")] = mapped
+    except (ValueError, OSError, EOFError, BadZipFile) as error:
+        raise ArtifactError(f"{path.name} cannot be read: {error}", field=path.name, fix=_GET) from None
+    return found

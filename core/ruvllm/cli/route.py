@@ -87,8 +87,6 @@ def route(
         if tasks is None:
             answer = _answer(llm, str(text), ask)
             _show(answer, ask)
-            if isinstance(answer, Decision) and answer.action != Action.USE and not as_json:
-                _show_shared(llm.route_complex(str(text)))
         elif not _route_all(llm, tasks, ask):
             ctx.exit(1)
 
@@ -107,7 +105,7 @@ def _from_stdin(ctx: click.Context) -> list[Task]:
 
 
 def _answer(llm: RuvLLM, text: str, ask: _Ask) -> Decision | Team:
-    return llm.route_complex(text) if ask.team else llm.route(text, top=ask.top)
+    return llm.route_complex(text) if ask.team else llm.route(text, top=ask.top, team=True)
 
 
 def _route_all(llm: RuvLLM, tasks: Sequence[Task], ask: _Ask) -> bool:
@@ -145,6 +143,8 @@ def _show(answer: Decision | Team, ask: _Ask) -> None:
         click.echo(f"Agent: {plain(answer.agent)} | Confidence: {answer.confidence:.2f} | Tier: {int(answer.tier)}")
         if answer.action != Action.USE:
             click.secho(_doubt(answer), dim=True)
+        if answer.team:
+            click.secho(f"for several: {' + '.join(map(plain, answer.team))} (--team)", dim=True)
         if ask.explain:
             from ruvllm.cli.explain import show_explanation
 
@@ -159,12 +159,6 @@ def _doubt(decision: Decision) -> str:
         second = decision.alternatives[0]
         line += f"; next best: {plain(second.agent)} {second.confidence:.2f}"
     return line
-
-
-def _show_shared(team: Team) -> None:
-    """The agents of a task that is several's, where it is."""
-    if len(team.members) > 1:
-        click.secho(f"for several: {' + '.join(plain(m.agent) for m in team.members)} (--team)", dim=True)
 
 
 def _show_team(team: Team) -> None:

@@ -27,7 +27,6 @@ class OnnxEncoder:
 
     Args:
         name: "ruvltra" or "minilm".
-        tokenizer: WordPiece with the model's vocabulary.
         session: the host's runner of the graph.
         projection: float32 (width, dim), orthonormal columns into the shared space.
     """

@@ -64,8 +64,6 @@ class AutoIndex:
     """Chooses among the kinds of index.
 
     Args:
-        dim: width of the vectors.
-        metric: "cosine" or "dot".
         recall: recall@k of a search that names none.
         rows: vectors to search from the start.
         index: one that was built or restored elsewhere, to go on with.

@@ -34,8 +34,6 @@ class RowsIndex(ABC, Generic[S]):
     that it never sees half a change.
 
     Args:
-        dim: width of the vectors.
-        metric: "cosine" or "dot".
         recall: recall@k of a search that names none.
         rows: vectors to search, shared with another index.
     """

@@ -88,12 +88,8 @@ class _NativeIndex(RowsIndex[_Compiled]):
     """What both have in common.
 
     Args:
-        dim: width of the vectors.
-        metric: "cosine" or "dot".
         M: links of a node.
         ef_construction: candidates for the links of a node.
-        recall: recall@k of a search that names none.
-        rows: vectors to search, shared with another index.
 
     Raises:
         InputError: the library is not installed.

@@ -67,9 +67,6 @@ class Relay:
         client: API of who gets it, "" for nobody but ruvllm.
         usage: whether the client wants the event of the usage alone.
         tokens: of the prompt, about.
-
-    Attributes:
-        reader: what ruvllm knows of the answer so far.
     """
 
     api: str = "openai"

@@ -120,6 +120,47 @@ class Replica:
         self._vectors.clear()
         return self._applied
 
+    async def adopt(self, changes: Sequence[Change], pause: Pause = no_pause) -> None:
+        """Take in memories that this file has let go of, with what was said of each since, in the order of the log.
+
+        What was forgotten here stays so. Raises StoreError: as `apply`.
+        """
+        await self._encode([one for one in changes if one.kind == "memory"], pause)
+        with self._store.write() as db, self._store.outbox.flag("applying"):
+            there = self._present([one.uid for one in changes if one.kind == "memory"])
+            fresh = [one for one in changes if (one.uid if one.kind == "memory" else one.target) not in there]
+            again = [(one.uid,) for one in fresh if one.kind != "memory"]
+            db.executemany("DELETE FROM replicated WHERE uid = ?", again)
+            self._write(fresh)
+
+    def missing(self, uids: Sequence[str]) -> list[str]:
+        """Those of these memories that are neither here nor were forgotten here."""
+        there = self._present(uids)
+        return [uid for uid in uids if uid not in there]
+
+    def release(self, ids: Sequence[int]) -> None:
+        """Let go of memories that are elsewhere; it is no forgetting, and `adopt` takes them in again."""
+        with self._store.write() as db, self._store.outbox.flag("applying"):
+            rows = [(str(id),) for id in ids]
+            db.executemany("DELETE FROM replicated WHERE kind = 'memory' AND item = ?", rows)
+            self._memory.forget(ids)
+
+    def excess(self, collection: str, most: int) -> list[int]:
+        """Ids of memories of a collection beyond so many, used least and longest ago; none while anything waits.
+
+        A use counts like a day, 30 at most. What superseded another memory stays: it says that this holds no longer.
+        """
+        held = self._memory.records.size(collection)
+        if held <= most or self._store.outbox.waiting().changes:
+            return []
+        sql = (
+            "SELECT id FROM memories JOIN replicated r ON r.kind = 'memory' AND r.item = CAST(id AS TEXT)"
+            " WHERE collection = ? AND NOT archived"
+            " AND id NOT IN (SELECT successor FROM closed WHERE successor NOT NULL)"
+            " ORDER BY max(created, accessed * (accesses > 0)) + 86400 * min(accesses, 30) LIMIT ?"
+        )
+        return [id for (id,) in self._store.read(sql, (collection, held - most))]
+
     def _write(self, changes: Sequence[Change]) -> None:
         there = self._present([one.uid for one in changes])  # while texts were read, somebody may have written
         fresh = [one for one in changes if one.uid not in there]

@@ -84,7 +84,6 @@ class RequestLog:
     """The latest requests by id; the very latest of them outlive the process.
 
     Args:
-        most: of them.
         most_text: characters of their questions and answers together: prompts of agents can be megabytes.
         store: the state file; None keeps none there.
     """

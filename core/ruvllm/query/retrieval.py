@@ -72,12 +72,7 @@ class Retrieved:
 
 
 class Retriever:
-    """Looks queries up.
-
-    Args:
-        memory: where.
-        config: how far, and how much.
-    """
+    """Looks queries up."""
 
     def __init__(self, memory: MemoryStore, config: MemoryConfig) -> None:
         self._memory, self._config = memory, config

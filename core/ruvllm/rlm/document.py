@@ -37,7 +37,6 @@ class Cut:
     Attributes:
         start, end: in characters.
         heading: of the section that it stands in, "" without one.
-        section: number of that section.
     """
 
     start: int
@@ -97,7 +96,6 @@ class Document:
     Made by `Document.read`.
 
     Args:
-        passages: in order.
         parts: (passage, text) of what is looked for.
         vectors: float32 (parts, dim), unit rows.
         key: names the text.

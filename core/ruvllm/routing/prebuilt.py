@@ -29,11 +29,7 @@ class PrebuiltScorers:
     def unpack(
         cls, agents: tuple[Agent, ...], arrays: Mapping[str, NDArray[Any]], weights: RouterWeights
     ) -> PrebuiltScorers:
-        """From arrays that models/recipes/builtin.py made for `agents`.
-
-        Raises:
-            ArtifactError: an array is missing.
-        """
+        """From arrays that models/recipes/builtin.py made for `agents`. Raises ArtifactError: an array is missing."""
         scorers = {}
         for name in dict.fromkeys(key.partition(".")[0] for key in arrays if "." in key):
             part = {key.partition(".")[2]: value for key, value in arrays.items() if key.startswith(f"{name}.")}
@@ -58,11 +54,7 @@ class PrebuiltScorers:
 
 
 class RouterArtifacts:
-    """What was trained for routing and comes with ruvllm, each part read once.
-
-    Args:
-        host: where the artifacts are.
-    """
+    """What was trained for routing and comes with ruvllm, each part read once."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
@@ -84,7 +76,6 @@ class RouterArtifacts:
 
         Args:
             artifacts: names of those to read.
-            weights: that they are to score with.
         """
         if places(agents, builtin_agents()) is None:
             return None

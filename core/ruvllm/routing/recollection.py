@@ -82,7 +82,6 @@ class Recollection:
     """Confirmed tasks by their static vectors, and what they were found not to belong to.
 
     Args:
-        dim: width of the vectors.
         weights: float32 (2,), slope and intercept of logit P(same label) over cosine.
         most: confirmed tasks that are remembered, and as many rejections; those of longest ago leave.
     """

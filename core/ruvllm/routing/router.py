@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from math import inf, log
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
@@ -159,7 +158,6 @@ class Router:
         """The agent for a task.
 
         Args:
-            text: the task.
             top: how many alternatives to name beside the chosen agent.
 
         Raises:
@@ -173,7 +171,7 @@ class Router:
         cached = self._cache.get((text, top)) if isinstance(text, str) else None
         if cached is not None:
             if not cached.cached:
-                cached = replace(cached, cached=True)
+                cached = cached.again()
                 self._cache.put((text, top), cached)
             return cached
         marks, changes = [("", perf_counter())], self._changes
@@ -197,7 +195,7 @@ class Router:
         if self._second is not None and not self._settled(outcome, recollected):
             outcome = await self._ask(self._second, reading.text, view, marks, outcome)
         assert outcome is not None
-        vague = len(terms) < _FEW and outcome.nobody is not None  # "there is an error"
+        vague = len(terms) < _FEW and outcome.scored.nobody is not None  # "there is an error"
         if outcome.confidence > (most := min(reading.most, USE_ABOVE) if vague else reading.most):
             outcome = outcome.decided(outcome.top, most, outcome.out_of_scope)
         if recollected is not None:
@@ -215,8 +213,11 @@ class Router:
             out_of_scope=round(outcome.out_of_scope, 4),
             encoder=outcome.stage,
             cached=False,
+            team=(),
         )
-        return self._keep(text, top, decision, changes)
+        if changes == self._changes and len(text) <= MOST_TEXT:
+            self._cache.put((text, top), decision)
+        return decision
 
     async def learn(self, feedback: Feedback) -> None:
         """Take in at once that a text belongs to an agent, or that it does not; the next similar task shows it.
@@ -228,11 +229,7 @@ class Router:
         await self._learner.catch_up()
 
     def note(self, feedback: Feedback) -> None:
-        """Queue feedback for each scorer to take in before it next scores.
-
-        Raises:
-            InputError: as `learn`.
-        """
+        """Queue feedback for each scorer to take in before it next scores. Raises InputError: as `learn`."""
         self.check(feedback)
         self._learner.records.append(feedback)
         self._changed()
@@ -390,12 +387,6 @@ class Router:
             self._recollection.add(news, [self._number[feedback.agent] for feedback in news], vectors)
         return self._recollection.find(static)
 
-    def _keep(self, text: str, top: int, decision: Decision, changes: int) -> Decision:
-        """Put a decision into the cache, unless what it rests on has changed while it waited for an encoder."""
-        if changes == self._changes and len(text) <= MOST_TEXT:
-            self._cache.put((text, top), decision)
-        return decision
-
     def _changed(self) -> None:
         self._changes += 1
         self._cache.clear()
@@ -430,15 +421,14 @@ class Router:
         local = outcome_of(name, scored, fitted, self.weights, view.candidates, first)
         if view.shared is None:
             return local
-        scored = replace(scored, logits=scored.logits + view.shared)
+        scored = scored.added(view.shared)
         return restrained(outcome_of(name, scored, fitted, self.weights, view.candidates, first), local)
 
     def _with_votes(self, scored: Scored, votes: Mapping[str, float]) -> Scored:
-        logits = scored.logits.copy() if votes else scored.logits
         for agent, vote in votes.items():
             if (number := self._number.get(agent)) is not None:
-                logits[number] += vote
-        return replace(scored, logits=logits) if votes else scored
+                scored.rows[-1, number] += vote
+        return scored
 
 
 def _borne_out(outcome: Outcome, found: Recollected) -> Outcome:

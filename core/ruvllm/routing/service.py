@@ -18,7 +18,7 @@ from ruvllm.routing.stored import CachedScorers, is_long, load_scorers, save_sco
 from ruvllm.state.names import REVIEWED, TIERS
 from ruvllm.state.store import Store
 from ruvllm.text.surrogates import well_formed
-from ruvllm.types import Agent, Decision, Feedback, Team, Tier
+from ruvllm.types import Action, Agent, Decision, Feedback, Team
 
 if TYPE_CHECKING:
     from ruvllm.routing.lint import Finding
@@ -38,10 +38,8 @@ class RoutingService:
     """Routes among a set of agents that can change, and learns from feedback, which is stored before it is learnt.
 
     Args:
-        encoders: what texts are read with.
         artifacts: what comes with ruvllm: the built-in agents' scorers.
         store: where feedback is stored, and scorers that were fitted to it.
-        agents: the first set.
         config: `router` names what decides, and what names the tier of a task; `learning.near_duplicates`.
         votes: of outcomes of similar tasks; None where nobody votes.
         shared: gives what others' feedback taught, where it was pulled.
@@ -80,9 +78,21 @@ class RoutingService:
             raise unknown("agent", name, (agent.name for agent in self.agents))
         return found
 
-    async def route(self, text: str, top: int = 3) -> Decision:
-        """The agent, confidence and tier for a task. Raises InputError: the text is empty or far too large."""
-        return await self.router.route(text, top)
+    async def route(self, text: str, top: int = 3, team: bool = False) -> Decision:
+        """The agent, confidence and tier for a task.
+
+        Args:
+            top: alternatives to name.
+            team: whether an unsure decision also says which agents take the task together, if several do.
+
+        Raises:
+            InputError: the text is empty or far too large.
+        """
+        decision = await self.router.route(text, top)
+        if not team or decision.action == Action.USE:
+            return decision
+        members = (await self.route_complex(text)).members
+        return replace(decision, team=tuple(one.agent for one in members)) if len(members) > 1 else decision
 
     async def route_complex(self, text: str) -> Team:
         """The agents that take a compound task together. Raises InputError: as `route`."""
@@ -108,14 +118,6 @@ class RoutingService:
         router = self._router_for(agents)
         await (router.warm(pause) if fit is None else fit(router))
         self.use(router)
-
-    async def trained_tier(self, text: str) -> Tier | None:
-        """What a trained difficulty says of a task; None without one."""
-        return await self.router.trained_tier(text)
-
-    async def trained_worth(self, text: str) -> float | None:
-        """How many times what it costs more the large tier is worth for a task; None without a trained difficulty."""
-        return await self.router.trained_worth(text)
 
     async def feedback(self, text: str, agent: str, weight: float = 1.0, right: bool = True) -> None:
         """This text belongs to this agent, or not: stored first, then learnt at once.

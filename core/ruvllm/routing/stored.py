@@ -54,9 +54,7 @@ def save_scorers(
 
     Args:
         scorers: by encoder name, with how much of `records` each has taken in.
-        agents: the set they are for.
-        told: all feedback for these agents, oldest first.
-        weights: that they score with.
+        records: all feedback for these agents, oldest first.
 
     Raises:
         StoreError: it cannot be written.

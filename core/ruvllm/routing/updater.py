@@ -187,7 +187,7 @@ async def _joined(scorer: Scorer, examples: Examples, lessons: Sequence[Lesson],
     if lessons:
         zero = list[Vectors]()
         for i, lesson in enumerate(lessons):
-            zero.append(scorer.offsets(lesson.vector, lesson.view)[2])
+            zero.append(scorer.untaught(lesson.vector, lesson.view).logits)
             if i % _SLICE == 0:
                 await pause()
         count, agents = len(examples), examples.offsets.shape[1]
@@ -217,9 +217,6 @@ class Learner:
     """The scorers of a set of agents, one for each encoder, and the feedback that they take in.
 
     Args:
-        agents: the set.
-        lexicon: their words.
-        weights: trained weights.
         encoders: by name; not how to ask the router for one: the two would keep each other in memory.
         bases: by encoder name, what was built before for nearly these agents.
         seen: by encoder name, how much of the feedback to come is in there already.

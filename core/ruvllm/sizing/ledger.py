@@ -16,12 +16,7 @@ from ruvllm.sizing.tiers import Limits
 
 
 class SizeOutcomes:
-    """Puts prompts and outcomes where the model router's training finds them.
-
-    Args:
-        network: whose inputs a prompt is turned into.
-        replay: the turns that it is trained on.
-    """
+    """Puts prompts and outcomes where the model router's training finds them."""
 
     def __init__(self, network: FastGrnn, replay: Replay) -> None:
         self._network, self._replay = network, replay

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ruvllm.reprs import one_line
+from ruvllm.reprs import Shown
 from ruvllm.state.names import REPLICA
 from ruvllm.state.schema import GUESTS
 
@@ -48,8 +48,8 @@ class Waiting(NamedTuple):
     oldest: float
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+@dataclass(frozen=True, slots=True, repr=False)
+class Change(Shown):
     """One write, as it travels.
 
     Attributes:
@@ -65,8 +65,6 @@ class Change:
     target: str | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
     vector: bytes = b""
-
-    __repr__ = one_line
 
 
 def _make_tables(db: sqlite3.Connection) -> None:

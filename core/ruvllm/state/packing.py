@@ -43,7 +43,6 @@ class Spec:
     Attributes:
         shape: a number is that length, a name any length, the same wherever the name stands again.
         dtype: as numpy names it.
-        optional: whether it may be absent.
     """
 
     shape: tuple[int | str, ...]
@@ -56,7 +55,6 @@ def pack(arrays: Mapping[str, NDArray[Any]], kind: str, version: int = 1) -> byt
 
     Args:
         kind: what they are, e.g. "lora"; `unpack` asks for the same.
-        version: of the layout.
 
     Raises:
         InputError: an array of another dtype than the ones above.
@@ -184,11 +182,7 @@ def json_array(value: Any) -> NDArray[np.uint8]:
 
 
 def array_json(array: NDArray[np.uint8], field: str, error: type[RuvllmError] = StoreError) -> Any:
-    """What `json_array` was given.
-
-    Raises:
-        RuvllmError: of the type `error`, when it is no JSON or nested too deeply.
-    """
+    """What `json_array` was given. Raises RuvllmError: of the type `error`, when it is no JSON or nested too deeply."""
     try:
         return read_json(array.tobytes())
     except ValueError as bad:

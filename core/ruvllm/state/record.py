@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ruvllm.errors import InputError
 from ruvllm.hints import nearest
-from ruvllm.reprs import one_line, shortened
+from ruvllm.reprs import Shown, shortened
 from ruvllm.text.dates import Span, date_terms, dates_in, first_date
 from ruvllm.text.depth import deeper
 from ruvllm.text.surrogates import well_formed
@@ -31,8 +31,8 @@ _MOST_TEXT = 1_000_000
 _DEEPEST = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+@dataclass(frozen=True, slots=True, repr=False)
+class Memory(Shown):
     """One thing remembered.
 
     Attributes:
@@ -54,8 +54,6 @@ class Memory:
     created: float = 0.0
     accessed: float = 0.0
     archived: bool = False
-
-    __repr__ = one_line
 
 
 Given = str | Memory | Mapping[str, Any]

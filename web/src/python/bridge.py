@@ -88,9 +88,9 @@ class Bridge:
             if llm is not None:
                 llm.close()
 
-    async def route(self, text: str, top: int = 3) -> dict[str, Any]:
+    async def route(self, text: str, top: int = 3, team: bool = False) -> dict[str, Any]:
         """A Decision."""
-        return (await self._now.aroute(text, top)).to_dict()
+        return (await self._now.aroute(text, top, team)).to_dict()
 
     async def route_complex(self, text: str) -> dict[str, Any]:
         """A Team."""
