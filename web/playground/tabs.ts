@@ -104,6 +104,10 @@ function frame({ id, title, about, panel, onShow }: Folded, shown: () => boolean
   if (about === undefined) return h("div", { id: `view-${id}`, class: "view" }, panel);
   const summary = h("summary", {}, h("h2", {}, title), typeof about === "string" ? h("span", { class: "note" }, about) : about);
   const out = h("details", { id: `view-${id}`, class: "view fold", "aria-label": title }, summary, panel);
-  out.addEventListener("toggle", () => out.open && shown() && onShow?.());
+  out.addEventListener("toggle", () => {
+    if (!out.open || !shown()) return;
+    if (readHash().tab !== id) history.replaceState(null, "", `#${id}`); // a reload finds it open
+    onShow?.();
+  });
   return out;
 }
