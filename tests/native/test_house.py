@@ -65,14 +65,10 @@ FORBIDDEN = [
     "hopeful",
 ]  # words that stand for nothing in the glossary
 WIRE = {"kept", "own_agents", "share_answers"}  # fields of the server's answers and settings
-<<<<<<< HEAD
-LINES, MODULES, LONGEST = 44_477, 205, 477  # they may only get smaller
-=======
-LINES, MODULES, LONGEST = 44_477, 205, 477  # they may only get smaller
+LINES, MODULES, LONGEST = 44_385, 204, 477  # they may only get smaller
 FRAMES = 13  # so may this
 # Calls of JavaScript that its engine takes part in: they change what it keeps beside Python.
 CHANGING = {"add_agents", "record_outcome", "reset_agents", "save_backends", "undo_feedback"}
->>>>>>> 610deb4
 
 
 @cache
