@@ -97,6 +97,7 @@ class LearningConfig(Options):
         patterns: outcomes of similar tasks vote on agents.
         query_adapter: what sources proved useful draws the vectors of later queries towards their like.
         sizes: rated answers teach the choice of model sizes.
+        network: they train the model router's network as well, which reads a conversation as a whole.
         near_duplicates: confirmed tasks answer for near-duplicates.
         quality_threshold: below it an answer is a warning, not an example.
         ewc_lambda: where λ of consolidation starts.
@@ -109,6 +110,7 @@ class LearningConfig(Options):
     patterns: bool = True
     query_adapter: bool = True
     sizes: bool = True
+    network: bool = True
     near_duplicates: bool = True
     quality_threshold: float = 0.4
     ewc_lambda: float = 2_000.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
@@ -136,6 +137,15 @@ class Decision(_OnDemand):
             put(decision, name, value)
         put(decision, "_later", later)
         return decision
+
+    def again(self) -> Decision:
+        """The same, as it is given to who asks once more."""
+        copy, put = object.__new__(Decision), object.__setattr__
+        for name in (*self.__dataclass_fields__, "_later"):
+            with suppress(AttributeError):  # what nobody has read yet is left for later, in the copy too
+                put(copy, name, object.__getattribute__(self, name))
+        put(copy, "cached", True)
+        return copy
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, the shape every host returns."""

@@ -339,11 +339,16 @@ class MemorySession(Struct):
 
 
 class MemoryHits(Struct):
-    """The best ones first, the chance that an answer is among them, and their sessions where these are sought."""
+    """The best ones first, the chance that an answer is among them, and their sessions where these are sought.
+
+    `elsewhere` is there where the collection is too large for the server: whether the shared database was searched for
+    the rest of it, or was late or unreachable, and what the server holds itself is all.
+    """
 
     memories: list[MemoryHit]
     answerable: float = 0.0
     sessions: list[MemorySession] = []
+    elsewhere: Literal["searched", "late", "unreachable"] | UnsetType = UNSET
 
 
 class Turn(Struct, forbid_unknown_fields=True):
@@ -418,6 +423,7 @@ class TierStats(Struct):
 class SharedStats(Struct):
     """How a space stands among nodes: changes sent and applied since the start, and waiting; seconds since then."""
 
+    sharing: Literal["texts", "vectors", "deltas"]
     up: bool
     problem: str
     sent: int

@@ -63,7 +63,8 @@ class Server:
         self.spaces = Spaces(default, lambda one, name: Edge(self, one, name, keeps), folder, settings.max_spaces)
         self.node: Node | None = None
         if settings.shared:
-            self.node = Node(settings.shared, settings.shared_spaces, lambda: self.spaces.opened, self.metrics)
+            bounds = settings.shared_hot, settings.shared_deadline
+            self.node = Node(settings.shared, settings.shares, lambda: self.spaces.opened, self.metrics, *bounds)
         self._ring = self.keys.ring
         self._tag, self._numbers = urandom(5).hex(), count(1)
 

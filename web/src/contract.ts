@@ -403,11 +403,12 @@ export interface MemoryHit {
   passage: MemoryHit[];
 }
 
-/** The best ones first, the chance that an answer is among them, and their sessions where these are sought. */
+/** The best ones first, the chance that an answer is among them, and their sessions where these are sought. `elsewhere` is there where the collection is too large for the server: whether the shared database was searched for the rest of it, or was late or unreachable, and what the server holds itself is all. */
 export interface MemoryHits {
   memories: MemoryHit[];
   answerable: number;
   sessions: MemorySession[];
+  elsewhere?: "late" | "searched" | "unreachable";
 }
 
 /** A memory, and how many edges away it is. */
@@ -648,6 +649,7 @@ export interface SessionMade {
 
 /** How a space stands among nodes: changes sent and applied since the start, and waiting; seconds since then. */
 export interface SharedStats {
+  sharing: "deltas" | "texts" | "vectors";
   up: boolean;
   problem: string;
   sent: number;

@@ -66,7 +66,7 @@ class Grown:
 
 
 def onnx_graph(path: Path, threads: int = 0) -> Any:
-    """A graph on the CPU; of 0 `threads`, as many as this process may use. Raises BackendError: it cannot be loaded."""
+    """A graph on the CPU, by all threads a process may use where 0. Raises BackendError: it cannot be loaded."""
     try:
         import onnxruntime
     except ImportError:

@@ -236,7 +236,8 @@ class Learners:
     @property
     def has_sizes_to_train(self) -> bool:
         """Whether turns were rated since the model router was last trained, and enough in all."""
-        return self.learns_sizes and len(self.replay.labelled) > self._trained and self._sizes.ready
+        trained = self.learns_sizes and self._learning.network
+        return trained and len(self.replay.labelled) > self._trained and self._sizes.ready
 
     async def distil(self, pause: Pause = no_pause) -> SonaReport:
         """Distil patterns from all that waits, a slice at a time; what a pause stops goes on with the next call."""

@@ -28,32 +28,29 @@ def confidence_row(
         logits, probabilities: (agents,).
         features: (FEATURES, agents), raw.
     """
-    return np.array(confidence_values(logits, probabilities, features[_ADAPTED], features[_BM25]), np.float32)
+    return np.array(confidence_values(np.vstack([features, logits]), probabilities), np.float32)
 
 
-def confidence_values(
-    logits: NDArray[np.float32],
-    probabilities: NDArray[np.float32],
-    adapted: NDArray[np.float32],
-    bm25: NDArray[np.float32],
-) -> list[float]:
-    """CONFIDENCE_FEATURES of one decision; `adapted` and `bm25` are features of that name (agents,)."""
-    count = len(logits)
-    top = int(logits.argmax())
-    p = float(probabilities[top])
-    rising = logits.copy()
+def confidence_values(rows: NDArray[np.float32], probabilities: NDArray[np.float32]) -> list[float]:
+    """CONFIDENCE_FEATURES of one decision.
+
+    Args:
+        rows: (FEATURES + 1, agents), raw features, and last the logits.
+        probabilities: (agents,), the softmax of the logits.
+    """
+    first, _, _, first_by_words, top = rows.argmax(1).tolist()
+    closest, _, _, words, best = rows[:, top].tolist()
+    count, adapted, p = rows.shape[1], rows[_ADAPTED], float(probabilities[top])
+    rising = rows[_BM25:].copy()
     rising.sort()
-    margin = float(rising[-1] - rising[-2]) if count > 1 else 0.0
-    below = float(rising[-2] - rising[-3]) if count > 2 else 0.0
-    entropy = -float(probabilities.dot(np.log(probabilities + np.float32(1e-9))))
-    agreement = int(adapted.argmax() == top) + int(bm25.argmax() == top)
-    surety, words = log((p + 1e-6) / (1 - p + 1e-6)), float(bm25[top])
-    lead = words - float(np.partition(bm25, count - 2)[count - 2]) if count > 1 else 0.0
-    spread = sqrt(max(float(adapted.dot(adapted)) / count - (float(adapted.sum()) / count) ** 2, 0.0))
-    return [
-        *(surety, margin, below, entropy, log(count), float(adapted[top]), log1p(max(words, 0.0)), agreement),
-        *(lead, spread),
-    ]
+    by_words, by_logits = rising[:, -3:].tolist()
+    margin, lead = (by_logits[-1] - by_logits[-2], words - by_words[-2]) if count > 1 else (0.0, 0.0)
+    below = by_logits[-2] - by_logits[-3] if count > 2 else 0.0
+    entropy = best - float(probabilities.dot(rows[-1])) - log(max(p, 1e-9))
+    agreement = int(first == top) + int(first_by_words == top)
+    surety = log((p + 1e-6) / (1 - p + 1e-6))
+    spread = sqrt(max(float(adapted.dot(adapted)) / count - (float(np.add.reduce(adapted)) / count) ** 2, 0.0))
+    return [surety, margin, below, entropy, log(count), closest, log1p(max(words, 0.0)), agreement, lead, spread]
 
 
 def scope_row(features: NDArray[np.float32]) -> NDArray[np.float32]:

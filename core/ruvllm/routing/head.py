@@ -159,7 +159,6 @@ class Neighbours:
 
 
 LEXICAL_WEIGHT = 0.5  # of the TF-IDF part beside the unit vector
-_LEXICAL = np.float32(LEXICAL_WEIGHT)
 STRENGTH = 25.0  # inverse L2 penalty
 # Where there are few examples each has to say more (measured on collections that no weight had seen).
 _FEW, _BOLD = 2.4, 120.0  # examples an agent, and the inverse penalty below that
@@ -233,9 +232,9 @@ class Head:
         if self.empty:
             return np.zeros(self.weights.shape[1], np.float32)
         out: NDArray[np.float32] = vector.dot(self.weights[: self.dim])
-        buckets, values = self.tfidf.sparse(words)
+        buckets, values = self.tfidf.sparse(words, self.dim, LEXICAL_WEIGHT)
         if len(buckets):
-            out += (values * _LEXICAL).dot(self.weights.take(buckets + self.dim, 0))
+            out += values.dot(self.weights.take(buckets, 0))
         return out
 
     def learn(self, vector: Vectors, words: Words, offsets: Vectors, label: int, weight: float = 1.0) -> None:
@@ -260,14 +259,13 @@ class Head:
             budget -= step
             for agent, move in ((label, np.float32(step)), (rival, np.float32(-step))):
                 self.weights[: self.dim, agent] += move * vector
-                np.add.at(self.weights[:, agent], self.dim + buckets, move * values)
+                np.add.at(self.weights[:, agent], buckets, move * values)
 
     def _admitted(self, words: Words) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
         if self.empty:
             self.weights, self.empty = np.array(self.weights), False
         self.tfidf.admit(words)
-        buckets, values = self.tfidf.sparse(words)
-        return buckets, values * _LEXICAL
+        return self.tfidf.sparse(words, self.dim, LEXICAL_WEIGHT)
 
     def avoid(self, vector: Vectors, words: Words, offsets: Vectors, label: int, weight: float = 1.0) -> None:
         """Move at once so that a text like this one does not go to `label`, wherever else it may belong.
@@ -285,7 +283,7 @@ class Head:
         step = np.float32(min(_STEP * weight, lead))
         if step > 0:
             self.weights[: self.dim, label] -= step * vector
-            np.add.at(self.weights[:, label], self.dim + buckets, -step * values)
+            np.add.at(self.weights[:, label], buckets, -step * values)
 
 
 @dataclass(frozen=True, slots=True)

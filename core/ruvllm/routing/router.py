@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from math import inf, log
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
@@ -56,10 +55,12 @@ class Votes(Protocol):
     """
 
     @property
-    def encoder(self) -> str: ...
+    def encoder(self) -> str:
+        """The encoder whose vectors it compares."""
 
     @property
-    def version(self) -> int: ...
+    def version(self) -> int:
+        """Another one whenever its votes may have changed."""
 
     def votes(self, vector: Array) -> Mapping[str, float]:
         """By agent, the log of the evidence for a task (dim,), below 0 against it; agents left out count 0."""
@@ -172,7 +173,7 @@ class Router:
         cached = self._cache.get((text, top)) if isinstance(text, str) else None
         if cached is not None:
             if not cached.cached:
-                cached = replace(cached, cached=True)
+                cached = cached.again()
                 self._cache.put((text, top), cached)
             return cached
         marks, changes = [("", perf_counter())], self._changes
@@ -196,7 +197,7 @@ class Router:
         if self._second is not None and not self._settled(outcome, recollected):
             outcome = await self._ask(self._second, reading.text, view, marks, outcome)
         assert outcome is not None
-        vague = len(terms) < _FEW and outcome.nobody is not None  # "there is an error"
+        vague = len(terms) < _FEW and outcome.scored.nobody is not None  # "there is an error"
         if outcome.confidence > (most := min(reading.most, USE_ABOVE) if vague else reading.most):
             outcome = outcome.decided(outcome.top, most, outcome.out_of_scope)
         if recollected is not None:
@@ -404,15 +405,14 @@ class Router:
         local = outcome_of(name, scored, fitted, self.weights, view.candidates, first)
         if view.shared is None:
             return local
-        scored = replace(scored, logits=scored.logits + view.shared)
+        scored = scored.added(view.shared)
         return restrained(outcome_of(name, scored, fitted, self.weights, view.candidates, first), local)
 
     def _with_votes(self, scored: Scored, votes: Mapping[str, float]) -> Scored:
-        logits = scored.logits.copy() if votes else scored.logits
         for agent, vote in votes.items():
             if (number := self._number.get(agent)) is not None:
-                logits[number] += vote
-        return replace(scored, logits=logits) if votes else scored
+                scored.rows[-1, number] += vote
+        return scored
 
 
 def _borne_out(outcome: Outcome, found: Recollected) -> Outcome:

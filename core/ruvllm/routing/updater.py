@@ -182,7 +182,7 @@ async def _joined(scorer: Scorer, examples: Examples, lessons: Sequence[Lesson],
     if lessons:
         zero = list[Vectors]()
         for i, lesson in enumerate(lessons):
-            zero.append(scorer.offsets(lesson.vector, lesson.view)[2])
+            zero.append(scorer.untaught(lesson.vector, lesson.view).logits)
             if i % _SLICE == 0:
                 await pause()
         count, agents = len(examples), examples.offsets.shape[1]
