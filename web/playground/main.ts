@@ -21,6 +21,9 @@ const told = (): void => undefined;
 const app = new App(new URL("./", document.baseURI));
 const slot = (id: string): HTMLElement => document.getElementById(id) ?? document.body;
 
+// A server that has the guide says so with the page; a static host has none.
+const [visit] = performance.getEntriesByType("navigation") as PerformanceNavigationTiming[];
+slot("guide").hidden = !visit?.serverTiming?.some(({ name }) => name === "guide");
 put(slot("badges"), ...badges(app));
 const { box, input, reach } = taskBox(app);
 put(slot("taskbox"), box);

@@ -2,9 +2,7 @@
 
 /** What became of one update. */
 export interface Accepted {
-  /** taken. */
   groups: number;
-  /** taken. */
   texts: number;
   /** groups that were not good enough or of a route that is not allowed. */
   refused: number;
@@ -270,7 +268,6 @@ export interface JobRun {
   name: string;
   /** what it did, "" when it was stopped or failed. */
   outcome: string;
-  /** it took. */
   seconds: number;
   /** it outlasted its budget. */
   stopped: boolean;
@@ -580,7 +577,6 @@ export interface RlmAnswer {
   sources: Passage[];
   /** the sub-queries and their answers, in order. */
   findings: Finding[];
-  /** the sub-queries without one. */
   unanswered: string[];
   usage: Usage;
   /** of the deepest sub-query. */
@@ -613,7 +609,6 @@ export interface RoutingInfo {
   temperature: number | null;
   /** as asked for; null where that was left to the backend. */
   top_p: number | null;
-  /** the name of the backend that answered. */
   backend: string;
   /** whether the model router chose; else these are the configured values. */
   learnt: boolean;
@@ -654,6 +649,7 @@ export interface SessionMade {
 
 /** How a space stands among nodes: changes sent and applied since the start, and waiting; seconds since then. */
 export interface SharedStats {
+  sharing: "deltas" | "texts" | "vectors";
   up: boolean;
   problem: string;
   sent: number;
@@ -665,7 +661,6 @@ export interface SharedStats {
 
 /** A memory that an answer draws on. */
 export interface Source {
-  /** of the memory. */
   id: number;
   text: string;
   /** cosine to the query, or what learnt attention made of it. */

@@ -55,10 +55,12 @@ class Votes(Protocol):
     """
 
     @property
-    def encoder(self) -> str: ...
+    def encoder(self) -> str:
+        """The encoder whose vectors it compares."""
 
     @property
-    def version(self) -> int: ...
+    def version(self) -> int:
+        """Another one whenever its votes may have changed."""
 
     def votes(self, vector: Array) -> Mapping[str, float]:
         """By agent, the log of the evidence for a task (dim,), below 0 against it; agents left out count 0."""

@@ -258,7 +258,6 @@ class RoutingService:
         return int(last), int(count), float(oldest)
 
     def _reviewed(self) -> int:
-        """Id of the last feedback that a review has seen."""
         stored = self._store.load(REVIEWED) or b""
         return int(stored) if stored.isdigit() and len(stored) < _DIGITS else 0
 

@@ -260,7 +260,6 @@ class ModelChooser:
         return {named.get(name, name): outcomes for name, outcomes in found.items()}
 
     def _of_outcomes(self, features: Features, profiles: Sequence[TierProfile]) -> Advice | None:
-        """What outcomes of the configured backends say."""
         learnt = self._learnt()
         if learnt is None or features.vector is None:
             return None
@@ -277,7 +276,6 @@ class ModelChooser:
 
 
 def _of_sizes(features: Features, _: Sequence[TierProfile]) -> Advice | None:
-    """What the session's network says."""
     size = features.size
     if size is None or not size.sure:
         return None
