@@ -6,15 +6,16 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from ruvllm.agents.catalog import unique
+from ruvllm.agents.catalog import builtin_agents, unique
 from ruvllm.config import Config
 from ruvllm.encoders.protocol import Pause, no_pause, pause
 from ruvllm.errors import InputError, unknown
 from ruvllm.routing.encoders import EncoderSet
 from ruvllm.routing.extend import moved_prior
 from ruvllm.routing.prebuilt import PrebuiltScorers, RouterArtifacts
-from ruvllm.routing.router import Router, SharedModel, Votes, checked_text
-from ruvllm.routing.stored import CachedScorers, load_scorers, save_scorers
+from ruvllm.routing.reading import checked_text
+from ruvllm.routing.router import Router, SharedModel, Votes
+from ruvllm.routing.stored import CachedScorers, is_long, load_scorers, save_scorers
 from ruvllm.state.names import REVIEWED, TIERS
 from ruvllm.state.store import Store
 from ruvllm.text.surrogates import well_formed
@@ -93,6 +94,10 @@ class RoutingService:
             return decision
         members = (await self.route_complex(text)).members
         return replace(decision, team=tuple(one.agent for one in members)) if len(members) > 1 else decision
+
+    async def route_many(self, texts: Sequence[str], top: int = 3) -> list[Decision]:
+        """The same for each of many, sooner. Raises InputError: as `route`, before the first is routed."""
+        return await self.router.route_many(texts, top)
 
     async def route_complex(self, text: str) -> Team:
         """The agents that take a compound task together. Raises InputError: as `route`."""
@@ -197,6 +202,32 @@ class RoutingService:
             return None
         self.use(self._router_for(self.agents))
         return undone
+
+    async def begin(self, pause: Pause = no_pause) -> bool:
+        """Decide at once where the agents are so many that fitting them takes long; whether that is still to be done.
+
+        What was learnt of the built-in ones holds, others are scored by their texts alone. Another service, of the
+        same store, is to be warmed up behind this one, and to `keep` what it has fitted.
+        """
+        if self._config.router.strategy != "hybrid" or not is_long(self.agents):
+            return False
+        encoders, before = self.encoders, None
+        if encoders.custom is None:
+            before = self._artifacts.scorers(builtin_agents(), encoders.prebuilt, encoders.weights)
+        return await self.router.begin(before, pause)
+
+    def keep(self) -> bool:
+        """Store what took long to fit, so that the next start need not; whether there was such.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        router = self.router
+        if not router.anew or not is_long(router.agents):
+            return False
+        feedback = self.feedback_for(router.agents)
+        save_scorers(self._store, router.learnt, router.agents, feedback, self.encoders.weights)
+        return True
 
     async def reload(self, fit: Fit) -> Router:
         """A router for the same agents from what the store has now; `use` lets it decide."""
