@@ -178,6 +178,18 @@ def test_sizes():
     assert 120 <= sorted(sizes.values())[len(sizes) // 2] <= 250
 
 
+def test_what_only_posix_has_is_asked_for_where_there_is_another_way():
+    """Modules that ask first whether this system has it; any other that uses it would fail on Windows."""
+    careful = {"ruvllm.cli.resident", "ruvllm.cli.resident_server", "ruvllm.state.repair.rescue"}
+    careful |= {"ruvllm.artifacts.machine", "ruvllm_edge.keyfile", "ruvllm_edge.serve"}
+    posix = re.compile(
+        r"^\s*(?:import|from) (?:fcntl|pwd|grp|resource)\b|\b(?:AF_UNIX|SIGKILL|SIGHUP)\b"
+        r"|\bos\.(?:fork|getuid|geteuid|mkfifo|sched_getaffinity)\b",
+        re.MULTILINE,
+    )
+    assert {name for name, path in modules().items() if posix.search(path.read_text("utf-8"))} - careful == set()
+
+
 def identifiers(path: Path) -> Iterator[str]:
     for token in tokenize.generate_tokens(io.StringIO(path.read_text("utf-8")).readline):
         if token.type == tokenize.NAME and not keyword.iskeyword(token.string):
