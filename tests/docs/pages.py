@@ -170,7 +170,8 @@ def steps(block: Block, shell: Shell) -> Iterator[tuple[str, list[str]]]:
         yield "python block.py", []
     elif block.language == "js":
         library = (ROOT / "web" / "dist" / "node.js").as_uri()
-        shell.write("block.mjs", re.sub(r'from "(?:ruvllm|https?://\S+/ruvllm\.js)"', f'from "{library}"', block.code))
+        code = block.code.replace('{ baseURL: "/ruvllm/" }', "")  # a page's; in Node the files are beside the library
+        shell.write("block.mjs", re.sub(r'from "(?:ruvllm|https?://\S+/ruvllm\.js)"', f'from "{library}"', code))
         yield "node block.mjs", []
     elif block.language in ("console", "sh"):
         for command, expected in commands(block):
