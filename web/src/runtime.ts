@@ -1,5 +1,5 @@
 /** All that a router in this page or process can be asked; methods that a server has too are named as there. */
-import type { Call, ToolsBody, ToolsFound } from "./contract.js";
+import type { Call, JobRun, Session, ToolsBody, ToolsFound } from "./contract.js";
 import type {
   Abortable, Added, Agent, AgentFile, Answers, Decision, DeepAnswer, DeepEvent, DeepOptions, Embeddings, Question, RightAnswer,
   Router, Stats, Team,
@@ -96,9 +96,29 @@ export abstract class Runtime implements Router {
   }
 
   /** The answer to a question, from memory, with its sources; `explain` adds what it draws on. */
-  query(query: string, given?: { max_tokens?: number; explain?: boolean; agent_id?: string } & Abortable): Promise<Answer> {
+  query(query: string, given?: { max_tokens?: number; explain?: boolean; agent_id?: string; session_id?: string } & Abortable): Promise<Answer> {
     const { signal, ...options } = plainOptions(given);
     return until(signal, () => this.ask("query", { query, ...options }));
+  }
+
+  /** Begin a conversation, whose id `query` takes as `session_id`. */
+  newSession(metadata: Record<string, unknown> = {}): Promise<string> {
+    return this.ask("new_session", { metadata });
+  }
+
+  /** A conversation as it stands. */
+  session(id: string): Promise<Session> {
+    return this.ask("session", { id });
+  }
+
+  /** Forget a conversation; whether there was one. */
+  endSession(id: string): Promise<boolean> {
+    return this.ask("end_session", { id });
+  }
+
+  /** Do what of the background work is due, for about so many seconds; a page does it by itself when it is quiet. */
+  runJobs(budget?: number): Promise<JobRun[]> {
+    return this.ask("run_jobs", { budget });
   }
 
   /** The answer to a complex query, put together from those to its parts; here from memory, with their sources. */
