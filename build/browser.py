@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 
 VARIABLE = "RUVLLM_BROWSER"
@@ -57,8 +58,8 @@ def firefox() -> Path | None:
         if starts(path := Path(named)):
             return path
         raise BrowserError(f"{FIREFOX} is {named}, which does not start: name a Firefox, or unset it")
-    found = [Path(path) for name in ("firefox-esr", "firefox") if (path := shutil.which(name))]
-    return next((path for path in [*found, *_playwrights("firefox")] if starts(path)), None)
+    found = (Path(path) for name in ("firefox-esr", "firefox") if (path := shutil.which(name)))
+    return next((path for path in chain(found, _playwrights("firefox")) if starts(path)), None)
 
 
 def webkit() -> tuple[Path, Path] | None:
