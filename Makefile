@@ -1,4 +1,4 @@
-# make setup · run · demo · test · test-all · setup-browsers · check · contract · plugin · web · npm · dist · bench · soak · chaos · models.  Each works alone from a fresh clone.
+# make setup · run · demo · test · test-all · setup-browsers · check · contract · plugin · web · docs · npm · dist · bench · soak · chaos · models.  Each works alone from a fresh clone.
 PYTHON ?= python3
 MINUTES ?= 30
 ROUNDS ?= 200
@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= ../shared/data
 
-.PHONY: setup run demo test test-all check plugin web npm dist web-test pyodide-test visit-test browser-test setup-browsers install-test parity-test edge-test rest-test bench bench-web soak chaos models eval clean
+.PHONY: setup run demo test test-all check plugin docs web npm dist web-test pyodide-test visit-test browser-test setup-browsers install-test docs-test parity-test edge-test rest-test bench bench-web soak chaos models eval clean
 
 $(VENV)/.ready: pyproject.toml core/pyproject.toml models/pyproject.toml edge_server/pyproject.toml tests/bench/pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ruvllm needs Python 3.11 or newer: make PYTHON=python3.12")'
@@ -35,7 +35,7 @@ test visit-test browser-test parity-test edge-test rest-test pyodide-test: expor
 test: setup check web-test $(VENV)/.browser  ## everything that CI runs; the long parts beside each other
 	$(MAKE) -j3 --no-print-directory pyodide-test edge-test rest-test parity-test visit-test
 
-test-all: test browser-test install-test  ## and every page in a real browser, what pip and npm install, a server that is killed
+test-all: test browser-test install-test docs-test  ## and every page in a real browser, what pip and npm install, a server that is killed
 	$(BIN)/ruvllm bench soak --minutes 2 --kills 3
 
 visit-test: setup $(VENV)/.browser  # one visit of the page, from opening it to asking it
@@ -47,6 +47,16 @@ browser-test: setup $(VENV)/.browser  # processes of their own: Playwright keeps
 
 setup-browsers: setup  ## Firefox, WebKit and what drives it, for make browser-test: installed where that may be done
 	$(BIN)/python build/browser.py --all
+
+$(VENV)/.docs: $(VENV)/.ready
+	$(BIN)/python -m pip install -q --disable-pip-version-check --group docs
+	touch $@
+
+docs: $(VENV)/.docs web/node_modules/.ready  ## web/guide: these pages as a site, which the server has at /guide
+	$(BIN)/python build/docs.py
+
+docs-test: docs $(VENV)/.browser  # every code block of README and docs in an empty HOME; the site, asked and looked at
+	RUVLLM_DOCS=1 $(BIN)/pytest tests/docs
 
 install-test: setup  # in empty environments; pip fetches what the wheels need
 	$(BIN)/pytest tests/install
@@ -76,8 +86,8 @@ PAGE := $(shell find build core/pyproject.toml core/ruvllm models/ruvllm_models/
 web/dist/ruvllm.json: $(VENV)/.ready web/node_modules/.ready $(PAGE)
 	$(BIN)/python build/web.py
 
-web: setup web/node_modules/.ready  ## web/dist: the page, the element and the library, for any static host
-	$(BIN)/python build/web.py
+web: setup web/node_modules/.ready  ## web/dist: the page, the element and the library, for any static host (MODEL=…: a converted model with it; LINKS="Guide=URL Source=URL")
+	$(BIN)/python build/web.py $(if $(MODEL),--model $(MODEL)) $(LINKS:%=--link %)
 
 dist: setup  ## dist/: a wheel and a source archive of each Python package
 	$(BIN)/python build/dist.py

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
@@ -25,7 +25,6 @@ from ruvllm.options import (
     RouterConfig,
     SessionsConfig,
 )
-from ruvllm.reprs import one_line
 
 _MOST_BYTES = 1_000_000  # of a file
 # Options other systems of this kind have, and what takes their place here.
@@ -42,11 +41,13 @@ _ELSEWHERE = {
     **dict.fromkeys(("db_path", "storage_path"), "use state"),
     **dict.fromkeys(("auto_consolidate", "auto_consolidate_interval"), "use learning.background_interval_ms"),
     "router.input_dim": "leave it out; it is 128",
+    "max_tokens": "use inference.max_tokens for answers; encoders settle how much they read",
+    **dict.fromkeys(("max_loaded", "max_loaded_models"), "use inference.memory_mb"),
 }
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Config(Options):
     """All options.
 
@@ -66,8 +67,6 @@ class Config(Options):
     sessions: SessionsConfig = field(default_factory=SessionsConfig)
     federated: FederatedConfig = field(default_factory=FederatedConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
-
-    __repr__ = one_line
 
     def __post_init__(self) -> None:
         """Raises ConfigError: a value that cannot be used, however it came here."""
@@ -90,6 +89,11 @@ class Config(Options):
             fix = "give a Config: Config(…), Config.from_dict({…}) or Config.from_toml(path)"
             raise ConfigError(f"config is {given!r}"[:120], field="config", fix=fix)
         return given
+
+    @classmethod
+    def builder(cls) -> Builder:
+        """Options one after another: `Config.builder().encoder("static").memory_k(32).build()`."""
+        return Builder()
 
     @classmethod
     def from_dict(cls, options: Mapping[str, Any]) -> Config:
@@ -151,6 +155,43 @@ def agents_and_config(agents: Any, config: Any) -> tuple[Any, Config]:
 def names_a_model(encoder: str) -> bool:
     """Whether that can be the path or the name of a model, rather than an encoder of ruvllm's."""
     return re.search(r"[/\\.:-]", encoder) is not None
+
+
+class Builder:
+    """Takes options by name, each with a call that gives the builder back.
+
+    An option is called by its place (`memory_k` for memory.k), or by its name where no other group has the same
+    (`ewc_lambda`); a group (`inference`) takes a mapping.
+    """
+
+    def __init__(self) -> None:
+        self._given: dict[str, Any] = {}
+
+    def __getattr__(self, name: str) -> Callable[[Any], Builder]:
+        """Raises ConfigError: there is no such option; where it lives now."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        places = [place for place, _, _ in _leaves(Config())]
+        found = [one for one in places if name == one.replace(".", "_")]
+        found += [one for one in places if name == one.rpartition(".")[2]]
+        if not found and name not in get_type_hints(Config):
+            raise ConfigError(f"no option {name!r}"[:100], field=name[:100], fix=Config.instead(name))
+        if len(found) > 1 and name != found[0].replace(".", "_"):
+            raise ConfigError(f"{name} is several", field=name, fix=f"use {' or '.join(found)}".replace(".", "_"))
+        group, _, option = (found or [name])[0].rpartition(".")
+
+        def put(value: Any) -> Builder:
+            if group:
+                self._given.setdefault(group, {})[option] = value
+            else:
+                self._given[name] = dict(value) if isinstance(value, Mapping) else value
+            return self
+
+        return put
+
+    def build(self) -> Config:
+        """All that was given. Raises ConfigError: a value that cannot be used."""
+        return Config.from_dict(self._given)
 
 
 def _leaves(config: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:

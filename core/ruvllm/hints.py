@@ -8,6 +8,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self, TypeVar, cast
 
 from ruvllm.errors import ConfigError, InputError, RuvllmError
+from ruvllm.reprs import one_line
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -50,6 +51,7 @@ class Options:
     """A dataclass whose unknown options are an error that names the nearest."""
 
     __slots__ = ()
+    __repr__ = one_line
     ERROR = cast(type[RuvllmError], ConfigError)  # not annotated: it is no option
 
     def __new__(cls, *_: Any, **options: Any) -> Self:

@@ -25,7 +25,6 @@ from ruvllm.state.store import Store
 from ruvllm.types import Tier
 
 if TYPE_CHECKING:
-    from ruvllm.memory.consolidate import Consolidation
     from ruvllm.services import Services
 
 
@@ -42,7 +41,6 @@ class Job:
     """One kind of background work.
 
     Attributes:
-        name: e.g. "review".
         interval: seconds from one run to the next.
         run: does it, awaiting the pause it is given often; returns what it did, in words. Where the pause raises,
             nothing may have changed.
@@ -64,7 +62,6 @@ class JobRun:
 
     Attributes:
         outcome: what it did, "" when it was stopped or failed.
-        seconds: it took.
         stopped: it outlasted its budget.
         at: when it ended, in seconds since 1970.
         error: why it failed, "" where it did not.
@@ -87,9 +84,6 @@ class Jobs:
 
     Args:
         jobs: in the order in which they run.
-        store: holds when each last ran.
-        steps: counts and logs failures.
-        clock: seconds since 1970.
     """
 
     def __init__(
@@ -157,13 +151,16 @@ class Jobs:
 
     async def _run(self, job: Job, budget: float, pause: Pause) -> JobRun:
         allowed = min(_MOST, max(budget, self._patience.get(job.name, 0.0)))
-        began = perf_counter()
-        outcome, stopped, error = "", False, ""
+        began = resumed = perf_counter()
+        worked, outcome, stopped, error = 0.0, "", False, ""
 
         async def bounded() -> None:
-            await pause()
-            if perf_counter() - began > allowed:
+            nonlocal worked, resumed
+            worked += perf_counter() - resumed
+            if worked > allowed:
                 raise _OutOfTime
+            await pause()
+            resumed = perf_counter()
 
         try:
             outcome = await job.run(bounded)
@@ -209,12 +206,8 @@ _WRITE, _TRAIN, _FIT = 1.0, 10.0, 10.0  # seconds between two runs
 _STEPS = 40  # of the model router's training in one run
 
 
-def jobs_of(llm: Services, settings: Consolidation | None = None, *, clock: Callable[[], float] = time) -> Jobs:
-    """All background work of a runtime. What nobody has used yet has nothing to do, and is not loaded.
-
-    Args:
-        settings: when memories become concepts.
-    """
+def jobs_of(llm: Services, *, clock: Callable[[], float] = time) -> Jobs:
+    """All background work of a runtime. What nobody has used yet has nothing to do, and is not loaded."""
 
     async def write(pause: Pause) -> str:
         await pause()
@@ -271,7 +264,7 @@ def jobs_of(llm: Services, settings: Consolidation | None = None, *, clock: Call
 
         done = Consolidated()
         for collection in llm.memory.records.counts():
-            for step in consolidate(llm.memory, collection, settings or Consolidation()):
+            for step in consolidate(llm.memory, collection, Consolidation()):
                 done += step
                 await pause()
         return f"{done.concepts} concepts of {done.archived} memories"
@@ -280,11 +273,11 @@ def jobs_of(llm: Services, settings: Consolidation | None = None, *, clock: Call
         from ruvllm.inference.chat_wire import KeyFromEnvironment
         from ruvllm.learning.federated.client import RemoteCoordinator
 
-        options = llm.config.federated
-        if not options.url:
-            return "no coordinator is named"
-        key = KeyFromEnvironment(options.api_key_env).read()
-        coordinator = RemoteCoordinator(options.url, key)
+        options, coordinator = llm.config.federated, llm.coordinator
+        if coordinator is None:
+            if not options.url:
+                return "no coordinator is named"
+            coordinator = RemoteCoordinator(options.url, KeyFromEnvironment(options.api_key_env).read())
         pushed, pulled = await llm.federated.push(coordinator, pause), await llm.federated.pull(coordinator, pause)
         return f"pushed {pushed.texts} texts, pulled {len(pulled.agents)} agents of {pulled.texts} texts"
 
@@ -312,6 +305,9 @@ def jobs_of(llm: Services, settings: Consolidation | None = None, *, clock: Call
     def holds(table: str) -> bool:
         return bool(llm.store.read(f"SELECT 1 FROM {table} LIMIT 1"))
 
+    def coordinated() -> bool:
+        return bool(llm.config.federated.url) or llm.coordinator is not None
+
     every = llm.config.federated.interval
     jobs = [
         Job("write", _WRITE, write, recorded=False),
@@ -324,7 +320,7 @@ def jobs_of(llm: Services, settings: Consolidation | None = None, *, clock: Call
         Job("doubts", HOUR, doubts, lambda since: since >= HOUR and doubtful()),
         Job("expiry", HOUR, expiry, lambda since: since >= HOUR and bool(gone())),
         Job("concepts", WEEK, concepts, lambda since: since >= WEEK and holds("memories")),
-        Job("federated", every, federated, lambda since: since >= every and bool(llm.config.federated.url)),
+        Job("federated", every, federated, lambda since: since >= every and coordinated()),
         Job("graph", HOUR, graph, lambda since: since >= HOUR and (holds("edges") or holds("hyperedges"))),
         Job("tiers", HOUR, tiers, lambda since: since >= HOUR and holds("memories")),
     ]

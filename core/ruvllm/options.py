@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ruvllm.hints import Options
-from ruvllm.reprs import one_line
 
 TIERS = ("booster", "small", "large")  # in the order of `types.Tier`
 # To a client's own conversation: notes from memory, the agent's persona, and its good answers into memory.
@@ -16,7 +15,7 @@ KINDS = ("extractive", "echo", "openai", "anthropic", "local")
 DIALECTS = ("openai", "llama.cpp", "vllm")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class MemoryConfig(Options):
     """What is looked up for a query, and what is kept of it.
 
@@ -67,10 +66,8 @@ class MemoryConfig(Options):
     index: str = "auto"
     tier_from: int = 200_000
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class RouterConfig(Options):
     """The network that chooses model size, context and sampling.
 
@@ -91,10 +88,8 @@ class RouterConfig(Options):
     tier_model: str = "kept"
     strategy: str = "hybrid"
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class LearningConfig(Options):
     """How feedback teaches; `enabled` False keeps everything as it is.
 
@@ -102,6 +97,7 @@ class LearningConfig(Options):
         patterns: outcomes of similar tasks vote on agents.
         query_adapter: what sources proved useful draws the vectors of later queries towards their like.
         sizes: rated answers teach the choice of model sizes.
+        network: they train the model router's network as well, which reads a conversation as a whole.
         near_duplicates: confirmed tasks answer for near-duplicates.
         quality_threshold: below it an answer is a warning, not an example.
         ewc_lambda: where λ of consolidation starts.
@@ -114,6 +110,7 @@ class LearningConfig(Options):
     patterns: bool = True
     query_adapter: bool = True
     sizes: bool = True
+    network: bool = True
     near_duplicates: bool = True
     quality_threshold: float = 0.4
     ewc_lambda: float = 2_000.0
@@ -121,10 +118,8 @@ class LearningConfig(Options):
     background_interval_ms: int = 3_600_000
     requests: int = 10_000
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class FederatedConfig(Options):
     """Learning together with other installations: sums over groups of texts travel, never a text.
 
@@ -143,10 +138,8 @@ class FederatedConfig(Options):
     epsilon: float = 0.0
     delta: float = 1e-5
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class SessionsConfig(Options):
     """How long conversations last, and whether a restart goes on with them.
 
@@ -162,10 +155,8 @@ class SessionsConfig(Options):
     characters: int = 50_000_000
     keep: bool = True
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class BackendConfig(Options):
     """What answers the queries of one tier.
 
@@ -199,10 +190,8 @@ class BackendConfig(Options):
     dialect: str = "openai"
     extra: Mapping[str, Any] = field(default_factory=dict)
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class InferenceConfig(Options):
     """Who writes the answers, and how unless something else is asked (FEATURES.md I12).
 
@@ -211,7 +200,9 @@ class InferenceConfig(Options):
         context: tokens of prompt and answer together, where the backend allows as many.
         max_tokens, temperature, top_p, top_k, repeat_penalty: None leaves them to the backend. A conversation that is
             passed on to a server behind a URL has only what its caller says.
-        memory_mb: that loaded local models may take together, the least recently used going first; 0 for no limit.
+        memory_mb: that loaded local models may take together, the least recently used going first; 0 for no limit but
+            that of the container, where there is one.
+        threads: of a local model; 0 for as many as this process, or its container, may use.
         queue: requests that may wait for a local model; more are turned away.
     """
 
@@ -223,9 +214,8 @@ class InferenceConfig(Options):
     top_k: int | None = None
     repeat_penalty: float | None = None
     memory_mb: int = 0
+    threads: int = 0
     queue: int = 16
-
-    __repr__ = one_line
 
 
 # What a number may be; a key is its place without the tier's name.
@@ -265,6 +255,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "inference.top_k": (0, 1_000_000),
     "inference.repeat_penalty": (1e-6, 10.0),
     "inference.memory_mb": (0, 10_000_000),
+    "inference.threads": (0, 1_024),
     "inference.queue": (0, 100_000),
     "timeout": (0.001, 86_400.0),
     "read_timeout": (0.001, 86_400.0),

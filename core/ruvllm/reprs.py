@@ -28,6 +28,13 @@ def one_line(self: Any) -> str:
     return line
 
 
+class Shown:
+    """Base of dataclasses with `repr=False`, which then show themselves on one line."""
+
+    __slots__ = ()
+    __repr__ = one_line
+
+
 def shortened(value: Any, depth: int = 2) -> str:
     """A value as code would write it, in 60 characters at most."""
     if isinstance(value, Enum):

@@ -12,13 +12,13 @@ from ruvllm.encoders.protocol import Pause, Vectors, no_pause, pause, run_now, s
 from ruvllm.errors import ConfigError, InputError
 from ruvllm.hints import Hinting, by_object
 from ruvllm.reprs import shortened
-from ruvllm.routing.router import checked_text
+from ruvllm.routing.reading import checked_text
 from ruvllm.services import Services
 from ruvllm.types import Agent, Decision, Team, Tier
 
 if TYPE_CHECKING:
     from ruvllm.artifacts.host import Host
-    from ruvllm.inference.backend import Backend
+    from ruvllm.inference.backend import Backend, Message
     from ruvllm.inference.library import Tell
     from ruvllm.jobs import JobRun, Jobs
     from ruvllm.learning.federated.client import FederatedClient
@@ -93,6 +93,8 @@ class RuvLLM(Hinting):
     INSTEAD: ClassVar = {
         "process": "query", "generate": "query", "create_session": "new_session", "get_stats": "stats()",
         "add_memory": "memory.add", "search_memory": "memory.search", "shutdown": "close",
+        "chat": "query_session", "add_context": "new_session(history=[…]), or memory.add",
+        "export_session": "asdict(session(id))", "import_session": "new_session(history=[…])",
         "find_patterns": "learning.engine.find_patterns", "force_learn": "learning.engine.force_learn, or run_jobs",
         "similarity": "embed: the product of two vectors is their cosine",
         "batch_query": "query for each, or aquery in asyncio.gather",
@@ -162,13 +164,19 @@ class RuvLLM(Hinting):
         """One of them by its name. Raises InputError: there is none."""
         return self.routing.agent(name)
 
-    def route(self, text: str, top: int = 3) -> Decision:
-        """The agent, confidence and tier for a task, and the `top` next best. Raises InputError: an unusable text."""
-        return run_now(self.routing.route(text, top))
+    def route(self, text: str, top: int = 3, team: bool = False) -> Decision:
+        """The agent, confidence and tier for a task. See `RoutingService.route`."""
+        return run_now(self.routing.route(text, top, team))
 
-    async def aroute(self, text: str, top: int = 3) -> Decision:
+    async def aroute(self, text: str, top: int = 3, team: bool = False) -> Decision:
         """`route`, awaited."""
-        return await self.routing.route(text, top)
+        return await self.routing.route(text, top, team)
+
+    async def aroute_many(self, texts: Sequence[str], top: int = 3) -> list[Decision]:
+        """What `route` gives of each, sooner: a transformer reads what it has to on all cores at once."""
+        return await self.routing.route_many(texts, top)
+
+    route_many = synchronous(aroute_many)
 
     async def aroute_complex(self, text: str) -> Team:
         """The agents that take a compound task together, each with a role."""
@@ -268,9 +276,14 @@ class RuvLLM(Hinting):
         """What takes complex queries and long documents apart. See `QueryService.rlm`."""
         return self.queries.rlm(backend, **settings)
 
-    def new_session(self, metadata: Mapping[str, Any] | None = None, id: str | None = None) -> Session:
+    def new_session(
+        self,
+        metadata: Mapping[str, Any] | None = None,
+        id: str | None = None,
+        history: Sequence[Message | Mapping[str, Any]] = (),
+    ) -> Session:
         """Begin a conversation, under an id of the caller's or a random one. See `Sessions.new`."""
-        return self.queries.sessions.new(metadata, id).snapshot()
+        return self.queries.sessions.new(metadata, id, history).snapshot()
 
     def session(self, id: Session | str) -> Session:
         """A conversation as it stands. Raises InputError: there is none, or it has ended."""
@@ -315,8 +328,8 @@ class RuvLLM(Hinting):
         """For a host's timer: do the background work that is due, or all of it, each job for about so many seconds."""
         return run_now(self.jobs.run(budget, no_pause, force=force))
 
-    async def arun_jobs(self, budget: float = 0.05, *, force: bool = False) -> list[JobRun]:
-        """`run_jobs`, awaited; other tasks have their turn between slices of the work."""
+    async def arun_jobs(self, budget: float = 0.05, *, force: bool = False, pause: Pause = pause) -> list[JobRun]:
+        """`run_jobs`, awaited; other tasks have their turn between slices of the work, as long as `pause` takes."""
         return await self.jobs.run(budget, pause, force=force)
 
     def stats(self) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
-from ruvllm.reprs import one_line
+from ruvllm.reprs import Shown, one_line
 
 
 class Tier(IntEnum):
@@ -25,8 +26,8 @@ class Action:
     ESCALATE = "escalate"  # < 0.7: ask a stronger model or a person
 
 
-@dataclass(frozen=True, slots=True)
-class Agent:
+@dataclass(frozen=True, slots=True, repr=False)
+class Agent(Shown):
     """A specialised agent that tasks can be routed to.
 
     `examples` are tasks that belong to this agent. `tier` (or `model`, e.g. "haiku", "sonnet", "opus") names the
@@ -52,32 +53,26 @@ class Agent:
     scope: str = ""
     body: str = ""
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
+@dataclass(frozen=True, slots=True, repr=False)
+class Candidate(Shown):
     """One agent with the calibrated probability that it is the right one."""
 
     agent: str
     confidence: float
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
+@dataclass(frozen=True, slots=True, repr=False)
+class Evidence(Shown):
     """Why a decision came out as it did."""
 
     keywords: tuple[str, ...] = ()  # words of the task that match the agent's own
     examples: tuple[tuple[str, float], ...] = ()  # (the agent's nearest examples, cosine)
     scores: dict[str, float] = field(default_factory=dict)  # feature name -> value for the chosen agent
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
-class Choice:
+@dataclass(frozen=True, slots=True, repr=False)
+class Choice(Shown):
     """How strong a model a task gets, and who says so (FEATURES.md R10).
 
     Attributes:
@@ -97,8 +92,6 @@ class Choice:
     latency_ms: float
     backend: str = ""
     others: tuple[Tier, ...] = ()
-
-    __repr__ = one_line
 
 
 class _OnDemand:
@@ -132,6 +125,7 @@ class Decision(_OnDemand):
     timings_us: dict[str, float]  # stage -> microseconds
     cached: bool = False
     choice: Choice | None = None  # where `tier` comes from
+    team: tuple[str, ...] = ()  # who takes an unsure task together, where `route` was to look for that
 
     __repr__ = one_line
 
@@ -144,6 +138,15 @@ class Decision(_OnDemand):
         put(decision, "_later", later)
         return decision
 
+    def again(self) -> Decision:
+        """The same, as it is given to who asks once more."""
+        copy, put = object.__new__(Decision), object.__setattr__
+        for name in (*self.__dataclass_fields__, "_later"):
+            with suppress(AttributeError):  # what nobody has read yet is left for later, in the copy too
+                put(copy, name, object.__getattribute__(self, name))
+        put(copy, "cached", True)
+        return copy
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, the shape every host returns."""
         evidence, choice = self.evidence, self.choice
@@ -154,8 +157,8 @@ class Decision(_OnDemand):
         }
 
 
-@dataclass(frozen=True, slots=True)
-class TeamMember:
+@dataclass(frozen=True, slots=True, repr=False)
+class TeamMember(Shown):
     """One part of a compound task and the agent that takes it."""
 
     agent: str
@@ -163,30 +166,24 @@ class TeamMember:
     task: str  # the part of the text this member answers
     confidence: float
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
-class Team:
+@dataclass(frozen=True, slots=True, repr=False)
+class Team(Shown):
     """The agents that take a compound task together, in working order."""
 
     members: tuple[TeamMember, ...]
     tier: Tier
-
-    __repr__ = one_line
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, the shape every host returns."""
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Feedback:
+@dataclass(frozen=True, slots=True, repr=False)
+class Feedback(Shown):
     """What a person said about a decision: this text belongs to this agent, or does not."""
 
     text: str
     agent: str
     weight: float = 1.0
     right: bool = True  # False: it does not belong to this agent, and nobody said to which
-
-    __repr__ = one_line

@@ -6,6 +6,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 
 import numpy as np
+from msgspec import UNSET
 
 from ruvllm.encoders.protocol import Vectors
 from ruvllm.inference.backend import estimate_tokens
@@ -53,8 +54,11 @@ async def embeddings(edge: Edge, call: Call) -> o.Embeddings:
     rows = await embed(edge, call.key, texts, body.model, body.dimensions)
     tokens = sum(map(estimate_tokens, texts))
     base64 = body.encoding_format == "base64"
+    cut = edge.llm.encoders.truncated(texts)
     data = [
-        o.Embedding(i, b64encode(row.astype("<f4").tobytes()).decode() if base64 else row.tolist())
+        o.Embedding(
+            i, b64encode(row.astype("<f4").tobytes()).decode() if base64 else row.tolist(), truncated=cut[i] or UNSET
+        )
         for i, row in enumerate(rows)
     ]
     return o.Embeddings(data, edge.llm.encoders.main.name, o.EmbeddingUsage(tokens, tokens))

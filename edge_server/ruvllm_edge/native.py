@@ -14,6 +14,7 @@ from ruvllm import Decision, InputError, StoreError, Team, __version__
 from ruvllm.memory.erasure import chosen, expired
 from ruvllm.memory.exchange import around
 from ruvllm.memory.found import Found, answerable
+from ruvllm.memory.memory import Brought
 from ruvllm.memory.validity import Lifetime
 from ruvllm.query.responses import Constraints, Response, Session, rlm_settings
 from ruvllm.query.sessions import new_id
@@ -34,10 +35,10 @@ async def route(edge: Edge, call: Call) -> Decision:
     """The agent, tier and confidence for a task."""
     telemetry = edge.server.telemetry
     if telemetry is None:
-        decision = await edge.llm.aroute(call.body.text, call.body.top)
+        decision = await edge.llm.aroute(call.body.text, call.body.top, call.body.team)
     else:
         with telemetry.operation("route", "") as span:
-            decision = await edge.llm.aroute(call.body.text, call.body.top)
+            decision = await edge.llm.aroute(call.body.text, call.body.top, call.body.team)
             telemetry.routed(span, decision)
     edge.metrics.decision(decision)
     return decision
@@ -137,8 +138,9 @@ async def feedback(edge: Edge, call: Call) -> s.Learnt:
 
 async def new_session(edge: Edge, call: Call) -> s.SessionMade:
     """A conversation that queries with the same key can name."""
-    metadata = call.body.metadata if call.body else {}
-    return s.SessionMade(edge.llm.new_session(metadata, new_id(_prefix(call))).id)
+    body: s.SessionBody = call.body or s.SessionBody()
+    history = to_builtins(body.history)
+    return s.SessionMade(edge.llm.new_session(body.metadata, new_id(_prefix(call)), history).id)
 
 
 async def session(edge: Edge, call: Call) -> Session:
@@ -230,14 +232,17 @@ async def search_memory(edge: Edge, call: Call) -> s.MemoryHits:
     b: s.MemorySearch = call.body
     options: dict[str, Any] = {"collection": b.collection, "filter": b.filter, "hops": b.hops}
     options |= {"search": b.search, "at": b.at, "recency": b.recency, "window": b.window}
-    options["agent_id"] = call.key.agent_of(b.agent_id)
+    brought = list[Brought]()
+    options |= {"agent_id": call.key.agent_of(b.agent_id), "brought": brought}
     with edge.traced("retrieval", b.collection or "", {"gen_ai.data_source.id": b.collection or "memory"}):
         groups = await edge.llm.memory.asearch_sessions(b.query, b.k, **options) if b.sessions else []
         found = [one for group in groups for one in group.found]
         found = found if b.sessions else await edge.llm.memory.asearch(b.query, b.k, **options)
     lives = edge.llm.memory.validity.lifetimes([part.memory for one in found for part in (one, *one.passage)])
     sessions = [s.MemorySession(one.session, one.score, [hit.memory.id for hit in one.found]) for one in groups]
-    return s.MemoryHits([_hit(one, lives) for one in found], round(answerable(found), 4), sessions)
+    hits = [_hit(one, lives) for one in found]
+    how = brought[0] if brought else ""
+    return s.MemoryHits(hits, round(answerable(found), 4), sessions, UNSET if how == "" else how)
 
 
 _GIVEN = ("observed_at", "valid_from", "valid_to", "expires", "speaker")

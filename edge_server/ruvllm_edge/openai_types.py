@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 
 class Part(Struct):
@@ -164,11 +164,12 @@ class EmbeddingBody(Struct):
 
 
 class Embedding(Struct):
-    """A unit vector: numbers, or little-endian float32 in base64."""
+    """A unit vector: numbers, or little-endian float32 in base64; `truncated` where only the beginning was read."""
 
     index: int
     embedding: list[float] | str
     object: str = "embedding"
+    truncated: bool | UnsetType = UNSET
 
 
 class EmbeddingUsage(Struct):

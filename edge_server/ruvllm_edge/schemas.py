@@ -21,6 +21,7 @@ class RouteBody(Struct, forbid_unknown_fields=True):
 
     text: Text
     top: Annotated[int, Meta(ge=0, le=100, description="alternatives to name")] = 3
+    team: Annotated[bool, Meta(description="whether an unsure decision names the agents that share the task")] = False
 
 
 class TeamBody(Struct, forbid_unknown_fields=True):
@@ -338,17 +339,30 @@ class MemorySession(Struct):
 
 
 class MemoryHits(Struct):
-    """The best ones first, the chance that an answer is among them, and their sessions where these are sought."""
+    """The best ones first, the chance that an answer is among them, and their sessions where these are sought.
+
+    `elsewhere` is there where the collection is too large for the server: whether the shared database was searched for
+    the rest of it, or was late or unreachable, and what the server holds itself is all.
+    """
 
     memories: list[MemoryHit]
     answerable: float = 0.0
     sessions: list[MemorySession] = []
+    elsewhere: Literal["searched", "late", "unreachable"] | UnsetType = UNSET
+
+
+class Turn(Struct, forbid_unknown_fields=True):
+    """Something that was said."""
+
+    role: Literal["user", "assistant"]
+    content: str
 
 
 class SessionBody(Struct, forbid_unknown_fields=True):
-    """What to note about a session."""
+    """What to note about a session, and what was said before: each question with its answer."""
 
     metadata: dict[str, Any] = {}
+    history: Annotated[list[Turn], Meta(max_length=100)] = []
 
 
 class SessionMade(Struct):
@@ -409,6 +423,7 @@ class TierStats(Struct):
 class SharedStats(Struct):
     """How a space stands among nodes: changes sent and applied since the start, and waiting; seconds since then."""
 
+    sharing: Literal["texts", "vectors", "deltas"]
     up: bool
     problem: str
     sent: int

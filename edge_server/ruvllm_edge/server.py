@@ -37,6 +37,7 @@ class Server:
         keeps: whether agents that clients add are there again after a restart.
 
     Attributes:
+        requests: how many there were.
         ready: whether the first route will not have to wait, and the server is not ending.
         keys: that may be used.
         audit: who did what.
@@ -58,12 +59,13 @@ class Server:
         self.telemetry = Telemetry() if settings.otel else None
         self.audit = Audit(settings.audit or (audit_file(settings.keys_file) if settings.keys_file else None))
         self.ready = False
-        self.in_flight = 0
+        self.in_flight = self.requests = 0
         default, folder = Edge(self, llm, keeps=keeps), spaces_folder(settings, llm.store.path)
         self.spaces = Spaces(default, lambda one, name: Edge(self, one, name, keeps), folder, settings.max_spaces)
         self.node: Node | None = None
         if settings.shared:
-            self.node = Node(settings.shared, settings.shared_spaces, lambda: self.spaces.opened, self.metrics)
+            bounds = settings.shared_hot, settings.shared_deadline
+            self.node = Node(settings.shared, settings.shares, lambda: self.spaces.opened, self.metrics, *bounds)
         self._ring = self.keys.ring
         self._tag, self._numbers = urandom(5).hex(), count(1)
 

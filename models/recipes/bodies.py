@@ -80,7 +80,7 @@ def _ranks(
     cards, names = read([card(agent) for agent in agents]), read([spoken_name(agent.name) for agent in agents])
     vectors = AgentVectors(cards, names, weights.adapter)
     rows = [
-        stage.logits(stage.features(vector, vectors, weights.adapter, index.scores(content(stems(text)))))
+        stage.rows(vector, vectors, weights.adapter, index.scores(content(stems(text))))[-1]
         for vector, text in zip(read(texts), texts, strict=True)
     ]
     logits = np.stack(rows)

@@ -101,7 +101,7 @@ class _Bench:
             vectors, words = read([text for text, _ in rows]), [stems(text) for text, _ in rows]
             bm25 = [index.scores(content(some)) for some in words]
             pairs = zip(vectors, bm25, strict=True)
-            features = np.stack([self.stage.features(v, self.vectors, self.adapter, b) for v, b in pairs])
+            features = np.stack([self.stage.rows(v, self.vectors, self.adapter, b)[:-1] for v, b in pairs])
             zero = np.stack([self.stage.logits(some) for some in features])
             labels = np.array([self.agents if agent is None else number[agent] for _, agent in rows])
             self.rows[kind] = _Rows(vectors, words, labels, features, zero)

@@ -43,7 +43,7 @@ def _features(collection: Collection, adapter: Adapter) -> Features:
     for name, (prompts, cards, names) in collection.vectors.items():
         agents = AgentVectors(cards, names, adapter)
         stage = Stage(np.zeros(4, np.float32))
-        rows = [stage.features(v, agents, adapter, b) for v, b in zip(prompts, collection.bm25, strict=True)]
+        rows = [stage.rows(v, agents, adapter, b)[:-1] for v, b in zip(prompts, collection.bm25, strict=True)]
         out[name] = np.stack(rows)
     return out
 
@@ -210,7 +210,7 @@ def _scopes(material: Material, features: dict[str, Features], adapter: Adapter,
 
 def _outside_row(vector: Floats, text: str, c: Collection, agents: AgentVectors, adapter: Adapter) -> Floats:
     stage = Stage(np.zeros(4, np.float32))
-    return scope_row(stage.features(vector, agents, adapter, c.lexicon.scores(content(stems(text)))))
+    return scope_row(stage.rows(vector, agents, adapter, c.lexicon.scores(content(stems(text))))[:-1])
 
 
 def _scope_fit(inside: Sequence[Floats], outside: Sequence[Floats]) -> Floats:

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from llm_server import Server, answer
 
 from ruvllm import InputError
+from ruvllm_bench import steps
 from ruvllm_bench.cli import bench
 from ruvllm_bench.compare import read_sets
 
@@ -89,3 +90,9 @@ def test_what_is_missing_is_named(tasks: Path, tmp_path: Path) -> None:
     gone = run(tmp_path / "gone.json")
     assert isinstance(gone.exception, InputError)
     assert "cannot be read" in gone.exception.message
+
+
+def test_what_a_decision_allocates_and_a_step_takes() -> None:
+    told = steps._allocations()
+    assert told["bytes_at_most"] > told["bytes_that_stay"] > 0
+    assert steps.p50(lambda: None, 5) >= 0

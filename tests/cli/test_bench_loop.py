@@ -91,7 +91,8 @@ def test_the_command_prints_each_stream_with_its_changes_and_the_epochs(folder: 
     done = CliRunner().invoke(bench, ["loop", "--data", str(folder), "--quick", "--seeds", "2", "--json"])
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout.strip().splitlines()[-1])
-    assert {arm["name"] for arm in told["arms"]} >= {*command._ROUTING, *command._CHOOSING, *command._RETRIEVAL}
+    arms = {*command._ROUTING, *command._CHOOSING, *command._TURNS, *command._RETRIEVAL}
+    assert {arm["name"] for arm in told["arms"]} >= arms
     assert command._ALONE in {arm["name"] for arm in told["arms"]}
     assert [len(curve) for curve in told["epochs"]] == [6, 6]
     assert told["rises"].keys() == {"quality", "routing", "hits", "memory"}

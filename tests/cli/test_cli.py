@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -99,6 +100,8 @@ def test_route_says_what_to_do_when_unsure(decision: Decision, says: str, monkey
 def test_a_task_of_several_agents_says_so() -> None:
     said = run("route", "--no-state", "Add authentication to the API").output
     assert "for several: backend-dev + security-architect (--team)" in said
+    told = last_json(run("route", "--no-state", "--json", "Add authentication to the API"))
+    assert told["team"] == ["backend-dev", "security-architect"]
 
 
 def test_route_json_is_one_decision_on_one_line() -> None:
@@ -392,8 +395,33 @@ def test_eval_plot_draws_a_png(tmp_path: Path) -> None:
 def test_info_finds_whole_artifacts() -> None:
     data = last_json(run("info", "--json"))
     assert data["problem"] is None
+    assert (data["cores"] >= 1, bool(data["cpu_features"]), bool(data["blas"])) == (True, True, True)
     assert {artifact["state"] for artifact in data["artifacts"]} == {"ok"}
     assert "static.npz" in run("info").stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [("generate", "query"), ("benchmark", "bench"), ("train", "learn"), ("export", "learn export")],
+)
+def test_other_systems_names_of_commands(name: str, path: str) -> None:
+    assert run(name, "--help").stdout.splitlines()[2:] == run(*path.split(), "--help").stdout.splitlines()[2:]
+
+
+def test_vectors_how_alike_texts_are_and_counts(tmp_path: Path) -> None:
+    told = last_json(run("embed", "--json", "--encoder", "static", "fix the login", "word " * 300))
+    assert (told["dim"], told["truncated"], [len(row) for row in told["vectors"]]) == (256, [False, True], [256, 256])
+    plain = run("embed", "--encoder", "static", stdin="fix the login\n\nbake bread\n").stdout.splitlines()
+    np.testing.assert_allclose(json.loads(plain[0]), told["vectors"][0], atol=1e-5)
+    near = last_json(
+        run("similarity", "--json", "--encoder", "static", "fix the login", "bake bread", "mend the login")
+    )
+    assert [one["text"] for one in near] == ["mend the login", "bake bread"]
+    assert "there is no text" in run("embed", code=2).stderr
+    state = tmp_path / "state.db"
+    run("feedback", "--state", state, "polish the kettle", "coder")
+    assert last_json(run("stats", "--json", "--state", state))["feedback"] == 1
+    assert "sona ewc lambda" in run("stats", "--state", state).stdout
 
 
 def test_info_tells_missing_from_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

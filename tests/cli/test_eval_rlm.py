@@ -58,3 +58,13 @@ def test_a_file_that_is_not_well_formed_is_named(tmp_path, name, content, field)
     result = CliRunner().invoke(main, ["eval", name, *([str(text)] if name == "longdoc" else []), str(file)])
     assert result.exit_code == 2
     assert field in result.output
+
+
+def test_grades_agree_with_labels(tmp_path):
+    scores = last_json(
+        CliRunner().invoke(main, ["eval", "answers", str(DATA.parent / "graded_answers.json"), "--json"]).output
+    )
+    assert (scores["answers"], scores["auroc"] > 0.75) == (61, True)
+    (tmp_path / "bad.json").write_text('{"questions": [{"question": "q", "source": "s", "good": "no list"}]}')
+    result = CliRunner().invoke(main, ["eval", "answers", str(tmp_path / "bad.json")])
+    assert (result.exit_code, "good is no list" in result.output) == (2, True)

@@ -39,5 +39,12 @@ def test_adapters_go_out_and_come_in(run, tmp_path):
     file = tmp_path / "adapters.safetensors"
     assert run("learn", "export", str(file)).exit_code == 0
     assert run("learn", "import", str(file)).exit_code == 0
+    hub = tmp_path / "hub"
+    assert run("learn", "export", str(hub)).exit_code == 0
+    assert {one.name for one in hub.iterdir()} == {"adapter_model.safetensors", "adapter_config.json", "README.md"}
+    assert (hub / "adapter_model.safetensors").read_bytes() == file.read_bytes()
+    assert json.loads((hub / "adapter_config.json").read_text())["peft_type"] == "LORA"
+    assert run("learn", "import", str(hub)).exit_code == 0
+    assert run("learn", "dataset", str(tmp_path / "said.jsonl")).exit_code == 0
     file.write_bytes(b"\x08\0\0\0\0\0\0\0{}")
     assert run("learn", "import", str(file)).exit_code == 2

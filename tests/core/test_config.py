@@ -164,3 +164,14 @@ def test_an_unusable_variable_is_named(name: str, value: str):
 def test_a_variable_out_of_range_is_refused():
     with pytest.raises(ConfigError, match=r"memory\.recall"):
         Config.from_env(environ={"RUVLLM_MEMORY_RECALL": "nan"})
+
+
+def test_a_builder_takes_options_by_their_places_and_names():
+    built = Config.builder().encoder("static").memory_k(32).ewc_lambda(500).inference({"queue": 3}).build()
+    assert (built.encoder, built.memory.k, built.learning.ewc_lambda) == ("static", 32, 500)
+    assert built.inference.queue == 3
+    for name, fix in (("quality_threshold", "memory_quality_threshold or"), ("hnsw_params", "memory.recall"),
+                      ("db_path", "use state"), ("max_loaded", "memory_mb")):  # fmt: skip
+        with pytest.raises(ConfigError) as caught:
+            getattr(Config.builder(), name)
+        assert (caught.value.field, fix in caught.value.fix) == (name, True)

@@ -3,7 +3,7 @@ import pytest
 
 from ruvllm.cli.metrics import recovered, tier_scores
 from ruvllm.errors import ArtifactError, InputError
-from ruvllm.sizing.difficulty import Difficulty, cheapest, folds_of, policy_for
+from ruvllm.sizing.difficulty import Difficulty, folds_of, policy_for
 from ruvllm.sizing.prompt_forms import PROMPT_FORMS, prompt_forms
 
 WEAK = np.array([True, True, False, False])
@@ -55,13 +55,6 @@ def test_it_learns_who_is_right_and_how_often(learnt):
     assert told[~hard].mean(0) == pytest.approx([0.9, 0.9, 0.1], abs=0.1)
     assert tier_scores(told[:, 1] - told[:, 0], right[:, 0], right[:, 1]).apgr > 0.7
     assert learnt.probabilities(texts[0], vectors[0]) == pytest.approx(told[0], abs=1e-5)
-
-
-def test_the_cheapest_that_is_good_enough(learnt):
-    costs = [1, 30, 0.1]
-    assert learnt.cheapest("Compute 7700 * 1234 + 7700 and give the remainder.", np.zeros(8), costs, 0.7) == "large"
-    assert learnt.cheapest("Say hello to guest 7700 nicely, number 1234", np.zeros(8), costs, 0.7) == "small"
-    assert cheapest(np.array([0.2, 0.3]), [1, 2], 0.9) == 1
 
 
 def test_policies_keep_to_their_target(learnt):

@@ -127,6 +127,10 @@ def test_a_bad_line_is_named_and_what_stood_before_it_is_kept(bad: str, memory: 
     assert len(caught.value.message) <= 300
     assert [row[0] for row in content(memory)["memories"]] == ["good", "other"]
     assert content(memory)["edges"] == {("good", "other", "Follows", 1.0)}
+    skipped = list[tuple[str, str]]()
+    assert import_lines(memory, [bad, '{"text": "after"}'], skip=lambda *one: skipped.append(one)) == (1, 0)
+    assert skipped[0][0] == "line 1"
+    assert skipped[0][1]
 
 
 def test_metadata_as_deep_as_may_be_come_back(memory: MemoryStore, static_llm: RuvLLM):

@@ -299,6 +299,15 @@ def test_the_ring_forgets_the_oldest_and_cuts_their_sessions():
     assert not batch.x[:-1, 1].any()
 
 
+def test_conversations_of_any_length_are_read_together():
+    replay, x = Replay(), np.ones(128, np.float32)
+    first = replay.add(x)
+    last = replay.add(3 * x, replay.add(2 * x))
+    batch = replay.batch(np.array([first, last]), 8, np.ones(4))  # far fewer turns than there is room for
+    assert batch.x[:, :, 0].tolist() == [[0, 2], [1, 3]]
+    assert batch.present[:, :, 0].tolist() == [[0, 1], [1, 1]]
+
+
 def test_feedback_can_be_taken_back():
     replay = Replay()
     turn = replay.add(np.zeros(128, np.float32))

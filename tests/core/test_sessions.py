@@ -44,6 +44,18 @@ def test_a_session_keeps_what_it_was_made_with():
     assert found.history == ()
 
 
+def test_a_session_goes_on_from_what_was_said_elsewhere():
+    known, _ = sessions()
+    said = [{"role": "user", "content": "who waters the plants?"}, {"role": "assistant", "content": "Bo."}]
+    first = known.new({"user": "ada"}, history=said).snapshot()
+    assert [(one.role, one.content) for one in first.history] == [(one["role"], one["content"]) for one in said]
+    assert known.new(first.metadata, history=first.history).snapshot().history == first.history
+    for bad in (said[:1], said[::-1], ["x"], [{"role": "user"}], None, 3):
+        with pytest.raises(InputError) as caught:
+            known.new(history=bad)  # type: ignore[arg-type]
+        assert caught.value.field == "history"
+
+
 def test_ids_are_random_or_the_callers():
     known, _ = sessions()
     assert known.new().id != known.new().id

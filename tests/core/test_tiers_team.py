@@ -63,6 +63,9 @@ def test_a_full_stack_app_gets_its_team(static_llm: RuvLLM):
 def test_two_labels_for_one_task(static_llm: RuvLLM):
     names = [member.agent for member in static_llm.route_complex("Add authentication to the API").members]
     assert names == ["backend-dev", "security-architect"]
+    assert static_llm.route("Add authentication to the API", team=True).team == tuple(names)
+    assert static_llm.route("Add authentication to the API").to_dict()["team"] == ()
+    assert static_llm.route("write unit tests for the parser", team=True).team == ()
 
 
 @pytest.mark.parametrize(

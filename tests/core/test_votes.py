@@ -47,10 +47,21 @@ def test_similar_outcomes_speak_for_and_against():
     votes = sona.votes(task)
     assert votes.keys() == {"right", "wrong"}
     assert votes["right"] > 1 > 0 > votes["wrong"]
-    by_model = sona.votes(task, "model")
-    assert by_model["small"] > 0 > by_model["large"]
+    by_model = sona.model_outcomes(task)
+    assert by_model["small"][1] > 0.9 > 0.1 > by_model["large"][1]
     sona.set_enabled(False)
     assert sona.votes(task) == {}
+
+
+def test_a_model_that_is_asked_more_is_no_better_for_it():
+    sona, task = engine(), np.eye(1, DIM, dtype=np.float32)[0]
+    for number in range(60):
+        end(sona, task, "", number % 2 == 0, "often")
+        if number % 10 < 2:
+            end(sona, task, "", number % 2 == 0, "seldom")
+    found = sona.model_outcomes(task)
+    assert found["often"] == (pytest.approx(60), pytest.approx(0.5))
+    assert found["seldom"] == (pytest.approx(12), pytest.approx(0.5))
 
 
 def test_patterns_go_on_voting_when_their_outcomes_are_gone():
@@ -147,7 +158,7 @@ def test_outcomes_of_similar_prompts_speak_in_the_choice_of_a_backend(static_llm
             for prompt in prompts:
                 chooser.record_outcome("two", quality=0.95, prompt=prompt)
                 chooser.record_outcome("one", quality=0.05, prompt=prompt)
-            assert bool(llm.learning.votes(llm.embed(prompts[:1])[0], "model")) is patterns
+            assert bool(llm.learning.model_outcomes(llm.embed(prompts[:1])[0])) is patterns
             choice = chooser.select("sum up chapter 9 of the report on whales")
             assert choice.backend == "two"
             return choice.quality
@@ -168,6 +179,7 @@ def test_answers_of_a_tier_vote_for_its_backend(static_llm: RuvLLM):
             for model, quality in (("weak-7b", 0.0), ("strong-70b", 1.0)):
                 run_now(llm.learning.observe_model(vector, model, quality))
                 llm.sizing.observe(model, text, vector, quality)
-        assert llm.sizing._of_backends(vector)["strong"] > 0 > llm.sizing._of_backends(vector)["weak"]
+        found = llm.sizing._of_backends(vector)
+        assert found["strong"][1] > 0.9 > 0.1 > found["weak"][1]
         choice = llm.sizing.choose(Features(text, vector=vector))
         assert (choice.by, choice.backend) == ("outcomes", "strong")

@@ -25,6 +25,7 @@ def test_a_route_is_what_the_core_says(edge: Running):
     expected["evidence"]["keywords"] = list(expected["evidence"]["keywords"])
     expected["alternatives"] = list(expected["alternatives"])
     expected["choice"]["others"] = list(expected["choice"]["others"])
+    expected["team"] = list(expected["team"])
     assert got == expected
 
 
@@ -32,6 +33,9 @@ def test_a_team_has_members_with_roles(edge: Running):
     team = edge.post("/v1/route/complex", {"text": "build a shop: write the API, test it, then deploy it"}).json()
     assert len(team["members"]) >= 2
     assert all(member["agent"] and member["role"] for member in team["members"])
+    task = {"text": "Add authentication to the API"}
+    assert edge.post("/v1/route", task).json()["team"] == []
+    assert edge.post("/v1/route", task | {"team": True}).json()["team"] == ["backend-dev", "security-architect"]
 
 
 def test_feedback_teaches_at_once(edge: Running):
@@ -209,6 +213,9 @@ def test_a_session_keeps_what_was_said(edge: Running):
     edge.post("/query", {"query": "remember the number seven", "session_id": name})
     session = edge.get(f"/v1/sessions/{name}").json()
     assert session["metadata"] == {"user": "ada"}
+    again = edge.post("/session", {"history": session["history"]}).json()["session_id"]
+    assert edge.get(f"/v1/sessions/{again}").json()["history"] == session["history"]
+    assert edge.post("/session", {"history": session["history"][1:]}).json()["field"] == "history"
     assert [turn["role"] for turn in session["history"]] == ["user", "assistant"]
     assert edge.client.delete(f"/v1/sessions/{name}").status_code == 204
     gone = edge.post("/query", {"query": "which number?", "session_id": name})

@@ -125,6 +125,8 @@ def test_embeddings_in_both_forms(client: OpenAI, edge: Running):
     assert [row.index for row in plain.data] == [0, 1, 2]
     one = client.embeddings.create(model="auto", input=texts[0])
     np.testing.assert_allclose(one.data[0].embedding, rows[0], atol=1e-6)
+    long = edge.post("/v1/embeddings", {"input": ["short", "word " * 300]}).json()["data"]
+    assert [row.get("truncated") for row in long] == [None, True]
     with pytest.raises(openai.BadRequestError, match="dimensions"):
         client.embeddings.create(model="auto", input=texts, dimensions=100_000)
 

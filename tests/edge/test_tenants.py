@@ -242,7 +242,13 @@ def test_an_agents_key_reads_its_own_and_what_is_shared(static_llm: RuvLLM, tmp_
         answer = running.client.post("/v1/query", json={"query": "Is the oven broken?"}, headers=header("cook")).json()
         assert other not in {one["id"] for one in answer["sources"]}
         deep = {"query": "Is the oven broken, and is it new?", "deep": True}
-        assert running.client.post("/v1/query", json=deep, headers=header("cook")).json()["field"] == "agent_id"
+        running.llm.memory.add("The oven is new, says Bo.")
+        for who, seen in (("cook", False), ("all", True)):
+            parts = running.client.post("/v1/query", json=deep, headers=header(who)).json()
+            assert parts["sources"]
+            assert any("broken" in one["text"] for one in parts["sources"]) == seen
+        baker = running.client.post("/v1/query", json=deep | {"agent_id": "baker"}, headers=header("cook"))
+        assert (baker.status_code, baker.json()["field"]) == (403, "agent_id")
 
 
 def test_every_operation_has_a_role_and_an_attack():

@@ -50,7 +50,7 @@ def url(postgres: Postgres) -> str:
 
 def test_tables_are_made_from_every_version(postgres: Postgres):
     async def steps(log: Log) -> None:
-        db = log._db
+        db = log.db
         with pytest.raises(ConfigError, match="no log"):
             await check_version(db)
         for version in range(VERSION):
@@ -129,8 +129,8 @@ def test_what_was_forgotten_is_deleted_once_every_node_has_heard_of_it(url: str)
 
 def test_a_role_sees_and_adds_to_its_spaces_alone_and_changes_nothing(url: str):
     async def make(log: Log) -> None:
-        await log._db.execute("DROP ROLE IF EXISTS laptop")
-        await log._db.execute("CREATE ROLE laptop LOGIN")
+        await log.db.execute("DROP ROLE IF EXISTS laptop")
+        await log.db.execute("CREATE ROLE laptop LOGIN")
         for space in "ab":
             await log.append(space, "x", [change(text=space)])
 
@@ -140,7 +140,7 @@ def test_a_role_sees_and_adds_to_its_spaces_alone_and_changes_nothing(url: str):
     async def steps(log: Log) -> None:
         import psycopg
 
-        await check_version(log._db)
+        await check_version(log.db)
         assert (await log.read("a", Position())).changes == []
         assert len((await log.read("b", Position())).changes) == 1
         await log.append("c", "laptop", [change()])
@@ -152,7 +152,7 @@ def test_a_role_sees_and_adds_to_its_spaces_alone_and_changes_nothing(url: str):
         )  # fmt: skip
         for statement in refused:
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                await log._db.execute(statement)
+                await log.db.execute(statement)
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             await log.append("a", "laptop", [change()])
         with pytest.raises(psycopg.errors.InsufficientPrivilege):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from ruvllm import ArtifactError, RuvLLM
-from ruvllm.artifacts.host import NativeHost, load_npz
+from ruvllm.artifacts.host import NativeHost, load_npz, map_npz
+from ruvllm.artifacts.machine import cores, memory_limit
 from ruvllm_models import FOLDER
 
 
@@ -28,6 +29,25 @@ def copy(tmp_path: Path) -> Path:
 def replace(path: Path, data: bytes) -> None:
     path.unlink()
     path.write_bytes(data)
+
+
+def test_a_table_is_mapped_and_not_copied():
+    mapped = map_npz(FOLDER / "static.npz")
+    for name, array in load_npz((FOLDER / "static.npz").read_bytes(), "static.npz").items():
+        np.testing.assert_array_equal(mapped[name], array)
+        assert not mapped[name].flags.writeable or name == "scale"
+    if os.name != "nt":
+        assert isinstance(mapped["table"].base, np.memmap)
+
+
+def test_a_containers_limits_count(tmp_path: Path):
+    assert (cores(tmp_path) >= 1, memory_limit(tmp_path)) == (True, None)
+    for name, text in (("cpu.max", "50000 100000"), ("memory.max", "max")):
+        (tmp_path / name).write_text(text)
+    assert (cores(tmp_path), memory_limit(tmp_path)) == (1, None)
+    (tmp_path / "memory.max").write_text("1000000\n")
+    (tmp_path / "cpu.max").write_text("max 100000")
+    assert (cores(tmp_path), memory_limit(tmp_path)) == (cores(tmp_path / "none"), 1_000_000)
 
 
 def test_the_manifest_has_a_line_for_each_artifact():

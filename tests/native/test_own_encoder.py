@@ -54,7 +54,7 @@ def states_of(model, ids):
     return decoders.reference_logits(told, ids)
 
 
-@pytest.mark.parametrize("pooling", ["mean", "last"])
+@pytest.mark.parametrize("pooling", ["mean", "max", "last"])
 def test_a_vector_is_what_the_model_says_of_its_tokens(models, pooling):
     root, model = models
     encoder = open_encoder(f"{root / 'tiny'}:{pooling}")
@@ -65,7 +65,8 @@ def test_a_vector_is_what_the_model_says_of_its_tokens(models, pooling):
         json.loads((folder / "tokenizer.json").read_text()),
     )
     states = states_of(model, told.tokenizer.ids(FACTS[0]))
-    expected = states.mean(0) if pooling == "mean" else states[-1]
+    expected = {"mean": states.mean(0), "max": states.max(0), "last": states[-1]}[pooling]
+    assert [encoder.truncated(text) for text in (FACTS[0], "a " * 2_000)] == [False, True]
     np.testing.assert_allclose(encoder.raw(FACTS[0]), expected / np.linalg.norm(expected), atol=1e-4)
     vectors = run_now(encoder.encode([*FACTS, ""]))
     assert encoder.dim == decoders.HIDDEN

@@ -2,9 +2,7 @@
 
 /** What became of one update. */
 export interface Accepted {
-  /** taken. */
   groups: number;
-  /** taken. */
   texts: number;
   /** groups that were not good enough or of a route that is not allowed. */
   refused: number;
@@ -156,6 +154,7 @@ export interface Decision {
   timings_us: Record<string, number>;
   cached: boolean;
   choice: Choice | null;
+  team: string[];
 }
 
 /** Why a decision came out as it did. */
@@ -269,7 +268,6 @@ export interface JobRun {
   name: string;
   /** what it did, "" when it was stopped or failed. */
   outcome: string;
-  /** it took. */
   seconds: number;
   /** it outlasted its budget. */
   stopped: boolean;
@@ -405,11 +403,12 @@ export interface MemoryHit {
   passage: MemoryHit[];
 }
 
-/** The best ones first, the chance that an answer is among them, and their sessions where these are sought. */
+/** The best ones first, the chance that an answer is among them, and their sessions where these are sought. `elsewhere` is there where the collection is too large for the server: whether the shared database was searched for the rest of it, or was late or unreachable, and what the server holds itself is all. */
 export interface MemoryHits {
   memories: MemoryHit[];
   answerable: number;
   sessions: MemorySession[];
+  elsewhere?: "late" | "searched" | "unreachable";
 }
 
 /** A memory, and how many edges away it is. */
@@ -578,7 +577,6 @@ export interface RlmAnswer {
   sources: Passage[];
   /** the sub-queries and their answers, in order. */
   findings: Finding[];
-  /** the sub-queries without one. */
   unanswered: string[];
   usage: Usage;
   /** of the deepest sub-query. */
@@ -597,6 +595,8 @@ export interface RouteBody {
   text: string;
   /** alternatives to name */
   top?: number;
+  /** whether an unsure decision names the agents that share the task */
+  team?: boolean;
 }
 
 /** Where a query went, and how it was sampled. */
@@ -609,7 +609,6 @@ export interface RoutingInfo {
   temperature: number | null;
   /** as asked for; null where that was left to the backend. */
   top_p: number | null;
-  /** the name of the backend that answered. */
   backend: string;
   /** whether the model router chose; else these are the configured values. */
   learnt: boolean;
@@ -637,9 +636,10 @@ export interface Session {
   accessed: number;
 }
 
-/** What to note about a session. */
+/** What to note about a session, and what was said before: each question with its answer. */
 export interface SessionBody {
   metadata?: Record<string, unknown>;
+  history?: Turn[];
 }
 
 /** A session that can be named in queries. */
@@ -649,6 +649,7 @@ export interface SessionMade {
 
 /** How a space stands among nodes: changes sent and applied since the start, and waiting; seconds since then. */
 export interface SharedStats {
+  sharing: "deltas" | "texts" | "vectors";
   up: boolean;
   problem: string;
   sent: number;
@@ -660,7 +661,6 @@ export interface SharedStats {
 
 /** A memory that an answer draws on. */
 export interface Source {
-  /** of the memory. */
   id: number;
   text: string;
   /** cosine to the query, or what learnt attention made of it. */
@@ -775,6 +775,12 @@ export interface ToolsFound {
   tools: Record<string, unknown>[] | null;
   /** about how many all of the request's definitions take, and how many these. */
   tokens: [number, number] | null;
+}
+
+/** Something that was said. */
+export interface Turn {
+  role: "assistant" | "user";
+  content: string;
 }
 
 /** Tokens read and written; `estimated` when the backend did not say and ruvllm counted bytes. */

@@ -4,6 +4,7 @@ import { closedError, RuvllmError } from "./errors.js";
 import { json, options as plainOptions, stateBytes } from "./plain.js";
 import type {
   Abortable, Added, Agent, AgentFile, Answers, Decision, DeepAnswer, DeepEvent, DeepOptions, Embeddings, Question, RightAnswer,
+  RouteOptions,
   Router, Stats, Team,
 } from "./types.js";
 import type { Applied, EdgeKind, ForgetPolicy, MemoryQuery, NewMemory, Said } from "./workbench.js";
@@ -40,7 +41,7 @@ export class HttpRouter implements Router {
     this.#timeout = timeout;
   }
 
-  async route(text: string, given?: { top?: number } & Abortable): Promise<Decision> {
+  async route(text: string, given?: RouteOptions): Promise<Decision> {
     const { signal, ...options } = plainOptions(given);
     return this.#ask("POST route", { text, ...options }, isDecision, signal);
   }
@@ -77,9 +78,9 @@ export class HttpRouter implements Router {
     return (await this.#ask("POST feedback", said, anything)).request as Applied;
   }
 
-  /** Begins a conversation, whose id `query` takes as `session_id`. */
-  async newSession(metadata: Record<string, unknown> = {}): Promise<string> {
-    return (await this.#ask("POST sessions", { metadata }, isMade)).session_id;
+  /** Begins a conversation, after what was said before if that is given; its id, which `query` takes as `session_id`. */
+  async newSession(metadata: Record<string, unknown> = {}, history: contract.Turn[] = []): Promise<string> {
+    return (await this.#ask("POST sessions", { metadata, history }, isMade)).session_id;
   }
 
   async session(id: string): Promise<contract.Session> {

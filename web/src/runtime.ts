@@ -1,7 +1,8 @@
 /** All that a router in this page or process can be asked; methods that a server has too are named as there. */
-import type { Call, JobRun, Session, ToolsBody, ToolsFound } from "./contract.js";
+import type { Call, JobRun, Session, ToolsBody, ToolsFound, Turn } from "./contract.js";
 import type {
   Abortable, Added, Agent, AgentFile, Answers, Decision, DeepAnswer, DeepEvent, DeepOptions, Embeddings, Question, RightAnswer,
+  RouteOptions,
   Router, Stats, Team,
 } from "./types.js";
 import type {
@@ -45,7 +46,7 @@ export abstract class Runtime implements Router {
     undo: (): Promise<boolean> => this.ask("undo_pull"),
   };
 
-  route(text: string, given?: { top?: number } & Abortable): Promise<Decision> {
+  route(text: string, given?: RouteOptions): Promise<Decision> {
     const { signal, ...options } = plainOptions(given);
     return until(signal, () => this.ask("route", { text, ...options }));
   }
@@ -101,9 +102,9 @@ export abstract class Runtime implements Router {
     return until(signal, () => this.ask("query", { query, ...options }));
   }
 
-  /** Begin a conversation, whose id `query` takes as `session_id`. */
-  newSession(metadata: Record<string, unknown> = {}): Promise<string> {
-    return this.ask("new_session", { metadata });
+  /** Begin a conversation, after what was said before if that is given; its id, which `query` takes as `session_id`. */
+  newSession(metadata: Record<string, unknown> = {}, history: Turn[] = []): Promise<string> {
+    return this.ask("new_session", { metadata, history });
   }
 
   /** A conversation as it stands. */

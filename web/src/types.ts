@@ -140,6 +140,12 @@ export interface Abortable {
   signal?: AbortSignal;
 }
 
+/** `team`: an unsure decision also names the agents that share the task. */
+export interface RouteOptions extends Abortable {
+  top?: number;
+  team?: boolean;
+}
+
 export interface DeepOptions extends Abortable {
   onEvent?: (event: DeepEvent) => void;
 }
@@ -147,7 +153,7 @@ export interface DeepOptions extends Abortable {
 /** Routes tasks to agents and learns from feedback, wherever it runs. */
 export interface Router {
   /** The agent, confidence and tier for a task. */
-  route(text: string, options?: { top?: number } & Abortable): Promise<Decision>;
+  route(text: string, options?: RouteOptions): Promise<Decision>;
   /** The agents that take a compound task together. */
   routeComplex(text: string): Promise<contract.Team>;
   /** The answer to a complex query, put together from those to its parts, which `onEvent` hears as they come. */
@@ -171,9 +177,9 @@ export interface Router {
   query(query: string, options?: { max_tokens?: number; explain?: boolean; session_id?: string } & Abortable): Promise<contract.Response>;
   /** How an answer was, 1 (bad) to 5 (good); null where only more is said. */
   rate(request_id: string, rating: number | null, more?: Said): Promise<contract.Applied>;
-  /** Begin a conversation, whose id `query` takes as `session_id`. */
-  newSession(metadata?: Record<string, unknown>): Promise<string>;
-  /** A conversation as it stands. */
+  /** Begin a conversation, after what was said before if that is given; its id, which `query` takes as `session_id`. */
+  newSession(metadata?: Record<string, unknown>, history?: contract.Turn[]): Promise<string>;
+  /** A conversation as it stands; `newSession(metadata, history)` goes on with it elsewhere. */
   session(id: string): Promise<contract.Session>;
   /** Forget a conversation; whether there was one. */
   endSession(id: string): Promise<boolean>;

@@ -182,11 +182,7 @@ class _Row:
 
 
 def unique(agents: Iterable[Agent]) -> tuple[Agent, ...]:
-    """The agents as a set that can be routed to.
-
-    Raises:
-        InputError: none, too many, or two of one name.
-    """
+    """The agents as a set that can be routed to. Raises InputError: none, too many, or two of one name."""
     out: dict[str, Agent] = {}
     for agent in agents:
         if agent.name in out:

@@ -27,7 +27,6 @@ class Format(NamedTuple):
     Attributes:
         looked_for: what tells it, for an error that lists all.
         fits: whether a document (a mapping) of this file's name is one.
-        rows: its entries.
     """
 
     name: str

@@ -16,7 +16,7 @@ from ruvllm.agents.folders import Found
 from ruvllm.agents.readers import read_agents
 from ruvllm.disk_cache import DiskCache
 from ruvllm.errors import LINT, AgentFileError, InputError, RuvllmError, unknown
-from ruvllm.reprs import one_line
+from ruvllm.reprs import Shown
 from ruvllm.types import Agent
 
 SCOPES = ("project", "user", "plugin")  # whose counts first
@@ -60,15 +60,16 @@ class Source(Protocol):
     """Whatever has agents; `path` is what problems call it."""
 
     @property
-    def path(self) -> str: ...
+    def path(self) -> str:
+        """Where it is, as it was named."""
 
     def read(self, cache: DiskCache | None = None) -> Found:
         """Its agents, and what could not be used. Raises RuvllmError: there are none to be had."""
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class AgentSource:
+@dataclass(frozen=True, slots=True, repr=False)
+class AgentSource(Shown):
     """One place that agents come from.
 
     Attributes:
@@ -80,8 +81,6 @@ class AgentSource:
     path: str
     scope: str = ""
     plugin: str = ""
-
-    __repr__ = one_line
 
     def read(self, cache: DiskCache | None = None) -> Found:
         """Its agents, and what could not be used. Raises AgentFileError: it does not exist."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
-from ruvllm.artifacts.host import Host, NativeHost, load_npz
+from ruvllm.artifacts.host import Host, NativeHost, load_npz, map_npz
 from ruvllm.encoders.cache import CachedEncoder
 from ruvllm.encoders.families import Family
 from ruvllm.encoders.onnx import OnnxEncoder
@@ -18,11 +18,7 @@ from ruvllm.text.wordpiece import WordPiece
 class ShippedEncoders:
     """A host's encoders, each opened once however many runtimes share it.
 
-    Args:
-        host: where their artifacts are.
-
     Attributes:
-        host: the same.
         static: the token table.
 
     Raises:
@@ -32,7 +28,8 @@ class ShippedEncoders:
     def __init__(self, host: Host) -> None:
         self.host = host
         self._tokenizer = WordPiece(host.artifact("vocab.txt").decode("utf-8").splitlines())
-        table = load_npz(host.artifact("static.npz"), "static.npz")
+        name = "static.npz"
+        table = map_npz(host.path(name)) if isinstance(host, NativeHost) else load_npz(host.artifact(name), name)
         try:
             self.static = StaticEncoder(self._tokenizer, table["table"], table["scale"])
         except KeyError as missing:

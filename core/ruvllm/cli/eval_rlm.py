@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from ruvllm import InputError, RuvLLM
 from ruvllm.cli.console import number, plain, print_json, show_table
-from ruvllm.cli.evalset import read_labelled_queries, read_questions
+from ruvllm.cli.evalset import read_graded, read_labelled_queries, read_questions
 from ruvllm.cli.options import json_option
 from ruvllm.encoders.families import FAMILIES
 from ruvllm.encoders.protocol import run_now
@@ -86,5 +87,43 @@ def longdoc(text: Path, questions: Path, encoder: str, as_json: bool) -> None:
         scores = run_now(measure_document(content, pairs, llm.encoders.main))
     rows = [(name, number(value, 0 if isinstance(value, int) else 3)) for name, value in scores.items()]
     show_table(f"{text.name}: {len(pairs)} questions", ("Measure", "Value"), rows, right=("Value",))
+    if as_json:
+        print_json(scores | {"encoder": encoder})
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path), default=Path("tests/data/graded_answers.json"))
+@click.option(
+    "--encoder", type=click.Choice(["static", *FAMILIES]), default="static", show_default=True, help="What reads it."
+)
+@json_option
+def answers(file: Path, encoder: str, as_json: bool) -> None:
+    """Grade the answers in FILE without a model, and compare with whether people call them good.
+
+    FILE is {"questions": [{"question": …, "source": …, "good": [answer…], "bad": [answer…]}]}. A grade says how far an
+    answer is borne out by the sentence of its source that answers the question. `auroc` is the chance that a good
+    answer has a higher grade than a bad one, `right` the share on the right side of 0.5.
+
+    \b
+    Examples:
+      ruvllm eval answers
+      ruvllm eval answers graded.json --encoder ruvltra --json
+    """
+    from ruvllm.cli.metrics import auroc
+    from ruvllm.inference.passages import Passage
+    from ruvllm.rlm.reading import grade
+
+    grades: dict[bool, list[float]] = {True: [], False: []}
+    with RuvLLM(encoder=encoder) as llm:
+        reader = llm.encoders.main
+        for question, source, answer, is_good in read_graded(file):
+            vectors = llm.embed([question, source])
+            passage = Passage(source, 1, float(vectors[0] @ vectors[1]))
+            grades[is_good].append(run_now(grade(question, answer, [passage], reader)))
+    good, bad = np.array(grades[True]), np.array(grades[False])
+    right = (int((good >= 0.5).sum()) + int((bad < 0.5).sum())) / max(len(good) + len(bad), 1)
+    scores = {"answers": len(good) + len(bad), "auroc": round(auroc(bad, good), 4), "right": round(right, 4)}
+    rows = [(name, number(value, 0 if isinstance(value, int) else 3)) for name, value in scores.items()]
+    show_table(f"{file.name}: {len(good)} good, {len(bad)} bad", ("Measure", "Value"), rows, right=("Value",))
     if as_json:
         print_json(scores | {"encoder": encoder})

@@ -193,6 +193,19 @@ def read_questions(path: Path) -> list[tuple[str, tuple[str, ...]]]:
     return out
 
 
+def read_graded(path: Path) -> list[tuple[str, str, str, bool]]:
+    """(question, source, answer, whether it is good) of a file. Raises InputError: as `read_questions`."""
+    out = []
+    for where, row in _objects(_read_json(path), "questions", '{"question": …, "source": …, "good": […], "bad": […]}'):
+        question, source = (_text(row.get(name), f"{where}.{name}") for name in ("question", "source"))
+        for name in ("good", "bad"):
+            said = row.get(name)
+            if not isinstance(said, list):
+                raise InputError(f"{where}.{name} is no list", field=f"{where}.{name}", fix="give a list of answers")
+            out += [(question, source, _text(one, f"{where}.{name}"), name == "good") for one in said]
+    return out
+
+
 def _labelled(row: Any, where: str) -> Prompt:
     if not isinstance(row, list) or len(row) != 2:
         raise InputError(f"{where} is not {_ROW}", field=where, fix=f"write {_ROW}")

@@ -15,7 +15,7 @@ from ruvllm.agents.catalog import agent_from
 from ruvllm.cli.console import number, print_json, progress, show_table
 from ruvllm.cli.eval_decide import decide
 from ruvllm.cli.eval_memory import eval_memory
-from ruvllm.cli.eval_rlm import decompose, longdoc
+from ruvllm.cli.eval_rlm import answers, decompose, longdoc
 from ruvllm.cli.eval_robustness import robustness
 from ruvllm.cli.eval_tiers import eval_tiers
 from ruvllm.cli.eval_tools import tools
@@ -52,6 +52,7 @@ def evaluate() -> None:
 evaluate.add_command(decide)
 evaluate.add_command(decompose)
 evaluate.add_command(longdoc)
+evaluate.add_command(answers)
 evaluate.add_command(eval_memory)
 
 

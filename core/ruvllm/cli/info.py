@@ -11,6 +11,7 @@ import click
 from ruvllm import ArtifactError, __version__
 from ruvllm.agents.catalog import builtin_agents
 from ruvllm.artifacts.host import NativeHost
+from ruvllm.artifacts.machine import cores, memory_limit
 from ruvllm.cli.console import fail, number, print_json, show_table
 from ruvllm.cli.options import default_state, json_option, state_of
 
@@ -51,11 +52,28 @@ def _facts(ctx: click.Context) -> dict[str, Any]:
         "ruvllm": __version__,
         "python": platform.python_version(),
         "numpy": _version("numpy"),
+        **_kernels(),
+        "cores": cores(),
+        "memory_limit_mb": None if (limit := memory_limit()) is None else limit // 1_000_000,
         "onnxruntime": _version("onnxruntime") if host.has_sessions() else "not installed",
         "artifacts_in": folder,
         "state": str(state_of(ctx, None) or default_state()),
         "builtin_agents": len(builtin_agents()),
         "encoder": "cascade" if host.has_sessions() else "static",
+    }
+
+
+def _kernels() -> dict[str, Any]:
+    """What this processor can do, and which of it numpy's kernels use."""
+    import numpy as np
+
+    built: Any = np.show_config(mode="dicts")
+    simd, blas = built.get("SIMD Extensions", {}), built.get("Build Dependencies", {}).get("blas", {})
+    features = [*simd.get("baseline", ()), *simd.get("found", ())]
+    return {
+        "processor": platform.machine(),
+        "cpu_features": " ".join(features) or "unknown",
+        "blas": f"{blas.get('name', 'none')} {blas.get('version', '')}".strip(),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -43,6 +44,7 @@ def learn() -> None:
       ruvllm learn list
       ruvllm learn undo 12
       ruvllm learn export adapter.safetensors
+      ruvllm learn dataset feedback.jsonl
       ruvllm learn push https://team.example:3000
       ruvllm learn pull https://team.example:3000
     """
@@ -167,34 +169,73 @@ def undo(ctx: click.Context, ids: tuple[int, ...], agents: Path | None, state: P
 
 
 @learn.command("export")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path))
 @state_option
 @click.pass_context
 def export_(ctx: click.Context, file: Path, state: Path | None) -> None:
-    """Write the learnt adapters (MicroLoRA and base LoRA) as SafeTensors; never a prompt."""
-    from ruvllm.cli.safetensors import export_safetensors
+    """Write the learnt adapters (MicroLoRA and base LoRA) as SafeTensors; never a prompt.
+
+    Where FILE is no .safetensors, it is made a folder as the Hugging Face Hub has adapters: adapter_model.safetensors,
+    adapter_config.json and a README.md. `import` reads both.
+
+    \b
+    Examples:
+      ruvllm learn export adapter.safetensors
+      ruvllm learn export my-adapter/
+    """
+    from ruvllm.cli.safetensors import export_safetensors, hub_files
 
     with _open(ctx, None, None, state) as llm:
-        arrays = llm.learning.engine.adapters()
-        data = export_safetensors(arrays, {"made_by": "ruvllm", "space": llm.memory.space})
+        arrays, space = llm.learning.engine.adapters(), llm.memory.space
+    data = export_safetensors(arrays, {"made_by": "ruvllm", "space": space})
+    if file.suffix == ".safetensors":
+        _write(file, data)
+    else:
+        for name, content in hub_files(arrays, space, data).items():
+            _write(file / name, content)
+    click.echo(f"wrote {len(arrays)} tensors, {len(data):,} bytes, to {file}")
+
+
+@learn.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@state_option
+@click.pass_context
+def dataset(ctx: click.Context, file: Path, state: Path | None) -> None:
+    """Write what feedback said as JSON lines of `text`, `agent`, `weight` and `right`: your own texts, to train with.
+
+    \b
+    Examples:
+      ruvllm learn dataset feedback.jsonl
+    """
+    with _open(ctx, None, "static", state) as llm:
+        rows = [asdict(row.feedback) for row in llm.store.feedback_rows()]
+    _write(file, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows).encode())
+    click.echo(f"wrote {len(rows):,} lines to {file}")
+
+
+def _write(file: Path, data: bytes) -> None:
+    """The whole file or nothing. Raises StoreError: it cannot be written."""
     fresh = file.with_name(file.name + ".part")
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         fresh.write_bytes(data)
         fresh.replace(file)
     except OSError as error:
         raise StoreError(f"{file} cannot be written: {error}", field="file", fix="give a writable path") from None
-    click.echo(f"wrote {len(arrays)} tensors, {len(data):,} bytes, to {file}")
 
 
 @learn.command("import")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(exists=True, path_type=Path))
 @state_option
 @click.pass_context
 def import_(ctx: click.Context, file: Path, state: Path | None) -> None:
     """Take up adapters that `export` wrote, here or elsewhere."""
-    from ruvllm.cli.safetensors import read_safetensors
+    from ruvllm.cli.safetensors import ADAPTER, read_safetensors
 
-    arrays, about = read_safetensors(file.read_bytes())
+    weights = file / ADAPTER if file.is_dir() else file
+    if not weights.is_file():
+        raise InputError(f"there is no {weights}", field="file", fix="give what `ruvllm learn export` wrote")
+    arrays, about = read_safetensors(weights.read_bytes())
     with _open(ctx, None, None, state) as llm:
         if about.get("space") != llm.memory.space:
             message = f"{file} is for the space {about.get('space')!r}"[:200]

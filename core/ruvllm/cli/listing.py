@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ruvllm.encoders.static import StaticEncoder
 from ruvllm.inference.backend import estimate_tokens
-from ruvllm.reprs import one_line
+from ruvllm.reprs import Shown
 from ruvllm.routing.lint import LONG, Finding, lint_agents, triggers
 from ruvllm.types import Agent
 
@@ -19,8 +19,8 @@ _NAMED, _EXAMPLES = 3, 3  # of similar agents and of examples that a suggestion 
 _SHORTEST = 80  # characters that a suggestion gets, however many there are to list
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+@dataclass(frozen=True, slots=True, repr=False)
+class Entry(Shown):
     """One line of the list.
 
     Attributes:
@@ -36,11 +36,9 @@ class Entry:
     problems: tuple[str, ...] = ()
     suggestion: str = ""
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
-class Listing:
+@dataclass(frozen=True, slots=True, repr=False)
+class Listing(Shown):
     """All lines.
 
     Attributes:
@@ -51,8 +49,6 @@ class Listing:
     entries: tuple[Entry, ...]
     budget: int
     tokens: int
-
-    __repr__ = one_line
 
 
 def listing_of(agents: Sequence[Agent], static: StaticEncoder, budget: int, most: int = LONG) -> Listing:

@@ -23,6 +23,7 @@ _COMMANDS = {
     "decompose": "ruvllm.cli.query:decompose",
     "demo": "ruvllm.cli.demo:demo",
     "doctor": "ruvllm.cli.doctor:doctor",
+    "embed": "ruvllm.cli.vectors:embed",
     "eval": "ruvllm.cli.evaluate:evaluate",
     "feedback": "ruvllm.cli.feedback:feedback",
     "hook": "ruvllm.cli.hook:hook",
@@ -34,10 +35,20 @@ _COMMANDS = {
     "query": "ruvllm.cli.query:query",
     "report": "ruvllm.cli.report:report",
     "route": "ruvllm.cli.route:route",
+    "similarity": "ruvllm.cli.vectors:similarity",
     "skills": "ruvllm.cli.skills:skills",
     "state": "ruvllm.cli.state:state",
+    "stats": "ruvllm.cli.vectors:stats",
     "tiers": "ruvllm.cli.tiers:tiers",
     "uninstall": "ruvllm.cli.install:uninstall",
+}
+# As other systems of this kind call them.
+_ALIASES = {
+    "benchmark": "bench",
+    "export": "learn export",
+    "generate": "query",
+    "pretrain": "learn run",
+    "train": "learn",
 }
 
 
@@ -101,7 +112,7 @@ def _let_go(stream: TextIO | None) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-@click.group(cls=_Group, lazy=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Group, lazy=_COMMANDS, aliases=_ALIASES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="ruvllm")
 @click.option(
     "--state",

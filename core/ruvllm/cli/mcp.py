@@ -54,11 +54,7 @@ def mcp(ctx: click.Context, agents: Path | None, agent: str, encoder: str | None
 
 
 def make_server(llm: RuvLLM, check: Callable[[Any, str], str] = lambda _request, _role: "") -> McpServer:
-    """The server over a RuvLLM. See `McpServer`.
-
-    Raises:
-        RuvllmError: the protocol's SDK is not installed.
-    """
+    """The server over a RuvLLM. See `McpServer`. Raises RuvllmError: the protocol's SDK is not installed."""
     if find_spec("mcp") is None or find_spec("mcp.server.mcpserver") is None:
         raise RuvllmError("the MCP SDK is not installed", field="mcp", fix="pip install 'ruvllm[mcp]'")
     from ruvllm.cli.mcp_server import McpServer

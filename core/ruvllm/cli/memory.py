@@ -360,15 +360,19 @@ def import_(
     kind = kind or format_of(file)
     memories = edges = there = 0
     skipped = list[tuple[str, str]]()
+
+    def skip(where: str, what: str) -> None:
+        skipped.append((where, what))
+
     with open_memory(ctx, state, encoder) as llm:
         before = llm.memory.records.counts()
         if kind == "ruvllm":
             lines = _lines(file.read_bytes(), str(file))
             with progress("importing", len(lines)) as advance:
-                memories, edges = import_lines(llm.memory, lines, advance)
+                memories, edges = import_lines(llm.memory, lines, advance, skip)
         else:
             with waiting("reading"):
-                talks = list(read_talks(file, kind, collection, lambda where, what: skipped.append((where, what))))
+                talks = list(read_talks(file, kind, collection, skip))
             importer = Importer(llm.memory, collection)
             with progress("importing", len(talks)) as advance:
                 for talk in talks:

@@ -37,7 +37,7 @@ class ClientModels:
     def choice(self, decision: Decision, text: str) -> Choice:
         """The model's tier for a task, and who says so."""
         agent = next((one for one in self._llm.agents if one.name == decision.agent), None)
-        trained = run_now(self._llm.routing.trained_tier(text))
+        trained = run_now(self._llm.routing.router.trained_tier(text))
         return self._chooser.choose(Features(text, agent, trained=trained, vector=self._llm.embed([text])[0]))
 
     def learn(self, ask: Ask, prices: Prices, *, routes: bool) -> bool:

@@ -19,7 +19,28 @@ _GROUP = "ruvllm.commands"
 _ELSEWHERE = {"serve": "ruvllm-edge", "keys": "ruvllm-edge", "models": "ruvllm-models", "bench": "ruvllm-bench"}
 
 
-class OpenGroup(click.Group):
+class AliasGroup(click.Group):
+    """A group whose commands have other names too.
+
+    Args:
+        aliases: a command's path below the group ("learn export"), by its other name; no help lists them.
+    """
+
+    def __init__(self, *args: Any, aliases: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._aliases = aliases or {}
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """By either name."""
+        found: click.Command | None = None
+        if (found := super().get_command(ctx, cmd_name)) is None and cmd_name in self._aliases:
+            found = self
+            for name in self._aliases[cmd_name].split():
+                found = found.get_command(ctx, name) if isinstance(found, click.Group) else None
+        return found
+
+
+class OpenGroup(AliasGroup):
     """A group whose commands are its own and those of installed distributions.
 
     Args:
@@ -35,8 +56,7 @@ class OpenGroup(click.Group):
         if cmd_name in self._lazy and cmd_name not in self.commands:
             module, _, name = self._lazy[cmd_name].partition(":")
             self.add_command(getattr(import_module(module), name), cmd_name)
-        builtin = super().get_command(ctx, cmd_name)
-        if builtin is not None:
+        if (builtin := super().get_command(ctx, cmd_name)) is not None:
             return builtin
         point = self._points().get(cmd_name)
         if point is None:

@@ -20,11 +20,7 @@ _MANY = 50_000  # memories from which looking at all their vectors' spaces takes
 
 
 def ready_model(text: str, *, download: bool = True) -> Converted:
-    """A model that is ready, downloaded and converted with a bar if need be.
-
-    Raises:
-        RuvllmError: it cannot be had.
-    """
+    """A model that is ready, downloaded and converted with a bar if need be. Raises RuvllmError: it cannot be had."""
     from ruvllm.inference.library import find_model, prepare
 
     found = find_model(text)

@@ -123,3 +123,34 @@ def adapter_from(data: bytes) -> LowRank:
         raise InputError(message, field="safetensors", fix="give a file that `adapter_tensors` made") from None
     arrays = {"down": down.astype(np.float32), "up": up.astype(np.float32), "alpha": np.array(alpha)}
     return LowRank.from_arrays(arrays, InputError)
+
+
+ADAPTER = "adapter_model.safetensors"
+_CARD = """---
+library_name: ruvllm
+tags: [lora, routing, embeddings]
+---
+# An adapter of ruvllm
+
+Two low-rank maps of unit vectors in the space {space}: y = unit(x + alpha / r · x A B), `micro` of rank {micro} and
+`base` of rank {base}. `ruvllm learn import FOLDER` takes them up.
+"""
+
+
+def hub_files(arrays: Mapping[str, NDArray[Any]], space: str, weights: bytes) -> dict[str, bytes]:
+    """The files of a folder as the Hugging Face Hub has adapters, by name.
+
+    Args:
+        arrays: of SonaEngine.adapters().
+        space: of the vectors that they adapt.
+        weights: the same arrays as a SafeTensors file.
+    """
+    micro, base = (arrays[f"{name}.down"].shape[1] for name in ("micro", "base"))
+    config = {"peft_type": "LORA", "task_type": "FEATURE_EXTRACTION", "base_model_name_or_path": space, "r": base}
+    config |= {"lora_alpha": float(arrays["base.alpha"]), "lora_dropout": 0.0, "rank_pattern": {"micro": micro}}
+    card = _CARD.format(space=space, micro=micro, base=base)
+    return {
+        ADAPTER: weights,
+        "adapter_config.json": f"{json.dumps(config, indent=2)}\n".encode(),
+        "README.md": card.encode(),
+    }

@@ -11,7 +11,6 @@ class Family:
 
     Attributes:
         name: of the encoder; `--encoder` takes it.
-        title: as people write it.
         folder: of its artifacts, within that of all.
         edition: of its weights. The next one's vectors lie so near that both can be searched together; what an
             earlier one has read is read anew in idle time (`memory.reembed.renew`).

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from ruvllm.encoders.protocol import Vectors, in_thread, unit_rows
 from ruvllm.errors import EncoderError
 
-Pooling = Literal["mean", "last", "cls"]
-POOLINGS: tuple[Pooling, ...] = ("mean", "last", "cls")
+Pooling = Literal["mean", "max", "last", "cls"]
+POOLINGS: tuple[Pooling, ...] = ("mean", "max", "last", "cls")
 
 
 class PooledEncoder:
@@ -20,8 +20,8 @@ class PooledEncoder:
 
     Args:
         name: tells its vectors from those of other models.
-        dim: of the vectors.
-        tokens: the ids of a text, no more than the model reads.
+        tokens: the ids of a text, no more than so many.
+        most: tokens of a text that the model reads.
         hidden: int64 (1, tokens) ids -> float32 (1, tokens, dim), or (1, dim) of a model that pools by itself.
         precomputed: vectors of some texts, worked out before.
 
@@ -36,11 +36,12 @@ class PooledEncoder:
         name: str,
         dim: int,
         pooling: Pooling,
-        tokens: Callable[[str], Sequence[int]],
+        tokens: Callable[[str, int], Sequence[int]],
+        most: int,
         hidden: Callable[[NDArray[np.int64]], NDArray[np.float32]],
     ) -> None:
         self.name, self.dim, self.pooling = name, dim, pooling
-        self._tokens, self._hidden = tokens, hidden
+        self._tokens, self._most, self._hidden = tokens, most, hidden
         self.centre: NDArray[np.float32] | None = None
         self.precomputed: Mapping[str, NDArray[np.float32]] = {}
         self.on_encoded: Callable[[], None] = lambda: None
@@ -66,9 +67,13 @@ class PooledEncoder:
         unit: NDArray[np.float32] = unit_rows(raw[None])[0]
         return unit
 
+    def truncated(self, text: str) -> bool:
+        """Whether a text is longer than the model reads."""
+        return len(self._tokens(text, self._most + 1)) > self._most
+
     def raw(self, text: str) -> NDArray[np.float32]:
         """(dim,), of unit norm and not centred."""
-        ids = np.array([self._tokens(text)], np.int64)
+        ids = np.array([self._tokens(text, self._most)], np.int64)
         if not ids.size:
             return np.zeros(self.dim, np.float32)
         vector = pooled(np.asarray(self._hidden(ids), np.float32), self.pooling)
@@ -83,6 +88,6 @@ def pooled(states: NDArray[np.float32], pooling: Pooling) -> NDArray[np.float32]
     """(dim,) from (1, tokens, dim), or from (1, dim) as it is."""
     if states.ndim == 2:
         return np.asarray(states[0])
-    if pooling == "mean":
-        return np.asarray(states[0].mean(0))
+    if pooling in ("mean", "max"):
+        return np.asarray(states[0].mean(0) if pooling == "mean" else states[0].max(0))
     return np.asarray(states[0, -1 if pooling == "last" else 0])

@@ -22,7 +22,6 @@ class StaticEncoder:
     """Token table encoder.
 
     Args:
-        tokenizer: WordPiece over the table's vocabulary.
         table: int8 (vocabulary, dim).
         scale: float32 (vocabulary,), what a step of each row is worth.
     """
@@ -51,12 +50,11 @@ class StaticEncoder:
         Args:
             tokens: of the text, where they are known.
         """
-        said, vector = self._last  # memory has often just asked for the same
-        if said == text:
-            return vector
+        if self._last[0] == text:  # memory has often just asked for the same
+            return self._last[1]
         ids = np.array(self.tokenizer.ids(text, MAX_TOKENS) if tokens is None else tokens[:MAX_TOKENS], np.intp)
         out = self.scale.take(ids).dot(self.table.take(ids, 0).astype(np.float32))
-        vector = np.asarray(out / max(math.sqrt(out.dot(out)), 1e-12), np.float32)
+        vector: NDArray[np.float32] = out / max(math.sqrt(out.dot(out)), 1e-12)
         vector.flags.writeable = False
         self._last = text, vector
         return vector

@@ -34,8 +34,6 @@ class RowsIndex(ABC, Generic[S]):
     that it never sees half a change.
 
     Args:
-        dim: width of the vectors.
-        metric: "cosine" or "dot".
         recall: recall@k of a search that names none.
         rows: vectors to search, shared with another index.
     """
@@ -114,7 +112,6 @@ class RowsIndex(ABC, Generic[S]):
         """The k nearest to checked queries, (dim,) or (n, dim)."""
 
     def _now(self, filter: Mask | ArrayLike | None) -> tuple[S, Mask | None]:
-        """One state and the mask of what may be found in it."""
         if filter is None or isinstance(filter, Mask):
             state, mask = self._state, filter
         else:

@@ -130,12 +130,6 @@ class BinaryIndex(RowsIndex[_Coded]):
     """Hamming distance over columns of sign codes, exact rerank of the nearest.
 
     The first batch of queries adds a third of the vectors' memory, see `Prefix`.
-
-    Args:
-        dim: width of the vectors.
-        metric: "cosine" or "dot".
-        recall: recall@k of a search that names none.
-        rows: vectors to search, shared with another index.
     """
 
     kind = "binary"

@@ -31,7 +31,6 @@ class Codec(Protocol):
     """Vectors as rows of bytes, scored without being unpacked.
 
     Attributes:
-        name: of the codec.
         lossy: whether what it keeps ranks neighbours noticeably differently.
     """
 

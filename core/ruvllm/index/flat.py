@@ -14,13 +14,7 @@ from ruvllm.index.rows import Mask, Rows
 
 
 class FlatIndex(RowsIndex[State]):
-    """Scores every vector. Best below a few thousand, and the measure of all other indexes.
-
-    Args:
-        dim: width of the vectors.
-        metric: "cosine" or "dot".
-        rows: vectors to search, shared with another index.
-    """
+    """Scores every vector. Best below a few thousand, and the measure of all other indexes."""
 
     kind = "flat"
 

@@ -40,9 +40,6 @@ class IvfIndex(RowsIndex[_Listed]):
     """Lists, prefix, codes, exact.
 
     Args:
-        dim: width of the vectors.
-        metric: "cosine" or "dot".
-        recall: recall@k of a search that names none.
         lists: how many; √n when None.
         least: rows above which lists are built, and which may wait outside them.
         rows: vectors to search, shared with another index, perhaps over a memory map.

@@ -328,11 +328,7 @@ class Rows:
 
 
 def floats(values: ArrayLike, field: str) -> NDArray[np.float32]:
-    """float32, contiguous.
-
-    Raises:
-        InputError: no numbers, or rows of different lengths.
-    """
+    """float32, contiguous. Raises InputError: no numbers, or rows of different lengths."""
     try:
         return np.ascontiguousarray(values, np.float32)
     except (TypeError, ValueError) as error:

@@ -10,7 +10,7 @@ from math import ceil
 from typing import Any, Protocol
 
 from ruvllm.errors import BackendError, InputError
-from ruvllm.reprs import one_line
+from ruvllm.reprs import Shown
 from ruvllm.text.surrogates import well_formed
 
 TRACE = frozenset({"traceparent", "tracestate"})  # headers that go with a request to whichever server gets it
@@ -27,22 +27,20 @@ _FREE = (None, "auto", "none", {"type": "auto"}, {"type": "none"})  # choices of
 _TEXTUAL = frozenset({"text", "refusal", "tool_use", "tool_result", "thinking", "redacted_thinking"})
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+@dataclass(frozen=True, slots=True, repr=False)
+class Message(Shown):
     """One turn of a conversation; `role` is one of ROLES."""
 
     role: str
     content: str
-
-    __repr__ = one_line
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
             raise InputError(f"{self.role!r} is no role", field="role", fix=f"use one of {', '.join(ROLES)}")
 
 
-@dataclass(frozen=True, slots=True)
-class Params:
+@dataclass(frozen=True, slots=True, repr=False)
+class Params(Shown):
     """How to generate (FEATURES.md I12); None, where nobody said, leaves it to the backend.
 
     Attributes:
@@ -74,8 +72,6 @@ class Params:
     extra: Mapping[str, Any] = field(default_factory=dict)
     api: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
-
-    __repr__ = one_line
 
     def __post_init__(self) -> None:
         # Each comparison is written so that NaN fails it.
@@ -155,8 +151,8 @@ class Usage:
         return self.prompt_tokens + self.completion_tokens
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
+@dataclass(frozen=True, slots=True, repr=False)
+class Completion(Shown):
     """A whole answer.
 
     Attributes:
@@ -180,11 +176,9 @@ class Completion:
     dropped: int = 0
     body: str = field(default="", repr=False)
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
+@dataclass(frozen=True, slots=True, repr=False)
+class Chunk(Shown):
     """A piece of an answer; the last one has `finish_reason`, `usage` and `cost`, and may have no text.
 
     Attributes:
@@ -208,8 +202,6 @@ class Chunk:
     events: tuple[str, ...] = field(default=(), repr=False)
     whole: bool = False
     called: bool = False
-
-    __repr__ = one_line
 
 
 class Backend(Protocol):
@@ -251,16 +243,12 @@ def estimate_usage(messages: Sequence[Message], answer: str) -> Usage:
     return Usage(prompt, estimate_tokens(answer), estimated=True)
 
 
-def last(messages: Sequence[Message], role: str = "user") -> str:
-    """The content of the last message of a role.
-
-    Raises:
-        InputError: there is none.
-    """
+def last_question(messages: Sequence[Message]) -> str:
+    """The content of the user's last message. Raises InputError: there is none."""
     for message in reversed(messages):
-        if message.role == role:
+        if message.role == "user":
             return message.content
-    raise InputError(f"no message is by the {role}", field="messages", fix=f"add a message of role {role!r}")
+    raise InputError("no message is by the user", field="messages", fix="add a message of role 'user'")
 
 
 def check_extra(params: Params, backend: Backend) -> None:

@@ -143,10 +143,7 @@ class CausalLM(Streaming):
     rest and some room for the answer fit; when the last message alone is too long, the request is refused.
 
     Args:
-        model: what it was converted with: tokenizer, template, shapes.
-        name: of the backend.
         keep: conversations whose cache is kept for their next turn.
-        clock: seconds, monotonic.
         pause: awaited after each step of a session that blocks, so that others have their turn.
     """
 

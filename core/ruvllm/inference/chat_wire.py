@@ -173,11 +173,7 @@ class EventReader:
         self._began = False
 
     def feed(self, piece: bytes) -> list[str]:
-        """The events that this piece ends.
-
-        Raises:
-            ValueError: an event of more than MOST_EVENT bytes.
-        """
+        """The events that this piece ends. Raises ValueError: an event of more than MOST_EVENT bytes."""
         data = self._rest + piece
         if not self._began:
             if len(data) < len(_BOM) and _BOM.startswith(data):
@@ -256,10 +252,8 @@ class ChatReader:
     """Reads the events of one answer.
 
     Attributes:
-        text: the answer so far.
         model: as the server names it.
         finish_reason: as in `Completion`, once the server said so.
-        usage: once the server said it.
         done: nothing follows.
         refused: the text is what the model says instead of an answer.
         called: there is a call of a tool, or a thought that is no part of the text.

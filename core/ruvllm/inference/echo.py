@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
-from ruvllm.inference.backend import Chunk, Message, Params, Streaming, estimate_tokens, estimate_usage, last
+from ruvllm.inference.backend import Chunk, Message, Params, Streaming, estimate_tokens, estimate_usage, last_question
 
 _WORDS = re.compile(r"\s*\S+")
 
@@ -16,7 +16,6 @@ class Echo(Streaming):
 
     Args:
         pause: seconds before each word, to see what a slow backend does to its callers.
-        sleep: waits for them.
     """
 
     def __init__(
@@ -28,7 +27,7 @@ class Echo(Streaming):
     async def stream(self, messages: Sequence[Message], params: Params) -> AsyncGenerator[Chunk, None]:
         """The answer by words. Raises InputError: no message is by the user."""
         said, reason = "", "stop"
-        for word in _WORDS.findall(f"[echo] {last(messages)}"):
+        for word in _WORDS.findall(f"[echo] {last_question(messages)}"):
             if params.max_tokens is not None and estimate_tokens(said + word) > params.max_tokens:
                 reason = "length"
                 break

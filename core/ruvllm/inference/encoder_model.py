@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,9 @@ from numpy.typing import NDArray
 
 from ruvllm.agents.catalog import builtin_agents
 from ruvllm.encoders.pooled import POOLINGS, PooledEncoder, Pooling
-from ruvllm.errors import CONVERT, EncoderError, InputError
+from ruvllm.errors import CONVERT, BackendError, EncoderError, InputError
 from ruvllm.inference.library import find_model, prepare
-from ruvllm.inference.local import MANIFEST, read_manifest
+from ruvllm.inference.local import MANIFEST, onnx_graph, read_manifest
 from ruvllm.inference.local_model import read_model
 from ruvllm.text.tokenizer_file import read_tokenizer
 from ruvllm.text.wordpiece import WordPiece
@@ -37,13 +36,12 @@ def is_onnx_folder(folder: Path) -> bool:
     return (folder / "tokenizer.json").is_file() and _graph_of(folder) is not None and not (folder / MANIFEST).exists()
 
 
-def open_encoder(text: str, threads: int = 0) -> PooledEncoder:
+def open_encoder(text: str) -> PooledEncoder:
     """An encoder from the path or name of a model, downloaded and converted first if need be.
 
     Args:
         text: what `prepare` takes, or a folder with tokenizer.json and model.onnx (or onnx/model.onnx); after it
-            ":mean" or ":last" may say how tokens are pooled.
-        threads: 0 for as many as there are cores.
+            ":mean", ":max", ":last" or ":cls" may say how tokens are pooled.
 
     Raises:
         RuvllmError: there is no such model, or it cannot be used as an encoder.
@@ -51,22 +49,22 @@ def open_encoder(text: str, threads: int = 0) -> PooledEncoder:
     model, pooling = parted(text)
     folder = Path(model).expanduser()
     if is_onnx_folder(folder):
-        return _of_onnx(folder.resolve(), pooling, threads)
+        return _of_onnx(folder.resolve(), pooling)
     found = find_model(model) or prepare(model)
-    return _of_decoder(found.path, pooling or "mean", threads)
+    return _of_decoder(found.path, pooling or "mean")
 
 
-def _of_decoder(folder: Path, pooling: Pooling, threads: int) -> PooledEncoder:
+def _of_decoder(folder: Path, pooling: Pooling) -> PooledEncoder:
     manifest = read_manifest(folder)
     words = json.loads((folder / "tokenizer.json").read_text("utf-8"))
     model = read_model(folder.name, manifest, words)
-    graph = _session(folder / "model.onnx", threads)
+    graph = _session(folder / "model.onnx")
     if "hidden_states" not in {output.name for output in graph.get_outputs()}:
         message = f"{folder.name} was converted before models were encoders, too"
         raise EncoderError(message, field="encoder", fix=CONVERT)
     most, begin = min(model.context, _MOST_TOKENS), [] if model.begin is None else [model.begin]
 
-    def tokens(text: str) -> list[int]:
+    def tokens(text: str, most: int) -> list[int]:
         ids = model.tokenizer.ids(text, inert=True)
         return [*begin, *ids][:most] if ids else []
 
@@ -76,7 +74,7 @@ def _of_decoder(folder: Path, pooling: Pooling, threads: int) -> PooledEncoder:
         return states
 
     digest = _digest([f"{file['name']}:{file.get('sha256')}" for file in manifest["files"]])
-    encoder = PooledEncoder(f"{folder.name}-{pooling}-{digest}", model.shape.hidden, pooling, tokens, hidden)
+    encoder = PooledEncoder(f"{folder.name}-{pooling}-{digest}", model.shape.hidden, pooling, tokens, most, hidden)
     encoder.centre = _centre(folder / f"centre-{pooling}-{digest}.npy", encoder)
     return encoder
 
@@ -101,10 +99,10 @@ def _centre(path: Path, encoder: PooledEncoder) -> NDArray[np.float32]:
     return np.asarray(centre)
 
 
-def _of_onnx(folder: Path, pooling: Pooling | None, threads: int) -> PooledEncoder:
+def _of_onnx(folder: Path, pooling: Pooling | None) -> PooledEncoder:
     path = _graph_of(folder)
     assert path is not None
-    graph = _session(path, threads)
+    graph = _session(path)
     inputs = {one.name for one in graph.get_inputs()}
     outputs = {one.name: one.shape for one in graph.get_outputs()}
     strange = inputs - {"input_ids", "attention_mask", "token_type_ids"}
@@ -121,7 +119,7 @@ def _of_onnx(folder: Path, pooling: Pooling | None, threads: int) -> PooledEncod
 
     how = pooling or _stored_pooling(folder)
     digest = _digest([_print(path), _print(folder / "tokenizer.json")])
-    return PooledEncoder(f"{folder.name}-{how}-{digest}", int(outputs[name][-1]), how, _tokens(folder), hidden)
+    return PooledEncoder(f"{folder.name}-{how}-{digest}", int(outputs[name][-1]), how, *_tokens(folder), hidden)
 
 
 def _graph_of(folder: Path) -> Path | None:
@@ -136,8 +134,8 @@ def _stored_pooling(folder: Path) -> Pooling:
     return "cls" if settings.get("pooling_mode_cls_token") else "mean"
 
 
-def _tokens(folder: Path) -> Callable[[str], Sequence[int]]:
-    """The ids of a text as the model was trained on them, with what stands around every text."""
+def _tokens(folder: Path) -> tuple[Callable[[str, int], Sequence[int]], int]:
+    """The ids of a text as the model was trained on them, with what stands around every text; how many it reads."""
     data = _object(folder / "tokenizer.json")
     config = _object(folder / "config.json")
     places = config.get("max_position_embeddings")
@@ -147,18 +145,17 @@ def _tokens(folder: Path) -> Callable[[str], Sequence[int]]:
         vocab, normalizer = model.get("vocab"), data.get("normalizer") or {}
         if not isinstance(vocab, dict) or normalizer.get("lowercase") is False:
             raise _strange("is a WordPiece with capitals")
-        return partial(WordPiece(sorted(vocab, key=vocab.__getitem__)).encode, max_tokens=most)
+        return WordPiece(sorted(vocab, key=vocab.__getitem__)).encode, most
     before, after = _around(data.get("post_processor"))
     bpe = read_tokenizer(data)
 
-    def tokens(text: str) -> list[int]:
+    def tokens(text: str, most: int) -> list[int]:
         return [*before, *bpe.ids(text, inert=True)[: most - len(before) - len(after)], *after]
 
-    return tokens
+    return tokens, most
 
 
 def _around(processor: Any) -> tuple[list[int], list[int]]:
-    """The ids before and after a text."""
     match processor:
         case None | {"type": "ByteLevel"}:
             return [], []
@@ -205,17 +202,8 @@ def _print(path: Path) -> str:
         return f"{size}:{sha256(first + file.read(_END)).hexdigest()}"
 
 
-def _session(path: Path, threads: int) -> Any:
+def _session(path: Path) -> Any:
     try:
-        import onnxruntime
-    except ImportError:
-        message = "an encoder of your own needs onnxruntime"
-        raise EncoderError(message, field="encoder", fix="pip install 'ruvllm[local]'") from None
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as bad:  # its errors have no base class of their own
-        message = f"{path} cannot be loaded: {str(bad)[:200]}"
-        raise EncoderError(message, field="encoder", fix="convert or export the model again") from None
+        return onnx_graph(path)
+    except BackendError as error:
+        raise EncoderError(error.message, field="encoder", fix=error.fix) from None

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from ruvllm.errors import BackendError, ConfigError
 from ruvllm.inference.backend import Usage
 from ruvllm.inference.chat_wire import DIALECTS, Dialect
-from ruvllm.reprs import one_line
+from ruvllm.reprs import Shown
 
 _LONGEST = 7 * 86_400.0  # a date further away than a week is a mistake of somebody's clock
 
@@ -91,8 +91,8 @@ class Price:
         return (read + usage.completion_tokens * self.completion) / 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+@dataclass(frozen=True, slots=True, repr=False)
+class Endpoint(Shown):
     """An API under a URL.
 
     Attributes:
@@ -128,8 +128,6 @@ class Endpoint:
     connections: int = 256
     api: str = "openai"
 
-    __repr__ = one_line
-
     def __post_init__(self) -> None:
         self._check_url()
         try:
@@ -157,9 +155,7 @@ class Endpoint:
             parts = urlsplit(self.url)
             right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
         except ValueError:
-            raise ConfigError(
-                "the URL cannot be read", field="url", fix="give one like http://localhost:8080/v1"
-            ) from None
+            raise ConfigError("the URL cannot be read", field="url", fix=example) from None
         # What a URL holds beside an address is in every log on the way, so the message does not repeat it either.
         if parts.username or parts.password or parts.query or parts.fragment:
             message = "the URL holds more than an address"

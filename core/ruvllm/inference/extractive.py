@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 from ruvllm.encoders.protocol import Encoder
-from ruvllm.inference.backend import Chunk, Message, Params, Streaming, estimate_tokens, estimate_usage, last
+from ruvllm.inference.backend import Chunk, Message, Params, Streaming, estimate_tokens, estimate_usage, last_question
 from ruvllm.inference.passages import Extract, Passage, extract
 
 CANNOT_ANSWER = "That is not in memory: I cannot answer it from what I remember."
@@ -41,12 +41,8 @@ class Extractive(Streaming):
         return Extractive(self._encoder, at_hand, name=self.name, most=self._most)
 
     async def extract(self, messages: Sequence[Message]) -> Extract:
-        """The answer to the last question, in its parts.
-
-        Raises:
-            InputError: no message is by the user.
-        """
-        question = last(messages)
+        """The answer to the last question, in its parts. Raises InputError: no message is by the user."""
+        question = last_question(messages)
         if self._recall is not None:
             passages = await self._recall(question)
         else:

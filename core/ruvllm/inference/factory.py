@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
+from ruvllm.artifacts.machine import memory_limit
 from ruvllm.encoders.protocol import Encoder
 from ruvllm.errors import ConfigError
 from ruvllm.inference.backend import Backend
@@ -23,6 +24,7 @@ from ruvllm.types import Tier
 # Where nobody said how long a prompt may be: a coding agent's begin at tens of thousands of tokens, and a limit of
 # ours would refuse what the server takes. Whatever ruvllm itself adds stays within `inference.context`.
 _UNKNOWN_CONTEXT = 10_000_000
+_OF_LIMIT = 0.7  # of a container's memory that models may have; the rest is for what they read, and for all else
 _LOCAL_CONTEXT = 8_192  # the cache of what was read takes memory
 
 
@@ -51,8 +53,9 @@ def make_tiers(config: InferenceConfig, encoder: Encoder, backends: Mapping[Tier
 
 
 def local_models(config: InferenceConfig) -> LocalModels:
-    """The models on this machine, which the backends of all tiers share."""
-    return LocalModels(memory=config.memory_mb * 1_000_000 or None, queue=config.queue)
+    """The models on this machine, which the backends of all tiers share; in a container, within its memory."""
+    limit = config.memory_mb * 1_000_000 or int(_OF_LIMIT * (memory_limit() or 0))
+    return LocalModels(memory=limit or None, queue=config.queue, threads=config.threads)
 
 
 def make_backend(name: str, config: BackendConfig, encoder: Encoder, models: LocalModels) -> Backend:

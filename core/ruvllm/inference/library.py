@@ -19,7 +19,7 @@ from ruvllm.config import Config
 from ruvllm.errors import ConfigError, InputError, RuvllmError
 from ruvllm.inference.local import MANIFEST, read_manifest
 from ruvllm.options import BackendConfig
-from ruvllm.reprs import one_line, shortened
+from ruvllm.reprs import Shown, shortened
 
 FOLDER = "RUVLLM_LLM_FOLDER"  # RUVLLM_MODELS is where the router's own artifacts are
 ALIASES = {
@@ -38,8 +38,8 @@ _GROUP = "ruvllm.models"
 Tell = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
 
 
-@dataclass(frozen=True, slots=True)
-class Converted:
+@dataclass(frozen=True, slots=True, repr=False)
+class Converted(Shown):
     """A folder that `ruvllm models convert` wrote.
 
     Attributes:
@@ -54,11 +54,9 @@ class Converted:
     source: str
     bytes: int
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
+@dataclass(frozen=True, slots=True, repr=False)
+class Wanted(Shown):
     """A file of a repository, or with "" whatever of it can be used.
 
     Raises:
@@ -67,8 +65,6 @@ class Wanted:
 
     repo: str
     file: str = ""
-
-    __repr__ = one_line
 
     def __post_init__(self) -> None:
         parts = self.file.split("/")

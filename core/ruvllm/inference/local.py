@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ruvllm.artifacts.machine import cores
 from ruvllm.errors import CONVERT, ArtifactError, BackendError
 from ruvllm.inference.causal_lm import CausalLM
 from ruvllm.inference.local_model import read_model
@@ -24,7 +25,6 @@ class _Buffer:
 
     Attributes:
         array: float32 (1, kv_heads, room, head_dim).
-        value: the same memory, as onnxruntime takes it.
         claimed: tokens that were written into it, or are being written.
     """
 
@@ -65,31 +65,35 @@ class Grown:
         return held
 
 
+def onnx_graph(path: Path, threads: int = 0) -> Any:
+    """A graph on the CPU, by all threads a process may use where 0. Raises BackendError: it cannot be loaded."""
+    try:
+        import onnxruntime
+    except ImportError:
+        message = "a model on this machine needs onnxruntime"
+        raise BackendError(message, kind="unavailable", fix="pip install 'ruvllm[local]'") from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or cores()
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as bad:  # its errors have no base class of their own
+        raise BackendError(f"{path} cannot be loaded: {str(bad)[:200]}", kind="unavailable", fix=CONVERT) from None
+
+
 class OnnxSession:
     """A decoder in onnxruntime. It runs in a thread, so nobody waits for it.
 
     The attention writes new keys and values behind the old ones when it gets one buffer as its past and its present.
-
-    Args:
-        threads: 0 for as many as there are cores.
 
     Raises:
         BackendError: onnxruntime is missing, or cannot load the graph.
     """
 
     def __init__(self, path: Path, threads: int = 0) -> None:
-        try:
-            import onnxruntime
-        except ImportError:
-            message = "a model on this machine needs onnxruntime"
-            raise BackendError(message, kind="unavailable", fix="pip install 'ruvllm[local]'") from None
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        try:
-            self._graph = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as bad:  # its errors have no base class of their own
-            raise BackendError(f"{path} cannot be loaded: {str(bad)[:200]}", kind="unavailable", fix=CONVERT) from None
+        self._graph = onnx_graph(path, threads)
+        import onnxruntime
+
         self._value = onnxruntime.OrtValue.ortvalue_from_numpy
         self._outputs = [output.name for output in self._graph.get_outputs()]
 
@@ -133,7 +137,7 @@ def open_local(folder: Path, *, threads: int = 0, keep: int = 2) -> CausalLM:
     """A backend over a folder that `ruvllm models convert` wrote.
 
     Args:
-        threads: 0 for as many as there are cores.
+        threads: 0 for as many as this process may use.
         keep: conversations whose cache is kept for their next turn.
 
     Raises:

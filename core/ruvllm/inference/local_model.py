@@ -61,7 +61,6 @@ class Reading:
     """What a decoder has read.
 
     Attributes:
-        ids: the tokens.
         tensors: their cache: arrays, or what a host keeps on its device and can be cut by `[:, :, :n]`.
     """
 

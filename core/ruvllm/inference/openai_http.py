@@ -40,7 +40,6 @@ class Attempt:
     Args:
         relay: reads the events, and knows afterwards how the answer ended.
         patience: seconds between two signs of life.
-        deadline: by the clock.
     """
 
     client: httpx.AsyncClient
@@ -52,11 +51,7 @@ class Attempt:
     _began: bool = False  # a status has come
 
     async def pieces(self, body: bytes, headers: Mapping[str, str]) -> AsyncGenerator[Piece, None]:
-        """The pieces of the answer; it is whole when this ends without an error.
-
-        Raises:
-            BackendError: it is not.
-        """
+        """The pieces of the answer; it is whole when this ends without an error. Raises BackendError: it is not."""
         response = await self._within(self._send(body, headers))
         self._began = True
         try:
@@ -188,11 +183,7 @@ class OpenAiHttp(Streaming):
     two tokens, and a caller who gives up frees the server at once. What a client asks for whole is asked for whole.
 
     Args:
-        endpoint: where it is.
         name: for logs, headers and statistics; by default the model's.
-        clock: seconds, monotonic.
-        sleep: waits between attempts.
-        jitter: uniform in [0, 1).
 
     Raises:
         ConfigError: httpx is not installed, or the API key's variable is not set.

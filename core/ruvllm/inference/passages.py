@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Encoder
 from ruvllm.memory.found import Found
-from ruvllm.reprs import one_line
+from ruvllm.reprs import Shown
 from ruvllm.text.lexical import content, stem_all, stems
 
 MOST_CHARS = 20_000  # of one text; what lies further down rarely answers
@@ -132,8 +132,8 @@ _AMOUNT_WORDS = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Passage:
+@dataclass(frozen=True, slots=True, repr=False)
+class Passage(Shown):
     """A text that an answer may be in.
 
     Attributes:
@@ -147,8 +147,6 @@ class Passage:
     score: float = 0.0
     source: str = ""
     odds: float | None = None
-
-    __repr__ = one_line
 
     @classmethod
     def of(cls, found: Found) -> Passage:
@@ -196,7 +194,6 @@ async def extract(question: str, passages: Sequence[Passage], encoder: Encoder, 
     Args:
         passages: best first.
         encoder: of the space that the passages' scores are cosines in.
-        most: sentences.
     """
     candidates, features, vectors = await weigh(question, passages, encoder)
     if not candidates:

@@ -57,8 +57,6 @@ class _RejectedError(Exception):
 
 @dataclass(slots=True)
 class _Run:
-    """What happened so far to one request."""
-
     params: Params
     deadline: float | None
     errors: list[BackendError] = field(default_factory=list)
@@ -82,7 +80,6 @@ class Ladder:
         steps: at least one.
         accept: confidence above which a judged answer is good.
         scorer: instead of the backends' own confidence; an answer that it scores is not streamed.
-        clock: seconds, monotonic.
 
     Attributes:
         errors: of the backends that gave no answer to the latest request, in the order they were asked.
@@ -254,12 +251,10 @@ class CircuitBreaker:
     opens it. What a call tells counts only in the state that it began in, and a cancelled one tells nothing.
 
     Args:
-        name: of the backend, for the error.
         failures: so many within the window open it, if they are half of all calls there.
         window: seconds.
         rest: seconds that it stays open.
         patience: a call that was given less time than these seconds and timed out tells nothing.
-        clock: seconds, monotonic.
     """
 
     def __init__(
@@ -383,7 +378,6 @@ class Tiers:
             backend that does not fail is accepted.
         accept: confidence above which a weaker tier's answer is taken.
         breaker: makes the breaker of a backend from its name.
-        clock: seconds, monotonic.
 
     Raises:
         ConfigError: there is no backend.

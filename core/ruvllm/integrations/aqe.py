@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeVar
 from ruvllm.errors import InputError
 from ruvllm.memory.found import Found
 from ruvllm.query.responses import Response
-from ruvllm.reprs import one_line
+from ruvllm.reprs import Shown
 from ruvllm.runtime import RuvLLM
 
 T = TypeVar("T")
@@ -26,8 +26,8 @@ _MARK = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s*")  # of a list
 _BRANCHES = (ast.If, ast.For, ast.While, ast.Try, ast.BoolOp, ast.IfExp, ast.Match, ast.comprehension)
 
 
-@dataclass(frozen=True, slots=True)
-class Completed:
+@dataclass(frozen=True, slots=True, repr=False)
+class Completed(Shown):
     """An answer.
 
     Attributes:
@@ -40,8 +40,6 @@ class Completed:
     model: str
     confidence: float | None
     metadata: Mapping[str, Any] = field(default_factory=dict)
-
-    __repr__ = one_line
 
 
 class LLMProvider(ABC):
@@ -181,7 +179,6 @@ class _Agent:
     """One that asks a provider, with what it remembers, and remembers what was right.
 
     Args:
-        provider: completes.
         memory: None remembers nothing.
     """
 

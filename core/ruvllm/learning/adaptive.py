@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ruvllm.encoders.cache import LruCache
 from ruvllm.encoders.protocol import Encoder, Vectors, unit_rows
 from ruvllm.errors import InputError, RuvllmError, StoreError
 from ruvllm.hints import by_object
 from ruvllm.learning.ewc import EWC_SPECS, EwcPlusPlus
 from ruvllm.learning.lora import BATCH, LowRank, apply_all, pairwise_loss
-from ruvllm.reprs import one_line, shortened
+from ruvllm.reprs import Shown, shortened
 from ruvllm.state.names import ADAPTERS, BlobStore
 from ruvllm.state.packing import Arrays, Spec, array_json, json_array, pack, unpack
 
@@ -38,10 +39,6 @@ class TwoSpeed:
     The base's first batch chooses the subspace that it learns in; from then on it takes a step for each feedback, held
     by what earlier tasks need of its weights. The micro adapter starts anew with each batch that the base has learnt:
     both together would count it twice.
-
-    Attributes:
-        micro, base: the adapters.
-        ewc: of the base's weights.
     """
 
     def __init__(self, dim: int, micro_rank: int = 2, base_rank: int = 16, batch: int = BATCH, seed: int = 0) -> None:
@@ -148,8 +145,8 @@ _SPECS = _TWO_SPEED | {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class DomainStats:
+@dataclass(frozen=True, slots=True, repr=False)
+class DomainStats(Shown):
     """What a domain has learnt.
 
     Attributes:
@@ -166,8 +163,6 @@ class DomainStats:
     failures: int
     gain: float
     strength: float
-
-    __repr__ = one_line
 
 
 @dataclass(slots=True)
@@ -211,7 +206,7 @@ class AdaptiveEmbeddingService:
         self._encoder, self._store, self._rank = encoder, store, rank
         self._domains: dict[str, _Domain] = {}
         self.shared: LowRank | None = None
-        self._recent: OrderedDict[bytes, tuple[str, Vectors]] = OrderedDict()
+        self._recent = LruCache[bytes, tuple[str, Vectors]](_RECENT)
         self._made(dim=encoder.dim)  # a rank that does not fit is told at once
         if store is not None and (index := store.load(ADAPTERS)) is not None:
             names = array_json(unpack(index, ADAPTERS, {"names": Spec(("bytes",), "uint8")})["names"], ADAPTERS)
@@ -243,9 +238,7 @@ class AdaptiveEmbeddingService:
         state = self._domains.get(domain)
         out = state.adapters.apply(plain) if state else plain
         for before, after in zip(plain, out, strict=True):
-            self._recent[_key(after)] = (domain, before.copy())
-        while len(self._recent) > _RECENT:
-            self._recent.popitem(last=False)
+            self._recent.put(_key(after), (domain, before.copy()))
         return out
 
     def learn(self, embedding: Vectors, quality: float, success: bool, domain: str | None = None) -> bool:
@@ -280,9 +273,7 @@ class AdaptiveEmbeddingService:
         out = state.adapters.apply(vector) if state is not None and helps else vector
         return out if self.shared is None else unit_rows((out + self.shared.residual(vector))[None])[0]
 
-    def prefer(
-        self, embedding: Vectors, relevant: Vectors, irrelevant: Vectors, domain: str | None = None, weight: float = 1.0
-    ) -> None:
+    def prefer(self, embedding: Vectors, relevant: Vectors, irrelevant: Vectors, domain: str | None = None) -> None:
         """These texts answered a query and those did not: draw the query nearer to the first.
 
         One that is much farther than all others is not believed: it is more often said in error.
@@ -292,12 +283,11 @@ class AdaptiveEmbeddingService:
             relevant, irrelevant: (n, dim) and (m, dim), as they are kept for retrieval in this domain.
 
         Raises:
-            InputError: an unusable vector, domain or weight.
+            InputError: an unusable vector or domain.
         """
         near, far = (_checked(np.atleast_2d(rows), self._encoder.dim) for rows in (relevant, irrelevant))
-        if not len(near) or not len(far) or not 0 < weight <= 1:
-            fix = "give one vector of each at least, and a weight above 0, up to 1"
-            raise InputError("nothing to prefer", field="relevant", fix=fix)
+        if not len(near) or not len(far):
+            raise InputError("nothing to prefer", field="relevant", fix="give one vector of each at least")
         name, x = self._origin(embedding, domain)
         if float((far @ x).max() - (near @ x).max()) > _FAR:
             return
@@ -307,7 +297,7 @@ class AdaptiveEmbeddingService:
         state.changed, state.tried = True, state.tried + 1
         state.gain += (gain - state.gain) / min(state.tried, _MEMORY)
         if rank < 1:  # what comes first already would only be learnt by heart
-            state.adapters.learn(x, lambda y: pairwise_loss(y, near, far, weight=weight))
+            state.adapters.learn(x, lambda y: pairwise_loss(y, near, far))
 
     def _teach(self, state: _Domain, x: Vectors, same: Vectors, other: Vectors, weight: float) -> None:
         same, other = state.adapters.apply(same), state.adapters.apply(other)
@@ -321,7 +311,7 @@ class AdaptiveEmbeddingService:
     def _origin(self, embedding: Vectors, domain: str | None) -> tuple[str, Vectors]:
         """Domain and unadapted vector (dim,) of an embedding."""
         vector = _checked(embedding[None], self._encoder.dim)[0]
-        name, plain = self._recent.get(_key(embedding), (domain or "general", vector))
+        name, plain = self._recent.get(_key(embedding)) or (domain or "general", vector)
         if domain is not None and domain != name:
             name, plain = domain, vector
         _check_name(name)

@@ -82,7 +82,6 @@ class LowRank:
     Attributes:
         theta: float32 (2·rank·dim,), all that is learnt: Aᵀ, then B.
         down, up: A (dim, rank) and B (rank, dim), views of theta.
-        updates: how often it was taught.
     """
 
     def __init__(self, dim: int, rank: int = 2, alpha: float | None = None, seed: int = 0) -> None:

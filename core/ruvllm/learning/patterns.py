@@ -14,7 +14,7 @@ from ruvllm.encoders.protocol import Encoder, Vectors
 from ruvllm.errors import InputError, RuvllmError, StoreError
 from ruvllm.index.kmeans import assign, kmeans
 from ruvllm.learning.trajectories import Scalar, Trajectory, checked_about
-from ruvllm.reprs import one_line, shortened
+from ruvllm.reprs import Shown, shortened
 from ruvllm.state.packing import Arrays, Spec, array_json, json_array, pack, unpack
 
 _SENTENCES = {
@@ -78,8 +78,8 @@ _SPECS = {"numbers": Spec(("n", 4), "float64"), "counts": Spec(("n", 3), "int64"
 _FIX = "drop it; patterns are learnt again"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Pattern:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Pattern(Shown):
     """A way of handling a kind of task that has worked.
 
     Attributes:
@@ -111,10 +111,8 @@ class Pattern:
     metadata: Mapping[str, Scalar] = field(default_factory=dict)
     similarity: float | None = None
 
-    __repr__ = one_line
 
-
-def distill(trajectories: Sequence[Trajectory], clusters: int, now: float, seed: int = 0) -> Iterator[list[Pattern]]:
+def distill(trajectories: Sequence[Trajectory], clusters: int, now: float) -> Iterator[list[Pattern]]:
     """Patterns of the good ones among the trajectories, route by route; their ids are still 0.
 
     Args:
@@ -130,7 +128,7 @@ def distill(trajectories: Sequence[Trajectory], clusters: int, now: float, seed:
         most = max(1, clusters * len(group) // total)
         k = min(most, -(-len(group) // _PER_CLUSTER))
         points = np.stack([one.vector for one in group])
-        centroids = kmeans(points, k, seed=seed, plus_plus=True)
+        centroids = kmeans(points, k, plus_plus=True)
         nearest = assign(points, centroids)
         yield [
             _pattern(centroid, [group[i] for i in np.flatnonzero(nearest == n)], now)
@@ -346,7 +344,6 @@ def _value(pattern: Pattern) -> float:
 
 
 def _merged(one: Pattern, other: Pattern) -> Pattern:
-    """Both as one, under the first one's id."""
     weights = np.array([one.cluster_size, other.cluster_size], np.float32)
     centroid = weights @ np.stack([one.centroid, other.centroid])
     best = one if one.avg_quality >= other.avg_quality else other

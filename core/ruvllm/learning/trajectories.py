@@ -14,7 +14,7 @@ import numpy as np
 
 from ruvllm.encoders.protocol import Vectors
 from ruvllm.errors import InputError, RuvllmError, StoreError
-from ruvllm.reprs import one_line, shortened
+from ruvllm.reprs import Shown, shortened
 from ruvllm.state.packing import Spec, array_json, json_array, pack, unpack
 from ruvllm.text.surrogates import well_formed, well_formed_json
 
@@ -30,19 +30,17 @@ _FIX = "drop it; trajectories are collected again"
 Scalar = str | int | float | bool | None
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+@dataclass(frozen=True, slots=True, repr=False)
+class Step(Shown):
     """One action, what it was taken on, and its reward (-1 to 1, as is usual)."""
 
     input: str
     action: str
     reward: float = 0.0
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Trajectory:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Trajectory(Shown):
     """A task from its first step to its outcome.
 
     Attributes:
@@ -69,8 +67,6 @@ class Trajectory:
     pattern_type: str = "General"
     metadata: Mapping[str, Scalar] = field(default_factory=dict)
     ended: float = 0.0
-
-    __repr__ = one_line
 
     @property
     def rewards(self) -> tuple[float, ...]:

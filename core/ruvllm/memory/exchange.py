@@ -54,21 +54,30 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def import_lines(
-    memory: MemoryStore, lines: Iterable[str], advance: Callable[[], None] = lambda: None
+    memory: MemoryStore,
+    lines: Iterable[str],
+    advance: Callable[[], None] = lambda: None,
+    skip: Callable[[str, str], None] | None = None,
 ) -> tuple[int, int]:
     """Add what `export_lines` wrote, under new ids; returns how many memories, and how many edges of both kinds.
 
     Args:
         advance: called after each line.
+        skip: is told of a line that is none, where it is and what is wrong, and the others are added.
 
     Raises:
-        InputError: a line that is none; what stood before it is kept.
+        InputError: a line that is none, without `skip`; what stood before it is kept.
     """
     importing = _Import(memory)
     try:
         for number, line in enumerate(lines, 1):
-            if line.strip():
-                importing.take(_parsed(line, number), number)
+            try:
+                if line.strip():
+                    importing.take(_parsed(line, number), number)
+            except InputError as error:
+                if skip is None:
+                    raise
+                skip(f"line {number}", error.message.removeprefix(f"line {number}").lstrip(": "))
             advance()
     finally:
         importing.keep()

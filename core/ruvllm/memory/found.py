@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import exp
 
-from ruvllm.reprs import one_line
+from ruvllm.reprs import Shown
 from ruvllm.state.record import SESSION, Memory
 
 _BEST, _AHEAD, _AHEAD_OF_THREE, _BIAS = 1.5, 1.85, 1.03, -0.73
@@ -15,8 +15,8 @@ _LONGEST = 8_000  # characters of a passage, unless its hit alone has more
 _NEXT = 0.15  # what a session's next memory counts for beside the one before
 
 
-@dataclass(frozen=True, slots=True)
-class Why:
+@dataclass(frozen=True, slots=True, repr=False)
+class Why(Shown):
     """What a memory's score is the sum of.
 
     Attributes:
@@ -35,16 +35,14 @@ class Why:
     time: float = 0.0
     graph: float = 0.0
 
-    __repr__ = one_line
-
     @property
     def score(self) -> float:
         """The sum."""
         return self.cosine + self.words + self.speaker + self.neighbour + self.time + self.graph
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+@dataclass(frozen=True, slots=True, repr=False)
+class Found(Shown):
     """A memory that a search came upon.
 
     Attributes:
@@ -60,11 +58,9 @@ class Found:
     why: Why | None = None
     passage: tuple[Found, ...] = ()
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
-class FoundSession:
+@dataclass(frozen=True, slots=True, repr=False)
+class FoundSession(Shown):
     """A conversation that a search came upon.
 
     Attributes:
@@ -76,8 +72,6 @@ class FoundSession:
     session: str
     score: float
     found: tuple[Found, ...]
-
-    __repr__ = one_line
 
 
 def answerable(found: Iterable[Found]) -> float:

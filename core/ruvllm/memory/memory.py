@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,17 @@ class QueryAdapter(Protocol):
         ...
 
 
+Brought = Literal["", "searched", "late", "unreachable"]  # "" where all memories are in the store
+
+
+class Elsewhere(Protocol):
+    """Where memories are that a store has let go of."""
+
+    async def bring(self, vector: NDArray[np.float32], k: int, collection: str, filter: Filter | None) -> Brought:
+        """Have the k memories nearest to a query (dim,) in the store; how that went."""
+        ...
+
+
 class MemoryStore:
     """Remembers texts by meaning.
 
@@ -66,6 +77,7 @@ class MemoryStore:
 
     Attributes:
         adapter: of queries; None searches with the encoder's vectors.
+        elsewhere: brings what the store has let go of; None where it holds everything.
     """
 
     def __init__(
@@ -81,6 +93,7 @@ class MemoryStore:
     ) -> None:
         self.encoder, self.store, self.recall = encoder, store, recall
         self.adapter: QueryAdapter | None = None
+        self.elsewhere: Elsewhere | None = None
         self.records, self.graph = Records(store), Graph(store)
         self.space = space or f"{encoder.name}-{encoder.dim}"
         self.surroundings = Surroundings(self.records, self.graph, self.space, encoder.dim)
@@ -165,6 +178,7 @@ class MemoryStore:
         recency: float | None = None,
         agent_id: str | None = None,
         window: int = 0,
+        brought: list[Brought] | None = None,
     ) -> list[Found]:
         """The k memories of a collection nearest to a text or a vector (dim,), best first.
 
@@ -184,6 +198,7 @@ class MemoryStore:
             agent_id: find what is this agent's and what is nobody's (`agent_id` among the metadata); None for all.
             window: 0 to 8, how many memories before and after a hit in its conversation or document (`Follows` edges)
                 come with it, as `Found.passage`. A hit in the passage of a better one is no hit of its own.
+            brought: is given what came of asking elsewhere (`Elsewhere.bring`).
 
         Raises:
             InputError: an empty query, a filter that cannot be understood, k, recall or window out of range.
@@ -198,6 +213,10 @@ class MemoryStore:
         k = k if not window else k + min(2 * window * k, _TURNS)  # several may be of one passage
         sought = None if way == "vectors" or not isinstance(query, str) else parse(query)
         vector = self.adapted(await self._read(query, sought), collection)
+        if self.elsewhere is not None and vector.any():
+            how = await self.elsewhere.bring(vector, k if way == "vectors" else 2 * k, collection, filter)
+            if brought is not None:
+                brought.append(how)
         why = dict[int, Why]()
         if sought is None:
             hits = self.nearest(vector, k, collection=collection, filter=filter, recall=recall)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +82,11 @@ class SavedArrays:
                 path = self.folder / Path(entry["file"]).name
                 if path.stat().st_size != entry["bytes"]:
                     return None
-                data = path.read_bytes()
-                if sha256(data).hexdigest() != entry["sha256"]:
-                    return None
-                arrays[name] = np.load(io.BytesIO(data), allow_pickle=False)
+                with path.open("rb") as file:
+                    if file_digest(file, "sha256").hexdigest() != entry["sha256"]:
+                        return None
+                # Mapped: read as it is searched, and dropped when memory is short. What is changed is a copy.
+                arrays[name] = np.load(path, mmap_mode=None if os.name == "nt" else "c", allow_pickle=False)
         except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError):
             return None
         return content["facts"], arrays

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.errors import InputError
-from ruvllm.reprs import one_line
+from ruvllm.reprs import Shown
 
 EDGE_KINDS = ("Cites", "Follows", "SameTopic", "AgentStep", "Derived", "Contains")  # FEATURES.md M3
 EdgeKey = tuple[int, int, str]  # source, target, kind
@@ -48,8 +48,8 @@ class Neighbour(NamedTuple):
     outgoing: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
+@dataclass(frozen=True, slots=True, repr=False)
+class Binding(Shown):
     """A hyperedge: memories that belong together, all with all.
 
     Attributes:
@@ -64,11 +64,9 @@ class Binding:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     id: int = 0
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
-class Subgraph:
+@dataclass(frozen=True, slots=True, repr=False)
+class Subgraph(Shown):
     """Memories and the edges between them; rows number the memories.
 
     Attributes:
@@ -85,8 +83,6 @@ class Subgraph:
     targets: NDArray[np.int64]
     kinds: NDArray[np.int64]
     weights: NDArray[np.float32]
-
-    __repr__ = one_line
 
     def __post_init__(self) -> None:
         n = len(self.ids)
@@ -134,8 +130,8 @@ class Subgraph:
         return Subgraph(self.ids[keep], self.hops[keep], sources, targets, self.kinds[inside], self.weights[inside])
 
 
-@dataclass(frozen=True, slots=True)
-class AttentionSummary:
+@dataclass(frozen=True, slots=True, repr=False)
+class AttentionSummary(Shown):
     """Where an answer comes from.
 
     Attributes:
@@ -151,8 +147,6 @@ class AttentionSummary:
     mean: float
     gini: float
     influence: Mapping[str, float]
-
-    __repr__ = one_line
 
 
 def _place(kind: str) -> int:

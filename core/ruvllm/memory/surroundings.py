@@ -20,7 +20,7 @@ from ruvllm.memory.filters import Filter
 from ruvllm.memory.graph import Graph
 from ruvllm.memory.records import Records
 from ruvllm.memory.subgraph import Subgraph
-from ruvllm.reprs import one_line
+from ruvllm.reprs import Shown
 from ruvllm.state.names import ATTENTION, REPRESENTATIONS, name_in
 from ruvllm.state.packing import Spec, pack, unpack
 
@@ -36,8 +36,8 @@ SELECT id, collection FROM memories JOIN vectors USING (id) WHERE space = ? AND 
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Neighbourhood:
+@dataclass(frozen=True, slots=True, repr=False)
+class Neighbourhood(Shown):
     """Memories and what joins them.
 
     Attributes:
@@ -47,8 +47,6 @@ class Neighbourhood:
 
     graph: Subgraph
     vectors: NDArray[np.float32]
-
-    __repr__ = one_line
 
     def cosines(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
         """float32 (n,), to a vector (dim,)."""

@@ -9,7 +9,7 @@ from datetime import date
 from time import time
 
 from ruvllm.errors import InputError, StoreError
-from ruvllm.reprs import one_line
+from ruvllm.reprs import Shown
 from ruvllm.state.names import DOUBTS
 from ruvllm.state.record import AGENT, OBSERVED, SPEAKER, VALID_FROM, VALID_TO, Memory
 from ruvllm.state.store import Store, Unchanged
@@ -28,8 +28,8 @@ _CLOSED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Closed:
+@dataclass(frozen=True, slots=True, repr=False)
+class Closed(Shown):
     """A memory that holds no longer.
 
     Attributes:
@@ -48,11 +48,9 @@ class Closed:
     confidence: float
     created: float
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
-class Lifetime:
+@dataclass(frozen=True, slots=True, repr=False)
+class Lifetime(Shown):
     """From when to when a memory holds.
 
     Attributes:
@@ -65,8 +63,6 @@ class Lifetime:
     until: float | None = None
     closed: Closed | None = None
     said: int = 1
-
-    __repr__ = one_line
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,12 +31,7 @@ if TYPE_CHECKING:  # who only routes, and has learnt nothing yet, need not wait 
 
 
 class Learners:
-    """They take up what the state file has, and put it back with `save`.
-
-    Args:
-        encoder: of the vectors they see.
-        store: the state file, or the part of it for these vectors.
-    """
+    """They take up what the state file has, and put it back with `save`."""
 
     def __init__(self, encoder: Encoder, store: BlobStore, config: Config) -> None:
         self._encoder, self._store = encoder, store
@@ -90,14 +85,13 @@ class Learners:
             return 0
         return self._engine.core.version if self.learns_patterns else 0
 
-    def votes(self, vector: Vectors, by: str = "route") -> Mapping[str, float]:
-        """What outcomes of similar tasks say of agents, or of models; see `SonaCore.votes`.
+    def votes(self, vector: Vectors) -> Mapping[str, float]:
+        """What outcomes of tasks like this one, float32 (dim,) of unit norm, say of agents; see `SonaCore.votes`."""
+        return self.engine.votes(vector) if self.version else {}
 
-        Args:
-            vector: float32 (dim,), unit norm, of this encoder.
-            by: "route" for agents, "model" for the models that answered.
-        """
-        return self.engine.votes(vector, by) if self.version else {}
+    def model_outcomes(self, vector: Vectors) -> Mapping[str, tuple[float, float]]:
+        """How models answered tasks like this one, (dim,); see `SonaCore.model_outcomes`."""
+        return self.engine.model_outcomes(vector) if self.version else {}
 
     async def observe_model(self, vector: Vectors, model: str, quality: float) -> None:
         """How good a model's answer to a prompt (dim,) was, 0 to 1."""
@@ -242,7 +236,8 @@ class Learners:
     @property
     def has_sizes_to_train(self) -> bool:
         """Whether turns were rated since the model router was last trained, and enough in all."""
-        return self.learns_sizes and len(self.replay.labelled) > self._trained and self._sizes.ready
+        trained = self.learns_sizes and self._learning.network
+        return trained and len(self.replay.labelled) > self._trained and self._sizes.ready
 
     async def distil(self, pause: Pause = no_pause) -> SonaReport:
         """Distil patterns from all that waits, a slice at a time; what a pause stops goes on with the next call."""

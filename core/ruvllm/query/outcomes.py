@@ -28,14 +28,7 @@ _READ = 2_000  # characters of an answer that are compared
 
 
 class Outcomes:
-    """Applies feedback.
-
-    Args:
-        routing: learns which agent was right.
-        memory, writes: where sources and answers are kept.
-        learners: what learns beside the router.
-        sizing: learns how good the backends are.
-    """
+    """Applies feedback."""
 
     def __init__(
         self,

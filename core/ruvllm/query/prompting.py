@@ -29,7 +29,6 @@ class Prompt:
         sources: those whose text is in it.
         context: tokens of prompt and answer together.
         max_tokens: that are left for the answer.
-        tokens: of the prompt, about.
         needed: tokens that it would have if nothing had been left out.
         left_out: what was, in words.
     """

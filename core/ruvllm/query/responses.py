@@ -11,7 +11,7 @@ from ruvllm.hints import Options, snake_case
 from ruvllm.inference.backend import Message, Usage
 from ruvllm.memory.filters import visible_to
 from ruvllm.memory.subgraph import AttentionSummary
-from ruvllm.reprs import one_line, shortened
+from ruvllm.reprs import Shown, shortened
 from ruvllm.types import Choice, Decision, Tier
 
 # In the order in which a query passes them; `Response.latency` names each, and their sum as "total".
@@ -31,7 +31,7 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Constraints(Options):
     """What a caller insists on for one query (FEATURES.md O3); None leaves it to the router.
 
@@ -84,7 +84,6 @@ class Constraints(Options):
     agent_id: str | None = None
 
     ERROR = InputError
-    __repr__ = one_line
 
     @classmethod
     def of(cls, given: Constraints | Mapping[str, Any] | None) -> Constraints:
@@ -116,12 +115,11 @@ class Constraints(Options):
             raise InputError(f"seed is {shortened(self.seed)}", field="seed", fix="give a whole number")
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+@dataclass(frozen=True, slots=True, repr=False)
+class Source(Shown):
     """A memory that an answer draws on.
 
     Attributes:
-        id: of the memory.
         score: cosine to the query, or what learnt attention made of it.
         hops: edges away from the nearest direct hit.
         passage: what was said before and after it with itself, as a model reads it; "" where nothing was.
@@ -135,18 +133,15 @@ class Source:
     hops: int = 0
     passage: str = ""
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
-class RoutingInfo:
+@dataclass(frozen=True, slots=True, repr=False)
+class RoutingInfo(Shown):
     """Where a query went, and how it was sampled.
 
     Attributes:
         model: what the backend calls it.
         context_size: tokens that prompt and answer could have together.
         temperature, top_p: as asked for; None where that was left to the backend.
-        backend: the name of the backend that answered.
         learnt: whether the model router chose; else these are the configured values.
     """
 
@@ -157,11 +152,9 @@ class RoutingInfo:
     backend: str
     learnt: bool = False
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
-class Routed:
+@dataclass(frozen=True, slots=True, repr=False)
+class Routed(Shown):
     """The first event of a stream: who takes the query, before a word is written.
 
     Attributes:
@@ -176,11 +169,9 @@ class Routed:
     sources: tuple[Source, ...] = ()
     choice: Choice | None = None
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
-class Delta:
+@dataclass(frozen=True, slots=True, repr=False)
+class Delta(Shown):
     """A piece of the answer, or of what the model says instead of one.
 
     Attributes:
@@ -193,11 +184,9 @@ class Delta:
     events: tuple[str, ...] = field(default=(), repr=False)
     whole: bool = False
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
-class Response:
+@dataclass(frozen=True, slots=True, repr=False)
+class Response(Shown):
     """The answer to one query (FEATURES.md O2).
 
     Attributes:
@@ -237,8 +226,6 @@ class Response:
     advice: str = ""
     attention: AttentionSummary | None = None
 
-    __repr__ = one_line
-
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, the shape every host returns."""
         return asdict(self)
@@ -258,8 +245,8 @@ class PassedResponse(Response):
 Event = Routed | Delta | Response
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+@dataclass(frozen=True, slots=True, repr=False)
+class Session(Shown):
     """A conversation as it stands.
 
     Attributes:
@@ -273,11 +260,9 @@ class Session:
     created: float = 0.0
     accessed: float = 0.0
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
-class Applied:
+@dataclass(frozen=True, slots=True, repr=False)
+class Applied(Shown):
     """What feedback about a request changed.
 
     Attributes:
@@ -296,14 +281,12 @@ class Applied:
     trajectory: bool = False
     model_choice: bool = False
 
-    __repr__ = one_line
-
 
 _CALLED = {"max_tokens": "answer_tokens", "temperature": "temperature", "max_latency_ms": "deadline"}
 
 
 def rlm_settings(constraints: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of recursive answering that a query's constraints ask for.
+    """The settings of recursive answering that a query's constraints ask for, and `agent_id`.
 
     Args:
         constraints: fields of `Constraints`, and "session_id"; None (or False) leaves one to the settings.
@@ -312,12 +295,13 @@ def rlm_settings(constraints: Mapping[str, Any]) -> dict[str, Any]:
         InputError: it has no such setting, or none of such a value.
     """
     given = {name: value for name, value in constraints.items() if value is not None and value is not False}
-    if unfit := [name for name in given if name not in _CALLED]:
+    if unfit := [name for name in given if name not in _CALLED and name != "agent_id"]:
         fix = "leave it out, or ask without deep"
         raise InputError(f"{unfit[0]} cannot be set for the parts of a query", field=unfit[0], fix=fix)
     from ruvllm.rlm.answers import RANGES, RlmConfig
 
     Constraints(**given)
+    agent = {"agent_id": given.pop("agent_id")} if "agent_id" in given else {}
     limits = {_CALLED[name]: value for name, value in given.items()}
     if "deadline" in limits:
         least, most = RANGES["deadline"]
@@ -327,4 +311,4 @@ def rlm_settings(constraints: Mapping[str, Any]) -> dict[str, Any]:
     except ConfigError as error:
         (name,) = (name for name in given if _CALLED[name] == error.field)
         raise InputError(f"{name} is {given[name]!r}", field=name, fix=error.fix) from None
-    return limits
+    return limits | agent

@@ -35,7 +35,7 @@ from ruvllm.query.sessions import open_sessions
 from ruvllm.query.turn import CallerLoop, Turn
 from ruvllm.query.writeback import WriteBack
 from ruvllm.query.writers import Editor, Writers, size_of, writes
-from ruvllm.routing.router import checked_text
+from ruvllm.routing.reading import checked_text
 from ruvllm.routing.service import RoutingService
 from ruvllm.sizing.chooser import ModelChooser
 from ruvllm.sizing.tiers import Features, Limits, tier_by, unsure
@@ -58,18 +58,10 @@ class QueryService:
     """Answers queries, keeps sessions and takes feedback about answers.
 
     Args:
-        routing: names agents, and takes feedback about them.
-        memory: where sources come from, and good answers go.
-        sizing: says how strong a model is asked, and learns from what came of it.
-        config: of everything else.
-        steps: guards what is done behind the answers.
-        learners: what learns from answers beside the router.
         backends: by tier or its name, in the place of the configured ones.
 
     Attributes:
         writers: the backends, and how each is asked.
-        learners: as given.
-        sessions: the conversations.
         queries: answered so far.
         micros: that they took in all, without the time that backends took.
 
@@ -243,22 +235,22 @@ class QueryService:
         with self._steps("memory"):
             self._memory.flush()
 
-    def rlm(self, backend: Backend | None = None, **settings: Any) -> RlmController:
+    def rlm(self, backend: Backend | None = None, agent_id: str | None = None, **settings: Any) -> RlmController:
         """What takes complex queries and long documents apart, with this memory and these backends.
 
         Args:
             backend: writes; the large tier's when None, and what is found word for word where that is no model.
-            settings: fields of `RlmConfig`, and `decomposer`.
-
-        Raises:
-            ConfigError: a setting is unknown or out of range.
+            agent_id: who is answered from what is shared and their own.
+            settings: fields of `RlmConfig`, and `decomposer`. Raises ConfigError: one is unknown or out of range.
         """
+        from ruvllm.rlm.answers import VisibleTo
         from ruvllm.rlm.controller import RlmController
 
         tiers = self.writers.tiers
         if backend is None and any(map(writes, tiers.backends.values())):
             backend = tiers.at(Tier.LARGE)
-        return RlmController(self._memory.encoder, backend, self._memory, **settings)
+        memory = self._memory if agent_id is None else VisibleTo(self._memory, agent_id)
+        return RlmController(self._memory.encoder, backend, memory, **settings)
 
     async def answer_deep(
         self,
@@ -299,7 +291,7 @@ class QueryService:
         text = checked_text(text)
         decision, agent = await self._routed(text)
         doubt, vector = unsure(decision.confidence), await self._memory.vector(text)
-        trained = await self._routing.trained_tier(text)
+        trained = await self._routing.router.trained_tier(text)
         features = Features(text, None if doubt else agent, trained=trained, vector=vector, unsure=doubt)
         choice = self._sizing.choose(features, Limits(models=models))
         return self.rlm(self.writers.tiers.at(choice.tier, others=choice.others), **settings), choice
@@ -361,7 +353,7 @@ class QueryService:
         if turn.messages and not (self.writers.remember or "memory" in constraints.adds):
             turn.found = Retrieved(vector)
         else:
-            turn.found = self._retriever.nearest(vector, constraints.max_latency_ms, text, constraints.agent_id)
+            turn.found = await self._retriever.anearest(vector, constraints.max_latency_ms, text, constraints.agent_id)
         turn.lap("retrieval")
         self._retriever.expand(turn.found)
         turn.lap("graph")
@@ -371,7 +363,7 @@ class QueryService:
         turn.size = turn.state.decide(vector, text) if self._choosing else None
         turn.edited = turn.edit()
         tokens = estimate_usage(messages, "").prompt_tokens or estimate_tokens(text)
-        worth, extra = await self._routing.trained_worth(text), self.writers.extra(constraints, tokens)
+        worth, extra = await self._routing.router.trained_worth(text), self.writers.extra(constraints, tokens)
         features = Features(
             text,
             turn.agent,

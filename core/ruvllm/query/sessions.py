@@ -12,9 +12,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 from ruvllm.errors import InputError
 from ruvllm.inference.backend import Message
@@ -25,7 +25,7 @@ from ruvllm.reprs import shortened
 from ruvllm.sizing.fastgrnn.session import RouterSession
 from ruvllm.state.record import read_metadata
 from ruvllm.state.store import Store
-from ruvllm.text.surrogates import well_formed_json
+from ruvllm.text.surrogates import well_formed, well_formed_json
 
 _TURNS = 50  # questions with their answers that a session keeps
 _CHARACTERS = 1_000_000  # that they may have; the latest turn stays in any case
@@ -98,7 +98,6 @@ class Sessions:
         start: makes the model router's view of a new session.
         ttl: seconds without use after which a session ends.
         most: sessions at a time; the one unused for longest leaves beyond it.
-        clock: seconds since 1970.
         characters: of all histories together, with the same consequence.
         conversations: the state file's sessions, which go on; None keeps none.
 
@@ -130,15 +129,23 @@ class Sessions:
         self._expire()
         return len(self._awake) + len(self._asleep)
 
-    def new(self, metadata: Mapping[str, Any] | None = None, id: str | None = None) -> Conversation:
+    def new(
+        self,
+        metadata: Mapping[str, Any] | None = None,
+        id: str | None = None,
+        history: Sequence[Message | Mapping[str, Any]] = (),
+    ) -> Conversation:
         """Begin a session.
 
         Args:
             id: a name of the caller's own; a random one when None.
+            history: what was said before, here or elsewhere: questions of the "user", each with the "assistant"'s
+                answer, as messages or mappings with `role` and `content`.
 
         Raises:
-            InputError: the id is taken, or unusable, or metadata is no JSON object.
+            InputError: the id is taken, or unusable, metadata is no JSON object, or the history no such messages.
         """
+        turns = _turns(history)
         self._expire()
         name = new_id("sess") if id is None else id
         if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_ID or not name.isprintable():
@@ -150,7 +157,9 @@ class Sessions:
         now = self._clock()
         made = Conversation(name, self._start(), about, created=now, accessed=now, size=size)
         self._wake(made)
-        self._size += size
+        for question, answer in turns:
+            made.add(question, answer)
+        self._size += made.size
         self._make_room()
         return made
 
@@ -272,7 +281,6 @@ class Sessions:
 
     @property
     def _oldest(self) -> SessionRow | Conversation | None:
-        """The one unused for longest."""
         return next(iter(self._asleep.values()), None) or next(iter(self._awake.values()), None)
 
 
@@ -287,6 +295,20 @@ def open_sessions(start: Callable[[], RouterSession], config: SessionsConfig, st
         conversations.clear()
         conversations = None
     return Sessions(start, config.ttl, config.most, characters=config.characters, conversations=conversations)
+
+
+def _turns(history: object) -> list[tuple[str, str]]:
+    """Questions with their answers. Raises InputError: they are no such messages."""
+    try:
+        rows = [asdict(one) if isinstance(one, Message) else one for one in cast(Sequence[Any], history)]
+        said = [(one["role"], well_formed(one["content"])) for one in rows]
+        if [role for role, _ in said] != ["user", "assistant"] * (len(said) // 2):
+            raise ValueError
+    except (TypeError, KeyError, ValueError, AttributeError):
+        fix = 'give messages in turn: {"role": "user", "content": …}, {"role": "assistant", "content": …}'
+        raise InputError("the history is unusable", field="history", fix=fix) from None
+    texts = [text for _, text in said]
+    return list(zip(texts[::2], texts[1::2], strict=True))
 
 
 def _checked(metadata: Mapping[str, Any] | None) -> tuple[dict[str, Any], int]:

@@ -113,7 +113,6 @@ class Turn:
 
         Args:
             written: whether a model wrote it.
-            size: of that model.
         """
         whole = completion.finish_reason == "stop" and bool(completion.text.strip())
         used = {source.id for source in self.prompt.sources}
@@ -173,7 +172,6 @@ class Turn:
         """What the answer had to do without, and who had to stand in for whom.
 
         Args:
-            author: who gave it.
             dropped: messages that it did not read.
         """
         remembered = isinstance(author, Extractive)  # by one who reads all that was found

@@ -32,13 +32,7 @@ _USER, _ASSISTANT = "user", "assistant"
 
 
 class WriteBack:
-    """What waits to be remembered.
-
-    Args:
-        memory: where it goes.
-        config: which collection, from which quality, how many and how long it may wait.
-        clock: seconds, monotonic.
-    """
+    """What waits to be remembered."""
 
     def __init__(self, memory: MemoryStore, config: MemoryConfig, clock: Callable[[], float] = time.monotonic) -> None:
         self._memory, self._config, self._clock = memory, config, clock

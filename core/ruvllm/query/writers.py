@@ -30,7 +30,6 @@ class Plan:
 
     Attributes:
         backend: asked first, and without another after it where the caller insists on it.
-        choice: of its tier.
         context: tokens of prompt and answer: wished for, and at most.
         learnt: tokens of context that the model router finds enough; None where it is not asked.
     """
@@ -74,7 +73,6 @@ class Writers:
 
     Args:
         tiers: at least one; a tier without a backend takes the next stronger that has, else the next weaker.
-        config: settings where neither the caller nor the model router has any.
         memory: answers from sources where every backend is dead; None where nothing shall.
     """
 
@@ -111,7 +109,6 @@ class Writers:
         """For a query.
 
         Args:
-            choice: of the tier.
             size: the network's, of context and sampling; None where there is none.
             passing: a conversation is passed on: to a server behind a URL goes only what its caller said.
             editor: answers in the place of the tier's backend.
@@ -151,7 +148,6 @@ class Writers:
         """What to ask, once it is known what was found: who answers without a model answers from that.
 
         Args:
-            found: what the sources are of.
             whole: the conversation is sent as the caller has it; then memory does not answer for dead backends.
         """
         if isinstance(plan.backend, Editor):
@@ -245,5 +241,4 @@ def _label(source: Source) -> str:
 
 
 def _first(*values: float | None) -> float | None:
-    """The first that is given."""
     return next((value for value in values if value is not None), None)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ruvllm.hints import Options
 from ruvllm.inference.backend import Usage
 from ruvllm.inference.passages import Passage
 from ruvllm.memory.found import Found
-from ruvllm.reprs import one_line
+from ruvllm.reprs import Shown
 from ruvllm.rlm.plan import Plan
 from ruvllm.types import Choice
+
+if TYPE_CHECKING:
+    from ruvllm.memory.memory import MemoryStore
 
 
 class Remembers(Protocol):
@@ -23,7 +26,18 @@ class Remembers(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+class VisibleTo:
+    """What an agent may look up of a memory: its own, and what is shared."""
+
+    def __init__(self, memory: MemoryStore, agent_id: str) -> None:
+        self._memory, self._agent_id = memory, agent_id
+
+    async def asearch(self, query: str, k: int = 10) -> Sequence[Found]:
+        """The k memories nearest to a text, best first."""
+        return await self._memory.asearch(query, k, agent_id=self._agent_id)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class RlmConfig(Options):
     """Limits and habits (FEATURES.md E8).
 
@@ -38,7 +52,6 @@ class RlmConfig(Options):
         reflections: times that an answer may be written again when its sources do not bear it out.
         min_quality: 0 to 1, of an answer that is not written again.
         answer_tokens: of one answer, at most.
-        temperature: of the backend.
     """
 
     max_depth: int = 5
@@ -53,8 +66,6 @@ class RlmConfig(Options):
     min_quality: float = 0.7
     answer_tokens: int = 512
     temperature: float = 0.2
-
-    __repr__ = one_line
 
     def __post_init__(self) -> None:
         """Raises ConfigError: a value is out of range."""
@@ -77,8 +88,8 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+@dataclass(frozen=True, slots=True, repr=False)
+class Finding(Shown):
     """The answer to one sub-query.
 
     Attributes:
@@ -94,40 +105,32 @@ class Finding:
     depth: int = 0
     missing: str = ""
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
-class Planned:
+@dataclass(frozen=True, slots=True, repr=False)
+class Planned(Shown):
     """A query was taken apart."""
 
     plan: Plan
     depth: int
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
-class Answered:
+@dataclass(frozen=True, slots=True, repr=False)
+class Answered(Shown):
     """A sub-query has its answer, or has none."""
 
     finding: Finding
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
-class Delta:
+@dataclass(frozen=True, slots=True, repr=False)
+class Delta(Shown):
     """A piece of the answer as it is written; `restart` says that what was written before is taken back."""
 
     text: str
     restart: bool = False
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
-class RlmAnswer:
+@dataclass(frozen=True, slots=True, repr=False)
+class RlmAnswer(Shown):
     """The answer to a query.
 
     Attributes:
@@ -137,7 +140,6 @@ class RlmAnswer:
         grounding: 0 to 1, how far the sources bear it out, or what was read where none is cited; None without either.
         sources: by their number, from 1.
         findings: the sub-queries and their answers, in order.
-        unanswered: the sub-queries without one.
         depth: of the deepest sub-query.
         calls: of the backend.
         reflections: times that the answer was written again.
@@ -157,8 +159,6 @@ class RlmAnswer:
     reflections: int = 0
     cached: bool = False
     choice: Choice | None = None
-
-    __repr__ = one_line
 
 
 RlmEvent = Planned | Answered | Delta | RlmAnswer

@@ -45,7 +45,6 @@ class RlmController:
         backend: writes; without one, answers are the sentences of what is found, word for word.
         memory: looked up at every sub-query.
         decomposer: rules, if None.
-        clock: seconds.
         settings: fields of `RlmConfig`; camelCase is understood.
 
     Raises:
@@ -132,11 +131,8 @@ class RlmController:
     def cache_stats(self) -> dict[str, float]:
         """Size, capacity, hits, misses and the share of hits."""
         cache = self._answers
-        lookups = cache.hits + cache.misses
-        rate = cache.hits / lookups if lookups else 0.0
-        return {"size": len(cache), "capacity": cache.capacity, "hits": cache.hits, "misses": cache.misses} | {
-            "hit_rate": rate
-        }
+        counts = {"size": len(cache), "capacity": cache.capacity, "hits": cache.hits, "misses": cache.misses}
+        return counts | {"hit_rate": cache.hits / max(cache.hits + cache.misses, 1)}
 
     def configure(self, **changes: Any) -> RlmConfig:
         """Change settings from the next query on. Raises ConfigError: one is unknown or out of range."""

@@ -104,7 +104,6 @@ class LlmDecomposer:
     """Asks a backend, and falls back on another decomposer when it cannot answer in form.
 
     Args:
-        most: sub-queries.
         fallback: rules, if None.
     """
 

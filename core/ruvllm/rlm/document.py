@@ -37,7 +37,6 @@ class Cut:
     Attributes:
         start, end: in characters.
         heading: of the section that it stands in, "" without one.
-        section: number of that section.
     """
 
     start: int
@@ -75,7 +74,6 @@ def _pieces(text: str, start: int, end: int, longest: int, depth: int = 0) -> li
 
 
 def _packed(text: str, pieces: list[tuple[int, int]], longest: int) -> list[tuple[int, int]]:
-    """Neighbours joined while they fit."""
     out: list[tuple[int, int]] = []
     for start, end in pieces:
         if out and end - out[-1][0] <= longest:
@@ -97,7 +95,6 @@ class Document:
     Made by `Document.read`.
 
     Args:
-        passages: in order.
         parts: (passage, text) of what is looked for.
         vectors: float32 (parts, dim), unit rows.
         key: names the text.

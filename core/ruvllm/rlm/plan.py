@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 from ruvllm.errors import InputError
 from ruvllm.inference.backend import Usage
-from ruvllm.reprs import one_line
+from ruvllm.reprs import Shown
 
 MAX_CHARS = 20_000  # of a query; anything longer is a document
 Join = Literal["parts", "compare"]
@@ -16,8 +16,8 @@ Join = Literal["parts", "compare"]
 _FREE = Usage()
 
 
-@dataclass(frozen=True, slots=True)
-class SubQuery:
+@dataclass(frozen=True, slots=True, repr=False)
+class SubQuery(Shown):
     """A query that can be answered by itself, or once those before it are.
 
     Attributes:
@@ -27,11 +27,9 @@ class SubQuery:
     text: str
     after: tuple[int, ...] = ()
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
-class Plan:
+@dataclass(frozen=True, slots=True, repr=False)
+class Plan(Shown):
     """A query and its sub-queries: an acyclic graph, since none needs a later one.
 
     Attributes:
@@ -44,8 +42,6 @@ class Plan:
     parts: tuple[SubQuery, ...] = ()
     join: Join = "parts"
     usage: Usage = _FREE
-
-    __repr__ = one_line
 
     def __post_init__(self) -> None:
         """Raises InputError: a sub-query needs one that does not come before it."""

@@ -11,7 +11,7 @@ import numpy as np
 from ruvllm.encoders.protocol import Encoder
 from ruvllm.inference.backend import Message, estimate_tokens
 from ruvllm.inference.extractive import CANNOT_ANSWER
-from ruvllm.inference.passages import Passage, extract, sentences
+from ruvllm.inference.passages import WEIGHTS, Passage, extract, sentences, weigh
 from ruvllm.rlm.answers import Finding
 from ruvllm.rlm.plan import Join
 from ruvllm.text.lexical import content, stem_all, stems
@@ -68,6 +68,20 @@ async def ground(text: str, sources: Sequence[Passage], encoder: Encoder) -> Gro
     whole = [_plain(passage.text) for passage in sources]
     quoted = all(any(_plain(sentence) in text for text in whole) for sentence in said)
     return Grounding(min(float(np.mean(support)), 1.0 if quoted else _PARAPHRASED), doubtful)
+
+
+async def grade(question: str, answer: str, sources: Sequence[Passage], encoder: Encoder) -> float:
+    """How good an answer is, 0 to 1: how far it is borne out by the very sentence that answers the question best.
+
+    An answer that sources bear out elsewhere is beside the question; nothing is fitted. `ruvllm eval answers` measures
+    it against labels.
+    """
+    candidates, features, _ = await weigh(question, sources, encoder)
+    if not candidates:
+        return 0.0
+    best = candidates[int((features @ WEIGHTS).argmax())].sentence.text
+    found = await ground(answer, [Passage(best, 1, 1.0)], encoder)
+    return 0.0 if found is None else found.score
 
 
 def _plain(text: str) -> str:

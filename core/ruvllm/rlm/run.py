@@ -31,7 +31,6 @@ class Budget:
     Args:
         tokens: of prompts and answers together.
         seconds: from now on; None for no deadline.
-        clock: seconds.
     """
 
     def __init__(self, tokens: int, seconds: float | None = None, clock: Callable[[], float] = monotonic) -> None:
@@ -117,9 +116,6 @@ def in_task() -> bool:
 
 class Run:
     """Takes a query apart, deeper where a part is complex, and answers what is left.
-
-    Args:
-        emit: is told what happens.
 
     Attributes:
         read: passages that the backend was given, each once.

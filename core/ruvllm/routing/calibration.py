@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ruvllm.encoders.protocol import Pause, no_pause
+
 CONFIDENCE_FEATURES = (
     *("top_logit", "margin", "second_margin", "entropy", "log_agents", "adapted", "bm25", "agreement"),
     *("bm25_lead", "spread"),
@@ -28,32 +30,29 @@ def confidence_row(
         logits, probabilities: (agents,).
         features: (FEATURES, agents), raw.
     """
-    return np.array(confidence_values(logits, probabilities, features[_ADAPTED], features[_BM25]), np.float32)
+    return np.array(confidence_values(np.vstack([features, logits]), probabilities), np.float32)
 
 
-def confidence_values(
-    logits: NDArray[np.float32],
-    probabilities: NDArray[np.float32],
-    adapted: NDArray[np.float32],
-    bm25: NDArray[np.float32],
-) -> list[float]:
-    """CONFIDENCE_FEATURES of one decision; `adapted` and `bm25` are features of that name (agents,)."""
-    count = len(logits)
-    top = int(logits.argmax())
-    p = float(probabilities[top])
-    rising = logits.copy()
+def confidence_values(rows: NDArray[np.float32], probabilities: NDArray[np.float32]) -> list[float]:
+    """CONFIDENCE_FEATURES of one decision.
+
+    Args:
+        rows: (FEATURES + 1, agents), raw features, and last the logits.
+        probabilities: (agents,), the softmax of the logits.
+    """
+    first, _, _, first_by_words, top = rows.argmax(1).tolist()
+    closest, _, _, words, best = rows[:, top].tolist()
+    count, adapted, p = rows.shape[1], rows[_ADAPTED], float(probabilities[top])
+    rising = rows[_BM25:].copy()
     rising.sort()
-    margin = float(rising[-1] - rising[-2]) if count > 1 else 0.0
-    below = float(rising[-2] - rising[-3]) if count > 2 else 0.0
-    entropy = -float(probabilities.dot(np.log(probabilities + np.float32(1e-9))))
-    agreement = int(adapted.argmax() == top) + int(bm25.argmax() == top)
-    surety, words = log((p + 1e-6) / (1 - p + 1e-6)), float(bm25[top])
-    lead = words - float(np.partition(bm25, count - 2)[count - 2]) if count > 1 else 0.0
-    spread = sqrt(max(float(adapted.dot(adapted)) / count - (float(adapted.sum()) / count) ** 2, 0.0))
-    return [
-        *(surety, margin, below, entropy, log(count), float(adapted[top]), log1p(max(words, 0.0)), agreement),
-        *(lead, spread),
-    ]
+    by_words, by_logits = rising[:, -3:].tolist()
+    margin, lead = (by_logits[-1] - by_logits[-2], words - by_words[-2]) if count > 1 else (0.0, 0.0)
+    below = by_logits[-2] - by_logits[-3] if count > 2 else 0.0
+    entropy = best - float(probabilities.dot(rows[-1])) - log(max(p, 1e-9))
+    agreement = int(first == top) + int(first_by_words == top)
+    surety = log((p + 1e-6) / (1 - p + 1e-6))
+    spread = sqrt(max(float(adapted.dot(adapted)) / count - (float(np.add.reduce(adapted)) / count) ** 2, 0.0))
+    return [surety, margin, below, entropy, log(count), closest, log1p(max(words, 0.0)), agreement, lead, spread]
 
 
 def scope_row(features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -107,10 +106,12 @@ def fit_temperature(logits: Floats, labels: NDArray[np.integer[Any]], lapse: flo
         labels: (n,) class numbers.
         lapse: share of decisions that are uniformly at random.
     """
-    rows = np.arange(len(labels))
+    below = logits - logits.max(1, keepdims=True)
+    true = below[np.arange(len(labels)), labels].astype(np.float64)
 
     def loss(log_t: float) -> float:
-        chosen = softmax(logits / np.exp(log_t))[rows, labels].astype(np.float64)
+        coldness = 1 / np.exp(log_t)
+        chosen = np.exp(true * coldness) / np.exp(below * below.dtype.type(coldness)).sum(1)
         return float(-np.log(np.maximum((1 - lapse) * chosen + lapse / logits.shape[1], 1e-12)).mean())
 
     low, high = np.log(0.05), np.log(8.0)
@@ -130,9 +131,14 @@ def fit_temperature(logits: Floats, labels: NDArray[np.integer[Any]], lapse: flo
     return float(np.exp(middle)), loss(middle)
 
 
-def fit_calibration(logits: Floats, labels: NDArray[np.integer[Any]]) -> tuple[float, float]:
+async def fit_calibration(
+    logits: Floats, labels: NDArray[np.integer[Any]], pause: Pause = no_pause
+) -> tuple[float, float]:
     """(temperature, lapse): a lapse lets a model that is sure be wrong at times, as held-out rows show it to be."""
-    fits = {lapse: fit_temperature(logits, labels, lapse) for lapse in _LAPSES}
+    fits = dict[float, tuple[float, float]]()
+    for lapse in _LAPSES:
+        fits[lapse] = fit_temperature(logits, labels, lapse)
+        await pause()
     lapse = min(fits, key=lambda lapse: fits[lapse][1])
     return fits[lapse][0], lapse
 
@@ -159,12 +165,16 @@ class Calibration:
     closeness_std: float
 
     @classmethod
-    def measure(
-        cls, logits: NDArray[np.float32], labels: NDArray[np.int64], closeness: NDArray[np.float32]
+    async def measure(
+        cls,
+        logits: NDArray[np.float32],
+        labels: NDArray[np.int64],
+        closeness: NDArray[np.float32],
+        pause: Pause = no_pause,
     ) -> Calibration:
         """From logits (n, agents) of texts that belong to `labels` (n,), and their closeness (m,)."""
         spread = [(float(x.mean()), max(float(x.std()), 1e-3)) for x in (log_sum_exp(logits), closeness)]
-        return cls(*fit_calibration(logits, labels), *spread[0], *spread[1])
+        return cls(*await fit_calibration(logits, labels, pause), *spread[0], *spread[1])
 
     def familiarity(self, logits: NDArray[np.float32], closeness: float) -> float:
         """Energy and closeness together, in standard deviations from where in-scope texts lie.

@@ -32,7 +32,6 @@ class CustomEncoder:
         text: see `open_encoder`.
 
     Attributes:
-        model: encodes.
         encoder: the same, with a cache.
         saved: paths of the state files that have the scorers in use.
     """

@@ -154,7 +154,7 @@ class _Built:
         views = [self._view(text) for text, _, _ in rows]
         vectors = np.stack([vector for _, _, vector in rows])
         labels = np.array([self._place[option] for _, option, _ in rows], np.int64)
-        zero = [self.scorer.offsets(vector, view)[2] for vector, view in zip(vectors, views, strict=True)]
+        zero = [self.scorer.untaught(vector, view).logits for vector, view in zip(vectors, views, strict=True)]
         words, ones = [view.words for view in views], np.ones(len(rows), np.float32)
         before = {text: option for text, option, _ in rows}
         self.scorer.fitted = await teach(
@@ -165,7 +165,6 @@ class _Built:
             self.learn(row)
 
     def feedback(self) -> list[Feedback]:
-        """The examples as the router would have them."""
         return [Feedback(text, option) for text, option, _ in self.rows]
 
     def _view(self, text: str) -> TaskView:
@@ -177,7 +176,6 @@ class DecisionService:
     """Answers questions, and learns which answers were right.
 
     Args:
-        encoders: what states are read with.
         store: where what was taught is stored, and the latest decisions.
         keep: whether states of decisions may be written down, so that a later process can be given feedback on them.
     """

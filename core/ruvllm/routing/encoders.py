@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ruvllm.artifacts.shipped import ShippedEncoders
 from ruvllm.config import names_a_model
 from ruvllm.encoders.families import FAMILIES, MINILM, RUVLTRA
 from ruvllm.encoders.protocol import Encoder
+from ruvllm.encoders.static import MAX_TOKENS
 from ruvllm.errors import InputError
 from ruvllm.routing.prebuilt import RouterArtifacts
 from ruvllm.routing.router import MODES
@@ -26,7 +28,6 @@ class EncoderSet:
             `ruvllm.inference.encoder_model.open_encoder` takes it; "cascade" where RuvLTRA can run when None.
 
     Attributes:
-        name: as given.
         mode: which one decides: "cascade" (static first, the contextual one when unsure) or an encoder's name.
         static: always there.
         contextual: None where the static one is alone.
@@ -70,6 +71,13 @@ class EncoderSet:
         else:
             fix = f"use one of {', '.join(MODES)}, or the path of a model"
             raise InputError(f"encoder is {self.mode!r}", field="encoder", fix=fix)
+
+    def truncated(self, texts: Sequence[str]) -> list[bool]:
+        """Of each text, whether `main` reads its beginning alone."""
+        if self.custom is not None:
+            return [self.custom.model.truncated(text) for text in texts]
+        most = MAX_TOKENS if self.contextual is None else MAX_TOKENS - 2  # [CLS] and [SEP]
+        return [len(self.static.tokenizer.ids(text, most + 1)) > most for text in texts]
 
     @property
     def edition(self) -> int:

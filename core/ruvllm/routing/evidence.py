@@ -27,7 +27,6 @@ Array = NDArray[np.float32]
 
 
 FIRST = 0.7  # how much the static logits count beside the contextual ones
-_ADAPTED, _BM25 = FEATURES.index("adapted"), FEATURES.index("bm25")
 _EVERYDAY_DOUBT = 0.05  # P(out of scope) up to the prior share says nothing against a text
 
 
@@ -38,22 +37,17 @@ class Outcome:
     Attributes:
         stage: the name of an encoder.
         probabilities: float32 (agents,), calibrated, their sum is at most 1 - out_of_scope.
-        features: raw, float32 (FEATURES, agents).
-        head: float32 (agents,), what the head added to the logits.
+        scored: what they come from.
         top: the number of the best agent.
         confidence: its probability.
-        logits: float32 (agents,), and that of "no agent" where a prior gives it.
     """
 
     stage: str
     probabilities: Array
     out_of_scope: float
-    features: Array
-    head: Array
+    scored: Scored
     top: int
     confidence: float
-    logits: Array
-    nobody: float | None
 
     def decided(self, agent: int, confidence: float, out_of_scope: float) -> Outcome:
         """The same for an agent that something else speaks for as well; the others share what is left."""
@@ -76,26 +70,26 @@ def outcome_of(
     """Calibrated probabilities of one stage.
 
     Args:
-        stage: the name of an encoder.
         scored, fitted: by that stage's scorer, and what was fitted to it; without a calibration margins tell how sure.
         candidates: numbers of the agents that it may be; any when None.
         first: of the static encoder, which says its part where both have a prior.
     """
-    features, logits, nobody = scored.features, scored.logits, scored.nobody
-    prior, calibration = fitted.prior, fitted.calibration
-    joint = False
-    if first is not None and first.nobody is not None and nobody is not None and calibration is None:
-        joint, logits, nobody = True, logits + np.float32(FIRST) * first.logits, nobody + FIRST * first.nobody
-    every = logits
+    prior, calibration, before = fitted.prior, fitted.calibration, None if first is None else first.scored
+    joint, rows, nobody = False, scored.rows, scored.nobody
+    if before is not None and before.nobody is not None and scored.nobody is not None and calibration is None:
+        joint, nobody = True, scored.nobody + FIRST * before.nobody
+        rows = scored.added(np.float32(FIRST) * before.logits).rows
     if candidates is not None:
-        logits = logits.take(candidates)
+        rows = rows.take(candidates, 1)
+    logits = rows[-1]
     best = int(logits.argmax())
-    if prior is not None and prior.fresh and (best if candidates is None else int(candidates[best])) in prior.fresh:
+    top = best if candidates is None else int(candidates[best])
+    if prior is not None and top in prior.fresh:
         prior = None
-    most = logits[best]
+    most = float(logits[best])
     powers = np.exp(logits - most)
-    total = float(powers.sum())
-    alone = 0.0 if prior is None or nobody is None else nobody - float(most) - log(total)
+    total = float(np.add.reduce(powers))
+    alone = 0.0 if prior is None or nobody is None else nobody - most - log(total)
     if prior is not None:
         slope, intercept = prior.scope[int(joint)].tolist()
         outside = sigmoid(slope * alone + intercept)
@@ -103,25 +97,22 @@ def outcome_of(
         slope, intercept = weights.familiarity.tolist()
         outside = sigmoid(slope * calibration.familiarity(logits, scored.closeness) + intercept)
     else:
-        outside = logistic(scope_row(_of(features, candidates)), weights.scopes[stage])
+        outside = logistic(scope_row(rows[:-1]), weights.scopes[stage])
     if calibration is not None:
-        probabilities = np.exp((logits - logits.max()) / np.float32(calibration.temperature))
+        probabilities = np.exp((logits - most) / np.float32(calibration.temperature))
         probabilities *= np.float32((1 - calibration.lapse) / float(probabilities.sum()))
         probabilities += np.float32(calibration.lapse / len(logits))
     else:
         raw = powers / np.float32(total)
-        adapted, bm25 = _of(features[_ADAPTED], candidates), _of(features[_BM25], candidates)
-        values = confidence_values(logits, raw, adapted, bm25)
+        values = confidence_values(rows, raw)
         betas = (weights.confidence[stage] if prior is None else prior.confidence[int(joint)]).tolist()
         score = sum(map(mul, values, betas)) + alone * betas[-2] + betas[-1]
         probabilities = _from_margins(raw, best, sigmoid(score))
     probabilities *= np.float32(min(1.0, (1 - outside) / (1 - _EVERYDAY_DOUBT)))
     if candidates is not None:
-        among, probabilities = probabilities, np.zeros(len(every), np.float32)
+        among, probabilities = probabilities, np.zeros(scored.rows.shape[1], np.float32)
         probabilities[candidates] = among
-    top = int(probabilities.argmax())
-    head, sure = scored.logits - scored.zero, float(probabilities[top])
-    return Outcome(stage, probabilities, outside, scored.features, head, top, sure, every, nobody)
+    return Outcome(stage, probabilities, outside, scored, top, float(probabilities[top]))
 
 
 def restrained(outcome: Outcome, local: Outcome) -> Outcome:
@@ -131,16 +122,12 @@ def restrained(outcome: Outcome, local: Outcome) -> Outcome:
     return outcome.decided(outcome.top, BELOW_USE, outcome.out_of_scope)
 
 
-def _of(features: Array, candidates: NDArray[np.intp] | None) -> Array:
-    return features if candidates is None else features.take(candidates, -1)
-
-
 def _from_margins(raw: Array, top: int, confidence: float) -> Array:
     """The probability of the first as given, the rest in proportion to the softmax `raw`."""
     if len(raw) == 1:
         return raw
     confidence = max(confidence, 1 / len(raw))
-    rest = float(raw.sum() - raw[top])
+    rest = float(np.add.reduce(raw) - raw[top])
     # The runner-up never overtakes, however low the confidence.
     out: Array = np.minimum(raw * np.float32((1 - confidence) / max(rest, 1e-9)), np.float32(confidence * 0.999))
     out[top] = confidence
@@ -153,13 +140,7 @@ _FEW = 256  # up to so many agents a whole sort is the fastest
 
 
 class Explainer:
-    """Names the words and examples that speak for an agent.
-
-    Args:
-        agents: the set.
-        lexicon: their words.
-        static: encodes their examples, when first needed.
-    """
+    """Names the words and examples that speak for an agent."""
 
     def __init__(self, agents: Sequence[Agent], lexicon: Bm25, static: StaticEncoder) -> None:
         self._agents, self._lexicon, self._static = agents, lexicon, static
@@ -204,10 +185,7 @@ class Reasons:
     """What a decision says beside its agent and confidence, each worked out when it is first read.
 
     Args:
-        explain: knows the agents.
         text: the task as it was given, and `reading` as it was understood.
-        outcome: what was decided.
-        agent: the chosen one.
         top: how many alternatives to name.
         shared: what others' feedback adds to the chosen agent; None where nothing was pulled.
         found: confirmed tasks that speak for it; None where none do.
@@ -231,7 +209,7 @@ class Reasons:
         self._explain, self._text, self._reading, self._agent, self._top = explain, text, reading, agent, top
         self._shared, self._found, self._trained, self._marks = shared, found, trained, marks
         self._best = best = outcome.top
-        self._scores = [*outcome.features[:, best].tolist(), float(outcome.head[best])]
+        self._scores = outcome.scored.parts(best)
         self._choice: Choice | None = None
         self._probabilities = outcome.probabilities
         self._alternatives: tuple[Candidate, ...] | None = None

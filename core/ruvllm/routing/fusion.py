@@ -22,7 +22,7 @@ from ruvllm.agents.catalog import spoken_name
 from ruvllm.encoders.protocol import Vectors, unit_rows
 from ruvllm.errors import REBUILD, ArtifactError
 from ruvllm.routing.calibration import CONFIDENCE_FEATURES, SCOPE_FEATURES
-from ruvllm.text.lexical import Bm25, content, stems
+from ruvllm.text.lexical import Bm25, Memo, content, stems
 from ruvllm.types import Agent
 
 _ADAPTER = ("query_down", "query_up", "card_down", "card_up")
@@ -105,6 +105,7 @@ _BODY_CHARS, _LINES, _LINE_CHARS = 20_000, 16, 160  # that are read of a body
 _WHEN = re.compile(
     r"(?i)\b(?:use|trigger|invoke|activate|call)s?\b.{0,30}\b(?:when|for|if|to)\b|\bwhen to\b|\bnot for\b"
 )
+_MOST_SETS = 1_000  # of agents that a task's words make candidates, which are remembered
 _ITEM = re.compile(r"#|[-*+] |\d+[.)] ")
 _NOT_FOR = re.compile(
     r"(?i)\b(?:(?:do not|don't|never|not) (?:use|invoke|trigger|call|activate)\b.{0,30}?\b(?:for|when|if|to|on|with|in)"
@@ -129,7 +130,8 @@ class Adapter:
     def query(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
         """(dim,) to (dim,), unit norm."""
         out = vector + vector.dot(self.query_down).dot(self.query_up)
-        return np.asarray(out / max(sqrt(out.dot(out)), 1e-9), np.float32)
+        unit: NDArray[np.float32] = out / max(sqrt(out.dot(out)), 1e-9)
+        return unit
 
     def cards(self, vectors: Vectors) -> Vectors:
         """(n, dim) to (n, dim), unit rows."""
@@ -144,14 +146,9 @@ class AgentVectors:
     """
 
     def __init__(self, cards: Vectors, names: Vectors, adapter: Adapter) -> None:
-        self._plain = np.concatenate([cards, names])  # one product gives both cosines
-        self.cards, self.names = self._plain[: len(cards)], self._plain[len(cards) :]
+        self.plain = np.concatenate([cards, names])  # one product gives both cosines
+        self.cards, self.names = self.plain[: len(cards)], self.plain[len(cards) :]
         self.adapted = adapter.cards(cards)
-
-    def cosines(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Of a text with each card and each name: float32 (2, agents)."""
-        both: NDArray[np.float32] = self._plain.dot(vector)
-        return both.reshape(2, -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,29 +161,38 @@ class Stage:
 
     weights: NDArray[np.float32]
 
-    def features(
+    def rows(
         self, vector: NDArray[np.float32], agents: AgentVectors, adapter: Adapter, bm25: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """Raw features of one text: float32 (len(FEATURES), agents)."""
-        out = np.empty((len(FEATURES), len(bm25)), np.float32)
-        out[0] = agents.adapted.dot(adapter.query(vector))
-        out[1:3] = agents.cosines(vector)
+        """Raw features of one text, and its logits: float32 (len(FEATURES) + 1, agents)."""
+        out = np.empty((len(FEATURES) + 1, len(bm25)), np.float32)
+        agents.adapted.dot(adapter.query(vector), out[0])
+        agents.plain.dot(vector, out[1:3].reshape(-1))
         out[3] = bm25
+        out[-1] = self.logits(out[:-1])
         return out
 
     def logits(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """(agents,) from (len(FEATURES), agents)."""
-        return np.asarray(self.weights.dot(standardise(features)), np.float32)
+        centred, spread = _centred(features)
+        logits: NDArray[np.float32] = (self.weights / spread).dot(centred)
+        return logits
 
 
 def standardise(features: NDArray[np.float32]) -> NDArray[np.float32]:
     """Each feature to zero mean and unit variance over the agents (last axis)."""
-    mean = _averager(features.shape[-1])
-    centred: NDArray[np.float32] = features - features.dot(mean)[..., None]
-    spread = np.sqrt((centred * centred).dot(mean))
-    spread += np.float32(1e-3)
+    centred, spread = _centred(features)
     centred /= spread[..., None]
     return centred
+
+
+def _centred(features: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(each feature less its mean over the agents, how far each spreads)."""
+    mean = _averager(features.shape[-1])
+    centred: NDArray[np.float32] = features - features.dot(mean)[..., None]
+    spread: NDArray[np.float32] = np.sqrt((centred * centred).dot(mean))
+    spread += np.float32(1e-3)
+    return centred, spread
 
 
 @lru_cache(maxsize=8)
@@ -237,21 +243,24 @@ class Requirements:
 
     def __init__(self, agents: Sequence[Agent]) -> None:
         self._open = np.array([not agent.requires for agent in agents])
-        self._usual = np.flatnonzero(self._open)
-        self._entries: dict[str, list[tuple[frozenset[str], int]]] = {}  # by the first word of each
-        for i, agent in enumerate(agents):
-            for words in filter(None, map(stems, agent.requires)):
-                self._entries.setdefault(words[0], []).append((frozenset(words), i))
+        entries = [(frozenset(words), i) for i, agent in enumerate(agents) for words in map(stems, agent.requires)]
+        often = Counter(word for words, _ in entries for word in words)
+        self._entries: dict[str, list[tuple[frozenset[str], int]]] = {}  # by the rarest word of each
+        for words, i in entries:
+            if words:
+                self._entries.setdefault(min(words, key=lambda word: (often[word], word)), []).append((words, i))
+        self._found = Memo(self._numbers, _MOST_SETS)
 
     def candidates(self, words: Sequence[str]) -> NDArray[np.intp] | None:
         """Numbers of the agents that a task of these stems may go to; None where it may go to any."""
         if not self._entries:
             return None
-        here = frozenset(words)
-        begun = here & self._entries.keys()
-        met = [agent for word in begun for needed, agent in self._entries[word] if needed <= here]
-        if not met:
-            return self._usual if len(self._usual) else None
+        here, entries = frozenset(words), self._entries
+        rare = here & entries.keys()
+        return self._found[frozenset([agent for word in rare for needed, agent in entries[word] if needed <= here])]
+
+    def _numbers(self, met: frozenset[int]) -> NDArray[np.intp] | None:
+        """The same, by the agents of which an entry is met."""
         found = self._open.copy()
-        found[met] = True
-        return None if found.all() else np.flatnonzero(found)
+        found[list(met)] = True
+        return None if found.all() or not found.any() else np.flatnonzero(found)

@@ -38,7 +38,9 @@ async def _minimised(
         for loss in losses:
             await pause()
             more, change = loss(point)
-            value, gradient = value + more, gradient + change
+            value += more
+            gradient += change
+        await pause()
         try:
             point = search.send((value, gradient))
         except StopIteration as ended:
@@ -100,7 +102,7 @@ def _two_loop(gradient: NDArray[Any], history: list[tuple[NDArray[Any], NDArray[
     return q
 
 
-_BLOCK = 256  # examples between two pauses: some milliseconds
+_BLOCK = 64  # examples between two pauses: a millisecond or two
 _SHARPNESS = np.float32(20)
 _SHARES = (0.0, 0.3, 0.6)  # of the spread of the head's logits
 MOST = 12_000  # examples; more cost over a millisecond a task, and a head that has seen them all needs no neighbours
@@ -159,7 +161,6 @@ class Neighbours:
 
 
 LEXICAL_WEIGHT = 0.5  # of the TF-IDF part beside the unit vector
-_LEXICAL = np.float32(LEXICAL_WEIGHT)
 STRENGTH = 25.0  # inverse L2 penalty
 # Where there are few examples each has to say more (measured on collections that no weight had seen).
 _FEW, _BOLD = 2.4, 120.0  # examples an agent, and the inverse penalty below that
@@ -233,9 +234,9 @@ class Head:
         if self.empty:
             return np.zeros(self.weights.shape[1], np.float32)
         out: NDArray[np.float32] = vector.dot(self.weights[: self.dim])
-        buckets, values = self.tfidf.sparse(words)
+        buckets, values = self.tfidf.sparse(words, self.dim, LEXICAL_WEIGHT)
         if len(buckets):
-            out += (values * _LEXICAL).dot(self.weights.take(buckets + self.dim, 0))
+            out += values.dot(self.weights.take(buckets, 0))
         return out
 
     def learn(self, vector: Vectors, words: Words, offsets: Vectors, label: int, weight: float = 1.0) -> None:
@@ -260,14 +261,13 @@ class Head:
             budget -= step
             for agent, move in ((label, np.float32(step)), (rival, np.float32(-step))):
                 self.weights[: self.dim, agent] += move * vector
-                np.add.at(self.weights[:, agent], self.dim + buckets, move * values)
+                np.add.at(self.weights[:, agent], buckets, move * values)
 
     def _admitted(self, words: Words) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
         if self.empty:
             self.weights, self.empty = np.array(self.weights), False
         self.tfidf.admit(words)
-        buckets, values = self.tfidf.sparse(words)
-        return buckets, values * _LEXICAL
+        return self.tfidf.sparse(words, self.dim, LEXICAL_WEIGHT)
 
     def avoid(self, vector: Vectors, words: Words, offsets: Vectors, label: int, weight: float = 1.0) -> None:
         """Move at once so that a text like this one does not go to `label`, wherever else it may belong.
@@ -285,7 +285,7 @@ class Head:
         step = np.float32(min(_STEP * weight, lead))
         if step > 0:
             self.weights[: self.dim, label] -= step * vector
-            np.add.at(self.weights[:, label], self.dim + buckets, -step * values)
+            np.add.at(self.weights[:, label], buckets, -step * values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ruvllm.agents.catalog import card, spoken_name
-from ruvllm.reprs import one_line
+from ruvllm.reprs import Shown
 from ruvllm.types import Agent
 
 if TYPE_CHECKING:
@@ -30,13 +30,12 @@ _TRIGGER = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+@dataclass(frozen=True, slots=True, repr=False)
+class Finding(Shown):
     """One thing to change.
 
     Attributes:
         kind: "empty", "short", "long", "trigger", "product", "duplicate" or "confusable".
-        agents: whom it concerns.
         prompts: the examples that collide.
     """
 
@@ -45,8 +44,6 @@ class Finding:
     message: str
     fix: str
     prompts: tuple[str, ...] = ()
-
-    __repr__ = one_line
 
 
 def lint_agents(agents: tuple[Agent, ...], static: StaticEncoder) -> list[Finding]:

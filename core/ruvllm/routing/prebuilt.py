@@ -29,11 +29,7 @@ class PrebuiltScorers:
     def unpack(
         cls, agents: tuple[Agent, ...], arrays: Mapping[str, NDArray[Any]], weights: RouterWeights
     ) -> PrebuiltScorers:
-        """From arrays that models/recipes/builtin.py made for `agents`.
-
-        Raises:
-            ArtifactError: an array is missing.
-        """
+        """From arrays that models/recipes/builtin.py made for `agents`. Raises ArtifactError: an array is missing."""
         scorers = {}
         for name in dict.fromkeys(key.partition(".")[0] for key in arrays if "." in key):
             part = {key.partition(".")[2]: value for key, value in arrays.items() if key.startswith(f"{name}.")}
@@ -44,24 +40,21 @@ class PrebuiltScorers:
                 raise ArtifactError(f"{field} lack {missing}", field=field, fix=REBUILD) from None
         return cls(agents, scorers)
 
-    def bases(self, agents: Sequence[Agent], encoders: Collection[str]) -> dict[str, Basis]:
+    def bases(self, agents: Sequence[Agent], encoders: Collection[str], few: bool = True) -> dict[str, Basis]:
         """By encoder name, what to start from for these agents; nothing where they are too different.
 
         Args:
             encoders: those that the host has.
+            few: whether many new agents are too different.
         """
-        moves = places(agents, self.agents)
+        moves = places(agents, self.agents, few)
         if moves is None:
             return {}
         return {name: Basis(scorer, moves) for name, scorer in self.scorers.items() if name in encoders}
 
 
 class RouterArtifacts:
-    """What was trained for routing and comes with ruvllm, each part read once.
-
-    Args:
-        host: where the artifacts are.
-    """
+    """What was trained for routing and comes with ruvllm, each part read once."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
@@ -83,7 +76,6 @@ class RouterArtifacts:
 
         Args:
             artifacts: names of those to read.
-            weights: that they are to score with.
         """
         if places(agents, builtin_agents()) is None:
             return None

@@ -82,7 +82,6 @@ class Recollection:
     """Confirmed tasks by their static vectors, and what they were found not to belong to.
 
     Args:
-        dim: width of the vectors.
         weights: float32 (2,), slope and intercept of logit P(same label) over cosine.
         most: confirmed tasks that are remembered, and as many rejections; those of longest ago leave.
     """
@@ -209,7 +208,6 @@ class _Texts:
         return self.agents[self._numbers[key]] if key in self._numbers else None
 
     def drop(self, key: _Key) -> None:
-        """Forget a key, if it is there."""
         if key in self._numbers:
             number = self._numbers.pop(key)
             self.index.remove(np.array([number], np.int64))

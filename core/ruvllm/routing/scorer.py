@@ -43,18 +43,35 @@ class Scored:
     """What a scorer says of one task.
 
     Attributes:
-        features: raw, float32 (FEATURES, agents).
-        zero: float32 (agents,), the zero-shot part of the logits.
-        logits: float32 (agents,).
+        rows: float32 (FEATURES + 1, agents): raw features, and last the logits.
+        zero: float32 (agents,), the zero-shot logits.
+        zero_weight: how far they count in the logits.
         closeness: cosine to the nearest agent's mean example; 0 where there are too few examples.
         nobody: the logit of "no agent", where a prior gives it.
     """
 
-    features: NDArray[np.float32]
+    rows: NDArray[np.float32]
     zero: NDArray[np.float32]
-    logits: NDArray[np.float32]
+    zero_weight: np.float32
     closeness: float = 0.0
     nobody: float | None = None
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """float32 (agents,)."""
+        logits: NDArray[np.float32] = self.rows[-1]
+        return logits
+
+    def added(self, logits: NDArray[np.float32]) -> Scored:
+        """The same with more in the logits, (agents,)."""
+        rows = self.rows.copy()
+        rows[-1] += logits
+        return replace(self, rows=rows)
+
+    def parts(self, agent: int) -> list[float]:
+        """An agent's raw features, and what was added to its zero-shot logit."""
+        *features, logit = self.rows[:, agent].tolist()
+        return [*features, logit - float(self.zero[agent] * self.zero_weight)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,34 +143,35 @@ class Scorer:
         vectors, words = await _encoded(encoder, texts, pause), list(map(stems, texts))
         zero = np.zeros((len(texts), len(agents)), np.float32)
         for i, task_words in enumerate(words):
-            zero[i] = self.offsets(vectors[i], TaskView(task_words, lexicon.scores(content(task_words))))[2]
+            zero[i] = self.untaught(vectors[i], TaskView(task_words, lexicon.scores(content(task_words)))).logits
             if i % _SLICE == 0:
                 await pause()
         return Examples(vectors, words, labels, zero, np.ones(len(texts), np.float32))
 
-    def offsets(
-        self, vector: NDArray[np.float32], view: TaskView
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], float | None]:
-        """(features (FEATURES, agents), zero-shot logits (agents,), the same with the prior, the logit of nobody)."""
-        features = self.stage.features(vector, self.vectors, self.adapter, view.bm25)
-        zero, prior = self.stage.logits(features), self.fitted.prior
+    def untaught(self, vector: NDArray[np.float32], view: TaskView) -> Scored:
+        """What is known of one task without the examples: zero-shot logits, and those of a prior."""
+        rows, prior = self.stage.rows(vector, self.vectors, self.adapter, view.bm25), self.fitted.prior
+        zero = rows[-1].copy()
         if prior is None:
-            return features, zero, zero, None
+            return Scored(rows, zero, np.float32(1))
         logits = prior.logits(zero, vector, view.words)
-        return features, zero * prior.zero_weight, logits[:-1], float(logits[-1])
+        rows[-1] = logits[:-1]
+        return Scored(rows, zero, prior.zero_weight, nobody=float(logits[-1]))
 
     def score(self, vector: NDArray[np.float32], view: TaskView) -> Scored:
         """All that is known of one task."""
-        features, zero, logits, nobody = self.offsets(vector, view)
-        fitted = self.fitted
+        scored, fitted = self.untaught(vector, view), self.fitted
+        logits = scored.rows[-1]
         if fitted.prior_weight != 1:
-            zero, logits = zero * fitted.prior_weight, logits * fitted.prior_weight
+            logits *= fitted.prior_weight
+            scored.zero_weight = scored.zero_weight * fitted.prior_weight
         if not fitted.head.empty:
-            logits = logits + fitted.head.logits(vector, view.words)
+            logits += fitted.head.logits(vector, view.words)
         if fitted.neighbours is not None:
-            logits = logits + fitted.neighbours.scores(vector)
-        closeness = float(fitted.centroids.dot(vector).max()) if len(fitted.centroids) else 0.0
-        return Scored(features, zero, logits, closeness, nobody)
+            logits += fitted.neighbours.scores(vector)
+        if len(fitted.centroids):
+            scored.closeness = float(fitted.centroids.dot(vector).max())
+        return scored
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Everything built but for a prior, as arrays: what `from_arrays` takes."""

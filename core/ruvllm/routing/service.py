@@ -6,19 +6,20 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from ruvllm.agents.catalog import unique
+from ruvllm.agents.catalog import builtin_agents, unique
 from ruvllm.config import Config
 from ruvllm.encoders.protocol import Pause, no_pause, pause
 from ruvllm.errors import InputError, unknown
 from ruvllm.routing.encoders import EncoderSet
 from ruvllm.routing.extend import moved_prior
 from ruvllm.routing.prebuilt import PrebuiltScorers, RouterArtifacts
-from ruvllm.routing.router import Router, SharedModel, Votes, checked_text
-from ruvllm.routing.stored import CachedScorers, load_scorers, save_scorers
+from ruvllm.routing.reading import checked_text
+from ruvllm.routing.router import Router, SharedModel, Votes
+from ruvllm.routing.stored import CachedScorers, is_long, load_scorers, save_scorers
 from ruvllm.state.names import REVIEWED, TIERS
 from ruvllm.state.store import Store
 from ruvllm.text.surrogates import well_formed
-from ruvllm.types import Agent, Decision, Feedback, Team, Tier
+from ruvllm.types import Action, Agent, Decision, Feedback, Team
 
 if TYPE_CHECKING:
     from ruvllm.routing.lint import Finding
@@ -38,10 +39,8 @@ class RoutingService:
     """Routes among a set of agents that can change, and learns from feedback, which is stored before it is learnt.
 
     Args:
-        encoders: what texts are read with.
         artifacts: what comes with ruvllm: the built-in agents' scorers.
         store: where feedback is stored, and scorers that were fitted to it.
-        agents: the first set.
         config: `router` names what decides, and what names the tier of a task; `learning.near_duplicates`.
         votes: of outcomes of similar tasks; None where nobody votes.
         shared: gives what others' feedback taught, where it was pulled.
@@ -80,9 +79,25 @@ class RoutingService:
             raise unknown("agent", name, (agent.name for agent in self.agents))
         return found
 
-    async def route(self, text: str, top: int = 3) -> Decision:
-        """The agent, confidence and tier for a task. Raises InputError: the text is empty or far too large."""
-        return await self.router.route(text, top)
+    async def route(self, text: str, top: int = 3, team: bool = False) -> Decision:
+        """The agent, confidence and tier for a task.
+
+        Args:
+            top: alternatives to name.
+            team: whether an unsure decision also says which agents take the task together, if several do.
+
+        Raises:
+            InputError: the text is empty or far too large.
+        """
+        decision = await self.router.route(text, top)
+        if not team or decision.action == Action.USE:
+            return decision
+        members = (await self.route_complex(text)).members
+        return replace(decision, team=tuple(one.agent for one in members)) if len(members) > 1 else decision
+
+    async def route_many(self, texts: Sequence[str], top: int = 3) -> list[Decision]:
+        """The same for each of many, sooner. Raises InputError: as `route`, before the first is routed."""
+        return await self.router.route_many(texts, top)
 
     async def route_complex(self, text: str) -> Team:
         """The agents that take a compound task together. Raises InputError: as `route`."""
@@ -108,14 +123,6 @@ class RoutingService:
         router = self._router_for(agents)
         await (router.warm(pause) if fit is None else fit(router))
         self.use(router)
-
-    async def trained_tier(self, text: str) -> Tier | None:
-        """What a trained difficulty says of a task; None without one."""
-        return await self.router.trained_tier(text)
-
-    async def trained_worth(self, text: str) -> float | None:
-        """How many times what it costs more the large tier is worth for a task; None without a trained difficulty."""
-        return await self.router.trained_worth(text)
 
     async def feedback(self, text: str, agent: str, weight: float = 1.0, right: bool = True) -> None:
         """This text belongs to this agent, or not: stored first, then learnt at once.
@@ -196,6 +203,32 @@ class RoutingService:
         self.use(self._router_for(self.agents))
         return undone
 
+    async def begin(self, pause: Pause = no_pause) -> bool:
+        """Decide at once where the agents are so many that fitting them takes long; whether that is still to be done.
+
+        What was learnt of the built-in ones holds, others are scored by their texts alone. Another service, of the
+        same store, is to be warmed up behind this one, and to `keep` what it has fitted.
+        """
+        if self._config.router.strategy != "hybrid" or not is_long(self.agents):
+            return False
+        encoders, before = self.encoders, None
+        if encoders.custom is None:
+            before = self._artifacts.scorers(builtin_agents(), encoders.prebuilt, encoders.weights)
+        return await self.router.begin(before, pause)
+
+    def keep(self) -> bool:
+        """Store what took long to fit, so that the next start need not; whether there was such.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        router = self.router
+        if not router.anew or not is_long(router.agents):
+            return False
+        feedback = self.feedback_for(router.agents)
+        save_scorers(self._store, router.learnt, router.agents, feedback, self.encoders.weights)
+        return True
+
     async def reload(self, fit: Fit) -> Router:
         """A router for the same agents from what the store has now; `use` lets it decide."""
         router = self._router_for(self.agents)
@@ -230,7 +263,6 @@ class RoutingService:
         return int(last), int(count), float(oldest)
 
     def _reviewed(self) -> int:
-        """Id of the last feedback that a review has seen."""
         stored = self._store.load(REVIEWED) or b""
         return int(stored) if stored.isdigit() and len(stored) < _DIGITS else 0
 

@@ -54,9 +54,7 @@ def save_scorers(
 
     Args:
         scorers: by encoder name, with how much of `records` each has taken in.
-        agents: the set they are for.
-        told: all feedback for these agents, oldest first.
-        weights: that they score with.
+        records: all feedback for these agents, oldest first.
 
     Raises:
         StoreError: it cannot be written.
@@ -105,7 +103,6 @@ def load_scorers(
 
 
 def _whole(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """With the empty arrays that were not packed."""
     dim = arrays["cards"].shape[1]
     empty: dict[str, NDArray[Any]] = {
         "terms": np.zeros(0, np.int64),

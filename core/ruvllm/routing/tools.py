@@ -20,9 +20,9 @@ from ruvllm.encoders.protocol import Encoder, Pause, no_pause, run_now
 from ruvllm.encoders.static import StaticEncoder
 from ruvllm.errors import InputError
 from ruvllm.inference.backend import estimate_tokens
-from ruvllm.reprs import one_line
+from ruvllm.reprs import Shown
 from ruvllm.routing.encoders import EncoderSet
-from ruvllm.routing.router import checked_text
+from ruvllm.routing.reading import checked_text
 from ruvllm.routing.service import RoutingService
 from ruvllm.text.lexical import Bm25, content, spoken, stems
 from ruvllm.types import Agent
@@ -38,8 +38,8 @@ _MOST_TOOLS = 5_000  # of one request
 _LONG = 2_000  # characters of a description that are read
 
 
-@dataclass(frozen=True, slots=True)
-class ToolHit:
+@dataclass(frozen=True, slots=True, repr=False)
+class ToolHit(Shown):
     """A tool that a task may need.
 
     Attributes:
@@ -48,8 +48,6 @@ class ToolHit:
 
     tool: Agent
     score: float
-
-    __repr__ = one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +67,8 @@ class ToolRow:
     score: float
 
 
-@dataclass(frozen=True, slots=True)
-class ToolsFound:
+@dataclass(frozen=True, slots=True, repr=False)
+class ToolsFound(Shown):
     """What a search found, the best first.
 
     Attributes:
@@ -84,8 +82,6 @@ class ToolsFound:
     tool_references: tuple[ToolReference, ...]
     tools: tuple[Mapping[str, Any], ...] | None = None
     tokens: tuple[int, int] | None = None
-
-    __repr__ = one_line
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, the shape every host returns."""
@@ -166,7 +162,6 @@ class ToolService:
     """Searches the catalog's tools, others that are added, and those of a request.
 
     Args:
-        encoders: what texts are read with.
         routing: whose agents of the kind "tool" are searched too.
     """
 

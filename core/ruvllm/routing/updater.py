@@ -24,7 +24,7 @@ _ENOUGH = 100  # texts below which neighbours are too far to contradict
 _ALONE = 0.15  # a label with less of the neighbours' vote than this share of another's …
 _SHARED = 0.5  # … which has at least this share of all, is doubted
 _DOUBTED = np.float32(0.05)
-_CELLS, _POOL = 1 << 18, 8_192  # cosines at a time, and texts that the nearest are looked for among
+_CELLS, _POOL = 1 << 16, 8_192  # cosines at a time, and texts that the nearest are looked for among
 
 
 async def trusted(
@@ -63,6 +63,7 @@ async def trusted(
 
 _RECENT = 512  # decisions that tell how well it is calibrated
 _TELLING = 200  # of them, from which they tell more than examples held out long ago
+_TELLING_FEW = 3  # examples that stand for all until these are fitted
 _GROWN = 2  # times as many examples, from which the share is chosen again
 _SHARES = (1.0, 0.4, 0.15, 0.05, 0.0)
 _LOOSE = 5e-4
@@ -144,7 +145,8 @@ class Lessons:
             self._chosen = len(every)
         elif len(self._recent) >= _TELLING:
             logits, closeness, labels = (np.array(column) for column in zip(*self._recent, strict=True))
-            fitted = replace(before, calibration=Calibration.measure(logits, labels, closeness.astype(np.float32)))
+            calibration = await Calibration.measure(logits, labels, closeness.astype(np.float32), pause)
+            fitted = replace(before, calibration=calibration)
         design = await Design.read(every, before.head.tfidf.width, pause)
         head = await design.fit(pause, float(fitted.prior_weight), _LOOSE, start=before.head.weights)
         near = fitted.neighbours
@@ -163,8 +165,12 @@ class Lessons:
         if self._neighbours and len(every) <= MOST:
             near, logits = _neighbours(every, 1.0).weighed(logits, held, fold)
         closeness = centroids_of(every)[1][held]
-        calibration = Calibration.measure(logits, every.labels[held], closeness)
+        calibration = await Calibration.measure(logits, every.labels[held], closeness, pause)
         return replace(before, prior_weight=np.float32(prior_weight), neighbours=near, calibration=calibration)
+
+
+def _brief(agent: Agent) -> str:
+    return " ".join([agent.description, *agent.examples[:_TELLING_FEW]])
 
 
 def _contradicts(scorer: Scorer, scored: Scored, label: int) -> bool:
@@ -182,7 +188,7 @@ async def _joined(scorer: Scorer, examples: Examples, lessons: Sequence[Lesson],
     if lessons:
         zero = list[Vectors]()
         for i, lesson in enumerate(lessons):
-            zero.append(scorer.offsets(lesson.vector, lesson.view)[2])
+            zero.append(scorer.untaught(lesson.vector, lesson.view).logits)
             if i % _SLICE == 0:
                 await pause()
         count, agents = len(examples), examples.offsets.shape[1]
@@ -212,9 +218,6 @@ class Learner:
     """The scorers of a set of agents, one for each encoder, and the feedback that they take in.
 
     Args:
-        agents: the set.
-        lexicon: their words.
-        weights: trained weights.
         encoders: by name; not how to ask the router for one: the two would keep each other in memory.
         bases: by encoder name, what was built before for nearly these agents.
         seen: by encoder name, how much of the feedback to come is in there already.
@@ -239,6 +242,7 @@ class Learner:
         self._number = {agent.name: i for i, agent in enumerate(agents)}
         self.scorers = {name: basis.scorer for name, basis in bases.items() if basis.moves.identity}
         self.records: list[Feedback] = []
+        self.anew = False  # a scorer was built from nothing
         # scorer name -> how much of `records` it has taken in
         self._seen = {name: count for name, count in (seen or {}).items() if name in self.scorers}
         self._lessons: dict[str, Lessons] = {}
@@ -257,11 +261,23 @@ class Learner:
                 basis=self._bases.get(name),
                 pause=pause,
             )
-            if self._built is not None and name not in self._bases:
-                built = self._built(name, built)
+            if name not in self._bases:
+                self.anew = True
+                built = built if self._built is None else self._built(name, built)
             self.scorers.setdefault(name, built)  # another task may have been faster, and have learnt already
         await self._catch_up(name, pause)
         return self.scorers[name]
+
+    def quick(self, name: str) -> bool:
+        """Whether the scorer of an encoder is there, or needs little beside what was built before."""
+        return name in self.scorers or name in self._bases
+
+    async def begin(self, name: str, basis: Basis | None, pause: Pause) -> None:
+        """Score by texts alone, an agent's examples among them, and by what `basis` has of agents before."""
+        brief = [replace(agent, description=_brief(agent), examples=()) for agent in self.agents]
+        stage, adapter = self._weights.stages[name], self._weights.adapter
+        encoder = self._encoders[name]
+        self.scorers[name] = await Scorer.build(brief, self._lexicon, encoder, stage, adapter, basis=basis, pause=pause)
 
     def ready(self, name: str) -> Scorer | None:
         """The scorer of an encoder, where it is there and has taken in all feedback."""

@@ -85,7 +85,7 @@ class Bandit:
     def learn(self, arm: int, x: Floats, quality: float) -> bool:
         """Take in an outcome; true when the models were fitted anew."""
         x = self.read(x)
-        predicted = float(_chances(self._logits(x))[arm])
+        predicted = float(chances_of(self._logits(x))[arm])
         self.error[arm] += _RECENT * (quality - predicted - self.error[arm])
         self.outcomes[arm] += 1
         keep = 1 - 1 / self.memory
@@ -178,7 +178,7 @@ class Bandit:
             rows = inputs[chosen]
             x = rows[:, : self.width]
             logits = x @ self.weights[arm].astype(np.float32)
-            chance = _chances(logits + rows[:, self.width + arm] if self.informed else logits)
+            chance = chances_of(logits + rows[:, self.width + arm] if self.informed else logits)
             curve = np.maximum(chance * (1 - chance), _STEEPEST)
             weighed = (x * (weight[chosen] * curve).astype(np.float32)[:, None]).T
             quadratic[arm] = weighed @ x
@@ -222,22 +222,18 @@ class Bandit:
         offsets = x[..., self.width :] if self.informed else 0.0
         return np.asarray(x[..., : self.width] @ self.weights.T + offsets)
 
-    def expected(self, x: Floats, shift: Floats | float = 0.0) -> Floats:
-        """Quality of each arm for inputs (inputs,) or (n, inputs): (arms,) or (n, arms), within 0 and 1.
-
-        Args:
-            shift: (arms,), added to the logits: what is known from elsewhere.
-        """
+    def expected(self, x: Floats) -> Floats:
+        """Quality of each arm for inputs (inputs,) or (n, inputs): (arms,) or (n, arms), within 0 and 1."""
         # Beyond chance alone, the mean error is drift: a backend that got worse, or better, of late.
         chance = _WORTH * _NOISE * np.sqrt(_RECENT / 2)
         drift = np.sign(self.error) * np.maximum(np.abs(self.error) - chance, 0)
-        return np.asarray(np.clip(_chances(self._logits(self.read(x)) + shift) + drift, 0.0, 1.0))
+        return np.asarray(np.clip(chances_of(self._logits(self.read(x))) + drift, 0.0, 1.0))
 
     def uncertainty(self, x: Floats) -> Floats:
         """Standard deviation of each arm's expected quality for inputs (inputs,): (arms,)."""
         x = self.read(x)
         # What never varied before says no more of the doubt than what varies most.
-        chance, here = _chances(self._logits(x)), np.clip((x[: self.width] - self._mean) / self._scale, -3, 3)
+        chance, here = chances_of(self._logits(x)), np.clip((x[: self.width] - self._mean) / self._scale, -3, 3)
         return np.asarray(chance * (1 - chance) * np.sqrt(np.maximum((self._inverse @ here) @ here, 0.0)))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -307,7 +303,8 @@ def logit(chances: Floats) -> Floats:
     return np.asarray(np.log(held / (1 - held)))
 
 
-def _chances(logits: Floats) -> Floats:
+def chances_of(logits: Floats) -> Floats:
+    """The logistic function, without overflow."""
     return np.asarray(1 / (1 + np.exp(-np.clip(logits, -30, 30))))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -44,8 +43,8 @@ class Fresh(NamedTuple):
 class Experience(Protocol):
     """Outcomes of similar prompts, such as `Learners`."""
 
-    def votes(self, vector: NDArray[np.float32], by: str = "route") -> Mapping[str, float]:
-        """Log of the evidence for and against each name, by "model" of models; none where nothing is known."""
+    def model_outcomes(self, vector: NDArray[np.float32]) -> Mapping[str, tuple[float, float]]:
+        """How many outcomes there are of each model for prompts like it, and their mean quality; none where none is."""
         ...
 
     async def observe_model(self, vector: NDArray[np.float32], model: str, quality: float) -> None:
@@ -61,10 +60,9 @@ class ModelChooser:
     named, whose outcomes count for the configured ones where their names are the same.
 
     Args:
-        encoder: of prompts.
         store: the part of the state file for its vectors.
-        experience: votes of outcomes of similar prompts on models, which are called like their backends or are
-            those of the profiles; None where nobody votes.
+        experience: outcomes of similar prompts by model, which are called like their backends or are those of
+            the profiles; None where nobody remembers any.
 
     Attributes:
         profiles: what answers for each tier, with cost and latency as measured.
@@ -144,10 +142,7 @@ class ModelChooser:
             InputError: as `LLMOrchestrator`.
         """
         if self._experience is not None:
-            settings |= {
-                "votes": partial(self._experience.votes, by="model"),
-                "observe": self._experience.observe_model,
-            }
+            settings |= {"similar": self._experience.model_outcomes, "observe": self._experience.observe_model}
         made = LLMOrchestrator(backends, self._encoder, budget=budget, sizes=sizes, **settings)
         self.save()
         self._resume(made, BACKENDS)
@@ -243,7 +238,7 @@ class ModelChooser:
             self._loaded = True
             if len(named) > 1 and (make or stored is not None or self._pulled):
                 rows = [BackendProfile(n, one.cost, one.latency, _QUALITY[one.tier]) for n, one in named.items()]
-                self._served = made = LLMOrchestrator(rows, self._encoder, votes=self._of_backends)
+                self._served = made = LLMOrchestrator(rows, self._encoder, similar=self._of_backends)
                 resumed = self._resume(made, SERVED)
                 self._give(made)
                 if resumed:
@@ -255,14 +250,13 @@ class ModelChooser:
                     ]
         return self._served
 
-    def _of_backends(self, vector: NDArray[np.float32]) -> dict[str, float]:
-        """The votes by the names of backends, whatever their models are called."""
-        votes = {} if self._experience is None else self._experience.votes(vector, "model")
+    def _of_backends(self, vector: NDArray[np.float32]) -> dict[str, tuple[float, float]]:
+        """Outcomes of similar prompts by the names of backends, whatever their models are called."""
+        found = {} if self._experience is None else self._experience.model_outcomes(vector)
         named = {one.model: one.backend for one in self.profiles if one.model}
-        return {named.get(name, name): vote for name, vote in votes.items()}
+        return {named.get(name, name): outcomes for name, outcomes in found.items()}
 
     def _of_outcomes(self, features: Features, profiles: Sequence[TierProfile]) -> Advice | None:
-        """What outcomes of the configured backends say."""
         learnt = self._learnt()
         if learnt is None or features.vector is None:
             return None
@@ -279,7 +273,6 @@ class ModelChooser:
 
 
 def _of_sizes(features: Features, _: Sequence[TierProfile]) -> Advice | None:
-    """What the session's network says."""
     size = features.size
     if size is None or not size.sure:
         return None

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.errors import TRAIN, ArtifactError, InputError
+from ruvllm.sizing.bandit import chances_of, logit
 from ruvllm.sizing.prompt_forms import PROMPT_FORMS, prompt_forms
 
 Floats = NDArray[np.floating[Any]]
@@ -78,15 +79,6 @@ def policy_for(
     return _bisected(held, each, lambda policy: policy.quality < quality, last=False)
 
 
-def cheapest(probabilities: Floats, costs: Sequence[float], quality: float) -> int:
-    """The cheapest model whose probability reaches `quality`; where none does, the likeliest to be right."""
-    each = checked_costs(costs, len(probabilities))
-    if not 0 <= quality <= 1:
-        raise InputError(f"quality is {quality}", field="quality", fix="give a probability")
-    enough = np.flatnonzero(probabilities >= quality)
-    return int(enough[each[enough].argmin()]) if len(enough) else int(probabilities.argmax())
-
-
 def checked_costs(costs: Sequence[float], models: int) -> NDArray[np.float64]:
     """float64 (models,). Raises InputError: not one finite cost of 0 or more for each model."""
     if len(costs) != models or not all(isfinite(cost) and cost >= 0 for cost in costs):
@@ -109,7 +101,6 @@ def _made(held: Floats, costs: NDArray[np.float64], price: float) -> Policy:
 
 
 def _highest(costs: NDArray[np.float64]) -> float:
-    """A price at which only the cheapest is ever worth it."""
     gaps = np.diff(np.unique(costs))
     return float(2 / gaps.min()) if len(gaps) else 1.0
 
@@ -129,7 +120,7 @@ def _bisected(held: Floats, costs: NDArray[np.float64], frugal: Any, last: bool 
 Singles = NDArray[np.float32]
 
 _NEWTON_STEPS, _CLOSE = 100, 2e-3
-_FLATTEST, _CLEAREST = 0.13, 0.02
+_FLATTEST = 0.13
 
 
 def fitted(x: Singles, right: Singles, shared: float, individual: float) -> tuple[Singles, Singles]:
@@ -152,9 +143,9 @@ def fitted(x: Singles, right: Singles, shared: float, individual: float) -> tupl
         np.array([models * shared**2 + individual**2, individual**2]) / variance
     )  # of what models agree in, and do not
     together, separate = (np.linalg.inv(moments + np.eye(len(mean)) / one).astype(np.float32) for one in prior)
-    weights, bias = np.zeros((len(mean), models), np.float32), logits(base)
+    weights, bias = np.zeros((len(mean), models), np.float32), logit(base).astype(np.float32)
     for _ in range(_NEWTON_STEPS):
-        missed = right - _chances(x @ weights + bias)
+        missed = right - chances_of(x @ weights + bias)
         slope = x.T @ missed
         slopes, weighed = slope.mean(1, keepdims=True), weights.mean(1, keepdims=True)
         step = together @ (slopes - weighed / np.float32(prior[0]))
@@ -172,18 +163,8 @@ def held_out(x: Singles, right: Singles, fold: NDArray[np.int64], shared: float,
     for number in np.unique(fold):
         rows = fold == number
         weights, bias = fitted(x[~rows], right[~rows], shared, individual)
-        predicted[rows] = _chances(x[rows] @ weights + bias)
+        predicted[rows] = chances_of(x[rows] @ weights + bias)
     return predicted
-
-
-def logits(chances: NDArray[np.floating]) -> Singles:
-    """Of probabilities, those nearest to 0 and 1 held back."""
-    held = np.clip(chances, _CLEAREST, 1 - _CLEAREST)
-    return np.asarray(np.log(held / (1 - held)), np.float32)
-
-
-def _chances(values: Singles) -> Singles:
-    return np.asarray(1 / (1 + np.exp(-np.clip(values, -30, 30))), np.float32)
 
 
 _FOURIER, _BANDWIDTH = 512, 0.2
@@ -204,8 +185,6 @@ class Difficulty:
 
     Attributes:
         models: names, in the order of the columns.
-        encoder: the name of the encoder its vectors come from.
-        space: the name of their space, where it is known.
         means, scales: float32 (forms,) of the training prompts.
         weights: float32 (dim + forms + 512, models).
         bias: float32 (models,).
@@ -269,11 +248,7 @@ class Difficulty:
             raise InputError(f"vectors of shape {vectors.shape}", field="vectors", fix=fix)
         forms = np.stack([prompt_forms(text) for text in texts])
         raw = _features(vectors, forms, self.means, self.scales) @ self.weights + self.bias
-        return np.asarray(np.clip(1 / (1 + np.exp(-np.clip(raw, -30, 30))), _EDGE, 1 - _EDGE), np.float32)
-
-    def cheapest(self, text: str, vector: Singles, costs: Sequence[float], quality: float) -> str:
-        """The cheapest model that is right with a probability of `quality`, else the likeliest to be right."""
-        return self.models[cheapest(self.probabilities(text, vector), costs, quality)]
+        return np.asarray(np.clip(chances_of(raw), _EDGE, 1 - _EDGE), np.float32)
 
     def policy(self, costs: Sequence[float], *, cost: float | None = None, quality: float | None = None) -> Policy:
         """The rule of the best quality for a mean cost, or of the least cost for a mean quality.

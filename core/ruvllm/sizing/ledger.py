@@ -16,12 +16,7 @@ from ruvllm.sizing.tiers import Limits
 
 
 class SizeOutcomes:
-    """Puts prompts and outcomes where the model router's training finds them.
-
-    Args:
-        network: whose inputs a prompt is turned into.
-        replay: the turns that it is trained on.
-    """
+    """Puts prompts and outcomes where the model router's training finds them."""
 
     def __init__(self, network: FastGrnn, replay: Replay) -> None:
         self._network, self._replay = network, replay
@@ -169,7 +164,6 @@ def _mean(qualities: Sequence[float]) -> float | None:
 
 
 def _merged(first: _Point, later: _Point) -> _Point:
-    """Two points in a row as one."""
     pairs = zip(first[4], later[4], strict=True)
     each = tuple(_mean([one for one in pair if one is not None]) for pair in pairs)
     return (*later[:3], (first[3] + later[3]) / 2, each)

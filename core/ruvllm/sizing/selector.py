@@ -23,7 +23,7 @@ from ruvllm.artifacts.shipped import shipped_encoder
 from ruvllm.encoders.protocol import Encoder, synchronous
 from ruvllm.errors import ArtifactError, InputError, StoreError
 from ruvllm.hints import by_object
-from ruvllm.reprs import one_line, shortened
+from ruvllm.reprs import Shown, shortened
 from ruvllm.sizing.bandit import Bandit, logit, shared_width
 from ruvllm.sizing.difficulty import Difficulty, policy_for
 from ruvllm.sizing.fastgrnn import ModelSize
@@ -35,8 +35,8 @@ from ruvllm.sizing.tiers import Limits
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class BackendProfile:
+@dataclass(frozen=True, slots=True, repr=False)
+class BackendProfile(Shown):
     """What is known of a backend beforehand; outcomes correct all of it.
 
     Attributes:
@@ -52,8 +52,6 @@ class BackendProfile:
     quality: float = 0.8
     size: ModelSize | None = None
 
-    __repr__ = one_line
-
     def __post_init__(self) -> None:
         checks = (
             ("name", bool(self.name), "a name"),
@@ -66,8 +64,8 @@ class BackendProfile:
                 raise InputError(f"{name} is {getattr(self, name)!r}", field=name, fix=f"give {fix}")
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+@dataclass(frozen=True, slots=True, repr=False)
+class Choice(Shown):
     """The backend for one prompt.
 
     Attributes:
@@ -86,8 +84,6 @@ class Choice:
     alternatives: tuple[str, ...]
     inputs: Array = field(repr=False, compare=False)
     turn: int = -1
-
-    __repr__ = one_line
 
 
 def columns_of(
@@ -117,9 +113,11 @@ _DARING = 0.25  # standard deviations that a draw for the one to ask is moved by
 _ANYHOW = 0.01  # share of choices under a budget that is random: backends change
 _ENOUGH = 8  # outcomes before any backend is preferred for them
 _HORIZON = 1_000  # prompts within which overspending is made good
-_VOTE = 0.3  # what the evidence of similar outcomes counts for beside what was fitted to all
+_LEAD = 0.3  # standard deviations that the best is ahead by; who asks for more goes on asking the dearest instead
+_FITTED = 10.0  # outcomes of similar prompts that what was fitted to all of them counts for
 
-Votes = Callable[[Array], Mapping[str, float]]  # a vector (dim,) -> log of the evidence for and against each backend
+# A vector (dim,) -> how many outcomes of similar prompts each backend has, and their mean quality.
+Similar = Callable[[Array], Mapping[str, tuple[float, float]]]
 
 
 class LLMOrchestrator:
@@ -131,13 +129,12 @@ class LLMOrchestrator:
         dim: of the vectors, where there is no encoder.
         budget: mean US dollars of a prompt; None for the best quality / (cost · latency).
         memory: outcomes after which an old one has lost most of its weight: backends change.
-        seed: of the doubt under a budget.
         difficulty: what is known beforehand (`ruvllm tiers train`), of models called like the backends, or as many
             from the weakest to the strongest as there are backends from the cheapest to the dearest. Outcomes teach
             how far it is off.
         sizes: takes the same outcomes to the model router.
-        votes: what outcomes of similar prompts say of backends; None where nobody votes.
-        observe: takes the same outcomes to who votes: a vector (dim,), a backend's name, a quality.
+        similar: outcomes of similar prompts by backend; None where nobody remembers any.
+        observe: takes the same outcomes to who remembers: a vector (dim,), a backend's name, a quality.
 
     Raises:
         InputError: fewer backends, a name twice, a budget below the cheapest, or a difficulty of other models or
@@ -155,7 +152,7 @@ class LLMOrchestrator:
         seed: int = 0,
         difficulty: Difficulty | None = None,
         sizes: SizeOutcomes | None = None,
-        votes: Votes | None = None,
+        similar: Similar | None = None,
         observe: Callable[[Array, str, float], Awaitable[None]] | None = None,
     ) -> None:
         if not isinstance(backends, Sequence) or not all(isinstance(one, BackendProfile) for one in backends):
@@ -177,7 +174,7 @@ class LLMOrchestrator:
         self.ledger = Ledger(names, [b.cost for b in backends], [b.latency for b in backends])
         ranked = sizes_by_cost([b.cost for b in backends])
         self._sizes = [rank if b.size is None else b.size for b, rank in zip(backends, ranked, strict=True)]
-        self._price, self._learner, self._lost, self._votes, self._observe = 0.0, sizes, "", votes, observe
+        self._price, self._learner, self._lost, self._similar, self._observe = 0.0, sizes, "", similar, observe
         self._random = np.random.default_rng(seed)
         self._window = np.zeros((0, self.bandit.inputs))
 
@@ -276,7 +273,7 @@ class LLMOrchestrator:
 
         Returns:
             (its name, its expected quality, by how much more it is worth than the next best); None where there are
-            too few outcomes, or the lead is within a standard deviation.
+            too few outcomes, or the lead is within a third of a standard deviation.
         """
         places = [self._number[name] for name in names]
         if len(places) < 2 or (self.bandit.outcomes + self.bandit.pulled)[places].sum() < _ENOUGH:
@@ -285,7 +282,7 @@ class LLMOrchestrator:
         value = quality - COST_WEIGHT * np.array(costs) / max(max(costs), 1e-12)
         second, best = np.argsort(value, kind="stable")[-2:].tolist()
         lead = float(value[best] - value[second])
-        if lead < float(np.hypot(doubt[best], doubt[second])):
+        if lead < _LEAD * float(np.hypot(doubt[best], doubt[second])):
             return None
         return names[best], float(quality[best]), lead
 
@@ -301,9 +298,12 @@ class LLMOrchestrator:
 
     def _expected(self, inputs: Array) -> Array:
         """Quality of each backend (backends,) for a prompt: fitted to all outcomes, moved by those of similar ones."""
-        votes = {} if self._votes is None else self._votes(inputs[: self.dim].astype(np.float32))
-        shift = np.array([votes.get(name, 0.0) for name in self._number])
-        return np.asarray(self.bandit.expected(inputs, _VOTE * shift))
+        found = self.bandit.expected(inputs)
+        similar = {} if self._similar is None else self._similar(inputs[: self.dim].astype(np.float32))
+        for name, (count, quality) in similar.items():
+            if (place := self._number.get(name)) is not None:
+                found[place] += count / (count + _FITTED) * (quality - found[place])
+        return found
 
     def _seen(self, inputs: Array) -> None:
         """Keep the latest prompts, and set the price by them now and then."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ruvllm.agents.catalog import builtin_agents
 from ruvllm.errors import InputError
 from ruvllm.options import TIERS
-from ruvllm.reprs import one_line
+from ruvllm.reprs import Shown
 from ruvllm.text.cues import Cues, words_of
 from ruvllm.types import Action, Agent, Choice, Tier
 
@@ -79,8 +79,8 @@ _OPEN_FROM = 0.25  # the same from which nothing is plain: a text without any cu
 _MOST_TEXT = 20_000  # characters that difficulty is read from
 
 
-@dataclass(frozen=True, slots=True)
-class TierProfile:
+@dataclass(frozen=True, slots=True, repr=False)
+class TierProfile(Shown):
     """What answers for a tier, and what an answer is expected to take.
 
     Attributes:
@@ -97,8 +97,6 @@ class TierProfile:
     backend: str = ""
     model: str = ""
     context: float = inf
-
-    __repr__ = one_line
 
 
 # What each tier costs and takes where nothing has been measured (FEATURES.md R10).
@@ -131,7 +129,6 @@ class Features:
     """What a choice is made by.
 
     Attributes:
-        text: the task.
         agent: who takes it; None where routing is too unsure for its agent to have a say.
         edit: what a program does of it, "" where it takes a model.
         trained: what a trained difficulty says; None without one.
@@ -342,7 +339,6 @@ def _of_edit(features: Features) -> Advice | None:
 
 
 def _of_task(features: Features) -> Advice:
-    """Difficulty, else the default."""
     if features.trained is not None:
         return Advice(features.trained, "difficulty", "of such prompts, as trained on outcomes")
     fails = difficulty(features.text[:_MOST_TEXT])

@@ -43,7 +43,6 @@ class Spec:
     Attributes:
         shape: a number is that length, a name any length, the same wherever the name stands again.
         dtype: as numpy names it.
-        optional: whether it may be absent.
     """
 
     shape: tuple[int | str, ...]
@@ -56,15 +55,11 @@ def pack(arrays: Mapping[str, NDArray[Any]], kind: str, version: int = 1) -> byt
 
     Args:
         kind: what they are, e.g. "lora"; `unpack` asks for the same.
-        version: of the layout.
 
     Raises:
         InputError: an array of another dtype than the ones above.
     """
-    ready: dict[str, Any] = {
-        _VERSION: np.array([version], np.int32),
-        _KIND: np.frombuffer(kind.encode(), np.uint8),
-    }
+    ready: dict[str, Any] = {_VERSION: np.array([version], np.int32), _KIND: np.frombuffer(kind.encode(), np.uint8)}
     for name, value in arrays.items():
         if value.dtype.name not in _DTYPES or name in ready:
             message = f"array {name!r} of {value.dtype} cannot be packed"
@@ -184,11 +179,7 @@ def json_array(value: Any) -> NDArray[np.uint8]:
 
 
 def array_json(array: NDArray[np.uint8], field: str, error: type[RuvllmError] = StoreError) -> Any:
-    """What `json_array` was given.
-
-    Raises:
-        RuvllmError: of the type `error`, when it is no JSON or nested too deeply.
-    """
+    """What `json_array` was given. Raises RuvllmError: of the type `error`, when it is no JSON or nested too deeply."""
     try:
         return read_json(array.tobytes())
     except ValueError as bad:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ruvllm.errors import InputError
 from ruvllm.hints import nearest
-from ruvllm.reprs import one_line, shortened
+from ruvllm.reprs import Shown, shortened
 from ruvllm.text.dates import Span, date_terms, dates_in, first_date
 from ruvllm.text.depth import deeper
 from ruvllm.text.surrogates import well_formed
@@ -24,6 +24,7 @@ NODE_KINDS = ("Query", "Document", "QAPair", "AgentStep", "Fact", "Concept")  # 
 LITTLE = np.dtype("<f4")  # of vectors in the file
 SPEAKER, SESSION, OBSERVED = "speaker", "session", "observed_at"  # keys of metadata that a search reads
 VALID_FROM, VALID_TO, AGENT, EXPIRES = "valid_from", "valid_to", "agent_id", "expires"
+ELSEWHERE = "elsewhere"  # among the metadata of a memory whose text another node does not give away: its id there
 _TIMES = (OBSERVED, VALID_FROM, VALID_TO, EXPIRES)
 _DATED, _MOST_DATES = 2_000, 8  # characters that dates are looked for in, and how many count
 _NO_DAY = date(3, 1, 1)  # long before any
@@ -31,8 +32,8 @@ _MOST_TEXT = 1_000_000
 _DEEPEST = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+@dataclass(frozen=True, slots=True, repr=False)
+class Memory(Shown):
     """One thing remembered.
 
     Attributes:
@@ -54,8 +55,6 @@ class Memory:
     created: float = 0.0
     accessed: float = 0.0
     archived: bool = False
-
-    __repr__ = one_line
 
 
 Given = str | Memory | Mapping[str, Any]

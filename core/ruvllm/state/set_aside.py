@@ -63,11 +63,7 @@ class SetAsideRow:
 
 
 class SetAside:
-    """The items of one state file that could not be written.
-
-    Args:
-        store: the file.
-    """
+    """The items of one state file that could not be written."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

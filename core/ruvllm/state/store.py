@@ -19,7 +19,7 @@ from time import monotonic, sleep
 from typing import Any, Generic, TypeVar
 
 from ruvllm.errors import REPAIR, InputError, StoreError
-from ruvllm.reprs import one_line, shortened
+from ruvllm.reprs import Shown, shortened
 from ruvllm.state.outbox import Outbox
 from ruvllm.state.schema import prepare
 from ruvllm.state.set_aside import SetAside
@@ -44,8 +44,8 @@ def _patiently(prepare: Callable[[], None]) -> None:
             sleep(0.01)
 
 
-@dataclass(frozen=True, slots=True)
-class FeedbackRow:
+@dataclass(frozen=True, slots=True, repr=False)
+class FeedbackRow(Shown):
     """Feedback as the file holds it.
 
     Attributes:
@@ -61,8 +61,6 @@ class FeedbackRow:
     rating: float | None
     created: float
 
-    __repr__ = one_line
-
 
 class Store:
     """What the system has been told and has learnt, kept across processes.
@@ -71,7 +69,6 @@ class Store:
         path: the file, made when missing; ":memory:" keeps nothing.
         batch: writes that may share a transaction; 1 commits each.
         interval: seconds after which an open transaction is committed by the next write or `tick`.
-        clock: seconds that never run backwards.
 
     Attributes:
         set_aside: what could not be written, alone.
@@ -180,6 +177,18 @@ class Store:
                 yield self._db
             except sqlite3.Error as error:
                 raise self._failure(error) from None
+
+    @contextmanager
+    def unsynced(self) -> Iterator[None]:
+        """Do not wait for the disk after writes meanwhile: of what can be had again. The next write waits for all."""
+        with self.alone() as db:
+            if not self._open:  # within a transaction SQLite changes nothing of that
+                db.execute("PRAGMA synchronous = NORMAL")
+            try:
+                yield
+            finally:
+                if not self._open:
+                    db.execute("PRAGMA synchronous = FULL")
 
     @contextmanager
     def erasing(self) -> Iterator[None]:
@@ -337,7 +346,6 @@ class Unchanged(Generic[K, V]):
     """Rows that were read by key, for as long as nothing in the file changes.
 
     Args:
-        store: the file.
         most: keys, from which on all are dropped.
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -14,27 +14,31 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class Memo(dict[str, V]):
-    """word -> its value, worked out when first asked for.
+class Memo(dict[K, V]):
+    """key -> its value, worked out when first asked for.
 
     Everything is forgotten when there is too much: the links of an LRU cache, which lie all over memory, cost
-    more than working some words out again.
+    more than working some values out again.
 
     Args:
-        work: gives a word's value.
-        most: words.
+        work: gives a key's value.
+        most: keys.
+        longest: characters of a word that is worth it; others may be megabytes.
     """
 
-    def __init__(self, work: Callable[[str], V], most: int) -> None:
-        self._work, self._most = work, most
+    def __init__(self, work: Callable[[K], V], most: int, longest: int | None = None) -> None:
+        self._work, self._most, self._longest = work, most, longest
 
-    def __missing__(self, word: str) -> V:
+    def __missing__(self, key: K) -> V:
         if len(self) >= self._most:
             self.clear()
-        self[word] = value = self._work(word)
+        value = self._work(key)
+        if self._longest is None or len(str(key)) <= self._longest:
+            self[key] = value
         return value
 
 
@@ -137,7 +141,7 @@ class Bm25:
         return sorted(found, key=lambda match: -match[1])
 
 
-_HASHES = Memo(lambda stem: crc32(stem.encode()), _MOST_WORDS)
+_HASHES: Memo[str, int] = Memo(lambda stem: crc32(stem.encode()), _MOST_WORDS)
 
 
 def _term_hashes(words: Sequence[str]) -> list[int]:
@@ -201,16 +205,22 @@ class HashedTfidf:
         """The weight of what is rarest, which no admitted term changes."""
         return max(self.idf.values(), default=1.0)
 
-    def sparse(self, words: Sequence[str]) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-        """(buckets, values) of one text, its values of unit L2 norm; a repeated term's bucket comes again."""
+    def sparse(
+        self, words: Sequence[str], first: int = 0, norm: float = 1.0
+    ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        """(buckets, values) of one text; a repeated term's bucket comes again.
+
+        Args:
+            first: what is added to every bucket.
+            norm: of the values (L2).
+        """
         idf, width = self.idf, self.width
         terms = [term for term in _term_hashes(words) if term in idf] if idf else ()
         if not terms:
             return _NO_TERMS
-        values = [idf[term] if term >> 31 else -idf[term] for term in terms]
-        scale = 1 / math.sqrt(sum([value * value for value in values]))
-        buckets = [term % width for term in terms]
-        return np.array(buckets, np.intp), np.array([value * scale for value in values], np.float32)
+        values = np.array([idf[term] if term >> 31 else -idf[term] for term in terms])
+        values *= norm / math.sqrt(values.dot(values))
+        return np.array([first + term % width for term in terms], np.intp), values.astype(np.float32)
 
     def dense(self, texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
         """Features of many texts: float32 (len(texts), width)."""

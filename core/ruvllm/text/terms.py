@@ -64,7 +64,7 @@ def _pairs(run: str) -> str:
     return " ".join(run[i : i + 2] for i in range(max(1, len(run) - 1)))
 
 
-_HASHES = Memo(lambda term: crc32(term.encode("utf-8", "replace")), _MOST_WORDS)
+_HASHES: Memo[str, int] = Memo(lambda term: crc32(term.encode("utf-8", "replace")), _MOST_WORDS)
 
 
 def term_hashes(found: Iterable[str]) -> NDArray[np.uint32]:

@@ -24,8 +24,6 @@ class SentencePiece(ByteBPE):
 
     Args:
         vocab: ids of the tokens.
-        merges: pairs of tokens that become one, the first of them first.
-        specials: tokens beside the vocabulary's.
         prefix: what gets a blank before it: "first", the text's beginning, "always", each part between specials,
             both unless there is one; "each", each part in any case.
     """

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from ruvllm import ConfigError
-from ruvllm.cli.console import print_json, show_table
-from ruvllm.cli.options import json_option
+from ruvllm.cli.console import plain, print_json, show_table, waiting
+from ruvllm.cli.options import encoder_option, json_object, json_option, open_llm
+from ruvllm.state.record import read_metadata
+from ruvllm_edge.shared.large import LargeSearch, prepare_search
 from ruvllm_edge.shared.log import Log, connected
 from ruvllm_edge.shared.migrations import check_version, migrate
 
@@ -151,3 +153,76 @@ def prune(url: str, without: tuple[str, ...]) -> None:
     """
     gone = _with(url, lambda db: Log(db).prune(without))
     click.echo(", ".join(f"{space}: {count:,} changes deleted" for space, count in gone.items()) or "nothing to delete")
+
+
+@shared.command()
+@_url
+@click.option("--over", type=click.IntRange(0), default=50_000, show_default=True, help="Memories of a collection.")
+@click.option("--space", help="Of this space alone.")
+@click.option("--collection", help="Of this name alone.")
+def index(url: str, over: int, space: str | None, collection: str | None) -> None:
+    """Have the database search collections that are too large for a server. Needs pgvector 0.8 or newer.
+
+    Servers that are started with RUVLLM_SHARED_HOT hold so many of a collection's memories, those used most and last,
+    and find the others in the database. Servers go on meanwhile; a second run indexes what has grown since.
+
+    \b
+    Examples:
+      ruvllm shared index postgresql://owner@db/ruvllm
+      ruvllm shared index postgresql://owner@db/ruvllm --space acme --collection papers --over 1000
+      RUVLLM_SHARED_HOT=50000 ruvllm serve --shared postgresql://node1@db/ruvllm
+    """
+    with waiting("indexing"):
+        done = _with(url, lambda db: LargeSearch(db).index(over, space, collection))
+    for one in done:
+        click.echo(f"{one.space}: {one.collection} is searched in the database ({one.encoder})")
+    if not done:
+        click.echo(f"no other collection has more than {over:,} memories with a vector")
+
+
+@shared.command()
+@_url
+@click.argument("query")
+@click.option("--space", default="default", show_default=True)
+@click.option("--collection", default="default", show_default=True)
+@click.option("-k", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many.")
+@click.option("--filter", "filter_", metavar="JSON", help="""What metadata must fulfil: '{"team": "web"}'.""")
+@encoder_option
+@json_option
+def search(
+    url: str, query: str, space: str, collection: str, k: int, filter_: str | None, encoder: str | None, as_json: bool
+) -> None:
+    """Search a collection that `ruvllm shared index` has indexed, without a server.
+
+    \b
+    Examples:
+      ruvllm shared search postgresql://owner@db/ruvllm "how are invoices paid?" --collection papers
+      ruvllm shared search postgresql://owner@db/ruvllm "deploys" --filter '{"team": "web"}' -k 3
+    """
+
+    async def work(db: AsyncConnection) -> list[dict[str, object]]:
+        large = LargeSearch(db)
+        found = [one for one in await large.collections(space) if one.collection == collection and one.ready]
+        if not found:
+            fix = f"run: ruvllm shared index URL --space {space} --collection {collection}"
+            raise ConfigError(f"no collection {collection!r} is indexed"[:120], field="collection", fix=fix)
+        with open_llm(None, encoder) as llm:
+            if llm.memory.space != found[0].encoder:
+                fix = "name that encoder with --encoder"
+                raise ConfigError(f"its vectors are of {found[0].encoder}", field="encoder", fix=fix)
+            vector = await llm.memory.vector(query)
+        await prepare_search(db, 60.0)
+        near = dict(await large.nearest(found[0], vector, k, json_object(filter_, "filter")))
+        texts = {one.uid: one.data for one in await large.about(space, list(near)) if one.kind == "memory"}
+        found_here = [(uid, score, texts[uid]) for uid, score in near.items() if uid in texts]
+        return [
+            {"uid": uid, "score": round(score, 4), "text": one["text"], "metadata": read_metadata(one["metadata"])}
+            for uid, score, one in found_here
+        ]
+
+    hits = _with(url, work)
+    if as_json:
+        print_json(hits)
+        return
+    cells = ([f"{hit['score']:.3f}", plain(str(hit["text"])), str(hit["uid"])] for hit in hits)
+    show_table(f"{len(hits)} of {collection}", ("Score", "Text", "Id"), cells, right=("Score",), cut="Text")

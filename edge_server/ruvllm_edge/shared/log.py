@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from ruvllm import ConfigError
 from ruvllm.state.outbox import Change, Position
+from ruvllm_edge.shared.large import LargeSearch
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -95,6 +96,15 @@ def check_address(url: str) -> None:
 
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[AsyncConnection]:
+    """A connection as `connect` makes it, from the beginning of a block to its end. Raises as that does."""
+    made = await connect(url)
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+async def connect(url: str) -> AsyncConnection:
     """A connection that commits each statement by itself.
 
     Raises:
@@ -104,7 +114,7 @@ async def connected(url: str) -> AsyncIterator[AsyncConnection]:
     check_address(url)
     from psycopg import AsyncConnection
 
-    made = await AsyncConnection.connect(
+    return await AsyncConnection.connect(
         url,
         autocommit=True,
         prepare_threshold=None,  # poolers that give each transaction another connection know no prepared statements
@@ -114,10 +124,6 @@ async def connected(url: str) -> AsyncIterator[AsyncConnection]:
         keepalives_interval=5,
         tcp_user_timeout=15_000,
     )
-    try:
-        yield made
-    finally:
-        await made.close()
 
 
 class Log:
@@ -128,7 +134,7 @@ class Log:
     """
 
     def __init__(self, db: AsyncConnection) -> None:
-        self._db = db
+        self.db = db
 
     async def append(self, space: str, node: str, changes: Sequence[Change]) -> None:
         """Add changes, all or none, and wake up the others; what is there already, or was forgotten, is left out."""
@@ -144,15 +150,18 @@ class Log:
             }
             for one in changes
         ]
-        async with asyncio.timeout(_PATIENCE), self._db.pipeline(), self._db.transaction():  # one way there and back
-            cursor = self._db.cursor()
+        async with asyncio.timeout(_PATIENCE), self.db.pipeline(), self.db.transaction():  # one way there and back
+            cursor = self.db.cursor()
             await cursor.executemany(_ROW, rows)
             await cursor.execute("SELECT pg_notify(%s, %s)", (CHANNEL, space))
+            memories = [one for one in changes if one.kind == "memory" and one.vector]
+            if memories and (large := await (search := LargeSearch(self.db)).collections(space)):
+                await search.add(large, space, memories)
 
     async def read(self, space: str, after: Position, most: int = 500) -> Page:
         """What comes after a position."""
         async with asyncio.timeout(_PATIENCE):
-            cursor = await self._db.execute(_PAGE, (space, str(after.xid), after.place, most))
+            cursor = await self.db.execute(_PAGE, (space, str(after.xid), after.place, most))
             rows = await cursor.fetchall()
         safe = [row for row in rows if row[0]]
         found = [
@@ -165,7 +174,7 @@ class Log:
     async def horizon(self) -> int:
         """Transactions from this one on have not begun: no position can be beyond it, unless the log was put back."""
         async with asyncio.timeout(_PATIENCE):
-            cursor = await self._db.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")
+            cursor = await self.db.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")
             (number,) = await cursor.fetchone() or ("0",)
         return int(number)
 
@@ -173,11 +182,11 @@ class Log:
         """Say how far a node is."""
         row = (space, node, socket.gethostname(), str(position.xid), position.place, waiting)
         async with asyncio.timeout(_PATIENCE):
-            await self._db.execute(_CHECKPOINT, row)
+            await self.db.execute(_CHECKPOINT, row)
 
     async def nodes(self) -> list[NodeRow]:
         """How far each node of each space is."""
-        cursor = await self._db.execute(
+        cursor = await self.db.execute(
             "SELECT space, node, name, (SELECT count(*) FROM ruvllm.changes c WHERE c.space = n.space"
             " AND (c.xid, c.place) > (n.xid, n.place)), waiting, extract(epoch FROM now() - seen)::float8"
             " FROM ruvllm.nodes n ORDER BY space, name, node"
@@ -186,7 +195,7 @@ class Log:
 
     async def counts(self) -> dict[str, dict[str, int]]:
         """Space -> kind -> changes."""
-        cursor = await self._db.execute("SELECT space, kind, count(*) FROM ruvllm.changes GROUP BY 1, 2 ORDER BY 1, 2")
+        cursor = await self.db.execute("SELECT space, kind, count(*) FROM ruvllm.changes GROUP BY 1, 2 ORDER BY 1, 2")
         found = dict[str, dict[str, int]]()
         for space, kind, count in await cursor.fetchall():
             found.setdefault(space, {})[kind] = count
@@ -198,21 +207,23 @@ class Log:
         Args:
             without: ids of nodes that never come back: they are waited for no longer.
         """
-        async with self._db.transaction():
-            await self._db.execute("DELETE FROM ruvllm.nodes WHERE node = ANY(%s)", (list(without),))
-            cursor = await self._db.execute(_PRUNE)
+        async with self.db.transaction():
+            await self.db.execute("DELETE FROM ruvllm.nodes WHERE node = ANY(%s)", (list(without),))
+            cursor = await self.db.execute(_PRUNE)
             gone = {space: int(count) for space, count in await cursor.fetchall()}
         if gone:
-            await self._db.execute("VACUUM ruvllm.changes")
+            await self.db.execute("VACUUM ruvllm.changes")
+            for one in await LargeSearch(self.db).collections():
+                await self.db.execute(f"VACUUM ruvllm.vectors_{one.id}".encode())
         return gone
 
     async def faults(self) -> list[str]:
         """What is not as ruvllm writes it: ids of another kind, changes of what there never was."""
-        cursor = await self._db.execute(
+        cursor = await self.db.execute(
             "SELECT space, uid::text FROM ruvllm.changes WHERE substr(uid::text, 15, 1) <> '7'"
         )
         faults = [f"space {space}: {uid} is no UUIDv7" for space, uid in await cursor.fetchall()]
-        cursor = await self._db.execute(
+        cursor = await self.db.execute(
             "SELECT c.space, count(*) FROM ruvllm.changes c WHERE target IS NOT NULL AND kind <> 'forget'"
             " AND NOT EXISTS (SELECT FROM ruvllm.changes t WHERE t.space = c.space AND (t.uid = c.target"
             " OR (t.kind = 'forget' AND t.target = c.target))) GROUP BY 1"

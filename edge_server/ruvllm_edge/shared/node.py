@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic, time
@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 from ruvllm import RuvllmError
 from ruvllm.memory.replica import Replica
 from ruvllm.state.set_aside import reason_of
+from ruvllm_edge.hub import LogCoordinator
 from ruvllm_edge.logs import event
 from ruvllm_edge.shared.apply import take_in
+from ruvllm_edge.shared.hot import HotSet, Searches
 from ruvllm_edge.shared.log import CHANNEL, Log, connected
 from ruvllm_edge.shared.migrations import check_version
 
@@ -43,6 +45,7 @@ class SpaceStatus:
         read: when all that others wrote was here last, in seconds since 1970; 0 before the first time.
         marked: when the last checkpoint was written, of a monotonic clock.
         position: of that checkpoint.
+        hot: what is held of large collections; None where all is.
     """
 
     sent: int = 0
@@ -51,6 +54,7 @@ class SpaceStatus:
     read: float = 0.0
     marked: float = float("-inf")
     position: tuple[int, int] = field(default=(-1, -1))
+    hot: HotSet | None = None
 
 
 class Node:
@@ -58,9 +62,11 @@ class Node:
 
     Args:
         url: of the database, as libpq takes it.
-        names: of the spaces that leave this server; all of them when empty.
+        shares: space -> what of it leaves this server (`outbox.SHARES`), "*" for all others; texts of all when empty.
         spaces: those that are open.
         metrics: is told what was sent and applied.
+        hot: memories of a large collection that stay on this server; 0 for all.
+        deadline: seconds that a search of one waits for the database.
 
     Attributes:
         up: whether the database answers.
@@ -68,19 +74,33 @@ class Node:
         status: by space.
     """
 
-    def __init__(self, url: str, names: Sequence[str], spaces: Callable[[], list[Edge]], metrics: Metrics) -> None:
-        self._url, self._names, self._spaces, self._metrics = url, frozenset(names), spaces, metrics
+    def __init__(
+        self,
+        url: str,
+        shares: Mapping[str, str],
+        spaces: Callable[[], list[Edge]],
+        metrics: Metrics,
+        hot: int = 0,
+        deadline: float = 0.2,
+    ) -> None:
+        self._url, self._shares, self._spaces, self._metrics = url, shares or {"*": "texts"}, spaces, metrics
+        self._hot, self._deadline, self._searches = hot, deadline, Searches(url)
         self._wake, self._heard = asyncio.Event(), True
         self.up, self.problem = False, ""
         self.status: dict[str, SpaceStatus] = {}
 
     def __contains__(self, space: str) -> bool:
-        return not self._names or space in self._names
+        return bool(self.sharing(space))
+
+    def sharing(self, space: str) -> str:
+        """What of a space leaves this server, one of `outbox.SHARES`; "" for nothing."""
+        return self._shares.get(space, self._shares.get("*", ""))
 
     def stats(self, edge: Edge) -> dict[str, Any]:
         """Of a space, as plain JSON types."""
         status, waiting = self.status.get(edge.name, SpaceStatus()), edge.llm.store.outbox.waiting()
         return {
+            "sharing": self.sharing(edge.name),
             "up": self.up,
             "problem": self.problem,
             "sent": status.sent,
@@ -129,6 +149,9 @@ class Node:
                 event(level, what, **({"problem": problem} if problem else {}))
         self.up, self.problem = not problem, problem
         self._heard = True
+        for status in self.status.values():
+            if status.hot is not None:
+                status.hot.up = self.up
 
     async def _listen(self, db: AsyncConnection) -> None:
         await db.execute(f"LISTEN {CHANNEL}")
@@ -150,11 +173,16 @@ class Node:
                 if self._begin(edge):
                     self._check_position(edge, await log.horizon())
                 edge.uses += 1
+                hot = self.status[edge.name].hot
                 try:
+                    if hot is not None:
+                        await hot.refresh(log.db)
                     sent = await self._send(edge, log)
                     if heard or sent:
                         more, late = await self._read(edge, log)
                         again, waits = again or more, waits or late
+                    if hot is not None:
+                        await hot.trim()
                     await self._mark(edge, log)
                 finally:
                     edge.uses -= 1
@@ -177,6 +205,9 @@ class Node:
         if store.outbox.enabled and store.committed is not None and edge.name in self.status:
             return False
         store.outbox.enable()
+        store.outbox.sharing = sharing = self.sharing(edge.name)
+        if sharing != "texts":  # of texts each server learns itself
+            edge.llm.services.coordinator = LogCoordinator(edge.hub, store)
         loop = asyncio.get_running_loop()
 
         def committed() -> None:
@@ -184,7 +215,10 @@ class Node:
                 loop.call_soon_threadsafe(self._signal)
 
         store.committed = committed
-        self.status[edge.name] = SpaceStatus()
+        hot = HotSet(edge, self._searches, self._hot, self._deadline) if self._hot else None
+        self.status[edge.name] = SpaceStatus(hot=hot)
+        if hot is not None:
+            hot.up = self.up
         return True
 
     def _signal(self, heard: bool = False) -> None:
@@ -218,10 +252,13 @@ class Node:
         began, before = time(), outbox.position
         page = await log.read(edge.name, before, _PAGE)
         if page.changes:
-            replica = Replica(edge.llm.memory)
-            for start in range(0, len(page.changes), _SLICE):
-                some = page.changes[start : start + _SLICE]
-                last = start + _SLICE >= len(page.changes)
+            replica = Replica(edge.llm.memory, edge.hub.push)
+            changes = page.changes if status.hot is None else status.hot.wanted(page.changes)
+            if outbox.sharing == "deltas":
+                changes = [one for one in changes if one.kind == "delta"]
+            for start in range(0, len(changes) or 1, _SLICE):
+                some = changes[start : start + _SLICE]
+                last = start + _SLICE >= len(changes)
                 applied = await replica.apply(some, page.position if last else None, _turn)
                 await take_in(edge, applied)
                 status.applied += applied.count

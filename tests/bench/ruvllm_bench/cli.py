@@ -33,6 +33,7 @@ from ruvllm_bench.serve.nodes import bench_nodes
 from ruvllm_bench.serve.proxy import bench_proxy
 from ruvllm_bench.serve.sessions import bench_sessions
 from ruvllm_bench.serve.soak import bench_soak
+from ruvllm_bench.steps import steps
 from ruvllm_bench.transcripts import report
 
 _TURNS = 3  # of each version, where two are compared
@@ -83,6 +84,7 @@ bench.add_command(select)
 bench.add_command(bench_serve)
 bench.add_command(bench_soak)
 bench.add_command(report)
+bench.add_command(steps)
 bench.add_command(bench_sessions)
 bench.add_command(bench_proxy)
 bench.add_command(bench_nodes)

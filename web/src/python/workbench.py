@@ -76,9 +76,11 @@ class Workbench:
         _keep(self._queries, response.request_id, query)
         return response.to_dict()
 
-    async def new_session(self, metadata: dict[str, Any] | None = None) -> str:
-        """Begin a conversation; its id."""
-        return self._now.new_session(metadata).id
+    async def new_session(
+        self, metadata: dict[str, Any] | None = None, history: list[dict[str, Any]] | None = None
+    ) -> str:
+        """Begin a conversation, after what was said before; its id."""
+        return self._now.new_session(metadata, history=history or ()).id
 
     async def session(self, id: str) -> dict[str, Any]:
         """A conversation as it stands."""

@@ -44,13 +44,9 @@ class HnswIndex(RowsIndex[_Graph]):
     """A graph walked towards the query.
 
     Args:
-        dim: width of the vectors.
-        metric: "cosine" or "dot".
         M: links of a node on the levels above the ground; twice as many there.
         ef_construction: candidates for the links of a node.
         ef_search: least beam of a search that asks for `recall` or more.
-        recall: recall@k of a search that names none.
-        rows: vectors to search, shared with another index.
         links: int32 (n, 2 M), of the lowest level over these rows, which was built before (`index.saved`).
     """
 

@@ -44,7 +44,6 @@ class Round:
     """What one round moved.
 
     Attributes:
-        number: from 1.
         messages: sent from one place to another; models given back by a hub included.
         sent_bytes: of all messages together.
         learners: those whose model is new.
@@ -62,10 +61,8 @@ class FederatedManager:
     """Rounds over registered learners.
 
     Args:
-        dim: of the embeddings.
         topology: "star", "ring" or "peer".
         fanout: to how many others a peer tells what it knows in a round.
-        seed: of the choice of peers.
         robust, quality: as for the coordinator.
     """
 

@@ -22,7 +22,7 @@ from ruvllm.learning.federated.wire import MOST_BYTES, SharedModel, model_route
 from ruvllm.memory.ratings import relevance_of
 from ruvllm.memory.records import Records
 from ruvllm.options import FederatedConfig
-from ruvllm.reprs import one_line
+from ruvllm.reprs import Shown
 from ruvllm.routing.service import RoutingService
 from ruvllm.sizing.chooser import ModelChooser
 from ruvllm.state.names import FEDERATED_SENT, PULLED
@@ -124,8 +124,8 @@ class RemoteCoordinator:
         return BackendError(f"{self.endpoint.url} {what}"[:240], kind=kind, field="url", fix=fix)
 
 
-@dataclass(frozen=True, slots=True)
-class Pushed:
+@dataclass(frozen=True, slots=True, repr=False)
+class Pushed(Shown):
     """What travelled: texts and groups that the coordinator took, groups that it refused, updates and their bytes.
 
     Attributes:
@@ -141,11 +141,9 @@ class Pushed:
     waiting: int
     outcomes: int = 0
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
-class Pulled:
+@dataclass(frozen=True, slots=True, repr=False)
+class Pulled(Shown):
     """What a coordinator's model says: how many routes it tells apart, learnt from how many texts of everybody's.
 
     Attributes:
@@ -159,8 +157,6 @@ class Pulled:
     texts: int
     changed: bool
     models: tuple[str, ...] = ()
-
-    __repr__ = one_line
 
 
 @dataclass(slots=True)
@@ -226,10 +222,7 @@ class FederatedClient:
     so that a lost answer is followed by the same update, which counts once.
 
     Args:
-        store: holds the feedback, and what has travelled of it.
-        routing: whose router decides with what is pulled.
         options: texts in a group that travels, and noise.
-        sizing: whose outcomes travel.
         on_model: lets searches and choices of models go by a pulled model as well; names of those models.
     """
 

@@ -30,7 +30,7 @@ from ruvllm.learning.federated.wire import (
     whole,
 )
 from ruvllm.learning.lora import LowRank, mixture
-from ruvllm.reprs import one_line
+from ruvllm.reprs import Shown
 from ruvllm.routing.head import Head
 from ruvllm.sizing.bandit import shared_width
 from ruvllm.state.packing import Spec, array_json, json_array, pack, unpack
@@ -128,12 +128,11 @@ _KIND, _LARGEST = "federated-state", 256 << 20
 _CLIP = 1.0  # of one client's map: half of what an adapter of rank 1 may grow to
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+@dataclass(frozen=True, slots=True, repr=False)
+class Accepted(Shown):
     """What became of one update.
 
     Attributes:
-        groups, texts: taken.
         refused: groups that were not good enough or of a route that is not allowed.
         again: whether it had come before; then nothing of it was taken.
         consolidated: whether it was the one that made the coordinator consolidate.
@@ -147,11 +146,9 @@ class Accepted:
     consolidated: bool = False
     outcomes: int = 0
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
-class FederatedStats:
+@dataclass(frozen=True, slots=True, repr=False)
+class FederatedStats(Shown):
     """Counts since the coordinator began, but `groups`, `texts` and `answers`, which it holds now.
 
     Attributes:
@@ -171,21 +168,17 @@ class FederatedStats:
     epsilon: float | None
     answers: int = 0
 
-    __repr__ = one_line
-
 
 class FederatedCoordinator:
     """Aggregates updates; every 50 of them, or when told, it consolidates them into the model.
 
     Args:
-        dim: of the embeddings.
         capacity: texts whose groups are kept; then the largest routes forget their oldest.
         clusters: patterns in the model, and groups of one route, at most.
         every: updates after which it consolidates by itself.
         quality: groups of a lower mean quality are refused.
         robust: how adapters are aggregated: "trimmed" mean, "median", or plain "mean".
         clip: an adapter of a larger norm is shortened to it.
-        base_rank: of the shared adapter.
         routes: those allowed; None allows every name.
     """
 

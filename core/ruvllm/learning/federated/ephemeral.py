@@ -28,12 +28,10 @@ class EphemeralAgent:
 
     Args:
         agent_id: 1 to 200 characters, unique among the agents of a coordinator.
-        dim: of the embeddings.
         capacity: trajectories kept; when full they are folded into groups, and their texts forgotten.
         clusters: groups of a route that travel at once, at most.
         least: texts in a group (k-anonymity); routes with fewer wait. 2 or more.
         quality: trajectories below it teach the adapter only.
-        rank: of the adapter.
         privacy: adds noise; then no words travel, and one group for each of `routes`.
         routes: needed with `privacy`, and then public: which routes there are must not depend on a text.
         models: likewise, those whose answers' outcomes travel.

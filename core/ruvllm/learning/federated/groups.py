@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Vectors
 from ruvllm.errors import InputError
-from ruvllm.reprs import one_line
+from ruvllm.reprs import Shown
 from ruvllm.text.lexical import HashedTfidf
 
 _HALVINGS = 100
-_MOST_EPSILON = 1e4
 _TAIL = -8.0  # below it erfc is replaced by its continued fraction: e^ε would overflow against it
 
 
@@ -58,17 +57,6 @@ def delta_of(epsilon: float, ratio: float) -> float:
     return min(max(_normal(shift - middle) - second, 0.0), 1.0)
 
 
-def epsilon_of(ratio: float, delta: float) -> float:
-    """The least epsilon that noise of standard deviation ratio·sensitivity gives; inf beyond 10,000."""
-    if delta_of(_MOST_EPSILON, ratio) > delta:
-        return math.inf
-    low, high = 0.0, _MOST_EPSILON
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if delta_of(middle, ratio) > delta else (low, middle)
-    return high
-
-
 def noise_for(epsilon: float, delta: float) -> float:
     """The least standard deviation, per unit of sensitivity, that keeps the promise."""
     low, high = 0.0, 1.0
@@ -81,7 +69,6 @@ def noise_for(epsilon: float, delta: float) -> float:
 
 
 def _normal(x: float) -> float:
-    """P(N(0, 1) <= x)."""
     return math.erfc(-x / math.sqrt(2)) / 2
 
 
@@ -98,8 +85,8 @@ def _log_normal(x: float) -> float:
 _BLOCK = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+@dataclass(frozen=True, slots=True, repr=False)
+class Seen(Shown):
     """One text as an agent remembers it until it is folded into a group.
 
     Attributes:
@@ -113,11 +100,9 @@ class Seen:
     terms: frozenset[int] = frozenset()
     tags: tuple[str, ...] = ()
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
-class Group:
+@dataclass(frozen=True, slots=True, repr=False)
+class Group(Shown):
     """Sums over some texts of one route.
 
     Attributes:
@@ -134,8 +119,6 @@ class Group:
     quality: float
     terms: dict[int, int]
     tags: tuple[str, ...] = ()
-
-    __repr__ = one_line
 
     @property
     def mean(self) -> Vectors:

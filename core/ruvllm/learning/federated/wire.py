@@ -19,7 +19,7 @@ from ruvllm.encoders.protocol import Pause, Vectors, no_pause
 from ruvllm.errors import InputError, RuvllmError
 from ruvllm.learning.federated.groups import Group, merge_closest
 from ruvllm.learning.lora import LowRank
-from ruvllm.reprs import one_line
+from ruvllm.reprs import Shown
 from ruvllm.routing.head import LEXICAL_WEIGHT, WIDTH, Design, Examples, Head
 from ruvllm.state.packing import Arrays, Spec, array_json, json_array, pack, unpack
 from ruvllm.text.lexical import HashedTfidf
@@ -75,8 +75,8 @@ async def fit_head(groups: Sequence[Group], routes: Sequence[str], pause: Pause 
     return await _Grouped(groups, routes).fit(pause, tolerance=_LOOSE)
 
 
-@dataclass(frozen=True)
-class SharedModel:
+@dataclass(frozen=True, repr=False)
+class SharedModel(Shown):
     """What a coordinator gives back.
 
     Attributes:
@@ -84,7 +84,6 @@ class SharedModel:
         head: the routing head of (vector, words), as `routing.head` has it.
         adapter: of embeddings; None while nobody sent one.
         patterns: what the routes' tasks are like, the closest of them merged.
-        texts: how many it was learnt from.
         outcomes: how good models' answers to what prompts were; a group's route is `model_route`.
     """
 
@@ -94,8 +93,6 @@ class SharedModel:
     patterns: tuple[Group, ...]
     texts: int
     outcomes: tuple[Group, ...] = ()
-
-    __repr__ = one_line
 
     @property
     def dim(self) -> int:
@@ -237,8 +234,8 @@ class NoiseAdded:
     sigma: float
 
 
-@dataclass(frozen=True, slots=True)
-class Update:
+@dataclass(frozen=True, slots=True, repr=False)
+class Update(Shown):
     """What one agent lets travel, once.
 
     Attributes:
@@ -247,7 +244,6 @@ class Update:
         adapter: what it learnt since its last update; None when nothing.
         noise: None when none was added.
         held_back: how many wait for others of their route.
-        refused: how many were not good enough.
         outcomes: how good models' answers to what prompts were; a group's route is `model_route`.
     """
 
@@ -262,10 +258,9 @@ class Update:
     refused: int = 0
     outcomes: tuple[Group, ...] = ()
 
-    __repr__ = one_line
-
     @property
     def texts(self) -> int:
+        """How many texts its sums are of."""
         return round(sum(group.count for group in self.groups))
 
     @property
@@ -376,7 +371,6 @@ def groups_from(arrays: Arrays, names: Any, k: int, most: int = MOST_GROUPS, pre
     Args:
         k: texts that each group has at least; 0 where noise was added to the counts.
         most: groups that are believed.
-        prefix: of the arrays' names.
 
     Raises:
         ValueError, KeyError, TypeError, InputError: they contradict each other.

@@ -45,13 +45,8 @@ class SonaEngine(Hinting):
     comes back as it went in.
 
     Args:
-        config: its options, as `SonaConfig.of` takes them.
         encoder: makes vectors of texts; without one, give vectors.
         store: where `flush` keeps what is learnt, and a new engine takes it up.
-        clock: seconds since 1970.
-
-    Attributes:
-        core: the learner with its five steps.
 
     Raises:
         ConfigError: an unusable option, or the encoder's width is not `embedding_dim`.
@@ -233,9 +228,13 @@ class SonaEngine(Hinting):
 
     find_patterns = synchronous(afind_patterns)
 
-    def votes(self, vector: Vectors, by: str = "route") -> dict[str, float]:
-        """What outcomes of similar tasks say for and against each route or model; see `SonaCore.votes`."""
-        return self.core.votes(vector, by) if self._enabled else {}
+    def votes(self, vector: Vectors) -> dict[str, float]:
+        """What outcomes of similar tasks say for and against each route; see `SonaCore.votes`."""
+        return self.core.votes(vector) if self._enabled else {}
+
+    def model_outcomes(self, vector: Vectors) -> dict[str, tuple[float, float]]:
+        """How each model answered similar tasks; see `SonaCore.model_outcomes`."""
+        return self.core.model_outcomes(vector) if self._enabled else {}
 
     def get_patterns(self, limit: int | None = None) -> list[Pattern]:
         """The most valuable patterns first."""

@@ -151,8 +151,6 @@ class SonaAdapters:
     """MicroLoRA over a base LoRA that EWC++ holds.
 
     Attributes:
-        micro, base: the adapters.
-        ewc: of the base's weights.
         good, bad: the latest examples and warnings.
     """
 

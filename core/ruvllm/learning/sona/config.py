@@ -11,7 +11,6 @@ from ruvllm.hints import Options, snake_case
 from ruvllm.learning.ewc import DEFAULT, LEAST, MOST
 from ruvllm.learning.lora import RATE
 from ruvllm.learning.trajectories import CAPACITY
-from ruvllm.reprs import one_line
 
 _RANGES: dict[str, tuple[float, float]] = {
     "hidden_dim": (1, 16_384),
@@ -28,7 +27,7 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class SonaConfig(Options):
     """Options of the learning loops.
 
@@ -36,7 +35,6 @@ class SonaConfig(Options):
         hidden_dim: width of the vectors where neither `embedding_dim` nor an encoder gives it.
         embedding_dim: width of the vectors; None takes the encoder's.
         micro_lora_rank, base_lora_rank: of the instant adapter, and of the one that learns in the background.
-        micro_lora_lr, base_lora_lr: their learning rates.
         ewc_lambda: where λ of consolidation starts; it then adapts itself.
         pattern_clusters: at most, of one background cycle.
         trajectory_capacity: trajectories that wait for the background; the oldest leave beyond it.
@@ -57,8 +55,6 @@ class SonaConfig(Options):
     background_interval_ms: int = 3_600_000
     quality_threshold: float = 0.4
     enable_simd: bool = True
-
-    __repr__ = one_line
 
     def __post_init__(self) -> None:
         """Raises ConfigError: an option of another type or out of range."""

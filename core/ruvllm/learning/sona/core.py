@@ -18,7 +18,7 @@ from ruvllm.learning.patterns import Pattern, ReasoningBank, distill
 from ruvllm.learning.sona.adapters import SonaAdapters, as_array
 from ruvllm.learning.sona.config import SonaConfig
 from ruvllm.learning.trajectories import MOST_BYTES, Trajectory, TrajectoryBuffer
-from ruvllm.reprs import one_line
+from ruvllm.reprs import Shown
 from ruvllm.state.packing import Spec, array_json, json_array, pack, unpack
 
 _QUALITY, _SUCCESS, _REWARD = 0.5, 0.3, 0.2  # how much each counts of what is told
@@ -107,15 +107,14 @@ def _expected(route: str, retrieved: Sequence[Pattern]) -> float | None:
     return votes / sum(near for _, near in related)
 
 
-@dataclass(frozen=True, slots=True)
-class SonaReport:
+@dataclass(frozen=True, slots=True, repr=False)
+class SonaReport(Shown):
     """What a call of `tick` or `force_learn` did.
 
     Attributes:
         ran: whether there was anything to do, and it was due.
         finished: false when the time was over first; the next call goes on there.
         trajectories: that the base adapter was taught, each counted once.
-        patterns: known after it.
         consolidated: tasks that EWC++ has consolidated, in all.
     """
 
@@ -126,15 +125,12 @@ class SonaReport:
     consolidated: int
     seconds: float
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
-class SonaStats:
+@dataclass(frozen=True, slots=True, repr=False)
+class SonaStats(Shown):
     """Where an engine stands.
 
     Attributes:
-        trajectories: ended so far.
         waiting: of them, not learnt from by the background yet; `dropped` never will be.
         judged_good: examples, the others are warnings.
         micro_updates, base_updates: of the adapters; micro_strength, base_strength: ‖W‖ of what they change.
@@ -156,8 +152,6 @@ class SonaStats:
     ewc_tasks: int
     ewc_lambda: float
 
-    __repr__ = one_line
-
 
 _BANK = 4  # cycles' worth of patterns that are kept
 _CHUNK = 1_000  # trajectories that are clustered together
@@ -170,13 +164,7 @@ _FIX = "drop it; it is learnt again"
 class SonaCore:
     """Learns from trajectories that have ended.
 
-    Args:
-        dim: width of the vectors.
-        clock: seconds since 1970.
-
     Attributes:
-        bank: the patterns.
-        adapters: micro and base.
         waiting: trajectories that the background has not learnt from yet.
         ended, good: trajectories so far, and those of them that were examples.
         cycles: background cycles that were finished.
@@ -210,7 +198,7 @@ class SonaCore:
         self.ended += 1
         self.good += verdict.good
         self.version += 1
-        self.instant(trajectory, verdict)
+        self.adapters.instant(trajectory, verdict.weight, self.bank)  # INSTANT
 
     def apply(self, x: Vectors) -> Vectors:
         """Unit rows (dim,) or (n, dim) adapted by both adapters."""
@@ -220,28 +208,43 @@ class SonaCore:
         """RETRIEVE: the patterns nearest to a task (dim,), adapted as far as is learnt."""
         return self.bank.find(self.apply(vector), k)
 
-    def votes(self, vector: Vectors, by: str = "route") -> dict[str, float]:
-        """What outcomes of similar tasks say for and against each route, or each model: log of the evidence.
+    def votes(self, vector: Vectors) -> dict[str, float]:
+        """What outcomes of similar tasks say for and against each route: log of the evidence.
 
         An outcome counts by its score and by e^(κ(cosine - 1)); patterns stand for outcomes of long ago. Vectors are
         compared as the encoder gives them. A name that nothing similar is known of is not there, and counts 0.
 
         Args:
             vector: float32 (dim,), unit norm, of the task.
-            by: "route" or "model"; patterns vote for routes alone.
         """
         learnt = self.adapters
         good: defaultdict[str, float] = defaultdict(float)
         bad: defaultdict[str, float] = defaultdict(float)
         for side, ring in ((good, learnt.good), (bad, learnt.bad)):
-            names, worth = getattr(ring, f"{by}s"), ring.scores if side is good else 1 - ring.scores
-            _count(side, ring.rows @ vector, names, worth)
-        if by == "route" and len(self.bank):
+            _count(side, ring.rows @ vector, ring.routes, ring.scores if side is good else 1 - ring.scores)
+        if len(self.bank):
             _count(good, self.bank.centroids @ vector, self.bank.routes, _OLD * self.bank.weights)
         return {
             name: math.log1p(good[name] / _FAINT) - _AGAINST * math.log1p(bad[name] / _FAINT)
             for name in {*good, *bad} - {""}
         }
+
+    def model_outcomes(self, vector: Vectors) -> dict[str, tuple[float, float]]:
+        """How each model answered similar tasks: (how many outcomes, by e^(κ(cosine - 1)); the mean of their scores).
+
+        Unlike routes, of which one is right, models are compared by how often they do well, not by how much is known
+        of them: the one that is asked most would win for that alone.
+
+        Args:
+            vector: float32 (dim,), unit norm, of the task.
+        """
+        count: defaultdict[str, float] = defaultdict(float)
+        good: defaultdict[str, float] = defaultdict(float)
+        for ring in (self.adapters.good, self.adapters.bad):
+            cosines = ring.rows @ vector
+            _count(count, cosines, ring.models, np.ones(len(cosines), np.float32))
+            _count(good, cosines, ring.models, ring.scores)
+        return {name: (count[name], good[name] / count[name]) for name in count if name}
 
     def forget(self, vector: Vectors, route: str) -> None:
         """Take back what one outcome taught, as far as it can still be told from others."""
@@ -257,10 +260,6 @@ class SonaCore:
             for held in (self.adapters.good, self.adapters.bad, self.waiting, self.bank):
                 held.drop(vector)
         self.version += 1
-
-    def instant(self, trajectory: Trajectory, verdict: Verdict) -> bool:
-        """INSTANT: the micro adapter learns one trajectory; true when there was something to tell it from."""
-        return self.adapters.instant(trajectory, verdict.weight, self.bank)
 
     def distill(self) -> Iterator[int]:
         """DISTILL: what went well becomes patterns, what failed weakens the pattern that advised it.
@@ -281,14 +280,10 @@ class SonaCore:
             self._distilled = chunk[-1].id
             yield 0
 
-    def consolidate(self, batch: Sequence[Trajectory]) -> Iterator[int]:
-        """CONSOLIDATE: the base adapter learns a batch, held by EWC++; yields how many are new to it each time."""
-        return self.adapters.consolidate(batch, self.bank)
-
     def _cycle(self) -> Iterator[int]:
         batch = list(self.waiting)
         yield from self.distill()
-        yield from self.consolidate(batch)
+        yield from self.adapters.consolidate(batch, self.bank)
         self.waiting.learnt(batch[-1].id)
         self.adapters.restart_micro(self.waiting.latest(_RELEARNT), self.bank)
         self.cycles += 1

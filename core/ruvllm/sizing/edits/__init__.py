@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 
-from ruvllm.reprs import one_line
+from ruvllm.reprs import Shown
 
 __all__ = ["EDITS", "Edit", "EditedCode", "carry_out", "edit_of", "recognise"]
 
@@ -20,8 +20,8 @@ EDITS = ("rename", "types", "const", "logging", "imports", "docstring", "format"
 _LONGEST = 240  # characters of an instruction
 
 
-@dataclass(frozen=True, slots=True)
-class Edit:
+@dataclass(frozen=True, slots=True, repr=False)
+class Edit(Shown):
     """A mechanical edit.
 
     Attributes:
@@ -33,8 +33,6 @@ class Edit:
     kind: str
     target: str = ""
     arguments: dict[str, str] = field(default_factory=dict)
-
-    __repr__ = one_line
 
 
 _LEAD = re.compile(
@@ -268,21 +266,17 @@ _WORDS = frozenset(
 _FILE_NAME = re.compile(r"[\w./-]+\.(?:py|pyi|js|mjs|cjs|ts|mts|cts)")
 
 
-@dataclass(frozen=True, slots=True)
-class EditedCode:
+@dataclass(frozen=True, slots=True, repr=False)
+class EditedCode(Shown):
     """What was made of the code in a task.
 
     Attributes:
         text: the edited code, in a fence where it came in one.
-        kind: one of EDITS.
-        summary: what was changed.
     """
 
     text: str
     kind: str
     summary: str
-
-    __repr__ = one_line
 
 
 def carry_out(task: str) -> EditedCode | None:

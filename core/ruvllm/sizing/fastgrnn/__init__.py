@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.errors import InputError, RuvllmError, StoreError
-from ruvllm.reprs import one_line
+from ruvllm.reprs import Shown
 from ruvllm.sizing.fastgrnn.cell import CONTEXTS_OUT, EPSILON, INPUTS, MODELS_OUT, PromptInputs, Shape, sigmoid
 from ruvllm.sizing.fastgrnn.loss import COST_WEIGHT, HOTTEST
 
@@ -50,12 +50,11 @@ class ModelSize(IntEnum):
         return f"{self.billions:g}B" if self.billions >= 1 else f"{self.billions * 1000:g}M"
 
 
-@dataclass(frozen=True, slots=True)
-class SizeChoice:
+@dataclass(frozen=True, slots=True, repr=False)
+class SizeChoice(Shown):
     """What one prompt should be answered with.
 
     Attributes:
-        size: of the model.
         context: tokens.
         temperature: 0 to 2.
         top_p: 0 to 1.
@@ -76,8 +75,6 @@ class SizeChoice:
     turn: int = -1
     explored: bool = False
 
-    __repr__ = one_line
-
 
 class _Folded(NamedTuple):
     """θ for one turn at a time: the layer norm, σ's tangent and the low rank multiplied out, h hidden units."""
@@ -93,11 +90,6 @@ class _Folded(NamedTuple):
 
 class FastGrnn:
     """The network and its inputs.
-
-    Args:
-        dim: width of the encoder's vectors.
-        shape: of the cell.
-        seed: of the inputs' rotation.
 
     Attributes:
         inputs: turns a vector and a text into the network's 128 numbers.

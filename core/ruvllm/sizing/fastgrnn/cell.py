@@ -108,10 +108,6 @@ def _weighed(count: int) -> float:
 class PromptInputs:
     """A prompt's vector and text as the router's 128 inputs.
 
-    Args:
-        dim: width of the encoder's vectors.
-        seed: of the rotation.
-
     Attributes:
         projection: float32 (112, dim); signs alone: orthonormal rows times √dim, so that a unit vector
             gives numbers with a mean square of 1. Where dim is no power of 2, in expectation.
@@ -130,11 +126,7 @@ class PromptInputs:
         self.projection = np.ascontiguousarray((hadamard * signs)[:, :dim], np.float32)
 
     def __call__(self, vector: NDArray[np.float32], text: str = "") -> NDArray[np.float32]:
-        """float32 (128,).
-
-        Raises:
-            InputError: the vector is of another width, or not finite.
-        """
+        """float32 (128,). Raises InputError: the vector is of another width, or not finite."""
         # Most often the square tells, in a third of the time.
         if vector.shape != (self.dim,) or not (isfinite(vector.dot(vector)) or np.isfinite(vector).all()):
             fix = f"give the encoder's vector, {self.dim} finite numbers"

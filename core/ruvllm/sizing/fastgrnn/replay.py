@@ -38,7 +38,6 @@ class Outcome:
     """How a prompt's answer turned out.
 
     Attributes:
-        size: of the model that was used.
         quality: 0 to 1.
         cost: of the answer, in any one unit; None where nobody counts.
         tokens: of context that were needed; None where nobody counts.
@@ -145,7 +144,7 @@ class Replay:
             here = (current >= self._oldest) & (current < self._next)
             if not here.any():
                 break
-            turn = (current - self._first) % self.capacity
+            turn = np.where(here, current - self._first, 0) % self.capacity  # rows grow: not all places exist
             steps.append((np.where(here[:, None], self._rows["x"][turn], 0), here))
             current = np.where(here, self._rows["previous"][turn], -1)
         return Batch(
@@ -167,11 +166,7 @@ class Replay:
 
     @classmethod
     def from_bytes(cls, data: bytes, error: type[RuvllmError] = StoreError) -> Replay:
-        """What `to_bytes` was taken of.
-
-        Raises:
-            RuvllmError: of the type `error`, when the data is damaged.
-        """
+        """What `to_bytes` was taken of. Raises RuvllmError: of the type `error`, when the data is damaged."""
         try:
             magic, capacity, following = _HEADER.unpack_from(data)
             if magic != _MAGIC or following < 0:

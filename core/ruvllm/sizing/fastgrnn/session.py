@@ -22,11 +22,9 @@ class RouterSession:
     """One conversation: what its turns so far did to the network's hidden state.
 
     Args:
-        network: shared by all sessions.
         replay: where the turns are kept for feedback; none keeps nothing.
         explore: chance of taking the next cheaper size than the preferred, or than the safe default. Without
             some, nobody finds out that a cheaper one would have done.
-        seed: of these chances.
 
     Attributes:
         last: serial of its last turn in the replay buffer; -1 before the first.
@@ -58,7 +56,6 @@ class RouterSession:
         """What to answer the next prompt with.
 
         Args:
-            vector: from the encoder, of the network's width.
             text: the prompt; without it the sixteen forms are unknown.
 
         Raises:
@@ -95,11 +92,7 @@ class Model:
 
     @classmethod
     def named(cls, name: str) -> Model:
-        """From a name that tells its size: "SmolLM-360M", "Qwen2 1.5B".
-
-        Raises:
-            InputError: it tells none.
-        """
+        """From a name that tells its size: "SmolLM-360M", "Qwen2 1.5B". Raises InputError: it tells none."""
         found = _NAMED_SIZE.search(name)
         if found is None:
             raise InputError(f"{name!r} tells no size", field="models", fix="use Model(name, billions)")

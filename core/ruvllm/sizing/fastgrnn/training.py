@@ -65,7 +65,6 @@ class FastGrnnTrainer:
 
     Args:
         penalty: holds what earlier tasks need; for θ of `network.shape.size` numbers.
-        rate: length of a step.
         batch: turns in a step.
         enough: turns with feedback before there is any step.
         window: turns of a session that a gradient goes back through.

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ruvllm.reprs import one_line
+from ruvllm.reprs import Shown
 from ruvllm.state.record import LITTLE, NODE_KINDS, checksum, read_metadata, word_hashes
 from ruvllm.state.schema import harden
 
@@ -31,15 +31,13 @@ _MEMORIES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+@dataclass(frozen=True, slots=True, repr=False)
+class Fault(Shown):
     """A row that cannot be used: where it is, by the columns of its key, and why."""
 
     table: str
     key: tuple[tuple[str, Any], ...]
     why: str
-
-    __repr__ = one_line
 
 
 def as_text(raw: bytes) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ruvllm.errors import StoreError
-from ruvllm.reprs import one_line
+from ruvllm.reprs import Shown
 from ruvllm.state.repair.audit import Progress, faults, reading, silent, tables
 from ruvllm.state.repair.rescue import keep_beside, refuse_when_open, rescue
 from ruvllm.state.repair.shapes import shapes
@@ -21,8 +21,8 @@ _SHOWN = 20  # findings of one kind that are told one by one
 _STRUCTURE, _SCHEMA = "structure", "schema"
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+@dataclass(frozen=True, slots=True, repr=False)
+class Finding(Shown):
     """Something wrong.
 
     Attributes:
@@ -33,11 +33,9 @@ class Finding:
     message: str
     fix: str = _REPAIR
 
-    __repr__ = one_line
 
-
-@dataclass(frozen=True, slots=True)
-class Report:
+@dataclass(frozen=True, slots=True, repr=False)
+class Report(Shown):
     """What was found in a file; after a repair, what was wrong with the damaged one.
 
     Attributes:
@@ -53,8 +51,6 @@ class Report:
     dropped: Mapping[str, int] = field(default_factory=dict)
     broken: str = ""
 
-    __repr__ = one_line
-
     @property
     def ok(self) -> bool:
         """Whether nothing was wrong."""
@@ -68,7 +64,6 @@ def check(path: str | Path, progress: Progress = silent) -> Report:
     learnt; of other values only impossible ones are found.
 
     Args:
-        path: the file.
         progress: told what is being looked at and the share of it that is done.
 
     Raises:

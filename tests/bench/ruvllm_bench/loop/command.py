@@ -20,10 +20,11 @@ from ruvllm_bench.loop.epochs import EPOCHS, QUERIES, Epoch, epochs, slope
 from ruvllm_bench.loop.growth import growth
 from ruvllm_bench.loop.retrieval import pulled, read_conversations, recall
 from ruvllm_bench.loop.routing import NOISE, Routed, repeats, stream
+from ruvllm_bench.loop.turns import TURNS, turns
 
 _ON = "all on"
 _BEHIND = 0.3  # points that all on may be behind the best of a stream
-_STREAMS = ("routing", "repeats", "choice", "retrieval", "federated", "epochs", "growth")
+_STREAMS = ("routing", "repeats", "choice", "turns", "retrieval", "federated", "epochs", "growth")
 _Arms = Mapping[str, Mapping[str, Any]]
 _ROUTING: _Arms = {
     _ON: {},
@@ -37,6 +38,12 @@ _CHOOSING: _Arms = {
     "without patterns' votes": {"patterns": False},
     "without FastGRNN": {"sizes": False},
     "nothing told": {"feedback": False},
+}
+_TURNS: _Arms = {
+    _ON: {},
+    "without FastGRNN": {"network": False},
+    "without patterns' votes": {"patterns": False},
+    "nothing learnt": {"enabled": False},
 }
 _RETRIEVAL: _Arms = {_ON: {}, "without the query adapter": {"query_adapter": False}}
 _ALONE = "without push and pull"
@@ -89,9 +96,9 @@ def loop(
     """Run streams with their outcomes told: all learners on, and each one off; a few minutes.
 
     routing: told right or wrong only, one in ten falsely; repeats: every other task was told before, in other words;
-    choice: of LLMs at a budget; retrieval: learns on dialogues of its own and is measured on others'; federated: two
-    installations that were taught half of the agents each; epochs: a desk that knows nothing at first; growth: how long
-    the review of 1,000 feedbacks takes, with --full of 50,000 as well.
+    choice: of LLMs at a budget; turns: of two LLMs in conversations; retrieval: learns on dialogues of its own and is
+    measured on others'; federated: two installations that were taught half of the agents each; epochs: a desk that
+    knows nothing at first; growth: how long the review of 1,000 feedbacks takes, with --full of 50,000 as well.
 
     \b
     Examples:
@@ -105,7 +112,8 @@ def loop(
     orders = range(seeds or (1 if quick else 3))
     intents = read_intents(data / "clinc150.json" if data.is_dir() else data)
     chosen = [name for name in _STREAMS if not streams or name in streams]
-    beside = {"choice": data / "tiers_nine.json", "retrieval": data / "locomo_dev.json"}
+    nine = data / "tiers_nine.json"
+    beside = {"choice": nine, "turns": nine, "retrieval": data / "locomo_dev.json"}
     chosen = [name for name in chosen if name not in beside or name in streams or beside[name].exists()]
     arms = list[_Arm]()
     of_tasks = intents, size, encoder, orders
@@ -114,7 +122,9 @@ def loop(
     if "repeats" in chosen:
         arms += _tasks(f"repeats, {size.tasks:,} tasks, half told before", _REPEATS, repeats, *of_tasks)
     if "choice" in chosen:
-        arms += _choosing(read_prompts(beside["choice"]), size, orders)
+        arms += _choosing(read_prompts(nine), size, orders)
+    if "turns" in chosen:
+        arms += _conversing(read_prompts(nine), size, orders)
     if "retrieval" in chosen:
         arms += _retrieval(beside["retrieval"], size, encoder, orders)
     if "federated" in chosen:
@@ -172,6 +182,13 @@ def _choosing(prompts: Prompts, size: _Size, orders: Sequence[int]) -> list[_Arm
             found[arm] = [100 * one.quality for one in every]
             found.setdefault(known, [100 * one.single for one in every])
     return _compared(name, {arm: found[arm] for arm in (*_CHOOSING, known)})
+
+
+def _conversing(prompts: Prompts, size: _Size, orders: Sequence[int]) -> list[_Arm]:
+    def run(options: Mapping[str, Any], seed: int, advance: Callable[[], None]) -> float:
+        return turns(prompts, seed, size.prompts // 4, options, advance)
+
+    return _arms(f"utility, {size.prompts // 4} conversations of {TURNS}", _TURNS, orders, size.prompts // 4, run)
 
 
 def _retrieval(path: Path, size: _Size, encoder: str, orders: Sequence[int]) -> list[_Arm]:

