@@ -19,7 +19,7 @@ export type * from "./workbench.js";
 /** Whose results the state file keeps; those of `record_outcome` once no more have come for a moment. */
 export const CHANGES: ReadonlySet<Call> = new Set<Call>([
   "add_agents", "add_memory", "bind_memories", "feedback", "feedback_decision", "forget_memory", "learn_patterns",
-  "link_memory", "pull", "push", "rate", "reopen_memory", "reset_agents", "save_backends", "set_backends",
+  "link_memory", "pull", "push", "rate", "reopen_memory", "reset_agents", "run_jobs", "save_backends", "set_backends",
   "unbind_memories", "undo_feedback", "undo_pull",
 ]);
 
