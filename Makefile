@@ -1,4 +1,4 @@
-# make setup · run · demo · quick · test · test-all · check · contract · plugin · web · docs · npm · dist · api · release · bench · soak · chaos · models.  Each works alone from a fresh clone.
+# make setup · run · demo · quick · test · test-all · setup-browsers · check · contract · plugin · web · docs · npm · dist · api · release · bench · soak · chaos · models.  Each works alone from a fresh clone.
 PYTHON ?= python3
 MINUTES ?= 30
 ROUNDS ?= 200
@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= ../shared/data
 
-.PHONY: setup run demo test test-all check quick plugin docs web npm dist api release web-test pyodide-test visit-test browser-test install-test docs-test parity-test edge-test rest-test bench bench-web soak chaos models eval clean
+.PHONY: setup run demo test test-all check quick plugin docs web npm dist api release web-test pyodide-test visit-test browser-test setup-browsers install-test docs-test parity-test edge-test rest-test bench bench-web soak chaos models eval clean
 
 $(VENV)/.ready: pyproject.toml core/pyproject.toml models/pyproject.toml edge_server/pyproject.toml tests/bench/pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ruvllm needs Python 3.11 or newer: make PYTHON=python3.12")'
@@ -41,8 +41,12 @@ test-all: test browser-test install-test docs-test  ## and every page in a real 
 visit-test: setup $(VENV)/.browser  # one visit of the page, from opening it to asking it
 	$(BIN)/pytest tests/e2e/test_playground.py
 
-browser-test: setup $(VENV)/.browser  # a process of its own: Playwright keeps an event loop running
-	$(BIN)/pytest tests/e2e
+browser-test: setup $(VENV)/.browser  # processes of their own: Playwright keeps an event loop running
+	$(BIN)/pytest -rs tests/e2e
+	RUVLLM_E2E=firefox $(BIN)/pytest -rs tests/e2e
+
+setup-browsers: setup  ## Firefox, WebKit and what drives it, for make browser-test: installed where that may be done
+	$(BIN)/python build/browser.py --all
 
 $(VENV)/.docs: $(VENV)/.ready
 	$(BIN)/python -m pip install -q --disable-pip-version-check --group docs

@@ -1,8 +1,8 @@
-"""Finds a Chromium for the end-to-end tests, or installs one.
+"""Finds a Chromium for the end-to-end tests, or installs one; with --all a Firefox and a WebKit as well.
 
-python build/browser.py
+python build/browser.py [--all]
 
-Order: $RUVLLM_BROWSER, a Chromium or Chrome of this machine, Playwright's own; then Debian's package (as root),
+Order: $RUVLLM_BROWSER (or $RUVLLM_FIREFOX), one of this machine, Playwright's own; then Debian's package (as root),
 then Playwright's download.
 """
 
@@ -13,6 +13,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 
 VARIABLE = "RUVLLM_BROWSER"
@@ -30,9 +32,11 @@ MISSING = (
 )
 FIREFOX = "RUVLLM_FIREFOX"
 NO_FIREFOX = (
-    "No Firefox for the end-to-end tests. Install one (Debian: apt-get install firefox-esr, 145 or newer) or set "
-    f"{FIREFOX} to its path."
+    "No Firefox for the end-to-end tests. Install one (Debian: apt-get install firefox-esr, 145 or newer; elsewhere: "
+    f"python -m playwright install --with-deps firefox) or set {FIREFOX} to its path."
 )
+MINI_BROWSERS = "/usr/lib/*/webkit2gtk-4.*/MiniBrowser"
+NO_WEBKIT = "No WebKit for the end-to-end tests. Debian: apt-get install webkit2gtk-driver xvfb."
 
 
 class BrowserError(Exception):
@@ -54,8 +58,14 @@ def firefox() -> Path | None:
         if starts(path := Path(named)):
             return path
         raise BrowserError(f"{FIREFOX} is {named}, which does not start: name a Firefox, or unset it")
-    found = (shutil.which(name) for name in ("firefox-esr", "firefox"))
-    return next((Path(path) for path in found if path and starts(Path(path))), None)
+    found = (Path(path) for name in ("firefox-esr", "firefox") if (path := shutil.which(name)))
+    return next((path for path in chain(found, _playwrights("firefox")) if starts(path)), None)
+
+
+def webkit() -> tuple[Path, Path] | None:
+    """(its driver, the browser that the driver starts), if both are installed."""
+    driver, program = shutil.which("WebKitWebDriver"), next(iter(sorted(Path("/").glob(MINI_BROWSERS[1:]))), None)
+    return (Path(driver), program) if driver and program else None
 
 
 def starts(path: Path) -> bool:
@@ -71,34 +81,52 @@ def ensure() -> Path:
     """A browser, installed first if need be. Raises BrowserError if none can be had."""
     if found := find():
         return found
-    for install in (_from_debian, _from_playwright):
+    for install in (lambda: _from_debian("chromium", "fonts-dejavu-core"), lambda: _from_playwright("chromium")):
         if install() and (found := find()):
             return found
     raise BrowserError(MISSING)
 
 
+def ensure_others() -> list[str]:
+    """Firefox, WebKit and what drives them, installed where they may be; what is missing then."""
+    if firefox() is None and not (_from_debian("firefox-esr") and firefox()):
+        _from_playwright("firefox")
+    if webkit() is None or shutil.which("Xvfb") is None:
+        _from_debian("webkit2gtk-driver", "xvfb")
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--group", "browsers"]
+    drivers = _succeeds(pip, 300)
+    no_drivers = "No drivers for Firefox and WebKit: pip install 'playwright<1.65' selenium."
+    found = ((firefox(), NO_FIREFOX), (webkit() and shutil.which("Xvfb"), NO_WEBKIT), (drivers, no_drivers))
+    return [missing for there, missing in found if not there]
+
+
 def _candidates() -> Iterator[Path]:
     yield from (Path(found) for name in NAMES if (found := shutil.which(name)))
     yield from (Path(place) for place in PLACES)
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
+    yield from _playwrights("chromium")
+
+
+def _playwrights(name: str) -> Iterator[Path]:
+    """Where Playwright keeps its own."""
+    if find_spec("playwright") is None:
         return
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
-        yield Path(playwright.chromium.executable_path)
+        yield Path(getattr(playwright, name).executable_path)
 
 
-def _from_debian() -> bool:
+def _from_debian(*packages: str) -> bool:
     apt = shutil.which("apt-get")
     if apt is None or os.geteuid() != 0:
         return False
     quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    install = ("install", "-y", "-qq", "--no-install-recommends", "chromium", "fonts-dejavu-core")
+    install = ("install", "-y", "-qq", "--no-install-recommends", *packages)
     return _succeeds([apt, "update", "-qq"], 180, quiet) and _succeeds([apt, *install], 480, quiet)
 
 
-def _from_playwright() -> bool:
-    return _succeeds([sys.executable, "-m", "playwright", "install", "chromium"], 300)
+def _from_playwright(name: str) -> bool:
+    return _succeeds([sys.executable, "-m", "playwright", "install", name], 300)
 
 
 def _succeeds(command: list[str], seconds: int, environment: dict[str, str] | None = None) -> bool:
@@ -115,6 +143,8 @@ def main() -> None:
     """Ensure and tell it."""
     try:
         print(ensure())
+        if "--all" in sys.argv[1:]:
+            print(*[firefox(), *(webkit() or ()), *ensure_others()], sep="\n")
     except BrowserError as error:
         raise SystemExit(str(error)) from None
 

@@ -55,23 +55,23 @@ def refused(page: Page, method: str, *args: Any) -> dict[str, str]:
     return told
 
 
-_TEACH = """(number) => {
-  const lessons = Array.from({ length: 5 }, (_, i) => llm.feedback(`polish the kettle ${i} of ${number}`, "tester"));
-  window.taught = Promise.all(lessons);
+_TEACH = """([number, count]) => {
+  const teach = (_, i) => llm.feedback(`polish the kettle ${i} of ${number}`, "tester");
+  window.taught = Promise.all(Array.from({ length: count }, teach));
 }"""
 
 
-def taught_at_once(context: BrowserContext, site: Site, **options: Any) -> int:
-    """How many lessons a later visit knows, after two tabs were given five each at the same time."""
+def taught_at_once(context: BrowserContext, site: Site, each: int = 5, **options: Any) -> int:
+    """How many lessons a later visit knows, after two tabs were given so many each at the same time."""
     tabs = [context.new_page(), context.new_page()]
     for tab in tabs:
         load(tab, site, **options, snapshot=False)
     for number, tab in enumerate(tabs):
-        tab.evaluate(_TEACH, number)
+        tab.evaluate(_TEACH, [number, each])
     for tab in tabs:
         tab.evaluate("() => window.taught")
     for tab in tabs:
-        until(tab, "async () => (await llm.stats()).feedback === 10")
+        until(tab, f"async () => (await llm.stats()).feedback === {2 * each}")
     load(tabs[0], site, **options, snapshot=False)
     return len(ask(tabs[0], "feedbackList")["feedback"])
 

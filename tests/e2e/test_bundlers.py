@@ -1,4 +1,5 @@
-"""`npm install ruvllm`, from the packed tarballs, in an app of each bundler: built, served and asked in a browser.
+"""`npm install ruvllm`, from the packed tarballs: in an app of each bundler, built, served and asked in a browser, and
+in the other runtimes.
 
 npm fetches the bundlers, so that a machine without a registry skips this by name.
 """
@@ -37,6 +38,28 @@ export default {
 };"""
 VITE = """import ruvllm from "ruvllm/vite";
 export default { plugins: [ruvllm()], build: { outDir: "out", target: "es2022" } };"""
+NEXT = """export default { output: "export", distDir: "out" };"""
+PAGE = """"use client";
+import { useEffect, useState } from "react";
+import { RuvLLM } from "ruvllm";
+
+export default function Page() {
+  const [agent, show] = useState("");
+  useEffect(() => {
+    const end = new AbortController();
+    RuvLLM.load({ baseURL: "/ruvllm/", state: "memory", signal: end.signal })
+      .then((llm) => llm.route("add unit tests for the auth module"))
+      .then((decision) => show(decision.agent), (error) => end.signal.aborted || show(error.fix));
+    return () => end.abort();
+  }, []);
+  return <h1>{agent}</h1>;
+}"""
+LAYOUT = """export default function Layout({ children }) { return <html lang="en"><body>{children}</body></html>; }"""
+SCRIPT = """import { RuvLLM } from "ruvllm";
+await using llm = await RuvLLM.load();
+console.log((await llm.route("add unit tests for the auth module")).agent);
+"""
+RUNTIMES = {"deno": ("deno@2.9.6", ["deno", "run", "-A"]), "bun": ("bun@1.4.5", ["bun"])}
 # By name: what npm installs, the configuration, the command, what a page is told of where the files are.
 BUNDLERS = {
     "vite": (["vite@8.3.8"], {"vite.config.js": VITE}, ["vite", "build"], ""),
@@ -103,6 +126,32 @@ def test_an_app_routes(name: str, tarballs: list[str], tmp_path: Path, page: Pag
         expect(page.locator("h1")).to_have_text("tester")
         assert not problems
         assert not site.violations
+
+
+def test_a_client_component_of_next_routes(
+    tarballs: list[str], tmp_path: Path, page: Page, problems: list[str]
+) -> None:
+    installed(tmp_path, [*tarballs, "next@16.4.6", "react@19.3.1", "react-dom@19.3.1"])
+    (tmp_path / "next.config.mjs").write_text(NEXT, "utf-8")
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "page.jsx").write_text(PAGE, "utf-8")
+    (tmp_path / "app" / "layout.jsx").write_text(LAYOUT, "utf-8")
+    run(tmp_path, "npx", "--no-install", "ruvllm", "copy", "public/ruvllm")
+    run(tmp_path, "npx", "--no-install", "next", "build")
+    # Next writes scripts into the page itself.
+    with hosted(tmp_path / "out", policy="script-src 'self' 'unsafe-inline' 'wasm-unsafe-eval'") as site:
+        page.goto(site.url)
+        expect(page.locator("h1")).to_have_text("tester")
+        assert not problems
+        assert not site.violations
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_another_runtime_routes(name: str, tarballs: list[str], tmp_path: Path) -> None:
+    package, command = RUNTIMES[name]
+    installed(tmp_path, [*tarballs, package])
+    (tmp_path / "app.js").write_text(SCRIPT, "utf-8")
+    assert run(tmp_path, "npx", "--no-install", *command, "app.js").split() == ["tester"]
 
 
 def test_without_a_bundler_and_without_the_large_files(tarballs: list[str], tmp_path: Path, page: Page) -> None:

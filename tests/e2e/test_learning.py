@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+import pytest
 from hosting import Site
 from pages import UNSURE, agent, ask, load, open_playground, refused, route, taught_at_once, until, view
 from playwright.sync_api import BrowserContext, Error, Page, expect
@@ -69,7 +70,7 @@ def test_two_tabs_share_what_is_learnt(context: BrowserContext, page: Page, site
 
 
 def test_two_tabs_that_teach_at_once_lose_nothing(context: BrowserContext, site: Site) -> None:
-    assert taught_at_once(context, site, encoder="static") == 10
+    assert taught_at_once(context, site, 20, encoder="static") == 40
 
 
 def test_two_tabs_that_change_all_kinds_of_things_at_once_lose_nothing(context: BrowserContext, site: Site) -> None:
@@ -112,6 +113,7 @@ def test_a_choice_may_be_judged_after_another_tab_has_learnt(context: BrowserCon
     assert ask(page, "recordOutcome", choices[1], {"success": True})["answers"] == 2
 
 
+@pytest.mark.usefixtures("devtools")
 def test_what_is_learnt_survives_a_crash_of_the_tab(context: BrowserContext, page: Page, site: Site) -> None:
     load(page, site, encoder="static", snapshot=False)
     for _ in range(3):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from hosting import Site, hosted
 from pages import QUICK, SURE, UNSURE, VIEWS, ask, load, open_playground, route, settled, view
 from playwright.sync_api import BrowserContext, Page, expect
+from waiting import until
 
 MARKUP = '<img src=x onerror="window.hacked=1"><script>window.hacked=2</script>'
 ALL = [name for views in VIEWS.values() for name in views]
@@ -47,11 +49,14 @@ def test_nothing_breaks_the_policy_and_nothing_leaves_the_origin(
 def test_the_policy_is_in_force(page: Page, site: Site, problems: list[str]) -> None:
     """So that the test above can fail: an inline script is stopped, and told of."""
     site.pages["/inline.html"] = "<!doctype html><script>window.hacked = 1</script>"
-    with page.expect_event("console") as told:
+    firefox = page.context.browser.browser_type.name == "firefox"  # whose driver does not hear of it
+    with nullcontext() if firefox else page.expect_event("console") as told:
         page.goto(f"{site.url}inline.html")
-    assert "Content Security Policy" in told.value.text or "blocked an inline script" in told.value.text
     assert page.evaluate("() => window.hacked") is None
-    assert problems
+    until(lambda: site.violations)
+    if not firefox:
+        assert "Content Security Policy" in told.value.text
+        assert problems
 
 
 def test_prompts_are_text(page: Page, site: Site, problems: list[str]) -> None:

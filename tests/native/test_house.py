@@ -68,7 +68,7 @@ WIRE = {"kept", "own_agents", "share_answers"}  # fields of the server's answers
 LINES, MODULES, LONGEST = 44_646, 205, 479  # they may only get smaller
 FRAMES = 13  # so may this
 # Calls of JavaScript that its engine takes part in: they change what it keeps beside Python.
-CHANGING = {"add_agents", "record_outcome", "reset_agents", "save_backends", "undo_feedback"}
+CHANGING = {"add_agents", "record_outcome", "reset_agents", "run_jobs", "save_backends", "undo_feedback"}
 
 
 @cache

@@ -843,8 +843,9 @@ export interface Calls {
 /** Methods of the core that a page can call, with Python's keyword arguments. */
 export type Call =
   "add_agents" | "add_memory" | "agents" | "backend_stats" | "bind_memories" | "decide" | "decompose" | "embed"
-  | "feedback" | "feedback_decision" | "feedback_list" | "forget_memory" | "learn_patterns" | "link_memory"
-  | "memories" | "memory_graph" | "memory_stats" | "memory_timeline" | "patterns" | "pull" | "push" | "query"
-  | "query_deep" | "rate" | "record_outcome" | "reliability" | "reopen_memory" | "reset_agents" | "review" | "route"
-  | "route_complex" | "run_jobs" | "save_backends" | "search_memory" | "search_tools" | "select" | "set_backends"
-  | "stats" | "unbind_memories" | "undo_feedback" | "undo_pull" | "upgrade";
+  | "end_session" | "feedback" | "feedback_decision" | "feedback_list" | "forget_memory" | "learn_patterns"
+  | "link_memory" | "memories" | "memory_graph" | "memory_stats" | "memory_timeline" | "new_session" | "patterns"
+  | "pull" | "push" | "query" | "query_deep" | "rate" | "record_outcome" | "reliability" | "reopen_memory"
+  | "reset_agents" | "review" | "route" | "route_complex" | "run_jobs" | "save_backends" | "search_memory"
+  | "search_tools" | "select" | "session" | "set_backends" | "stats" | "unbind_memories" | "undo_feedback"
+  | "undo_pull" | "upgrade";

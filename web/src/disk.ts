@@ -8,6 +8,11 @@ import { Ledger, parseIndex, SET_BASE, type Site, type SiteIndex } from "./site.
 /** The npm package that brings the large files, beside the built folder or on its own. */
 const LARGE = "ruvllm-assets";
 
+/** The built folder, where this module lies; in words that no bundler takes for a file to bring along. */
+export function builtHere(): URL {
+  return pathToFileURL(`${import.meta.dirname}/`);
+}
+
 /** Where a file of the built folder lies: in it, or in the package of the large ones where that is installed. */
 export function located(file: string, base: URL): URL {
   const here = new URL(file, base);

@@ -2,7 +2,7 @@
 import { copyFile, mkdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { bytesOf, located } from "./disk.js";
+import { builtHere, bytesOf, located } from "./disk.js";
 import { parseIndex } from "./site.js";
 
 const INDEX = "ruvllm.json";
@@ -23,7 +23,7 @@ export interface BuiltFile {
  * @throws RuvllmError when the package is damaged, or the one with the large files is not installed
  */
 export async function builtFiles(): Promise<BuiltFile[]> {
-  const base = new URL(/* @vite-ignore */ "./", import.meta.url);
+  const base = builtHere();
   const file = new URL(INDEX, base);
   const text = await bytesOf(file, "install ruvllm anew");
   const index = parseIndex(new TextDecoder().decode(text), fileURLToPath(file));

@@ -7,6 +7,7 @@ import type {
   RouteOptions,
   Router, Stats, Team,
 } from "./types.js";
+import type { Applied, EdgeKind, ForgetPolicy, MemoryQuery, NewMemory, Said } from "./workbench.js";
 
 export interface HttpOptions {
   /** Sent with each request, e.g. `authorization`. */
@@ -71,44 +72,75 @@ export class HttpRouter implements Router {
     return this.#ask("POST query", { query, ...limits }, isResponse, signal);
   }
 
-  /** How an answer was: a rating (1 to 5), a better answer, whether the task was solved, the agent that is right. */
-  async feedbackRequest(request_id: string, said: Omit<contract.FeedbackBody, "request_id" | "answer">): Promise<void> {
-    await this.#ask("POST feedback", { request_id, ...said } as contract.FeedbackBody, anything);
+  /** How an answer was, 1 (bad) to 5 (good); null where only more is said. */
+  async rate(request_id: string, rating: number | null, more: Said = {}): Promise<Applied> {
+    const said = { request_id, rating, ...more } as contract.FeedbackBody;
+    return (await this.#ask("POST feedback", said, anything)).request as Applied;
   }
 
-  /** Begins a conversation, after what was said before if that is given; its id. */
+  /** Begins a conversation, after what was said before if that is given; its id, which `query` takes as `session_id`. */
   async newSession(metadata: Record<string, unknown> = {}, history: contract.Turn[] = []): Promise<string> {
     return (await this.#ask("POST sessions", { metadata, history }, isMade)).session_id;
   }
 
-  /** A conversation as it stands; `newSession(metadata, history)` goes on with it elsewhere. */
   async session(id: string): Promise<contract.Session> {
-    return this.#json("GET", `sessions/${encodeURIComponent(id)}`, undefined, (data): data is contract.Session => "history" in Object(data));
+    return this.#json("GET", `sessions/${encodeURIComponent(id)}`, undefined, (data): data is contract.Session => Array.isArray((data as Json)?.["history"]));
   }
 
-  /** Remembers texts; their ids. */
-  async remember(memories: contract.MemoryAdd["memories"]): Promise<number[]> {
+  async endSession(id: string): Promise<boolean> {
+    return this.#ends(`sessions/${encodeURIComponent(id)}`);
+  }
+
+  async addMemory(memories: NewMemory[]): Promise<number[]> {
     return (await this.#ask("POST memory", { memories }, isIds)).ids;
   }
 
-  /** What is remembered that means something similar, best first. */
-  async recall(search: contract.MemorySearch): Promise<contract.MemoryHit[]> {
-    return (await this.#ask("POST memory/search", search, isHits)).memories;
+  async searchMemory(query: string, options: MemoryQuery = {}): Promise<contract.MemoryHit[]> {
+    const found = this.#ask("POST memory/search", { query, ...options } as contract.MemorySearch, isHits);
+    return (await found).memories;
   }
 
-  /** A memory with what superseded it and what it superseded, the oldest first. */
-  async timeline(id: number): Promise<contract.TimelineEntry[]> {
+  async memoryTimeline(id: number): Promise<contract.TimelineEntry[]> {
     return (await this.#json("GET", `memory/${id}/timeline`, undefined, isTimeline)).memories;
   }
 
-  /** Undoes a supersession: lets a memory hold again; whether it had ended. */
-  async reopen(id: number): Promise<boolean> {
-    return (await this.#json("POST", `memory/${id}/reopen`, {}, (data): data is contract.Reopened => "reopened" in Object(data))).reopened;
+  async reopenMemory(ids: number[]): Promise<number> {
+    const reopened = (data: unknown): data is contract.Reopened => "reopened" in Object(data);
+    const each = ids.map((id) => this.#json("POST", `memory/${id}/reopen`, {}, reopened));
+    return (await Promise.all(each)).filter((one) => one.reopened).length;
   }
 
-  /** Removes memories for good: by `ids`, those `expired`, and those that fulfil all else; how many there were. */
-  async forget(what: contract.ForgetBody): Promise<number> {
-    return (await this.#ask("POST memory/forget", what, (data): data is contract.Forgotten => "forgotten" in Object(data))).forgotten;
+  async forgetMemory(what: number[] | ForgetPolicy): Promise<number> {
+    const body = (Array.isArray(what) ? { ids: what } : what) as contract.ForgetBody;
+    return (await this.#ask("POST memory/forget", body, (data): data is contract.Forgotten => "forgotten" in Object(data))).forgotten;
+  }
+
+  async memoryGraph(ids: number[], hops = 1): Promise<contract.MemoryGraph> {
+    return this.#json("GET", `memory/graph?ids=${ids.join(",")}&hops=${hops}`, undefined, (data): data is contract.MemoryGraph => Array.isArray((data as Json)?.["nodes"]));
+  }
+
+  async bindMemories(members: number[], options: { kind?: EdgeKind; weight?: number; metadata?: object } = {}): Promise<number> {
+    const body = { members, ...options } as contract.HyperedgeBody;
+    return (await this.#ask("POST memory/hyperedges", body, (data): data is contract.HyperedgeMade => "id" in Object(data))).id;
+  }
+
+  async unbindMemories(id: number): Promise<boolean> {
+    return this.#ends(`memory/hyperedges/${id}`);
+  }
+
+  async patterns(limit = 20): Promise<contract.PatternRow[]> {
+    return (await this.#json("GET", `patterns?limit=${limit}`, undefined, (data): data is contract.Patterns => Array.isArray((data as Json)?.["patterns"]))).patterns;
+  }
+
+  /** Deletes; whether there was such. */
+  async #ends(path: string): Promise<boolean> {
+    try {
+      await this.#json("DELETE", path, undefined, (data): data is null => data === null);
+      return true;
+    } catch (error) {
+      if (error instanceof RuvllmError && error.field === "id") return false;
+      throw error;
+    }
   }
 
   /** The tools that a task needs, of `tools` or of the server's catalog. */

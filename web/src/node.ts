@@ -1,5 +1,5 @@
 /** The same class in Node: in this process, from the same built folder on disk. */
-import { diskSite } from "./disk.js";
+import { builtHere, diskSite } from "./disk.js";
 import { Engine } from "./engine.js";
 import { notNew } from "./errors.js";
 import { opener } from "./open.js";
@@ -35,7 +35,7 @@ export class RuvLLM extends Runtime {
   static async load(given?: LoadOptions): Promise<RuvLLM> {
     const { signal, ...options } = loadOptions(given);
     const ledger = new Ledger(options.onProgress);
-    const site = await diskSite(options.baseURL ?? new URL(/* @vite-ignore */ "./", import.meta.url), ledger);
+    const site = await diskSite(options.baseURL ?? builtHere(), ledger);
     const ortBinary = () => site.read(site.index.ort.wasm);
     const booting = Engine.boot({ site, ledger, ortBinary }, options);
     return new RuvLLM(

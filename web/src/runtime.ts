@@ -1,5 +1,5 @@
 /** All that a router in this page or process can be asked; methods that a server has too are named as there. */
-import type { Call, ToolsBody, ToolsFound } from "./contract.js";
+import type { Call, JobRun, Session, ToolsBody, ToolsFound, Turn } from "./contract.js";
 import type {
   Abortable, Added, Agent, AgentFile, Answers, Decision, DeepAnswer, DeepEvent, DeepOptions, Embeddings, Question, RightAnswer,
   RouteOptions,
@@ -19,7 +19,7 @@ export type * from "./workbench.js";
 /** Whose results the state file keeps; those of `record_outcome` once no more have come for a moment. */
 export const CHANGES: ReadonlySet<Call> = new Set<Call>([
   "add_agents", "add_memory", "bind_memories", "feedback", "feedback_decision", "forget_memory", "learn_patterns",
-  "link_memory", "pull", "push", "rate", "reopen_memory", "reset_agents", "save_backends", "set_backends",
+  "link_memory", "pull", "push", "rate", "reopen_memory", "reset_agents", "run_jobs", "save_backends", "set_backends",
   "unbind_memories", "undo_feedback", "undo_pull",
 ]);
 
@@ -97,9 +97,29 @@ export abstract class Runtime implements Router {
   }
 
   /** The answer to a question, from memory, with its sources; `explain` adds what it draws on. */
-  query(query: string, given?: { max_tokens?: number; explain?: boolean; agent_id?: string } & Abortable): Promise<Answer> {
+  query(query: string, given?: { max_tokens?: number; explain?: boolean; agent_id?: string; session_id?: string } & Abortable): Promise<Answer> {
     const { signal, ...options } = plainOptions(given);
     return until(signal, () => this.ask("query", { query, ...options }));
+  }
+
+  /** Begin a conversation, after what was said before if that is given; its id, which `query` takes as `session_id`. */
+  newSession(metadata: Record<string, unknown> = {}, history: Turn[] = []): Promise<string> {
+    return this.ask("new_session", { metadata, history });
+  }
+
+  /** A conversation as it stands. */
+  session(id: string): Promise<Session> {
+    return this.ask("session", { id });
+  }
+
+  /** Forget a conversation; whether there was one. */
+  endSession(id: string): Promise<boolean> {
+    return this.ask("end_session", { id });
+  }
+
+  /** Do what of the background work is due, for about so many seconds; a page does it by itself when it is quiet. */
+  runJobs(budget?: number): Promise<JobRun[]> {
+    return this.ask("run_jobs", { budget });
   }
 
   /** The answer to a complex query, put together from those to its parts; here from memory, with their sources. */

@@ -4,6 +4,7 @@
  */
 
 import type * as contract from "./contract.js";
+import type { EdgeKind, ForgetPolicy, MemoryQuery, NewMemory, Pattern, Said } from "./workbench.js";
 
 export type { AgentFile, Candidate, Evidence, Finding, JobRun, Passage, Team, TeamMember, Tier } from "./contract.js";
 
@@ -172,6 +173,34 @@ export interface Router {
   searchTools(search: contract.ToolsBody): Promise<contract.ToolsFound>;
   /** How a decision should have been answered; its questions learn it at once. Returns how many examples each has. */
   feedbackDecision(id: string, answer: RightAnswer | Record<string, RightAnswer>): Promise<Record<string, number>>;
+  /** The answer to a question, with its sources; in a page from memory alone. */
+  query(query: string, options?: { max_tokens?: number; explain?: boolean; session_id?: string } & Abortable): Promise<contract.Response>;
+  /** How an answer was, 1 (bad) to 5 (good); null where only more is said. */
+  rate(request_id: string, rating: number | null, more?: Said): Promise<contract.Applied>;
+  /** Begin a conversation, after what was said before if that is given; its id, which `query` takes as `session_id`. */
+  newSession(metadata?: Record<string, unknown>, history?: contract.Turn[]): Promise<string>;
+  /** A conversation as it stands; `newSession(metadata, history)` goes on with it elsewhere. */
+  session(id: string): Promise<contract.Session>;
+  /** Forget a conversation; whether there was one. */
+  endSession(id: string): Promise<boolean>;
+  /** Remember texts; their ids. */
+  addMemory(memories: NewMemory[]): Promise<number[]>;
+  /** What is remembered that means something similar, best first. */
+  searchMemory(query: string, options?: MemoryQuery): Promise<contract.MemoryHit[]>;
+  /** A memory with what superseded it and what it superseded, the oldest first. */
+  memoryTimeline(id: number): Promise<contract.TimelineEntry[]>;
+  /** Undo a supersession: let memories hold again; how many had ended. */
+  reopenMemory(ids: number[]): Promise<number>;
+  /** Remove memories for good, by their ids or by a policy; how many there were. */
+  forgetMemory(what: number[] | ForgetPolicy): Promise<number>;
+  /** What lies around some memories. */
+  memoryGraph(ids: number[], hops?: number): Promise<contract.MemoryGraph>;
+  /** Join memories that belong together, all with all, by a hyperedge; returns its id. */
+  bindMemories(members: number[], options?: { kind?: EdgeKind; weight?: number; metadata?: object }): Promise<number>;
+  /** Take a hyperedge away, never its members; whether it was there. */
+  unbindMemories(id: number): Promise<boolean>;
+  /** What has worked for which kind of task, as far as ratings taught it. */
+  patterns(limit?: number): Promise<Pattern[]>;
   /** Everything learnt and the agents added to the built-in ones, as one SQLite file that opens on every host. */
   export(): Promise<Uint8Array>;
   /** Replace all of that by an exported file; one that says nothing of agents leaves them as they are. */

@@ -55,6 +55,34 @@ function suite(open) {
     }
   }
 
+  test("memories are added, found, joined, looked around and forgotten; answers rated; conversations begun and ended", async () => {
+    await another(async (fresh) => {
+      const ids = await fresh.addMemory([{ text: "Ada owns billing." }, { text: "Staging is emptied on Mondays." }]);
+      const [found] = await fresh.searchMemory("who owns billing?", { k: 1 });
+      assert.deepEqual([found.text, found.id], ["Ada owns billing.", ids[0]]);
+      assert.deepEqual((await fresh.memoryTimeline(ids[0])).map((one) => one.text), ["Ada owns billing."]);
+      assert.equal(await fresh.reopenMemory(ids), 0);
+      const edge = await fresh.bindMemories(ids);
+      const graph = await fresh.memoryGraph([ids[0]]);
+      assert.deepEqual(graph.hyperedges.map((one) => one.members.toSorted()), [ids.toSorted()]);
+      assert.deepEqual([await fresh.unbindMemories(edge), await fresh.unbindMemories(edge)], [true, false]);
+
+      const id = await fresh.newSession({ of: "a test" });
+      const answer = await fresh.query("Who owns billing?", { session_id: id });
+      assert.match(answer.text, /Ada/);
+      assert.equal(answer.session_id, id);
+      const { history, metadata } = await fresh.session(id);
+      assert.deepEqual([history.length, metadata], [2, { of: "a test" }]);
+      assert.equal((await fresh.rate(answer.request_id, 5)).agent, "");
+      assert.deepEqual([await fresh.endSession(id), await fresh.endSession(id)], [true, false]);
+      assert.equal((await rejected(fresh.session(id))).name, "InputError");
+      assert.ok(Array.isArray(await fresh.patterns(3)));
+
+      assert.equal(await fresh.forgetMemory([ids[1]]), 1);
+      assert.equal((await fresh.searchMemory("staging")).some((one) => one.id === ids[1]), false);
+    });
+  });
+
   test("who stops waiting is told why, and the router goes on", async () => {
     const given = new AbortController();
     given.abort(new Error("changed my mind"));

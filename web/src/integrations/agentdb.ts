@@ -1,5 +1,6 @@
 /** AgentDB's names over an edge server: which search, which LLM, embeddings. */
 import type * as contract from "../contract.js";
+import type { MemoryQuery } from "../workbench.js";
 import { RuvllmError } from "../errors.js";
 import { type HttpOptions, HttpRouter } from "../http.js";
 
@@ -56,8 +57,8 @@ export class LLMRouter<T = contract.MemoryHit[]> {
   }
 
   /** What is like a text, best first; `search` is of the server's memory: collection, filter, hops. */
-  async intelligentSearch(query: string, k = 10, search: Omit<contract.MemorySearch, "query" | "k"> = {}): Promise<T> {
-    if (!this.#backends || !this.router) return (await this.#server.recall({ query, k, ...search })) as T;
+  async intelligentSearch(query: string, k = 10, search: Omit<MemoryQuery, "k"> = {}): Promise<T> {
+    if (!this.#backends || !this.router) return (await this.#server.searchMemory(query, { k, ...search })) as T;
     const name = this.router.route();
     const began = performance.now();
     const found = await this.#backends[name]!(query, k);
@@ -98,6 +99,6 @@ export class LLMOrchestrator {
   /** Whether an answer was good, or how good, 0 to 1: later choices learn it. */
   async recordOutcome(response: contract.Response, quality: number | boolean): Promise<void> {
     const value = Math.min(Math.max(Number(quality), 0), 1);
-    await this.#server.feedbackRequest(response.request_id, { rating: 1 + 4 * value, task_success: value >= 0.5 });
+    await this.#server.rate(response.request_id, 1 + 4 * value, { task_success: value >= 0.5 });
   }
 }

@@ -57,7 +57,7 @@ export class LocalLLMProvider implements LLMProvider {
     for (let attempt = 1; ; attempt++) {
       const found = await this.ask(request, this.tiers[Math.min(attempt, this.tiers.length) - 1]!, options);
       const { valid, quality, wrong } = await verdict(validator, found.text);
-      await this.router.feedbackRequest(found.metadata.requestId, { rating: 1 + 4 * quality, task_success: valid });
+      await this.router.rate(found.metadata.requestId, 1 + 4 * quality, { task_success: valid });
       if (valid || attempt === this.#attempts) return { ...found, metadata: { ...found.metadata, attempts: attempt, valid } };
       request = `${prompt}\n\nThe last answer was not right: ${wrong}\n\n${found.text}`;
     }
@@ -101,12 +101,12 @@ export class AQEMemoryManager {
   }
 
   async storeKnowledge(agentId: string, knowledge: string, metadata: Record<string, unknown> = {}): Promise<number> {
-    const [id] = await this.#router.remember([{ text: knowledge, collection: `agent:${agentId}`, metadata }]);
+    const [id] = await this.#router.addMemory([{ text: knowledge, collection: `agent:${agentId}`, metadata }]);
     return id!;
   }
 
   async retrieveKnowledge(agentId: string, query: string, k = 5): Promise<contract.MemoryHit[]> {
-    return this.#router.recall({ query, k, collection: `agent:${agentId}` });
+    return this.#router.searchMemory(query, { k, collection: `agent:${agentId}` });
   }
 }
 

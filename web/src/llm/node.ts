@@ -1,7 +1,7 @@
 /** A language model in Node: in this process, from a folder on disk. */
 import { basename } from "node:path";
 import { fileURLToPath } from "node:url";
-import { bytesOf, diskSite, folder } from "../disk.js";
+import { builtHere, bytesOf, diskSite, folder } from "../disk.js";
 import { notNew, RuvllmError } from "../errors.js";
 import { options as plainOptions } from "../plain.js";
 import { Ledger } from "../site.js";
@@ -64,7 +64,7 @@ export class LocalModel {
       throw new RuvllmError("Node reads a model from its folder", { name: "InputError", field: "model", fix: FIX });
     }
     checkConverted(String(model));
-    const site = await diskSite(options.baseURL ?? new URL(/* @vite-ignore */ "./", import.meta.url), new Ledger());
+    const site = await diskSite(options.baseURL ?? builtHere(), new Ledger());
     const source = new FolderSource(folder(model));
     const around = { site, source: async () => source, ortBinary: () => site.read(site.index.ort.wasm) };
     return new LocalModel(await ModelEngine.open(around, { device: "wasm", onProgress: options.onProgress }));

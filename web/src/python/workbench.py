@@ -31,10 +31,10 @@ from ruvllm.state.record import Memory, dated
 _GIVEN = ("observed_at", "valid_from", "valid_to", "expires", "speaker", "agent_id")
 _OPEN = 256  # choices and answers that may still be judged
 METHODS = frozenset({
-    "add_memory", "backend_stats", "bind_memories", "decompose", "feedback_list", "forget_memory", "learn_patterns",
-    "link_memory", "memories", "memory_graph", "memory_stats", "memory_timeline", "patterns", "query", "query_deep",
-    "rate", "record_outcome", "reliability", "reopen_memory", "save_backends", "search_memory", "select",
-    "set_backends", "unbind_memories",
+    "add_memory", "backend_stats", "bind_memories", "decompose", "end_session", "feedback_list", "forget_memory",
+    "learn_patterns", "link_memory", "memories", "memory_graph", "memory_stats", "memory_timeline", "new_session",
+    "patterns", "query", "query_deep", "rate", "record_outcome", "reliability", "reopen_memory", "save_backends",
+    "search_memory", "select", "session", "set_backends", "unbind_memories",
 })  # fmt: skip
 
 
@@ -63,13 +63,32 @@ class Workbench:
         self._unsaved = sizing.orchestrator if sizing.changed else None
 
     async def query(
-        self, query: str, max_tokens: int | None = None, explain: bool = False, agent_id: str | None = None
+        self,
+        query: str,
+        max_tokens: int | None = None,
+        explain: bool = False,
+        agent_id: str | None = None,
+        session_id: str | None = None,
     ) -> dict[str, Any]:
         """The answer to a question, from memory; `explain` adds what it draws on, as `attention`."""
         constraints = Constraints(max_tokens=max_tokens, explain=explain, agent_id=agent_id)
-        response = await self._now.aquery(query, constraints=constraints)
+        response = await self._now.aquery(query, session=session_id, constraints=constraints)
         _keep(self._queries, response.request_id, query)
         return response.to_dict()
+
+    async def new_session(
+        self, metadata: dict[str, Any] | None = None, history: list[dict[str, Any]] | None = None
+    ) -> str:
+        """Begin a conversation, after what was said before; its id."""
+        return self._now.new_session(metadata, history=history or ()).id
+
+    async def session(self, id: str) -> dict[str, Any]:
+        """A conversation as it stands."""
+        return asdict(self._now.session(id))
+
+    async def end_session(self, id: str) -> bool:
+        """Forget a conversation; whether there was one."""
+        return self._now.end_session(id)
 
     async def query_deep(self, query: str) -> dict[str, Any]:
         """The answer to a complex query, from memory, and what was heard before it."""
