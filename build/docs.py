@@ -6,12 +6,14 @@ python build/docs.py [--out FOLDER] [--stage FOLDER]    the latter only lays out
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -60,7 +62,9 @@ def main() -> None:
         pages, site = Path(folder) / "pages", Path(folder) / "site"
         stage(pages)
         environment = os.environ | {"DOCS_DIR": str(pages), "SITE_DIR": str(site), "NO_MKDOCS_2_WARNING": "1"}
-        command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", str(CONFIG)]
+        config = Path(folder) / "mkdocs.yml"
+        config.write_text(CONFIG.read_text("utf-8") + "".join(_unnamed(pages)), "utf-8")
+        command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", str(config)]
         subprocess.run(command, env=environment, check=True)
         for page in site.rglob("*.html"):
             page.write_text(_without_inline(page, site), "utf-8")
@@ -92,6 +96,15 @@ def stage(out: Path) -> None:
         (out / place).parent.mkdir(exist_ok=True)
         (out / place).write_text(text if text.startswith("---") else _BOOSTED.format(0.2) + text, "utf-8")
     _for_programs(out)
+
+
+def _unnamed(out: Path) -> Iterator[str]:
+    """Lines of the navigation for pages that it does not name."""
+    named = {found["page"] for found in _NAV.finditer(CONFIG.read_text("utf-8"))}
+    for page in sorted(out.rglob("*.md")):
+        place = page.relative_to(out).as_posix()
+        if place not in named and not place.startswith("reference/"):
+            yield f"      - {json.dumps(_body(page).partition(chr(10))[0].lstrip('# '))}: {place}\n"
 
 
 def _moved(link: re.Match[str], source: Path, place: Path, places: dict[Path, Path]) -> str:

@@ -151,13 +151,16 @@ class Jobs:
 
     async def _run(self, job: Job, budget: float, pause: Pause) -> JobRun:
         allowed = min(_MOST, max(budget, self._patience.get(job.name, 0.0)))
-        began = perf_counter()
-        outcome, stopped, error = "", False, ""
+        began = resumed = perf_counter()
+        worked, outcome, stopped, error = 0.0, "", False, ""
 
         async def bounded() -> None:
-            await pause()
-            if perf_counter() - began > allowed:
+            nonlocal worked, resumed
+            worked += perf_counter() - resumed
+            if worked > allowed:
                 raise _OutOfTime
+            await pause()
+            resumed = perf_counter()
 
         try:
             outcome = await job.run(bounded)

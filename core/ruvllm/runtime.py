@@ -12,7 +12,7 @@ from ruvllm.encoders.protocol import Pause, Vectors, no_pause, pause, run_now, s
 from ruvllm.errors import ConfigError, InputError
 from ruvllm.hints import Hinting, by_object
 from ruvllm.reprs import shortened
-from ruvllm.routing.router import checked_text
+from ruvllm.routing.reading import checked_text
 from ruvllm.services import Services
 from ruvllm.types import Agent, Decision, Team, Tier
 
@@ -172,6 +172,12 @@ class RuvLLM(Hinting):
         """`route`, awaited."""
         return await self.routing.route(text, top, team)
 
+    async def aroute_many(self, texts: Sequence[str], top: int = 3) -> list[Decision]:
+        """What `route` gives of each, sooner: a transformer reads what it has to on all cores at once."""
+        return await self.routing.route_many(texts, top)
+
+    route_many = synchronous(aroute_many)
+
     async def aroute_complex(self, text: str) -> Team:
         """The agents that take a compound task together, each with a role."""
         return await self.routing.route_complex(text)
@@ -322,8 +328,8 @@ class RuvLLM(Hinting):
         """For a host's timer: do the background work that is due, or all of it, each job for about so many seconds."""
         return run_now(self.jobs.run(budget, no_pause, force=force))
 
-    async def arun_jobs(self, budget: float = 0.05, *, force: bool = False) -> list[JobRun]:
-        """`run_jobs`, awaited; other tasks have their turn between slices of the work."""
+    async def arun_jobs(self, budget: float = 0.05, *, force: bool = False, pause: Pause = pause) -> list[JobRun]:
+        """`run_jobs`, awaited; other tasks have their turn between slices of the work, as long as `pause` takes."""
         return await self.jobs.run(budget, pause, force=force)
 
     def stats(self) -> dict[str, Any]:

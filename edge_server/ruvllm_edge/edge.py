@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 _UNTRACED = Answering()
 
 _SLICE = 4  # texts encoded between two turns of the event loop
-_BUDGET = 30.0  # seconds that a job may take, other requests having their turn between its slices
+_BUDGET = 30.0  # seconds that a job may work, other requests having their turn between its slices
+_THEIRS, _LONGEST_WAIT = 9, 0.1  # how much more time than a slice took requests have after it; seconds
 
 
 class Edge:
@@ -67,7 +69,7 @@ class Edge:
         self.agents = AddedAgents(llm, keeps)
         self._renew()
         self.mcp: McpSpace | None = None
-        self.uses, self.closed = 0, False
+        self.uses, self.closed, self._resumed = 0, False, 0.0
         self._write_back = llm.config.memory.write_back
         self.update_write_back()
 
@@ -194,7 +196,7 @@ class Edge:
 
     async def work(self) -> None:
         """What waits goes to disk, and what was told is learnt from, a little at a time."""
-        self.uses += 1
+        self.uses, self._resumed = self.uses + 1, perf_counter()
         try:
             with self.llm.steps("memory"):
                 self.llm.memory.flush()
@@ -204,11 +206,19 @@ class Edge:
             if self.llm.store.load(RESTORED) != self._restored:  # `ruvllm state restore` or `delete`, in its process
                 await self.restore(dump(self.llm.store))
             if self.server.node is None or not self.server.node.behind(self.name):
-                self.metrics.job_runs(await self.llm.arun_jobs(_BUDGET))
+                self.metrics.job_runs(await self.llm.arun_jobs(_BUDGET, pause=self._considerate))
         except Exception as error:  # a StoreError: all waits for the next time
             self.llm.steps.failed("writing", error)
         finally:
             self.uses -= 1
+
+    async def _considerate(self) -> None:
+        """Between slices of background work: requests have their turn, and most of the time while there are any."""
+        worked, before = perf_counter() - self._resumed, self.server.requests
+        await pause()
+        if self.server.requests != before:
+            await asyncio.sleep(min(_THEIRS * worked, _LONGEST_WAIT))
+        self._resumed = perf_counter()
 
     async def close(self) -> None:
         """Write down what waits and let go of the state file; the default space's backends are everyone's."""

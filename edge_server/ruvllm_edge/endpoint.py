@@ -63,6 +63,7 @@ class Endpoint:
                 key.need(self._role)
             edge = server.spaces.get(key.space) or await server.spaces.open(key.space)
             edge.uses += 1
+            server.requests += 1
             if operation.waits:
                 edge.check_budget(key)
             call = await self._call(scope, receive, request_id, key)

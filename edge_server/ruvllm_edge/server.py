@@ -37,6 +37,7 @@ class Server:
         keeps: whether agents that clients add are there again after a restart.
 
     Attributes:
+        requests: how many there were.
         ready: whether the first route will not have to wait, and the server is not ending.
         keys: that may be used.
         audit: who did what.
@@ -58,7 +59,7 @@ class Server:
         self.telemetry = Telemetry() if settings.otel else None
         self.audit = Audit(settings.audit or (audit_file(settings.keys_file) if settings.keys_file else None))
         self.ready = False
-        self.in_flight = 0
+        self.in_flight = self.requests = 0
         default, folder = Edge(self, llm, keeps=keeps), spaces_folder(settings, llm.store.path)
         self.spaces = Spaces(default, lambda one, name: Edge(self, one, name, keeps), folder, settings.max_spaces)
         self.node: Node | None = None
@@ -146,7 +147,7 @@ class Server:
     async def _begin(self) -> None:
         await self._warm()
         if self.node is not None:  # what others wrote meanwhile can wait for the first routes
-            await self.node.run()
+            await asyncio.gather(self.node.run(), self.node.visit(self.spaces))
 
     async def _warm(self) -> None:
         default = self.spaces.default

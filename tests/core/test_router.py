@@ -252,6 +252,21 @@ def test_repeats_come_from_the_cache(static_llm: RuvLLM):
     assert again == replace(first, cached=True)
 
 
+def test_many_are_routed_as_each_alone(static_llm: RuvLLM):
+    texts = ["water the \u2603 lilies", "add tests for the parser", "no", "add tests for the parser", "fix it. " * 400]
+    many, alone = (RuvLLM(encoder="static", like=static_llm) for _ in range(2))
+    expected = [alone.route(text) for text in texts]
+    assert [replace(one, timings_us={}) for one in many.route_many(texts)] == [
+        replace(one, timings_us={}) for one in expected
+    ]
+    assert many.route_many(texts[:1], top=0)[0].alternatives == ()
+    assert many.route_many([]) == []
+    for bad, field in ((["fine", ""], "texts[1]"), ("fine", "texts")):
+        with pytest.raises(InputError) as caught:
+            many.route_many(bad)
+        assert caught.value.field == field
+
+
 def test_one_agent_and_two_agents():
     alone = RuvLLM([Agent("only", "does everything")], encoder="static")
     assert alone.route("anything at all").agent == "only"

@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from conftest import Running, serving
 from waiting import until
 
 from ruvllm import RuvLLM
+from ruvllm.encoders.protocol import run_now
 from ruvllm.jobs import HOUR
+from ruvllm_edge.edge import Edge
+from ruvllm_edge.server import Server
+from ruvllm_edge.settings import Settings
 
 
 def job(edge: Running, name: str) -> dict[str, Any]:
@@ -46,6 +51,27 @@ def test_200_feedbacks_over_http_are_reviewed_without_a_query_and_a_restart_does
         after = job(edge, "review")
         assert (after["due"], after["last"]) == (False, before["last"])
         assert measured(edge, "runs_total", "review") == 0
+
+
+def test_between_slices_of_work_requests_get_most_of_the_time(monkeypatch: pytest.MonkeyPatch):
+    llm, slept, now = RuvLLM(encoder="static"), list[float](), [100.0]
+    edge = Edge(Server(llm, Settings()), llm)
+    edge._resumed = now[0]
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr("ruvllm_edge.edge.perf_counter", lambda: now[0])
+    monkeypatch.setattr("ruvllm_edge.edge.asyncio.sleep", sleep)
+    for requests, worked in ((0, 0.004), (1, 0.004), (5, 60.0)):
+
+        async def others(requests: int = requests) -> None:
+            edge.server.requests += requests
+
+        now[0] += worked
+        monkeypatch.setattr("ruvllm_edge.edge.pause", others)
+        run_now(edge._considerate())
+    assert slept == [pytest.approx(0.036), 0.1]
 
 
 def test_a_failed_job_is_counted_and_its_next_run_told():

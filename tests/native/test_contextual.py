@@ -1,5 +1,7 @@
 """The real encoders under onnxruntime, and the cascade that asks one of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -62,6 +64,19 @@ def test_the_cascade_asks_ruvltra_only_when_unsure(llm):
     assert (sure.encoder, "encode_ruvltra" in sure.timings_us) == ("static", False)
     unsure = llm.route("the thing with the stuff is odd again")
     assert (unsure.encoder, "encode_ruvltra" in unsure.timings_us) == ("ruvltra", True)
+
+
+@pytest.mark.parametrize("encoder", ["ruvltra", "cascade"])
+def test_many_are_read_on_several_cores_and_routed_as_each_alone(llm, encoder, monkeypatch):
+    monkeypatch.setattr("ruvllm.artifacts.host._CORES", 3)
+    many, alone = (RuvLLM(encoder=encoder, like=llm) for _ in range(2))
+    texts = [
+        f"{text} number {i}" for i, text in enumerate(["make the odd thing better", "why is it so slow", "no"] * 3)
+    ]
+    expected = [replace(alone.route(text), timings_us={}) for text in texts]
+    llm.encoders.contextual._encoder.cache.clear()  # of which both would take what the other has read
+    assert [replace(one, timings_us={}) for one in many.route_many(texts)] == expected
+    assert {one.encoder for one in expected} == {"ruvltra"}
 
 
 def test_a_task_of_9936_that_is_confirmed_does_not_become_95():

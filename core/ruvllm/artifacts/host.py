@@ -9,19 +9,24 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Sequence
 from functools import cached_property
 from hashlib import file_digest
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ruvllm.artifacts.machine import cores
 from ruvllm.disk_cache import DiskCache
 from ruvllm.encoders.onnx import Session
 from ruvllm.errors import ArtifactError, EncoderError
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 _GET = "pip install ruvllm-models (or run `make models`, or point RUVLLM_MODELS at a folder of artifacts)"
 
@@ -105,7 +110,7 @@ class NativeHost:
         return find_spec("onnxruntime") is not None
 
     def session(self, name: str) -> Session:
-        """An onnxruntime session, (1, tokens) int64 -> (1, width) float32."""
+        """An onnxruntime session, (1, tokens) int64 -> (1, width) float32; of several texts each core takes its own."""
         if not self.has_sessions():
             raise EncoderError("onnxruntime is not installed", field="encoder", fix="pip install 'ruvllm[onnx]'")
         import onnxruntime
@@ -114,14 +119,30 @@ class NativeHost:
         options.intra_op_num_threads = options.inter_op_num_threads = self.threads
         options.log_severity_level = 3
         graph = onnxruntime.InferenceSession(str(self.path(name)), options, providers=["CPUExecutionProvider"])
+        return _OrtSession(graph)
 
-        def run(ids: NDArray[np.int64]) -> NDArray[np.float32]:
-            outputs: list[NDArray[np.float32]] = graph.run(
-                None, {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-            )
-            return outputs[0]
 
-        return run
+class _OrtSession:
+    """Runs a graph, which many threads may do at a time: a text's vector never depends on who is read beside it."""
+
+    def __init__(self, graph: Any) -> None:
+        self._graph = graph
+
+    def __call__(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        outputs: list[NDArray[np.float32]] = self._graph.run(
+            None, {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+        )
+        return outputs[0]
+
+    def many(self, rows: Sequence[NDArray[np.int64]]) -> list[NDArray[np.float32]]:
+        """The same of several, in their order."""
+        return list(self._pool.map(self, rows) if len(rows) > 1 < cores() else map(self, rows))
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        from concurrent.futures import ThreadPoolExecutor  # one text at a time needs none
+
+        return ThreadPoolExecutor(cores(), "ruvllm-onnx")
 
 
 def load_npz(data: bytes, name: str) -> dict[str, NDArray[Any]]:

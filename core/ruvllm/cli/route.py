@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from ruvllm import Action, Decision, InputError, RuvLLM, Team
-from ruvllm.cli.console import fail, number, plain, print_json, show_table, tracked
+from ruvllm.cli.console import fail, number, plain, print_json, progress, show_table
 from ruvllm.cli.options import (
     agents_option,
     default_state,
@@ -23,7 +23,9 @@ from ruvllm.cli.options import (
     strategy_option,
 )
 from ruvllm.cli.stdin import Task, is_batch, read_tasks
+from ruvllm.routing.reading import checked_text
 
+_BLOCK = 256  # tasks that are read at a time
 _NOTHING = (
     'there is no task. Give it as TEXT (ruvllm route "add tests"), or pipe tasks in: '
     'one per line, or JSON lines with a "text" key.'
@@ -112,19 +114,36 @@ def _route_all(llm: RuvLLM, tasks: Sequence[Task], ask: _Ask) -> bool:
     """Answer every task in order; False when a line could not be answered."""
     batch, good = is_batch(tasks), True
     # Where the answers go to the same terminal they are the progress, and a bar would cut into them.
-    for task in tracked(tasks, "routing", quiet=len(tasks) < 2 or sys.stdout.isatty()):
+    with progress("routing", len(tasks), quiet=len(tasks) < 2 or sys.stdout.isatty()) as advance:
+        for first in range(0, len(tasks), _BLOCK):
+            for task, answer, extra in _answers(llm, tasks[first : first + _BLOCK], batch, ask):
+                if isinstance(answer, InputError):
+                    good = False
+                    _show_bad(task.line, answer, batch or ask.as_json)
+                elif batch:
+                    print_json({**answer.to_dict(), "input": extra})
+                else:
+                    _show(answer, ask)
+                advance()
+    return good
+
+
+def _answers(
+    llm: RuvLLM, tasks: Sequence[Task], batch: bool, ask: _Ask
+) -> Iterator[tuple[Task, Decision | Team | InputError, dict[str, Any]]]:
+    """The answer to each task, or what is wrong with it, and the line's other keys."""
+    rows = list[tuple[Task, str | InputError, dict[str, Any]]]()
+    for task in tasks:
         try:
             text, extra = task.read(batch)
-            answer = _answer(llm, text, ask)
+            rows.append((task, checked_text(text), extra))
         except InputError as error:
-            good = False
-            _show_bad(task.line, error, batch or ask.as_json)
-            continue
-        if batch:
-            print_json({**answer.to_dict(), "input": extra})
-        else:
-            _show(answer, ask)
-    return good
+            rows.append((task, error, {}))
+    texts = [text for _, text, _ in rows if isinstance(text, str)]
+    answers: Iterator[Decision | Team]
+    answers = map(llm.route_complex, texts) if ask.team else iter(llm.route_many(texts, ask.top))
+    for task, read, extra in rows:
+        yield task, next(answers) if isinstance(read, str) else read, extra
 
 
 def _show_bad(line: int, error: InputError, as_json: bool) -> None:

@@ -41,16 +41,16 @@ class OnnxEncoder:
         Raises:
             EncoderError: the session gave another shape than the projection takes.
         """
-        raw = np.zeros((len(texts), self.projection.shape[0]), np.float32)
-        for row, text in zip(raw, texts, strict=True):
-            ids = np.array([self.tokenizer.encode(text, _MAX_TOKENS)], np.int64)
-            result = self._session(ids)
+        width, out = len(self.projection), np.zeros((len(texts), self.dim), np.float32)
+        rows = [np.array([self.tokenizer.encode(text, _MAX_TOKENS)], np.int64) for text in texts]
+        many = getattr(self._session, "many", None)  # a host with threads can run several at a time
+        for row, result in zip(out, map(self._session, rows) if many is None else many(rows), strict=True):
             vector = np.asarray(await result if inspect.isawaitable(result) else result)
-            if vector.size != row.size:
+            if vector.size != width:
                 raise EncoderError(
-                    f"the ONNX session gave shape {vector.shape}, not (1, {row.size})",
+                    f"the ONNX session gave shape {vector.shape}, not (1, {width})",
                     field=f"{self.name}-int8.onnx",
                     fix="use the model file that belongs to this version of ruvllm-models",
                 )
-            row[:] = vector.reshape(-1)
-        return unit_rows(raw @ self.projection)
+            row[:] = vector.reshape(-1).dot(self.projection)  # one by one: a product of several rounds otherwise
+        return unit_rows(out)

@@ -35,7 +35,7 @@ from ruvllm.query.sessions import open_sessions
 from ruvllm.query.turn import CallerLoop, Turn
 from ruvllm.query.writeback import WriteBack
 from ruvllm.query.writers import Editor, Writers, size_of, writes
-from ruvllm.routing.router import checked_text
+from ruvllm.routing.reading import checked_text
 from ruvllm.routing.service import RoutingService
 from ruvllm.sizing.chooser import ModelChooser
 from ruvllm.sizing.tiers import Features, Limits, tier_by, unsure

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ruvllm.encoders.protocol import Pause, no_pause
+
 CONFIDENCE_FEATURES = (
     *("top_logit", "margin", "second_margin", "entropy", "log_agents", "adapted", "bm25", "agreement"),
     *("bm25_lead", "spread"),
@@ -104,10 +106,12 @@ def fit_temperature(logits: Floats, labels: NDArray[np.integer[Any]], lapse: flo
         labels: (n,) class numbers.
         lapse: share of decisions that are uniformly at random.
     """
-    rows = np.arange(len(labels))
+    below = logits - logits.max(1, keepdims=True)
+    true = below[np.arange(len(labels)), labels].astype(np.float64)
 
     def loss(log_t: float) -> float:
-        chosen = softmax(logits / np.exp(log_t))[rows, labels].astype(np.float64)
+        coldness = 1 / np.exp(log_t)
+        chosen = np.exp(true * coldness) / np.exp(below * below.dtype.type(coldness)).sum(1)
         return float(-np.log(np.maximum((1 - lapse) * chosen + lapse / logits.shape[1], 1e-12)).mean())
 
     low, high = np.log(0.05), np.log(8.0)
@@ -127,9 +131,14 @@ def fit_temperature(logits: Floats, labels: NDArray[np.integer[Any]], lapse: flo
     return float(np.exp(middle)), loss(middle)
 
 
-def fit_calibration(logits: Floats, labels: NDArray[np.integer[Any]]) -> tuple[float, float]:
+async def fit_calibration(
+    logits: Floats, labels: NDArray[np.integer[Any]], pause: Pause = no_pause
+) -> tuple[float, float]:
     """(temperature, lapse): a lapse lets a model that is sure be wrong at times, as held-out rows show it to be."""
-    fits = {lapse: fit_temperature(logits, labels, lapse) for lapse in _LAPSES}
+    fits = dict[float, tuple[float, float]]()
+    for lapse in _LAPSES:
+        fits[lapse] = fit_temperature(logits, labels, lapse)
+        await pause()
     lapse = min(fits, key=lambda lapse: fits[lapse][1])
     return fits[lapse][0], lapse
 
@@ -156,12 +165,16 @@ class Calibration:
     closeness_std: float
 
     @classmethod
-    def measure(
-        cls, logits: NDArray[np.float32], labels: NDArray[np.int64], closeness: NDArray[np.float32]
+    async def measure(
+        cls,
+        logits: NDArray[np.float32],
+        labels: NDArray[np.int64],
+        closeness: NDArray[np.float32],
+        pause: Pause = no_pause,
     ) -> Calibration:
         """From logits (n, agents) of texts that belong to `labels` (n,), and their closeness (m,)."""
         spread = [(float(x.mean()), max(float(x.std()), 1e-3)) for x in (log_sum_exp(logits), closeness)]
-        return cls(*fit_calibration(logits, labels), *spread[0], *spread[1])
+        return cls(*await fit_calibration(logits, labels, pause), *spread[0], *spread[1])
 
     def familiarity(self, logits: NDArray[np.float32], closeness: float) -> float:
         """Energy and closeness together, in standard deviations from where in-scope texts lie.

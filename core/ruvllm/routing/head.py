@@ -38,7 +38,9 @@ async def _minimised(
         for loss in losses:
             await pause()
             more, change = loss(point)
-            value, gradient = value + more, gradient + change
+            value += more
+            gradient += change
+        await pause()
         try:
             point = search.send((value, gradient))
         except StopIteration as ended:
@@ -100,7 +102,7 @@ def _two_loop(gradient: NDArray[Any], history: list[tuple[NDArray[Any], NDArray[
     return q
 
 
-_BLOCK = 256  # examples between two pauses: some milliseconds
+_BLOCK = 64  # examples between two pauses: a millisecond or two
 _SHARPNESS = np.float32(20)
 _SHARES = (0.0, 0.3, 0.6)  # of the spread of the head's logits
 MOST = 12_000  # examples; more cost over a millisecond a task, and a head that has seen them all needs no neighbours

@@ -11,12 +11,15 @@ from typing import NamedTuple
 
 from ruvllm.agents.catalog import spoken_name
 from ruvllm.encoders.static import MAX_TOKENS
+from ruvllm.errors import InputError
 from ruvllm.sizing.tiers import CONFIRM_FROM, USE_ABOVE
 from ruvllm.text.lexical import Memo, spoken, stem_all
+from ruvllm.text.surrogates import well_formed
 from ruvllm.text.wordpiece import WordPiece
 from ruvllm.types import Agent
 
 LONG = 2_000  # characters; a longer text is read for the passage that asks
+_MAX_TEXT = 4_000_000  # characters; past this it is no task but a file
 _MOST, _LONGEST, _SHORTEST = 2_000, 600, 8  # passages that are looked at, and characters of one
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n")
 _OFTEN = 3  # times that a line stands, digits aside, from which it belongs to a list and asks nothing
@@ -49,6 +52,24 @@ class Reading(NamedTuple):
     ids: list[int]
     spelled: list[str]
     words: list[str]
+
+
+def checked_text(text: object, field: str = "text") -> str:
+    """The text, if it is one that can be routed, with U+FFFD for a half of a character.
+
+    Raises:
+        InputError: not a string, empty, or larger than 4 million characters.
+    """
+    if not isinstance(text, str):
+        raise InputError(f"{field} is a {type(text).__name__}, not a string", field=field, fix="pass the task as text")
+    if len(text) > _MAX_TEXT:
+        raise InputError(f"{field} has {len(text)} characters", field=field, fix=f"keep it under {_MAX_TEXT}")
+    if text.isascii() and text.isprintable() and text and not text.isspace():
+        return text
+    text = well_formed(text)
+    if not any(char.isprintable() and not char.isspace() and char != "\ufffd" for char in text):
+        raise InputError(f"{field} is empty", field=field, fix="say what is to be done")
+    return text
 
 
 def passages(text: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf, log
 from time import perf_counter
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +21,13 @@ from ruvllm.routing.evidence import Explainer, Outcome, Reasons, outcome_of, res
 from ruvllm.routing.fusion import RouterWeights, words_of
 from ruvllm.routing.head import Head
 from ruvllm.routing.prebuilt import PrebuiltScorers
-from ruvllm.routing.reading import LONG, Reader, asks, passages
+from ruvllm.routing.reading import LONG, Reader, Reading, asks, checked_text, passages
 from ruvllm.routing.recollection import Recollected, Recollection
 from ruvllm.routing.scorer import Scored, Scorer, TaskView
 from ruvllm.routing.updater import Learner
 from ruvllm.sizing.edits import edit_of
 from ruvllm.sizing.tiers import CONFIRM_FROM, USE_ABOVE, action_for, tier_by
 from ruvllm.text.lexical import content
-from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent, Decision, Feedback, Tier
 
 if TYPE_CHECKING:
@@ -41,7 +40,6 @@ _SETTLED = 0.98  # a static answer as sure as this stands: lower is faster, and 
 _FEW = 2  # words that say something, below which a task names no object
 _ENDS = 4  # passages at the ends of a long text
 _ASKS, _IN_SCOPE = 0.25, 0.2  # how much an order or a question counts in it, and the log odds of being a task at all
-_MAX_TEXT = 4_000_000  # characters; past this it is no task but a file
 
 Array = NDArray[np.float32]
 
@@ -67,30 +65,26 @@ class Votes(Protocol):
         ...
 
 
-def checked_text(text: object, field: str = "text") -> str:
-    """The text, if it is one that can be routed, with U+FFFD for a half of a character.
-
-    Raises:
-        InputError: not a string, empty, or larger than 4 million characters.
-    """
-    if not isinstance(text, str):
-        raise InputError(f"{field} is a {type(text).__name__}, not a string", field=field, fix="pass the task as text")
-    if len(text) > _MAX_TEXT:
-        raise InputError(f"{field} has {len(text)} characters", field=field, fix=f"keep it under {_MAX_TEXT}")
-    if text.isascii() and text.isprintable() and text and not text.isspace():
-        return text
-    text = well_formed(text)
-    if not any(char.isprintable() and not char.isspace() and char != "\ufffd" for char in text):
-        raise InputError(f"{field} is empty", field=field, fix="say what is to be done")
-    return text
-
-
 class SharedModel(Protocol):
     """What others' feedback taught about routes, by the static encoder's vectors."""
 
     async def fit(self, agents: Sequence[str], local: Callable[[Array], Array], pause: Pause = no_pause) -> Head:
         """What it adds to the logits that `local` gives a unit vector, a column for each agent."""
         ...
+
+
+class _Begun(NamedTuple):
+    """A task that the static encoder has been asked about."""
+
+    text: str
+    reading: Reading
+    terms: list[str]
+    vector: Array
+    recollected: Recollected | None
+    view: TaskView
+    outcome: Outcome | None
+    marks: list[tuple[str, float]]
+    changes: int
 
 
 class Router:
@@ -165,17 +159,45 @@ class Router:
         Raises:
             InputError: the text is empty or far too large, or `top` is no count.
         """
+        cached = self._cached(text, top)
+        return await self._decide(await self._begin(text), top) if cached is None else cached
+
+    async def route_many(self, texts: Sequence[str], top: int = 3) -> list[Decision]:
+        """The same as `route` gives of each; the contextual encoder reads all that it has to at once.
+
+        Raises:
+            InputError: as `route`; all are looked at before the first is routed.
+        """
+        if isinstance(texts, str | bytes) or not isinstance(texts, Sequence):
+            raise InputError(f"texts is {texts!r}"[:120], field="texts", fix="give a list of tasks")
+        begun, second = dict[str, _Begun](), self._second
+        for text in {checked_text(text, f"texts[{i}]"): i for i, text in enumerate(texts)}:
+            if self._cached(text, top) is None:
+                begun[text] = await self._begin(text)
+        vectors = dict[str, Array]()
+        if second is not None:
+            unsure = [one.reading.text for one in begun.values() if not self._settled(one.outcome, one.recollected)]
+            vectors = dict(zip(unsure, await second.encode(unsure), strict=True))
+        found = dict[str, Decision]()
+        for text, one in begun.items():
+            found[text] = await self._decide(one, top, vectors.get(one.reading.text))
+        return [found.pop(text) if text in found else await self.route(text, top) for text in map(checked_text, texts)]
+
+    def _cached(self, text: object, top: object) -> Decision | None:
+        """The same task's decision, where nothing that it rests on has changed."""
         if not isinstance(top, int) or top < 0:
             raise InputError(f"top is {top!r}"[:80], field="top", fix="use 0 or more")
         if self._votes is not None and self._votes.version != self._voted:
             self._voted = self._votes.version
             self._changed()
         cached = self._cache.get((text, top)) if isinstance(text, str) else None
-        if cached is not None:
-            if not cached.cached:
-                cached = cached.again()
-                self._cache.put((text, top), cached)
-            return cached
+        if cached is not None and not cached.cached:
+            cached = cached.again()
+            self._cache.put((str(text), top), cached)
+        return cached
+
+    async def _begin(self, text: str) -> _Begun:
+        """Read a task, and ask the static encoder."""
         marks, changes = [("", perf_counter())], self._changes
         text = checked_text(text)
         reading = self._reader.read(text if len(text) <= LONG else await self._passage(text))
@@ -194,8 +216,17 @@ class Router:
         if self._static_first:
             outcome = await self._outcome("static", static, view)
         marks.append(("score", perf_counter()))
+        return _Begun(text, reading, terms, vector, recollected, view, outcome, marks, changes)
+
+    async def _decide(self, begun: _Begun, top: int, second: Array | None = None) -> Decision:
+        """Ask the contextual encoder where the static one is unsure, and say who takes the task.
+
+        Args:
+            second: what the contextual encoder made of the task, where that is known.
+        """
+        text, reading, terms, vector, recollected, view, outcome, marks, changes = begun
         if self._second is not None and not self._settled(outcome, recollected):
-            outcome = await self._ask(self._second, reading.text, view, marks, outcome)
+            outcome = await self._ask(self._second, reading.text, view, marks, outcome, second)
         assert outcome is not None
         vague = len(terms) < _FEW and outcome.scored.nobody is not None  # "there is an error"
         if outcome.confidence > (most := min(reading.most, USE_ABOVE) if vague else reading.most):
@@ -407,9 +438,15 @@ class Router:
         return outcome.confidence >= _SETTLED and (fitted.calibration is not None or fitted.prior is not None)
 
     async def _ask(
-        self, encoder: Encoder, text: str, view: TaskView, marks: list[tuple[str, float]], first: Outcome | None
+        self,
+        encoder: Encoder,
+        text: str,
+        view: TaskView,
+        marks: list[tuple[str, float]],
+        first: Outcome | None,
+        vector: Array | None,
     ) -> Outcome:
-        vector = (await encoder.encode([text]))[0]
+        vector = (await encoder.encode([text]))[0] if vector is None else vector
         marks.append((f"encode_{encoder.name}", perf_counter()))
         outcome = await self._outcome(encoder.name, vector, view, first)
         marks.append((f"score_{encoder.name}", perf_counter()))

@@ -13,7 +13,8 @@ from ruvllm.errors import InputError, unknown
 from ruvllm.routing.encoders import EncoderSet
 from ruvllm.routing.extend import moved_prior
 from ruvllm.routing.prebuilt import PrebuiltScorers, RouterArtifacts
-from ruvllm.routing.router import Router, SharedModel, Votes, checked_text
+from ruvllm.routing.reading import checked_text
+from ruvllm.routing.router import Router, SharedModel, Votes
 from ruvllm.routing.stored import CachedScorers, is_long, load_scorers, save_scorers
 from ruvllm.state.names import REVIEWED, TIERS
 from ruvllm.state.store import Store
@@ -93,6 +94,10 @@ class RoutingService:
             return decision
         members = (await self.route_complex(text)).members
         return replace(decision, team=tuple(one.agent for one in members)) if len(members) > 1 else decision
+
+    async def route_many(self, texts: Sequence[str], top: int = 3) -> list[Decision]:
+        """The same for each of many, sooner. Raises InputError: as `route`, before the first is routed."""
+        return await self.router.route_many(texts, top)
 
     async def route_complex(self, text: str) -> Team:
         """The agents that take a compound task together. Raises InputError: as `route`."""

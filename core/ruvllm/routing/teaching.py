@@ -75,7 +75,7 @@ async def teach(examples: Examples, *, neighbours: bool, pause: Pause = no_pause
         near = Neighbours(examples.vectors, examples.labels, logits.shape[1])
         near, logits = near.weighed(logits, rows, folds_of(len(examples)))
     centroids, closeness = centroids_of(examples)
-    calibration = Calibration.measure(logits, examples.labels[rows], closeness)
+    calibration = await Calibration.measure(logits, examples.labels[rows], closeness, pause)
     head = await Design(examples).fit(pause, prior_weight)
     return Fitted(head, np.float32(prior_weight), near if near and near.weight else None, centroids, calibration)
 

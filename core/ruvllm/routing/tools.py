@@ -22,7 +22,7 @@ from ruvllm.errors import InputError
 from ruvllm.inference.backend import estimate_tokens
 from ruvllm.reprs import Shown
 from ruvllm.routing.encoders import EncoderSet
-from ruvllm.routing.router import checked_text
+from ruvllm.routing.reading import checked_text
 from ruvllm.routing.service import RoutingService
 from ruvllm.text.lexical import Bm25, content, spoken, stems
 from ruvllm.types import Agent

@@ -24,7 +24,7 @@ _ENOUGH = 100  # texts below which neighbours are too far to contradict
 _ALONE = 0.15  # a label with less of the neighbours' vote than this share of another's …
 _SHARED = 0.5  # … which has at least this share of all, is doubted
 _DOUBTED = np.float32(0.05)
-_CELLS, _POOL = 1 << 18, 8_192  # cosines at a time, and texts that the nearest are looked for among
+_CELLS, _POOL = 1 << 16, 8_192  # cosines at a time, and texts that the nearest are looked for among
 
 
 async def trusted(
@@ -145,7 +145,8 @@ class Lessons:
             self._chosen = len(every)
         elif len(self._recent) >= _TELLING:
             logits, closeness, labels = (np.array(column) for column in zip(*self._recent, strict=True))
-            fitted = replace(before, calibration=Calibration.measure(logits, labels, closeness.astype(np.float32)))
+            calibration = await Calibration.measure(logits, labels, closeness.astype(np.float32), pause)
+            fitted = replace(before, calibration=calibration)
         design = await Design.read(every, before.head.tfidf.width, pause)
         head = await design.fit(pause, float(fitted.prior_weight), _LOOSE, start=before.head.weights)
         near = fitted.neighbours
@@ -164,7 +165,7 @@ class Lessons:
         if self._neighbours and len(every) <= MOST:
             near, logits = _neighbours(every, 1.0).weighed(logits, held, fold)
         closeness = centroids_of(every)[1][held]
-        calibration = Calibration.measure(logits, every.labels[held], closeness)
+        calibration = await Calibration.measure(logits, every.labels[held], closeness, pause)
         return replace(before, prior_weight=np.float32(prior_weight), neighbours=near, calibration=calibration)
 
 

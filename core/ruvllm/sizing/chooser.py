@@ -142,10 +142,7 @@ class ModelChooser:
             InputError: as `LLMOrchestrator`.
         """
         if self._experience is not None:
-            settings |= {
-                "similar": self._experience.model_outcomes,
-                "observe": self._experience.observe_model,
-            }
+            settings |= {"similar": self._experience.model_outcomes, "observe": self._experience.observe_model}
         made = LLMOrchestrator(backends, self._encoder, budget=budget, sizes=sizes, **settings)
         self.save()
         self._resume(made, BACKENDS)
