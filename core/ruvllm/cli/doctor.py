@@ -165,11 +165,13 @@ def _server() -> _Check:
 
 
 def _page() -> _Check:
-    given = os.environ.get("RUVLLM_WEB")
-    folder = Path(given) if given else Path(ruvllm.__file__).parents[2] / "web" / "dist"
+    given, root = os.environ.get("RUVLLM_WEB"), Path(ruvllm.__file__).parents[2]
+    folder = Path(given) if given else root / "web" / "dist"
+    if not given and not (root / "Makefile").is_file():
+        fix = "`make web` in a clone of the repository, then set RUVLLM_WEB to its web/dist"
+        return _Check("page", "missing", "it is not among what pip installs", fix)
     if not (folder / "index.html").is_file():
-        fix = "run `make web` in the repository, and point RUVLLM_WEB at web/dist"
-        return _Check("page", "missing", f"{folder} holds no built page", fix)
+        return _Check("page", "missing", f"{folder} holds no built page", "run `make web`, or mend RUVLLM_WEB")
     return _Check("page", "ok", str(folder))
 
 
