@@ -1,4 +1,4 @@
-# make setup · run · demo · test · test-all · check · contract · plugin · web · npm · dist · bench · soak · chaos · models.  Each works alone from a fresh clone.
+# make setup · run · demo · quick · test · test-all · check · contract · plugin · web · docs · npm · dist · api · release · bench · soak · chaos · models.  Each works alone from a fresh clone.
 PYTHON ?= python3
 MINUTES ?= 30
 ROUNDS ?= 200
@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= ../shared/data
 
-.PHONY: setup run demo test test-all check plugin web npm dist web-test pyodide-test visit-test browser-test install-test docs-test parity-test edge-test rest-test bench bench-web soak chaos models eval clean
+.PHONY: setup run demo test test-all check quick plugin docs web npm dist api release web-test pyodide-test visit-test browser-test install-test docs-test parity-test edge-test rest-test bench bench-web soak chaos models eval clean
 
 $(VENV)/.ready: pyproject.toml core/pyproject.toml models/pyproject.toml edge_server/pyproject.toml tests/bench/pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ruvllm needs Python 3.11 or newer: make PYTHON=python3.12")'
@@ -44,7 +44,14 @@ visit-test: setup $(VENV)/.browser  # one visit of the page, from opening it to 
 browser-test: setup $(VENV)/.browser  # a process of its own: Playwright keeps an event loop running
 	$(BIN)/pytest tests/e2e
 
-docs-test: setup  # every command and code block of README and docs, in an empty HOME
+$(VENV)/.docs: $(VENV)/.ready
+	$(BIN)/python -m pip install -q --disable-pip-version-check --group docs
+	touch $@
+
+docs: $(VENV)/.docs web/node_modules/.ready  ## web/guide: these pages as a site, which the server has at /guide
+	$(BIN)/python build/docs.py
+
+docs-test: docs $(VENV)/.browser  # every code block of README and docs in an empty HOME; the site, asked and looked at
 	RUVLLM_DOCS=1 $(BIN)/pytest tests/docs
 
 install-test: setup  # in empty environments; pip fetches what the wheels need
@@ -75,10 +82,21 @@ PAGE := $(shell find build core/pyproject.toml core/ruvllm models/ruvllm_models/
 web/dist/ruvllm.json: $(VENV)/.ready web/node_modules/.ready $(PAGE)
 	$(BIN)/python build/web.py
 
-web: setup web/node_modules/.ready  ## web/dist: the page, the element and the library, for any static host
-	$(BIN)/python build/web.py
+web: setup web/node_modules/.ready  ## web/dist: the page, the element and the library, for any static host (MODEL=…: a converted model with it; LINKS="Guide=URL Source=URL")
+	$(BIN)/python build/web.py $(if $(MODEL),--model $(MODEL)) $(LINKS:%=--link %)
 
-dist: setup  ## dist/: a wheel and a source archive of each Python package
+quick: setup  ## a developer's loop, under a minute: lint, and the tests that tell most in the least time
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
+	$(BIN)/pytest -x tests/core/test_router.py tests/core/test_memory.py tests/core/test_pipeline.py tests/core/test_config.py \
+		tests/core/test_readers.py tests/core/test_index_conformance.py tests/cli/test_cli.py tests/edge/test_native.py tests/native/test_house.py
+
+release: setup  ## VERSION=0.2.0: checks, the version everywhere, the changelog, a commit and a tag; publishes nothing
+	$(BIN)/python build/release.py $(VERSION)
+
+api: setup  ## tests/data/api.txt: the public API, when a change of it is meant
+	$(BIN)/python build/api.py
+
+dist: setup  ## dist/: a wheel and a source archive of each Python package, with an SBOM
 	$(BIN)/python build/dist.py
 
 npm: web  ## web/pack: ruvllm and ruvllm-assets as npm packages

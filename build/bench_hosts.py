@@ -56,14 +56,30 @@ _ROUTES = """async (llm, seconds) => {
   const middle = (values) => values.sort((a, b) => a - b)[values.length >> 1];
   return { inside: middle(inside), whole: middle(whole) };
 }"""
+# Milliseconds from handing over 200 agents of eight examples each to a decision among them.
+_MANY = """async (llm) => {
+  const [rooms, works] = ["kitchen garden garage office harbour theatre hospital library school bakery",
+    "cleans repairs plans paints counts orders inspects teaches moves maps " +
+    "sells measures guards heats cools lights rents films books audits"]
+    .map((words) => words.split(" "));
+  const ends = ["today", "soon", "with care", "again", "for guests", "by hand", "in silence", "before noon"];
+  const made = (room, work) => {
+    const description = `${work} the ${room}`;
+    return { name: `${room}-${work}`, description, examples: ends.map((end) => `${description} ${end}`) };
+  };
+  const began = performance.now();
+  await llm.addAgents(rooms.flatMap((room) => works.map((work) => made(room, work))));
+  await llm.route("who repairs our harbour?");
+  return performance.now() - began;
+}"""
 _NODE = f"""
 import {{ readFileSync }} from "node:fs";
 const {{ module, encoder, seconds }} = JSON.parse(readFileSync(0, "utf8"));
-const [start, routes] = [{_START}, {_ROUTES}];
+const [start, routes, many] = [{_START}, {_ROUTES}, {_MANY}];
 const load = async (options) => (await import(module)).RuvLLM.load(options);
 try {{
   const {{ llm, ...times }} = await start(load, {{ encoder }});
-  const told = {{ ...times, ...(seconds ? await routes(llm, seconds) : {{}}) }};
+  const told = {{ ...times, ...(seconds ? {{ ...(await routes(llm, seconds)), many: await many(llm) }} : {{}}) }};
   await llm.close();
   console.log(JSON.stringify(told));
 }} catch (error) {{
@@ -72,13 +88,21 @@ try {{
 }}
 """
 _PAGE = f"""async ({{ options, seconds }}) => {{
-  const [start, routes] = [{_START}, {_ROUTES}];
+  const [start, routes, many] = [{_START}, {_ROUTES}, {_MANY}];
   const load = async (options) => (await import("/ruvllm.js")).RuvLLM.load(options);
   const {{ llm, ...times }} = await start(load, options);
-  const told = {{ ...times, ...(seconds ? await routes(llm, seconds) : {{}}) }};
+  const told = {{ ...times, ...(seconds ? {{ ...(await routes(llm, seconds)), many: await many(llm) }} : {{}}) }};
   await llm.close();
   return told;
 }}"""
+_BARE = """async () => {
+  const base = new URL("/", location.href);
+  const { pyodide, lock } = await (await fetch(new URL("ruvllm.json", base))).json();
+  const began = performance.now();
+  const { loadPyodide } = await import(new URL(`${pyodide}pyodide.mjs`, base));
+  await loadPyodide({ indexURL: new URL(pyodide, base).href, lockFileURL: new URL(lock, base).href });
+  return performance.now() - began;
+}"""
 _KEEP = """async () => {
   await (await import("/ruvllm.js")).RuvLLM.load({ encoder: "static" });
   const kept = async () => {
@@ -131,6 +155,10 @@ class Page:
         """A page of its own, closed afterwards: route, ruvltra, from; with `seconds` also inside and whole."""
         told: dict[str, Any] = self._evaluate(_PAGE, {"options": options, "seconds": seconds})
         return told
+
+    def bare(self) -> float:
+        """Milliseconds that Pyodide takes to start with nothing of ours."""
+        return float(self._evaluate(_BARE, None))
 
     def keep_snapshot(self) -> None:
         """A visit that lasts until the snapshot for the next one is kept."""

@@ -81,21 +81,25 @@ def _node(dist: Path, options: argparse.Namespace) -> dict[str, float]:
         "start": _best(starts, "route"),
         "ruvltra_ready": _best(starts, "ruvltra"),
         **_routes("static", static),
+        "many": static["many"] / 1000,
         **_routes("ruvltra", ruvltra),
     }
 
 
 def _chromium(dist: Path, options: argparse.Namespace) -> dict[str, float]:
     cold, snapshot, plain = list[dict[str, Any]](), list[dict[str, Any]](), list[dict[str, Any]]()
+    bare = list[float]()
     found: dict[str, float] = {}
     for number in range(options.rounds):
         with fresh_profile(dist) as page:
             cold.append(page.visit(snapshot=False))
+            bare.append(page.bare())
             page.keep_snapshot()
             plain += [page.visit(encoder="static", snapshot=False) for _ in range(2)]
             snapshot += [page.visit(encoder="static") for _ in range(2)]
             if number == options.rounds - 1:
-                found = _routes("static", page.visit(options.seconds, encoder="static", state="memory"))
+                static = page.visit(options.seconds, encoder="static", state="memory")
+                found = _routes("static", static) | {"many": static["many"] / 1000}
                 found |= _routes("ruvltra", page.visit(options.seconds, encoder="ruvltra", state="memory"))
     if any(visit["from"] != "snapshot" for visit in snapshot):
         raise SystemExit("a visit with a kept snapshot did not start from it")
@@ -105,6 +109,7 @@ def _chromium(dist: Path, options: argparse.Namespace) -> dict[str, float]:
         "raw": loaded.raw / 1e6,
         "brotli": loaded.brotli / 1e6,
         "start": _best(cold, "route"),
+        "bare": min(bare) / 1000,
         "ruvltra_ready": _best(cold, "ruvltra"),
         "warm": _best(plain, "route"),
         "snapshot": _best(snapshot, "route"),
@@ -121,14 +126,16 @@ def _routes(name: str, told: dict[str, Any]) -> dict[str, float]:
 
 def _rows(node: dict[str, float], chromium: dict[str, float]) -> Iterator[Row]:
     kinds = (
-        ("start", "first visit to first static route", "s", None),
+        ("start", "first visit to first static route", "s", 2.0),
+        ("bare", "… of which Pyodide alone, from the browser's cache", "s", None),
         ("ruvltra_ready", "… to RuvLTRA being there", "s", None),
-        ("snapshot", "later visit to first route, from the snapshot", "s", 1.2),
+        ("snapshot", "later visit to first route, from the snapshot", "s", 0.6),
         ("warm", "… without the snapshot", "s", 2.5),
         ("static_inside", "static route inside the worker, p50", "ms", 1.0),
         ("static_whole", "… with the crossing to it and back", "ms", None),
         ("ruvltra_inside", "RuvLTRA route inside the worker, p50", "ms", 8.0),
         ("ruvltra_whole", "… with the crossing to it and back", "ms", None),
+        ("many", "200 agents added, to a decision among them", "s", 2.0),
         ("raw", "bytes to the first static route", "MB", None),
         ("brotli", "… as a host with brotli sends them", "MB", 14.0),
     )

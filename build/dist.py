@@ -1,4 +1,4 @@
-"""Builds the Python packages into dist/: a wheel and a source archive of each, the same bytes every time.
+"""Builds the Python packages into dist/: a wheel and a source archive of each, and an SBOM; the same bytes every time.
 
 python build/dist.py [--out FOLDER]
 """
@@ -13,9 +13,11 @@ import sys
 from hashlib import sha256
 from pathlib import Path
 
+from sbom import sbom
+
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("core", "models", "edge_server")
-SUMS = "SHA256SUMS"
+SUMS, SBOM = "SHA256SUMS", "sbom.cdx.json"
 
 
 def main() -> None:
@@ -28,7 +30,9 @@ def main() -> None:
     for package in PACKAGES:
         command = [sys.executable, "-m", "hatchling", "build", "-d", str(out)]
         subprocess.run(command, cwd=ROOT / package, env=environment, check=True, stdout=subprocess.DEVNULL)
-    files = sorted(path for path in out.iterdir() if path.suffix in (".whl", ".gz"))
+    manifest = ROOT / "models" / "ruvllm_models" / "data" / "manifest.json"
+    (out / SBOM).write_text(sbom(out.glob("*.whl"), manifest), "utf-8")
+    files = sorted(path for path in out.iterdir() if path.suffix in (".whl", ".gz", ".json"))
     sums = {path.name: sha256(path.read_bytes()).hexdigest() for path in files}
     (out / SUMS).write_text("".join(f"{digest}  {name}\n" for name, digest in sums.items()), "utf-8")
     for path in files:

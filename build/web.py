@@ -1,6 +1,6 @@
 """Assembles web/dist, which any static host can serve, and prints every byte that a first visit loads.
 
-python build/web.py [--models FOLDER] [--wheels FOLDER] [--out FOLDER] [--source] [--skip-vite]
+python build/web.py [--model FOLDER] [--link NAME=URL] [--out FOLDER] [--models FOLDER] [--wheels FOLDER] [--source]
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +58,14 @@ def main() -> None:
     index = _runtime(fresh, options, stages) | {"artifacts": _artifacts(fresh, options.models, stages)}
     if not options.skip_vite:
         _vite(fresh)
+        _link(fresh / "index.html", options.link)
     index["worker"] = _worker(fresh, stages)
     index["llm"]["worker"] = next((file.name for file in fresh.glob("model-worker-*.js")), "")
+    index["llm"]["models"] = [_offered(folder) for folder in options.model]
     index["version"] = json.loads((WEB / "package.json").read_text("utf-8"))["version"]
     sizes = _finish(fresh, index, stages)
+    for folder in options.model:
+        shutil.copytree(folder, fresh / "models" / folder.name)
     shutil.rmtree(out, ignore_errors=True)
     fresh.rename(out)
     print(table(_rows(out, sizes, stages), BAR))
@@ -68,6 +73,9 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    helped = "what `ruvllm models convert` wrote: the page offers to load it"
+    parser.add_argument("--model", type=lambda text: Path(text).resolve(), action="append", default=[], help=helped)
+    parser.add_argument("--link", action="append", default=[], help="NAME=URL, at the foot of the page: Guide, Source")
     parser.add_argument("--models", type=Path, default=ROOT / "models/ruvllm_models/data", help="folder of artifacts")
     parser.add_argument("--wheels", type=Path, default=ROOT / "build/wheels", help="numpy for Pyodide")
     parser.add_argument("--out", type=Path, default=WEB / "dist")
@@ -98,6 +106,14 @@ def _runtime(out: Path, options: argparse.Namespace, stages: dict[str, str]) -> 
     stages |= dict.fromkeys(first, "packages")
     stages |= {ort + name: "ruvltra" for name in ORT}
     return {"pyodide": pyodide, "lock": lock, "packages": first, "ort": _ort(ort, ORT), "llm": _llm(out, onnx)}
+
+
+def _offered(folder: Path) -> dict[str, Any]:
+    """A language model as the page offers it: no visit fetches it unasked, so it is in no list of files."""
+    if not (folder / "ruvllm-model.json").is_file():
+        raise SystemExit(f"{folder} is no converted model: ruvllm models convert MODEL.gguf --out {folder}")
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    return {"name": folder.name, "place": f"models/{folder.name}/", "bytes": size}
 
 
 def _ort(folder: str, names: tuple[str, ...]) -> dict[str, str]:
@@ -138,6 +154,13 @@ def _vite(out: Path) -> None:
     subprocess.run(["npx", "tsc", "-p", "tsconfig.types.json", "--outDir", str(out / "types")], cwd=WEB, check=True)
 
 
+def _link(page: Path, links: list[str]) -> None:
+    """Where the guide and the source are, which only those know who put the page somewhere."""
+    pairs = [tuple(map(escape, link.split("=", 1))) for link in links]
+    html = "".join(f'<a href="{url}">{name}</a>' for name, url in pairs)
+    page.write_text(page.read_text("utf-8").replace("<!-- links -->", html), "utf-8")
+
+
 def _worker(out: Path, stages: dict[str, str]) -> str:
     """The worker's file; it, the page (or the bare library) and the chunks they import make the first stage.
 
@@ -153,7 +176,9 @@ def _worker(out: Path, stages: dict[str, str]) -> str:
             reached.add(name)
             text = _LATER_IMPORT.sub("", (out / name).read_text("utf-8"))
             queue += [
-                file.name for file in out.glob("*.*") if re.search(rf"""["'`]\./{re.escape(file.name)}["'`]""", text)
+                file.name
+                for file in out.glob("*.*")
+                if file.suffix in (".js", ".css") and re.search(rf"""["'`]\./{re.escape(file.name)}["'`]""", text)
             ]
     stages |= dict.fromkeys(sorted(reached), PAGE)
     return workers[0]

@@ -4,7 +4,7 @@ import { defineConfig } from "vite";
 export default defineConfig({
   root: "playground",
   base: "./",
-  publicDir: false,
+  publicDir: "public", // what browsers and others look for under a lasting name
   build: {
     target: "es2022",
     outDir: "../dist",

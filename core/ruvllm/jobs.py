@@ -273,11 +273,11 @@ def jobs_of(llm: Services, *, clock: Callable[[], float] = time) -> Jobs:
         from ruvllm.inference.chat_wire import KeyFromEnvironment
         from ruvllm.learning.federated.client import RemoteCoordinator
 
-        options = llm.config.federated
-        if not options.url:
-            return "no coordinator is named"
-        key = KeyFromEnvironment(options.api_key_env).read()
-        coordinator = RemoteCoordinator(options.url, key)
+        options, coordinator = llm.config.federated, llm.coordinator
+        if coordinator is None:
+            if not options.url:
+                return "no coordinator is named"
+            coordinator = RemoteCoordinator(options.url, KeyFromEnvironment(options.api_key_env).read())
         pushed, pulled = await llm.federated.push(coordinator, pause), await llm.federated.pull(coordinator, pause)
         return f"pushed {pushed.texts} texts, pulled {len(pulled.agents)} agents of {pulled.texts} texts"
 
@@ -305,6 +305,9 @@ def jobs_of(llm: Services, *, clock: Callable[[], float] = time) -> Jobs:
     def holds(table: str) -> bool:
         return bool(llm.store.read(f"SELECT 1 FROM {table} LIMIT 1"))
 
+    def coordinated() -> bool:
+        return bool(llm.config.federated.url) or llm.coordinator is not None
+
     every = llm.config.federated.interval
     jobs = [
         Job("write", _WRITE, write, recorded=False),
@@ -317,7 +320,7 @@ def jobs_of(llm: Services, *, clock: Callable[[], float] = time) -> Jobs:
         Job("doubts", HOUR, doubts, lambda since: since >= HOUR and doubtful()),
         Job("expiry", HOUR, expiry, lambda since: since >= HOUR and bool(gone())),
         Job("concepts", WEEK, concepts, lambda since: since >= WEEK and holds("memories")),
-        Job("federated", every, federated, lambda since: since >= every and bool(llm.config.federated.url)),
+        Job("federated", every, federated, lambda since: since >= every and coordinated()),
         Job("graph", HOUR, graph, lambda since: since >= HOUR and (holds("edges") or holds("hyperedges"))),
         Job("tiers", HOUR, tiers, lambda since: since >= HOUR and holds("memories")),
     ]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # who only routes need not wait for the others
     from ruvllm.encoders.protocol import Pause
     from ruvllm.inference.backend import Backend
     from ruvllm.jobs import Jobs
-    from ruvllm.learning.federated.client import FederatedClient
+    from ruvllm.learning.federated.client import Coordinator, FederatedClient
     from ruvllm.learning.federated.wire import SharedModel
     from ruvllm.memory.memory import MemoryStore
     from ruvllm.query.service import QueryService
@@ -83,6 +83,7 @@ class Services:
         self._decisions: DecisionService | None = None
         self._sizing: ModelChooser | None = None
         self._jobs: Jobs | None = None
+        self.coordinator: Coordinator | None = None  # that a host has put in the place of the configured one
 
     @property
     def memory(self) -> MemoryStore:

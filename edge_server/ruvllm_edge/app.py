@@ -27,7 +27,7 @@ from ruvllm_edge.endpoint import Endpoint, send_problem
 from ruvllm_edge.gate import Gate
 from ruvllm_edge.openapi import document_operations
 from ruvllm_edge.operations import Operation
-from ruvllm_edge.page import Page, find_page
+from ruvllm_edge.page import Page, find_guide, find_page
 from ruvllm_edge.problems import Problem
 from ruvllm_edge.server import Server
 from ruvllm_edge.settings import Settings
@@ -99,7 +99,7 @@ def make_app(llm: RuvLLM, settings: Settings | None = None, *, keeps: bool = Fal
     settings = settings or Settings.from_env()
     server = Server(llm, settings, keeps)
     operations = all_operations()
-    page = Page(find_page(settings.web))
+    page = Page(find_page(settings.web), find_guide(settings.web))
     routes = _routes(server, operations)
     router = Router(routes, redirect_slashes=False, default=page, lifespan=server.lifespan)
     return Gate(_Paths(routes, router), server)

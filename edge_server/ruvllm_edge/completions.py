@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -12,11 +11,11 @@ import msgspec
 from ruvllm.inference.backend import Usage
 from ruvllm.query.responses import Delta, Response, Routed
 from ruvllm_edge import openai_types as o
-from ruvllm_edge.chat import Ask, answer, open_stream, routing_headers, unheeded
+from ruvllm_edge.chat import Ask, answer, open_stream
 from ruvllm_edge.edge import Edge
-from ruvllm_edge.openai import STYLE, ask_of, error_body, extra_names, finish_reason, token_usage
+from ruvllm_edge.openai import STYLE, ask_chat, error_body, finish_reason, headers_of, token_usage
 from ruvllm_edge.operations import Call, Operation, Reply, Stream
-from ruvllm_edge.problems import Problem, problem_of
+from ruvllm_edge.problems import Problem, problem_of, unsupported
 
 _encode = msgspec.json.Encoder().encode
 # Fields that a chat has not, with the values that ask nothing.
@@ -33,12 +32,12 @@ async def complete(edge: Edge, call: Call) -> Any:
         options = call.body.stream_options
         empty = o.TextCompletion(name, created, opened[0].routing.model, [])
         with_usage = options is not None and bool(options.include_usage)
-        return Stream(_streamed(edge, asks, opened, empty, with_usage), _headers(edge, opened[0], asks[0]))
+        return Stream(_streamed(edge, asks, opened, empty, with_usage), headers_of(edge, opened[0], asks[0]))
     found = [await answer(edge, ask) for ask in asks]
     choices = [o.CompletionChoice(one.text, i, finish_reason(one)) for i, one in enumerate(found)]
     usage = token_usage(_sum([one.usage for one in found]))
     made = o.TextCompletion(name, created, found[0].routing.model, choices, usage)
-    return Reply(made, _headers(edge, found[0], asks[0]))
+    return Reply(made, headers_of(edge, found[0], asks[0]))
 
 
 def _asks(edge: Edge, call: Call) -> list[Ask]:
@@ -46,18 +45,13 @@ def _asks(edge: Edge, call: Call) -> list[Ask]:
     for name, plain in _PLAIN.items():
         value = getattr(body, name)
         if value is not None and value not in plain:
-            message = f"{name} has no meaning for models that chat"
-            raise Problem(400, message, field=name, fix="leave it out", code="unsupported_parameter")
+            raise unsupported(name, "has no meaning for models that chat")
     prompts = [body.prompt] if isinstance(body.prompt, str) else [one for one in body.prompt if isinstance(one, str)]
     if not isinstance(body.prompt, str) and len(prompts) < len(body.prompt):
         raise Problem(400, "prompt has numbers of another model's tokens", field="prompt", fix="send texts")
     rest = {name: value for name, value in call.raw.items() if name not in ("prompt", *_PLAIN)}
     chats = [rest | {"messages": [{"role": "user", "content": prompt}]} for prompt in prompts]
-    return [ask_of(edge, replace(call, body=msgspec.convert(chat, o.ChatBody), raw=chat)) for chat in chats]
-
-
-def _headers(edge: Edge, where: Routed | Response, ask: Ask) -> dict[str, str]:
-    return routing_headers(where, unheeded(edge, where, extra_names(ask), "openai"))
+    return [ask_chat(edge, call, chat) for chat in chats]
 
 
 def _sum(usages: Sequence[Usage]) -> Usage:

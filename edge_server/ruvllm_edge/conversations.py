@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
 from ruvllm import InputError
+from ruvllm.encoders.cache import LruCache
 
 # What agents' programs put around what their user said.
 _HARNESS = re.compile(
@@ -66,8 +66,7 @@ class Conversations:
     """
 
     def __init__(self, most: int = 10_000) -> None:
-        self._most = most
-        self._with: OrderedDict[bytes, str] = OrderedDict()
+        self._with = LruCache[bytes, str](most)
 
     @staticmethod
     def name(key: str, user: str, turns: Sequence[Mapping[str, Any]]) -> bytes:
@@ -77,11 +76,8 @@ class Conversations:
 
     def get(self, name: bytes) -> str:
         """The backend's name, "" where there is none yet."""
-        return self._with.get(name, "")
+        return self._with.get(name) or ""
 
     def put(self, name: bytes, backend: str) -> None:
         """Remember it."""
-        self._with[name] = backend
-        self._with.move_to_end(name)
-        if len(self._with) > self._most:
-            self._with.popitem(last=False)
+        self._with.put(name, backend)

@@ -73,5 +73,28 @@ class Hub:
             db.executemany("INSERT INTO federated_updates (data) VALUES (?)", [(data,) for data in updates])
 
 
+class LogCoordinator:
+    """Has updates travel through the log that servers share: each of them has all updates, and makes the model itself.
+
+    Args:
+        hub: of the space; takes those of other servers, too.
+    """
+
+    def __init__(self, hub: Hub, store: Store) -> None:
+        self._hub, self._store = hub, store
+
+    async def push(self, update: bytes) -> Accepted:
+        """Take an update, and have it wait for the others. Raises StoreError: it cannot be written."""
+        with self._store.write():
+            accepted = self._hub.push(update)
+            if not accepted.again:
+                self._store.outbox.delta(update)
+        return accepted
+
+    async def pull(self) -> bytes:
+        """The model that all updates made."""
+        return await self._hub.pull()
+
+
 def _payload(data: bytes) -> dict[str, str]:
     return {"data": base64_of(data)}

@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
@@ -15,15 +14,15 @@ import msgspec
 
 from ruvllm import __version__
 from ruvllm.inference.backend import estimate_tokens
+from ruvllm.inference.relay import MISSHAPEN
 from ruvllm.query.responses import Delta, Response
 from ruvllm_edge import ollama_types as t
-from ruvllm_edge import openai_types as o
 from ruvllm_edge.chat import AUTO, Ask, answer, models, open_stream, routing_headers, unheeded
 from ruvllm_edge.edge import Edge
 from ruvllm_edge.embeddings import embed
-from ruvllm_edge.openai import ask_of, extra_names
+from ruvllm_edge.openai import ask_chat, extra_names
 from ruvllm_edge.operations import LINES, Call, Operation, Reply, Stream, Style
-from ruvllm_edge.problems import Problem
+from ruvllm_edge.problems import Problem, unsupported
 from ruvllm_edge.responses_out import ResponseWriter
 
 _encode = msgspec.json.Encoder().encode
@@ -37,7 +36,6 @@ _UNHEEDED = frozenset(
      "use_mlock", "f16_kv", "vocab_only", "repeat_last_n", "penalize_newline"}
 )  # fmt: skip
 _IMAGES = (("iVBOR", "png"), ("/9j/", "jpeg"), ("R0lGOD", "gif"), ("UklGR", "webp"))
-_SHAPES = (AttributeError, TypeError, KeyError, ValueError)
 
 
 def _error(problem: Problem, _: str = "") -> t.OllamaError:
@@ -66,8 +64,7 @@ async def generate(edge: Edge, call: Call) -> Any:
 
 
 def _refused(name: str) -> Problem:
-    message = f"{name} has no meaning for the models behind this server"
-    return Problem(400, message, field=name, fix="leave it out", code="unsupported_parameter")
+    return unsupported(name, "has no meaning for the models behind this server")
 
 
 async def _reply(edge: Edge, call: Call, chat: dict[str, Any], asks: bool) -> Any:
@@ -80,7 +77,7 @@ async def _reply(edge: Edge, call: Call, chat: dict[str, Any], asks: bool) -> An
         return Reply(lines.empty())
     ignored, streams = set[str](), body.stream is not False
     chat |= _fields(body, ignored) | {"model": _model(edge, call, body.model), "stream": streams}
-    ask = ask_of(edge, replace(call, body=msgspec.convert(chat, o.ChatBody), raw=chat))
+    ask = ask_chat(edge, call, chat)
 
     def headers(where: Any) -> dict[str, str]:
         return routing_headers(where, ignored | unheeded(edge, where, extra_names(ask), "openai"))
@@ -151,7 +148,7 @@ def _messages(turns: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 waiting = [one for one in waiting if one != name]
                 made["tool_call_id"] = name
             out.append(made)
-    except _SHAPES as bad:
+    except MISSHAPEN as bad:
         message = f"the messages are not as Ollama's API has them ({type(bad).__name__})"
         raise Problem(400, message, field="messages", fix="see its documentation") from None
     return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -47,18 +48,26 @@ async def chat(edge: Edge, call: Call) -> Any:
     if not body.stream:
         response = await answer(edge, ask)
         passed = response.body if isinstance(response, PassedResponse) else ""
-        headers = routing_headers(response, unheeded(edge, response, extra_names(ask), "openai"))
-        return Reply(passed.encode() if passed else _whole(response), headers)
+        return Reply(passed.encode() if passed else _whole(response), headers_of(edge, response, ask))
     routed, events = await open_stream(edge, ask)
     usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-    headers = routing_headers(routed, unheeded(edge, routed, extra_names(ask), "openai"))
-    return Stream(_streamed(routed, events, usage), headers)
+    return Stream(_streamed(routed, events, usage), headers_of(edge, routed, ask))
+
+
+def headers_of(edge: Edge, where: Routed | Response, ask: Ask) -> dict[str, str]:
+    """Where a chat completion went, and which of its fields had no meaning there."""
+    return routing_headers(where, unheeded(edge, where, extra_names(ask), "openai"))
 
 
 def extra_names(ask: Ask) -> set[str]:
     """Fields of a chat completion that some backends do not heed."""
     found = {name for name, value in ask.extra.items() if value not in (None, False) and (name, value) != ("n", 1)}
     return found - _HONOURED
+
+
+def ask_chat(edge: Edge, call: Call, chat: dict[str, Any]) -> Ask:
+    """What the request of another API asks, said as one of chat completions."""
+    return ask_of(edge, replace(call, body=msgspec.convert(chat, o.ChatBody), raw=chat))
 
 
 def ask_of(edge: Edge, call: Call) -> Ask:

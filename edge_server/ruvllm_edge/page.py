@@ -1,4 +1,6 @@
-"""The playground at `/`: a built folder of files, precompressed, cached for long where their names hold a hash."""
+"""The playground at `/` and the guide at `/guide`: built folders of files, precompressed, cached for long where
+their names hold a hash.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from os import stat_result
 from pathlib import Path
 from urllib.parse import unquote
 
-from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from ruvllm_edge.dialects import style_of
@@ -26,7 +28,9 @@ HEADERS = {
     "x-content-type-options": "nosniff",
     "x-ruvllm-api": "v1",  # the page can ask who serves it: any static host can
 }
+GUIDE = "/guide"
 _HASHED = re.compile(r"[-/][0-9a-f]{10}[./]|-[\w-]{8}\.(?:js|css)$")
+_BUILT = Path(__file__).parents[2] / "web" / "dist"
 _TYPES = {
     ".js": "text/javascript",
     ".mjs": "text/javascript",
@@ -44,8 +48,15 @@ The API works as it is: see <a href="/docs">/docs</a>.</p></html>"""
 
 def find_page(given: Path | None) -> Path | None:
     """The folder that was given, else web/dist of the repository this package lies in."""
-    folder = given or Path(__file__).parents[2] / "web" / "dist"
+    folder = given or _BUILT
     return folder.resolve() if (folder / "index.html").is_file() else None
+
+
+def find_guide(given: Path | None) -> Path | None:
+    """The folder `guide` in the page's folder, or beside it, where `make docs` puts it."""
+    page = given or _BUILT
+    folders = (page / "guide", page.parent / "guide")
+    return next((folder.resolve() for folder in folders if (folder / "index.html").is_file()), None)
 
 
 class Page:
@@ -53,10 +64,11 @@ class Page:
 
     Args:
         folder: None says that the page is not built.
+        guide: None answers 404 below /guide.
     """
 
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path | None, guide: Path | None = None) -> None:
+        self._folder, self._guide = folder, guide
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in ("GET", "HEAD"):
@@ -69,32 +81,43 @@ class Page:
             return
         file = self._file(path)
         if file is None:
-            problem = Problem(404, "there is no such page", field="path", fix="see /docs")
+            fix = "build the guide: make docs" if path.startswith(GUIDE) and self._guide is None else "see /docs"
+            problem = Problem(404, "there is no such page", field="path", fix=fix)
             await send_problem(send, problem, style_of(path), scope["ruvllm.id"])
             return
-        scope["ruvllm.path"] = "/"
+        guide = path.startswith(GUIDE) and self._guide is not None
+        scope["ruvllm.path"] = GUIDE if guide else "/"
+        if guide and file.name == "index.html" and not path.endswith(("/", file.name)):
+            await RedirectResponse(f"{path}/", headers=HEADERS)(scope, receive, send)  # its links are relative
+            return
         await self._answer(scope, file)(scope, receive, send)
 
     def _file(self, path: str) -> Path | None:
         """The file of a path, if it is one inside the folder."""
-        if self._folder is None or "\0" in path:
+        folder = self._folder
+        if self._guide is not None and (path == GUIDE or path.startswith(f"{GUIDE}/")):
+            folder, path = self._guide, path.removeprefix(GUIDE)
+        if folder is None or "\0" in path:
             return None
         try:
-            file = (self._folder / unquote(path).lstrip("/")).resolve()
+            file = (folder / unquote(path).lstrip("/")).resolve()
             if file.is_dir():
                 file /= "index.html"
-            return file if file.is_relative_to(self._folder) and file.is_file() else None
+            return file if file.is_relative_to(folder) and file.is_file() else None
         except (OSError, ValueError):
             return None
 
-    @staticmethod
-    def _answer(scope: Scope, file: Path) -> Response:
+    def _answer(self, scope: Scope, file: Path) -> Response:
         """It in the smallest form that the client takes."""
         sent = dict(scope["headers"])
         taken = {
             part.split(b";")[0].strip().decode("latin-1") for part in sent.get(b"accept-encoding", b"").split(b",")
         }
         headers, form = dict(HEADERS), file
+        if scope["ruvllm.path"] == GUIDE:
+            headers["content-security-policy"] += "; img-src 'self' data:"  # its theme's icons
+        elif self._guide is not None:
+            headers["server-timing"] = "guide"  # the page links to it: read without another request
         for name, end in _ENCODINGS:
             if name in taken and (other := file.with_name(file.name + end)).is_file():
                 headers["content-encoding"], form = name, other

@@ -95,6 +95,11 @@ class Problem(Exception):  # noqa: N818 - the word of RFC 9457
         )
 
 
+def unsupported(name: str, why: str, fix: str = "leave it out") -> Problem:
+    """A field of another API that nothing here can heed."""
+    return Problem(400, f"{name} {why}", field=name, fix=fix, code="unsupported_parameter")
+
+
 def problem_of(error: Exception) -> Problem:
     """The answer to an error; nothing of one that was not foreseen is told. What is held back is logged."""
     if isinstance(error, Problem):

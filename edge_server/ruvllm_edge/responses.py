@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from secrets import token_hex
 from typing import Annotated, Any
 
@@ -15,10 +14,9 @@ from msgspec import Meta, Struct
 
 from ruvllm import StoreError
 from ruvllm.query.responses import Delta, Response
-from ruvllm_edge import openai_types as o
 from ruvllm_edge.chat import AUTO, answer, models, open_stream, routing_headers, unheeded
 from ruvllm_edge.edge import Edge
-from ruvllm_edge.openai import STYLE, ask_of, extra_names
+from ruvllm_edge.openai import STYLE, ask_chat, extra_names
 from ruvllm_edge.operations import Call, Operation, Reply, Stream
 from ruvllm_edge.problems import Problem
 from ruvllm_edge.responses_in import chat_request
@@ -89,7 +87,7 @@ async def create(edge: Edge, call: Call) -> Any:
     if body.model not in models(edge, call.key) and _OPENAIS.match(body.model):
         request.body["model"] = AUTO
     chat = request.body | {"stream_options": {"include_usage": True} if body.stream else None}
-    ask = ask_of(edge, replace(call, body=msgspec.convert(chat, o.ChatBody), raw=chat))
+    ask = ask_chat(edge, call, chat)
     writer = ResponseWriter(_repeated(call.raw), request.tools)
 
     def headers(where: Any) -> dict[str, str]:

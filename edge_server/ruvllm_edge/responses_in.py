@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ruvllm_edge.problems import Problem
+from ruvllm.inference.relay import MISSHAPEN
+from ruvllm_edge.problems import Problem, unsupported
 
 _PASSED = ("temperature", "top_p", "stream", "parallel_tool_calls", "user", "safety_identifier", "service_tier",
            "prompt_cache_key", "prompt_cache_retention")  # fmt: skip
@@ -23,7 +24,6 @@ _PLAIN = {"background": False, "top_logprobs": 0}
 _HOSTED = frozenset({"web_search", "web_search_preview", "tool_search"})  # OpenAI's own, which a model can do without
 _CALLS = frozenset({"function_call", "custom_tool_call", "tool_search_call"})
 _OUTPUTS = frozenset({"function_call_output", "custom_tool_call_output"})
-_SHAPES = (AttributeError, TypeError, KeyError, IndexError, ValueError, RecursionError)
 
 
 class Tool(NamedTuple):
@@ -55,8 +55,7 @@ class ChatRequest:
 
 
 def _refused(name: str, fix: str = "leave it out") -> Problem:
-    message = f"{name} cannot be passed on to a server of chat completions or messages"
-    return Problem(400, message, field=name, fix=fix, code="unsupported_parameter")
+    return unsupported(name, "cannot be passed on to a server of chat completions or messages", fix)
 
 
 def chat_request(body: Mapping[str, Any], items: Sequence[Mapping[str, Any]], earlier: int = 0) -> ChatRequest:
@@ -79,7 +78,7 @@ def chat_request(body: Mapping[str, Any], items: Sequence[Mapping[str, Any]], ea
         request.ignored.add(name)
     try:
         _fill(request, body, items, earlier)
-    except _SHAPES as bad:
+    except MISSHAPEN as bad:
         message = f"the request is not as the Responses API has it ({type(bad).__name__})"
         raise Problem(400, message, field="input", fix="see OpenAI's documentation of it") from None
     return request

@@ -9,6 +9,7 @@ from typing import Any
 
 from ruvllm.inference.backend import Usage
 from ruvllm.inference.chat_wire import garbled
+from ruvllm.inference.relay import MISSHAPEN
 from ruvllm.query.responses import Delta, PassedResponse, Response
 from ruvllm_edge.problems import Problem, problem_of
 from ruvllm_edge.responses_in import Tool
@@ -94,7 +95,7 @@ class ResponseWriter:
         read = self._completion if piece.whole else self.feed
         try:
             return [event for one in piece.events for event in read(json.loads(one))]
-        except (AttributeError, TypeError, KeyError, IndexError, ValueError, RecursionError):
+        except MISSHAPEN:
             raise garbled(piece.events[0]) from None
 
     def _completion(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -423,6 +423,7 @@ class TierStats(Struct):
 class SharedStats(Struct):
     """How a space stands among nodes: changes sent and applied since the start, and waiting; seconds since then."""
 
+    sharing: Literal["texts", "vectors", "deltas"]
     up: bool
     problem: str
     sent: int

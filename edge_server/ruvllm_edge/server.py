@@ -65,7 +65,7 @@ class Server:
         self.node: Node | None = None
         if settings.shared:
             bounds = settings.shared_hot, settings.shared_deadline
-            self.node = Node(settings.shared, settings.shared_spaces, lambda: self.spaces.opened, self.metrics, *bounds)
+            self.node = Node(settings.shared, settings.shares, lambda: self.spaces.opened, self.metrics, *bounds)
         self._ring = self.keys.ring
         self._tag, self._numbers = urandom(5).hex(), count(1)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ruvllm import ConfigError
 from ruvllm.options import ADDS
+from ruvllm.state.outbox import SHARES
 
 PREFIX = "RUVLLM_"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -50,7 +51,8 @@ class Settings:
             unless named. A key may have its own.
         otel: whether OpenTelemetry gets spans and metrics (extra `otel`); where to, the OTEL_... variables say.
         shared: the PostgreSQL database through which nodes share what they hold, as postgresql://… (extra `postgres`).
-        shared_spaces: those of this server that are shared; all of them when empty.
+        shared_spaces: those of this server that are shared, each NAME or NAME:SHARE ("*" for all others), SHARE being
+            "texts", "vectors" (no text leaves) or "deltas" (sums over what was learnt alone); texts of all when empty.
         shared_hot: memories of a collection that stay on this server where the database searches it (`ruvllm shared
             index`); 0 for all. shared_deadline: seconds that a search of such a collection waits for the database.
         log_level: of the log; "info" has a line for each request.
@@ -113,6 +115,9 @@ class Settings:
             raise _wrong("log_level", self.log_level, f"use one of {', '.join(_LEVELS)}")
         if unknown := {*self.chat_adds} - {*ADDS}:
             raise _wrong("chat_adds", sorted(unknown)[0], f"name {', '.join(ADDS)}")
+        for name, sharing in self.shares.items():
+            if not name or sharing not in SHARES:
+                raise _wrong("shared_spaces", f"{name}:{sharing}", f"write NAME or NAME:SHARE, of {', '.join(SHARES)}")
         for origin in self.origins:
             if "://" not in origin or origin.endswith("/"):
                 raise _wrong("origins", origin, "name each as https://app.example, without a path; * is not taken")
@@ -121,6 +126,12 @@ class Settings:
     def loopback(self) -> bool:
         """Whether only this machine can reach it."""
         return self.host in _LOOPBACK
+
+    @property
+    def shares(self) -> dict[str, str]:
+        """Of each shared space, what leaves this server."""
+        parts = (one.partition(":") for one in self.shared_spaces)
+        return {name.strip(): sharing.strip() if colon else "texts" for name, colon, sharing in parts}
 
     @property
     def has_keys(self) -> bool:

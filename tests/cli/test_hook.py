@@ -475,7 +475,7 @@ def test_it_starts_without_what_it_does_not_need():
     ("prompt", "said"),
     [
         (TASK, None),
-        ("refactor the documentation generator", "Have the user confirm the agent"),
+        ("document the planner", "Have the user confirm the agent"),
         ("look at the flaky login test again", "on the session's strongest model, or ask the user"),
     ],
 )

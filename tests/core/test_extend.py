@@ -136,3 +136,32 @@ def test_tasks_are_routed_while_agents_are_added():
     assert {"plumber", "baker"} <= {agent.name for agent in llm.agents}
     assert llm.route(PLUMBING[0]).agent == "plumber"
     assert llm.route("shave this yak").agent == "planner"  # learnt by the old router while the new one was built
+
+
+def test_a_long_set_decides_at_once_and_what_was_fitted_is_stored(static_llm: RuvLLM, tmp_path: Path):
+    verbs, things = ("wash", "dry", "count", "sort", "weigh", "paint"), ("plums", "sheep", "boats", "bells", "chairs")
+    ends = ("today", "by hand", "with care", "before noon", "in the yard", "for the fair", "again")
+    agents = [
+        Agent(f"{thing}-{verb}er", f"{verb}s {thing}", examples=tuple(f"{verb} the {thing} {end}" for end in ends))
+        for thing in things
+        for verb in verbs
+    ]
+    agents += [agent for agent in static_llm.agents if agent.name in ("tester", "reviewer")]
+    tasks = ("please weigh all the boats", "add unit tests for the auth module")
+    options = {"encoder": "static", "state": tmp_path / "state.sqlite", "like": static_llm}
+    with RuvLLM(agents, **options) as llm:
+        assert run_now(llm.routing.begin())
+        assert [llm.route(task).agent for task in tasks] == ["boats-weigher", "tester"]
+        llm.feedback("polish the kettle", "bells-dryer")
+        assert llm.route("polish this kettle").agent == "bells-dryer"
+    with RuvLLM(agents, **options) as llm:
+        run_now(llm.routing.router.warm())
+        assert llm.routing.keep()
+        fitted = [llm.route(task) for task in tasks]
+    with RuvLLM(agents, **options) as llm:
+        assert not run_now(llm.routing.begin())
+        assert not llm.routing.keep()
+        assert [llm.route(task).to_dict()["confidence"] for task in tasks] == pytest.approx(
+            [one.confidence for one in fitted], abs=2e-3
+        )
+        assert llm.route("polish this kettle").agent == "bells-dryer"

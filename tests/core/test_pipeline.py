@@ -223,10 +223,10 @@ def test_what_forbids_escalation(static_llm: RuvLLM):
 def test_a_route_to_be_confirmed_says_so_and_its_agent_speaks(static_llm: RuvLLM):
     backend = Scripted("Done.")
     llm = RuvLLM(encoder="static", like=static_llm, backends={Tier.SMALL: backend})
-    response = ask(llm, "compare two libraries for charts")
-    assert (response.decision.action, response.agent) == (Action.CONFIRM, "researcher")
-    assert response.advice.startswith("probably a task for researcher (0.8")
-    assert backend.asked[-1][0][0].content.startswith("You are researcher. ")
+    response = ask(llm, "document the planner")
+    assert (response.decision.action, response.agent) == (Action.CONFIRM, "documenter")
+    assert response.advice.startswith("probably a task for documenter (0.8")
+    assert backend.asked[-1][0][0].content.startswith("You are documenter. ")
 
 
 def test_confidence_is_the_answers_and_the_decisions_is_the_routes(remembering: tuple[RuvLLM, Scripted]):

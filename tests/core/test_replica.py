@@ -15,7 +15,8 @@ from ruvllm.memory.erasure import erase
 from ruvllm.memory.replica import Applied, Replica
 from ruvllm.memory.validity import Closed
 from ruvllm.state.agents import load_agents, save_agents
-from ruvllm.state.outbox import Change, Position, time_of
+from ruvllm.state.outbox import KINDS, Change, Position, time_of
+from ruvllm.state.record import ELSEWHERE
 from ruvllm.state.transfer import dump, empty, replaced
 
 SECRET = "the safe in the cellar opens with a blue key"
@@ -56,12 +57,18 @@ def content(llm: RuvLLM) -> dict[str, Any]:
     memories = llm.memory.records.get([int(id) for id in names])
     edges = llm.store.read("SELECT source, target, kind, weight FROM edges")
     closed = llm.store.read("SELECT id, until, successor, reason FROM closed")
+    bound = llm.memory.graph.bindings([int(id) for id in names])
+    ratings = llm.store.read("SELECT space, query, relevance FROM ratings")
     return {
         "memories": {
             names[str(m.id)]: (m.text, m.kind, m.metadata, m.quality, m.archived, m.created) for m in memories
         },
         "edges": {(names[str(s)], names[str(t)], kind, weight) for s, t, kind, weight in edges},
         "closed": {(names[str(i)], until, names.get(str(by)), why) for i, until, by, why in closed},
+        "hyperedges": [({names[str(i)] for i in one.members}, one.kind, one.weight, one.metadata) for one in bound],
+        "ratings": [
+            (space, query, {names[i]: how for i, how in json.loads(rated).items()}) for space, query, rated in ratings
+        ],
         "feedback": [(row.feedback, row.rating, row.created) for row in llm.store.feedback_rows()],
         "agents": load_agents(llm.store) or {},
         "outcomes": sorted(llm.store.read("SELECT text, agent, model, quality, success, created FROM outcomes")),
@@ -72,6 +79,8 @@ def test_everything_that_nodes_replicate_is_the_same_on_both_and_twice_changes_n
     a, b = RuvLLM(encoder="static"), node()
     before = a.memory.add(["said before there were others", "and this"])
     a.memory.graph.link(*before, "Follows", 0.5)
+    a.memory.graph.bind(before, "Cites", 0.25)
+    a.memory.rate("what was said before?", before)
     a.feedback("fix the bug", "coder")
     save_agents(a.store, [Agent("baker", "Bakes bread.")])
     a.store.outbox.enable()
@@ -79,6 +88,10 @@ def test_everything_that_nodes_replicate_is_the_same_on_both_and_twice_changes_n
     a.memory.graph.link(first, second, "Cites", 0.3)
     a.memory.graph.strengthen({(first, second, "Cites"): 0.25})
     a.memory.records.rate({first: -0.25, before[0]: -0.5})
+    bound = a.memory.graph.bind([first, *before], weight=0.5, metadata={"why": "alike"})
+    a.memory.graph.strengthen({bound: 0.25})
+    a.memory.rate("one?", [first])
+    a.memory.graph.unbind(a.memory.graph.bind(before))
     a.memory.archive([second])
     a.memory.validity.close([Closed(before[0], 1.5, first, "said so", 0.9, 2.0)])
     a.feedback("polish the kettle", "reviewer", 2.0, right=False)
@@ -86,7 +99,7 @@ def test_everything_that_nodes_replicate_is_the_same_on_both_and_twice_changes_n
     a.store.outbox.outcome("a task", "coder", "small", 0.75, None)
     save_agents(a.store, [Agent("baker", "Bakes cakes too."), Agent("smith", "Forges iron.")])
     changes = taken(a)
-    assert {one.kind for one in changes} >= {"agent", "archive", "closed", "edge", "memory", "outcome", "rate", "undo"}
+    assert {one.kind for one in changes} == KINDS - {"delta"}
     applied = apply(b, changes, Position(7, 9))
     assert (applied.agents, len(applied.feedback), len(applied.outcomes)) == (True, 1, 1)
     assert content(b) == content(a)
@@ -102,11 +115,12 @@ def test_two_that_write_at_once_agree_in_any_order(nodes: tuple[RuvLLM, RuvLLM])
     a, b = nodes
     x, y = a.memory.add(["a text", "another text"])
     a.memory.graph.link(x, y, "Follows", 0.5)
+    bound = a.memory.graph.bind([x, y], weight=1.0)
     exchange(a, b)
     for llm, what, change in ((a, "Bakes.", -0.25), (b, "Brews.", -0.125)):
         save_agents(llm.store, [Agent("baker", what)])
         llm.memory.records.rate({x: change})
-        llm.memory.graph.strengthen({(x, y, "Follows"): change})
+        llm.memory.graph.strengthen({(x, y, "Follows"): change, bound: change})
         llm.feedback("the same task", "coder" if llm is a else "tester")
         llm.feedback(f"a task of {what}", "coder")
     ours, theirs = taken(a), taken(b)
@@ -114,11 +128,40 @@ def test_two_that_write_at_once_agree_in_any_order(nodes: tuple[RuvLLM, RuvLLM])
     apply(b, ours[::-1])
     assert content(a) == content(b)
     assert content(a)["memories"][time_first(a)][3] == 0.625
+    assert content(a)["hyperedges"][0][2] == 0.625
+    assert next(iter(content(a)["edges"]))[3] == 0.125
     b.memory.graph.unlink(x, y, "Follows")
     save_agents(a.store, [])
     exchange(a, b)
     assert content(a) == content(b)
     assert content(a)["edges"] == set() == set(content(a)["agents"])
+
+
+def test_of_vectors_no_text_leaves_and_of_deltas_nothing_but_what_was_learnt(nodes: tuple[RuvLLM, RuvLLM]):
+    a, b = nodes
+    a.store.outbox.sharing = "vectors"
+    old, new = a.memory.add([{"text": SECRET, "metadata": {"team": "web"}}, "the safe opens with a code now"])
+    a.memory.validity.close([Closed(old, 1.5, new, SECRET, 0.9, 2.0)])
+    a.memory.graph.bind([old, new], weight=0.5)
+    a.memory.rate("which key opens the safe?", [old])
+    a.feedback(SECRET, "coder")
+    save_agents(a.store, [Agent("baker", SECRET)])
+    a.store.outbox.outcome(SECRET, "coder", "small", 0.75, None)
+    a.store.outbox.delta(b"sums")
+    changes = taken(a)
+    assert b"safe" not in json.dumps([one.data for one in changes]).encode() + b"".join(one.vector for one in changes)
+    learnt = list[bytes]()
+    run_now(Replica(b.memory, learnt.append).apply(changes))
+    (hit,) = b.memory.search(run_now(a.memory.vector(SECRET)), 1)
+    assert hit.score > 0.999
+    assert hit.memory.metadata == {"team": "web", ELSEWHERE: hit.memory.text}
+    assert (learnt, len(content(b)["hyperedges"]), len(content(b)["ratings"])) == ([b"sums"], 1, 1)
+    assert b.query("which key opens the safe?").sources == ()  # an answer has no use for it
+    a.memory.forget([old])
+    a.store.outbox.sharing = "deltas"
+    a.store.outbox.delta(b"more")
+    (only,) = taken(a)
+    assert (only.kind, only.vector) == ("delta", b"more")
 
 
 def time_first(llm: RuvLLM) -> str:

@@ -128,6 +128,22 @@ def test_code_of_a_page_runs_in_an_empty_home(page: str, tmp_path: Path) -> None
         shell.close()
 
 
+def test_every_public_name_of_the_core_says_what_it_is() -> None:
+    """The guide's Python pages are made of these."""
+    silent = []
+    for path in (ROOT / "core" / "ruvllm").rglob("*.py"):
+        waiting = list(ast.parse(path.read_text("utf-8")).body)
+        while waiting:
+            node = waiting.pop()
+            if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) or node.name.startswith("_"):
+                continue
+            marks = [] if isinstance(node, ast.ClassDef) else [ast.unparse(mark) for mark in node.decorator_list]
+            if not ast.get_docstring(node) and not any(one.endswith((".setter", "overload")) for one in marks):
+                silent.append(f"{path.relative_to(ROOT)}: {node.name}")
+            waiting += node.body if isinstance(node, ast.ClassDef) else []
+    assert [one for one in silent if "/cli/" not in one] == []
+
+
 SKIPPED = [(block, can_run(block)) for page in PAGES for block in blocks(page) if can_run(block)]
 
 

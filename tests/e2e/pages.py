@@ -6,11 +6,18 @@ import time
 from typing import Any
 
 from hosting import Site
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 QUICK = {"encoder": "static", "state": "memory", "snapshot": False}
 UNSURE = "water the plants while I am on holiday"
 SURE = "add unit tests for the auth module"
+VIEWS = {
+    "Route": ("Decision", "Team", "Parts", "Questions"),
+    "Remember": ("Memory",),
+    "Learn": ("Lessons", "Learnt", "Costs"),
+    "Build": ("Agents", "Map", "Embed", "Chat", "Benchmark"),
+}
+_IDS = {"Lessons": "taught"}
 
 _LOAD = """async ([base, options]) => {
   const { RuvLLM } = await import(`${base}ruvllm.js`);
@@ -94,6 +101,17 @@ def open_playground(page: Page, site: Site, task: str = SURE, *, ruvltra: bool =
     expect(page.get_by_role("article", name="Decision").get_by_role("heading")).to_be_visible()
     if ruvltra:
         expect(page.locator("#loading")).to_have_text("Ready, with RuvLTRA")
+
+
+def view(page: Page, name: str) -> Locator:
+    """A view, with its tab shown and itself unfolded."""
+    tab = next(tab for tab, views in VIEWS.items() if name in views)
+    page.get_by_role("tab", name=tab, exact=True).click()
+    found = page.locator(f"#view-{_IDS.get(name, name.lower())}")
+    expect(found).to_be_visible()
+    if found.evaluate("(view) => view.open === false"):
+        found.locator("> summary").click()
+    return found
 
 
 def route(page: Page, task: str) -> None:

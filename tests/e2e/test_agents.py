@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from hosting import Site
-from pages import QUICK, agent, ask, load, open_playground, route
+from pages import QUICK, agent, ask, load, open_playground, route, view
 from playwright.sync_api import Page, expect
 
 GOOD = "---\nname: florist\ndescription: Ties bouquets and wreaths for weddings\n---\nYou tie bouquets.\n"
@@ -32,7 +32,7 @@ def test_a_folder_is_read_and_what_is_wrong_is_told(page: Page, site: Site, tmp_
     }
     folder = folder_of(tmp_path / "mine", files)
     open_playground(page, site)
-    page.get_by_role("tab", name="Agents").click()
+    view(page, "Agents")
     page.get_by_label("Folder of agent files").set_input_files(folder)
     report = page.locator(".report")
     expect(report).to_contain_text("2 new agents from 4 files; 85 to route among.")
@@ -42,14 +42,14 @@ def test_a_folder_is_read_and_what_is_wrong_is_told(page: Page, site: Site, tmp_
     expect(problems.filter(has_text="rows.json:4")).to_contain_text("not JSON")
     expect(problems.filter(has_text="empty.md:1")).to_contain_text("Begin the file with ---")
     expect(report).not_to_contain_text("/tmp")
-    page.get_by_role("tab", name="Decision").click()
+    view(page, "Decision")
     route(page, "tie a bouquet for a wedding")
     assert agent(page) == "florist"
 
 
 def test_a_file_that_is_no_text_is_told(page: Page, site: Site) -> None:
     open_playground(page, site)
-    page.get_by_role("tab", name="Agents").click()
+    view(page, "Agents")
     noise = {"name": "noise.md", "mimeType": "text/markdown", "buffer": bytes([0xFF, 0xFE, 0xC3, 0x28])}
     page.get_by_label("Agent files", exact=True).set_input_files([noise])
     expect(page.locator(".report")).to_contain_text("noise.md")

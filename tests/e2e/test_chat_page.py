@@ -39,7 +39,7 @@ STOP_AT_ONCE = """() => new MutationObserver((_, watch) => {
 def open_chat(page: Page, site: Site) -> Locator:
     """The tab, and the line that tells how loading goes."""
     page.goto(f"{site.url}#chat")
-    expect(page.get_by_role("heading", name="A language model in this page")).to_be_visible()
+    expect(page.get_by_role("heading", name="Who answers")).to_be_visible()
     return page.locator(".chat [role=status]")
 
 

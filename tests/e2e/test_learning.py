@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from hosting import Site
-from pages import UNSURE, agent, ask, load, open_playground, refused, route, taught_at_once, until
+from pages import UNSURE, agent, ask, load, open_playground, refused, route, taught_at_once, until, view
 from playwright.sync_api import BrowserContext, Error, Page, expect
 
 TEACH = "Wrong: pick the right agent"
@@ -20,7 +20,7 @@ def teach(page: Page, name: str) -> None:
 
 
 def test_feedback_changes_a_later_decision_and_reload_keeps_it(page: Page, site: Site) -> None:
-    open_playground(page, site, UNSURE)
+    open_playground(page, site, UNSURE, ruvltra=True)
     taught = "tester" if agent(page) != "tester" else "documenter"
     for _ in range(3):
         if agent(page) != taught:
@@ -32,7 +32,7 @@ def test_feedback_changes_a_later_decision_and_reload_keeps_it(page: Page, site:
     expect(page.locator(".decision h2.agent")).not_to_be_empty()
     route(page, UNSURE)
     assert agent(page) == taught
-    page.get_by_role("tab", name="Learnt").click()
+    view(page, "Learnt")
     expect(page.locator(".facts.wide")).to_contain_text("lesson")
     expect(page.locator(".facts.wide")).to_contain_text("this browser, a private file")
     review = page.get_by_role("region", name="Background work").get_by_role("row", name="review")
@@ -40,7 +40,7 @@ def test_feedback_changes_a_later_decision_and_reload_keeps_it(page: Page, site:
 
 
 def test_a_thumb_up_is_learnt(page: Page, site: Site) -> None:
-    open_playground(page, site, UNSURE)
+    open_playground(page, site, UNSURE, ruvltra=True)  # which would be asked again behind our back
     name = agent(page)
     before = page.locator(".ring").get_attribute("aria-valuenow")
     page.get_by_role("button", name=f"Right: {name}").click()

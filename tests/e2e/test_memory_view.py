@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hosting import Site
-from pages import open_playground
+from pages import open_playground, view
 from playwright.sync_api import Page, expect
-from test_views import CONTRAST, tab, tile
+from test_views import CONTRAST, tile
 
 Shot = Callable[[Page, str], None]
 
 
 def test_why_a_note_was_found_and_what_superseded_it(page: Page, site: Site, shot: Shot) -> None:
     open_playground(page, site)
-    panel = tab(page, "Memory")
+    panel = view(page, "Memory")
     remember = panel.get_by_role("button", name="Remember", exact=True)
 
     def note(number: int, text: str, said_on: str, until: str = "") -> None:

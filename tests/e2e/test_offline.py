@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from hosting import Site, build_called, hosted
-from pages import SURE, UNSURE, agent, open_playground, route
+from pages import SURE, UNSURE, agent, open_playground, route, view
 from playwright.sync_api import BrowserContext, CDPSession, Page, expect
 
 Devtools = Callable[[BrowserContext, Page], CDPSession]
@@ -64,7 +64,7 @@ def test_the_second_visit_needs_no_network(
         context.set_offline(True)
         expect(page.locator("#network")).to_have_text("Offline, still routing")
         shot(page, "offline")
-    page.get_by_role("tab", name="Learnt").click()
+    view(page, "Learnt")
     expect(page.locator(".facts.wide")).to_contain_text("1 lesson")
     assert len(site.sent) == sent
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from hosting import Site
-from pages import SURE, UNSURE, agent, ask, load, open_playground, refused, route, taught_at_once
+from pages import SURE, UNSURE, agent, ask, load, open_playground, refused, route, taught_at_once, view
 from playwright.sync_api import BrowserContext, Page, expect
 
 OPTIONS = {"encoder": "static"}
@@ -18,7 +18,7 @@ def site(site: Site) -> Site:
 
 
 def test_the_page_routes_learns_and_remembers(page: Page, site: Site, problems: list[str]) -> None:
-    open_playground(page, site, UNSURE)
+    open_playground(page, site, UNSURE, ruvltra=True)
     assert page.evaluate("() => [isSecureContext, 'storage' in navigator, 'locks' in navigator]") == [False] * 3
     page.get_by_role("button", name=f"Right: {agent(page)}").click()
     expect(page.locator(".feedback .said")).to_contain_text("Learnt")
@@ -27,7 +27,7 @@ def test_the_page_routes_learns_and_remembers(page: Page, site: Site, problems: 
     expect(page.locator("#network")).to_have_text("Online only")
     page.reload()
     route(page, SURE)
-    page.get_by_role("tab", name="Learnt").click()
+    view(page, "Learnt")
     expect(page.locator(".facts.wide")).to_contain_text("1 lesson")
     expect(page.locator(".facts.wide")).to_contain_text("this browser, IndexedDB")
     assert problems == []

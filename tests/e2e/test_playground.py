@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 from hosting import Site
-from pages import SURE, UNSURE, agent, open_playground, route
+from pages import SURE, UNSURE, VIEWS, agent, open_playground, route, view
 from playwright.sync_api import Browser, Page, expect
 
 Shot = Callable[[Page, str], None]
-TABS = ("Decision", "Team", "Parts", "Memory", "Costs", "Chat", "Learnt", "Agents", "Map", "Benchmark", "Embed")
+TABS = tuple(VIEWS)
 
 
 def fits(page: Page) -> bool:
@@ -61,9 +61,8 @@ def test_a_text_from_right_to_left_and_an_endless_one(page: Page, site: Site, sh
     page.get_by_role("textbox", name="Task").fill("add tests " + "x" * 15_000)
     page.keyboard.press("Enter")
     expect(page.locator(".decision .from p")).to_contain_text("…")
-    for name in TABS[:3]:
-        page.get_by_role("tab", name=name, exact=True).click()
-        panel = page.get_by_role("tabpanel", name=name, exact=True)
+    for name in VIEWS["Route"][:3]:
+        panel = view(page, name)
         expect(panel).to_contain_text("x…")
         assert len(panel.inner_text()) < 5_000, name
         assert fits(page), name
@@ -71,27 +70,27 @@ def test_a_text_from_right_to_left_and_an_endless_one(page: Page, site: Site, sh
 
 def test_the_views(page: Page, site: Site, shot: Shot) -> None:
     open_playground(page, site, "write the code, then test it, then document it", ruvltra=True)
-    page.get_by_role("tab", name="Team").click()
-    stations = page.get_by_role("tabpanel", name="Team").locator("ol.line > li")
+    team = view(page, "Team")
+    expect(team.locator("summary")).to_contain_text("wants 3 agents")
+    stations = team.locator("ol.line > li")
     expect(stations).to_have_count(3)
     expect(stations.nth(1).get_by_role("heading")).to_have_text("tester")
     shot(page, "team")
-    page.get_by_role("tab", name="Agents").click()
-    agents = page.get_by_role("tabpanel", name="Agents")
+    agents = view(page, "Agents")
     expect(agents.get_by_role("status").filter(has_text="agents")).to_contain_text(" of ")
     agents.get_by_label("Search").fill("raft")
     expect(agents.locator(".agents > li")).not_to_have_count(0)
     agents.locator(".agents summary").first.click()
     expect(agents.locator(".inside").first).to_contain_text("raft", ignore_case=True)
     shot(page, "agents")
-    page.get_by_role("tab", name="Map").click()
+    view(page, "Map")
     expect(page.locator(".mapcard .nearest li")).to_have_count(5)
     expect(page.locator(".mapcard")).to_contain_text("Each dot is an agent")
     assert page.locator("canvas.map").evaluate(
         "(canvas) => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some((byte) => byte)"
     )
     shot(page, "map")
-    page.get_by_role("tab", name="Benchmark").click()
+    view(page, "Benchmark")
     page.get_by_label("Routes").select_option("200")
     page.get_by_role("button", name="Run").click()
     expect(page.get_by_role("button", name="Run again")).to_be_visible()
@@ -105,13 +104,14 @@ def test_the_views(page: Page, site: Site, shot: Shot) -> None:
 def test_tabs_by_keyboard(page: Page, site: Site) -> None:
     open_playground(page, site)
     page.keyboard.press("Escape")
-    page.get_by_role("tab", name="Decision").focus()
+    page.get_by_role("tab", name="Route").focus()
     for name in (*TABS[1:], TABS[0]):
         page.keyboard.press("ArrowRight")
         tab = page.get_by_role("tab", name=name, exact=True)
         expect(tab).to_be_focused()
         expect(tab).to_have_attribute("aria-selected", "true")
         expect(page.get_by_role("tabpanel")).to_have_count(1)
+        expect(page.get_by_role("heading", level=1)).to_have_count(1)
     page.keyboard.press("/")
     expect(page.get_by_role("textbox", name="Task")).to_be_focused()
     page.keyboard.type("review my pull request")
@@ -126,11 +126,15 @@ def test_on_a_telephone(browser: Browser, site: Site, shot: Shot, scheme: str) -
     try:
         page = context.new_page()
         open_playground(page, site, SURE)
+        for tab in page.get_by_role("tab").all():  # all of them by thumb
+            box = tab.bounding_box()
+            assert box is not None
+            assert (box["height"] >= 44, box["y"] > 600, box["x"] + box["width"] <= 360) == (True, True, True), box
         for name in TABS:
-            page.get_by_role("tab", name=name, exact=True).click()
+            page.get_by_role("tab", name=name, exact=True).tap()
             expect(page.get_by_role("tabpanel", name=name)).to_be_visible()
             assert fits(page), name
-        page.get_by_role("tab", name="Decision").click()
+        view(page, "Decision")
         shot(page, f"telephone-{scheme}")
     finally:
         context.close()
@@ -139,8 +143,7 @@ def test_on_a_telephone(browser: Browser, site: Site, shot: Shot, scheme: str) -
 def test_questions_of_ones_own_are_answered_and_taught_at_once(page: Page, site: Site, shot: Shot) -> None:
     open_playground(page, site)
     route(page, "the invoices of March have to go to the accountant")
-    page.get_by_text("Ask questions of your own about this task").click()
-    panel = page.get_by_role("tabpanel", name="Decision")
+    panel = view(page, "Questions")
     asks = panel.locator("form.questions")
     asks.get_by_label("A choice: answers").fill(
         "kitchen: meals and dishes\noffice: letters, invoices, accounts\ngarden: plants"
@@ -157,3 +160,40 @@ def test_questions_of_ones_own_are_answered_and_taught_at_once(page: Page, site:
     now = first.filter(has_text="garden").locator(".number")
     expect(now).not_to_have_text(before)
     assert int("".join(filter(str.isdigit, now.inner_text()))) > 50
+
+
+def test_old_links_open_their_views_and_what_no_agent_fits_says_so(page: Page, site: Site) -> None:
+    page.goto(f"{site.url}#decision/what should I cook tonight?")
+    card = page.get_by_role("article", name="Decision")
+    expect(card.locator(".nobody")).to_contain_text("no agent fits")
+    expect(card).to_contain_text("Escalate")
+    for old, name in (("learnt", "Learnt"), ("chat", "Chat"), ("map", "Map"), ("team/write it, then test it", "Team")):
+        page.evaluate("(hash) => { location.hash = hash; }", old)
+        expect(page.locator(f"#view-{name.lower()} > :last-child")).to_be_visible()
+    expect(page.locator("#view-team .quote")).to_have_text("write it, then test it")
+
+
+def test_half_a_minute_teaches_one_task_and_the_next_goes_there(page: Page, site: Site) -> None:
+    open_playground(page, site)
+    tour = page.get_by_role("region", name="Tour")
+    tour.get_by_role("button", name="Show me").click()
+    expect(tour).to_contain_text("Who should take such tasks?")
+    choice = tour.get_by_role("button").first
+    name = choice.inner_text()
+    choice.click()
+    tour.get_by_role("button", name="Route the next one").click()
+    expect(tour).to_contain_text(f"It went to {name}")
+    tour.get_by_role("button", name="Undo the lesson").click()
+    expect(tour).to_have_count(0)
+    expect(view(page, "Learnt").locator(".facts.wide")).to_contain_text("0 lessons")
+    page.reload()
+    expect(page.locator("#loading")).to_contain_text("Ready")
+    expect(tour).to_have_count(0)
+
+
+def test_the_page_can_be_typed_in_before_much_has_come(page: Page, site: Site) -> None:
+    with site.holding("worker-", ".wasm", ".zip"):
+        page.goto(site.url)
+        page.get_by_role("textbox", name="Task").fill("rename this variable")
+        scripts = [sent for sent in site.sent if sent.path.partition("?")[0].endswith(".js")]
+        assert 0 < sum(sent.bytes for sent in scripts) <= 120_000, scripts

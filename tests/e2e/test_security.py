@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 from hosting import Site, hosted
-from pages import QUICK, SURE, UNSURE, ask, load, open_playground, route, settled
+from pages import QUICK, SURE, UNSURE, VIEWS, ask, load, open_playground, route, settled, view
 from playwright.sync_api import BrowserContext, Page, expect
 
 MARKUP = '<img src=x onerror="window.hacked=1"><script>window.hacked=2</script>'
-TABS = ("Decision", "Team", "Parts", "Memory", "Costs", "Chat", "Learnt", "Agents", "Map", "Embed")
+ALL = [name for views in VIEWS.values() for name in views]
+QUIET = [name for name in ALL if name != "Benchmark"]
 
 
 def untouched(page: Page) -> None:
@@ -35,9 +36,8 @@ def test_nothing_breaks_the_policy_and_nothing_leaves_the_origin(
     asked: list[str] = []
     context.on("request", lambda request: asked.append(request.url))
     open_playground(page, site, UNSURE, ruvltra=True)
-    for name in (*TABS, "Benchmark"):
-        page.get_by_role("tab", name=name, exact=True).click()
-        expect(page.get_by_role("tabpanel", name=name)).to_be_visible()
+    for name in ALL:
+        view(page, name)
     assert problems == []
     assert site.violations == []
     assert {url for url in asked if not url.startswith((site.url, f"blob:{site.url}"))} == set()
@@ -58,12 +58,12 @@ def test_prompts_are_text(page: Page, site: Site, problems: list[str]) -> None:
     open_playground(page, site)
     route(page, f"{MARKUP} {SURE}")
     expect(page.locator(".why .quote")).to_contain_text("<script>")
-    for name in TABS:
-        page.get_by_role("tab", name=name, exact=True).click()
+    for name in QUIET:
+        view(page, name)
     page.locator("ruvllm-router textarea").fill(f"{MARKUP} fix it")
     expect(page.locator("ruvllm-router").get_by_role("group", name="Decision")).to_contain_text("Tier")
     page.goto(f"{site.url}#team/{MARKUP} and {SURE}")
-    expect(page.get_by_role("tabpanel", name="Team").locator(".quote")).to_contain_text("<img")
+    expect(page.locator("#view-team .quote")).to_contain_text("<img")
     untouched(page)
     assert problems == []
 
@@ -76,7 +76,7 @@ def test_agent_files_are_text(page: Page, site: Site, tmp_path: Path, problems: 
     rows = f'{{"agents": [{{"name": "yak", "description": "Grooms yaks {MARKUP.replace(chr(34), chr(39))}"}}]}}'
     plain = {"name": "yak.json", "mimeType": "application/json", "buffer": rows.encode()}
     open_playground(page, site)
-    page.get_by_role("tab", name="Agents").click()
+    view(page, "Agents")
     page.get_by_label("Agent files", exact=True).set_input_files([bad, good, plain])
     expect(page.locator(".report")).to_contain_text("to route among")
     expect(page.locator(".report .problems")).to_contain_text("<img src=x")
@@ -84,10 +84,10 @@ def test_agent_files_are_text(page: Page, site: Site, tmp_path: Path, problems: 
     row = page.locator(".agents li").filter(has_text="yak")
     row.locator("summary").click()
     expect(row.locator(".inside")).to_contain_text("<img")
-    page.get_by_role("tab", name="Decision").click()
+    view(page, "Decision")
     route(page, "groom the yaks and zebras")
-    for name in TABS:
-        page.get_by_role("tab", name=name, exact=True).click()
+    for name in QUIET:
+        view(page, name)
     untouched(page)
     assert problems == []
 

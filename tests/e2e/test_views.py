@@ -10,7 +10,7 @@ from threading import Thread
 
 import pytest
 from hosting import Site
-from pages import QUICK, SURE, UNSURE, agent, ask, load, open_playground, refused, route, until
+from pages import QUICK, SURE, UNSURE, VIEWS, agent, ask, load, open_playground, refused, route, until, view
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from ruvllm import RuvLLM
@@ -18,6 +18,7 @@ from ruvllm_edge import Settings
 from ruvllm_edge.serve import bound, make_server
 
 Shot = Callable[[Page, str], None]
+ROOT = Path(__file__).parents[2]
 PARTS = "when is the staging database reset and when is production backed up?"
 QUESTION = "when does staging lose its data?"
 BACKENDS = [
@@ -51,14 +52,6 @@ CONTRAST = """(panel) => {
 }"""
 
 
-def tab(page: Page, name: str) -> Locator:
-    """The panel of a tab, opened."""
-    page.get_by_role("tab", name=name, exact=True).click()
-    panel = page.get_by_role("tabpanel", name=name, exact=True)
-    expect(panel.get_by_role("heading", name=name, exact=True)).to_be_visible()
-    return panel
-
-
 def tile(panel: Locator, name: str) -> Locator:
     """The number under a name."""
     return panel.locator(".tiles > div").filter(has_text=name).locator("dd")
@@ -66,7 +59,7 @@ def tile(panel: Locator, name: str) -> Locator:
 
 def remember_samples(page: Page) -> Locator:
     """The memory view with its sample notes, and an answer made of them."""
-    panel = tab(page, "Memory")
+    panel = view(page, "Memory")
     panel.get_by_role("button", name="sample notes").click()
     expect(panel.get_by_role("article", name="Answer")).to_be_visible()
     expect(panel.locator(".notecard")).to_be_visible()
@@ -75,7 +68,7 @@ def remember_samples(page: Page) -> Locator:
 
 def practise(page: Page) -> Locator:
     """The costs view after a round of practice."""
-    panel = tab(page, "Costs")
+    panel = view(page, "Costs")
     panel.get_by_role("button", name="Practise").click()
     expect(panel.get_by_role("status")).to_have_text("300 prompts practised.")
     return panel
@@ -83,7 +76,7 @@ def practise(page: Page) -> Locator:
 
 def test_a_query_in_parts(page: Page, site: Site, shot: Shot) -> None:
     open_playground(page, site, "first measure the checkout, then fix the slowest query, then write the release notes")
-    panel = tab(page, "Parts")
+    panel = view(page, "Parts")
     boxes = panel.get_by_role("article")
     expect(boxes).to_have_count(3)
     expect(boxes.nth(2)).to_contain_text("needs part 2")
@@ -105,7 +98,7 @@ def test_a_query_in_parts(page: Page, site: Site, shot: Shot) -> None:
 def test_the_parts_of_a_query_are_answered_from_what_the_page_remembers(page: Page, site: Site) -> None:
     open_playground(page, site)
     remember_samples(page)
-    panel = tab(page, "Parts")
+    panel = view(page, "Parts")
     page.get_by_role("textbox", name="Task").fill(PARTS)
     page.keyboard.press("Enter")
     panel.get_by_role("button", name="Answer its parts").click()
@@ -123,7 +116,7 @@ def test_a_page_of_a_ruvllm_server_has_the_parts_answered_there(page: Page, dist
     try:
         page.goto(f"http://127.0.0.1:{sock.getsockname()[1]}/")
         route(page, PARTS)
-        panel = tab(page, "Parts")
+        panel = view(page, "Parts")
         panel.get_by_role("button", name="Answer its parts").click()
         expect(panel.locator(".together")).to_contain_text("Friday")
     finally:
@@ -165,7 +158,7 @@ def test_notes_are_found_answered_linked_kept_and_forgotten(page: Page, site: Si
 
 def test_a_backend_is_chosen_within_limits_and_learns(page: Page, site: Site) -> None:
     open_playground(page, site)
-    panel = tab(page, "Costs")
+    panel = view(page, "Costs")
     names = panel.get_by_label("Name")
     expect(names).to_have_count(2)
     names.first.fill("tiny")
@@ -237,7 +230,8 @@ def test_a_lesson_is_listed_and_taken_back(page: Page, site: Site, shot: Shot) -
     route(page, SURE)
     page.get_by_role("button", name="Right: tester").click()
     expect(page.locator(".feedback .said")).to_contain_text("Learnt")
-    panel = tab(page, "Learnt")
+    panel = page.get_by_role("tabpanel", name="Learn")
+    view(page, "Learnt")
     lessons = panel.locator(".lessons li")
     expect(lessons).to_have_count(2)
     expect(panel).to_contain_text("2 decisions, 1 right")
@@ -246,7 +240,7 @@ def test_a_lesson_is_listed_and_taken_back(page: Page, site: Site, shot: Shot) -
     panel.get_by_role("button", name=f"Undo: {UNSURE}").click()
     expect(lessons).to_have_count(1)
     expect(panel.get_by_role("status").filter(has_text="Taken back")).to_be_visible()
-    page.get_by_role("tab", name="Decision").click()
+    view(page, "Decision")
     route(page, UNSURE)
     # Of agents that are all but equal any may lead now.
     expect(page.locator(".why")).not_to_contain_text("A lesson decided")
@@ -257,7 +251,7 @@ def test_rated_answers_become_patterns(page: Page, site: Site) -> None:
     answer = remember_samples(page).get_by_role("article", name="Answer")
     answer.get_by_role("button", name="Helpful", exact=True).click()
     expect(answer.get_by_role("status")).to_contain_text("patterns will know")
-    panel = tab(page, "Learnt")
+    panel = view(page, "Lessons")
     expect(panel).to_contain_text("None yet")
     panel.get_by_role("button", name="Distil now").click()
     expect(panel.get_by_role("region", name="Patterns").locator("tbody tr")).to_have_count(1)
@@ -275,7 +269,7 @@ def test_views_by_keyboard(page: Page, site: Site) -> None:
     expect(page.locator("#desk")).not_to_be_visible()
     page.keyboard.press("/")
     expect(page.get_by_role("textbox", name="Task")).to_be_focused()
-    expect(page.get_by_role("tab", name="Decision")).to_have_attribute("aria-selected", "true")
+    expect(page.get_by_role("tab", name="Route")).to_have_attribute("aria-selected", "true")
 
 
 def test_nothing_of_a_view_is_fetched_before_it_is_opened(browser: Browser, site: Site) -> None:
@@ -285,29 +279,75 @@ def test_nothing_of_a_view_is_fetched_before_it_is_opened(browser: Browser, site
         open_playground(page, site)
         later = re.compile(r"/(parts|memory|costs|taught|workbench)-")
         assert not [sent.path for sent in site.sent if later.search(sent.path)]
-        tab(page, "Memory")
+        view(page, "Memory")
         assert [sent.path for sent in site.sent if later.search(sent.path)]
     finally:
         context.close()
 
 
+AXE = ROOT / "web" / "node_modules" / "axe-core" / "axe.min.js"
+
+
+@pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_views_fit_a_telephone_and_can_be_read(browser: Browser, site: Site, shot: Shot, scheme: str) -> None:
-    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme=scheme, has_touch=True)
+def test_every_view_fits_and_can_be_used_by_anybody(
+    browser: Browser, site: Site, shot: Shot, scheme: str, width: int
+) -> None:
+    """By axe's rules; and from right to left. A picture of each tab with all its views is kept for a person."""
+    context = browser.new_context(
+        viewport={"width": width, "height": 844}, color_scheme=scheme, reduced_motion="reduce"
+    )
     try:
         page = context.new_page()
         open_playground(page, site, "compare SQLite and PostgreSQL, then plan the move")
-        expect(tab(page, "Parts").get_by_role("article")).not_to_have_count(0)
+        page.get_by_role("button", name="Not now").click()
         remember_samples(page)
         practise(page)
-        for name in ("Parts", "Memory", "Costs", "Learnt"):
-            panel = tab(page, name)
-            assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), name
-            ratio, text = panel.evaluate(CONTRAST)
-            assert ratio >= 4.5, (name, ratio, text)
-            shot(page, f"telephone-{name.lower()}-{scheme}")
+        wrong = list[object]()
+        for tab, views in VIEWS.items():
+            for name in views:
+                view(page, name)
+            panel = page.get_by_role("tabpanel")
+            expect(panel.get_by_text("Opening…")).to_have_count(0)
+            expect(panel.get_by_text("cards, ")).to_have_count(0)  # the map's, which are being read
+            assert panel.evaluate(CONTRAST)[0] >= 4.5, (tab, panel.evaluate(CONTRAST))
+            page.evaluate(AXE.read_text("utf-8"))
+            found = page.evaluate("async () => (await axe.run()).violations")
+            wrong += [(tab, one["id"], node["target"]) for one in found for node in one["nodes"]]
+            shot(page, f"{tab.lower()}-{scheme}-{width}")
+            for direction in ("rtl", "ltr"):
+                page.evaluate("(dir) => { document.documentElement.dir = dir; }", direction)
+                assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), (tab, direction)
+        assert not wrong
     finally:
         context.close()
+
+
+def test_what_is_printed_is_the_answer(page: Page, site: Site) -> None:
+    open_playground(page, site)
+    page.emulate_media(media="print")
+    expect(page.get_by_role("article", name="Decision")).to_be_visible()
+    for gone in ("#nav", "#taskbox .taskbox", ".foot", "#view-team"):
+        expect(page.locator(gone)).to_be_hidden()
+
+
+def test_files_dropped_anywhere_are_agents_or_what_was_learnt(page: Page, site: Site) -> None:
+    open_playground(page, site)
+    drop = """([name, text]) => {
+      const data = new DataTransfer();
+      data.items.add(new File([text], name));
+      for (const type of ["dragover", "drop"]) {
+        const event = new DragEvent(type, { dataTransfer: data, bubbles: true, cancelable: true });
+        document.querySelector("h1").dispatchEvent(event);
+      }
+    }"""
+    page.evaluate(drop, ["florist.md", "---\nname: florist\ndescription: Ties bouquets\n---\nTie.\n"])
+    expect(page.locator("#view-agents .report")).to_contain_text("1 new agent from 1 file")
+    page.evaluate(drop, ["learnt.sqlite", "no state"])
+    expect(page.get_by_role("tabpanel", name="Learn")).to_contain_text(
+        "Replace everything learnt here by learnt.sqlite"
+    )
+    page.get_by_role("button", name="Keep what is here").click()
 
 
 def test_another_tab_and_an_export_know_the_notes_and_the_backends(

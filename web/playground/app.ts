@@ -25,6 +25,7 @@ interface Events {
   taught: Taught;
   state: undefined; // what was learnt has been replaced
   problem: Error | null;
+  file: File; // what was learnt elsewhere, dropped on the page
 }
 
 type Listener<K extends keyof Events> = (value: Events[K]) => void;

@@ -42,9 +42,11 @@ function loading(app: App): HTMLElement {
   const stop = () => clearInterval(looking);
   // A failure has no progress to tell, nor has RuvLTRA when it reads new agents: the router is asked.
   const look = async () => {
-    const ruvltra = (await app.router?.stats())?.["ruvltra"];
+    const stats = await app.router?.stats();
+    const { ruvltra, fitting, read } = (stats ?? {}) as Record<string, unknown>;
+    if (fitting) return say("Ready; learns from the agents' examples");
     if (ruvltra === "loading") return;
-    if (ruvltra === "warming") return say("Ready; RuvLTRA reads the agents");
+    if (ruvltra === "warming") return say(`Ready; RuvLTRA reads the agents, ${Math.round(Number(read) * 100)}\u202f%`, Number(read));
     stop();
     if (ruvltra === "ready") say("Ready, with RuvLTRA");
     if (ruvltra === "failed") say("Ready, without RuvLTRA");

@@ -56,7 +56,7 @@ export function taskBox(app: App): { box: HTMLElement; input: HTMLTextAreaElemen
   });
   const reach = () => {
     const aside = !input.offsetParent; // by a view that has fields of its own
-    if (aside) location.hash = "#decision";
+    if (aside) location.hash = "#route";
     const enter = () => {
       input.focus();
       input.select();

@@ -649,6 +649,7 @@ export interface SessionMade {
 
 /** How a space stands among nodes: changes sent and applied since the start, and waiting; seconds since then. */
 export interface SharedStats {
+  sharing: "deltas" | "texts" | "vectors";
   up: boolean;
   problem: string;
   sent: number;

@@ -108,6 +108,7 @@ export class Engine implements Answering {
     this.#dim = dim;
     if (lost && saved) await this.#around.store?.setAside(saved);
     if (this.#mode === "ruvltra") this.#around.ledger.finish("ruvltra");
+    this.#upgradeBehind(); // many agents begin with their texts alone
     if (this.#mode === "cascade") void this.#bringRuvLTRA();
   }
 
@@ -143,11 +144,11 @@ export class Engine implements Answering {
     this.#bridge.host.connect((ids) => session.run(ids));
   }
 
-  /** Change over to RuvLTRA. One that is on its way takes in what changed meanwhile; a second call need not wait. */
+  /** Fit what was begun, and change over to RuvLTRA where it has come. One that is on its way takes in what changed meanwhile; a second call need not wait. */
   async #upgrade(): Promise<void> {
-    if (!this.#session || this.#mode !== "cascade") return;
-    this.#ruvltra = "come";
-    await open<string>(this.#bridge.call("upgrade", "{}"));
+    if (this.#mode === "ruvltra") return;
+    if (this.#session) this.#ruvltra = "come";
+    if (await open<boolean>(this.#bridge.call("upgrade", "{}"))) await this.#change(() => this.#save());
   }
 
   /** The agents or the state are new: RuvLTRA has to read them. */

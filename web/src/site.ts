@@ -27,7 +27,13 @@ export interface SiteIndex {
   /** onnxruntime-web: the module to import, and the two files it is told of. */
   ort: { module: string; mjs: string; wasm: string };
   /** For a language model, fetched when one is loaded: its worker, jinja2, and the onnxruntime-web that knows WebGPU. */
-  llm: { worker: string; jinja: string; webgpu: { module: string; mjs: string; wasm: string } };
+  llm: {
+    worker: string;
+    jinja: string;
+    webgpu: { module: string; mjs: string; wasm: string };
+    /** Language models that the site brings; fetched when somebody asks for one, and never kept ahead of that. */
+    models?: { name: string; place: string; bytes: number }[];
+  };
   /** Artifact name to file. */
   artifacts: Record<string, string>;
   files: Record<string, FileEntry>;

@@ -60,7 +60,8 @@ class Source(Protocol):
     """Whatever has agents; `path` is what problems call it."""
 
     @property
-    def path(self) -> str: ...
+    def path(self) -> str:
+        """Where it is, as it was named."""
 
     def read(self, cache: DiskCache | None = None) -> Found:
         """Its agents, and what could not be used. Raises RuvllmError: there are none to be had."""

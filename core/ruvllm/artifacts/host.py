@@ -20,6 +20,7 @@ from zipfile import ZIP_STORED, BadZipFile, ZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from ruvllm.artifacts.machine import cores
 from ruvllm.disk_cache import DiskCache
 from ruvllm.encoders.onnx import Session
 from ruvllm.errors import ArtifactError, EncoderError
@@ -27,7 +28,6 @@ from ruvllm.errors import ArtifactError, EncoderError
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
-_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 _GET = "pip install ruvllm-models (or run `make models`, or point RUVLLM_MODELS at a folder of artifacts)"
 
 
@@ -136,13 +136,13 @@ class _OrtSession:
 
     def many(self, rows: Sequence[NDArray[np.int64]]) -> list[NDArray[np.float32]]:
         """The same of several, in their order."""
-        return list(self._pool.map(self, rows) if len(rows) > 1 < _CORES else map(self, rows))
+        return list(self._pool.map(self, rows) if len(rows) > 1 < cores() else map(self, rows))
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
         from concurrent.futures import ThreadPoolExecutor  # one text at a time needs none
 
-        return ThreadPoolExecutor(_CORES, "ruvllm-onnx")
+        return ThreadPoolExecutor(cores(), "ruvllm-onnx")
 
 
 def load_npz(data: bytes, name: str) -> dict[str, NDArray[Any]]:

@@ -46,8 +46,6 @@ Native = RowsIndex[Any]
 
 @dataclass(frozen=True, slots=True)
 class _Arm:
-    """A kind of index, and the size from which it is worth a try."""
-
     kind: str
     least: int
     make: Callable[[int, str, float, Rows], Native]
@@ -264,7 +262,6 @@ def _made(kind: str, dim: int, metric: str, recall: float, rows: Rows) -> Native
 
 
 def _compiled() -> list[type[UsearchIndex] | type[HnswlibIndex]]:
-    """The compiled graphs that are installed."""
     if sys.platform == "emscripten":
         return []
     from ruvllm.index.native import COMPILED

@@ -112,7 +112,6 @@ class RowsIndex(ABC, Generic[S]):
         """The k nearest to checked queries, (dim,) or (n, dim)."""
 
     def _now(self, filter: Mask | ArrayLike | None) -> tuple[S, Mask | None]:
-        """One state and the mask of what may be found in it."""
         if filter is None or isinstance(filter, Mask):
             state, mask = self._state, filter
         else:

@@ -153,17 +153,14 @@ class _NativeIndex(RowsIndex[_Compiled]):
             self._state = _Compiled(view, state.engine, state.lift)
 
     def stats(self) -> dict[str, Any]:
-        """Size, kind and the beam of a search for ten."""
         beam = self._beams.measured(10, self._aim(self.recall))
         return {"kind": self.kind, "size": len(self), "recall": self.recall, "ef": beam}
 
     def _start(self, view: View) -> None:
-        """Build everything."""
         self._begin(view)
         self._fill(self._state, view, 0, view.size)
 
     def _begin(self, view: View) -> None:
-        """An engine without rows."""
         lift = None if self.metric == "cosine" else Lift.fit(view.block(0, view.size))
         self._fitted = view.size
         self._state = _Compiled(

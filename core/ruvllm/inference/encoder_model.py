@@ -156,7 +156,6 @@ def _tokens(folder: Path) -> tuple[Callable[[str, int], Sequence[int]], int]:
 
 
 def _around(processor: Any) -> tuple[list[int], list[int]]:
-    """The ids before and after a text."""
     match processor:
         case None | {"type": "ByteLevel"}:
             return [], []

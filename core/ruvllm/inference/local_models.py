@@ -209,15 +209,12 @@ _RETRY = 5.0  # seconds after which somebody who was turned away may come again
 
 
 class _Ticket:
-    """Somebody who waits in an event loop."""
-
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self.future: asyncio.Future[None] = self._loop.create_future()
         self.called = False  # guarded by whoever hands tickets out
 
     def call(self) -> None:
-        """Wake whoever waits, from any thread."""
         with suppress(RuntimeError):  # its loop has ended
             self._loop.call_soon_threadsafe(self._wake)
 

@@ -17,8 +17,8 @@ from ruvllm.inference.translate.requests import to_anthropic, to_openai
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")  # half a character, which the next event may complete
 _USAGE_ALONE = re.compile(r'"choices"\s*:\s*\[\s*\]')
 _REASON = re.compile(r'"finish_reason"\s*:\s*"(?!(?:stop|length|tool_calls|function_call|content_filter)")')
-# What another program's answer of the wrong shape leads to, where its parts are taken out.
-_SHAPES = (AttributeError, TypeError, KeyError, IndexError, ValueError, RecursionError)
+# What a message of the wrong shape leads to, where its parts are taken out.
+MISSHAPEN = (AttributeError, TypeError, KeyError, IndexError, ValueError, RecursionError)
 
 
 class Piece(NamedTuple):
@@ -52,7 +52,7 @@ def body_for(
             return request_body(model, messages, params, dialect, extra)
         body = to_anthropic(request_body(model, messages, params, dialect, {})) | {"model": model, "stream": stream}
         return {name: value for name, value in (body | dict(extra)).items() if value is not None}
-    except _SHAPES as bad:
+    except MISSHAPEN as bad:
         message = f"the messages are not as their API has them ({type(bad).__name__})"
         fix = "see the documentation of that API"
         raise BackendError(message, kind="refused", field="messages", fix=fix, status=400) from None
@@ -89,7 +89,7 @@ class Relay:
         """
         try:
             return self._anthropic(data) if self.api == "anthropic" else self._openai(data)
-        except _SHAPES:
+        except MISSHAPEN:
             raise garbled(data) from None
 
     def close(self) -> tuple[str, ...]:

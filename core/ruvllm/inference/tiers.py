@@ -57,8 +57,6 @@ class _RejectedError(Exception):
 
 @dataclass(slots=True)
 class _Run:
-    """What happened so far to one request."""
-
     params: Params
     deadline: float | None
     errors: list[BackendError] = field(default_factory=list)

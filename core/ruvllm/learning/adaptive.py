@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ruvllm.encoders.cache import LruCache
 from ruvllm.encoders.protocol import Encoder, Vectors, unit_rows
 from ruvllm.errors import InputError, RuvllmError, StoreError
 from ruvllm.hints import by_object
@@ -205,7 +206,7 @@ class AdaptiveEmbeddingService:
         self._encoder, self._store, self._rank = encoder, store, rank
         self._domains: dict[str, _Domain] = {}
         self.shared: LowRank | None = None
-        self._recent: OrderedDict[bytes, tuple[str, Vectors]] = OrderedDict()
+        self._recent = LruCache[bytes, tuple[str, Vectors]](_RECENT)
         self._made(dim=encoder.dim)  # a rank that does not fit is told at once
         if store is not None and (index := store.load(ADAPTERS)) is not None:
             names = array_json(unpack(index, ADAPTERS, {"names": Spec(("bytes",), "uint8")})["names"], ADAPTERS)
@@ -237,9 +238,7 @@ class AdaptiveEmbeddingService:
         state = self._domains.get(domain)
         out = state.adapters.apply(plain) if state else plain
         for before, after in zip(plain, out, strict=True):
-            self._recent[_key(after)] = (domain, before.copy())
-        while len(self._recent) > _RECENT:
-            self._recent.popitem(last=False)
+            self._recent.put(_key(after), (domain, before.copy()))
         return out
 
     def learn(self, embedding: Vectors, quality: float, success: bool, domain: str | None = None) -> bool:
@@ -312,7 +311,7 @@ class AdaptiveEmbeddingService:
     def _origin(self, embedding: Vectors, domain: str | None) -> tuple[str, Vectors]:
         """Domain and unadapted vector (dim,) of an embedding."""
         vector = _checked(embedding[None], self._encoder.dim)[0]
-        name, plain = self._recent.get(_key(embedding), (domain or "general", vector))
+        name, plain = self._recent.get(_key(embedding)) or (domain or "general", vector)
         if domain is not None and domain != name:
             name, plain = domain, vector
         _check_name(name)

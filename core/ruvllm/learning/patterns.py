@@ -344,7 +344,6 @@ def _value(pattern: Pattern) -> float:
 
 
 def _merged(one: Pattern, other: Pattern) -> Pattern:
-    """Both as one, under the first one's id."""
     weights = np.array([one.cluster_size, other.cluster_size], np.float32)
     centroid = weights @ np.stack([one.centroid, other.centroid])
     best = one if one.avg_quality >= other.avg_quality else other

@@ -194,7 +194,7 @@ class Graph:
             (_finite(delta, "delta"), *((_id(key),) if isinstance(key, int) else _key(*key)))
             for key, delta in deltas.items()
         ]
-        with self.store.write() as db:
+        with self.store.write() as db, self.store.outbox.flag("adding"):
             for row in rows:
                 if not db.execute(_STRENGTHEN[len(row)], row).rowcount:
                     raise InputError(f"there is no edge {row[1:]}", field="edge", fix="link or bind it first")

@@ -19,13 +19,15 @@ from ruvllm.encoders.protocol import Pause, no_pause
 from ruvllm.errors import InputError
 from ruvllm.memory.erasure import erase
 from ruvllm.memory.memory import MemoryStore
+from ruvllm.memory.ratings import insert_rating
 from ruvllm.memory.subgraph import Edge
 from ruvllm.memory.validity import Closed
 from ruvllm.state.agents import load_agents, save_agents
 from ruvllm.state.outbox import KINDS, Change, Position, time_of
-from ruvllm.state.record import LITTLE, Memory, heard, read_metadata, row_of
+from ruvllm.state.record import ELSEWHERE, LITTLE, Memory, heard, read_metadata, row_of
 from ruvllm.types import Feedback
 
+_EDGE = "SELECT 1 FROM edges WHERE source = ? AND target = ? AND kind = ?"
 _FIRST = {"memory": 0, "feedback": 1, "outcome": 2}  # kinds of which nothing depends on anything
 _SLICE = 16  # texts encoded between two pauses
 _MOST_WEIGHT = 10
@@ -50,7 +52,7 @@ class Applied:
     Attributes:
         count: changes that were new.
         feedback, outcomes: that were added.
-        undone: whether feedback was taken back.
+        undone: whether feedback was taken back. deltas: whether updates of what others learnt were taken in.
         agents: whether added agents changed.
     """
 
@@ -58,6 +60,7 @@ class Applied:
     feedback: list[Feedback] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     undone: bool = False
+    deltas: bool = False
     agents: bool = False
 
 
@@ -66,10 +69,11 @@ class Replica:
 
     Args:
         memory: of that file.
+        learn: takes in an update of what another node learnt (`learning.federated.Update`).
     """
 
-    def __init__(self, memory: MemoryStore) -> None:
-        self._memory, self._store = memory, memory.store
+    def __init__(self, memory: MemoryStore, learn: Callable[[bytes], object] | None = None) -> None:
+        self._memory, self._store, self._learn = memory, memory.store, learn
         self._applied = Applied()
         self._together: dict[str, Callable[[Sequence[Change]], None]] = {
             "feedback": self._feedback,
@@ -80,11 +84,15 @@ class Replica:
         self._writers: dict[str, Callable[[Change], None]] = {
             "agent": self._agent,
             "archive": lambda one: memory.records.archive(self._ids("memory", one.target)),
+            "bind": self._bind,
+            "delta": self._delta,
             "closed": self._closed,
             "edge": self._edge,
             "forget": self._forget,
             "rate": self._rate,
+            "rating": self._rating,
             "undo": self._undo,
+            "weigh": self._weigh,
         }
 
     async def apply(
@@ -123,10 +131,11 @@ class Replica:
     async def adopt(self, changes: Sequence[Change], pause: Pause = no_pause) -> None:
         """Take in memories that this file has let go of, with what was said of each since, in the order of the log.
 
-        What was forgotten here stays so. Raises StoreError: as `apply`.
+        What was forgotten here stays so, and what a crash takes away again is elsewhere yet: nobody waits for the disk.
+        Raises StoreError: as `apply`.
         """
         await self._encode([one for one in changes if one.kind == "memory"], pause)
-        with self._store.write() as db, self._store.outbox.flag("applying"):
+        with self._store.unsynced(), self._store.write() as db, self._store.outbox.flag("applying"):
             there = self._present([one.uid for one in changes if one.kind == "memory"])
             fresh = [one for one in changes if (one.uid if one.kind == "memory" else one.target) not in there]
             again = [(one.uid,) for one in fresh if one.kind != "memory"]
@@ -190,7 +199,9 @@ class Replica:
                 self._vectors[one.uid] = one.vector
             else:
                 try:
-                    memory = _memory(one.data)
+                    memory = _memory(one)
+                    if ELSEWHERE in memory.metadata:
+                        raise InputError("a vector of another encoder, without a text", field="vector")
                     missing.append((one.uid, heard(row_of(memory)[2], memory.metadata)))
                 except (InputError, ValueError, TypeError, KeyError):  # set aside when it is written
                     self._vectors[one.uid] = bytes(4 * self._memory.encoder.dim)
@@ -203,7 +214,7 @@ class Replica:
             await pause()
 
     def _memories(self, changes: Sequence[Change]) -> None:
-        memories = [_memory(one.data) for one in changes]
+        memories = [_memory(one) for one in changes]
         created = [_number(one.data["created"]) for one in changes]
         table = np.stack([np.frombuffer(self._vectors[one.uid], LITTLE) for one in changes])
         ids = self._memory.records.add(memories, table, self._memory.space)
@@ -232,6 +243,8 @@ class Replica:
 
     def _forget(self, one: Change) -> None:
         memories, feedback = self._ids("memory", one.target), self._ids("feedback", one.target)
+        for id in self._ids("bind", one.target):
+            self._memory.graph.unbind(id)
         with self._store.write() as db, self._store.erasing():
             if memories:
                 self._memory.forget(memories)
@@ -252,7 +265,9 @@ class Replica:
                 continue
             successor = next(iter(self._ids("memory", one.data.get("successor"))), None)
             until, sure, created = (_number(one.data[name]) for name in ("until", "confidence", "created"))
-            self._memory.validity.close([Closed(id, until, successor, str(one.data["reason"]), sure, created)])
+            self._memory.validity.close(
+                [Closed(id, until, successor, str(one.data["reason"] or ELSEWHERE), sure, created)]
+            )
 
     def _edge(self, one: Change) -> None:
         ends = [*self._ids("memory", one.data["source"]), *self._ids("memory", one.data["target"])]
@@ -263,6 +278,35 @@ class Replica:
             self._memory.graph.unlink(ends[0], ends[1], kind)
         else:
             self._memory.graph.link_all([Edge(ends[0], ends[1], kind, _number(weight))])
+
+    def _weigh(self, one: Change) -> None:
+        change = _number(one.data["change"])
+        if one.target is not None:
+            keys: list[tuple[int, int, str] | int] = [*self._ids("bind", one.target)]
+        else:
+            ends = [*self._ids("memory", one.data["source"]), *self._ids("memory", one.data["target"])]
+            kind = str(one.data["edge"])
+            there = len(ends) == 2 and self._store.read(_EDGE, (*ends, kind))
+            keys = [(ends[0], ends[1], kind)] if there else []
+        self._memory.graph.strengthen(dict.fromkeys(keys, change))
+
+    def _bind(self, one: Change) -> None:
+        members = [id for uid in str(one.data["members"]).split(",") for id in self._ids("memory", uid)]
+        if len(members) > 1:  # others were forgotten, or are elsewhere
+            weight, about = _number(one.data["weight"]), read_metadata(one.data["metadata"])
+            self._note("bind", [(one, self._memory.graph.bind(members, str(one.data["edge"]), weight, about))])
+
+    def _rating(self, one: Change) -> None:
+        rated = read_metadata(one.data["relevance"])
+        relevance = {str(id): _number(value) for uid, value in rated.items() for id in self._ids("memory", uid)}
+        vector, width = np.frombuffer(one.vector, LITTLE), self._memory.encoder.dim
+        if relevance and one.data["space"] == self._memory.space and len(vector) == width and np.isfinite(vector).all():
+            insert_rating(self._store, self._memory.space, vector, relevance)
+
+    def _delta(self, one: Change) -> None:
+        if self._learn is not None:
+            self._learn(one.vector)
+            self._applied.deltas = True
 
     def _agent(self, one: Change) -> None:
         name, given = str(one.data["name"]), one.data.get("agent")
@@ -318,13 +362,16 @@ class Replica:
         return {uid for (uid,) in self._store.read(sql, (json.dumps(list(uids)),))}
 
 
-def _memory(data: Mapping[str, Any]) -> Memory:
+def _memory(change: Change) -> Memory:
     """Raises InputError, ValueError, TypeError, KeyError: it is none."""
+    data, metadata = change.data, read_metadata(change.data["metadata"])
+    if data["text"] is None:  # which stays where it was written
+        metadata = {**metadata, ELSEWHERE: change.uid}
     made = Memory(
-        data["text"],
+        change.uid if data["text"] is None else data["text"],
         data["memory"],
         data["collection"],
-        read_metadata(data["metadata"]),
+        metadata,
         _number(data["quality"]),
         archived=bool(data["archived"]),
     )

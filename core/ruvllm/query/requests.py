@@ -149,13 +149,7 @@ class RequestLog:
         data = None if self._store is None else self._store.load(REQUESTS)
         try:
             rows = [] if data is None else [_read(row) for row in json.loads(data)]
-        except (
-            ValueError,
-            TypeError,
-            KeyError,
-            OverflowError,
-            RecursionError,
-        ):  # nothing but ratings of old answers hangs on them
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):  # only ratings of old answers are lost
             return {}
         return {request.request_id: request for request in rows}
 

@@ -20,7 +20,7 @@ from ruvllm.memory.subgraph import AttentionSummary, EdgeKey, Subgraph
 from ruvllm.memory.validity import Moment, moment_of
 from ruvllm.options import MemoryConfig
 from ruvllm.query.responses import Source
-from ruvllm.state.record import AGENT, Memory, heard
+from ruvllm.state.record import AGENT, ELSEWHERE, Memory, heard
 from ruvllm.text.terms import Sought
 
 _SAID = 0.4  # what words add from which a memory has something to do with a query, whatever its cosine
@@ -76,6 +76,15 @@ class Retriever:
 
     def __init__(self, memory: MemoryStore, config: MemoryConfig) -> None:
         self._memory, self._config = memory, config
+
+    async def anearest(
+        self, vector: NDArray[np.float32], max_latency_ms: float | None, text: str, agent_id: str | None
+    ) -> Retrieved:
+        """As `nearest`, of what of the collection is elsewhere, too, as far as it comes in time."""
+        if self._memory.elsewhere is not None and vector.any():
+            adapted, options = self._memory.adapted(vector, self._config.collection), self._config
+            await self._memory.elsewhere.bring(adapted, options.k, options.collection, visible_to(agent_id))
+        return self.nearest(vector, max_latency_ms, text, agent_id)
 
     def nearest(
         self,
@@ -173,6 +182,7 @@ class Retriever:
 
     def _usable(self, found: Retrieved, memories: Sequence[Memory]) -> list[Memory]:
         """Those that held at the time asked for, and are no other agent's: edges may lead to what is."""
+        memories = [memory for memory in memories if ELSEWHERE not in memory.metadata]  # of which there is no text
         if found.agent_id is not None:
             memories = [memory for memory in memories if memory.metadata.get(AGENT) in (None, found.agent_id)]
         return self._memory.validity.holding(memories, found.moment)

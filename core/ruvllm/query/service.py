@@ -353,7 +353,7 @@ class QueryService:
         if turn.messages and not (self.writers.remember or "memory" in constraints.adds):
             turn.found = Retrieved(vector)
         else:
-            turn.found = self._retriever.nearest(vector, constraints.max_latency_ms, text, constraints.agent_id)
+            turn.found = await self._retriever.anearest(vector, constraints.max_latency_ms, text, constraints.agent_id)
         turn.lap("retrieval")
         self._retriever.expand(turn.found)
         turn.lap("graph")

@@ -281,7 +281,6 @@ class Sessions:
 
     @property
     def _oldest(self) -> SessionRow | Conversation | None:
-        """The one unused for longest."""
         return next(iter(self._asleep.values()), None) or next(iter(self._awake.values()), None)
 
 

@@ -241,5 +241,4 @@ def _label(source: Source) -> str:
 
 
 def _first(*values: float | None) -> float | None:
-    """The first that is given."""
     return next((value for value in values if value is not None), None)

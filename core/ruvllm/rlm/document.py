@@ -74,7 +74,6 @@ def _pieces(text: str, start: int, end: int, longest: int, depth: int = 0) -> li
 
 
 def _packed(text: str, pieces: list[tuple[int, int]], longest: int) -> list[tuple[int, int]]:
-    """Neighbours joined while they fit."""
     out: list[tuple[int, int]] = []
     for start, end in pieces:
         if out and end - out[-1][0] <= longest:

@@ -165,7 +165,6 @@ class _Built:
             self.learn(row)
 
     def feedback(self) -> list[Feedback]:
-        """The examples as the router would have them."""
         return [Feedback(text, option) for text, option, _ in self.rows]
 
     def _view(self, text: str) -> TaskView:

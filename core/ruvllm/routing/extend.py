@@ -49,11 +49,11 @@ class Places:
         return out
 
 
-def places(agents: Sequence[Agent], before: Sequence[Agent]) -> Places | None:
-    """How `agents` go back to `before`; None where too many are new."""
+def places(agents: Sequence[Agent], before: Sequence[Agent], few: bool = True) -> Places | None:
+    """How `agents` go back to `before`; None where too many are new, unless any number may be (`few` is False)."""
     number = {_learnt_from(agent): i for i, agent in enumerate(before)}
     found = np.array([number.pop(_learnt_from(agent), -1) for agent in agents], np.int64)
-    return None if _FEW * int((found < 0).sum()) > len(agents) else Places(found, len(before))
+    return None if few and _FEW * int((found < 0).sum()) > len(agents) else Places(found, len(before))
 
 
 def _learnt_from(agent: Agent) -> tuple[object, ...]:

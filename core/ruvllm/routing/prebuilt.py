@@ -40,13 +40,14 @@ class PrebuiltScorers:
                 raise ArtifactError(f"{field} lack {missing}", field=field, fix=REBUILD) from None
         return cls(agents, scorers)
 
-    def bases(self, agents: Sequence[Agent], encoders: Collection[str]) -> dict[str, Basis]:
+    def bases(self, agents: Sequence[Agent], encoders: Collection[str], few: bool = True) -> dict[str, Basis]:
         """By encoder name, what to start from for these agents; nothing where they are too different.
 
         Args:
             encoders: those that the host has.
+            few: whether many new agents are too different.
         """
-        moves = places(agents, self.agents)
+        moves = places(agents, self.agents, few)
         if moves is None:
             return {}
         return {name: Basis(scorer, moves) for name, scorer in self.scorers.items() if name in encoders}

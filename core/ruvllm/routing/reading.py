@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from ruvllm.agents.catalog import spoken_name
 from ruvllm.encoders.static import MAX_TOKENS
 from ruvllm.errors import InputError
 from ruvllm.sizing.tiers import CONFIRM_FROM, USE_ABOVE
-from ruvllm.text.lexical import spoken, stem_all
+from ruvllm.text.lexical import Memo, spoken, stem_all
 from ruvllm.text.surrogates import well_formed
 from ruvllm.text.wordpiece import WordPiece
 from ruvllm.types import Agent
@@ -26,7 +26,7 @@ _OFTEN = 3  # times that a line stands, digits aside, from which it belongs to a
 _DIGITS, _WORD = re.compile(r"\d+"), re.compile(r"[^\W\d_]+")
 _SLIP = re.compile(r"(?<![\w/.\\@-])[A-Za-z]{4,20}(?![\w/\\@(])")  # no paths, no calls
 _ODD = re.compile(r"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")  # not printable, and no tab or line's end
-_MOST_PARTS, _LONGEST_PART = 20_000, 40  # remembered; characters
+_MOST_PARTS, _LONGEST_PART, _MOST_MENDED = 20_000, 40, 2_000  # remembered; characters of one; remembered
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _SHORT = 4  # letters, up to which many words are one letter away from others
 _ENDINGS = ("s", "r", "d", "ed", "er", "ers", "ing", "ly", "y", "n", "able")
@@ -121,21 +121,6 @@ def _languages() -> _Languages:
 _Part = tuple[list[int], list[str], list[str]]  # ids, words, stems
 
 
-class _Parts(dict[str, _Part | None]):
-    """Parts of texts with what is read of them; those that are no words are not remembered."""
-
-    def __init__(self, read: Callable[[str], _Part | None]) -> None:
-        self._read = read
-
-    def __missing__(self, part: str) -> _Part | None:
-        if len(self) >= _MOST_PARTS:
-            self.clear()
-        found = self._read(part)
-        if len(part) <= _LONGEST_PART:
-            self[part] = found
-        return found
-
-
 class Reader:
     """Reads tasks for a set of agents.
 
@@ -147,8 +132,8 @@ class Reader:
     def __init__(self, agents: Sequence[Agent], tokenizer: WordPiece) -> None:
         self._agents, self._tokenizer, self._vocabulary = agents, tokenizer, tokenizer.vocab
         self._words: Counter[str] | None = None
-        self._mended: dict[str, str] = {}
-        self._parts = _Parts(self._part)
+        self._mended = Memo(self._nearest, _MOST_MENDED)
+        self._parts = Memo(self._part, _MOST_PARTS, _LONGEST_PART)
 
     def read(self, text: str) -> Reading:
         """Nearly every text comes back as it is; slips and languages are looked for in its first 2,000 characters."""
@@ -192,11 +177,8 @@ class Reader:
         low = word.lower()
         if low in self._vocabulary:
             return word
-        if low not in self._mended:
-            if len(self._mended) >= LONG:
-                self._mended.clear()
-            self._mended[low] = self._nearest(low)
-        return self._mended[low] if self._mended[low] != low else word
+        mended = self._mended[low]
+        return word if mended == low else mended
 
     def warm(self) -> Counter[str]:
         """How often the agents use each word, counted when a first unknown word is met, or before."""

@@ -208,7 +208,6 @@ class _Texts:
         return self.agents[self._numbers[key]] if key in self._numbers else None
 
     def drop(self, key: _Key) -> None:
-        """Forget a key, if it is there."""
         if key in self._numbers:
             number = self._numbers.pop(key)
             self.index.remove(np.array([number], np.int64))

@@ -53,10 +53,12 @@ class Votes(Protocol):
     """
 
     @property
-    def encoder(self) -> str: ...
+    def encoder(self) -> str:
+        """The encoder whose vectors it compares."""
 
     @property
-    def version(self) -> int: ...
+    def version(self) -> int:
+        """Another one whenever its votes may have changed."""
 
     def votes(self, vector: Array) -> Mapping[str, float]:
         """By agent, the log of the evidence for a task (dim,), below 0 against it; agents left out count 0."""
@@ -344,6 +346,24 @@ class Router:
             await self.scorer(self._second.name, pause)
         if self.shared is not None and self._shared_head is None:
             await self.use_shared(self.shared, pause)
+
+    @property
+    def anew(self) -> bool:
+        """Whether a scorer was built from nothing, which takes long where there are many agents."""
+        return self._learner.anew
+
+    async def begin(self, before: PrebuiltScorers | None, pause: Pause = no_pause) -> bool:
+        """Decide before the agents are fitted: by their texts, and by what `before` knows of those among them.
+
+        Another router has to take over when that is done. Returns False where little has to be fitted.
+        """
+        name = self._static.name
+        if self._learner.quick(name):
+            return False
+        bases = {} if before is None else before.bases(self.agents, (name,), few=False)
+        await self._learner.begin(name, bases.get(name), pause)
+        self._reader.warm()
+        return True
 
     async def scorer(self, name: str, pause: Pause = no_pause) -> Scorer:
         """The scorer of an encoder, built when first asked for, with all feedback taken in."""

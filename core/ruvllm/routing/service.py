@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from ruvllm.agents.catalog import unique
+from ruvllm.agents.catalog import builtin_agents, unique
 from ruvllm.config import Config
 from ruvllm.encoders.protocol import Pause, no_pause, pause
 from ruvllm.errors import InputError, unknown
@@ -15,7 +15,7 @@ from ruvllm.routing.extend import moved_prior
 from ruvllm.routing.prebuilt import PrebuiltScorers, RouterArtifacts
 from ruvllm.routing.reading import checked_text
 from ruvllm.routing.router import Router, SharedModel, Votes
-from ruvllm.routing.stored import CachedScorers, load_scorers, save_scorers
+from ruvllm.routing.stored import CachedScorers, is_long, load_scorers, save_scorers
 from ruvllm.state.names import REVIEWED, TIERS
 from ruvllm.state.store import Store
 from ruvllm.text.surrogates import well_formed
@@ -203,6 +203,32 @@ class RoutingService:
         self.use(self._router_for(self.agents))
         return undone
 
+    async def begin(self, pause: Pause = no_pause) -> bool:
+        """Decide at once where the agents are so many that fitting them takes long; whether that is still to be done.
+
+        What was learnt of the built-in ones holds, others are scored by their texts alone. Another service, of the
+        same store, is to be warmed up behind this one, and to `keep` what it has fitted.
+        """
+        if self._config.router.strategy != "hybrid" or not is_long(self.agents):
+            return False
+        encoders, before = self.encoders, None
+        if encoders.custom is None:
+            before = self._artifacts.scorers(builtin_agents(), encoders.prebuilt, encoders.weights)
+        return await self.router.begin(before, pause)
+
+    def keep(self) -> bool:
+        """Store what took long to fit, so that the next start need not; whether there was such.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        router = self.router
+        if not router.anew or not is_long(router.agents):
+            return False
+        feedback = self.feedback_for(router.agents)
+        save_scorers(self._store, router.learnt, router.agents, feedback, self.encoders.weights)
+        return True
+
     async def reload(self, fit: Fit) -> Router:
         """A router for the same agents from what the store has now; `use` lets it decide."""
         router = self._router_for(self.agents)
@@ -237,7 +263,6 @@ class RoutingService:
         return int(last), int(count), float(oldest)
 
     def _reviewed(self) -> int:
-        """Id of the last feedback that a review has seen."""
         stored = self._store.load(REVIEWED) or b""
         return int(stored) if stored.isdigit() and len(stored) < _DIGITS else 0
 

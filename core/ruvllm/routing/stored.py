@@ -103,7 +103,6 @@ def load_scorers(
 
 
 def _whole(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """With the empty arrays that were not packed."""
     dim = arrays["cards"].shape[1]
     empty: dict[str, NDArray[Any]] = {
         "terms": np.zeros(0, np.int64),

@@ -63,6 +63,7 @@ async def trusted(
 
 _RECENT = 512  # decisions that tell how well it is calibrated
 _TELLING = 200  # of them, from which they tell more than examples held out long ago
+_TELLING_FEW = 3  # examples that stand for all until these are fitted
 _GROWN = 2  # times as many examples, from which the share is chosen again
 _SHARES = (1.0, 0.4, 0.15, 0.05, 0.0)
 _LOOSE = 5e-4
@@ -168,6 +169,10 @@ class Lessons:
         return replace(before, prior_weight=np.float32(prior_weight), neighbours=near, calibration=calibration)
 
 
+def _brief(agent: Agent) -> str:
+    return " ".join([agent.description, *agent.examples[:_TELLING_FEW]])
+
+
 def _contradicts(scorer: Scorer, scored: Scored, label: int) -> bool:
     """Whether the scorer was sure of another agent."""
     calibration = scorer.fitted.calibration
@@ -237,6 +242,7 @@ class Learner:
         self._number = {agent.name: i for i, agent in enumerate(agents)}
         self.scorers = {name: basis.scorer for name, basis in bases.items() if basis.moves.identity}
         self.records: list[Feedback] = []
+        self.anew = False  # a scorer was built from nothing
         # scorer name -> how much of `records` it has taken in
         self._seen = {name: count for name, count in (seen or {}).items() if name in self.scorers}
         self._lessons: dict[str, Lessons] = {}
@@ -255,11 +261,23 @@ class Learner:
                 basis=self._bases.get(name),
                 pause=pause,
             )
-            if self._built is not None and name not in self._bases:
-                built = self._built(name, built)
+            if name not in self._bases:
+                self.anew = True
+                built = built if self._built is None else self._built(name, built)
             self.scorers.setdefault(name, built)  # another task may have been faster, and have learnt already
         await self._catch_up(name, pause)
         return self.scorers[name]
+
+    def quick(self, name: str) -> bool:
+        """Whether the scorer of an encoder is there, or needs little beside what was built before."""
+        return name in self.scorers or name in self._bases
+
+    async def begin(self, name: str, basis: Basis | None, pause: Pause) -> None:
+        """Score by texts alone, an agent's examples among them, and by what `basis` has of agents before."""
+        brief = [replace(agent, description=_brief(agent), examples=()) for agent in self.agents]
+        stage, adapter = self._weights.stages[name], self._weights.adapter
+        encoder = self._encoders[name]
+        self.scorers[name] = await Scorer.build(brief, self._lexicon, encoder, stage, adapter, basis=basis, pause=pause)
 
     def ready(self, name: str) -> Scorer | None:
         """The scorer of an encoder, where it is there and has taken in all feedback."""

@@ -142,10 +142,7 @@ class ModelChooser:
             InputError: as `LLMOrchestrator`.
         """
         if self._experience is not None:
-            settings |= {
-                "similar": self._experience.model_outcomes,
-                "observe": self._experience.observe_model,
-            }
+            settings |= {"similar": self._experience.model_outcomes, "observe": self._experience.observe_model}
         made = LLMOrchestrator(backends, self._encoder, budget=budget, sizes=sizes, **settings)
         self.save()
         self._resume(made, BACKENDS)
@@ -260,7 +257,6 @@ class ModelChooser:
         return {named.get(name, name): outcomes for name, outcomes in found.items()}
 
     def _of_outcomes(self, features: Features, profiles: Sequence[TierProfile]) -> Advice | None:
-        """What outcomes of the configured backends say."""
         learnt = self._learnt()
         if learnt is None or features.vector is None:
             return None
@@ -277,7 +273,6 @@ class ModelChooser:
 
 
 def _of_sizes(features: Features, _: Sequence[TierProfile]) -> Advice | None:
-    """What the session's network says."""
     size = features.size
     if size is None or not size.sure:
         return None

@@ -101,7 +101,6 @@ def _made(held: Floats, costs: NDArray[np.float64], price: float) -> Policy:
 
 
 def _highest(costs: NDArray[np.float64]) -> float:
-    """A price at which only the cheapest is ever worth it."""
     gaps = np.diff(np.unique(costs))
     return float(2 / gaps.min()) if len(gaps) else 1.0
 

@@ -164,7 +164,6 @@ def _mean(qualities: Sequence[float]) -> float | None:
 
 
 def _merged(first: _Point, later: _Point) -> _Point:
-    """Two points in a row as one."""
     pairs = zip(first[4], later[4], strict=True)
     each = tuple(_mean([one for one in pair if one is not None]) for pair in pairs)
     return (*later[:3], (first[3] + later[3]) / 2, each)

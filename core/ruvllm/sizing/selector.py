@@ -113,6 +113,7 @@ _DARING = 0.25  # standard deviations that a draw for the one to ask is moved by
 _ANYHOW = 0.01  # share of choices under a budget that is random: backends change
 _ENOUGH = 8  # outcomes before any backend is preferred for them
 _HORIZON = 1_000  # prompts within which overspending is made good
+_LEAD = 0.3  # standard deviations that the best is ahead by; who asks for more goes on asking the dearest instead
 _FITTED = 10.0  # outcomes of similar prompts that what was fitted to all of them counts for
 
 # A vector (dim,) -> how many outcomes of similar prompts each backend has, and their mean quality.
@@ -272,7 +273,7 @@ class LLMOrchestrator:
 
         Returns:
             (its name, its expected quality, by how much more it is worth than the next best); None where there are
-            too few outcomes, or the lead is within a standard deviation.
+            too few outcomes, or the lead is within a third of a standard deviation.
         """
         places = [self._number[name] for name in names]
         if len(places) < 2 or (self.bandit.outcomes + self.bandit.pulled)[places].sum() < _ENOUGH:
@@ -281,7 +282,7 @@ class LLMOrchestrator:
         value = quality - COST_WEIGHT * np.array(costs) / max(max(costs), 1e-12)
         second, best = np.argsort(value, kind="stable")[-2:].tolist()
         lead = float(value[best] - value[second])
-        if lead < float(np.hypot(doubt[best], doubt[second])):
+        if lead < _LEAD * float(np.hypot(doubt[best], doubt[second])):
             return None
         return names[best], float(quality[best]), lead
 

@@ -339,7 +339,6 @@ def _of_edit(features: Features) -> Advice | None:
 
 
 def _of_task(features: Features) -> Advice:
-    """Difficulty, else the default."""
     if features.trained is not None:
         return Advice(features.trained, "difficulty", "of such prompts, as trained on outcomes")
     fails = difficulty(features.text[:_MOST_TEXT])

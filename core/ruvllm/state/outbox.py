@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,7 +24,17 @@ if TYPE_CHECKING:
     from ruvllm.state.store import Store
 
 
-KINDS = ("agent", "archive", "closed", "edge", "feedback", "forget", "memory", "outcome", "rate", "undo")
+KINDS = frozenset(
+    ("agent", "archive", "bind", "closed", "delta", "edge", "feedback", "forget", "memory", "outcome", "rate",
+     "rating", "undo", "weigh")
+)  # fmt: skip
+# What a space shares -> kinds of changes that leave it. "vectors" are memories with their metadata, without texts,
+# "deltas" sums over groups of tasks, as `learning.federated` makes them.
+SHARES = {
+    "texts": KINDS - {"delta"},
+    "vectors": KINDS - {"agent", "feedback", "outcome", "undo"},
+    "deltas": frozenset({"delta"}),
+}
 _TABLES = ("outbox", "replicated", "outcomes")
 _NOW = "CAST((julianday('now') - 2440587.5) * 86400000 + 0.5 AS INTEGER)"
 _UID = (
@@ -84,7 +95,7 @@ def _made(kind: str, item: str, value: str = "NULL", low: str = "0", latest: boo
     before = f"coalesce((SELECT at + 1 FROM replicated WHERE kind = '{kind}' AND item = {item}), 0)"
     at = f"max({_NOW}, {before})" if latest else _NOW
     done = f"UPDATE replicated SET item = NULL WHERE kind = '{kind}' AND item = {item}; " if latest else ""
-    entity = latest or kind in ("feedback", "memory", "outcome")
+    entity = latest or kind in ("bind", "feedback", "memory", "outcome")
     columns = f"uid, kind, {'item' if entity else 'NULL'}, at"
     uid = _UID.format(low=low)
     return (
@@ -124,9 +135,22 @@ _TRIGGERS = (
     ("INSERT ON edges", "1", _made("edge", _EDGE.format(row="NEW"), latest=True)),
     (
         "UPDATE OF weight ON edges",
-        "NEW.weight <> OLD.weight",
+        "NEW.weight <> OLD.weight AND NOT (SELECT adding FROM temp.replication)",
         _made("edge", _EDGE.format(row="NEW"), latest=True),
     ),
+    (
+        "UPDATE OF weight ON edges",
+        "NEW.weight <> OLD.weight AND (SELECT adding FROM temp.replication)",
+        _made("weigh", _EDGE.format(row="NEW"), "NEW.weight - OLD.weight"),
+    ),
+    ("INSERT ON hyperedges", "1", _made("bind", "CAST(NEW.id AS TEXT)", low="NEW.id")),
+    (
+        "UPDATE OF weight ON hyperedges",
+        f"NEW.weight <> OLD.weight AND {_OF.format(kind='bind', row='NEW')} IS NOT NULL",
+        _made("weigh", _OF.format(kind="bind", row="NEW"), "NEW.weight - OLD.weight"),
+    ),
+    _gone("hyperedges", "bind"),
+    ("INSERT ON ratings", "1", _made("rating", "CAST(NEW.id AS TEXT)", low="NEW.id")),
     ("DELETE ON edges", _ends("OLD"), _made("edge", _EDGE.format(row="OLD"), latest=True)),
     ("INSERT ON closed", "1", _made("closed", "CAST(NEW.id AS TEXT)", latest=True)),
     (
@@ -143,7 +167,10 @@ _BEFORE = (
     ("memory", "CAST(id AS TEXT)", "memories", "created", "id"),
     ("edge", "source || ' ' || target || ' ' || kind", "edges", "0", "0"),
     ("closed", "CAST(id AS TEXT)", "closed", "created", "0"),
+    ("bind", "CAST(id AS TEXT)", "hyperedges", "0", "id"),
+    ("rating", "CAST(id AS TEXT)", "ratings", "created", "id"),
 )
+_ADDED = "coalesce((SELECT total(value) FROM outbox WHERE kind = 'weigh' AND item = {item}), 0)"
 _MEMORY = "(SELECT uid FROM replicated WHERE kind = 'memory' AND item = {item})"
 # What is left to send of an item: SQL of the target's uid, the vector, and these fields.
 _READ: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -167,10 +194,22 @@ _READ: dict[str, tuple[str, tuple[str, ...]]] = {
         ("text", "agent", "model", "quality", "success", "created"),
     ),
     "edge": (
-        "SELECT NULL, NULL, s.uid, t.uid, ?4, weight FROM replicated s"
+        f"SELECT NULL, NULL, s.uid, t.uid, ?4, weight - {_ADDED.format(item='?1')} FROM replicated s"
         " JOIN replicated t ON t.kind = 'memory' AND t.item = ?3"
         " LEFT JOIN edges e ON e.source = ?2 AND e.target = ?3 AND e.kind = ?4 WHERE s.kind = 'memory' AND s.item = ?2",
         ("source", "target", "edge", "weight"),
+    ),
+    "bind": (
+        "SELECT NULL, NULL, (SELECT group_concat(uid) FROM hyperedge_members JOIN replicated r ON r.kind = 'memory'"
+        " AND r.item = CAST(memory AS TEXT) WHERE hyperedge = id), hyperedges.kind,"
+        f" weight - {_ADDED.format(item='b.uid')}, metadata FROM hyperedges JOIN replicated b ON b.kind = 'bind'"
+        " AND b.item = ?1 WHERE id = ?1",
+        ("members", "edge", "weight", "metadata"),
+    ),
+    "rating": (
+        "SELECT NULL, query, space, (SELECT json_group_object(uid, value) FROM json_each(relevance)"
+        " JOIN replicated r ON r.kind = 'memory' AND r.item = key) FROM ratings WHERE id = ?1",
+        ("space", "relevance"),
     ),
 }
 
@@ -183,11 +222,12 @@ class Outbox:
 
     Attributes:
         enabled: whether writes are replicated.
+        sharing: what of them leaves, one of SHARES.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.enabled = False
+        self.enabled, self.sharing = False, "texts"
 
     def attach(self) -> None:
         """Have writes of this connection go into the outbox, where the file has one."""
@@ -201,7 +241,7 @@ class Outbox:
                 return
             db.execute("PRAGMA temp_store = MEMORY")
             _make_tables(db)
-            db.execute("CREATE TEMP TABLE IF NOT EXISTS replication AS SELECT 0 AS applying, 0 AS erasing")
+            db.execute("CREATE TEMP TABLE IF NOT EXISTS replication AS SELECT 0 AS applying, 0 AS erasing, 0 AS adding")
             for number, (event, condition, made) in enumerate(_TRIGGERS):
                 when = f"(SELECT applying FROM temp.replication) = 0 AND {condition}"
                 db.execute(f"CREATE TEMP TRIGGER replicate_{number} AFTER {event} WHEN {when} BEGIN {made} END")
@@ -228,7 +268,10 @@ class Outbox:
 
     @contextmanager
     def flag(self, name: str) -> Iterator[None]:
-        """While others' changes are "applying", none goes into the outbox; while "erasing", what is deleted says so."""
+        """While others' changes are "applying", none goes into the outbox; what is deleted while "erasing" says so.
+
+        While "adding", weights of edges are changed by a difference: those of all nodes add up.
+        """
         if not self.enabled:
             yield
             return
@@ -264,6 +307,12 @@ class Outbox:
             with self._store.write() as db:
                 db.execute("INSERT INTO outcomes (text, agent, model, quality, success) VALUES (?, ?, ?, ?, ?)", row)
 
+    def delta(self, update: bytes) -> None:
+        """An update of what was learnt here, for nodes that are sent no texts. Raises StoreError."""
+        with self._store.write() as db:
+            for statement in _made("delta", "?1").rstrip(";").split("; "):
+                db.execute(statement, (b64encode(update).decode(),) if "?1" in statement else ())
+
     def outcomes(self, most: int = 10_000) -> list[tuple[str, str, str, float, bool | None]]:
         """The latest outcomes and feedback as (task, agent, model, quality 0 to 1, success), oldest first.
 
@@ -297,7 +346,7 @@ class Outbox:
             "SELECT id, uid, kind, item, value FROM outbox ORDER BY id LIMIT ?", (most,)
         ):
             ids.append(id)
-            found = self._change(uid, kind, item, value)
+            found = self._change(uid, kind, item, value) if kind in SHARES[self.sharing] else None
             if found is not None:
                 changes.append(found)
                 size += len(found.vector) + len(str(found.data))
@@ -309,18 +358,26 @@ class Outbox:
         """None for what is gone: another change says so."""
         if kind == "forget":
             return Change(uid, kind, item, {"erase": bool(value)})
-        if kind == "rate":
+        if kind == "rate" or (kind == "weigh" and " " not in item):
             return Change(uid, kind, item, {"change": value})
+        if kind == "delta":
+            return Change(uid, kind, vector=b64decode(item))
         if kind == "agent":
             there = self._store.read("SELECT 1 FROM sqlite_master WHERE name = 'own_agents'")
             sql = "SELECT agent FROM own_agents WHERE json_extract(agent, '$.name') = ?"
             rows = self._store.read(sql, (item,)) if there else []
             return Change(uid, kind, None, {"name": item, "agent": json.loads(rows[0][0]) if rows else None})
-        if kind not in _READ:
+        if kind not in _READ and kind != "weigh":
             return Change(uid, kind, item)
-        sql, names = _READ[kind]
-        for target, vector, *values in self._store.read(sql, (item, *(item.split(" ", 2) if kind == "edge" else ()))):
-            return Change(uid, kind, target, dict(zip(names, values, strict=True)), bytes(vector or b""))
+        sql, names = _READ["edge" if kind == "weigh" else kind]
+        ends = item.split(" ", 2) if kind in ("edge", "weigh") else ()
+        for target, vector, *values in self._store.read(sql, (item, *ends)):
+            data = dict(zip(names, values, strict=True))
+            if kind == "weigh":
+                data = {**data, "weight": None, "change": value}
+            if self.sharing != "texts":
+                data |= {name: None for name in ("text", "reason") if name in data}
+            return Change(uid, kind, target, data, bytes(vector or b""))
         return None
 
     def sent(self, ids: Sequence[int]) -> None:

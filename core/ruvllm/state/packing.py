@@ -59,10 +59,7 @@ def pack(arrays: Mapping[str, NDArray[Any]], kind: str, version: int = 1) -> byt
     Raises:
         InputError: an array of another dtype than the ones above.
     """
-    ready: dict[str, Any] = {
-        _VERSION: np.array([version], np.int32),
-        _KIND: np.frombuffer(kind.encode(), np.uint8),
-    }
+    ready: dict[str, Any] = {_VERSION: np.array([version], np.int32), _KIND: np.frombuffer(kind.encode(), np.uint8)}
     for name, value in arrays.items():
         if value.dtype.name not in _DTYPES or name in ready:
             message = f"array {name!r} of {value.dtype} cannot be packed"

@@ -24,6 +24,7 @@ NODE_KINDS = ("Query", "Document", "QAPair", "AgentStep", "Fact", "Concept")  # 
 LITTLE = np.dtype("<f4")  # of vectors in the file
 SPEAKER, SESSION, OBSERVED = "speaker", "session", "observed_at"  # keys of metadata that a search reads
 VALID_FROM, VALID_TO, AGENT, EXPIRES = "valid_from", "valid_to", "agent_id", "expires"
+ELSEWHERE = "elsewhere"  # among the metadata of a memory whose text another node does not give away: its id there
 _TIMES = (OBSERVED, VALID_FROM, VALID_TO, EXPIRES)
 _DATED, _MOST_DATES = 2_000, 8  # characters that dates are looked for in, and how many count
 _NO_DAY = date(3, 1, 1)  # long before any

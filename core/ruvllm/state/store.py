@@ -179,6 +179,18 @@ class Store:
                 raise self._failure(error) from None
 
     @contextmanager
+    def unsynced(self) -> Iterator[None]:
+        """Do not wait for the disk after writes meanwhile: of what can be had again. The next write waits for all."""
+        with self.alone() as db:
+            if not self._open:  # within a transaction SQLite changes nothing of that
+                db.execute("PRAGMA synchronous = NORMAL")
+            try:
+                yield
+            finally:
+                if not self._open:
+                    db.execute("PRAGMA synchronous = FULL")
+
+    @contextmanager
     def erasing(self) -> Iterator[None]:
         """Overwrite what a write deletes meanwhile: SQLite would leave the words there until it needs the room."""
         (before,) = self._db.execute("PRAGMA secure_delete").fetchone()

@@ -16,6 +16,7 @@ from itertools import pairwise
 from typing import Literal
 
 from ruvllm.errors import InputError
+from ruvllm.text.lexical import Memo
 
 NormalForm = Literal["", "NFC", "NFD", "NFKC", "NFKD"]
 
@@ -87,7 +88,7 @@ class ByteBPE:
         controls = [special.text for special in self._longest if special.control]
         self._dropped = {ord(text): None for text in (_INERT, *controls) if len(text) == 1}
         self._controls = re.compile("|".join(re.escape(text) for text in controls if len(text) > 1) or r"(?!)")
-        self._cache: dict[str, tuple[int, ...]] = {}
+        self._cache = Memo(self._word, _WORD_CACHE)
 
     def ids(self, text: str, *, inert: bool = False) -> list[int]:
         """Token ids of a text; the specials in it count as such, unless `inert` broke them."""
@@ -135,14 +136,8 @@ class ByteBPE:
             text = unicodedata.normalize(self._form, text)
         if self._prefix and text and text[0] != " ":
             text = " " + text
-        cache = self._cache
         for word in _words(text, self._patterns):
-            ids = cache.get(word)
-            if ids is None:
-                if len(cache) >= _WORD_CACHE:
-                    cache.clear()
-                ids = cache[word] = self._word(word)
-            yield from ids
+            yield from self._cache[word]
 
     def _word(self, word: str) -> tuple[int, ...]:
         data = word.encode("utf-8", "replace")

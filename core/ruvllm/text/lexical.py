@@ -27,15 +27,18 @@ class Memo(dict[K, V]):
     Args:
         work: gives a key's value.
         most: keys.
+        longest: characters of a word that is worth it; others may be megabytes.
     """
 
-    def __init__(self, work: Callable[[K], V], most: int) -> None:
-        self._work, self._most = work, most
+    def __init__(self, work: Callable[[K], V], most: int, longest: int | None = None) -> None:
+        self._work, self._most, self._longest = work, most, longest
 
     def __missing__(self, key: K) -> V:
         if len(self) >= self._most:
             self.clear()
-        self[key] = value = self._work(key)
+        value = self._work(key)
+        if self._longest is None or len(str(key)) <= self._longest:
+            self[key] = value
         return value
 
 

@@ -261,7 +261,6 @@ def _exact(word: str) -> str:
 
 
 def _parts(text: str, changed: bool) -> tuple[list[str], set[str], str] | None:
-    """Subject, attributes and the rest of a sentence."""
     if match := _BY.match(text):
         return [match["whom"]], {"owner"}, match["value"]
     if match := _OF.match(text):
@@ -290,7 +289,6 @@ _CHANGING = frozenset(["no", "now", "took", "does", "do", "doesn't", "don't", "q
 
 
 def _clause(words: list[str], at: int, changed: bool) -> tuple[list[str], set[str], str] | None:
-    """A sentence whose verb stands at a place."""
     verb, rest = words[at].lower(), words[at:]
     if verb in ("was", "were") and not changed:
         return None  # an event is over, and says nothing of today
@@ -377,7 +375,6 @@ def _same_subject(old: Statement, new: Statement) -> bool:
 
 
 def _succeeded(old: Statement, new: Statement) -> tuple[float, str]:
-    """Whether somebody else has a role now."""
     was, now = _holder(old), _holder(new)
     if was is None or now is None or was[0] != now[0] or {*was[1]} & {*now[1]} or was[0] & _MANY:
         return 0.0, ""

@@ -8,9 +8,12 @@ BertPreTokenizer.
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
+
+from ruvllm.text.lexical import Memo
 
 # Hexadecimal code points and ranges above ASCII, white space between them.
 SPACES = "a0 1680 2000-200a 2028-2029 202f 205f 3000"
@@ -76,19 +79,8 @@ _ASCII_TOKEN = re.compile(r"[a-z0-9]+|[^\sa-z0-9]")
 _SPECIAL = re.compile(r"(\[(?:PAD|UNK|CLS|SEP|MASK)\])")
 
 
-class _Table(dict[int, str | None]):
-    """A `str.translate` table that works a character out when it first meets it."""
-
-    def __init__(self, rule: Callable[[int], str | None]) -> None:
-        self.rule = rule
-
-    def __missing__(self, code: int) -> str | None:
-        self[code] = out = self.rule(code)
-        return out
-
-
 @cache
-def _tables() -> tuple[_Table, _Table]:
+def _tables() -> tuple[Memo[int, str | None], Memo[int, str | None]]:
     """(clean: before decomposition, plain: after it); built when the first non-ASCII text comes."""
     dropped, spaces, cjk, marks, punctuation = map(code_points, (DROPPED, SPACES, CJK, MARKS, PUNCTUATION))
 
@@ -107,7 +99,7 @@ def _tables() -> tuple[_Table, _Table]:
             return f" {char} "
         return char.lower()  # one by one: str.lower() on a whole text would bend a final sigma
 
-    return _Table(clean), _Table(plain)
+    return Memo(clean, sys.maxunicode), Memo(plain, sys.maxunicode)
 
 
 def _words(text: str) -> Iterable[str]:
@@ -129,21 +121,13 @@ class WordPiece:
     def __init__(self, vocab: Sequence[str]) -> None:
         self.vocab = dict(zip(vocab, range(len(vocab)), strict=True))
         self.unk, self.cls, self.sep = (self.vocab[name] for name in ("[UNK]", "[CLS]", "[SEP]"))
-        self._cache: dict[str, tuple[int, ...]] = {}
+        self._cache = Memo(self._pieces, _WORD_CACHE, _MAX_WORD)
 
     def ids(self, text: str, max_tokens: int = 512) -> list[int]:
         """Token ids of `text` without [CLS] and [SEP], at most `max_tokens`."""
         out: list[int] = []
-        cache = self._cache
         for word in self._split(text):
-            pieces = cache.get(word)
-            if pieces is None:
-                pieces = self._pieces(word)
-                if len(cache) >= _WORD_CACHE:
-                    cache.clear()
-                if len(word) <= _MAX_WORD:  # others are no words, and may be megabytes
-                    cache[word] = pieces
-            out.extend(pieces)
+            out.extend(self._cache[word])
             if len(out) >= max_tokens:
                 return out[:max_tokens]
         return out

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ruvllm.encoders.protocol import pause
 from ruvllm.memory.replica import Applied
+from ruvllm_edge.hub import LogCoordinator
 
 if TYPE_CHECKING:
     from ruvllm_edge.edge import Edge
@@ -22,6 +23,9 @@ async def take_in(edge: Edge, applied: Applied) -> None:
     for given in applied.feedback if noted else ():
         with llm.steps("patterns"):
             await llm.learning.observe(given.text, given.agent, given.right)
+    if applied.deltas:
+        with llm.steps("federated"):
+            await llm.federated.pull(LogCoordinator(edge.hub, llm.store), pause)
     if applied.outcomes:
         llm.backends  # noqa: B018 - outcomes are of those that are configured
     for one in applied.outcomes:

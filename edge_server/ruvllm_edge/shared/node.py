@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic, time
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ruvllm import RuvllmError
 from ruvllm.memory.replica import Replica
 from ruvllm.state.set_aside import reason_of
+from ruvllm_edge.hub import LogCoordinator
 from ruvllm_edge.logs import event
 from ruvllm_edge.shared.apply import take_in
 from ruvllm_edge.shared.hot import HotSet, Searches
@@ -61,7 +62,7 @@ class Node:
 
     Args:
         url: of the database, as libpq takes it.
-        names: of the spaces that leave this server; all of them when empty.
+        shares: space -> what of it leaves this server (`outbox.SHARES`), "*" for all others; texts of all when empty.
         spaces: those that are open.
         metrics: is told what was sent and applied.
         hot: memories of a large collection that stay on this server; 0 for all.
@@ -76,25 +77,30 @@ class Node:
     def __init__(
         self,
         url: str,
-        names: Sequence[str],
+        shares: Mapping[str, str],
         spaces: Callable[[], list[Edge]],
         metrics: Metrics,
         hot: int = 0,
         deadline: float = 0.2,
     ) -> None:
-        self._url, self._names, self._spaces, self._metrics = url, frozenset(names), spaces, metrics
+        self._url, self._shares, self._spaces, self._metrics = url, shares or {"*": "texts"}, spaces, metrics
         self._hot, self._deadline, self._searches = hot, deadline, Searches(url)
         self._wake, self._heard = asyncio.Event(), True
         self.up, self.problem = False, ""
         self.status: dict[str, SpaceStatus] = {}
 
     def __contains__(self, space: str) -> bool:
-        return not self._names or space in self._names
+        return bool(self.sharing(space))
+
+    def sharing(self, space: str) -> str:
+        """What of a space leaves this server, one of `outbox.SHARES`; "" for nothing."""
+        return self._shares.get(space, self._shares.get("*", ""))
 
     def stats(self, edge: Edge) -> dict[str, Any]:
         """Of a space, as plain JSON types."""
         status, waiting = self.status.get(edge.name, SpaceStatus()), edge.llm.store.outbox.waiting()
         return {
+            "sharing": self.sharing(edge.name),
             "up": self.up,
             "problem": self.problem,
             "sent": status.sent,
@@ -199,6 +205,9 @@ class Node:
         if store.outbox.enabled and store.committed is not None and edge.name in self.status:
             return False
         store.outbox.enable()
+        store.outbox.sharing = sharing = self.sharing(edge.name)
+        if sharing != "texts":  # of texts each server learns itself
+            edge.llm.services.coordinator = LogCoordinator(edge.hub, store)
         loop = asyncio.get_running_loop()
 
         def committed() -> None:
@@ -243,8 +252,10 @@ class Node:
         began, before = time(), outbox.position
         page = await log.read(edge.name, before, _PAGE)
         if page.changes:
-            replica = Replica(edge.llm.memory)
+            replica = Replica(edge.llm.memory, edge.hub.push)
             changes = page.changes if status.hot is None else status.hot.wanted(page.changes)
+            if outbox.sharing == "deltas":
+                changes = [one for one in changes if one.kind == "delta"]
             for start in range(0, len(changes) or 1, _SLICE):
                 some = changes[start : start + _SLICE]
                 last = start + _SLICE >= len(changes)

@@ -52,15 +52,15 @@ function picture({ nodes, edges }: MemoryGraph, hits: ReadonlyMap<number, number
   for (const { source, target, kind, weight } of edges) out.append(line(at(source), at(target), COLOURS[kind], weight));
   for (const { id, text, kind } of nodes) {
     const { x, y } = at(id);
-    const room = Math.max(8, Math.floor((width - x - EDGE) / LABEL));
+    const room = Math.max(8, Math.floor((width - x - EDGE) / LABEL) - (id === chosen ? 6 : 0)); // in bold
     const label = shortened(text, room);
     const score = hits.get(id);
     const group = svg(
       "g",
-      { class: `node${score === undefined ? "" : " hit"}${id === chosen ? " chosen" : ""}`, role: "button", tabindex: 0, "data-id": id, "aria-label": `Note ${id}, ${said(kind)}: ${shortened(text)}`, "aria-pressed": String(id === chosen) },
+      { class: `node${score === undefined ? "" : " hit"}${id === chosen ? " chosen" : ""}`, role: "button", tabindex: 0, "data-id": id, "aria-pressed": String(id === chosen) },
       svg("circle", { cx: x, cy: y, r: 7 + 6 * Math.max(0, score ?? 0) }),
       svg("text", { x: x + 18, y: y + 4 }, label),
-      svg("title", {}, shortened(text)),
+      svg("title", {}, `${shortened(text)} (note ${id}, ${said(kind)})`),
     );
     group.addEventListener("click", () => pick(id));
     group.addEventListener("keydown", (event) => {

@@ -3,6 +3,7 @@ import { h, put } from "../../src/element/dom.js";
 import { explain } from "../../src/element/words.js";
 import { RuvLLM } from "../../src/client.js";
 import type { App } from "../app.js";
+import type { View } from "./later.js";
 import { micros, quantile } from "../format.js";
 import { BENCH } from "../samples.js";
 import { chart } from "./chart.js";
@@ -19,7 +20,7 @@ interface Run {
   trip: number[];
 }
 
-export function benchView(app: App): HTMLElement {
+export function benchView(app: App): View {
   const amount = h("select", { id: "amount" }, ...[200, 500, 1000, 2000].map((n) => h("option", { value: n, selected: n === 500 }, n)));
   const go = h("button", { type: "button", class: "go" }, "Run");
   const note = h("p", { class: "note", role: "status" }, "Each task is new to the router, so nothing comes from its cache.");
@@ -83,16 +84,16 @@ export function benchView(app: App): HTMLElement {
     }
   }
 
-  return h(
+  const panel = h(
     "section",
     { class: "card" },
-    h("h2", {}, "Benchmark"),
     h("div", { class: "filters" }, h("label", { for: "amount" }, "Routes", amount), go),
     note,
     meter,
     table,
     canvas,
   );
+  return { panel };
 }
 
 async function measure(router: Router, run: Run, total: number, tell: (done: number) => boolean): Promise<void> {

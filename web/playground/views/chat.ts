@@ -1,15 +1,18 @@
-/** A language model in this page: chosen by address or from the disk, loaded before one's eyes, talked to. */
+/** Questions to what is remembered, or to a language model in this page: of this site, by address or from the disk. */
 import { grows, h, put } from "../../src/element/dom.js";
-import { explain } from "../../src/element/words.js";
+import { explain, percent } from "../../src/element/words.js";
 import { LocalModel } from "../../src/llm/model.js";
 import type { ChatMessage, ModelInfo, ModelProgress } from "../../src/llm/types.js";
+import { fetchIndex } from "../../src/websites.js";
 import type { App } from "../app.js";
-import { bytes, count } from "../format.js";
+import { bytes, count, micros } from "../format.js";
 import type { View } from "./later.js";
 import { turn } from "./turn.js";
 import "../styles/chat.css";
 
-const COMMAND = "ruvllm models convert MODEL.gguf --out FOLDER";
+const COMMAND = "make web MODEL=FOLDER";
+const CONVERT = "ruvllm models convert MODEL.gguf --out FOLDER";
+const USUAL = 50; // Mbit/s, where the browser does not say
 
 export function chatView(app: App): View {
   const state = h("p", { class: "note", role: "status" });
@@ -19,7 +22,7 @@ export function chatView(app: App): View {
   const load = h("button", { class: "go" }, "Load");
   const cancel = h("button", { type: "button", hidden: true, onclick: () => loading?.abort() }, "Cancel");
   const log = h("div", { class: "talk", role: "log", "aria-label": "Conversation" });
-  const question = h("textarea", { id: "question", dir: "auto", rows: 2, placeholder: "Ask the model" });
+  const question = h("textarea", { id: "question", dir: "auto", rows: 2, placeholder: "Ask something" });
   const longest = h("input", { type: "number", id: "longest", min: 1, max: 4096, value: 512, required: true });
   const send = h("button", { class: "go" }, "Send");
   const stop = h("button", { type: "button", hidden: true, onclick: () => answering?.abort() }, "Stop");
@@ -39,7 +42,6 @@ export function chatView(app: App): View {
   async function open(source: string | File[]): Promise<void> {
     model?.close();
     model = null;
-    talk.hidden = true;
     restart();
     const control = (loading = new AbortController());
     busy(true);
@@ -47,7 +49,7 @@ export function chatView(app: App): View {
     try {
       model = await LocalModel.load(source, { baseURL: app.baseURL, onProgress: tell, signal: control.signal });
       put(state, facts(model.info));
-      talk.hidden = false;
+      longest.parentElement?.classList.remove("bare");
       question.focus();
     } catch (error) {
       put(state, control.signal.aborted ? "Cancelled. What has come is kept: loading again goes on from there." : explain(error));
@@ -69,8 +71,9 @@ export function chatView(app: App): View {
   }
 
   async function ask(text: string): Promise<void> {
+    if (answering) return;
     const asked = model;
-    if (!asked || answering) return;
+    if (!asked) return recall(text);
     const control = (answering = new AbortController());
     const shown = turn(text);
     log.append(shown.element);
@@ -90,6 +93,37 @@ export function chatView(app: App): View {
     }
   }
 
+  /** Without a model, from what is remembered: no LLM writes it. */
+  async function recall(text: string): Promise<void> {
+    const shown = turn(text);
+    log.append(shown.element);
+    try {
+      const router = await app.open();
+      const { text: whole, decision, sources, confidence, latency } = await router.query(text);
+      shown.routed(decision);
+      const [first = ""] = whole.split(/\n\n(?=\[1\])/);
+      const from = sources.length ? `From ${count(sources.length, "note")}, ${percent(confidence ?? decision.confidence)} sure` : "Nothing is remembered yet: write it down under Remember";
+      shown.remembered(first, `${from}; ${micros(latency["total"] ?? 0)}.`);
+    } catch (error) {
+      shown.failed(explain(error));
+    }
+  }
+
+  /** What this site brings, with how long it takes to come. */
+  async function offer(): Promise<void> {
+    const { models = [] } = (await fetchIndex(app.baseURL)).llm;
+    const speed = (navigator as { connection?: { downlink?: number } }).connection?.downlink || USUAL;
+    const rows = models.map(({ name, place, bytes: size }) => {
+      const url = new URL(place, app.baseURL).href;
+      const wait = `${bytes(size)}, once; some ${Math.max(1, Math.ceil((size * 8) / 1e6 / speed))} s at ${speed} Mbit/s`;
+      return h("li", {}, h("b", {}, name), h("span", { class: "note" }, wait), h("button", { type: "button", class: "go", onclick: () => void open(url) }, `Load ${name}`));
+    });
+    const now = h("li", {}, h("b", {}, "From memory"), h("span", { class: "note" }, "works now, in milliseconds: sentences of your own notes, with no model"), h("button", { type: "button", onclick: () => question.focus() }, "Ask below"));
+    const none = models.length ? null : h("li", { class: "note" }, "This site brings no model. Whoever builds it may add one: ", h("code", {}, COMMAND), ".");
+    put(picker, now, ...rows, none);
+  }
+
+  const picker = h("ul", { class: "picker" });
   const chooser = h(
     "form",
     { class: "chooser" },
@@ -108,6 +142,7 @@ export function chatView(app: App): View {
     if (files.length) void open(files);
   });
   const form = h("form", { class: "asking" }, h("label", { class: "spoken", for: "question" }, "Question"), question, h("div", { class: "row" }, send, stop, fresh, h("label", { class: "note", for: "longest" }, "At most tokens"), longest));
+  longest.parentElement?.classList.add("bare"); // only a model counts tokens
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     const text = question.value.trim();
@@ -121,9 +156,9 @@ export function chatView(app: App): View {
     event.preventDefault();
     form.requestSubmit();
   });
-  const talk = h("div", { class: "card", hidden: true }, h("h2", {}, "Talk to it"), log, form);
-  const about = h("p", { class: "note" }, "It runs in this page, on WebGPU where there is one. Make a model for it with ", h("code", {}, COMMAND), ".");
-  return { panel: h("div", { class: "cards chat" }, h("div", { class: "card" }, h("h2", {}, "A language model in this page"), about, chooser, meter, state), talk) };
+  const talk = h("div", { class: "card" }, h("h3", {}, "Ask"), log, form);
+  const about = h("p", { class: "note" }, "A model runs in this page, on WebGPU where there is one. One of your own is made by ", h("code", {}, CONVERT), ".");
+  return { panel: h("div", { class: "cards chat" }, h("div", { class: "card" }, h("h3", {}, "Who answers"), picker, about, chooser, meter, state), talk), onShow: () => void offer().catch((error: unknown) => put(state, explain(error))) };
 }
 
 /** What was loaded, in one line. */

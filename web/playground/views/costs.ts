@@ -121,7 +121,7 @@ export function costsView(app: App): View {
     h(
       "div",
       { class: "card" },
-      h("h2", {}, "Costs"),
+      h("h3", {}, "Your models"),
       h("p", { class: "note" }, "State the LLMs that you pay for. Each prompt is given to one of them, and what came of it teaches the next choice: as much quality as the budget buys. No LLM is called from here; you say how its answer was."),
       form.element,
     ),

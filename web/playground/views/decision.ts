@@ -14,7 +14,7 @@ export function decisionCard(app: App): HTMLElement {
     if (!routed) return;
     const within = card.contains(document.activeElement);
     put(card, ...content(app, routed));
-    card.className = `card decision ${routed.decision.action}`;
+    card.className = `card decision ${routed.decision.action}${outside(routed.decision) ? " outside" : ""}`;
     drawRails(card, true);
     if (within) card.querySelector<HTMLElement>(".feedback button")?.focus({ preventScroll: true });
   });
@@ -42,7 +42,7 @@ function content(app: App, { task, decision }: Routed): Node[] {
       h(
         "div",
         {},
-        lead && h("p", { class: "nobody" }, lead),
+        lead && h("p", { class: "nobody" }, h("b", {}, lead.replace(/\. .*/, "")), h("span", {}, " The nearest:")),
         quoted("h2", { class: "agent" }, decision.agent),
         agent?.description ? quoted("p", { class: "about" }, firstSentence(agent.description)) : null,
       ),
@@ -58,7 +58,7 @@ function content(app: App, { task, decision }: Routed): Node[] {
 function shareButton(task: string): HTMLButtonElement {
   const button = h("button", { type: "button", class: "share" }, "Copy link");
   button.addEventListener("click", () => {
-    const url = new URL(`#decision/${encodeURIComponent(task)}`, location.href);
+    const url = new URL(`#route/${encodeURIComponent(task)}`, location.href);
     void copy(button, url.href, "Not allowed here");
   });
   return button;

@@ -1,4 +1,4 @@
-/** The place to drop a folder of agents on. */
+/** The page takes what is dropped anywhere on it: agents, or a file of what was learnt. */
 import { h, put } from "../../src/element/dom.js";
 import { explain } from "../../src/element/words.js";
 import type { App } from "../app.js";
@@ -6,6 +6,8 @@ import { fromDrop, fromInput } from "../files.js";
 import type { Gathered } from "../files.js";
 import { count } from "../format.js";
 import type { Added, Problem } from "../../src/types.js";
+
+const STATE = /\.(sqlite3?|db|ruvllm)$/i;
 
 export function dropZone(app: App): HTMLElement {
   const report = h("div", { class: "report", role: "status" });
@@ -19,7 +21,7 @@ export function dropZone(app: App): HTMLElement {
   const zone = h(
     "div",
     { class: "drop" },
-    h("p", {}, h("b", {}, "Bring your own agents"), h("span", {}, "Drop a folder of agents or skills here, or a .md, .json, .yaml or .toml file.")),
+    h("p", {}, h("b", {}, "Bring your own agents"), h("span", {}, "Drop a folder of agents or skills anywhere on this page, or a .md, .json or .toml file.")),
     h(
       "div",
       { class: "buttons" },
@@ -36,21 +38,25 @@ export function dropZone(app: App): HTMLElement {
       input.value = "";
     });
   }
-  let depth = 0;
-  const over = (change: number) => {
-    depth = Math.max(0, depth + change);
-    zone.classList.toggle("over", depth > 0);
-  };
-  zone.addEventListener("dragenter", (event) => {
+  const files = (event: DragEvent) => event.dataTransfer?.types.includes("Files") === true; // not a marked word
+  const over = (on: boolean) => document.body.classList.toggle("dropping", on);
+  addEventListener("dragover", (event) => {
+    if (!files(event)) return;
     event.preventDefault();
-    over(1);
+    over(true);
   });
-  zone.addEventListener("dragleave", () => over(-1));
-  zone.addEventListener("dragover", (event) => event.preventDefault());
-  zone.addEventListener("drop", (event) => {
+  addEventListener("dragleave", (event) => event.relatedTarget === null && over(false));
+  addEventListener("drop", (event) => {
+    over(false);
+    if (!files(event) || !event.dataTransfer) return;
     event.preventDefault();
-    over(-depth);
-    if (event.dataTransfer) void take(fromDrop(event.dataTransfer));
+    const [first] = event.dataTransfer.files;
+    if (first && STATE.test(first.name)) {
+      location.hash = "#learnt";
+      return app.emit("file", first);
+    }
+    location.hash = "#agents";
+    void take(fromDrop(event.dataTransfer));
   });
 
   async function take(gathering: Promise<Gathered>): Promise<void> {

@@ -3,6 +3,7 @@ import { h, put } from "../../src/element/dom.js";
 import { shortened } from "../../src/element/words.js";
 import "../../src/element.js";
 import type { App } from "../app.js";
+import type { View } from "./later.js";
 import { copy } from "./copy.js";
 
 const SNIPPET = `<script type="module" src="/ruvllm/element.js"></script>
@@ -23,10 +24,10 @@ const llm = await RuvLLM.load({ offline: true });
 // from the second visit on, it routes without a network
 keepOffline({ onState: ({ kind }) => show(kind) });`;
 
-export function embedView(app: App): HTMLElement {
+export function embedView(app: App): View {
   const element = h("ruvllm-router", { live: true, label: "Try it here", placeholder: "Describe a task" });
   const heard = h("p", { class: "note", role: "status", dir: "auto" }, "Its events appear here.");
-  app.on("ready", (router) => (element.router = router));
+  void app.open().then((router) => (element.router = router), () => undefined); // a failed load is on the page already
   element.addEventListener("route", (event) => {
     const { agent, confidence } = (event as CustomEvent<{ agent: string; confidence: number }>).detail;
     put(heard, `route: { agent: "${agent}", confidence: ${confidence} … }`);
@@ -37,13 +38,13 @@ export function embedView(app: App): HTMLElement {
     app.taught.unshift({ text, agent });
     app.emit("taught", { text, agent });
   });
-  return h(
+  const panel = h(
     "section",
     { class: "card" },
-    h("h2", {}, "Embed"),
     h("p", { class: "note" }, "The same router as one element, for any page: in the page itself, or asking an edge server."),
     h("div", { class: "pair" }, h("div", {}, element, heard), h("div", {}, code(SNIPPET), code(LISTEN), code(OFFLINE))),
   );
+  return { panel };
 }
 
 function code(text: string): HTMLElement {

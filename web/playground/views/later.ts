@@ -8,6 +8,13 @@ export interface View {
   onShow?: () => void;
 }
 
+/** A view in a tab: folded until it is wanted where it has words (or an element) about it. */
+export interface Folded extends View {
+  id: string;
+  title: string;
+  about?: string | HTMLElement;
+}
+
 export function later(load: () => Promise<View>): Required<View> {
   const panel = h("div", {});
   let view: Promise<View> | null = null;

@@ -82,14 +82,18 @@ export function learntView(app: App, visible: () => boolean): { panel: HTMLEleme
   file.addEventListener("change", () => {
     const chosen = file.files?.[0];
     file.value = "";
-    if (!chosen) return;
+    if (chosen) offer(chosen);
+  });
+  app.on("file", (dropped) => offer(dropped));
+
+  function offer(chosen: File): void {
     const close = () => (sure.hidden = true);
     const yes = h("button", { type: "button", class: "go", onclick: () => (close(), void load(chosen)) }, "Replace");
     const no = h("button", { type: "button", onclick: close }, "Keep what is here");
     put(sure, h("p", {}, `Replace everything learnt here by ${chosen.name} (${bytes(chosen.size)})?`), yes, no);
     sure.hidden = false;
     yes.focus();
-  });
+  }
   const url = h("input", { type: "url", placeholder: "https://team.example:3000", "aria-label": "Address of a ruvllm server", autocomplete: "url" });
   const key = h("input", { type: "password", placeholder: "API key, if it wants one", "aria-label": "API key", autocomplete: "off" });
   const moved = h("p", { class: "note", role: "status" });
@@ -113,7 +117,7 @@ export function learntView(app: App, visible: () => boolean): { panel: HTMLEleme
   const panel = h(
     "section",
     { class: "card" },
-    h("h2", {}, "Learnt"),
+    h("h2", {}, "Stored here"),
     h("p", { class: "note" }, "Every thumb is kept in this browser at once and changes the next decision, and so are agents of your own. Nothing is sent anywhere unless you send it below."),
     stats,
     h(

@@ -8,9 +8,11 @@ import type { Plane } from "../math/pca.js";
 import type { Point } from "../math/layout.js";
 import { colour, isDark, paint } from "./paint.js";
 import type { Scene } from "./paint.js";
-import type { Agent } from "../../src/types.js";
+import type { Agent, Embeddings } from "../../src/types.js";
 
 const BATCH = 4; // cards at once: a route never waits behind many
+const TABLE = "static"; // reads as many in no time
+const TABLE_BATCH = 100;
 const NEAREST = 5;
 
 interface Atlas {
@@ -69,18 +71,23 @@ export function mapView(app: App, visible: () => boolean): { panel: HTMLElement;
   }
 
   async function update(): Promise<void> {
-    const router = await app.open();
-    const { encoder } = await router.stats();
+    const { encoder } = await (await app.open()).stats();
     if (!app.agents.length) return;
-    if (!atlas || atlas.agents !== app.agents || atlas.encoder !== encoder) {
-      atlas = await embedAll(app, encoder, (share) => put(note, `Reading the agents' cards, ${Math.round(share * 100)} %`));
-      Object.assign(scene, { points: points(atlas), hues: hues(atlas.agents) });
-    }
+    if (atlas?.agents !== app.agents) atlas = await embedAll(app, TABLE);
+    await place(atlas);
+    if (encoder === TABLE || atlas.encoder !== TABLE) return;
+    atlas = await embedAll(app, encoder, (share) => put(note, `RuvLTRA reads the agents' cards, ${Math.round(share * 100)}\u202f%`));
+    await place(atlas);
+  }
+
+  /** Draws a map, with the task on it. */
+  async function place(atlas: Atlas): Promise<void> {
+    Object.assign(scene, { points: points(atlas), hues: hues(atlas.agents) });
     const task = app.routed?.task ?? app.task.trim();
     scene.task = null;
     scene.nearest = [];
     if (task) {
-      const { data } = await router.embed([task]);
+      const { data } = await embed(app, [task], atlas.encoder);
       const [x, y] = project(atlas.plane, data);
       scene.task = { x, y };
       scene.nearest = ranked(atlas, data);
@@ -100,7 +107,6 @@ export function mapView(app: App, visible: () => boolean): { panel: HTMLElement;
   const panel = h(
     "section",
     { class: "card mapcard" },
-    h("h2", {}, "Map"),
     note,
     h(
       "div",
@@ -136,15 +142,19 @@ function entry(name: string, value: number, chosen: boolean): HTMLElement {
   );
 }
 
-async function embedAll(app: App, encoder: string, tell: (share: number) => void): Promise<Atlas> {
-  const router = await app.open();
+async function embed(app: App, texts: string[], encoder: string): Promise<Embeddings> {
+  return (await app.open()).ask("embed", { texts, static: encoder === TABLE });
+}
+
+async function embedAll(app: App, encoder: string, tell?: (share: number) => void): Promise<Atlas> {
+  const step = encoder === TABLE ? TABLE_BATCH : BATCH;
   const agents = app.agents;
   const texts = agents.map(({ name, description }) => (description ? `${name}: ${description}` : name.replace(/[-_/]/g, " ")));
   let dim = 0;
   let data = new Float32Array(0);
-  for (let at = 0; at < texts.length; at += BATCH) {
-    tell(at / texts.length);
-    const part = await router.embed(texts.slice(at, at + BATCH));
+  for (let at = 0; at < texts.length; at += step) {
+    tell?.(at / texts.length);
+    const part = await embed(app, texts.slice(at, at + step), encoder);
     if (!at) [dim, data] = [part.dim, new Float32Array(part.dim * texts.length)];
     data.set(part.data, at * dim);
   }

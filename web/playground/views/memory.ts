@@ -176,14 +176,14 @@ export function memoryView(app: App): View {
     h(
       "div",
       { class: "card" },
-      h("h2", {}, "Memory"),
+      h("h2", {}, "Ask and search"),
       h("p", { class: "note" }, "Notes are found by what they mean and by their words, and stay in this browser. An answer is made of their own sentences, with the sources: no LLM writes it."),
       asking,
       said,
       answer,
       hits,
     ),
-    h("div", { class: "card" }, h("h3", {}, "Remember"), adding, stats, around),
+    h("div", { class: "card" }, h("h2", {}, "Notes"), adding, stats, around),
   );
   return { panel, onShow: () => void told(refresh) };
 }

@@ -47,7 +47,7 @@ export function hitList(notes: readonly (Memory | MemoryHit)[], title: string, p
   return h(
     "div",
     {},
-    h("h4", {}, title),
+    h("h3", {}, title),
     h("ol", { class: "hits" }, ...notes.map((note) => h("li", {}, hit(note, pick)))),
   );
 }

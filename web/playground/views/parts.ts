@@ -76,7 +76,6 @@ export function partsView(app: App, visible: () => boolean): View {
   const panel = h(
     "section",
     { class: "card parts" },
-    h("h2", {}, "Parts"),
     h("p", { class: "note" }, "A query that asks several things is taken apart by rules. An arrow leads to a part from what it needs first; parts without an arrow between them can be answered at the same time."),
     samples,
     body,

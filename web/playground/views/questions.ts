@@ -72,7 +72,7 @@ export function questionsView(app: App): View {
   }
 
   return {
-    panel: h("div", {}, h("p", { class: "note" }, "One line for each option (name: what it is for) or level. Say which answer was right, and the next ones know."), form, answers),
+    panel: h("section", { class: "card" }, h("p", { class: "note" }, "One line for each option (name: what it is for) or level. Say which answer was right, and the next ones know."), form, answers),
     onShow: () => answers.childElementCount || void answer(),
   };
 }

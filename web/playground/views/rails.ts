@@ -25,10 +25,11 @@ export function drawRails(card: HTMLElement, grow = false): void {
     if (!dot) return null;
     const end = box(dot);
     const x = hub.x + (middle - i) * GAP;
+    const bend = end.x < x ? -BEND : BEND; // where writing goes to the left
     const confidence = Number(stop.dataset["confidence"]) || 0;
     return svg("path", {
       class: "branch",
-      d: `M${x} ${hub.y} V${end.y - BEND} Q${x} ${end.y} ${x + BEND} ${end.y} H${end.x}`,
+      d: `M${x} ${hub.y} V${end.y - BEND} Q${x} ${end.y} ${x + bend} ${end.y} H${end.x}`,
       "stroke-width": 2 + 9 * confidence,
       pathLength: 1,
     });

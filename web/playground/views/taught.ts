@@ -43,13 +43,13 @@ export function taughtView(app: App, visible: () => boolean): View {
   const panel = h(
     "section",
     { class: "bench-grid taughtgrid" },
-    h("div", { class: "card" }, h("h3", {}, "Lessons"), said, lessons),
-    h("div", { class: "card" }, h("h3", {}, "Can its confidence be trusted?"), trust),
+    h("div", { class: "card" }, h("h2", {}, "Lessons"), said, lessons),
+    h("div", { class: "card" }, h("h2", {}, "Can its confidence be trusted?"), trust),
     h(
       "div",
       { class: "card wide-card" },
-      h("h3", {}, "Patterns"),
-      h("p", { class: "note" }, "What has worked for which kind of task, distilled of answers that were rated in Memory."),
+      h("h2", {}, "Patterns"),
+      h("p", { class: "note" }, "What has worked for which kind of task, distilled of answers that were rated under Remember."),
       patterns,
       h("div", { class: "buttons" }, h("button", { type: "button", onclick: () => void told(distil) }, "Distil now")),
     ),

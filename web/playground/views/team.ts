@@ -7,47 +7,52 @@ import { count } from "../format.js";
 import { TEAM_TASKS } from "../samples.js";
 import type { Team, TeamMember } from "../../src/types.js";
 
-export function teamView(app: App, visible: () => boolean): { panel: HTMLElement; onShow: () => void } {
+const QUIET = 400; // ms after a decision, which nobody waits for
+const ABOUT = "who takes which part of a compound task";
+
+export function teamView(app: App, visible: () => boolean): { about: HTMLElement; panel: HTMLElement; onShow: () => void } {
   const body = h("div", { class: "team-body", "aria-live": "polite" });
   const samples = h(
     "ul",
     { class: "chips", "aria-label": "Sample compound tasks" },
     ...TEAM_TASKS.map((task) => h("li", {}, h("button", { type: "button", onclick: () => void app.route(task) }, task))),
   );
+  const about = h("span", { class: "note" }, ABOUT);
   let shown = "";
+  let quiet: ReturnType<typeof setTimeout> | undefined;
   const latest = new Latest();
   const panel = h(
     "section",
     { class: "card team" },
-    h("h2", {}, "Team"),
-    h("p", { class: "note" }, "A task with several parts gets several agents, each with a role, in working order."),
     samples,
     body,
   );
 
   async function show(): Promise<void> {
     const task = app.task.trim();
-    if (!visible() || task === shown) return;
+    if (task === shown) return;
     if (!task) {
       latest.drop();
       shown = "";
+      put(about, ABOUT);
       return put(body, h("p", { class: "empty" }, "Type a task above, or take a sample."));
     }
     try {
       const team = await latest.run(async () => (await app.open()).routeComplex(task));
       if (!team) return;
       shown = task;
+      put(about, team.members.length > 1 ? `this task wants ${count(team.members.length, "agent")}, in order` : ABOUT);
       put(body, ...content(task, team));
     } catch (error) {
       put(body, h("p", { class: "empty" }, explain(error)));
     }
   }
-  const again = () => {
+  app.on("routed", () => {
     shown = "";
-    void show();
-  };
-  app.on("routed", again);
-  return { panel, onShow: () => void show() };
+    clearTimeout(quiet);
+    quiet = setTimeout(() => void show(), visible() ? 0 : QUIET);
+  });
+  return { about, panel, onShow: () => void show() };
 }
 
 function content(task: string, team: Team): Node[] {

@@ -23,7 +23,7 @@ export function whyFound(note: MemoryHit): HTMLElement {
     fill.style.flexBasis = `${(value / Math.max(1, note.score)) * 100}%`;
     bar.append(fill);
   }
-  const chips = parts.map(([name, label, title]) => h("span", { class: name, title }, `${label} ${signed(note.why?.[name] ?? 0)}`));
+  const chips = parts.map(([name, label, title]) => h("span", { class: (note.why?.[name] ?? 0) < 0 ? "against" : name, title }, `${label} ${signed(note.why?.[name] ?? 0)}`));
   if (note.hops) chips.push(h("span", { class: "graph", title: "an edge of the graph leads to it" }, `graph, ${count(note.hops, "edge")} away`));
   return h("span", { class: "why-found" }, bar, h("span", { class: "whys" }, ...chips, ...about(note)));
 }

@@ -16,6 +16,8 @@ export interface Turn {
   routed(decision: Decision): void;
   say(text: string): void;
   done(answer: ChatAnswer): void;
+  /** The whole answer at once, with a line about it. */
+  remembered(text: string, about: string): void;
   failed(why: string): void;
 }
 
@@ -41,6 +43,11 @@ export function turn(question: string): Turn {
       end();
       put(answer, told.text); // pieces may have left out what a stop text held back
       put(numbers, measured(told));
+    },
+    remembered: (text, about) => {
+      end();
+      put(answer, text);
+      put(numbers, about);
     },
     failed: (why) => {
       end();

@@ -56,6 +56,8 @@ class Bridge:
         self._custom: dict[str, Agent] = {}  # what was added since, on this visit or an earlier one
         self._llm: RuvLLM | None = None
         self._next: RuvLLM | None = None  # the one that is warming up behind it
+        self._begun = False  # it decides by texts alone until its agents' examples are fitted
+        self._unread = (0, 1)  # runs of RuvLTRA before it read the agents, and texts that it reads
         self._changes = 0  # of agents or state; whoever warms up for older ones starts again
         self._problems: list[dict[str, str]] = []
         self._reviews = 0
@@ -94,9 +96,10 @@ class Bridge:
         """A Team."""
         return (await self._now.aroute_complex(text)).to_dict()
 
-    async def embed(self, texts: list[str]) -> Any:
-        """A Float32Array of all rows."""
-        return to_js(np.ravel(await self._now.aembed(texts)))
+    async def embed(self, texts: list[str], static: bool = False) -> Any:
+        """A Float32Array of all rows; by the word table alone, where that is enough."""
+        now = self._now
+        return to_js(np.ravel(now.encoders.static.encode_now(texts) if static else await now.aembed(texts)))
 
     async def add_agents(self, agents: list[dict[str, Any]]) -> dict[str, Any]:
         """Agents or files; one of the same name is replaced."""
@@ -175,25 +178,34 @@ class Bridge:
         """Fit what feedback taught once more, due or not, while tasks go on being routed; the run."""
         return self._done(await self._now.jobs.run(force=True, names=("review",)))
 
-    async def upgrade(self) -> str:
-        """RuvLTRA is connected: warm up a router that asks it and has missed no change, then change over; the mode."""
-        while self._next is None and self._now.encoders.mode != self._mode:
-            changes, self._next = self._changes, self._build(self._custom, self._mode)
+    async def upgrade(self) -> bool:
+        """Fit what was begun; once RuvLTRA is connected, warm up a router that asks it. Then change over.
+
+        Whatever changes meanwhile is not missed. Returns whether something was fitted that the state now holds.
+        """
+        kept = False
+        while self._next is None and (mode := self._wanted) is not None:
+            changes, self._next = self._changes, self._build(self._custom, mode)
+            self._unread = self.host.runs, sum(2 + len(agent.examples) for agent in self._next.agents)
             try:
                 await self._next.routing.router.warm(pause)
                 if changes == self._changes:
+                    kept |= self._next.routing.keep()
                     self._change(self._next)
-                    self._next = None
+                    self._next, self._begun = None, False
             finally:
                 if self._next is not None:
                     self._next.close()
                     self._next = None
-        return self._now.encoders.mode
+        return kept
 
     async def stats(self) -> dict[str, Any]:
         """What the core says but its path, and what was skipped."""
         stats = {name: value for name, value in self._now.stats().items() if name != "state"}
-        return stats | {"own_agents": len(self._custom), "reviews": self._reviews, "problems": self._problems}
+        runs, texts = self._unread
+        read = min(1.0, (self.host.runs - runs) / texts)
+        custom = {"own_agents": len(self._custom), "reviews": self._reviews, "problems": self._problems}
+        return stats | custom | {"fitting": self._begun, "read": read}
 
     def _done(self, runs: list[JobRun]) -> list[dict[str, Any]]:
         reviews = sum(bool(run.outcome) for run in runs if run.name == "review")
@@ -212,6 +224,14 @@ class Bridge:
         from ruvllm_web.workbench import Workbench  # a page that only routes need not read it
 
         return Workbench(lambda: self._now)
+
+    @property
+    def _wanted(self) -> str | None:
+        """The mode of the router that is to take over; None where this one is as good as can be."""
+        if self._begun:
+            return "static"
+        there = self.host.has_sessions() and self._mode != self._now.encoders.mode
+        return self._mode if there else None
 
     @property
     def _keeps(self) -> bool:
@@ -238,7 +258,9 @@ class Bridge:
         """A router that can answer at once: without RuvLTRA, unless it was asked for alone."""
         llm = self._build(custom, "ruvltra" if self._mode == "ruvltra" else "static")
         try:
-            await llm.routing.router.warm(pause)  # the page has its turn meanwhile
+            self._begun = self._mode != "ruvltra" and await llm.routing.begin(pause)
+            if not self._begun:
+                await llm.routing.router.warm(pause)  # the page has its turn meanwhile
         except BaseException:
             llm.close()
             raise

@@ -19,6 +19,7 @@ class WebHost:
 
     def __init__(self) -> None:
         self._artifacts: dict[str, bytes] = {}
+        self.runs = 0  # of RuvLTRA
         self._runner: Callable[[Any], Any] | None = None
 
     def put(self, name: str, data: Any) -> None:
@@ -51,6 +52,7 @@ class WebHost:
             raise EncoderError(f"{name} has not arrived yet", field="encoder", fix="use static until it has")
 
         async def run(ids: NDArray[np.int64]) -> NDArray[np.float32]:
+            self.runs += 1
             result = await runner(to_js(np.ascontiguousarray(ids[0])))
             return np.frombuffer(result.to_bytes(), np.float32)[None]
 

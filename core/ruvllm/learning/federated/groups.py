@@ -69,7 +69,6 @@ def noise_for(epsilon: float, delta: float) -> float:
 
 
 def _normal(x: float) -> float:
-    """P(N(0, 1) <= x)."""
     return math.erfc(-x / math.sqrt(2)) / 2
 
 

@@ -260,6 +260,7 @@ class Update(Shown):
 
     @property
     def texts(self) -> int:
+        """How many texts its sums are of."""
         return round(sum(group.count for group in self.groups))
 
     @property

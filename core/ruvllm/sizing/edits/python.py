@@ -394,7 +394,6 @@ def _of_parameters(code: _Code, node: Function) -> Iterator[tuple[int, int, str]
 
 
 def _literal(node: ast.expr) -> str | None:
-    """The type of a literal other than None."""
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
         node = node.operand
     if isinstance(node, ast.JoinedStr):
@@ -424,7 +423,6 @@ def _returned(node: Function) -> str | None:
 
 
 def _is_text(node: ast.stmt) -> bool:
-    """A docstring or an ellipsis."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 

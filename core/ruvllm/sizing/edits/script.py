@@ -159,7 +159,6 @@ class _Script:
         return None if last.text in ("}", "++", "--") else last.text != "]"
 
     def before(self, place: int) -> str:
-        """The token before a place, "" where there is none."""
         return self.tokens[place - 1].text if place > 0 else ""
 
     def after(self, place: int) -> str:

@@ -75,7 +75,6 @@ def shapes() -> Mapping[str, Shape]:
 
 
 def _of(version: int) -> dict[str, Shape]:
-    """Table -> shape at a version."""
     with closing(_made(version)) as db:
         tables = db.execute(
             "SELECT name, wr FROM pragma_table_list WHERE schema = 'main' AND type = 'table'"
@@ -84,7 +83,6 @@ def _of(version: int) -> dict[str, Shape]:
 
 
 def _made(version: int) -> sqlite3.Connection:
-    """The empty tables of a version, in memory."""
     db = sqlite3.connect(":memory:")
     for kind, name, _, sql in sorted(made_by(version), key=str):
         if kind == "table" and sql and not name.startswith("sqlite_"):
