@@ -307,9 +307,8 @@ class Prior:
     scope: NDArray[np.float32]
     fresh: frozenset[int] = frozenset()
 
-    def logits(self, zero: NDArray[np.float32], vector: NDArray[np.float32], words: Words) -> NDArray[np.float32]:
-        """float32 (agents + 1,), from the zero-shot logits (agents,) of a text."""
-        out = self.head.logits(vector, words)
+    def joined(self, out: NDArray[np.float32], zero: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The logits of the head, (agents + 1,), with the zero-shot ones of a text, (agents,), in their place."""
         out[:-1] += zero * self.zero_weight
         if not self.fresh:
             return out
