@@ -308,7 +308,7 @@ class Prior:
     fresh: frozenset[int] = frozenset()
 
     def joined(self, out: NDArray[np.float32], zero: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The logits of the head, (agents + 1,), with the zero-shot ones of a text, (agents,), in their place."""
+        """The logits that the head gives a text, (agents + 1,), with its zero-shot ones, (agents,), added to them."""
         out[:-1] += zero * self.zero_weight
         if not self.fresh:
             return out
