@@ -147,7 +147,7 @@ class Server:
     async def _begin(self) -> None:
         await self._warm()
         if self.node is not None:  # what others wrote meanwhile can wait for the first routes
-            await self.node.run()
+            await asyncio.gather(self.node.run(), self.node.visit(self.spaces))
 
     async def _warm(self) -> None:
         default = self.spaces.default

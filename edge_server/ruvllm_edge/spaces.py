@@ -56,6 +56,11 @@ class Spaces:
         """Those that are open, the default one first."""
         return [self.default, *self._open.values()]
 
+    def closed(self) -> list[str]:
+        """Names of those that have a state file and are not open."""
+        files = [] if self._folder is None else self._folder.glob("*.db")
+        return sorted({file.stem for file in files} - {DEFAULT_SPACE} - self._open.keys())
+
     def get(self, name: str) -> Edge | None:
         """One that is open; it counts as used now."""
         if name == DEFAULT_SPACE:

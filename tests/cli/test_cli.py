@@ -424,6 +424,11 @@ def test_vectors_how_alike_texts_are_and_counts(tmp_path: Path) -> None:
     assert "sona ewc lambda" in run("stats", "--state", state).stdout
 
 
+def test_shells_are_told_what_completes() -> None:
+    for shell in ("bash", "zsh", "fish"):
+        assert "_RUVLLM_COMPLETE" in run("completion", shell).stdout
+
+
 def test_info_tells_missing_from_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = {"bytes": 3, "sha256": "0" * 64}
     write(tmp_path / "manifest.json", {"artifacts": {"a.npz": entry, "b.npz": entry}})

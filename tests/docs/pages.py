@@ -130,7 +130,7 @@ class Shell:
             command = f"{served[1]} > server.log 2>&1 &"
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(f"{command}\necho; echo '{_MARK}' $?\n")
+        self._process.stdin.write(f"{command}\nstatus=$?; echo; echo '{_MARK}' $status\n")
         self._process.stdin.flush()
         lines = []
         for line in self._process.stdout:

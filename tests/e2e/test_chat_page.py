@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -168,3 +169,21 @@ def test_a_damaged_file_is_named_and_not_kept(site: Site, page: Page) -> None:
 def test_no_model_there(site: Site, page: Page) -> None:
     (site.folder / "models" / "tiny" / "ruvllm-model.json").unlink()
     expect(load(page, site)).to_contain_text("ruvllm models convert")
+
+
+def test_without_a_model_memory_answers_and_what_the_site_brings_is_offered(site: Site, page: Page) -> None:
+    """As `build/web.py --model FOLDER` names it in the index."""
+    index = site.folder / "ruvllm.json"
+    told = json.loads(index.read_text("utf-8"))
+    told["llm"]["models"] = [{"name": "tiny", "place": "models/tiny/", "bytes": 1_500_000}]
+    for old in site.folder.glob("ruvllm.json*"):
+        old.unlink()
+    index.write_text(json.dumps(told), "utf-8")
+    state = open_chat(page, site)
+    nothing = ask(page, QUESTION)
+    expect(nothing.locator(".role")).to_contain_text("Routed to tester")
+    expect(nothing.locator(".note")).to_contain_text("Nothing is remembered yet")
+    expect(page.locator(".picker")).to_contain_text("1.5\u202fMB, once; some")
+    page.get_by_role("button", name="Load tiny").click()
+    expect(state).to_contain_text("tiny: qwen2")
+    expect(ask(page, "and for the cache?").locator(".note")).to_contain_text("tokens/s")

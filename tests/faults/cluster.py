@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -15,6 +17,12 @@ from waiting import PATIENCE, until
 
 __all__ = ["Cluster", "Node"]
 
+# Debian's libfaketime, or where RUVLLM_FAKETIME says that it lies; "" where there is none.
+FAKETIME = next(
+    (str(file) for file in (Path(os.environ.get("RUVLLM_FAKETIME", "/")), *Path("/usr/lib").glob("*/faketime/*MT.so.1"))
+     if file.is_file()), ""
+)  # fmt: skip
+
 
 class Node:
     """A server process with a state file of its own, which outlives it.
@@ -22,10 +30,12 @@ class Node:
     Args:
         file: the state file.
         shared: the address of the database.
+        clock: what its clock is off by, as faketime takes it; "" for nothing.
     """
 
-    def __init__(self, file: Path, shared: str) -> None:
+    def __init__(self, file: Path, shared: str, clock: str = "") -> None:
         self._file, self._shared = file, shared
+        self._clock = {"LD_PRELOAD": FAKETIME, "FAKETIME": clock, "DONT_FAKE_MONOTONIC": "1"} if clock else {}
         self._log: IO[bytes] = file.with_suffix(".log").open("ab")
         self._process: subprocess.Popen[str] | None = None
         self.client = httpx.Client(timeout=PATIENCE)
@@ -35,7 +45,7 @@ class Node:
         command = [sys.executable, "-m", "ruvllm.cli", "--state", str(self._file), "serve", "--port", "0"]
         self._process = subprocess.Popen(
             [*command, "--encoder", "static", "--log-level", "warning"],
-            env=os.environ | {"RUVLLM_SHARED": self._shared, "RUVLLM_RATE": "0"},
+            env=os.environ | {"RUVLLM_SHARED": self._shared, "RUVLLM_RATE": "0"} | self._clock,
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
@@ -64,6 +74,18 @@ class Node:
     def resume(self) -> None:
         """After `stop`."""
         self._signal(signal.SIGCONT)
+
+    def fill_disk(self) -> None:
+        """No file of it can grow: writes fail, as on a full disk."""
+        self._limit(0)
+
+    def empty_disk(self) -> None:
+        """After `fill_disk`."""
+        self._limit(resource.RLIM_INFINITY)
+
+    def _limit(self, size: int) -> None:
+        assert self._process is not None
+        resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
     def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None
@@ -100,12 +122,14 @@ class Cluster:
         folder: for their state files.
         shared: the address of the database, whose log is there.
         count: of nodes.
+        clocks: what those of the first nodes are off by, as `Node` has it.
     """
 
-    def __init__(self, folder: Path, shared: str, count: int) -> None:
+    def __init__(self, folder: Path, shared: str, count: int, clocks: Sequence[str] = ()) -> None:
         self.shared = shared
         self.files = [folder / f"node-{number}.db" for number in range(count)]
-        self.nodes = [Node(file, shared) for file in self.files]
+        off = [*clocks, *[""] * count]
+        self.nodes = [Node(file, shared, clock) for file, clock in zip(self.files, off, strict=False)]
 
     def __enter__(self) -> Cluster:
         try:

@@ -1,6 +1,10 @@
 """Server processes that share what they hold, and the database between them, killed and stopped while they are used.
 
-`RUVLLM_CHAOS=200` makes so many rounds of it (`make chaos`). The history of writes is in the folder of a failed test.
+`RUVLLM_CHAOS=200` makes so many rounds of it (`make chaos`), with more faults: a node that hangs for ten seconds, that
+has no room on its disk, or that comes back after many writes of others, and clocks an hour and a day off, where
+libfaketime is (RUVLLM_FAKETIME). It is checked as Jepsen's workloads of a set and of a register are: each acknowledged
+write is on every node, once; of registers all hold the same value, the last one where it was alone. The history of
+operations is in the folder of a failed test.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -28,7 +33,10 @@ if TYPE_CHECKING:
     from cluster import Cluster, Node
     from databases import Postgres
 
-ROUNDS = int(os.environ.get("RUVLLM_CHAOS", "4"))
+FAULTS = ["database killed", "node killed", "database stopped", "node stopped"]
+ROUNDS = int(os.environ.get("RUVLLM_CHAOS", str(len(FAULTS))))
+LONG = len(FAULTS) < ROUNDS
+FAULTS += ["node stopped for long", "disk full", "node away for long"] if LONG else []
 PROBES = 200
 AGENTS = ("coder", "tester", "reviewer", "documenter")
 THINGS = ("kettle", "ledger", "canoe", "violin", "trellis", "lantern", "compass", "hammock")
@@ -37,11 +45,16 @@ VERBS = ("polish", "check", "paint", "measure", "photograph", "label")
 
 @pytest.fixture(scope="module")
 def cluster(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    from cluster import Cluster
+    from cluster import FAKETIME, Cluster
 
     url = postgres.database()
     assert CliRunner().invoke(shared, ["init", url]).exit_code == 0
-    with Cluster(tmp_path_factory.mktemp("nodes"), url, 3) as made:
+    clocks = ("+3600s", "-86400s") if LONG and FAKETIME else ()
+    folder = tmp_path_factory.mktemp("nodes")
+    with closing(RuvLLM(encoder="static", state=folder / "node-0.db.spaces" / "acme.db")) as space:
+        space.store.outbox.enable()  # as a server leaves it that was killed
+        space.memory.add("Nobody has asked for this space since.")
+    with Cluster(folder, url, 3, clocks) as made:
         yield made
 
 
@@ -61,24 +74,42 @@ class History:
         self._file = file
         self.acknowledged: dict[str, set[str]] = {"feedback": set(), "memories": set()}
         self.tried: dict[str, set[str]] = {"feedback": set(), "memories": set()}
+        self.registers: dict[str, set[str]] = {}
 
-    def write(self, node: Node, number: int, kind: str, text: str, dies: bool) -> None:
-        """A write that has to be acknowledged, unless the node `dies` meanwhile."""
+    def write(self, node: Node, number: int, kind: str, text: str, dies: bool, full: bool = False) -> None:
+        """A write that has to be acknowledged, unless the node `dies` meanwhile, or refused where its disk is full."""
         body: Any = {"text": text, "agent": AGENTS[len(text) % len(AGENTS)]}
         path = "/v1/feedback"
         if kind == "memories":
             path, body = "/v1/memory", {"memories": [{"text": text}]}
         self.tried[kind].add(text)
         try:
-            node.post(path, body)
-            outcome = "ok"
-            self.acknowledged[kind].add(text)
+            status = node.client.post(path, json=body).status_code
+            assert status < 300 or (full and status >= 500), f"node {number} answered {status}"
+            outcome = "ok" if status < 300 else "refused"
+            if status < 300:
+                self.acknowledged[kind].add(text)
         except httpx.TransportError as error:
             if not dies:
                 raise AssertionError(f"node {number} took nothing: {error!r}") from error
             outcome = "unknown"
+        self._note(number, kind, text, outcome)
+
+    def assign(self, node: Node, number: int, name: str, value: str) -> None:
+        """Let a register, which is an agent's description, have a value."""
+        agent = {"name": name, "description": value, "examples": [f"read {name}"]}
+        assert node.client.put("/v1/agents", json={"agents": [agent]}).status_code < 300
+        self.registers.setdefault(name, set()).add(value)
+        self._note(number, name, value, "ok")
+
+    def _note(self, number: int, kind: str, text: str, outcome: str) -> None:
         with self._file.open("a") as file:
             file.write(json.dumps({"node": number, "kind": kind, "text": text, "outcome": outcome}) + "\n")
+
+
+def registers(node: Node) -> dict[str, str]:
+    found = node.client.get("/v1/agents").json()["agents"]
+    return {one["name"]: one["description"] for one in found if one["name"].startswith("register-")}
 
 
 def held(file: Path, table: str) -> Counter[str]:
@@ -103,7 +134,9 @@ def test_what_one_node_is_taught_all_of_them_know(cluster: Cluster):
     for one, file in zip(cluster.nodes, cluster.files, strict=True):
         found = one.post("/v1/memory/search", {"query": "deploys vault code", "k": 5})["memories"]
         assert [row["text"] for row in found] == ["Deploys happen on Tuesdays."]
-        assert not any(secret.encode() in part.read_bytes() for part in file.parent.glob(f"{file.name}*"))
+        parts = [part for part in file.parent.glob(f"{file.name}*") if part.is_file()]
+        assert not any(secret.encode() in part.read_bytes() for part in parts)
+    until(lambda: "acme" in CliRunner().invoke(shared, ["status", cluster.shared]).output)
     assert b.client.get("/ready").json()["status"] == "ok"
     assert 'ruvllm_shared_up{space="default"} 1.0' in b.client.get("/metrics").text
     assert a.client.delete("/v1/state").status_code == 204
@@ -115,22 +148,34 @@ def test_what_one_node_is_taught_all_of_them_know(cluster: Cluster):
 
 def test_nothing_is_lost_and_no_request_fails_whatever_dies(cluster: Cluster, postgres: Postgres, tmp_path: Path):
     rng, history = random.Random(ROUNDS), History(tmp_path / "history.jsonl")
-    faults = ["database killed", "node killed", "database stopped", "node stopped"]
     for number in range(ROUNDS):
-        fault = faults[number % len(faults)] if number < len(faults) else rng.choice(faults)
+        fault = FAULTS[number % len(FAULTS)] if number < len(FAULTS) else rng.choice(FAULTS)
         victim = rng.randrange(len(cluster.nodes))
         {"database killed": postgres.kill, "database stopped": postgres.stop}.get(fault, lambda: None)()
         others = [i for i in range(len(cluster.nodes)) if i != victim or not fault.startswith("node")]
-        if fault == "node stopped":
+        if fault.startswith("node stopped"):
             cluster.nodes[victim].stop()
-        for text in tasks(number, 24):
+        until_then = monotonic() + (10 if fault == "node stopped for long" else 0)
+        if fault == "node away for long":
+            cluster.nodes[victim].kill()
+        if fault == "disk full":
+            cluster.nodes[victim].fill_disk()
+            for text in tasks(2_000_000 + number, 3):
+                history.write(cluster.nodes[victim], victim, "memories", text, False, full=True)
+                assert cluster.nodes[victim].route(text)[0]
+            cluster.nodes[victim].empty_disk()
+        for text in tasks(number, 400 if fault == "node away for long" else 24):
             i = rng.choice(others)
             history.write(cluster.nodes[i], i, rng.choice(("feedback", "memories")), text, False)
             assert cluster.nodes[i].route(text)[0]  # whatever is away, tasks are routed
+        if LONG:
+            history.assign(cluster.nodes[others[0]], others[0], f"register-{number % 3}", f"Value {number}.")
+        sleep(max(0.0, until_then - monotonic()))
         if fault == "node killed":
             for text in tasks(1_000_000 + number, 3):
                 history.write(cluster.nodes[victim], victim, "feedback", text, True)
             cluster.nodes[victim].kill()
+        if fault in ("node killed", "node away for long"):
             cluster.nodes[victim].start()
             cluster.nodes[victim].ready()
         if fault.startswith("database"):
@@ -139,6 +184,13 @@ def test_nothing_is_lost_and_no_request_fails_whatever_dies(cluster: Cluster, po
         {"database killed": postgres.start, "database stopped": postgres.resume}.get(fault, lambda: None)()
         cluster.nodes[victim].resume()
     cluster.settle()
+    held_by = [registers(one) for one in cluster.nodes]
+    assert held_by[0] == held_by[1] == held_by[2]
+    assert all(value in history.registers[name] for name, value in held_by[0].items())
+    for i, one in enumerate(cluster.nodes if LONG else ()):  # whatever its clock says
+        history.assign(one, i, "register-0", f"The last of {i}.")
+        cluster.settle()
+        assert {registers(other)["register-0"] for other in cluster.nodes} == {f"The last of {i}."}
     for kind, table in (("feedback", "feedback"), ("memories", "memories")):
         on_nodes = [held(file, table) for file in cluster.files]
         assert on_nodes[0] == on_nodes[1] == on_nodes[2]

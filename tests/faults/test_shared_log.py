@@ -50,14 +50,20 @@ def url(postgres: Postgres) -> str:
 
 def test_tables_are_made_from_every_version(postgres: Postgres):
     async def steps(log: Log) -> None:
-        db = log.db
+        db, written = log.db, list[Change]()
         with pytest.raises(ConfigError, match="no log"):
             await check_version(db)
         for version in range(VERSION):
             assert await migrate(db, version + 1) == (version, version + 1)
             assert await version_of(db) == version + 1
+            await db.execute(  # as that version has written it
+                "INSERT INTO ruvllm.changes (space, uid, kind, node, data) VALUES ('a', %s, 'feedback', 'x', '{}')",
+                ((one := change()).uid,),
+            )
+            written.append(one)
         await check_version(db)
         assert await migrate(db) == (VERSION, VERSION)
+        assert (await log.read("a", Position())).changes == written
         await db.execute("INSERT INTO ruvllm.migrations VALUES (%s)", (VERSION + 1,))
         for refused in (check_version(db), migrate(db)):
             with pytest.raises(ConfigError, match="newer"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,6 +20,7 @@ from ruvllm.cli.options import default_state, json_option, state_of
 from ruvllm.config import Config
 from ruvllm.encoders.families import RUVLTRA
 
+_ROOM = 100_000_000  # bytes that are to be free where the state file is
 _PATIENCE = 10.0  # seconds for a backend to say that it is there
 
 
@@ -40,7 +43,7 @@ class _Check:
 @json_option
 @click.pass_context
 def doctor(ctx: click.Context, config: Path | None, as_json: bool) -> None:
-    """Look at artifacts, encoder, state file, server, page and backends. The exit code is 1 when one is broken.
+    """Look at artifacts, encoder, state file, disk, console, server, page and backends; exit with 1 if one is broken.
 
     \b
     Examples:
@@ -64,6 +67,8 @@ def _checks(ctx: click.Context, config: Path | None) -> Iterator[_Check]:
     options, found = _options(config)
     yield found
     yield _state(state_of(ctx, None) or Path((options or Config()).state or default_state()))
+    yield _disk(state_of(ctx, None) or Path((options or Config()).state or default_state()))
+    yield _console()
     yield _server()
     yield _page()
     if options is not None:
@@ -133,6 +138,24 @@ def _state(path: Path) -> _Check:
     if not os.access(path, os.W_OK):
         return _Check("state file", "broken", f"{path} cannot be written", "mend its rights")
     return _Check("state file", "ok", f"{path}: {sum(report.counts.values()):,} rows")
+
+
+def _disk(path: Path) -> _Check:
+    folder = next(one for one in path.absolute().parents if one.exists())
+    free = shutil.disk_usage(folder).free
+    if free < _ROOM:
+        return _Check(
+            "disk", "broken", f"{free / 1e6:,.0f} MB are free in {folder}", "make room, or give --state elsewhere"
+        )
+    return _Check("disk", "ok", f"{free / 1e9:,.1f} GB are free in {folder}")
+
+
+def _console() -> _Check:
+    encoding = (sys.stdout.encoding or "").lower().replace("-", "")
+    if encoding not in ("utf8", "cp65001"):
+        found = f"it writes {sys.stdout.encoding}: what that lacks is spelt out"
+        return _Check("console", "missing", found, "set PYTHONUTF8=1")
+    return _Check("console", "ok", "it writes UTF-8")
 
 
 def _server() -> _Check:

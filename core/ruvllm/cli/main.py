@@ -19,6 +19,7 @@ from ruvllm.cli.plugins import OpenGroup
 _COMMANDS = {
     "agents": "ruvllm.cli.agents:agents",
     "chat": "ruvllm.cli.chat:chat",
+    "completion": "ruvllm.cli.completion:completion",
     "decide": "ruvllm.cli.decide:decide",
     "decompose": "ruvllm.cli.query:decompose",
     "demo": "ruvllm.cli.demo:demo",
@@ -124,6 +125,9 @@ def _let_go(stream: TextIO | None) -> None:
 @click.pass_context
 def main(ctx: click.Context, state: Path | None) -> None:
     """Route a developer's task to the best agent, offline, answer it, and learn from feedback.
+
+    The exit code is 0 when it is done, 1 when something was found (a finding of lint, a check that fails, a line of a
+    batch that could not be answered), and 2 for a mistake, which is named with its fix. `hook` never says 2.
 
     \b
     Examples:

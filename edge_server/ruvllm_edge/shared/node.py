@@ -26,10 +26,13 @@ if TYPE_CHECKING:
 
     from ruvllm_edge.edge import Edge
     from ruvllm_edge.metrics import Metrics
+    from ruvllm_edge.spaces import Spaces
 
 
 _POLL = 1.0  # seconds between two looks that nothing has caused
 _HELD = 0.02  # seconds until what a running transaction holds back is looked for again, doubled each time
+_VISIT = 600.0  # seconds between two visits of spaces that nobody uses
+_PATIENCE = 60.0  # seconds that one may take to catch up, before the next has its turn
 _HEARTBEAT = 10.0  # seconds between two checkpoints of a node that applies nothing
 _FIRST, _MOST = 0.2, 15.0  # seconds until a database that is away is tried again, doubled each time
 _PAGE, _SLICE = 500, 100  # changes that are read at a time, and applied between two turns of the event loop
@@ -141,6 +144,18 @@ class Node:
                 self._set_up(str(inner) if isinstance(inner, RuvllmError) else reason_of(inner))
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))
             wait = min(_MOST, 2 * wait)
+
+    async def visit(self, spaces: Spaces) -> None:
+        """For ever: open what nobody has opened, so that what waits in it leaves, and what others erased is erased."""
+        while True:
+            for name in [one for one in spaces.closed() if one in self]:
+                began = time()
+                with suppress(RuvllmError):
+                    await spaces.open(name)
+                    while self.status.get(name, SpaceStatus()).read < began < time() < began + _PATIENCE:
+                        await asyncio.sleep(_POLL)
+                    await spaces.close(name)
+            await asyncio.sleep(_VISIT)
 
     def _set_up(self, problem: str) -> None:
         if problem != self.problem or not self.up:

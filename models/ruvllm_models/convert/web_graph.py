@@ -116,8 +116,8 @@ class _Web:
         data, scale, zero = node.input[1:4]
         if data not in self.packed:
             told = {one.name: helper.get_attribute_value(one) for one in node.attribute}
-            places = (_place(self._tensors[name]) for name in (data, scale, zero))
-            made = Packed(told["N"], told["K"], told["bits"], *places, f"{data}.int8", f"{data}.scales")
+            q, scales, zeros = (_place(self._tensors[name]) for name in (data, scale, zero))
+            made = Packed(told["N"], told["K"], told["bits"], q, scales, zeros, f"{data}.int8", f"{data}.scales")
             self._virtual(made.weight, TensorProto.INT8, (made.columns, made.rows), made.rows * made.columns)
             self._virtual(made.scales, TensorProto.FLOAT, (made.rows,), 4 * made.rows)
             self.packed[data] = made

