@@ -172,9 +172,9 @@ class RuvLLM(Hinting):
         """`route`, awaited."""
         return await self.routing.route(text, top, team)
 
-    async def aroute_many(self, texts: Sequence[str], top: int = 3) -> list[Decision]:
+    async def aroute_many(self, texts: Sequence[str], top: int = 3, team: bool = False) -> list[Decision]:
         """What `route` gives of each, sooner: a transformer reads what it has to on all cores at once."""
-        return await self.routing.route_many(texts, top)
+        return await self.routing.route_many(texts, top, team)
 
     route_many = synchronous(aroute_many)
 

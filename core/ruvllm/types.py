@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
@@ -140,12 +139,9 @@ class Decision(_OnDemand):
 
     def again(self) -> Decision:
         """The same, as it is given to who asks once more."""
-        copy, put = object.__new__(Decision), object.__setattr__
-        for name in (*self.__dataclass_fields__, "_later"):
-            with suppress(AttributeError):  # what nobody has read yet is left for later, in the copy too
-                put(copy, name, object.__getattribute__(self, name))
-        put(copy, "cached", True)
-        return copy
+        later = getattr(self, "_later", None)
+        given = {name: getattr(self, name) for name in self.__dataclass_fields__ if not hasattr(later, name)}
+        return Decision.on_demand(later, **given | {"cached": True})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, the shape every host returns."""

@@ -68,7 +68,7 @@ def test_the_cascade_asks_ruvltra_only_when_unsure(llm):
 
 @pytest.mark.parametrize("encoder", ["ruvltra", "cascade"])
 def test_many_are_read_on_several_cores_and_routed_as_each_alone(llm, encoder, monkeypatch):
-    monkeypatch.setattr("ruvllm.artifacts.host._CORES", 3)
+    monkeypatch.setattr("ruvllm.artifacts.host.cores", lambda: 3)
     many, alone = (RuvLLM(encoder=encoder, like=llm) for _ in range(2))
     texts = [
         f"{text} number {i}" for i, text in enumerate(["make the odd thing better", "why is it so slow", "no"] * 3)

@@ -141,7 +141,7 @@ def _answers(
             rows.append((task, error, {}))
     texts = [text for _, text, _ in rows if isinstance(text, str)]
     answers: Iterator[Decision | Team]
-    answers = map(llm.route_complex, texts) if ask.team else iter(llm.route_many(texts, ask.top))
+    answers = map(llm.route_complex, texts) if ask.team else iter(llm.route_many(texts, ask.top, team=True))
     for task, read, extra in rows:
         yield task, next(answers) if isinstance(read, str) else read, extra
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import log
 from operator import mul
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,27 @@ Array = NDArray[np.float32]
 
 FIRST = 0.7  # how much the static logits count beside the contextual ones
 _EVERYDAY_DOUBT = 0.05  # P(out of scope) up to the prior share says nothing against a text
+
+
+class Votes(Protocol):
+    """What outcomes of similar tasks say of agents.
+
+    Attributes:
+        encoder: name of the one whose vectors it compares.
+        version: changes whenever its votes may.
+    """
+
+    @property
+    def encoder(self) -> str:
+        """The encoder whose vectors it compares."""
+
+    @property
+    def version(self) -> int:
+        """Another one whenever its votes may have changed."""
+
+    def votes(self, vector: Array) -> Mapping[str, float]:
+        """By agent, the log of the evidence for a task (dim,), below 0 against it; agents left out count 0."""
+        ...
 
 
 @dataclass(slots=True)

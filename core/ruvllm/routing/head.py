@@ -307,9 +307,8 @@ class Prior:
     scope: NDArray[np.float32]
     fresh: frozenset[int] = frozenset()
 
-    def logits(self, zero: NDArray[np.float32], vector: NDArray[np.float32], words: Words) -> NDArray[np.float32]:
-        """float32 (agents + 1,), from the zero-shot logits (agents,) of a text."""
-        out = self.head.logits(vector, words)
+    def joined(self, out: NDArray[np.float32], zero: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The logits that the head gives a text, (agents + 1,), with its zero-shot ones, (agents,), added to them."""
         out[:-1] += zero * self.zero_weight
         if not self.fresh:
             return out

@@ -17,7 +17,7 @@ from ruvllm.encoders.static import StaticEncoder
 from ruvllm.errors import EncoderError, InputError, unknown
 from ruvllm.options import CHOICES
 from ruvllm.routing.calibration import softmax
-from ruvllm.routing.evidence import Explainer, Outcome, Reasons, outcome_of, restrained
+from ruvllm.routing.evidence import Explainer, Outcome, Reasons, Votes, outcome_of, restrained
 from ruvllm.routing.fusion import RouterWeights, words_of
 from ruvllm.routing.head import Head
 from ruvllm.routing.prebuilt import PrebuiltScorers
@@ -42,27 +42,6 @@ _ENDS = 4  # passages at the ends of a long text
 _ASKS, _IN_SCOPE = 0.25, 0.2  # how much an order or a question counts in it, and the log odds of being a task at all
 
 Array = NDArray[np.float32]
-
-
-class Votes(Protocol):
-    """What outcomes of similar tasks say of agents.
-
-    Attributes:
-        encoder: name of the one whose vectors it compares.
-        version: changes whenever its votes may.
-    """
-
-    @property
-    def encoder(self) -> str:
-        """The encoder whose vectors it compares."""
-
-    @property
-    def version(self) -> int:
-        """Another one whenever its votes may have changed."""
-
-    def votes(self, vector: Array) -> Mapping[str, float]:
-        """By agent, the log of the evidence for a task (dim,), below 0 against it; agents left out count 0."""
-        ...
 
 
 class SharedModel(Protocol):
@@ -159,8 +138,11 @@ class Router:
         Raises:
             InputError: the text is empty or far too large, or `top` is no count.
         """
-        cached = self._cached(text, top)
-        return await self._decide(await self._begin(text), top) if cached is None else cached
+        if (cached := self._cached(text, top)) is not None:
+            return cached
+        began, text = perf_counter(), checked_text(text)
+        reading = self._reader.read(text if len(text) <= LONG else await self._passage(text))
+        return await self._decide(await self._begin(text, reading, began), top)
 
     async def route_many(self, texts: Sequence[str], top: int = 3) -> list[Decision]:
         """The same as `route` gives of each; the contextual encoder reads all that it has to at once.
@@ -173,7 +155,9 @@ class Router:
         begun, second = dict[str, _Begun](), self._second
         for text in {checked_text(text, f"texts[{i}]"): i for i, text in enumerate(texts)}:
             if self._cached(text, top) is None:
-                begun[text] = await self._begin(text)
+                began = perf_counter()
+                reading = self._reader.read(text if len(text) <= LONG else await self._passage(text))
+                begun[text] = await self._begin(text, reading, began)
         vectors = dict[str, Array]()
         if second is not None:
             unsure = [one.reading.text for one in begun.values() if not self._settled(one.outcome, one.recollected)]
@@ -196,11 +180,9 @@ class Router:
             self._cache.put((str(text), top), cached)
         return cached
 
-    async def _begin(self, text: str) -> _Begun:
-        """Read a task, and ask the static encoder."""
-        marks, changes = [("", perf_counter())], self._changes
-        text = checked_text(text)
-        reading = self._reader.read(text if len(text) <= LONG else await self._passage(text))
+    async def _begin(self, text: str, reading: Reading, began: float) -> _Begun:
+        """Ask the static encoder about a task that was read from this second on."""
+        marks, changes = [("", began)], self._changes
         words, terms = reading.words, content(reading.words)
         marks.append(("read", perf_counter()))
         static = vector = self._static.encode_one(reading.text, reading.ids)

@@ -154,7 +154,7 @@ class Scorer:
         zero = rows[-1].copy()
         if prior is None:
             return Scored(rows, zero, np.float32(1))
-        logits = prior.logits(zero, vector, view.words)
+        logits = prior.joined(prior.head.logits(vector, view.words), zero)
         rows[-1] = logits[:-1]
         return Scored(rows, zero, prior.zero_weight, nobody=float(logits[-1]))
 

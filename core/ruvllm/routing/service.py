@@ -11,10 +11,11 @@ from ruvllm.config import Config
 from ruvllm.encoders.protocol import Pause, no_pause, pause
 from ruvllm.errors import InputError, unknown
 from ruvllm.routing.encoders import EncoderSet
+from ruvllm.routing.evidence import Votes
 from ruvllm.routing.extend import moved_prior
 from ruvllm.routing.prebuilt import PrebuiltScorers, RouterArtifacts
 from ruvllm.routing.reading import checked_text
-from ruvllm.routing.router import Router, SharedModel, Votes
+from ruvllm.routing.router import Router, SharedModel
 from ruvllm.routing.stored import CachedScorers, is_long, load_scorers, save_scorers
 from ruvllm.state.names import REVIEWED, TIERS
 from ruvllm.state.store import Store
@@ -90,14 +91,19 @@ class RoutingService:
             InputError: the text is empty or far too large.
         """
         decision = await self.router.route(text, top)
-        if not team or decision.action == Action.USE:
+        return await self._with_team(text, decision) if team else decision
+
+    async def route_many(self, texts: Sequence[str], top: int = 3, team: bool = False) -> list[Decision]:
+        """The same for each of many, sooner. Raises InputError: as `route`, before the first is routed."""
+        found = await self.router.route_many(texts, top)
+        return [await self._with_team(*pair) for pair in zip(texts, found, strict=True)] if team else found
+
+    async def _with_team(self, text: str, decision: Decision) -> Decision:
+        """An unsure one that also says which agents take the task together, if several do."""
+        if decision.action == Action.USE:
             return decision
         members = (await self.route_complex(text)).members
         return replace(decision, team=tuple(one.agent for one in members)) if len(members) > 1 else decision
-
-    async def route_many(self, texts: Sequence[str], top: int = 3) -> list[Decision]:
-        """The same for each of many, sooner. Raises InputError: as `route`, before the first is routed."""
-        return await self.router.route_many(texts, top)
 
     async def route_complex(self, text: str) -> Team:
         """The agents that take a compound task together. Raises InputError: as `route`."""

@@ -26,7 +26,7 @@ from ruvllm_bench.learn.command import learn
 from ruvllm_bench.loop.command import loop
 from ruvllm_bench.memory.command import memory
 from ruvllm_bench.query import query
-from ruvllm_bench.route_process import Measured
+from ruvllm_bench.route_process import BLOCK, Measured
 from ruvllm_bench.select import select
 from ruvllm_bench.serve.command import bench_serve
 from ruvllm_bench.serve.nodes import bench_nodes
@@ -238,7 +238,9 @@ def _bars(measured: Measured) -> Sequence[_Bar]:
     return (
         _Bar("static", "static, p50", measured.static_p50_us, 150, "µs"),
         _Bar("told", "static, with tier, evidence and times", measured.told_p50_us, 200, "µs"),
+        _Bar("static_block", f"static, each of {BLOCK} at once", measured.static_block_us, 150, "µs"),
         _Bar("ruvltra", "RuvLTRA, p50", measured.ruvltra_p50_us, 2_000, "µs"),
+        _Bar("ruvltra_block", f"RuvLTRA, each of {BLOCK} at once", measured.ruvltra_block_us, 1_000, "µs"),
         _Bar("cached", "asked before, p50", measured.cached_p50_us, 5, "µs"),
         _Bar("many", many, measured.many_ratio, 3, "x"),
         _Bar("cold", "first answer of a process", measured.cold_ms, 300, "ms"),

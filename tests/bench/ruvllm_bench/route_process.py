@@ -15,13 +15,17 @@ from itertools import count
 from pathlib import Path
 from statistics import median
 from time import perf_counter, perf_counter_ns
+from typing import TypeVar
 
 import ruvllm
 from ruvllm import Agent, RuvLLM
 from ruvllm.agents.catalog import builtin_agents
 
+T = TypeVar("T")
+
 AGENTS = 83
 MANY = 2_000
+BLOCK = 256  # tasks that are routed at once
 _STARTS = 5
 _COLD = "import ruvllm; ruvllm.RuvLLM(encoder='static').route('add tests')"
 
@@ -32,6 +36,7 @@ class Measured:
 
     Attributes:
         told_p50_us: static, as JSON types with all that a decision says.
+        static_block_us, ruvltra_block_us: a task of BLOCK routed at once; None where this version cannot.
         few_p50_us: static with `agents` agents that have no examples, what `many_p50_us` is to be compared with.
     """
 
@@ -39,7 +44,9 @@ class Measured:
     many_agents: int
     static_p50_us: float
     told_p50_us: float
+    static_block_us: float | None
     ruvltra_p50_us: float | None
+    ruvltra_block_us: float | None
     cached_p50_us: float
     few_p50_us: float
     many_p50_us: float
@@ -59,12 +66,22 @@ def measure(seconds: float) -> Measured:
     with RuvLLM(agents, encoder="static") as llm:
         static, cached = _distinct_p50(llm, asked, seconds), _cached_p50(llm, asked[0], seconds)
         told = _p50(lambda text: llm.route(text).to_dict(), (f"{text} again" for text in _distinct(asked)), seconds)
-    ruvltra = None
+        static_block = _block_us(llm, asked, seconds)
+    ruvltra = ruvltra_block = None
     if find_spec("onnxruntime") is not None:
         with RuvLLM(agents, encoder="ruvltra") as llm:
-            ruvltra = _distinct_p50(llm, asked, seconds)
+            ruvltra, ruvltra_block = _distinct_p50(llm, asked, seconds), _block_us(llm, asked, seconds)
     few, many = (_bare_p50(size, asked, seconds) for size in (len(agents), MANY))
-    return Measured(len(agents), MANY, static, told, ruvltra, cached, few, many, cold_start_ms(), code_bytes())
+    routes = static, told, static_block, ruvltra, ruvltra_block, cached, few, many
+    return Measured(len(agents), MANY, *routes, cold_start_ms(), code_bytes())
+
+
+def _block_us(llm: RuvLLM, asked: Sequence[str], seconds: float) -> float | None:
+    """Of one task in blocks of which no two have a task in common, the median."""
+    if not hasattr(llm, "route_many"):
+        return None
+    blocks = zip(*[(f"{text} at once" for text in _distinct(asked))] * BLOCK, strict=True)
+    return round(_p50(llm.route_many, map(list, blocks), seconds) / BLOCK, 2)
 
 
 def _bare_p50(size: int, asked: Sequence[str], seconds: float) -> float:
@@ -102,7 +119,7 @@ def _cached_p50(llm: RuvLLM, text: str, seconds: float) -> float:
     return _p50(llm.route, (text for _ in count()), min(seconds, 0.5))
 
 
-def _p50(route: Callable[[str], object], prompts: Iterator[str], seconds: float) -> float:
+def _p50(route: Callable[[T], object], prompts: Iterator[T], seconds: float) -> float:
     micros, end = list[float](), perf_counter() + seconds
     while not micros or perf_counter() < end:
         text = next(prompts)
