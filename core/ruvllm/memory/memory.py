@@ -35,6 +35,7 @@ _WIDE = 32  # hits that what answered is compared with: few hard ones alone teac
 _TURNS, _TURNS_EACH = 100, 10  # memories that sessions are gathered from, in all and for each session
 _OLDER = 16  # memories of the same words that a new one may supersede
 _WIDEST = 8  # memories before and after a hit
+_BROUGHT_RECALL = 0.99  # at least, of what is here of a collection whose rest was searched with less already
 _RATED = 10  # hits from which edges lead to what is rated
 
 
@@ -215,6 +216,7 @@ class MemoryStore:
         vector = self.adapted(await self._read(query, sought), collection)
         if self.elsewhere is not None and vector.any():
             how = await self.elsewhere.bring(vector, k if way == "vectors" else 2 * k, collection, filter)
+            recall = max(recall or self.recall, _BROUGHT_RECALL) if how else recall
             if brought is not None:
                 brought.append(how)
         why = dict[int, Why]()

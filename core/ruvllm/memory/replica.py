@@ -166,7 +166,7 @@ class Replica:
             "SELECT id FROM memories JOIN replicated r ON r.kind = 'memory' AND r.item = CAST(id AS TEXT)"
             " WHERE collection = ? AND NOT archived"
             " AND id NOT IN (SELECT successor FROM closed WHERE successor NOT NULL)"
-            " ORDER BY max(created, accessed * (accesses > 0)) + 86400 * min(accesses, 30) LIMIT ?"
+            " ORDER BY accessed + 86400 * min(accesses, 30) LIMIT ?"  # what was just fetched was accessed just now
         )
         return [id for (id,) in self._store.read(sql, (collection, held - most))]
 

@@ -170,7 +170,7 @@ class OneOfMany:
     """A server among others.
 
     Attributes:
-        caught_up: seconds from when all had started until it had the whole log.
+        caught_up: seconds from the first outcome in the log until it had all of them.
         lag: seconds from an outcome in the log until it was here, when all had caught up; the median.
         rss, file: megabytes of memory, and of its state file.
     """
@@ -183,10 +183,11 @@ class OneOfMany:
 
 def _together(folder: Path, address: str, nodes: int, outcomes: int) -> list[OneOfMany]:
     asked, settings = prompts(), {"RUVLLM_SHARED": address, "RUVLLM_RATE": "0"}
-    asyncio.run(_fill(address, [f"{next(asked)} {i}" for i in range(outcomes)], outcome=True))
+    texts = [f"{next(asked)} {i}" for i in range(outcomes)]
     with ExitStack() as stack:
         servers = [stack.enter_context(spawn(folder / f"{i}.db", settings=settings)) for i in range(nodes)]
         clients, began = [Client(one) for one in servers], perf_counter()
+        asyncio.run(_fill(address, texts, outcome=True))
         applied = [0] * nodes
         done = [0.0] * nodes
         while not all(done):
