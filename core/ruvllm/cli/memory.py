@@ -380,6 +380,10 @@ def import_(
                     advance()
             memories, edges, there = importer.memories, importer.edges, importer.there
         counts = llm.memory.records.counts()
+    if skipped and not memories + edges + there:
+        where, what = skipped[0]
+        message = f"{plain(where)}: {plain(what)}"
+        raise InputError(message, field=str(file), fix=f"say what it is: --from {', '.join(FORMATS)}")
     for where, what in skipped[:_SHOWN]:
         warn(f"skipped {plain(where)}: {plain(what)}")
     if len(skipped) > _SHOWN:

@@ -25,7 +25,7 @@ from ruvllm.routing.evidence import outcome_of
 from ruvllm.routing.fusion import RouterWeights, lexicon
 from ruvllm.routing.head import Examples
 from ruvllm.routing.questions import Answer, Answers, Question, read_questions, state_text
-from ruvllm.routing.scorer import Scorer, TaskView
+from ruvllm.routing.scorer import Scored, Scorer, TaskView
 from ruvllm.routing.stored import load_scorers, save_scorers
 from ruvllm.routing.teaching import teach
 from ruvllm.state.names import DECISIONS, PrefixedStore, question_name
@@ -67,16 +67,14 @@ class _Likeness(Scorer):
         super().__init__(blank.vectors, blank.fitted, blank.stage, blank.adapter)
         self._yes_or_no, self._texts = question.type == "noul", texts
 
-    def offsets(
-        self, vector: NDArray[np.float32], view: TaskView
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], None]:
-        """As `Scorer.offsets`; the features are the cosines alone: float32 (1, options)."""
+    def untaught(self, vector: NDArray[np.float32], view: TaskView) -> Scored:
+        """As `Scorer.untaught`; the one feature is the cosine."""
         cosines: NDArray[np.float32] = self._texts @ vector
         zero = cosines * np.float32(_STEP)
         if self._yes_or_no:
             odds = _LIKE * float(cosines[0]) + _AGAINST * float(cosines[0] - cosines[1]) + _BIAS
             zero = np.array([odds / 2, -odds / 2], np.float32)
-        return cosines[None], zero, zero, None
+        return Scored(np.stack([cosines, zero]), zero, np.float32(1))
 
 
 class _Built:
