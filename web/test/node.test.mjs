@@ -210,7 +210,7 @@ describe("what JavaScript may hand over", () => {
 
   test("an unknown option is named with those that there are", async () => {
     const error = await rejected(llm.query("bread?", { maxTokens: 3 }));
-    assert.deepEqual([error.field, error.fix], ["maxTokens", "use query, max_tokens, explain, agent_id"]);
+    assert.deepEqual([error.field, error.fix], ["maxTokens", "use query, max_tokens, explain, agent_id, session_id"]);
     assert.match((await rejected(llm.addMemory([{ text: "x", qualty: 1 }]))).message, /^memories\[0\]\.qualty is unknown/);
   });
 
