@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ruvllm import RuvLLM
+from ruvllm.encoders.protocol import no_pause, run_now
 from ruvllm.inference.backend import Backend, Chunk, Message, Params, Streaming, Usage
 from ruvllm.sizing.fastgrnn.loss import COST_WEIGHT
 from ruvllm.types import Tier
@@ -27,6 +28,7 @@ _FOLLOWING = (
     "Please look at the last step once more.",
 )
 _EVERY = 50  # conversations to the background work of an hour
+_JOBS = ("patterns", "sizes")  # of it, what choices hang on
 _MOST_TEXT = 1_500
 
 
@@ -78,6 +80,6 @@ def turns(
                 llm.feedback_request(answer.request_id, rating=1 + 4 * quality)
             llm.end_session(session)
             if n % _EVERY == _EVERY - 1:
-                llm.run_jobs(5.0, force=True)
+                run_now(llm.jobs.run(5.0, no_pause, force=True, names=_JOBS))
             advance()
     return float(np.mean(utilities))
