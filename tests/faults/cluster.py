@@ -9,7 +9,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import IO, Any
 
 import httpx
@@ -149,9 +151,13 @@ class Cluster:
     def settle(self) -> None:
         """Come back when all have all that any of them has acknowledged."""
 
-        def settled() -> bool:
-            stands = [one.stats()["shared"] for one in self.nodes]
-            return all(one["up"] and not one["waiting"] and 0 <= one["lag_seconds"] < 1 for one in stands)
+        def stands() -> list[dict[str, Any]]:
+            return [one.stats()["shared"] for one in self.nodes]
+
+        def read_since(moment: float) -> bool:
+            began = monotonic()
+            return all(one["up"] and 0 <= one["lag_seconds"] < began - moment for one in stands())
 
         for _ in range(2):  # what one sent last, the others have read after that
-            until(settled)
+            until(lambda: all(one["up"] and not one["waiting"] for one in stands()))
+            until(partial(read_since, monotonic()))
