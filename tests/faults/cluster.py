@@ -15,6 +15,7 @@ from time import monotonic
 from typing import IO, Any
 
 import httpx
+from click.testing import CliRunner
 from waiting import PATIENCE, until
 
 __all__ = ["Cluster", "Node"]
@@ -24,6 +25,15 @@ FAKETIME = next(
     (str(file) for file in (Path(os.environ.get("RUVLLM_FAKETIME", "/")), *Path("/usr/lib").glob("*/faketime/*MT.so.1"))
      if file.is_file()), ""
 )  # fmt: skip
+
+
+def call(*args: str) -> str:
+    """What a command of `ruvllm shared` prints."""
+    from ruvllm_edge.shared.command import shared
+
+    done = CliRunner().invoke(shared, args, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
 
 
 class Node:

@@ -44,3 +44,13 @@ def postgres() -> Iterator[Postgres]:
 
     with Postgres() as running:
         yield running
+
+
+@pytest.fixture
+def url(postgres: Postgres) -> str:
+    """A database with ruvllm's tables."""
+    from cluster import call
+
+    made = postgres.database()
+    call("init", made)
+    return made

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from click.testing import CliRunner
+from cluster import call
 from waiting import until_async
 
 from ruvllm import ConfigError, InputError, RuvLLM
@@ -22,14 +22,13 @@ from ruvllm.memory.replica import Replica
 from ruvllm.state.outbox import Change, Position
 from ruvllm_edge.hub import Hub
 from ruvllm_edge.metrics import Metrics
-from ruvllm_edge.shared.command import shared
 from ruvllm_edge.shared.hot import HotSet, Searches
 from ruvllm_edge.shared.large import LargeSearch, jsonb_filter
 from ruvllm_edge.shared.log import Log, connected
 from ruvllm_edge.shared.node import Node
 
 if TYPE_CHECKING:
-    from databases import Postgres
+    pass
 
 HOT = 20
 TOPICS = ("kettles", "ledgers", "canoes", "violins", "trellises", "lanterns", "compasses", "hammocks", "boats", "bread")
@@ -43,19 +42,6 @@ FILTERS: tuple[dict[str, Any], ...] = (
     {"$or": [{"a": 1}, {"c": "y"}]}, {"$and": [{"c": "y"}, {"a": {"$lt": 0, "$gt": -9}}]}, {"$not": {"c": "y"}},
     {"$and": [{}, {"$or": [{"agent_id": {"$in": ["one", None]}}, {"agent_id": {"$exists": False}}]}]},
 )  # fmt: skip
-
-
-def call(*args: str) -> str:
-    done = CliRunner().invoke(shared, args, catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return done.output
-
-
-@pytest.fixture
-def url(postgres: Postgres) -> str:
-    made = postgres.database()
-    call("init", made)
-    return made
 
 
 async def pushed(llm: RuvLLM, log: Log) -> None:

@@ -9,11 +9,10 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from click.testing import CliRunner
+from cluster import call
 
 from ruvllm import ConfigError
 from ruvllm.state.outbox import Change, Position
-from ruvllm_edge.shared.command import shared
 from ruvllm_edge.shared.log import Log, check_address, connected
 from ruvllm_edge.shared.migrations import VERSION, check_version, migrate, version_of
 
@@ -33,19 +32,6 @@ def run(url: str, work: Callable[[Log], Awaitable[Any]]) -> Any:
             return await work(Log(db))
 
     return asyncio.run(inside())
-
-
-def call(*args: str) -> str:
-    done = CliRunner().invoke(shared, args, catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return done.output
-
-
-@pytest.fixture
-def url(postgres: Postgres) -> str:
-    made = postgres.database()
-    call("init", made)
-    return made
 
 
 def test_tables_are_made_from_every_version(postgres: Postgres):
