@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import PATIENCE
 
 from ruvllm import RuvLLM
 
@@ -30,7 +31,7 @@ def use(server: Any, conversation: Callable[[Client], Awaitable[None]]) -> None:
         async with Client(server) as client:
             await conversation(client)
 
-    asyncio.run(asyncio.wait_for(main(), 60))
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))
 
 
 @pytest.fixture

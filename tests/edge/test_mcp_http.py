@@ -14,6 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 from conftest import Running, serving
+from waiting import PATIENCE
 
 from ruvllm import RuvLLM
 
@@ -55,7 +56,7 @@ def keyed(static_llm: RuvLLM, tmp_path: Path) -> Iterator[Running]:
 @asynccontextmanager
 async def connected(edge: Running, mode: str = "auto", key: str = "", **more: Any) -> AsyncIterator[Client]:
     headers = {"authorization": f"Bearer {secret(key)}"} if key else {}
-    async with httpx2.AsyncClient(headers=headers, timeout=60) as http:
+    async with httpx2.AsyncClient(headers=headers, timeout=PATIENCE) as http:
         transport = streamable_http_client(f"{edge.url}/mcp", http_client=http)
         async with Client(transport, mode=mode, **more) as client:
             yield client
@@ -63,7 +64,7 @@ async def connected(edge: Running, mode: str = "auto", key: str = "", **more: An
 
 def run(conversation: Awaitable[None]) -> None:
     async def bounded() -> None:
-        await asyncio.wait_for(conversation, 90)
+        await asyncio.wait_for(conversation, PATIENCE)
 
     asyncio.run(bounded())
 
@@ -171,7 +172,7 @@ def test_a_client_hears_that_there_are_other_agents(edge: Running):
         ready = [asyncio.Event(), asyncio.Event()]
         clients = [asyncio.ensure_future(one(event)) for one, event in zip((newer, older), ready, strict=True)]
         await asyncio.gather(*(event.wait() for event in ready))
-        async with httpx2.AsyncClient(timeout=60) as http:
+        async with httpx2.AsyncClient(timeout=PATIENCE) as http:
             assert (await http.put(f"{edge.url}/v1/agents", json={"agents": [AGENT]})).status_code in (200, 202)
         await asyncio.gather(*clients)
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from shutil import rmtree
+from subprocess import SubprocessError
 from tempfile import mkdtemp
 
 import psutil
@@ -28,8 +29,10 @@ class Postgres:
     def __init__(self) -> None:
         # Where root runs the tests, PostgreSQL is another user's, who may not read pytest's own folders.
         self._folder = Path(mkdtemp(prefix="ruvllm-"))
-        self._server: PostgresServer = get_server(self._folder / "pg", cleanup_mode=None)
+        self._server: PostgresServer = get_server(self._folder / "pg", cleanup_mode=None, start=False)
+        self._server.ensure_pgdata_inited()
         self._numbers = count(1)
+        self.start()
 
     def __enter__(self) -> Postgres:
         return self
@@ -62,7 +65,7 @@ class Postgres:
 
     def start(self) -> None:
         """Again, after `kill`; from when it takes connections."""
-        self._server.ensure_postgres_running()
+        until(self._runs)
         until(self._answers)
 
     def stop(self) -> None:
@@ -75,6 +78,13 @@ class Postgres:
         for one in self.processes():
             with suppress(psutil.NoSuchProcess):
                 one.resume()
+
+    def _runs(self) -> bool:
+        # Its starter is waited for ten seconds, in which a busy machine has not always recovered it.
+        with suppress(SubprocessError, AssertionError):
+            self._server.ensure_postgres_running()
+            return True
+        return False
 
     def _answers(self) -> bool:
         with suppress(psycopg.OperationalError), psycopg.connect(self._server.get_uri()):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cluster import call
+from waiting import PATIENCE
 
 from ruvllm import ConfigError
 from ruvllm.state.outbox import Change, Position
@@ -83,7 +84,7 @@ def test_others_are_woken_by_the_name_of_a_space_alone(url: str):
         async with connected(url) as other:
             await other.execute("LISTEN ruvllm")
             await log.append("acme", "here", [change(text="secret")])
-            async for heard in other.notifies(timeout=60, stop_after=1):
+            async for heard in other.notifies(timeout=PATIENCE, stop_after=1):
                 assert heard.payload == "acme"
 
     run(url, steps)
