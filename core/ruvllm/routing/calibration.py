@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from math import exp, log, log1p, sqrt
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Pause, no_pause
+from ruvllm.lazy_dataclass import dataclass
 
 CONFIDENCE_FEATURES = (
     *("top_logit", "margin", "second_margin", "entropy", "log_agents", "adapted", "bm25", "agreement"),
