@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 
@@ -12,6 +13,7 @@ def run() -> None:
 
         if answered(sys.argv[2:]):
             return
+    gc.set_threshold(50_000)  # a start makes much that stays: looking for what can go took a tenth of its time
     try:
         from ruvllm.cli.main import main
     except ImportError as error:

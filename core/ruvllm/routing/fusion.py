@@ -261,7 +261,7 @@ class Requirements:
         self._entries: dict[str, list[tuple[frozenset[str], int]]] = {}  # by the rarest word of each
         for words, i in entries:
             if words:
-                self._entries.setdefault(min(words, key=lambda word: (often[word], word)), []).append((words, i))
+                self._entries.setdefault(min(words, key=often.__getitem__), []).append((words, i))
         self._found = Memo(self._numbers, _MOST_SETS)
 
     def candidates(self, words: Sequence[str]) -> NDArray[np.intp] | None:
