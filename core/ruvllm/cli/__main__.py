@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 
 
@@ -13,6 +12,8 @@ def run() -> None:
 
         if answered(sys.argv[2:]):
             return
+    import gc
+
     gc.set_threshold(50_000)  # a start makes much that stays: looking for what can go took a tenth of its time
     try:
         from ruvllm.cli.main import main
