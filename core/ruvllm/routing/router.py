@@ -183,23 +183,23 @@ class Router:
         if self._static_first:
             outcomes[:] = await self._outcomes("static", vectors, views)
         marks.append(("score", perf_counter()))
-        asked: Sequence[int] = ()
+        unsure: Sequence[int] = ()
         more = marks
         if (second := self._second) is not None:
-            asked = tuple([i for i, one in enumerate(outcomes) if not self._settled(one, recollected[i])])
-        if second is not None and asked:
-            vectors = await second.encode([readings[i].text for i in asked])
+            unsure = tuple([i for i, one in enumerate(outcomes) if not self._settled(one, recollected[i])])
+        if second is not None and unsure:
+            vectors = await second.encode([readings[i].text for i in unsure])
             more = [*marks, (f"encode_{second.name}", perf_counter())]
-            firsts = [outcomes[i] for i in asked]
-            answers = await self._outcomes(second.name, vectors, [views[i] for i in asked], firsts)
-            for i, answer in zip(asked, answers, strict=True):
+            firsts = [outcomes[i] for i in unsure]
+            answers = await self._outcomes(second.name, vectors, [views[i] for i in unsure], firsts)
+            for i, answer in zip(unsure, answers, strict=True):
                 outcomes[i] = answer
             more.append((f"score_{second.name}", perf_counter()))
         found: list[Decision] = []
         quick, slow = Times(marks, len(texts)), Times(more, len(texts))
         for i, (text, outcome) in enumerate(zip(texts, outcomes, strict=True)):
             assert outcome is not None
-            times, vague = slow if i in asked else quick, len(terms[i]) < _FEW
+            times, vague = slow if i in unsure else quick, len(terms[i]) < _FEW
             one = await self._said(text, readings[i], vague, every[i], recollected[i], views[i], outcome, times, top)
             if changes == self._changes and len(text) <= MOST_TEXT:
                 self._cache.put((text, top), one)

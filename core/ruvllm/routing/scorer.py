@@ -179,10 +179,10 @@ class Scorer:
         found, fitted = self.untaught(vectors, views), self.fitted
         if fitted.prior_weight != 1 or not fitted.head.empty or fitted.neighbours is not None or len(fitted.centroids):
             for i, scored in enumerate(found):
-                self._add_taught(scored, vectors[i], views[i])
+                self._add_learnt(scored, vectors[i], views[i])
         return found
 
-    def _add_taught(self, scored: Scored, vector: NDArray[np.float32], view: TaskView) -> None:
+    def _add_learnt(self, scored: Scored, vector: NDArray[np.float32], view: TaskView) -> None:
         logits, fitted = scored.rows[-1], self.fitted
         if fitted.prior_weight != 1:
             logits *= fitted.prior_weight
