@@ -11,7 +11,6 @@ from typing import Any
 import click
 
 from ruvllm import AgentFileError, InputError, RuvLLM
-from ruvllm.agents.catalog import remember_builtin
 from ruvllm.artifacts.host import NativeHost
 from ruvllm.cli.console import warn
 from ruvllm.config import Config, names_a_model
@@ -110,9 +109,7 @@ def warn_of_skipped(problems: Sequence[AgentFileError], agents: str | Path | Non
 
 def caching_host() -> NativeHost:
     """This machine, where what was learnt of long sets of agents is in the user's cache."""
-    cache = user_cache()
-    remember_builtin(cache)
-    return NativeHost(cache=cache)
+    return NativeHost(cache=user_cache())
 
 
 def _warm(llm: RuvLLM) -> None:

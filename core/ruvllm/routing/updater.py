@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Encoder, Pause, Vectors, no_pause
+from ruvllm.lazy_dataclass import dataclass
 from ruvllm.routing.calibration import Calibration, softmax
 from ruvllm.routing.fusion import RouterWeights
 from ruvllm.routing.head import MOST, Design, Examples, Neighbours
@@ -198,7 +199,7 @@ async def _joined(scorer: Scorer, examples: Examples, lessons: Sequence[Lesson],
     if lessons:
         zero = list[Vectors]()
         for i, lesson in enumerate(lessons):
-            zero.append(scorer.untaught(lesson.vector, lesson.view).logits)
+            zero.append(scorer.untaught(lesson.vector[None], [lesson.view])[0].logits)
             if i % _SLICE == 0:
                 await pause()
         count, agents = len(examples), examples.offsets.shape[1]
