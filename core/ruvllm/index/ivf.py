@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.index.base import FEW, RowsIndex, State
+from ruvllm.index.base import FEW, WAITING, RowsIndex, State
 from ruvllm.index.exact import exact, nearest
 from ruvllm.index.kmeans import assign, kmeans
 from ruvllm.index.protocol import Hits, pad
@@ -50,6 +50,7 @@ class IvfIndex(RowsIndex[_Listed]):
     """
 
     kind = "ivf"
+    _waits = WAITING
 
     def __init__(
         self,
@@ -76,13 +77,10 @@ class IvfIndex(RowsIndex[_Listed]):
         with self.rows.lock:
             view, old = self.rows.view, self._state
             scan = old.scan if view.epoch == old.view.epoch else None
+            self._state = _Listed(view, scan and scan.extended(view.block(scan.size, view.size)))
             waiting = view.size - (0 if scan is None else scan.sorted)
             if waiting > max(self.least, 0 if scan is None else _TAIL * view.size):
-                self.build()
-            elif scan is None:
-                self._state = _Listed(view, None)
-            else:
-                self._state = _Listed(view, scan.extended(view.block(scan.size, view.size)))
+                self.build()  # searches go on meanwhile
 
     def build(self) -> None:
         """Sort all rows into lists now."""

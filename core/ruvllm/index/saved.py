@@ -16,7 +16,7 @@ from ruvllm.index.hnsw.links import NONE
 from ruvllm.index.ivf import IvfIndex
 from ruvllm.index.recall import Lift, Sample
 from ruvllm.index.rows import Rows, View
-from ruvllm.index.scan import BLOCK, ListScan, Plan
+from ruvllm.index.scan import BLOCK, SCANNED, ListScan, Plan
 from ruvllm.index.signs import PREFIX_WORDS, WORD, StagedCoder
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -25,7 +25,7 @@ _KINDS = {
     "ids": "int64",
     "list_of": "int64",
     "order": "int32",
-    "prefix": "uint64",
+    "columns": "uint64",
     "rest": "uint64",
     "centroids": "float32",
     "mean": "float32",
@@ -63,7 +63,7 @@ def pack(index: IvfIndex | HnswIndex) -> dict[str, NDArray[Any]] | None:
         "matrix": scan.coder.matrix,
         "peak": np.array([] if scan.lift is None else [scan.lift.peak], np.float32),
         **_packed_sample(sample, new, view.take(np.empty(0, np.int64))),
-        "plans": np.array([(*key, p.reach, p.prefix, p.near, p.candidates) for key, p in plans.items()]).reshape(-1, 6),
+        "plans": np.array([(*key, p.reach, p.near, p.candidates) for key, p in plans.items()]).reshape(-1, 5),
     }
 
 
@@ -77,7 +77,7 @@ def unpack(arrays: Arrays, rows: Rows, recall: float) -> IvfIndex:
     coder = StagedCoder(arrays["mean"], arrays["matrix"])
     peak = arrays["peak"]
     lift = Lift(float(peak[0])) if len(peak) else None
-    parts = arrays["list_of"], arrays["order"], arrays["prefix"], arrays["rest"]
+    parts = arrays["list_of"], arrays["order"], arrays["columns"], arrays["rest"]
     scan = ListScan(coder, arrays["centroids"], *parts, lift)
     index = IvfIndex(rows.dim, "cosine" if rows.unit else "dot", recall=recall, rows=rows, scan=scan)
     sample = Sample(arrays["asked"], arrays["queries"], arrays["neighbours"]) if len(arrays["asked"]) else None
@@ -137,22 +137,22 @@ def _check(arrays: Arrays, rows: Rows) -> None:
     lists, sampled, bits = (
         len(arrays["centroids"]),
         len(arrays["asked"]),
-        WORD * (PREFIX_WORDS + arrays["rest"].shape[-1]),
+        WORD * (SCANNED + arrays["rest"].shape[-1]),
     )
     depth, dim = arrays["neighbours"].shape[-1], rows.dim + len(arrays["peak"])
     shapes = {
         "ids": (size,),
         "list_of": (blocks,),
         "order": (slots,),
-        "prefix": (PREFIX_WORDS, slots),
-        "rest": (slots, bits // WORD - PREFIX_WORDS),
+        "columns": (SCANNED, slots),
+        "rest": (slots, bits // WORD - SCANNED),
         "centroids": (lists, PREFIX_WORDS * WORD),
         "mean": (dim,),
         "matrix": (dim, bits),
         "asked": (sampled,),
         "queries": (sampled, rows.dim),
         "neighbours": (sampled, depth),
-        "plans": (len(arrays["plans"]), 6),
+        "plans": (len(arrays["plans"]), 5),
     }
     for name, shape in shapes.items():
         if arrays[name].shape != shape:

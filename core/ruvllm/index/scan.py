@@ -1,4 +1,4 @@
-"""The coarse part of a search in lists: centroids, prefixes, whole codes; and how far each has to look."""
+"""The coarse part of a search in lists: centroids, signs, codes; and how far each has to look."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from numpy.typing import NDArray
 
 from ruvllm.index.recall import Lift, Sample
 from ruvllm.index.rows import Mask, grown
-from ruvllm.index.signs import PREFIX_WORDS, WORD, CodedQuery, StagedCoder, Words, byte_sums
+from ruvllm.index.signs import PREFIX_WORDS, WORD, CodedQuery, StagedCoder, Words
 
 _BITS = 5
 BLOCK = 1 << _BITS  # slots copied at a time
 _SAFETY = 1.2  # a sample's rarest misses are known roughly
-_SHARES = np.array([shares for shares in product((1, 2, 4), repeat=4) if 1 in shares]) / 8  # of the misses, by stage
+_SHARES = np.array([shares for shares in product((1, 2, 4), repeat=3) if 1 in shares]) / 8  # of the misses, by stage
 _TIMES = np.linspace(4, 0.25, 16)  # times as many misses in all, since the stages often miss the same rows
-_COSTS = np.array([3, 12, 60, 250])  # ns of a row visited, one whose prefix is good, whose signs are, scored exactly
-_LEAST = 1_024, 256  # rows whose prefix, or whose signs, are good enough: fewer save nothing
+_COSTS = np.array([6, 60, 250])  # ns of a row visited, one whose signs are good enough, one scored exactly
+_LEAST = 256  # rows whose signs are good enough: fewer save nothing
 _VISITED = 0.2  # share of the misses that may lie out of all lists looked at while planning
-_SAMPLED = 512  # prefix distances that tell where to cut
+_SAMPLED = 512  # distances that tell where to cut
 _ALL = 0.5  # share of the blocks from which going through everything is cheaper than picking them
-_WORST = np.uint8(PREFIX_WORDS * WORD)  # what lies above is masked
+SCANNED = 4  # words of a code that are compared with all rows visited
+_WORST = np.uint8(254)  # what lies above is masked
 
 Slots = NDArray[np.intp]
 
@@ -38,13 +39,11 @@ class Plan:
 
     Attributes:
         reach: how far below the nearest centroid's score that of a list visited may lie.
-        prefix: rows whose prefix is good enough.
-        near: of these, the rows whose signs are.
+        near: rows whose signs are good enough.
         candidates: of these, the rows scored exactly.
     """
 
     reach: float
-    prefix: int
     near: int
     candidates: int
 
@@ -57,18 +56,18 @@ class _Scratch(threading.local):
 
     def fit(self, n: int) -> None:
         self.words = np.empty(n, np.uint64)
-        self.counts = np.empty((PREFIX_WORDS, n), np.uint8)
+        self.counts = np.empty((2, n), np.uint8)
 
 
 class ListScan:
     """Codes by list, each list in whole blocks of slots; rows appended since in blocks behind them.
 
     Args:
-        centroids: float32 (lists, PREFIX_WORDS * 64), directions of what a prefix is the signs of.
+        centroids: float32 (lists, PREFIX_WORDS * 64), directions of what the first words are the signs of.
         list_of: (blocks,) the list of each block; what lies behind these blocks is the tail.
         order: int32 (slots,) the row of each slot, -1 where there is none; rows of the tail in a line.
-        prefix: uint64 (PREFIX_WORDS, slots).
-        rest: uint64 (slots, words).
+        columns: uint64 (SCANNED, slots), the first words of each code.
+        rest: uint64 (slots, words), the others.
         lift: what brings vectors of different lengths to one.
     """
 
@@ -78,14 +77,14 @@ class ListScan:
         centroids: NDArray[np.float32],
         list_of: NDArray[np.integer[Any]],
         order: NDArray[np.int32],
-        prefix: Words,
+        columns: Words,
         rest: Words,
         lift: Lift | None = None,
     ) -> None:
         self.coder, self.lift, self.centroids = coder, lift, centroids
         self.list_of = list_of.astype(np.intp)
         self._first = BLOCK * len(list_of)  # slot of the tail
-        self._order, self._prefix, self._rest = order, prefix, rest
+        self._order, self._columns, self._rest = order, columns, rest
         self.sorted = int(np.count_nonzero(order[: self._first] >= 0))
         self.size = self.sorted + int(np.count_nonzero(order[self._first :] >= 0))
         self._scratch = _Scratch()
@@ -112,12 +111,12 @@ class ListScan:
         gaps = BLOCK * (blocks.cumsum() - blocks) - (counts.cumsum() - counts)  # empty slots before each list
         slots, total = np.arange(len(of)) + gaps.repeat(counts), BLOCK * int(blocks.sum())
         order = np.full(total, -1, np.int32)
-        prefix = np.zeros((PREFIX_WORDS, total), np.uint64)
-        rest = np.zeros((total, codes.shape[1] - PREFIX_WORDS), np.uint64)
+        columns = np.zeros((SCANNED, total), np.uint64)
+        rest = np.zeros((total, codes.shape[1] - SCANNED), np.uint64)
         order[slots] = rows
-        prefix[:, slots] = codes[rows, :PREFIX_WORDS].T
-        rest[slots] = codes[rows, PREFIX_WORDS:]
-        return cls(coder, centroids, np.arange(len(centroids)).repeat(blocks[:-1]), order, prefix, rest, lift)
+        columns[:, slots] = codes[rows, :SCANNED].T
+        rest[slots] = codes[rows, SCANNED:]
+        return cls(coder, centroids, np.arange(len(centroids)).repeat(blocks[:-1]), order, columns, rest, lift)
 
     def extended(self, vectors: NDArray[np.float32]) -> ListScan:
         """This scan with the rows that follow, float32 (n, dim); searches of this one are not disturbed."""
@@ -129,9 +128,9 @@ class ListScan:
         new, room = slice(start, start + len(codes)), -(-(start + len(codes)) // BLOCK) * BLOCK
         longer._order, longer._rest = grown(self._order, room), grown(self._rest, room)
         longer._order[max(start, len(self._order)) :] = -1
-        if self._prefix.shape[1] < room:
-            longer._prefix = np.ascontiguousarray(grown(self._prefix.T, room).T)
-        longer._prefix[:, new], longer._rest[new] = codes[:, :PREFIX_WORDS].T, codes[:, PREFIX_WORDS:]
+        if self._columns.shape[1] < room:
+            longer._columns = np.ascontiguousarray(grown(self._columns.T, room).T)
+        longer._columns[:, new], longer._rest[new] = codes[:, :SCANNED].T, codes[:, SCANNED:]
         longer._order[new] = np.arange(self.size, self.size + len(codes))
         longer.size += len(codes)
         longer.__dict__.pop("_tail", None)
@@ -144,7 +143,7 @@ class ListScan:
         lists, codes = np.full(self.size, -1, np.int32), np.empty((self.size, self.coder.words), np.uint64)
         sorted_ = slots < self._first
         lists[rows[sorted_]] = self.list_of[slots[sorted_] // BLOCK]
-        codes[rows, :PREFIX_WORDS], codes[rows, PREFIX_WORDS:] = self._prefix[:, slots].T, self._rest[slots]
+        codes[rows, :SCANNED], codes[rows, SCANNED:] = self._columns[:, slots].T, self._rest[slots]
         return lists, codes
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -152,7 +151,7 @@ class ListScan:
         return {
             "list_of": self.list_of.astype(np.int64),
             "order": self._order,
-            "prefix": self._prefix,
+            "columns": self._columns,
             "rest": self._rest,
         }
 
@@ -171,15 +170,11 @@ class ListScan:
                 penalty = penalty.reshape(-1, BLOCK).take(blocks, 0).ravel()
             np.maximum(short, penalty, out=short)
         limit = _WORST
-        if len(short) > plan.prefix:
+        if len(short) > plan.near:
             sampled = short[:: max(1, len(short) // _SAMPLED)]
-            place = min(len(sampled) - 1, plan.prefix * len(sampled) // len(short))
+            place = min(len(sampled) - 1, -(-plan.near * len(sampled) // len(short)))
             limit = min(np.partition(sampled, place)[place], limit)
-        near = (short <= limit).nonzero()[0]
-        slots = _slots(near, blocks)
-        if len(slots) > plan.near:
-            distances = self._signs(short.take(near), slots, coded)
-            slots = slots.take(distances.argpartition(plan.near - 1)[: plan.near])
+        slots = _slots((short <= limit).nonzero()[0], blocks)
         if len(slots) > plan.candidates:
             slots = slots.take((-self._estimates(slots, coded)).argpartition(plan.candidates - 1)[: plan.candidates])
         rows: NDArray[np.int64] = self._order.take(slots).astype(np.int64)
@@ -196,7 +191,7 @@ class ListScan:
     def _short(
         self, query: CodedQuery, scores: NDArray[np.float32], reach: float
     ) -> tuple[NDArray[np.uint8], Slots | None]:
-        """Prefix distances of the slots visited, block by block, and the blocks (None: all)."""
+        """Differing bits of the first words in the slots visited, block by block, and the blocks (None: all)."""
         scratch, total = self._scratch, len(self.list_of) + len(self._tail)
         near = (scores >= scores.max() - np.float32(reach)).take(self.list_of).nonzero()[0]
         if len(self._tail):
@@ -206,27 +201,23 @@ class ListScan:
         if len(scratch.words) < n:
             scratch.fit(n + n // 4)
         words, counts = scratch.words[:n], scratch.counts[:, :n]
-        for column, code, count in zip(self._prefix, query.code.tolist(), counts, strict=False):
+        for i, (column, code) in enumerate(zip(self._columns, query.code.tolist(), strict=False)):
             picked = column[:n]
             if blocks is not None:
                 picked = words
                 column.reshape(-1, BLOCK).take(blocks, 0, out=words.reshape(-1, BLOCK), mode="clip")
             np.bitwise_xor(picked, np.uint64(code), out=words)
-            np.bitwise_count(words, out=count)
-        return np.add(counts[0], counts[1], out=counts[0]), blocks
-
-    def _signs(self, short: NDArray[np.uint8], slots: Slots, query: CodedQuery) -> NDArray[np.uint16]:
-        """Differing bits of the whole codes of some slots, given those of their prefixes."""
-        rest = self._rest.take(slots, 0)
-        rest ^= query.code[PREFIX_WORDS:]
-        return short + byte_sums(np.bitwise_count(rest))
+            np.bitwise_count(words, out=counts[min(i, 1)])
+            if i:
+                np.add(counts[0], counts[1], out=counts[0])  # all bits differing wraps to 0: the exact scores tell
+        return counts[0], blocks
 
     def _estimates(self, slots: Slots, query: CodedQuery) -> NDArray[np.float32]:
         """Inner products with the query of the signs of some slots, but for a constant."""
         columns = np.empty((self.coder.words, len(slots)), np.uint64)
-        for prefix, column in zip(self._prefix, columns, strict=False):
-            prefix.take(slots, out=column, mode="clip")
-        columns[PREFIX_WORDS:] = self._rest.take(slots, 0).T
+        for words, column in zip(self._columns, columns, strict=False):
+            words.take(slots, out=column, mode="clip")
+        columns[SCANNED:] = self._rest.take(slots, 0).T
         return query.estimates(columns)
 
     def _penalty(self, mask: Mask) -> NDArray[np.uint8]:
@@ -261,10 +252,9 @@ class ListScan:
                     cost = float(_COSTS @ [visited, *np.minimum(tried[1:, 0], visited)])
                     limits, least = (tried[:, 0], cost) if cost < least else (limits, least)
                     break
-        reach, *counts = limits.tolist()
-        candidates, near, prefix = (max(k, round(count * deeper)) for count in reversed(counts))
-        near = max(near, 2 * candidates, _LEAST[1])
-        return Plan(reach * deeper**0.5, max(prefix, near, _LEAST[0]), near, candidates)
+        reach, near, candidates = limits.tolist()
+        candidates = max(k, round(candidates * deeper))
+        return Plan(reach * deeper**0.5, max(round(near * deeper), 2 * candidates, _LEAST), candidates)
 
     def _ranks(
         self,
@@ -274,7 +264,7 @@ class ListScan:
         scores: NDArray[np.float32],
         fraction: float,
     ) -> NDArray[np.float64]:
-        """Of each neighbour found (4, n): how far its list's score is below the best, and its places at each stage.
+        """Of each neighbour found (3, n): how far its list's score is below the best, and its places at each stage.
 
         Places are among the rows visited when this fraction of the neighbours is; of the others they are infinite.
         """
@@ -283,20 +273,20 @@ class ListScan:
         for gap, of, near in zip(gaps, scores, lists[found], strict=True):
             gap[near >= 0] = of.max() - of[near[near >= 0]]
         reach = float(np.quantile(gaps, fraction, method="higher"))
-        out = np.full((4, *found.shape), np.inf)
+        out = np.full((3, *found.shape), np.inf)
         out[0] = gaps
         for i, query in enumerate(queries):
             short, blocks = self._short(query, scores[i], reach)
             slots = _slots(np.arange(len(short)), blocks)
             rows = self._order.take(slots)
-            stages: tuple[NDArray[Any], ...] = short, self._signs(short, slots, query), -self._estimates(slots, query)
+            stages: tuple[NDArray[Any], ...] = short, -self._estimates(slots, query)
             there = (rows >= 0) & (rows < self.size) & (rows != sample.rows[i])
             at = np.flatnonzero(np.isin(rows, found[i]))
             place = {row: j for j, row in enumerate(found[i].tolist())}
             to = [place[row] for row in rows[at].tolist()]
             for stage, order in enumerate(stages, 1):
                 out[stage, i, to] = np.searchsorted(np.sort(order[there]), order[at], "right")
-        return out.reshape(4, -1)
+        return out.reshape(3, -1)
 
 
 def _slots(near: Slots, blocks: Slots | None) -> Slots:

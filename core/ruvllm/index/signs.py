@@ -143,13 +143,6 @@ def _turned(points: NDArray[np.float32], random: np.random.Generator) -> NDArray
     return turn
 
 
-def byte_sums(counts: NDArray[np.uint8]) -> NDArray[np.uint16]:
-    """Sum of each row of contiguous uint8 (n, 4) popcounts."""
-    # A row is one integer; all 256 bits differing wraps to 0: the opposite vector, which the exact rerank drops.
-    sums = (counts.view(np.uint32)[:, 0] * np.uint32(0x01010101)) >> np.uint32(24)
-    return np.asarray(sums, np.uint16)
-
-
 _ENCODED = 512  # rows encoded at a time: what stays in the cache
 _BYTE_WORDS = 3  # words whose popcounts add up within a byte: 3 * 64 < 256
 
