@@ -78,6 +78,20 @@ class Recollected:
         return surer if probability > USE_ABOVE else max(probability, min(surer, BELOW_USE))
 
 
+def latest(records: Sequence[Feedback], most: int = _STORED) -> Sequence[Feedback]:
+    """The last `most` confirmations and as many rejections, oldest first: those before them would not stay."""
+    if len(records) <= most:
+        return records
+    found, counts = list[Feedback](), {True: 0, False: 0}
+    for feedback in reversed(records):
+        counts[feedback.right] += 1
+        if counts[feedback.right] <= most:
+            found.append(feedback)
+        elif min(counts.values()) >= most:
+            break
+    return found[::-1]
+
+
 class Recollection:
     """Confirmed tasks by their static vectors, and what they were found not to belong to.
 

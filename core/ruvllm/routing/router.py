@@ -22,7 +22,7 @@ from ruvllm.routing.fusion import RouterWeights, words_of
 from ruvllm.routing.head import Head
 from ruvllm.routing.prebuilt import PrebuiltScorers
 from ruvllm.routing.reading import LONG, Reader, Reading, asks, checked_text, passages
-from ruvllm.routing.recollection import Recollected, Recollection
+from ruvllm.routing.recollection import Recollected, Recollection, latest
 from ruvllm.routing.scorer import Scored, Scorer, TaskView
 from ruvllm.routing.updater import Learner
 from ruvllm.sizing.edits import edit_of
@@ -250,7 +250,7 @@ class Router:
         self._changed()
 
     def defer(self) -> None:
-        """Leave what was noted, but for the latest, to a review, before which this router decides nothing."""
+        """Leave what was noted and not yet taken in, but for the latest, to a review that comes at once."""
         self._learner.defer()
 
     def check(self, feedback: Feedback) -> None:
@@ -264,6 +264,7 @@ class Router:
 
         Tasks go on being routed meanwhile.
         """
+        self.defer()  # what is fitted now need not be taken in one by one before
         await self.warm(pause)
         await self._learner.review(pause)
         await self.use_shared(self.shared, pause)
@@ -397,7 +398,7 @@ class Router:
             return None
         records = self._learner.records
         if len(records) > self._recalled:
-            news, self._recalled = records[self._recalled :], len(records)
+            news, self._recalled = latest(records[self._recalled :]), len(records)
             vectors = self._static.encode_now([feedback.text for feedback in news])
             self._recollection.add(news, [self._number[feedback.agent] for feedback in news], vectors)
         return self._recollection.find(static)

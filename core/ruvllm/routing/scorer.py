@@ -133,7 +133,7 @@ class Scorer:
             if prior is None:
                 scorer.fitted = await teach(examples, neighbours=encoder.name != "static", pause=pause)
             else:
-                scorer.fitted = replace(blank, head=await Design(examples).fit(pause))
+                scorer.fitted = replace(blank, head=await (await Design.read(examples, pause)).fit(pause))
         return scorer
 
     async def examples(self, agents: Sequence[Agent], lexicon: Bm25, encoder: Encoder, pause: Pause) -> Examples:
