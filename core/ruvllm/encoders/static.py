@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ruvllm.encoders.protocol import Vectors
 from ruvllm.text.wordpiece import WordPiece
 
+_BLOCK = 64  # texts whose tokens are in memory at a time
 MAX_TOKENS = 256
 
 
@@ -44,12 +45,16 @@ class StaticEncoder:
     def encode_tokens(self, every: Sequence[list[int]]) -> Vectors:
         """The same of texts by their tokens."""
         out = np.zeros((len(every), self.dim), np.float32)
-        ids = np.array([token for tokens in every for token in tokens[:MAX_TOKENS]], np.intp)
-        scales, rows, stop = self.scale.take(ids), self.table.take(ids, 0).astype(np.float32), 0
-        for row, tokens in zip(out, every, strict=True):  # one by one: a product of several rounds otherwise
-            start, stop = stop, stop + min(len(tokens), MAX_TOKENS)
-            scales[start:stop].dot(rows[start:stop], row)
-            row /= max(math.sqrt(row.dot(row)), 1e-12)
+        for first in range(0, len(every), _BLOCK):
+            some = every[first : first + _BLOCK]
+            ids = np.array([token for tokens in some for token in tokens[:MAX_TOKENS]], np.intp)
+            scales, rows, stop = self.scale.take(ids), self.table.take(ids, 0).astype(np.float32), 0
+            for row, tokens in zip(
+                out[first:], some, strict=False
+            ):  # one by one: a product of several rounds otherwise
+                start, stop = stop, stop + min(len(tokens), MAX_TOKENS)
+                scales[start:stop].dot(rows[start:stop], row)
+                row /= max(math.sqrt(row.dot(row)), 1e-12)
         return out
 
     def encode_one(self, text: str, tokens: list[int] | None = None) -> NDArray[np.float32]:
