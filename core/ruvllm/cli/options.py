@@ -53,11 +53,12 @@ def _encoder(ctx: click.Context, param: click.Parameter, value: str | None) -> s
 encoder_option = click.option(
     "--encoder",
     metavar="cascade|ruvltra|static|minilm|MODEL",
+    envvar="RUVLLM_ENCODER",
     callback=_encoder,
     help="What reads the text: static (microseconds), ruvltra (trained for routing), cascade (ruvltra only when static "
     "is unsure), minilm (what ruvltra was trained from). Cascade where onnxruntime is installed, else static. Or a "
     "model on this machine, which `--model` names alike, or an embedding model's ONNX folder; MODEL:last takes the "
-    "last token's state, not the mean of all.",
+    "last token's state, not the mean of all.  [env: RUVLLM_ENCODER]",
 )
 strategy_option = click.option(
     "--strategy",

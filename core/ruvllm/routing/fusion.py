@@ -163,20 +163,27 @@ class Stage:
     weights: NDArray[np.float32]
 
     def rows(
-        self, vector: NDArray[np.float32], agents: AgentVectors, adapter: Adapter, bm25: NDArray[np.float32]
+        self, vectors: Vectors, agents: AgentVectors, adapter: Adapter, bm25: Sequence[NDArray[np.float32]]
     ) -> NDArray[np.float32]:
-        """Raw features of one text, and its logits: float32 (len(FEATURES) + 1, agents)."""
-        out = np.empty((len(FEATURES) + 1, len(bm25)), np.float32)
-        agents.adapted.dot(adapter.query(vector), out[0])
-        agents.plain.dot(vector, out[1:3].reshape(-1))
-        out[3] = bm25
-        out[-1] = self.logits(out[:-1])
+        """Raw features of n texts and their logits, each as if it were alone: (n, len(FEATURES) + 1, agents).
+
+        Args:
+            vectors: float32 (n, dim) of the texts.
+            bm25: float32 (agents,) of each.
+        """
+        out = np.empty((len(vectors), len(FEATURES) + 1, len(agents.cards)), np.float32)
+        for i, words in enumerate(bm25):  # one by one: a product of several rounds otherwise
+            vector, row = vectors[i], out[i]
+            agents.adapted.dot(adapter.query(vector), row[0])
+            agents.plain.dot(vector, row[1:3].reshape(-1))
+            row[3] = words
+        out[:, -1] = self.logits(out[:, :-1])
         return out
 
     def logits(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(agents,) from (len(FEATURES), agents)."""
+        """(..., agents) from (..., len(FEATURES), agents)."""
         centred, spread = _centred(features)
-        logits: NDArray[np.float32] = (self.weights / spread).dot(centred)
+        logits: NDArray[np.float32] = np.matmul((self.weights / spread)[..., None, :], centred)[..., 0, :]
         return logits
 
 
@@ -261,15 +268,17 @@ class Requirements:
         self._entries: dict[str, list[tuple[frozenset[str], int]]] = {}  # by the rarest word of each
         for words, i in entries:
             if words:
-                self._entries.setdefault(min(words, key=often.__getitem__), []).append((words, i))
-        self._found = Memo(self._numbers, _MOST_SETS)
+                self._entries.setdefault(min(words, key=lambda word: (often[word], word)), []).append((words, i))
+        self._found, self._usual = Memo(self._numbers, _MOST_SETS), self._numbers(frozenset())
 
     def candidates(self, words: Sequence[str]) -> NDArray[np.intp] | None:
         """Numbers of the agents that a task of these stems may go to; None where it may go to any."""
         if not self._entries:
             return None
-        here, entries = frozenset(words), self._entries
-        rare = here & entries.keys()
+        entries = self._entries
+        if not (rare := [word for word in words if word in entries]):
+            return self._usual
+        here = frozenset(words)
         return self._found[frozenset([agent for word in rare for needed, agent in entries[word] if needed <= here])]
 
     def _numbers(self, met: frozenset[int]) -> NDArray[np.intp] | None:

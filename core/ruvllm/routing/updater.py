@@ -199,7 +199,7 @@ async def _joined(scorer: Scorer, examples: Examples, lessons: Sequence[Lesson],
     if lessons:
         zero = list[Vectors]()
         for i, lesson in enumerate(lessons):
-            zero.append(scorer.untaught(lesson.vector, lesson.view).logits)
+            zero.append(scorer.untaught(lesson.vector[None], [lesson.view])[0].logits)
             if i % _SLICE == 0:
                 await pause()
         count, agents = len(examples), examples.offsets.shape[1]
