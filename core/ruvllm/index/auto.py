@@ -37,9 +37,8 @@ if TYPE_CHECKING:
 _TRIALS = 32
 _COMPARED = (0.9, 0.97, 0.999)  # recalls at which kinds are compared; a search goes by the next one above its own
 _GRAPH_FROM = 20_000  # rows from which a compiled graph may be faster than sign codes
-_LISTS_FROM = (
-    10_000  # rows from which lists may be, though built for many more: signs tell some encoders' vectors apart poorly
-)
+# Rows from which lists may be faster, which come by themselves for many more: signs tell some vectors apart poorly.
+_LISTS_FROM = 10_000
 _BUSY = 1_000  # searches from which building one is worth its time
 _GAIN = 0.9  # part of the time of the index in use that another may take to be worth its memory
 GRAPHS = ("hnsw", "usearch", "hnswlib")  # kinds that hold copies of all vectors

@@ -26,6 +26,8 @@ from ruvllm.index.scan import BLOCK, ListScan, Plan
 from ruvllm.index.signs import PREFIX_WORDS, WORD, StagedCoder, packed
 
 _LISTS = 3  # times the root of the rows
+_WAIT = 8_192  # rows that may wait outside the lists
+_ROUNDS = 5  # of k-means
 _PREFIX = PREFIX_WORDS * WORD
 _SAMPLE_PER_LIST = 32
 _LEAST_SAMPLE = 10_000
@@ -59,7 +61,7 @@ class IvfIndex(RowsIndex[_Listed]):
         *,
         recall: float = 0.95,
         lists: int | None = None,
-        least: int = 8_192,
+        least: int = _WAIT,
         rows: Rows | None = None,
         scan: ListScan | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -73,9 +75,16 @@ class IvfIndex(RowsIndex[_Listed]):
         self.sync()
 
     @classmethod
-    def steps(cls, dim: int, metric: str = "cosine", *, recall: float = 0.95, rows: Rows) -> Iterator[Self]:
-        """One over these rows, as compiled kinds build it in slices; this one is built in one."""
-        yield cls(dim, metric, recall=recall, rows=rows)
+    def steps(cls, dim: int, metric: str = "cosine", *, recall: float = 0.95, rows: Rows) -> Iterator[Self | None]:
+        """Build one over these rows; None between slices of the work, and last the index."""
+        made, view = cls(dim, metric, recall=recall, least=rows.size, rows=rows), rows.view
+        scan = None
+        for scan in made._sorting(view):
+            if scan is None:
+                yield None
+        made._state, made.least = _Listed(view, scan), _WAIT
+        made.sync()
+        yield made
 
     def sync(self) -> None:
         """Bring the lists, or at least their tail, up to the rows."""
@@ -91,7 +100,10 @@ class IvfIndex(RowsIndex[_Listed]):
         """Sort all rows into lists now."""
         with self.rows.lock:
             view = self.rows.view
-            self._state = _Listed(view, self._sorted(view) if view.size else None)
+            scan = None
+            for scan in self._sorting(view) if view.size else ():
+                pass
+            self._state = _Listed(view, scan)
             self._sample, self._plans = None, {}
 
     def stats(self) -> dict[str, Any]:
@@ -140,8 +152,8 @@ class IvfIndex(RowsIndex[_Listed]):
             return exact(view, query, k, mask)  # what the filter lets through lies in other lists
         return nearest(view, rows, query, k)
 
-    def _sorted(self, view: View) -> ListScan:
-        """All rows in lists, learnt from a sample."""
+    def _sorting(self, view: View) -> Iterator[ListScan | None]:
+        """All rows in lists, learnt from a sample; None between slices of the work."""
         random = np.random.default_rng(0)
         lists = self.lists or min(round(_LISTS * math.sqrt(view.size)), -(-view.size // (2 * BLOCK)))
         size = min(view.size, max(_LEAST_SAMPLE, _SAMPLE_PER_LIST * lists))
@@ -150,14 +162,19 @@ class IvfIndex(RowsIndex[_Listed]):
         if lift is not None:
             sample = lift.rows(sample)
         coder = StagedCoder.fit(sample)
-        centroids = kmeans(coder.turned(sample)[:, :_PREFIX], min(lists, len(sample)), rounds=5)
+        points, centroids = coder.turned(sample)[:, :_PREFIX], None
+        for _ in range(_ROUNDS):
+            yield None
+            centroids = kmeans(points, min(lists, len(sample)), rounds=1, start=centroids)
+        assert centroids is not None
         nearest = np.empty(view.size, np.int32)
         codes = np.empty((view.size, coder.words), np.uint64)
         for start in range(0, view.size, _BLOCK):
+            yield None
             block = view.block(start, min(start + _BLOCK, view.size))
             turned = coder.turned(block if lift is None else lift.rows(block))
             nearest[start : start + len(block)] = assign(turned[:, :_PREFIX], centroids)
             codes[start : start + len(block)] = packed(turned)
             if self._progress is not None:
                 self._progress(start + len(block), view.size)
-        return ListScan.laid_out(coder, centroids, nearest, codes, lift)
+        yield ListScan.laid_out(coder, centroids, nearest, codes, lift)

@@ -12,16 +12,21 @@ _SAMPLED, _LEAST_SAMPLED = 8, 256  # points a centroid that k-means++ draws from
 Vectors = NDArray[np.float32]
 
 
-def kmeans(points: Vectors, k: int, *, rounds: int = 6, seed: int = 0, plus_plus: bool = False) -> Vectors:
+def kmeans(
+    points: Vectors, k: int, *, rounds: int = 6, seed: int = 0, plus_plus: bool = False, start: Vectors | None = None
+) -> Vectors:
     """float32 (k, dim) unit centroids of float32 (n, dim), n >= k (spherical k-means, Dhillon & Modha 2001).
 
     Args:
         rounds: of assigning and averaging.
         plus_plus: choose distant first centroids (greedy k-means++, Arthur & Vassilvitskii 2007): tighter clusters
             for the time of some two rounds.
+        start: (k, dim) first centroids, such as an earlier call's.
     """
     random = np.random.default_rng(seed)
-    if plus_plus:
+    if start is not None:
+        centroids = start.copy()
+    elif plus_plus:
         centroids = _distant(points, k, random)
     else:
         centroids = points[random.choice(len(points), k, replace=False)].copy()
