@@ -265,17 +265,18 @@ class Requirements:
         for words, i in entries:
             if words:
                 self._entries.setdefault(min(words, key=lambda word: (often[word], word)), []).append((words, i))
-        self._found, self._usual = Memo(self._numbers, _MOST_SETS), self._numbers(frozenset())
+        self._words = frozenset(often)
+        self._found, self._sets = Memo(self._met, _MOST_SETS), Memo(self._numbers, _MOST_SETS)
 
     def candidates(self, words: Sequence[str]) -> NDArray[np.intp] | None:
         """Numbers of the agents that a task of these stems may go to; None where it may go to any."""
-        if not self._entries:
-            return None
+        return self._found[self._words.intersection(words)] if self._entries else None
+
+    def _met(self, here: frozenset[str]) -> NDArray[np.intp] | None:
+        """The same, by those of a task's words that an entry has."""
         entries = self._entries
-        if not (rare := [word for word in words if word in entries]):
-            return self._usual
-        here = frozenset(words)
-        return self._found[frozenset([agent for word in rare for needed, agent in entries[word] if needed <= here])]
+        rare = here & entries.keys()
+        return self._sets[frozenset([agent for word in rare for needed, agent in entries[word] if needed <= here])]
 
     def _numbers(self, met: frozenset[int]) -> NDArray[np.intp] | None:
         """The same, by the agents of which an entry is met."""
