@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
@@ -31,6 +31,7 @@ from ruvllm_edge.page import Page, find_guide, find_page
 from ruvllm_edge.problems import Problem
 from ruvllm_edge.server import Server
 from ruvllm_edge.settings import Settings
+from ruvllm_edge.workers import Worker
 
 _PARTS = (
     native,
@@ -84,20 +85,23 @@ def all_operations() -> tuple[Operation, ...]:
     return (*OPERATIONS, *mcp.OPERATIONS, *document_operations(OPERATIONS))
 
 
-def make_app(llm: RuvLLM, settings: Settings | None = None, *, keeps: bool = False) -> Gate:
+def make_app(
+    llm: RuvLLM, settings: Settings | None = None, *, keeps: bool = False, workers: Sequence[Worker] = ()
+) -> Gate:
     """The application for a server.
 
     Args:
         llm: what answers; closed when the server ends.
         settings: limits and keys; those of the environment when None.
         keeps: whether added agents are there again after a restart.
+        workers: decide tasks too, see `workers.fork_workers`.
 
     Raises:
         ConfigError: a setting that cannot be used.
         StoreError: added agents in the state file are damaged.
     """
     settings = settings or Settings.from_env()
-    server = Server(llm, settings, keeps)
+    server = Server(llm, settings, keeps, workers)
     operations = all_operations()
     page = Page(find_page(settings.web), find_guide(settings.web))
     routes = _routes(server, operations)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ruvllm import RuvLLM, Tier
+from ruvllm import Decision, RuvLLM, Tier
 from ruvllm.encoders.protocol import Vectors, pause
 from ruvllm.inference.backend import Usage
 from ruvllm.inference.endpoint import Price
@@ -29,6 +29,7 @@ from ruvllm_edge.stored_responses import StoredResponses
 from ruvllm_edge.telemetry import Answering, TracedAnswer
 from ruvllm_edge.usage import Usage as KeyUsages
 from ruvllm_edge.usage import seconds_left
+from ruvllm_edge.workers import Decided, Tasks, Worker
 
 if TYPE_CHECKING:
     from ruvllm_edge.mcp import McpSpace
@@ -50,6 +51,7 @@ class Edge:
         llm: answers; it is closed with the space.
         name: of the space.
         keeps: whether agents that clients add are there again after a restart.
+        workers: decide tasks of this space too.
 
     Attributes:
         settings, bodies, answers, metrics: of the server.
@@ -62,11 +64,19 @@ class Edge:
         closed: whether it has been.
     """
 
-    def __init__(self, server: Server, llm: RuvLLM, name: str = DEFAULT_SPACE, keeps: bool = False) -> None:
+    def __init__(
+        self,
+        server: Server,
+        llm: RuvLLM,
+        name: str = DEFAULT_SPACE,
+        keeps: bool = False,
+        workers: Sequence[Worker] = (),
+    ) -> None:
         self.server, self.llm, self.name = server, llm, name
         self.settings, self.bodies, self.answers = server.settings, server.bodies, server.answers
         self.metrics = server.metrics
         self.agents = AddedAgents(llm, keeps)
+        self._tasks = Tasks(llm, workers, lambda: keeps or not self.agents.added)
         self._renew()
         self.mcp: McpSpace | None = None
         self.uses, self.closed, self._resumed = 0, False, 0.0
@@ -152,6 +162,10 @@ class Edge:
             message = f"this key has spent its ${key.budget:g} of today"
             raise too_many(message, seconds_left(), "budget", code="insufficient_quota")
 
+    async def route(self, text: str, top: int, team: bool) -> Decision | Decided:
+        """The agent, tier and confidence for a task. Raises InputError: the text is empty or far too large."""
+        return await self._tasks.route(text, top, team, alone=self.server.in_flight < 2)
+
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, float32 (len(texts), dim); other requests have their turn between the slices."""
         rows = [np.zeros((0, (self.llm.encoders.main).dim), np.float32)]
@@ -191,12 +205,14 @@ class Edge:
         """Warm up."""
         await self.llm.routing.router.warm(pause)
         await self.agents.start()
+        self._tasks.refresh()
         memory = self.llm.memory
         memory.nearest(np.ones(memory.encoder.dim, np.float32), 1)  # opens the index
 
     async def work(self) -> None:
         """What waits goes to disk, and what was told is learnt from, a little at a time."""
         self.uses, self._resumed = self.uses + 1, perf_counter()
+        self._tasks.refresh()
         try:
             with self.llm.steps("memory"):
                 self.llm.memory.flush()
@@ -223,6 +239,7 @@ class Edge:
     async def close(self) -> None:
         """Write down what waits and let go of the state file; the default space's backends are everyone's."""
         self.closed = True
+        self._tasks.close()
         if self.mcp is not None:
             await self.mcp.close()
         try:

@@ -11,6 +11,7 @@ from prometheus_client.metrics_core import Metric
 
 from ruvllm import Decision
 from ruvllm.jobs import JobRun
+from ruvllm_edge.workers import Decided
 
 MEDIA = CONTENT_TYPE_LATEST.encode()
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
@@ -104,7 +105,7 @@ class Metrics:
             timed = self._timed[path] = self._latency.labels(path)
         timed.observe(seconds)
 
-    def decision(self, decision: Decision) -> None:
+    def decision(self, decision: Decision | Decided) -> None:
         """One was made."""
         key = (int(decision.tier), decision.action)
         counter = self._decided.get(key)

@@ -32,15 +32,16 @@ from ruvllm_edge.shared.hot import HotSet
 from ruvllm_edge.shared.large import Policy
 
 
-async def route(edge: Edge, call: Call) -> Decision:
+async def route(edge: Edge, call: Call) -> Decision | Reply:
     """The agent, tier and confidence for a task."""
     telemetry = edge.server.telemetry
     if telemetry is None:
+        decided = await edge.route(call.body.text, call.body.top, call.body.team)
+        edge.metrics.decision(decided)
+        return decided if isinstance(decided, Decision) else Reply(decided.data)
+    with telemetry.operation("route", "") as span:
         decision = await edge.llm.aroute(call.body.text, call.body.top, call.body.team)
-    else:
-        with telemetry.operation("route", "") as span:
-            decision = await edge.llm.aroute(call.body.text, call.body.top, call.body.team)
-            telemetry.routed(span, decision)
+        telemetry.routed(span, decision)
     edge.metrics.decision(decision)
     return decision
 

@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import webbrowser
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
@@ -30,6 +31,7 @@ from ruvllm_edge.page import find_page
 from ruvllm_edge.settings import Settings
 from ruvllm_edge.shared.log import check_address
 from ruvllm_edge.telemetry import export_telemetry
+from ruvllm_edge.workers import Worker, fork_workers
 
 _BACKLOG = 2_048
 
@@ -53,6 +55,9 @@ _BACKLOG = 2_048
 )
 @click.option(
     "--shared", metavar="URL", help="Share what is held with other servers: postgresql://…  [env: RUVLLM_SHARED]"
+)
+@click.option(
+    "--workers", type=click.IntRange(1, 64), help="Processes that decide tasks, one learns.  [env: RUVLLM_WORKERS]"
 )
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 @click.option("--open", "show", is_flag=True, help="Open the page in a browser, where there is a window.")
@@ -82,6 +87,7 @@ def serve(
     Examples:
       ruvllm serve
       ruvllm serve --config ruvllm.toml --port 8080
+      ruvllm serve --workers 4
       ruvllm serve --model ./smollm2-135m-instruct-q8_0.gguf
       RUVLLM_INFERENCE_SMALL_KIND=openai RUVLLM_INFERENCE_SMALL_URL=http://127.0.0.1:8080/v1 \\
         RUVLLM_INFERENCE_SMALL_MODEL=qwen ruvllm serve
@@ -101,15 +107,22 @@ def serve(
     if settings.otel:
         export_telemetry()
     _allow_files()
-    sock = bound(settings.host, settings.port, any_port)
     state = state_of(ctx, None) or options.state or default_state()
     chosen = agents or options.agents
+
+    def make() -> RuvLLM:
+        return RuvLLM(chosen, encoder=encoder or options.encoder, state=state, config=options)
+
+    if settings.workers > 1 and not hasattr(os, "fork"):
+        raise ConfigError("several processes are not possible on this system", field="workers", fix="use 1")
+    workers = fork_workers(settings.workers - 1, make, keeps=chosen is None)
+    sock = bound(settings.host, settings.port, any_port)
     ready_encoder(encoder or options.encoder)
-    llm = RuvLLM(chosen, encoder=encoder or options.encoder, state=state, config=options)
+    llm = make()
     warm_agents(llm)
     refuse_strange(llm.memory)
     llm.backends  # noqa: B018 - one that cannot be made shows now, not with the first question
-    server = make_server(llm, settings, keeps=chosen is None)
+    server = make_server(llm, settings, keeps=chosen is None, workers=workers)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     page = "" if find_page(settings.web) else "  (the API; the page is not built: make web)"
     url = f"http://{host}:{sock.getsockname()[1]}/"
@@ -123,9 +136,11 @@ def serve(
         pass
 
 
-def make_server(llm: RuvLLM, settings: Settings, *, keeps: bool = False) -> uvicorn.Server:
+def make_server(
+    llm: RuvLLM, settings: Settings, *, keeps: bool = False, workers: Sequence[Worker] = ()
+) -> uvicorn.Server:
     """A server that has not begun; `serve(sockets)` runs it."""
-    app = make_app(llm, settings, keeps=keeps)
+    app = make_app(llm, settings, keeps=keeps, workers=workers)
     config = uvicorn.Config(
         app,
         lifespan="on",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 from os import urandom
@@ -24,6 +24,7 @@ from ruvllm_edge.settings import Settings
 from ruvllm_edge.shared.node import Node
 from ruvllm_edge.spaces import Spaces, spaces_folder
 from ruvllm_edge.telemetry import Telemetry
+from ruvllm_edge.workers import Worker
 
 _TICK = 1.0  # seconds between two looks at what waits to be written or learnt
 
@@ -35,6 +36,7 @@ class Server:
         llm: answers in the default space; it is closed with the server.
         settings: limits and keys.
         keeps: whether agents that clients add are there again after a restart.
+        workers: decide tasks of the default space too.
 
     Attributes:
         requests: how many there were.
@@ -47,7 +49,7 @@ class Server:
         node: keeps them together with those of other servers; None where they are alone.
     """
 
-    def __init__(self, llm: RuvLLM, settings: Settings, keeps: bool = False) -> None:
+    def __init__(self, llm: RuvLLM, settings: Settings, keeps: bool = False, workers: Sequence[Worker] = ()) -> None:
         self.settings = settings
         self.keys = Keys(settings.api_keys, settings.keys_file)
         here = settings.loopback and not self.keys.needed  # on this machine, whoever runs it
@@ -60,7 +62,7 @@ class Server:
         self.audit = Audit(settings.audit or (audit_file(settings.keys_file) if settings.keys_file else None))
         self.ready = False
         self.in_flight = self.requests = 0
-        default, folder = Edge(self, llm, keeps=keeps), spaces_folder(settings, llm.store.path)
+        default, folder = Edge(self, llm, keeps=keeps, workers=workers), spaces_folder(settings, llm.store.path)
         self.spaces = Spaces(default, lambda one, name: Edge(self, one, name, keeps), folder, settings.max_spaces)
         self.node: Node | None = None
         if settings.shared:

@@ -55,6 +55,8 @@ class Settings:
             "texts", "vectors" (no text leaves) or "deltas" (sums over what was learnt alone); texts of all when empty.
         shared_hot: memories of a collection that stay on this server where the database searches it (`ruvllm shared
             index`); 0 for all. shared_deadline: seconds that a search of such a collection waits for the database.
+        workers: processes that decide tasks of the default space. This one learns, writes and serves connections; the
+            others read its state file, and decide nothing until they have read the latest.
         log_level: of the log; "info" has a line for each request.
         log_prompts: whether what clients send is logged too; never unless this is set.
     """
@@ -93,13 +95,14 @@ class Settings:
     shared_spaces: tuple[str, ...] = ()
     shared_hot: int = 0
     shared_deadline: float = 0.2
+    workers: int = 1
     log_level: str = "info"
     log_prompts: bool = False
 
     def __post_init__(self) -> None:
         positive = (
             "burst", "max_body", "bodies_memory", "max_headers", "header_timeout", "max_connections", "max_requests",
-            "max_answers", "max_spaces", "body_timeout", "timeout", "shared_deadline",
+            "max_answers", "max_spaces", "workers", "body_timeout", "timeout", "shared_deadline",
         )  # fmt: skip
         for name in positive:
             if not getattr(self, name) > 0:

@@ -18,7 +18,7 @@ from recipes.common import encode, load, read_json, save, static
 from recipes.conversation import sentences
 from recipes.fits import fit_logistic
 from recipes.tasks import tasks, traps
-from ruvllm.agents.catalog import builtin_agents, builtin_digest, card, spoken_name
+from ruvllm.agents.catalog import builtin_agents, builtin_digest, builtin_words, card, spoken_name
 from ruvllm.encoders.families import FAMILIES, RUVLTRA, Family
 from ruvllm.encoders.protocol import unit_rows
 from ruvllm.routing.calibration import CONFIDENCE_FEATURES, confidence_row, energy
@@ -213,7 +213,7 @@ def _calibrated(bench: _Bench, logits: dict[str, Floats], candidates: dict[str, 
 def build(data: Path) -> dict[str, float]:
     """Write builtin.npz and the like of each family; returns what held-out texts show."""
     texts, digest = _texts(data), np.array(builtin_digest())
-    required = Requirements(builtin_agents())
+    required = Requirements([entries for _, entries in builtin_words().values()])
     candidates = {kind: [required.candidates(stems(text)) for text, _ in texts[kind]] for kind in _TELLING}
     measured: dict[str, float] = {}
     first: dict[str, Floats] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache
 from math import exp, log, log1p, sqrt
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Pause, no_pause
+from ruvllm.lazy_dataclass import dataclass
 
 CONFIDENCE_FEATURES = (
     *("top_logit", "margin", "second_margin", "entropy", "log_agents", "adapted", "bm25", "agreement"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from math import log
 from operator import mul
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.encoders.static import StaticEncoder
+from ruvllm.lazy_dataclass import dataclass
 from ruvllm.routing.calibration import Peaks, logistic, scope_row, sigmoid
 from ruvllm.routing.fusion import FEATURES, RouterWeights
 from ruvllm.routing.reading import Reading

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Pause, Vectors, no_pause, run_now
+from ruvllm.lazy_dataclass import dataclass
 from ruvllm.routing.calibration import fit_temperature
 from ruvllm.text.lexical import HashedTfidf, term_counts
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -103,9 +104,7 @@ class _Languages(NamedTuple):
 
 @cache
 def _languages() -> _Languages:
-    import tomllib  # a process that routes nothing need not wait for it
-
-    data = tomllib.loads(Path(__file__).with_name("languages.toml").read_text("utf-8"))
+    data = json.loads(Path(__file__).with_name("languages.json").read_text("utf-8"))
     common, polite, orders = (frozenset(words.split()) for words in data.pop("en").values())
     function = {name: frozenset(rows.get("function", "").split()) for name, rows in data.items()}
     english = {name: dict(pair.split("=") for pair in rows["words"].split("; ")) for name, rows in data.items()}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.agents.catalog import card, spoken_name
 from ruvllm.encoders.protocol import Encoder, Pause, Vectors, no_pause
+from ruvllm.lazy_dataclass import dataclass
 from ruvllm.routing.calibration import Calibration
 from ruvllm.routing.extend import Places, moved_prior
 from ruvllm.routing.fusion import Adapter, AgentVectors, Stage

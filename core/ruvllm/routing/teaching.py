@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Pause, Vectors, no_pause, unit_rows
+from ruvllm.lazy_dataclass import dataclass
 from ruvllm.routing.calibration import Calibration, fit_temperature
 from ruvllm.routing.head import MOST, Design, Examples, Head, Neighbours, Prior
 

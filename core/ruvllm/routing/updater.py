@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Encoder, Pause, Vectors, no_pause
+from ruvllm.lazy_dataclass import dataclass
 from ruvllm.routing.calibration import Calibration, softmax
 from ruvllm.routing.fusion import RouterWeights
 from ruvllm.routing.head import MOST, Design, Examples, Neighbours

@@ -13,10 +13,11 @@ import sqlite3
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from time import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ruvllm.lazy_dataclass import dataclass
 from ruvllm.reprs import Shown
 from ruvllm.state.names import REPLICA
 from ruvllm.state.schema import GUESTS

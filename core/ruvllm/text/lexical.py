@@ -106,18 +106,11 @@ class Bm25:
     def __init__(self, documents: Sequence[Mapping[str, float]], k1: float = 1.2, b: float = 0.5) -> None:
         self.size = len(documents)
         lengths = np.array([sum(max(count, 0.0) for count in document.values()) for document in documents], np.float64)
-        norm = k1 * (1 - b + b * lengths / max(lengths.mean() if self.size else 1.0, 1.0))
-        rows: dict[str, list[tuple[int, float]]] = {}
-        self._shares: list[dict[str, float]] = [{} for _ in documents]
+        self._k1, self._norm = k1, k1 * (1 - b + b * lengths / max(lengths.mean() if self.size else 1.0, 1.0))
+        self._postings: dict[str, dict[int, float]] = {}
         for i, document in enumerate(documents):
             for term, count in document.items():
-                rows.setdefault(term, []).append((i, count * (k1 + 1) / (abs(count) + norm[i])))
-        self._postings: dict[str, tuple[list[tuple[int, float]], float]] = {}
-        for term, row in rows.items():
-            idf = math.log(1 + (self.size - len(row) + 0.5) / (len(row) + 0.5))
-            for i, weight in row:
-                self._shares[i][term] = weight * idf
-            self._postings[term] = row, idf
+                self._postings.setdefault(term, {})[i] = count
         self._rows = Memo(self._spread, _MOST_ROWS)
 
     def scores(self, terms: Iterable[str]) -> NDArray[np.float32]:
@@ -134,19 +127,26 @@ class Bm25:
 
     def _spread(self, term: str) -> tuple[NDArray[np.intp] | None, NDArray[np.float32]]:
         """(documents, what a term adds to each); (None, what it adds to every one) where picking them takes longer."""
-        found, idf = self._postings[term]
-        ids, weights = np.array([i for i, _ in found], np.intp), np.array([one for _, one in found], np.float32)
-        weights *= np.float32(idf)
+        ids = np.array(list(self._postings[term]), np.intp)
+        weights = np.array([self._weight(term, i) for i in ids.tolist()], np.float32) * np.float32(self._idf(term))
         if self.size > _FEW and len(ids) * _PICKED < self.size:
             return ids, weights
         row = np.zeros(self.size, np.float32)
         row[ids] = weights
         return None, row
 
+    def _weight(self, term: str, document: int) -> float:
+        count = self._postings[term][document]
+        return float(count * (self._k1 + 1) / (abs(count) + self._norm[document]))
+
+    def _idf(self, term: str) -> float:
+        having = len(self._postings[term])
+        return math.log(1 + (self.size - having + 0.5) / (having + 0.5))
+
     def matches(self, terms: Iterable[str], document: int) -> list[tuple[str, float]]:
         """Which of `terms` speak for the document, with their share of its score, strongest first."""
-        shares = self._shares[document]
-        found = ((term, shares[term]) for term in terms if shares.get(term, 0) > 0)
+        there = (term for term in terms if self._postings.get(term, {}).get(document, 0) > 0)
+        found = [(term, self._weight(term, document) * self._idf(term)) for term in there]
         return sorted(found, key=lambda match: -match[1])
 
 
