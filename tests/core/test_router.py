@@ -254,6 +254,7 @@ def test_repeats_come_from_the_cache(static_llm: RuvLLM):
 
 def test_many_are_routed_as_each_alone(static_llm: RuvLLM):
     texts = ["water the \u2603 lilies", "add tests for the parser", "no", "add tests for the parser", "fix it. " * 400]
+    texts += ["a raft node lost its log", "gossip protocol of the cluster", "oh", "\u2603"]
     many, alone = (RuvLLM(encoder="static", like=static_llm) for _ in range(2))
     expected = [alone.route(text) for text in texts]
     assert [replace(one, timings_us={}) for one in many.route_many(texts)] == [
@@ -265,6 +266,21 @@ def test_many_are_routed_as_each_alone(static_llm: RuvLLM):
         with pytest.raises(InputError) as caught:
             many.route_many(bad)
         assert caught.value.field == field
+
+
+def test_many_are_routed_as_each_alone_among_many_agents_and_those_that_ask_for_words():
+    agents = [
+        Agent(f"{trade} {i}", f"{trade}s for street {i}", requires=(f"street {i}",) if i % 3 == 0 else ())
+        for i in range(60)
+        for trade in ("baker", "painter", "plumber", "tailor", "teacher")
+    ]
+    texts = [f"ask the {one} in street {i}" for i in range(0, 60, 4) for one in ("tailor", "plumber")]
+    many, alone = (RuvLLM(agents, encoder="static") for _ in range(2))
+    found, expected = many.route_many(texts), [alone.route(text) for text in texts]
+    assert [one.agent for one in found] == [one.agent for one in expected]
+    for one, other in zip(found, expected, strict=True):  # one product of many vectors rounds otherwise
+        assert one.confidence == pytest.approx(other.confidence, abs=1.01e-4)
+        assert one.evidence.scores == pytest.approx(other.evidence.scores, abs=1e-5)
 
 
 def test_one_agent_and_two_agents():

@@ -195,12 +195,15 @@ class HybridSearch:
 
 def _pass_on(parts: Floats, place: Mapping[int, int], closed: Mapping[int, Closed], moment: Moment) -> None:
     """Let what holds instead of a memory be no worse than this was, where the query asks for what holds now."""
+    totals = parts.sum(0).tolist()
+    before = totals.copy()
     for i, one in sorted(closed.items()):  # what superseded another one may itself be superseded, by a later one
         at = place[i]
         if moment.holds(one.until):
-            parts[4, at] += _HELD
+            totals[at] += _HELD
             continue
         if one.successor is not None and one.successor in place:
             there = place[one.successor]
-            parts[4, there] += max(float(parts[:, at].sum() - parts[:, there].sum()), 0.0)
-        parts[4, at] -= _ENDED
+            totals[there] = max(totals[there], totals[at])
+        totals[at] -= _ENDED
+    parts[4] += np.array(totals, np.float32) - np.array(before, np.float32)

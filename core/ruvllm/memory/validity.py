@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from time import time
 
 from ruvllm.errors import InputError, StoreError
@@ -17,6 +18,7 @@ from ruvllm.text.dates import Span, dates_in, first_date, speaks_of_the_past
 from ruvllm.text.statements import Statement, replaces, sentences, statement_of
 from ruvllm.text.terms import terms
 
+_BRIEF = 2_000  # characters of a query that is read for dates whatever is in it
 _DAY = 86_400.0
 _SURE = 0.8  # from which a memory is closed
 _LONGEST = 4_000  # characters of a memory that is read for statements
@@ -104,7 +106,12 @@ def moment_of(query: str, at: object = None, now: date | None = None) -> Moment:
         if span is None:
             raise InputError(f"at is {at!r}"[:80], field="at", fix='give a date such as "2023-05-08" or "March 2023"')
         return Moment(span, strict=True)
-    spans = dates_in(query, today) if any(letter.isdigit() for letter in query) or len(query) < 2_000 else []
+    return (_moment if len(query) < _BRIEF else _moment.__wrapped__)(query, today)
+
+
+@lru_cache(maxsize=64)  # one query asks several times
+def _moment(query: str, today: date) -> Moment:
+    spans = dates_in(query, today) if any(letter.isdigit() for letter in query) or len(query) < _BRIEF else []
     return Moment(spans[0] if spans else None, speaks_of_the_past(query))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from math import exp, log, log1p, sqrt
 from typing import Any
 
@@ -52,7 +53,7 @@ class Peaks:
             rising.sort()
         else:
             rising = np.partition(rows[:, _BM25:], (count - 3, count - 2, count - 1), axis=2)
-        self._rows, self._ones = rows, np.ones(count, np.float32)
+        self._rows, self._ones = rows, _ones(count)
         self.below: NDArray[np.float32] = rows[:, -1] - rising[:, 1, -1:]
         self.powers: NDArray[np.float32] = np.exp(self.below)
         self.highest, self.firsts = rising[:, :, -3:].tolist(), rows.argmax(2).tolist()
@@ -74,6 +75,11 @@ class Peaks:
         spread = sqrt(max(float(adapted.dot(adapted)) / count - mean**2, 0.0))
         entropy = log(total) - float(powers.dot(self.below[task])) / total
         return [surety, margin, second, entropy, log(count), closest, log1p(max(words, 0.0)), agreement, lead, spread]
+
+
+@lru_cache(maxsize=8)
+def _ones(size: int) -> NDArray[np.float32]:
+    return np.ones(size, np.float32)
 
 
 def scope_row(features: NDArray[np.float32]) -> NDArray[np.float32]:
