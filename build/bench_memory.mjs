@@ -5,11 +5,11 @@ import { performance } from "node:perf_hooks";
 const say = (told) => console.log(JSON.stringify(told));
 
 /** Times indexes of ours inside Pyodide; `script` leaves its answer in `told`. */
-async function inPyodide({ pyodide, numpy, core, folder, script }) {
+async function inPyodide({ pyodide, numpy, core, bench, folder, script }) {
   const { loadPyodide } = await import(pyodide);
   const py = await loadPyodide({ stdout: () => {} });
   py.unpackArchive(new Uint8Array(readFileSync(numpy)), "whl");
-  for (const [path, root] of [["/core", core], ["/data", folder]]) {
+  for (const [path, root] of [["/core", core], ["/bench", bench], ["/data", folder]]) {
     py.FS.mkdirTree(path);
     py.FS.mount(py.FS.filesystems.NODEFS, { root }, path);
   }

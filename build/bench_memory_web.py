@@ -29,7 +29,7 @@ M, BUILD, EFS = 16, 200, (10, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 
 _SCRIPT = """
 import sys
-sys.path.insert(0, "/core")
+sys.path[:0] = "/core", "/bench"
 import json
 from dataclasses import asdict
 import numpy as np
@@ -110,9 +110,8 @@ def _points(told: dict[str, Any]) -> list[Point]:
 def _in_pyodide(folder: Path) -> dict[str, Any]:
     (numpy,) = (ROOT / "build" / "wheels").glob("numpy-*.whl")
     pyodide = ROOT / "web" / "node_modules" / "pyodide" / "pyodide.mjs"
-    return _node(
-        {"pyodide": pyodide.as_uri(), "numpy": str(numpy), "core": str(ROOT / "core"), "script": _SCRIPT}, folder
-    )
+    paths = {"numpy": str(numpy), "core": str(ROOT / "core"), "bench": str(ROOT / "tests" / "bench")}
+    return _node({"pyodide": pyodide.as_uri(), "script": _SCRIPT, **paths}, folder)
 
 
 def _hnswlib(

@@ -110,6 +110,7 @@ def _chromium(dist: Path, options: argparse.Namespace) -> dict[str, float]:
         "brotli": loaded.brotli / 1e6,
         "start": _best(cold, "route"),
         "bare": min(bare) / 1000,
+        "ratio": _best(cold, "route") * 1000 / min(bare),
         "ruvltra_ready": _best(cold, "ruvltra"),
         "warm": _best(plain, "route"),
         "snapshot": _best(snapshot, "route"),
@@ -128,6 +129,7 @@ def _rows(node: dict[str, float], chromium: dict[str, float]) -> Iterator[Row]:
     kinds = (
         ("start", "first visit to first static route", "s", 2.0),
         ("bare", "… of which Pyodide alone, from the browser's cache", "s", None),
+        ("ratio", "… as a multiple of that", "x", None),
         ("ruvltra_ready", "… to RuvLTRA being there", "s", None),
         ("snapshot", "later visit to first route, from the snapshot", "s", 0.6),
         ("warm", "… without the snapshot", "s", 2.5),

@@ -169,3 +169,28 @@ def test_a_graph_that_is_faster_takes_the_searches_of_its_recall(monkeypatch: py
     assert 7 not in index.search(rows[7], 5, recall=0.95).ids
     allowed = index.mask([11, 1_560])
     assert index.search(rows[1_560], 1, recall=0.95, filter=allowed).ids.tolist() == [1_560]
+
+
+def test_lists_take_the_searches_of_fewer_rows_where_they_are_faster(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(auto, "_compiled", list)
+    monkeypatch.setattr(auto, "_LISTS_FROM", 2_000)
+    monkeypatch.setattr(auto, "_BUSY", 1)
+    milliseconds = {("flat", False): 2.0, ("ivf", False): 0.1}
+    measured = lambda self, index, recall=0.95, many=False: milliseconds.get((index.kind, many), 1.0)  # noqa: E731
+    monkeypatch.setattr(AutoIndex, "_milliseconds", measured)
+    index, rows = AutoIndex(DIM), vectors(9_100)
+    index.add(np.arange(9_000), rows[:9_000])
+    assert index.index.kind == "binary"
+    index.search(rows[3], 1)
+    assert index.due_to_compare()
+
+    async def pause() -> None:
+        return None
+
+    assert run_now(index.compare(pause)) == ["binary", "ivf"]
+    assert index.stats()["fastest"] == {"0.9 one": "ivf", "0.97 one": "ivf", "0.999 one": "ivf"}
+    index.add(np.arange(9_000, 9_100), rows[9_000:])
+    index.remove([7])
+    found = [index.search(rows[i], 1, recall=0.95).ids.tolist() == [i] for i in range(9_000, 9_100)]
+    assert np.mean(found) >= 0.95
+    assert 7 not in index.search(rows[7], 5, recall=0.95).ids

@@ -163,6 +163,5 @@ def test_the_command_keeps_what_it_has_learnt(folder: Path, tmp_path: Path):
     assert outputs[0] == outputs[1]
     assert sorted(file.name.partition("-")[0] for file in (tmp_path / "own").iterdir()) == [
         "agents",
-        "builtin",
         "scorer",
     ]

@@ -20,7 +20,6 @@ MARKDOWN = (".md", ".markdown", ".mdc")
 _DOCUMENTS = {"opencode.json", "opencode.jsonc", "agents.yaml", "agents.yml", "agent-card.json"}
 _NOT_ENTERED = {".git", ".hg", ".svn", "node_modules", ".venv", "venv", "__pycache__"}
 _MAX_SEEN = 200_000  # names in folders
-_LONG = 200  # files from which reading them takes longer than seeing that they are the same
 _CACHED = 3  # the layout of what is cached, and the way it was read
 
 
@@ -66,10 +65,12 @@ def agent_files(root: str) -> tuple[list[str], list[tuple[str, str, str]]]:
 def read_before(files: Sequence[str], cache: DiskCache | None, read: Callable[[], Found], most: int) -> Found:
     """What `read` gives of these files: from the cache, where all of them are as they were then.
 
+    It serves one file too: a hook that reads no YAML need not import what reads it.
+
     Args:
         most: bytes that are read of a file.
     """
-    if cache is None or len(files) < _LONG:
+    if cache is None or not files:
         return read()
     digest = sha256()
     for file in files:

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 _TRIALS = 32
 _COMPARED = (0.9, 0.97, 0.999)  # recalls at which kinds are compared; a search goes by the next one above its own
 _GRAPH_FROM = 20_000  # rows from which a compiled graph may be faster than sign codes
+_LISTS_FROM = (
+    10_000  # rows from which lists may be, though built for many more: signs tell some encoders' vectors apart poorly
+)
 _BUSY = 1_000  # searches from which building one is worth its time
 _GAIN = 0.9  # part of the time of the index in use that another may take to be worth its memory
 GRAPHS = ("hnsw", "usearch", "hnswlib")  # kinds that hold copies of all vectors
@@ -181,13 +184,13 @@ class AutoIndex:
             self._background(lambda: self._try(due))
 
     def due_to_compare(self) -> bool:
-        """Whether graphs are worth building: one is installed, and there are many vectors and many searches."""
+        """Whether other kinds are worth building: there are some for so many vectors, and there are many searches."""
         if self._use != "auto" or self._searches < _BUSY or self.rows.view.base is not None:
             return False
-        return len(self) >= max(_GRAPH_FROM, 2 * self._compared) and bool(_compiled())
+        return len(self) >= 2 * self._compared and bool(self._others())
 
     async def compare(self, pause: Callable[[], Awaitable[None]]) -> list[str]:
-        """Build the compiled graphs that are installed, and find the fastest kind for each recall.
+        """Build lists, and the compiled graphs that are installed, and find the fastest kind for each recall.
 
         Args:
             pause: awaited between slices of the work; where it raises, the next call goes on from there.
@@ -197,7 +200,7 @@ class AutoIndex:
         """
         if self._building is None:
             self._building = chain.from_iterable(
-                kind.steps(self.dim, self.metric, recall=self.recall, rows=self.rows) for kind in _compiled()
+                kind.steps(self.dim, self.metric, recall=self.recall, rows=self.rows) for kind in self._others()
             )
         for built in self._building:
             self._rivals += [] if built is None else [built]
@@ -217,6 +220,11 @@ class AutoIndex:
             self._building, self._rivals = None, []
             self._sync()
         return sorted({self._index.kind, *(index.kind for index in fastest.values())})
+
+    def _others(self) -> list[type[IvfIndex] | type[UsearchIndex] | type[HnswlibIndex]]:
+        """Kinds that may be faster than the index in use."""
+        lists = [IvfIndex] if self._index.kind == "binary" and len(self) > _LISTS_FROM else []
+        return [*lists, *(_compiled() if len(self) >= _GRAPH_FROM else [])]
 
     def _due(self) -> int:
         return max(i for i, arm in enumerate(_ARMS) if len(self._index) >= arm.least)

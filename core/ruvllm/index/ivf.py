@@ -9,9 +9,9 @@ always scanned, until it is worth sorting them into lists.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +71,11 @@ class IvfIndex(RowsIndex[_Listed]):
         self._sample: tuple[ListScan, Sample] | None = None
         self._plans: dict[tuple[int, float], Plan] = {}
         self.sync()
+
+    @classmethod
+    def steps(cls, dim: int, metric: str = "cosine", *, recall: float = 0.95, rows: Rows) -> Iterator[Self]:
+        """One over these rows, as compiled kinds build it in slices; this one is built in one."""
+        yield cls(dim, metric, recall=recall, rows=rows)
 
     def sync(self) -> None:
         """Bring the lists, or at least their tail, up to the rows."""

@@ -199,6 +199,8 @@ def _recognised(db: sqlite3.Connection, path: str) -> int:
         fix = "give the path of a ruvllm state file, or a new one"
         raise StoreError(f"{path} is another program's database", field="state", fix=fix)
     version = _version(db)
+    if not tables and not version:
+        return 0  # nothing to compare
     if version > SCHEMA_VERSION:
         raise StoreError(f"{path} was written by a newer ruvllm", field="state", fix="pip install -U ruvllm")
     for what in differences(db, version):
