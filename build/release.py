@@ -56,14 +56,22 @@ def write(version: str, root: Path = ROOT, today: date | None = None) -> None:
         sys.exit("CHANGELOG.md has nothing under `## Unreleased`: say there what is new")
     day = today or date.today()
     fresh = f"## Unreleased\n\n## {version} ({day:%Y-%m-%d})"
-    path.write_text(log[: heading.start()] + fresh + log[heading.end() :], "utf-8")
+    made = {"CHANGELOG.md": log[: heading.start()] + fresh + log[heading.end() :]}
     for name, befores in PLACES.items():
         text = (root / name).read_text("utf-8")
         for before in befores:
             text, count = re.subn(f"({before}){_VERSION}", rf"\g<1>{version}", text, flags=re.MULTILINE)
             if not count:
                 sys.exit(f"{name} has no version after {before}")
-        (root / name).write_text(text, "utf-8")
+        made[name] = text
+    before = {name: (root / name).read_text("utf-8") for name in made}
+    try:
+        for name, text in made.items():
+            (root / name).write_text(text, "utf-8")
+    except BaseException:  # all or none
+        for name, text in before.items():
+            (root / name).write_text(text, "utf-8")
+        raise
 
 
 def main() -> None:
@@ -81,8 +89,13 @@ def main() -> None:
             subprocess.run(command, cwd=ROOT, check=True)
     write(options.version)
     if not options.dry_run:
-        _git("commit", "--all", "--message", f"Release {options.version}")
-        _git("tag", "--annotate", f"v{options.version}", "--message", f"ruvllm {options.version}")
+        before = _git("rev-parse", "HEAD")
+        try:
+            _git("commit", "--all", "--message", f"Release {options.version}")
+            _git("tag", "--annotate", f"v{options.version}", "--message", f"ruvllm {options.version}")
+        except BaseException:
+            _git("reset", "--hard", before)  # the tree had no changes of anybody
+            raise
     print(f"{options.version}: `make dist npm` builds it; nothing was published, and nothing pushed")
 
 

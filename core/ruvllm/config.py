@@ -6,13 +6,14 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import field, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from ruvllm.errors import ConfigError
 from ruvllm.hints import Options, nearest, snake_case
+from ruvllm.lazy_dataclass import dataclass
 from ruvllm.options import (
     CHOICES,
     RANGES,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from itertools import islice
 from typing import Literal
 
@@ -100,6 +99,8 @@ def unknown(what: str, name: object, names: Iterable[str]) -> InputError:
     Args:
         what: what would be called so, e.g. "agent"; also the field.
     """
+    from difflib import get_close_matches  # only an error needs it
+
     there = list(islice(names, _COMPARED))
     near = get_close_matches(str(name)[:200], there, 3, 0.6)
     some = ", ".join(there[:_NAMED]) + (", …" if len(there) > _NAMED else "")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from ruvllm.hints import Options
+from ruvllm.lazy_dataclass import dataclass
 
 TIERS = ("booster", "small", "large")  # in the order of `types.Tier`
 # To a client's own conversation: notes from memory, the agent's persona, and its good answers into memory.

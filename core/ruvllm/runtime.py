@@ -166,7 +166,9 @@ class RuvLLM(Hinting):
 
     def route(self, text: str, top: int = 3, team: bool = False) -> Decision:
         """The agent, confidence and tier for a task. See `RoutingService.route`."""
-        return run_now(self.routing.route(text, top, team))
+        router = self.routing.router
+        decision = router.cached(text, top) or run_now(router.decide(text, top))
+        return run_now(self.routing.with_team(text, decision)) if team else decision
 
     async def aroute(self, text: str, top: int = 3, team: bool = False) -> Decision:
         """`route`, awaited."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
+from ruvllm.lazy_dataclass import dataclass
 from ruvllm.reprs import Shown, one_line
 
 

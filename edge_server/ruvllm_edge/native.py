@@ -11,10 +11,9 @@ from msgspec import UNSET, convert, to_builtins
 from msgspec.json import encode
 
 from ruvllm import Decision, InputError, StoreError, Team, __version__
-from ruvllm.memory.erasure import chosen, expired
+from ruvllm.memory.erasure import beginning_of, chosen, expired
 from ruvllm.memory.exchange import around
-from ruvllm.memory.found import Found, answerable
-from ruvllm.memory.memory import Brought
+from ruvllm.memory.found import Brought, Found, answerable
 from ruvllm.memory.validity import Lifetime
 from ruvllm.query.responses import Constraints, Response, Session, rlm_settings
 from ruvllm.query.sessions import new_id
@@ -29,6 +28,8 @@ from ruvllm_edge.metrics import MEDIA
 from ruvllm_edge.operations import Call, Operation, Reply, Stream
 from ruvllm_edge.problems import CALLER, Problem, problem_of
 from ruvllm_edge.savings import DaysQuery, SavingsReport, report
+from ruvllm_edge.shared.hot import HotSet
+from ruvllm_edge.shared.large import Policy
 
 
 async def route(edge: Edge, call: Call) -> Decision | Reply:
@@ -295,7 +296,14 @@ async def forget_memories(edge: Edge, call: Call) -> s.Forgotten:
     if call.key.agent:
         wanted = {one.id for one in llm.memory.records.get(sorted(wanted)) if one.metadata.get(AGENT) == call.key.agent}
     ids = sorted(wanted)
-    return s.Forgotten(await llm.services.aerase(ids) if b.erase else llm.memory.forget(ids))
+    gone = await llm.services.aerase(ids) if b.erase else llm.memory.forget(ids)
+    hot = llm.memory.elsewhere
+    if not isinstance(hot, HotSet) or not (b.expired or b.filter or b.collection or b.before):
+        return s.Forgotten(gone)
+    before = None if b.before is None else beginning_of(b.before)
+    policy = Policy(b.filter, b.collection, before, b.expired, call.key.agent or "")
+    more, how = await hot.forget(policy, b.erase)
+    return s.Forgotten(gone + more, how or UNSET)
 
 
 def _memory_id(edge: Edge, call: Call) -> int:

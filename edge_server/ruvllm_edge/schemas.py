@@ -196,9 +196,14 @@ class ForgetBody(Struct, forbid_unknown_fields=True):
 
 
 class Forgotten(Struct):
-    """How many there were."""
+    """How many there were.
+
+    `elsewhere` is there where collections are too large for the server: whether the shared database was searched, too,
+    or was unreachable, and what the server holds itself is all.
+    """
 
     forgotten: int
+    elsewhere: Literal["searched", "meaning", "late", "unreachable"] | UnsetType = UNSET
 
 
 class ForgetQuery(Struct):
@@ -342,13 +347,14 @@ class MemoryHits(Struct):
     """The best ones first, the chance that an answer is among them, and their sessions where these are sought.
 
     `elsewhere` is there where the collection is too large for the server: whether the shared database was searched for
-    the rest of it, or was late or unreachable, and what the server holds itself is all.
+    the rest of it (by "meaning" alone where words are not indexed), or was late or unreachable, and what the server
+    holds itself is all.
     """
 
     memories: list[MemoryHit]
     answerable: float = 0.0
     sessions: list[MemorySession] = []
-    elsewhere: Literal["searched", "late", "unreachable"] | UnsetType = UNSET
+    elsewhere: Literal["searched", "meaning", "late", "unreachable"] | UnsetType = UNSET
 
 
 class Turn(Struct, forbid_unknown_fields=True):

@@ -18,10 +18,10 @@ from recipes.common import encode, load, read_json, save, static
 from recipes.conversation import sentences
 from recipes.fits import fit_logistic
 from recipes.tasks import tasks, traps
-from ruvllm.agents.catalog import builtin_agents, builtin_digest, card, spoken_name
+from ruvllm.agents.catalog import builtin_agents, builtin_digest, builtin_words, card, spoken_name
 from ruvllm.encoders.families import FAMILIES, RUVLTRA, Family
 from ruvllm.encoders.protocol import unit_rows
-from ruvllm.routing.calibration import CONFIDENCE_FEATURES, confidence_row, energy, softmax
+from ruvllm.routing.calibration import CONFIDENCE_FEATURES, confidence_row, energy
 from ruvllm.routing.evidence import FIRST
 from ruvllm.routing.fusion import AgentVectors, Requirements, RouterWeights, lexicon
 from ruvllm.routing.head import LEXICAL_WEIGHT, WIDTH, Head, Prior, minimise
@@ -100,9 +100,8 @@ class _Bench:
         for kind, rows in texts.items():
             vectors, words = read([text for text, _ in rows]), [stems(text) for text, _ in rows]
             bm25 = [index.scores(content(some)) for some in words]
-            pairs = zip(vectors, bm25, strict=True)
-            features = np.stack([self.stage.rows(v, self.vectors, self.adapter, b)[:-1] for v, b in pairs])
-            zero = np.stack([self.stage.logits(some) for some in features])
+            scored = self.stage.rows(vectors, self.vectors, self.adapter, bm25)
+            features, zero = scored[:, :-1], scored[:, -1]
             labels = np.array([self.agents if agent is None else number[agent] for _, agent in rows])
             self.rows[kind] = _Rows(vectors, words, labels, features, zero)
 
@@ -198,7 +197,7 @@ def _calibrated(bench: _Bench, logits: dict[str, Floats], candidates: dict[str, 
                 among = np.union1d(drawn, rows.labels[i : i + 1] if not nobody[i] else drawn[:1])
             own = row[among]
             score = np.float32(row[-1] - energy(own))
-            found.append(np.append(confidence_row(own, softmax(own), rows.features[i][:, among]), score))
+            found.append(np.append(confidence_row(own, rows.features[i][:, among]), score))
             right.append(int(among[own.argmax()]) == rows.labels[i])
         outside.append(nobody)
         often = np.where(np.isin(rows.labels, named), np.float32(_EVERYDAY), np.float32(1))
@@ -214,7 +213,7 @@ def _calibrated(bench: _Bench, logits: dict[str, Floats], candidates: dict[str, 
 def build(data: Path) -> dict[str, float]:
     """Write builtin.npz and the like of each family; returns what held-out texts show."""
     texts, digest = _texts(data), np.array(builtin_digest())
-    required = Requirements(builtin_agents())
+    required = Requirements([entries for _, entries in builtin_words().values()])
     candidates = {kind: [required.candidates(stems(text)) for text, _ in texts[kind]] for kind in _TELLING}
     measured: dict[str, float] = {}
     first: dict[str, Floats] = {}

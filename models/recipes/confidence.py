@@ -24,7 +24,7 @@ from recipes.tasks import traps
 from ruvllm.agents.catalog import card, spoken_name
 from ruvllm.encoders.families import FAMILIES, RUVLTRA, Family
 from ruvllm.encoders.protocol import unit_rows
-from ruvllm.routing.calibration import CONFIDENCE_FEATURES, confidence_row, ece, logistic, scope_row, softmax
+from ruvllm.routing.calibration import CONFIDENCE_FEATURES, confidence_row, ece, logistic, scope_row
 from ruvllm.routing.fusion import FEATURES, Adapter, AgentVectors, RouterWeights, Stage, lexicon
 from ruvllm.text.lexical import content, stems
 from ruvllm.types import Agent
@@ -67,7 +67,7 @@ class _Set:
         found, right = [], []
         for features, label in zip(self.features[: len(self.labels)], self.labels, strict=True):
             logits = stage.logits(features)
-            found.append(confidence_row(logits, softmax(logits), features))
+            found.append(confidence_row(logits, features))
             right.append(int(logits.argmax()) == label)
         each = np.where(np.arange(len(right)) < self.whole, np.float32(1), np.float32(0.5))
         return np.stack(found), np.array(right), each / np.sqrt(each.sum())
@@ -160,7 +160,7 @@ def _read(agents: list[Agent], pairs: list[tuple[str, int]], read: Encode, adapt
         index = lexicon([agents[i] for i in among])
         some = AgentVectors(cards[among], names[among], adapter)
         for i in asked.tolist():
-            one = blank.rows(vectors[i], some, adapter, index.scores(words[i]))[:-1]
+            one = blank.rows(vectors[i : i + 1], some, adapter, [index.scores(words[i])])[0, :-1]
             if i < len(pairs):
                 features.append(one)
                 here = np.flatnonzero(among == labels[i])

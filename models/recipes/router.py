@@ -24,7 +24,7 @@ from ruvllm.encoders.cache import CachedEncoder
 from ruvllm.encoders.families import Family
 from ruvllm.encoders.protocol import run_now, unit_rows
 from ruvllm.encoders.static import StaticEncoder
-from ruvllm.routing.calibration import confidence_row, ece, logistic, scope_row, softmax
+from ruvllm.routing.calibration import confidence_row, ece, energy, logistic, scope_row
 from ruvllm.routing.fusion import Adapter, AgentVectors, RouterWeights, Stage, lexicon
 from ruvllm.routing.scorer import Scorer, TaskView
 from ruvllm.text.lexical import content, stems
@@ -43,8 +43,7 @@ def _features(collection: Collection, adapter: Adapter) -> Features:
     for name, (prompts, cards, names) in collection.vectors.items():
         agents = AgentVectors(cards, names, adapter)
         stage = Stage(np.zeros(4, np.float32))
-        rows = [stage.rows(v, agents, adapter, b)[:-1] for v, b in zip(prompts, collection.bm25, strict=True)]
-        out[name] = np.stack(rows)
+        out[name] = stage.rows(prompts, agents, adapter, collection.bm25)[:, :-1]
     return out
 
 
@@ -104,7 +103,7 @@ def _fit(collections: Sequence[Collection], features: dict[str, Features], witho
         for c in used:
             logits = _logits(features[c.name], out, stage)
             raw = features[c.name][stage]
-            rows += [confidence_row(z, softmax(z), f) for z, f in zip(logits, raw, strict=True)]
+            rows += [confidence_row(z, f) for z, f in zip(logits, raw, strict=True)]
             right.append(logits.argmax(1) == c.labels)
         out[f"confidence_{stage}"] = fit_logistic(np.stack(rows), np.concatenate(right))
     return out
@@ -184,8 +183,7 @@ def _judge(
     rows = np.arange(len(logits))
     ranks = (logits > logits[rows, collection.labels][:, None]).sum(1)
     confidence = [
-        logistic(confidence_row(z, softmax(z), f), weights[f"confidence_{stage}"])
-        for z, f in zip(logits, raw, strict=True)
+        logistic(confidence_row(z, f), weights[f"confidence_{stage}"]) for z, f in zip(logits, raw, strict=True)
     ]
     return ranks.astype(np.float32), np.array(confidence, np.float32), logits.argmax(1) == collection.labels
 
@@ -210,7 +208,7 @@ def _scopes(material: Material, features: dict[str, Features], adapter: Adapter,
 
 def _outside_row(vector: Floats, text: str, c: Collection, agents: AgentVectors, adapter: Adapter) -> Floats:
     stage = Stage(np.zeros(4, np.float32))
-    return scope_row(stage.rows(vector, agents, adapter, c.lexicon.scores(content(stems(text))))[:-1])
+    return scope_row(stage.rows(vector[None], agents, adapter, [c.lexicon.scores(content(stems(text)))])[0, :-1])
 
 
 def _scope_fit(inside: Sequence[Floats], outside: Sequence[Floats]) -> Floats:
@@ -247,6 +245,6 @@ def familiarity(data: Path, family: Family) -> None:
         for vector, (text, label) in zip(vectors, rows["val"], strict=True):
             words = stems(text)
             scored = scorer.score(vector, TaskView(words, index.scores(content(words))))
-            row = np.array([scorer.fitted.calibration.familiarity(scored.logits, scored.closeness)], np.float32)
+            row = np.array([scorer.fitted.calibration.familiarity(energy(scored.logits), scored.closeness)], np.float32)
             (inside if label in known else outside).append(row)
     save(family.artifact("router.npz"), **(arrays | {"familiarity": _scope_fit(inside, outside)}))

@@ -212,12 +212,12 @@ _ORIGIN = {
     "static.npz": ("distilled here from RuvLTRA", _APACHE, "static"),
     "router.npz": ("trained here", _OWN, "router"),
     "tiers.npz": ("trained here on which of two LLMs answered MMLU's questions", _OWN, "tiers"),
-    "builtin.npz": ("trained here on core/ruvllm/agents/builtin and models/recipes/task_data", _OWN, "builtin"),
-    RUVLTRA.builtin: ("trained here on core/ruvllm/agents/builtin and models/recipes/task_data", _OWN, "builtin"),
+    "builtin.npz": ("trained here on core/catalog and models/recipes/task_data", _OWN, "builtin"),
+    RUVLTRA.builtin: ("trained here on core/catalog and models/recipes/task_data", _OWN, "builtin"),
     MINILM.model: (_MINILM, _APACHE, "minilm"),
     MINILM.artifact("space.npz"): ("fitted here on vectors of all-MiniLM-L6-v2", _OWN, "minilm-space"),
     MINILM.artifact("router.npz"): ("trained here", _OWN, "minilm-router"),
-    MINILM.builtin: ("trained here on core/ruvllm/agents/builtin and models/recipes/task_data", _OWN, "builtin"),
+    MINILM.builtin: ("trained here on core/catalog and models/recipes/task_data", _OWN, "builtin"),
 }
 
 

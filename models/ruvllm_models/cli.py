@@ -43,7 +43,7 @@ for _command in (*COMMANDS, bench):
 def convert(
     source: Path, out: Path, bits: str | None, embedding_bits: str | None, context: int | None, as_json: bool
 ) -> None:
-    """Convert a GGUF file, or a folder with config.json and SafeTensors, of Qwen2, Llama or LFM2.
+    """Convert a GGUF file, or a folder with config.json and SafeTensors, of Qwen2, Llama, LFM2 or (GGUF) Gemma 3.
 
     \b
     Examples:

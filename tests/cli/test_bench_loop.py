@@ -55,9 +55,10 @@ def test_streams_give_shares_and_take_switches(folder: Path):
     ]
     assert all(0 <= one.right <= 1 for one in found)
     assert len(counted) == 90
-    grown = growth(intents, 30)
+    grown = growth(folder / "clinc150.json", 30)
     assert grown.feedbacks == 30
     assert 0 < grown.longest <= grown.processor
+    assert min(grown.start, grown.route, grown.mb, grown.peak) > 0
     prompts = read_prompts(folder / "tiers_nine.json")
     assert prompts.prices.tolist() == [7, 19]
     best = best_single(prompts)

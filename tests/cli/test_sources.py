@@ -134,7 +134,7 @@ def test_what_names_no_source_says_what_does() -> None:
     with pytest.raises(AgentFileError):
         sources_of("./nowhere")
     result = run("agents", "list", "--from", "claude", code=2)
-    assert "no folder or file of a client is here" in result.stderr
+    assert "no client on this machine has agents" in result.stderr
 
 
 def test_one_bad_source_never_stops_the_next(home: Path) -> None:

@@ -58,7 +58,7 @@ def test_feature_rows_are_finite_for_any_number_of_agents(agents, seed):
     rng = np.random.default_rng(seed)
     features = rng.normal(size=(4, agents)).astype(np.float32)
     logits = rng.normal(size=agents).astype(np.float32) * 5
-    row = confidence_row(logits, softmax(logits), features)
+    row = confidence_row(logits, features)
     assert row.shape == (len(CONFIDENCE_FEATURES),)
     assert scope_row(features).shape == (len(SCOPE_FEATURES),)
     assert np.isfinite(row).all()

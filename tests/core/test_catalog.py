@@ -2,9 +2,7 @@ from collections import Counter
 
 import pytest
 
-from ruvllm.agents import catalog
 from ruvllm.agents.catalog import agent_from, builtin_agents, builtin_digest, card, spoken_name, unique
-from ruvllm.disk_cache import DiskCache
 from ruvllm.errors import InputError
 from ruvllm.types import Agent, Tier
 
@@ -158,13 +156,3 @@ def test_unique_refuses_none_and_twins():
         unique([])
     with pytest.raises(InputError, match="'a'"):
         unique([Agent("a"), Agent("a")])
-
-
-def test_the_catalog_from_a_cache_is_that_of_its_files(tmp_path):
-    catalog.remember_builtin(DiskCache(tmp_path))
-    try:
-        first, second = builtin_agents.__wrapped__(), builtin_agents.__wrapped__()
-    finally:
-        catalog.remember_builtin(None)
-    assert first == second == builtin_agents()
-    assert len(list(tmp_path.iterdir())) == 1

@@ -14,6 +14,7 @@ import pytest
 from ruvllm import Agent, EncoderError, InputError, RuvLLM
 from ruvllm.encoders.protocol import Vectors, pause, run_now
 from ruvllm.encoders.static import StaticEncoder
+from ruvllm.routing import updater
 from ruvllm.routing.calibration import Calibration
 from ruvllm.routing.router import Router
 from ruvllm.types import Feedback
@@ -185,6 +186,21 @@ def test_agents_without_examples_are_calibrated_once_feedback_is_enough(static_l
         router.note(Feedback(text, agent))
     run_now(router.review())
     assert calibration(router) is not None
+
+
+def test_a_review_of_much_feedback_chooses_by_some_of_it(static_llm: RuvLLM, monkeypatch: pytest.MonkeyPatch):
+    found = []
+    for choosing in (10_000, 60):
+        monkeypatch.setattr(updater, "_CHOOSING", choosing)
+        router = everyday_router(static_llm, examples=False)
+        for text, agent in TAUGHT:
+            router.note(Feedback(text, agent))
+        run_now(router.review())
+        fitted = router.learnt["static"][0].fitted
+        assert fitted.calibration is not None
+        found.append((fitted.prior_weight, accuracy(router, ASKED)))
+    assert found[0][0] == found[1][0]
+    assert abs(found[0][1] - found[1][1]) < 0.05
 
 
 def test_feedback_that_comes_during_a_review_is_not_lost(static_llm: RuvLLM):

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import unit_rows
-from ruvllm.routing.recollection import Recollected, Recollection
+from ruvllm.routing.recollection import Recollected, Recollection, latest
 from ruvllm.sizing.tiers import action_for
 from ruvllm.types import Action, Feedback
 
@@ -194,6 +194,13 @@ def test_what_was_confirmed_is_as_sure_as_can_be_when_it_is_asked_again(memory: 
     found = memory.find(task)
     assert found is not None
     assert found.joined(0.2, first=False) > 0.99  # even where the scorers have come to think otherwise
+
+
+def test_only_the_last_of_much_feedback_is_looked_at():
+    records = [Feedback(str(i), "a", right=i % 3 > 0) for i in range(30)]
+    assert latest(records, 30) is records
+    assert [int(one.text) for one in latest(records, 4)] == [18, 21, 24, 25, 26, 27, 28, 29]
+    assert latest(records[1:3] * 9, 4) == records[1:3] * 2
 
 
 def test_only_the_latest_are_remembered():

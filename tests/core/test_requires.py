@@ -4,7 +4,7 @@ import pytest
 from ruvllm import Agent, RuvLLM
 from ruvllm.agents.catalog import agent_from, builtin_agents
 from ruvllm.agents.readers import parse_agents
-from ruvllm.routing.fusion import Requirements
+from ruvllm.routing.fusion import words_of
 from ruvllm.text.lexical import stems
 
 PRODUCT = Agent("acme-billing", "Refunds, invoices and payments in Acme Cloud.", requires=("acme cloud", "acmectl"))
@@ -12,7 +12,7 @@ PLAIN = Agent("cook", "Cooks soups and stews.")
 
 
 def candidates(*agents: Agent, task: str) -> list[str]:
-    found = Requirements(agents).candidates(stems(task))
+    found = words_of(tuple(agents))[1].candidates(stems(task))
     return [agents[i].name for i in (range(len(agents)) if found is None else found)]
 
 
@@ -66,7 +66,7 @@ def test_front_matter_may_have_the_field():
 )
 def test_no_word_alone_calls_a_built_in_agent_of_a_product(task):
     agents = builtin_agents()
-    found = Requirements(agents).candidates(stems(task))
+    found = words_of(tuple(agents))[1].candidates(stems(task))
     assert found is not None
     assert not [agents[i].name for i in found if agents[i].requires]
 
@@ -74,7 +74,7 @@ def test_no_word_alone_calls_a_built_in_agent_of_a_product(task):
 def test_examples_of_built_in_agents_hold_what_they_require():
     agents = builtin_agents()
     needing = [agent for agent in agents if agent.requires and agent.category != "flow-nexus"]
-    rules = Requirements(agents)
+    rules = words_of(tuple(agents))[1]
     met = [
         (found := rules.candidates(stems(example))) is None or agents.index(agent) in found
         for agent in needing

@@ -7,6 +7,7 @@ import json
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -14,16 +15,16 @@ import pytest
 from cluster import call
 from waiting import until_async
 
-from ruvllm import ConfigError, InputError, RuvLLM
+from ruvllm import ConfigError, Feedback, InputError, RuvLLM
 from ruvllm.encoders.protocol import no_pause
 from ruvllm.memory.filters import compile_filter
-from ruvllm.memory.memory import Brought
+from ruvllm.memory.found import Brought
 from ruvllm.memory.replica import Replica
 from ruvllm.state.outbox import Change, Position
 from ruvllm_edge.hub import Hub
 from ruvllm_edge.metrics import Metrics
 from ruvllm_edge.shared.hot import HotSet, Searches
-from ruvllm_edge.shared.large import LargeSearch, jsonb_filter
+from ruvllm_edge.shared.large import LargeSearch, Policy, jsonb_filter
 from ruvllm_edge.shared.log import Log, connected
 from ruvllm_edge.shared.node import Node
 
@@ -149,6 +150,81 @@ def test_a_node_finds_what_it_has_let_go_of(url: str):
     assert "no other collection" in call("index", url)
 
 
+def test_words_edges_and_what_is_to_be_forgotten_are_found_where_the_node_has_them_not(url: str):
+    texts = [f"All about {topic}, chapter {chapter}." for chapter in range(1, 7) for topic in TOPICS]
+    secret = "The combination is zyxomma-4711 and nothing else."
+
+    async def steps() -> None:
+        async with connected(url) as db:
+            log, first, second = Log(db), RuvLLM(encoder="static"), RuvLLM(encoder="static")
+            for llm in (first, second):
+                llm.store.outbox.enable()
+            ids = await first.memory.aadd([secret, *texts], {"team": "web"})
+            first.memory.graph.link(ids[0], ids[1], "Cites", 0.75)
+            first.memory.graph.bind(ids[1:4], "SameTopic", 0.5)
+            first.memory.graph.strengthen({(ids[0], ids[1], "Cites"): -0.25})
+            await pushed(first, log)
+            await LargeSearch(db).index(50)
+            second.store.outbox.outcome(secret, "coder", "m", 1.0, True)  # as an answer that repeats it
+            await pushed(second, log)
+            async with node(url, log, second) as hot:
+                brought = list[Brought]()
+                (best,) = await second.memory.asearch("zyxomma-4711", 1, search="words", hops=1, brought=brought)
+                assert (best.memory.text, brought) == (secret, ["searched"])
+                held = dict(second.store.read("SELECT text, id FROM memories"))
+                near = {(one.other, one.weight) for one in second.memory.graph.neighbours([held[secret]])}
+                assert near == {(held[texts[0]], 0.5)}
+                assert await second.memory.asearch("nothing", 1, search="words", filter={"team": "none"}) == []
+                hot._large = {name: replace(one, words=False) for name, one in hot._large.items()}
+                await second.memory.asearch("lanterns", 1, brought=brought)
+                assert brought[1] == "meaning"
+
+                second.memory.forget([held[secret]])  # and is not reached a second time
+                policy = Policy({"team": "web"}, "default", 4e9)
+                count = len(texts) + 1 - second.memory.records.counts()["default"]
+                assert await hot.forget(replace(policy, agent="another"), False) == (0, "searched")
+                assert await hot.forget(replace(policy, before=1.0), False) == (0, "searched")
+                assert await hot.forget(policy, True) == (count - 1, "searched")
+                with pytest.raises(InputError):
+                    await hot.forget(Policy({"a": {"$regex": "x"}}), True)
+                hot._searches.url = "postgresql://nobody@127.0.0.1:9/none"
+                assert await hot.forget(policy, True) == (0, "unreachable")
+            await asyncio.gather(first.aclose(), second.aclose())
+
+    asyncio.run(steps())
+    left = json.loads(call("forget", url, "--space", "a", "--collection", "default", "--dry-run", "--json"))
+    assert 0 < left["found"] < len(texts)
+    assert call("forget", url, "--space", "a", "--filter", '{"team": "web"}', "--expired").startswith("forgot")
+    assert "would forget 0" in call("forget", url, "--space", "a", "--before", "2999-01-01", "--dry-run")
+
+
+def test_what_is_erased_elsewhere_goes_here_with_what_repeats_it(url: str):
+    secret = "The combination is zyxomma-4711 and nothing else."
+
+    async def steps() -> list[Any]:
+        async with connected(url) as db:
+            log, first, second = Log(db), RuvLLM(encoder="static"), RuvLLM(encoder="static")
+            for llm in (first, second):
+                llm.store.outbox.enable()
+            ids = await first.memory.aadd([secret, *(f"All about {topic}." for topic in TOPICS)])
+            await pushed(first, log)
+            async with node(url, log, second) as hot:
+                Replica(second.memory).release([id for (id,) in second.store.read("SELECT id FROM memories")])
+                second.store.add_feedback(Feedback(f"Is it so? {secret}", "coder"))
+                first.memory.forget(ids[1:2])
+                await first.services.aerase(ids[:1])
+                position = (await log.read("a", Position())).position
+                await pushed(first, log)
+                changes = (await log.read("a", position)).changes
+                await hot.fetch_erased(db, changes)
+                await Replica(second.memory).apply(changes)
+                assert second.memory.records.counts() == {}
+            await first.aclose()
+        return second.store.feedback()
+
+    assert asyncio.run(steps()) == []
+
+
 def test_vectors_are_those_of_granted_spaces_alone(url: str):
     import psycopg
 
@@ -161,6 +237,10 @@ def test_vectors_are_those_of_granted_spaces_alone(url: str):
                 data = {"text": space, "collection": "c", "space": "e", "metadata": '{"x":"\\u0000"}', "archived": 0}
                 await Log(db).append(space, "x", [Change(uid, "memory", None, data, vector)])
             assert len(await LargeSearch(db).index(0)) == 2
+            uids = [f"01900000-0000-7000-8000-0000000001{n:02x}" for n in range(2)]
+            for space in "ab":
+                data = {"source": uids[0], "target": uids[1], "edge": "e", "weight": 1.0}
+                await Log(db).append(space, "x", [Change(uids[0][:-2] + "ff", "edge", None, data)])
 
     asyncio.run(make())
     call("grant", url, "laptop", "--space", "b")
@@ -168,6 +248,9 @@ def test_vectors_are_those_of_granted_spaces_alone(url: str):
         assert db.execute("SELECT space FROM ruvllm.vectors").fetchall() == [("b",)]
         ((own,),) = db.execute("SELECT id FROM ruvllm.large").fetchall()
         other = 3 - own
+        assert db.execute("SELECT DISTINCT space FROM ruvllm.joined").fetchall() == [("b",)]
+        words = "SELECT count(*) FROM ruvllm.worded(%s, (SELECT array_agg(w) FROM generate_series(0, 9) w), 9)"
+        assert db.execute(words, (other,)).fetchone() == (0,)
         row = "INSERT INTO ruvllm.vectors VALUES (%s, %s, gen_random_uuid(), '[1,1,1,1]', '{}')"
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             db.execute(row, (other, "a"))

@@ -14,8 +14,10 @@ from waiting import PATIENCE
 
 from ruvllm import ConfigError
 from ruvllm.state.outbox import Change, Position
+from ruvllm_edge.metrics import Metrics
 from ruvllm_edge.shared.log import Log, check_address, connected
 from ruvllm_edge.shared.migrations import VERSION, check_version, migrate, version_of
+from ruvllm_edge.shared.node import Node
 
 if TYPE_CHECKING:
     from databases import Postgres
@@ -152,6 +154,32 @@ def test_a_role_sees_and_adds_to_its_spaces_alone_and_changes_nothing(url: str):
             await log.checkpoint("a", "laptop", Position(), 0)
 
     run(url.replace("postgres:@", "laptop:@"), steps)
+
+
+def test_the_database_refuses_what_a_space_does_not_share(url: str):
+    memory = {"metadata": "{}", "collection": "c", "archived": 0}
+
+    async def steps(log: Log) -> None:
+        import psycopg
+
+        await log.append("a", "x", [change("memory", text="secret", **memory)])
+        assert await log.restrict("*", "deltas") == 1
+        assert await log.restrict("a", "vectors") == 1
+        assert await log.shares() == {"*": "deltas", "a": "vectors"}
+        await log.append("a", "x", [change("memory", text=None, **memory), change("delta")])
+        await log.append("b", "x", [change("delta"), change("forget", change().uid, erase=True)])
+        refused = (("a", "memory", "text"), ("a", "closed", "reason"), ("a", "agent", "name"), ("b", "memory", "x"),
+                   ("b", "feedback", "text"))  # fmt: skip
+        for space, kind, name in refused:
+            with pytest.raises(psycopg.errors.CheckViolation, match="alone"):
+                await log.append(space, "x", [change("delta"), change(kind, **{name: "x"})])
+        assert (await log.counts())["a"] == {"delta": 1, "memory": 2}  # all or none
+
+    run(url, steps)
+    assert call("restrict", url, "c", "texts") == "c shares texts\n"
+    node = Node(url, {"a": "texts", "b": "vectors"}, list, Metrics())
+    node._allowed = {"*": "deltas", "a": "vectors"}
+    assert [node.sharing(space) for space in "abc"] == ["vectors", "deltas", ""]
 
 
 @pytest.mark.parametrize("address", ["mysql://x/y", "postgresql://x/y?nonsense=1", "postgresql://["])

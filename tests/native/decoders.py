@@ -17,6 +17,7 @@ from ruvllm.text.pretokenize import QWEN2
 
 HIDDEN, HEADS, KV_HEADS, INNER, VOCAB, CONTEXT, EPS, THETA = 256, 4, 2, 512, 512, 512, 1e-6, 10_000.0
 PLACES = 3  # that a short convolution sees
+SEEN, NEAR, FAR_THETA = 8, 6, 1_000_000.0  # of Gemma 3: places in most layers, one layer in so many sees all
 WORDS = [
     "The ferry leaves at noon and comes back before the lamps are lit.",
     "def total(prices): return sum(price * 2 for price in prices)  # doubled",
@@ -67,7 +68,9 @@ def random_decoder(architecture: str, layers: int = 2, tied: bool = True, seed: 
             )
             w[at + "conv.conv.weight"] = rng.standard_normal((HIDDEN, 1, PLACES)).astype(np.float32)
             continue
-        if architecture == "lfm2":
+        if architecture == "gemma3":
+            w |= {at + f"{name}_out_norm.weight": norm() for name in ("attention", "mlp")}
+        if architecture in ("lfm2", "gemma3"):
             w |= {at + f"self_attn.{name}_norm.weight": norm(HIDDEN // HEADS) for name in "qk"}
         for name, rows in (("q", HIDDEN), ("k", kv), ("v", kv)):
             w[at + f"self_attn.{name}_proj.weight"] = matrix(rows, HIDDEN)
@@ -80,25 +83,28 @@ def random_decoder(architecture: str, layers: int = 2, tied: bool = True, seed: 
 def reference_logits(model: Decoder, ids: list[int]) -> np.ndarray:
     """float64 (tokens, VOCAB), each place from all of its past anew: no cache, no fusing."""
     w, d = {name: value.astype(np.float64) for name, value in model.weights.items()}, model.head_dim
-    angles = np.outer(np.arange(len(ids)), THETA ** (-np.arange(0, d, 2) / d))
-    cos, sin = np.cos(angles)[:, None], np.sin(angles)[:, None]
+    gemma, places = model.architecture == "gemma3", np.arange(len(ids))
 
     def normed(x: np.ndarray, name: str) -> np.ndarray:
         return x / np.sqrt((x * x).mean(-1, keepdims=True) + EPS) * w[name]
 
-    def turned(x: np.ndarray) -> np.ndarray:
+    def turned(x: np.ndarray, theta: float) -> np.ndarray:
+        angles = np.outer(places, theta ** (-np.arange(0, d, 2) / d))[:, None]
+        cos, sin = np.cos(angles), np.sin(angles)
         a, b = x[..., : d // 2], x[..., d // 2 :]
         return np.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
 
-    def attended(y: np.ndarray, at: str) -> np.ndarray:
+    def attended(y: np.ndarray, at: str, far: bool) -> np.ndarray:
         q, k, v = (
             (y @ w[f"{at}{n}_proj.weight"].T + w.get(f"{at}{n}_proj.bias", 0)).reshape(len(ids), -1, d) for n in "qkv"
         )
-        if model.architecture == "lfm2":
+        if model.architecture in ("lfm2", "gemma3"):
             q, k = normed(q, f"{at}q_norm.weight"), normed(k, f"{at}k_norm.weight")
-        q, k = turned(q), turned(k)
+        q, k = (turned(part, FAR_THETA if gemma and far else THETA) for part in (q, k))
         k, v = (np.repeat(part, HEADS // KV_HEADS, axis=1) for part in (k, v))
         scores = np.einsum("qhd,khd->hqk", q, k) / d**0.5 + np.triu(np.full((len(ids), len(ids)), -np.inf), 1)
+        if gemma and not far:
+            scores[:, places[:, None] - places >= SEEN] = -np.inf
         shares = np.exp(scores - scores.max(-1, keepdims=True))
         mixed = np.einsum("hqk,khd->qhd", shares / shares.sum(-1, keepdims=True), v)
         return mixed.reshape(len(ids), -1) @ w[f"{at}o_proj.weight"].T
@@ -110,15 +116,20 @@ def reference_logits(model: Decoder, ids: list[int]) -> np.ndarray:
         mixed = sum(past[i : i + len(ids)] * kernel[:, i] for i in range(PLACES))
         return (c * mixed) @ w[f"{at}out_proj.weight"].T
 
-    x = w["model.embed_tokens.weight"][ids]
+    x = w["model.embed_tokens.weight"][ids] * (HIDDEN**0.5 if gemma else 1)
     for i in range(model.layers):
         at = f"model.layers.{i}."
         y = normed(x, at + "input_layernorm.weight")
-        x = x + (attended(y, at + "self_attn.") if model.attends(i) else convolved(y, at + "conv."))
+        far = i % NEAR == NEAR - 1
+        mixed = attended(y, at + "self_attn.", far) if model.attends(i) else convolved(y, at + "conv.")
+        x = x + (normed(mixed, at + "attention_out_norm.weight") if gemma else mixed)
         y = normed(x, at + "post_attention_layernorm.weight")
         gate = y @ w[at + "mlp.gate_proj.weight"].T
-        fed = gate / (1 + np.exp(-gate)) * (y @ w[at + "mlp.up_proj.weight"].T)
-        x = x + fed @ w[at + "mlp.down_proj.weight"].T
+        opened = gate / (1 + np.exp(-gate))
+        if gemma:
+            opened = gate / 2 * (1 + np.tanh((2 / np.pi) ** 0.5 * (gate + 0.044715 * gate**3)))
+        fed = opened * (y @ w[at + "mlp.up_proj.weight"].T) @ w[at + "mlp.down_proj.weight"].T
+        x = x + (normed(fed, at + "mlp_out_norm.weight") if gemma else fed)
     head = "model.embed_tokens.weight" if model.tied else "lm_head.weight"
     return normed(x, "model.norm.weight") @ w[head].T
 
@@ -194,6 +205,8 @@ def _published(model: Decoder, name: str) -> str:
 
 
 _GGUF_NAMES = {
+    "attention_out_norm": "post_attention_norm",
+    "mlp_out_norm": "post_ffw_norm",
     "conv.in_proj": "shortconv.in_proj",
     "conv.conv": "shortconv.conv",
     "conv.out_proj": "shortconv.out_proj",
@@ -241,7 +254,9 @@ def write_gguf(model: Decoder, path: Path, kind: gguf.GGMLQuantizationType) -> d
     else:
         out.add_head_count_kv(KV_HEADS)
     out.add_layer_norm_rms_eps(EPS)
-    out.add_rope_freq_base(THETA)
+    out.add_rope_freq_base(FAR_THETA if model.architecture == "gemma3" else THETA)
+    if model.architecture == "gemma3":
+        out.add_sliding_window(SEEN)
     told = json.loads(tokenizer().to_str())
     vocab, marks = told["model"]["vocab"], {token["id"] for token in told["added_tokens"]}
     out.add_tokenizer_model("gpt2")

@@ -1,4 +1,4 @@
-"""What JavaScript is told of the server and of the page's Python is what these are."""
+"""What JavaScript is told of the server and of the page's Python, and what a start reads, is what these are."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_types_that_javascript_sees_are_made_of_the_document_of_today():
-    done = subprocess.run(
-        [sys.executable, ROOT / "build" / "contract.py", "--check"], capture_output=True, text=True, check=False
-    )
+@pytest.mark.parametrize("script", ["contract", "catalog"])
+def test_what_is_made_of_other_files_is_of_todays(script):
+    command = [sys.executable, ROOT / "build" / f"{script}.py", "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import decoders
 import gguf
 import numpy as np
 import onnxruntime
@@ -87,6 +88,19 @@ def test_gguf_holds_the_same_model(tmp_path, architecture, kind):
     logits, _ = runner.step(runner.empty(), PROMPT, len(PROMPT))
     expected = reference_logits(Decoder(architecture, model.layers, model.tied, inside), PROMPT)
     assert np.abs(logits - expected).max() < 1e-4 * max(1, np.abs(expected).max())
+
+
+def test_gemma_3_sees_a_window_in_most_layers_and_all_in_one_of_six(tmp_path):
+    model = random_decoder("gemma3", layers=7)
+    write_gguf(model, tmp_path / "m.gguf", Q.F32)
+    convert(tmp_path / "m.gguf", tmp_path / "out", bits=FULL)
+    runner = Runner(tmp_path / "out")
+    logits, _ = runner.step(runner.empty(), PROMPT, len(PROMPT))
+    expected = reference_logits(model, PROMPT)
+    assert len(PROMPT) > 2 * decoders.SEEN
+    assert np.abs(logits - expected).max() < 1e-4 * max(1, np.abs(expected).max())
+    answer = runner.greedy(PROMPT, 16)
+    assert answer == greedy_after(model, PROMPT, answer)
 
 
 @pytest.mark.parametrize(

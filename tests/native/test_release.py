@@ -33,6 +33,16 @@ def test_a_release_writes_each_place_and_the_changelog(tmp_path: Path):
     release.write("9.8.7", tmp_path, date(2026, 1, 2))
     assert set(map(frozenset, release.versions(tmp_path).values())) == {frozenset({"9.8.7"})}
     assert "## Unreleased\n\n## 9.8.7 (2026-01-02)\n" in (tmp_path / "CHANGELOG.md").read_text("utf-8")
+    log, package = tmp_path / "CHANGELOG.md", tmp_path / "web" / "package.json"
+    log.write_text(
+        text := log.read_text("utf-8").replace("## Unreleased\n", "## Unreleased\n\n- One thing.\n"), "utf-8"
+    )
+    package.write_text("{}", "utf-8")
+    with pytest.raises(SystemExit, match="has no version"):
+        release.write("9.9.9", tmp_path)
+    assert log.read_text("utf-8") == text  # all or nothing
+    assert set(map(frozenset, release.versions(tmp_path).values())) == {frozenset({"9.8.7"}), frozenset()}
+    log.write_text(text.replace("- One thing.\n", ""), "utf-8")
     for version, says in (("9.9.9", "nothing under"), ("next", "no version")):
         with pytest.raises(SystemExit, match=says):
             release.write(version, tmp_path)

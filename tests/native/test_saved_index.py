@@ -210,7 +210,7 @@ def pickled(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [cut, flip, empty, pickled, Path.unlink])
-@pytest.mark.parametrize("pattern", ["index.json", "codes-*", "ids-*", "order-*", "plans-*"])
+@pytest.mark.parametrize("pattern", ["index.json", "columns-*", "ids-*", "order-*", "plans-*"])
 def test_damaged_files_are_taken_as_missing(shop: Shop, pattern: str, damage: Callable[[Path], None]) -> None:
     (path,) = files(shop, pattern)
     damage(path)
@@ -228,8 +228,8 @@ def test_damaged_files_are_taken_as_missing(shop: Shop, pattern: str, damage: Ca
         lambda content: content["facts"].update(probes=None),
         lambda content: content.update(format=99),
         lambda content: content.update(arrays=[]),
-        lambda content: content["arrays"].pop("codes"),
-        lambda content: content["arrays"]["order"].update(content["arrays"]["starts"]),
+        lambda content: content["arrays"].pop("columns"),
+        lambda content: content["arrays"]["order"].update(content["arrays"]["list_of"]),
     ],
 )
 def test_a_header_that_does_not_fit_is_refused(shop: Shop, change: Callable[[dict[str, object]], object]) -> None:

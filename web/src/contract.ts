@@ -230,9 +230,10 @@ export interface ForgetBody {
   erase?: boolean;
 }
 
-/** How many there were. */
+/** How many there were. `elsewhere` is there where collections are too large for the server: whether the shared database was searched, too, or was unreachable, and what the server holds itself is all. */
 export interface Forgotten {
   forgotten: number;
+  elsewhere?: "late" | "meaning" | "searched" | "unreachable";
 }
 
 /** The process answers. */
@@ -403,12 +404,12 @@ export interface MemoryHit {
   passage: MemoryHit[];
 }
 
-/** The best ones first, the chance that an answer is among them, and their sessions where these are sought. `elsewhere` is there where the collection is too large for the server: whether the shared database was searched for the rest of it, or was late or unreachable, and what the server holds itself is all. */
+/** The best ones first, the chance that an answer is among them, and their sessions where these are sought. `elsewhere` is there where the collection is too large for the server: whether the shared database was searched for the rest of it (by "meaning" alone where words are not indexed), or was late or unreachable, and what the server holds itself is all. */
 export interface MemoryHits {
   memories: MemoryHit[];
   answerable: number;
   sessions: MemorySession[];
-  elsewhere?: "late" | "searched" | "unreachable";
+  elsewhere?: "late" | "meaning" | "searched" | "unreachable";
 }
 
 /** A memory, and how many edges away it is. */

@@ -5,21 +5,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import astuple, replace
+from dataclasses import replace
 from functools import cache
-from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from zlib import decompress
 
-from ruvllm.disk_cache import DiskCache
 from ruvllm.errors import InputError
 from ruvllm.reprs import shortened
 from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Agent, Tier
 
-_LAYOUT = 1  # of the catalog in a cache
-_remembered: DiskCache | None = None
 MAX_AGENTS = 10_000
 _MAX_TEXT = 20_000
 _MAX_NAME = 200
@@ -212,34 +209,24 @@ def agent_of(row: Sequence[Any]) -> Agent:
     return agent if agent.tier is None else replace(agent, tier=Tier(agent.tier))
 
 
-def remember_builtin(cache: DiskCache | None) -> None:
-    """Let the catalog, once it was read from its files, be found in a cache by later processes."""
-    global _remembered
-    _remembered = cache
-
-
 @cache
-def _builtin_texts() -> tuple[tuple[str, str], ...]:
-    files = sorted((Path(__file__).parent / "builtin").glob("*.toml"))
-    return tuple((file.name, file.read_text("utf-8")) for file in files)
+def _builtin() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(decompress(Path(__file__).with_name("builtin.json.z").read_bytes()))
+    return found
 
 
 @cache
 def builtin_agents() -> tuple[Agent, ...]:
-    """The built-in catalog, from builtin/*.toml; what stands above a file's agents is said of each of them."""
-    name = f"builtin-{_LAYOUT}-{builtin_digest()}"
-    if _remembered is not None and (found := _remembered.get(name)) is not None:
-        return tuple(map(agent_of, json.loads(found)))
-    import tomllib  # its pure Python takes ten times as long as a cache
-
-    files = [(name, tomllib.loads(text)) for name, text in _builtin_texts()]
-    agents = unique(agent_from(data | row, name) for name, data in files for row in data["agent"])
-    if _remembered is not None:
-        _remembered.put(name, json.dumps(list(map(astuple, agents))).encode())
-    return agents
+    """The built-in catalog, as `python build/catalog.py` read it from core/catalog."""
+    return tuple(map(agent_of, _builtin()["agents"]))
 
 
 @cache
+def builtin_words() -> dict[Agent, tuple[dict[str, float], list[list[str]]]]:
+    """Of each built-in agent what `routing.fusion.words_of_agent` says."""
+    return dict(zip(builtin_agents(), map(tuple, _builtin()["words"]), strict=True))
+
+
 def builtin_digest() -> str:
-    """SHA-256 of the catalog's files: compiled artifacts name the one they were made from."""
-    return sha256("\0".join(part for pair in _builtin_texts() for part in pair).encode()).hexdigest()
+    """SHA-256 of the catalog's files: artifacts made from it name it."""
+    return str(_builtin()["digest"])

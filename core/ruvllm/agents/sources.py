@@ -179,10 +179,10 @@ def read_sources(sources: Iterable[Source], cache: DiskCache | None = None, enco
             else:
                 agents[agent.name] = agent
     if not agents:
-        seen = ", ".join(looked[:8]) or "no folder or file of a client is here"
+        seen = f"there are no agents in {', '.join(looked[:8])}" if looked else "no client on this machine has agents"
         first = f" ({problems[0].message})" if problems else ""
-        fix = "name a source that has some: a folder, a file, claude, codex, copilot, opencode or cursor"
-        raise InputError(f"no agents in {seen}{first}", field="agents", fix=fix)
+        fix = "give a folder or file that has some, such as .claude/agents, or nothing for the built-in ones"
+        raise InputError(f"{seen}{first}", field="agents", fix=fix)
     if encode is None:
         return list(agents.values()), problems
     chosen, copies = without_copies(list(agents.values()), encode)

@@ -9,6 +9,7 @@ import shlex
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from ruvllm.agents.sources import user_folder
 from ruvllm.cli.console import plain
 from ruvllm.cli.hook_session import CLIENTS
 from ruvllm.cli.hook_settings import MODES, settings_file
-from ruvllm.cli.settings_files import Change, apply, diff, in_json, in_text, undo
+from ruvllm.cli.settings_files import Change, apply, diff, in_json, in_text, installed, undo
 
 _SECONDS = 10  # that a client waits for a hook
 # Event -> what of it, as the client's matcher names it.
@@ -41,6 +42,8 @@ EVENTS = {
     },
 }
 _OURS = re.compile(r"(?:^|[/\\'\"])ruvllm(?:\.exe)?['\"]? hook\b")
+_CALLED = re.compile(r"(?:/|\b[A-Za-z]:\\)[^\s\"']*\bruvllm(?:\.exe)?(?=['\"\s]|$)")
+_MODE = re.compile(rf"--mode[\s\",]+({'|'.join(MODES)})\b")
 _client = click.argument("client", type=click.Choice(CLIENTS))
 _project = click.option("--project", is_flag=True, help="In the settings of this folder's project, not the user's.")
 _dry_run = click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
@@ -104,6 +107,25 @@ def uninstall(client: str, project: bool, dry_run: bool) -> None:
         click.echo(f"took it out of {plain(str(path))}")
     if not undone:
         click.echo("Nothing was installed.")
+
+
+def stale_hooks() -> dict[str, str]:
+    """Clients whose settings, as `install` wrote them for the user, call a program that is gone, and that."""
+    found = dict[str, str]()
+    for client, path in installed():
+        with suppress(OSError, UnicodeDecodeError):
+            for match in _CALLED.finditer(Path(path).read_text("utf-8")):
+                if client in CLIENTS and not Path(match[0]).exists():
+                    found[client] = match[0]
+    return found
+
+
+def reinstall(client: str) -> None:
+    """Once more for the user, with the program that is running, in the same mode. Raises InputError, StoreError."""
+    texts = [Path(path).read_text("utf-8") for name, path in installed() if name == client and Path(path).exists()]
+    mode = next((match[1] for text in texts if (match := _MODE.search(text))), "shadow")
+    for change in list(_changes(client, False, mode, any('"mcp"' in text for text in texts))):
+        apply(change, client)
 
 
 def _name(client: str, project: bool) -> str:

@@ -77,6 +77,9 @@ def forget(
         there = len(llm.memory.records.present(wanted))
         remove = llm.services.erase if whole else llm.memory.forget
         gone = there if dry_run else remove(sorted(wanted))
+        if policy and llm.store.outbox.enabled:
+            notice = "Memories that this server has let go of are reached by `ruvllm shared forget` alone."
+            click.echo(notice, err=True)
     missing = len(wanted) - gone
     if as_json:
         print_json({"forgotten": 0 if dry_run else gone, "missing": missing} | ({"found": there} if dry_run else {}))

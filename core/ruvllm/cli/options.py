@@ -11,7 +11,6 @@ from typing import Any
 import click
 
 from ruvllm import AgentFileError, InputError, RuvLLM
-from ruvllm.agents.catalog import remember_builtin
 from ruvllm.artifacts.host import NativeHost
 from ruvllm.cli.console import warn
 from ruvllm.config import Config, names_a_model
@@ -54,11 +53,12 @@ def _encoder(ctx: click.Context, param: click.Parameter, value: str | None) -> s
 encoder_option = click.option(
     "--encoder",
     metavar="cascade|ruvltra|static|minilm|MODEL",
+    envvar="RUVLLM_ENCODER",
     callback=_encoder,
     help="What reads the text: static (microseconds), ruvltra (trained for routing), cascade (ruvltra only when static "
     "is unsure), minilm (what ruvltra was trained from). Cascade where onnxruntime is installed, else static. Or a "
     "model on this machine, which `--model` names alike, or an embedding model's ONNX folder; MODEL:last takes the "
-    "last token's state, not the mean of all.",
+    "last token's state, not the mean of all.  [env: RUVLLM_ENCODER]",
 )
 strategy_option = click.option(
     "--strategy",
@@ -110,9 +110,7 @@ def warn_of_skipped(problems: Sequence[AgentFileError], agents: str | Path | Non
 
 def caching_host() -> NativeHost:
     """This machine, where what was learnt of long sets of agents is in the user's cache."""
-    cache = user_cache()
-    remember_builtin(cache)
-    return NativeHost(cache=cache)
+    return NativeHost(cache=user_cache())
 
 
 def _warm(llm: RuvLLM) -> None:

@@ -132,6 +132,26 @@ def _connected(path: str) -> socket | None:
     return connection
 
 
+def left_behind() -> tuple[str, str] | None:
+    """What keeps hooks from having a helper, and why: a folder that others may use, or what one that died has left."""
+    path = socket_path()
+    if path is None:
+        return None
+    folder = os.path.dirname(path)
+    if os.path.isdir(folder) and os.stat(folder).st_mode & 0o077:
+        return folder, "is open to others"
+    if not os.path.exists(path):
+        return None
+    try:
+        connection = _connected(path)
+    except OSError as error:
+        return path, f"cannot be used ({error})"
+    if connection is None:
+        return path, "is of a helper that has ended"
+    connection.close()
+    return None
+
+
 def _start(path: str) -> None:
     """Start the helper, for the next call; it outlives this process."""
     streams = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]

@@ -152,6 +152,11 @@ def undo(change: Change, installed_as: str) -> bool:
     return left != text
 
 
+def installed() -> list[tuple[str, str]]:
+    """(installed as, file) of what `apply` wrote and nobody has taken back."""
+    return [(name, path) for name, files in _rows().items() for path in files]
+
+
 def write_private(path: Path, text: str) -> None:
     """Put a file that nobody else can read in the place of another at once. Raises StoreError: it cannot be written."""
     _write(path, text, 0o600)

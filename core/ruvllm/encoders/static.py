@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ruvllm.encoders.protocol import Vectors
 from ruvllm.text.wordpiece import WordPiece
 
+_BLOCK = 64  # texts whose tokens are in memory at a time
 MAX_TOKENS = 256
 
 
@@ -39,9 +40,21 @@ class StaticEncoder:
 
     def encode_now(self, texts: Sequence[str]) -> Vectors:
         """The same, synchronously."""
-        out = np.zeros((len(texts), self.dim), np.float32)
-        for row, text in zip(out, texts, strict=True):
-            row[:] = self.encode_one(text)
+        return self.encode_tokens([self.tokenizer.ids(text, MAX_TOKENS) for text in texts])
+
+    def encode_tokens(self, every: Sequence[list[int]]) -> Vectors:
+        """The same of texts by their tokens."""
+        out = np.zeros((len(every), self.dim), np.float32)
+        for first in range(0, len(every), _BLOCK):
+            some = every[first : first + _BLOCK]
+            ids = np.array([token for tokens in some for token in tokens[:MAX_TOKENS]], np.intp)
+            scales, rows, stop = self.scale.take(ids), self.table.take(ids, 0).astype(np.float32), 0
+            for row, tokens in zip(
+                out[first:], some, strict=False
+            ):  # one by one: a product of several rounds otherwise
+                start, stop = stop, stop + min(len(tokens), MAX_TOKENS)
+                scales[start:stop].dot(rows[start:stop], row)
+                row /= max(math.sqrt(row.dot(row)), 1e-12)
         return out
 
     def encode_one(self, text: str, tokens: list[int] | None = None) -> NDArray[np.float32]:
@@ -53,8 +66,8 @@ class StaticEncoder:
         if self._last[0] == text:  # memory has often just asked for the same
             return self._last[1]
         ids = np.array(self.tokenizer.ids(text, MAX_TOKENS) if tokens is None else tokens[:MAX_TOKENS], np.intp)
-        out = self.scale.take(ids).dot(self.table.take(ids, 0).astype(np.float32))
-        vector: NDArray[np.float32] = out / max(math.sqrt(out.dot(out)), 1e-12)
+        vector: NDArray[np.float32] = self.scale.take(ids).dot(self.table.take(ids, 0).astype(np.float32))
+        vector /= max(math.sqrt(vector.dot(vector)), 1e-12)
         vector.flags.writeable = False
         self._last = text, vector
         return vector

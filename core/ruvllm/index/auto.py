@@ -167,6 +167,9 @@ class AutoIndex:
 
     def promote(self) -> None:
         """Build the next kind if the size calls for it."""
+        following = self._tried + 1
+        if self._use == "auto" and (following == len(_ARMS) or self.rows.size < _ARMS[following].least):
+            return
         with self._writing:
             due = self._due()
             if self._busy or (due <= self._tried if self._use == "auto" else self._index.kind == self._use):
@@ -221,6 +224,7 @@ class AutoIndex:
     def _try(self, arm: int) -> None:
         try:
             with self._writing:  # adding waits for the build; searching does not
+                self._index.sync()
                 if self._use != "auto":
                     self._index = _made(self._use, self.dim, self.metric, self.recall, self.rows)
                     return
@@ -236,6 +240,8 @@ class AutoIndex:
 
     def _sync(self) -> None:
         """Tell the other kinds in use that the rows have changed; one writer at a time."""
+        if not self._fastest:
+            return
         for index in {id(one): one for one in self._fastest.values()}.values():
             index.sync()
 

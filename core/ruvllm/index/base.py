@@ -14,6 +14,7 @@ from ruvllm.index.exact import exact
 from ruvllm.index.protocol import METRICS, Hits, checked_queries, checked_recall
 from ruvllm.index.rows import Mask, Rows, View
 
+WAITING = 64  # rows that may wait to be encoded together, until somebody searches
 FEW = 512  # rows that are scored one by one rather than by walking or scanning
 
 
@@ -40,6 +41,7 @@ class RowsIndex(ABC, Generic[S]):
 
     kind: str
     _state: S
+    _waits = 0  # rows that `sync` may wait for
 
     def __init__(self, dim: int, metric: str, recall: float, rows: Rows | None) -> None:
         if metric not in METRICS:
@@ -59,8 +61,9 @@ class RowsIndex(ABC, Generic[S]):
             InputError: shapes that do not fit, an id twice, a vector that is not finite (or is zero, for cosine).
         """
         with self.rows.lock:
-            self.rows.add(ids, vectors)
-            self.sync()
+            _, stop = self.rows.add(ids, vectors)
+            if stop - self._state.view.size > self._waits:
+                self.sync()
 
     def remove(self, ids: ArrayLike) -> int:
         """Forget these ids; returns how many there were. Unknown ones are passed over."""
@@ -113,6 +116,8 @@ class RowsIndex(ABC, Generic[S]):
 
     def _now(self, filter: Mask | ArrayLike | None) -> tuple[S, Mask | None]:
         if filter is None or isinstance(filter, Mask):
+            if self._state.view is not self.rows.view and self._waits:
+                self.sync()
             state, mask = self._state, filter
         else:
             with self.rows.lock:  # ids are looked up in the newest rows

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from ruvllm.index.base import FEW, RowsIndex, State
+from ruvllm.index.base import FEW, WAITING, RowsIndex, State
 from ruvllm.index.exact import exact, nearest
 from ruvllm.index.protocol import Hits, pad
 from ruvllm.index.recall import Margins, neighbours_of
@@ -117,7 +117,6 @@ def _one(view: View, query: Floats, estimates: Floats, floor: np.float32, k: int
 
 _EXACT = 1_000  # rows up to which scanning the vectors themselves is as fast
 _BATCH = 32  # queries from which it is worth learning how to answer many at a time
-_WAITING = 64  # rows that may wait to be encoded
 _REFIT = 2  # mean and margins are taken again when there are so many times as many rows
 
 
@@ -133,35 +132,21 @@ class BinaryIndex(RowsIndex[_Coded]):
     """
 
     kind = "binary"
+    _waits = WAITING
 
     def __init__(self, dim: int, metric: str = "cosine", *, recall: float = 0.99, rows: Rows | None = None) -> None:
         super().__init__(dim, metric, recall, rows)
         self._scratch = Scratch()
         self._margins: Margins | None = None
         self._prefix: Prefix | None = None
-        self._waiting = False  # whether rows were added that are not encoded
         self._codes = self._fitted(self.rows.view)
         self._epoch = self.rows.view.epoch
         self.sync()
 
-    def add(self, ids: ArrayLike, vectors: ArrayLike) -> None:
-        """As `RowsIndex.add`; a few rows are encoded together, when they are many or somebody searches."""
-        with self.rows.lock:
-            _, stop = self.rows.add(ids, vectors)
-            if self._codes.size + _WAITING > stop and stop <= _REFIT * self._codes.fitted:
-                self._waiting = True
-            else:
-                self.sync()
-
-    def _now(self, filter: Mask | ArrayLike | None) -> tuple[_Coded, Mask | None]:
-        if self._waiting:
-            self.sync()
-        return super()._now(filter)
-
     def sync(self) -> None:
         """Bring the codes up to the rows."""
         with self.rows.lock:
-            view, self._waiting = self.rows.view, False
+            view = self.rows.view
             if view.epoch != self._epoch or view.size > _REFIT * self._codes.fitted:
                 self._codes, self._epoch = self._fitted(view), view.epoch
             if self._codes.size < view.size:

@@ -16,15 +16,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.index.base import FEW, RowsIndex, State
+from ruvllm.index.base import FEW, WAITING, RowsIndex, State
 from ruvllm.index.exact import exact, nearest
 from ruvllm.index.kmeans import assign, kmeans
 from ruvllm.index.protocol import Hits, pad
 from ruvllm.index.recall import Lift, Sample, neighbours_of
 from ruvllm.index.rows import Mask, Rows, View
-from ruvllm.index.scan import ListScan, Plan
-from ruvllm.index.signs import StagedCoder
+from ruvllm.index.scan import BLOCK, ListScan, Plan
+from ruvllm.index.signs import PREFIX_WORDS, WORD, StagedCoder, packed
 
+_LISTS = 3  # times the root of the rows
+_PREFIX = PREFIX_WORDS * WORD
 _SAMPLE_PER_LIST = 32
 _LEAST_SAMPLE = 10_000
 _TAIL = 0.1  # share of rows out of the lists from which they are sorted in
@@ -40,7 +42,7 @@ class IvfIndex(RowsIndex[_Listed]):
     """Lists, prefix, codes, exact.
 
     Args:
-        lists: how many; √n when None.
+        lists: how many; 3 √n when None, or what two blocks of rows each make.
         least: rows above which lists are built, and which may wait outside them.
         rows: vectors to search, shared with another index, perhaps over a memory map.
         scan: lists of these rows that were built before (`index.saved`).
@@ -48,6 +50,7 @@ class IvfIndex(RowsIndex[_Listed]):
     """
 
     kind = "ivf"
+    _waits = WAITING
 
     def __init__(
         self,
@@ -74,13 +77,10 @@ class IvfIndex(RowsIndex[_Listed]):
         with self.rows.lock:
             view, old = self.rows.view, self._state
             scan = old.scan if view.epoch == old.view.epoch else None
+            self._state = _Listed(view, scan and scan.extended(view.block(scan.size, view.size)))
             waiting = view.size - (0 if scan is None else scan.sorted)
             if waiting > max(self.least, 0 if scan is None else _TAIL * view.size):
-                self.build()
-            elif scan is None:
-                self._state = _Listed(view, None)
-            else:
-                self._state = _Listed(view, scan.extended(view.block(scan.size, view.size)))
+                self.build()  # searches go on meanwhile
 
     def build(self) -> None:
         """Sort all rows into lists now."""
@@ -138,24 +138,21 @@ class IvfIndex(RowsIndex[_Listed]):
     def _sorted(self, view: View) -> ListScan:
         """All rows in lists, learnt from a sample."""
         random = np.random.default_rng(0)
-        lists = self.lists or round(math.sqrt(view.size))
+        lists = self.lists or min(round(_LISTS * math.sqrt(view.size)), -(-view.size // (2 * BLOCK)))
         size = min(view.size, max(_LEAST_SAMPLE, _SAMPLE_PER_LIST * lists))
         sample = view.take(np.sort(random.choice(view.size, size, replace=False)))
         lift = None if self.metric == "cosine" else Lift.fit(sample)
         if lift is not None:
             sample = lift.rows(sample)
         coder = StagedCoder.fit(sample)
-        centroids = kmeans(sample, min(lists, len(sample)), rounds=5)
+        centroids = kmeans(coder.turned(sample)[:, :_PREFIX], min(lists, len(sample)), rounds=5)
         nearest = np.empty(view.size, np.int32)
         codes = np.empty((view.size, coder.words), np.uint64)
         for start in range(0, view.size, _BLOCK):
             block = view.block(start, min(start + _BLOCK, view.size))
-            block = block if lift is None else lift.rows(block)
-            nearest[start : start + len(block)] = assign(block, centroids)
-            codes[start : start + len(block)] = coder.encode(block)
+            turned = coder.turned(block if lift is None else lift.rows(block))
+            nearest[start : start + len(block)] = assign(turned[:, :_PREFIX], centroids)
+            codes[start : start + len(block)] = packed(turned)
             if self._progress is not None:
                 self._progress(start + len(block), view.size)
-        order = nearest.argsort(kind="stable")
-        counts = np.bincount(nearest, minlength=len(centroids))
-        starts = np.concatenate([[0], counts.cumsum()])
-        return ListScan(coder, centroids, starts, order, codes[order], lift)
+        return ListScan.laid_out(coder, centroids, nearest, codes, lift)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import dataclass
 from functools import cached_property
-from math import isfinite
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -58,7 +58,7 @@ class Mask:
         return np.flatnonzero(self.penalty == 0).astype(np.int64)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # frozen, it would take twice as long to make, with each vector added
 class View:
     """Rows at one moment. Writers append behind it or copy what they change, so nothing in it ever moves.
 
@@ -319,10 +319,15 @@ class Rows:
             raise InputError(f"vectors have shape {new.shape}", field="vectors", fix=fix)
         if len(new_ids) > 1 and len(np.unique(new_ids)) < len(new_ids):
             raise InputError("an id comes twice", field="ids", fix="give each id once a call")
-        lengths = np.sqrt(np.einsum("ij,ij->i", new, new))
-        if not isfinite(float(lengths.sum(dtype=np.float64))):
+        if len(new_ids) == 1:  # what suits many costs one vector more than all the rest
+            least = total = math.sqrt(float(new[0].dot(new[0])))
+            lengths = np.array([total], np.float32)
+        else:
+            lengths = np.sqrt(np.einsum("ij,ij->i", new, new))
+            least, total = float(lengths.min(initial=1)), float(lengths.sum(dtype=np.float64))
+        if not math.isfinite(total):
             raise InputError("a vector is not finite", field="vectors", fix="leave out NaN, infinity and huge numbers")
-        if self.unit and np.count_nonzero(lengths) < len(lengths):
+        if self.unit and not least:
             raise InputError("a vector is zero", field="vectors", fix="a zero vector has no direction: leave it out")
         return new_ids, new, lengths
 
@@ -342,7 +347,7 @@ def checked_ids(ids: ArrayLike, field: str = "ids") -> NDArray[np.int64]:
         raise InputError(f"{field} are {array.dtype} {array.shape}", field=field, fix="give whole numbers in one row")
     if array.dtype == np.uint64 and (array > np.uint64(np.iinfo(np.int64).max)).any():
         raise InputError("an id outgrows 64 bits", field=field, fix="give whole numbers below 2**63")
-    return array.astype(np.int64)
+    return array.astype(np.int64, copy=False)
 
 
 def grown(array: NDArray[_T], size: int) -> NDArray[_T]:

@@ -16,16 +16,17 @@ from ruvllm.index.hnsw.links import NONE
 from ruvllm.index.ivf import IvfIndex
 from ruvllm.index.recall import Lift, Sample
 from ruvllm.index.rows import Rows, View
-from ruvllm.index.scan import ListScan, Plan
-from ruvllm.index.signs import PREFIX_WORDS, StagedCoder
+from ruvllm.index.scan import BLOCK, SCANNED, ListScan, Plan
+from ruvllm.index.signs import PREFIX_WORDS, WORD, StagedCoder
 
 Arrays = Mapping[str, NDArray[Any]]
 
 _KINDS = {
     "ids": "int64",
+    "list_of": "int64",
     "order": "int32",
-    "codes": "uint64",
-    "starts": "int64",
+    "columns": "uint64",
+    "rest": "uint64",
     "centroids": "float32",
     "mean": "float32",
     "matrix": "float32",
@@ -51,20 +52,18 @@ def pack(index: IvfIndex | HnswIndex) -> dict[str, NDArray[Any]] | None:
         old = living[view.ids[living].argsort(kind="stable")]  # old row of each new one
     new = np.full(view.size, -1, np.int64)
     new[old] = np.arange(len(old))
-    stay = new[scan.order] >= 0
-    before = np.concatenate([[0], stay.cumsum()])
     sample, plans = measured
+    lists, codes = scan.rows_in_lists()
+    packed = ListScan.laid_out(scan.coder, scan.centroids, lists[old], codes[old])
     return {
         "ids": view.ids[old],
-        "order": new[scan.order[stay]].astype(np.int32),
-        "codes": scan.codes[stay],
-        "starts": before[scan.starts].astype(np.int64),
+        **packed.arrays(),
         "centroids": scan.centroids,
         "mean": scan.coder.mean,
         "matrix": scan.coder.matrix,
         "peak": np.array([] if scan.lift is None else [scan.lift.peak], np.float32),
         **_packed_sample(sample, new, view.take(np.empty(0, np.int64))),
-        "plans": np.array([(*key, p.nprobe, p.prefix, p.candidates) for key, p in plans.items()]).reshape(-1, 5),
+        "plans": np.array([(*key, p.reach, p.near, p.candidates) for key, p in plans.items()]).reshape(-1, 5),
     }
 
 
@@ -78,11 +77,11 @@ def unpack(arrays: Arrays, rows: Rows, recall: float) -> IvfIndex:
     coder = StagedCoder(arrays["mean"], arrays["matrix"])
     peak = arrays["peak"]
     lift = Lift(float(peak[0])) if len(peak) else None
-    order = arrays["order"].astype(np.intp)
-    scan = ListScan(coder, arrays["centroids"], arrays["starts"], order, arrays["codes"], lift)
+    parts = arrays["list_of"], arrays["order"], arrays["columns"], arrays["rest"]
+    scan = ListScan(coder, arrays["centroids"], *parts, lift)
     index = IvfIndex(rows.dim, "cosine" if rows.unit else "dot", recall=recall, rows=rows, scan=scan)
     sample = Sample(arrays["asked"], arrays["queries"], arrays["neighbours"]) if len(arrays["asked"]) else None
-    plans = {(int(k), float(r)): Plan(int(n), float(p), int(c)) for k, r, n, p, c in arrays["plans"].tolist()}
+    plans = {(int(k), r): Plan(reach, *map(int, counts)) for k, r, reach, *counts in arrays["plans"].tolist()}
     index.know(sample, plans)
     return index
 
@@ -134,15 +133,20 @@ def _check(arrays: Arrays, rows: Rows) -> None:
     wrong = [name for name, kind in _KINDS.items() if name not in arrays or arrays[name].dtype != kind]
     if wrong:
         raise ValueError(f"arrays are missing or of another type: {', '.join(wrong)}")
-    size, dim = len(rows.ids), rows.dim + len(arrays["peak"])
-    lists, sampled, bits = len(arrays["centroids"]), len(arrays["asked"]), 64 * arrays["codes"].shape[-1]
-    depth = arrays["neighbours"].shape[-1]
+    size, slots, blocks = len(rows.ids), len(arrays["order"]), len(arrays["list_of"])
+    lists, sampled, bits = (
+        len(arrays["centroids"]),
+        len(arrays["asked"]),
+        WORD * (SCANNED + arrays["rest"].shape[-1]),
+    )
+    depth, dim = arrays["neighbours"].shape[-1], rows.dim + len(arrays["peak"])
     shapes = {
         "ids": (size,),
-        "order": (size,),
-        "codes": (size, bits // 64),
-        "starts": (lists + 1,),
-        "centroids": (lists, dim),
+        "list_of": (blocks,),
+        "order": (slots,),
+        "columns": (SCANNED, slots),
+        "rest": (slots, bits // WORD - SCANNED),
+        "centroids": (lists, PREFIX_WORDS * WORD),
         "mean": (dim,),
         "matrix": (dim, bits),
         "asked": (sampled,),
@@ -153,13 +157,20 @@ def _check(arrays: Arrays, rows: Rows) -> None:
     for name, shape in shapes.items():
         if arrays[name].shape != shape:
             raise ValueError(f"{name} has shape {arrays[name].shape}, not {shape}")
-    starts = arrays["starts"]
-    if bits <= 64 * PREFIX_WORDS or starts[0] != 0 or (np.diff(starts) < 0).any() or starts[-1] > size:
+    if slots % BLOCK or slots < BLOCK * blocks or not _within(arrays["list_of"], 0, lists):
         raise ValueError("the lists do not lie one after the other")
     if (arrays["ids"] != rows.ids).any() or (np.diff(arrays["ids"]) <= 0).any():
         raise ValueError("the ids are not those of the rows")
-    for name in ("order", "asked", "neighbours"):
-        if arrays[name].size and not 0 <= arrays[name].min() <= arrays[name].max() < size:
-            raise ValueError(f"{name} names rows that are not there")
-    if (np.bincount(arrays["order"], minlength=size) != 1).any():
+    order = arrays["order"]
+    if not (_within(order, -1, size) and _within(arrays["asked"], 0, size) and _within(arrays["neighbours"], 0, size)):
+        raise ValueError("rows are named that are not there")
+    there = order >= 0
+    if (np.bincount(order[there], minlength=size) != 1).any():
         raise ValueError("a row is in two lists")
+    waiting = there[BLOCK * blocks :]
+    if waiting[np.count_nonzero(waiting) :].any():
+        raise ValueError("there are gaps between the rows that wait for a list")
+
+
+def _within(numbers: NDArray[Any], least: int, beyond: int) -> bool:
+    return bool(numbers.min(initial=beyond) >= least and numbers.max(initial=least) < beyond)

@@ -1,4 +1,4 @@
-"""The coarse part of a search in lists: centroids, prefixes, long codes; and how far each has to look."""
+"""The coarse part of a search in lists: centroids, signs, codes; and how far each has to look."""
 
 from __future__ import annotations
 
@@ -6,19 +6,31 @@ import math
 import threading
 from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.index.recall import Lift, Sample
 from ruvllm.index.rows import Mask, grown
-from ruvllm.index.signs import PREFIX_WORDS, StagedCoder, Words, byte_sums
+from ruvllm.index.signs import PREFIX_WORDS, WORD, CodedQuery, StagedCoder, Words
 
-_SAFETY = 1.1  # a sample's rarest misses are known roughly
-_SAMPLED = 2_048  # prefix distances that tell where to cut
-_ALL = 0.5  # share of the lists from which going through everything is cheaper than picking them
+_BITS = 5
+BLOCK = 1 << _BITS  # slots copied at a time
+_SAFETY = 1.2  # a sample's rarest misses are known roughly
+_SHARES = np.array([shares for shares in product((1, 2, 4), repeat=3) if 1 in shares]) / 8  # of the misses, by stage
+_TIMES = np.linspace(4, 0.25, 16)  # times as many misses in all, since the stages often miss the same rows
+_COSTS = np.array([6, 60, 250])  # ns of a row visited, one whose signs are good enough, one scored exactly
+_LEAST = 256  # rows whose signs are good enough: fewer save nothing
+_VISITED = 0.2  # share of the misses that may lie out of all lists looked at while planning
+_SAMPLED = 512  # distances that tell where to cut
+_ALL = 0.5  # share of the blocks from which going through everything is cheaper than picking them
+SCANNED = 4  # words of a code that are compared with all rows visited
+_WORST = np.uint8(254)  # what lies above is masked
 
-Slots = NDArray[np.int64]
+Slots = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +38,13 @@ class Plan:
     """How far one search looks.
 
     Attributes:
-        nprobe: lists visited.
-        prefix: share of the visited rows whose prefix is good enough.
-        candidates: rows scored exactly.
+        reach: how far below the nearest centroid's score that of a list visited may lie.
+        near: rows whose signs are good enough.
+        candidates: of these, the rows scored exactly.
     """
 
-    nprobe: int
-    prefix: float
+    reach: float
+    near: int
     candidates: int
 
 
@@ -43,19 +55,19 @@ class _Scratch(threading.local):
         self.fit(0)
 
     def fit(self, n: int) -> None:
-        self.columns = np.empty((PREFIX_WORDS, n), np.uint64)
-        self.xor = np.empty((PREFIX_WORDS, n), np.uint64)
-        self.counts = np.empty((PREFIX_WORDS, n), np.uint8)
+        self.words = np.empty(n, np.uint64)
+        self.counts = np.empty((2, n), np.uint8)
 
 
 class ListScan:
-    """Codes in list order (slots), rows appended since in a tail behind them.
+    """Codes by list, each list in whole blocks of slots; rows appended since in blocks behind them.
 
     Args:
-        centroids: float32 (lists, dim).
-        starts: int64 (lists + 1,) first slot of each list; what lies from the last on is the tail.
-        order: (n,) the row of each slot.
-        codes: uint64 (n, words) in slot order.
+        centroids: float32 (lists, PREFIX_WORDS * 64), directions of what the first words are the signs of.
+        list_of: (blocks,) the list of each block; what lies behind these blocks is the tail.
+        order: int32 (slots,) the row of each slot, -1 where there is none; rows of the tail in a line.
+        columns: uint64 (SCANNED, slots), the first words of each code.
+        rest: uint64 (slots, words), the others.
         lift: what brings vectors of different lengths to one.
     """
 
@@ -63,20 +75,48 @@ class ListScan:
         self,
         coder: StagedCoder,
         centroids: NDArray[np.float32],
-        starts: NDArray[np.int64],
-        order: NDArray[np.intp],
-        codes: Words,
+        list_of: NDArray[np.integer[Any]],
+        order: NDArray[np.int32],
+        columns: Words,
+        rest: Words,
         lift: Lift | None = None,
     ) -> None:
-        self.coder, self.lift = coder, lift
-        self.centroids, self.starts = centroids, starts.astype(np.int64)
-        self._edges: list[int] = starts.tolist()
-        self.sorted, self.size = self._edges[-1], len(order)
-        self._order = order.astype(np.int64)
-        self._prefix = np.ascontiguousarray(codes[:, :PREFIX_WORDS].T)
-        self._rest = np.ascontiguousarray(codes[:, PREFIX_WORDS:])
+        self.coder, self.lift, self.centroids = coder, lift, centroids
+        self.list_of = list_of.astype(np.intp)
+        self._first = BLOCK * len(list_of)  # slot of the tail
+        self._order, self._columns, self._rest = order, columns, rest
+        self.sorted = int(np.count_nonzero(order[: self._first] >= 0))
+        self.size = self.sorted + int(np.count_nonzero(order[self._first :] >= 0))
         self._scratch = _Scratch()
         self._placed: tuple[Mask | None, NDArray[np.uint8]] = (None, np.empty(0, np.uint8))
+
+    @classmethod
+    def laid_out(
+        cls,
+        coder: StagedCoder,
+        centroids: NDArray[np.float32],
+        nearest: NDArray[np.integer[Any]],
+        codes: Words,
+        lift: Lift | None = None,
+    ) -> ListScan:
+        """Sort rows into their lists.
+
+        Args:
+            nearest: (n,) the list of each row, -1 of one that waits in the tail.
+            codes: uint64 (n, words) of the rows.
+        """
+        of = np.where(nearest < 0, len(centroids), nearest)
+        rows, counts = of.argsort(kind="stable"), np.bincount(of, minlength=len(centroids) + 1)
+        blocks = -(-counts // BLOCK)
+        gaps = BLOCK * (blocks.cumsum() - blocks) - (counts.cumsum() - counts)  # empty slots before each list
+        slots, total = np.arange(len(of)) + gaps.repeat(counts), BLOCK * int(blocks.sum())
+        order = np.full(total, -1, np.int32)
+        columns = np.zeros((SCANNED, total), np.uint64)
+        rest = np.zeros((total, codes.shape[1] - SCANNED), np.uint64)
+        order[slots] = rows
+        columns[:, slots] = codes[rows, :SCANNED].T
+        rest[slots] = codes[rows, SCANNED:]
+        return cls(coder, centroids, np.arange(len(centroids)).repeat(blocks[:-1]), order, columns, rest, lift)
 
     def extended(self, vectors: NDArray[np.float32]) -> ListScan:
         """This scan with the rows that follow, float32 (n, dim); searches of this one are not disturbed."""
@@ -84,129 +124,174 @@ class ListScan:
             return self
         codes = self.coder.encode_rows(vectors if self.lift is None else self.lift.rows(vectors))
         longer = copy(self)
-        stop = self.size + len(codes)
-        new = slice(self.size, stop)
-        longer._order, longer._rest = grown(self._order, stop), grown(self._rest, stop)
-        if self._prefix.shape[1] < stop:
-            longer._prefix = np.ascontiguousarray(grown(self._prefix.T, stop).T)
-        longer._order[new] = np.arange(self.size, stop)
-        longer._prefix[:, new], longer._rest[new] = codes[:, :PREFIX_WORDS].T, codes[:, PREFIX_WORDS:]
-        longer.size = stop
+        start = self._first + self.size - self.sorted
+        new, room = slice(start, start + len(codes)), -(-(start + len(codes)) // BLOCK) * BLOCK
+        longer._order, longer._rest = grown(self._order, room), grown(self._rest, room)
+        longer._order[max(start, len(self._order)) :] = -1
+        if self._columns.shape[1] < room:
+            longer._columns = np.ascontiguousarray(grown(self._columns.T, room).T)
+        longer._columns[:, new], longer._rest[new] = codes[:, :SCANNED].T, codes[:, SCANNED:]
+        longer._order[new] = np.arange(self.size, self.size + len(codes))
+        longer.size += len(codes)
+        longer.__dict__.pop("_tail", None)
         return longer
 
-    @property
-    def order(self) -> Slots:
-        """int64 (size,) the row of each slot."""
-        return self._order[: self.size]
+    def rows_in_lists(self) -> tuple[NDArray[np.int32], Words]:
+        """Of each row: its list, int32 (size,), -1 in the tail; its code, uint64 (size, words)."""
+        slots = np.flatnonzero((self._order >= 0) & (self._order < self.size))
+        rows = self._order[slots]
+        lists, codes = np.full(self.size, -1, np.int32), np.empty((self.size, self.coder.words), np.uint64)
+        sorted_ = slots < self._first
+        lists[rows[sorted_]] = self.list_of[slots[sorted_] // BLOCK]
+        codes[rows, :SCANNED], codes[rows, SCANNED:] = self._columns[:, slots].T, self._rest[slots]
+        return lists, codes
 
-    @property
-    def codes(self) -> Words:
-        """uint64 (size, words) in slot order."""
-        return np.concatenate([self._prefix[:, : self.size].T, self._rest[: self.size]], axis=1)
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What the constructor takes of the lists, by its name."""
+        return {
+            "list_of": self.list_of.astype(np.int64),
+            "order": self._order,
+            "columns": self._columns,
+            "rest": self._rest,
+        }
+
+    @cached_property
+    def _tail(self) -> Slots:
+        """Blocks of the tail."""
+        return np.arange(len(self.list_of), len(self.list_of) - (self.sorted - self.size) // BLOCK, dtype=np.intp)
 
     def candidates(self, query: NDArray[np.float32], plan: Plan, mask: Mask | None) -> NDArray[np.int64]:
         """Rows worth an exact score."""
-        if self.lift is not None:
-            query = self.lift.queries(query)
-        code = self.coder.encode(query)
-        short, shift = self._short(query, code, plan.nprobe)
+        coded = self.coder.coded(self._lifted(query))
+        short, blocks = self._short(coded, self._scores(coded), plan.reach)
         if mask is not None:
             penalty = self._penalty(mask)
-            np.maximum(short, penalty if shift is None else penalty[self._slots(shift)], out=short)
-        if not len(short):
-            return np.empty(0, np.int64)
-        step = max(1, len(short) // _SAMPLED)
-        sampled = short[::step]
-        least = plan.candidates / max(1, len(short))  # never let fewer through than are to be scored
-        place = min(len(sampled) - 1, int(max(plan.prefix, least) * len(sampled)))
-        near = np.flatnonzero(short <= min(np.partition(sampled, place)[place], _WORST))
-        slots = near if shift is None else near + shift[near]
-        distances = short[near] + self._long(slots, code)
+            if blocks is not None:
+                penalty = penalty.reshape(-1, BLOCK).take(blocks, 0).ravel()
+            np.maximum(short, penalty, out=short)
+        limit = _WORST
+        if len(short) > plan.near:
+            sampled = short[:: max(1, len(short) // _SAMPLED)]
+            place = min(len(sampled) - 1, -(-plan.near * len(sampled) // len(short)))
+            limit = min(np.partition(sampled, place)[place], limit)
+        slots = _slots((short <= limit).nonzero()[0], blocks)
         if len(slots) > plan.candidates:
-            slots = slots[distances.argpartition(plan.candidates - 1)[: plan.candidates]]
-        rows: NDArray[np.int64] = self._order[slots]
-        return rows
+            slots = slots.take((-self._estimates(slots, coded)).argpartition(plan.candidates - 1)[: plan.candidates])
+        rows: NDArray[np.int64] = self._order.take(slots).astype(np.int64)
+        there = rows.view(np.uint64) < self.size  # no empty slot, and no row that came since
+        return rows if there.all() else rows[there]
+
+    def _lifted(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        return queries if self.lift is None else self.lift.queries(queries)
+
+    def _scores(self, query: CodedQuery) -> NDArray[np.float32]:
+        """Of the lists."""
+        return np.asarray(self.centroids.dot(query.turned[: PREFIX_WORDS * WORD]))
 
     def _short(
-        self, query: NDArray[np.float32], code: Words, nprobe: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:
-        """Prefix distances of the rows visited, and what to add to a position for its slot (None: nothing)."""
-        lists, scratch = len(self.centroids), self._scratch
-        if scratch.xor.shape[1] < self.size:
-            scratch.fit(self.size + self.size // 4)
-        if nprobe >= _ALL * lists:
-            columns, shift, n = self._prefix[:, : self.size], None, self.size
-        else:
-            chosen = (self.centroids @ query).argpartition(lists - nprobe)[lists - nprobe :]
-            edges = self._edges
-            parts = [self._prefix[:, edges[i] : edges[i + 1]] for i in chosen.tolist()]
-            parts.append(self._prefix[:, self.sorted : self.size])
-            starts = np.append(self.starts[chosen], self.sorted)
-            lengths = np.append(self.starts[chosen + 1], self.size) - starts
-            ends = lengths.cumsum()
-            n = int(ends[-1])
-            shift = np.repeat(starts - ends + lengths, lengths.astype(np.intp))  # 32 bits in a browser
-            columns = np.concatenate(parts, axis=1, out=scratch.columns[:, :n])
-        xor, counts = scratch.xor[:, :n], scratch.counts[:, :n]
-        np.bitwise_xor(columns, code[:PREFIX_WORDS, None], out=xor)
-        np.bitwise_count(xor, out=counts)
-        return np.add(counts[0], counts[1], out=counts[0]), shift
+        self, query: CodedQuery, scores: NDArray[np.float32], reach: float
+    ) -> tuple[NDArray[np.uint8], Slots | None]:
+        """Differing bits of the first words in the slots visited, block by block, and the blocks (None: all)."""
+        scratch, total = self._scratch, len(self.list_of) + len(self._tail)
+        near = (scores >= scores.max() - np.float32(reach)).take(self.list_of).nonzero()[0]
+        if len(self._tail):
+            near = np.concatenate([near, self._tail])
+        blocks = near if len(near) <= _ALL * total else None
+        n = BLOCK * (total if blocks is None else len(blocks))
+        if len(scratch.words) < n:
+            scratch.fit(n + n // 4)
+        words, counts = scratch.words[:n], scratch.counts[:, :n]
+        for i, (column, code) in enumerate(zip(self._columns, query.code.tolist(), strict=False)):
+            picked = column[:n]
+            if blocks is not None:
+                picked = words
+                column.reshape(-1, BLOCK).take(blocks, 0, out=words.reshape(-1, BLOCK), mode="clip")
+            np.bitwise_xor(picked, np.uint64(code), out=words)
+            np.bitwise_count(words, out=counts[min(i, 1)])
+            if i:
+                np.add(counts[0], counts[1], out=counts[0])  # all bits differing wraps to 0: the exact scores tell
+        return counts[0], blocks
 
-    def _long(self, slots: Slots, code: Words) -> NDArray[np.uint16]:
-        """Differing bits of the long codes of some slots."""
-        rest = self._rest.take(slots, 0)
-        for word in range(rest.shape[1]):
-            rest[:, word] ^= code[PREFIX_WORDS + word]
-        return byte_sums(np.bitwise_count(rest))
+    def _estimates(self, slots: Slots, query: CodedQuery) -> NDArray[np.float32]:
+        """Inner products with the query of the signs of some slots, but for a constant."""
+        columns = np.empty((self.coder.words, len(slots)), np.uint64)
+        for words, column in zip(self._columns, columns, strict=False):
+            words.take(slots, out=column, mode="clip")
+        columns[SCANNED:] = self._rest.take(slots, 0).T
+        return query.estimates(columns)
 
     def _penalty(self, mask: Mask) -> NDArray[np.uint8]:
-        """A mask's penalty in slot order; the last one is kept, since a filter is often asked again."""
+        """A mask's penalty by slot; the last one is kept, since a filter is often asked again."""
         placed = self._placed
         if placed[0] is not mask:
-            placed = self._placed = (mask, mask.penalty[self._order[: self.size]])
+            order = self._order[: BLOCK * (len(self.list_of) + len(self._tail))]
+            penalty = mask.penalty.take(order, mode="clip")
+            penalty[order.view(np.uint32) >= len(mask.penalty)] = 255
+            placed = self._placed = (mask, penalty)
         return placed[1]
 
-    @staticmethod
-    def _slots(shift: NDArray[np.int64]) -> Slots:
-        return shift + np.arange(len(shift), dtype=np.int64)
-
     def plan(self, sample: Sample, k: int, recall: float) -> Plan:
-        """The least work that finds this share of the k nearest, its misses shared out among the stages."""
+        """The least work that finds this share of the k nearest."""
         missed = 1 - recall
         found = sample.neighbours[:, :k]
-        deeper = max(1.0, k / sample.neighbours.shape[1])
-        deeper *= _SAFETY
-        nprobe = min(len(self.centroids), math.ceil(self._list_rank(sample, found, 1 - 0.4 * missed) * deeper))
-        prefix, codes = self._code_ranks(sample, found, nprobe)
-        candidates = round(float(np.quantile(codes, 1 - 0.35 * missed)) * deeper)
-        return Plan(nprobe, min(1.0, float(np.quantile(prefix, 1 - 0.25 * missed)) * deeper), max(k, candidates))
+        deeper = max(1.0, k / sample.neighbours.shape[1]) * _SAFETY
+        queries = [self.coder.coded(one) for one in self._lifted(sample.queries)]
+        scores = np.stack([self._scores(one) for one in queries])
+        below, slots = scores.max(1, keepdims=True) - scores, BLOCK * np.bincount(self.list_of, minlength=len(scores.T))
+        ranks = self._ranks(sample, found, queries, scores, 1 - _VISITED * missed)
+        rising = np.sort(ranks, axis=1)
+        last = np.isfinite(rising).sum(1) - 1
+        limits, least = ranks.max(1, where=np.isfinite(ranks), initial=0), np.inf
+        for shares in _SHARES:
+            for times in _TIMES:
+                places = np.minimum(last, np.ceil((1 - times * missed * shares) * ranks.shape[1])).astype(np.intp)
+                tried = np.take_along_axis(rising, places[:, None], 1)
+                each = (ranks <= tried).all(0).reshape(found.shape).mean(1)  # recall of each query
+                if each.mean() - each.std() / math.sqrt(len(each)) >= recall:
+                    visited = np.where(below <= tried[0], slots, 0).sum(1).mean()
+                    cost = float(_COSTS @ [visited, *np.minimum(tried[1:, 0], visited)])
+                    limits, least = (tried[:, 0], cost) if cost < least else (limits, least)
+                    break
+        reach, near, candidates = limits.tolist()
+        candidates = max(k, round(candidates * deeper))
+        return Plan(reach * deeper**0.5, max(round(near * deeper), 2 * candidates, _LEAST), candidates)
 
-    def _list_rank(self, sample: Sample, found: Slots, fraction: float) -> int:
-        """How many of the nearest lists hold this share of the neighbours; the tail is always visited."""
-        list_of, sizes = np.full(self.size, -1, np.int64), np.diff(self.starts).astype(np.intp)
-        list_of[self._order[: self.sorted]] = np.repeat(np.arange(len(self.centroids)), sizes)
-        queries = sample.queries if self.lift is None else self.lift.queries(sample.queries)
-        order = (-(queries @ self.centroids.T)).argsort(1)
-        ranks = np.empty_like(order)
-        np.put_along_axis(ranks, order, np.arange(1, order.shape[1] + 1)[None, :], 1)  # (queries, lists)
-        lists = list_of[found]
-        ranked = np.where(lists >= 0, np.take_along_axis(ranks, np.maximum(lists, 0), 1), 1)
-        return int(np.quantile(ranked, fraction, method="higher"))
+    def _ranks(
+        self,
+        sample: Sample,
+        found: NDArray[np.int64],
+        queries: list[CodedQuery],
+        scores: NDArray[np.float32],
+        fraction: float,
+    ) -> NDArray[np.float64]:
+        """Of each neighbour found (3, n): how far its list's score is below the best, and its places at each stage.
 
-    def _code_ranks(self, sample: Sample, found: Slots, nprobe: int) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-        """Of the neighbours visited: their places in the prefix order as shares, in the whole order as counts."""
-        prefix, codes = list[NDArray[np.float64]](), list[NDArray[np.intp]]()
-        queries = sample.queries if self.lift is None else self.lift.queries(sample.queries)
-        for row, query, near in zip(sample.rows, queries, found, strict=True):
-            code = self.coder.encode(query)
-            short, shift = self._short(query, code, nprobe)
-            slots = np.arange(len(short), dtype=np.int64) if shift is None else self._slots(shift)
-            whole = short + self._long(slots, code)
-            rows = self._order[slots]
-            at, other = np.flatnonzero(np.isin(rows, near)), rows != row
-            prefix.append(np.searchsorted(np.sort(short[other]), short[at], "right") / len(rows))
-            codes.append(np.searchsorted(np.sort(whole[other]), whole[at], "right"))
-        return np.concatenate(prefix), np.concatenate(codes)
+        Places are among the rows visited when this fraction of the neighbours is; of the others they are infinite.
+        """
+        lists, _ = self.rows_in_lists()
+        gaps = np.zeros(found.shape)
+        for gap, of, near in zip(gaps, scores, lists[found], strict=True):
+            gap[near >= 0] = of.max() - of[near[near >= 0]]
+        reach = float(np.quantile(gaps, fraction, method="higher"))
+        out = np.full((3, *found.shape), np.inf)
+        out[0] = gaps
+        for i, query in enumerate(queries):
+            short, blocks = self._short(query, scores[i], reach)
+            slots = _slots(np.arange(len(short)), blocks)
+            rows = self._order.take(slots)
+            stages: tuple[NDArray[Any], ...] = short, -self._estimates(slots, query)
+            there = (rows >= 0) & (rows < self.size) & (rows != sample.rows[i])
+            at = np.flatnonzero(np.isin(rows, found[i]))
+            place = {row: j for j, row in enumerate(found[i].tolist())}
+            to = [place[row] for row in rows[at].tolist()]
+            for stage, order in enumerate(stages, 1):
+                out[stage, i, to] = np.searchsorted(np.sort(order[there]), order[at], "right")
+        return out.reshape(3, -1)
 
 
-_WORST = np.uint8(PREFIX_WORDS * 64)  # what lies above is masked
+def _slots(near: Slots, blocks: Slots | None) -> Slots:
+    """Slots of places among those of some blocks."""
+    if blocks is None:
+        return near
+    shift = (blocks - np.arange(len(blocks), dtype=np.intp)) * BLOCK
+    return near + shift.take(near >> _BITS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,50 @@ from numpy.typing import NDArray
 
 from ruvllm.index.rows import MASKED, Mask, grown
 
+WORD = 64
 PREFIX_WORDS = 2
 _REST_WORDS = 4
 _ROUNDS = 8
 _SAMPLE = 10_000
 _BLOCK = 8_192
+_LEVELS = 4  # bits a number of a query
+_MIDDLE, _HIGHEST = np.float32(1 << _LEVELS - 1), np.float32((1 << _LEVELS) - 1)
+_WIDEST = 2.7  # standard deviations that the levels reach
+_LEAST = 1e-9
+_ONES = ~np.uint64(0)
+_PLANES = np.left_shift(1, np.arange(_LEVELS, dtype=np.uint8))[:, None].astype(np.uint8)
+# What a set bit of a code adds for each plane of the query: levels lie in the middle of their steps about zero.
+_WEIGHTS = np.array([[1], [2], [4], [8], [-7.5]], np.float32)
+
+Words = NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True)
+class CodedQuery:
+    """A query as codes are compared with it.
+
+    Attributes:
+        turned: float32 (bits,), what a vector's code would be the signs of.
+        planes: uint64 (5, words): what bits of `turned`, reduced to four, are set, the highest last; then ones.
+        weights: float32 (5 * words,) what a bit counts in each word.
+    """
+
+    turned: NDArray[np.float32]
+    planes: Words
+    weights: NDArray[np.float32]
+
+    @property
+    def code(self) -> Words:
+        """The signs."""
+        return np.asarray(self.planes[_LEVELS - 1])
+
+    def estimates(self, columns: Words) -> NDArray[np.float32]:
+        """Inner products of `turned` with the signs of (words, n) codes, but for a constant: float32 (n,)."""
+        counts = np.bitwise_count(self.planes[:, :, None] & columns)
+        return np.asarray(self.weights.dot(counts.reshape(len(self.weights), -1).astype(np.float32)))
+
+
+@dataclass(frozen=True)
 class StagedCoder:
     """Turns vectors into prefix and rest.
 
@@ -49,16 +86,43 @@ class StagedCoder:
         padded = np.pad(short, ((0, 0), (0, PREFIX_WORDS * WORD - short.shape[1])))  # bits that are never set
         rest = _REST_WORDS * WORD
         turned = _rotation(max(dim, rest), random)[:dim, :rest]  # of few dimensions more signs than these are taken
-        return cls(mean, np.ascontiguousarray(np.hstack([padded, turned])))
+        matrix = np.hstack([padded, turned])
+        for part in (matrix[:, : PREFIX_WORDS * WORD], matrix[:, PREFIX_WORDS * WORD :]):
+            part *= _MIDDLE / (_WIDEST * max(float(np.sqrt(np.square(centred @ part).mean())), _LEAST))
+        return cls(mean, np.ascontiguousarray(matrix))
 
     @property
     def words(self) -> int:
         """uint64 of one code."""
         return int(self.matrix.shape[1] // WORD)
 
+    @cached_property
+    def _offset(self) -> NDArray[np.float32]:
+        return self.mean @ self.matrix
+
+    @cached_property
+    def _weights(self) -> NDArray[np.float32]:
+        """What a bit counts in each word of each plane: columns of the matrix are scaled by what a step is."""
+        lengths = np.sqrt(np.square(self.matrix).sum(0)).reshape(self.words, WORD).max(1)
+        weights = np.zeros((len(_WEIGHTS), self.words), np.float32)
+        np.divide(_WEIGHTS, lengths, out=weights, where=lengths > 0)
+        return weights.ravel()
+
+    def turned(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(..., dim) -> float32 (..., bits), whose signs are the code."""
+        return np.asarray(vectors.dot(self.matrix) - self._offset, np.float32)
+
+    def coded(self, query: NDArray[np.float32]) -> CodedQuery:
+        """A query, float32 (dim,), reduced to four bits a number: RaBitQ's estimate (Gao & Long 2024) by counting."""
+        turned = self.turned(query)
+        levels = np.minimum(np.maximum(turned + _MIDDLE, 0), _HIGHEST).astype(np.uint8)
+        planes = np.full((_LEVELS + 1, self.words), _ONES)
+        planes[:_LEVELS] = np.packbits(levels & _PLANES, axis=1).view(np.uint64)
+        return CodedQuery(turned, planes, self._weights)
+
     def encode(self, vectors: NDArray[np.float32]) -> Words:
         """(..., dim) -> uint64 (..., words): the first PREFIX_WORDS are the prefix."""
-        return packed(np.asarray((vectors - self.mean) @ self.matrix, np.float32))
+        return packed(self.turned(vectors))
 
     def encode_rows(self, vectors: NDArray[np.float32]) -> Words:
         """`encode` for many, a block at a time."""
@@ -79,18 +143,8 @@ def _turned(points: NDArray[np.float32], random: np.random.Generator) -> NDArray
     return turn
 
 
-def byte_sums(counts: NDArray[np.uint8]) -> NDArray[np.uint16]:
-    """Sum of each row of contiguous uint8 (n, 4) popcounts."""
-    # A row is one integer; all 256 bits differing wraps to 0: the opposite vector, which the exact rerank drops.
-    sums = (counts.view(np.uint32)[:, 0] * np.uint32(0x01010101)) >> np.uint32(24)
-    return np.asarray(sums, np.uint16)
-
-
-WORD = 64
 _ENCODED = 512  # rows encoded at a time: what stays in the cache
 _BYTE_WORDS = 3  # words whose popcounts add up within a byte: 3 * 64 < 256
-
-Words = NDArray[np.uint64]
 
 
 class Scratch(threading.local):

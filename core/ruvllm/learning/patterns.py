@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ruvllm.encoders.protocol import Encoder, Vectors
 from ruvllm.errors import InputError, RuvllmError, StoreError
 from ruvllm.index.kmeans import assign, kmeans
+from ruvllm.lazy_dataclass import dataclass
 from ruvllm.learning.trajectories import Scalar, Trajectory, checked_about
 from ruvllm.reprs import Shown, shortened
 from ruvllm.state.packing import Arrays, Spec, array_json, json_array, pack, unpack

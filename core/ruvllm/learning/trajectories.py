@@ -6,7 +6,7 @@ import json
 import math
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from ruvllm.encoders.protocol import Vectors
 from ruvllm.errors import InputError, RuvllmError, StoreError
+from ruvllm.lazy_dataclass import dataclass
 from ruvllm.reprs import Shown, shortened
 from ruvllm.state.packing import Spec, array_json, json_array, pack, unpack
 from ruvllm.text.surrogates import well_formed, well_formed_json

@@ -57,12 +57,16 @@ def chosen(
     if collection is not None:
         where, values = f"{where} AND collection = ?", [*values, collection]
     if before is not None:
-        span = first_date(before)
-        if span is None:
-            raise InputError(f"before is {before!r}"[:80], field="before", fix='give a date such as "2023-05-08"')
-        first = datetime(span.first.year, span.first.month, span.first.day, tzinfo=UTC)
-        where, values = f"{where} AND created < ?", [*values, first.timestamp()]
+        where, values = f"{where} AND created < ?", [*values, beginning_of(before)]
     return [row[0] for row in store.read(f"SELECT id FROM memories WHERE {where} ORDER BY id", values)]
+
+
+def beginning_of(before: object) -> float:
+    """When a date begins, in seconds since 1970. Raises InputError: it is none."""
+    span = first_date(before)
+    if span is None:
+        raise InputError(f"before is {before!r}"[:80], field="before", fix='give a date such as "2023-05-08"')
+    return datetime(span.first.year, span.first.month, span.first.day, tzinfo=UTC).timestamp()
 
 
 def texts_of(memory: MemoryStore, ids: Iterable[int]) -> list[str]:

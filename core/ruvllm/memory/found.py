@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import exp
+from typing import Literal, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ruvllm.memory.filters import Filter
 from ruvllm.reprs import Shown
 from ruvllm.state.record import SESSION, Memory
 
@@ -13,6 +18,32 @@ _BEST, _AHEAD, _AHEAD_OF_THREE, _BIAS = 1.5, 1.85, 1.03, -0.73
 _NO_RIVAL, _HITS = 0.6, 10
 _LONGEST = 8_000  # characters of a passage, unless its hit alone has more
 _NEXT = 0.15  # what a session's next memory counts for beside the one before
+
+
+# "" where all memories are in the store; "meaning" where a query's words were looked for here alone.
+Brought = Literal["", "searched", "meaning", "late", "unreachable"]
+
+
+class Elsewhere(Protocol):
+    """Where memories are that a store has let go of."""
+
+    async def bring(
+        self,
+        vector: NDArray[np.float32],
+        k: int,
+        collection: str,
+        filter: Filter | None,
+        text: str = "",
+        steps: int = 0,
+    ) -> Brought:
+        """Have the k memories nearest to a query (dim,) in the store; how that went.
+
+        Args:
+            vector: zero where its words alone are looked for.
+            text: whose words are looked for as well.
+            steps: edges to follow from what was found.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True, repr=False)

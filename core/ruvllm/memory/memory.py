@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from ruvllm.errors import InputError
 from ruvllm.index import Hits
 from ruvllm.memory.attention.training import Trained
 from ruvllm.memory.filters import Filter, visible_to
-from ruvllm.memory.found import Found, FoundSession, Why, by_passage, by_session
+from ruvllm.memory.found import Brought, Elsewhere, Found, FoundSession, Why, by_passage, by_session
 from ruvllm.memory.graph import Graph
 from ruvllm.memory.hybrid import HybridSearch
 from ruvllm.memory.indexes import Indexes, checked_name
@@ -50,17 +50,6 @@ class QueryAdapter(Protocol):
         self, vector: NDArray[np.float32], useful: NDArray[np.float32], others: NDArray[np.float32], collection: str
     ) -> None:
         """These memories (n, dim) answered a query (dim,) and those (m, dim) did not."""
-        ...
-
-
-Brought = Literal["", "searched", "late", "unreachable"]  # "" where all memories are in the store
-
-
-class Elsewhere(Protocol):
-    """Where memories are that a store has let go of."""
-
-    async def bring(self, vector: NDArray[np.float32], k: int, collection: str, filter: Filter | None) -> Brought:
-        """Have the k memories nearest to a query (dim,) in the store; how that went."""
         ...
 
 
@@ -214,8 +203,10 @@ class MemoryStore:
         k = k if not window else k + min(2 * window * k, _TURNS)  # several may be of one passage
         sought = None if way == "vectors" or not isinstance(query, str) else parse(query)
         vector = self.adapted(await self._read(query, sought), collection)
-        if self.elsewhere is not None and vector.any():
-            how = await self.elsewhere.bring(vector, k if way == "vectors" else 2 * k, collection, filter)
+        if self.elsewhere is not None:
+            meant, text = vector if way != "words" else np.zeros_like(vector), sought.text if sought else ""
+            many, steps = k if way == "vectors" else 2 * k, max(hops, window)
+            how = await self.elsewhere.bring(meant, many, collection, filter, text, steps)
             recall = max(recall or self.recall, _BROUGHT_RECALL) if how else recall
             if brought is not None:
                 brought.append(how)

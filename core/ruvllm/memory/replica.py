@@ -137,7 +137,14 @@ class Replica:
         await self._encode([one for one in changes if one.kind == "memory"], pause)
         with self._store.unsynced(), self._store.write() as db, self._store.outbox.flag("applying"):
             there = self._present([one.uid for one in changes if one.kind == "memory"])
-            fresh = [one for one in changes if (one.uid if one.kind == "memory" else one.target) not in there]
+            new = {one.uid for one in changes if one.kind == "memory"} - there
+            if not self._store.outbox.waiting().changes:  # else a weight of here may not be in the log yet
+                new |= (bound := {one.uid for one in changes if one.kind == "bind" and not new.isdisjoint(_ends(one))})
+                for uid in bound:  # as it was with fewer members
+                    for id in self._ids("bind", uid):
+                        self._memory.graph.unbind(id)
+            fresh = [one for one in changes if not new.isdisjoint((one.uid, one.target, *_ends(one, "bind")))]
+            fresh.sort(key=lambda one: _FIRST.get(one.kind, len(_FIRST)))
             again = [(one.uid,) for one in fresh if one.kind != "memory"]
             db.executemany("DELETE FROM replicated WHERE uid = ?", again)
             self._write(fresh)
@@ -377,6 +384,13 @@ def _memory(change: Change) -> Memory:
     )
     row_of(made)
     return made
+
+
+def _ends(change: Change, besides: str = "") -> tuple[str, ...]:
+    """Uids of what an edge or a hyperedge joins; none of a kind that is left out."""
+    data = change.data if change.kind != besides else {}
+    members = data.get("members"), data.get("source"), data.get("target")
+    return tuple(uid for one in members if isinstance(one, str) for uid in one.split(","))
 
 
 def _feedback_row(data: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -81,9 +81,10 @@ class Retriever:
         self, vector: NDArray[np.float32], max_latency_ms: float | None, text: str, agent_id: str | None
     ) -> Retrieved:
         """As `nearest`, of what of the collection is elsewhere, too, as far as it comes in time."""
-        if self._memory.elsewhere is not None and vector.any():
-            adapted, options = self._memory.adapted(vector, self._config.collection), self._config
-            await self._memory.elsewhere.bring(adapted, options.k, options.collection, visible_to(agent_id))
+        if self._memory.elsewhere is not None and (vector.any() or text):
+            options, words = self._config, text if self._config.search != "vectors" else ""
+            adapted, filter = self._memory.adapted(vector, options.collection), visible_to(agent_id)
+            await self._memory.elsewhere.bring(adapted, options.k, options.collection, filter, words, options.hops)
         return self.nearest(vector, max_latency_ms, text, agent_id)
 
     def nearest(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from math import exp, log, log1p, sqrt
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Pause, no_pause
+from ruvllm.lazy_dataclass import dataclass
 
 CONFIDENCE_FEATURES = (
     *("top_logit", "margin", "second_margin", "entropy", "log_agents", "adapted", "bm25", "agreement"),
@@ -19,40 +19,61 @@ CONFIDENCE_FEATURES = (
 SCOPE_FEATURES = ("adapted", "card", "name", "bm25", "log_agents")
 
 _ADAPTED, _CARD, _NAME, _BM25 = range(4)
+_FEW = 256  # agents up to which a whole sort is the fastest
 
 
-def confidence_row(
-    logits: NDArray[np.float32], probabilities: NDArray[np.float32], features: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def confidence_row(logits: NDArray[np.float32], features: NDArray[np.float32]) -> NDArray[np.float32]:
     """CONFIDENCE_FEATURES of one decision.
 
     Args:
-        logits, probabilities: (agents,).
+        logits: (agents,).
         features: (FEATURES, agents), raw.
     """
-    return np.array(confidence_values(np.vstack([features, logits]), probabilities), np.float32)
+    return np.array(Peaks(np.vstack([features, logits])[None]).confidence(0), np.float32)
 
 
-def confidence_values(rows: NDArray[np.float32], probabilities: NDArray[np.float32]) -> list[float]:
-    """CONFIDENCE_FEATURES of one decision.
+class Peaks:
+    """What stands out of the scores of n tasks, each as if it were alone.
 
     Args:
-        rows: (FEATURES + 1, agents), raw features, and last the logits.
-        probabilities: (agents,), the softmax of the logits.
+        rows: float32 (n, FEATURES + 1, agents), raw features, and last the logits.
+
+    Attributes:
+        below: float32 (n, agents), the logits less the highest of their row.
+        powers: e to the `below`.
+        highest: of each task, by words and by logits, up to three scores, rising.
+        firsts: of each task, the best agent's number by each row.
     """
-    first, _, _, first_by_words, top = rows.argmax(1).tolist()
-    closest, _, _, words, best = rows[:, top].tolist()
-    count, adapted, p = rows.shape[1], rows[_ADAPTED], float(probabilities[top])
-    rising = rows[_BM25:].copy()
-    rising.sort()
-    by_words, by_logits = rising[:, -3:].tolist()
-    margin, lead = (by_logits[-1] - by_logits[-2], words - by_words[-2]) if count > 1 else (0.0, 0.0)
-    below = by_logits[-2] - by_logits[-3] if count > 2 else 0.0
-    entropy = best - float(probabilities.dot(rows[-1])) - log(max(p, 1e-9))
-    agreement = int(first == top) + int(first_by_words == top)
-    surety = log((p + 1e-6) / (1 - p + 1e-6))
-    spread = sqrt(max(float(adapted.dot(adapted)) / count - (float(np.add.reduce(adapted)) / count) ** 2, 0.0))
-    return [surety, margin, below, entropy, log(count), closest, log1p(max(words, 0.0)), agreement, lead, spread]
+
+    def __init__(self, rows: NDArray[np.float32]) -> None:
+        count = rows.shape[2]
+        if count <= _FEW:
+            rising = rows[:, _BM25:].copy()
+            rising.sort()
+        else:
+            rising = np.partition(rows[:, _BM25:], (count - 3, count - 2, count - 1), axis=2)
+        self._rows, self._ones = rows, np.ones(count, np.float32)
+        self.below: NDArray[np.float32] = rows[:, -1] - rising[:, 1, -1:]
+        self.powers: NDArray[np.float32] = np.exp(self.below)
+        self.highest, self.firsts = rising[:, :, -3:].tolist(), rows.argmax(2).tolist()
+
+    def total(self, task: int) -> float:
+        """The sum of a task's powers."""
+        return float(self.powers[task].dot(self._ones))
+
+    def confidence(self, task: int) -> list[float]:
+        """CONFIDENCE_FEATURES of a task."""
+        row, powers, count, total = self._rows[task], self.powers[task], len(self._ones), self.total(task)
+        (first, _, _, first_by_words, top), (by_words, by_logits) = self.firsts[task], self.highest[task]
+        closest, _, _, words, _ = row[:, top].tolist()
+        margin, lead = (by_logits[-1] - by_logits[-2], words - by_words[-2]) if count > 1 else (0.0, 0.0)
+        second = by_logits[-2] - by_logits[-3] if count > 2 else 0.0
+        agreement, adapted = int(first == top) + int(first_by_words == top), row[_ADAPTED]
+        surety = log((1 + 1e-6 * total) / (total - 1 + 1e-6 * total))
+        mean = float(adapted.dot(self._ones)) / count
+        spread = sqrt(max(float(adapted.dot(adapted)) / count - mean**2, 0.0))
+        entropy = log(total) - float(powers.dot(self.below[task])) / total
+        return [surety, margin, second, entropy, log(count), closest, log1p(max(words, 0.0)), agreement, lead, spread]
 
 
 def scope_row(features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -176,10 +197,10 @@ class Calibration:
         spread = [(float(x.mean()), max(float(x.std()), 1e-3)) for x in (log_sum_exp(logits), closeness)]
         return cls(*await fit_calibration(logits, labels, pause), *spread[0], *spread[1])
 
-    def familiarity(self, logits: NDArray[np.float32], closeness: float) -> float:
-        """Energy and closeness together, in standard deviations from where in-scope texts lie.
+    def familiarity(self, energy: float, closeness: float) -> float:
+        """Energy (`log_sum_exp`) and closeness together, in standard deviations from where in-scope texts lie.
 
         Closeness counts more: a head is sure of its words in any text, while no example is near an off-topic one.
         """
-        away = (energy(logits) - self.energy_mean) / self.energy_std
+        away = (energy - self.energy_mean) / self.energy_std
         return away + 1.5 * (closeness - self.closeness_mean) / self.closeness_std

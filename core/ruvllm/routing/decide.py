@@ -21,7 +21,7 @@ from ruvllm.encoders.protocol import Encoder, Pause, Vectors, no_pause
 from ruvllm.errors import InputError, StoreError
 from ruvllm.routing.calibration import softmax
 from ruvllm.routing.encoders import EncoderSet
-from ruvllm.routing.evidence import outcome_of
+from ruvllm.routing.evidence import outcomes_of
 from ruvllm.routing.fusion import RouterWeights, lexicon
 from ruvllm.routing.head import Examples
 from ruvllm.routing.questions import Answer, Answers, Question, read_questions, state_text
@@ -67,8 +67,11 @@ class _Likeness(Scorer):
         super().__init__(blank.vectors, blank.fitted, blank.stage, blank.adapter)
         self._yes_or_no, self._texts = question.type == "noul", texts
 
-    def untaught(self, vector: NDArray[np.float32], view: TaskView) -> Scored:
+    def untaught(self, vectors: Vectors, views: Sequence[TaskView]) -> list[Scored]:
         """As `Scorer.untaught`; the one feature is the cosine."""
+        return list(map(self._likeness, vectors))
+
+    def _likeness(self, vector: NDArray[np.float32]) -> Scored:
         cosines: NDArray[np.float32] = self._texts @ vector
         zero = cosines * np.float32(_STEP)
         if self._yes_or_no:
@@ -116,7 +119,8 @@ class _Built:
             return _neighbours_too(out) if self.question.type == "score" else out
         if self._described:
             return softmax(scored.logits * np.float32(_SHARPNESS))
-        out = outcome_of(encoder, scored, self.scorer.fitted, weights).probabilities
+        (outcome,) = outcomes_of(encoder, [scored], self.scorer.fitted, weights, [None])
+        out = outcome.probabilities
         return np.asarray(out / out.sum(), np.float32)
 
     def with_row(self, row: Row) -> list[Row]:
@@ -152,7 +156,7 @@ class _Built:
         views = [self._view(text) for text, _, _ in rows]
         vectors = np.stack([vector for _, _, vector in rows])
         labels = np.array([self._place[option] for _, option, _ in rows], np.int64)
-        zero = [self.scorer.untaught(vector, view).logits for vector, view in zip(vectors, views, strict=True)]
+        zero = [scored.logits for scored in self.scorer.untaught(vectors, views)]
         words, ones = [view.words for view in views], np.ones(len(rows), np.float32)
         before = {text: option for text, option, _ in rows}
         self.scorer.fitted = await teach(

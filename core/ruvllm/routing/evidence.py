@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import log
 from operator import mul
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.encoders.static import StaticEncoder
-from ruvllm.routing.calibration import confidence_values, logistic, scope_row, sigmoid
+from ruvllm.lazy_dataclass import dataclass
+from ruvllm.routing.calibration import Peaks, logistic, scope_row, sigmoid
 from ruvllm.routing.fusion import FEATURES, RouterWeights
 from ruvllm.routing.reading import Reading
 from ruvllm.routing.recollection import BELOW_USE, Recollected
@@ -21,7 +21,7 @@ from ruvllm.routing.scorer import Scored
 from ruvllm.routing.teaching import Fitted
 from ruvllm.sizing.edits import edit_of
 from ruvllm.sizing.tiers import USE_ABOVE, Features, choose
-from ruvllm.text.lexical import Bm25, content
+from ruvllm.text.lexical import Bm25, content, spoken
 from ruvllm.types import Agent, Candidate, Choice, Evidence, Tier
 
 Array = NDArray[np.float32]
@@ -52,89 +52,163 @@ class Votes(Protocol):
         ...
 
 
+class Spread(NamedTuple):
+    """How the agents share what is probable: worked out for all of them only where somebody asks.
+
+    Attributes:
+        agents: how many there are.
+        candidates: numbers of those that it may be; any when None.
+        powers: float32 (candidates,), which their probabilities follow.
+        best, first: the place of the best of them, and its probability; None where it follows its power.
+        scale: of powers other than the first's; `least` is added to each.
+        most: what no other comes above.
+    """
+
+    agents: int
+    candidates: NDArray[np.intp] | None
+    powers: Array
+    best: int
+    first: float | None
+    scale: float
+    least: float = 0.0
+    most: float = 1.0
+
+    def probabilities(self) -> Array:
+        """float32 (agents,)."""
+        out: Array = np.minimum(self.powers * np.float32(self.scale) + np.float32(self.least), np.float32(self.most))
+        if self.first is not None:
+            out[self.best] = self.first
+        if self.candidates is None:
+            return out
+        every = np.zeros(self.agents, np.float32)
+        every[self.candidates] = out
+        return every
+
+    def decided(self, agent: int, confidence: float, out_of_scope: float) -> Spread:
+        """The same where an agent has this probability; the others share what is left."""
+        others = self.probabilities()
+        others[agent] = 0
+        scale = min(1.0, max(0.0, 1 - confidence - out_of_scope) / max(float(others.sum()), 1e-9))
+        return Spread(self.agents, None, others, agent, confidence, scale)
+
+
 @dataclass(slots=True)
 class Outcome:
     """Probabilities of one stage.
 
     Attributes:
         stage: the name of an encoder.
-        probabilities: float32 (agents,), calibrated, their sum is at most 1 - out_of_scope.
+        spread: gives the probabilities.
         scored: what they come from.
         top: the number of the best agent.
         confidence: its probability.
     """
 
     stage: str
-    probabilities: Array
+    spread: Spread
     out_of_scope: float
     scored: Scored
     top: int
     confidence: float
 
+    @property
+    def probabilities(self) -> Array:
+        """float32 (agents,), calibrated, their sum is at most 1 - out_of_scope."""
+        return self.spread.probabilities()
+
     def decided(self, agent: int, confidence: float, out_of_scope: float) -> Outcome:
         """The same for an agent that something else speaks for as well; the others share what is left."""
-        probabilities = self.probabilities.copy()
-        probabilities[agent] = 0
-        rest = float(probabilities.sum())
-        probabilities *= np.float32(min(1.0, max(0.0, 1 - confidence - out_of_scope) / max(rest, 1e-9)))
-        probabilities[agent] = confidence
-        return replace(self, probabilities=probabilities, out_of_scope=out_of_scope, top=agent, confidence=confidence)
+        spread = self.spread.decided(agent, confidence, out_of_scope)
+        return Outcome(self.stage, spread, out_of_scope, self.scored, agent, confidence)
 
 
-def outcome_of(
+def outcomes_of(
     stage: str,
-    scored: Scored,
+    every: Sequence[Scored],
     fitted: Fitted,
     weights: RouterWeights,
-    candidates: NDArray[np.intp] | None = None,
-    first: Outcome | None = None,
-) -> Outcome:
-    """Calibrated probabilities of one stage.
+    candidates: Sequence[NDArray[np.intp] | None],
+    firsts: Sequence[Outcome | None] = (),
+) -> list[Outcome]:
+    """Calibrated probabilities of one stage for each of n tasks, as if it were alone.
 
     Args:
-        scored, fitted: by that stage's scorer, and what was fitted to it; without a calibration margins tell how sure.
-        candidates: numbers of the agents that it may be; any when None.
-        first: of the static encoder, which says its part where both have a prior.
+        every, fitted: by that stage's scorer, and what was fitted to it; without a calibration margins tell how sure.
+        candidates: of each task, numbers of the agents that it may be; any when None.
+        firsts: of the static encoder, which says its part where both have a prior.
     """
-    prior, calibration, before = fitted.prior, fitted.calibration, None if first is None else first.scored
-    joint, rows, nobody = False, scored.rows, scored.nobody
-    if before is not None and before.nobody is not None and scored.nobody is not None and calibration is None:
-        joint, nobody = True, scored.nobody + FIRST * before.nobody
-        rows = scored.added(np.float32(FIRST) * before.logits).rows
+    if len(every) == 1:
+        return _outcomes(stage, every, fitted, weights, candidates[0], firsts)
+    alike: dict[int, list[int]] = {}
+    found: dict[int, Outcome] = {}
+    for i, some in enumerate(candidates):
+        alike.setdefault(id(some), []).append(i)
+    for places in alike.values():
+        before = [firsts[i] for i in places] if firsts else ()
+        among = candidates[places[0]]
+        found |= zip(places, _outcomes(stage, [every[i] for i in places], fitted, weights, among, before), strict=True)
+    return [found[i] for i in range(len(every))]
+
+
+def _outcomes(
+    stage: str,
+    every: Sequence[Scored],
+    fitted: Fitted,
+    weights: RouterWeights,
+    candidates: NDArray[np.intp] | None,
+    firsts: Sequence[Outcome | None],
+) -> list[Outcome]:
+    """The same of tasks that have the same candidates."""
+    calibration, agents = fitted.calibration, every[0].rows.shape[1]
+    nobodies, joint = [scored.nobody for scored in every], False
+    rows = every[0].rows[None] if len(every) == 1 else np.stack([scored.rows for scored in every])
+    before = [first.scored for first in firsts if first is not None and first.scored.nobody is not None]
+    if before and calibration is None and nobodies[0] is not None:
+        joint, rows = True, rows.copy()
+        for i, one in enumerate(before):
+            rows[i, -1] += np.float32(FIRST) * one.logits
+        nobodies = [(one or 0) + FIRST * (first.nobody or 0) for one, first in zip(nobodies, before, strict=True)]
     if candidates is not None:
-        rows = rows.take(candidates, 1)
-    logits = rows[-1]
-    best = int(logits.argmax())
-    top = best if candidates is None else int(candidates[best])
-    if prior is not None and top in prior.fresh:
-        prior = None
-    most = float(logits[best])
-    powers = np.exp(logits - most)
-    total = float(np.add.reduce(powers))
-    alone = 0.0 if prior is None or nobody is None else nobody - most - log(total)
-    if prior is not None:
-        slope, intercept = prior.scope[int(joint)].tolist()
-        outside = sigmoid(slope * alone + intercept)
-    elif calibration is not None:
-        slope, intercept = weights.familiarity.tolist()
-        outside = sigmoid(slope * calibration.familiarity(logits, scored.closeness) + intercept)
-    else:
-        outside = logistic(scope_row(rows[:-1]), weights.scopes[stage])
-    if calibration is not None:
-        probabilities = np.exp((logits - most) / np.float32(calibration.temperature))
-        probabilities *= np.float32((1 - calibration.lapse) / float(probabilities.sum()))
-        probabilities += np.float32(calibration.lapse / len(logits))
-    else:
-        raw = powers / np.float32(total)
-        values = confidence_values(rows, raw)
-        betas = (weights.confidence[stage] if prior is None else prior.confidence[int(joint)]).tolist()
-        score = sum(map(mul, values, betas)) + alone * betas[-2] + betas[-1]
-        probabilities = _from_margins(raw, best, sigmoid(score))
-    probabilities *= np.float32(min(1.0, (1 - outside) / (1 - _EVERYDAY_DOUBT)))
-    if candidates is not None:
-        among, probabilities = probabilities, np.zeros(scored.rows.shape[1], np.float32)
-        probabilities[candidates] = among
-    return Outcome(stage, probabilities, outside, scored, top, float(probabilities[top]))
+        rows = rows.take(candidates, 2)
+    out: list[Outcome] = []
+    peaks = Peaks(rows)
+    for i, scored in enumerate(every):
+        best, highest, total, nobody = peaks.firsts[i][-1], peaks.highest[i][1][-1], peaks.total(i), nobodies[i]
+        top, prior = best if candidates is None else int(candidates[best]), fitted.prior
+        if prior is not None and top in prior.fresh:
+            prior = None
+        energy = highest + log(total)
+        alone = 0.0 if prior is None or nobody is None else nobody - energy
+        if prior is not None:
+            slope, intercept = prior.scope[int(joint)].tolist()
+            outside = sigmoid(slope * alone + intercept)
+        elif calibration is not None:
+            slope, intercept = weights.familiarity.tolist()
+            outside = sigmoid(slope * calibration.familiarity(energy, scored.closeness) + intercept)
+        else:
+            outside = logistic(scope_row(rows[i, :-1]), weights.scopes[stage])
+        inside = min(1.0, (1 - outside) / (1 - _EVERYDAY_DOUBT))
+        if calibration is not None:
+            cooled = np.exp(peaks.below[i] / np.float32(calibration.temperature))
+            scale, least = (1 - calibration.lapse) / float(cooled.sum()) * inside, calibration.lapse / len(cooled)
+            spread = Spread(agents, candidates, cooled, best, None, scale, least * inside)
+            confidence = scale + least * inside
+        else:
+            betas = (weights.confidence[stage] if prior is None else prior.confidence[int(joint)]).tolist()
+            sure, few = (
+                sigmoid(sum(map(mul, peaks.confidence(i), betas)) + alone * betas[-2] + betas[-1]),
+                rows.shape[2],
+            )
+            sure = max(sure, 1 / few) if few > 1 else 1.0
+            confidence = sure * inside
+            # The runner-up never overtakes, however low the confidence.
+            scale, runner_up = (1 - sure) / max(total - 1, 1e-9 * total) * inside, confidence * 0.999
+            power = (
+                peaks.powers[i] if len(every) == 1 else peaks.powers[i].copy()
+            )  # which is not to keep those of all others
+            spread = Spread(agents, candidates, power, best, confidence, scale, most=runner_up)
+        out.append(Outcome(stage, spread, outside, scored, top, confidence))
+    return out
 
 
 def restrained(outcome: Outcome, local: Outcome) -> Outcome:
@@ -142,18 +216,6 @@ def restrained(outcome: Outcome, local: Outcome) -> Outcome:
     if outcome.confidence <= BELOW_USE or (local.top == outcome.top and local.confidence > USE_ABOVE):
         return outcome
     return outcome.decided(outcome.top, BELOW_USE, outcome.out_of_scope)
-
-
-def _from_margins(raw: Array, top: int, confidence: float) -> Array:
-    """The probability of the first as given, the rest in proportion to the softmax `raw`."""
-    if len(raw) == 1:
-        return raw
-    confidence = max(confidence, 1 / len(raw))
-    rest = float(np.add.reduce(raw) - raw[top])
-    # The runner-up never overtakes, however low the confidence.
-    out: Array = np.minimum(raw * np.float32((1 - confidence) / max(rest, 1e-9)), np.float32(confidence * 0.999))
-    out[top] = confidence
-    return out
 
 
 _KEYWORDS = 6
@@ -203,6 +265,18 @@ class Explainer:
         return tuple([(examples[i], cosines[i]) for i in nearest])
 
 
+class Times(NamedTuple):
+    """How long tasks took that were decided together.
+
+    Attributes:
+        marks: the stages with the second in which each ended, after the one in which the first began.
+        tasks: how many they were.
+    """
+
+    marks: list[tuple[str, float]]
+    tasks: int
+
+
 class Reasons:
     """What a decision says beside its agent and confidence, each worked out when it is first read.
 
@@ -212,7 +286,6 @@ class Reasons:
         shared: what others' feedback adds to the chosen agent; None where nothing was pulled.
         found: confirmed tasks that speak for it; None where none do.
         trained: what a trained difficulty says of the task.
-        marks: the stages with the second in which each ended, after the one in which the first began.
     """
 
     def __init__(
@@ -226,22 +299,22 @@ class Reasons:
         shared: float | None,
         found: Recollected | None,
         trained: Tier | None,
-        marks: list[tuple[str, float]],
+        times: Times,
     ) -> None:
         self._explain, self._text, self._reading, self._agent, self._top = explain, text, reading, agent, top
-        self._shared, self._found, self._trained, self._marks = shared, found, trained, marks
+        self._shared, self._found, self._trained, self._times = shared, found, trained, times
         self._best = best = outcome.top
         self._scores = outcome.scored.parts(best)
         self._choice: Choice | None = None
-        self._probabilities = outcome.probabilities
+        self._spread: Spread | None = outcome.spread
         self._alternatives: tuple[Candidate, ...] | None = None
-        if len(self._probabilities) > _FEW:  # thousands of decisions are remembered, and shall not hold so much each
-            self._alternatives, self._probabilities = self.alternatives(), np.zeros(0, np.float32)
+        if outcome.spread.agents > _FEW:  # thousands of decisions are remembered, and shall not hold so much each
+            self.alternatives()
 
     def evidence(self) -> Evidence:
         """The words and examples that speak for the agent, and its scores."""
         reading, best = self._reading, self._best
-        spelled = dict(zip(reading.words, reading.spelled, strict=True))
+        spelled = dict(zip(reading.words, spoken(reading.text), strict=True))
         examples = self._explain.nearest_examples(best, reading)
         scores = dict(zip((*FEATURES, "head"), self._scores, strict=True))
         if self._shared is not None:
@@ -254,9 +327,10 @@ class Reasons:
 
     def alternatives(self) -> tuple[Candidate, ...]:
         """The next best agents, best first."""
-        if self._alternatives is None:
-            self._alternatives = self._explain.alternatives(self._probabilities, self._best, self._top)
-        return self._alternatives
+        if self._alternatives is None and self._spread is not None:
+            self._alternatives = self._explain.alternatives(self._spread.probabilities(), self._best, self._top)
+            self._spread = None
+        return self._alternatives or ()
 
     def tier(self) -> Tier:
         """That of the choice."""
@@ -269,6 +343,7 @@ class Reasons:
         return self._choice
 
     def timings_us(self) -> dict[str, float]:
-        """Microseconds of each stage, and of all."""
-        times = {stage: (end - began) * 1e6 for (_, began), (stage, end) in pairwise(self._marks)}
-        return times | {"total": (self._marks[-1][1] - self._marks[0][1]) * 1e6}
+        """Microseconds of each stage, and of all; of tasks that were decided together each one's share."""
+        marks, each = self._times.marks, 1e6 / self._times.tasks
+        times = {stage: (end - began) * each for (_, began), (stage, end) in pairwise(marks)}
+        return times | {"total": (marks[-1][1] - marks[0][1]) * each}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Vectors
+from ruvllm.lazy_dataclass import dataclass
 from ruvllm.routing.head import Head, Prior
 from ruvllm.types import Agent
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from math import sqrt
 from typing import Any
@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ruvllm.agents.catalog import spoken_name
+from ruvllm.agents.catalog import builtin_words, spoken_name
 from ruvllm.encoders.protocol import Vectors, unit_rows
 from ruvllm.errors import REBUILD, ArtifactError
+from ruvllm.lazy_dataclass import dataclass
 from ruvllm.routing.calibration import CONFIDENCE_FEATURES, SCOPE_FEATURES
 from ruvllm.text.lexical import Bm25, Memo, content, stems
 from ruvllm.types import Agent
@@ -162,20 +163,27 @@ class Stage:
     weights: NDArray[np.float32]
 
     def rows(
-        self, vector: NDArray[np.float32], agents: AgentVectors, adapter: Adapter, bm25: NDArray[np.float32]
+        self, vectors: Vectors, agents: AgentVectors, adapter: Adapter, bm25: Sequence[NDArray[np.float32]]
     ) -> NDArray[np.float32]:
-        """Raw features of one text, and its logits: float32 (len(FEATURES) + 1, agents)."""
-        out = np.empty((len(FEATURES) + 1, len(bm25)), np.float32)
-        agents.adapted.dot(adapter.query(vector), out[0])
-        agents.plain.dot(vector, out[1:3].reshape(-1))
-        out[3] = bm25
-        out[-1] = self.logits(out[:-1])
+        """Raw features of n texts and their logits, each as if it were alone: (n, len(FEATURES) + 1, agents).
+
+        Args:
+            vectors: float32 (n, dim) of the texts.
+            bm25: float32 (agents,) of each.
+        """
+        out = np.empty((len(vectors), len(FEATURES) + 1, len(agents.cards)), np.float32)
+        for i, words in enumerate(bm25):  # one by one: a product of several rounds otherwise
+            vector, row = vectors[i], out[i]
+            agents.adapted.dot(adapter.query(vector), row[0])
+            agents.plain.dot(vector, row[1:3].reshape(-1))
+            row[3] = words
+        out[:, -1] = self.logits(out[:, :-1])
         return out
 
     def logits(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(agents,) from (len(FEATURES), agents)."""
+        """(..., agents) from (..., len(FEATURES), agents)."""
         centred, spread = _centred(features)
-        logits: NDArray[np.float32] = (self.weights / spread).dot(centred)
+        logits: NDArray[np.float32] = np.matmul((self.weights / spread)[..., None, :], centred)[..., 0, :]
         return logits
 
 
@@ -202,28 +210,36 @@ def _averager(size: int) -> NDArray[np.float32]:
 
 def lexicon(agents: Sequence[Agent]) -> Bm25:
     """BM25 over names, keywords, descriptions and the telling lines of bodies; what an agent is not for counts less."""
-    documents = []
-    for agent in agents:
-        words: dict[str, float] = {}
-        body = telling_lines(agent.body) if agent.body else ""
-        for text, count in (
-            (_NOT_FOR.sub(" ", agent.description), 1.0),
-            (spoken_name(agent.name), _NAME_COUNT),
-            (" ".join(agent.keywords), _KEYWORD_COUNT),
-            (_NOT_FOR.sub(" ", body), _BODY_COUNT),
-            (" ".join(_NOT_FOR.findall(f"{agent.description}\n{body}")), _NOT_FOR_COUNT),
-        ):
-            found = Counter(stems(text))
-            for word in content(found):
-                words[word] = words.get(word, 0.0) + count * found[word]
-        documents.append(words)
-    return Bm25(documents)
+    return Bm25([words for words, _ in _words_of_all(agents)])
 
 
 @lru_cache(maxsize=2)
 def words_of(agents: tuple[Agent, ...]) -> tuple[Bm25, Requirements]:
     """(`lexicon`, `Requirements`) of a set, once for all of its routers."""
-    return lexicon(agents), Requirements(agents)
+    documents = _words_of_all(agents)
+    return Bm25([words for words, _ in documents]), Requirements([entries for _, entries in documents])
+
+
+def _words_of_all(agents: Sequence[Agent]) -> list[tuple[dict[str, float], list[list[str]]]]:
+    ready = builtin_words()
+    return [ready.get(agent) or words_of_agent(agent) for agent in agents]
+
+
+def words_of_agent(agent: Agent) -> tuple[dict[str, float], list[list[str]]]:
+    """(how much each stem counts in what it says, the stems of each entry of `requires`)."""
+    words: dict[str, float] = {}
+    body = telling_lines(agent.body) if agent.body else ""
+    for text, count in (
+        (_NOT_FOR.sub(" ", agent.description), 1.0),
+        (spoken_name(agent.name), _NAME_COUNT),
+        (" ".join(agent.keywords), _KEYWORD_COUNT),
+        (_NOT_FOR.sub(" ", body), _BODY_COUNT),
+        (" ".join(_NOT_FOR.findall(f"{agent.description}\n{body}")), _NOT_FOR_COUNT),
+    ):
+        found = Counter(stems(text))
+        for word in content(found):
+            words[word] = words.get(word, 0.0) + count * found[word]
+    return words, list(map(stems, agent.requires))
 
 
 def telling_lines(body: str) -> str:
@@ -239,24 +255,30 @@ def telling_lines(body: str) -> str:
 
 
 class Requirements:
-    """Which agents a task's words make candidates: those without `requires`, and those of which an entry is met."""
+    """Which agents a task's words make candidates: those without `requires`, and those of which an entry is met.
 
-    def __init__(self, agents: Sequence[Agent]) -> None:
-        self._open = np.array([not agent.requires for agent in agents])
-        entries = [(frozenset(words), i) for i, agent in enumerate(agents) for words in map(stems, agent.requires)]
+    Args:
+        required: of each agent the stems of each entry.
+    """
+
+    def __init__(self, required: Sequence[Sequence[Sequence[str]]]) -> None:
+        self._open = np.array([not entries for entries in required])
+        entries = [(frozenset(words), i) for i, entries in enumerate(required) for words in entries]
         often = Counter(word for words, _ in entries for word in words)
         self._entries: dict[str, list[tuple[frozenset[str], int]]] = {}  # by the rarest word of each
         for words, i in entries:
             if words:
                 self._entries.setdefault(min(words, key=lambda word: (often[word], word)), []).append((words, i))
-        self._found = Memo(self._numbers, _MOST_SETS)
+        self._found, self._usual = Memo(self._numbers, _MOST_SETS), self._numbers(frozenset())
 
     def candidates(self, words: Sequence[str]) -> NDArray[np.intp] | None:
         """Numbers of the agents that a task of these stems may go to; None where it may go to any."""
         if not self._entries:
             return None
-        here, entries = frozenset(words), self._entries
-        rare = here & entries.keys()
+        entries = self._entries
+        if not (rare := [word for word in words if word in entries]):
+            return self._usual
+        here = frozenset(words)
         return self._found[frozenset([agent for word in rare for needed, agent in entries[word] if needed <= here])]
 
     def _numbers(self, met: frozenset[int]) -> NDArray[np.intp] | None:

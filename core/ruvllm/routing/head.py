@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,30 +16,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Pause, Vectors, no_pause, run_now
+from ruvllm.lazy_dataclass import dataclass
 from ruvllm.routing.calibration import fit_temperature
 from ruvllm.text.lexical import HashedTfidf, term_counts
 
 Loss = Callable[[NDArray[np.float32]], tuple[float, NDArray[np.float32]]]
+_Part = Callable[[NDArray[np.float32], NDArray[np.float32]], float]  # adds its gradient to the second, gives its value
 
 
 def minimise(loss: Loss, start: NDArray[np.float32], tolerance: float = 1e-4) -> NDArray[np.float32]:
     """Where `descend` ends, by a loss (n,) -> (value, gradient (n,))."""
-    return run_now(_minimised([loss], start, tolerance, no_pause))
+
+    def added(point: NDArray[np.float32], gradient: NDArray[np.float32]) -> float:
+        value, gradient[:] = loss(point)
+        return value
+
+    return run_now(_minimised([added], start, tolerance, no_pause))
 
 
 async def _minimised(
-    losses: Sequence[Loss], start: NDArray[np.float32], tolerance: float, pause: Pause
+    parts: Sequence[_Part], start: NDArray[np.float32], tolerance: float, pause: Pause
 ) -> NDArray[np.float32]:
-    """The same by the sum of losses, `pause` awaited before each."""
+    """The same by the sum of a loss's parts, `pause` awaited before each."""
     search = descend(start, tolerance)
     point = next(search)
     while True:
         value, gradient = 0.0, np.zeros_like(point)
-        for loss in losses:
+        for part in parts:
             await pause()
-            more, change = loss(point)
-            value += more
-            gradient += change
+            value += part(point, gradient)
         await pause()
         try:
             point = search.send((value, gradient))
@@ -102,7 +107,7 @@ def _two_loop(gradient: NDArray[Any], history: list[tuple[NDArray[Any], NDArray[
     return q
 
 
-_BLOCK = 64  # examples between two pauses: a millisecond or two
+_BLOCK = 64  # examples between two pauses: less than a millisecond
 _SHARPNESS = np.float32(20)
 _SHARES = (0.0, 0.3, 0.6)  # of the spread of the head's logits
 MOST = 12_000  # examples; more cost over a millisecond a task, and a head that has seen them all needs no neighbours
@@ -217,7 +222,7 @@ class Head:
     @classmethod
     def fit(cls, examples: Examples) -> Head:
         """The head of least loss, from nothing."""
-        return run_now(Design(examples).fit(no_pause))
+        return run_now(run_now(Design.read(examples, no_pause)).fit(no_pause))
 
     @classmethod
     def blank(cls, dim: int, agents: int) -> Head:
@@ -330,43 +335,61 @@ class Prior:
         return cls(head, np.float32(arrays["prior_zero_weight"].item()), confidence, scope)
 
 
+_Block = tuple[NDArray[np.float32], NDArray[np.intp]]
+
+
+def blocks_of(examples: Examples) -> list[slice]:
+    """Slices of them that are worked on at a time."""
+    return [slice(start, start + _BLOCK) for start in range(0, len(examples), _BLOCK)]
+
+
 class Design:
     """Examples as features, ready for one head after another.
 
     Attributes:
         tfidf: the hashed features, with the idf of these examples.
-        x: float32 (n, dim + width).
+        blocks: of 64 examples each: (float32 (64, used) features, int64 (used,) which ones), the others being 0.
+            Examples of one agent stand together and share their words, so that few are used.
     """
 
-    def __init__(self, examples: Examples, width: int = WIDTH) -> None:
-        self.examples = examples
-        self.tfidf = HashedTfidf.fit(examples.words, width)
-        self.x = self.features(examples)
+    def __init__(self, examples: Examples, tfidf: HashedTfidf) -> None:
+        self.examples, self.tfidf = examples, tfidf
+        self.blocks: list[_Block] = []
 
     @classmethod
-    async def read(cls, examples: Examples, width: int, pause: Pause) -> Design:
-        """The same of many examples, `pause` awaited between blocks of them."""
-        made, counts = cls.__new__(cls), Counter[int]()
-        blocks = [slice(start, start + _BLOCK) for start in range(0, len(examples), _BLOCK)]
-        for block in blocks:
-            counts.update(term_counts(examples.words[block]))
+    async def read(cls, examples: Examples, pause: Pause, width: int = WIDTH) -> Design:
+        """Read all features; `pause` is awaited between blocks of examples."""
+        counts = Counter[int]()
+        for rows in blocks_of(examples):
+            counts.update(term_counts(examples.words[rows]))
             await pause()
-        made.examples, made.tfidf = examples, HashedTfidf.of_counts(counts, len(examples), width)
-        dim = examples.vectors.shape[1]
-        made.x = np.zeros((len(examples), dim + width), np.float32)
-        made.x[:, :dim] = examples.vectors
-        for block in blocks:
-            made.tfidf.fill(made.x[block, dim:], examples.words[block], LEXICAL_WEIGHT)
+        made = cls(examples, HashedTfidf.of_counts(counts, len(examples), width))
+        for rows in blocks_of(examples):
+            made.blocks.append(made._block(examples, rows))
             await pause()
         return made
 
-    def features(self, examples: Examples) -> NDArray[np.float32]:
-        """Of any examples: float32 (n, dim + width)."""
-        dim = examples.vectors.shape[1]
-        x = np.zeros((len(examples), dim + self.tfidf.width), np.float32)
-        x[:, :dim] = examples.vectors
-        self.tfidf.fill(x[:, dim:], examples.words, LEXICAL_WEIGHT)
-        return x
+    async def logits(self, examples: Examples, head: NDArray[np.float32], pause: Pause) -> NDArray[np.float32]:
+        """What weights (dim + width, agents) give any examples: float32 (n, agents)."""
+        out = np.zeros((len(examples), head.shape[1]), np.float32)
+        for rows in blocks_of(examples):
+            x, used = self._block(examples, rows)
+            out[rows] = x @ head[used]
+            await pause()
+        return out
+
+    def _block(self, examples: Examples, rows: slice) -> _Block:
+        vectors = examples.vectors[rows]
+        dim = vectors.shape[1]
+        x = np.zeros((len(vectors), dim + self.tfidf.width), np.float32)
+        x[:, :dim] = vectors
+        self.fill(x[:, dim:], examples.words, rows)
+        used = np.flatnonzero(x.any(0))
+        return x[:, used], used
+
+    def fill(self, out: NDArray[np.float32], words: Sequence[Words], rows: slice) -> None:
+        """Add the features of some texts' words to (rows, width)."""
+        self.tfidf.fill(out, words[rows], LEXICAL_WEIGHT)
 
     async def fit(
         self, pause: Pause, prior_weight: float = 1.0, tolerance: float = 1e-4, start: NDArray[np.float32] | None = None
@@ -378,39 +401,41 @@ class Design:
             prior_weight: what the offsets are multiplied by.
             start: float32 (dim + width, agents), weights close to the result.
         """
-        agents = self.examples.offsets.shape[1]
+        width, agents = self.examples.vectors.shape[1] + self.tfidf.width, self.examples.offsets.shape[1]
         columns = np.unique(self.examples.labels)
-        weights = np.zeros((self.x.shape[1], agents), np.float32)
+        weights = np.zeros((width, agents), np.float32)
         flat = (weights if start is None else start)[:, columns].ravel()
         flat = await _minimised(self._losses(prior_weight, columns), flat, tolerance, pause)
         weights[:, columns] = flat.reshape(-1, len(columns))
         return Head(weights, self.tfidf)
 
-    def _losses(self, prior_weight: float, columns: NDArray[np.int64]) -> list[Loss]:
-        """Of the flattened weights of `columns`, the agents that have examples: for each block of examples."""
-        x, counts = self.x, self.examples.weights
-        strength = np.float32(_BOLD if len(x) < _FEW * self.examples.offsets.shape[1] else STRENGTH)
+    def _losses(self, prior_weight: float, columns: NDArray[np.int64]) -> list[_Part]:
+        """Of the flattened weights of `columns`, the agents that have examples: for each block, and the penalty."""
+        counts, n = self.examples.weights, len(self.examples)
+        strength = np.float32(_BOLD if n < _FEW * self.examples.offsets.shape[1] else STRENGTH)
         labels = np.searchsorted(columns, self.examples.labels)
         zero = self.examples.offsets * np.float32(prior_weight)
         offsets = zero[:, columns]
         # Agents without an example keep their zero-shot logit and stand in the sum as rivals.
         rivals = np.exp(np.delete(zero, columns, axis=1)).sum(1, keepdims=True)
 
-        def loss(flat: NDArray[np.float32], start: int) -> tuple[float, NDArray[np.float32]]:
-            block, w = slice(start, start + _BLOCK), flat.reshape(x.shape[1], len(columns))
-            here, true_labels = x[block], labels[block]
-            rows = np.arange(len(here))
-            logits = here @ w + offsets[block]
+        def loss(flat: NDArray[np.float32], gradient: NDArray[np.float32], number: int) -> float:
+            block, (here, used) = slice(_BLOCK * number, _BLOCK * (number + 1)), self.blocks[number]
+            true_labels, rows = labels[block], np.arange(len(here))
+            logits = here @ flat.reshape(-1, len(columns)).take(used, 0) + offsets[block]
             top = np.maximum(logits.max(1, keepdims=True), 0)
             powers = np.exp(logits - top)
             total = powers.sum(1, keepdims=True) + rivals[block] * np.exp(-top)
             losses = (np.log(total) + top)[:, 0] - logits[rows, true_labels]
             error = powers / total
             error[rows, true_labels] -= 1
-            value, gradient = float(losses @ counts[block]), here.T @ (error * counts[block, None])
-            if start:
-                return value, gradient.ravel()
-            penalty = w / strength
-            return value + float(np.vdot(w, penalty)) / 2, (gradient + penalty).ravel()
+            error *= counts[block, None]
+            gradient.reshape(-1, len(columns))[used] += here.T @ error
+            return float(losses @ counts[block])
 
-        return [partial(loss, start=start) for start in range(0, max(len(x), 1), _BLOCK)]
+        def penalty(flat: NDArray[np.float32], gradient: NDArray[np.float32]) -> float:
+            scaled = flat / strength
+            gradient += scaled
+            return float(np.vdot(flat, scaled)) / 2
+
+        return [penalty, *(partial(loss, number=number) for number in range(len(self.blocks)))]

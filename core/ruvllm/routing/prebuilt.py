@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
@@ -12,6 +11,7 @@ from ruvllm.agents.catalog import builtin_agents, builtin_digest
 from ruvllm.artifacts.host import Host, load_npz
 from ruvllm.encoders.families import Family
 from ruvllm.errors import REBUILD, ArtifactError
+from ruvllm.lazy_dataclass import dataclass
 from ruvllm.routing.extend import places
 from ruvllm.routing.fusion import RouterWeights
 from ruvllm.routing.scorer import Basis, Scorer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -13,7 +14,7 @@ from ruvllm.agents.catalog import spoken_name
 from ruvllm.encoders.static import MAX_TOKENS
 from ruvllm.errors import InputError
 from ruvllm.sizing.tiers import CONFIRM_FROM, USE_ABOVE
-from ruvllm.text.lexical import Memo, spoken, stem_all
+from ruvllm.text.lexical import Memo, spoken, stems
 from ruvllm.text.surrogates import well_formed
 from ruvllm.text.wordpiece import WordPiece
 from ruvllm.types import Agent
@@ -44,13 +45,12 @@ class Reading(NamedTuple):
         text: what encoders are to read.
         most: how sure a decision may be.
         ids: its tokens.
-        spelled, words: its words as they stand there, and the stem of each.
+        words: the stem of each of its words.
     """
 
     text: str
     most: float
     ids: list[int]
-    spelled: list[str]
     words: list[str]
 
 
@@ -104,9 +104,7 @@ class _Languages(NamedTuple):
 
 @cache
 def _languages() -> _Languages:
-    import tomllib  # a process that routes nothing need not wait for it
-
-    data = tomllib.loads(Path(__file__).with_name("languages.toml").read_text("utf-8"))
+    data = json.loads(Path(__file__).with_name("languages.json").read_text("utf-8"))
     common, polite, orders = (frozenset(words.split()) for words in data.pop("en").values())
     function = {name: frozenset(rows.get("function", "").split()) for name, rows in data.items()}
     english = {name: dict(pair.split("=") for pair in rows["words"].split("; ")) for name, rows in data.items()}
@@ -118,7 +116,7 @@ def _languages() -> _Languages:
     return _Languages(common, polite, orders, telling, function, english)
 
 
-_Part = tuple[list[int], list[str], list[str]]  # ids, words, stems
+_Part = tuple[list[int], list[str]]  # ids, stems
 
 
 class Reader:
@@ -140,14 +138,15 @@ class Reader:
         if len(text) > LONG or not text.isascii() or not (text.isprintable() or _ODD.search(text) is None):
             return self._read(text)
         # Whatever is read of such a text is read of what stands between its spaces, and that comes again and again.
-        parts, ids, spelled, words = self._parts, list[int](), list[str](), list[str]()
+        parts = self._parts
+        ids: list[int] = []
+        words: list[str] = []
         for part in text.split():
             if (found := parts[part]) is None:
                 return self._read(text)
             ids += found[0]
-            spelled += found[1]
-            words += found[2]
-        return Reading(text, 1.0, ids, spelled, words)
+            words += found[1]
+        return Reading(text, 1.0, ids, words)
 
     def _read(self, text: str) -> Reading:
         head = text[:LONG]
@@ -160,18 +159,16 @@ class Reader:
         return self._reading(_SLIP.sub(lambda match: self._mend(match[0]), head) + text[LONG:])
 
     def _reading(self, text: str, most: float = 1.0) -> Reading:
-        spelled = spoken(text)
-        return Reading(text, most, self._tokenizer.ids(text, MAX_TOKENS), spelled, stem_all(spelled))
+        return Reading(text, most, self._tokenizer.ids(text, MAX_TOKENS), stems(text))
 
     def _part(self, part: str) -> _Part | None:
         """What is read of a part of a text without a space; None where the text has to be looked at as a whole."""
-        telling = _languages().telling.keys()
-        if not telling.isdisjoint(_WORD.findall(part.lower())):
+        words = _WORD.findall(part.lower())
+        if words and not _languages().telling.keys().isdisjoint(words):
             return None
-        if _SLIP.sub(lambda match: self._mend(match[0]), part) != part:
+        if words and _SLIP.sub(lambda match: self._mend(match[0]), part) != part:
             return None
-        spelled = spoken(part)
-        return self._tokenizer.ids(part), spelled, stem_all(spelled)
+        return self._tokenizer.ids(part), stems(part)
 
     def _mend(self, word: str) -> str:
         low = word.lower()

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ruvllm.lazy_dataclass import dataclass
 from ruvllm.sizing.tiers import USE_ABOVE
 from ruvllm.types import Feedback
 
@@ -76,6 +76,20 @@ class Recollected:
         if self.answers:
             return max(self.confidence, surer)
         return surer if probability > USE_ABOVE else max(probability, min(surer, BELOW_USE))
+
+
+def latest(records: Sequence[Feedback], most: int = _STORED) -> Sequence[Feedback]:
+    """The last `most` confirmations and as many rejections, oldest first: those before them would not stay."""
+    if len(records) <= most:
+        return records
+    found, counts = list[Feedback](), {True: 0, False: 0}
+    for feedback in reversed(records):
+        counts[feedback.right] += 1
+        if counts[feedback.right] <= most:
+            found.append(feedback)
+        elif min(counts.values()) >= most:
+            break
+    return found[::-1]
 
 
 class Recollection:

@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf, log
 from time import perf_counter
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.agents.catalog import unique
 from ruvllm.encoders.cache import MOST_TEXT, LruCache
-from ruvllm.encoders.protocol import Encoder, Pause, no_pause
+from ruvllm.encoders.protocol import Encoder, Pause, Vectors, no_pause
 from ruvllm.encoders.static import StaticEncoder
 from ruvllm.errors import EncoderError, InputError, unknown
 from ruvllm.options import CHOICES
 from ruvllm.routing.calibration import softmax
-from ruvllm.routing.evidence import Explainer, Outcome, Reasons, Votes, outcome_of, restrained
+from ruvllm.routing.evidence import Explainer, Outcome, Reasons, Times, Votes, outcomes_of, restrained
 from ruvllm.routing.fusion import RouterWeights, words_of
 from ruvllm.routing.head import Head
 from ruvllm.routing.prebuilt import PrebuiltScorers
 from ruvllm.routing.reading import LONG, Reader, Reading, asks, checked_text, passages
-from ruvllm.routing.recollection import Recollected, Recollection
+from ruvllm.routing.recollection import Recollected, Recollection, latest
 from ruvllm.routing.scorer import Scored, Scorer, TaskView
 from ruvllm.routing.updater import Learner
 from ruvllm.sizing.edits import edit_of
@@ -38,6 +38,7 @@ MODES = CHOICES["encoder"]
 
 _SETTLED = 0.98  # a static answer as sure as this stands: lower is faster, and a little less accurate
 _FEW = 2  # words that say something, below which a task names no object
+_BLOCK = 64  # tasks that are decided at once
 _ENDS = 4  # passages at the ends of a long text
 _ASKS, _IN_SCOPE = 0.25, 0.2  # how much an order or a question counts in it, and the log odds of being a task at all
 
@@ -50,20 +51,6 @@ class SharedModel(Protocol):
     async def fit(self, agents: Sequence[str], local: Callable[[Array], Array], pause: Pause = no_pause) -> Head:
         """What it adds to the logits that `local` gives a unit vector, a column for each agent."""
         ...
-
-
-class _Begun(NamedTuple):
-    """A task that the static encoder has been asked about."""
-
-    text: str
-    reading: Reading
-    terms: list[str]
-    vector: Array
-    recollected: Recollected | None
-    view: TaskView
-    outcome: Outcome | None
-    marks: list[tuple[str, float]]
-    changes: int
 
 
 class Router:
@@ -138,36 +125,29 @@ class Router:
         Raises:
             InputError: the text is empty or far too large, or `top` is no count.
         """
-        if (cached := self._cached(text, top)) is not None:
-            return cached
-        began, text = perf_counter(), checked_text(text)
-        reading = self._reader.read(text if len(text) <= LONG else await self._passage(text))
-        return await self._decide(await self._begin(text, reading, began), top)
+        return self.cached(text, top) or await self.decide(text, top)
+
+    async def decide(self, text: str, top: int = 3) -> Decision:
+        """The same of a task that is not `cached`."""
+        return (await self._decide([checked_text(text)], top))[0]
 
     async def route_many(self, texts: Sequence[str], top: int = 3) -> list[Decision]:
-        """The same as `route` gives of each; the contextual encoder reads all that it has to at once.
+        """The same as `route` gives of each, sooner; the contextual encoder reads many at once.
 
         Raises:
             InputError: as `route`; all are looked at before the first is routed.
         """
         if isinstance(texts, str | bytes) or not isinstance(texts, Sequence):
             raise InputError(f"texts is {texts!r}"[:120], field="texts", fix="give a list of tasks")
-        begun, second = dict[str, _Begun](), self._second
-        for text in {checked_text(text, f"texts[{i}]"): i for i, text in enumerate(texts)}:
-            if self._cached(text, top) is None:
-                began = perf_counter()
-                reading = self._reader.read(text if len(text) <= LONG else await self._passage(text))
-                begun[text] = await self._begin(text, reading, began)
-        vectors = dict[str, Array]()
-        if second is not None:
-            unsure = [one.reading.text for one in begun.values() if not self._settled(one.outcome, one.recollected)]
-            vectors = dict(zip(unsure, await second.encode(unsure), strict=True))
-        found = dict[str, Decision]()
-        for text, one in begun.items():
-            found[text] = await self._decide(one, top, vectors.get(one.reading.text))
-        return [found.pop(text) if text in found else await self.route(text, top) for text in map(checked_text, texts)]
+        found: dict[str, Decision] = {}
+        every = [checked_text(text, f"texts[{i}]") for i, text in enumerate(texts)]
+        fresh = [text for text in dict.fromkeys(every) if self.cached(text, top) is None]
+        for first in range(0, len(fresh), _BLOCK):
+            block = fresh[first : first + _BLOCK]
+            found |= zip(block, await self._decide(block, top), strict=True)
+        return [found.pop(text) if text in found else await self.route(text, top) for text in every]
 
-    def _cached(self, text: object, top: object) -> Decision | None:
+    def cached(self, text: object, top: object) -> Decision | None:
         """The same task's decision, where nothing that it rests on has changed."""
         if not isinstance(top, int) or top < 0:
             raise InputError(f"top is {top!r}"[:80], field="top", fix="use 0 or more")
@@ -180,37 +160,84 @@ class Router:
             self._cache.put((str(text), top), cached)
         return cached
 
-    async def _begin(self, text: str, reading: Reading, began: float) -> _Begun:
-        """Ask the static encoder about a task that was read from this second on."""
-        marks, changes = [("", began)], self._changes
-        words, terms = reading.words, content(reading.words)
+    async def _decide(self, texts: Sequence[str], top: int) -> list[Decision]:
+        """Who takes each of some tasks: the static encoder says, and where it is unsure the contextual one."""
+        changes, began = self._changes, perf_counter()
+        marks, read = [("", began)], self._reader.read
+        readings = [read(text if len(text) <= LONG else await self._passage(text)) for text in texts]
+        terms = [content(reading.words) for reading in readings]
         marks.append(("read", perf_counter()))
-        static = vector = self._static.encode_one(reading.text, reading.ids)
-        if reading.text is not text:
-            vector = self._static.encode_one(text)
+        vectors = self._encoded(readings)
+        every = [  # of the tasks as they were given
+            vectors[i] if readings[i].text is text else self._static.encode_one(text) for i, text in enumerate(texts)
+        ]
         marks.append(("encode_static", perf_counter()))
-        recollected = self._recollect(vector)
+        recollected = list(map(self._recollect, every))
         marks.append(("recall", perf_counter()))
-        shared = None if self.shared is None else await self._shared_logits(self.shared, static, words)
-        view = TaskView(words, self._lexicon.scores(terms), self._requirements.candidates(words), shared)
+        views = list(map(self._view, readings, terms))
+        if self.shared is not None:
+            for i, view in enumerate(views):
+                view.shared = await self._shared_logits(self.shared, vectors[i], view.words)
         marks.append(("lexical", perf_counter()))
-        outcome = None
+        outcomes: list[Outcome | None] = [None] * len(texts)
         if self._static_first:
-            outcome = await self._outcome("static", static, view)
+            outcomes[:] = await self._outcomes("static", vectors, views)
         marks.append(("score", perf_counter()))
-        return _Begun(text, reading, terms, vector, recollected, view, outcome, marks, changes)
+        unsure: Sequence[int] = ()
+        more = marks
+        if (second := self._second) is not None:
+            unsure = tuple([i for i, one in enumerate(outcomes) if not self._settled(one, recollected[i])])
+        if second is not None and unsure:
+            vectors = await second.encode([readings[i].text for i in unsure])
+            more = [*marks, (f"encode_{second.name}", perf_counter())]
+            firsts = [outcomes[i] for i in unsure]
+            answers = await self._outcomes(second.name, vectors, [views[i] for i in unsure], firsts)
+            for i, answer in zip(unsure, answers, strict=True):
+                outcomes[i] = answer
+            more.append((f"score_{second.name}", perf_counter()))
+        found: list[Decision] = []
+        quick, slow = Times(marks, len(texts)), Times(more, len(texts))
+        for i, (text, outcome) in enumerate(zip(texts, outcomes, strict=True)):
+            assert outcome is not None
+            times, vague = slow if i in unsure else quick, len(terms[i]) < _FEW
+            one = await self._said(text, readings[i], vague, every[i], recollected[i], views[i], outcome, times, top)
+            if changes == self._changes and len(text) <= MOST_TEXT:
+                self._cache.put((text, top), one)
+            found.append(one)
+        marks.append(("decide", perf_counter()))
+        if more is not marks:
+            more.append(marks[-1])
+        return found
 
-    async def _decide(self, begun: _Begun, top: int, second: Array | None = None) -> Decision:
-        """Ask the contextual encoder where the static one is unsure, and say who takes the task.
+    def _encoded(self, readings: Sequence[Reading]) -> Vectors:
+        """Static vectors of tasks as they were read, (n, dim)."""
+        if len(readings) == 1:
+            return self._static.encode_one(readings[0].text, readings[0].ids)[None]
+        return self._static.encode_tokens([reading.ids for reading in readings])
+
+    def _view(self, reading: Reading, terms: list[str]) -> TaskView:
+        words = reading.words
+        return TaskView(words, self._lexicon.scores(terms), self._requirements.candidates(words))
+
+    async def _said(
+        self,
+        text: str,
+        reading: Reading,
+        vague: bool,
+        vector: Array,
+        recollected: Recollected | None,
+        view: TaskView,
+        outcome: Outcome,
+        times: Times,
+        top: int,
+    ) -> Decision:
+        """The decision for a task, by what the last encoder that was asked says and what was confirmed before.
 
         Args:
-            second: what the contextual encoder made of the task, where that is known.
+            vague: whether it has hardly a word that says something, as "there is an error".
+            vector: of the task as it was given.
         """
-        text, reading, terms, vector, recollected, view, outcome, marks, changes = begun
-        if self._second is not None and not self._settled(outcome, recollected):
-            outcome = await self._ask(self._second, reading.text, view, marks, outcome, second)
-        assert outcome is not None
-        vague = len(terms) < _FEW and outcome.scored.nobody is not None  # "there is an error"
+        vague = vague and outcome.scored.nobody is not None
         if outcome.confidence > (most := min(reading.most, USE_ABOVE) if vague else reading.most):
             outcome = outcome.decided(outcome.top, most, outcome.out_of_scope)
         if recollected is not None:
@@ -219,9 +246,8 @@ class Router:
         said = None if view.shared is None else float(view.shared[outcome.top])
         found = recollected if recollected is not None and recollected.agent == outcome.top else None
         trained = None if self._tiers is None or edit_of(text) else await self.trained_tier(text, vector)
-        marks.append(("decide", perf_counter()))
-        decision = Decision.on_demand(
-            Reasons(self._explain, text, reading, outcome, agent, top, said, found, trained, marks),
+        return Decision.on_demand(
+            Reasons(self._explain, text, reading, outcome, agent, top, said, found, trained, times),
             agent=agent.name,
             confidence=confidence,
             action=action_for(confidence),
@@ -230,9 +256,6 @@ class Router:
             cached=False,
             team=(),
         )
-        if changes == self._changes and len(text) <= MOST_TEXT:
-            self._cache.put((text, top), decision)
-        return decision
 
     async def learn(self, feedback: Feedback) -> None:
         """Take in at once that a text belongs to an agent, or that it does not; the next similar task shows it.
@@ -250,7 +273,7 @@ class Router:
         self._changed()
 
     def defer(self) -> None:
-        """Leave what was noted, but for the latest, to a review, before which this router decides nothing."""
+        """Leave what was noted and not yet taken in, but for the latest, to a review that comes at once."""
         self._learner.defer()
 
     def check(self, feedback: Feedback) -> None:
@@ -264,6 +287,7 @@ class Router:
 
         Tasks go on being routed meanwhile.
         """
+        self.defer()  # what is fitted now need not be taken in one by one before
         await self.warm(pause)
         await self._learner.review(pause)
         await self.use_shared(self.shared, pause)
@@ -380,7 +404,7 @@ class Router:
             view = self._learner.view(read)
             candidates = self._requirements.candidates(view.words)
             scored = scorer.score(self._static.encode_one(read), view)
-            outcome = outcome_of("static", scored, scorer.fitted, self.weights, candidates)
+            (outcome,) = outcomes_of("static", [scored], scorer.fitted, self.weights, [candidates])
             sure = outcome.confidence + (_ASKS if asks(read) else 0)
             outside = min(max(outcome.out_of_scope, 1e-4), 1 - 1e-4)
             clear = sure + _IN_SCOPE * log(1 / outside - 1)
@@ -397,7 +421,7 @@ class Router:
             return None
         records = self._learner.records
         if len(records) > self._recalled:
-            news, self._recalled = records[self._recalled :], len(records)
+            news, self._recalled = latest(records[self._recalled :]), len(records)
             vectors = self._static.encode_now([feedback.text for feedback in news])
             self._recollection.add(news, [self._number[feedback.agent] for feedback in news], vectors)
         return self._recollection.find(static)
@@ -419,37 +443,27 @@ class Router:
         fitted = self._learner.scorers["static"].fitted
         return outcome.confidence >= _SETTLED and (fitted.calibration is not None or fitted.prior is not None)
 
-    async def _ask(
-        self,
-        encoder: Encoder,
-        text: str,
-        view: TaskView,
-        marks: list[tuple[str, float]],
-        first: Outcome | None,
-        vector: Array | None,
-    ) -> Outcome:
-        vector = (await encoder.encode([text]))[0] if vector is None else vector
-        marks.append((f"encode_{encoder.name}", perf_counter()))
-        outcome = await self._outcome(encoder.name, vector, view, first)
-        marks.append((f"score_{encoder.name}", perf_counter()))
-        return outcome
-
-    async def _outcome(self, name: str, vector: Array, view: TaskView, first: Outcome | None = None) -> Outcome:
+    async def _outcomes(
+        self, name: str, vectors: Vectors, views: Sequence[TaskView], firsts: Sequence[Outcome | None] = ()
+    ) -> list[Outcome]:
+        """What an encoder says of tasks by its vectors (n, dim), after what the static one said first."""
         scorer = self._learner.ready(name) or await self.scorer(name)
-        votes = self._votes if self._votes is not None and self._votes.version and name == self._votes.encoder else None
-        given = {} if votes is None else votes.votes(vector)
-        scored, fitted = self._with_votes(scorer.score(vector, view), given), scorer.fitted
-        local = outcome_of(name, scored, fitted, self.weights, view.candidates, first)
-        if view.shared is None:
+        scored, fitted = scorer.score_many(vectors, views), scorer.fitted
+        if self._votes is not None and self._votes.version and name == self._votes.encoder:
+            for i, one in enumerate(scored):
+                self._add_votes(one, self._votes.votes(vectors[i]))
+        candidates = [view.candidates for view in views]
+        local = outcomes_of(name, scored, fitted, self.weights, candidates, firsts)
+        shared = [view.shared for view in views if view.shared is not None]
+        if not shared:
             return local
-        scored = scored.added(view.shared)
-        return restrained(outcome_of(name, scored, fitted, self.weights, view.candidates, first), local)
+        scored = [one.added(more) for one, more in zip(scored, shared, strict=True)]
+        return list(map(restrained, outcomes_of(name, scored, fitted, self.weights, candidates, firsts), local))
 
-    def _with_votes(self, scored: Scored, votes: Mapping[str, float]) -> Scored:
+    def _add_votes(self, scored: Scored, votes: Mapping[str, float]) -> None:
         for agent, vote in votes.items():
             if (number := self._number.get(agent)) is not None:
                 scored.rows[-1, number] += vote
-        return scored
 
 
 def _borne_out(outcome: Outcome, found: Recollected) -> Outcome:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.agents.catalog import card, spoken_name
 from ruvllm.encoders.protocol import Encoder, Pause, Vectors, no_pause
+from ruvllm.lazy_dataclass import dataclass
 from ruvllm.routing.calibration import Calibration
 from ruvllm.routing.extend import Places, moved_prior
 from ruvllm.routing.fusion import Adapter, AgentVectors, Stage
@@ -18,6 +19,7 @@ from ruvllm.routing.teaching import Fitted, teach
 from ruvllm.text.lexical import Bm25, HashedTfidf, content, stems
 from ruvllm.types import Agent
 
+_ALL = np.float32(1)
 _SLICE = 4  # texts read at a time, which takes a contextual encoder some 20 ms
 
 
@@ -133,7 +135,7 @@ class Scorer:
             if prior is None:
                 scorer.fitted = await teach(examples, neighbours=encoder.name != "static", pause=pause)
             else:
-                scorer.fitted = replace(blank, head=await Design(examples).fit(pause))
+                scorer.fitted = replace(blank, head=await (await Design.read(examples, pause)).fit(pause))
         return scorer
 
     async def examples(self, agents: Sequence[Agent], lexicon: Bm25, encoder: Encoder, pause: Pause) -> Examples:
@@ -142,26 +144,47 @@ class Scorer:
         labels = np.repeat(np.arange(len(agents), dtype=np.int64), [len(agent.examples) for agent in agents])
         vectors, words = await _encoded(encoder, texts, pause), list(map(stems, texts))
         zero = np.zeros((len(texts), len(agents)), np.float32)
-        for i, task_words in enumerate(words):
-            zero[i] = self.untaught(vectors[i], TaskView(task_words, lexicon.scores(content(task_words)))).logits
-            if i % _SLICE == 0:
-                await pause()
+        for first in range(0, len(texts), _SLICE):
+            some = slice(first, first + _SLICE)
+            views = [TaskView(each, lexicon.scores(content(each))) for each in words[some]]
+            zero[some] = [scored.logits for scored in self.untaught(vectors[some], views)]
+            await pause()
         return Examples(vectors, words, labels, zero, np.ones(len(texts), np.float32))
 
-    def untaught(self, vector: NDArray[np.float32], view: TaskView) -> Scored:
-        """What is known of one task without the examples: zero-shot logits, and those of a prior."""
-        rows, prior = self.stage.rows(vector, self.vectors, self.adapter, view.bm25), self.fitted.prior
-        zero = rows[-1].copy()
-        if prior is None:
-            return Scored(rows, zero, np.float32(1))
-        logits = prior.joined(prior.head.logits(vector, view.words), zero)
-        rows[-1] = logits[:-1]
-        return Scored(rows, zero, prior.zero_weight, nobody=float(logits[-1]))
+    def untaught(self, vectors: Vectors, views: Sequence[TaskView]) -> list[Scored]:
+        """What is known of n tasks without the examples: zero-shot logits, and those of a prior.
+
+        Args:
+            vectors: float32 (n, dim); each task is scored as if it were alone.
+        """
+        prior = self.fitted.prior
+        rows = self.stage.rows(vectors, self.vectors, self.adapter, [view.bm25 for view in views])
+        found: list[Scored] = []
+        for i, view in enumerate(views):
+            row = rows[i]
+            zero = row[-1].copy()
+            if prior is None:
+                found.append(Scored(row, zero, _ALL))
+                continue
+            logits = prior.joined(prior.head.logits(vectors[i], view.words), zero)
+            row[-1] = logits[:-1]
+            found.append(Scored(row, zero, prior.zero_weight, 0.0, float(logits[-1])))
+        return found
 
     def score(self, vector: NDArray[np.float32], view: TaskView) -> Scored:
         """All that is known of one task."""
-        scored, fitted = self.untaught(vector, view), self.fitted
-        logits = scored.rows[-1]
+        return self.score_many(vector[None], [view])[0]
+
+    def score_many(self, vectors: Vectors, views: Sequence[TaskView]) -> list[Scored]:
+        """The same of n tasks, vectors (n, dim), each as if it were alone."""
+        found, fitted = self.untaught(vectors, views), self.fitted
+        if fitted.prior_weight != 1 or not fitted.head.empty or fitted.neighbours is not None or len(fitted.centroids):
+            for i, scored in enumerate(found):
+                self._add_learnt(scored, vectors[i], views[i])
+        return found
+
+    def _add_learnt(self, scored: Scored, vector: NDArray[np.float32], view: TaskView) -> None:
+        logits, fitted = scored.rows[-1], self.fitted
         if fitted.prior_weight != 1:
             logits *= fitted.prior_weight
             scored.zero_weight = scored.zero_weight * fitted.prior_weight
@@ -171,7 +194,6 @@ class Scorer:
             logits += fitted.neighbours.scores(vector)
         if len(fitted.centroids):
             scored.closeness = float(fitted.centroids.dot(vector).max())
-        return scored
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Everything built but for a prior, as arrays: what `from_arrays` takes."""

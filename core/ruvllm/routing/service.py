@@ -91,14 +91,14 @@ class RoutingService:
             InputError: the text is empty or far too large.
         """
         decision = await self.router.route(text, top)
-        return await self._with_team(text, decision) if team else decision
+        return await self.with_team(text, decision) if team else decision
 
     async def route_many(self, texts: Sequence[str], top: int = 3, team: bool = False) -> list[Decision]:
         """The same for each of many, sooner. Raises InputError: as `route`, before the first is routed."""
         found = await self.router.route_many(texts, top)
-        return [await self._with_team(*pair) for pair in zip(texts, found, strict=True)] if team else found
+        return [await self.with_team(*pair) for pair in zip(texts, found, strict=True)] if team else found
 
-    async def _with_team(self, text: str, decision: Decision) -> Decision:
+    async def with_team(self, text: str, decision: Decision) -> Decision:
         """An unsure one that also says which agents take the task together, if several do."""
         if decision.action == Action.USE:
             return decision

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import astuple
 from hashlib import sha256
 from io import BytesIO
 from typing import Any
@@ -132,7 +131,8 @@ def _print(
 ) -> NDArray[np.uint8]:
     """A digest of all that a scorer is taught by, and of the weights, which are trained anew for other vectors."""
     cards = [(a.name, a.description, list(a.keywords), list(a.examples), a.body) for a in agents]
-    digest = sha256(json.dumps([cards, [astuple(feedback) for feedback in records]]).encode())
+    rows = [(one.text, one.agent, one.weight, one.right) for one in records]
+    digest = sha256(json.dumps([cards, rows]).encode())
     adapter = weights.adapter
     parts = (adapter.query_down, adapter.query_up, adapter.card_down, adapter.card_up, weights.stages[name].weights)
     for part in (*parts, weights.confidence[name], *(() if prior is None else (prior.head.weights, prior.zero_weight))):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Pause, Vectors, no_pause, unit_rows
+from ruvllm.lazy_dataclass import dataclass
 from ruvllm.routing.calibration import Calibration, fit_temperature
 from ruvllm.routing.head import MOST, Design, Examples, Head, Neighbours, Prior
 
@@ -48,17 +48,26 @@ class Fitted:
 
 
 class Fold:
-    """Some of the examples held out, the others ready to teach heads."""
+    """Some of the examples held out, the others ready to teach heads.
 
-    def __init__(self, examples: Examples, out: NDArray[np.bool_]) -> None:
-        self._design = Design(examples.rows(~out))
-        held = examples.rows(out)
-        self._x, self._offsets = self._design.features(held), held.offsets
+    Attributes:
+        head: what the others taught last, from which the next one starts.
+    """
+
+    def __init__(self, design: Design, held: Examples, head: Head | None = None) -> None:
+        self._design, self._held, self.head = design, held, head
+
+    @classmethod
+    async def read(cls, examples: Examples, out: NDArray[np.bool_], pause: Pause, head: Head | None = None) -> Fold:
+        """Hold out the examples where `out` (n,) is true."""
+        return cls(await Design.read(examples.rows(~out), pause), examples.rows(out), head)
 
     async def logits(self, prior_weight: float, pause: Pause) -> NDArray[np.float32]:
         """Of the examples held out, by a head that did not see them: float32 (m, agents)."""
-        head = await self._design.fit(pause, prior_weight, tolerance=5e-4)
-        out: NDArray[np.float32] = self._offsets * np.float32(prior_weight) + self._x @ head.weights
+        start = None if self.head is None else self.head.weights
+        self.head = head = await self._design.fit(pause, prior_weight, tolerance=5e-4, start=start)
+        out = await self._design.logits(self._held, head.weights, pause)
+        out += self._held.offsets * np.float32(prior_weight)
         return out
 
 
@@ -68,15 +77,16 @@ async def teach(examples: Examples, *, neighbours: bool, pause: Pause = no_pause
     `neighbours`: whether scores from the nearest examples may be added; they cost time at every task.
     """
     if not enough(examples):
-        return Fitted.uncalibrated(await Design(examples).fit(pause))
+        return Fitted.uncalibrated(await (await Design.read(examples, pause)).fit(pause))
     prior_weight, logits, rows = await _held_out(examples, pause)
     near = None
     if neighbours and len(examples) <= MOST:
         near = Neighbours(examples.vectors, examples.labels, logits.shape[1])
         near, logits = near.weighed(logits, rows, folds_of(len(examples)))
-    centroids, closeness = centroids_of(examples)
+    centroids = centroids_of(examples)
+    closeness = closeness_of(examples, np.arange(len(examples)))
     calibration = await Calibration.measure(logits, examples.labels[rows], closeness, pause)
-    head = await Design(examples).fit(pause, prior_weight)
+    head = await (await Design.read(examples, pause)).fit(pause, prior_weight)
     return Fitted(head, np.float32(prior_weight), near if near and near.weight else None, centroids, calibration)
 
 
@@ -99,8 +109,10 @@ async def _held_out(examples: Examples, pause: Pause) -> tuple[float, NDArray[np
     taken = range(1 if len(examples) > _MANY else FOLDS)
     outs = [fold == k for k in taken[:_TRIALS]]
     labels = np.concatenate([examples.labels[out] for out in outs])
-    prior_weight, tried = await best_prior_weight([Fold(examples, out) for out in outs], labels, _SHARES, pause)
-    rest = [await Fold(examples, fold == k).logits(prior_weight, pause) for k in taken[_TRIALS:]]
+    prior_weight, tried = await best_prior_weight(
+        [await Fold.read(examples, out, pause) for out in outs], labels, _SHARES, pause
+    )
+    rest = [await (await Fold.read(examples, fold == k, pause)).logits(prior_weight, pause) for k in taken[_TRIALS:]]
     rows = np.concatenate([np.flatnonzero(fold == k) for k in taken])
     return prior_weight, np.concatenate([tried, *rest]), rows
 
@@ -119,13 +131,26 @@ async def best_prior_weight(
     return prior_weight, best_logits
 
 
-def centroids_of(examples: Examples) -> tuple[Vectors, NDArray[np.float32]]:
-    """(the mean example of each agent that has any, closeness of each example to them, itself left out of its own)."""
-    classes, place = np.unique(examples.labels, return_inverse=True)
-    sums = np.zeros((len(classes), examples.vectors.shape[1]), np.float32)
-    np.add.at(sums, place, examples.vectors)
-    centroids = unit_rows(sums)
-    cosines = examples.vectors @ centroids.T
-    others = unit_rows(sums[place] - examples.vectors)
-    cosines[np.arange(len(place)), place] = np.einsum("ij,ij->i", others, examples.vectors)
-    return centroids, cosines.max(1)
+def centroids_of(examples: Examples) -> Vectors:
+    """The mean example of each agent that has any: float32 (taught agents, dim), unit rows."""
+    return unit_rows(_sums(examples)[0])
+
+
+def closeness_of(examples: Examples, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+    """Cosine of some examples to the nearest agent's mean example, themselves left out of their own: float32 (m,)."""
+    sums, place = _sums(examples)
+    some, label = examples.vectors[rows], place[rows]
+    cosines = some @ unit_rows(sums).T
+    cosines[np.arange(len(rows)), label] = np.einsum("ij,ij->i", unit_rows(sums[label] - some), some)
+    closest: NDArray[np.float32] = cosines.max(1)
+    return closest
+
+
+def _sums(examples: Examples) -> tuple[Vectors, NDArray[np.intp]]:
+    """(the sum of each taught agent's examples, which of the sums each example is in)."""
+    order = np.argsort(examples.labels, kind="stable")
+    _, starts, place = np.unique(examples.labels[order], return_index=True, return_inverse=True)
+    sums: Vectors = np.add.reduceat(examples.vectors[order], starts, axis=0)
+    places = np.empty_like(place)
+    places[order] = place
+    return sums, places

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.encoders.protocol import Encoder, Pause, Vectors, no_pause
+from ruvllm.lazy_dataclass import dataclass
 from ruvllm.routing.calibration import Calibration, softmax
 from ruvllm.routing.fusion import RouterWeights
 from ruvllm.routing.head import MOST, Design, Examples, Neighbours
 from ruvllm.routing.reading import Reader
 from ruvllm.routing.scorer import Basis, Scored, Scorer, TaskView
-from ruvllm.routing.teaching import Fitted, Fold, best_prior_weight, centroids_of, enough, folds_of
+from ruvllm.routing.teaching import Fitted, Fold, best_prior_weight, centroids_of, closeness_of, enough, folds_of
 from ruvllm.text.lexical import Bm25, content, stems
 from ruvllm.types import Agent, Feedback
 
@@ -24,7 +25,7 @@ _ENOUGH = 100  # texts below which neighbours are too far to contradict
 _ALONE = 0.15  # a label with less of the neighbours' vote than this share of another's …
 _SHARED = 0.5  # … which has at least this share of all, is doubted
 _DOUBTED = np.float32(0.05)
-_CELLS, _POOL = 1 << 16, 8_192  # cosines at a time, and texts that the nearest are looked for among
+_CELLS, _POOL = 1 << 18, 8_192  # cosines at a time, and texts that the nearest are looked for among
 
 
 async def trusted(
@@ -66,6 +67,7 @@ _TELLING = 200  # of them, from which they tell more than examples held out long
 _TELLING_FEW = 3  # examples that stand for all until these are fitted
 _GROWN = 2  # times as many examples, from which the share is chosen again
 _SHARES = (1.0, 0.4, 0.15, 0.05, 0.0)
+_CHOOSING = 10_000  # examples that are enough to choose the share by
 _LOOSE = 5e-4
 _SLICE = 4  # lessons read at a time, which takes a contextual encoder some 20 ms
 _AT_ONCE = 8  # lessons taken at a time
@@ -147,26 +149,35 @@ class Lessons:
             logits, closeness, labels = (np.array(column) for column in zip(*self._recent, strict=True))
             calibration = await Calibration.measure(logits, labels, closeness.astype(np.float32), pause)
             fitted = replace(before, calibration=calibration)
-        design = await Design.read(every, before.head.tfidf.width, pause)
-        head = await design.fit(pause, float(fitted.prior_weight), _LOOSE, start=before.head.weights)
+        design = await Design.read(every, pause, before.head.tfidf.width)
+        head = await design.fit(pause, float(fitted.prior_weight), _LOOSE, start=fitted.head.weights)
         near = fitted.neighbours
         if near is not None and near.weight and len(every) <= MOST:
             near = _neighbours(every, near.weight)
-        centroids = centroids_of(every)[0] if fitted.calibration else fitted.centroids
+        centroids = centroids_of(every) if fitted.calibration else fitted.centroids
         return replace(fitted, head=head, neighbours=near, centroids=centroids)
 
     async def _chosen_again(self, before: Fitted, every: Examples, pause: Pause) -> Fitted:
-        """The share, the neighbours' weight and the calibration that one fifth, held out, likes best."""
+        """The share, the neighbours' weight and the calibration that one fifth, held out, likes best.
+
+        Of very many examples some choose the share, and of those held out some calibrate.
+        """
         fold = folds_of(len(every))
-        out, held = Fold(every, fold == 0), np.flatnonzero(fold == 0)
         shares = [prior_weight for prior_weight in _SHARES if prior_weight <= float(before.prior_weight) + 1e-6]
+        some = np.arange(len(every)) % (len(every) // _CHOOSING + 1) == 0
+        out = await Fold.read(every.rows(some), fold[some] == 0, pause)
+        held = np.flatnonzero((fold == 0) & some)
         prior_weight, logits = await best_prior_weight([out], every.labels[held], shares, pause)
+        if not some.all():
+            rest = (fold == 0) & ~some  # heads are taught by all, and measured by those held out among some
+            out = await Fold.read(every.rows(~rest), fold[~rest] == 0, pause, out.head)
+            logits = await out.logits(prior_weight, pause)
         near = None
         if self._neighbours and len(every) <= MOST:
             near, logits = _neighbours(every, 1.0).weighed(logits, held, fold)
-        closeness = centroids_of(every)[1][held]
-        calibration = await Calibration.measure(logits, every.labels[held], closeness, pause)
-        return replace(before, prior_weight=np.float32(prior_weight), neighbours=near, calibration=calibration)
+        calibration = await Calibration.measure(logits, every.labels[held], closeness_of(every, held), pause)
+        head, weight = out.head or before.head, np.float32(prior_weight)
+        return replace(before, head=head, prior_weight=weight, neighbours=near, calibration=calibration)
 
 
 def _brief(agent: Agent) -> str:
@@ -188,7 +199,7 @@ async def _joined(scorer: Scorer, examples: Examples, lessons: Sequence[Lesson],
     if lessons:
         zero = list[Vectors]()
         for i, lesson in enumerate(lessons):
-            zero.append(scorer.untaught(lesson.vector, lesson.view).logits)
+            zero.append(scorer.untaught(lesson.vector[None], [lesson.view])[0].logits)
             if i % _SLICE == 0:
                 await pause()
         count, agents = len(examples), examples.offsets.shape[1]
@@ -290,7 +301,8 @@ class Learner:
 
     def defer(self) -> None:
         """Leave feedback to the next review, but for the latest, by which it measures how sure answers may be."""
-        self._seen = dict.fromkeys(self._encoders, max(0, len(self.records) - _RECENT))
+        late = max(0, len(self.records) - _RECENT)
+        self._seen = {name: max(self._seen.get(name, 0), late) for name in self._encoders}
 
     async def review(self, pause: Pause = no_pause) -> None:
         """Fit what was learnt once more, from all examples and feedback; `pause` is awaited between slices of it.

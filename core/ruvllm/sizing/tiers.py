@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from math import exp, inf, log1p
 from typing import TYPE_CHECKING, NamedTuple
 
 from ruvllm.agents.catalog import builtin_agents
 from ruvllm.errors import InputError
+from ruvllm.lazy_dataclass import dataclass
 from ruvllm.options import TIERS
 from ruvllm.reprs import Shown
 from ruvllm.text.cues import Cues, words_of

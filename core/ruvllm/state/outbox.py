@@ -13,9 +13,11 @@ import sqlite3
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
+from time import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ruvllm.lazy_dataclass import dataclass
 from ruvllm.reprs import Shown
 from ruvllm.state.names import REPLICA
 from ruvllm.state.schema import GUESTS
@@ -81,6 +83,12 @@ class Change(Shown):
 def _make_tables(db: sqlite3.Connection) -> None:
     for name in _TABLES:
         db.execute(GUESTS[name].replace("TABLE", "TABLE IF NOT EXISTS", 1))
+
+
+def new_uid() -> str:
+    """A UUIDv7 of now."""
+    at, low = int(time() * 1000), os.urandom(10).hex()
+    return f"{at >> 16:08x}-{at & 65535:04x}-7{low[:3]}-8{low[3:6]}-{low[6:18]}"
 
 
 def time_of(uid: str) -> int:

@@ -10,7 +10,6 @@ import ast
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 from zipfile import ZIP_STORED, BadZipFile, ZipFile
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.errors import InputError, RuvllmError, StoreError
+from ruvllm.lazy_dataclass import dataclass
 from ruvllm.text.depth import deeper
 from ruvllm.text.surrogates import well_formed
 

@@ -7,10 +7,8 @@ dropped (`ruvllm state set-aside`). A file that takes nothing at all is another 
 from __future__ import annotations
 
 import json
-import logging
 from base64 import b64encode
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from time import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.errors import RuvllmError, StoreError
+from ruvllm.lazy_dataclass import dataclass
 from ruvllm.state.schema import GUESTS
 from ruvllm.text.surrogates import well_formed
 
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-_LOG = logging.getLogger("ruvllm.state")
 _TABLE = GUESTS["set_aside"].replace("TABLE", "TABLE IF NOT EXISTS", 1)
 _MOST, _MOST_BYTES = 1_000, 64 << 20  # rows, and bytes of their payloads together; the oldest leave
 _LONGEST = 200  # characters of an id
@@ -127,9 +125,9 @@ class SetAside:
             db.execute("INSERT INTO set_aside (kind, item, reason, created, payload) VALUES (?, ?, ?, ?, ?)", row)
             surplus = db.execute(_SURPLUS, (_MOST, _MOST_BYTES)).fetchall()
             self._delete([i for i, _, _ in surplus])
-        _LOG.error("set aside: %s %a: %s", kind, item, reason)
+        _log("set aside: %s %a: %s", kind, item, reason)
         for _, lost, name in surplus:
-            _LOG.error("dropped, since too much is set aside: %s %a", lost, name)
+            _log("dropped, since too much is set aside: %s %a", lost, name)
 
     def rows(self) -> list[SetAsideRow]:
         """All of them, oldest first. Raises StoreError: they cannot be read."""
@@ -148,7 +146,7 @@ class SetAside:
         """It cannot be written this time either, and this is why. Raises StoreError: that cannot be written."""
         with self._store.write() as db:
             db.execute("UPDATE set_aside SET reason = ? WHERE id = ?", (reason_of(error), row.id))
-        _LOG.error("still set aside: %s %a: %s", row.kind, row.item, reason_of(error))
+        _log("still set aside: %s %a: %s", row.kind, row.item, reason_of(error))
 
     def drop(self, ids: Iterable[int]) -> int:
         """Remove these for good; how many there were. Raises StoreError: it cannot be written."""
@@ -217,3 +215,9 @@ def reason_of(error: BaseException) -> str:
 def base64_of(data: bytes | NDArray[np.float32]) -> str:
     """Bytes, or a vector as little-endian float32, for a payload."""
     return b64encode(data if isinstance(data, bytes) else data.astype("<f4").tobytes()).decode()
+
+
+def _log(line: str, *values: object) -> None:
+    import logging  # no start waits for it
+
+    logging.getLogger("ruvllm.state").error(line, *values)

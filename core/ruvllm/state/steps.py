@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,6 @@ from contextlib import contextmanager
 from ruvllm.errors import StoreError
 from ruvllm.state.set_aside import reason_of
 
-_LOG = logging.getLogger("ruvllm.steps")
 _AGAIN = 100  # times as many failures until the same line is logged again
 
 
@@ -44,4 +42,6 @@ class Steps:
         self._seen[key] += 1
         if self._seen[key] >= self._due.get(key, 1):
             self._due[key] = self._seen[key] * _AGAIN
-            _LOG.error("failed: %s: %s (%d times)", *key, self._seen[key])
+            import logging  # no start waits for it
+
+            logging.getLogger("ruvllm.steps").error("failed: %s: %s (%d times)", *key, self._seen[key])

@@ -12,13 +12,13 @@ import sqlite3
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Generic, TypeVar
 
 from ruvllm.errors import REPAIR, InputError, StoreError
+from ruvllm.lazy_dataclass import dataclass
 from ruvllm.reprs import Shown, shortened
 from ruvllm.state.outbox import Outbox
 from ruvllm.state.schema import prepare

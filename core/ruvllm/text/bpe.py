@@ -125,7 +125,8 @@ class ByteBPE:
         for match in self._splits.finditer(text) if self._splits else ():
             if match.start() > start:
                 yield text[start : match.start()], None
-            yield match[0], self._longest[(match.lastindex or 0) - 1]
+            found = self.specials.get(match[0])  # unless it took blanks along
+            yield match[0], found or next(special for special in self._longest if special.text in match[0])
             start = match.end()
         if start < len(text):
             yield text[start:], None
@@ -239,7 +240,7 @@ def _pieces(vocab: Mapping[str, int], specials: Sequence[Special]) -> dict[int, 
 
 
 def _finder(specials: Sequence[Special]) -> re.Pattern[str] | None:
-    """A pattern with one group for each."""
+    """A pattern of all, without groups: some vocabularies have thousands."""
     blanks = r"\s*"
-    parts = [f"({blanks * s.lstrip}{re.escape(s.text)}{blanks * s.rstrip})" for s in specials]
+    parts = [f"{blanks * s.lstrip}{re.escape(s.text)}{blanks * s.rstrip}" for s in specials]
     return re.compile("|".join(parts)) if parts else None

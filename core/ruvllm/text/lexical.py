@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
+from operator import mul
 from typing import Any, TypeVar
 from zlib import crc32
 
@@ -52,7 +53,8 @@ _STOP_WORDS = (
 )
 _STOP = frozenset(_STOP_WORDS.split())
 _MOST_WORDS = 50_000  # whose stems and hashes are remembered
-_MOST_ROWS = 1_500  # of terms, one number a document, that are remembered
+_MOST_ROWS = 4_000  # of terms, what they add to documents, that are remembered
+_FEW, _PICKED = 256, 8  # documents up to which all are added to; how many one that is picked takes as long as
 MAX_CHARS = 20_000  # lexical evidence past this is noise, and a megabyte of text must stay cheap
 
 
@@ -104,18 +106,11 @@ class Bm25:
     def __init__(self, documents: Sequence[Mapping[str, float]], k1: float = 1.2, b: float = 0.5) -> None:
         self.size = len(documents)
         lengths = np.array([sum(max(count, 0.0) for count in document.values()) for document in documents], np.float64)
-        norm = k1 * (1 - b + b * lengths / max(lengths.mean() if self.size else 1.0, 1.0))
-        rows: dict[str, list[tuple[int, float]]] = {}
-        self._shares: list[dict[str, float]] = [{} for _ in documents]
+        self._k1, self._norm = k1, k1 * (1 - b + b * lengths / max(lengths.mean() if self.size else 1.0, 1.0))
+        self._postings: dict[str, dict[int, float]] = {}
         for i, document in enumerate(documents):
             for term, count in document.items():
-                rows.setdefault(term, []).append((i, count * (k1 + 1) / (abs(count) + norm[i])))
-        self._postings: dict[str, tuple[list[tuple[int, float]], float]] = {}
-        for term, row in rows.items():
-            idf = math.log(1 + (self.size - len(row) + 0.5) / (len(row) + 0.5))
-            for i, weight in row:
-                self._shares[i][term] = weight * idf
-            self._postings[term] = row, idf
+                self._postings.setdefault(term, {})[i] = count
         self._rows = Memo(self._spread, _MOST_ROWS)
 
     def scores(self, terms: Iterable[str]) -> NDArray[np.float32]:
@@ -123,21 +118,35 @@ class Bm25:
         out = np.zeros(self.size, np.float32)
         for term in terms:
             if term in self._postings:
-                out += self._rows[term]
+                ids, weights = self._rows[term]
+                if ids is None:
+                    out += weights
+                else:
+                    out[ids] += weights
         return out
 
-    def _spread(self, term: str) -> NDArray[np.float32]:
-        """What a term adds to each document, (documents,): adding all of it takes half the time of picking places."""
-        found, idf = self._postings[term]
+    def _spread(self, term: str) -> tuple[NDArray[np.intp] | None, NDArray[np.float32]]:
+        """(documents, what a term adds to each); (None, what it adds to every one) where picking them takes longer."""
+        ids = np.array(list(self._postings[term]), np.intp)
+        weights = np.array([self._weight(term, i) for i in ids.tolist()], np.float32) * np.float32(self._idf(term))
+        if self.size > _FEW and len(ids) * _PICKED < self.size:
+            return ids, weights
         row = np.zeros(self.size, np.float32)
-        ids, weights = zip(*found, strict=True)
-        row[list(ids)] = np.array(weights, np.float32) * np.float32(idf)
-        return row
+        row[ids] = weights
+        return None, row
+
+    def _weight(self, term: str, document: int) -> float:
+        count = self._postings[term][document]
+        return float(count * (self._k1 + 1) / (abs(count) + self._norm[document]))
+
+    def _idf(self, term: str) -> float:
+        having = len(self._postings[term])
+        return math.log(1 + (self.size - having + 0.5) / (having + 0.5))
 
     def matches(self, terms: Iterable[str], document: int) -> list[tuple[str, float]]:
         """Which of `terms` speak for the document, with their share of its score, strongest first."""
-        shares = self._shares[document]
-        found = ((term, shares[term]) for term in terms if shares.get(term, 0) > 0)
+        there = (term for term in terms if self._postings.get(term, {}).get(document, 0) > 0)
+        found = [(term, self._weight(term, document) * self._idf(term)) for term in there]
         return sorted(found, key=lambda match: -match[1])
 
 
@@ -218,9 +227,10 @@ class HashedTfidf:
         terms = [term for term in _term_hashes(words) if term in idf] if idf else ()
         if not terms:
             return _NO_TERMS
-        values = np.array([idf[term] if term >> 31 else -idf[term] for term in terms])
-        values *= norm / math.sqrt(values.dot(values))
-        return np.array([first + term % width for term in terms], np.intp), values.astype(np.float32)
+        signed = [idf[term] if term >> 31 else -idf[term] for term in terms]
+        unit = norm / math.sqrt(sum(map(mul, signed, signed)))
+        places = np.array([first + term % width for term in terms], np.intp)
+        return places, np.array([unit * value for value in signed], np.float32)
 
     def dense(self, texts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
         """Features of many texts: float32 (len(texts), width)."""

@@ -12,8 +12,10 @@ import click
 from ruvllm import ConfigError
 from ruvllm.cli.console import plain, print_json, show_table, waiting
 from ruvllm.cli.options import encoder_option, json_object, json_option, open_llm
+from ruvllm.memory.erasure import beginning_of
+from ruvllm.state.outbox import SHARES
 from ruvllm.state.record import read_metadata
-from ruvllm_edge.shared.large import LargeSearch, prepare_search
+from ruvllm_edge.shared.large import LargeSearch, Policy, prepare_search
 from ruvllm_edge.shared.log import Log, connected
 from ruvllm_edge.shared.migrations import check_version, migrate
 
@@ -94,6 +96,71 @@ def grant(url: str, role: str, spaces: tuple[str, ...]) -> None:
 
     _with(url, work)
     click.echo(f"{role} takes part in {', '.join(spaces)}")
+
+
+@shared.command()
+@_url
+@click.argument("space")
+@click.argument("what", type=click.Choice(list(SHARES)))
+def restrict(url: str, space: str, what: str) -> None:
+    """Have the database refuse more of a space than this; * for spaces that are not named.
+
+    Servers that would send more are held to it, whatever their options say.
+
+    \b
+    Examples:
+      ruvllm shared restrict postgresql://owner@db/ruvllm acme vectors
+    """
+    more = _with(url, lambda db: Log(db).restrict(space, what))
+    click.echo(f"{space} shares {what}" + (f"; {more:,} changes with more are in the log already" if more else ""))
+
+
+@shared.command()
+@_url
+@click.option("--space", default="default", show_default=True)
+@click.option("--filter", "filter_", metavar="JSON", help="""Those whose metadata fulfil this: '{"team": "web"}'.""")
+@click.option("--collection", help="Those of this collection.")
+@click.option("--before", metavar="DATE", help="Those remembered before this date.")
+@click.option("--expired", is_flag=True, help="Those whose `expires` among the metadata has passed.")
+@click.option("--dry-run", is_flag=True, help="Only say how many there are.")
+@click.option("--erase", is_flag=True, help="Leave no byte of them on any server; `prune` then does so in the log.")
+@json_option
+def forget(
+    url: str,
+    space: str,
+    filter_: str | None,
+    collection: str | None,
+    before: str | None,
+    expired: bool,
+    dry_run: bool,
+    erase: bool,
+    as_json: bool,
+) -> None:
+    """Have all servers forget memories, those as well that only the database still has; as `ruvllm memory forget`.
+
+    \b
+    Examples:
+      ruvllm shared forget postgresql://owner@db/ruvllm --collection papers --before 2025-01-01 --dry-run
+      ruvllm shared forget postgresql://owner@db/ruvllm --filter '{"customer": 4711}' --erase
+    """
+    if not (filter_ or collection is not None or before or expired):
+        raise click.UsageError("Say which: --filter, --collection, --before or --expired.")
+    since = None if before is None else beginning_of(before)
+    policy = Policy(json_object(filter_, "filter"), collection, since, expired)
+
+    async def work(db: AsyncConnection) -> int:
+        count = 0
+        async for uids in LargeSearch(db).chosen(space, policy):
+            count += len(uids)
+            if not dry_run:
+                await Log(db).forget(space, "", uids, erase)
+        return count
+
+    count = _with(url, work)
+    if as_json:
+        print_json({"found": count, "forgotten": 0 if dry_run else count})
+    else:
+        click.echo(f"{'would forget' if dry_run else 'forgot'} {count:,}")
 
 
 @shared.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.memory.filters import Filter
-from ruvllm.memory.memory import Brought
+from ruvllm.memory.found import Brought
 from ruvllm.memory.replica import Replica
 from ruvllm.state.outbox import Change
 from ruvllm.state.set_aside import reason_of
 from ruvllm_edge.logs import event
-from ruvllm_edge.shared.large import LargeCollection, LargeSearch, prepare_search
-from ruvllm_edge.shared.log import connect
+from ruvllm_edge.shared.large import LargeCollection, LargeSearch, Policy, prepare_search
+from ruvllm_edge.shared.log import Log, connect, connected
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -43,7 +43,7 @@ class Searches:
     """
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self.url = url
         self._idle: list[AsyncConnection] = []
         self.running = set[asyncio.Task[None]]()
 
@@ -53,7 +53,7 @@ class Searches:
         if self._idle:
             db = self._idle.pop()
         else:
-            db = await connect(self._url)
+            db = await connect(self.url)
             await prepare_search(db, _PATIENCE)
         try:
             yield LargeSearch(db)
@@ -122,16 +122,26 @@ class HotSet:
                 replica.release(ids[start : start + _SLICE])
                 await asyncio.sleep(0)
 
-    async def bring(self, vector: NDArray[np.float32], k: int, collection: str, filter: Filter | None) -> Brought:
+    async def bring(
+        self,
+        vector: NDArray[np.float32],
+        k: int,
+        collection: str,
+        filter: Filter | None,
+        text: str = "",
+        steps: int = 0,
+    ) -> Brought:
         """Have the k memories nearest to a query here. What is late is here for the next search."""
-        if collection not in self._large:
+        if collection not in self._large or not (vector.any() or text):
             return ""
         if not self.up:
             return "unreachable"
         running = self._searches.running
         if len(running) >= _AT_ONCE:
             return "late"
-        task = asyncio.ensure_future(self._fetch(vector, k, self._large[collection], filter))
+        large = self._large[collection]
+        worded = text if large.words and self._edge.llm.store.outbox.sharing == "texts" else ""
+        task = asyncio.ensure_future(self._fetch(vector, k, large, filter, worded, steps))
         running.add(task)
         task.add_done_callback(running.discard)
         done, _ = await asyncio.wait({task}, timeout=self._deadline)
@@ -139,17 +149,50 @@ class HotSet:
             task.add_done_callback(lambda one: one.cancelled() or one.exception())
             return "late"
         if task.cancelled() or (problem := task.exception()) is None:
-            return "unreachable" if task.cancelled() else "searched"
+            return "unreachable" if task.cancelled() else "searched" if worded or not text else "meaning"
         event(logging.WARNING, "large collection not searched", space=self._edge.name, problem=reason_of(problem))
         return "unreachable"
 
-    async def _fetch(self, vector: NDArray[np.float32], k: int, among: LargeCollection, filter: Filter | None) -> None:
+    async def forget(self, policy: Policy, erase: bool) -> tuple[int, Brought]:
+        """Forget what a policy names and is not here; how many, and how that went. Raises InputError: no filter."""
+        replica, count, name = Replica(self._edge.llm.memory), 0, self._edge.name
+        policy.sql()
+        try:
+            async with connected(self._searches.url) as db, aclosing(LargeSearch(db).chosen(name, policy)) as pages:
+                async for uids in pages:
+                    missing = replica.missing(uids)
+                    await Log(db).forget(name, self._edge.llm.store.outbox.node, missing, erase)
+                    count += len(missing)
+        except Exception as error:  # psycopg.Error, which cannot be named where it is not installed
+            event(logging.WARNING, "not forgotten in the database", space=name, problem=reason_of(error))
+            return count, "unreachable"
+        return count, "searched"
+
+    async def fetch_erased(self, db: AsyncConnection, changes: Sequence[Change]) -> None:
+        """Have what is to be erased here, so that what repeats its text is found and goes with it."""
+        erased = [one.target for one in changes if one.target and one.kind == "forget" and one.data.get("erase")]
+        replica = Replica(self._edge.llm.memory)
+        if missing := replica.missing(erased):
+            await replica.adopt(await LargeSearch(db).about(self._edge.name, missing, forgotten=True))
+
+    async def _fetch(
+        self,
+        vector: NDArray[np.float32],
+        k: int,
+        among: LargeCollection,
+        filter: Filter | None,
+        text: str,
+        steps: int,
+    ) -> None:
         replica = Replica(self._edge.llm.memory)
         self._edge.uses += 1
         try:
             async with asyncio.timeout(_PATIENCE), self._searches.connection() as search:
-                found = [uid for uid, _ in await search.nearest(among, vector, k, filter)]
-                if missing := replica.missing(found):
-                    await replica.adopt(await search.about(among.space, missing))
+                found = [uid for uid, _ in await search.nearest(among, vector, k, filter)] if vector.any() else []
+                found += await search.worded(among, text, k, filter) if text else []
+                for left in range(steps, -1, -1):
+                    if missing := replica.missing(found):
+                        await replica.adopt(await search.about(among.space, missing))
+                    found = await search.beside(among.space, found) if left else []
         finally:
             self._edge.uses -= 1

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 from ruvllm import ConfigError
 from ruvllm.memory.filters import Filter, compile_filter
 from ruvllm.state.outbox import Change
-from ruvllm.state.record import LITTLE
+from ruvllm.state.record import LITTLE, read_metadata, word_hashes
+from ruvllm.text.lexical import spoken
+from ruvllm.text.terms import SPOKEN, term_hashes, terms
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -22,14 +25,37 @@ if TYPE_CHECKING:
 
 _FEW = 20_000  # rows of a filter that are all compared: an index that is asked for so few of its rows finds too few
 _PAGE = 2_000
+_MOST_WORDS = 24  # of a query
 _COMPARED = {"$lt": "<", "$lte": "<=", "$gt": ">", "$gte": ">="}
 _NEAREST = "SELECT uid::text, embedding::halfvec({dim}) <=> %s::halfvec AS away FROM {rows} ORDER BY away LIMIT %s"
-_ABOUT = (  # of some memories: these, and what was said of them since
+_JOINED = "SELECT uid FROM ruvllm.joined WHERE space = %(space)s AND memory = ANY(%(uids)s::uuid[])"
+_ABOUT = (  # of some memories: these, what was said of them since, and what joins them
     "SELECT uid::text, kind, target::text, data::text, vector FROM ruvllm.changes c WHERE space = %(space)s"
-    " AND (uid = ANY(%(uids)s::uuid[]) OR target = ANY(%(uids)s::uuid[]) AND kind IN ('archive', 'closed', 'rate'))"
-    " AND NOT EXISTS (SELECT FROM ruvllm.changes f WHERE f.space = %(space)s AND f.kind = 'forget'"
-    " AND f.target = coalesce(c.target, c.uid)) ORDER BY xid, place"
+    " AND uid IN (SELECT unnest(%(uids)s::uuid[]) UNION SELECT uid FROM ruvllm.changes WHERE space = %(space)s"
+    " AND target = ANY(%(uids)s::uuid[]) AND kind IN ('archive', 'closed', 'rate')"
+    f" UNION {_JOINED} UNION SELECT uid FROM ruvllm.changes WHERE space = %(space)s AND kind = 'weigh'"
+    f" AND target IN ({_JOINED}))"
 )
+_LIVING = (
+    " AND NOT EXISTS (SELECT FROM ruvllm.changes f WHERE f.space = %(space)s AND f.kind = 'forget'"
+    " AND f.target = coalesce(c.target, c.uid))"
+)
+_BESIDE = (
+    "SELECT DISTINCT memory::text FROM ruvllm.joined WHERE space = %(space)s"
+    f" AND uid IN ({_JOINED}) AND memory <> ALL(%(uids)s::uuid[]) LIMIT {{most}}"
+)
+_MOST_BESIDE = 256  # memories that edges lead to from what was found
+_EXPIRED = (
+    "CASE jsonb_typeof(metadata->'expires') WHEN 'string' THEN metadata->>'expires' COLLATE \"C\" <= %s"
+    " WHEN 'number' THEN (metadata->>'expires')::float8 <= %s ELSE false END"
+)
+_CHOSEN = (  # jsonb knows no character of the number 0
+    "SELECT uid::text FROM (SELECT uid, data, CASE WHEN strpos(data->>'metadata', '\\u0000') > 0 THEN '{{}}'"
+    " ELSE (data->>'metadata')::jsonb END AS metadata FROM ruvllm.changes c WHERE space = %s AND kind = 'memory'"
+    " AND uid > %s::uuid AND NOT EXISTS (SELECT FROM ruvllm.changes f WHERE f.space = c.space AND f.kind = 'forget'"
+    " AND f.target = c.uid)) one WHERE {where} ORDER BY uid LIMIT {most}"
+)
+_NONE = "00000000-0000-0000-0000-000000000000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +66,7 @@ class LargeCollection:
         id: of its partition.
         encoder, dim: of the vectors in it; others are left out.
         ready: whether all of it is indexed.
+        words: whether its words are, too.
     """
 
     id: int
@@ -48,6 +75,41 @@ class LargeCollection:
     encoder: str
     dim: int
     ready: bool
+    words: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What is to be forgotten: what fulfils `filter`, `collection` and `before` together, and what has expired.
+
+    Attributes:
+        filter: of metadata, as `ruvllm.memory.filters` has them.
+        before: when it was remembered at the latest, in seconds since 1970.
+        expired: whether `expires` among the metadata is looked at.
+        agent: whose alone; "" for everybody's.
+    """
+
+    filter: Filter | None = None
+    collection: str | None = None
+    before: float | None = None
+    expired: bool = False
+    agent: str = ""
+
+    def sql(self) -> tuple[str, list[Any]]:
+        """A condition over `metadata` and `data`, and its values. Raises InputError: as `jsonb_filter`."""
+        where, values, _ = jsonb_filter(self.filter or {})
+        if self.collection is not None:
+            where, values = f"{where} AND data->>'collection' = %s", [*values, self.collection]
+        if self.before is not None:
+            where, values = f"{where} AND (data->>'created')::float8 < %s", [*values, self.before]
+        if not self.filter and self.collection is None and self.before is None:
+            where = "false"
+        if self.expired:
+            now = datetime.now(UTC)
+            where, values = f"({where} OR {_EXPIRED})", [*values, now.strftime("%Y-%m-%dT%H:%M:%S"), now.timestamp()]
+        if self.agent:
+            where, values = f"({where}) AND metadata->>'agent_id' = %s", [*values, self.agent]
+        return where, values
 
 
 def halfvec(vector: NDArray[np.float32]) -> str:
@@ -122,7 +184,7 @@ class LargeSearch:
     async def collections(self, space: str | None = None) -> list[LargeCollection]:
         """Of a space, or of all that may be seen."""
         cursor = await self._db.execute(
-            "SELECT id, space, collection, encoder, dim, ready FROM ruvllm.large"
+            "SELECT id, space, collection, encoder, dim, ready, words FROM ruvllm.large"
             " WHERE space = coalesce(%s, space) ORDER BY space, collection",
             (space,),
         )
@@ -137,10 +199,8 @@ class LargeSearch:
             InputError: a filter that cannot be understood.
             psycopg.Error: the database does not answer.
         """
-        where, values, contained = jsonb_filter(filter or {})
-        rows, values = f"ruvllm.vectors WHERE large = %s AND {where}", [among.id, *values]
+        rows, values, contained = _rows(among, filter)
         if contained:
-            rows, values = f"{rows} AND metadata @> %s::jsonb", [*values, json.dumps(contained)]
             few = f"SELECT count(*) FROM (SELECT FROM {rows} LIMIT {_FEW + 1}) found"
             (count,) = await (await self._db.execute(few.encode(), values)).fetchone() or (0,)
             if count <= _FEW:
@@ -149,9 +209,50 @@ class LargeSearch:
         found = await (await self._db.execute(sql.encode(), (halfvec(vector), *values, k))).fetchall()
         return [(uid, 1.0 - away) for uid, away in found]
 
-    async def about(self, space: str, uids: Sequence[str]) -> list[Change]:
-        """Memories by their uids, and what was said of each since, in the order of the log."""
-        cursor = await self._db.execute(_ABOUT, {"space": space, "uids": list(uids)})
+    async def worded(
+        self, among: LargeCollection, text: str, k: int, filter: Filter | None = None, most: int = 2_000
+    ) -> list[str]:
+        """Uids of the k memories that have most of a text's words, among so many that a filter may leave out.
+
+        Raises:
+            InputError: a filter that cannot be understood.
+            psycopg.Error: the database does not answer.
+        """
+        named = [SPOKEN + word for word in dict.fromkeys(spoken(text))]
+        words = term_hashes([*dict.fromkeys(terms(text)), *named][:_MOST_WORDS]).view(np.int32).tolist()
+        rows, values, _ = _rows(among, filter)
+        sql = (
+            f"SELECT uid::text FROM ruvllm.worded(%s, %s::int[], {most}) found JOIN (SELECT uid FROM {rows}) rows"
+            " USING (uid) ORDER BY score DESC LIMIT %s"
+        )
+        found = await self._db.execute(sql.encode(), (among.id, words, *values, k)) if words else None
+        return [uid for (uid,) in await found.fetchall()] if found else []
+
+    async def beside(self, space: str, uids: Sequence[str]) -> list[str]:
+        """Uids of memories that edges and hyperedges lead to from these."""
+        query = _BESIDE.format(most=_MOST_BESIDE).encode()
+        cursor = await self._db.execute(query, {"space": space, "uids": list(uids)})
+        return [uid for (uid,) in await cursor.fetchall()]
+
+    async def chosen(self, space: str, policy: Policy) -> AsyncGenerator[list[str]]:
+        """Uids of memories that a policy names, by and by. Raises InputError: as `Policy.sql`."""
+        where, values = policy.sql()
+        sql, after = _CHOSEN.format(where=where, most=_PAGE).encode(), _NONE
+        while True:
+            rows = await (await self._db.execute(sql, (space, after, *values))).fetchall()
+            if not rows:
+                return
+            after = rows[-1][0]
+            yield [uid for (uid,) in rows]
+
+    async def about(self, space: str, uids: Sequence[str], forgotten: bool = False) -> list[Change]:
+        """Memories by their uids, what was said of each since and what joins them, in the order of the log.
+
+        Args:
+            forgotten: whether those as well that were.
+        """
+        query = f"{_ABOUT}{'' if forgotten else _LIVING} ORDER BY xid, place"
+        cursor = await self._db.execute(query.encode(), {"space": space, "uids": list(uids)})
         return [
             Change(uid, kind, target, json.loads(text), bytes(vector or b""))
             for uid, kind, target, text, vector in await cursor.fetchall()
@@ -175,7 +276,7 @@ class LargeSearch:
             " sum(count(*)) OVER (PARTITION BY c.space, data->>'collection') AS found FROM ruvllm.changes c"
             " WHERE kind = 'memory' AND vector IS NOT NULL AND c.space = coalesce(%s, c.space)"
             " AND data->>'collection' = coalesce(%s, data->>'collection') AND NOT EXISTS (SELECT FROM ruvllm.large l"
-            " WHERE l.ready AND l.space = c.space AND l.collection = data->>'collection')"
+            " WHERE l.ready AND l.words AND l.space = c.space AND l.collection = data->>'collection')"
             " GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, count(*) DESC",
             (space, collection),
         )
@@ -212,8 +313,8 @@ class LargeSearch:
         )
         await self._db.execute(_FORGOTTEN, (one.id,))
         await self._db.execute(sql.SQL("ANALYZE {}").format(part))
-        await self._db.execute("UPDATE ruvllm.large SET ready = true WHERE id = %s", (one.id,))
-        return LargeCollection(one.id, space, collection, one.encoder, one.dim, True)
+        await self._db.execute("UPDATE ruvllm.large SET ready = true, words = true WHERE id = %s", (one.id,))
+        return LargeCollection(one.id, space, collection, one.encoder, one.dim, True, True)
 
     async def _make_table(self) -> None:
         (there,) = await (await self._db.execute("SELECT to_regclass('ruvllm.vectors') IS NOT NULL")).fetchone() or (0,)
@@ -229,7 +330,7 @@ class LargeSearch:
 
     async def _fill(self, one: LargeCollection) -> None:
         """What the log has of it."""
-        after = "00000000-0000-0000-0000-000000000000"
+        after = _NONE
         while True:
             cursor = await self._db.execute(
                 "SELECT uid::text, data::text, vector FROM ruvllm.changes WHERE space = %s AND kind = 'memory'"
@@ -240,13 +341,18 @@ class LargeSearch:
             if not rows:
                 return
             after = rows[-1][0]
-            await self.add(
-                [one], one.space, [Change(u, "memory", None, json.loads(d), bytes(v or b"")) for u, d, v in rows]
-            )
+            changes = [Change(u, "memory", None, json.loads(d), bytes(v or b"")) for u, d, v in rows]
+            await self.add([one], one.space, changes, again=True)
 
-    async def add(self, large: Sequence[LargeCollection], space: str, changes: Sequence[Change]) -> None:
-        """Have memories found in their large collections; what is forgotten or archived is left out."""
-        by_name, rows = {one.collection: one for one in large}, list[tuple[int, str, str, str]]()
+    async def add(
+        self, large: Sequence[LargeCollection], space: str, changes: Sequence[Change], again: bool = False
+    ) -> None:
+        """Have memories found in their large collections; what is forgotten or archived is left out.
+
+        Args:
+            again: whether the words of those that are there are written anew, which only the owner may.
+        """
+        by_name, rows = {one.collection: one for one in large}, list[tuple[int, str, str, str, str]]()
         for change in changes:
             one = by_name.get(str(change.data.get("collection")))
             usable = one and change.data.get("space") == one.encoder and len(change.vector) == 4 * one.dim
@@ -255,17 +361,30 @@ class LargeSearch:
             vector = np.frombuffer(change.vector, LITTLE)
             if np.isfinite(vector).all() and vector.any():
                 metadata = str(change.data["metadata"])  # jsonb knows no such character
-                rows.append((one.id, change.uid, halfvec(vector), "{}" if "\\u0000" in metadata else metadata))
+                hashes = word_hashes(str(change.data.get("text") or ""), read_metadata(metadata)).view(np.int32)
+                words = f"{{{','.join(map(str, np.unique(hashes).tolist()))}}}"
+                rows.append((one.id, change.uid, halfvec(vector), "{}" if "\\u0000" in metadata else metadata, words))
         if rows:
             columns = [list(column) for column in zip(*rows, strict=True)]
-            await self._db.execute(_ADD, (space, *columns, space))
+            then = "(uid, large) DO UPDATE SET words = excluded.words" if again else "DO NOTHING"
+            await self._db.execute(f"{_ADD} ON CONFLICT {then}".encode(), (space, *columns, space))
+
+
+def _rows(among: LargeCollection, filter: Filter | None) -> tuple[str, list[Any], dict[str, Any]]:
+    """What of a collection fulfils a filter, as SQL behind FROM, its values, and what of it is plain equality."""
+    where, values, contained = jsonb_filter(filter or {})
+    rows, values = f"ruvllm.vectors WHERE large = %s AND {where}", [among.id, *values]
+    if contained:
+        rows, values = f"{rows} AND metadata @> %s::jsonb", [*values, json.dumps(contained)]
+    return rows, values, contained
 
 
 _ADD = (
-    "INSERT INTO ruvllm.vectors (large, space, uid, embedding, metadata) SELECT large, %s, uid, embedding::halfvec,"
-    " metadata::jsonb FROM unnest(%s::int[], %s::uuid[], %s::text[], %s::text[]) new (large, uid, embedding, metadata)"
+    "INSERT INTO ruvllm.vectors (large, space, uid, embedding, metadata, words) SELECT large, %s, uid,"
+    " embedding::halfvec, metadata::jsonb, words::int[] FROM unnest(%s::int[], %s::uuid[], %s::text[], %s::text[],"
+    " %s::text[]) new (large, uid, embedding, metadata, words)"
     " WHERE NOT EXISTS (SELECT FROM ruvllm.changes c WHERE c.space = %s AND c.target = uid"
-    " AND c.kind IN ('archive', 'forget')) ON CONFLICT DO NOTHING"
+    " AND c.kind IN ('archive', 'forget'))"
 )
 _FORGOTTEN = (
     "DELETE FROM ruvllm.vectors v USING ruvllm.changes c WHERE v.large = %s AND c.space = v.space"

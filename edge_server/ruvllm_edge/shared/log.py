@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ruvllm import ConfigError
-from ruvllm.state.outbox import Change, Position
+from ruvllm.state.outbox import Change, Position, new_uid
 from ruvllm_edge.shared.large import LargeSearch
 
 if TYPE_CHECKING:
@@ -157,6 +157,25 @@ class Log:
             memories = [one for one in changes if one.kind == "memory" and one.vector]
             if memories and (large := await (search := LargeSearch(self.db)).collections(space)):
                 await search.add(large, space, memories)
+
+    async def forget(self, space: str, node: str, uids: Sequence[str], erase: bool) -> None:
+        """Have memories forgotten by every node, whether it has them or not."""
+        await self.append(space, node, [Change(new_uid(), "forget", uid, {"erase": erase}) for uid in uids])
+
+    async def shares(self) -> dict[str, str]:
+        """Space -> what of it may be in the log, where that was settled; "*" for all others."""
+        return dict(await (await self.db.execute("SELECT space, share FROM ruvllm.shares")).fetchall())
+
+    async def restrict(self, space: str, sharing: str) -> int:
+        """Have the database refuse what a space may not share; how many changes are there already that it may not."""
+        sql = "INSERT INTO ruvllm.shares VALUES (%s, %s) ON CONFLICT (space) DO UPDATE SET share = excluded.share"
+        await self.db.execute(sql, (space, sharing))
+        sql = (
+            "SELECT count(*) FROM ruvllm.changes c WHERE (space = %(of)s OR %(of)s = '*' AND space NOT IN"
+            " (SELECT space FROM ruvllm.shares)) AND ruvllm.unshared(%(share)s, kind, data)"
+        )
+        (count,) = await (await self.db.execute(sql, {"of": space, "share": sharing})).fetchone() or (0,)
+        return int(count)
 
     async def read(self, space: str, after: Position, most: int = 500) -> Page:
         """What comes after a position."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ruvllm import RuvllmError
 from ruvllm.memory.replica import Replica
+from ruvllm.state.outbox import SHARES
 from ruvllm.state.set_aside import reason_of
 from ruvllm_edge.hub import LogCoordinator
 from ruvllm_edge.logs import event
@@ -90,14 +91,20 @@ class Node:
         self._hot, self._deadline, self._searches = hot, deadline, Searches(url)
         self._wake, self._heard = asyncio.Event(), True
         self.up, self.problem = False, ""
+        self._allowed = dict[str, str]()
         self.status: dict[str, SpaceStatus] = {}
 
     def __contains__(self, space: str) -> bool:
         return bool(self.sharing(space))
 
     def sharing(self, space: str) -> str:
-        """What of a space leaves this server, one of `outbox.SHARES`; "" for nothing."""
-        return self._shares.get(space, self._shares.get("*", ""))
+        """What of a space leaves this server, one of `outbox.SHARES`; "" for nothing.
+
+        No more than the database takes, whatever the options say.
+        """
+        mine = self._shares.get(space, self._shares.get("*", ""))
+        most = self._allowed.get(space, self._allowed.get("*", "texts"))
+        return max(mine, most, key=list(SHARES).index) if mine else ""
 
     def stats(self, edge: Edge) -> dict[str, Any]:
         """Of a space, as plain JSON types."""
@@ -132,6 +139,7 @@ class Node:
             try:
                 async with connected(self._url) as db, connected(self._url) as listener:
                     await check_version(db)
+                    self._allowed = await Log(db).shares()
                     async with asyncio.TaskGroup() as tasks:
                         tasks.create_task(self._listen(listener))
                         self._set_up("")
@@ -217,12 +225,12 @@ class Node:
     def _begin(self, edge: Edge) -> bool:
         """Have its writes wait to be sent; whether that is new."""
         store = edge.llm.store
-        if store.outbox.enabled and store.committed is not None and edge.name in self.status:
-            return False
-        store.outbox.enable()
         store.outbox.sharing = sharing = self.sharing(edge.name)
         if sharing != "texts":  # of texts each server learns itself
             edge.llm.services.coordinator = LogCoordinator(edge.hub, store)
+        if store.outbox.enabled and store.committed is not None and edge.name in self.status:
+            return False
+        store.outbox.enable()
         loop = asyncio.get_running_loop()
 
         def committed() -> None:
@@ -269,6 +277,8 @@ class Node:
         if page.changes:
             replica = Replica(edge.llm.memory, edge.hub.push)
             changes = page.changes if status.hot is None else status.hot.wanted(page.changes)
+            if status.hot is not None:
+                await status.hot.fetch_erased(log.db, changes)
             if outbox.sharing == "deltas":
                 changes = [one for one in changes if one.kind == "delta"]
             for start in range(0, len(changes) or 1, _SLICE):

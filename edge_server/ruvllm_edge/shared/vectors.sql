@@ -8,10 +8,12 @@ CREATE TABLE ruvllm.vectors (
     uid uuid NOT NULL,
     embedding halfvec NOT NULL,
     metadata jsonb NOT NULL,
+    words integer[] NOT NULL DEFAULT '{}', -- hashes, as a state file has them
     PRIMARY KEY (uid, large), -- so that no plan reads all of a partition by it
     FOREIGN KEY (large, space) REFERENCES ruvllm.large (id, space)
 ) PARTITION BY LIST (large);
 CREATE INDEX vectors_by_metadata ON ruvllm.vectors USING gin (metadata jsonb_path_ops);
+CREATE INDEX vectors_by_words ON ruvllm.vectors USING gin (words);
 ALTER TABLE ruvllm.vectors ENABLE ROW LEVEL SECURITY;
 CREATE POLICY of_space ON ruvllm.vectors
     USING (space = ANY ((SELECT ruvllm.spaces())::text[]) OR '*' = ANY ((SELECT ruvllm.spaces())::text[]));

@@ -88,7 +88,7 @@ def _main() -> None:
     answer, rng = ENGINES[name](Path(path), int(threads)), Random(0)
     for line in sys.stdin:
         asked, tokens = map(int, line.split())
-        prompt = [rng.randrange(300, 60_000) for _ in range(asked)]  # words that every shape has
+        prompt = [rng.randrange(300, 40_000) for _ in range(asked)]  # words that every model has
         began = perf_counter()
         times = [began, *answer(prompt, tokens)]
         first, *steps = (later - sooner for sooner, later in pairwise(times))

@@ -67,23 +67,34 @@ def build(
 
     Args:
         tensors: by the names of spec.tensors_of, shapes checked.
-        angles: float64 (context, head_dim / 2).
+        angles: float64 (context, head_dim / 2), of layers that see all places.
     """
     graph = Graph()
     make = _Builder(spec, tensors, writer, bits, graph)
     ids = graph.input("input_ids", TensorProto.INT64, [1, "tokens"])
     lengths = _lengths(graph)
-    rotary = tuple(writer.array(name, f(angles).astype(np.float32)) for name, f in (("cos", np.cos), ("sin", np.sin)))
+    far = _rotary(writer, angles, "")
+    near = far
+    if spec.window:
+        near = _rotary(writer, np.outer(np.arange(len(angles)), spec.near.frequencies(spec.head_dim)), ".near")
     embedding = tensors["embed_tokens.weight"]
     table = writer.matrix("embed_tokens", [embedding], bits.of(embedding, embedding=True), table=True)
     stream = graph.lookup(ids, table, "embed")
+    if spec.scaled:
+        root = graph.constant("embed.root", np.array(spec.hidden**0.5, np.float32))
+        stream = graph.node("Mul", [stream, root], "embed.scaled")
     normed = graph.rms_norm(stream, make.vector("layers.0.input_layernorm.weight"), spec.eps, "layers.0.norm")
     for i, attends in enumerate(spec.attention):
+        rotary = far if spec.far(i) else near
         mixed = _attend(make, i, normed, (*lengths, *rotary)) if attends else _convolve(make, i, normed)
         at = f"layers.{i}"
+        if spec.out_norm:
+            mixed = graph.rms_norm(mixed, make.vector(f"{at}.attention_out_norm.weight"), spec.eps, f"{at}.mixed")
         after = make.vector(f"{at}.post_attention_layernorm.weight")
         normed, stream = graph.add_and_norm(stream, mixed, after, spec.eps, f"{at}.norm2")
         fed = _feed(make, at, normed)
+        if spec.out_norm:
+            fed = graph.rms_norm(fed, make.vector(f"{at}.mlp_out_norm.weight"), spec.eps, f"{at}.fed")
         last = i + 1 == spec.layers
         following = "norm.weight" if last else f"layers.{i + 1}.input_layernorm.weight"
         name = graph.output(HIDDEN, [1, "tokens", spec.hidden]) if last else f"layers.{i + 1}.norm"
@@ -96,6 +107,12 @@ def build(
     graph.linear(_last(graph, normed), head, "logits")
     graph.output("logits", [1, "kept", spec.vocab])
     return graph
+
+
+def _rotary(writer: Writer, angles: NDArray[np.float64], name: str) -> tuple[str, str]:
+    pairs = (("cos", np.cos), ("sin", np.sin))
+    cos, sin = (writer.array(f"{part}{name}", turn(angles).astype(np.float32)) for part, turn in pairs)
+    return cos, sin
 
 
 def _lengths(graph: Graph) -> tuple[str, str]:
@@ -141,7 +158,8 @@ def _attend(make: _Builder, i: int, x: str, shared: tuple[str, ...]) -> str:
         kv_num_heads=spec.kv_heads,
         do_rotary=1,
         rotary_interleaved=0,
-        scale=spec.head_dim**-0.5,
+        scale=spec.scale or spec.head_dim**-0.5,
+        local_window_size=-1 if spec.far(i) else spec.window,
     )
     name = f"{at}.o_proj"
     return graph.linear(out, make.matrix(name), f"{name}.out", make.bias(spec.out_bias, name))
@@ -184,9 +202,12 @@ def _convolve(make: _Builder, i: int, x: str) -> str:
 
 
 def _feed(make: _Builder, at: str, x: str) -> str:
-    """SwiGLU (Shazeer 2020)."""
+    """SwiGLU or GEGLU (Shazeer 2020)."""
     graph = make.graph
     gate, up = (graph.linear(x, make.matrix(f"{at}.mlp.{n}_proj"), f"{at}.mlp.{n}") for n in ("gate", "up"))
-    swish = graph.node("Mul", [gate, graph.node("Sigmoid", [gate], f"{at}.mlp.sigmoid")], f"{at}.mlp.swish")
-    both = graph.node("Mul", [swish, up], f"{at}.mlp.both")
+    if make.spec.gelu:
+        opened = graph.node("Gelu", [gate], f"{at}.mlp.gelu", approximate="tanh")
+    else:
+        opened = graph.node("Mul", [gate, graph.node("Sigmoid", [gate], f"{at}.mlp.sigmoid")], f"{at}.mlp.swish")
+    both = graph.node("Mul", [opened, up], f"{at}.mlp.both")
     return graph.linear(both, make.matrix(f"{at}.mlp.down_proj"), f"{at}.mlp.out")

@@ -41,7 +41,7 @@ class Fields:
     def refuse(self, name: str, what: str) -> ArtifactError:
         """The error for a field."""
         field = self._prefix + name
-        fix = "use a qwen2, llama or lfm2 model as it was published"
+        fix = "use a qwen2, llama, lfm2 or gemma3 model as it was published"
         return ArtifactError(f"{self._file}: {field} {what}", field=field, fix=fix)
 
     def _get(self, name: str, default: Any) -> Any:

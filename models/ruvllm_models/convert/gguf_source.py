@@ -26,6 +26,8 @@ _IN_LAYER = {
     "attn_output": "self_attn.o_proj",
     "attn_q_norm": "self_attn.q_norm",
     "attn_k_norm": "self_attn.k_norm",
+    "post_attention_norm": "attention_out_norm",
+    "post_ffw_norm": "mlp_out_norm",
     "ffn_gate": "mlp.gate_proj",
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
@@ -34,6 +36,8 @@ _IN_LAYER = {
     "shortconv.out_proj": "conv.out_proj",
 }
 _OUTSIDE = {"token_embd": "embed_tokens", "output_norm": "norm", "token_embd_norm": "norm", "output": "lm_head"}
+_GEMMA3_PATTERN = 6  # one layer in so many sees all places
+_GEMMA3_LARGEST = 62  # layers of the one with 27 billion parameters
 _FACTORS = "rope_freqs.weight"  # Llama 3's scaling, worked out
 
 
@@ -95,9 +99,23 @@ def _spec(name: str, file: GgufFile) -> DecoderSpec:
         attention=tuple(heads > 0 for heads in kv_heads),
         qkv_bias="blk.0.attn_q.bias" in file.tensors,
         out_bias="blk.0.attn_output.bias" in file.tensors,
-        qk_norm=architecture == "lfm2",
+        qk_norm=architecture in ("lfm2", "gemma3"),
         conv=fields.int("shortconv.l_cache", 0),
+        **(_gemma3(fields, layers, hidden, heads) if architecture == "gemma3" else {}),
     )
+
+
+def _gemma3(fields: Fields, layers: int, hidden: int, heads: int) -> dict[str, Any]:
+    """What Gemma 3 has beside; the largest alone scales its scores by the width of a head that it has not."""
+    return {
+        "window": fields.int("attention.sliding_window"),
+        "everything": tuple(i % _GEMMA3_PATTERN == 0 for i in range(1, layers + 1)),
+        "near": Rope(fields.float("rope.freq_base_swa", 10_000.0)),
+        "out_norm": True,
+        "scaled": True,
+        "gelu": True,
+        "scale": (hidden / heads) ** -0.5 if layers == _GEMMA3_LARGEST else 0.0,
+    }
 
 
 def _kv_heads(fields: Fields, heads: int, layers: int) -> list[int]:

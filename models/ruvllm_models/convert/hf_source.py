@@ -76,7 +76,7 @@ def read_json_file(path: Path) -> dict[str, Any]:
 def _spec(config: dict[str, Any], found: dict[str, Tensor]) -> DecoderSpec:
     fields = Fields("config.json", config)
     architecture = config.get("model_type")
-    if architecture not in ARCHITECTURES:
+    if architecture not in ARCHITECTURES or architecture == "gemma3":  # of that one GGUF files alone
         raise fields.refuse("model_type", f"is {str(architecture)[:40]!r}")
     if architecture != "lfm2" and fields.get("hidden_act", "silu") != "silu":
         raise fields.refuse("hidden_act", "is not silu")

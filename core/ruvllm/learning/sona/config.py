@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from ruvllm.errors import ConfigError
 from ruvllm.hints import Options, snake_case
+from ruvllm.lazy_dataclass import dataclass
 from ruvllm.learning.ewc import DEFAULT, LEAST, MOST
 from ruvllm.learning.lora import RATE
 from ruvllm.learning.trajectories import CAPACITY

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 
+from ruvllm.lazy_dataclass import dataclass
 from ruvllm.reprs import Shown
 
 __all__ = ["EDITS", "Edit", "EditedCode", "carry_out", "edit_of", "recognise"]
@@ -40,10 +41,10 @@ _LEAD = re.compile(
     r"(?:just\s+|quickly\s+|simply\s+|go ahead and\s+)*",
     re.IGNORECASE,
 )
-_TAIL = re.compile(r"(?:[,\s]+(?:please|thanks|thank you|for me))*[\s.!?]*$", re.IGNORECASE)
+_TAIL = r"(?i)(?:[,\s]+(?:please|thanks|thank you|for me))*[\s.!?]*$"
 # A question, a condition or a second deed: a person wants something thought about.
-_THOUGHT = re.compile(
-    r"\b(?:why|what|when|how|whether|which|should|explain|difference|discuss|compare|decide|suggest|propose|consider"
+_THOUGHT = (
+    r"(?i)\b(?:why|what|when|how|whether|which|should|explain|difference|discuss|compare|decide|suggest|propose|consider"
     r"|recommend|pros|cons|vs|versus|strategy|design|architect\w*|migrat\w*|refactor\w*|rewrit\w*|redesign\w*|better"
     r"|meaningful\w*|appropriate\w*|sensibl\w*|descriptive|clear\w*|nicer|improv\w*|correct(?:ness)?|if|unless|except"
     r"|but|then|also|so that|because|instead of|where (?:needed|necessary|possible|it makes sense)|as needed"
@@ -51,8 +52,7 @@ _THOUGHT = re.compile(
     r"|function that|program|test|tests"
     r"|deploy\w*|fix|debug(?! prints?| logs?| statements?)|optimi[sz]e\w*|implement\w*|benchmark\w*"
     r"|logger|structured|production|database|table"
-    r"|column|migration|schema|endpoint|backwards?|compatib\w*|safely|every(?:thing|where) else)\b",
-    re.IGNORECASE,
+    r"|column|migration|schema|endpoint|backwards?|compatib\w*|safely|every(?:thing|where) else)\b"
 )
 _NAME = r"[`'\"]?[A-Za-z_$][\w$.]*(?:\(\))?[`'\"]?"
 _FILE = (
@@ -175,7 +175,7 @@ def _shapes(kind: str) -> list[re.Pattern[str]]:
     return [re.compile(rf"^(?:{pattern})$", re.IGNORECASE) for pattern in _SHAPES[kind]]
 
 
-_CODE = re.compile(r"[_$.`()]|[a-z][A-Z]|\d|^[A-Z][a-z]+[A-Z]|^[A-Z_]+$")
+_CODE = r"[_$.`()]|[a-z][A-Z]|\d|^[A-Z][a-z]+[A-Z]|^[A-Z_]+$"
 _FIXING = re.compile(r"^(?:fix|correct|normali[sz]e)\s+(?:the\s+)?indentation\b", re.IGNORECASE)
 _INSTEAD = re.compile(r"^use (?:const|let) instead of (?:var|let)\b", re.IGNORECASE)
 
@@ -194,7 +194,7 @@ def recognise(prompt: str) -> Edit | None:
         for kind, beginnings in _BEGINNINGS.items()
         if low.startswith(beginnings) and any(word in low for word in _OBJECTS[kind])
     ]
-    if not kinds or _THOUGHT.search(_allowed(text := _TAIL.sub("", text))):
+    if not kinds or re.search(_THOUGHT, _allowed(text := re.sub(_TAIL, "", text))):
         return None
     for kind in kinds:
         for shape in _shapes(kind):
@@ -214,7 +214,7 @@ def _rename(found: re.Match[str]) -> Edit | None:
     """Of something in code: said to be so, or spelt so on both sides."""
     old, new = found["old"], found["new"]
     said = bool(found["thing"] or found["after"])
-    if not said and not (_CODE.search(old) and _CODE.search(new)):
+    if not said and not (re.search(_CODE, old) and re.search(_CODE, new)):
         return None
     arguments = {"old": _bare(old), "new": _bare(new)}
     return Edit("rename", _bare(found["where"] or ""), arguments)
@@ -231,18 +231,14 @@ def _bare(name: str) -> str:
 
 
 _MOST_CODE = 50_000  # characters
-_FENCE = re.compile(
-    r"^(?P<mark>`{3,}|~{3,})[ \t]*(?P<language>[\w+#.-]*)[^\n`]*\n(?P<code>.*?)^(?P=mark)[ \t]*$", re.M | re.S
-)
-_ODD = re.compile(r"\r(?!\n)|[\0\f\u2028\u2029\ufeff]")
-_PLAIN_RENAME = re.compile(
-    r"\b(rename )(?=[\w$]+ (?:to|as|into) )", re.IGNORECASE
-)  # whose name the code shows to be one
-_ANY_FENCE = re.compile(r"^[ \t]*(?:`{3}|~{3})", re.M)
+_FENCE = r"(?ms)^(?P<mark>`{3,}|~{3,})[ \t]*(?P<language>[\w+#.-]*)[^\n`]*\n(?P<code>.*?)^(?P=mark)[ \t]*$"
+_ODD = r"\r(?!\n)|[\0\f\u2028\u2029\ufeff]"
+_PLAIN_RENAME = r"(?i)\b(rename )(?=[\w$]+ (?:to|as|into) )"  # whose name the code shows to be one
+_ANY_FENCE = r"(?m)^[ \t]*(?:`{3}|~{3})"
 _PYTHON = frozenset({"py", "python", "python3", "py3"})
 _SCRIPT = frozenset({"js", "javascript", "mjs", "cjs", "node", "ts", "typescript", "mts", "cts"})
-_WRITTEN_SO = re.compile(
-    r"^\s*(?:(?:var|let|const)\s+[\w$]+|(?:async\s+)?function\b|import\b.*['\"]|.*=>|.*;\s*$|//|\}|console\.)", re.M
+_WRITTEN_SO = (
+    r"(?m)^\s*(?:(?:var|let|const)\s+[\w$]+|(?:async\s+)?function\b|import\b.*['\"]|.*=>|.*;\s*$|//|\}|console\.)"
 )
 # All that an instruction may say beside the names of a rename: any other word may mean a part of the code, or more.
 _WORDS = frozenset(
@@ -263,7 +259,7 @@ _WORDS = frozenset(
         "typescript up update usages use uses var variable variables vars whole with would write you",
     )
 )
-_FILE_NAME = re.compile(r"[\w./-]+\.(?:py|pyi|js|mjs|cjs|ts|mts|cts)")
+_FILE_NAME = r"[\w./-]+\.(?:py|pyi|js|mjs|cjs|ts|mts|cts)"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -281,13 +277,13 @@ class EditedCode(Shown):
 
 def carry_out(task: str) -> EditedCode | None:
     """The edited code; None where the task is no such edit or has no code, or where it is not certain to be right."""
-    if (":" not in task and "\n" not in task) or len(task) > _MOST_CODE or _ODD.search(task):
+    if (":" not in task and "\n" not in task) or len(task) > _MOST_CODE or re.search(_ODD, task):
         return None
-    fenced = list(_FENCE.finditer(task))
+    fenced = list(re.finditer(_FENCE, task))
     if fenced:
         (found, *more) = fenced
         rest = f"{task[: found.start()]}\n{task[found.end() :]}"
-        if more or _ANY_FENCE.search(rest):
+        if more or re.search(_ANY_FENCE, rest):
             return None
         made = _edited(rest, found["code"], found["language"].lower())
         begin, end = (place - found.start() for place in found.span("code"))
@@ -314,7 +310,7 @@ def _edited(instruction: str, code: str, language: str) -> tuple[str, str, str] 
         return None
     said = re.sub(r"\b(?:the )?following (?=\w)|\b(?:below|given)\b", "this ", instruction.strip().rstrip(":").strip())
     said = re.sub(r"\bthis +(?=[.!?]?$)|(?<=code) this |(?<=file) this ", "", said).strip()
-    edit = recognise(said) or recognise(_PLAIN_RENAME.sub(r"\1variable ", said))
+    edit = recognise(said) or recognise(re.sub(_PLAIN_RENAME, r"\1variable ", said))
     if edit is None or any(not _plain(word, edit) for word in re.findall(r"[^\s,!?]+", said)):
         return None
     for make in _makers(edit, said.lower(), code, language):
@@ -327,13 +323,16 @@ def _plain(word: str, edit: Edit) -> bool:
     """Whether a word of the instruction means no part of the code."""
     bare = word.strip("`'\".;:")
     return (
-        bare.lower() in _WORDS or not bare or bare in edit.arguments.values() or _FILE_NAME.fullmatch(bare) is not None
+        bare.lower() in _WORDS
+        or not bare
+        or bare in edit.arguments.values()
+        or re.fullmatch(_FILE_NAME, bare) is not None
     )
 
 
 def _makers(edit: Edit, said: str, code: str, language: str) -> list[Callable[[], tuple[str, str] | None]]:
     """What could carry it out, by the language of the code: as its fence says, else as the code looks."""
-    looks = bool(_WRITTEN_SO.search(code))
+    looks = bool(re.search(_WRITTEN_SO, code))
     python = language in _PYTHON or (not language and not looks)
     script = language in _SCRIPT or (not language and looks)
     from ruvllm.sizing.edits import python as py

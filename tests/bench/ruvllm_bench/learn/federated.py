@@ -164,7 +164,7 @@ def _central(learn: _Set, check: _Set, routes: int) -> NDArray[np.bool_]:
     words = [learn.words[i] for i in order.tolist()]
     weights = np.ones(len(order), np.float32)
     examples = Examples(learn.vectors[order], words, learn.routes[order], zero, weights)
-    head = run_now(Design(examples).fit(no_pause, tolerance=1e-3))
+    head = run_now(run_now(Design.read(examples, no_pause)).fit(no_pause, tolerance=1e-3))
     pairs = zip(check.vectors, check.words, check.routes.tolist(), strict=True)
     return np.array([int(head.logits(x, words).argmax()) == route for x, words, route in pairs])
 

@@ -98,7 +98,7 @@ def loop(
     routing: told right or wrong only, one in ten falsely; repeats: every other task was told before, in other words;
     choice: of LLMs at a budget; turns: of two LLMs in conversations; retrieval: learns on dialogues of its own and is
     measured on others'; federated: two installations that were taught half of the agents each; epochs: a desk that
-    knows nothing at first; growth: how long the review of 1,000 feedbacks takes, with --full of 50,000 as well.
+    knows nothing at first; growth: what 1,000 feedbacks cost to review and hold, with --full 50,000 and 100,000, too.
 
     \b
     Examples:
@@ -110,7 +110,8 @@ def loop(
         raise click.UsageError("give --full or --quick, not both")
     size = _FULL if full else _QUICK if quick else _PLAIN
     orders = range(seeds or (1 if quick else 3))
-    intents = read_intents(data / "clinc150.json" if data.is_dir() else data)
+    clinc = data / "clinc150.json" if data.is_dir() else data
+    intents = read_intents(clinc)
     chosen = [name for name in _STREAMS if not streams or name in streams]
     nine = data / "tiers_nine.json"
     beside = {"choice": nine, "turns": nine, "retrieval": data / "locomo_dev.json"}
@@ -138,12 +139,14 @@ def loop(
         with progress("epochs", len(orders) * EPOCHS * QUERIES) as advance:
             curves = [epochs(intents, seed, {}, encoder, advance) for seed in orders]
     rises = _show_epochs(curves) if curves else {}
-    grown = [growth(intents, n, encoder) for n in ((1_000, 50_000) if full else (1_000,)) if "growth" in chosen]
+    counts = (0, 1_000, 50_000, 100_000) if full else (0, 1_000)
+    grown = [growth(clinc, n, encoder) for n in counts if "growth" in chosen]
     if grown:
-        rows = [(number(one.feedbacks, 0), *(f"{value:.2f} s" for value in (one.seconds, one.processor, one.longest)))
+        rows = [(number(one.feedbacks, 0), *(f"{value:.2f} s" for value in (one.seconds, one.processor, one.longest)),
+                 f"{one.peak:,.0f} MB", f"{one.start:.2f} s", f"{1e6 * one.route:,.0f} µs", f"{one.mb:,.0f} MB")
                 for one in grown]  # fmt: skip
-        heads = ("Feedbacks", "Took", "Of it the processor", "Longest slice")
-        show_table("review after a start", heads, rows, right=heads)
+        heads = ("Feedbacks", "Review", "Of it the processor", "Longest slice", "At most", "Start", "Route", "Memory")
+        show_table("review after a start; processor time of a start and of a route after it", heads, rows, right=heads)
     if as_json:
         told = [[asdict(epoch) for epoch in curve] for curve in curves]
         intervals = {name: (rise, None if half != half else half) for name, (rise, half) in rises.items()}
