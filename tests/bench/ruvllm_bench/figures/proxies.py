@@ -25,7 +25,7 @@ from ruvllm_bench.serve.slow_backend import slow_backend
 from ruvllm_bench.serve.spawn import running
 
 _WORDS, _CONNECTIONS, _SECONDS, _ROUNDS = 20, 16, 1.5, 3
-_READY_S = 120.0
+_READY_S = 300.0
 _KEY = f"sk-{token_hex(24)}"  # LiteLLM does not start without one
 
 

@@ -49,7 +49,7 @@ async def _serve(pause: float, words: int) -> None:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 length = _LENGTH.search(head)
                 body = await reader.readexactly(int(length[1]) if length else 0)
-                given = json.loads(body)
+                given = json.loads(body or b"{}")
                 if not given.get("stream"):
                     await asyncio.sleep(pause * words)
                     writer.write(_whole(words))
