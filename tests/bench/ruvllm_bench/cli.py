@@ -21,6 +21,7 @@ from ruvllm.cli.options import encoder_option, json_option
 from ruvllm.inference.endpoint import Endpoint, Price
 from ruvllm_bench.compare import compare as compared
 from ruvllm_bench.compare import read_sets
+from ruvllm_bench.figures.command import figures
 from ruvllm_bench.hook import hook
 from ruvllm_bench.learn.command import learn
 from ruvllm_bench.loop.command import loop
@@ -72,9 +73,11 @@ def bench() -> None:
       ruvllm bench select --data rows.json
       ruvllm bench memory --data docs/ --quick
       ruvllm bench sessions --conversations 50
+      ruvllm bench figures --peers --out docs/benchmarks.md
     """
 
 
+bench.add_command(figures)
 bench.add_command(hook)
 bench.add_command(learn)
 bench.add_command(loop)

@@ -73,7 +73,7 @@ def memory(
     """
     check_plot(plot)
     size = min(size, _QUICK_SIZE) if quick else size
-    vectors, texts = _vectors(data, size)
+    vectors, texts = vectors_of(data, size)
     entries = stream or (200_000 if full else 20_000)
     told = list[Row | Curve]()
     with _folder() as folder:
@@ -106,7 +106,7 @@ def _folder() -> Iterator[str]:
         yield path
 
 
-def _vectors(data: Path, size: int) -> tuple[Path, list[str]]:
+def vectors_of(data: Path, size: int) -> tuple[Path, list[str]]:
     """An .npy of vectors, and the sentences behind them where they are known."""
     if data.suffix == ".npy":
         vectors_in(data)

@@ -49,7 +49,12 @@ async def _serve(pause: float, words: int) -> None:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 length = _LENGTH.search(head)
                 body = await reader.readexactly(int(length[1]) if length else 0)
-                tools = b'"tool_call_id"' not in body and json.loads(body).get("tools")
+                given = json.loads(body or b"{}")
+                if not given.get("stream"):
+                    await asyncio.sleep(pause * words)
+                    writer.write(_whole(words))
+                    continue
+                tools = b'"tool_call_id"' not in body and given.get("tools")
                 writer.write(_HEAD)
                 for piece in _called(tools[0]["function"]["name"]) if tools else pieces:
                     await asyncio.sleep(pause)
@@ -61,6 +66,16 @@ async def _serve(pause: float, words: int) -> None:
     server = await asyncio.start_server(answer, "127.0.0.1", 0, backlog=1_024)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", flush=True)
     await server.serve_forever()
+
+
+def _whole(words: int) -> bytes:
+    """An answer that is not streamed."""
+    text = SAYS + "".join(f" word{i}" for i in range(1, words))
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 1, "completion_tokens": words, "total_tokens": words + 1}
+    row = {"id": "one", "object": "chat.completion", "created": 0, "model": "stand-in", "choices": [choice]}
+    data = json.dumps(row | {"usage": usage}).encode()
+    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(data), data)
 
 
 def _event(text: str) -> bytes:
