@@ -101,8 +101,8 @@ class IvfIndex(RowsIndex[_Listed]):
         with self.rows.lock:
             view = self.rows.view
             scan = None
-            for scan in self._sorting(view) if view.size else ():
-                pass
+            for found in self._sorting(view) if view.size else ():
+                scan = found or scan
             self._state = _Listed(view, scan)
             self._sample, self._plans = None, {}
 
