@@ -21,6 +21,7 @@ from ruvllm_edge import (
     responses,
     tenants,
     tools,
+    workbench,
 )
 from ruvllm_edge.dialects import style_of
 from ruvllm_edge.endpoint import Endpoint, send_problem
@@ -33,6 +34,7 @@ from ruvllm_edge.server import Server
 from ruvllm_edge.settings import Settings
 
 _PARTS = (
+    workbench,
     native,
     tools,
     openai,
