@@ -215,10 +215,12 @@ class RuvLLM(Hinting):
         """Fit what feedback taught once more, from all of it, and store it. See `RoutingService.review`."""
         return run_now(self.routing.review(no_pause))
 
-    def undo_feedback(self, id: int) -> bool:
+    async def aundo_feedback(self, id: int) -> bool:
         """Take feedback back, by its id in the state file: learnt from no more; whether there was such."""
         undone = self.routing.undo(id)
-        return undone is not None and run_now(self.learning.forget(undone))
+        return undone is not None and await self.learning.forget(undone)
+
+    undo_feedback = synchronous(aundo_feedback)
 
     async def aembed(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors in the encoders' space: float32 (len(texts), dim)."""

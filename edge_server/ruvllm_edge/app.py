@@ -21,6 +21,7 @@ from ruvllm_edge import (
     responses,
     tenants,
     tools,
+    workbench,
 )
 from ruvllm_edge.dialects import style_of
 from ruvllm_edge.endpoint import Endpoint, send_problem
@@ -34,6 +35,7 @@ from ruvllm_edge.settings import Settings
 from ruvllm_edge.workers import Worker
 
 _PARTS = (
+    workbench,
     native,
     tools,
     openai,

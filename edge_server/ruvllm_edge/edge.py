@@ -17,6 +17,7 @@ from ruvllm.inference.backend import Usage
 from ruvllm.inference.endpoint import Price
 from ruvllm.query.responses import Response
 from ruvllm.rlm.answers import RlmAnswer
+from ruvllm.sizing.named import NamedBackends
 from ruvllm.state.names import RESTORED
 from ruvllm.state.transfer import dump, empty
 from ruvllm_edge.agents import AddedAgents
@@ -58,6 +59,7 @@ class Edge:
         agents: that clients add.
         conversations: that are passed on, and to which backend.
         savings, usage: what answers cost, and how often each key called.
+        named: LLM backends that clients named, to choose among.
         responses: of the Responses API, that a later request may go on from.
         mcp: serves the Model Context Protocol, from its first request on.
         uses: requests and jobs that work with it; it is not closed while there are any.
@@ -199,6 +201,7 @@ class Edge:
         )
         self.hub = Hub(self.llm.store, self.llm.encoders.static.dim)
         self.savings, self.usage = Savings(self.llm.store), KeyUsages(self.llm.store)
+        self.named = NamedBackends(lambda: self.llm)
         self._restored = self.llm.store.load(RESTORED)
 
     async def start(self) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Any
 
 from msgspec import UNSET, convert, to_builtins
 from msgspec.json import encode
 
 from ruvllm import Decision, InputError, StoreError, Team, __version__
+from ruvllm.learning.reliability import note
 from ruvllm.memory.erasure import beginning_of, chosen, expired
-from ruvllm.memory.exchange import around
+from ruvllm.memory.exchange import around, described
 from ruvllm.memory.found import Brought, Found, answerable
+from ruvllm.memory.subgraph import Edge as Link
 from ruvllm.memory.validity import Lifetime
 from ruvllm.query.responses import Constraints, Response, Session, rlm_settings
 from ruvllm.query.sessions import new_id
@@ -63,6 +66,9 @@ async def query(edge: Edge, call: Call) -> Response | RlmAnswer | Stream:
         return await _streamed(edge, call.key, text, given | {"session_id": session_id})
     if deep:
         return await _deep(edge, call.key, text, given | {"session_id": session_id})
+    for name in ("context", "settings"):
+        if given.pop(name) is not None:
+            raise Problem(422, f"{name} is for deep queries", field=name, fix='give "deep": true with it')
     session = None if session_id is None else _session_of(edge, call, session_id, "session").id
     models = allowed_models(edge, call.key)
     with edge.answering(given["force_model"] or AUTO) as span:
@@ -75,15 +81,18 @@ async def query(edge: Edge, call: Call) -> Response | RlmAnswer | Stream:
 
 async def _deep(edge: Edge, key: Key, text: str, given: dict[str, Any]) -> RlmAnswer:
     models = allowed_models(edge, key)
+    settings, context = given.pop("settings") or {}, given.pop("context")
+    settings |= rlm_settings(given)
     with edge.answering(AUTO) as span:
-        answer = await edge.llm.queries.answer_deep(text, models=models, **rlm_settings(given))
+        answer = await edge.llm.queries.answer_deep(text, context=context, models=models, **settings)
         span.done_deep(answer, edge.answered_deep(answer, key.name))
     return answer
 
 
 async def _streamed(edge: Edge, key: Key, text: str, given: dict[str, Any]) -> Stream:
     """Whatever fails before the first event is raised here: it can still have a status."""
-    events = edge.llm.queries.stream_deep(text, allowed_models(edge, key), **rlm_settings(given))
+    settings, context = given.pop("settings") or {}, given.pop("context")
+    events = edge.llm.queries.stream_deep(text, allowed_models(edge, key), context, **settings, **rlm_settings(given))
     return Stream(_encoded(edge, key, await anext(events), events))
 
 
@@ -134,7 +143,10 @@ async def feedback(edge: Edge, call: Call) -> s.Learnt:
         if getattr(body, field) is None:
             fix = "give text and agent (a task is this agent's), or request_id and rating (how an answer was)"
             raise Problem(422, f"{field} is missing", field=field, fix=fix)
-    await edge.llm.afeedback(str(body.text), str(body.agent), body.weight, body.right)
+    text, agent = str(body.text), str(body.agent)
+    if body.right and any(one.name == agent for one in edge.llm.agents):
+        note(edge.llm.store, text, await edge.llm.aroute(text), agent)
+    await edge.llm.afeedback(text, agent, body.weight, body.right)
     return s.Learnt()
 
 
@@ -226,7 +238,10 @@ async def add_memory(edge: Edge, call: Call) -> s.Memories:
     rows: list[s.MemoryBody] = call.body.memories
     new = [Memory(row.text, row.kind, row.collection, _about(call, row), row.quality) for row in rows]
     vectors = await edge.embed([heard(one.text, one.metadata) for one in new])
-    return s.Memories(edge.llm.memory.add_encoded(new, vectors))
+    ids = edge.llm.memory.add_encoded(new, vectors)
+    if call.body.chain:
+        edge.llm.memory.graph.link_all([Link(b, a, "Follows") for a, b in pairwise(ids)])
+    return s.Memories(ids)
 
 
 async def search_memory(edge: Edge, call: Call) -> s.MemoryHits:
@@ -259,24 +274,19 @@ def _about(call: Call, row: s.MemoryBody) -> dict[str, Any]:
 
 async def timeline(edge: Edge, call: Call) -> s.Timeline:
     """What superseded a memory and what it superseded."""
-    validity = edge.llm.memory.validity
-    found = edge.llm.memory.records.get(validity.history(_memory_id(edge, call)))
-    lives, rows = validity.lifetimes(found), list[s.TimelineEntry]()
-    for one in found:
-        life = lives[one.id]
-        why = None if life.closed is None else convert(life.closed, s.ClosedMemory, from_attributes=True)
-        rows.append(s.TimelineEntry(one.id, one.text, dict(one.metadata), one.created, why, life.since, life.said))
-    return s.Timeline(rows)
+    memory = edge.llm.memory
+    found = memory.records.get(memory.validity.history(memory_id(edge, call, call.path["id"])))
+    return s.Timeline(convert(described(memory, found), list[s.MemoryRow]))
 
 
 async def reopen(edge: Edge, call: Call) -> s.Reopened:
     """Let a memory hold again, whatever superseded it."""
-    return s.Reopened(edge.llm.memory.validity.reopen([_memory_id(edge, call)]) > 0)
+    return s.Reopened(edge.llm.memory.validity.reopen([memory_id(edge, call, call.path["id"])]) > 0)
 
 
 async def forget_memory(edge: Edge, call: Call) -> None:
     """Remove a memory for good, with its edges."""
-    id = _memory_id(edge, call)
+    id = memory_id(edge, call, call.path["id"])
     if call.query.erase:
         await edge.llm.services.aerase([id])
     else:
@@ -306,10 +316,10 @@ async def forget_memories(edge: Edge, call: Call) -> s.Forgotten:
     return s.Forgotten(gone + more, how or UNSET)
 
 
-def _memory_id(edge: Edge, call: Call) -> int:
+def memory_id(edge: Edge, call: Call, given: str | int) -> int:
     """Of a memory that there is, and that is not another agent's. Raises Problem: 404."""
-    id = int(call.path["id"])
-    found = edge.llm.memory.get([id]) if id < 1 << 63 else []
+    id = int(given)
+    found = edge.llm.memory.get([id]) if 0 <= id < 1 << 63 else []
     if not found or not call.key.sees(found[0]):
         raise Problem(404, f"there is no memory {str(id)[:40]}", field="id", fix="POST /v1/memory/search shows ids")
     return id

@@ -24,6 +24,13 @@ POST /v1/memory/search
 GET /v1/memory/graph
 GET /v1/memory/{id}/timeline
 GET /v1/patterns
+GET /v1/memory
+GET /v1/memory/stats
+POST /v1/query/plan
+GET /v1/reliability
+GET /v1/agents/lint
+GET /v1/backends
+POST /v1/backends/select
 GET /v1/models
 GET /v1/models/{id}
 POST /v1/chat/completions
@@ -60,6 +67,13 @@ POST /v1/memory/{id}/reopen
 POST /v1/memory/hyperedges
 DELETE /v1/memory/hyperedges/{id}
 POST /v1/federated/updates
+GET /v1/feedback
+DELETE /v1/feedback/{id}
+POST /v1/memory/edges
+POST /v1/patterns
+PUT /v1/backends
+POST /v1/backends/outcomes
+POST /v1/jobs
 """
 _ADMIN = """
 GET /v1/state

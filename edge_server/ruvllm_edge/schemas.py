@@ -30,6 +30,19 @@ class TeamBody(Struct, forbid_unknown_fields=True):
     text: Text
 
 
+class DeepSettings(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Limits and habits of recursive answering, as those of Python's RlmConfig."""
+
+    max_depth: Annotated[int, Meta(ge=0, le=32)] = 5
+    max_sub_queries: Annotated[int, Meta(ge=2, le=64)] = 5
+    token_budget: Annotated[int, Meta(ge=128, le=1_000_000)] = 4096
+    top_k: Annotated[int, Meta(ge=1, le=100)] = 10
+    reflections: Annotated[int, Meta(ge=0, le=8)] = 0
+    min_quality: Annotated[float, Meta(ge=0, le=1)] = 0.7
+    max_parallel: Annotated[int, Meta(ge=1, le=32)] = 8
+    answer_tokens: Annotated[int, Meta(ge=16, le=100_000)] = 512
+
+
 class QueryBody(Struct, forbid_unknown_fields=True):
     """A question, and what the caller insists on."""
 
@@ -53,6 +66,8 @@ class QueryBody(Struct, forbid_unknown_fields=True):
         | None
     ) = None
     stream: Annotated[bool, Meta(description="with deep: events planned, answered, delta, answer as they come")] = False
+    context: Annotated[str | None, Meta(description="with deep: a text to answer from, of any length")] = None
+    settings: Annotated[DeepSettings | None, Meta(description="with deep: how far it goes")] = None
 
 
 class FeedbackBody(Struct, forbid_unknown_fields=True):
@@ -160,6 +175,7 @@ class MemoryAdd(Struct, forbid_unknown_fields=True):
     """Texts to remember."""
 
     memories: Annotated[list[MemoryBody], Meta(min_length=1, max_length=1_000)]
+    chain: Annotated[bool, Meta(description="each follows the one before it")] = False
 
 
 class Memories(Struct):
@@ -221,22 +237,29 @@ class ClosedMemory(Struct):
     confidence: float
 
 
-class TimelineEntry(Struct):
-    """A memory of a timeline; `closed` is null where nothing ended it, `since` is in seconds since 1970."""
+class MemoryRow(Struct):
+    """A memory, and from when until when it holds; times are in seconds since 1970, `until` null for no end."""
 
     id: int
     text: str
+    kind: str
+    collection: str
     metadata: dict[str, Any]
+    quality: float
     created: float
-    closed: ClosedMemory | None
+    accessed: float
+    accesses: Annotated[int, Meta(description="how often a search returned it")]
+    archived: bool
     since: float
-    said: int
+    until: float | None
+    closed: ClosedMemory | None
+    said: Annotated[int, Meta(description="how often it was said")]
 
 
 class Timeline(Struct):
     """What superseded a memory and what it superseded, the oldest first."""
 
-    memories: list[TimelineEntry]
+    memories: list[MemoryRow]
 
 
 class Reopened(Struct):

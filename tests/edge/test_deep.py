@@ -94,3 +94,10 @@ def test_a_stream_of_what_is_not_deep_is_refused_and_a_bad_limit_has_a_status(ed
     assert (refused.status_code, refused.json()["field"]) == (422, "stream")
     refused = edge.post("/v1/query", {"query": QUERY, "deep": True, "stream": True, "temperature": 9})
     assert (refused.status_code, refused.json()["field"]) == (422, "temperature")
+
+
+def test_it_is_answered_from_a_text_within_its_settings(edge: Running, writer: Writer):
+    body = {"query": "Who keeps the lighthouse?", "deep": True, "context": "Mia Stone keeps the lighthouse."}
+    answer = edge.post("/v1/query", body | {"settings": {"max_depth": 0}}).json()
+    assert answer["depth"] == 0
+    assert any("Mia Stone" in message.content for message in writer.asked[-1])

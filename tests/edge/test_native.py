@@ -273,3 +273,21 @@ def test_patterns_can_be_asked_for(edge: Running):
     assert isinstance(edge.get("/v1/patterns?limit=3").json()["patterns"], list)
     wrong = edge.get("/v1/patterns?limit=many")
     assert (wrong.status_code, wrong.json()["field"]) == (422, "limit")
+
+
+def test_what_runs_beside_routing_refuses_by_field_what_cannot_be(edge: Running):
+    for path, body, field in (
+        ("/v1/memory/edges", {"source": 1, "target": 1 << 70, "kind": "Cites"}, "id"),
+        ("/v1/memory/edges", {"source": 1, "target": 2, "kind": "Likes"}, "kind"),
+        ("/v1/query/plan", {"query": " "}, "query"),
+        ("/v1/jobs", {"budget": 0}, "budget"),
+        ("/v1/backends/select", {"prompt": "x"}, "backends"),
+        ("/v1/backends/outcomes", {"choice_id": "none"}, "choice_id"),
+        ("/v1/query", {"query": "x", "context": "y"}, "context"),
+        ("/v1/query", {"query": "x", "deep": True, "settings": {"max_depth": 99}}, "settings.max_depth"),
+    ):
+        answer = edge.post(path, body)
+        assert (answer.status_code // 100, answer.json()["field"]) == (4, field), (path, answer.text)
+    llms = {"backends": [{"name": "a", "cost": 1}, {"name": "a", "cost": 2}]}
+    assert edge.client.put("/v1/backends", json=llms).json()["field"] == "backends"
+    assert edge.client.delete(f"/v1/feedback/{1 << 70}").json()["field"] == "id"

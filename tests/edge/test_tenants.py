@@ -173,6 +173,13 @@ def attacks(ids: dict[str, str]) -> dict[tuple[str, str], list[tuple[str, Any]]]
         ("POST", "/v1/memory/forget"): [
             ("", {"ids": [1, 2, 9000]}), ("", {"filter": {"team": {"$exists": True}}, "erase": True})
         ],
+        ("POST", "/v1/memory/edges"): [("", {"source": 1, "target": 9000, "kind": "Cites"})],
+        ("POST", "/v1/query/plan"): [("", {"query": "Who lives here and who feeds it?"})],
+        ("DELETE", "/v1/feedback/{id}"): [("/v1/feedback/9000", None)],
+        ("POST", "/v1/jobs"): [("", {"budget": 0.01})],
+        ("PUT", "/v1/backends"): [("", {"backends": [{"name": "a", "cost": 0.1}, {"name": "b", "cost": 0.2}]})],
+        ("POST", "/v1/backends/select"): [("", {"prompt": "who lives here"})],
+        ("POST", "/v1/backends/outcomes"): [("", {"choice_id": ids["request"]})],
         ("POST", "/v1/memory/hyperedges"): [("", {"members": [1, 2, 3], "kind": "SameTopic"})],
         ("DELETE", "/v1/memory/hyperedges/{id}"): [("/v1/memory/hyperedges/4242", None)],
         ("POST", "/v1/chat/completions"): [("", about), ("", about | {"user": SECRET[:3]})],
@@ -211,10 +218,11 @@ def attacks(ids: dict[str, str]) -> dict[tuple[str, str], list[tuple[str, Any]]]
         ],
         ("GET", "/v1/audit"): [("/v1/audit?most=10000", None), (f"/v1/audit?key={SECRET}-key", None)],
     }  # fmt: skip
-    nothing_to_say = ("GET", "/v1/agents"), ("DELETE", "/v1/agents"), ("DELETE", "/v1/state")
+    nothing_to_say = ("POST", "/v1/patterns"), ("GET", "/v1/agents"), ("DELETE", "/v1/agents"), ("DELETE", "/v1/state")
     for method, path in nothing_to_say:
         found[method, path] = [("", None)]
-    plain_gets = """/v1/savings /v1/usage /v1/patterns /v1/state /stats /v1/stats /health /v1/health /ready /metrics
+    plain_gets = """/v1/memory /v1/memory/stats /v1/feedback /v1/reliability /v1/agents/lint /v1/backends
+        /v1/savings /v1/usage /v1/patterns /v1/state /stats /v1/stats /health /v1/health /ready /metrics
         /v1/models /api/tags /api/version /v1/federated /v1/federated/model /v1/keys /openapi.json /docs"""
     return found | {("GET", path): [("", None)] for path in plain_gets.split()}
 
@@ -238,6 +246,9 @@ def test_an_agents_key_reads_its_own_and_what_is_shared(static_llm: RuvLLM, tmp_
         assert call("POST", "", memories=[{"text": "x", "metadata": {"agent_id": "baker"}}]).status_code == 403
         assert [one["id"] for one in call("GET", f"/graph?ids={shared}").json()["nodes"]] == [shared]
         assert [call("GET", f"/{id}/timeline").status_code for id in (own, shared, other)] == [200, 200, 404]
+        assert [one["id"] for one in call("GET", "").json()["memories"]] == [shared, own]
+        assert call("POST", "/edges", source=own, target=other, kind="Cites").status_code == 404
+        assert call("POST", "/edges", source=own, target=shared, kind="Cites").status_code == 204
         assert call("POST", "/forget", ids=[own, shared, other]).json() == {"forgotten": 1}
         answer = running.client.post("/v1/query", json={"query": "Is the oven broken?"}, headers=header("cook")).json()
         assert other not in {one["id"] for one in answer["sources"]}

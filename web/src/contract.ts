@@ -110,6 +110,31 @@ export interface AuditRows {
   rows: AuditRow[];
 }
 
+/** An LLM: dollars and milliseconds of an answer, and its mean quality. */
+export interface Backend {
+  name: string;
+  cost: number;
+  latency?: number;
+  quality?: number;
+}
+
+/** The LLM for a prompt; quality, cost and latency as expected. */
+export interface BackendChoice {
+  choice_id: string;
+  backend: string;
+  quality: number;
+  cost: number;
+  latency: number;
+  value: number;
+  alternatives: string[];
+}
+
+/** LLMs to choose among, within a mean budget of dollars a prompt. */
+export interface BackendsBody {
+  backends: Backend[];
+  budget?: number | null;
+}
+
 /** One agent with the calibrated probability that it is the right one. */
 export interface Candidate {
   agent: string;
@@ -157,6 +182,26 @@ export interface Decision {
   team: string[];
 }
 
+/** Limits and habits of recursive answering, as those of Python's RlmConfig. */
+export interface DeepSettings {
+  max_depth?: number;
+  max_sub_queries?: number;
+  token_budget?: number;
+  top_k?: number;
+  reflections?: number;
+  min_quality?: number;
+  max_parallel?: number;
+  answer_tokens?: number;
+}
+
+/** A typed edge to make; of one that is there, the weight to set. */
+export interface EdgeBody {
+  source: number;
+  target: number;
+  kind: "AgentStep" | "Cites" | "Contains" | "Derived" | "Follows" | "SameTopic";
+  weight?: number;
+}
+
 /** Why a decision came out as it did. */
 export interface Evidence {
   keywords: string[];
@@ -194,6 +239,22 @@ export interface FeedbackBody {
   right?: boolean;
   /** an option, yes or no, a level */
   answer?: string | boolean | number | Record<string, string | boolean | number>;
+}
+
+/** The newest first, and how many there are in all. */
+export interface FeedbackEntries {
+  feedback: FeedbackEntry[];
+  total: number;
+}
+
+/** Feedback that is learnt from; `right` false says that the text does not belong to the agent. */
+export interface FeedbackEntry {
+  id: number;
+  text: string;
+  agent: string;
+  right: boolean;
+  rating: number | null;
+  created: number;
 }
 
 /** The answer to one sub-query. */
@@ -264,6 +325,13 @@ export interface HyperedgeMade {
   id: number;
 }
 
+/** How a collection is searched. */
+export interface IndexStats {
+  kind: string;
+  size: number;
+  recall: number;
+}
+
 /** One run of a job. */
 export interface JobRun {
   name: string;
@@ -286,6 +354,11 @@ export interface JobStatus {
   next: number;
   last: JobRun | null;
   failure: JobRun | null;
+}
+
+/** How many seconds each job may take. */
+export interface JobsBody {
+  budget?: number;
 }
 
 /** A key of the caller's space: role, the models it may use (all when empty), dollars a day, requests a second. `adds` is what its chats get beside being passed on: "memory", "persona", "write-back". */
@@ -344,6 +417,15 @@ export interface Learnt {
   examples: Record<string, number> | null;
 }
 
+/** One thing to change about the agents; `prompts` are the examples that collide. */
+export interface LintFinding {
+  kind: string;
+  agents: string[];
+  message: string;
+  fix: string;
+  prompts: string[];
+}
+
 /** Their ids. */
 export interface Memories {
   ids: number[];
@@ -352,6 +434,8 @@ export interface Memories {
 /** Texts to remember. */
 export interface MemoryAdd {
   memories: MemoryBody[];
+  /** each follows the one before it */
+  chain?: boolean;
 }
 
 /** A text to remember. */
@@ -423,6 +507,31 @@ export interface MemoryNode {
   hops: number;
 }
 
+/** A memory, and from when until when it holds; times are in seconds since 1970, `until` null for no end. */
+export interface MemoryRow {
+  id: number;
+  text: string;
+  kind: string;
+  collection: string;
+  metadata: Record<string, unknown>;
+  quality: number;
+  created: number;
+  accessed: number;
+  /** how often a search returned it */
+  accesses: number;
+  archived: boolean;
+  since: number;
+  until: number | null;
+  closed: ClosedMemory | null;
+  /** how often it was said */
+  said: number;
+}
+
+/** Memories, the newest first. */
+export interface MemoryRows {
+  memories: MemoryRow[];
+}
+
 /** What to look for. */
 export interface MemorySearch {
   query: string;
@@ -446,6 +555,19 @@ export interface MemorySession {
   memories: number[];
 }
 
+/** How many memories there are, how they are searched, and how their vectors are stored. */
+export interface MemoryStats {
+  space: string;
+  collections: Record<string, number>;
+  tiers: Record<string, Record<string, TierStats>>;
+  indexes: Record<string, IndexStats>;
+  edges: number;
+  vectors: number;
+  vector_bytes: number;
+  format: string;
+  dim: number;
+}
+
 /** What a memory's score is the sum of. */
 export interface MemoryWhy {
   cosine: number;
@@ -460,6 +582,20 @@ export interface MemoryWhy {
 export interface Message {
   role: string;
   content: string;
+}
+
+/** What came of a choice. */
+export interface OutcomeBody {
+  choice_id: string;
+  success?: boolean;
+  quality?: number | null;
+  cost?: number | null;
+  latency?: number | null;
+}
+
+/** A query to take apart. */
+export interface PartBody {
+  query: string;
 }
 
 /** A text that an answer may be in. */
@@ -494,6 +630,21 @@ export interface Patterns {
   patterns: PatternRow[];
 }
 
+/** A sub-query: places of those whose answers it needs, and who would take it. */
+export interface PlanPart {
+  text: string;
+  after: number[];
+  decision: Decision;
+}
+
+/** The sub-queries of a query; `split` is false for one that is best answered whole, and is its only part. */
+export interface PlanRow {
+  query: string;
+  join: "compare" | "parts";
+  split: boolean;
+  parts: PlanPart[];
+}
+
 /** An agent file that was skipped, and how to mend it. */
 export interface ProblemRow {
   field: string;
@@ -524,6 +675,27 @@ export interface QueryBody {
   agent_id?: string | null;
   /** with deep: events planned, answered, delta, answer as they come */
   stream?: boolean;
+  /** with deep: a text to answer from, of any length */
+  context?: string | null;
+  /** with deep: how far it goes */
+  settings?: DeepSettings | null;
+}
+
+/** Decisions that feedback spoke of; `ece` is the expected calibration error. */
+export interface Reliability {
+  decisions: number;
+  right: number;
+  ece: number | null;
+  bins: ReliabilityBin[];
+}
+
+/** Decisions of about the same confidence: how many, its mean, and the share that was right. */
+export interface ReliabilityBin {
+  from: number;
+  to: number;
+  count: number;
+  confidence: number;
+  right: number;
 }
 
 /** Whether it was closed before. */
@@ -623,6 +795,14 @@ export interface SavingsReport {
   by_day: Sums[];
   by_agent: Sums[];
   by_key: Sums[];
+}
+
+/** A prompt, and what its LLM may cost, take and has to reach. */
+export interface SelectBody {
+  prompt: string;
+  max_cost?: number | null;
+  max_latency?: number | null;
+  min_quality?: number | null;
 }
 
 /** A conversation as it stands. */
@@ -729,18 +909,7 @@ export interface TierStats {
 
 /** What superseded a memory and what it superseded, the oldest first. */
 export interface Timeline {
-  memories: TimelineEntry[];
-}
-
-/** A memory of a timeline; `closed` is null where nothing ended it, `since` is in seconds since 1970. */
-export interface TimelineEntry {
-  id: number;
-  text: string;
-  metadata: Record<string, unknown>;
-  created: number;
-  closed: ClosedMemory | null;
-  since: number;
-  said: number;
+  memories: MemoryRow[];
 }
 
 /** What Anthropic's API takes as the content of a tool search's `tool_result`. */
@@ -802,6 +971,20 @@ export interface UsageReport {
 
 /** The server's calls: method and path below /v1/. */
 export interface Calls {
+  "GET memory": { body: undefined; answer: MemoryRows };
+  "POST memory/edges": { body: EdgeBody; answer: null };
+  "GET memory/stats": { body: undefined; answer: MemoryStats };
+  "POST query/plan": { body: PartBody; answer: PlanRow };
+  "GET feedback": { body: undefined; answer: FeedbackEntries };
+  "DELETE feedback/{id}": { body: undefined; answer: null };
+  "POST patterns": { body: undefined; answer: Patterns };
+  "GET reliability": { body: undefined; answer: Reliability };
+  "GET agents/lint": { body: undefined; answer: LintFinding[] };
+  "POST jobs": { body: JobsBody; answer: JobRun[] };
+  "PUT backends": { body: BackendsBody; answer: Record<string, unknown> };
+  "GET backends": { body: undefined; answer: Record<string, unknown> };
+  "POST backends/select": { body: SelectBody; answer: BackendChoice };
+  "POST backends/outcomes": { body: OutcomeBody; answer: Record<string, unknown> };
   "POST route": { body: RouteBody; answer: Decision };
   "POST route/complex": { body: TeamBody; answer: Team };
   "POST query": { body: QueryBody; answer: Response | RlmAnswer };
@@ -843,10 +1026,10 @@ export interface Calls {
 
 /** Methods of the core that a page can call, with Python's keyword arguments. */
 export type Call =
-  "add_agents" | "add_memory" | "agents" | "backend_stats" | "bind_memories" | "decide" | "decompose" | "embed"
-  | "end_session" | "feedback" | "feedback_decision" | "feedback_list" | "forget_memory" | "learn_patterns"
-  | "link_memory" | "memories" | "memory_graph" | "memory_stats" | "memory_timeline" | "new_session" | "patterns"
-  | "pull" | "push" | "query" | "query_deep" | "rate" | "record_outcome" | "reliability" | "reopen_memory"
-  | "reset_agents" | "review" | "route" | "route_complex" | "run_jobs" | "save_backends" | "search_memory"
-  | "search_tools" | "select" | "session" | "set_backends" | "stats" | "unbind_memories" | "undo_feedback"
-  | "undo_pull" | "upgrade";
+  "add_agents" | "add_memory" | "agents" | "backend_stats" | "bind_memories" | "decide" | "decompose" | "deep_event"
+  | "embed" | "end_deep" | "end_session" | "feedback" | "feedback_decision" | "feedback_list" | "forget_memory"
+  | "learn_patterns" | "link_memory" | "lint" | "memories" | "memory_graph" | "memory_stats" | "memory_timeline"
+  | "new_session" | "patterns" | "pull" | "push" | "query" | "query_deep" | "rate" | "record_outcome" | "reliability"
+  | "reopen_memory" | "reset_agents" | "review" | "route" | "route_complex" | "run_jobs" | "save_backends"
+  | "search_memory" | "search_tools" | "select" | "session" | "set_backends" | "stats" | "unbind_memories"
+  | "undo_feedback" | "undo_pull" | "upgrade";

@@ -7,7 +7,10 @@ import type {
   RouteOptions,
   Router, Stats, Team,
 } from "./types.js";
-import type { Applied, EdgeKind, ForgetPolicy, MemoryQuery, NewMemory, Said } from "./workbench.js";
+import type {
+  Applied, BackendOptions, BackendProfile, BackendStats, Choice, EdgeKind, ForgetPolicy, KeptFeedback, Limits, Memory, MemoryQuery,
+  MemoryStats, NewMemory, Outcome, Pattern, Plan, Reliability, Said,
+} from "./workbench.js";
 
 export interface HttpOptions {
   /** Sent with each request, e.g. `authorization`. */
@@ -16,7 +19,7 @@ export interface HttpOptions {
   timeout?: number;
 }
 
-/** What a server's deep queries may be held to. */
+/** What else a server's deep queries may be held to. */
 export interface DeepLimits {
   max_tokens?: number;
   temperature?: number;
@@ -57,7 +60,7 @@ export class HttpRouter implements Router {
     return this.#send("POST", "query", { headers, body, ...(signal && { signal }) }, async (response, url, alive) => {
       for await (const { name, data } of eventsOf(response, alive)) {
         if (name === "error") throw refused(response, url, data);
-        if (name === "answer" && isDeepAnswer(data)) return data;
+        if (name === "answer" && has<DeepAnswer>("text", "findings")(data)) return data;
         onEvent?.({ type: name, ...(data as object) } as DeepEvent);
       }
       throw strange(url);
@@ -66,10 +69,10 @@ export class HttpRouter implements Router {
 
   /** The answer to a question; `session_id` of `newSession`, `force_model`, `max_cost` and the like are taken too. */
   async query(
-    query: string, given?: Omit<contract.QueryBody, "query" | "deep" | "stream"> & Abortable,
+    query: string, given?: Omit<contract.QueryBody, "query" | "deep" | "stream" | "context" | "settings"> & Abortable,
   ): Promise<contract.Response> {
     const { signal, ...limits } = plainOptions(given);
-    return this.#ask("POST query", { query, ...limits }, isResponse, signal);
+    return this.#ask("POST query", { query, ...limits }, has<contract.Response>("request_id", "text"), signal);
   }
 
   /** How an answer was, 1 (bad) to 5 (good); null where only more is said. */
@@ -80,48 +83,105 @@ export class HttpRouter implements Router {
 
   /** Begins a conversation, after what was said before if that is given; its id, which `query` takes as `session_id`. */
   async newSession(metadata: Record<string, unknown> = {}, history: contract.Turn[] = []): Promise<string> {
-    return (await this.#ask("POST sessions", { metadata, history }, isMade)).session_id;
+    return (await this.#ask("POST sessions", { metadata, history }, has<contract.SessionMade>("session_id"))).session_id;
   }
 
   async session(id: string): Promise<contract.Session> {
-    return this.#json("GET", `sessions/${encodeURIComponent(id)}`, undefined, (data): data is contract.Session => Array.isArray((data as Json)?.["history"]));
+    return this.#json("GET", `sessions/${encodeURIComponent(id)}`, undefined, has<contract.Session>("history"));
   }
 
   async endSession(id: string): Promise<boolean> {
     return this.#ends(`sessions/${encodeURIComponent(id)}`);
   }
 
-  async addMemory(memories: NewMemory[]): Promise<number[]> {
-    return (await this.#ask("POST memory", { memories }, isIds)).ids;
+  async addMemory(memories: NewMemory[], options: { chain?: boolean } = {}): Promise<number[]> {
+    return (await this.#ask("POST memory", { memories, ...options }, has<contract.Memories>("ids"))).ids;
+  }
+
+  async memories(limit = 200): Promise<Memory[]> {
+    return (await this.#json("GET", `memory?limit=${limit}`, undefined, has<{ memories: Memory[] }>("memories"))).memories;
+  }
+
+  async linkMemory(source: number, target: number, kind: EdgeKind, weight = 1): Promise<void> {
+    await this.#ask("POST memory/edges", { source, target, kind, weight }, isNothing);
+  }
+
+  memoryStats(): Promise<MemoryStats> {
+    return this.#ask("GET memory/stats", undefined, has("tiers", "indexes"));
+  }
+
+  decompose(query: string): Promise<Plan> {
+    return this.#json("POST", "query/plan", { query }, has<Plan>("parts", "split"));
+  }
+
+  lint(): Promise<contract.LintFinding[]> {
+    return this.#ask("GET agents/lint", undefined, isRows);
+  }
+
+  async learnPatterns(): Promise<Pattern[]> {
+    return (await this.#ask("POST patterns", undefined, has<contract.Patterns>("patterns"))).patterns;
+  }
+
+  feedbackList(limit = 50): Promise<{ feedback: KeptFeedback[]; total: number }> {
+    return this.#json("GET", `feedback?limit=${limit}`, undefined, has<contract.FeedbackEntries>("feedback", "total"));
+  }
+
+  async undoFeedback(id: number): Promise<boolean> {
+    return this.#ends(`feedback/${id}`);
+  }
+
+  reliability(): Promise<Reliability> {
+    return this.#ask("GET reliability", undefined, has("decisions", "bins"));
+  }
+
+  /** Do background work that is due, now; the server does it by itself as well. */
+  runJobs(budget = 0.05): Promise<contract.JobRun[]> {
+    return this.#ask("POST jobs", { budget }, isRows);
+  }
+
+  setBackends(backends: BackendProfile[], options: BackendOptions = {}): Promise<BackendStats> {
+    return this.#ask("PUT backends", { backends, ...options }, has<BackendStats & Json>("profiles"));
+  }
+
+  select(prompt: string, limits: Limits = {}): Promise<Choice> {
+    return this.#ask("POST backends/select", { prompt, ...limits }, has("choice_id", "backend"));
+  }
+
+  recordOutcome(choice_id: string, outcome: Outcome): Promise<BackendStats> {
+    return this.#ask("POST backends/outcomes", { choice_id, ...outcome }, has<BackendStats & Json>("profiles"));
+  }
+
+  backendStats(): Promise<BackendStats> {
+    return this.#ask("GET backends", undefined, has<BackendStats & Json>("profiles"));
   }
 
   async searchMemory(query: string, options: MemoryQuery = {}): Promise<contract.MemoryHit[]> {
-    const found = this.#ask("POST memory/search", { query, ...options } as contract.MemorySearch, isHits);
+    const found = this.#ask("POST memory/search", { query, ...options } as contract.MemorySearch, has<contract.MemoryHits>("memories"));
     return (await found).memories;
   }
 
-  async memoryTimeline(id: number): Promise<contract.TimelineEntry[]> {
-    return (await this.#json("GET", `memory/${id}/timeline`, undefined, isTimeline)).memories;
+  async memoryTimeline(id: number): Promise<contract.MemoryRow[]> {
+    return (await this.#json("GET", `memory/${id}/timeline`, undefined, has<contract.Timeline>("memories"))).memories;
   }
 
   async reopenMemory(ids: number[]): Promise<number> {
-    const reopened = (data: unknown): data is contract.Reopened => "reopened" in Object(data);
+    const reopened = has<contract.Reopened>("reopened");
     const each = ids.map((id) => this.#json("POST", `memory/${id}/reopen`, {}, reopened));
     return (await Promise.all(each)).filter((one) => one.reopened).length;
   }
 
   async forgetMemory(what: number[] | ForgetPolicy): Promise<number> {
     const body = (Array.isArray(what) ? { ids: what } : what) as contract.ForgetBody;
-    return (await this.#ask("POST memory/forget", body, (data): data is contract.Forgotten => "forgotten" in Object(data))).forgotten;
+    return (await this.#ask("POST memory/forget", body, has<contract.Forgotten>("forgotten"))).forgotten;
   }
 
   async memoryGraph(ids: number[], hops = 1): Promise<contract.MemoryGraph> {
-    return this.#json("GET", `memory/graph?ids=${ids.join(",")}&hops=${hops}`, undefined, (data): data is contract.MemoryGraph => Array.isArray((data as Json)?.["nodes"]));
+    return this.#json("GET", `memory/graph?ids=${ids.join(",")}&hops=${hops}`, undefined, has<contract.MemoryGraph>("nodes", "edges"));
   }
 
   async bindMemories(members: number[], options: { kind?: EdgeKind; weight?: number; metadata?: object } = {}): Promise<number> {
     const body = { members, ...options } as contract.HyperedgeBody;
-    return (await this.#ask("POST memory/hyperedges", body, (data): data is contract.HyperedgeMade => "id" in Object(data))).id;
+    return (await this.#ask("POST memory/hyperedges", body, has<contract.HyperedgeMade>("id"))).id;
   }
 
   async unbindMemories(id: number): Promise<boolean> {
@@ -129,13 +189,13 @@ export class HttpRouter implements Router {
   }
 
   async patterns(limit = 20): Promise<contract.PatternRow[]> {
-    return (await this.#json("GET", `patterns?limit=${limit}`, undefined, (data): data is contract.Patterns => Array.isArray((data as Json)?.["patterns"]))).patterns;
+    return (await this.#json("GET", `patterns?limit=${limit}`, undefined, has<contract.Patterns>("patterns"))).patterns;
   }
 
   /** Deletes; whether there was such. */
   async #ends(path: string): Promise<boolean> {
     try {
-      await this.#json("DELETE", path, undefined, (data): data is null => data === null);
+      await this.#json("DELETE", path, undefined, isNothing);
       return true;
     } catch (error) {
       if (error instanceof RuvllmError && error.field === "id") return false;
@@ -194,11 +254,11 @@ export class HttpRouter implements Router {
   }
 
   async decide(state: unknown, questions: Record<string, Question>): Promise<Answers> {
-    return this.#json("POST", "systemone", { model: "auto", state, questions }, isAnswers);
+    return this.#json("POST", "systemone", { model: "auto", state, questions }, has<Answers>("id", "answers"));
   }
 
   async feedbackDecision(id: string, answer: RightAnswer | Record<string, RightAnswer>): Promise<Record<string, number>> {
-    return (await this.#json("POST", "feedback", { request_id: id, answer }, isTaught)).examples;
+    return (await this.#json("POST", "feedback", { request_id: id, answer }, has<{ examples: Record<string, number> }>("examples"))).examples;
   }
 
   /** The server as the place where others learn together: updates as bytes, the model of all of them, how it stands. */
@@ -209,7 +269,7 @@ export class HttpRouter implements Router {
     },
     pull: async (): Promise<Uint8Array> =>
       new Uint8Array(await this.#send("GET", "federated/model", {}, (response) => response.arrayBuffer())),
-    stats: (): Promise<contract.FederatedStats> => this.#ask("GET federated", undefined, isFederated),
+    stats: (): Promise<contract.FederatedStats> => this.#ask("GET federated", undefined, has<contract.FederatedStats>("updates")),
   };
 
   async stats(): Promise<Stats> {
@@ -228,6 +288,10 @@ export class HttpRouter implements Router {
   }
 
   [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  dispose(): Promise<void> {
     return this.close();
   }
 
@@ -329,6 +393,9 @@ async function* eventsOf(response: Response, alive: () => void): AsyncGenerator<
   }
 }
 
+/** Whether an answer has these fields, and so can be one of its type. */
+const has = <T>(...names: string[]) => (data: unknown): data is T => names.every((name) => name in Object(data));
+
 function parse(text: string): unknown {
   if (!text) return null;
   try {
@@ -336,6 +403,14 @@ function parse(text: string): unknown {
   } catch {
     return undefined;
   }
+}
+
+function isNothing(data: unknown): data is null {
+  return data === null;
+}
+
+function isRows<T>(data: unknown): data is T[] {
+  return Array.isArray(data);
 }
 
 function anything(data: unknown): data is contract.Learnt {
@@ -347,47 +422,9 @@ function isDecision(data: unknown): data is Decision {
   return typeof row?.agent === "string" && typeof row.confidence === "number" && Array.isArray(row.alternatives);
 }
 
-function isDeepAnswer(data: unknown): data is DeepAnswer {
-  const row = data as Partial<DeepAnswer> | null;
-  return typeof row?.text === "string" && Array.isArray(row.findings);
-}
-
-function isResponse(data: unknown): data is contract.Response {
-  return typeof (data as Json)?.["request_id"] === "string" && typeof (data as Json)["text"] === "string";
-}
-
-function isMade(data: unknown): data is contract.SessionMade {
-  return typeof (data as Json)?.["session_id"] === "string";
-}
-
-function isIds(data: unknown): data is contract.Memories {
-  return Array.isArray((data as Json)?.["ids"]);
-}
-
-function isTimeline(data: unknown): data is contract.Timeline {
-  return Array.isArray((data as Json)?.["memories"]);
-}
-
-function isHits(data: unknown): data is contract.MemoryHits {
-  return Array.isArray((data as Json)?.["memories"]);
-}
-
-function isAnswers(data: unknown): data is Answers {
-  const row = data as Partial<Answers> | null;
-  return typeof row?.id === "string" && typeof row.answers === "object";
-}
-
-function isTaught(data: unknown): data is { examples: Record<string, number> } {
-  return typeof (data as { examples?: unknown } | null)?.examples === "object";
-}
-
 function isStats(data: unknown): data is contract.Stats {
   const row = data as Partial<contract.Stats> | null;
   return typeof row?.agents === "number" && typeof row.encoder === "string";
-}
-
-function isFederated(data: unknown): data is contract.FederatedStats {
-  return typeof (data as Json | null)?.["updates"] === "number";
 }
 
 function isAdded(data: unknown): data is contract.AgentsChanged {

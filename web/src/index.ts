@@ -4,6 +4,7 @@ import { opener } from "./open.js";
 export { RuvLLM } from "./client.js";
 export { RuvllmError } from "./errors.js";
 export { HttpRouter } from "./http.js";
+export * from "./rlm.js";
 export { LocalModel } from "./llm/model.js";
 export type * from "./llm/types.js";
 export type { OpenOptions } from "./open.js";

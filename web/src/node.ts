@@ -13,6 +13,7 @@ export { LocalModel } from "./llm/node.js";
 export type * from "./llm/types.js";
 export { RuvllmError } from "./errors.js";
 export { HttpRouter } from "./http.js";
+export * from "./rlm.js";
 export type { OpenOptions } from "./open.js";
 export type * from "./runtime.js";
 export type * from "./types.js";

@@ -4,7 +4,6 @@ import { RuvllmError } from "./errors.js";
 import ANSWERS from "./python/answers.py?raw";
 import ARGUMENTS from "./python/arguments.py?raw";
 import BRIDGE from "./python/bridge.py?raw";
-import RELIABILITY from "./python/reliability.py?raw";
 import STATE_FILE from "./python/statefile.py?raw";
 import WEB_HOST from "./python/webhost.py?raw";
 import COORDINATOR from "./python/coordinator.py?raw";
@@ -17,7 +16,6 @@ const MODULES = {
   answers: ANSWERS,
   arguments: ARGUMENTS,
   bridge: BRIDGE,
-  reliability: RELIABILITY,
   statefile: STATE_FILE,
   webhost: WEB_HOST,
   coordinator: COORDINATOR,

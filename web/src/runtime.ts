@@ -1,5 +1,5 @@
 /** All that a router in this page or process can be asked; methods that a server has too are named as there. */
-import type { Call, JobRun, Session, ToolsBody, ToolsFound, Turn } from "./contract.js";
+import type { Call, JobRun, LintFinding, Session, ToolsBody, ToolsFound, Turn } from "./contract.js";
 import type {
   Abortable, Added, Agent, AgentFile, Answers, Decision, DeepAnswer, DeepEvent, DeepOptions, Embeddings, Question, RightAnswer,
   RouteOptions,
@@ -32,6 +32,10 @@ export abstract class Runtime implements Router {
   abstract close(): Promise<void>;
 
   [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  dispose(): Promise<void> {
     return this.close();
   }
 
@@ -124,11 +128,19 @@ export abstract class Runtime implements Router {
 
   /** The answer to a complex query, put together from those to its parts; here from memory, with their sources. */
   async queryDeep(query: string, given?: DeepOptions): Promise<DeepAnswer> {
-    const { onEvent, signal } = plainOptions(given);
-    const asked = () => this.ask<{ events: DeepEvent[]; answer: DeepAnswer }>("query_deep", { query });
-    const { events, answer } = await until(signal, asked);
-    for (const event of events) onEvent?.(event);
-    return answer;
+    const { onEvent, signal, ...options } = plainOptions(given);
+    const id = await until(signal, () => this.ask<string>("query_deep", { query, ...options }));
+    const next = () => this.ask<DeepEvent | { type: "answer"; answer: DeepAnswer }>("deep_event", { id });
+    try {
+      for (;;) {
+        const event = await until(signal, next);
+        if (event.type === "answer") return event.answer;
+        onEvent?.(event);
+      }
+    } catch (error) {
+      void this.ask("end_deep", { id }).catch(() => undefined);
+      throw error;
+    }
   }
 
   /** How an answer was, 1 (bad) to 5 (good); null where only more is said. */
@@ -136,7 +148,10 @@ export abstract class Runtime implements Router {
     return this.ask("rate", { request_id, rating, ...more });
   }
 
-  /** The sub-queries of a complex query, and who takes each. */
+  lint(): Promise<LintFinding[]> {
+    return this.ask("lint");
+  }
+
   decompose(query: string): Promise<Plan> {
     return this.ask("decompose", { query });
   }

@@ -4,7 +4,10 @@
  */
 
 import type * as contract from "./contract.js";
-import type { EdgeKind, ForgetPolicy, MemoryQuery, NewMemory, Pattern, Said } from "./workbench.js";
+import type {
+  BackendOptions, BackendProfile, BackendStats, Choice, EdgeKind, ForgetPolicy, KeptFeedback, Limits, Memory, MemoryQuery,
+  MemoryStats, NewMemory, Outcome, Pattern, Plan, Reliability, Said,
+} from "./workbench.js";
 
 export type { AgentFile, Candidate, Evidence, Finding, JobRun, Passage, Team, TeamMember, Tier } from "./contract.js";
 
@@ -148,6 +151,9 @@ export interface RouteOptions extends Abortable {
 
 export interface DeepOptions extends Abortable {
   onEvent?: (event: DeepEvent) => void;
+  /** A text to answer from, of any length, beside what is remembered. */
+  context?: string;
+  settings?: Partial<contract.DeepSettings>;
 }
 
 /** Routes tasks to agents and learns from feedback, wherever it runs. */
@@ -183,12 +189,39 @@ export interface Router {
   session(id: string): Promise<contract.Session>;
   /** Forget a conversation; whether there was one. */
   endSession(id: string): Promise<boolean>;
-  /** Remember texts; their ids. */
-  addMemory(memories: NewMemory[]): Promise<number[]>;
+  /** Remember texts; `chain` makes each follow the one before it. Returns their ids. */
+  addMemory(memories: NewMemory[], options?: { chain?: boolean }): Promise<number[]>;
+  /** The latest memories, newest first. */
+  memories(limit?: number): Promise<Memory[]>;
+  /** Make a typed edge, or set the weight of one that is there. */
+  linkMemory(source: number, target: number, kind: EdgeKind, weight?: number): Promise<void>;
+  /** How many memories there are, how they are searched and stored. */
+  memoryStats(): Promise<MemoryStats>;
+  /** The sub-queries of a complex query, and who takes each. */
+  decompose(query: string): Promise<Plan>;
+  /** What to change about the agents: confusable, duplicated, empty ones. */
+  lint(): Promise<contract.LintFinding[]>;
+  /** The latest feedback, newest first, with the ids that `undoFeedback` takes; and how much there is. */
+  feedbackList(limit?: number): Promise<{ feedback: KeptFeedback[]; total: number }>;
+  /** Take feedback back, by its id; whether there was such. */
+  undoFeedback(id: number): Promise<boolean>;
+  /** How often decisions of each confidence were right, of those that feedback spoke of. */
+  reliability(): Promise<Reliability>;
+  /** Do what of the background work is due, for about so many seconds; all hosts do it by themselves when it is quiet. */
+  runJobs(budget?: number): Promise<contract.JobRun[]>;
+  /** Distil patterns of all that was rated, now instead of in the background. */
+  learnPatterns(): Promise<Pattern[]>;
+  /** Choose among these LLMs from now on. */
+  setBackends(backends: BackendProfile[], options?: BackendOptions): Promise<BackendStats>;
+  /** The LLM for a prompt. */
+  select(prompt: string, limits?: Limits): Promise<Choice>;
+  /** What came of a choice. */
+  recordOutcome(choice_id: string, outcome: Outcome): Promise<BackendStats>;
+  backendStats(): Promise<BackendStats>;
   /** What is remembered that means something similar, best first. */
   searchMemory(query: string, options?: MemoryQuery): Promise<contract.MemoryHit[]>;
   /** A memory with what superseded it and what it superseded, the oldest first. */
-  memoryTimeline(id: number): Promise<contract.TimelineEntry[]>;
+  memoryTimeline(id: number): Promise<contract.MemoryRow[]>;
   /** Undo a supersession: let memories hold again; how many had ended. */
   reopenMemory(ids: number[]): Promise<number>;
   /** Remove memories for good, by their ids or by a policy; how many there were. */
@@ -207,6 +240,8 @@ export interface Router {
   import(bytes: Uint8Array): Promise<void>;
   stats(): Promise<Stats>;
   close(): Promise<void>;
+  /** The same. */
+  dispose(): Promise<void>;
   /** `close`, as `await using` calls it. */
   [Symbol.asyncDispose](): Promise<void>;
 }

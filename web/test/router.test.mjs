@@ -3,13 +3,18 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { startServer } from "./server.mjs";
 
-const { openRouter, RuvllmError } = await import("../dist/node.js");
+const { HttpRouter, openRouter, RlmController, RuvLLM, RuvllmError } = await import("../dist/node.js");
 
 const TASK = "add unit tests for the auth module";
 const UNSURE = "water the plants while I am on holiday";
 const ROSES = "prune the roses behind the house";
 const GARDENER = { name: "gardener", description: "Looks after plants, gardens and lawns", examples: ["prune the roses"] };
 const TESTER = { name: "tester", description: "Tastes soups and cakes", keywords: ["soup"], tier: 1, model: "haiku" };
+const all = async (events) => {
+  const found = [];
+  for await (const event of events) found.push(event);
+  return found;
+};
 const file = (path, name) => ({ path, text: `---\nname: ${name}\ndescription: ${name} things\n---\nYou are ${name}.\n` });
 
 /** The RuvllmError of a promise that must reject; a Pyodide error is never shown whole, it has a megabyte. */
@@ -80,6 +85,71 @@ function suite(open) {
 
       assert.equal(await fresh.forgetMemory([ids[1]]), 1);
       assert.equal((await fresh.searchMemory("staging")).some((one) => one.id === ids[1]), false);
+    });
+  });
+
+  test("memories are listed, chained and linked; queries are taken apart; what could be better about agents is said", async () => {
+    await another(async (fresh) => {
+      const ids = await fresh.addMemory([{ text: "Ada owns billing." }, { text: "Bo owns search." }], { chain: true });
+      assert.deepEqual((await fresh.memories(9)).map(({ id, text, said, until }) => [id, text, said, until]), [[ids[1], "Bo owns search.", 1, null], [ids[0], "Ada owns billing.", 1, null]]);
+      await fresh.linkMemory(ids[0], ids[1], "Cites", 0.5);
+      const { edges } = await fresh.memoryGraph([ids[0]]);
+      assert.deepEqual(edges.map(({ source, kind, weight }) => [source, kind, weight]).toSorted(), [[ids[0], "Cites", 0.5], [ids[1], "Follows", 1]]);
+      assert.ok(await rejected(fresh.linkMemory(ids[0], 999, "Cites")));
+      const stats = await fresh.memoryStats();
+      assert.deepEqual([stats.collections, stats.edges, stats.vectors], [{ default: 2 }, 2, 2]);
+      const plan = await fresh.decompose("Who owns billing and who owns search?");
+      assert.deepEqual([plan.split, plan.parts.length, typeof plan.parts[0].decision.agent], [true, 2, "string"]);
+      await fresh.addAgents([{ name: "blank" }]);
+      assert.deepEqual((await fresh.lint()).filter(({ kind }) => kind === "empty").map(({ agents }) => agents), [["blank"]]);
+    });
+  });
+
+  test("feedback is listed and taken back, and says how far confidences hold; patterns and jobs at once", async () => {
+    await another(async (fresh) => {
+      const before = await fresh.route(UNSURE);
+      await fresh.feedback(UNSURE, "documenter");
+      const { feedback, total } = await fresh.feedbackList(5);
+      assert.deepEqual([total, feedback[0].text, feedback[0].agent, feedback[0].right], [1, UNSURE, "documenter", true]);
+      const { decisions, bins } = await fresh.reliability();
+      assert.deepEqual([decisions, bins[0].count, bins[0].from <= before.confidence], [1, 1, true]);
+      assert.deepEqual([await fresh.undoFeedback(feedback[0].id), await fresh.undoFeedback(feedback[0].id)], [true, false]);
+      assert.equal((await fresh.feedbackList()).total, 0);
+      assert.equal((await fresh.route(UNSURE)).agent, before.agent);
+      assert.ok(Array.isArray(await fresh.learnPatterns()));
+      assert.ok((await fresh.runJobs(0.1)).every(({ name }) => typeof name === "string"));
+    });
+  });
+
+  test("LLMs are named, chosen and told how they did", async () => {
+    await another(async (fresh) => {
+      assert.equal((await rejected(fresh.backendStats())).field, "backends");
+      const llms = [{ name: "small", cost: 0.0001 }, { name: "large", cost: 0.004, quality: 0.95 }];
+      assert.deepEqual((await fresh.setBackends(llms)).profiles.map(({ name }) => name), ["small", "large"]);
+      const choice = await fresh.select("prove the theorem", { max_cost: 0.001 });
+      assert.equal(choice.backend, "small");
+      assert.equal((await fresh.recordOutcome(choice.choice_id, { quality: 0.9 })).answers, 1);
+      assert.equal((await rejected(fresh.recordOutcome(choice.choice_id, {}))).field, "choice_id");
+      assert.equal((await fresh.backendStats()).answers, 1);
+    });
+  });
+
+  test("recursive answering: its steps as they come, from memory and from a text, within limits, and again from its store", async () => {
+    await another(async (fresh) => {
+      const rlm = new RlmController(fresh, { maxDepth: 2, topK: 3 });
+      await rlm.addMemory("Staging is reset on Mondays.");
+      const asked = "When is staging reset and who is the keeper of the lighthouse?";
+      const heard = await all(rlm.queryStream(asked, { context: "The keeper of the lighthouse is Mia Stone." }));
+      const { answer } = heard.at(-1);
+      assert.match(answer.text, /Mondays.*Mia Stone/s);
+      assert.deepEqual([heard[0].type, heard.filter(({ type }) => type === "answered").length], ["planned", 2]);
+      const again = await rlm.query(asked, { context: "The keeper of the lighthouse is Mia Stone." });
+      assert.deepEqual([again.cached, rlm.getCacheStats().hits, rlm.getConfig().maxDepth], [true, 1, 2]);
+      assert.equal((await rlm.searchMemory("staging"))[0].text, "Staging is reset on Mondays.");
+      for await (const event of rlm.queryStream(`${asked} Why?`)) if (event.type === "planned") break; // and it goes on
+      rlm.updateConfig({ topK: 0 });
+      await rejected(rlm.query("When is staging reset?"));
+      await assert.rejects(all(rlm.queryStream(" ")), RuvllmError);
     });
   });
 
@@ -280,6 +350,12 @@ function suite(open) {
     });
   });
 }
+
+test("a router at an endpoint has every method of one here", () => {
+  const methods = (of) => (of === Object.prototype ? [] : [...methods(Object.getPrototypeOf(of)), ...Reflect.ownKeys(of)]);
+  const here = new Set(methods(RuvLLM.prototype).filter((name) => name !== "ask"));
+  assert.deepEqual([...here].filter((name) => !(name in HttpRouter.prototype)), []);
+});
 
 describe("an endpoint", () => {
   test("that is none is told when it is opened", async () => {

@@ -106,6 +106,21 @@ def around(memory: MemoryStore, ids: Sequence[int], hops: int = 1) -> dict[str, 
     return {"nodes": nodes, "edges": edges, "hyperedges": [asdict(one) for one in bindings]}
 
 
+def described(memory: MemoryStore, memories: Sequence[Memory]) -> list[dict[str, Any]]:
+    """Memories as plain JSON types, with from when until when they hold, how often they were said, why they ended."""
+    lives = memory.validity.lifetimes(memories)
+    return [asdict(one) | asdict(lives[one.id]) for one in memories]
+
+
+async def measured(memory: MemoryStore, collection: str = "default") -> dict[str, Any]:
+    """`MemoryStore.stats` with a collection's index opened, and how vectors are stored."""
+    memory.nearest(await memory.vector("opened"), 1, collection=collection)  # one not asked yet says nothing
+    (edges,) = memory.store.read("SELECT count(*) FROM edges")[0]
+    size, vectors = memory.store.read("SELECT coalesce(sum(length(data)), 0), count(*) FROM vectors")[0]
+    report = {"edges": edges, "vectors": vectors, "vector_bytes": size, "format": "f32", "dim": memory.encoder.dim}
+    return memory.stats() | report
+
+
 class _Import:
     """Lines on their way into a memory, some at a time."""
 

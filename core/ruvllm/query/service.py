@@ -272,13 +272,17 @@ class QueryService:
         return answer if choice is None else replace(answer, choice=choice)
 
     async def stream_deep(
-        self, text: str, models: tuple[str, ...] | None = None, **settings: Any
+        self,
+        text: str,
+        models: tuple[str, ...] | None = None,
+        context: str | Document | None = None,
+        **settings: Any,
     ) -> AsyncGenerator[RlmEvent, None]:
         """The same as events: plans, the answer to each part as it comes, the text in pieces, the whole at the end."""
         from ruvllm.rlm.answers import RlmAnswer
 
         controller, choice = await self._deep(text, settings, models)
-        async with aclosing(controller.astream(text)) as events:
+        async with aclosing(controller.astream(text, context=context)) as events:
             async for event in events:
                 yield replace(event, choice=choice) if isinstance(event, RlmAnswer) else event
 

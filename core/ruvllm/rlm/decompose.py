@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -14,6 +15,7 @@ from ruvllm.rlm.clauses import Piece, clauses, list_items, requests
 from ruvllm.rlm.coordination import distributed
 from ruvllm.rlm.lexicon import lexicon
 from ruvllm.rlm.plan import Decomposer, Join, Plan, SubQuery, checked_query
+from ruvllm.types import Decision
 
 _THING = r"(?:(?!\b(?:and|or|vs)\b)[^,?.!;:])+?"
 _VIEW = r"(?P<view> (?:for|in|on|as|with|under|when|at|regarding|considering|by) .+)?"
@@ -98,6 +100,25 @@ Reply with JSON alone:
 {"join": "parts", "parts": [{"text": "...", "after": []}]}"""
 _ANSWER = 400  # tokens
 _OBJECT = re.compile(r"\{.*\}", re.DOTALL)
+
+
+async def decomposed(query: str, route: Callable[[str, int], Awaitable[Decision]]) -> dict[str, Any]:
+    """The sub-queries of a query as plain JSON types: the places of those that each needs, and who would take it.
+
+    "split" is false for a query that is best answered whole; it is its only part then.
+
+    Args:
+        route: decides on a text, naming so many alternatives.
+
+    Raises:
+        InputError: an unusable query.
+    """
+    plan = RuleDecomposer().plan(query)
+    rows = []
+    for part in plan.parts or (SubQuery(plan.query),):
+        decision = await route(part.text, 2)
+        rows.append({"text": part.text, "after": list(part.after), "decision": decision.to_dict()})
+    return {"query": plan.query, "join": plan.join, "split": bool(plan.parts), "parts": rows}
 
 
 class LlmDecomposer:

@@ -17,7 +17,6 @@ import numpy as np
 from pyodide.ffi import to_js
 from ruvllm_web.answers import answer, problem_row
 from ruvllm_web.arguments import checked
-from ruvllm_web.reliability import note
 from ruvllm_web.statefile import check_state, new_lessons, read_state, write_state
 from ruvllm_web.webhost import WebHost
 
@@ -25,6 +24,7 @@ from ruvllm import Agent, Feedback, InputError, RuvLLM, StoreError
 from ruvllm.agents.catalog import builtin_agents
 from ruvllm.agents.incoming import read_incoming
 from ruvllm.encoders.protocol import pause
+from ruvllm.learning.reliability import note
 from ruvllm.state.agents import load_agents, save_agents
 from ruvllm.state.store import Store
 from ruvllm.text.surrogates import well_formed_json
@@ -143,8 +143,12 @@ class Bridge:
 
     async def undo_feedback(self, id: int) -> bool:
         """Take feedback back: a router that has never heard of it answers from now on; whether there was such."""
-        if not self._now.store.undo_feedback(id):
+        now = self._now
+        undone = next((row.feedback for row in now.store.feedback_rows(id - 1) if row.id == id), None)
+        if undone is None or not now.store.undo_feedback(id):
             return False
+        await now.learning.forget(undone)
+        now.learning.save(now.steps)
         self._change(await self._ready(self._custom))
         return True
 

@@ -6,35 +6,36 @@ that has the same. Nothing here is imported before a page first asks for it.
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from secrets import token_hex
 from typing import Any
 
 from ruvllm_web.arguments import checked
-from ruvllm_web.reliability import reliability
 
 from ruvllm import Constraints, InputError, RuvLLM
+from ruvllm.learning.reliability import reliability
 from ruvllm.memory import erasure
-from ruvllm.memory.exchange import around
+from ruvllm.memory.exchange import around, described, measured
 from ruvllm.memory.found import Found, answerable
 from ruvllm.memory.subgraph import Edge
-from ruvllm.rlm.decompose import RuleDecomposer
-from ruvllm.rlm.plan import SubQuery
-from ruvllm.sizing.selector import BackendProfile, Choice, LLMOrchestrator
-from ruvllm.state.names import PROFILES
+from ruvllm.rlm.answers import RlmAnswer, RlmEvent
+from ruvllm.rlm.decompose import decomposed
+from ruvllm.rlm.plan import checked_query
+from ruvllm.sizing.named import NamedBackends
+from ruvllm.sizing.selector import BackendProfile
 from ruvllm.state.record import Memory, dated
 
 _GIVEN = ("observed_at", "valid_from", "valid_to", "expires", "speaker", "agent_id")
 _OPEN = 256  # choices and answers that may still be judged
 METHODS = frozenset({
-    "add_memory", "backend_stats", "bind_memories", "decompose", "end_session", "feedback_list", "forget_memory",
-    "learn_patterns", "link_memory", "memories", "memory_graph", "memory_stats", "memory_timeline", "new_session",
-    "patterns", "query", "query_deep", "rate", "record_outcome", "reliability", "reopen_memory", "save_backends",
-    "search_memory", "select", "session", "set_backends", "unbind_memories",
+    "add_memory", "backend_stats", "bind_memories", "decompose", "deep_event", "end_deep", "end_session",
+    "feedback_list", "forget_memory", "learn_patterns", "link_memory", "lint", "memories", "memory_graph",
+    "memory_stats", "memory_timeline", "new_session", "patterns", "query", "query_deep", "rate", "record_outcome",
+    "reliability", "reopen_memory", "save_backends", "search_memory", "select", "session", "set_backends",
+    "unbind_memories",
 })  # fmt: skip
 
 
@@ -47,20 +48,18 @@ class Workbench:
 
     def __init__(self, now: Callable[[], RuvLLM]) -> None:
         self._current = now
-        self._unsaved: LLMOrchestrator | None = None  # has outcomes that a newer state file has not
-        self._choices: OrderedDict[str, Choice] = OrderedDict()
+        self._backends = NamedBackends(now)
         self._queries: OrderedDict[str, str] = OrderedDict()  # request id to query
+        self._deep: OrderedDict[str, AsyncGenerator[RlmEvent, None]] = OrderedDict()
 
     def forget(self) -> None:
         """The state file was replaced: what was read of it holds no more."""
-        self._unsaved = None
-        self._choices.clear()
+        self._backends.forget()
         self._queries.clear()
 
     def reread(self) -> None:
         """The state file is newer now: choices and answers that wait to be judged stay."""
-        sizing = self._now.sizing
-        self._unsaved = sizing.orchestrator if sizing.changed else None
+        self._backends.reread()
 
     async def query(
         self,
@@ -90,11 +89,31 @@ class Workbench:
         """Forget a conversation; whether there was one."""
         return self._now.end_session(id)
 
-    async def query_deep(self, query: str) -> dict[str, Any]:
-        """The answer to a complex query, from memory, and what was heard before it."""
-        events = [event async for event in self._now.queries.stream_deep(query)]
-        heard = [{"type": type(event).__name__.lower()} | asdict(event) for event in events[:-1]]
-        return {"events": heard, "answer": asdict(events[-1])}
+    async def query_deep(self, query: str, context: str | None = None, settings: dict[str, Any] | None = None) -> str:
+        """Begin to answer a complex query; the id that `deep_event` takes."""
+        checked_query(query)
+        events = self._now.queries.stream_deep(query, context=context, **settings or {})
+        _keep(self._deep, id := token_hex(8), events)
+        return id
+
+    async def deep_event(self, id: str) -> dict[str, Any]:
+        """What is heard next of a complex query: of type planned, answered or delta, and at last its answer."""
+        if id not in self._deep:
+            raise InputError("no such query is being answered", field="id", fix="ask it again")
+        try:
+            event = await anext(self._deep[id])
+        except BaseException:
+            del self._deep[id]
+            raise
+        if not isinstance(event, RlmAnswer):
+            return {"type": type(event).__name__.lower()} | asdict(event)
+        await self._deep.pop(id).aclose()
+        return {"type": "answer", "answer": asdict(event)}
+
+    async def end_deep(self, id: str) -> None:
+        """Give up a query that nobody waits for."""
+        if id in self._deep:
+            await self._deep.pop(id).aclose()
 
     async def rate(
         self,
@@ -118,12 +137,7 @@ class Workbench:
 
     async def decompose(self, query: str) -> dict[str, Any]:
         """The sub-queries of a query, the places of those that each needs, and who would take it."""
-        plan = RuleDecomposer().plan(query)
-        rows = []
-        for part in plan.parts or (SubQuery(plan.query),):
-            decision = await self._now.aroute(part.text, 2)
-            rows.append({"text": part.text, "after": list(part.after), "decision": decision.to_dict()})
-        return {"query": plan.query, "join": plan.join, "split": bool(plan.parts), "parts": rows}
+        return await decomposed(query, self._now.aroute)
 
     async def add_memory(self, memories: list[dict[str, Any]], chain: bool = False) -> dict[str, Any]:
         """Remember texts; `chain` makes each follow the one before it."""
@@ -170,9 +184,7 @@ class Workbench:
         return [row | _score(one) | {"passage": self._hits(one.passage)} for row, one in rows]
 
     def _rows(self, memories: Sequence[Memory]) -> list[dict[str, Any]]:
-        """Memories with from when until when they hold, how often they were said, and why they ended."""
-        lives = self._now.memory.validity.lifetimes(memories)
-        return [asdict(one) | asdict(lives[one.id]) for one in memories]
+        return described(self._now.memory, memories)
 
     async def memory_graph(self, ids: list[int], hops: int = 1) -> dict[str, Any]:
         """What lies around some memories: nodes, typed edges by id, and hyperedges."""
@@ -214,12 +226,7 @@ class Workbench:
 
     async def memory_stats(self, collection: str = "default") -> dict[str, Any]:
         """How many there are, how they are searched, and in which format their vectors are kept."""
-        memory, store = self._now.memory, self._now.store
-        memory.nearest(await memory.vector("opened"), 1, collection=collection)  # an index not asked yet tells nothing
-        (edges,) = store.read("SELECT count(*) FROM edges")[0]
-        size, vectors = store.read("SELECT coalesce(sum(length(data)), 0), count(*) FROM vectors")[0]
-        report = {"edges": edges, "vectors": vectors, "vector_bytes": size, "format": "f32", "dim": memory.encoder.dim}
-        return memory.stats() | report
+        return await measured(self._now.memory, collection)
 
     async def patterns(self, limit: int = 20) -> dict[str, Any]:
         """What has worked for which kind of task, the most valuable first."""
@@ -247,11 +254,8 @@ class Workbench:
 
     async def set_backends(self, backends: list[dict[str, Any]], budget: float | None = None) -> dict[str, Any]:
         """Choose among these from now on; what was learnt of others is dropped."""
-        self._made(backends, budget)
-        self._choices.clear()
-        profiles = {"backends": backends, "budget": budget}
-        self._now.store.put(PROFILES, json.dumps(profiles).encode())
-        return await self.save_backends()
+        profiles = [BackendProfile(**checked(BackendProfile, row, f"backends[{i}].")) for i, row in enumerate(backends)]
+        return self._backends.set(profiles, budget)
 
     async def select(
         self,
@@ -261,12 +265,7 @@ class Workbench:
         min_quality: float | None = None,
     ) -> dict[str, Any]:
         """The backend for a prompt, and the id under which its outcome is told."""
-        choice = await self._backends.aselect(
-            prompt, max_cost=max_cost, max_latency=max_latency, min_quality=min_quality
-        )
-        _keep(self._choices, choice_id := token_hex(8), choice)
-        names = ("backend", "quality", "cost", "latency", "value", "alternatives")
-        return {"choice_id": choice_id} | {name: getattr(choice, name) for name in names}
+        return await self._backends.select(prompt, max_cost, max_latency, min_quality)
 
     async def record_outcome(
         self,
@@ -277,48 +276,23 @@ class Workbench:
         latency: float | None = None,
     ) -> dict[str, Any]:
         """What came of a choice; the stats after it."""
-        choice = self._choices.get(choice_id)
-        if choice is None:
-            fix = "tell each outcome once, soon after its `select`"
-            raise InputError("no open choice has this id", field="choice_id", fix=fix)
-        await self._backends.arecord_outcome(choice, success, quality, cost=cost, latency=latency)
-        del self._choices[choice_id]
-        return await self.backend_stats()
+        return await self._backends.record(choice_id, success, quality, cost, latency)
 
     async def backend_stats(self) -> dict[str, Any]:
         """Spend, savings and quality over time, each backend as it was stated and as it proved to be."""
-        profiles = [asdict(profile) for profile in self._backends.backends]
-        return self._backends.stats() | {"profiles": profiles}
+        return self._backends.stats()
 
     async def save_backends(self) -> dict[str, Any]:
         """Write what was learnt of backends into the state file."""
-        stats = await self.backend_stats()
-        self._now.sizing.save()
-        return stats
+        return self._backends.save()
+
+    async def lint(self) -> list[dict[str, Any]]:
+        """What to change about the agents: confusable, duplicated, empty ones."""
+        return [asdict(one) for one in self._now.lint()]
 
     @property
     def _now(self) -> RuvLLM:
         return self._current()
-
-    @property
-    def _backends(self) -> LLMOrchestrator:
-        """The chooser, with what an earlier visit learnt; anew where that cannot be read, which its stats tell."""
-        sizing = self._now.sizing
-        if sizing.orchestrator is None and self._unsaved is not None:
-            sizing.orchestrator, self._unsaved = self._unsaved, None
-        if sizing.orchestrator is None:
-            data = self._now.store.load(PROFILES)
-            if data is None:
-                raise InputError("no backends are set", field="backends", fix="name two or more with `setBackends`")
-            stored = json.loads(data)
-            return self._made(stored["backends"], stored["budget"])
-        return sizing.orchestrator
-
-    def _made(self, backends: list[dict[str, Any]], budget: float | None) -> LLMOrchestrator:
-        profiles = [BackendProfile(**checked(BackendProfile, row, f"backends[{i}].")) for i, row in enumerate(backends)]
-        made = self._now.orchestrator(profiles, budget=budget)
-        made.ledger.every = 1  # a person looks at each outcome
-        return made
 
 
 def _keep(entries: OrderedDict[str, Any], name: str, value: Any) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ruvllm import Decision
 from ruvllm.state.names import RELIABILITY
 from ruvllm.state.store import Store
+from ruvllm.types import Decision
 
 _MOST = 1_000  # decisions kept, the latest
 _BINS = 10  # of equal width, as the expected calibration error has them (Naeini et al. 2015)
