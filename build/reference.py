@@ -34,10 +34,10 @@ _DECLARED = re.compile(
 
 _OUTPUT = """# JSON and exit codes of commands
 
-`--json` prints one JSON value on standard output; what is for people (warnings, progress, errors) goes to standard error.
-Fields may be added; those that are here stay what they are. Commands that are not below, and print no more than a line for
-people, print `{"said": ["…"]}`, an item a line. `chat`, `demo`, `hook`, `mcp` and `serve` speak a protocol of their own;
-`completion`, `learn dataset` and `memory export` write a file's content.
+`--json` prints one JSON value on standard output; what is for people (warnings, progress, errors) goes to standard
+error. Fields may be added; those that are here stay what they are. Commands that are not below, and print no more than
+a line for people, print `{"said": ["…"]}`, an item a line. `chat`, `demo`, `hook`, `mcp` and `serve` speak a protocol
+of their own; `completion`, `learn dataset` and `memory export` write a file's content.
 
 | exit code | when |
 |---|---|
