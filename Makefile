@@ -1,4 +1,4 @@
-# make setup · run · demo · quick · test · test-all · setup-browsers · check · contract · plugin · web · docs · npm · dist · api · release · bench · soak · chaos · models.  Each works alone from a fresh clone.
+# make setup · run · demo · quick · test · test-all · setup-browsers · check · contract · plugin · web · docs · npm · dist · api · outputs · release · bench · soak · chaos · models.  Each works alone from a fresh clone.
 PYTHON ?= python3
 MINUTES ?= 30
 ROUNDS ?= 200
@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= ../shared/data
 
-.PHONY: setup run demo test test-all check quick plugin docs web npm dist api release web-test pyodide-test visit-test browser-test setup-browsers install-test docs-test parity-test edge-test rest-test bench bench-web soak chaos models eval clean
+.PHONY: setup run demo test test-all check quick plugin docs web npm dist api outputs release web-test pyodide-test visit-test browser-test setup-browsers install-test docs-test parity-test edge-test rest-test bench bench-web soak chaos models eval clean
 
 $(VENV)/.ready: pyproject.toml core/pyproject.toml models/pyproject.toml edge_server/pyproject.toml tests/bench/pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ruvllm needs Python 3.11 or newer: make PYTHON=python3.12")'
@@ -99,6 +99,9 @@ release: setup  ## VERSION=0.2.0: checks, the version everywhere, the changelog,
 
 api: setup  ## tests/data/api.txt: the public API, when a change of it is meant
 	$(BIN)/python build/api.py
+
+outputs: setup  ## tests/data/outputs.json: what commands print with --json, when a change of it is meant
+	$(BIN)/python build/outputs.py
 
 dist: setup  ## dist/: a wheel and a source archive of each Python package, with an SBOM
 	$(BIN)/python build/dist.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import tempfile
@@ -31,9 +32,25 @@ _DECLARED = re.compile(
 )
 
 
+_OUTPUT = """# JSON and exit codes of commands
+
+`--json` prints one JSON value on standard output; what is for people (warnings, progress, errors) goes to standard
+error. Fields may be added; those that are here stay what they are. Commands that are not below, and print no more than
+a line for people, print `{"said": ["…"]}`, an item a line. `chat`, `demo`, `hook`, `mcp` and `serve` speak a protocol
+of their own; `completion`, `learn dataset` and `memory export` write a file's content.
+
+| exit code | when |
+|---|---|
+| 0 | it is done |
+| 1 | something was found: of lint, of a check, lines of a batch that failed, ids that were not there |
+| 2 | a mistake, which standard error names with its fix; `hook` never exits with it, which would take a prompt away |
+"""
+
+
 def references() -> dict[str, str]:
     """Pages by their place."""
     made = {"cli": commands(), "configuration": configuration(), "http": http(), "javascript": javascript()}
+    made["json"] = output()
     return {f"reference/{name}.md": text for name, text in made.items()} | python()
 
 
@@ -56,6 +73,26 @@ def commands() -> str:
             lines += [f"| {_option(one)} | {_cell(one.help or '')} | {_default(one)} |" for one in shown]
             lines.append("")
     return "\n".join(lines)
+
+
+def output() -> str:
+    """What commands print with --json, and how they exit."""
+    lines = [_OUTPUT]
+    for command, schema in json.loads((ROOT / "tests" / "data" / "outputs.json").read_text("utf-8")).items():
+        lines += [f"## ruvllm {command}", "", *_fields(schema, ""), ""]
+    return "\n".join(lines)
+
+
+def _fields(schema: Mapping[str, Any], path: str) -> Iterator[str]:
+    """A line for each field, nested ones below theirs."""
+    kinds = schema.get("type", "anything")
+    kind = kinds if isinstance(kinds, str) else " or ".join(kinds)
+    if path or "properties" not in schema:
+        yield f"- `{path or 'all'}`: {kind}"
+    for name, one in schema.get("properties", {}).items():
+        yield from _fields(one, f"{path}.{name}".lstrip("."))
+    if schema.get("items"):
+        yield from _fields(schema["items"], f"{path}[]")
 
 
 def _commands(path: str, command: click.Command, context: click.Context) -> Iterator[tuple[str, click.Command]]:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ruvllm.cli.console import print_json, show_table
-from ruvllm.cli.options import json_option
+from ruvllm.cli.options import json_option, said_option
 from ruvllm_edge.audit import Audit, audit_file, read_audit
 from ruvllm_edge.auth import DEFAULT_SPACE, ROLES, Key, read_keys
 from ruvllm_edge.keyfile import add_key, named, revoke_key, rotate_key
@@ -131,6 +131,7 @@ def list_(file: Path, space: str | None, as_json: bool) -> None:
 
 
 @keys.command()
+@said_option
 @_name
 @_file
 def revoke(name: str, file: Path) -> None:

@@ -12,11 +12,20 @@ from ruvllm.cli.answers import learnt_line
 from ruvllm.cli.console import plain
 from ruvllm.cli.decide import decision_answer
 from ruvllm.cli.endpoint import ask_server, endpoint_options
-from ruvllm.cli.options import agents_option, default_state, encoder_option, open_llm, state_of, state_option
+from ruvllm.cli.options import (
+    agents_option,
+    default_state,
+    encoder_option,
+    open_llm,
+    said_option,
+    state_of,
+    state_option,
+)
 from ruvllm.encoders.protocol import run_now
 
 
 @click.command()
+@said_option
 @click.argument("text", required=False)
 @click.argument("agent", required=False)
 @click.option("--weight", type=float, help="How much it counts, above 0, up to 10; 1 when left out.")

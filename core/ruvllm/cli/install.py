@@ -21,6 +21,7 @@ from ruvllm.agents.sources import user_folder
 from ruvllm.cli.console import plain
 from ruvllm.cli.hook_session import CLIENTS
 from ruvllm.cli.hook_settings import MODES, settings_file
+from ruvllm.cli.options import said_option
 from ruvllm.cli.settings_files import Change, apply, diff, in_json, in_text, installed, undo
 
 _SECONDS = 10  # that a client waits for a hook
@@ -50,6 +51,7 @@ _dry_run = click.option("--dry-run", is_flag=True, help="Show what would change,
 
 
 @click.command()
+@said_option
 @_client
 @_project
 @click.option("--mode", type=click.Choice(MODES), default="shadow", show_default=True, help="What the hook may do.")
@@ -83,6 +85,7 @@ def install(client: str, project: bool, mode: str, mcp: bool | None, dry_run: bo
 
 
 @click.command()
+@said_option
 @_client
 @_project
 @_dry_run

@@ -20,6 +20,7 @@ from ruvllm.cli.options import (
     encoder_option,
     json_option,
     open_llm,
+    said_option,
     state_of,
     state_option,
 )
@@ -153,6 +154,7 @@ def list_(ctx: click.Context, last: int, state: Path | None, as_json: bool) -> N
 
 
 @learn.command()
+@said_option
 @click.argument("ids", type=int, nargs=-1, required=True)
 @agents_option
 @state_option
@@ -169,6 +171,7 @@ def undo(ctx: click.Context, ids: tuple[int, ...], agents: Path | None, state: P
 
 
 @learn.command("export")
+@said_option
 @click.argument("file", type=click.Path(path_type=Path))
 @state_option
 @click.pass_context
@@ -225,6 +228,7 @@ def _write(file: Path, data: bytes) -> None:
 
 
 @learn.command("import")
+@said_option
 @click.argument("file", type=click.Path(exists=True, path_type=Path))
 @state_option
 @click.pass_context

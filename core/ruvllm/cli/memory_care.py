@@ -16,6 +16,7 @@ from ruvllm.cli.options import (
     json_object,
     json_option,
     open_memory,
+    said_option,
     state_of,
     state_option,
 )
@@ -87,6 +88,7 @@ def _show(report: Report, mended: bool) -> None:
 
 
 @click.command()
+@said_option
 @click.argument("source", type=_id)
 @click.argument("target", type=_id)
 @click.option("--kind", type=click.Choice(EDGE_KINDS), default="SameTopic", show_default=True)

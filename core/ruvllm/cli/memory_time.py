@@ -10,7 +10,7 @@ import click
 
 from ruvllm import InputError
 from ruvllm.cli.console import plain, print_json, show_table
-from ruvllm.cli.options import json_object, json_option, open_memory, state_option
+from ruvllm.cli.options import json_object, json_option, open_memory, said_option, state_option
 from ruvllm.memory.erasure import chosen, expired
 from ruvllm.memory.validity import Lifetime
 
@@ -121,6 +121,7 @@ def timeline(ctx: click.Context, id: int, state: Path | None, as_json: bool) -> 
 
 
 @click.command()
+@said_option
 @click.argument("ids", type=_id, nargs=-1, required=True)
 @state_option
 @click.pass_context

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import click
 
 from ruvllm import AgentFileError, InputError, RuvLLM
 from ruvllm.artifacts.host import NativeHost
-from ruvllm.cli.console import warn
+from ruvllm.cli.console import print_json, warn
 from ruvllm.config import Config, names_a_model
 from ruvllm.disk_cache import user_cache
 from ruvllm.options import CHOICES, RouterConfig
@@ -64,6 +66,32 @@ strategy_option = click.option(
     "--strategy",
     type=click.Choice(CHOICES["strategy"]),
     help="What decides: hybrid (all that is known; the default), keywords or embedding alone, without examples.",
+)
+
+
+class _Said:
+    """Takes what a command prints for people, and prints it as JSON at its end."""
+
+    def __enter__(self) -> None:
+        self._before, sys.stdout = sys.stdout, StringIO()
+
+    def __exit__(self, *_: object) -> None:
+        said, sys.stdout = sys.stdout, self._before
+        print_json({"said": said.getvalue().splitlines() if isinstance(said, StringIO) else []})
+
+
+def _say_json(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.with_resource(_Said())
+
+
+said_option = click.option(
+    "--json",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_say_json,
+    help='Print JSON for programs: {"said": […]}, a line each.',
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 state_option = click.option(

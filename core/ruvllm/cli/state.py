@@ -14,7 +14,7 @@ import click
 
 from ruvllm import InputError, StoreError
 from ruvllm.cli.console import print_json, show_table
-from ruvllm.cli.options import default_state, json_option, state_of, state_option
+from ruvllm.cli.options import default_state, json_option, said_option, state_of, state_option
 from ruvllm.memory.rewriting import write_again
 from ruvllm.state.agents import save_agents
 from ruvllm.state.names import RESTORED
@@ -85,6 +85,7 @@ def _with_log(file: Path) -> list[Path]:
 
 
 @state.command("export")
+@said_option
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @_space
 @state_option
@@ -105,6 +106,7 @@ def export_(ctx: click.Context, file: Path, space: str | None, state: Path | Non
 
 
 @state.command()
+@said_option
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @_space
 @state_option
@@ -123,6 +125,7 @@ def restore(ctx: click.Context, file: Path, space: str | None, state: Path | Non
 
 
 @state.command()
+@said_option
 @_space
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @state_option

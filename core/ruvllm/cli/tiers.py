@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ruvllm import InputError, RuvLLM
 from ruvllm.cli.console import number, print_json, show_table, tracked, warn
-from ruvllm.cli.options import json_option, open_memory, state_option
+from ruvllm.cli.options import json_option, open_memory, said_option, state_option
 from ruvllm.cli.tierset import read_tier_rows
 from ruvllm.encoders.families import FAMILIES, RUVLTRA
 from ruvllm.encoders.protocol import run_now
@@ -108,12 +108,14 @@ def train(
     shown = [("rows", f"{len(rows.texts):,}"), ("bytes", f"{len(data):,}")]
     shown += [(f"share of {name}", number(each, 2)) for name, each in zip(rows.models, policy.shares, strict=True)]
     shown += [("share right, as expected", number(policy.quality, 3))]
-    show_table("in use" if use else str(out), ("", ""), shown)
     if as_json:
         print_json(made)
+    else:
+        show_table("in use" if use else str(out), ("", ""), shown)
 
 
 @tiers.command()
+@said_option
 @state_option
 @click.pass_context
 def forget(ctx: click.Context, state: Path | None) -> None:
@@ -155,13 +157,14 @@ def choose(
         trained = TrainedTiers.of(learnt, numbers_of(costs) or trained.policy.costs, cost=cost, quality=quality)
     policy, probabilities = trained.policy, learnt.probabilities(text, vectors_of([text], learnt.encoder)[0])
     chosen = learnt.models[policy.choose(probabilities)]
-    rows = [(name, number(float(p), 3)) for name, p in zip(learnt.models, probabilities, strict=True)]
-    show_table(chosen, ("Model", "P(right)"), rows, right=("P(right)",))
     if as_json:
         by_model = dict(zip(learnt.models, probabilities.astype(float).tolist(), strict=True))
         print_json(
             {"model": chosen, "probabilities": by_model, "mean_cost": policy.cost, "mean_quality": policy.quality}
         )
+        return
+    rows = [(name, number(float(p), 3)) for name, p in zip(learnt.models, probabilities, strict=True)]
+    show_table(chosen, ("Model", "P(right)"), rows, right=("P(right)",))
 
 
 def _trained(ctx: click.Context, model: Path | None, state: Path | None) -> TrainedTiers:

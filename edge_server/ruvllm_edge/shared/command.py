@@ -11,7 +11,7 @@ import click
 
 from ruvllm import ConfigError
 from ruvllm.cli.console import plain, print_json, show_table, waiting
-from ruvllm.cli.options import encoder_option, json_object, json_option, open_llm
+from ruvllm.cli.options import encoder_option, json_object, json_option, open_llm, said_option
 from ruvllm.memory.erasure import beginning_of
 from ruvllm.state.outbox import SHARES
 from ruvllm.state.record import read_metadata
@@ -61,6 +61,7 @@ def _with(url: str, work: Callable[[AsyncConnection], Awaitable[T]], ready: bool
 
 
 @shared.command()
+@said_option
 @_url
 def init(url: str) -> None:
     """Make the tables of the log, or bring older ones up to date. Needs a role that may create a schema and a role.
@@ -74,6 +75,7 @@ def init(url: str) -> None:
 
 
 @shared.command()
+@said_option
 @_url
 @click.argument("role")
 @click.option("--space", "spaces", multiple=True, required=True, help="That it may read and add to; * for all.")
@@ -99,6 +101,7 @@ def grant(url: str, role: str, spaces: tuple[str, ...]) -> None:
 
 
 @shared.command()
+@said_option
 @_url
 @click.argument("space")
 @click.argument("what", type=click.Choice(list(SHARES)))
@@ -191,6 +194,7 @@ def status(url: str, as_json: bool) -> None:
 
 
 @shared.command()
+@said_option
 @_url
 def verify(url: str) -> None:
     """Look at every row of the log; exits with 1 where something is wrong.
@@ -208,6 +212,7 @@ def verify(url: str) -> None:
 
 
 @shared.command()
+@said_option
 @_url
 @click.option("--without", multiple=True, metavar="NODE", help="It never comes back: it is waited for no more.")
 def prune(url: str, without: tuple[str, ...]) -> None:
@@ -223,6 +228,7 @@ def prune(url: str, without: tuple[str, ...]) -> None:
 
 
 @shared.command()
+@said_option
 @_url
 @click.option("--over", type=click.IntRange(0), default=50_000, show_default=True, help="Memories of a collection.")
 @click.option("--space", help="Of this space alone.")

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ruvllm.cli.console import plain, print_json, show_table, stages
+from ruvllm.cli.options import said_option
 from ruvllm.inference.library import ALIASES, Wanted, find_model, models_folder
 from ruvllm.inference.local import MANIFEST, read_manifest
 from ruvllm_models.store.hub import Hub
@@ -53,6 +54,7 @@ def list_(as_json: bool) -> None:
 
 
 @click.command()
+@said_option
 @click.argument("name")
 @click.option("--to", type=click.Path(file_okay=False, path_type=Path), help="Keep the files here, unconverted.")
 @click.option("--bits", type=click.Choice(["4", "8", "32"]), help="Of the weights.  [default: what suits the source]")
@@ -162,6 +164,7 @@ def info(name: str, as_json: bool) -> None:
 
 
 @click.command("delete")
+@said_option
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def delete_(name: str, yes: bool) -> None:
