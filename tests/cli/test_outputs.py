@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "build"))
 import outputs  # noqa: E402
 
 # They speak a protocol of their own, write a file's content or talk with a person.
-OTHERWISE = {"chat", "completion", "demo", "hook", "learn dataset", "mcp", "memory export", "serve"}
+OTHERWISE = {"bench figures", "chat", "completion", "demo", "hook", "learn dataset", "mcp", "memory export", "serve"}
 
 
 def commands(group: click.Group, context: click.Context, path: str = "") -> Iterator[tuple[str, click.Command]]:
