@@ -163,9 +163,9 @@ class IvfIndex(RowsIndex[_Listed]):
             sample = lift.rows(sample)
         coder = StagedCoder.fit(sample)
         points, centroids = coder.turned(sample)[:, :_PREFIX], None
-        for _ in range(_ROUNDS):
+        for turn in range(_ROUNDS):
             yield None
-            centroids = kmeans(points, min(lists, len(sample)), rounds=1, start=centroids)
+            centroids = kmeans(points, min(lists, len(sample)), rounds=1, seed=turn, start=centroids)
         assert centroids is not None
         nearest = np.empty(view.size, np.int32)
         codes = np.empty((view.size, coder.words), np.uint64)
