@@ -81,6 +81,22 @@ def test_nothing_is_missed_when_transactions_end_in_another_order_than_they_bega
     run(url, steps)
 
 
+def test_transactions_are_read_in_the_order_of_their_numbers_and_not_of_the_digits(url: str):
+    async def steps(log: Log) -> None:
+        found, before = list[int](), Position()
+        for number in (99, 9, 100, 101):  # as if so few had been before
+            await log.db.execute(
+                "INSERT INTO ruvllm.changes (space, uid, kind, node, data, xid)"
+                " VALUES ('a', %s, 'feedback', 'x', json_build_object('number', %s::int), %s::text::xid8)",
+                (change().uid, number, str(number)),
+            )
+        while (page := await log.read("a", before, 2)).changes:
+            found, before = [*found, *(one.data["number"] for one in page.changes)], page.position
+        assert found == [9, 99, 100, 101]
+
+    run(url, steps)
+
+
 def test_others_are_woken_by_the_name_of_a_space_alone(url: str):
     async def steps(log: Log) -> None:
         async with connected(url) as other:

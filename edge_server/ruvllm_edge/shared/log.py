@@ -34,7 +34,8 @@ _ROW = (
 )
 _PAGE = (
     "SELECT xid < pg_snapshot_xmin(pg_current_snapshot()), xid::text, place, uid::text, kind, target::text, data::text,"
-    " vector FROM ruvllm.changes WHERE space = %s AND (xid, place) > (%s::text::xid8, %s) ORDER BY xid, place LIMIT %s"
+    " vector FROM ruvllm.changes WHERE space = %s AND (xid, place) > (%s::text::xid8, %s)"
+    " ORDER BY changes.xid, changes.place LIMIT %s"  # the name alone would be that of the text above: 1000 before 999
 )
 _CHECKPOINT = (
     "INSERT INTO ruvllm.nodes (space, node, name, xid, place, waiting) VALUES (%s, %s, %s, %s::text::xid8, %s, %s)"
