@@ -10,6 +10,7 @@ from ruvllm.state.store import Store
 from ruvllm.types import Decision
 
 _MOST = 1_000  # decisions kept, the latest
+_SEEN = "SELECT 1 FROM (SELECT text FROM feedback ORDER BY id DESC LIMIT 10000) WHERE text = ? LIMIT 1"
 _BINS = 10  # of equal width, as the expected calibration error has them (Naeini et al. 2015)
 
 
@@ -21,7 +22,7 @@ def note(store: Store, text: str, decision: Decision, agent: str) -> None:
     Raises:
         StoreError: it cannot be kept.
     """
-    if store.read("SELECT 1 FROM feedback WHERE text = ? LIMIT 1", (text,)):
+    if store.read(_SEEN, (text,)):
         return
     decisions = [*_decisions(store), (decision.confidence, decision.agent == agent)][-_MOST:]
     store.put(RELIABILITY, json.dumps(decisions).encode())
