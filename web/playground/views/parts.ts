@@ -25,6 +25,7 @@ export function partsView(app: App, visible: () => boolean): View {
   const answers = h("div", { "aria-live": "polite" });
   const ask = h("button", { type: "button", class: "quiet", onclick: () => void answered() }, "Answer its parts");
   let server: Promise<Router | null> | undefined;
+  let asked = ""; // whose parts are answered
   let graph: Dag | null = null;
 
   /** The server that this page comes from, if it is one of ruvllm's; else what this page remembers. */
@@ -34,7 +35,7 @@ export function partsView(app: App, visible: () => boolean): View {
   }
 
   async function answered(): Promise<void> {
-    const task = app.task.trim();
+    const task = asked = app.task.trim();
     const list = h("ol", { class: "findings" });
     put(answers, h("p", { class: "note" }, "Answering …"), list);
     const onEvent = (event: DeepEvent): void => {
@@ -52,8 +53,10 @@ export function partsView(app: App, visible: () => boolean): View {
     const task = app.task.trim();
     if (!visible() || (task && task === shown)) return graph?.draw();
     shown = "";
-    answering.drop();
-    put(answers);
+    if (task !== asked) { // else it was only routed once more, by the encoder that came later
+      answering.drop();
+      put(answers);
+    }
     if (!task) {
       latest.drop();
       return put(body, h("p", { class: "empty" }, "Type a query above, or take a sample."));
