@@ -79,7 +79,7 @@ def test_what_cannot_be_asked_for_is_said_before_anything_is_measured(tmp_path: 
 
 
 def test_peers_are_outside_of_this_repository_and_have_a_licence():
-    assert len({peer.folder for peer in PEERS}) == len(PEERS) == 10
+    assert len({peer.folder for peer in PEERS}) == len(PEERS) == 9
     for peer in PEERS:
         assert not peer.folder.is_relative_to(ROOT)
         assert peer.licence

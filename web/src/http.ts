@@ -60,7 +60,7 @@ export class HttpRouter implements Router {
     return this.#send("POST", "query", { headers, body, ...(signal && { signal }) }, async (response, url, alive) => {
       for await (const { name, data } of eventsOf(response, alive)) {
         if (name === "error") throw refused(response, url, data);
-        if (name === "answer" && has<DeepAnswer>("text", "findings")(data)) return data;
+        if (name === "answer" && has<DeepAnswer>({ text: "string", findings: "array" })(data)) return data;
         onEvent?.({ type: name, ...(data as object) } as DeepEvent);
       }
       throw strange(url);
@@ -72,7 +72,7 @@ export class HttpRouter implements Router {
     query: string, given?: Omit<contract.QueryBody, "query" | "deep" | "stream" | "context" | "settings"> & Abortable,
   ): Promise<contract.Response> {
     const { signal, ...limits } = plainOptions(given);
-    return this.#ask("POST query", { query, ...limits }, has<contract.Response>("request_id", "text"), signal);
+    return this.#ask("POST query", { query, ...limits }, has<contract.Response>({ request_id: "string", text: "string" }), signal);
   }
 
   /** How an answer was, 1 (bad) to 5 (good); null where only more is said. */
@@ -83,11 +83,11 @@ export class HttpRouter implements Router {
 
   /** Begins a conversation, after what was said before if that is given; its id, which `query` takes as `session_id`. */
   async newSession(metadata: Record<string, unknown> = {}, history: contract.Turn[] = []): Promise<string> {
-    return (await this.#ask("POST sessions", { metadata, history }, has<contract.SessionMade>("session_id"))).session_id;
+    return (await this.#ask("POST sessions", { metadata, history }, has<contract.SessionMade>({ session_id: "string" }))).session_id;
   }
 
   async session(id: string): Promise<contract.Session> {
-    return this.#json("GET", `sessions/${encodeURIComponent(id)}`, undefined, has<contract.Session>("history"));
+    return this.#json("GET", `sessions/${encodeURIComponent(id)}`, undefined, has<contract.Session>({ history: "array" }));
   }
 
   async endSession(id: string): Promise<boolean> {
@@ -95,11 +95,11 @@ export class HttpRouter implements Router {
   }
 
   async addMemory(memories: NewMemory[], options: { chain?: boolean } = {}): Promise<number[]> {
-    return (await this.#ask("POST memory", { memories, ...options }, has<contract.Memories>("ids"))).ids;
+    return (await this.#ask("POST memory", { memories, ...options }, has<contract.Memories>({ ids: "array" }))).ids;
   }
 
   async memories(limit = 200): Promise<Memory[]> {
-    return (await this.#json("GET", `memory?limit=${limit}`, undefined, has<{ memories: Memory[] }>("memories"))).memories;
+    return (await this.#json("GET", `memory?limit=${limit}`, undefined, has<{ memories: Memory[] }>({ memories: "array" }))).memories;
   }
 
   async linkMemory(source: number, target: number, kind: EdgeKind, weight = 1): Promise<void> {
@@ -107,11 +107,11 @@ export class HttpRouter implements Router {
   }
 
   memoryStats(): Promise<MemoryStats> {
-    return this.#ask("GET memory/stats", undefined, has("tiers", "indexes"));
+    return this.#ask("GET memory/stats", undefined, has({ tiers: "object", indexes: "object" }));
   }
 
   decompose(query: string): Promise<Plan> {
-    return this.#json("POST", "query/plan", { query }, has<Plan>("parts", "split"));
+    return this.#json("POST", "query/plan", { query }, has<Plan>({ parts: "array", split: "boolean" }));
   }
 
   lint(): Promise<contract.LintFinding[]> {
@@ -119,11 +119,11 @@ export class HttpRouter implements Router {
   }
 
   async learnPatterns(): Promise<Pattern[]> {
-    return (await this.#ask("POST patterns", undefined, has<contract.Patterns>("patterns"))).patterns;
+    return (await this.#ask("POST patterns", undefined, has<contract.Patterns>({ patterns: "array" }))).patterns;
   }
 
   feedbackList(limit = 50): Promise<{ feedback: KeptFeedback[]; total: number }> {
-    return this.#json("GET", `feedback?limit=${limit}`, undefined, has<contract.FeedbackEntries>("feedback", "total"));
+    return this.#json("GET", `feedback?limit=${limit}`, undefined, has<contract.FeedbackEntries>({ feedback: "array", total: "number" }));
   }
 
   async undoFeedback(id: number): Promise<boolean> {
@@ -131,7 +131,7 @@ export class HttpRouter implements Router {
   }
 
   reliability(): Promise<Reliability> {
-    return this.#ask("GET reliability", undefined, has("decisions", "bins"));
+    return this.#ask("GET reliability", undefined, has({ decisions: "number", bins: "array" }));
   }
 
   /** Do background work that is due, now; the server does it by itself as well. */
@@ -140,48 +140,48 @@ export class HttpRouter implements Router {
   }
 
   setBackends(backends: BackendProfile[], options: BackendOptions = {}): Promise<BackendStats> {
-    return this.#ask("PUT backends", { backends, ...options }, has<BackendStats & Json>("profiles"));
+    return this.#ask("PUT backends", { backends, ...options }, has<BackendStats & Json>({ profiles: "array" }));
   }
 
   select(prompt: string, limits: Limits = {}): Promise<Choice> {
-    return this.#ask("POST backends/select", { prompt, ...limits }, has("choice_id", "backend"));
+    return this.#ask("POST backends/select", { prompt, ...limits }, has({ choice_id: "string", backend: "string" }));
   }
 
   recordOutcome(choice_id: string, outcome: Outcome): Promise<BackendStats> {
-    return this.#ask("POST backends/outcomes", { choice_id, ...outcome }, has<BackendStats & Json>("profiles"));
+    return this.#ask("POST backends/outcomes", { choice_id, ...outcome }, has<BackendStats & Json>({ profiles: "array" }));
   }
 
   backendStats(): Promise<BackendStats> {
-    return this.#ask("GET backends", undefined, has<BackendStats & Json>("profiles"));
+    return this.#ask("GET backends", undefined, has<BackendStats & Json>({ profiles: "array" }));
   }
 
   async searchMemory(query: string, options: MemoryQuery = {}): Promise<contract.MemoryHit[]> {
-    const found = this.#ask("POST memory/search", { query, ...options } as contract.MemorySearch, has<contract.MemoryHits>("memories"));
+    const found = this.#ask("POST memory/search", { query, ...options } as contract.MemorySearch, has<contract.MemoryHits>({ memories: "array" }));
     return (await found).memories;
   }
 
   async memoryTimeline(id: number): Promise<contract.MemoryRow[]> {
-    return (await this.#json("GET", `memory/${id}/timeline`, undefined, has<contract.Timeline>("memories"))).memories;
+    return (await this.#json("GET", `memory/${id}/timeline`, undefined, has<contract.Timeline>({ memories: "array" }))).memories;
   }
 
   async reopenMemory(ids: number[]): Promise<number> {
-    const reopened = has<contract.Reopened>("reopened");
+    const reopened = has<contract.Reopened>({ reopened: "boolean" });
     const each = ids.map((id) => this.#json("POST", `memory/${id}/reopen`, {}, reopened));
     return (await Promise.all(each)).filter((one) => one.reopened).length;
   }
 
   async forgetMemory(what: number[] | ForgetPolicy): Promise<number> {
     const body = (Array.isArray(what) ? { ids: what } : what) as contract.ForgetBody;
-    return (await this.#ask("POST memory/forget", body, has<contract.Forgotten>("forgotten"))).forgotten;
+    return (await this.#ask("POST memory/forget", body, has<contract.Forgotten>({ forgotten: "number" }))).forgotten;
   }
 
   async memoryGraph(ids: number[], hops = 1): Promise<contract.MemoryGraph> {
-    return this.#json("GET", `memory/graph?ids=${ids.join(",")}&hops=${hops}`, undefined, has<contract.MemoryGraph>("nodes", "edges"));
+    return this.#json("GET", `memory/graph?ids=${ids.join(",")}&hops=${hops}`, undefined, has<contract.MemoryGraph>({ nodes: "array", edges: "array" }));
   }
 
   async bindMemories(members: number[], options: { kind?: EdgeKind; weight?: number; metadata?: object } = {}): Promise<number> {
     const body = { members, ...options } as contract.HyperedgeBody;
-    return (await this.#ask("POST memory/hyperedges", body, has<contract.HyperedgeMade>("id"))).id;
+    return (await this.#ask("POST memory/hyperedges", body, has<contract.HyperedgeMade>({ id: "number" }))).id;
   }
 
   async unbindMemories(id: number): Promise<boolean> {
@@ -189,7 +189,7 @@ export class HttpRouter implements Router {
   }
 
   async patterns(limit = 20): Promise<contract.PatternRow[]> {
-    return (await this.#json("GET", `patterns?limit=${limit}`, undefined, has<contract.Patterns>("patterns"))).patterns;
+    return (await this.#json("GET", `patterns?limit=${limit}`, undefined, has<contract.Patterns>({ patterns: "array" }))).patterns;
   }
 
   /** Deletes; whether there was such. */
@@ -254,11 +254,11 @@ export class HttpRouter implements Router {
   }
 
   async decide(state: unknown, questions: Record<string, Question>): Promise<Answers> {
-    return this.#json("POST", "systemone", { model: "auto", state, questions }, has<Answers>("id", "answers"));
+    return this.#json("POST", "systemone", { model: "auto", state, questions }, has<Answers>({ id: "string", answers: "object" }));
   }
 
   async feedbackDecision(id: string, answer: RightAnswer | Record<string, RightAnswer>): Promise<Record<string, number>> {
-    return (await this.#json("POST", "feedback", { request_id: id, answer }, has<{ examples: Record<string, number> }>("examples"))).examples;
+    return (await this.#json("POST", "feedback", { request_id: id, answer }, has<{ examples: Record<string, number> }>({ examples: "object" }))).examples;
   }
 
   /** The server as the place where others learn together: updates as bytes, the model of all of them, how it stands. */
@@ -269,7 +269,7 @@ export class HttpRouter implements Router {
     },
     pull: async (): Promise<Uint8Array> =>
       new Uint8Array(await this.#send("GET", "federated/model", {}, (response) => response.arrayBuffer())),
-    stats: (): Promise<contract.FederatedStats> => this.#ask("GET federated", undefined, has<contract.FederatedStats>("updates")),
+    stats: (): Promise<contract.FederatedStats> => this.#ask("GET federated", undefined, has<contract.FederatedStats>({ updates: "number" })),
   };
 
   async stats(): Promise<Stats> {
@@ -393,8 +393,15 @@ async function* eventsOf(response: Response, alive: () => void): AsyncGenerator<
   }
 }
 
-/** Whether an answer has these fields, and so can be one of its type. */
-const has = <T>(...names: string[]) => (data: unknown): data is T => names.every((name) => name in Object(data));
+type Kind = "string" | "number" | "boolean" | "array" | "object";
+
+/** Whether an answer has fields of these kinds, and so can be one of its type. */
+const has = <T>(fields: Record<string, Kind>) => (data: unknown): data is T =>
+  Object.entries(fields).every(([name, kind]) => kindOf(Object(data)[name]) === kind);
+
+function kindOf(value: unknown): string {
+  return Array.isArray(value) ? "array" : value === null ? "null" : typeof value;
+}
 
 function parse(text: string): unknown {
   if (!text) return null;

@@ -162,21 +162,11 @@ export interface Said {
 /** What a rating changed. */
 export type Applied = contract.Applied;
 
-export interface SubQuery {
-  text: string;
-  /** Places of the sub-queries whose answers it needs; all before its own. */
-  after: number[];
-  decision: Decision;
-}
+/** A sub-query: places of those whose answers it needs, all before its own, and who would take it. */
+export type SubQuery = contract.PlanPart & { decision: Decision };
 
-export interface Plan {
-  query: string;
-  /** "compare" sets the answers side by side. */
-  join: "parts" | "compare";
-  /** False: it is best answered whole, and is its only part. */
-  split: boolean;
-  parts: SubQuery[];
-}
+/** "compare" sets the answers side by side; `split` is false for what is best answered whole, and is its only part. */
+export type Plan = Omit<contract.PlanRow, "parts"> & { parts: SubQuery[] };
 
 /** An LLM: dollars and milliseconds of an answer, and its mean quality, 0 to 1. */
 export interface BackendProfile {
@@ -197,16 +187,8 @@ export interface Limits {
   min_quality?: number;
 }
 
-export interface Choice {
-  choice_id: string;
-  backend: string;
-  /** As expected. */
-  quality: number;
-  cost: number;
-  latency: number;
-  value: number;
-  alternatives: string[];
-}
+/** The LLM for a prompt; quality, cost and latency as expected. */
+export type Choice = contract.BackendChoice;
 
 export interface Outcome {
   success?: boolean;
@@ -234,24 +216,11 @@ export interface BackendStats {
 
 export type Pattern = Omit<contract.PatternRow, "created_at" | "last_accessed" | "metadata">;
 
-export interface KeptFeedback {
-  id: number;
-  text: string;
-  agent: string;
-  /** False says that it does not belong there. */
-  right: boolean;
-  rating: number | null;
-  created: number;
-}
+/** `right` false says that the text does not belong to the agent. */
+export type KeptFeedback = contract.FeedbackEntry;
 
-/** Decisions that feedback told of, by their confidence; bins without any are left out. */
-export interface Reliability {
-  decisions: number;
-  right: number;
-  /** Expected calibration error. */
-  ece: number | null;
-  bins: { from: number; to: number; count: number; confidence: number; right: number }[];
-}
+/** Decisions that feedback told of, by their confidence; bins without any are left out. `ece` is the expected calibration error. */
+export type Reliability = contract.Reliability;
 
 export interface CoordinatorOptions {
   /** An API key of that server, where it wants one. */

@@ -49,9 +49,8 @@ class StaticEncoder:
             some = every[first : first + _BLOCK]
             ids = np.array([token for tokens in some for token in tokens[:MAX_TOKENS]], np.intp)
             scales, rows, stop = self.scale.take(ids), self.table.take(ids, 0).astype(np.float32), 0
-            for row, tokens in zip(
-                out[first:], some, strict=False
-            ):  # one by one: a product of several rounds otherwise
+            # One by one: a product of several rounds otherwise.
+            for row, tokens in zip(out[first:], some, strict=False):
                 start, stop = stop, stop + min(len(tokens), MAX_TOKENS)
                 scales[start:stop].dot(rows[start:stop], row)
                 row /= max(math.sqrt(row.dot(row)), 1e-12)

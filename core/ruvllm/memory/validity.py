@@ -106,13 +106,15 @@ def moment_of(query: str, at: object = None, now: date | None = None) -> Moment:
         if span is None:
             raise InputError(f"at is {at!r}"[:80], field="at", fix='give a date such as "2023-05-08" or "March 2023"')
         return Moment(span, strict=True)
-    return (_moment if len(query) < _BRIEF else _moment.__wrapped__)(query, today)
+    return (_remembered if len(query) < _BRIEF else _moment)(query, today)
 
 
-@lru_cache(maxsize=64)  # one query asks several times
 def _moment(query: str, today: date) -> Moment:
     spans = dates_in(query, today) if any(letter.isdigit() for letter in query) or len(query) < _BRIEF else []
     return Moment(spans[0] if spans else None, speaks_of_the_past(query))
+
+
+_remembered = lru_cache(maxsize=64)(_moment)  # one query asks several times
 
 
 def _stated(memory: Memory) -> list[Statement]:

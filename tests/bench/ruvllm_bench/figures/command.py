@@ -54,7 +54,7 @@ def figures(only: str | None, peers: bool, data: Path | None, out: Path | None) 
     """Measure ruvllm on this machine, beside other programs, and write what comes of it into a page.
 
     Each part is the command that the page names, run anew. With --peers others are measured in the same run: they are
-    downloaded by pip or npm into the cache once (gigabytes, minutes; nothing of them becomes part of ruvllm). One that
+    downloaded by pip into the cache once (gigabytes, minutes; nothing of them becomes part of ruvllm). One that
     cannot be had here is named with the reason. Rows that are not measured stay in the page with their dates.
 
     \b

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import rmtree, which
+from shutil import rmtree
 from typing import Any
 
 from ruvllm import RuvllmError
@@ -24,7 +24,7 @@ class Peer:
 
     Attributes:
         name: of its distribution.
-        needs: what pip or npm is asked for.
+        needs: what pip is asked for.
         licence: as its distribution says; nothing of it is part of ruvllm.
         beside: the part of the figures that it stands in.
     """
@@ -33,12 +33,11 @@ class Peer:
     needs: tuple[str, ...]
     licence: str
     beside: str
-    npm: bool = False
 
     @property
     def folder(self) -> Path:
         """Where it is installed, outside this repository."""
-        return cache_folder() / "peers" / self.name.rpartition("/")[2]
+        return cache_folder() / "peers" / self.name
 
     @property
     def python(self) -> Path:
@@ -51,16 +50,9 @@ class Peer:
         if not version.exists():
             rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True)
-            if self.npm:
-                _run([which("npm") or "npm", "install", "--no-audit", "--no-fund", *self.needs], self.folder)
-                package = self.folder / "node_modules" / self.name / "package.json"
-                found = json.loads(package.read_text("utf-8"))["version"]
-            else:
-                _run([sys.executable, "-m", "venv", str(self.folder)])
-                _run([str(self.python), "-m", "pip", "install", "-q", "--disable-pip-version-check", *self.needs])
-                found = _run(
-                    [str(self.python), "-c", f"import importlib.metadata as m; print(m.version({self.name!r}))"]
-                )
+            _run([sys.executable, "-m", "venv", str(self.folder)])
+            _run([str(self.python), "-m", "pip", "install", "-q", "--disable-pip-version-check", *self.needs])
+            found = _run([str(self.python), "-c", f"import importlib.metadata as m; print(m.version({self.name!r}))"])
             version.write_text(found.strip(), "utf-8")  # last: it says that all is there
         return version.read_text("utf-8")
 
@@ -84,7 +76,6 @@ PEERS = (
     Peer("rabitqlib", ("rabitqlib", "numpy"), "Apache-2.0", "search"),
     Peer("litellm", ("litellm[proxy]",), "MIT", "serve"),
     Peer("llama-cpp-python", ("llama-cpp-python",), "MIT", "lm"),
-    Peer("@huggingface/transformers", ("@huggingface/transformers",), "Apache-2.0", "web", npm=True),
 )
 
 
