@@ -84,7 +84,10 @@ def test_a_list_of_asks_gets_a_team_and_a_list_of_things_does_not(static_llm: Ru
 
 def test_it_is_the_thing_that_is_changed_and_not_what_it_becomes(static_llm: RuvLLM):
     members = static_llm.route_complex("migrate billing to Python 3, dockerize it, set up monitoring").members
-    assert [member.task for member in members] == ["migrate billing to Python 3", "dockerize billing; set up monitoring"]
+    assert [member.task for member in members] == [
+        "migrate billing to Python 3",
+        "dockerize billing; set up monitoring",
+    ]
 
 
 def test_a_simple_task_is_a_team_of_one(static_llm: RuvLLM):
