@@ -85,6 +85,14 @@ def test_a_list_of_asks_gets_a_team_and_a_list_of_things_does_not(static_llm: Ru
     assert [member.agent for member in static_llm.route_complex(text).members] == agents
 
 
+def test_it_is_the_thing_that_is_changed_and_not_what_it_becomes(static_llm: RuvLLM):
+    members = static_llm.route_complex("migrate billing to Python 3, dockerize it, set up monitoring").members
+    assert [member.task for member in members] == [
+        "migrate billing to Python 3",
+        "dockerize billing; set up monitoring",
+    ]
+
+
 def test_a_simple_task_is_a_team_of_one(static_llm: RuvLLM):
     (member,) = static_llm.route_complex("add unit tests for the auth module").members
     assert member.agent == static_llm.route("add unit tests for the auth module").agent

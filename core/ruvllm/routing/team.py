@@ -97,6 +97,11 @@ _VERB = re.compile(
     r"|set up|speed up|summari[sz]e|switch|test|train|translate|update|upgrade|verify|write)\b",
     re.IGNORECASE,
 )
+# What is made into something else: the thing itself.
+_CHANGED = re.compile(
+    r"^(?:please\s+)?(?:convert|migrate|move|port|rewrite|translate|upgrade)\s+(.+?)\s+(?:from|in|into|to)\b",
+    re.IGNORECASE,
+)
 _LOOSE = re.compile(
     r"^(?:(?:and|to|for|with|in|of|on)\b\s*)+|(?:\s*\b(?:and|to|for|with|in|of|on|the|an?|our|my))+$", re.IGNORECASE
 )
@@ -147,7 +152,8 @@ def _role(clause: str) -> str:
 
 def _anchored(clause: str, first: str) -> str:
     """A later clause with "it" gets the first one's subject."""
-    subject = _VERB.sub("", first).strip()
+    changed = _CHANGED.match(first)
+    subject = changed[1] if changed else _VERB.sub("", first).strip()
     return re.sub(r"\b(?:it|them|that|this)\b\.?$", subject, clause) if subject and clause != first else clause
 
 

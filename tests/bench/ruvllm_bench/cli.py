@@ -16,7 +16,7 @@ import click
 
 from ruvllm import InputError, RuvLLM, RuvllmError
 from ruvllm.cli.console import number, print_json, show_table, waiting
-from ruvllm.cli.evalset import Collection
+from ruvllm.cli.evals.sets import Collection
 from ruvllm.cli.options import encoder_option, json_option
 from ruvllm.cli.plugins import AliasGroup
 from ruvllm.inference.endpoint import Endpoint, Price
