@@ -39,7 +39,7 @@ class _Parts:
     million = "ruvllm bench memory --only store --only open"
 
 
-_SLOW = "million"  # minutes, and 3 GB of disk
+_SLOW = "million"  # minutes, and 5 GB of disk
 COMMANDS = {name: value for name, value in vars(_Parts).items() if not name.startswith("_")}
 
 
