@@ -129,7 +129,7 @@ class IvfIndex(RowsIndex[_Listed]):
             sample = self._sample
             if sample is None or sample[0].centroids is not scan.centroids:
                 sample = self._sample = (scan, neighbours_of(view))
-            plans[key] = sample[0].plan(sample[1], *key)
+            plans[key] = sample[0].plan(sample[1], *key, paged=view.base is not None)
         return plans[key]
 
     def _exactly(self, state: _Listed, found: int, k: int, recall: float) -> bool:

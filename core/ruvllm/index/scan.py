@@ -22,7 +22,7 @@ BLOCK = 1 << _BITS  # slots copied at a time
 _SAFETY = 1.2  # a sample's rarest misses are known roughly
 _SHARES = np.array([shares for shares in product((1, 2, 4), repeat=3) if 1 in shares]) / 8  # of the misses, by stage
 _TIMES = np.linspace(4, 0.25, 16)  # times as many misses in all, since the stages often miss the same rows
-_COSTS = np.array([8, 40, 250])  # ns of a row visited, one whose signs are good enough, one scored exactly
+_VISIT, _COMPARE, _SCORE, _READ = 8, 40, 250, 5_000  # ns of a row visited, compared whole, scored, read and scored
 _LEAST = 256  # rows whose signs are good enough: fewer save nothing
 _VISITED = 0.2  # share of the misses that may lie out of all lists looked at while planning
 _SAMPLED = 512  # distances that tell where to cut
@@ -220,8 +220,9 @@ class ListScan:
             placed = self._placed = (mask, penalty)
         return placed[1]
 
-    def plan(self, sample: Sample, k: int, recall: float) -> Plan:
-        """The least work that finds this share of the k nearest."""
+    def plan(self, sample: Sample, k: int, recall: float, *, paged: bool = False) -> Plan:
+        """The least work that finds this share of the k nearest; `paged` vectors are read from a file to be scored."""
+        costs = np.array([_VISIT, _COMPARE, _READ if paged else _SCORE])
         missed = 1 - recall
         found = sample.neighbours[:, :k]
         deeper = max(1.0, k / sample.neighbours.shape[1]) * _SAFETY
@@ -239,7 +240,7 @@ class ListScan:
                 each = (ranks <= tried).all(0).reshape(found.shape).mean(1)  # recall of each query
                 if each.mean() - each.std() / math.sqrt(len(each)) >= recall:
                     visited = np.where(below <= tried[0], slots, 0).sum(1).mean()
-                    cost = float(_COSTS @ [visited, *np.minimum(tried[1:, 0], visited)])
+                    cost = float(costs @ [visited, *np.minimum(tried[1:, 0], visited)])
                     limits, least = (tried[:, 0], cost) if cost < least else (limits, least)
                     break
         reach, near, candidates = limits.tolist()
