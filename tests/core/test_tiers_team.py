@@ -73,6 +73,9 @@ def test_two_labels_for_one_task(static_llm: RuvLLM):
     [
         ("migrate billing to Python 3, dockerize it, set up monitoring", ["migration-planner", "devops"]),
         ("escribe pruebas para el login, documenta la API", ["tester", "api-docs"]),
+        ("Scrivi i test per il parser, poi documenta l'API", ["tester", "api-docs"]),
+        ("1. write unit tests for the parser\n2. document the API", ["tester", "api-docs"]),
+        ("const x = 1; let y = 2;\nlet z = x + y;", ["coder"]),
         ("- write unit tests for the parser\n- review my pull request", ["tester", "reviewer"]),
         ("rename foo to bar and baz to qux", ["refactorer"]),
         ("document the API, including errors, limits and examples", ["api-docs"]),
