@@ -217,7 +217,7 @@ def restrained(outcome: Outcome, local: Outcome) -> Outcome:
 
 _KEYWORDS = 6
 _EXAMPLES = 3
-_FEW = 256  # up to so many agents a whole sort is the fastest
+_MANY = 256  # agents
 
 
 class Explainer:
@@ -238,15 +238,13 @@ class Explainer:
 
     def alternatives(self, probabilities: Array, best: int, top: int) -> tuple[Candidate, ...]:
         """The `top` next best agents, best first."""
-        if len(probabilities) <= _FEW:
-            ranked = (-probabilities).argsort(kind="stable")[: top + 1].tolist()
-        else:
-            from ruvllm.index.select import best as highest  # hardly any set needs it
-
-            ranked = highest(probabilities, top + 1).tolist()
-        others = [i for i in ranked if i != best][:top]
-        shares = probabilities.take(others).tolist()
-        return tuple([Candidate(self._agents[i].name, round(one, 4)) for i, one in zip(others, shares, strict=True)])
+        left, found = probabilities.copy(), list[Candidate]()
+        left[best] = -1
+        for _ in range(min(top, len(left) - 1)):  # sooner than any sorting: they are few
+            i = int(left.argmax())
+            found.append(Candidate(self._agents[i].name, round(float(left[i]), 4)))
+            left[i] = -1
+        return tuple(found)
 
     def nearest_examples(self, agent: int, reading: Reading) -> tuple[tuple[str, float], ...]:
         """An agent's examples that are nearest to a task, with their cosines."""
@@ -305,7 +303,7 @@ class Reasons:
         self._choice: Choice | None = None
         self._spread: Spread | None = outcome.spread
         self._alternatives: tuple[Candidate, ...] | None = None
-        if outcome.spread.agents > _FEW:  # thousands of decisions are remembered, and shall not hold so much each
+        if outcome.spread.agents > _MANY:  # thousands of decisions are remembered, and shall not hold so much each
             self.alternatives()
 
     def evidence(self) -> Evidence:
