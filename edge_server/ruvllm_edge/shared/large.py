@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _FEW = 20_000  # rows of a filter that are all compared: an index that is asked for so few of its rows finds too few
 _PAGE = 2_000
+_LINKS, _LEAST = 800, 64  # bytes of memory a vector, beside its numbers, while it is indexed; megabytes at least
 _MOST_WORDS = 24  # of a query
 _COMPARED = {"$lt": "<", "$lte": "<=", "$gt": ">", "$gte": ">="}
 _NEAREST = "SELECT uid::text, embedding::halfvec({dim}) <=> %s::halfvec AS away FROM {rows} ORDER BY away LIMIT %s"
@@ -264,13 +265,17 @@ class LargeSearch:
         found = await (await self._db.execute(sql, (among.id, most - 1))).fetchone()
         return str(found[0]) if found else ""
 
-    async def index(self, over: int, space: str | None = None, collection: str | None = None) -> list[LargeCollection]:
+    async def index(
+        self, over: int, space: str | None = None, collection: str | None = None, memory: int = 4096
+    ) -> list[LargeCollection]:
         """Index what has more memories than that; those that were indexed here, or finished.
+
+        Args:
+            memory: megabytes that the database may use for building an index.
 
         Raises:
             ConfigError: pgvector is not there.
         """
-        await self._db.execute("SET maintenance_work_mem = '1GB'")
         cursor = await self._db.execute(
             "SELECT DISTINCT ON (1, 2) c.space, data->>'collection', data->>'space', octet_length(vector) / 4,"
             " sum(count(*)) OVER (PARTITION BY c.space, data->>'collection') AS found FROM ruvllm.changes c"
@@ -283,6 +288,8 @@ class LargeSearch:
         done = list[LargeCollection]()
         for of, name, encoder, dim, found in await cursor.fetchall():
             if found > over and encoder:
+                size = int(found) * (2 * dim + _LINKS) >> 20  # an index that outgrows it is built many times slower
+                await self._db.execute(f"SET maintenance_work_mem = '{min(max(size, _LEAST), memory)}MB'".encode())
                 done.append(await self._index(of, name, encoder, dim))
         return done
 
