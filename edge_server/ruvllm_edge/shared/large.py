@@ -29,6 +29,10 @@ _LINKS, _LEAST = 800, 64  # bytes of memory a vector, beside its numbers, while 
 _MOST_WORDS = 24  # of a query
 _COMPARED = {"$lt": "<", "$lte": "<=", "$gt": ">", "$gte": ">="}
 _NEAREST = "SELECT uid::text, embedding::halfvec({dim}) <=> %s::halfvec AS away FROM {rows} ORDER BY away LIMIT %s"
+_COMPARE = (  # by the filter, not by the index; and how many fulfil it
+    "SELECT uid::text, embedding::halfvec({dim}) <=> %s::halfvec AS away, count(*) OVER () FROM"
+    f" (SELECT uid, embedding FROM {{rows}} LIMIT {_FEW + 1}) few ORDER BY away LIMIT %s"
+)
 _JOINED = "SELECT uid FROM ruvllm.joined WHERE space = %(space)s AND memory = ANY(%(uids)s::uuid[])"
 _ABOUT = (  # of some memories: these, what was said of them since, and what joins them
     "SELECT uid::text, kind, target::text, data::text, vector FROM ruvllm.changes c WHERE space = %(space)s"
@@ -201,13 +205,14 @@ class LargeSearch:
             psycopg.Error: the database does not answer.
         """
         rows, values, contained = _rows(among, filter)
+        wanted = halfvec(vector)
         if contained:
-            few = f"SELECT count(*) FROM (SELECT FROM {rows} LIMIT {_FEW + 1}) found"
-            (count,) = await (await self._db.execute(few.encode(), values)).fetchone() or (0,)
-            if count <= _FEW:
-                rows = f"(SELECT uid, embedding FROM {rows} OFFSET 0) few"  # OFFSET: by the filter, not by the index
+            sql = _COMPARE.format(dim=among.dim, rows=rows)
+            few = await (await self._db.execute(sql.encode(), (wanted, *values, k))).fetchall()
+            if not few or few[0][2] <= _FEW:
+                return [(uid, 1.0 - away) for uid, away, _ in few]
         sql = _NEAREST.format(dim=among.dim, rows=rows)
-        found = await (await self._db.execute(sql.encode(), (halfvec(vector), *values, k))).fetchall()
+        found = await (await self._db.execute(sql.encode(), (wanted, *values, k))).fetchall()
         return [(uid, 1.0 - away) for uid, away in found]
 
     async def worded(
