@@ -17,7 +17,7 @@ from typing import Any
 import click
 import uvicorn
 
-from ruvllm import ConfigError, RuvLLM
+from ruvllm import ConfigError, RuvLLM, RuvllmError
 from ruvllm.cli.answers import ready_models, with_local_model
 from ruvllm.cli.options import agents_option, default_state, encoder_option, state_of
 from ruvllm.cli.ready import ready_encoder, warm_agents
@@ -115,7 +115,13 @@ def serve(
 
     if settings.workers > 1 and not hasattr(os, "fork"):
         raise ConfigError("several processes are not possible on this system", field="workers", fix="use 1")
-    workers = fork_workers(settings.workers - 1, make, keeps=chosen is None)
+    ended = list[str]()
+
+    def failed(problem: str) -> None:
+        ended.append(problem)
+        server.should_exit = True
+
+    workers = fork_workers(settings.workers - 1, make, chosen is None, failed)
     sock = bound(settings.host, settings.port, any_port)
     ready_encoder(encoder or options.encoder)
     llm = make()
@@ -134,6 +140,9 @@ def serve(
             runner.run(server.serve([sock]))
     except KeyboardInterrupt:  # uvicorn has ended in order, and passes it on
         pass
+    if ended:
+        fix = "see its log, give it more memory, or --workers 1"
+        raise RuvllmError(f"a worker ended again and again: {ended[0]}", field="workers", fix=fix)
 
 
 def make_server(

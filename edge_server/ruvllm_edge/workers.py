@@ -30,6 +30,8 @@ _TOGETHER = 64  # tasks decided between two turns of the event loop
 _HERE, _THERE = 8, 16  # where there are workers: by this process, and by one of them
 _AT_ONCE = 16  # tasks after one that waited alone, which are decided without waiting
 _AGAIN = 0.2  # seconds between two times that a worker reads the file
+_PATIENCE = 30.0  # seconds after which a worker that hangs is given up
+_FIRST, _MOST = 0.1, 5  # seconds until one that ended begins again, doubled each time; times in a row, at most
 _LENGTH = Layout("<I")
 
 
@@ -65,51 +67,79 @@ class _Task(NamedTuple):
 
 
 class Worker:
-    """One of them, as this process sees it.
+    """One of them, as this process sees it: it begins with its first order, and again where it has ended.
+
+    Args:
+        start: has a process begin; the connection to it.
+        failed: told once why there is none, where several in a row ended before they answered anything.
 
     Attributes:
         basis: what its decisions rest on, as `Tasks.basis`; None before it has read the file.
         busy: whether it works on an order.
-        lost: whether it has ended.
         read: when it read the file last, of a monotonic clock.
     """
 
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
+    def __init__(self, start: Callable[[], socket.socket], failed: Callable[[str], None]) -> None:
+        self._start, self._failed = start, failed
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._ended, self._begins = 0, float("-inf")
         self.basis: tuple[Any, ...] | None = None
-        self.busy = self.lost = False
+        self.busy = self._closed = False
         self.read = float("-inf")
+
+    @property
+    def idle(self) -> bool:
+        """Whether it can be given an order."""
+        return not (self.busy or self._closed) and monotonic() >= self._begins
+
+    @property
+    def lost(self) -> bool:
+        """Whether it has ended, and nobody has noticed yet."""
+        return self._streams is not None and self._streams[0].at_eof()
 
     async def ask(self, order: _Order) -> list[Decided] | None:
         """Decisions for the tasks of an order; None where it gave none."""
         self.busy = True
         try:
             if self._streams is None:
-                self._streams = await asyncio.open_connection(sock=self._connection)
+                self._streams = await asyncio.open_connection(sock=self._start())
             reader, writer = self._streams
             data = msgspec.msgpack.encode(order)
             writer.write(_LENGTH.pack(len(data)) + data)
-            (size,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
-            report = msgspec.msgpack.decode(await reader.readexactly(size), type=_Report)
+            async with asyncio.timeout(_PATIENCE if order.texts else None):
+                (size,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+                report = msgspec.msgpack.decode(await reader.readexactly(size), type=_Report)
         except (OSError, EOFError, msgspec.DecodeError) as error:
-            self.lost = True
-            event(logging.ERROR, "worker lost", problem=reason_of(error))
+            self._lose(reason_of(error))
             return None
         finally:
             self.busy = False
+        self._ended = 0
         if report.problem:
             event(logging.WARNING, "worker failed", problem=report.problem[:300])
             return None
         return report.decided
 
-    def close(self) -> None:
-        """Let it end."""
-        self.lost = True
+    def _lose(self, problem: str) -> None:
+        if self._closed:
+            return
+        self._disconnect()
+        self._ended += 1
+        self._begins = monotonic() + _FIRST * 2 ** (self._ended - 1)
+        event(logging.ERROR, "worker lost", problem=problem, again=round(self._begins - monotonic(), 1))
+        if self._ended == _MOST:
+            self._failed(problem)
+
+    def _disconnect(self) -> None:
+        self.basis = None
         if self._streams is not None:
             self._streams[1].close()
-        else:
-            self._connection.close()
+            self._streams = None
+
+    def close(self) -> None:
+        """Let it end."""
+        self._closed = True
+        self._disconnect()
 
 
 class Tasks:
@@ -159,7 +189,7 @@ class Tasks:
             return
         basis, now = self.basis, monotonic()
         for worker in self._workers:
-            if not (worker.busy or worker.lost or worker.basis == basis or now - worker.read < _AGAIN):
+            if worker.idle and (worker.lost or (worker.basis != basis and now - worker.read >= _AGAIN)):
                 worker.busy = True
                 self._start(self._read(worker, basis))
 
@@ -196,7 +226,7 @@ class Tasks:
         self.refresh()
         basis = self.basis
         for worker in self._workers:
-            if self._waiting and worker.basis == basis and not (worker.busy or worker.lost):
+            if self._waiting and worker.basis == basis and worker.idle:
                 worker.busy = True
                 self._start(self._there(worker, self._take(_THERE)))
 
@@ -238,33 +268,56 @@ class Tasks:
                     task.outcome.set_result(decision)
 
 
-def fork_workers(count: int, make: Callable[[], RuvLLM], keeps: bool) -> list[Worker]:
+def fork_workers(
+    count: int, make: Callable[[], RuvLLM], keeps: bool, failed: Callable[[str], None] = lambda _: None
+) -> list[Worker]:
     """So many processes that decide from a state file, before this one has opened it.
+
+    They are children of a process that does nothing else: this one could fork no more where one of them ends, because
+    it has threads and an open file by then.
 
     Args:
         make: opens it.
         keeps: whether agents that clients add are in it.
+        failed: see `Worker`.
     """
-    workers = list[Worker]()
-    ends = list[socket.socket]()
-    for _ in range(count):
-        ours, theirs = socket.socketpair()
-        if os.fork():
-            theirs.close()
-            ends.append(ours)
-            workers.append(Worker(ours))
-            continue
+    if not count:
+        return []
+    ours, theirs = socket.socketpair()
+    if not os.fork():
         status = 1
         try:
-            for end in (*ends, ours):  # a worker ends when nobody can give it an order any more
-                end.close()
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that answers
-            with theirs, theirs.makefile("rb") as orders:
-                _follow(orders, theirs, make, keeps)
+            ours.close()
+            for number in (signal.SIGINT, signal.SIGTERM):  # it ends with the process that answers
+                signal.signal(number, signal.SIG_IGN)
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
+            _bear(theirs, make, keeps)
             status = 0
         finally:
             os._exit(status)
-    return workers
+    theirs.close()
+
+    def start() -> socket.socket:
+        mine, its = socket.socketpair()
+        with its:
+            socket.send_fds(ours, [b"+"], [its.fileno()])
+        return mine
+
+    return [Worker(start, failed) for _ in range(count)]
+
+
+def _bear(wishes: socket.socket, make: Callable[[], RuvLLM], keeps: bool) -> None:
+    """Have a worker at each connection that comes, until nobody can wish for one any more."""
+    while fds := socket.recv_fds(wishes, 1, 1)[1]:
+        with socket.socket(fileno=fds[0]) as connection:
+            if os.fork():
+                continue
+            wishes.close()
+            for number in (signal.SIGTERM, signal.SIGCHLD):  # Ctrl-C is for the process that answers
+                signal.signal(number, signal.SIG_DFL)
+            with connection.makefile("rb") as orders:
+                _follow(orders, connection, make, keeps)
+            return
 
 
 def _follow(orders: BinaryIO, reports: socket.socket, make: Callable[[], RuvLLM], keeps: bool) -> None:

@@ -37,7 +37,7 @@ FAULTS = ["database killed", "node killed", "database stopped", "node stopped"]
 ROUNDS = int(os.environ.get("RUVLLM_CHAOS", str(len(FAULTS))))
 LONG = len(FAULTS) < ROUNDS
 FAULTS += ["node stopped for long", "disk full", "node away for long"] if LONG else []
-PROBES = 200
+PROBES, HOUR = 200, 3_600  # what others write in an hour, one a second
 AGENTS = ("coder", "tester", "reviewer", "documenter")
 THINGS = ("kettle", "ledger", "canoe", "violin", "trellis", "lantern", "compass", "hammock")
 VERBS = ("polish", "check", "paint", "measure", "photograph", "label")
@@ -76,24 +76,24 @@ class History:
         self.tried: dict[str, set[str]] = {"feedback": set(), "memories": set()}
         self.registers: dict[str, set[str]] = {}
 
-    def write(self, node: Node, number: int, kind: str, text: str, dies: bool, full: bool = False) -> None:
+    def write(self, node: Node, number: int, kind: str, *texts: str, dies: bool = False, full: bool = False) -> None:
         """A write that has to be acknowledged, unless the node `dies` meanwhile, or refused where its disk is full."""
-        body: Any = {"text": text, "agent": AGENTS[len(text) % len(AGENTS)]}
-        path = "/v1/feedback"
-        if kind == "memories":
-            path, body = "/v1/memory", {"memories": [{"text": text}]}
-        self.tried[kind].add(text)
+        path, body = "/v1/memory", dict[str, Any](memories=[{"text": text} for text in texts])
+        if kind == "feedback":
+            path, body = "/v1/feedback", {"text": texts[0], "agent": AGENTS[len(texts[0]) % len(AGENTS)]}
+        self.tried[kind].update(texts)
         try:
             status = node.client.post(path, json=body).status_code
             assert status < 300 or (full and status >= 500), f"node {number} answered {status}"
             outcome = "ok" if status < 300 else "refused"
             if status < 300:
-                self.acknowledged[kind].add(text)
+                self.acknowledged[kind].update(texts)
         except httpx.TransportError as error:
             if not dies:
                 raise AssertionError(f"node {number} took nothing: {error!r}") from error
             outcome = "unknown"
-        self._note(number, kind, text, outcome)
+        for text in texts:
+            self._note(number, kind, text, outcome)
 
     def assign(self, node: Node, number: int, name: str, value: str) -> None:
         """Let a register, which is an agent's description, have a value."""
@@ -161,19 +161,22 @@ def test_nothing_is_lost_and_no_request_fails_whatever_dies(cluster: Cluster, po
         if fault == "disk full":
             cluster.nodes[victim].fill_disk()
             for text in tasks(2_000_000 + number, 3):
-                history.write(cluster.nodes[victim], victim, "memories", text, False, full=True)
+                history.write(cluster.nodes[victim], victim, "memories", text, full=True)
                 assert cluster.nodes[victim].route(text)[0]
             cluster.nodes[victim].empty_disk()
-        for text in tasks(number, 400 if fault == "node away for long" else 24):
+        for start in range(0, HOUR if fault == "node away for long" else 0, 100):
             i = rng.choice(others)
-            history.write(cluster.nodes[i], i, rng.choice(("feedback", "memories")), text, False)
+            history.write(cluster.nodes[i], i, "memories", *tasks(3_000_000 + 10_000 * number + start, 100))
+        for text in tasks(number, 24):
+            i = rng.choice(others)
+            history.write(cluster.nodes[i], i, rng.choice(("feedback", "memories")), text)
             assert cluster.nodes[i].route(text)[0]  # whatever is away, tasks are routed
         if LONG:
             history.assign(cluster.nodes[others[0]], others[0], f"register-{number % 3}", f"Value {number}.")
         sleep(max(0.0, until_then - monotonic()))
         if fault == "node killed":
             for text in tasks(1_000_000 + number, 3):
-                history.write(cluster.nodes[victim], victim, "feedback", text, True)
+                history.write(cluster.nodes[victim], victim, "feedback", text, dies=True)
             cluster.nodes[victim].kill()
         if fault in ("node killed", "node away for long"):
             cluster.nodes[victim].start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from struct import Struct
 from typing import Any
 
 from ruvllm.state.names import RELIABILITY
@@ -10,7 +11,8 @@ from ruvllm.state.store import Store
 from ruvllm.types import Decision
 
 _MOST = 1_000  # decisions kept, the latest
-_SEEN = "SELECT 1 FROM (SELECT text FROM feedback ORDER BY id DESC LIMIT 10000) WHERE text = ? LIMIT 1"
+_ROW, _PACKED = Struct("<f?"), b"\x01"  # each of them, and what is before the first; older files have JSON
+_SEEN = "SELECT 1 FROM feedback WHERE id > (SELECT max(id) FROM feedback) - 10000 AND text = ? LIMIT 1"
 _BINS = 10  # of equal width, as the expected calibration error has them (Naeini et al. 2015)
 
 
@@ -24,8 +26,8 @@ def note(store: Store, text: str, decision: Decision, agent: str) -> None:
     """
     if store.read(_SEEN, (text,)):
         return
-    decisions = [*_decisions(store), (decision.confidence, decision.agent == agent)][-_MOST:]
-    store.put(RELIABILITY, json.dumps(decisions).encode())
+    rows = _packed(store) + _ROW.pack(decision.confidence, decision.agent == agent)
+    store.put(RELIABILITY, _PACKED + rows[-_MOST * _ROW.size :])
 
 
 def reliability(store: Store) -> dict[str, Any]:
@@ -49,5 +51,11 @@ def reliability(store: Store) -> dict[str, Any]:
 
 
 def _decisions(store: Store) -> list[tuple[float, bool]]:
-    data = store.load(RELIABILITY)
-    return [(float(c), bool(right)) for c, right in json.loads(data)] if data else []
+    return list(_ROW.iter_unpack(_packed(store)))
+
+
+def _packed(store: Store) -> bytes:
+    data = store.load(RELIABILITY) or _PACKED
+    if not data.startswith(_PACKED):
+        return b"".join(_ROW.pack(*row) for row in json.loads(data))
+    return data[1 : len(data) - (len(data) - 1) % _ROW.size]

@@ -233,7 +233,8 @@ def prune(url: str, without: tuple[str, ...]) -> None:
 @click.option("--over", type=click.IntRange(0), default=50_000, show_default=True, help="Memories of a collection.")
 @click.option("--space", help="Of this space alone.")
 @click.option("--collection", help="Of this name alone.")
-def index(url: str, over: int, space: str | None, collection: str | None) -> None:
+@click.option("--memory", type=click.IntRange(16), default=4096, show_default=True, help="Megabytes to build it in.")
+def index(url: str, over: int, space: str | None, collection: str | None, memory: int) -> None:
     """Have the database search collections that are too large for a server. Needs pgvector 0.8 or newer.
 
     Servers that are started with RUVLLM_SHARED_HOT hold so many of a collection's memories, those used most and last,
@@ -246,7 +247,7 @@ def index(url: str, over: int, space: str | None, collection: str | None) -> Non
       RUVLLM_SHARED_HOT=50000 ruvllm serve --shared postgresql://node1@db/ruvllm
     """
     with waiting("indexing"):
-        done = _with(url, lambda db: LargeSearch(db).index(over, space, collection))
+        done = _with(url, lambda db: LargeSearch(db).index(over, space, collection, memory))
     for one in done:
         click.echo(f"{one.space}: {one.collection} is searched in the database ({one.encoder})")
     if not done:

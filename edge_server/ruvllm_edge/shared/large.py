@@ -25,9 +25,14 @@ if TYPE_CHECKING:
 
 _FEW = 20_000  # rows of a filter that are all compared: an index that is asked for so few of its rows finds too few
 _PAGE = 2_000
+_LINKS, _LEAST = 800, 64  # bytes of memory a vector, beside its numbers, while it is indexed; megabytes at least
 _MOST_WORDS = 24  # of a query
 _COMPARED = {"$lt": "<", "$lte": "<=", "$gt": ">", "$gte": ">="}
 _NEAREST = "SELECT uid::text, embedding::halfvec({dim}) <=> %s::halfvec AS away FROM {rows} ORDER BY away LIMIT %s"
+_COMPARE = (  # by the filter, not by the index; and how many fulfil it
+    "SELECT uid::text, embedding::halfvec({dim}) <=> %s::halfvec AS away, count(*) OVER () FROM"
+    f" (SELECT uid, embedding FROM {{rows}} LIMIT {_FEW + 1}) few ORDER BY away LIMIT %s"
+)
 _JOINED = "SELECT uid FROM ruvllm.joined WHERE space = %(space)s AND memory = ANY(%(uids)s::uuid[])"
 _ABOUT = (  # of some memories: these, what was said of them since, and what joins them
     "SELECT uid::text, kind, target::text, data::text, vector FROM ruvllm.changes c WHERE space = %(space)s"
@@ -200,13 +205,14 @@ class LargeSearch:
             psycopg.Error: the database does not answer.
         """
         rows, values, contained = _rows(among, filter)
+        wanted = halfvec(vector)
         if contained:
-            few = f"SELECT count(*) FROM (SELECT FROM {rows} LIMIT {_FEW + 1}) found"
-            (count,) = await (await self._db.execute(few.encode(), values)).fetchone() or (0,)
-            if count <= _FEW:
-                rows = f"(SELECT uid, embedding FROM {rows} OFFSET 0) few"  # OFFSET: by the filter, not by the index
+            sql = _COMPARE.format(dim=among.dim, rows=rows)
+            few = await (await self._db.execute(sql.encode(), (wanted, *values, k))).fetchall()
+            if not few or few[0][2] <= _FEW:
+                return [(uid, 1.0 - away) for uid, away, _ in few]
         sql = _NEAREST.format(dim=among.dim, rows=rows)
-        found = await (await self._db.execute(sql.encode(), (halfvec(vector), *values, k))).fetchall()
+        found = await (await self._db.execute(sql.encode(), (wanted, *values, k))).fetchall()
         return [(uid, 1.0 - away) for uid, away in found]
 
     async def worded(
@@ -264,13 +270,17 @@ class LargeSearch:
         found = await (await self._db.execute(sql, (among.id, most - 1))).fetchone()
         return str(found[0]) if found else ""
 
-    async def index(self, over: int, space: str | None = None, collection: str | None = None) -> list[LargeCollection]:
+    async def index(
+        self, over: int, space: str | None = None, collection: str | None = None, memory: int = 4096
+    ) -> list[LargeCollection]:
         """Index what has more memories than that; those that were indexed here, or finished.
+
+        Args:
+            memory: megabytes that the database may use for building an index.
 
         Raises:
             ConfigError: pgvector is not there.
         """
-        await self._db.execute("SET maintenance_work_mem = '1GB'")
         cursor = await self._db.execute(
             "SELECT DISTINCT ON (1, 2) c.space, data->>'collection', data->>'space', octet_length(vector) / 4,"
             " sum(count(*)) OVER (PARTITION BY c.space, data->>'collection') AS found FROM ruvllm.changes c"
@@ -283,6 +293,8 @@ class LargeSearch:
         done = list[LargeCollection]()
         for of, name, encoder, dim, found in await cursor.fetchall():
             if found > over and encoder:
+                size = int(found) * (2 * dim + _LINKS) >> 20  # an index that outgrows it is built many times slower
+                await self._db.execute(f"SET maintenance_work_mem = '{min(max(size, _LEAST), memory)}MB'".encode())
                 done.append(await self._index(of, name, encoder, dim))
         return done
 
