@@ -177,9 +177,9 @@ def test_an_example_has_types_and_routes(
         expect(page.get_by_text("tester: ")).to_be_visible()
         page.get_by_label("What is to be done?").fill("fix the bug in the payment service")
         page.get_by_role("button", name="Route").click()
-        expect(page.locator("[part=summary]")).to_contain_text("coder")
+        expect(page.locator("[part=summary]")).to_contain_text("debugger")
         if name != "react 18":  # which does not listen to an element's own events
-            expect(page.get_by_text("coder: ")).to_be_visible()
+            expect(page.get_by_text("debugger: ")).to_be_visible()
         assert not problems
         assert not site.violations
     (app,) = tmp_path.glob("App.*")
