@@ -306,7 +306,7 @@ def _signature(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> s
     return f"{kind} {node.name}({_arguments(node)}){returns}"
 
 
-def _marks(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+def _marks(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
     return [ast.unparse(mark) for mark in node.decorator_list]
 
 
@@ -320,8 +320,10 @@ def _arguments(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
 
 def _docstring(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     """In Markdown: "Args:" and the like as lists."""
-    lines, part = list[str](), False
-    for line in (ast.get_docstring(node) or "").splitlines():
+    text, examples, rest = (ast.get_docstring(node) or "").partition(">>> ")
+    marks = [ast.literal_eval(mark[len("deprecated") :]) for mark in _marks(node) if mark.startswith("deprecated(")]
+    lines, part = [f"**Deprecated**: use `{instead}`." for instead in marks], False
+    for line in text.splitlines():
         if _PART.match(line):
             lines += ["", f"*{line[:-1]}*", ""]
             part = True
@@ -332,6 +334,8 @@ def _docstring(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> s
             )
         else:
             lines.append(_plain(line) if not part or line.strip() == "" else f"  {_plain(line)}")
+    if examples:
+        lines += ["", "```pycon", f"{examples}{rest}", "```"]
     return "\n".join(lines)
 
 

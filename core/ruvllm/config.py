@@ -31,7 +31,17 @@ _MOST_BYTES = 1_000_000  # of a file
 # Options other systems of this kind have, and what takes their place here.
 _ELSEWHERE = {
     **dict.fromkeys(
-        ("hnsw_m", "hnsw_ef_construction", "hnsw_ef_search", "hnsw_params", "hnsw_config"),
+        (
+            "hnsw_m",
+            "hnsw_ef_construction",
+            "hnsw_ef_search",
+            "hnsw_params",
+            "hnsw_config",
+            "m",
+            "efc",
+            "efs",
+            "ef_search",
+        ),
         "set memory.recall; the index finds its own parameters",
     ),
     **dict.fromkeys(("embedding", "embedding_dim", "dimension", "dimensions"), "leave it out; the encoder settles it"),
@@ -57,6 +67,9 @@ class Config(Options):
         encoder: "cascade", "ruvltra", "static" or "minilm", or the path or name of a model; None takes the best that
             can run.
         state: the file that keeps what is learnt; None keeps nothing.
+
+    >>> Config(encoder="static", state="state.db")
+    Config(encoder='static', state='state.db')
     """
 
     agents: str | None = None
@@ -78,12 +91,20 @@ class Config(Options):
 
     @classmethod
     def instead(cls, name: str) -> str:
-        """What to use where there is no such option."""
+        """What to use where there is no such option.
+
+        >>> Config.instead("db_path")
+        'use state'
+        """
         return _instead(name, name, cls)
 
     @classmethod
     def of(cls, given: Config | Mapping[str, Any] | None) -> Config:
-        """The options given as such, as a mapping, or not at all. Raises ConfigError: they are neither."""
+        """The options given as such, as a mapping, or not at all. Raises ConfigError: they are neither.
+
+        >>> Config.of({"encoder": "static"})
+        Config(encoder='static')
+        """
         if given is None or isinstance(given, Mapping):
             return cls.from_dict(given or {})
         if not isinstance(given, Config):
@@ -93,17 +114,29 @@ class Config(Options):
 
     @classmethod
     def builder(cls) -> Builder:
-        """Options one after another: `Config.builder().encoder("static").memory_k(32).build()`."""
+        """Options one after another: `Config.builder().encoder("static").memory_k(32).build()`.
+
+        >>> Config.builder().encoder("static").memory_k(32).build().memory.k
+        32
+        """
         return Builder()
 
     @classmethod
     def from_dict(cls, options: Mapping[str, Any]) -> Config:
-        """From nested mappings, as a TOML or JSON file gives them. Raises ConfigError: it names the key."""
+        """From nested mappings, as a TOML or JSON file gives them. Raises ConfigError: it names the key.
+
+        >>> Config.from_dict({"memory": {"k": 32}}).memory.k
+        32
+        """
         return _made(cls, options, "")
 
     @classmethod
     def from_toml(cls, path: str | Path) -> Config:
-        """From a TOML file. Raises ConfigError: it cannot be read, or names the key."""
+        """From a TOML file. Raises ConfigError: it cannot be read, or names the key.
+
+        >>> Config.from_toml("ruvllm.toml")  # of a file with encoder = "static"
+        Config(encoder='static')
+        """
         import tomllib
 
         fix = "give a TOML file with options of ruvllm"
@@ -132,6 +165,9 @@ class Config(Options):
 
         Raises:
             ConfigError: it names the variable.
+
+        >>> Config.from_env(environ={"RUVLLM_MEMORY_K": "32"}).memory.k
+        32
         """
         found = os.environ if environ is None else environ
         return _overlaid(base or cls(), prefix, found)

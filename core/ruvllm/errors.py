@@ -24,6 +24,12 @@ class RuvllmError(Exception):
         field: the name of the argument, file or key at fault.
         fix: what the caller can do about it.
         code: what went wrong in a word for programs, as "context_length_exceeded"; "" where there is none.
+
+    >>> try:
+    ...     llm.route("")
+    ... except RuvllmError as error:
+    ...     print(error.field, "-", error.fix)
+    text - say what is to be done
     """
 
     def __init__(self, message: str, *, field: str = "", fix: str = "", code: str = "") -> None:
@@ -35,11 +41,21 @@ class RuvllmError(Exception):
 
 
 class InputError(RuvllmError, ValueError):
-    """A value the caller gave cannot be used (empty text, unknown agent, bad shape)."""
+    """A value the caller gave cannot be used (empty text, unknown agent, bad shape).
+
+    >>> llm.agent("barista")
+    Traceback (most recent call last):
+    ruvllm.errors.InputError: ...
+    """
 
 
 class ConfigError(RuvllmError, ValueError):
-    """A configuration value is missing or out of range."""
+    """A configuration value is missing or out of range.
+
+    >>> Config(encodr="static")
+    Traceback (most recent call last):
+    ruvllm.errors.ConfigError: no option 'encodr'. did you mean encoder?
+    """
 
 
 class AgentFileError(RuvllmError, ValueError):
@@ -47,6 +63,10 @@ class AgentFileError(RuvllmError, ValueError):
 
     Args:
         skipped: whether an agent is missing for it; False where only a field was left out.
+
+    >>> read_agents("no/such/folder")
+    Traceback (most recent call last):
+    ruvllm.errors.AgentFileError: no/such/folder does not exist. give a folder of agents or an agents file
     """
 
     def __init__(self, message: str, *, field: str = "", fix: str = "", skipped: bool = True) -> None:
@@ -55,15 +75,29 @@ class AgentFileError(RuvllmError, ValueError):
 
 
 class ArtifactError(RuvllmError):
-    """A model artifact is missing, truncated or not the one the manifest names."""
+    """A model artifact is missing, truncated or not the one the manifest names.
+
+    >>> error = ArtifactError("static.npz is damaged", field="static.npz", fix="install it again")
+    >>> str(error)
+    'static.npz is damaged. install it again'
+    """
 
 
 class EncoderError(RuvllmError):
-    """An encoder cannot run on this host."""
+    """An encoder cannot run on this host.
+
+    >>> issubclass(EncoderError, RuvllmError)
+    True
+    """
 
 
 class StoreError(RuvllmError):
-    """The state file cannot be opened, read or written."""
+    """The state file cannot be opened, read or written.
+
+    >>> RuvLLM(state="/dev/null/state.db")
+    Traceback (most recent call last):
+    ruvllm.errors.StoreError: ...
+    """
 
 
 class BackendError(RuvllmError):
@@ -75,6 +109,9 @@ class BackendError(RuvllmError):
         retry_after: seconds after which another attempt makes sense, None when nobody said.
         partial: what of the answer came before the failure.
         status: of HTTP, 400 to 499, where the request itself is at fault and the same one will fail again; else 0.
+
+    >>> BackendError("no answer", kind="timeout", retry_after=2).retry_after
+    2
     """
 
     def __init__(

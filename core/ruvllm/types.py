@@ -11,7 +11,11 @@ from ruvllm.reprs import Shown, one_line
 
 
 class Tier(IntEnum):
-    """How strong a model a task needs."""
+    """How strong a model a task needs.
+
+    >>> llm.route("write unit tests for the parser").tier
+    <Tier.SMALL: 2>
+    """
 
     BOOSTER = 1  # no LLM at all: an edit a program can do
     SMALL = 2  # a small, cheap LLM
@@ -19,7 +23,11 @@ class Tier(IntEnum):
 
 
 class Action:
-    """What to do with a decision, by its confidence (FEATURES.md R9)."""
+    """What to do with a decision, by its confidence (FEATURES.md R9).
+
+    >>> llm.route("write unit tests for the parser").action == Action.USE
+    True
+    """
 
     USE = "use"  # confidence > 0.9
     CONFIRM = "confirm"  # 0.7 to 0.9: let a person confirm
@@ -37,6 +45,9 @@ class Agent(Shown):
 
     `kind` is "agent", "skill", "command" or "tool"; `scope` says who put it there: "project", "user", "plugin", or ""
     for whoever runs this. `body` is what it is told, or what a tool's parameters are.
+
+    >>> Agent("barista", "Makes coffee.", examples=("froth the milk",))
+    Agent(name='barista', description='Makes coffee.', examples=('froth the milk'))
     """
 
     name: str
@@ -56,7 +67,11 @@ class Agent(Shown):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Candidate(Shown):
-    """One agent with the calibrated probability that it is the right one."""
+    """One agent with the calibrated probability that it is the right one.
+
+    >>> llm.route("add tests", top=2).alternatives[0]
+    Candidate(agent=..., confidence=...)
+    """
 
     agent: str
     confidence: float
@@ -64,7 +79,11 @@ class Candidate(Shown):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Evidence(Shown):
-    """Why a decision came out as it did."""
+    """Why a decision came out as it did.
+
+    >>> "tests" in llm.route("write unit tests for the parser").evidence.keywords
+    True
+    """
 
     keywords: tuple[str, ...] = ()  # words of the task that match the agent's own
     examples: tuple[tuple[str, float], ...] = ()  # (the agent's nearest examples, cosine)
@@ -83,6 +102,9 @@ class Choice(Shown):
         latency_ms: milliseconds that it is expected to take.
         backend: that answers; "" where none is configured.
         others: the other tiers that the limits allow.
+
+    >>> llm.route("write unit tests for the parser").choice.by
+    'default'
     """
 
     tier: Tier
@@ -112,7 +134,12 @@ class _OnDemand:
 
 @dataclass(frozen=True, slots=True)
 class Decision(_OnDemand):
-    """The answer to one task. What hardly anybody reads of it is worked out when somebody does."""
+    """The answer to one task. What hardly anybody reads of it is worked out when somebody does.
+
+    >>> decision = llm.route("write unit tests for the parser")
+    >>> decision.agent, decision.confidence > 0.9
+    ('tester', True)
+    """
 
     agent: str
     confidence: float  # calibrated P(agent is right), 0..1
@@ -145,7 +172,11 @@ class Decision(_OnDemand):
         return Decision.on_demand(later, **given | {"cached": True})
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, the shape every host returns."""
+        """Plain JSON types, the shape every host returns.
+
+        >>> llm.route("write unit tests for the parser").to_dict()["agent"]
+        'tester'
+        """
         evidence, choice = self.evidence, self.choice
         return {name: getattr(self, name) for name in self.__dataclass_fields__} | {
             "alternatives": tuple([{"agent": one.agent, "confidence": one.confidence} for one in self.alternatives]),
@@ -156,7 +187,11 @@ class Decision(_OnDemand):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class TeamMember(Shown):
-    """One part of a compound task and the agent that takes it."""
+    """One part of a compound task and the agent that takes it.
+
+    >>> llm.route_complex("Add authentication to the API").members[0].agent
+    'backend-dev'
+    """
 
     agent: str
     role: str
@@ -166,7 +201,11 @@ class TeamMember(Shown):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Team(Shown):
-    """The agents that take a compound task together, in working order."""
+    """The agents that take a compound task together, in working order.
+
+    >>> [one.role for one in llm.route_complex("Add authentication to the API").members]
+    ['api', 'auth']
+    """
 
     members: tuple[TeamMember, ...]
     tier: Tier
@@ -178,7 +217,11 @@ class Team(Shown):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Feedback(Shown):
-    """What a person said about a decision: this text belongs to this agent, or does not."""
+    """What a person said about a decision: this text belongs to this agent, or does not.
+
+    >>> Feedback("froth the milk", "coder", right=False)
+    Feedback(text='froth the milk', agent='coder', right=False)
+    """
 
     text: str
     agent: str

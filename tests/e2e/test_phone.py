@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from hosting import Site
 from pages import SURE
-from playwright.sync_api import Browser, BrowserContext, CDPSession, Page, expect
+from playwright.sync_api import Browser, BrowserContext, CDPSession, Locator, Page, expect
 
 HTML = """<!doctype html><html lang="en"><meta name="viewport" content="width=device-width">
 <title>A shop</title><script type="module" src="/element.js"></script><ruvllm-router></ruvllm-router>"""
@@ -24,17 +24,17 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
     context.close()
 
 
-def test_the_element_by_touch(page: Page, site: Site, problems: list[str]) -> None:
+def test_the_element_by_touch(page: Page, site: Site, tap: Callable[[Locator], None], problems: list[str]) -> None:
     site.pages["/shop.html"] = HTML
     page.goto(f"{site.url}shop.html")
     router = page.locator("ruvllm-router")
-    router.get_by_role("textbox").tap()
+    tap(router.get_by_role("textbox"))
     router.get_by_role("textbox").fill(SURE)
-    router.get_by_role("button", name="Route").tap()
+    tap(router.get_by_role("button", name="Route"))
     decision = router.get_by_role("group", name="Decision")
     expect(decision).to_contain_text("tester")
     assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
-    router.get_by_role("button", name="Right: tester").tap()
+    tap(router.get_by_role("button", name="Right: tester"))
     expect(decision).to_contain_text("Learnt")
     assert problems == []
 

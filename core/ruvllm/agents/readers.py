@@ -57,6 +57,10 @@ def read_agents(path: str | Path, cache: DiskCache | None = None) -> Found:
     Raises:
         AgentFileError: the path does not exist.
         InputError: it is no path at all.
+
+    >>> agents, problems = read_agents("agents.json")
+    >>> agents[0].name
+    'barista'
     """
     if not isinstance(path, str | os.PathLike) or not str(path).strip("\0 "):
         fix = "give a folder of agents or an agents file"

@@ -20,7 +20,11 @@ Search = Callable[[NDArray[np.float32], int], Any]  # a vector (dim,) and how ma
 
 
 class IntelligentQueryRouter(LLMOrchestrator):
-    """Which of several vector searches answers a query soonest, learnt from how long they took (FEATURES.md R17)."""
+    """Which of several vector searches answers a query soonest, learnt from how long they took (FEATURES.md R17).
+
+    >>> IntelligentQueryRouter().route("which index?").backend in ("ruvector", "hnswlib")
+    True
+    """
 
     def __init__(self, backends: Sequence[str] = ("ruvector", "hnswlib"), **settings: Any) -> None:
         super().__init__([BackendProfile(name, cost=1.0, latency=1.0) for name in backends], **settings)
@@ -40,6 +44,10 @@ class LLMRouter:
     Args:
         memory: a store, or a RuvLLM with one; it chooses among its own indexes by itself.
         backends: other searches by name, two or more, of vectors that the memory's encoder gives; searched instead.
+
+    >>> _ = llm.memory.add("Staging is reset at noon.")
+    >>> LLMRouter(llm).intelligent_search("staging")[0].memory.text
+    'Staging is reset at noon.'
     """
 
     def __init__(self, memory: MemoryStore | RuvLLM, backends: Mapping[str, Search] | None = None) -> None:

@@ -68,6 +68,10 @@ class MemoryStore:
     Attributes:
         adapter: of queries; None searches with the encoder's vectors.
         elsewhere: brings what the store has let go of; None where it holds everything.
+
+    >>> (id,) = llm.memory.add("Staging is reset at noon.")
+    >>> llm.memory.search("staging")[0].memory.id == id
+    True
     """
 
     def __init__(

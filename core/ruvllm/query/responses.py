@@ -59,6 +59,9 @@ class Constraints(Options):
         adds: what is done with a client's own conversation beside passing it on, of `options.ADDS`.
         explain: also say where the answer comes from, as `Response.attention`.
         agent_id: the agent that asks: answered from its own memories and shared ones; what is kept is its own.
+
+    >>> llm.query("when is staging reset?", constraints=Constraints(max_tokens=50)).agent
+    '...'
     """
 
     max_latency_ms: float | None = None
@@ -123,6 +126,10 @@ class Source(Shown):
         score: cosine to the query, or what learnt attention made of it.
         hops: edges away from the nearest direct hit.
         passage: what was said before and after it with itself, as a model reads it; "" where nothing was.
+
+    >>> _ = llm.memory.add("Staging is reset at noon.")
+    >>> llm.query("when is staging reset?").sources[0].text
+    'Staging is reset at noon.'
     """
 
     id: int
@@ -206,6 +213,10 @@ class Response(Shown):
             `decision.action` is "use".
         attention: which memories the query draws on, along which edges, where `Constraints.explain` asks for it and
             something was found.
+
+    >>> _ = llm.memory.add("Staging is reset at noon.")
+    >>> llm.query("when is staging reset?").text
+    'Staging is reset at noon. ...'
     """
 
     request_id: str
@@ -227,7 +238,11 @@ class Response(Shown):
     attention: AttentionSummary | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, the shape every host returns."""
+        """Plain JSON types, the shape every host returns.
+
+        >>> llm.query("when is staging reset?").to_dict()["request_id"]
+        'req-...'
+        """
         return asdict(self)
 
 
@@ -252,6 +267,11 @@ class Session(Shown):
     Attributes:
         history: what was asked and answered, oldest first.
         created, accessed: seconds since 1970.
+
+    >>> session = llm.new_session({"user": "ada"})
+    >>> _ = llm.query("when is staging reset?", session=session)
+    >>> len(llm.session(session).history)
+    2
     """
 
     id: str

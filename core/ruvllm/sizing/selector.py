@@ -44,6 +44,9 @@ class BackendProfile(Shown):
         latency: milliseconds to the whole answer.
         quality: mean quality of its answers, 0 to 1.
         size: what the model router takes it for; by its place among the backends' costs when None.
+
+    >>> BackendProfile("llama-3-70b", cost=0.001, latency=1000, quality=0.85).name
+    'llama-3-70b'
     """
 
     name: str
@@ -139,6 +142,11 @@ class LLMOrchestrator:
     Raises:
         InputError: fewer backends, a name twice, a budget below the cheapest, or a difficulty of other models or
             another encoder.
+
+    >>> llama = BackendProfile("llama-3-70b", 0.001, 1000, 0.85)
+    >>> choice = LLMOrchestrator([BackendProfile("gpt-4", 0.03, 500, 0.98), llama]).select("hi", max_cost=0.01)
+    >>> choice.backend
+    'llama-3-70b'
     """
 
     def __init__(

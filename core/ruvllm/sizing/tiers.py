@@ -306,6 +306,9 @@ class TaskRouter:
 
     Args:
         profiles: of the small, local tier and of the large one.
+
+    >>> TaskRouter().analyze_complexity("rename a label") < 0.5
+    True
     """
 
     def __init__(self, profiles: Sequence[TierProfile] = CATALOG) -> None:
