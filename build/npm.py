@@ -36,7 +36,7 @@ def main() -> None:
     manifest = json.loads((WEB / "package.json").read_text("utf-8"))
     large = _large(json.loads((options.dist / "ruvllm.json").read_text("utf-8")))
     assets = {name: manifest[name] for name in ("version", "license", "engines")}
-    assets = {"name": "ruvllm-assets", "description": "The large files of ruvllm", **assets}
+    assets = {"name": "ruvllm-assets", "description": "The large files of ruvllm", "type": "module", **assets}
     _stage(options.out / assets["name"], assets, ABOUT, {name: options.dist / name for name in large})
     files = {f"dist/{name}": path for name, path in _files(options.dist) if name not in large}
     files["bin/ruvllm.mjs"] = WEB / "bin" / "ruvllm.mjs"

@@ -152,6 +152,7 @@ def _vite(out: Path) -> None:
         command = ["npx", "vite", "build", "--config", config, "--outDir", str(out), "--logLevel", "warn"]
         subprocess.run(command, cwd=WEB, check=True)
     subprocess.run(["npx", "tsc", "-p", "tsconfig.types.json", "--outDir", str(out / "types")], cwd=WEB, check=True)
+    shutil.copytree(WEB / "frameworks", out / "types", dirs_exist_ok=True)  # react and vue are no packages of ours
 
 
 def _link(page: Path, links: list[str]) -> None:

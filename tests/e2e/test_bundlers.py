@@ -6,6 +6,9 @@ npm fetches the bundlers, so that a machine without a registry skips this by nam
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +62,19 @@ SCRIPT = """import { RuvLLM } from "ruvllm";
 await using llm = await RuvLLM.load();
 console.log((await llm.route("add unit tests for the auth module")).agent);
 """
+_VITE = ["vite@8.3.8", "typescript@6.0.3"]
+_REACT_18 = ["react@18.3.1", "react-dom@18.3.1", "@types/react@18.3.32", "@types/react-dom@18.3.7"]
+# The example's folder, what npm installs for it, what checks its types.
+FRAMEWORKS = {
+    "react": (
+        "react",
+        [*_VITE, "react@19.3.1", "react-dom@19.3.1", "@types/react@19.3.3", "@types/react-dom@19.3.0"],
+        "tsc",
+    ),
+    "react 18": ("react", [*_VITE, *_REACT_18], "tsc"),
+    "vue": ("vue", [*_VITE, "vue@3.5.45", "@vitejs/plugin-vue@6.0.11", "vue-tsc@3.3.14"], "vue-tsc"),
+}
+LINTERS = ["publint@0.3.25", "@arethetypeswrong/cli@0.18.5"]
 RUNTIMES = {"deno": ("deno@2.9.6", ["deno", "run", "-A"]), "bun": ("bun@1.4.5", ["bun"])}
 # By name: what npm installs, the configuration, the command, what a page is told of where the files are.
 BUNDLERS = {
@@ -144,6 +160,61 @@ def test_a_client_component_of_next_routes(
         expect(page.locator("h1")).to_have_text("tester")
         assert not problems
         assert not site.violations
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_an_example_has_types_and_routes(
+    name: str, tarballs: list[str], tmp_path: Path, page: Page, problems: list[str]
+) -> None:
+    folder, packages, checker = FRAMEWORKS[name]
+    shutil.copytree(ROOT / "examples" / folder, tmp_path, dirs_exist_ok=True)
+    installed(tmp_path, [*tarballs, *packages])
+    run(tmp_path, "npx", "--no-install", checker, "-p", ".")
+    run(tmp_path, "npx", "--no-install", "vite", "build")
+    with hosted(tmp_path / "dist") as site:
+        page.goto(site.url)
+        page.get_by_role("button", name="Who tests?").click()
+        expect(page.get_by_text("tester: ")).to_be_visible()
+        page.get_by_label("What is to be done?").fill("fix the bug in the payment service")
+        page.get_by_role("button", name="Route").click()
+        expect(page.locator("[part=summary]")).to_contain_text("debugger")
+        if name != "react 18":  # which does not listen to an element's own events
+            expect(page.get_by_text("debugger: ")).to_be_visible()
+        assert not problems
+        assert not site.violations
+    (app,) = tmp_path.glob("App.*")
+    app.write_text(app.read_text("utf-8").replace("event.detail", "event.agent"), "utf-8")
+    wrong = subprocess.run(["npx", "--no-install", checker, "-p", "."], cwd=tmp_path, capture_output=True, text=True)
+    assert "'agent' does not exist on type 'CustomEvent<Decision>'" in wrong.stdout
+
+
+def test_vite_serves_it_while_developing(tarballs: list[str], tmp_path: Path, page: Page, problems: list[str]) -> None:
+    packages, files, _, _ = BUNDLERS["vite"]
+    installed(tmp_path, [*tarballs, *packages])
+    for file, text in {**files, "app.js": APP % "", "index.html": HTML % "/app.js"}.items():
+        (tmp_path / file).write_text(text, "utf-8")
+    command = ["node", "node_modules/vite/bin/vite.js", "--port", "0", "--host", "127.0.0.1"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=os.environ | {"NO_COLOR": "1"}
+    ) as vite:
+        try:
+            url = next(found[0] for line in vite.stdout or () if (found := re.search(r"http://127\.\S+", line)))
+            page.goto(url)
+            expect(page.locator("h1")).to_have_text("tester")
+            assert not problems
+        finally:
+            vite.terminate()
+
+
+def test_linters_of_packages_find_nothing(tarballs: list[str], tmp_path: Path) -> None:
+    installed(tmp_path, LINTERS)
+    assets, small = sorted(tarballs, key=lambda path: "assets" not in path)
+    assert "All good!" in run(tmp_path, "npx", "--no-install", "publint", "run", small, "--strict")
+    run(tmp_path, "npx", "--no-install", "publint", "run", assets)  # onnxruntime's own file has an unusual ending
+    run(tmp_path, "npx", "--no-install", "attw", small, "--profile", "esm-only")
+    inside = run(tmp_path, "tar", "tzf", small).split()
+    assert {"package/README.md", "package/LICENSE-MIT", "package/dist/types/react.d.ts"} <= set(inside)
+    assert Path(small).stat().st_size <= 25_000_000
 
 
 @pytest.mark.parametrize("name", RUNTIMES)

@@ -129,8 +129,9 @@ export class RuvLLM extends Runtime {
     const life = (this.#starting = this.#born());
     try {
       await life.watch();
-      const { agents, encoder, state = "persistent", offline, reviewAfter } = this.#options;
-      const told = { base: this.#base.href, index: this.#index, agents, encoder, state, snapshot, offline, reviewAfter };
+      const { agents, encoder, device, dtype, state = "persistent", offline, reviewAfter } = this.#options;
+      const given = { agents, encoder, device, dtype, state, snapshot, offline, reviewAfter };
+      const told = { base: this.#base.href, index: this.#index, ...given };
       await life.ask((remote) => remote.start(told, proxy(onProgress)), "options");
       for (const agents of this.#added) await life.ask((remote) => remote.call("ask", ["add_agents", { agents }]));
       return life;

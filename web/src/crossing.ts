@@ -19,6 +19,8 @@ export interface WorkerOptions {
   index: SiteIndex;
   agents?: LoadOptions["agents"];
   encoder?: LoadOptions["encoder"];
+  device?: LoadOptions["device"];
+  dtype?: LoadOptions["dtype"];
   state: StateKind;
   snapshot: boolean;
   offline?: boolean | undefined;

@@ -7,13 +7,14 @@ import { bootPython, type Bridge, installPackages, open, openBridge, pythonDiges
 import { type Call, CHANGES } from "./runtime.js";
 import { type Digest, type Ledger, readArtifacts, readChecked, type Site } from "./site.js";
 import { OvertakenError, type StateStore } from "./state.js";
-import type { Added, JobRun, LoadOptions, Stats } from "./types.js";
+import type { Added, EncoderDevice, JobRun, LoadOptions, Stats } from "./types.js";
 
 const REVIEW_AFTER = 30_000; // milliseconds without feedback
 const QUIET = 2_000; // milliseconds without a question, until background work is looked for
 const BUDGET = 0.1; // seconds that each of it may take at first
 const SAVE_AFTER = 1_500; // the same, until outcomes are kept
-const MODES: readonly string[] = ["cascade", "static", "ruvltra"];
+// What an option may be; the first is the default.
+const CHOICES = { encoder: ["cascade", "static", "ruvltra"], device: ["wasm", "webgpu"], dtype: ["q8"] } as const;
 
 /** What a host brings. */
 export interface Surroundings {
@@ -35,13 +36,21 @@ async function loadState(around: Surroundings): Promise<Uint8Array | null> {
   }
 }
 
-export type EngineOptions = { [K in "agents" | "encoder" | "snapshot" | "reviewAfter"]?: LoadOptions[K] | undefined };
+function chosen<K extends keyof typeof CHOICES>(options: EngineOptions, field: K): (typeof CHOICES)[K][number] {
+  const among: readonly string[] = CHOICES[field];
+  const value = options[field] ?? among[0];
+  if (value !== undefined && among.includes(value)) return value as (typeof CHOICES)[K][number];
+  throw new RuvllmError(`${field} is ${String(value)}`, { name: "InputError", field, fix: `use one of ${among.join(", ")}` });
+}
+
+export type EngineOptions = { [K in "agents" | "encoder" | "device" | "dtype" | "snapshot" | "reviewAfter"]?: LoadOptions[K] | undefined };
 
 /** Routes in this thread. */
 export class Engine implements Answering {
   readonly #around: Surroundings;
   readonly #bridge: Bridge;
   readonly #mode: string;
+  readonly #device: EncoderDevice;
   readonly #from: string;
   readonly #byHand: () => Promise<Digest>;
   #dim = 0;
@@ -58,22 +67,23 @@ export class Engine implements Answering {
   /** A page that names its agents decides on them at each visit. */
   #keepsAgents = false;
 
-  private constructor(around: Surroundings, bridge: Bridge, mode: string, from: string, byHand: () => Promise<Digest>) {
+  private constructor(
+    around: Surroundings, bridge: Bridge, mode: string, device: EncoderDevice, from: string, byHand: () => Promise<Digest>,
+  ) {
     this.#around = around;
     this.#from = from;
     this.#byHand = byHand;
     this.#bridge = bridge;
     this.#mode = mode;
+    this.#device = device;
   }
 
   /** Python, the packages and the table at once; resolves when it routes, while RuvLTRA still loads. */
   static async boot(around: Surroundings, options: EngineOptions): Promise<Engine> {
     const { site, ledger } = around;
-    const mode = options.encoder ?? "cascade";
-    if (!MODES.includes(mode)) {
-      const fix = `use one of ${MODES.join(", ")}`;
-      throw new RuvllmError(`encoder is ${String(mode)}`, { name: "InputError", field: "encoder", fix });
-    }
+    const mode = chosen(options, "encoder");
+    const device = chosen(options, "device");
+    chosen(options, "dtype");
     ledger.open(site.index.files);
     const booting = bootPython(site, options.snapshot ?? true);
     const byHand = async (): Promise<Digest> => pythonDigest((await booting).python);
@@ -87,7 +97,7 @@ export class Engine implements Answering {
     const artifacts = readArtifacts(site, "static", byHand);
     try {
       const [bridge, table, saved] = await Promise.all([bridged, artifacts, loadState(around)]);
-      const engine = new Engine(around, bridge, mode, (await booting).from, byHand);
+      const engine = new Engine(around, bridge, mode, device, (await booting).from, byHand);
       engine.#reviewAfter = options.reviewAfter ?? REVIEW_AFTER;
       for (const [name, data] of table) bridge.host.put(name, data);
       ledger.finish("static");
@@ -137,7 +147,7 @@ export class Engine implements Answering {
     const [artifacts, binary] = await Promise.all([readArtifacts(site, "ruvltra", this.#byHand), ortBinary?.()]);
     const [model = ""] = [...artifacts.keys()].filter((name) => name.endsWith(".onnx"));
     const keeping = Promise.all([...artifacts].map(([name, data]) => site.keep?.(site.index.artifacts[name] ?? "", data)));
-    const session = await openSession(site, artifacts.get(model) ?? new Uint8Array(), binary);
+    const session = await openSession(site, artifacts.get(model) ?? new Uint8Array(), this.#device, binary);
     await keeping;
     this.#session = session;
     for (const [name, data] of artifacts) if (name !== model) this.#bridge.host.put(name, data);
@@ -298,6 +308,8 @@ export class Engine implements Answering {
       // "warming": it has come, and reads the agents before it is asked
       ruvltra: encoder !== "static" ? "ready" : this.#ruvltra === "come" ? "warming" : this.#ruvltra,
       ruvltra_error: this.#ruvltraError,
+      device: this.#session?.device ?? "",
+      device_note: this.#session?.note ?? "",
       store: this.#around.store?.kind ?? "memory",
       started_from: this.#from,
       version: index.version,

@@ -2,6 +2,7 @@
 import { builtHere, diskSite } from "./disk.js";
 import { Engine } from "./engine.js";
 import { notNew } from "./errors.js";
+import { cache } from "./kept.js";
 import { opener } from "./open.js";
 import { stateBytes } from "./plain.js";
 import { type Call, Runtime } from "./runtime.js";
@@ -13,6 +14,8 @@ export { LocalModel } from "./llm/node.js";
 export type * from "./llm/types.js";
 export { RuvllmError } from "./errors.js";
 export { HttpRouter } from "./http.js";
+export { keepOffline, type Offline, type OfflineOptions, type OfflineState } from "./offline.js";
+export type { CacheEntry } from "./kept.js";
 export * from "./rlm.js";
 export type { OpenOptions } from "./open.js";
 export type * from "./runtime.js";
@@ -20,6 +23,8 @@ export type * from "./types.js";
 
 /** Routes in this process. What is learnt stays in memory; `export` and `import` carry it. */
 export class RuvLLM extends Runtime {
+  /** Node has no cache of the kind: nothing is in it. */
+  static readonly cache = cache;
   readonly #engine: Engine;
 
   private constructor(engine: Engine) {

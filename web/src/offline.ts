@@ -53,7 +53,7 @@ export class Offline {
 
   /** Register, or say why not. A lost connection is tried again when it is back. */
   async start(): Promise<void> {
-    const { serviceWorker } = navigator;
+    const serviceWorker = globalThis.navigator?.serviceWorker as ServiceWorkerContainer | undefined; // not in Node
     if (!serviceWorker || this.#script.origin !== location.origin) {
       const fix = "serve the folder over https, from the page's own origin";
       return this.#set({ kind: "failed", reason: "unsupported", message: "nothing can be kept here", fix });

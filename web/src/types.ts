@@ -35,6 +35,9 @@ export type Job = contract.JobStatus;
 export interface Stats extends Pick<contract.Stats, "agents" | "encoder">, Partial<Omit<contract.Stats, "agents" | "encoder">> {
   /** How often feedback was fitted once more in the background; a server does not say. */
   reviews?: number;
+  /** What RuvLTRA runs on in a page once it is there, and why not on what was asked for. */
+  device?: EncoderDevice | "";
+  device_note?: string;
   [name: string]: unknown;
 }
 
@@ -98,6 +101,8 @@ export type ProgressInfo = { name: string; file: string } & (
 /** Where what is learnt stays. */
 export type StateKind = "persistent" | "indexeddb" | "memory";
 
+export type EncoderDevice = "wasm" | "webgpu";
+
 /** What `RuvLLM.load` takes. */
 export interface LoadOptions {
   /**
@@ -108,6 +113,10 @@ export interface LoadOptions {
   agents?: Agent[] | contract.AgentFile[];
   /** "cascade" (default) answers by the table and asks RuvLTRA when that is unsure. */
   encoder?: "cascade" | "static" | "ruvltra";
+  /** Where RuvLTRA runs, "wasm" by default; where no GPU runs it, that is wasm as well, and `stats` says why. */
+  device?: EncoderDevice;
+  /** The form of its weights, by transformers.js's names; int8 is the one that there is. */
+  dtype?: "q8";
   onProgress?: (progress: LoadProgress) => void;
   /** The same in the form of transformers.js. */
   progress_callback?: (info: ProgressInfo) => void;

@@ -1,5 +1,6 @@
 // The built folder in Node, with the very files that a page gets: node --test (after build/web.py).
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
 
 const { LocalModel, openRouter, RuvLLM, RuvllmError } = await import("../dist/node.js");
@@ -102,6 +103,9 @@ describe("the built-in agents", () => {
 
   test("an encoder that there is not is refused", async () => {
     assert.equal((await rejected(RuvLLM.load({ encoder: "bert" }))).field, "encoder");
+    for (const [field, value] of [["device", "npu"], ["dtype", "fp16"]]) {
+      assert.equal((await rejected(RuvLLM.load({ [field]: value }))).field, field);
+    }
   });
 });
 
@@ -142,8 +146,10 @@ describe("agents of one's own", () => {
   });
 
   test("RuvLTRA alone, from the first route on", async () => {
-    const llm = await RuvLLM.load({ agents, encoder: "ruvltra" });
+    const llm = await RuvLLM.load({ agents, encoder: "ruvltra", device: "webgpu", dtype: "q8" });
     try {
+      const { device, device_note } = await llm.stats();
+      assert.deepEqual([device, device_note], ["wasm", "this browser offers no GPU"]);
       assert.equal((await llm.route("cut the grass behind the house")).encoder, "ruvltra");
     } finally {
       await llm.close();
@@ -244,6 +250,17 @@ describe("what JavaScript may hand over", () => {
     await rejected(llm.recordOutcome("none", { success: true }));
     assert.ok((await llm.export()).length > 0);
   });
+});
+
+test("what a page imports can be imported here, for pages that a server renders first", async () => {
+  const names = (text) => [...text.matchAll(/export \{([^}]*)\};?\s*$/g)].flatMap(([, list]) => list.split(",").map((one) => one.split(" as ").pop().trim()));
+  const here = await import("../dist/node.js");
+  const page = names(readFileSync(new URL("../dist/ruvllm.js", import.meta.url), "utf8"));
+  assert.ok(page.includes("RuvLLM"));
+  assert.deepEqual(page.filter((name) => !(name in here)), []);
+  assert.deepEqual([await RuvLLM.cache.list(), await RuvLLM.cache.delete()], [[], false]);
+  const { state } = here.keepOffline({ baseURL: "https://shop.example/ruvllm/" });
+  assert.equal(state.reason, "unsupported");
 });
 
 test("`new` names what to call, and errors keep their names", async () => {

@@ -2,6 +2,7 @@
 import type * as Ort from "onnxruntime-web";
 import type { PyodideInterface } from "pyodide";
 import { closedError, RuvllmError, toRuvllmError } from "../errors.js";
+import { gpuAdapter, ortOf } from "../onnx.js";
 import { json } from "../plain.js";
 import { bootPython, installPackages, open, pythonDigest } from "../python.js";
 import ANSWERS from "../python/answers.py?raw";
@@ -164,8 +165,7 @@ async function deviceOf(asked: Device): Promise<"webgpu" | "wasm"> {
     throw new RuvllmError(`device is ${String(asked)}`, { name: "InputError", field: "device", fix: "use auto, webgpu or wasm" });
   }
   if (asked === "wasm") return "wasm";
-  const gpu = (globalThis.navigator as { gpu?: { requestAdapter(): Promise<{ info?: { isFallbackAdapter?: boolean } } | null> } } | undefined)?.gpu;
-  const adapter = await gpu?.requestAdapter().catch(() => null);
+  const adapter = await gpuAdapter();
   // A fallback adapter is the processor in disguise, and slower than the processor itself.
   if (adapter && (asked === "webgpu" || !adapter.info?.isFallbackAdapter)) return "webgpu";
   if (asked === "auto") return "wasm";
@@ -177,15 +177,9 @@ async function runtime(
   around: ModelSurroundings, device: "webgpu" | "wasm", asked: number | undefined,
 ): Promise<{ ort: typeof Ort; threads: number }> {
   const { site, ortBinary } = around;
-  const { module, mjs, wasm } = device === "webgpu" ? site.index.llm.webgpu : site.index.ort;
-  const ort = (await import(/* @vite-ignore */ site.module(module))) as typeof Ort;
   const cores = globalThis.navigator?.hardwareConcurrency ?? 2;
   const threads = globalThis.crossOriginIsolated && device === "wasm" ? Math.max(1, Math.min(asked ?? Math.max(2, cores - 1), cores, 8)) : 1;
-  ort.env.logLevel = "error";
-  ort.env.wasm.numThreads = threads;
-  ort.env.wasm.wasmPaths = { mjs: site.module(mjs), wasm: site.module(wasm) };
-  if (ortBinary) ort.env.wasm.wasmBinary = (await ortBinary()).buffer;
-  return { ort, threads };
+  return { ort: await ortOf(site, device, threads, await ortBinary?.()), threads };
 }
 
 async function install(python: PyodideInterface, site: Site, template: boolean, byHand: () => Promise<(data: Uint8Array) => string>): Promise<void> {

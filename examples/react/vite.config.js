@@ -1,0 +1,3 @@
+import ruvllm from "ruvllm/vite";
+
+export default { plugins: [ruvllm()], oxc: { jsx: { runtime: "automatic" } } };
