@@ -1,4 +1,4 @@
-# make setup · run · demo · quick · test · test-all · setup-browsers · check · contract · plugin · web · docs · npm · dist · api · outputs · release · bench · soak · chaos · models.  Each works alone from a fresh clone.
+# make setup · run · demo · quick · test · test-all · setup-browsers · check · contract · plugin · web · docs · npm · dist · api · outputs · release · bench · soak · chaos · mutants · models.  Each works alone from a fresh clone.
 PYTHON ?= python3
 MINUTES ?= 30
 ROUNDS ?= 200
@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= ../shared/data
 
-.PHONY: setup run demo test test-all check quick plugin docs web npm dist api outputs release web-test pyodide-test visit-test browser-test setup-browsers install-test docs-test parity-test edge-test rest-test bench bench-web soak chaos models eval clean
+.PHONY: setup run demo test test-all check quick plugin docs web npm dist api outputs release web-test pyodide-test visit-test browser-test setup-browsers install-test docs-test parity-test edge-test rest-test bench bench-web soak chaos mutants models eval clean
 
 $(VENV)/.ready: pyproject.toml core/pyproject.toml models/pyproject.toml edge_server/pyproject.toml tests/bench/pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ruvllm needs Python 3.11 or newer: make PYTHON=python3.12")'
@@ -134,6 +134,9 @@ chaos: setup  ## three servers and their database, killed and stopped at random 
 
 soak: setup  ## a server under mixed traffic for long, then killed while it writes (MINUTES=2 for a short one)
 	$(BIN)/ruvllm bench soak --minutes $(MINUTES)
+
+mutants: setup  ## small faults put into routing, search and dialects: which of them no test notices (SAMPLE=30 of each)
+	$(BIN)/python build/mutants.py --sample $(or $(SAMPLE),30)
 
 eval: setup  ## accuracy and calibration on data given by path (DATA=…)
 	$(BIN)/ruvllm eval agents tests/data/everyday_tasks.json --builtin --among-named
