@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT / "build"))
 import browser as browsers  # noqa: E402
 from hosting import Site, hosted  # noqa: E402
 from packaging.version import Version  # noqa: E402
-from playwright.sync_api import Browser, BrowserContext, CDPSession, Page, Playwright, expect, sync_playwright  # noqa: E402
+from playwright.sync_api import Browser, BrowserContext, CDPSession, Locator, Page, Playwright, expect, sync_playwright  # noqa: E402
 
 FIREFOX = os.environ.get("RUVLLM_E2E", "chromium") == "firefox"
 PLAIN = "--host-resolver-rules=MAP plain.test 127.0.0.1"  # the same server over plain http, as any other machine's
@@ -96,6 +96,12 @@ def folders(browser: Browser) -> None:
     """A folder can be chosen by the driver."""
     if FIREFOX:
         pytest.skip("the driver cannot choose a folder in Firefox")
+
+
+@pytest.fixture(scope="session")
+def press() -> Callable[[Locator], None]:
+    """A finger; a mouse in Firefox, where the driver's touches become no clicks."""
+    return Locator.click if FIREFOX else Locator.tap
 
 
 @pytest.fixture

@@ -337,7 +337,7 @@ def test_every_view_fits_and_can_be_used_by_anybody(
         context.close()
 
 
-def test_what_is_printed_is_the_answer(page: Page, site: Site) -> None:
+def test_what_is_printed_is_the_answer(page: Page, site: Site, devtools: object) -> None:
     open_playground(page, site)
     page.emulate_media(media="print", color_scheme="dark")
     ink = "() => getComputedStyle(document.querySelector('.decision')).color"
