@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm import RuvLLM
-from ruvllm.cli.eval_memory import _auroc as auroc
+from ruvllm.cli.evals.memory import _auroc as auroc
 from ruvllm.encoders.protocol import run_now
 from ruvllm.inference.passages import BIAS, TOGETHER, WEIGHTS, Passage, weigh
 from ruvllm.memory.found import Found, answer_odds

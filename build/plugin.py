@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ruvllm import __version__
-from ruvllm.cli.install import EVENTS
+from ruvllm.cli.hook.install import EVENTS
 
 __all__ = ["files"]
 

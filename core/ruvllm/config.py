@@ -31,7 +31,17 @@ _MOST_BYTES = 1_000_000  # of a file
 # Options other systems of this kind have, and what takes their place here.
 _ELSEWHERE = {
     **dict.fromkeys(
-        ("hnsw_m", "hnsw_ef_construction", "hnsw_ef_search", "hnsw_params", "hnsw_config"),
+        (
+            "hnsw_m",
+            "hnsw_ef_construction",
+            "hnsw_ef_search",
+            "hnsw_params",
+            "hnsw_config",
+            "m",
+            "efc",
+            "efs",
+            "ef_search",
+        ),
         "set memory.recall; the index finds its own parameters",
     ),
     **dict.fromkeys(("embedding", "embedding_dim", "dimension", "dimensions"), "leave it out; the encoder settles it"),

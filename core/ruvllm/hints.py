@@ -84,6 +84,29 @@ class Options:
                 raise self.ERROR(f"{name} is {value!r}"[:100], field=name, fix=fix)
 
 
+def deprecated(instead: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Marks a name that still stands: whoever calls it is warned, and its documentation says what to use.
+
+    Args:
+        instead: what takes its place.
+    """
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> T:
+            import warnings
+
+            warnings.warn(message, DeprecationWarning, stacklevel=2)
+            return function(*args, **kwargs)
+
+        message = f"{function.__qualname__} is deprecated: use {instead}"
+        call.__doc__ = f"Deprecated: use `{instead}`. {function.__doc__ or ''}".strip()
+        call.__deprecated__ = message  # type: ignore[attr-defined]  # where type checkers and editors look
+        return call
+
+    return decorate
+
+
 def by_object(
     leading: str = "", spelt: Mapping[str, str] | None = None, *, objects: bool = True, otherwise: str = ""
 ) -> Callable[[Callable[P, T]], Callable[P, T]]:

@@ -10,7 +10,7 @@ from ruvllm.agents.catalog import Agents
 from ruvllm.config import Config, agents_and_config
 from ruvllm.encoders.protocol import Pause, Vectors, no_pause, pause, run_now, synchronous
 from ruvllm.errors import ConfigError, InputError
-from ruvllm.hints import Hinting, by_object
+from ruvllm.hints import Hinting, by_object, deprecated
 from ruvllm.reprs import shortened
 from ruvllm.routing.reading import checked_text
 from ruvllm.services import Services
@@ -91,8 +91,8 @@ class RuvLLM(Hinting):
     """
 
     INSTEAD: ClassVar = {
-        "process": "query", "generate": "query", "create_session": "new_session", "get_stats": "stats()",
-        "add_memory": "memory.add", "search_memory": "memory.search", "shutdown": "close",
+        "generate": "query", "create_session": "new_session", "get_stats": "stats()",
+        "add_memory": "memory.add", "search_memory": "memory.search",
         "chat": "query_session", "add_context": "new_session(history=[…]), or memory.add",
         "export_session": "asdict(session(id))", "import_session": "new_session(history=[…])",
         "find_patterns": "learning.engine.find_patterns", "force_learn": "learning.engine.force_learn, or run_jobs",
@@ -271,6 +271,17 @@ class RuvLLM(Hinting):
         """`query` in a session."""
         return self.query(text, session=session, constraints=constraints)
 
+    @deprecated("query")
+    @by_object(spelt={"query": "text", "session_id": "session"})
+    def process(
+        self,
+        text: str,
+        session: Session | str | None = None,
+        constraints: Constraints | Mapping[str, Any] | None = None,
+    ) -> Response:
+        """As RuvLLM for Rust calls it, with an object: `process({"query": "when?", "session_id": "s1"})`."""
+        return self.query(text, session=session, constraints=constraints)
+
     def query_deep(self, text: str, *, context: str | Document | None = None, **settings: Any) -> RlmAnswer:
         """The answer to a complex query, put together from those to its parts. See `QueryService.answer_deep`."""
         queries = self.queries
@@ -355,6 +366,11 @@ class RuvLLM(Hinting):
     def close(self) -> None:
         """Write what waits, and release the state file. Raises StoreError: the file takes nothing."""
         self.services.close()
+
+    @deprecated("close")
+    def shutdown(self) -> None:
+        """As RuvLLM for Rust calls it."""
+        self.close()
 
     async def aclose(self) -> None:
         """`close`, awaited: connections of backends are closed as well."""

@@ -28,6 +28,7 @@ from ruvllm_edge.logs import event
 
 _TOGETHER = 64  # tasks decided between two turns of the event loop
 _HERE, _THERE = 8, 16  # where there are workers: by this process, and by one of them
+_AT_ONCE = 16  # tasks after one that waited alone, which are decided without waiting
 _AGAIN = 0.2  # seconds between two times that a worker reads the file
 _LENGTH = Layout("<I")
 
@@ -124,7 +125,7 @@ class Tasks:
         self._llm, self._workers, self._stored = llm, workers, stored
         self._waiting = deque[_Task]()
         self._running = set[asyncio.Task[None]]()
-        self._begun = False
+        self._begun, self._at_once = False, 0
 
     @property
     def basis(self) -> tuple[Any, ...]:
@@ -141,7 +142,8 @@ class Tasks:
         Raises:
             InputError: the text is empty or far too large.
         """
-        if alone and not self._waiting:
+        if alone and self._at_once and not self._waiting:
+            self._at_once -= 1
             return await self._llm.aroute(text, top, team)
         text = checked_text(text)
         outcome: asyncio.Future[Decision | Decided] = asyncio.get_running_loop().create_future()
@@ -182,6 +184,9 @@ class Tasks:
             while self._waiting:
                 self._hand_over()
                 if some := self._take(most):
+                    # Connections read in the same turn of the event loop do not see one another: whether a task has
+                    # company shows only in the queue, a turn later.
+                    self._at_once = _AT_ONCE if len(some) == 1 and not self._waiting else 0
                     await self._here(some)
                     await asyncio.sleep(0)
         finally:

@@ -79,7 +79,5 @@ def _ranks(
     read, stage, index = static().encode_now, weights.stages["static"], lexicon(agents)
     cards, names = read([card(agent) for agent in agents]), read([spoken_name(agent.name) for agent in agents])
     vectors = AgentVectors(cards, names, weights.adapter)
-    logits = stage.rows(read(texts), vectors, weights.adapter, [index.scores(content(stems(text))) for text in texts])[
-        :, -1
-    ]
+    logits = stage.rows(read(texts), vectors, [index.scores(content(stems(text))) for text in texts])[:, -1]
     return np.asarray((logits > logits[np.arange(len(labels)), labels][:, None]).sum(1), np.int64)

@@ -100,7 +100,7 @@ class _Bench:
         for kind, rows in texts.items():
             vectors, words = read([text for text, _ in rows]), [stems(text) for text, _ in rows]
             bm25 = [index.scores(content(some)) for some in words]
-            scored = self.stage.rows(vectors, self.vectors, self.adapter, bm25)
+            scored = self.stage.rows(vectors, self.vectors, bm25)
             features, zero = scored[:, :-1], scored[:, -1]
             labels = np.array([self.agents if agent is None else number[agent] for _, agent in rows])
             self.rows[kind] = _Rows(vectors, words, labels, features, zero)

@@ -160,7 +160,7 @@ def _read(agents: list[Agent], pairs: list[tuple[str, int]], read: Encode, adapt
         index = lexicon([agents[i] for i in among])
         some = AgentVectors(cards[among], names[among], adapter)
         for i in asked.tolist():
-            one = blank.rows(vectors[i : i + 1], some, adapter, [index.scores(words[i])])[0, :-1]
+            one = blank.rows(vectors[i : i + 1], some, [index.scores(words[i])])[0, :-1]
             if i < len(pairs):
                 features.append(one)
                 here = np.flatnonzero(among == labels[i])

@@ -43,7 +43,7 @@ def _features(collection: Collection, adapter: Adapter) -> Features:
     for name, (prompts, cards, names) in collection.vectors.items():
         agents = AgentVectors(cards, names, adapter)
         stage = Stage(np.zeros(4, np.float32))
-        out[name] = stage.rows(prompts, agents, adapter, collection.bm25)[:, :-1]
+        out[name] = stage.rows(prompts, agents, collection.bm25)[:, :-1]
     return out
 
 
@@ -201,14 +201,14 @@ def _scopes(material: Material, features: dict[str, Features], adapter: Adapter,
             _, cards, names = c.vectors[name]
             agents = AgentVectors(cards, names, adapter)
             picked = rng.choice(len(outside), min(60, len(c.labels)), replace=False)
-            outside_rows += [_outside_row(vectors[i], outside[i], c, agents, adapter) for i in picked]
+            outside_rows += [_outside_row(vectors[i], outside[i], c, agents) for i in picked]
         out[f"scope_{name}"] = _scope_fit(inside_rows, outside_rows)
     return out
 
 
-def _outside_row(vector: Floats, text: str, c: Collection, agents: AgentVectors, adapter: Adapter) -> Floats:
+def _outside_row(vector: Floats, text: str, c: Collection, agents: AgentVectors) -> Floats:
     stage = Stage(np.zeros(4, np.float32))
-    return scope_row(stage.rows(vector[None], agents, adapter, [c.lexicon.scores(content(stems(text)))])[0, :-1])
+    return scope_row(stage.rows(vector[None], agents, [c.lexicon.scores(content(stems(text)))])[0, :-1])
 
 
 def _scope_fit(inside: Sequence[Floats], outside: Sequence[Floats]) -> Floats:

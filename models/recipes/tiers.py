@@ -8,7 +8,7 @@ import numpy as np
 from rich.progress import track
 
 from recipes.common import read_json, save, static
-from ruvllm.cli.metrics import tier_scores
+from ruvllm.cli.evals.metrics import tier_scores
 from ruvllm.encoders.families import RUVLTRA
 from ruvllm.sizing.difficulty import Difficulty, folds_of
 

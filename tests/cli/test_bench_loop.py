@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from ruvllm import InputError
-from ruvllm.cli.evalset import read_intents
+from ruvllm.cli.evals.sets import read_intents
 from ruvllm_bench.cli import bench
 from ruvllm_bench.loop import command, epochs
 from ruvllm_bench.loop.choosing import best_single, choose, read_prompts

@@ -402,10 +402,21 @@ def test_info_finds_whole_artifacts() -> None:
 
 @pytest.mark.parametrize(
     ("name", "path"),
-    [("generate", "query"), ("benchmark", "bench"), ("train", "learn"), ("export", "learn export")],
+    [
+        ("generate", "query"),
+        ("benchmark", "bench"),
+        ("train", "learn"),
+        ("export", "learn export"),
+        ("benchmark simd", "bench steps"),
+    ],
 )
 def test_other_systems_names_of_commands(name: str, path: str) -> None:
-    assert run(name, "--help").stdout.splitlines()[2:] == run(*path.split(), "--help").stdout.splitlines()[2:]
+    assert run(*name.split(), "--help").stdout.splitlines()[2:] == run(*path.split(), "--help").stdout.splitlines()[2:]
+
+
+def test_a_mistyped_command_names_the_nearest() -> None:
+    assert "did you mean route?" in run("rout", "x", code=2).stderr
+    assert "see " in run("zzz", code=2).stderr
 
 
 def test_vectors_how_alike_texts_are_and_counts(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ import pytest
 from click.testing import CliRunner
 
 from ruvllm import ArtifactError, RuvLLM
-from ruvllm.cli import doctor, resident
+from ruvllm.cli import doctor
+from ruvllm.cli.hook import resident
 from ruvllm.cli.main import main
 from ruvllm.config import Config
 

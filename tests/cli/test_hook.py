@@ -183,7 +183,7 @@ def test_a_stop_from_the_keyboard_is_none_either(monkeypatch: pytest.MonkeyPatch
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ruvllm.cli.hook._read", stopped)
+    monkeypatch.setattr("ruvllm.cli.hook.command._read", stopped)
     result = run(event())
     assert (result.exit_code, result.stdout) == (0, "")
 

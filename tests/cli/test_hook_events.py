@@ -11,10 +11,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ruvllm import RuvLLM, Tier
-from ruvllm.cli.hook_log import entries, log_file
-from ruvllm.cli.hook_settings import settings_file
+from ruvllm.cli.hook.log import entries, log_file
+from ruvllm.cli.hook.settings import settings_file
 from ruvllm.cli.main import main
-from ruvllm.cli.outcomes import ClientModels
+from ruvllm.cli.report.outcomes import ClientModels
 
 BAKER = "Bakes bread, cakes and pastry; doughs, ovens and proofing times."
 GARDENER = "Plants flowers, prunes hedges and trees, mows lawns."

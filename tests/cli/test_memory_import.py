@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from ruvllm import StoreError
 from ruvllm.cli.main import main
-from ruvllm.cli.memory_import import Importer, Talk
+from ruvllm.cli.memory.imports import Importer, Talk
 
 
 @pytest.fixture(autouse=True)

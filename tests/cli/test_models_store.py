@@ -214,6 +214,7 @@ def test_the_list_says_what_models_are_for():
     shown = run("models", "list").stdout
     assert "LFM Open License 1.0" in shown
     assert "devstral-small-2" in shown
+    assert "ollama pull devstral-small-2" in run("models", "download", "Devstral-Small-2", code=2).stderr
     known = json.loads(run("models", "list", "--json").stdout)
     assert set(known["from_pypi"]) <= set(known["known"])
     assert known["about"]["smollm2-135m"]["context"] == 8192

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from ruvllm.cli.evals.metrics import Answer, IntentRun, confused, percentile, score_agents, score_intents
 from ruvllm.cli.main import main
-from ruvllm.cli.metrics import Answer, IntentRun, confused, percentile, score_agents, score_intents
 from ruvllm_bench import cli as bench
 from ruvllm_bench import route_process as measure
 

@@ -14,8 +14,8 @@ from click.testing import CliRunner, Result
 
 from ruvllm import RuvLLM
 from ruvllm.cli.main import main
-from ruvllm.cli.transcript_readers import read_asks
-from ruvllm.cli.transcripts import Ask, redacted
+from ruvllm.cli.report.transcript_readers import read_asks
+from ruvllm.cli.report.transcripts import Ask, redacted
 from ruvllm_bench.transcripts import write_sessions
 
 PRUNE = "prune the apple trees and the hedge in the garden"
@@ -229,7 +229,7 @@ def test_a_rollout_of_codex_in_its_old_and_its_new_form(tmp_path: Path):
 def test_hostile_transcripts_are_named_and_cost_no_more_than_themselves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("ruvllm.cli.transcripts._MOST_LINE", 10_000)
+    monkeypatch.setattr("ruvllm.cli.report.transcripts._MOST_LINE", 10_000)
     folder = tmp_path / "p"
     good = [turn("user", PRUNE), END]
     path = write(folder / "s1.jsonl", good)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from waiting import until
 
-from ruvllm.cli import resident
+from ruvllm.cli.hook import resident
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32" or not hasattr(socket, "AF_UNIX"), reason="no Unix sockets")
 
@@ -198,5 +198,5 @@ def test_the_client_loads_nothing_that_it_does_not_need(environment: dict[str, s
     work = Path(environment["HOME"]) / "work"
     done = subprocess.run([sys.executable, "-c", code], input=EVENT, env=environment, cwd=work, capture_output=True)
     assert b"`gardener`" in done.stdout
-    own = {"ruvllm", "ruvllm.cli", "ruvllm.cli.__main__", "ruvllm.cli.resident", "__future__"}
+    own = {"ruvllm", "ruvllm.cli", "ruvllm.cli.__main__", "ruvllm.cli.hook", "ruvllm.cli.hook.resident", "__future__"}
     assert set(done.stderr.decode().split()) <= own | {"_socket", "binascii"}

@@ -103,11 +103,13 @@ class IndexSuite:
         truth.add(ids, vectors)
         return index, truth
 
-    def asked(self, index: Any, truth: Truth, dim: int, recall: float, allowed: set[int] | None = None) -> float:
-        """Mean recall@10 of unseen queries, asked one by one, every answer checked."""
+    def asked(
+        self, index: Any, truth: Truth, dim: int, recall: float, allowed: set[int] | None = None, n: int = 40
+    ) -> float:
+        """Mean recall@10 of n unseen queries, asked one by one, every answer checked."""
         chosen = None if allowed is None else index.mask(sorted(allowed))
         found = []
-        for query in clustered(40, dim, seed=9):
+        for query in clustered(n, dim, seed=9):
             hits = index.search(query, 10, recall=recall, filter=chosen)
             found.append(share(hits, sound(hits, truth, query, 10, allowed)))
         return float(np.mean(found))
@@ -160,8 +162,8 @@ class IndexSuite:
         vectors = np.repeat(clustered(30, 32), 60, axis=0)
         ids = np.arange(len(vectors), dtype=np.int64)
         index.add(ids, vectors)
-        truth.add(ids, vectors)
-        assert self.asked(index, truth, 32, 0.95) >= self.least(0.95)
+        truth.add(ids, vectors)  # ten neighbours are copies of one vector, found or missed together: ask more
+        assert self.asked(index, truth, 32, 0.95, n=400) >= self.least(0.95)
 
     @pytest.mark.parametrize("metric", METRICS)
     def test_batches(self, metric: str) -> None:

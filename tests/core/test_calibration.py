@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ruvllm.cli.metrics import auroc
+from ruvllm.cli.evals.metrics import auroc
 from ruvllm.encoders.protocol import run_now
 from ruvllm.routing.calibration import (
     CONFIDENCE_FEATURES,

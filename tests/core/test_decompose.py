@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from ruvllm import InputError
-from ruvllm.cli.rlm_measures import Labelled, half_of, measure_decomposition, same_parts
+from ruvllm.cli.evals.rlm_measures import Labelled, half_of, measure_decomposition, same_parts
 from ruvllm.encoders.protocol import run_now
 from ruvllm.inference.backend import Chunk, Completion, Usage
 from ruvllm.rlm.decompose import LlmDecomposer, RuleDecomposer

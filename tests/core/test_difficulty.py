@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ruvllm.cli.metrics import recovered, tier_scores
+from ruvllm.cli.evals.metrics import recovered, tier_scores
 from ruvllm.errors import ArtifactError, InputError
 from ruvllm.sizing.difficulty import Difficulty, folds_of, policy_for
 from ruvllm.sizing.prompt_forms import PROMPT_FORMS, prompt_forms

@@ -232,9 +232,27 @@ def test_feedback_as_an_object(llm: RuvLLM):
     assert llm.route("froth the milk").agent == "barista"
 
 
+def test_names_that_still_stand_warn_and_work(static_llm: RuvLLM):
+    with RuvLLM(like=static_llm, encoder="static") as llm:
+        session = llm.new_session()
+        with pytest.warns(DeprecationWarning, match="process is deprecated: use query"):
+            answer = llm.process({"query": "when is staging reset?", "sessionId": session.id})
+        assert (answer.request_id.startswith("req-"), len(llm.session(session).history)) == (True, 2)
+        with pytest.warns(DeprecationWarning, match="use query"), pytest.raises(InputError, match="no argument 'txt'"):
+            llm.process({"txt": "when?"})
+        with pytest.warns(DeprecationWarning, match="shutdown is deprecated: use close"):
+            llm.shutdown()
+    assert RuvLLM.shutdown.__doc__.startswith("Deprecated: use `close`.")
+
+
 @pytest.mark.parametrize(
     ("name", "instead"),
-    [("process", "query"), ("shutdown", "close"), ("addMemory", "memory.add"), ("force_learn", "learning.engine")],
+    [
+        ("generate", "query"),
+        ("export_session", "asdict"),
+        ("addMemory", "memory.add"),
+        ("force_learn", "learning.engine"),
+    ],
 )
 def test_methods_of_other_systems_say_what_to_call(llm: RuvLLM, name: str, instead: str):
     with pytest.raises(AttributeError, match=f"use {instead}"):

@@ -293,7 +293,7 @@ def test_one_agent_and_two_agents():
 def test_scorer_arrays_round_trip(kitchen):
     llm = RuvLLM(kitchen, encoder="static")
     built = run_now(llm.routing.router.scorer("static"))
-    loaded = Scorer.from_arrays(built.arrays(), built.stage, built.adapter)
+    loaded = Scorer.from_arrays(built.arrays(), built.stage, llm.routing.router.weights.adapter)
     vector = llm.embed(["bake a cake"])[0]
     a = built.fitted.head.logits(vector, stems("prune the roses"))
     b = loaded.fitted.head.logits(vector, stems("prune the roses"))

@@ -73,6 +73,9 @@ def test_two_labels_for_one_task(static_llm: RuvLLM):
     [
         ("migrate billing to Python 3, dockerize it, set up monitoring", ["migration-planner", "devops"]),
         ("escribe pruebas para el login, documenta la API", ["tester", "api-docs"]),
+        ("Scrivi i test per il parser, poi documenta l'API", ["tester", "api-docs"]),
+        ("1. write unit tests for the parser\n2. document the API", ["tester", "api-docs"]),
+        ("const x = 1; let y = 2;\nlet z = x + y;", ["coder"]),
         ("- write unit tests for the parser\n- review my pull request", ["tester", "reviewer"]),
         ("rename foo to bar and baz to qux", ["refactorer"]),
         ("document the API, including errors, limits and examples", ["api-docs"]),
@@ -80,6 +83,14 @@ def test_two_labels_for_one_task(static_llm: RuvLLM):
 )
 def test_a_list_of_asks_gets_a_team_and_a_list_of_things_does_not(static_llm: RuvLLM, text: str, agents: list[str]):
     assert [member.agent for member in static_llm.route_complex(text).members] == agents
+
+
+def test_it_is_the_thing_that_is_changed_and_not_what_it_becomes(static_llm: RuvLLM):
+    members = static_llm.route_complex("migrate billing to Python 3, dockerize it, set up monitoring").members
+    assert [member.task for member in members] == [
+        "migrate billing to Python 3",
+        "dockerize billing; set up monitoring",
+    ]
 
 
 def test_a_simple_task_is_a_team_of_one(static_llm: RuvLLM):

@@ -98,10 +98,10 @@ def folders(browser: Browser) -> None:
         pytest.skip("the driver cannot choose a folder in Firefox")
 
 
-@pytest.fixture(scope="session")
-def press() -> Callable[[Locator], None]:
-    """A finger; a mouse in Firefox, where the driver's touches become no clicks."""
-    return Locator.click if FIREFOX else Locator.tap
+@pytest.fixture
+def tap() -> Callable[[Locator], None]:
+    """Touches what a locator finds; in Firefox the driver's touches reach no page, and it is clicked."""
+    return (lambda found: found.click()) if FIREFOX else (lambda found: found.tap())
 
 
 @pytest.fixture

@@ -27,17 +27,17 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
     context.close()
 
 
-def test_the_element_by_touch(page: Page, site: Site, problems: list[str], press: Callable[[Locator], None]) -> None:
+def test_the_element_by_touch(page: Page, site: Site, tap: Callable[[Locator], None], problems: list[str]) -> None:
     site.pages["/shop.html"] = HTML
     page.goto(f"{site.url}shop.html")
     router = page.locator("ruvllm-router")
-    press(router.get_by_role("textbox"))
+    tap(router.get_by_role("textbox"))
     router.get_by_role("textbox").fill(SURE)
-    press(router.get_by_role("button", name="Route"))
+    tap(router.get_by_role("button", name="Route"))
     decision = router.get_by_role("group", name="Decision")
     expect(decision).to_contain_text("tester")
     assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
-    press(router.get_by_role("button", name="Right: tester"))
+    tap(router.get_by_role("button", name="Right: tester"))
     expect(decision).to_contain_text("Learnt")
     assert problems == []
 

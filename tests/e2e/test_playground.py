@@ -121,9 +121,7 @@ def test_tabs_by_keyboard(page: Page, site: Site) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_on_a_telephone(
-    browser: Browser, site: Site, shot: Shot, press: Callable[[Locator], None], scheme: str
-) -> None:
+def test_on_a_telephone(browser: Browser, site: Site, shot: Shot, tap: Callable[[Locator], None], scheme: str) -> None:
     context = browser.new_context(viewport={"width": 360, "height": 740}, color_scheme=scheme, has_touch=True)
     try:
         page = context.new_page()
@@ -133,7 +131,7 @@ def test_on_a_telephone(
             assert box is not None
             assert (box["height"] >= 44, box["y"] > 600, box["x"] + box["width"] <= 360) == (True, True, True), box
         for name in TABS:
-            press(page.get_by_role("tab", name=name, exact=True))
+            tap(page.get_by_role("tab", name=name, exact=True))
             expect(page.get_by_role("tabpanel", name=name)).to_be_visible()
             assert fits(page), name
         view(page, "Decision")

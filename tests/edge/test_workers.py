@@ -59,6 +59,28 @@ def test_who_has_left_costs_the_others_nothing():
     assert first.agent == third.agent == "tester"
 
 
+def test_tasks_of_connections_that_do_not_see_one_another_are_decided_together():
+    blocks = list[int]()
+
+    async def ask() -> None:
+        with RuvLLM(encoder="static") as llm:
+            tasks, many = Tasks(llm), llm.aroute_many
+
+            async def counted(texts: list[str], *others: Any) -> Any:
+                blocks.append(len(texts))
+                return await many(texts, *others)
+
+            llm.aroute_many = counted  # type: ignore[method-assign]
+            for one in range(4):  # one client alone waits for company once, and not again
+                await tasks.route(f"add tests for part {one}", 3, False, alone=True)
+            for round_ in range(20):
+                await asyncio.gather(*[tasks.route(f"{text} {round_}", 3, False, alone=True) for text in TASKS])
+
+    asyncio.run(ask())
+    assert blocks[0] == 1
+    assert blocks.count(len(TASKS)) > 15
+
+
 def test_what_one_process_learns_is_decided_by_the_others(tmp_path: Path):
     """Of a worker too: what it decided is bytes; and where it ends, this process decides alone."""
 

@@ -8,7 +8,7 @@ import sys
 def run() -> None:
     """Run it; without what it needs it says so, except in a hook, which never stands in a prompt's way."""
     if sys.argv[1:2] == ["hook"]:
-        from ruvllm.cli.resident import answered
+        from ruvllm.cli.hook.resident import answered
 
         if answered(sys.argv[2:]):
             return

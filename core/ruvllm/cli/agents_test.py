@@ -12,7 +12,7 @@ import click
 
 from ruvllm import Action, InputError, RuvLLM
 from ruvllm.cli.console import plain, print_json
-from ruvllm.cli.evalset import PromptTest, read_prompt_tests
+from ruvllm.cli.evals.sets import PromptTest, read_prompt_tests
 from ruvllm.cli.options import agents_option, encoder_option, json_option, open_llm
 from ruvllm.errors import unknown
 

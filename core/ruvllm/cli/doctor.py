@@ -19,9 +19,9 @@ import ruvllm
 from ruvllm import RuvLLM, RuvllmError
 from ruvllm.artifacts.host import NativeHost
 from ruvllm.cli.console import print_json, show_table, waiting
-from ruvllm.cli.install import reinstall, stale_hooks
+from ruvllm.cli.hook.install import reinstall, stale_hooks
+from ruvllm.cli.hook.resident import left_behind
 from ruvllm.cli.options import default_state, json_option, state_of
-from ruvllm.cli.resident import left_behind
 from ruvllm.config import Config
 from ruvllm.disk_cache import user_cache
 from ruvllm.encoders.families import RUVLTRA

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ruvllm import RuvllmError
+from ruvllm.hints import nearest
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -38,6 +39,16 @@ class AliasGroup(click.Group):
             for name in self._aliases[cmd_name].split():
                 found = found.get_command(ctx, name) if isinstance(found, click.Group) else None
         return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the arguments begin with. Raises UsageError: there is none; it names the nearest."""
+        name = str(args[0])
+        if not (name.startswith("-") or ctx.resilient_parsing or self.get_command(ctx, name)):
+            names = (*self.list_commands(ctx), *self._aliases)
+            ctx.fail(f"No such command {name!r}: {nearest(name, names, f'see {ctx.command_path} --help')}")
+        return super().resolve_command(ctx, args)
 
 
 class OpenGroup(AliasGroup):

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ruvllm import InputError, RuvLLM
 from ruvllm.cli.console import number, print_json, show_table, tracked, warn
+from ruvllm.cli.evals.tier_sets import read_tier_rows
 from ruvllm.cli.options import json_option, open_memory, said_option, state_option
-from ruvllm.cli.tierset import read_tier_rows
 from ruvllm.encoders.families import FAMILIES, RUVLTRA
 from ruvllm.encoders.protocol import run_now
 from ruvllm.sizing.difficulty import Difficulty

@@ -32,7 +32,7 @@ class StaticEncoder:
     def __init__(self, tokenizer: WordPiece, table: NDArray[np.int8], scale: NDArray[np.float32]) -> None:
         self.tokenizer, self.table, self.scale = tokenizer, table, scale
         self.dim = int(table.shape[1])
-        self._last: tuple[str, NDArray[np.float32]] = ("", np.zeros(self.dim, np.float32))
+        self._last: dict[str, NDArray[np.float32]] = {}
 
     async def encode(self, texts: Sequence[str]) -> Vectors:
         """float32 (len(texts), dim), unit rows; a text without a token gives a zero row."""
@@ -62,11 +62,20 @@ class StaticEncoder:
         Args:
             tokens: of the text, where they are known.
         """
-        if self._last[0] == text:  # memory has often just asked for the same
-            return self._last[1]
+        if (last := self._last.get(text)) is not None:  # memory has often just asked for the same
+            return last
         ids = np.array(self.tokenizer.ids(text, MAX_TOKENS) if tokens is None else tokens[:MAX_TOKENS], np.intp)
         vector: NDArray[np.float32] = self.scale.take(ids).dot(self.table.take(ids, 0).astype(np.float32))
         vector /= max(math.sqrt(vector.dot(vector)), 1e-12)
         vector.flags.writeable = False
-        self._last = text, vector
+        if len(self._last) > _BLOCK:
+            self._last = {}
+        self._last[text] = vector
         return vector
+
+    def encode_block(self, texts: Sequence[str], every: Sequence[list[int]]) -> Vectors:
+        """The same of some texts and their tokens; `encode_one` has them at hand for a while."""
+        vectors = self.encode_tokens(every)
+        vectors.flags.writeable = False
+        self._last = dict(zip(texts, vectors, strict=True))
+        return vectors

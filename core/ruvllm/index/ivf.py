@@ -1,7 +1,7 @@
-"""Inverted lists of learnt sign codes, then an exact rerank: for 50,000 vectors and more.
+"""Inverted lists of sign codes, then an exact rerank: for 50,000 vectors and more.
 
-A query visits the lists whose centroids are nearest (nprobe), compares 128-bit prefixes there, the
-long codes of those the prefix lets through, and scores the nearest of these exactly. How many of each
+A query visits the lists whose centroids are nearest (nprobe), compares the first half of the codes there, the
+whole codes of those that this lets through, and scores the nearest of these exactly. How many of each
 is planned for a recall from measurements on the stored vectors. New vectors wait in a tail that is
 always scanned, until it is worth sorting them into lists.
 """
@@ -23,12 +23,11 @@ from ruvllm.index.protocol import Hits, pad
 from ruvllm.index.recall import Lift, Sample, neighbours_of
 from ruvllm.index.rows import Mask, Rows, View
 from ruvllm.index.scan import BLOCK, ListScan, Plan
-from ruvllm.index.signs import PREFIX_WORDS, WORD, StagedCoder, packed
+from ruvllm.index.signs import WORDS, SignCoder
 
 _LISTS = 3  # times the root of the rows
 _WAIT = 8_192  # rows that may wait outside the lists
 _ROUNDS = 5  # of k-means
-_PREFIX = PREFIX_WORDS * WORD
 _SAMPLE_PER_LIST = 32
 _LEAST_SAMPLE = 10_000
 _TAIL = 0.1  # share of rows out of the lists from which they are sorted in
@@ -161,20 +160,20 @@ class IvfIndex(RowsIndex[_Listed]):
         lift = None if self.metric == "cosine" else Lift.fit(sample)
         if lift is not None:
             sample = lift.rows(sample)
-        coder = StagedCoder.fit(sample)
-        points, centroids = coder.turned(sample)[:, :_PREFIX], None
+        coder = SignCoder.fit(sample)
+        (points, _), centroids = coder.encode(sample), None
         for turn in range(_ROUNDS):
             yield None
             centroids = kmeans(points, min(lists, len(sample)), rounds=1, seed=turn, start=centroids)
         assert centroids is not None
         nearest = np.empty(view.size, np.int32)
-        codes = np.empty((view.size, coder.words), np.uint64)
+        codes = np.empty((view.size, WORDS), np.uint64)
         for start in range(0, view.size, _BLOCK):
             yield None
             block = view.block(start, min(start + _BLOCK, view.size))
-            turned = coder.turned(block if lift is None else lift.rows(block))
-            nearest[start : start + len(block)] = assign(turned[:, :_PREFIX], centroids)
-            codes[start : start + len(block)] = packed(turned)
+            part = slice(start, start + len(block))
+            directions, codes[part] = coder.encode(block if lift is None else lift.rows(block))
+            nearest[part] = assign(directions, centroids)
             if self._progress is not None:
                 self._progress(start + len(block), view.size)
         yield ListScan.laid_out(coder, centroids, nearest, codes, lift)

@@ -16,8 +16,8 @@ from ruvllm.index.hnsw.links import NONE
 from ruvllm.index.ivf import IvfIndex
 from ruvllm.index.recall import Lift, Sample
 from ruvllm.index.rows import Rows, View
-from ruvllm.index.scan import BLOCK, SCANNED, ListScan, Plan
-from ruvllm.index.signs import PREFIX_WORDS, WORD, StagedCoder
+from ruvllm.index.scan import BLOCK, ListScan, Plan
+from ruvllm.index.signs import SCANNED, WORD, WORDS, SignCoder, side_of
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -29,6 +29,8 @@ _KINDS = {
     "rest": "uint64",
     "centroids": "float32",
     "mean": "float32",
+    "left": "float32",
+    "right": "float32",
     "matrix": "float32",
     "peak": "float32",
     "asked": "int64",
@@ -59,8 +61,7 @@ def pack(index: IvfIndex | HnswIndex) -> dict[str, NDArray[Any]] | None:
         "ids": view.ids[old],
         **packed.arrays(),
         "centroids": scan.centroids,
-        "mean": scan.coder.mean,
-        "matrix": scan.coder.matrix,
+        **vars(scan.coder),
         "peak": np.array([] if scan.lift is None else [scan.lift.peak], np.float32),
         **_packed_sample(sample, new, view.take(np.empty(0, np.int64))),
         "plans": np.array([(*key, p.reach, p.near, p.candidates) for key, p in plans.items()]).reshape(-1, 5),
@@ -74,7 +75,7 @@ def unpack(arrays: Arrays, rows: Rows, recall: float) -> IvfIndex:
         ValueError: the arrays do not fit each other or the rows.
     """
     _check(arrays, rows)
-    coder = StagedCoder(arrays["mean"], arrays["matrix"])
+    coder = SignCoder(arrays["mean"], arrays["left"], arrays["right"], arrays["matrix"])
     peak = arrays["peak"]
     lift = Lift(float(peak[0])) if len(peak) else None
     parts = arrays["list_of"], arrays["order"], arrays["columns"], arrays["rest"]
@@ -134,21 +135,20 @@ def _check(arrays: Arrays, rows: Rows) -> None:
     if wrong:
         raise ValueError(f"arrays are missing or of another type: {', '.join(wrong)}")
     size, slots, blocks = len(rows.ids), len(arrays["order"]), len(arrays["list_of"])
-    lists, sampled, bits = (
-        len(arrays["centroids"]),
-        len(arrays["asked"]),
-        WORD * (SCANNED + arrays["rest"].shape[-1]),
-    )
+    lists, sampled, directions = len(arrays["centroids"]), len(arrays["asked"]), arrays["matrix"].shape[-1]
     depth, dim = arrays["neighbours"].shape[-1], rows.dim + len(arrays["peak"])
+    side = side_of(dim)
     shapes = {
         "ids": (size,),
         "list_of": (blocks,),
         "order": (slots,),
-        "columns": (SCANNED, slots),
-        "rest": (slots, bits // WORD - SCANNED),
-        "centroids": (lists, PREFIX_WORDS * WORD),
+        "columns": (slots // BLOCK, SCANNED, BLOCK),
+        "rest": (slots, WORDS - SCANNED),
+        "centroids": (lists, directions),
         "mean": (dim,),
-        "matrix": (dim, bits),
+        "left": (WORDS * WORD // side, -(-dim // side)),
+        "right": (side, side),
+        "matrix": (dim, directions),
         "asked": (sampled,),
         "queries": (sampled, rows.dim),
         "neighbours": (sampled, depth),

@@ -15,19 +15,18 @@ from numpy.typing import NDArray
 
 from ruvllm.index.recall import Lift, Sample
 from ruvllm.index.rows import Mask, grown
-from ruvllm.index.signs import PREFIX_WORDS, WORD, CodedQuery, StagedCoder, Words
+from ruvllm.index.signs import SCANNED, WORDS, CodedQuery, SignCoder, Words
 
 _BITS = 5
 BLOCK = 1 << _BITS  # slots copied at a time
 _SAFETY = 1.2  # a sample's rarest misses are known roughly
 _SHARES = np.array([shares for shares in product((1, 2, 4), repeat=3) if 1 in shares]) / 8  # of the misses, by stage
 _TIMES = np.linspace(4, 0.25, 16)  # times as many misses in all, since the stages often miss the same rows
-_COSTS = np.array([6, 60, 250])  # ns of a row visited, one whose signs are good enough, one scored exactly
+_COSTS = np.array([8, 40, 250])  # ns of a row visited, one whose signs are good enough, one scored exactly
 _LEAST = 256  # rows whose signs are good enough: fewer save nothing
 _VISITED = 0.2  # share of the misses that may lie out of all lists looked at while planning
 _SAMPLED = 512  # distances that tell where to cut
 _ALL = 0.5  # share of the blocks from which going through everything is cheaper than picking them
-SCANNED = 4  # words of a code that are compared with all rows visited
 _WORST = np.uint8(254)  # what lies above is masked
 
 Slots = NDArray[np.intp]
@@ -54,26 +53,26 @@ class _Scratch(threading.local):
     def __init__(self) -> None:
         self.fit(0)
 
-    def fit(self, n: int) -> None:
-        self.words = np.empty(n, np.uint64)
-        self.counts = np.empty((2, n), np.uint8)
+    def fit(self, n: int) -> None:  # blocks
+        self.words = np.empty((n, SCANNED, BLOCK), np.uint64)
+        self.counts = np.empty((n, SCANNED, BLOCK), np.uint8)
 
 
 class ListScan:
     """Codes by list, each list in whole blocks of slots; rows appended since in blocks behind them.
 
     Args:
-        centroids: float32 (lists, PREFIX_WORDS * 64), directions of what the first words are the signs of.
+        centroids: float32 (lists, directions of the coder).
         list_of: (blocks,) the list of each block; what lies behind these blocks is the tail.
         order: int32 (slots,) the row of each slot, -1 where there is none; rows of the tail in a line.
-        columns: uint64 (SCANNED, slots), the first words of each code.
-        rest: uint64 (slots, words), the others.
+        columns: uint64 (all blocks, SCANNED, BLOCK), the first words of each code.
+        rest: uint64 (slots, WORDS - SCANNED), the others.
         lift: what brings vectors of different lengths to one.
     """
 
     def __init__(
         self,
-        coder: StagedCoder,
+        coder: SignCoder,
         centroids: NDArray[np.float32],
         list_of: NDArray[np.integer[Any]],
         order: NDArray[np.int32],
@@ -93,7 +92,7 @@ class ListScan:
     @classmethod
     def laid_out(
         cls,
-        coder: StagedCoder,
+        coder: SignCoder,
         centroids: NDArray[np.float32],
         nearest: NDArray[np.integer[Any]],
         codes: Words,
@@ -109,12 +108,12 @@ class ListScan:
         rows, counts = of.argsort(kind="stable"), np.bincount(of, minlength=len(centroids) + 1)
         blocks = -(-counts // BLOCK)
         gaps = BLOCK * (blocks.cumsum() - blocks) - (counts.cumsum() - counts)  # empty slots before each list
-        slots, total = np.arange(len(of)) + gaps.repeat(counts), BLOCK * int(blocks.sum())
+        slots, total = (np.arange(len(of)) + gaps.repeat(counts)).astype(np.intp), BLOCK * int(blocks.sum())
         order = np.full(total, -1, np.int32)
-        columns = np.zeros((SCANNED, total), np.uint64)
-        rest = np.zeros((total, codes.shape[1] - SCANNED), np.uint64)
+        columns = np.zeros((total // BLOCK, SCANNED, BLOCK), np.uint64)
+        rest = np.zeros((total, WORDS - SCANNED), np.uint64)
         order[slots] = rows
-        columns[:, slots] = codes[rows, :SCANNED].T
+        columns[slots >> _BITS, :, slots & BLOCK - 1] = codes[rows, :SCANNED]
         rest[slots] = codes[rows, SCANNED:]
         return cls(coder, centroids, np.arange(len(centroids)).repeat(blocks[:-1]), order, columns, rest, lift)
 
@@ -122,15 +121,16 @@ class ListScan:
         """This scan with the rows that follow, float32 (n, dim); searches of this one are not disturbed."""
         if not len(vectors):
             return self
-        codes = self.coder.encode_rows(vectors if self.lift is None else self.lift.rows(vectors))
+        _, codes = self.coder.encode(vectors if self.lift is None else self.lift.rows(vectors))
         longer = copy(self)
         start = self._first + self.size - self.sorted
-        new, room = slice(start, start + len(codes)), -(-(start + len(codes)) // BLOCK) * BLOCK
+        new, blocks = np.arange(start, start + len(codes)), -(-(start + len(codes)) // BLOCK)
+        room = BLOCK * blocks
         longer._order, longer._rest = grown(self._order, room), grown(self._rest, room)
         longer._order[max(start, len(self._order)) :] = -1
-        if self._columns.shape[1] < room:
-            longer._columns = np.ascontiguousarray(grown(self._columns.T, room).T)
-        longer._columns[:, new], longer._rest[new] = codes[:, :SCANNED].T, codes[:, SCANNED:]
+        longer._columns = grown(self._columns, len(longer._order) // BLOCK)
+        longer._columns[new >> _BITS, :, new & BLOCK - 1] = codes[:, :SCANNED]
+        longer._rest[new] = codes[:, SCANNED:]
         longer._order[new] = np.arange(self.size, self.size + len(codes))
         longer.size += len(codes)
         longer.__dict__.pop("_tail", None)
@@ -140,10 +140,11 @@ class ListScan:
         """Of each row: its list, int32 (size,), -1 in the tail; its code, uint64 (size, words)."""
         slots = np.flatnonzero((self._order >= 0) & (self._order < self.size))
         rows = self._order[slots]
-        lists, codes = np.full(self.size, -1, np.int32), np.empty((self.size, self.coder.words), np.uint64)
+        lists, codes = np.full(self.size, -1, np.int32), np.empty((self.size, WORDS), np.uint64)
         sorted_ = slots < self._first
         lists[rows[sorted_]] = self.list_of[slots[sorted_] // BLOCK]
-        codes[rows, :SCANNED], codes[rows, SCANNED:] = self._columns[:, slots].T, self._rest[slots]
+        codes[rows, :SCANNED] = self._columns[slots >> _BITS, :, slots & BLOCK - 1]
+        codes[rows, SCANNED:] = self._rest[slots]
         return lists, codes
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -174,9 +175,11 @@ class ListScan:
             sampled = short[:: max(1, len(short) // _SAMPLED)]
             place = min(len(sampled) - 1, -(-plan.near * len(sampled) // len(short)))
             limit = min(np.partition(sampled, place)[place], limit)
-        slots = _slots((short <= limit).nonzero()[0], blocks)
+        near = (short <= limit).nonzero()[0]
+        slots = _slots(near, blocks)
         if len(slots) > plan.candidates:
-            slots = slots.take((-self._estimates(slots, coded)).argpartition(plan.candidates - 1)[: plan.candidates])
+            costs = coded.costs(short.take(near), self._rest.take(slots, 0))
+            slots = slots.take(costs.argpartition(plan.candidates - 1)[: plan.candidates])
         rows: NDArray[np.int64] = self._order.take(slots).astype(np.int64)
         there = rows.view(np.uint64) < self.size  # no empty slot, and no row that came since
         return rows if there.all() else rows[there]
@@ -186,7 +189,7 @@ class ListScan:
 
     def _scores(self, query: CodedQuery) -> NDArray[np.float32]:
         """Of the lists."""
-        return np.asarray(self.centroids.dot(query.turned[: PREFIX_WORDS * WORD]))
+        return np.asarray(self.centroids.dot(query.directions))
 
     def _short(
         self, query: CodedQuery, scores: NDArray[np.float32], reach: float
@@ -197,28 +200,15 @@ class ListScan:
         if len(self._tail):
             near = np.concatenate([near, self._tail])
         blocks = near if len(near) <= _ALL * total else None
-        n = BLOCK * (total if blocks is None else len(blocks))
+        n = total if blocks is None else len(blocks)
         if len(scratch.words) < n:
             scratch.fit(n + n // 4)
-        words, counts = scratch.words[:n], scratch.counts[:, :n]
-        for i, (column, code) in enumerate(zip(self._columns, query.code.tolist(), strict=False)):
-            picked = column[:n]
-            if blocks is not None:
-                picked = words
-                column.reshape(-1, BLOCK).take(blocks, 0, out=words.reshape(-1, BLOCK), mode="clip")
-            np.bitwise_xor(picked, np.uint64(code), out=words)
-            np.bitwise_count(words, out=counts[min(i, 1)])
-            if i:
-                np.add(counts[0], counts[1], out=counts[0])  # all bits differing wraps to 0: the exact scores tell
-        return counts[0], blocks
-
-    def _estimates(self, slots: Slots, query: CodedQuery) -> NDArray[np.float32]:
-        """Inner products with the query of the signs of some slots, but for a constant."""
-        columns = np.empty((self.coder.words, len(slots)), np.uint64)
-        for words, column in zip(self._columns, columns, strict=False):
-            words.take(slots, out=column, mode="clip")
-        columns[SCANNED:] = self._rest.take(slots, 0).T
-        return query.estimates(columns)
+        words, counts = scratch.words[:n], scratch.counts[:n]
+        picked = self._columns[:n] if blocks is None else self._columns.take(blocks, 0, out=words, mode="clip")
+        np.bitwise_xor(picked, query.code[:SCANNED, None], out=words)
+        np.bitwise_count(words, out=counts)
+        short = counts[:, 0] + counts[:, 1] + counts[:, 2] + counts[:, 3]  # all differing wraps to 0: exact scores tell
+        return short.ravel(), blocks
 
     def _penalty(self, mask: Mask) -> NDArray[np.uint8]:
         """A mask's penalty by slot; the last one is kept, since a filter is often asked again."""
@@ -279,7 +269,7 @@ class ListScan:
             short, blocks = self._short(query, scores[i], reach)
             slots = _slots(np.arange(len(short)), blocks)
             rows = self._order.take(slots)
-            stages: tuple[NDArray[Any], ...] = short, -self._estimates(slots, query)
+            stages: tuple[NDArray[Any], ...] = short, query.costs(short, self._rest.take(slots, 0))
             there = (rows >= 0) & (rows < self.size) & (rows != sample.rows[i])
             at = np.flatnonzero(np.isin(rows, found[i]))
             place = {row: j for j, row in enumerate(found[i].tolist())}

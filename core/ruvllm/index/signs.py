@@ -6,9 +6,9 @@ times faster. Temporaries are kept per thread, since fresh ones of a megabyte co
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,130 +17,123 @@ from numpy.typing import NDArray
 from ruvllm.index.rows import MASKED, Mask, grown
 
 WORD = 64
-PREFIX_WORDS = 2
-_REST_WORDS = 4
-_ROUNDS = 8
+SCANNED = 4  # words of a code that are compared with all rows visited
+WORDS = 8  # of a code
+DIRECTIONS = 64  # that tell lists apart
+_SIDE = 16
 _SAMPLE = 10_000
 _BLOCK = 8_192
-_LEVELS = 4  # bits a number of a query
-_MIDDLE, _HIGHEST = np.float32(1 << _LEVELS - 1), np.float32((1 << _LEVELS) - 1)
-_WIDEST = 2.7  # standard deviations that the levels reach
-_LEAST = 1e-9
-_ONES = ~np.uint64(0)
-_PLANES = np.left_shift(1, np.arange(_LEVELS, dtype=np.uint8))[:, None].astype(np.uint8)
-# What a set bit of a code adds for each plane of the query: levels lie in the middle of their steps about zero.
-_WEIGHTS = np.array([[1], [2], [4], [8], [-7.5]], np.float32)
+_WIDE = 256  # dimensions from which a Kronecker product mixes as well as a full matrix
+_STEP = 2.2 / 3.5  # of the query's levels, in standard deviations
+_MOST = np.float32(3)
+_PLANES = np.array([[1], [2]], np.uint8)
+# What a differing bit costs, in steps: the mean size of a number where only its sign is compared (sqrt(2 / pi) of a
+# deviation), and in the middle of its level by plane elsewhere.
+_SIGN = np.float32(math.sqrt(2 / math.pi) / _STEP)
+_WEIGHTS = np.array([0.5, 1, 2], np.float32).repeat(WORDS - SCANNED)
 
 Words = NDArray[np.uint64]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CodedQuery:
     """A query as codes are compared with it.
 
     Attributes:
-        turned: float32 (bits,), what a vector's code would be the signs of.
-        planes: uint64 (5, words): what bits of `turned`, reduced to four, are set, the highest last; then ones.
-        weights: float32 (5 * words,) what a bit counts in each word.
+        directions: float32 (DIRECTIONS,) what centroids are compared with.
+        code: uint64 (WORDS,) the signs.
+        planes: uint64 (2, WORDS - SCANNED): how large the numbers behind the last words are, in two bits.
     """
 
-    turned: NDArray[np.float32]
+    directions: NDArray[np.float32]
+    code: Words
     planes: Words
-    weights: NDArray[np.float32]
 
-    @property
-    def code(self) -> Words:
-        """The signs."""
-        return np.asarray(self.planes[_LEVELS - 1])
+    def costs(self, short: NDArray[np.uint8], rest: Words) -> NDArray[np.float32]:
+        """How far some codes are from the query, RaBitQ's estimate (Gao & Long 2024) by counting: float32 (n,).
 
-    def estimates(self, columns: Words) -> NDArray[np.float32]:
-        """Inner products of `turned` with the signs of (words, n) codes, but for a constant: float32 (n,)."""
-        counts = np.bitwise_count(self.planes[:, :, None] & columns)
-        return np.asarray(self.weights.dot(counts.reshape(len(self.weights), -1).astype(np.float32)))
+        Args:
+            short: (n,) differing bits of the first SCANNED words.
+            rest: (n, WORDS - SCANNED) the others.
+        """
+        bits = np.empty((3, WORDS - SCANNED, len(rest)), np.uint64)
+        np.bitwise_xor(rest.T, self.code[SCANNED:, None], out=bits[0])
+        np.bitwise_and(bits[0], self.planes[:, :, None], out=bits[1:])
+        counts = np.bitwise_count(bits).reshape(len(_WEIGHTS), -1).astype(np.float32)
+        return np.asarray(_WEIGHTS.dot(counts) + short * _SIGN)
 
 
 @dataclass(frozen=True)
-class StagedCoder:
-    """Turns vectors into prefix and rest.
+class SignCoder:
+    """Turns vectors into codes: signs after a rotation, of few numbers (a Kronecker product), about the mean.
 
     Attributes:
         mean: float32 (dim,).
-        matrix: float32 (dim, bits), the prefix's columns first.
+        left, right: float32 (WORDS * 64 / side, dim / side) and (side, side), what a vector laid out in rows of `side`
+            (16, of few dimensions 1) is multiplied with from either end.
+        matrix: float32 (dim, up to DIRECTIONS), the leading components.
     """
 
     mean: NDArray[np.float32]
+    left: NDArray[np.float32]
+    right: NDArray[np.float32]
     matrix: NDArray[np.float32]
 
     @classmethod
-    def fit(cls, vectors: NDArray[np.float32], seed: int = 0) -> StagedCoder:
+    def fit(cls, vectors: NDArray[np.float32], seed: int = 0) -> SignCoder:
         """Learn from a sample, float32 (n, dim)."""
         random = np.random.default_rng(seed)
         if len(vectors) > _SAMPLE:
             vectors = vectors[np.sort(random.choice(len(vectors), _SAMPLE, replace=False))]
-        dim = vectors.shape[1]
         mean = vectors.mean(0, dtype=np.float32)
         centred = vectors - mean
         _, components = np.linalg.eigh(centred.T @ centred)
-        leading = components[:, ::-1][:, : PREFIX_WORDS * WORD].astype(np.float32)
-        short = leading @ _turned(centred @ leading, random)
-        padded = np.pad(short, ((0, 0), (0, PREFIX_WORDS * WORD - short.shape[1])))  # bits that are never set
-        rest = _REST_WORDS * WORD
-        turned = _rotation(max(dim, rest), random)[:dim, :rest]  # of few dimensions more signs than these are taken
-        matrix = np.hstack([padded, turned])
-        for part in (matrix[:, : PREFIX_WORDS * WORD], matrix[:, PREFIX_WORDS * WORD :]):
-            part *= _MIDDLE / (_WIDEST * max(float(np.sqrt(np.square(centred @ part).mean())), _LEAST))
-        return cls(mean, np.ascontiguousarray(matrix))
-
-    @property
-    def words(self) -> int:
-        """uint64 of one code."""
-        return int(self.matrix.shape[1] // WORD)
-
-    @cached_property
-    def _offset(self) -> NDArray[np.float32]:
-        return self.mean @ self.matrix
-
-    @cached_property
-    def _weights(self) -> NDArray[np.float32]:
-        """What a bit counts in each word of each plane: columns of the matrix are scaled by what a step is."""
-        lengths = np.sqrt(np.square(self.matrix).sum(0)).reshape(self.words, WORD).max(1)
-        weights = np.zeros((len(_WEIGHTS), self.words), np.float32)
-        np.divide(_WEIGHTS, lengths, out=weights, where=lengths > 0)
-        return weights.ravel()
-
-    def turned(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(..., dim) -> float32 (..., bits), whose signs are the code."""
-        return np.asarray(vectors.dot(self.matrix) - self._offset, np.float32)
+        side = side_of(vectors.shape[1])
+        wide, high = WORDS * WORD // side, -(-vectors.shape[1] // side)
+        left = np.concatenate([_rotation(high, random) for _ in range(-(-wide // high))])[:wide]
+        matrix = np.ascontiguousarray(components[:, ::-1][:, :DIRECTIONS], np.float32)
+        return cls(mean, left, _rotation(side, random), matrix)
 
     def coded(self, query: NDArray[np.float32]) -> CodedQuery:
-        """A query, float32 (dim,), reduced to four bits a number: RaBitQ's estimate (Gao & Long 2024) by counting."""
-        turned = self.turned(query)
-        levels = np.minimum(np.maximum(turned + _MIDDLE, 0), _HIGHEST).astype(np.uint8)
-        planes = np.full((_LEVELS + 1, self.words), _ONES)
-        planes[:_LEVELS] = np.packbits(levels & _PLANES, axis=1).view(np.uint64)
-        return CodedQuery(turned, planes, self._weights)
+        """A query, float32 (dim,)."""
+        centred = query - self.mean
+        turned = self.left.dot(self._padded(centred)).dot(self.right).ravel()
+        rest = turned[SCANNED * WORD :]
+        step = _STEP * math.sqrt(float(rest.dot(rest)) / len(rest)) or 1.0
+        levels = np.minimum(np.abs(rest) * np.float32(1 / step), _MOST).astype(np.uint8)
+        planes = np.packbits(levels & _PLANES, axis=1).view(np.uint64)
+        return CodedQuery(centred.dot(self.matrix), np.packbits(turned > 0).view(np.uint64), planes)
 
-    def encode(self, vectors: NDArray[np.float32]) -> Words:
-        """(..., dim) -> uint64 (..., words): the first PREFIX_WORDS are the prefix."""
-        return packed(self.turned(vectors))
+    def encode(self, vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], Words]:
+        """(n, dim) -> the vectors along the leading components, float32 (n, DIRECTIONS), and uint64 (n, WORDS)."""
+        directions = np.empty((len(vectors), self.matrix.shape[1]), np.float32)
+        codes = np.empty((len(vectors), WORDS), np.uint64)
+        for start in range(0, len(vectors), _ENCODED):
+            part = slice(start, start + _ENCODED)
+            centred = vectors[part] - self.mean
+            across = (self._padded(centred) @ self.right).transpose(0, 2, 1)  # (n, side, dim / side)
+            turned = across.reshape(-1, across.shape[2]) @ self.left.T
+            directions[part] = centred @ self.matrix
+            bits = (turned > 0).reshape(len(centred), len(self.right), -1).transpose(0, 2, 1)
+            codes[part] = np.packbits(bits.reshape(len(centred), -1), axis=1).view(np.uint64)
+        return directions, codes
 
-    def encode_rows(self, vectors: NDArray[np.float32]) -> Words:
-        """`encode` for many, a block at a time."""
-        blocks = [self.encode(vectors[i : i + _BLOCK]) for i in range(0, len(vectors), _BLOCK)]
-        return np.concatenate(blocks) if blocks else self.encode(vectors)
+    def _padded(self, centred: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(..., dim) in rows of `side`."""
+        side = len(self.right)
+        missing = -centred.shape[-1] % side
+        if missing:
+            centred = np.concatenate([centred, np.zeros((*centred.shape[:-1], missing), np.float32)], axis=-1)
+        return centred.reshape(*centred.shape[:-1], -1, side)
+
+
+def side_of(dim: int) -> int:
+    """Numbers in each row of a vector while it is rotated."""
+    return _SIDE if dim >= _WIDE else 1
 
 
 def _rotation(n: int, random: np.random.Generator) -> NDArray[np.float32]:
     return np.linalg.qr(random.standard_normal((n, n)))[0].astype(np.float32)
-
-
-def _turned(points: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:
-    """The rotation (m, m) of (n, m) points that brings them nearest to their signs."""
-    turn = _rotation(points.shape[1], random)
-    for _ in range(_ROUNDS):
-        left, _, right = np.linalg.svd(points.T @ np.sign(points @ turn))
-        turn = (left @ right).astype(np.float32)
-    return turn
 
 
 _ENCODED = 512  # rows encoded at a time: what stays in the cache

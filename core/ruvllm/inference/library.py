@@ -73,7 +73,8 @@ class Wanted(Shown):
     def __post_init__(self) -> None:
         parts = self.file.split("/")
         if not _REPO.fullmatch(self.repo) or ".." in self.repo or "\\" in self.file or {"..", "."} & {*parts}:
-            fix = f"give a path, owner/repo, owner/repo:file, or one of {', '.join(ALIASES)}"
+            like = [name for name in ALIASES if name.startswith(self.repo[:6].lower())]
+            fix = f"give a path, owner/repo, owner/repo:file, or one of {', '.join(like or ALIASES)}"
             raise ConfigError(
                 f"no model is called {f'{self.repo}:{self.file}'.strip(':')!r}"[:160], field="model", fix=fix
             )

@@ -64,7 +64,7 @@ class _Likeness(Scorer):
     """
 
     def __init__(self, question: Question, texts: Vectors, blank: Scorer) -> None:
-        super().__init__(blank.vectors, blank.fitted, blank.stage, blank.adapter)
+        super().__init__(blank.vectors, blank.fitted, blank.stage)
         self._yes_or_no, self._texts = question.type == "noul", texts
 
     def untaught(self, vectors: Vectors, views: Sequence[TaskView]) -> list[Scored]:

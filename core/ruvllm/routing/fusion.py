@@ -129,12 +129,6 @@ class Adapter:
     card_down: NDArray[np.float32]
     card_up: NDArray[np.float32]
 
-    def query(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(dim,) to (dim,), unit norm."""
-        out = vector + vector.dot(self.query_down).dot(self.query_up)
-        unit: NDArray[np.float32] = out / max(sqrt(out.dot(out)), 1e-9)
-        return unit
-
     def cards(self, vectors: Vectors) -> Vectors:
         """(n, dim) to (n, dim), unit rows."""
         return unit_rows(vectors + (vectors @ self.card_down) @ self.card_up)
@@ -144,13 +138,39 @@ class AgentVectors:
     """The agents of a set under one encoder, ready to be scored.
 
     Attributes:
-        cards, names, adapted: float32 (agents, dim), unit rows.
+        cards, names: float32 (agents, dim), unit rows.
     """
 
     def __init__(self, cards: Vectors, names: Vectors, adapter: Adapter) -> None:
-        self.plain = np.concatenate([cards, names])  # one product gives both cosines
-        self.cards, self.names = self.plain[: len(cards)], self.plain[len(cards) :]
-        self.adapted = adapter.cards(cards)
+        down, up, n = adapter.query_down, adapter.query_up, len(cards)
+        adapted = adapter.cards(cards)
+        # (v + v down up) . a is v . (a + a up' down'), so that one product gives every cosine; what v down and v up'
+        # add tells how long v + v down up is.
+        self._all = np.concatenate([adapted + (adapted @ up.T) @ down.T, cards, names, down.T, up])
+        self.cards, self.names = self._all[n : 2 * n], self._all[2 * n : 3 * n]
+        one = np.eye(len(up), dtype=np.float32)
+        self._length = np.block([[up @ up.T, one], [one, 0 * one]])
+
+    def cosines(self, vectors: Vectors) -> NDArray[np.float32]:
+        """Of n texts with the adapted cards, the cards and the names, each as if it were alone; and room for more.
+
+        A product of many vectors rounds otherwise than one of each: among more than 256 agents the seventh digit may
+        be another one, and texts take a fraction of the time.
+
+        Returns:
+            float32 (n, len(FEATURES) + 1, agents), of which the first three rows are filled.
+        """
+        agents, width = len(self.cards), len(self._all)
+        out = np.empty((len(vectors), max((len(FEATURES) + 1) * agents, width)), np.float32)
+        several = len(vectors) > 1 and agents > _FEW
+        if several:
+            out[:, :width] = vectors @ self._all.T
+        for vector, row in zip(vectors, out, strict=True):
+            if not several:
+                self._all.dot(vector, row[:width])
+            more = row[3 * agents : width]
+            row[:agents] *= 1 / sqrt(max(1 + float(more.dot(self._length).dot(more)), 1e-12))
+        return out[:, : (len(FEATURES) + 1) * agents].reshape(len(vectors), len(FEATURES) + 1, agents)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,29 +183,16 @@ class Stage:
 
     weights: NDArray[np.float32]
 
-    def rows(
-        self, vectors: Vectors, agents: AgentVectors, adapter: Adapter, bm25: Sequence[NDArray[np.float32]]
-    ) -> NDArray[np.float32]:
+    def rows(self, vectors: Vectors, agents: AgentVectors, bm25: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Raw features of n texts and their logits, each as if it were alone: (n, len(FEATURES) + 1, agents).
-
-        A product of many vectors rounds otherwise than one of each: among more than 256 agents the seventh digit may
-        be another one, and texts take a fraction of the time.
 
         Args:
             vectors: float32 (n, dim) of the texts.
             bm25: float32 (agents,) of each.
         """
-        out = np.empty((len(vectors), len(FEATURES) + 1, len(agents.cards)), np.float32)
-        several = len(vectors) > 1 and out.shape[2] > _FEW
-        if several:
-            np.matmul(np.stack([adapter.query(vector) for vector in vectors]), agents.adapted.T, out[:, 0])
-            out[:, 1:3] = (vectors @ agents.plain.T).reshape(len(vectors), 2, -1)
-        for i, words in enumerate(bm25):
-            vector, row = vectors[i], out[i]
+        out = agents.cosines(vectors)
+        for row, words in zip(out, bm25, strict=True):
             row[3] = words
-            if not several:
-                agents.adapted.dot(adapter.query(vector), row[0])
-                agents.plain.dot(vector, row[1:3].reshape(-1))
         out[:, -1] = self.logits(out[:, :-1])
         return out
 
@@ -274,10 +281,12 @@ class Requirements:
         self._open = np.array([not entries for entries in required])
         entries = [(frozenset(words), i) for i, entries in enumerate(required) for words in entries]
         often = Counter(word for words, _ in entries for word in words)
-        self._entries: dict[str, list[tuple[frozenset[str], int]]] = {}  # by the rarest word of each
+        # By the rarest word of each, and by the next rarest, or the same where it is the only one.
+        self._entries: dict[str, dict[str, list[tuple[frozenset[str], int]]]] = {}
         for words, i in entries:
             if words:
-                self._entries.setdefault(min(words, key=lambda word: (often[word], word)), []).append((words, i))
+                rare = sorted(words, key=lambda word: (often[word], word))
+                self._entries.setdefault(rare[0], {}).setdefault(rare[:2][-1], []).append((words, i))
         self._words = frozenset(often)
         self._found, self._sets = Memo(self._met, _MOST_SETS), Memo(self._numbers, _MOST_SETS)
 
@@ -287,9 +296,9 @@ class Requirements:
 
     def _met(self, here: frozenset[str]) -> NDArray[np.intp] | None:
         """The same, by those of a task's words that an entry has."""
-        entries = self._entries
-        rare = here & entries.keys()
-        return self._sets[frozenset([agent for word in rare for needed, agent in entries[word] if needed <= here])]
+        by_next = [self._entries[word] for word in here if word in self._entries]
+        some = [entry for each in by_next for word in here & each.keys() for entry in each[word]]
+        return self._sets[frozenset([agent for needed, agent in some if needed <= here])]
 
     def _numbers(self, met: frozenset[int]) -> NDArray[np.intp] | None:
         """The same, by the agents of which an entry is met."""

@@ -172,7 +172,8 @@ class Router:
         if len(texts) == 1:
             vectors = self._static.encode_one(readings[0].text, readings[0].ids)[None]
         else:
-            vectors = self._static.encode_tokens([reading.ids for reading in readings])
+            every_ids = [reading.ids for reading in readings]
+            vectors = self._static.encode_block([reading.text for reading in readings], every_ids)
         every = [  # of the tasks as they were given
             vectors[i] if readings[i].text is text else self._static.encode_one(text) for i, text in enumerate(texts)
         ]

@@ -92,12 +92,12 @@ class Basis:
 class Scorer:
     """Scores tasks for every agent of a set from one encoder's vectors."""
 
-    def __init__(self, vectors: AgentVectors, fitted: Fitted, stage: Stage, adapter: Adapter) -> None:
-        self.vectors, self.fitted, self.stage, self.adapter = vectors, fitted, stage, adapter
+    def __init__(self, vectors: AgentVectors, fitted: Fitted, stage: Stage) -> None:
+        self.vectors, self.fitted, self.stage = vectors, fitted, stage
 
     def copy(self) -> Scorer:
         """One that learns by itself, from where this one is; all that does not change is the same."""
-        return Scorer(self.vectors, replace(self.fitted, head=self.fitted.head.copy()), self.stage, self.adapter)
+        return Scorer(self.vectors, replace(self.fitted, head=self.fitted.head.copy()), self.stage)
 
     @classmethod
     async def build(
@@ -127,7 +127,7 @@ class Scorer:
             cards, names = basis.moves.rows(before.cards, cards), basis.moves.rows(before.names, names)
         prior = moved_prior(basis.scorer.fitted.prior, basis.moves) if basis is not None else None
         blank = Fitted.uncalibrated(Head.blank(encoder.dim, len(agents)), prior)
-        scorer = cls(AgentVectors(cards, names, adapter), blank, stage, adapter)
+        scorer = cls(AgentVectors(cards, names, adapter), blank, stage)
         # What the agents before bring is in the prior.
         telling = agents if prior is None else [replace(a, examples=a.examples if a in fresh else ()) for a in agents]
         if any(agent.examples for agent in telling):
@@ -158,7 +158,7 @@ class Scorer:
             vectors: float32 (n, dim); each task is scored as if it were alone.
         """
         prior = self.fitted.prior
-        rows = self.stage.rows(vectors, self.vectors, self.adapter, [view.bm25 for view in views])
+        rows = self.stage.rows(vectors, self.vectors, [view.bm25 for view in views])
         found: list[Scored] = []
         for i, view in enumerate(views):
             row = rows[i]
@@ -227,7 +227,7 @@ class Scorer:
         prior = prior or Prior.from_arrays(arrays)
         if "head" not in arrays and prior is not None:  # nothing was learnt on top of it yet
             blank = Fitted.uncalibrated(Head.blank(cards.shape[1], len(cards)), prior)
-            return cls(AgentVectors(cards, arrays["names"].astype(np.float32), adapter), blank, stage, adapter)
+            return cls(AgentVectors(cards, arrays["names"].astype(np.float32), adapter), blank, stage)
         tfidf = HashedTfidf.from_arrays(arrays["terms"], arrays["idf"], int(arrays["width"].item()))
         head = Head(arrays["head"].astype(np.float32), tfidf)
         neighbours = None
@@ -243,7 +243,7 @@ class Scorer:
             Calibration(*measured) if measured else None,
             prior,
         )
-        return cls(AgentVectors(cards, arrays["names"].astype(np.float32), adapter), fitted, stage, adapter)
+        return cls(AgentVectors(cards, arrays["names"].astype(np.float32), adapter), fitted, stage)
 
 
 async def _encoded(encoder: Encoder, texts: Sequence[str], pause: Pause) -> Vectors:

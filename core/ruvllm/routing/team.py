@@ -68,7 +68,7 @@ FACETS = (
 
 
 _MAX_MEMBERS = 8
-_SURE = 0.7  # from which a clause is somebody's
+_SURE, _SURE_WORD = 0.5, 0.7  # from which a clause, and one of a single word, is somebody's
 _MAX_CHARS = 4_000
 
 
@@ -84,13 +84,22 @@ _CLAUSES = re.compile(
 )
 # What may stand between two asks, in the languages that tasks come in.
 _BETWEEN = re.compile(
-    r"\s*(?:[,;，；、。\n]|\.\s|\b(?:and|then|also|plus|und|dann|y|luego|et|puis|e|poi|en|daarna|i|oraz|potem|и|затем)\b)[\s*-]*",
+    r"\s*(?:[,;，；、。\n]|\.\s|\b(?:and|then|also|plus|und|dann|y|luego|et|puis|e|poi|en|daarna|oraz|potem|и|затем)\b"
+    r"|(?-i:\bi\b)(?=\s\w*(?:uj|aj|isz|aw|óż|dź|ób|uń|ać|ić)\b))[\s*-]*",  # "and" in Polish, "the" in Italian
     re.IGNORECASE,
 )
+_ITEM = re.compile(r"[-*•]|\d{1,2}[.)]")
 _VERB = re.compile(
-    r"^(?:please\s+)?(?:add|build|check|create|debug|deploy|design|document|estimate|fix|implement|investigate|make"
-    r"|migrate|optimi[sz]e|plan|refactor|release|research|review|secure|set up|test|train|update|write|audit|compare"
-    r"|configure|profile|speed up|clean up)\b",
+    r"^(?:please\s+)?(?:add|announce|audit|automate|backport|build|bump|check|clean up|compare|configure"
+    r"|containeri[sz]e|convert|create|cut|debug|delete|deploy|design|dockeri[sz]e|document|draft|drop|enable|estimate|explain|extract"
+    r"|fix|generate|implement|install|instrument|integrate|investigate|make|merge|migrate|move|optimi[sz]e|plan"
+    r"|port|prepare|profile|provision|publish|put|refactor|release|remove|rename|replace|research|review|rewrite|secure"
+    r"|set up|speed up|summari[sz]e|switch|test|train|translate|update|upgrade|verify|write)\b",
+    re.IGNORECASE,
+)
+# What is made into something else: the thing itself.
+_CHANGED = re.compile(
+    r"^(?:please\s+)?(?:convert|migrate|move|port|rewrite|translate|upgrade)\s+(.+?)\s+(?:from|in|into|to)\b",
     re.IGNORECASE,
 )
 _LOOSE = re.compile(
@@ -143,7 +152,8 @@ def _role(clause: str) -> str:
 
 def _anchored(clause: str, first: str) -> str:
     """A later clause with "it" gets the first one's subject."""
-    subject = _VERB.sub("", first).strip()
+    changed = _CHANGED.match(first)
+    subject = changed[1] if changed else _VERB.sub("", first).strip()
     return re.sub(r"\b(?:it|them|that|this)\b\.?$", subject, clause) if subject and clause != first else clause
 
 
@@ -154,8 +164,8 @@ async def build_team(text: str, router: Router) -> Team:
     """
     members: dict[str, TeamMember] = {}
     tier = Tier.BOOSTER
-    found = parts(text)
-    for role, task in found if len(found) > 1 else await _asks(found[0], text[:_MAX_CHARS], router):
+    text, found = text[:_MAX_CHARS], _listed(text) or parts(text)
+    for role, task in found if len(found) > 1 else await _asks(found[0], text, router):
         decision: Decision = await router.route(task)
         tier = max(tier, decision.tier)
         held = members.get(decision.agent)
@@ -167,18 +177,31 @@ async def build_team(text: str, router: Router) -> Team:
     return Team(tuple(members.values()), tier)
 
 
+def _listed(text: str) -> list[tuple[str, str]]:
+    """(role, task) of each line of a list with bullets or numbers; nothing for other texts."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    marks = [_ITEM.match(line) for line in lines]
+    items = [line[mark.end() :].strip() for line, mark in zip(lines, marks, strict=True) if mark]
+    found = [(_role(item), _anchored(item, items[0])) for item in items if item]
+    return found[:_MAX_MEMBERS] if 1 < len(found) == len(lines) else []
+
+
 async def _asks(whole: tuple[str, str], text: str, router: Router) -> list[tuple[str, str]]:
-    """(role, task) of clauses that are surely some agent's each, and not all the same one's; else the whole."""
-    clauses = [clause for clause in _BETWEEN.split(text.strip(" *-\n.")) if clause.strip()]
-    found, agents = list[tuple[str, str]](), set[str]()
-    for clause in clauses[: 2 * _MAX_MEMBERS] if len(clauses) > 1 else ():
-        task = _anchored(clause, clauses[0])
-        decision = await router.route(task)
-        if decision.confidence >= _SURE:
-            found.append((_role(clause), task))
+    """(role, task) of clauses that are rather some agent's each, and not all the same one's; else the whole."""
+    text = text.strip(" *-\n.")
+    between = [match.span() for match in _BETWEEN.finditer(text)]
+    clauses = zip([0, *(end for _, end in between)], [*(start for start, _ in between), len(text)], strict=True)
+    spans = [(start, end) for start, end in clauses if text[start:end].strip()]
+    found, agents = list[tuple[str, int, int]](), set[str]()
+    for start, end in spans[: 2 * _MAX_MEMBERS] if len(spans) > 1 else ():
+        clause = text[start:end]
+        decision = await router.route(_anchored(clause, text[slice(*spans[0])]))
+        if decision.confidence >= (_SURE if " " in clause.strip() else _SURE_WORD):
+            found.append((_role(clause), start, end))
             agents.add(decision.agent)
         elif found:  # more of what the one before it says
-            found[-1] = (found[-1][0], f"{found[-1][1]}, {clause}")
+            found[-1] = (*found[-1][:2], end)
         else:
             return [whole]
-    return found[:_MAX_MEMBERS] if len(agents) > 1 else [whole]
+    tasks = [(role, _anchored(text[start:end], text[slice(*spans[0])])) for role, start, end in found]
+    return tasks[:_MAX_MEMBERS] if len(agents) > 1 else [whole]

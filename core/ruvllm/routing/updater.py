@@ -133,7 +133,7 @@ class Lessons:
             self._chosen = len(examples)  # its share and calibration came with these
         fitted = await self._refitted(before, every, pause)
         self._recent.clear()
-        mended = Scorer(scorer.vectors, fitted, scorer.stage, scorer.adapter)
+        mended = Scorer(scorer.vectors, fitted, scorer.stage)
         for lesson in lessons:
             if not lesson.right:
                 self.take(mended, lesson)

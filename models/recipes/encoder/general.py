@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from recipes.common import read_json, tokenizer
-from ruvllm.cli.metrics import auroc
+from ruvllm.cli.evals.metrics import auroc
 
 _SHOTS, _SEEDS = 10, 3
 _SCALE = 16.0  # of the unit vectors: a linear head starts from cosines otherwise too flat

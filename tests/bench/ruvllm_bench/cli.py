@@ -16,8 +16,9 @@ import click
 
 from ruvllm import InputError, RuvLLM, RuvllmError
 from ruvllm.cli.console import number, print_json, show_table, waiting
-from ruvllm.cli.evalset import Collection
+from ruvllm.cli.evals.sets import Collection
 from ruvllm.cli.options import encoder_option, json_option
+from ruvllm.cli.plugins import AliasGroup
 from ruvllm.inference.endpoint import Endpoint, Price
 from ruvllm_bench.compare import compare as compared
 from ruvllm_bench.compare import read_sets
@@ -60,7 +61,17 @@ class _Bar:
         return {None: "not measured", True: "pass", False: "short"}[self.met]
 
 
-@click.group()
+# As other systems of this kind call them.
+_ALIASES = {
+    "compare": "figures",
+    "embedding": "steps",
+    "full": "figures",
+    "routing": "route",
+    "simd": "steps",
+}
+
+
+@click.group(cls=AliasGroup, aliases=_ALIASES)
 def bench() -> None:
     """Measure speed and size on this machine.
 

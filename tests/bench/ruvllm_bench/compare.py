@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ruvllm import Agent, RuvLLM
 from ruvllm.agents.catalog import agent_from, card
 from ruvllm.cli.console import progress
-from ruvllm.cli.evalset import Collection, read_agent_set, read_intents
+from ruvllm.cli.evals.sets import Collection, read_agent_set, read_intents
 from ruvllm.config import Config
 from ruvllm.encoders.protocol import unit_rows
 from ruvllm.errors import InputError

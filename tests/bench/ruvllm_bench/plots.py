@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ruvllm.cli.console import plain
-from ruvllm.cli.plots import BLUE, RUST, SOFT, clean, write
+from ruvllm.cli.evals.plots import BLUE, RUST, SOFT, clean, write
 from ruvllm_bench.memory.rows import Curve
 
 

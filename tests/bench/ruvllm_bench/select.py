@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from ruvllm import InputError
 from ruvllm.cli.console import number, print_json, progress, show_table
+from ruvllm.cli.evals.tier_sets import TierRows, read_tier_rows
 from ruvllm.cli.options import json_option
 from ruvllm.cli.tiers import vectors_of
-from ruvllm.cli.tierset import TierRows, read_tier_rows
 from ruvllm.encoders.families import FAMILIES
 from ruvllm.sizing.bandit import logit
 from ruvllm.sizing.difficulty import Difficulty, folds_of

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ruvllm.encoders.protocol import Vectors
 from ruvllm.errors import InputError
 from ruvllm.reprs import Shown
-from ruvllm.text.lexical import HashedTfidf
+from ruvllm.text.lexical import term_counts
 
 _HALVINGS = 100
 _TAIL = -8.0  # below it erfc is replaced by its continued fraction: e^ε would overflow against it
@@ -136,7 +136,7 @@ class Group(Shown):
 
 def terms_of(words: Sequence[str]) -> frozenset[int]:
     """Hashes of the stems and of each two in a row, those that the routing head's features are made of."""
-    return frozenset(HashedTfidf.fit([words], 1).idf)
+    return frozenset(term_counts([words]))
 
 
 def fold(texts: Sequence[Seen], k: int, most: int) -> tuple[list[Group], list[Seen]]:

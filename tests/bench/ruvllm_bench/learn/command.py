@@ -14,9 +14,9 @@ import numpy as np
 
 from ruvllm import RuvLLM
 from ruvllm.cli.console import number, print_json, progress, show_table
-from ruvllm.cli.evalset import IntentSet, read_agent_set, read_intents
+from ruvllm.cli.evals.plots import check_plot
+from ruvllm.cli.evals.sets import IntentSet, read_agent_set, read_intents
 from ruvllm.cli.options import json_option
-from ruvllm.cli.plots import check_plot
 from ruvllm.encoders.families import FAMILIES
 from ruvllm_bench.learn.streams import (
     Stream,

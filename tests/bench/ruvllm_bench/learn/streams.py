@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm import Agent, RuvLLM
-from ruvllm.cli.evalset import Collection, IntentSet
+from ruvllm.cli.evals.sets import Collection, IntentSet
 from ruvllm.encoders.protocol import run_now
 from ruvllm.learning.ewc import EwcPlusPlus
 from ruvllm.routing.calibration import ece, softmax

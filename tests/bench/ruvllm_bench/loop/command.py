@@ -11,7 +11,7 @@ import click
 import numpy as np
 
 from ruvllm.cli.console import number, print_json, progress, show_table
-from ruvllm.cli.evalset import IntentSet, read_intents
+from ruvllm.cli.evals.sets import IntentSet, read_intents
 from ruvllm.cli.options import json_option
 from ruvllm.encoders.families import FAMILIES
 from ruvllm_bench.learn.exchange import measure_exchange

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm import Agent, InputError, RuvLLM
-from ruvllm.cli.evalset import IntentSet
+from ruvllm.cli.evals.sets import IntentSet
 from ruvllm.encoders.protocol import no_pause, run_now
 
 EPOCHS, QUERIES = 6, 50

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
 
 from ruvllm import Agent, Feedback, RuvLLM
-from ruvllm.cli.evalset import IntentSet, read_intents
+from ruvllm.cli.evals.sets import IntentSet, read_intents
 from ruvllm.encoders.protocol import run_now
 
 _ASKED = 300

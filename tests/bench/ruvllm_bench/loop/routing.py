@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ruvllm import Agent, RuvLLM
-from ruvllm.cli.evalset import IntentSet
+from ruvllm.cli.evals.sets import IntentSet
 from ruvllm.encoders.protocol import no_pause, run_now
 
 NOISE = 0.1  # share of outcomes that are told wrong

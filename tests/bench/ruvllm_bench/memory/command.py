@@ -17,8 +17,8 @@ import numpy as np
 
 from ruvllm import InputError, RuvllmError
 from ruvllm.cli.console import number, print_json, progress, show_table, waiting, warn
+from ruvllm.cli.evals.plots import check_plot
 from ruvllm.cli.options import json_option
-from ruvllm.cli.plots import check_plot
 from ruvllm_bench.memory.data import cache_folder, embeddings, sentences, vectors_in
 from ruvllm_bench.memory.measures import Task
 from ruvllm_bench.memory.rows import Curve, Row, read

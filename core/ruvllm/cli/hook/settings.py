@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from ruvllm.cli.hook_session import Session, read_toml
+from ruvllm.cli.hook.session import Session, read_toml
 from ruvllm.types import Tier
 
 MODES = ("shadow", "suggest", "act")

@@ -15,7 +15,7 @@ import numpy as np
 
 from ruvllm import InputError, RuvLLM
 from ruvllm.cli.console import number, print_json, progress, show_table
-from ruvllm.cli.evalset import read_intents
+from ruvllm.cli.evals.sets import read_intents
 from ruvllm.cli.options import encoder_option, json_option
 from ruvllm.encoders.protocol import run_now
 from ruvllm.routing.calibration import ece

@@ -13,9 +13,9 @@ import click
 
 from ruvllm import InputError, StoreError
 from ruvllm.cli.console import number, plain, print_json, progress, show_table, waiting, warn
-from ruvllm.cli.memory_care import bind, check, consolidate, graph, link, reembed, tier
-from ruvllm.cli.memory_import import FORMATS, Importer, format_of, read_talks
-from ruvllm.cli.memory_time import forget, lived, reopen, timeline
+from ruvllm.cli.memory.care import bind, check, consolidate, graph, link, reembed, tier
+from ruvllm.cli.memory.imports import FORMATS, Importer, format_of, read_talks
+from ruvllm.cli.memory.time import forget, lived, reopen, timeline
 from ruvllm.cli.options import (
     agent_option,
     encoder_option,

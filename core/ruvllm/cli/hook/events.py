@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ruvllm import Action, Agent, Decision
-from ruvllm.cli import hook_log
 from ruvllm.cli.console import plain
-from ruvllm.cli.hook_session import Session
-from ruvllm.cli.hook_settings import HookSettings
+from ruvllm.cli.hook import log as hook_log
+from ruvllm.cli.hook.session import Session
+from ruvllm.cli.hook.settings import HookSettings
 from ruvllm.sizing.tiers import CONFIRM_FROM, USE_ABOVE
 from ruvllm.text.surrogates import well_formed
 from ruvllm.types import Tier

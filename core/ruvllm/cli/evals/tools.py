@@ -12,7 +12,7 @@ import click
 
 from ruvllm import Agent, InputError, RuvLLM
 from ruvllm.cli.console import number, print_json, progress, show_table
-from ruvllm.cli.evalset import Collection, read_tool_set
+from ruvllm.cli.evals.sets import Collection, read_tool_set
 from ruvllm.cli.options import encoder_option, json_option
 from ruvllm.encoders.protocol import run_now
 from ruvllm.inference.backend import estimate_tokens

@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm import Decision
-from ruvllm.cli.outcomes import cost_of
-from ruvllm.cli.prices import Prices, Tokens
-from ruvllm.cli.transcripts import Ask
+from ruvllm.cli.report.outcomes import cost_of
+from ruvllm.cli.report.prices import Prices, Tokens
+from ruvllm.cli.report.transcripts import Ask
 from ruvllm.sizing.tiers import USE_ABOVE, difficulty
 from ruvllm.types import Tier
 

@@ -11,13 +11,13 @@ from typing import Any
 import click
 
 from ruvllm import Decision, InputError, RuvLLM, Tier
-from ruvllm.cli import hook_log
 from ruvllm.cli.console import print_json
 from ruvllm.cli.endpoint import ask_server, endpoint_options
-from ruvllm.cli.hook_events import delegated, name_of, of_agent, on_delegation, on_prompt, on_start, task_of
-from ruvllm.cli.hook_router import open_router
-from ruvllm.cli.hook_session import BUILTIN, CLIENTS, Session
-from ruvllm.cli.hook_settings import MODES, HookSettings, settings_of
+from ruvllm.cli.hook import log as hook_log
+from ruvllm.cli.hook.events import delegated, name_of, of_agent, on_delegation, on_prompt, on_start, task_of
+from ruvllm.cli.hook.router import open_router
+from ruvllm.cli.hook.session import BUILTIN, CLIENTS, Session
+from ruvllm.cli.hook.settings import MODES, HookSettings, settings_of
 from ruvllm.cli.options import default_state, encoder_option, state_of, state_option
 from ruvllm.text.surrogates import well_formed, well_formed_json
 from ruvllm.types import Candidate, Evidence
@@ -143,7 +143,7 @@ def hook(
         hook_log.append(entry | {"agents": len(found)})
         output = on_start(session, found, settings)
     else:
-        from ruvllm.cli.hook_outcome import on_end
+        from ruvllm.cli.hook.outcome import on_end
 
         on_end(event, entry, session, settings, path or default_state())
     if output is not None:
@@ -163,7 +163,7 @@ def _sized(llm: RuvLLM, decision: Decision, text: str, settings: HookSettings) -
     """The decision with a model as outcomes of the client's models say, where there are any."""
     if not settings.models or llm.store.path is None:
         return decision
-    from ruvllm.cli.outcomes import ClientModels
+    from ruvllm.cli.report.outcomes import ClientModels
 
     return replace(decision, choice=ClientModels(llm, settings.models).choice(decision, text))
 

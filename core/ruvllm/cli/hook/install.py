@@ -19,10 +19,10 @@ import click
 from ruvllm import InputError
 from ruvllm.agents.sources import user_folder
 from ruvllm.cli.console import plain
-from ruvllm.cli.hook_session import CLIENTS
-from ruvllm.cli.hook_settings import MODES, settings_file
+from ruvllm.cli.hook.session import CLIENTS
+from ruvllm.cli.hook.settings import MODES, settings_file
+from ruvllm.cli.hook.settings_files import Change, apply, diff, in_json, in_text, installed, undo
 from ruvllm.cli.options import said_option
-from ruvllm.cli.settings_files import Change, apply, diff, in_json, in_text, installed, undo
 
 _SECONDS = 10  # that a client waits for a hook
 # Event -> what of it, as the client's matcher names it.

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ruvllm.cli.console import number, print_json, show_table, tracked
-from ruvllm.cli.metrics import TierScores, tier_scores
+from ruvllm.cli.evals.metrics import TierScores, tier_scores
+from ruvllm.cli.evals.tier_sets import TierRows, read_tier_rows
 from ruvllm.cli.options import json_option
 from ruvllm.cli.tiers import encoder_of_rows, file_of_rows, models_of_rows, named, numbers_of, vectors_of
-from ruvllm.cli.tierset import TierRows, read_tier_rows
 from ruvllm.routing.calibration import ece
 from ruvllm.sizing.difficulty import Difficulty, checked_costs, folds_of, policy_for
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import click
 
 from ruvllm import InputError
-from ruvllm.cli.hook_session import read_toml
+from ruvllm.cli.hook.session import read_toml
 from ruvllm.types import Tier
 
 

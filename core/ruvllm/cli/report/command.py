@@ -16,18 +16,18 @@ import click
 from ruvllm import InputError, RuvLLM, read_agents
 from ruvllm.agents.catalog import builtin_agents
 from ruvllm.agents.sources import user_folder
-from ruvllm.cli import hook_log
 from ruvllm.cli.console import plain, print_json, show_table, stages, warn
-from ruvllm.cli.hook_session import Session
-from ruvllm.cli.hook_settings import settings_of
+from ruvllm.cli.hook import log as hook_log
+from ruvllm.cli.hook.session import Session
+from ruvllm.cli.hook.settings import settings_of
+from ruvllm.cli.hook.settings_files import write_private
 from ruvllm.cli.options import caching_host, default_state, json_option, state_of, state_option
-from ruvllm.cli.outcomes import ClientModels
-from ruvllm.cli.prices import Prices, load_prices
-from ruvllm.cli.report_html import page
-from ruvllm.cli.report_stats import Estimate, Report, Row
-from ruvllm.cli.settings_files import write_private
-from ruvllm.cli.transcript_readers import read_asks
-from ruvllm.cli.transcripts import Ask, transcript_files
+from ruvllm.cli.report.html import page
+from ruvllm.cli.report.outcomes import ClientModels
+from ruvllm.cli.report.prices import Prices, load_prices
+from ruvllm.cli.report.stats import Estimate, Report, Row
+from ruvllm.cli.report.transcript_readers import read_asks
+from ruvllm.cli.report.transcripts import Ask, transcript_files
 from ruvllm.state.names import TRANSCRIPTS
 from ruvllm.types import Agent
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ruvllm import InputError, RuvLLM
 from ruvllm.cli.console import number, plain, print_json, show_table
-from ruvllm.cli.evalset import read_graded, read_labelled_queries, read_questions
+from ruvllm.cli.evals.sets import read_graded, read_labelled_queries, read_questions
 from ruvllm.cli.options import json_option
 from ruvllm.encoders.families import FAMILIES
 from ruvllm.encoders.protocol import run_now
@@ -35,7 +35,7 @@ def decompose(file: Path, wrong: bool, as_json: bool) -> None:
       ruvllm eval decompose
       ruvllm eval decompose queries.json --wrong
     """
-    from ruvllm.cli.rlm_measures import HALVES, Labelled, half_of, measure_decomposition
+    from ruvllm.cli.evals.rlm_measures import HALVES, Labelled, half_of, measure_decomposition
     from ruvllm.rlm.decompose import RuleDecomposer
 
     rows = [Labelled(query, parts) for query, parts in read_labelled_queries(file)]
@@ -75,7 +75,7 @@ def longdoc(text: Path, questions: Path, encoder: str, as_json: bool) -> None:
     Examples:
       ruvllm eval longdoc manual.txt questions.json
     """
-    from ruvllm.cli.rlm_measures import measure_document
+    from ruvllm.cli.evals.rlm_measures import measure_document
 
     try:
         content = text.read_text("utf-8", "replace")
@@ -109,7 +109,7 @@ def answers(file: Path, encoder: str, as_json: bool) -> None:
       ruvllm eval answers
       ruvllm eval answers graded.json --encoder ruvltra --json
     """
-    from ruvllm.cli.metrics import auroc
+    from ruvllm.cli.evals.metrics import auroc
     from ruvllm.inference.passages import Passage
     from ruvllm.rlm.reading import grade
 

@@ -1,4 +1,4 @@
-"""What answers hooks at once: `python -P -m ruvllm.cli.resident_server SOCKET`, which the first hook starts."""
+"""What answers hooks at once: `python -P -m ruvllm.cli.hook.resident_server SOCKET`, which the first hook starts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from socket import AF_UNIX, SOCK_STREAM, socket
 
-from ruvllm.cli.resident import ENVIRONMENT, frame, is_of_user, read_frame
+from ruvllm.cli.hook.resident import ENVIRONMENT, frame, is_of_user, read_frame
 
 _IDLE = 900.0  # seconds without an event, after which it ends
 _PATIENCE = 2.0  # seconds that a client may take with its request
@@ -117,7 +117,7 @@ def run() -> None:
     os.umask(0o077)
     os.chdir("/")
     idle = float(os.environ.get("RUVLLM_HOOK_IDLE") or _IDLE)
-    from ruvllm.cli.hook_router import stay
+    from ruvllm.cli.hook.router import stay
 
     stay()
     with suppress(OSError):

@@ -16,7 +16,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
-from ruvllm.cli.prices import Tokens
+from ruvllm.cli.report.prices import Tokens
 from ruvllm.text.surrogates import well_formed, well_formed_json
 
 Note = Callable[[str, str], None]  # (where, what is wrong with it)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ruvllm import InputError
-from ruvllm.cli.transcripts import Note, read_lines, redacted
+from ruvllm.cli.report.transcripts import Note, read_lines, redacted
 from ruvllm.memory.memory import MemoryStore
 from ruvllm.memory.subgraph import Edge
 from ruvllm.state.record import OBSERVED, SESSION, SPEAKER, Memory

@@ -7,15 +7,15 @@ from pathlib import Path
 from time import sleep
 from typing import Any
 
-from ruvllm.cli import hook_log
-from ruvllm.cli.hook_events import name_of
-from ruvllm.cli.hook_router import open_router
-from ruvllm.cli.hook_session import Session
-from ruvllm.cli.hook_settings import HookSettings
-from ruvllm.cli.outcomes import ClientModels, cost_of
-from ruvllm.cli.prices import load_prices
-from ruvllm.cli.transcript_readers import read_asks
-from ruvllm.cli.transcripts import Ask
+from ruvllm.cli.hook import log as hook_log
+from ruvllm.cli.hook.events import name_of
+from ruvllm.cli.hook.router import open_router
+from ruvllm.cli.hook.session import Session
+from ruvllm.cli.hook.settings import HookSettings
+from ruvllm.cli.report.outcomes import ClientModels, cost_of
+from ruvllm.cli.report.prices import load_prices
+from ruvllm.cli.report.transcript_readers import read_asks
+from ruvllm.cli.report.transcripts import Ask
 
 _WAITS = (0.05, 0.1, 0.2, 0.4)  # seconds between two looks at a transcript that has no answer yet
 _TAIL = 8_000_000  # bytes at the end of a transcript that are read

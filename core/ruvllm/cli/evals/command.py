@@ -13,16 +13,16 @@ import numpy as np
 from ruvllm import Agent, RuvLLM
 from ruvllm.agents.catalog import agent_from
 from ruvllm.cli.console import number, print_json, progress, show_table
-from ruvllm.cli.eval_decide import decide
-from ruvllm.cli.eval_memory import eval_memory
-from ruvllm.cli.eval_rlm import answers, decompose, longdoc
-from ruvllm.cli.eval_robustness import robustness
-from ruvllm.cli.eval_tiers import eval_tiers
-from ruvllm.cli.eval_tools import tools
-from ruvllm.cli.evalset import Collection, IntentSet, Prompt, read_agent_set, read_intents
-from ruvllm.cli.metrics import Answer, IntentRun, score_agents, score_intents
+from ruvllm.cli.evals.decide import decide
+from ruvllm.cli.evals.memory import eval_memory
+from ruvllm.cli.evals.metrics import Answer, IntentRun, score_agents, score_intents
+from ruvllm.cli.evals.plots import check_plot, save_report
+from ruvllm.cli.evals.rlm import answers, decompose, longdoc
+from ruvllm.cli.evals.robustness import robustness
+from ruvllm.cli.evals.sets import Collection, IntentSet, Prompt, read_agent_set, read_intents
+from ruvllm.cli.evals.tiers import eval_tiers
+from ruvllm.cli.evals.tools import tools
 from ruvllm.cli.options import encoder_option, json_option, strategy_option
-from ruvllm.cli.plots import check_plot, save_report
 from ruvllm.config import Config
 from ruvllm.encoders.protocol import run_now
 from ruvllm.options import RouterConfig

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # Beginnings of the variables that count for a hook.
 ENVIRONMENT = ("RUVLLM_", "CLAUDE_", "CODEX_", "OPENCODE_", "XDG_", "HOME", "USERPROFILE", "APPDATA", "LOCALAPPDATA")
 _COLD = ("--help", "-h", "--debug", "--no-resident", "--endpoint", "--key")  # options that this process takes itself
-_SERVER = "ruvllm.cli.resident_server:run"
+_SERVER = "ruvllm.cli.hook.resident_server:run"
 _LONGEST_PATH = 100  # bytes of a socket's path; some systems take 104
 _PATIENCE = 3.0  # seconds that an answer may take
 _MOST_EVENT, _MOST_BYTES = 16_000_001, 17_000_000  # of an event, of a frame

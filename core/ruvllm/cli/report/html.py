@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from ruvllm.cli.console import plain
-from ruvllm.cli.report_stats import Estimate, Report, Row
+from ruvllm.cli.report.stats import Estimate, Report, Row
 
 _MOST_BARS, _MOST_DAYS = 12, 60
 _WIDTH, _LABEL, _BAR = 720, 220, 22  # pixels

@@ -11,7 +11,7 @@ import click
 
 from ruvllm import RuvLLM
 from ruvllm.cli.console import number, print_json, progress, show_table
-from ruvllm.cli.evalset import read_agent_set
+from ruvllm.cli.evals.sets import read_agent_set
 from ruvllm.cli.options import encoder_option, json_option
 
 _PADDING = 100_000  # characters

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ruvllm import Choice, Decision, RuvLLM
-from ruvllm.cli.prices import Prices
-from ruvllm.cli.transcripts import Ask
+from ruvllm.cli.report.prices import Prices
+from ruvllm.cli.report.transcripts import Ask
 from ruvllm.encoders.protocol import run_now
 from ruvllm.sizing.chooser import ModelChooser
 from ruvllm.sizing.tiers import CATALOG, Features, TierProfile

@@ -10,9 +10,9 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
-from ruvllm.cli.hook_session import read_json
-from ruvllm.cli.prices import Tokens
-from ruvllm.cli.transcripts import Ask, Note, parts_of, read_lines, redacted, seconds_of, signal_of
+from ruvllm.cli.hook.session import read_json
+from ruvllm.cli.report.prices import Tokens
+from ruvllm.cli.report.transcripts import Ask, Note, parts_of, read_lines, redacted, seconds_of, signal_of
 
 _MOST_OUTPUT = 20_000  # characters of what a command printed, from its end
 _MOST_CALLS = 2_000  # that wait for their result

@@ -11,7 +11,7 @@ import numpy as np
 
 from ruvllm import ConfigError, InputError
 from ruvllm.cli.console import plain
-from ruvllm.cli.metrics import Answer, confused
+from ruvllm.cli.evals.metrics import Answer, confused
 from ruvllm.routing.calibration import ece
 
 if TYPE_CHECKING:

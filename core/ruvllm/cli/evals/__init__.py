@@ -1,0 +1,1 @@
+"""`ruvllm eval`: measure accuracy, calibration and speed on one's own prompts."""

@@ -1,0 +1,1 @@
+"""`ruvllm report`: what coding sessions cost, read from their transcripts."""
