@@ -86,8 +86,8 @@ PAGE := $(shell find build core/pyproject.toml core/ruvllm models/ruvllm_models/
 web/dist/ruvllm.json: $(VENV)/.ready web/node_modules/.ready $(PAGE)
 	$(BIN)/python build/web.py
 
-web: setup web/node_modules/.ready  ## web/dist: the page, the element and the library, for any static host (MODEL=…: a converted model with it; LINKS="Guide=URL Source=URL")
-	$(BIN)/python build/web.py $(if $(MODEL),--model $(MODEL)) $(LINKS:%=--link %)
+web: setup web/node_modules/.ready  ## web/dist: the page, the element and the library, for any static host (MODEL=…: a converted model with it; LINKS="Guide=URL Source=URL"; SITE=URL)
+	$(BIN)/python build/web.py $(if $(MODEL),--model $(MODEL)) $(LINKS:%=--link %) $(if $(SITE),--site $(SITE))
 
 quick: setup  ## a developer's loop, under a minute: lint, and the tests that tell most in the least time
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports

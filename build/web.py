@@ -1,6 +1,7 @@
 """Assembles web/dist, which any static host can serve, and prints every byte that a first visit loads.
 
-python build/web.py [--model FOLDER] [--link NAME=URL] [--out FOLDER] [--models FOLDER] [--wheels FOLDER] [--source]
+python build/web.py [--model FOLDER] [--link NAME=URL] [--site URL] [--out FOLDER] [--models FOLDER] [--wheels FOLDER]
+    [--source]
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def main() -> None:
     index = _runtime(fresh, options, stages) | {"artifacts": _artifacts(fresh, options.models, stages)}
     if not options.skip_vite:
         _vite(fresh)
-        _link(fresh / "index.html", options.link)
+        _link(fresh / "index.html", options.link, options.site)
     index["worker"] = _worker(fresh, stages)
     index["llm"]["worker"] = next((file.name for file in fresh.glob("model-worker-*.js")), "")
     index["llm"]["models"] = [_offered(folder) for folder in options.model]
@@ -76,6 +77,7 @@ def _options() -> argparse.Namespace:
     helped = "what `ruvllm models convert` wrote: the page offers to load it"
     parser.add_argument("--model", type=lambda text: Path(text).resolve(), action="append", default=[], help=helped)
     parser.add_argument("--link", action="append", default=[], help="NAME=URL, at the foot of the page: Guide, Source")
+    parser.add_argument("--site", help="URL that the page will have: links to it elsewhere show its picture")
     parser.add_argument("--models", type=Path, default=ROOT / "models/ruvllm_models/data", help="folder of artifacts")
     parser.add_argument("--wheels", type=Path, default=ROOT / "build/wheels", help="numpy for Pyodide")
     parser.add_argument("--out", type=Path, default=WEB / "dist")
@@ -155,11 +157,16 @@ def _vite(out: Path) -> None:
     shutil.copytree(WEB / "frameworks", out / "types", dirs_exist_ok=True)  # react and vue are no packages of ours
 
 
-def _link(page: Path, links: list[str]) -> None:
-    """Where the guide and the source are, which only those know who put the page somewhere."""
+def _link(page: Path, links: list[str], site: str | None) -> None:
+    """Where the guide, the source and the page itself are, which only those know who put the page somewhere."""
     pairs = [tuple(map(escape, link.split("=", 1))) for link in links]
     html = "".join(f'<a href="{url}">{name}</a>' for name, url in pairs)
-    page.write_text(page.read_text("utf-8").replace("<!-- links -->", html), "utf-8")
+    text = page.read_text("utf-8").replace("<!-- links -->", html)
+    if site:
+        url = escape(site if site.endswith("/") else f"{site}/")
+        text = text.replace('content="./og.png"', f'content="{url}og.png"')
+        text = text.replace("<title>", f'<link rel="canonical" href="{url}" />\n    <title>', 1)
+    page.write_text(text, "utf-8")
 
 
 def _worker(out: Path, stages: dict[str, str]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hosting import Site, hosted
 from models import beside, tiny_model
+from pages import fill_number
 from playwright.sync_api import Locator, Page, expect
 
 QUESTION = "add unit tests for the auth module"
@@ -71,9 +72,7 @@ def test_a_conversation(site: Site, page: Page, problems: list[str], shot: Calla
     assert sorted(fetched(site)) == sorted(
         ["ruvllm-model.json", "chat_template.jinja", "model_web.onnx", WEIGHTS, "tokenizer.json"]
     )
-    most = page.get_by_role("spinbutton", name="At most tokens")
-    most.press("ControlOrMeta+a")  # in Firefox `fill` would add to the number
-    most.press_sequentially("24")
+    fill_number(page.get_by_role("spinbutton", name="At most tokens"), "24")
     first = ask(page, QUESTION)
     expect(first.locator(".role")).to_contain_text("Routed to tester")
     expect(first.locator(".note")).to_contain_text("tokens/s")

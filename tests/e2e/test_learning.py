@@ -70,7 +70,7 @@ def test_two_tabs_share_what_is_learnt(context: BrowserContext, page: Page, site
 
 
 def test_two_tabs_that_teach_at_once_lose_nothing(context: BrowserContext, site: Site) -> None:
-    assert taught_at_once(context, site, 20, encoder="static") == 40
+    assert taught_at_once(context, site, encoder="static") == 40
 
 
 def test_two_tabs_that_change_all_kinds_of_things_at_once_lose_nothing(context: BrowserContext, site: Site) -> None:

@@ -30,11 +30,12 @@ def test_the_page_routes_learns_and_remembers(page: Page, site: Site, problems: 
     view(page, "Learnt")
     expect(page.locator(".facts.wide")).to_contain_text("1 lesson")
     expect(page.locator(".facts.wide")).to_contain_text("this browser, IndexedDB")
+    expect(page.locator("#view-learnt")).to_contain_text("no copy of the page: each visit needs the network")
     assert problems == []
 
 
 def test_two_tabs_that_teach_at_once_lose_nothing(context: BrowserContext, site: Site) -> None:
-    assert taught_at_once(context, site, **OPTIONS) == 10
+    assert taught_at_once(context, site, **OPTIONS) == 40
 
 
 @pytest.mark.usefixtures("inside")

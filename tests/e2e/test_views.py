@@ -10,7 +10,21 @@ from threading import Thread
 
 import pytest
 from hosting import Site
-from pages import QUICK, SURE, UNSURE, VIEWS, agent, ask, load, open_playground, refused, route, until, view
+from pages import (
+    QUICK,
+    SURE,
+    UNSURE,
+    VIEWS,
+    agent,
+    ask,
+    fill_number,
+    load,
+    open_playground,
+    refused,
+    route,
+    until,
+    view,
+)
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from ruvllm import RuvLLM
@@ -162,8 +176,8 @@ def test_a_backend_is_chosen_within_limits_and_learns(page: Page, site: Site) ->
     names = panel.get_by_label("Name")
     expect(names).to_have_count(2)
     names.first.fill("tiny")
-    panel.get_by_label("Price, $ per 1,000 answers").first.fill("0.5")
-    panel.get_by_label("Budget").fill("")
+    fill_number(panel.get_by_label("Price, $ per 1,000 answers").first, "0.5")
+    fill_number(panel.get_by_label("Budget"), "")
     panel.get_by_role("button", name="Use these").click()
     expect(panel.get_by_role("status")).to_contain_text("Choosing among 2 backends")
     panel.get_by_label("Prompt", exact=True).fill("rename this variable")
@@ -175,11 +189,11 @@ def test_a_backend_is_chosen_within_limits_and_learns(page: Page, site: Site) ->
     expect(tile(panel, "Good")).to_have_text(re.compile(r"^0.%$"))
     expect(tile(panel, "Spent")).to_have_text("$0.0005")
     panel.get_by_text("Limits that no choice may break").click()
-    panel.get_by_label("Most dollars").fill("0.1")
+    fill_number(panel.get_by_label("Most dollars"), "0.1")
     panel.get_by_role("button", name="Choose a backend").click()
     expect(panel.get_by_role("status")).to_contain_text("no backend matches: the nearest, 'tiny', costs")
-    panel.get_by_label("Most dollars").fill("")
-    panel.get_by_label("Least quality").fill("93")
+    fill_number(panel.get_by_label("Most dollars"), "")
+    fill_number(panel.get_by_label("Least quality"), "93")
     panel.get_by_role("button", name="Choose a backend").click()
     expect(choice.get_by_role("heading")).to_have_text("large")
     names.first.fill("large")
@@ -323,9 +337,11 @@ def test_every_view_fits_and_can_be_used_by_anybody(
         context.close()
 
 
-def test_what_is_printed_is_the_answer(page: Page, site: Site) -> None:
+def test_what_is_printed_is_the_answer(page: Page, site: Site, devtools: object) -> None:
     open_playground(page, site)
-    page.emulate_media(media="print")
+    page.emulate_media(media="print", color_scheme="dark")
+    ink = "() => getComputedStyle(document.querySelector('.decision')).color"
+    assert page.evaluate(ink) == "rgb(21, 32, 42)"  # on paper, which is white
     expect(page.get_by_role("article", name="Decision")).to_be_visible()
     for gone in ("#nav", "#taskbox .taskbox", ".foot", "#view-team"):
         expect(page.locator(gone)).to_be_hidden()

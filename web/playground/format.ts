@@ -3,6 +3,7 @@
 const THIN = "\u202f";
 
 export function micros(us: number): string {
+  if (us === 0) return `<${THIN}100${THIN}µs`; // a clock of a page that is not isolated ticks so
   if (us >= 9_950) return `${(us / 1000).toFixed(0)}${THIN}ms`;
   if (us >= 1_000) return `${(us / 1000).toFixed(1)}${THIN}ms`;
   return us >= 100 ? `${Math.round(us)}${THIN}µs` : `${us.toFixed(us < 10 ? 1 : 0)}${THIN}µs`;
@@ -14,7 +15,7 @@ export function bytes(count: number): string {
 }
 
 export function cosine(value: number): string {
-  return value.toFixed(2);
+  return (Math.round(value * 100) / 100 || 0).toFixed(2); // never -0.00
 }
 
 export function count(value: number, one: string, many = `${one}s`): string {

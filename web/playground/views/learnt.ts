@@ -119,6 +119,7 @@ export function learntView(app: App, visible: () => boolean): { panel: HTMLEleme
     { class: "card" },
     h("h2", {}, "Stored here"),
     h("p", { class: "note" }, "Every thumb is kept in this browser at once and changes the next decision, and so are agents of your own. Nothing is sent anywhere unless you send it below."),
+    isSecureContext ? null : h("p", { class: "note" }, "Over plain http this browser keeps what was learnt, but no copy of the page: each visit needs the network. Over https it opens without one."),
     stats,
     h(
       "div",

@@ -23,7 +23,7 @@ export function partsView(app: App, visible: () => boolean): View {
   const latest = new Latest();
   const answering = new Latest();
   const answers = h("div", { "aria-live": "polite" });
-  const ask = h("button", { type: "button", class: "quiet", onclick: () => void answered() }, "Answer its parts");
+  const ask = h("button", { type: "button", onclick: () => void answered() }, "Answer its parts");
   let server: Promise<Router | null> | undefined;
   let asked = ""; // whose parts are answered
   let graph: Dag | null = null;

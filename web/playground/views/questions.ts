@@ -18,7 +18,7 @@ export function questionsView(app: App): View {
   const latest = new Latest();
   const choice = field("A choice", "Whose task is it?", "backend: servers, databases, queues\nfrontend: pages, forms, styles\noperations: deploys, alerts, machines");
   const yes = field("Yes or no", "Is somebody blocked until this is done?");
-  const score = field("A score, the lowest level first", "How much work is it?", "minutes\nhours\ndays\nweeks");
+  const score = field("A score, lowest first", "How much work is it?", "minutes\nhours\ndays\nweeks");
   const answers = h("div", { class: "answers", "aria-live": "polite" });
   const ask = h("button", { type: "submit", class: "go" }, "Answer");
   const form = h("form", { class: "questions" }, choice.box, yes.box, score.box, ask);
@@ -64,7 +64,7 @@ export function questionsView(app: App): View {
       };
       const bar = h("i", {});
       bar.style.width = `${100 * share}%`;
-      const button = h("button", { type: "button", class: "quiet", "aria-label": `${label} is right`, onclick: () => void teach() }, "right");
+      const button = h("button", { type: "button", "aria-label": `${label} is right`, onclick: () => void teach() }, "Right");
       return h("li", {}, quoted("span", { class: "name" }, label), h("span", { class: "bar" }, bar), h("span", { class: "number" }, percent(share)), button);
     });
     const about = asked[name]?.instructions;

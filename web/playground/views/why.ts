@@ -53,7 +53,7 @@ function nearest(agent: string, examples: [string, number][], title: string): No
 
 function score(name: string, value: number): HTMLElement {
   const [title, detail] = SCORES[name] ?? [name, ""];
-  return h("div", {}, h("dt", {}, title, h("small", {}, detail)), h("dd", {}, value.toFixed(2)));
+  return h("div", {}, h("dt", {}, title, h("small", {}, detail)), h("dd", {}, cosine(value)));
 }
 
 /** The task with its keywords in <mark>. */
