@@ -14,7 +14,7 @@ export interface Accepted {
   outcomes: number;
 }
 
-/** A specialised agent that tasks can be routed to. `examples` are tasks that belong to this agent. `tier` (or `model`, e.g. "haiku", "sonnet", "opus") names the model tier of all its tasks; with neither, what was learnt and the task decide (`sizing.tiers.choose`). Of a built-in agent it is a suggestion. One with `requires` is a candidate only for tasks that hold all words of one of these entries, as an agent of a product is only where the product is named. `kind` is "agent", "skill", "command" or "tool"; `scope` says who put it there: "project", "user", "plugin", or "" for whoever runs this. `body` is what it is told, or what a tool's parameters are. */
+/** A specialised agent that tasks can be routed to. `examples` are tasks that belong to this agent. `tier` (or `model`, e.g. "haiku", "sonnet", "opus") names the model tier of all its tasks; with neither, what was learnt and the task decide (`sizing.tiers.choose`). Of a built-in agent it is a suggestion. One with `requires` is a candidate only for tasks that hold all words of one of these entries, as an agent of a product is only where the product is named. `kind` is "agent", "skill", "command" or "tool"; `scope` says who put it there: "project", "user", "plugin", or "" for whoever runs this. `body` is what it is told, or what a tool's parameters are. >>> Agent("barista", "Makes coffee.", examples=("froth the milk",)) Agent(name='barista', description='Makes coffee.', examples=('froth the milk')) */
 export interface Agent {
   name: string;
   description: string;
@@ -135,7 +135,7 @@ export interface BackendsBody {
   budget?: number | null;
 }
 
-/** One agent with the calibrated probability that it is the right one. */
+/** One agent with the calibrated probability that it is the right one. >>> llm.route("add tests", top=2).alternatives[0] Candidate(agent=..., confidence=...) */
 export interface Candidate {
   agent: string;
   confidence: number;
@@ -154,7 +154,7 @@ export interface Choice {
   latency_ms: number;
   /** that answers; "" where none is configured. */
   backend: string;
-  /** the other tiers that the limits allow. */
+  /** the other tiers that the limits allow. >>> llm.route("write unit tests for the parser").choice.by 'default' */
   others: Tier[];
 }
 
@@ -166,7 +166,7 @@ export interface ClosedMemory {
   confidence: number;
 }
 
-/** The answer to one task. What hardly anybody reads of it is worked out when somebody does. */
+/** The answer to one task. What hardly anybody reads of it is worked out when somebody does. >>> decision = llm.route("write unit tests for the parser") >>> decision.agent, decision.confidence > 0.9 ('tester', True) */
 export interface Decision {
   agent: string;
   confidence: number;
@@ -202,7 +202,7 @@ export interface EdgeBody {
   weight?: number;
 }
 
-/** Why a decision came out as it did. */
+/** Why a decision came out as it did. >>> "tests" in llm.route("write unit tests for the parser").evidence.keywords True */
 export interface Evidence {
   keywords: string[];
   examples: [string, number][];
@@ -733,7 +733,7 @@ export interface Response {
   choice: Choice | null;
   /** what to do about a route that is not sure: confirm its agent, or know that none has spoken; "" where `decision.action` is "use". */
   advice: string;
-  /** which memories the query draws on, along which edges, where `Constraints.explain` asks for it and something was found. */
+  /** which memories the query draws on, along which edges, where `Constraints.explain` asks for it and something was found. >>> _ = llm.memory.add("Staging is reset at noon.") >>> llm.query("when is staging reset?").text 'Staging is reset at noon. ...' */
   attention: AttentionSummary | null;
 }
 
@@ -811,9 +811,9 @@ export interface Session {
   /** what was asked and answered, oldest first. */
   history: Message[];
   metadata: Record<string, unknown>;
-  /** seconds since 1970. */
+  /** seconds since 1970. >>> session = llm.new_session({"user": "ada"}) >>> _ = llm.query("when is staging reset?", session=session) >>> len(llm.session(session).history) 2 */
   created: number;
-  /** seconds since 1970. */
+  /** seconds since 1970. >>> session = llm.new_session({"user": "ada"}) >>> _ = llm.query("when is staging reset?", session=session) >>> len(llm.session(session).history) 2 */
   accessed: number;
 }
 
@@ -850,7 +850,7 @@ export interface Source {
   metadata: Record<string, unknown>;
   /** edges away from the nearest direct hit. */
   hops: number;
-  /** what was said before and after it with itself, as a model reads it; "" where nothing was. */
+  /** what was said before and after it with itself, as a model reads it; "" where nothing was. >>> _ = llm.memory.add("Staging is reset at noon.") >>> llm.query("when is staging reset?").sources[0].text 'Staging is reset at noon.' */
   passage: string;
 }
 
@@ -879,7 +879,7 @@ export interface Sums {
   saved: number;
 }
 
-/** The agents that take a compound task together, in working order. */
+/** The agents that take a compound task together, in working order. >>> [one.role for one in llm.route_complex("Add authentication to the API").members] ['api', 'auth'] */
 export interface Team {
   members: TeamMember[];
   tier: Tier;
@@ -890,7 +890,7 @@ export interface TeamBody {
   text: string;
 }
 
-/** One part of a compound task and the agent that takes it. */
+/** One part of a compound task and the agent that takes it. >>> llm.route_complex("Add authentication to the API").members[0].agent 'backend-dev' */
 export interface TeamMember {
   agent: string;
   role: string;
@@ -898,7 +898,7 @@ export interface TeamMember {
   confidence: number;
 }
 
-/** How strong a model a task needs. */
+/** How strong a model a task needs. >>> llm.route("write unit tests for the parser").tier <Tier.SMALL: 2> */
 export type Tier = 1 | 2 | 3;
 
 /** Memories of a collection whose vectors are held in one way, and their bytes in memory. */
