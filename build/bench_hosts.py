@@ -189,8 +189,8 @@ class Page:
 
 
 @contextmanager
-def fresh_profile(dist: Path) -> Iterator[Page]:
-    """Chromium as on its first day, and the folder on a local port."""
+def fresh_profile(dist: Path, firefox: Path | None = None) -> Iterator[Page]:
+    """Chromium, or this Firefox, as on its first day, and the folder on a local port."""
     sent: list[str] = []
     server = serve.serve(dist)
     keywords = server.RequestHandlerClass.keywords  # type: ignore[attr-defined]
@@ -198,10 +198,15 @@ def fresh_profile(dist: Path) -> Iterator[Page]:
     Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     try:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, sync_playwright() as playwright:
-            launch = playwright.chromium.launch_persistent_context
-            context = launch(
-                profile, executable_path=browsers.ensure(), args=list(browsers.ARGUMENTS), timeout=PATIENCE
-            )
+            if firefox:
+                channel = {} if "ms-playwright" in firefox.parts else {"channel": "moz-firefox"}
+                launch = partial(playwright.firefox.launch_persistent_context, executable_path=firefox, **channel)
+            else:
+                arguments = list(browsers.ARGUMENTS)
+                launch = partial(
+                    playwright.chromium.launch_persistent_context, executable_path=browsers.ensure(), args=arguments
+                )
+            context = launch(profile, timeout=PATIENCE)
             yield Page(context, f"http://127.0.0.1:{server.server_address[1]}/", sent)
             context.close()
     finally:

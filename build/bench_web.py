@@ -1,4 +1,4 @@
-"""Times ruvllm in Node and in Chromium, and compares with what it promises.
+"""Times ruvllm in Node, Chromium and Firefox (where its driver starts one), and compares with what it promises.
 
 python build/bench_web.py [DIST] [--rounds 3] [--seconds 2] [--json]
 python build/bench_web.py [DIST] --chat [60M 494M] [--tokens 32] [--json]
@@ -13,24 +13,28 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import browser as browsers
 from bench_chat import SHAPES
 from bench_chat import bench as chat_rows
 from bench_hosts import fresh_profile, in_node
+from packaging.version import Version
 
 DIST = Path(__file__).parent.parent / "web" / "dist"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One measure on both hosts; None where a host has no such thing.
+    """One measure on all hosts; None where a host has no such thing.
 
     Attributes:
-        bar: what the worse of the two must not exceed.
+        bar: what the worse of Node and Chromium must not exceed.
     """
 
     key: str
@@ -38,6 +42,7 @@ class Row:
     unit: str
     node: float | None
     chromium: float | None
+    firefox: float | None = None
     bar: float | None = None
 
     @property
@@ -65,12 +70,21 @@ def main() -> None:
             print(json.dumps(told))
         return
     load = [os.getloadavg()[0]]
-    rows = list(_rows(_node(dist, options), _chromium(dist, options)))
+    rows = list(_rows(_node(dist, options), _page(dist, options), _firefox(dist, options)))
     load.append(os.getloadavg()[0])
     print(_table(rows))
     print(f"{os.cpu_count()} processors, load average {load[0]:.2f} before and {load[1]:.2f} after")
     if options.json:
-        kept = {row.key: {"unit": row.unit, "node": row.node, "chromium": row.chromium, "bar": row.bar} for row in rows}
+        kept = {
+            row.key: {
+                "unit": row.unit,
+                "node": row.node,
+                "chromium": row.chromium,
+                "firefox": row.firefox,
+                "bar": row.bar,
+            }
+            for row in rows
+        }
         print(json.dumps({"rows": kept, "met": {row.key: row.met for row in rows if row.bar}, "load": load}))
 
 
@@ -86,12 +100,24 @@ def _node(dist: Path, options: argparse.Namespace) -> dict[str, float]:
     }
 
 
-def _chromium(dist: Path, options: argparse.Namespace) -> dict[str, float]:
+def _firefox(dist: Path, options: argparse.Namespace) -> dict[str, float]:
+    """Nothing where there is none, said on stderr."""
+    if not (found := browsers.firefox()):
+        why = browsers.NO_FIREFOX
+    elif Version(version("playwright")) >= Version("1.65"):
+        why = "this Playwright fails with Firefox: run `make setup-browsers`"
+    else:
+        return _page(dist, options, found)
+    print(why, file=sys.stderr)
+    return {}
+
+
+def _page(dist: Path, options: argparse.Namespace, firefox: Path | None = None) -> dict[str, float]:
     cold, snapshot, plain = list[dict[str, Any]](), list[dict[str, Any]](), list[dict[str, Any]]()
     bare = list[float]()
     found: dict[str, float] = {}
     for number in range(options.rounds):
-        with fresh_profile(dist) as page:
+        with fresh_profile(dist, firefox) as page:
             cold.append(page.visit(snapshot=False))
             bare.append(page.bare())
             page.keep_snapshot()
@@ -103,7 +129,7 @@ def _chromium(dist: Path, options: argparse.Namespace) -> dict[str, float]:
                 found |= _routes("ruvltra", page.visit(options.seconds, encoder="ruvltra", state="memory"))
     if any(visit["from"] != "snapshot" for visit in snapshot):
         raise SystemExit("a visit with a kept snapshot did not start from it")
-    with fresh_profile(dist) as page:
+    with fresh_profile(dist, firefox) as page:
         loaded = page.first_bytes()
     return found | {
         "raw": loaded.raw / 1e6,
@@ -125,7 +151,7 @@ def _routes(name: str, told: dict[str, Any]) -> dict[str, float]:
     return {f"{name}_inside": told["inside"], f"{name}_whole": told["whole"]}
 
 
-def _rows(node: dict[str, float], chromium: dict[str, float]) -> Iterator[Row]:
+def _rows(node: dict[str, float], chromium: dict[str, float], firefox: dict[str, float]) -> Iterator[Row]:
     kinds = (
         ("start", "first visit to first static route", "s", 2.0),
         ("bare", "… of which Pyodide alone, from the browser's cache", "s", None),
@@ -142,19 +168,19 @@ def _rows(node: dict[str, float], chromium: dict[str, float]) -> Iterator[Row]:
         ("brotli", "… as a host with brotli sends them", "MB", 14.0),
     )
     for key, label, unit, bar in kinds:
-        yield Row(key, label, unit, node.get(key), chromium.get(key), bar)
+        yield Row(key, label, unit, node.get(key), chromium.get(key), firefox.get(key), bar)
 
 
 def _table(rows: list[Row]) -> str:
     def shown(value: float | None, unit: str) -> str:
         return "-" if value is None else f"{value:.2f} {unit}"
 
-    lines = [f"{'':<48} {'Node':>10} {'Chromium':>10} {'promise':>11}"]
+    lines = [f"{'':<48} {'Node':>10} {'Chromium':>10} {'Firefox':>10} {'promise':>11}"]
     for row in rows:
         mark = {None: "", True: "pass", False: "short"}[row.met]
         bar = "" if row.bar is None else f"<= {shown(row.bar, row.unit)}"
-        cells = f"{shown(row.node, row.unit):>10} {shown(row.chromium, row.unit):>10} {bar:>11}"
-        lines.append(f"{row.label:<48} {cells} {mark}".rstrip())
+        cells = " ".join(f"{shown(value, row.unit):>10}" for value in (row.node, row.chromium, row.firefox))
+        lines.append(f"{row.label:<48} {cells} {bar:>11} {mark}".rstrip())
     return "\n".join(lines)
 
 

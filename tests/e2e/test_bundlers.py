@@ -188,7 +188,7 @@ def test_an_example_has_types_and_routes(
     assert "'agent' does not exist on type 'CustomEvent<Decision>'" in wrong.stdout
 
 
-def test_vite_serves_it_while_developing(tarballs: list[str], tmp_path: Path, page: Page, problems: list[str]) -> None:
+def test_vite_serves_it_while_developing(tarballs: list[str], tmp_path: Path, page: Page) -> None:
     packages, files, _, _ = BUNDLERS["vite"]
     installed(tmp_path, [*tarballs, *packages])
     for file, text in {**files, "app.js": APP % "", "index.html": HTML % "/app.js"}.items():
@@ -201,7 +201,6 @@ def test_vite_serves_it_while_developing(tarballs: list[str], tmp_path: Path, pa
             url = next(found[0] for line in vite.stdout or () if (found := re.search(r"http://127\.\S+", line)))
             page.goto(url)
             expect(page.locator("h1")).to_have_text("tester")
-            assert not problems
         finally:
             vite.terminate()
 
