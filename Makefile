@@ -129,7 +129,7 @@ bench: setup bench-web  ## speed, against the bars of the issues; memory on the 
 bench-web: web $(VENV)/.browser  ## the same in Node, Chromium and Firefox
 	$(BIN)/python build/bench_web.py
 
-chaos: setup  ## three servers and their database, killed and stopped at random while they are used (ROUNDS=20)
+chaos: setup  ## three servers and their database, killed and stopped at random while they are used (ROUNDS=200)
 	RUVLLM_CHAOS=$(ROUNDS) $(BIN)/pytest tests/faults/test_nodes.py
 
 soak: setup  ## a server under mixed traffic for long, then killed while it writes (MINUTES=2 for a short one)
