@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +92,8 @@ def test_its_commands_work(postgres: Postgres, tmp_path: Path):
         script = script.replace(address, ours)
     assert "@postgres/" not in script
     command = [*services["shared"]["entrypoint"], script]
-    done = subprocess.run(command, env=os.environ, capture_output=True, text=True)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(command, env=os.environ | {"PATH": path}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     file = tmp_path / "keys.txt"
     token = json.loads(CliRunner().invoke(keys, ["add", "laptop", "--file", str(file), "--json"]).output)["key"]

@@ -16,6 +16,7 @@ from ruvllm.encoders.protocol import Vectors
 from ruvllm.text.wordpiece import WordPiece
 
 _BLOCK = 64  # texts whose tokens are in memory at a time
+_LONG = 2_000  # characters: of longer texts only one is at hand
 MAX_TOKENS = 256
 
 
@@ -68,7 +69,7 @@ class StaticEncoder:
         vector: NDArray[np.float32] = self.scale.take(ids).dot(self.table.take(ids, 0).astype(np.float32))
         vector /= max(math.sqrt(vector.dot(vector)), 1e-12)
         vector.flags.writeable = False
-        if len(self._last) > _BLOCK:
+        if len(self._last) > _BLOCK or len(text) > _LONG:
             self._last = {}
         self._last[text] = vector
         return vector
@@ -77,5 +78,5 @@ class StaticEncoder:
         """The same of some texts and their tokens; `encode_one` has them at hand for a while."""
         vectors = self.encode_tokens(every)
         vectors.flags.writeable = False
-        self._last = dict(zip(texts, vectors, strict=True))
+        self._last = {text: one for text, one in zip(texts, vectors, strict=True) if len(text) <= _LONG}
         return vectors
