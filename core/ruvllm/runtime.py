@@ -266,7 +266,9 @@ class RuvLLM(Hinting):
         False
         """
         undone = self.routing.undo(id)
-        return undone is not None and await self.learning.forget(undone)
+        for one in undone:
+            await self.learning.forget(one)
+        return bool(undone)
 
     undo_feedback = synchronous(aundo_feedback)
 

@@ -190,9 +190,8 @@ class Services:
         texts = texts_of(self.memory, chosen)
         if self._queries is not None:
             self._queries.forget(texts)
-        for row in self.store.feedback_rows():
-            if any(text in row.feedback.text for text in texts):
-                self.routing.undo(row.id)
+        rows = self.store.feedback_rows()
+        self.routing.undo(*(row.id for row in rows if any(text in row.feedback.text for text in texts)))
         await self.learning.erase(texts)
         self.learning.save(self.steps)
         return erase(self.memory, chosen)

@@ -131,11 +131,10 @@ class Learners:
             if texts and self.version:
                 self.engine.core.erase(await self._encoder.encode(texts))
 
-    async def forget(self, feedback: Feedback) -> bool:
-        """Take back what it taught; true."""
+    async def forget(self, feedback: Feedback) -> None:
+        """Take back what it taught."""
         if self.version:
             self.engine.core.forget((await self._encoder.encode([feedback.text]))[0], feedback.agent)
-        return True
 
     async def relearn(
         self, outcomes: Sequence[tuple[str, str, str, float, bool | None]], pause: Pause = no_pause

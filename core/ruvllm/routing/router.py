@@ -73,6 +73,7 @@ class Router:
 
     Attributes:
         shared: the same, None where nothing was pulled, or there is nothing to add it to.
+        noted: of what it was given by `note_stored`, the id of the last, and how much it was.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class Router:
         self._recollection = Recollection(static.dim, weights.recollection) if near_duplicates else None
         self._recalled = 0  # how much of what the learner was told it has taken in
         self._cache: LruCache[tuple[str, int], Decision] = LruCache(cache_size)
-        self._changes = 0  # of what tasks are decided by
+        self._changes, self.noted = 0, (0, 0)  # changes of what tasks are decided by
         self.shared = shared if self._static.name in weights.stages else None
         self._shared_head: Head | None = None  # fitted when first needed
         self._votes, self._voted = votes, 0
@@ -251,6 +252,12 @@ class Router:
         """Queue feedback for each scorer to take in before it next scores. Raises InputError: as `learn`."""
         self.check(feedback)
         self._learner.records.append(feedback)
+        self._changed()
+
+    def note_stored(self, feedback: Sequence[Feedback], last: int) -> None:
+        """`note` what was stored up to this id, which was looked at when it came; what is of other agents is left."""
+        self._learner.records += [one for one in feedback if one.agent in self._number]
+        self.noted = last, self.noted[1] + len(feedback)
         self._changed()
 
     def defer(self) -> None:

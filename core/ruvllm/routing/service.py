@@ -16,6 +16,7 @@ from ruvllm.routing.extend import moved_prior
 from ruvllm.routing.prebuilt import PrebuiltScorers, RouterArtifacts
 from ruvllm.routing.reading import checked_text
 from ruvllm.routing.router import Router, SharedModel
+from ruvllm.routing.scorer import Scorer
 from ruvllm.routing.stored import CachedScorers, is_long, load_scorers, save_scorers
 from ruvllm.state.names import REVIEWED, TIERS
 from ruvllm.state.store import Store
@@ -66,7 +67,6 @@ class RoutingService:
         self.encoders, self._artifacts, self._store = encoders, artifacts, store
         self._config, self._votes, self._shared = config or Config(), votes, shared
         self.router = self._router_for(agents)
-        self.use(self.router)
 
     @property
     def agents(self) -> tuple[Agent, ...]:
@@ -156,33 +156,32 @@ class RoutingService:
             StoreError: it cannot be stored; what was learnt stands all the same.
         """
         router, (last, _, _) = self.router, self._unreviewed()
-        feedback, end = await self._read_feedback(0, pause)
+        feedback, end = await self._read_feedback(pause)
         if self._store.outbox.enabled:
-            router = self.router = await self._refitted(pause)
-            self.note([row.feedback for row in self._store.feedback_rows(last)])
+            router = await self._refitted(pause)
+            self.use(router)
         else:
             await router.review(pause)
         names = {agent.name for agent in router.agents}
-        later, _ = await self._read_feedback(end, no_pause)
-        feedback = [one for one in feedback + later if one.agent in names]
+        feedback = [one for one in feedback + self._store.feedback_since(end)[0] if one.agent in names]
         save_scorers(self._store, router.learnt, router.agents, feedback, self.encoders.weights)
         self._store.put(REVIEWED, str(last).encode())
         return len(feedback)
 
-    async def _read_feedback(self, after: int, pause: Pause) -> tuple[list[Feedback], int]:
-        """(all that is stored with a higher id, oldest first, the highest), `pause` awaited between blocks of it."""
-        found, most = list[Feedback](), -1 if self._store.outbox.enabled else _BLOCK
-        while rows := self._store.feedback_rows(after, most):
-            found += [row.feedback for row in rows]
-            after = max(row.id for row in rows)
+    async def _read_feedback(self, pause: Pause) -> tuple[list[Feedback], int]:
+        """(all that is stored, in the order of its ids, the last of these), `pause` awaited between blocks of it."""
+        found, last, more = list[Feedback](), 0, True
+        while more:
+            block, last = self._store.feedback_since(last, _BLOCK)
+            found += block
+            more = bool(block)
             await pause()
-        return found, after
+        return found, last
 
     async def _refitted(self, pause: Pause) -> Router:
         """A router fitted from nothing, so that nodes which have the same feedback decide alike."""
-        router = self._router_for(self.agents, stored=False)
-        for feedback in self.feedback_for(router.agents):
-            router.note(feedback)
+        router, rows = self._made(self.agents), self._store.feedback_rows()
+        router.note_stored([row.feedback for row in rows], max((row.id for row in rows), default=0))
         router.defer()
         await router.review(pause)
         return router if router.agents == self.agents else await self._refitted(pause)
@@ -201,12 +200,12 @@ class RoutingService:
         _, count, oldest = self._unreviewed()
         return count >= _MUCH or (count > 0 and now - oldest >= _LONG)
 
-    def undo(self, id: int) -> Feedback | None:
-        """Take feedback back, by its id in the state file: learnt from no more. None where there is none."""
-        undone = next((row.feedback for row in self._store.feedback_rows(id - 1) if row.id == id), None)
-        if undone is None or not self._store.undo_feedback(id):
-            return None
-        self.use(self._router_for(self.agents))
+    def undo(self, *ids: int) -> list[Feedback]:
+        """Take feedback back, by its ids in the state file: learnt from no more. Returns what there was of it."""
+        rows = {row.id: row.feedback for row in self._store.feedback_rows(min(ids, default=0) - 1)}
+        undone = [rows[id] for id in ids if id in rows and self._store.undo_feedback(id)]
+        if undone:
+            self.use(self._router_for(self.agents))
         return undone
 
     async def begin(self, pause: Pause = no_pause) -> bool:
@@ -277,9 +276,13 @@ class RoutingService:
         return self._router_for(list(merged.values()))
 
     def use(self, router: Router) -> None:
-        """Let a router decide from now on, with all feedback for its agents."""
-        for feedback in self.feedback_for(router.agents):
-            router.note(feedback)
+        """Let a router decide from now on, with what was stored since it was made."""
+        last, count = router.noted
+        sql = "SELECT count(*) FROM feedback WHERE id <= ? AND NOT undone"
+        if self._store.read(sql, (last,))[0][0] != count:  # some was taken back
+            router = self._router_for(router.agents)
+        else:
+            router.note_stored(*self._store.feedback_since(last))
         self.router = router
 
     def note(self, feedback: Sequence[Feedback]) -> bool:
@@ -303,8 +306,15 @@ class RoutingService:
 
         return load_tiers(choice, self._store, self._artifacts.host)
 
-    def _router_for(self, agents: Sequence[Agent], stored: bool = True) -> Router:
-        """A router with what is prebuilt of these agents, and stored."""
+    def _router_for(self, agents: Sequence[Agent]) -> Router:
+        """A router with what is prebuilt of these agents, and stored; it learns the rest before it decides."""
+        feedback, last = self._store.feedback_since()
+        router = self._made(agents, feedback)
+        router.note_stored(feedback, last)
+        return router
+
+    def _made(self, agents: Sequence[Agent], feedback: Sequence[Feedback] | None = None) -> Router:
+        """A router for these agents, with what is stored of one that learnt from this feedback; None: with nothing."""
         encoders, chosen, prebuilt = self.encoders, unique(agents), None
         if self._config.router.strategy != "hybrid":
             bare = [replace(agent, examples=()) for agent in chosen]
@@ -319,7 +329,11 @@ class RoutingService:
             prebuilt = PrebuiltScorers(chosen, built)
         bases = prebuilt.bases(chosen, names) if prebuilt else {}
         priors = {name: moved_prior(basis.scorer.fitted.prior, basis.moves) for name, basis in bases.items()}
-        found = load_scorers(self._store, chosen, self.feedback_for(chosen), encoders.weights, priors) if stored else {}
+        found: dict[str, tuple[Scorer, int]] = {}
+        if feedback is not None:
+            names_of = {agent.name for agent in chosen}
+            heard = [one for one in feedback if one.agent in names_of]
+            found = load_scorers(self._store, chosen, heard, encoders.weights, priors)
         if found:
             before = prebuilt.scorers if prebuilt and prebuilt.agents == chosen else {}
             prebuilt = PrebuiltScorers(chosen, before | {name: scorer for name, (scorer, _) in found.items()})

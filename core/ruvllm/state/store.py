@@ -28,7 +28,6 @@ from ruvllm.types import Feedback
 
 _PATIENCE_MS = 2_000  # how long a writer waits for another process's transaction
 _REPAIR = f"{REPAIR}, or restore a copy"
-_FEEDBACK_TYPES = (str, str, float)  # a damaged page can hold what its table forbids
 _BUSY = ("database is locked", "database table is locked")
 
 
@@ -248,7 +247,21 @@ class Store:
 
     def feedback(self) -> list[Feedback]:
         """All of it, oldest first, without what was undone."""
-        return [row.feedback for row in self.feedback_rows()]
+        return self.feedback_since()[0]
+
+    def feedback_since(self, after: int = 0, most: int = -1) -> tuple[list[Feedback], int]:
+        """(what came into this file with a higher id, in that order, without what was undone; the id of the last).
+
+        Args:
+            most: so many at most, -1 for all.
+
+        Raises:
+            StoreError: it cannot be read, or is damaged.
+        """
+        sql = "SELECT text, agent, weight, right, id FROM feedback WHERE id > ? AND NOT undone ORDER BY id LIMIT ?"
+        rows = self.read(sql, (after, most))
+        found = [self._feedback_of(*row[:4]) for row in rows]
+        return found, rows[-1][-1] if rows else after
 
     def feedback_rows(self, after: int = 0, most: int = -1) -> list[FeedbackRow]:
         """What was kept with a higher id, oldest first, without what was undone; at most so many, -1 for all.
@@ -265,14 +278,13 @@ class Store:
             f" WHERE id > ? AND NOT undone ORDER BY {order} LIMIT ?",
             (after, most),
         )
-        if not all(
-            isinstance(value, kind) for row in found for value, kind in zip(row[1:4], _FEEDBACK_TYPES, strict=True)
-        ):
+        return [FeedbackRow(row[0], self._feedback_of(*row[1:5]), *row[5:]) for row in found]
+
+    def _feedback_of(self, text: object, agent: object, weight: object, right: object) -> Feedback:
+        """Raises StoreError: it is damaged, as a page can be: it then holds what its table forbids."""
+        if not (isinstance(text, str) and isinstance(agent, str) and isinstance(weight, float)):
             raise StoreError(f"feedback in {self.path} is damaged", field="state", fix=_REPAIR)
-        return [
-            FeedbackRow(i, Feedback(text, agent, weight, bool(right)), request, rating, created)
-            for i, text, agent, weight, right, request, rating, created in found
-        ]
+        return Feedback(text, agent, weight, bool(right))
 
     def undo_feedback(self, id: int) -> bool:
         """Take feedback back: it stays in the file, and nobody learns from it any more; whether there was such."""

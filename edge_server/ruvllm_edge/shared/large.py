@@ -60,7 +60,7 @@ _CHOSEN = (  # jsonb knows no character of the number 0
     " AND uid > %s::uuid AND NOT EXISTS (SELECT FROM ruvllm.changes f WHERE f.space = c.space AND f.kind = 'forget'"
     " AND f.target = c.uid)) one WHERE {where} ORDER BY uid LIMIT {most}"
 )
-_NONE = "00000000-0000-0000-0000-000000000000"
+_NONE, _ALL = "00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,20 +341,25 @@ class LargeSearch:
             raise ConfigError(f"no collection can be indexed: {error}"[:200], field="shared", fix=fix) from None
 
     async def _fill(self, one: LargeCollection) -> None:
-        """What the log has of it."""
-        after = _NONE
-        while True:
+        """What the log has of it, read in pieces of its primary key: no plan reads all of it for each of them."""
+        after: str | None = _NONE
+        while after is not None:
+            cursor = await self._db.execute(
+                "SELECT uid::text FROM ruvllm.changes WHERE space = %s AND uid > %s::uuid"
+                " ORDER BY uid LIMIT 1 OFFSET %s",
+                (one.space, after, _PAGE),
+            )
+            found = await cursor.fetchone()
+            last = found[0] if found else None
             cursor = await self._db.execute(
                 "SELECT uid::text, data::text, vector FROM ruvllm.changes WHERE space = %s AND kind = 'memory'"
-                " AND data->>'collection' = %s AND uid > %s::uuid ORDER BY uid LIMIT %s",
-                (one.space, one.collection, after, _PAGE),
+                " AND data->>'collection' = %s AND uid > %s::uuid AND uid <= %s::uuid",
+                (one.space, one.collection, after, last or _ALL),
             )
             rows = await cursor.fetchall()
-            if not rows:
-                return
-            after = rows[-1][0]
             changes = [Change(u, "memory", None, json.loads(d), bytes(v or b"")) for u, d, v in rows]
             await self.add([one], one.space, changes, again=True)
+            after = last
 
     async def add(
         self, large: Sequence[LargeCollection], space: str, changes: Sequence[Change], again: bool = False
