@@ -126,7 +126,7 @@ bench: setup bench-web  ## speed, against the bars of the issues; memory on the 
 	$(BIN)/ruvllm bench serve
 	test ! -e "$(DATA)" || $(BIN)/ruvllm bench memory --data "$(DATA)" --quick
 
-bench-web: web $(VENV)/.browser  ## the same in Node, Chromium and Firefox
+bench-web: web $(VENV)/.browser  ## the same in Node, Chromium, Firefox and WebKit
 	$(BIN)/python build/bench_web.py
 
 chaos: setup  ## three servers and their database, killed and stopped at random while they are used (ROUNDS=200)

@@ -1,14 +1,16 @@
-"""Times the built folder where it runs: in Node, and in a Chromium page with a profile of its own."""
+"""Times the built folder where it runs: in Node, and in a browser's page with a profile of its own."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from threading import Thread
@@ -16,9 +18,11 @@ from typing import Any, BinaryIO
 
 import browser as browsers
 import serve
-from playwright.sync_api import BrowserContext, sync_playwright
+from packaging.version import Version
+from playwright.sync_api import sync_playwright
 
 PATIENCE = 300_000  # ms
+Evaluate = Callable[[str, str, object], Any]
 FIRST = "add unit tests for the auth module"
 # Milliseconds from the first import of the library, for both hosts: a first route, and RuvLTRA being there.
 _START = """async (load, options) => {
@@ -146,10 +150,16 @@ def in_node(dist: Path, encoder: str, seconds: float) -> dict[str, Any]:
 
 
 class Page:
-    """Pages of one origin in one browser profile."""
+    """Pages of one origin in one browser profile.
 
-    def __init__(self, context: BrowserContext, url: str, sent: list[str]) -> None:
-        self._context, self._url, self._sent = context, url, sent
+    Args:
+        evaluate: what a JavaScript function gives for an argument, in a page of its own of an address.
+        sent: names of the files that were asked for.
+    """
+
+    def __init__(self, evaluate: Evaluate, url: str, sent: list[str]) -> None:
+        self._evaluate = partial(evaluate, url + "blank")  # not found, and so a page that loads nothing
+        self._sent = sent
 
     def visit(self, seconds: float = 0, **options: Any) -> dict[str, Any]:
         """A page of its own, closed afterwards: route, ruvltra, from; with `seconds` also inside and whole."""
@@ -174,41 +184,66 @@ class Page:
         brotli = [form if form.is_file() else file for file, form in zip(files, packed, strict=True)]
         return Loaded(raw, sum(file.stat().st_size for file in brotli if file.is_file()))
 
-    def _page(self) -> Any:
-        page = self._context.new_page()
-        page.set_default_timeout(PATIENCE)
-        page.goto(self._url + "blank")  # not found, and so a page of this origin that loads nothing
-        return page
-
-    def _evaluate(self, script: str, argument: object) -> Any:
-        page = self._page()
-        try:
-            return page.evaluate(script, argument)
-        finally:
-            page.close()
-
 
 @contextmanager
-def fresh_profile(dist: Path, firefox: Path | None = None) -> Iterator[Page]:
-    """Chromium, or this Firefox, as on its first day, and the folder on a local port."""
+def fresh_profile(dist: Path, name: str = "chromium") -> Iterator[Page]:
+    """A browser as on its first day, and the folder on a local port. Raises BrowserError: there is no such browser."""
     sent: list[str] = []
     server = serve.serve(dist)
     keywords = server.RequestHandlerClass.keywords  # type: ignore[attr-defined]
     server.RequestHandlerClass = partial(_Recorder, **keywords, sent=sent)  # type: ignore[assignment]
     Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     try:
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, sync_playwright() as playwright:
-            if firefox:
-                channel = {} if "ms-playwright" in firefox.parts else {"channel": "moz-firefox"}
-                launch = partial(playwright.firefox.launch_persistent_context, executable_path=firefox, **channel)
-            else:
-                arguments = list(browsers.ARGUMENTS)
-                launch = partial(
-                    playwright.chromium.launch_persistent_context, executable_path=browsers.ensure(), args=arguments
-                )
-            context = launch(profile, timeout=PATIENCE)
-            yield Page(context, f"http://127.0.0.1:{server.server_address[1]}/", sent)
-            context.close()
+        with _webkit() if name == "webkit" else _playwright(name) as evaluate:
+            yield Page(evaluate, f"http://127.0.0.1:{server.server_address[1]}/", sent)
     finally:
         server.shutdown()
         server.server_close()
+
+
+@contextmanager
+def _playwright(name: str) -> Iterator[Evaluate]:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, sync_playwright() as playwright:
+        if name == "firefox":
+            if not (firefox := browsers.firefox()):
+                raise browsers.BrowserError(browsers.NO_FIREFOX)
+            if Version(version("playwright")) >= Version("1.65"):
+                raise browsers.BrowserError("this Playwright fails with Firefox: run `make setup-browsers`")
+            channel = {} if "ms-playwright" in firefox.parts else {"channel": "moz-firefox"}
+            launch = partial(playwright.firefox.launch_persistent_context, executable_path=firefox, **channel)
+        else:
+            arguments = list(browsers.ARGUMENTS)
+            launch = partial(
+                playwright.chromium.launch_persistent_context, executable_path=browsers.ensure(), args=arguments
+            )
+        context = launch(profile, timeout=PATIENCE)
+
+        def evaluate(url: str, script: str, argument: object) -> Any:
+            page = context.new_page()
+            try:
+                page.set_default_timeout(PATIENCE)
+                page.goto(url)
+                return page.evaluate(script, argument)
+            finally:
+                page.close()
+
+        yield evaluate
+        context.close()
+
+
+@contextmanager
+def _webkit() -> Iterator[Evaluate]:
+    if not find_spec("selenium"):
+        raise browsers.BrowserError("selenium comes with `make setup-browsers`")
+    with browsers.screen() as display, browsers.webkit_window(display) as window:
+
+        def evaluate(url: str, script: str, argument: object) -> Any:
+            window.get(url)
+            body = f"""const [given, done] = arguments;
+            ({script})(given).then((value) => done({{ value }}), (error) => done({{ error: error.message }}));"""
+            found = window.execute_async_script(body, argument)
+            if "error" in found:
+                raise SystemExit(f"WebKit: {found['error'][:1000]}")
+            return found.get("value")
+
+        yield evaluate

@@ -1,4 +1,4 @@
-"""Times ruvllm in Node, Chromium and Firefox (where its driver starts one), and compares with what it promises.
+"""Times ruvllm in Node, Chromium, Firefox and WebKit (where their drivers are), and compares with what it promises.
 
 python build/bench_web.py [DIST] [--rounds 3] [--seconds 2] [--json]
 python build/bench_web.py [DIST] --chat [60M 494M] [--tokens 32] [--json]
@@ -16,7 +16,6 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ import browser as browsers
 from bench_chat import SHAPES
 from bench_chat import bench as chat_rows
 from bench_hosts import fresh_profile, in_node
-from packaging.version import Version
 
 DIST = Path(__file__).parent.parent / "web" / "dist"
 
@@ -43,6 +41,7 @@ class Row:
     node: float | None
     chromium: float | None
     firefox: float | None = None
+    webkit: float | None = None
     bar: float | None = None
 
     @property
@@ -70,7 +69,8 @@ def main() -> None:
             print(json.dumps(told))
         return
     load = [os.getloadavg()[0]]
-    rows = list(_rows(_node(dist, options), _page(dist, options), _firefox(dist, options)))
+    pages = [_page(dist, options, name) for name in ("chromium", "firefox", "webkit")]
+    rows = list(_rows(_node(dist, options), *pages))
     load.append(os.getloadavg()[0])
     print(_table(rows))
     print(f"{os.cpu_count()} processors, load average {load[0]:.2f} before and {load[1]:.2f} after")
@@ -81,6 +81,7 @@ def main() -> None:
                 "node": row.node,
                 "chromium": row.chromium,
                 "firefox": row.firefox,
+                "webkit": row.webkit,
                 "bar": row.bar,
             }
             for row in rows
@@ -100,24 +101,23 @@ def _node(dist: Path, options: argparse.Namespace) -> dict[str, float]:
     }
 
 
-def _firefox(dist: Path, options: argparse.Namespace) -> dict[str, float]:
-    """Nothing where there is none, said on stderr."""
-    if not (found := browsers.firefox()):
-        why = browsers.NO_FIREFOX
-    elif Version(version("playwright")) >= Version("1.65"):
-        why = "this Playwright fails with Firefox: run `make setup-browsers`"
-    else:
-        return _page(dist, options, found)
-    print(why, file=sys.stderr)
-    return {}
+def _page(dist: Path, options: argparse.Namespace, name: str) -> dict[str, float]:
+    """Of a browser; nothing where there is none, said on stderr."""
+    try:
+        return _visits(dist, options, name)
+    except browsers.BrowserError as missing:
+        if name == "chromium":
+            raise SystemExit(str(missing)) from None
+        print(missing, file=sys.stderr)
+        return {}
 
 
-def _page(dist: Path, options: argparse.Namespace, firefox: Path | None = None) -> dict[str, float]:
+def _visits(dist: Path, options: argparse.Namespace, name: str) -> dict[str, float]:
     cold, snapshot, plain = list[dict[str, Any]](), list[dict[str, Any]](), list[dict[str, Any]]()
     bare = list[float]()
     found: dict[str, float] = {}
     for number in range(options.rounds):
-        with fresh_profile(dist, firefox) as page:
+        with fresh_profile(dist, name) as page:
             cold.append(page.visit(snapshot=False))
             bare.append(page.bare())
             page.keep_snapshot()
@@ -129,7 +129,7 @@ def _page(dist: Path, options: argparse.Namespace, firefox: Path | None = None) 
                 found |= _routes("ruvltra", page.visit(options.seconds, encoder="ruvltra", state="memory"))
     if any(visit["from"] != "snapshot" for visit in snapshot):
         raise SystemExit("a visit with a kept snapshot did not start from it")
-    with fresh_profile(dist, firefox) as page:
+    with fresh_profile(dist, name) as page:
         loaded = page.first_bytes()
     return found | {
         "raw": loaded.raw / 1e6,
@@ -151,7 +151,7 @@ def _routes(name: str, told: dict[str, Any]) -> dict[str, float]:
     return {f"{name}_inside": told["inside"], f"{name}_whole": told["whole"]}
 
 
-def _rows(node: dict[str, float], chromium: dict[str, float], firefox: dict[str, float]) -> Iterator[Row]:
+def _rows(*hosts: dict[str, float]) -> Iterator[Row]:
     kinds = (
         ("start", "first visit to first static route", "s", 2.0),
         ("bare", "… of which Pyodide alone, from the browser's cache", "s", None),
@@ -168,18 +168,18 @@ def _rows(node: dict[str, float], chromium: dict[str, float], firefox: dict[str,
         ("brotli", "… as a host with brotli sends them", "MB", 14.0),
     )
     for key, label, unit, bar in kinds:
-        yield Row(key, label, unit, node.get(key), chromium.get(key), firefox.get(key), bar)
+        yield Row(key, label, unit, *(host.get(key) for host in hosts), bar)
 
 
 def _table(rows: list[Row]) -> str:
     def shown(value: float | None, unit: str) -> str:
         return "-" if value is None else f"{value:.2f} {unit}"
 
-    lines = [f"{'':<48} {'Node':>10} {'Chromium':>10} {'Firefox':>10} {'promise':>11}"]
+    lines = [f"{'':<48} {'Node':>10} {'Chromium':>10} {'Firefox':>10} {'WebKit':>10} {'promise':>11}"]
     for row in rows:
         mark = {None: "", True: "pass", False: "short"}[row.met]
         bar = "" if row.bar is None else f"<= {shown(row.bar, row.unit)}"
-        cells = " ".join(f"{shown(value, row.unit):>10}" for value in (row.node, row.chromium, row.firefox))
+        cells = " ".join(f"{shown(value, row.unit):>10}" for value in (row.node, row.chromium, row.firefox, row.webkit))
         lines.append(f"{row.label:<48} {cells} {bar:>11} {mark}".rstrip())
     return "\n".join(lines)
 

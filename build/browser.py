@@ -13,9 +13,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 VARIABLE = "RUVLLM_BROWSER"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
@@ -37,6 +39,8 @@ NO_FIREFOX = (
 )
 MINI_BROWSERS = "/usr/lib/*/webkit2gtk-4.*/MiniBrowser"
 NO_WEBKIT = "No WebKit for the end-to-end tests. Debian: apt-get install webkit2gtk-driver xvfb."
+PATIENCE = 300  # seconds: WebKit's first start alone may take more than one minute
+FILES = "--features=+StorageAPI,+StorageAPIEstimate,+FileSystem,+FileSystemWritableStream,+AccessHandle"
 
 
 class BrowserError(Exception):
@@ -66,6 +70,51 @@ def webkit() -> tuple[Path, Path] | None:
     """(its driver, the browser that the driver starts), if both are installed."""
     driver, program = shutil.which("WebKitWebDriver"), next(iter(sorted(Path("/").glob(MINI_BROWSERS[1:]))), None)
     return (Path(driver), program) if driver and program else None
+
+
+@contextmanager
+def screen() -> Iterator[str]:
+    """The name of a screen that nobody sees. Raises BrowserError: there is no Xvfb."""
+    read, write = os.pipe()
+    try:
+        server = subprocess.Popen(["Xvfb", "-displayfd", str(write), "-nolisten", "tcp"], pass_fds=[write])
+    except FileNotFoundError:
+        os.close(read)
+        raise BrowserError("no Xvfb: run `make setup-browsers`") from None
+    finally:
+        os.close(write)
+    try:
+        with os.fdopen(read) as told:
+            yield f":{told.readline().strip()}"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@contextmanager
+def webkit_window(display: str, *, files: bool = True) -> Iterator[Any]:
+    """A selenium driver of a WebKit that has never been anywhere. Raises BrowserError: there is none.
+
+    Args:
+        files: whether its pages have private files, as Safari's have and Debian's as installed have not.
+    """
+    from selenium import webdriver
+
+    if (found := webkit()) is None:
+        raise BrowserError(NO_WEBKIT)
+    driver, program = found
+    options = webdriver.WebKitGTKOptions()
+    options.binary_location = str(program)
+    for argument in ("--automation", *([FILES] if files else ())):
+        options.add_argument(argument)
+    service = webdriver.WebKitGTKService(str(driver), env=os.environ | {"DISPLAY": display})
+    window = webdriver.WebKitGTK(options=options, service=service)
+    try:
+        window.set_script_timeout(PATIENCE)
+        window.set_page_load_timeout(PATIENCE)
+        yield window
+    finally:
+        window.quit()
 
 
 def starts(path: Path) -> bool:

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +14,9 @@ import pytest
 from hosting import Site, hosted
 from pages import SURE
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium comes with `make setup-browsers`")
-from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
+pytest.importorskip("selenium.webdriver", reason="selenium comes with `make setup-browsers`")
+from selenium.webdriver.support.ui import WebDriverWait
 
-FILES = "--features=+StorageAPI,+StorageAPIEstimate,+FileSystem,+FileSystemWritableStream,+AccessHandle"
-PATIENCE = 300  # seconds: the first start alone may take more than one minute
 LOAD = "const { RuvLLM } = await import(`${location.origin}/ruvllm.js`); window.llm = await RuvLLM.load(given);"
 LOADED = """window.troubles = [];
 addEventListener("error", (event) => troubles.push(event.message));
@@ -37,7 +33,7 @@ class WebKit:
 
     def __init__(self, driver: Any, *, files: bool) -> None:
         self.driver, self.files = driver, files
-        self.wait = WebDriverWait(driver, PATIENCE)
+        self.wait = WebDriverWait(driver, browsers.PATIENCE)
 
     def open(self, url: str) -> None:
         """Go to a page, and gather what goes wrong there."""
@@ -59,39 +55,15 @@ class WebKit:
         self.run(LOAD, {"encoder": "static", "snapshot": False, **options})
 
 
-@pytest.fixture(scope="module")
-def display() -> Iterator[str]:
-    """A screen that nobody sees."""
-    try:
-        read, write = os.pipe()
-        server = subprocess.Popen(["Xvfb", "-displayfd", str(write), "-nolisten", "tcp"], pass_fds=[write])
-    except FileNotFoundError:
-        pytest.skip("no Xvfb: run `make setup-browsers`")
-    os.close(write)
-    with os.fdopen(read) as told:
-        yield f":{told.readline().strip()}"
-    server.terminate()
-    server.wait()
-
-
 @pytest.fixture(scope="module", params=["as installed", "with private files"])
-def webkit(request: pytest.FixtureRequest, display: str) -> Iterator[WebKit]:
+def webkit(request: pytest.FixtureRequest) -> Iterator[WebKit]:
     """A browser that has never been here."""
-    found = browsers.webkit()
-    if found is None:
-        pytest.skip(browsers.NO_WEBKIT)
-    driver, program = found
     files = request.param == "with private files"
-    options = webdriver.WebKitGTKOptions()
-    options.binary_location = str(program)
-    for argument in ("--automation", *([FILES] if files else ())):
-        options.add_argument(argument)
-    service = webdriver.WebKitGTKService(str(driver), env=os.environ | {"DISPLAY": display})
-    window = webdriver.WebKitGTK(options=options, service=service)
-    window.set_script_timeout(PATIENCE)
-    window.set_page_load_timeout(PATIENCE)
-    yield WebKit(window, files=files)
-    window.quit()
+    try:
+        with browsers.screen() as display, browsers.webkit_window(display, files=files) as window:
+            yield WebKit(window, files=files)
+    except browsers.BrowserError as missing:
+        pytest.skip(str(missing))
 
 
 @pytest.fixture
