@@ -231,17 +231,32 @@ def test_a_search_that_cannot_be_done_names_its_field(
     assert caught.value.fix
 
 
-def test_filters_are_looked_up_once_until_something_changes(memory: MemoryStore, monkeypatch: pytest.MonkeyPatch):
-    told = vectors(3)
-    put(memory, told[:2], metadata={"n": 1})
-    asked, matching = list[str](), memory.records.matching
-    monkeypatch.setattr(memory.records, "matching", lambda *args: asked.append(json.dumps(args[1])) or matching(*args))
+def test_filters_are_looked_up_once_and_then_of_what_changed(memory: MemoryStore, monkeypatch: pytest.MonkeyPatch):
+    told = vectors(5)
+    ids = put(memory, told[:3], metadata={"n": 1})
+    asked, matching, rematched = list[str](), memory.records.matching, memory.records.rematched
+    monkeypatch.setattr(memory.records, "matching", lambda *args: asked.append("all") or matching(*args))
+    monkeypatch.setattr(memory.records, "rematched", lambda *args: asked.append("changed") or rematched(*args))
+
+    def found() -> set[int]:
+        return set(ids_of(memory, told[0], filter={"n": 1}))
+
     for _ in range(3):
-        assert len(memory.search(told[0], filter={"n": 1})) == 2
-    assert len(asked) == 1
-    put(memory, told[2:], metadata={"n": 1})
-    assert len(memory.search(told[0], filter={"n": 1})) == 3
-    assert len(asked) == 2
+        assert found() == set(ids)
+    assert asked == ["all"]
+    ids += put(memory, told[3:4], metadata={"n": 1})
+    put(memory, told[4:], metadata={"n": 2})
+    assert found() == set(ids)
+    memory.forget(ids[:1])
+    memory.archive(ids[1:2])
+    assert found() == set(ids[2:])
+    with memory.store.write() as db:  # as another process may
+        db.execute("UPDATE clock SET revision = revision + 1")
+        sql = "UPDATE memories SET metadata = '{\"n\": 2}', revision = (SELECT revision FROM clock) WHERE id = ?"
+        db.execute(sql, ids[2:3])
+    assert found() == set(ids[3:])
+    assert found() == set(ids[3:])
+    assert asked == ["all", "changed", "changed", "changed"]
 
 
 def test_nothing_is_near_a_text_without_a_known_word(static_llm):

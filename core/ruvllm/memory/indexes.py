@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +35,16 @@ def checked_name(collection: object) -> str:
     return well_formed(collection)
 
 
+class _Filtered(NamedTuple):
+    """What fulfilled a filter at a revision."""
+
+    mask: Mask
+    ids: NDArray[np.int64]
+    revision: int
+
+
 class Masks:
-    """Filters that were used before, for as long as nothing changes.
+    """Filters that were used before; of what has changed since, they are looked at again.
 
     Args:
         records: tells which memories fulfil a filter.
@@ -44,7 +52,8 @@ class Masks:
 
     def __init__(self, records: Records) -> None:
         self._records = records
-        self._masks: dict[tuple[str, str], Mask] = {}
+        self._masks: dict[tuple[str, str], _Filtered] = {}
+        self._current = set[tuple[str, str]]()
 
     def of(self, collection: str, index: AutoIndex, filter: Filter | None) -> Mask | None:
         """A filter's mask over a collection's index; None where there is nothing to filter.
@@ -57,18 +66,30 @@ class Masks:
         try:
             key = (collection, json.dumps(filter, sort_keys=True))
         except (TypeError, ValueError, RecursionError):
-            key = (collection, "")
-        mask = self._masks.get(key) if key[1] else None
-        if mask is None or mask.version != index.rows.version:
-            mask = index.mask(self._records.matching(collection, filter))
-            if len(self._masks) >= _MOST_MASKS:
-                self._masks.pop(next(iter(self._masks)))
-            self._masks[key] = mask
-        return mask
+            return index.mask(self._records.matching(collection, filter))
+        there = self._masks.pop(key, None)
+        if there is None or key not in self._current or there.mask.version != index.rows.version:
+            revision = self._records.revision()
+            if there is None:
+                ids = self._records.matching(collection, filter)
+            else:
+                changed, fitting = self._records.rematched(collection, filter, there.revision)
+                ids = np.concatenate([there.ids[~np.isin(there.ids, changed)], fitting]) if len(changed) else there.ids
+            there = _Filtered(index.mask(ids), ids, revision)
+            self._current.add(key)
+        while len(self._masks) >= _MOST_MASKS:  # that was used longest ago
+            self._masks.pop(next(iter(self._masks)))
+        self._masks[key] = there
+        return there.mask
+
+    def outdate(self) -> None:
+        """Look at what has changed before they are used again: metadata may have."""
+        self._current.clear()
 
     def clear(self) -> None:
-        """Forget them: metadata may have changed."""
+        """Forget them."""
         self._masks.clear()
+        self._current.clear()
 
 
 class Indexes:
@@ -136,7 +157,7 @@ class Indexes:
             return
         there, gone = self._records.changed(self._revision)
         self._revision = revision
-        self.masks.clear()
+        self.masks.outdate()
         self.recent.drop(i for i, _, _ in there)
         self._drop(gone + [i for i, _, archived in there if archived])
         for name, index in self._open.items():

@@ -103,6 +103,16 @@ class Records:
         )
         return np.fromiter((row[0] for row in found), np.int64, len(found))
 
+    def rematched(self, collection: str, filter: Filter, since: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(ids of a collection's memories that changed after a revision, those of them that are `matching` now)."""
+        sql, values = compile_filter(filter)
+        found = self.store.read(
+            f"SELECT id, NOT archived AND {sql} FROM memories WHERE revision > ? AND +collection = ?",
+            (*values, since, collection),
+        )
+        rows = np.array(found, np.int64).reshape(len(found), 2)
+        return rows[:, 0], rows[rows[:, 1] == 1, 0]
+
     def revision(self) -> int:
         """The number of the last change, this process's or another's."""
         return int(self.store.read("SELECT revision FROM clock")[0][0])
