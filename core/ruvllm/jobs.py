@@ -262,8 +262,10 @@ def jobs_of(llm: Services, *, clock: Callable[[], float] = time) -> Jobs:
     async def concepts(pause: Pause) -> str:
         from ruvllm.memory.consolidate import Consolidated, Consolidation, consolidate
 
-        done = Consolidated()
+        done, elsewhere = Consolidated(), llm.memory.elsewhere
         for collection in llm.memory.records.counts():
+            if elsewhere is not None and elsewhere.covers(collection):
+                continue  # what is held of it for a while is let go of, and stands for itself elsewhere
             for step in consolidate(llm.memory, collection, Consolidation()):
                 done += step
                 await pause()

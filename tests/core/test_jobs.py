@@ -133,3 +133,23 @@ def test_200_feedbacks_are_reviewed_without_a_query_and_a_restart_does_not_repea
         assert [run.name for run in again.run_jobs(600) if run.name == "review"] == []
         (row,) = [row for row in again.stats()["jobs"] if row["name"] == "review"]
         assert row["last"]["outcome"] == "reviewed 200 feedbacks"
+
+
+def test_what_a_database_has_more_of_is_not_made_concepts_of(static_llm: RuvLLM, monkeypatch: pytest.MonkeyPatch):
+    """A node archived ten thousand memories of all the others', of a collection of which it held the latest."""
+
+    class Database:
+        def covers(self, collection: str) -> bool:
+            return collection == "papers"
+
+        async def bring(self, *_: object) -> str:
+            return ""
+
+    seen = list[str]()
+    monkeypatch.setattr("ruvllm.memory.consolidate.consolidate", lambda _, name, *more: seen.append(name) or iter(()))
+    with RuvLLM(encoder="static", like=static_llm) as llm:
+        for collection in ("papers", "default"):
+            llm.memory.add("Ada owns billing.", collection=collection)
+        llm.memory.elsewhere = Database()
+        run_now(llm.jobs.run(pause=no_pause, force=True, names=["concepts"]))
+    assert seen == ["default"]

@@ -27,6 +27,10 @@ Brought = Literal["", "searched", "meaning", "late", "unreachable"]
 class Elsewhere(Protocol):
     """Where memories are that a store has let go of."""
 
+    def covers(self, collection: str) -> bool:
+        """Whether there may be more of a collection than the store has."""
+        ...
+
     async def bring(
         self,
         vector: NDArray[np.float32],

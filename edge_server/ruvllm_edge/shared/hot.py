@@ -122,6 +122,10 @@ class HotSet:
                 replica.release(ids[start : start + _SLICE])
                 await asyncio.sleep(0)
 
+    def covers(self, collection: str) -> bool:
+        """Whether the database searches it."""
+        return collection in self._large
+
     async def bring(
         self,
         vector: NDArray[np.float32],
@@ -132,7 +136,7 @@ class HotSet:
         steps: int = 0,
     ) -> Brought:
         """Have the k memories nearest to a query here. What is late is here for the next search."""
-        if collection not in self._large or not (vector.any() or text):
+        if not self.covers(collection) or not (vector.any() or text):
             return ""
         if not self.up:
             return "unreachable"
