@@ -215,11 +215,6 @@ def jobs_of(llm: Services, *, clock: Callable[[], float] = time) -> Jobs:
         await llm.astate(pause)
         return ""
 
-    def gone() -> list[int]:
-        from ruvllm.memory.erasure import expired
-
-        return expired(llm.store)
-
     def doubtful() -> bool:
         return llm.config.memory.ask_unsure and bool(llm.store.load(DOUBTS))
 
@@ -233,8 +228,10 @@ def jobs_of(llm: Services, *, clock: Callable[[], float] = time) -> Jobs:
         return await ask_doubts(llm.memory, backend, pause)
 
     async def expiry(pause: Pause) -> str:
+        from ruvllm.memory.erasure import expired
+
         await pause()
-        return f"{llm.memory.forget(gone())} memories had expired"
+        return f"{llm.memory.forget(expired(llm.store))} memories had expired"
 
     async def review(pause: Pause) -> str:
         count = await llm.routing.review(pause)
@@ -320,7 +317,7 @@ def jobs_of(llm: Services, *, clock: Callable[[], float] = time) -> Jobs:
         Job("sizes", _TRAIN, sizes, lambda since: since >= _TRAIN and llm.learning.has_sizes_to_train),
         Job("retrieval", HOUR, retrieval, lambda since: since >= HOUR and holds("ratings")),
         Job("doubts", HOUR, doubts, lambda since: since >= HOUR and doubtful()),
-        Job("expiry", HOUR, expiry, lambda since: since >= HOUR and bool(gone())),
+        Job("expiry", HOUR, expiry, lambda since: since >= HOUR and holds("memories")),
         Job("concepts", WEEK, concepts, lambda since: since >= WEEK and holds("memories")),
         Job("federated", every, federated, lambda since: since >= every and coordinated()),
         Job("graph", HOUR, graph, lambda since: since >= HOUR and (holds("edges") or holds("hyperedges"))),

@@ -171,7 +171,7 @@ def _compare(path: list[str], operator: str, operand: Any) -> tuple[str, list[An
 async def prepare_search(db: AsyncConnection, patience: float) -> None:
     """Have a connection search well: as far as a filter needs, never by reading a table from end to end."""
     await db.execute(
-        "SET hnsw.ef_search = 120; SET hnsw.iterative_scan = relaxed_order; SET hnsw.max_scan_tuples = 40000;"
+        "SET hnsw.ef_search = 600; SET hnsw.iterative_scan = relaxed_order; SET hnsw.max_scan_tuples = 40000;"
         f" SET enable_seqscan = off; SET statement_timeout = {int(1000 * patience)}"
     )
 
