@@ -231,7 +231,7 @@ def test_a_search_that_cannot_be_done_names_its_field(
 
 
 def test_filters_are_looked_up_once_and_then_of_what_changed(memory: MemoryStore, monkeypatch: pytest.MonkeyPatch):
-    told = vectors(5)
+    told = vectors(6)
     ids = put(memory, told[:3], metadata={"n": 1})
     asked, matching, rematched = list[str](), memory.records.matching, memory.records.rematched
     monkeypatch.setattr(memory.records, "matching", lambda *args: asked.append("all") or matching(*args))
@@ -244,7 +244,8 @@ def test_filters_are_looked_up_once_and_then_of_what_changed(memory: MemoryStore
         assert found() == set(ids)
     assert asked == ["all"]
     ids += put(memory, told[3:4], metadata={"n": 1})
-    put(memory, told[4:], metadata={"n": 2})
+    put(memory, told[4:5], metadata={"n": 2})
+    put(memory, told[5:])  # of which the filter can say nothing
     assert found() == set(ids)
     memory.forget(ids[:1])
     memory.archive(ids[1:2])
