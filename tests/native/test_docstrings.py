@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import doctest
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import ruvllm
@@ -17,10 +19,10 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
 def documented() -> Iterator[tuple[str, object]]:
-    """What has to have an example: all that `ruvllm` exports, and all methods of the two that all begin with."""
+    """What has to have an example: all that `ruvllm` exports, and all methods of the three that all begin with."""
     yield from ((name, getattr(ruvllm, name)) for name in ruvllm.__all__)
     yield "MemoryStore", MemoryStore
-    for owner in (RuvLLM, Config):
+    for owner in (RuvLLM, Config, MemoryStore):
         for name, one in vars(owner).items():
             awaited = name.startswith("a") and name[1:] in dir(owner)  # the other one has it
             method = callable(one) or isinstance(one, classmethod | staticmethod | property)
@@ -41,7 +43,7 @@ def test_each_public_name_has_an_example_that_holds(
     names = {one: getattr(ruvllm, one) for one in ruvllm.__all__}
     with RuvLLM(encoder="static", like=static_llm) as llm:
         found = doctest.DocTestParser().get_doctest(
-            inspect.getdoc(EXAMPLES[name]) or "", names | {"llm": llm}, name, None, 0
+            inspect.getdoc(EXAMPLES[name]) or "", names | {"llm": llm, "np": np, "asyncio": asyncio}, name, None, 0
         )
         said = list[str]()
         doctest.DocTestRunner(optionflags=FLAGS).run(found, out=said.append)

@@ -108,6 +108,9 @@ class MemoryStore:
         Raises:
             InputError: a text or field that cannot be kept.
             StoreError: the file cannot be written.
+
+        >>> len(llm.memory.add(["Ada owns billing.", "Staging is reset at noon."], {"team": "web"}))
+        2
         """
         new = list(memories_of(memories, about if metadata is None else {**about, "metadata": metadata}))
         texts = [heard(row_of(memory)[2], memory.metadata) for memory in new]  # checked before an encoder sees it
@@ -124,6 +127,9 @@ class MemoryStore:
         """`add` what is not there yet; what an agent's memories say already is counted, and its id returned.
 
         The same is what has the same words, or states the same of the same thing (see `text.statements`).
+
+        >>> llm.memory.remember("Ada owns billing.") == llm.memory.remember("ada owns billing")
+        True
         """
         ids = list[int]()
         for new in memories_of(memories, about if metadata is None else {**about, "metadata": metadata}):
@@ -135,7 +141,12 @@ class MemoryStore:
     remember = synchronous(aremember)
 
     def add_encoded(self, memories: Sequence[Memory], vectors: NDArray[np.float32]) -> list[int]:
-        """Remember what is encoded already, float32 (n, dim)."""
+        """Remember what is encoded already, float32 (n, dim).
+
+        >>> from ruvllm.state.record import Memory
+        >>> len(llm.memory.add_encoded([Memory("Ada owns billing.")], llm.embed(["Ada owns billing."])))
+        1
+        """
         vectors = directed(vectors, (len(memories), self.encoder.dim))
         self.indexes.refresh()
         ids = self.records.add(memories, vectors, self.space)
@@ -144,11 +155,18 @@ class MemoryStore:
         return ids
 
     def include(self, ids: list[int], memories: Sequence[Memory], vectors: NDArray[np.float32]) -> None:
-        """Have memories in the index that `records.add` has just written, with their vectors float32 (n, dim)."""
+        """Have memories in the index that `records.add` has just written, with their vectors float32 (n, dim).
+
+        >>> llm.memory.include([], [], llm.embed([]))
+        """
         self.indexes.add(ids, memories, vectors)
 
     def supersede(self, ids: Sequence[int]) -> list[Closed]:
-        """Close older memories that these say are so no longer; see `Validity`. Raises StoreError."""
+        """Close older memories that these say are so no longer; see `Validity`. Raises StoreError.
+
+        >>> llm.memory.supersede(llm.memory.add("Ada owns billing."))  # nothing older says otherwise
+        []
+        """
 
         def older(memory: Memory) -> list[Memory]:
             near = self.hybrid.words.find(memory.collection, memory.text).best(_OLDER)[0].tolist()
@@ -197,6 +215,10 @@ class MemoryStore:
         Raises:
             InputError: an empty query, a filter that cannot be understood, k, recall or window out of range.
             StoreError: the file cannot be read.
+
+        >>> ids = llm.memory.add(["Ada owns billing.", "Staging is reset at noon."])
+        >>> llm.memory.search("who owns billing?", k=1)[0].memory.text
+        'Ada owns billing.'
         """
         way = self._way(query, search)
         if not isinstance(k, int) or k < 1:
@@ -256,6 +278,10 @@ class MemoryStore:
 
         A session's score is that of its best memory and a part of that of the next ones. Options and errors are those
         of `search`.
+
+        >>> ids = llm.memory.add("Ada owns billing.", {"session": "monday"})
+        >>> llm.memory.search_sessions("billing")[0].session
+        'monday'
         """
         return by_session(await self.asearch(query, max(_TURNS, _TURNS_EACH * k), **options))[:k]
 
@@ -289,6 +315,10 @@ class MemoryStore:
         """Ids and cosines of the memories nearest to float32 (dim,); not counted as an access.
 
         A text without a word that the static encoder knows has a zero vector, and nothing is near it.
+
+        >>> ids = llm.memory.add("Ada owns billing.")
+        >>> llm.memory.nearest(llm.embed(["Who owns billing?"])[0], k=5).ids.tolist() == ids
+        True
         """
         if not vector.dot(vector):
             return Hits(np.empty(0, np.int64), np.empty(0, np.float32))
@@ -299,7 +329,13 @@ class MemoryStore:
     def compared(
         self, ids: NDArray[np.int64], vector: NDArray[np.float32], collection: str
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Those of these memories that are in a collection's index, and their cosines to a vector (dim,)."""
+        """Those of these memories that are in a collection's index, and their cosines to a vector (dim,).
+
+        >>> ids = llm.memory.add("Ada owns billing.")
+        >>> found, cosines = llm.memory.compared(np.array(ids), llm.embed(["Who owns billing?"])[0], "default")
+        >>> found.tolist() == ids, cosines.shape
+        (True, (1,))
+        """
         held = self.indexes.of(collection).rows
         with held.lock:  # rows are renumbered now and then
             rows, view = held.find(ids), held.view
@@ -309,6 +345,9 @@ class MemoryStore:
         """Those of these memories that were there at the latest search, in the order asked.
 
         How often they were used may have grown since.
+
+        >>> llm.memory.get(llm.memory.add("Ada owns billing."))[0].text
+        'Ada owns billing.'
         """
         return self.indexes.recent.get(ids if isinstance(ids, list | tuple) else ids_of(ids))
 
@@ -322,6 +361,10 @@ class MemoryStore:
 
         Raises:
             StoreError: a vector is damaged.
+
+        >>> (id,) = llm.memory.add("Ada owns billing.")
+        >>> llm.memory.cosines([id], llm.embed(["Ada owns billing."])[0])[id] > 0.99
+        True
         """
         held = self.indexes.of(collection).rows
         with held.lock:  # rows are renumbered now and then
@@ -354,6 +397,11 @@ class MemoryStore:
         Raises:
             InputError: an unknown id, one that is both, or none at all; a number out of range; an empty query.
             StoreError: it cannot be kept; nothing has changed then.
+
+        >>> ada, staging = llm.memory.add(["Ada owns billing.", "Staging is reset at noon."])
+        >>> llm.memory.rate("who owns billing?", helpful=[ada], unhelpful=[staging])
+        >>> llm.memory.get([ada])[0].quality > llm.memory.get([staging])[0].quality
+        True
         """
         graded = dict(helpful) if isinstance(helpful, Mapping) else dict.fromkeys(ids_of(helpful), 1.0)
         bad = set(ids_of(unhelpful))
@@ -368,7 +416,11 @@ class MemoryStore:
     rate = synchronous(arate)
 
     def adapted(self, vector: NDArray[np.float32], collection: str) -> NDArray[np.float32]:
-        """A query's vector (dim,) as a search in a collection shall use it."""
+        """A query's vector (dim,) as a search in a collection shall use it.
+
+        >>> llm.memory.adapted(llm.embed(["Who owns billing?"])[0], "default").shape
+        (256,)
+        """
         if self.adapter is None or not isinstance(collection, str) or not vector.any():
             return vector
         return self.adapter.adapt(vector, collection)
@@ -380,6 +432,9 @@ class MemoryStore:
 
         Args:
             without: memories that are neither.
+
+        >>> ids = llm.memory.add(["Ada owns billing.", "Staging is reset at noon."])
+        >>> llm.memory.prefer(llm.embed(["Who owns billing?"])[0], ids[:1], "default")
         """
         if self.adapter is None or not useful or not vector.any():
             return
@@ -393,7 +448,11 @@ class MemoryStore:
                 self.adapter.prefer(vector, rows[: len(useful)], rows[len(useful) :], collection)
 
     async def review(self, pause: Pause = no_pause, *, epochs: int = 30, most: int = 500) -> Trained | None:
-        """Learn from what was rated how to rank hits and what lies around them; see `Ratings.review`."""
+        """Learn from what was rated how to rank hits and what lies around them; see `Ratings.review`.
+
+        >>> asyncio.run(llm.memory.review()) is None  # too little was rated
+        True
+        """
 
         def nearest(vector: NDArray[np.float32], k: int, collection: str) -> list[int]:
             found: list[int] = self.nearest(vector, k, collection=collection).ids.tolist()
@@ -406,6 +465,9 @@ class MemoryStore:
 
         Raises:
             InputError: an empty text, or no finite vector of this width that has a direction.
+
+        >>> asyncio.run(llm.memory.vector("who owns billing?")).shape
+        (256,)
         """
         if not isinstance(query, str):
             return directed(query, (self.encoder.dim,), "query")
@@ -415,7 +477,11 @@ class MemoryStore:
         return np.asarray(vectors[0], np.float32)
 
     def forget(self, ids: Iterable[int]) -> int:
-        """Remove memories for good; returns how many there were. Raises InputError: these are no ids."""
+        """Remove memories for good; returns how many there were. Raises InputError: these are no ids.
+
+        >>> llm.memory.forget(llm.memory.add("Ada owns billing."))
+        1
+        """
         chosen = ids_of(ids)
         self.indexes.refresh()
         gone = self.records.remove(chosen)
@@ -423,19 +489,35 @@ class MemoryStore:
         return gone
 
     def archive(self, ids: Iterable[int]) -> None:
-        """Take memories out of the search; they stay reachable by id."""
+        """Take memories out of the search; they stay reachable by id.
+
+        >>> (id,) = llm.memory.add("Ada owns billing.")
+        >>> llm.memory.archive([id])
+        >>> llm.memory.search("billing"), llm.memory.get([id])[0].archived
+        ([], True)
+        """
         chosen = ids_of(ids)
         self.indexes.refresh()
         self.records.archive(chosen)
         self.indexes.remove(chosen)
 
     def stats(self) -> dict[str, Any]:
-        """Memories of each collection, memories and bytes by tier, and how the open ones are searched."""
+        """Memories of each collection, memories and bytes by tier, and how the open ones are searched.
+
+        >>> ids = llm.memory.add("Ada owns billing.")
+        >>> llm.memory.stats()["collections"]
+        {'default': 1}
+        """
         indexes = self.indexes.stats()
         return {"space": self.space, "collections": self.records.counts(), "tiers": self.tiers(), "indexes": indexes}
 
     def tiers(self) -> dict[str, dict[str, dict[str, int]]]:
-        """Memories and bytes of each collection by tier; of "file" no vectors are held in memory."""
+        """Memories and bytes of each collection by tier; of "file" no vectors are held in memory.
+
+        >>> ids = llm.memory.add("Ada owns billing.")
+        >>> list(llm.memory.tiers())
+        ['default']
+        """
         return self.indexes.tiers()
 
     async def aauto_tier(
@@ -452,13 +534,19 @@ class MemoryStore:
         Raises:
             InputError: the index holds whole vectors.
             StoreError: the file cannot be read.
+
+        >>> llm.memory.auto_tier()  # no collection is large enough to gain
+        {}
         """
         return await self.indexes.retier(collections, pause, least)
 
     auto_tier = synchronous(aauto_tier)
 
     def flush(self) -> None:
-        """Write down everything that waits."""
+        """Write down everything that waits.
+
+        >>> llm.memory.flush()
+        """
         self.records.flush()
         self.save()
 
@@ -469,6 +557,8 @@ class MemoryStore:
 
         Raises:
             StoreError: what waits cannot be written to the state file.
+
+        >>> llm.memory.save()
         """
         self.store.flush()  # what is not on disk must not be in a saved index
         self.indexes.save()
