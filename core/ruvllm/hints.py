@@ -64,7 +64,11 @@ class Options:
 
     @classmethod
     def instead(cls, name: str) -> str:
-        """What to use where there is no such option."""
+        """What to use where there is no such option.
+
+        >>> Constraints.instead("temprature")
+        'use temperature'
+        """
         return nearest(name, cast(Any, cls).__dataclass_fields__)
 
     def check_ranges(self, ranges: Mapping[str, tuple[float, float]]) -> None:
@@ -72,6 +76,8 @@ class Options:
 
         Args:
             ranges: (least, most) by name; a whole least asks for a whole number.
+
+        >>> Constraints(temperature=0.5).check_ranges({"temperature": (0, 2)})
         """
         fields = cast(Any, self).__dataclass_fields__
         for name, (least, most) in ranges.items():

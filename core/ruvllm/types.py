@@ -158,7 +158,14 @@ class Decision(_OnDemand):
 
     @classmethod
     def on_demand(cls, later: object, **fields: Any) -> Decision:
-        """With these fields; each of the others is what the method of its name gives, when it is first read."""
+        """With these fields; each of the others is what the method of its name gives, when it is first read.
+
+        >>> class Later:
+        ...     def tier(self):
+        ...         return Tier.SMALL
+        >>> Decision.on_demand(Later(), agent="tester").tier.name
+        'SMALL'
+        """
         decision, put = object.__new__(cls), object.__setattr__
         for name, value in fields.items():
             put(decision, name, value)
@@ -166,7 +173,11 @@ class Decision(_OnDemand):
         return decision
 
     def again(self) -> Decision:
-        """The same, as it is given to who asks once more."""
+        """The same, as it is given to who asks once more.
+
+        >>> llm.route("write unit tests for the parser").again().cached
+        True
+        """
         later = getattr(self, "_later", None)
         given = {name: getattr(self, name) for name in self.__dataclass_fields__ if not hasattr(later, name)}
         return Decision.on_demand(later, **given | {"cached": True})
@@ -211,7 +222,11 @@ class Team(Shown):
     tier: Tier
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, the shape every host returns."""
+        """Plain JSON types, the shape every host returns.
+
+        >>> llm.route_complex("Add authentication to the API").to_dict()["members"][0]["agent"]
+        'backend-dev'
+        """
         return asdict(self)
 
 

@@ -30,11 +30,21 @@ class IntelligentQueryRouter(LLMOrchestrator):
         super().__init__([BackendProfile(name, cost=1.0, latency=1.0) for name in backends], **settings)
 
     def route(self, query: str, embedding: NDArray[np.float32] | None = None) -> Choice:
-        """The one to ask, for a query or its vector (dim,). Raises InputError: as `select`."""
+        """The one to ask, for a query or its vector (dim,). Raises InputError: as `select`.
+
+        >>> IntelligentQueryRouter().route("which index?").cost
+        1.0
+        """
         return self.select(query if embedding is None else np.asarray(embedding))
 
     def record_latency(self, choice: Choice, latency: float) -> None:
-        """How many milliseconds it took; its reward is 1 / (latency + 1)."""
+        """How many milliseconds it took; its reward is 1 / (latency + 1).
+
+        >>> router = IntelligentQueryRouter()
+        >>> router.record_latency(router.route("which index?"), 3.5)
+        >>> router.stats()["answers"]
+        1
+        """
         self.record_outcome(choice, quality=1 / (max(latency, 0.0) + 1), latency=latency)
 
 
@@ -56,7 +66,12 @@ class LLMRouter:
         self.router = IntelligentQueryRouter([*backends], dim=self.memory.encoder.dim) if backends else None
 
     def intelligent_search(self, query: str, k: int = 10, **more: Any) -> list[Found] | Any:
-        """What is like a text, best first; `more` is of `MemoryStore.search`. Raises InputError: unusable arguments."""
+        """What is like a text, best first; `more` is of `MemoryStore.search`. Raises InputError: unusable arguments.
+
+        >>> _ = llm.memory.add("Staging is reset at noon.")
+        >>> LLMRouter(llm).intelligent_search("when is staging reset?", k=1)[0].memory.text
+        'Staging is reset at noon.'
+        """
         if self.router is None:
             return self.memory.search(query, k, **more)
         for name in more:

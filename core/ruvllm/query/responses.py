@@ -94,6 +94,9 @@ class Constraints(Options):
 
         Raises:
             InputError: it is neither, or one is unknown or out of range.
+
+        >>> Constraints.of({"maxTokens": 100}).max_tokens
+        100
         """
         if given is None or isinstance(given, Mapping):
             return cls(**{snake_case(str(name)): value for name, value in (given or {}).items()})

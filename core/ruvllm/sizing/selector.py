@@ -144,8 +144,8 @@ class LLMOrchestrator:
             another encoder.
 
     >>> llama = BackendProfile("llama-3-70b", 0.001, 1000, 0.85)
-    >>> choice = LLMOrchestrator([BackendProfile("gpt-4", 0.03, 500, 0.98), llama]).select("hi", max_cost=0.01)
-    >>> choice.backend
+    >>> llms = LLMOrchestrator([BackendProfile("gpt-4", 0.03, 500, 0.98), llama])
+    >>> llms.select("hi", max_cost=0.01).backend
     'llama-3-70b'
     """
 
@@ -202,6 +202,9 @@ class LLMOrchestrator:
 
         Raises:
             InputError: no backend is within the limits (the nearest is named), or the prompt cannot be read.
+
+        >>> llms.select("prove that the scheduler is fair", min_quality=0.95).backend
+        'gpt-4'
         """
         inputs = await self._inputs(prompt)
         choice = self.choose(inputs, max_cost, max_latency, min_quality)
@@ -213,6 +216,10 @@ class LLMOrchestrator:
         """What is learnt from of a prompt, for `choose`: float64 (dim + forms + 1,); text may be "".
 
         With a difficulty its logit of each backend follows.
+
+        >>> x = llms.inputs("hi", llm.embed(["hi"])[0])
+        >>> len(x) > 256  # the vector, and what the text looks like
+        True
         """
         vector = np.asarray(vector)
         if vector.shape != (self.dim,) or not np.isfinite(vector).all():
@@ -225,7 +232,11 @@ class LLMOrchestrator:
 
     @property
     def names(self) -> list[str]:
-        """Of the backends."""
+        """Of the backends.
+
+        >>> llms.names
+        ['gpt-4', 'llama-3-70b']
+        """
         return list(self._number)
 
     def _turn(self, inputs: Array, prompt: str | Array) -> int:
@@ -250,7 +261,12 @@ class LLMOrchestrator:
         max_latency: float | None = None,
         min_quality: float | None = None,
     ) -> Choice:
-        """`select`, for what `inputs` gave."""
+        """`select`, for what `inputs` gave.
+
+        >>> x = llms.inputs("hi", llm.embed(["hi"])[0])
+        >>> llms.choose(x, max_cost=0.01).backend
+        'llama-3-70b'
+        """
         quality = self._expected(inputs)
         cost, latency = self.ledger.cost, self.ledger.latency
         within = within_limits(Limits(max_cost, max_latency, min_quality), self.names, cost, latency, quality)
@@ -282,6 +298,10 @@ class LLMOrchestrator:
         Returns:
             (its name, its expected quality, by how much more it is worth than the next best); None where there are
             too few outcomes, or the lead is within a third of a standard deviation.
+
+        >>> x = llms.inputs("hi", llm.embed(["hi"])[0])
+        >>> llms.preferred(x, ["gpt-4", "llama-3-70b"], [0.03, 0.001]) is None  # no outcome says so yet
+        True
         """
         places = [self._number[name] for name in names]
         if len(places) < 2 or (self.bandit.outcomes + self.bandit.pulled)[places].sum() < _ENOUGH:
@@ -299,6 +319,8 @@ class LLMOrchestrator:
 
         Args:
             groups: a backend's name, the mean (shared_width(dim),) of what travels of its prompts, and how many.
+
+        >>> llms.pull([])  # nobody else has said anything
         """
         ours = [(self._number[name], mean, count) for name, mean, count in groups if name in self._number]
         means = np.array([mean for _, mean, _ in ours], np.float64).reshape(-1, shared_width(self.dim))
@@ -346,6 +368,10 @@ class LLMOrchestrator:
 
         Raises:
             InputError: an unknown backend, or a number out of range.
+
+        >>> llms.record_outcome(llms.select("hi"), quality=0.9)
+        >>> llms.stats()["answers"]
+        1
         """
         name = choice if isinstance(choice, str) else choice.backend
         if name not in self._number:
@@ -375,11 +401,17 @@ class LLMOrchestrator:
         """For a dashboard: spend, savings against always asking the dearest, quality over time, each backend.
 
         `lost` says why `resume` had to begin anew, "" where it had not.
+
+        >>> llms.stats()["answers"]
+        0
         """
         return self.ledger.stats() | {"budget": self.budget, "price": self._price, "lost": self._lost}
 
     def to_bytes(self) -> bytes:
-        """All that was learnt, for a file; the backends' profiles and the encoder are not in it."""
+        """All that was learnt, for a file; the backends' profiles and the encoder are not in it.
+
+        >>> llms.restore(llms.to_bytes())
+        """
         header = {"names": list(self._number), "dim": self.dim, "price": self._price, "ledger": self.ledger.state()}
         window = self._window.astype(np.float32)
         buffer = BytesIO()
@@ -389,14 +421,22 @@ class LLMOrchestrator:
 
     @staticmethod
     def names_in(data: bytes) -> list[str]:
-        """The backends of what `to_bytes` gave; none where it is damaged."""
+        """The backends of what `to_bytes` gave; none where it is damaged.
+
+        >>> llms.names_in(llms.to_bytes())
+        ['gpt-4', 'llama-3-70b']
+        """
         try:
             return list(json.loads(load_npz(data, "selector")["about"].astype(np.uint8).tobytes())["names"])
         except (ArtifactError, KeyError, TypeError, ValueError):
             return []
 
     def resume(self, data: bytes) -> bool:
-        """`restore`, or begin anew where that cannot be: what was learnt is no reason not to choose."""
+        """`restore`, or begin anew where that cannot be: what was learnt is no reason not to choose.
+
+        >>> llms.resume(llms.to_bytes()), llms.resume(b"damaged")
+        (True, False)
+        """
         try:
             self.restore(data)
         except StoreError as error:
@@ -404,7 +444,10 @@ class LLMOrchestrator:
         return not self._lost
 
     def restore(self, data: bytes) -> None:
-        """Go on from what `to_bytes` gave. Raises StoreError: it is damaged, or of other backends."""
+        """Go on from what `to_bytes` gave. Raises StoreError: it is damaged, or of other backends.
+
+        >>> llms.restore(llms.to_bytes())
+        """
         try:
             arrays = load_npz(data, "selector")
             header = json.loads(arrays["about"].astype(np.uint8).tobytes())

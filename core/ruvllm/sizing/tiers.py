@@ -315,11 +315,19 @@ class TaskRouter:
         self.profiles = profiles
 
     def analyze_complexity(self, prompt: str) -> float:
-        """0 to 1: P(a small LLM fails), by the prompt's words; from 0.5 the large tier is asked."""
+        """0 to 1: P(a small LLM fails), by the prompt's words; from 0.5 the large tier is asked.
+
+        >>> TaskRouter().analyze_complexity("design a distributed lock from scratch") > 0.5
+        True
+        """
         return difficulty(prompt[:_MOST_TEXT])
 
     def route(self, prompt: str, limits: Limits | None = None) -> Choice:
-        """The tier for a prompt that no agent takes. Raises InputError: as `choose`."""
+        """The tier for a prompt that no agent takes. Raises InputError: as `choose`.
+
+        >>> TaskRouter().route("rename a label").tier.name
+        'SMALL'
+        """
         return choose(Features(prompt), limits, self.profiles)
 
 
