@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 import browser as browsers
 import serve
 from packaging.version import Version
+from playwright.sync_api import Error as PlaywrightError
 from playwright.sync_api import sync_playwright
 
 PATIENCE = 300_000  # ms
@@ -216,7 +217,10 @@ def _playwright(name: str) -> Iterator[Evaluate]:
             launch = partial(
                 playwright.chromium.launch_persistent_context, executable_path=browsers.ensure(), args=arguments
             )
-        context = launch(profile, timeout=PATIENCE)
+        try:
+            context = launch(profile, timeout=PATIENCE)
+        except PlaywrightError as error:  # of an older browser than its driver takes
+            raise browsers.BrowserError(f"{name} does not start: {error.message.splitlines()[0]}") from None
 
         def evaluate(url: str, script: str, argument: object) -> Any:
             page = context.new_page()

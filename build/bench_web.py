@@ -103,6 +103,7 @@ def _node(dist: Path, options: argparse.Namespace) -> dict[str, float]:
 
 def _page(dist: Path, options: argparse.Namespace, name: str) -> dict[str, float]:
     """Of a browser; nothing where there is none, said on stderr."""
+    print(f"measuring {name}", file=sys.stderr, flush=True)  # WebKit takes many minutes
     try:
         return _visits(dist, options, name)
     except browsers.BrowserError as missing:
